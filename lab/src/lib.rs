@@ -1,0 +1,1 @@
+//! A real IPVS kernel on any machine.

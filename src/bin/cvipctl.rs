@@ -1,0 +1,2 @@
+//! cvipctl
+fn main() {}

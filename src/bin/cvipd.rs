@@ -1,0 +1,2 @@
+//! cvipd
+fn main() {}

@@ -1,0 +1,2 @@
+//! ipvsadm-rs
+fn main() {}

@@ -1,0 +1,2 @@
+//! setport_weight
+fn main() {}
