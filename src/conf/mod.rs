@@ -1,0 +1,1 @@
+//! cvip.conf and clustertab.

@@ -1,0 +1,1 @@
+//! Addresses, announcements and sysctls.
