@@ -1,0 +1,92 @@
+//! What a node says of itself, as the store keeps it.
+
+use std::fmt;
+use std::net::{IpAddr, SocketAddr};
+
+use serde::{Deserialize, Serialize};
+
+use crate::protocol::Protocol;
+
+/// A virtual service as cvip owns it: CVIP, protocol, port.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct ServiceKey {
+    /// The cluster's virtual address.
+    pub cvip: IpAddr,
+    /// Transport protocol.
+    pub protocol: Protocol,
+    /// Port, host order.
+    pub port: u16,
+}
+
+impl fmt::Display for ServiceKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {}", self.protocol, SocketAddr::new(self.cvip, self.port))
+    }
+}
+
+/// A node that serves a port: an eligible listener on a flagged port.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Registration {
+    /// The virtual service.
+    #[serde(flatten)]
+    pub service: ServiceKey,
+    /// The flag's weight; the director multiplies it by the node's.
+    pub weight: u16,
+}
+
+/// A listener on a flagged port that did not join, and why.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Refused {
+    /// The virtual service that it would have joined.
+    #[serde(flatten)]
+    pub service: ServiceKey,
+    /// The address that the listener is bound to.
+    pub bound: IpAddr,
+    /// Its owner's user id.
+    pub uid: u32,
+    /// The rule that kept it out, for people.
+    pub reason: String,
+    /// True if packets for the CVIP on this node would reach it all the same: the active
+    /// director then keeps the service, without destinations, in front of it.
+    pub reachable: bool,
+}
+
+/// Connections that outlive their listener: what a drain waits for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Lingering {
+    /// Transport protocol.
+    pub protocol: Protocol,
+    /// Port whose listener is gone.
+    pub port: u16,
+    /// Connections that the node itself still counts on it.
+    pub connections: u32,
+}
+
+/// A node's whole record. (incarnation, sequence) orders the writes of one node: a later start
+/// of cvipd has a higher incarnation, a later write of one start a higher sequence.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NodeRecord {
+    /// Node number, from 1.
+    pub node: u32,
+    /// Which start of cvipd wrote it.
+    pub incarnation: u64,
+    /// Which write of that start.
+    pub sequence: u64,
+    /// How listeners are noticed, for people: `cgroup BPF` or `polling every 200 ms (why)`.
+    pub bells: String,
+    /// What it serves, in order.
+    pub registrations: Vec<Registration>,
+    /// What it does not serve though it listens, in order.
+    #[serde(default)]
+    pub refused: Vec<Refused>,
+    /// Ports that were left and still have connections, in order.
+    #[serde(default)]
+    pub lingering: Vec<Lingering>,
+}
+
+impl NodeRecord {
+    /// The order of one node's writes.
+    pub fn version(&self) -> (u64, u64) {
+        (self.incarnation, self.sequence)
+    }
+}
