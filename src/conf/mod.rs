@@ -1,1 +1,5 @@
 //! cvip.conf and clustertab.
+
+mod model;
+
+pub use model::*;

@@ -1,1 +1,8 @@
-//! What a director does.
+//! What a director does: it makes the kernel's table what the records and cvip.conf say.
+//!
+//! [`desired`] says what a service should be, [`plan`] which changes lead there from what the
+//! kernel has: both pure, both one service at a time, so that a change on one node costs what
+//! that node's services cost. The reconciler reads the kernel's truth and applies the plans.
+
+pub mod desired;
+pub mod plan;

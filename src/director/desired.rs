@@ -1,0 +1,328 @@
+//! desired table = config x registrations: pure, one service at a time.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+use std::time::Duration;
+
+use crate::conf::{Conf, Cvip, DEFAULT_DRAIN_TIMEOUT, DEFAULT_SCHEDULER, Registration, Routing};
+use crate::ipvs::{Destination, DestinationId, Forwarding, Service, ServiceId};
+use crate::store::{NodeRecord, ServiceKey};
+
+/// What a director knows when it decides.
+#[derive(Clone, Copy, Debug)]
+pub struct Inputs<'a> {
+    /// The configuration.
+    pub conf: &'a Conf,
+    /// Every node's record, by node number.
+    pub nodes: &'a BTreeMap<u32, NodeRecord>,
+    /// The director's own node number.
+    pub me: u32,
+}
+
+/// What one service should be.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Wanted {
+    /// The service; `None` once nothing wants it, and its destinations are to be drained.
+    pub service: Option<Service>,
+    /// Its destinations.
+    pub destinations: BTreeMap<DestinationId, Destination>,
+    /// Addresses of real servers of which nothing is known: what the kernel has of them stays
+    /// as it is.
+    pub unknown: BTreeSet<IpAddr>,
+    /// Connections that nodes still count on the port that they left, by the node's address.
+    pub lingering: BTreeMap<IpAddr, u32>,
+    /// The longest drain.
+    pub drain_timeout: Duration,
+}
+
+/// The kernel's identity of a service.
+pub fn service_id(key: ServiceKey) -> ServiceId {
+    ServiceId::Address { protocol: key.protocol, addr: key.cvip, port: key.port }
+}
+
+/// The key of a kernel service; `None` for a firewall mark.
+pub fn service_key(id: ServiceId) -> Option<ServiceKey> {
+    match id {
+        ServiceId::Address { protocol, addr, port } => {
+            Some(ServiceKey { cvip: addr, protocol, port })
+        }
+        ServiceId::Mark { .. } => None,
+    }
+}
+
+/// How packets reach real servers under a routing method.
+pub fn forwarding(routing: Routing) -> Forwarding {
+    match routing {
+        Routing::Dr => Forwarding::Route,
+        Routing::Nat => Forwarding::Masquerade,
+        Routing::Tun => Forwarding::Tunnel,
+    }
+}
+
+/// Every service that the records or a `static` element of cvip.conf ask for on the CVIPs that
+/// this node directs.
+pub fn keys(inputs: Inputs<'_>) -> BTreeSet<ServiceKey> {
+    let mine = |cvip: &IpAddr| inputs.conf.cvip(*cvip).is_some_and(|c| c.is_director(inputs.me));
+    let mut keys = BTreeSet::new();
+    for cvip in inputs.conf.cvips.iter().filter(|cvip| mine(&cvip.addr)) {
+        for service in cvip.services.iter().filter(|s| s.registration == Registration::Static) {
+            let key = |port| ServiceKey { cvip: cvip.addr, protocol: service.protocol, port };
+            keys.extend((service.start..=service.end).map(key));
+        }
+    }
+    for record in inputs.nodes.values() {
+        keys.extend(services_of(record).filter(|key| mine(&key.cvip)));
+    }
+    keys
+}
+
+/// The services that a record says anything of.
+fn services_of(record: &NodeRecord) -> impl Iterator<Item = ServiceKey> {
+    let registered = record.registrations.iter().map(|registration| registration.service);
+    registered.chain(record.refused.iter().map(|refused| refused.service))
+}
+
+/// The services on which two records of one node differ: what a change of record touches.
+pub fn touched(before: Option<&NodeRecord>, after: Option<&NodeRecord>) -> BTreeSet<ServiceKey> {
+    let (Some(before), Some(after)) = (before, after) else {
+        return before.or(after).into_iter().flat_map(services_of).collect();
+    };
+    let mut keys: BTreeSet<ServiceKey> = BTreeSet::new();
+    let registered =
+        |record: &NodeRecord| -> BTreeSet<_> { record.registrations.iter().copied().collect() };
+    let (old, new) = (registered(before), registered(after));
+    keys.extend(old.symmetric_difference(&new).map(|registration| registration.service));
+    let refused = |record: &NodeRecord| -> BTreeSet<_> {
+        record.refused.iter().filter(|r| r.reachable).map(|r| r.service).collect()
+    };
+    keys.extend(refused(before).symmetric_difference(&refused(after)));
+    keys
+}
+
+/// What one service should be.
+pub fn desired(key: ServiceKey, inputs: Inputs<'_>) -> Wanted {
+    let mut wanted = Wanted {
+        service: None,
+        destinations: BTreeMap::new(),
+        unknown: BTreeSet::new(),
+        lingering: BTreeMap::new(),
+        drain_timeout: Duration::from_secs(DEFAULT_DRAIN_TIMEOUT.into()),
+    };
+    let Some(cvip) = inputs.conf.cvip(key.cvip).filter(|cvip| cvip.is_director(inputs.me)) else {
+        return wanted;
+    };
+    let service = cvip.service_for(key.protocol, key.port);
+    if let Some(service) = service {
+        wanted.drain_timeout = Duration::from_secs(service.drain_timeout.into());
+    }
+    let fixed = service.filter(|service| service.registration == Registration::Static);
+    for server in &cvip.real_servers {
+        let record = inputs.nodes.get(&server.node);
+        let weight = match (fixed, record) {
+            (Some(service), _) => Some(service.weight),
+            (None, Some(record)) => registered_weight(record, key),
+            (None, None) => {
+                wanted.unknown.insert(server.addr);
+                None
+            }
+        };
+        if let Some(weight) = weight {
+            let weight = u32::from(weight).saturating_mul(server.weight).min(i32::MAX as u32);
+            let forward = forwarding(inputs.conf.routing);
+            let destination = Destination::new(server.addr, key.port, forward, weight);
+            wanted.destinations.insert(destination.id, destination);
+        } else if let Some(record) = record {
+            let count = record
+                .lingering
+                .iter()
+                .filter(|l| (l.protocol, l.port) == (key.protocol, key.port))
+                .map(|l| l.connections)
+                .sum();
+            wanted.lingering.insert(server.addr, count);
+        }
+    }
+    let shielded = inputs.nodes.get(&inputs.me).is_some_and(|record| shields(record, key));
+    if fixed.is_some() || !wanted.destinations.is_empty() || shielded {
+        wanted.service = Some(settings(key, cvip));
+    }
+    wanted
+}
+
+/// The weight with which a record registers a service. Registrations stand in order.
+fn registered_weight(record: &NodeRecord, key: ServiceKey) -> Option<u16> {
+    let at = record.registrations.binary_search_by_key(&key, |r| r.service).ok()?;
+    Some(record.registrations[at].weight)
+}
+
+/// A refused listener on the director itself would take the CVIP's packets past every rule if
+/// no service stood in front of it: an empty service answers port-unreachable instead.
+fn shields(own: &NodeRecord, key: ServiceKey) -> bool {
+    own.refused.iter().any(|refused| refused.reachable && refused.service == key)
+}
+
+fn settings(key: ServiceKey, cvip: &Cvip) -> Service {
+    let conf = cvip.service_for(key.protocol, key.port);
+    let scheduler = conf.map_or(DEFAULT_SCHEDULER, |service| &service.scheduler);
+    let service = Service::new(service_id(key), scheduler);
+    match conf.and_then(|service| service.persistence) {
+        Some(seconds) => service.persistent(seconds),
+        None => service,
+    }
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    use super::*;
+    use crate::conf::{DirectorNode, RealServer, ServiceConf};
+    use crate::ipvs::service_flags;
+    use crate::protocol::Protocol;
+    use crate::store::{Lingering, Refused, Registration as Registered};
+
+    pub(in crate::director) fn ip(text: &str) -> IpAddr {
+        text.parse().unwrap()
+    }
+
+    pub(in crate::director) fn key(protocol: Protocol, port: u16) -> ServiceKey {
+        ServiceKey { cvip: ip("10.0.0.100"), protocol, port }
+    }
+
+    const HTTP: ServiceKey = ServiceKey {
+        cvip: IpAddr::V4(std::net::Ipv4Addr::new(10, 0, 0, 100)),
+        protocol: Protocol::Tcp,
+        port: 80,
+    };
+
+    fn conf(services: Vec<ServiceConf>) -> Conf {
+        let server = |node: u32| RealServer {
+            node,
+            addr: IpAddr::from([10, 0, 0, node as u8]),
+            weight: node,
+        };
+        let director =
+            DirectorNode { node: 1, garp_interface: "eth0".to_owned(), sync_interface: None };
+        let cvip = Cvip {
+            addr: ip("10.0.0.100"),
+            gateway: None,
+            directors: vec![director],
+            real_servers: [1, 2, 3].map(server).into(),
+            services,
+        };
+        Conf { routing: Routing::Dr, cvips: vec![cvip] }
+    }
+
+    fn record(node: u32, keys: &[ServiceKey]) -> NodeRecord {
+        NodeRecord {
+            node,
+            incarnation: 1,
+            sequence: 1,
+            bells: String::new(),
+            registrations: keys.iter().map(|k| Registered { service: *k, weight: 2 }).collect(),
+            refused: vec![],
+            lingering: vec![],
+        }
+    }
+
+    fn refused(reachable: bool) -> Refused {
+        let reason = String::new();
+        Refused { service: HTTP, bound: ip("0.0.0.0"), uid: 1000, reason, reachable }
+    }
+
+    fn weights(wanted: &Wanted) -> Vec<(IpAddr, u32)> {
+        wanted.destinations.values().map(|d| (d.id.addr, d.weight)).collect()
+    }
+
+    fn ask(conf: &Conf, records: Vec<NodeRecord>) -> Wanted {
+        let nodes = records.into_iter().map(|record| (record.node, record)).collect();
+        desired(HTTP, Inputs { conf, nodes: &nodes, me: 1 })
+    }
+
+    #[test]
+    fn a_registered_node_is_a_destination_with_the_flags_weight_times_its_own() {
+        let wanted =
+            ask(&conf(vec![]), vec![record(1, &[]), record(2, &[HTTP]), record(3, &[HTTP])]);
+        assert_eq!(weights(&wanted), [(ip("10.0.0.2"), 4), (ip("10.0.0.3"), 6)]);
+        let service = wanted.service.unwrap();
+        assert_eq!((service.scheduler.as_str(), service.flags), ("wlc", 0));
+        assert!(wanted.destinations.values().all(|d| d.forward == Forwarding::Route));
+        assert!(wanted.unknown.is_empty());
+    }
+
+    #[test]
+    fn a_node_without_a_record_is_left_as_the_kernel_has_it() {
+        let wanted = ask(&conf(vec![]), vec![record(1, &[])]);
+        assert_eq!(wanted.unknown, [ip("10.0.0.2"), ip("10.0.0.3")].into());
+        assert_eq!(wanted.service, None);
+    }
+
+    #[test]
+    fn cvip_conf_gives_the_service_its_scheduler_persistence_and_drain() {
+        let mut service = ServiceConf::new(Protocol::Tcp, 80, 89);
+        service.scheduler = "sh".to_owned();
+        service.persistence = Some(300);
+        service.drain_timeout = 7;
+        let wanted = ask(&conf(vec![service]), vec![record(2, &[HTTP])]);
+        let service = wanted.service.unwrap();
+        assert_eq!(service.scheduler, "sh");
+        assert_eq!((service.flags, service.timeout), (service_flags::PERSISTENT, 300));
+        assert_eq!(wanted.drain_timeout, Duration::from_secs(7));
+    }
+
+    #[test]
+    fn a_static_service_has_every_real_server_whatever_listens() {
+        let mut service = ServiceConf::new(Protocol::Tcp, 80, 80);
+        service.registration = Registration::Static;
+        let conf = conf(vec![service]);
+        let wanted = ask(&conf, vec![record(2, &[])]);
+        assert_eq!(wanted.destinations.len(), 3);
+        let nodes = BTreeMap::new();
+        assert_eq!(keys(Inputs { conf: &conf, nodes: &nodes, me: 1 }), [HTTP].into());
+    }
+
+    #[test]
+    fn a_refused_listener_on_the_director_keeps_an_empty_service_in_front_of_it() {
+        let with = |node, reachable| {
+            let own = NodeRecord { refused: vec![refused(reachable)], ..record(node, &[]) };
+            ask(&conf(vec![]), vec![own])
+        };
+        let shielded = with(1, true);
+        assert!(shielded.service.is_some() && shielded.destinations.is_empty());
+        assert_eq!(with(1, false).service, None, "nothing reaches it anyway");
+        assert_eq!(with(2, true).service, None, "the director does not stand on that node");
+    }
+
+    #[test]
+    fn the_nodes_own_count_of_connections_comes_with_a_port_that_it_left() {
+        let left = NodeRecord {
+            lingering: vec![Lingering { protocol: Protocol::Tcp, port: 80, connections: 3 }],
+            ..record(2, &[])
+        };
+        let wanted = ask(&conf(vec![]), vec![left, record(3, &[])]);
+        assert_eq!(wanted.lingering, [(ip("10.0.0.2"), 3), (ip("10.0.0.3"), 0)].into());
+    }
+
+    #[test]
+    fn a_node_that_directs_nothing_wants_nothing() {
+        let conf = conf(vec![]);
+        let nodes = [(2, record(2, &[HTTP]))].into();
+        let inputs = Inputs { conf: &conf, nodes: &nodes, me: 2 };
+        assert_eq!(desired(HTTP, inputs).service, None);
+        assert!(keys(inputs).is_empty());
+    }
+
+    #[test]
+    fn a_change_of_record_touches_the_services_that_differ_and_no_others() {
+        let dns = key(Protocol::Udp, 53);
+        let (one, both) = (record(2, &[HTTP]), record(2, &[HTTP, dns]));
+        assert_eq!(touched(Some(&one), Some(&both)), [dns].into());
+        assert_eq!(touched(Some(&both), Some(&both)), BTreeSet::new());
+        assert_eq!(touched(None, Some(&both)), [HTTP, dns].into());
+        assert_eq!(touched(Some(&both), None), [HTTP, dns].into());
+        let reweighted = NodeRecord {
+            registrations: vec![Registered { service: HTTP, weight: 0 }],
+            ..record(2, &[])
+        };
+        assert_eq!(touched(Some(&one), Some(&reweighted)), [HTTP].into());
+        let shielded = NodeRecord { refused: vec![refused(true)], ..record(2, &[]) };
+        assert_eq!(touched(Some(&record(2, &[])), Some(&shielded)), [HTTP].into());
+    }
+}

@@ -1,0 +1,360 @@
+//! changes = desired - kernel table: pure, one service at a time, with the drains.
+//!
+//! A destination that leaves gets weight 0 at once and goes when it is drained; UDP goes at
+//! once, since every datagram renews its entry and weight 0 would never drain it. Additions
+//! come before removals, so that a service never stands empty on the way.
+
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
+
+use super::desired::{Wanted, service_id};
+use crate::ipvs::{Change, Destination, DestinationEntry, DestinationId, Service, service_flags};
+use crate::protocol::Protocol;
+use crate::store::ServiceKey;
+
+/// With no active connection for this long, and none counted by the node, a destination is
+/// drained: IPVS does not count half-closed connections as active, the node does.
+pub const QUIET: Duration = Duration::from_secs(5);
+
+/// One service as the kernel has it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Actual {
+    /// Its settings.
+    pub service: Service,
+    /// Its destinations.
+    pub destinations: BTreeMap<DestinationId, DestinationEntry>,
+}
+
+/// A destination on its way out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Drain {
+    /// Since when it has been leaving.
+    pub since: Instant,
+    /// Since when it has had no active connection.
+    pub quiet_since: Option<Instant>,
+}
+
+/// The drains of one director: state that only [`plan`] writes.
+pub type Drains = BTreeMap<(ServiceKey, DestinationId), Drain>;
+
+/// The changes that lead from what the kernel has to what is wanted, in the order in which
+/// they are to be made. `now` moves the drains on.
+pub fn plan(
+    key: ServiceKey,
+    wanted: &Wanted,
+    actual: Option<&Actual>,
+    drains: &mut Drains,
+    now: Instant,
+) -> Vec<Change> {
+    let id = service_id(key);
+    let mut changes = Vec::new();
+    match (&wanted.service, actual) {
+        (Some(service), None) => changes.push(Change::AddService(service.clone())),
+        (Some(service), Some(actual)) if !same_settings(service, &actual.service) => {
+            changes.push(Change::EditService(service.clone()));
+        }
+        _ => {}
+    }
+    let none = BTreeMap::new();
+    let present = actual.map_or(&none, |actual| &actual.destinations);
+    for (at, destination) in &wanted.destinations {
+        drains.remove(&(key, *at));
+        match present.get(at) {
+            None => changes.push(Change::AddDestination(id, *destination)),
+            Some(entry) if entry.destination != *destination => {
+                changes.push(Change::EditDestination(id, *destination));
+            }
+            Some(_) => {}
+        }
+    }
+    let mut deleted = Vec::new();
+    let mut left = 0;
+    for (at, entry) in present.iter().filter(|(at, _)| !wanted.destinations.contains_key(at)) {
+        if wanted.unknown.contains(&at.addr) {
+            left += 1;
+        } else if drained(key, entry, wanted, drains, now) {
+            drains.remove(&(key, *at));
+            deleted.push(Change::DeleteDestination(id, *at));
+        } else {
+            left += 1;
+            if entry.destination.weight != 0 {
+                let quiesced = Destination { weight: 0, ..entry.destination };
+                changes.push(Change::EditDestination(id, quiesced));
+            }
+        }
+    }
+    changes.extend(deleted);
+    // A drain whose destination is gone, by hand or with its service, is over.
+    let range = (key, least())..;
+    let gone: Vec<_> = drains
+        .range(range)
+        .take_while(|((of, _), _)| *of == key)
+        .filter(|((_, at), _)| !present.contains_key(at))
+        .map(|(drain, _)| *drain)
+        .collect();
+    for drain in gone {
+        drains.remove(&drain);
+    }
+    if wanted.service.is_none() && actual.is_some() && left == 0 {
+        changes.push(Change::DeleteService(id));
+    }
+    changes
+}
+
+/// Moves a destination's drain on; true if it may go now.
+fn drained(
+    key: ServiceKey,
+    entry: &DestinationEntry,
+    wanted: &Wanted,
+    drains: &mut Drains,
+    now: Instant,
+) -> bool {
+    if key.protocol == Protocol::Udp || (entry.active == 0 && entry.inactive == 0) {
+        return true;
+    }
+    let fresh = Drain { since: now, quiet_since: None };
+    let drain = drains.entry((key, entry.destination.id)).or_insert(fresh);
+    if now.duration_since(drain.since) >= wanted.drain_timeout {
+        return true;
+    }
+    if entry.active > 0 {
+        drain.quiet_since = None;
+        return false;
+    }
+    let quiet_since = *drain.quiet_since.get_or_insert(now);
+    let counted = wanted.lingering.get(&entry.destination.id.addr).copied();
+    counted == Some(0) && now.duration_since(quiet_since) >= QUIET
+}
+
+/// True if an edit would change nothing. The kernel adds a flag of its own, and keeps a netmask
+/// and a time-out for services that are not persistent.
+fn same_settings(wanted: &Service, actual: &Service) -> bool {
+    let flags = actual.flags & !service_flags::HASHED;
+    let persistent = flags & service_flags::PERSISTENT != 0;
+    wanted.id == actual.id
+        && wanted.scheduler == actual.scheduler
+        && wanted.flags == flags
+        && wanted.pe == actual.pe
+        && (!persistent || (wanted.timeout, wanted.netmask) == (actual.timeout, actual.netmask))
+}
+
+/// The least of all destinations, where a service's drains begin.
+fn least() -> DestinationId {
+    DestinationId { addr: std::net::Ipv4Addr::UNSPECIFIED.into(), port: 0 }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+    use std::net::IpAddr;
+
+    use proptest::prelude::*;
+
+    use super::super::desired::tests::{ip, key};
+    use super::*;
+    use crate::ipvs::{Forwarding, Stats};
+
+    fn destination(host: u8, port: u16, weight: u32) -> Destination {
+        Destination::new(IpAddr::from([10, 0, 0, host]), port, Forwarding::Route, weight)
+    }
+
+    fn entry(destination: Destination, active: u32, inactive: u32) -> DestinationEntry {
+        let stats = Stats::default();
+        DestinationEntry { destination, active, inactive, persistent: 0, stats }
+    }
+
+    fn wanted(key: ServiceKey, destinations: &[Destination]) -> Wanted {
+        Wanted {
+            service: (!destinations.is_empty()).then(|| Service::new(service_id(key), "wlc")),
+            destinations: destinations.iter().map(|d| (d.id, *d)).collect(),
+            unknown: BTreeSet::new(),
+            lingering: BTreeMap::new(),
+            drain_timeout: Duration::from_secs(30),
+        }
+    }
+
+    fn actual(key: ServiceKey, entries: &[DestinationEntry]) -> Actual {
+        Actual {
+            service: Service::new(service_id(key), "wlc"),
+            destinations: entries.iter().map(|e| (e.destination.id, *e)).collect(),
+        }
+    }
+
+    fn http() -> ServiceKey {
+        key(Protocol::Tcp, 80)
+    }
+
+    #[test]
+    fn the_first_node_makes_the_service_and_the_second_only_joins() {
+        let (one, two) = (destination(1, 80, 1), destination(2, 80, 1));
+        let (mut drains, now) = (Drains::new(), Instant::now());
+        let id = service_id(http());
+        assert_eq!(
+            plan(http(), &wanted(http(), &[one]), None, &mut drains, now),
+            [Change::AddService(Service::new(id, "wlc")), Change::AddDestination(id, one)]
+        );
+        let has = actual(http(), &[entry(one, 5, 0)]);
+        assert_eq!(
+            plan(http(), &wanted(http(), &[one, two]), Some(&has), &mut drains, now),
+            [Change::AddDestination(id, two)]
+        );
+    }
+
+    #[test]
+    fn a_table_that_is_right_needs_no_change() {
+        let one = destination(1, 80, 1);
+        let mut has = actual(http(), &[entry(one, 3, 4)]);
+        has.service.flags = service_flags::HASHED;
+        has.service.netmask = 0;
+        let changes =
+            plan(http(), &wanted(http(), &[one]), Some(&has), &mut Drains::new(), Instant::now());
+        assert_eq!(changes, []);
+    }
+
+    #[test]
+    fn a_weight_of_0_that_no_drain_explains_is_restored() {
+        let one = destination(1, 80, 2);
+        let has = actual(http(), &[entry(Destination { weight: 0, ..one }, 0, 0)]);
+        let changes =
+            plan(http(), &wanted(http(), &[one]), Some(&has), &mut Drains::new(), Instant::now());
+        assert_eq!(changes, [Change::EditDestination(service_id(http()), one)]);
+    }
+
+    #[test]
+    fn a_leaving_destination_is_quiesced_at_once_and_deleted_when_drained() {
+        let (one, id) = (destination(1, 80, 1), service_id(http()));
+        let quiesced = Destination { weight: 0, ..one };
+        let (mut drains, start) = (Drains::new(), Instant::now());
+        let wanted = wanted(http(), &[]);
+        let mut step = |destination, active, inactive, ms| {
+            let has = actual(http(), &[entry(destination, active, inactive)]);
+            let now = start + Duration::from_millis(ms);
+            plan(http(), &wanted, Some(&has), &mut drains, now)
+        };
+        assert_eq!(step(one, 1, 1, 0), [Change::EditDestination(id, quiesced)]);
+        assert_eq!(step(quiesced, 1, 1, 500), []);
+        assert_eq!(
+            step(quiesced, 0, 0, 1000),
+            [Change::DeleteDestination(id, one.id), Change::DeleteService(id)]
+        );
+    }
+
+    #[test]
+    fn half_closed_connections_hold_a_drain_until_the_node_counts_none_or_the_deadline() {
+        let quiesced = Destination { weight: 0, ..destination(1, 80, 1) };
+        let has = actual(http(), &[entry(quiesced, 0, 2)]);
+        let start = Instant::now();
+        let at = |seconds| start + Duration::from_secs(seconds);
+        for (count, gone_at) in [(Some(0), 5), (Some(1), 30), (None, 30)] {
+            let mut wanted = wanted(http(), &[]);
+            wanted.lingering = count.into_iter().map(|n| (quiesced.id.addr, n)).collect();
+            let mut drains = Drains::new();
+            for second in 0..gone_at {
+                assert_eq!(plan(http(), &wanted, Some(&has), &mut drains, at(second)), []);
+            }
+            let changes = plan(http(), &wanted, Some(&has), &mut drains, at(gone_at));
+            assert_eq!(changes.len(), 2, "count {count:?}");
+            assert!(drains.is_empty());
+        }
+    }
+
+    #[test]
+    fn a_listener_that_comes_back_in_time_gets_its_weight_back() {
+        let one = destination(1, 80, 1);
+        let quiesced = Destination { weight: 0, ..one };
+        let (mut drains, now) = (Drains::new(), Instant::now());
+        let has = actual(http(), &[entry(quiesced, 1, 0)]);
+        plan(http(), &wanted(http(), &[]), Some(&has), &mut drains, now);
+        assert_eq!(drains.len(), 1);
+        let changes = plan(http(), &wanted(http(), &[one]), Some(&has), &mut drains, now);
+        assert_eq!(changes, [Change::EditDestination(service_id(http()), one)]);
+        assert!(drains.is_empty());
+    }
+
+    #[test]
+    fn udp_is_deleted_at_once() {
+        let dns = key(Protocol::Udp, 53);
+        let has = actual(dns, &[entry(destination(1, 53, 1), 0, 9)]);
+        let changes = plan(dns, &wanted(dns, &[]), Some(&has), &mut Drains::new(), Instant::now());
+        assert!(matches!(changes[..], [Change::DeleteDestination(..), Change::DeleteService(_)]));
+    }
+
+    #[test]
+    fn a_node_of_which_nothing_is_known_is_left_alone() {
+        let mut wanted = wanted(http(), &[]);
+        wanted.unknown.insert(ip("10.0.0.1"));
+        let has = actual(http(), &[entry(destination(1, 80, 1), 4, 0)]);
+        let changes = plan(http(), &wanted, Some(&has), &mut Drains::new(), Instant::now());
+        assert_eq!(changes, []);
+    }
+
+    #[test]
+    fn a_drain_of_a_destination_that_somebody_removed_is_forgotten() {
+        let one = destination(1, 80, 0);
+        let (mut drains, now) = (Drains::new(), Instant::now());
+        let has = actual(http(), &[entry(one, 1, 0)]);
+        plan(http(), &wanted(http(), &[]), Some(&has), &mut drains, now);
+        assert_eq!(drains.len(), 1);
+        plan(http(), &wanted(http(), &[]), None, &mut drains, now);
+        assert!(drains.is_empty());
+    }
+
+    /// Applies changes to a table as the kernel would; panics on one that it would refuse.
+    fn apply(mut table: Option<Actual>, changes: &[Change]) -> Option<Actual> {
+        for change in changes {
+            match change {
+                Change::AddService(service) => {
+                    assert!(table.is_none());
+                    let destinations = BTreeMap::new();
+                    table = Some(Actual { service: service.clone(), destinations });
+                }
+                Change::EditService(service) => {
+                    table.as_mut().unwrap().service = service.clone();
+                }
+                Change::AddDestination(_, d) => {
+                    let old = table.as_mut().unwrap().destinations.insert(d.id, entry(*d, 0, 0));
+                    assert_eq!(old, None);
+                }
+                Change::EditDestination(_, d) => {
+                    let table = table.as_mut().unwrap();
+                    table.destinations.get_mut(&d.id).unwrap().destination = *d;
+                }
+                Change::DeleteDestination(_, at) => {
+                    table.as_mut().unwrap().destinations.remove(at).unwrap();
+                }
+                Change::DeleteService(_) => {
+                    assert!(table.take().unwrap().destinations.is_empty());
+                }
+                other => panic!("{other:?}"),
+            }
+        }
+        table
+    }
+
+    proptest! {
+        #[test]
+        fn a_plan_once_applied_leaves_nothing_but_drains_to_do(
+            want in prop::collection::btree_map(1..6u8, 0..3u32, 0..5),
+            have in prop::collection::btree_map(1..6u8, (0..3u32, 0..2u32), 0..5),
+            exists in any::<bool>(),
+        ) {
+            let want: Vec<_> = want.iter().map(|(h, w)| destination(*h, 80, *w)).collect();
+            let entries: Vec<_> =
+                have.iter().map(|(h, (w, a))| entry(destination(*h, 80, *w), *a, 0)).collect();
+            let table = exists.then(|| actual(http(), &entries));
+            let wanted = wanted(http(), &want);
+            let (mut drains, now) = (Drains::new(), Instant::now());
+            let first = plan(http(), &wanted, table.as_ref(), &mut drains, now);
+            let after = apply(table, &first);
+            prop_assert_eq!(plan(http(), &wanted, after.as_ref(), &mut drains, now), []);
+            let later = now + wanted.drain_timeout;
+            let last = plan(http(), &wanted, after.as_ref(), &mut drains, later);
+            let end = apply(after, &last);
+            let left: Vec<_> = end.iter().flat_map(|t| t.destinations.keys()).collect();
+            let wanted_ids: Vec<_> = wanted.destinations.keys().collect();
+            prop_assert_eq!(left, wanted_ids);
+            prop_assert_eq!(end.is_some(), wanted.service.is_some());
+            prop_assert!(drains.is_empty());
+        }
+    }
+}

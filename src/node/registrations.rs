@@ -1,0 +1,221 @@
+//! registrations = snapshot x port flags x eligibility: pure.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::eligibility::{Owners, Reach, judge};
+use crate::conf::{Conf, Cvip, Owner, Registration as How};
+use crate::listeners::Listener;
+use crate::ports::{FlagSet, Layers};
+use crate::store::{Refused, Registration, ServiceKey};
+
+/// What a node knows of itself: read from the system at start and on a reload.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Surroundings {
+    /// This node's number.
+    pub node: u32,
+    /// Interface indexes by local address.
+    pub devices: BTreeMap<std::net::IpAddr, u32>,
+    /// ip_local_port_range, inclusive.
+    pub ephemeral: (u16, u16),
+    /// UID_MIN of /etc/login.defs.
+    pub uid_min: u32,
+    /// User ids by name, of the users whom cvip.conf names.
+    pub users: BTreeMap<String, u32>,
+}
+
+/// What a node serves and what it does not serve though it listens: both in order, each once.
+#[derive(Clone, Debug, PartialEq, Eq, Default)]
+pub struct Outcome {
+    /// The services that the node serves.
+    pub registrations: Vec<Registration>,
+    /// The listeners on flagged ports that were kept out.
+    pub refused: Vec<Refused>,
+}
+
+/// Flags in the three layers that hold for one CVIP on one node.
+pub fn layers(cvip: &Cvip, node: &FlagSet, cluster: &FlagSet) -> Layers {
+    Layers { node: node.clone(), cluster: cluster.clone(), conf: cvip.flags() }
+}
+
+/// Computes the registrations of a node.
+///
+/// A service that cvip.conf makes `static` ignores listeners. Several sockets on one port are
+/// one registration; a port that any eligible listener serves is served.
+pub fn compute(
+    listeners: &[Listener],
+    conf: &Conf,
+    node: &FlagSet,
+    cluster: &FlagSet,
+    around: &Surroundings,
+) -> Outcome {
+    let mut registrations = BTreeMap::new();
+    let mut refused = BTreeSet::new();
+    for cvip in &conf.cvips {
+        let Some(server) = cvip.real_server(around.node) else { continue };
+        let layers = layers(cvip, node, cluster);
+        let reach = Reach {
+            routing: conf.routing,
+            cvip: cvip.addr,
+            addr: server.addr,
+            device: around.devices.get(&server.addr).copied(),
+        };
+        for listener in listeners {
+            let (protocol, port) = (listener.protocol, listener.port);
+            let service = cvip.service_for(protocol, port);
+            if service.is_some_and(|service| service.registration == How::Static) {
+                continue;
+            }
+            let Some((flag, _)) = layers.lookup(protocol, port) else { continue };
+            let owners = owners(service.map_or(&[], |service| &service.owners), around);
+            let key = ServiceKey { cvip: cvip.addr, protocol, port };
+            match judge(listener, flag, &reach, &owners, around.ephemeral) {
+                Ok(()) => drop(registrations.insert(key, flag.weight)),
+                Err(refusal) => drop(refused.insert(Refused {
+                    service: key,
+                    bound: listener.addr,
+                    uid: listener.uid,
+                    reason: refusal.to_string(),
+                    reachable: refusal.is_reachable(),
+                })),
+            }
+        }
+    }
+    Outcome {
+        registrations: registrations
+            .into_iter()
+            .map(|(service, weight)| Registration { service, weight })
+            .collect(),
+        refused: refused.into_iter().collect(),
+    }
+}
+
+fn owners(named: &[Owner], around: &Surroundings) -> Owners {
+    if named.is_empty() {
+        return Owners::System { uid_min: around.uid_min };
+    }
+    let mut users = BTreeSet::new();
+    for owner in named {
+        match owner {
+            Owner::Anyone => return Owners::Anyone,
+            // A user who does not exist here owns no listener here.
+            Owner::User(name) => users.extend(around.users.get(name)),
+        }
+    }
+    Owners::Users(users)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::IpAddr;
+
+    use super::*;
+    use crate::conf::{DirectorNode, RealServer, Routing, ServiceConf};
+    use crate::ports::PortFlag;
+    use crate::protocol::Protocol;
+
+    fn ip(text: &str) -> IpAddr {
+        text.parse().unwrap()
+    }
+
+    fn conf(services: Vec<ServiceConf>) -> Conf {
+        let real_servers = [1, 2].map(|node| RealServer {
+            node,
+            addr: IpAddr::from([10, 0, 0, node as u8]),
+            weight: 1,
+        });
+        let director =
+            DirectorNode { node: 1, garp_interface: "eth0".to_owned(), sync_interface: None };
+        let cvip = Cvip {
+            addr: ip("10.0.0.100"),
+            gateway: None,
+            directors: vec![director],
+            real_servers: real_servers.into(),
+            services,
+        };
+        Conf { routing: Routing::Dr, cvips: vec![cvip] }
+    }
+
+    fn around(node: u32) -> Surroundings {
+        Surroundings {
+            node,
+            devices: BTreeMap::new(),
+            ephemeral: (32768, 60999),
+            uid_min: 1000,
+            users: [("alice".to_owned(), 1001)].into(),
+        }
+    }
+
+    fn listener(addr: &str, port: u16, uid: u32) -> Listener {
+        Listener {
+            protocol: Protocol::Tcp,
+            addr: ip(addr),
+            port,
+            v6only: false,
+            device: 0,
+            uid,
+            cookie: u64::from(port),
+            queue: 0,
+            backlog: 5,
+        }
+    }
+
+    fn flags(start: u16, end: u16, weight: u16) -> FlagSet {
+        [PortFlag { protocol: Protocol::Tcp, start, end, weight }].into_iter().collect()
+    }
+
+    fn ports(outcome: &Outcome) -> Vec<(u16, u16)> {
+        outcome.registrations.iter().map(|r| (r.service.port, r.weight)).collect()
+    }
+
+    #[test]
+    fn a_listener_on_a_flagged_port_registers_with_the_flags_weight() {
+        let seen = [listener("0.0.0.0", 80, 0), listener("0.0.0.0", 8080, 0)];
+        let none = FlagSet::default();
+        let outcome = compute(&seen, &conf(vec![]), &flags(1, 80, 3), &none, &around(2));
+        assert_eq!(ports(&outcome), [(80, 3)]);
+        assert_eq!(outcome.refused, []);
+        let unflagged = compute(&seen, &conf(vec![]), &none, &none, &around(2));
+        assert_eq!(unflagged, Outcome::default());
+    }
+
+    #[test]
+    fn several_sockets_on_one_port_are_one_registration() {
+        let seen = [listener("0.0.0.0", 80, 0), listener("::", 80, 0), listener("::1", 80, 0)];
+        let none = FlagSet::default();
+        let outcome = compute(&seen, &conf(vec![]), &flags(80, 80, 1), &none, &around(2));
+        assert_eq!(ports(&outcome), [(80, 1)]);
+        assert_eq!(outcome.refused.len(), 1, "the loopback socket is shown all the same");
+    }
+
+    #[test]
+    fn cvip_conf_flags_ports_too_and_names_their_owners() {
+        let mut service = ServiceConf::new(Protocol::Tcp, 8080, 8080);
+        service.owners = vec![Owner::User("alice".to_owned())];
+        let seen = [listener("0.0.0.0", 8080, 1001)];
+        let none = FlagSet::default();
+        let with = |service| compute(&seen, &conf(vec![service]), &none, &none, &around(2));
+        assert_eq!(ports(&with(service.clone())), [(8080, 1)]);
+        service.owners = vec![Owner::User("bob".to_owned())];
+        let refused = with(service).refused;
+        assert_eq!(refused.len(), 1);
+        assert!(refused[0].reachable && refused[0].reason.contains("user id 1001"));
+    }
+
+    #[test]
+    fn a_static_service_ignores_listeners() {
+        let mut service = ServiceConf::new(Protocol::Tcp, 80, 80);
+        service.registration = How::Static;
+        let seen = [listener("0.0.0.0", 80, 0)];
+        let none = FlagSet::default();
+        let outcome = compute(&seen, &conf(vec![service]), &flags(1, 80, 1), &none, &around(2));
+        assert_eq!(outcome, Outcome::default());
+    }
+
+    #[test]
+    fn a_node_that_the_file_does_not_name_registers_nothing() {
+        let seen = [listener("0.0.0.0", 80, 0)];
+        let none = FlagSet::default();
+        let outcome = compute(&seen, &conf(vec![]), &flags(1, 80, 1), &none, &around(7));
+        assert_eq!(outcome, Outcome::default());
+    }
+}
