@@ -1,11 +1,30 @@
 //! Who listens on this node: the truth is a dump, a bell only wakes.
 //!
+//! ```text
+//!   bells    (cgroup BPF)   say *look*; may be lost, doubled or late       kernel
+//!   dumper   (sock_diag)    says what is true at this moment                kernel
+//!   watcher                 says when to look, and what is believed         pure
+//!   watch                   the three behind one step() for a poll loop
+//! ```
+//!
 //! [`Listener`] is one row of a sock_diag dump. Nothing here knows of port flags' weights, of
-//! cvip.conf or of IPVS.
+//! cvip.conf or of IPVS: a caller says which [`Ranges`] matter, and is told who listens there,
+//! in the network namespace of the thread that opened the dumper.
 
 use std::net::IpAddr;
 
 use crate::protocol::Protocol;
+
+mod diag;
+mod dump;
+mod ranges;
+mod watch;
+mod watcher;
+
+pub use dump::{Dumper, Error};
+pub use ranges::Ranges;
+pub use watch::{BellSource, Watch};
+pub use watcher::{Hears, Watcher};
 
 /// One socket that takes new peers: a LISTEN socket of TCP or SCTP, or an unconnected, bound
 /// UDP socket (linux/inet_diag.h, `struct inet_diag_msg`).
@@ -13,7 +32,8 @@ use crate::protocol::Protocol;
 pub struct Listener {
     /// Transport protocol.
     pub protocol: Protocol,
-    /// Local address; the wildcard of its family if bound to none.
+    /// Local address; the wildcard of its family if bound to none. An IPv6 socket bound to an
+    /// IPv4-mapped address takes IPv4 peers only and is shown as what it is: the IPv4 address.
     pub addr: IpAddr,
     /// Local port, host order.
     pub port: u16,
@@ -29,4 +49,38 @@ pub struct Listener {
     pub queue: u32,
     /// The accept queue's limit; 0 for UDP.
     pub backlog: u32,
+}
+
+/// What makes two sockets one listener: several processes that share a port (`SO_REUSEPORT`),
+/// and a server that was restarted between two dumps, are the same to the cluster.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Identity {
+    /// Transport protocol.
+    pub protocol: Protocol,
+    /// Local address.
+    pub addr: IpAddr,
+    /// Local port, host order.
+    pub port: u16,
+    /// IPv6 peers only.
+    pub v6only: bool,
+    /// The interface that the socket is bound to, 0 for none.
+    pub device: u32,
+    /// Owner's user id.
+    pub uid: u32,
+}
+
+impl Listener {
+    /// What is compared to say whether a listener came or went: everything but the socket
+    /// itself and its queue. The field order of both types makes sorted listeners sorted by
+    /// identity, too.
+    pub fn identity(&self) -> Identity {
+        Identity {
+            protocol: self.protocol,
+            addr: self.addr,
+            port: self.port,
+            v6only: self.v6only,
+            device: self.device,
+            uid: self.uid,
+        }
+    }
 }

@@ -1,0 +1,148 @@
+//! The watcher with a kernel under it: one [`Watch::step`] for a poll loop to drive.
+//!
+//! No threads, no waiting: a step listens to the bells, makes the dumps that are due, and says
+//! what changed.
+
+use std::fmt;
+use std::os::fd::BorrowedFd;
+use std::time::{Duration, Instant};
+
+use nix::time::{ClockId, clock_gettime};
+
+use super::dump::{Dumper, Error};
+use super::watcher::{Hears, Watcher};
+use super::{Listener, Ranges};
+use crate::protocol::Protocol;
+
+/// What tells this node to look, for status to show.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum BellSource {
+    /// Programs on the root cgroup; the text names what this kernel lacks, if anything.
+    CgroupBpf {
+        /// What does not ring, or is empty.
+        lacks: String,
+    },
+    /// Nothing rings: only the poll looks.
+    Polling {
+        /// Why there are no bells, and what to do.
+        why: String,
+    },
+}
+
+impl fmt::Display for BellSource {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            BellSource::CgroupBpf { lacks } if lacks.is_empty() => f.write_str("cgroup BPF"),
+            BellSource::CgroupBpf { lacks } => write!(f, "cgroup BPF ({lacks})"),
+            BellSource::Polling { why } => write!(f, "polling every 200 ms ({why})"),
+        }
+    }
+}
+
+/// Dumper, bells and watcher of one network namespace.
+#[derive(Debug)]
+pub struct Watch {
+    dumper: Dumper,
+    watcher: Watcher,
+    ranges: Ranges,
+    source: BellSource,
+    /// The set changed outside a dump; the next step tells.
+    changed: bool,
+    faults: [Option<Error>; 3],
+}
+
+impl Watch {
+    /// Watches the calling thread's network namespace with the best bells that this kernel and
+    /// this process's privileges allow. Without bells it polls: that is not an error.
+    pub fn open(now: Instant) -> Result<Watch, Error> {
+        Watch::polling(now, "the bells are not built yet")
+    }
+
+    /// Watches by polling alone; `why` is for status to show.
+    pub fn polling(now: Instant, why: impl Into<String>) -> Result<Watch, Error> {
+        Ok(Watch {
+            dumper: Dumper::open()?,
+            watcher: Watcher::new(now, Hears::default()),
+            ranges: Ranges::new(),
+            source: BellSource::Polling { why: why.into() },
+            changed: false,
+            faults: [const { None }; 3],
+        })
+    }
+
+    /// Which ports matter from now on. The next step is due at once.
+    pub fn set_ranges(&mut self, now: Instant, ranges: Ranges) {
+        if self.ranges != ranges {
+            self.changed |= self.watcher.flag(now, &ranges);
+            self.ranges = ranges;
+        }
+    }
+
+    /// What to poll for readability beside the time-out; ask anew before each wait, since a
+    /// storm of bells is left unheard for a millisecond at a time.
+    pub fn fds(&self) -> impl Iterator<Item = BorrowedFd<'_>> {
+        std::iter::empty()
+    }
+
+    /// How long the loop may wait before the next step; `None` for as long as it likes.
+    pub fn poll_timeout(&self, now: Instant) -> Option<Duration> {
+        if self.changed {
+            return Some(Duration::ZERO);
+        }
+        self.watcher.next_dump_at().map(|at| at.saturating_duration_since(now))
+    }
+
+    /// Hears the bells and makes the dumps that are due. `now` is taken right before the call.
+    /// Returns the whole observed set if it changed since the last step; a dump that failed
+    /// leaves it as it was and stands in [`Watch::faults`].
+    pub fn step(&mut self, now: Instant) -> Option<&[Listener]> {
+        for protocol in Protocol::ALL {
+            if self.watcher.is_due(now, protocol) {
+                self.look(now, protocol);
+            }
+        }
+        std::mem::take(&mut self.changed).then(|| self.watcher.observed())
+    }
+
+    fn look(&mut self, now: Instant, protocol: Protocol) {
+        let before = processor_time();
+        let fault = &mut self.faults[protocol as usize];
+        match self.dumper.listeners(protocol, &self.ranges) {
+            Ok(sockets) => {
+                let cost = processor_time().saturating_sub(before);
+                self.changed |= self.watcher.dumped(now, protocol, &sockets, cost);
+                *fault = None;
+            }
+            Err(error) => {
+                let unsupported = matches!(error, Error::Unsupported(_));
+                self.watcher.failed(now, protocol, unsupported);
+                *fault = Some(error);
+            }
+        }
+    }
+
+    /// Who listens, sorted, one row for each identity; queue and backlog are of the last dump.
+    pub fn observed(&self) -> &[Listener] {
+        self.watcher.observed()
+    }
+
+    /// What rings.
+    pub fn source(&self) -> &BellSource {
+        &self.source
+    }
+
+    /// Which protocols' last dump failed, and why. What was observed before stays believed.
+    pub fn faults(&self) -> impl Iterator<Item = (Protocol, &Error)> {
+        Protocol::ALL.into_iter().zip(&self.faults).filter_map(|(p, f)| Some((p, f.as_ref()?)))
+    }
+
+    /// How many peers still have a connection to a local port: see [`Dumper::connections`].
+    pub fn connections(&mut self, protocol: Protocol, port: u16) -> Result<usize, Error> {
+        self.dumper.connections(protocol, port)
+    }
+}
+
+/// This thread's processor time: what a dump cost, even where the thread had to wait for a core.
+fn processor_time() -> Duration {
+    clock_gettime(ClockId::CLOCK_THREAD_CPUTIME_ID).map_or(Duration::ZERO, Duration::from)
+}

@@ -1,0 +1,289 @@
+//! When to look, and what to believe: a state machine without a kernel and without a clock.
+//!
+//! A listener joins after one dump that shows it. It leaves after two consecutive dumps without
+//! it, or after one if the kernel told that each of its sockets was released. Two, because a
+//! dump is not one picture: where a socket vanishes while the kernel fills a second buffer, the
+//! dump may skip a neighbour that lives.
+//!
+//! A bell brings a dump at once and four more after it, since a socket is still in the kernel's
+//! table when its release rings. Dumps never come faster than the gap that the last one's cost
+//! allows, and never stop: where a bell was lost, or none rings (`shutdown()` of a listener,
+//! MPTCP, a kernel without BPF), the poll finds the same truth, only later.
+//!
+//! The three protocols run in lanes of their own, because a UDP dump can cost a thousand times a
+//! TCP dump.
+
+use std::collections::BTreeSet;
+use std::mem;
+use std::time::{Duration, Instant};
+
+use super::{Listener, Ranges};
+use crate::protocol::Protocol;
+
+/// Dumps after a bell, counted from the bell. The first, at the bell itself, shows an arrival;
+/// a departure shows as soon as the closing task gets on with its system call.
+const FOLLOW_UPS: [Duration; 5] = [
+    Duration::ZERO,
+    Duration::from_millis(1),
+    Duration::from_millis(3),
+    Duration::from_millis(10),
+    Duration::from_millis(40),
+];
+/// Two polls find a departure: 600 ms at the latest, if dumps are cheap.
+const POLL: Duration = Duration::from_millis(200);
+/// UDP dumps walk every UDP socket of the machine.
+const POLL_UDP: Duration = Duration::from_secs(1);
+/// A dump costs at most one part in so many of a core: polling while no bell rings at all,
+/// polling as a safety net behind bells, and in a storm of bells.
+const SHARE_POLLING: u32 = 50;
+/// See [`SHARE_POLLING`].
+const SHARE_SAFETY_NET: u32 = 1000;
+/// See [`SHARE_POLLING`]; UDP keeps to that one in a storm, too.
+const SHARE_STORM: u32 = 10;
+/// The least time from dump to dump, in the worst storm.
+const GAP: Duration = Duration::from_millis(1);
+/// No dump is so dear that nobody looks for longer.
+const LONGEST: Duration = Duration::from_secs(30);
+/// After a kernel without the protocol's diag module said so: each question makes it look for
+/// the module again.
+const UNSUPPORTED: Duration = Duration::from_secs(60);
+
+/// For which protocols bells ring, arrivals and departures alike.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub struct Hears {
+    /// TCP listeners.
+    pub tcp: bool,
+    /// UDP sockets.
+    pub udp: bool,
+}
+
+/// The state machine: see the head of this file.
+#[derive(Debug)]
+pub struct Watcher {
+    lanes: [Lane; 3],
+    /// Cookies of believed sockets of which the kernel told that they are gone.
+    released: BTreeSet<u64>,
+    observed: Vec<Listener>,
+}
+
+/// One protocol's clockwork and what is believed of it.
+#[derive(Debug)]
+struct Lane {
+    protocol: Protocol,
+    /// Whether bells ring for this protocol.
+    hears: bool,
+    /// Whether any port matters. If not, nothing is ever due.
+    wanted: bool,
+    /// The next dump, if no bell rings before.
+    due: Instant,
+    /// No dump before this.
+    not_before: Instant,
+    /// The last bell, until all its dumps have been made.
+    bell: Option<Instant>,
+    /// What the last dump cost.
+    cost: Duration,
+    known: Vec<Known>,
+}
+
+/// A listener that is believed in.
+#[derive(Clone, Debug)]
+struct Known {
+    /// Its first socket; queue and backlog are the sums over all its sockets.
+    shown: Listener,
+    /// Every socket's cookie.
+    cookies: Vec<u64>,
+    /// Dumps without it since the last that showed it.
+    missed: u8,
+}
+
+impl Watcher {
+    /// Believes in nobody, and wants no dump until [`Watcher::flag`] names ports.
+    pub fn new(now: Instant, hears: Hears) -> Watcher {
+        let lanes = Protocol::ALL.map(|protocol| Lane {
+            protocol,
+            hears: match protocol {
+                Protocol::Tcp => hears.tcp,
+                Protocol::Udp => hears.udp,
+                Protocol::Sctp => false,
+            },
+            wanted: false,
+            due: now,
+            not_before: now,
+            bell: None,
+            cost: Duration::ZERO,
+            known: Vec::new(),
+        });
+        Watcher { lanes, released: BTreeSet::new(), observed: Vec::new() }
+    }
+
+    /// Other ports matter from now on: who listens outside them is forgotten at once, and every
+    /// protocol that has ports is due. True if the observed set changed.
+    pub fn flag(&mut self, now: Instant, ranges: &Ranges) -> bool {
+        let before = self.observed.len();
+        for lane in &mut self.lanes {
+            lane.wanted = !ranges.of(lane.protocol).is_empty();
+            lane.known.retain(|k| ranges.contains(lane.protocol, k.shown.port));
+            lane.due = now;
+            lane.bell = None;
+        }
+        self.show();
+        self.observed.len() != before
+    }
+
+    /// A bell rang for a protocol: it is due as soon as its last dump's cost allows.
+    pub fn rang(&mut self, now: Instant, protocol: Protocol) {
+        let lane = &mut self.lanes[protocol as usize];
+        lane.bell = Some(now);
+        lane.due = now;
+    }
+
+    /// The kernel told that the socket with this cookie was released: a bell, and a witness.
+    pub fn released(&mut self, now: Instant, protocol: Protocol, cookie: u64) {
+        self.rang(now, protocol);
+        // Only what is believed is noted, which bounds the set.
+        let known = &self.lanes[protocol as usize].known;
+        if known.iter().any(|k| k.cookies.contains(&cookie)) {
+            self.released.insert(cookie);
+        }
+    }
+
+    /// When the next dump is due; `None` as long as no port matters.
+    pub fn next_dump_at(&self) -> Option<Instant> {
+        self.lanes.iter().filter(|l| l.wanted).map(Lane::due).min()
+    }
+
+    /// Whether this protocol is to be dumped now.
+    pub fn is_due(&self, now: Instant, protocol: Protocol) -> bool {
+        let lane = &self.lanes[protocol as usize];
+        lane.wanted && lane.due() <= now
+    }
+
+    /// A dump of one protocol, begun at `now` or later, showed these sockets (sorted) and cost
+    /// so much processor time. True if the observed set changed.
+    pub fn dumped(
+        &mut self,
+        now: Instant,
+        protocol: Protocol,
+        sockets: &[Listener],
+        cost: Duration,
+    ) -> bool {
+        let lane = &mut self.lanes[protocol as usize];
+        lane.cost = cost;
+        lane.schedule(now);
+        let changed = lane.believe(sockets, &self.released);
+        if !self.released.is_empty() {
+            let lanes = &self.lanes;
+            self.released
+                .retain(|c| lanes.iter().any(|l| l.known.iter().any(|k| k.cookies.contains(c))));
+        }
+        self.show();
+        changed
+    }
+
+    /// A dump of one protocol failed: nothing new is known, and it is tried again with the next
+    /// follow-up or poll; after a minute if the kernel cannot list the protocol at all.
+    pub fn failed(&mut self, now: Instant, protocol: Protocol, unsupported: bool) {
+        let lane = &mut self.lanes[protocol as usize];
+        lane.schedule(now);
+        if unsupported {
+            lane.bell = None;
+            lane.due = now + UNSUPPORTED;
+            lane.not_before = lane.due;
+        }
+    }
+
+    /// Who listens, sorted, one row for each [`super::Identity`]. Where several sockets share a port,
+    /// queue and backlog are their sums and the cookie is one of theirs.
+    pub fn observed(&self) -> &[Listener] {
+        &self.observed
+    }
+
+    /// The cookies of every socket behind the observed set.
+    pub fn cookies(&self) -> impl Iterator<Item = u64> {
+        self.lanes.iter().flat_map(|l| &l.known).flat_map(|k| k.cookies.iter().copied())
+    }
+
+    /// How often a protocol is looked at if no bell rings.
+    pub fn poll_interval(&self, protocol: Protocol) -> Duration {
+        self.lanes[protocol as usize].poll_interval()
+    }
+
+    fn show(&mut self) {
+        self.observed.clear();
+        self.observed.extend(self.lanes.iter().flat_map(|l| &l.known).map(|k| k.shown));
+    }
+}
+
+impl Lane {
+    fn due(&self) -> Instant {
+        self.due.max(self.not_before)
+    }
+
+    fn poll_interval(&self) -> Duration {
+        let floor = if self.protocol == Protocol::Udp { POLL_UDP } else { POLL };
+        let share = if self.hears { SHARE_SAFETY_NET } else { SHARE_POLLING };
+        floor.max(self.cost.saturating_mul(share)).min(LONGEST)
+    }
+
+    /// Sets the clockwork after a dump that began at `now`.
+    fn schedule(&mut self, now: Instant) {
+        let share = if self.protocol == Protocol::Udp { SHARE_POLLING } else { SHARE_STORM };
+        self.not_before = now + GAP.max(self.cost.saturating_mul(share)).min(LONGEST);
+        self.due = now + self.poll_interval();
+        if let Some(bell) = self.bell {
+            // This dump stands for every follow-up whose time had come.
+            match FOLLOW_UPS.iter().map(|after| bell + *after).find(|at| *at > now) {
+                Some(at) => self.due = self.due.min(at),
+                None => self.bell = None,
+            }
+        }
+    }
+
+    /// Compares a dump with what is believed; true if the set of identities changed.
+    fn believe(&mut self, sockets: &[Listener], released: &BTreeSet<u64>) -> bool {
+        let mut changed = false;
+        let mut before = mem::take(&mut self.known).into_iter().peekable();
+        let mut now = groups(sockets).peekable();
+        loop {
+            // Both sides are sorted by identity: a merge.
+            let old = before.peek().map(|k| k.shown.identity());
+            let new = now.peek().map(|k| k.shown.identity());
+            let gone_first = match (old, new) {
+                (None, None) => return changed,
+                (Some(old), Some(new)) if old == new => {
+                    before.next();
+                    self.known.extend(now.next());
+                    continue;
+                }
+                (Some(old), Some(new)) => old < new,
+                (old, _) => old.is_some(),
+            };
+            if gone_first {
+                let mut known = before.next().expect("peeked");
+                known.missed += 1;
+                if known.missed >= 2 || known.cookies.iter().all(|c| released.contains(c)) {
+                    changed = true;
+                } else {
+                    self.known.push(known);
+                }
+            } else {
+                changed = true;
+                self.known.extend(now.next());
+            }
+        }
+    }
+}
+
+/// Sorted sockets as listeners: one for each identity.
+fn groups(sockets: &[Listener]) -> impl Iterator<Item = Known> {
+    let same = |a: &Listener, b: &Listener| a.identity() == b.identity();
+    sockets.chunk_by(same).map(|group| Known {
+        shown: Listener {
+            queue: group.iter().fold(0, |sum: u32, l| sum.saturating_add(l.queue)),
+            backlog: group.iter().fold(0, |sum: u32, l| sum.saturating_add(l.backlog)),
+            ..group[0]
+        },
+        cookies: group.iter().map(|l| l.cookie).collect(),
+        missed: 0,
+    })
+}
