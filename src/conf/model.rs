@@ -1,0 +1,384 @@
+//! What cvip.conf says, once it is believed: the vocabulary that other rooms read.
+//!
+//! A [`Conf`] is made by this room's parser only after every check has passed, so its
+//! readers need not ask again whether an address is usable, ranges are disjoint or director
+//! sets agree. It holds no positions and no text of the file.
+
+use std::fmt;
+use std::net::IpAddr;
+
+use serde::Serialize;
+
+use crate::ports::{FlagSet, PortFlag};
+use crate::protocol::Protocol;
+
+/// Scheduler of a `service` that names none (LVS's own default).
+pub const DEFAULT_SCHEDULER: &str = "wlc";
+
+/// Longest scheduler name in bytes (`IP_VS_SCHEDNAME_MAXLEN` - 1, linux/ip_vs.h).
+pub const SCHEDULER_MAX_LEN: usize = 15;
+
+/// Longest interface name in bytes (`IFNAMSIZ` - 1, linux/if.h).
+pub const INTERFACE_MAX_LEN: usize = 15;
+
+/// Seconds a drain may last where a `service` does not say.
+pub const DEFAULT_DRAIN_TIMEOUT: u32 = 30;
+
+/// Longest persistence or drain in seconds: 31 days, the most that ipvsadm(8) takes.
+pub const MAX_SECONDS: u32 = 31 * 24 * 60 * 60;
+
+/// Weight of a real server or a `service` that names none.
+pub const DEFAULT_WEIGHT: u16 = 1;
+
+/// A whole cvip.conf that has passed every check.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Conf {
+    /// How packets reach the real servers; one method for the file.
+    pub routing: Routing,
+    /// The CVIPs in the file's order; at least one, each address once.
+    pub cvips: Vec<Cvip>,
+}
+
+/// The `routing` of the file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
+#[serde(rename_all = "UPPERCASE")]
+pub enum Routing {
+    /// Direct routing.
+    Dr,
+    /// Masquerading.
+    Nat,
+    /// IP tunnelling.
+    Tun,
+}
+
+impl Routing {
+    /// Every method, in the order in which messages list them.
+    pub const ALL: [Routing; 3] = [Routing::Dr, Routing::Nat, Routing::Tun];
+
+    /// The name in the file: `DR`, `NAT`, `TUN`.
+    pub fn name(self) -> &'static str {
+        match self {
+            Routing::Dr => "DR",
+            Routing::Nat => "NAT",
+            Routing::Tun => "TUN",
+        }
+    }
+
+    /// True if a real server may have an address of another family than its CVIP: only a
+    /// tunnel carries one family in the other.
+    pub fn mixes_families(self) -> bool {
+        self == Routing::Tun
+    }
+}
+
+impl fmt::Display for Routing {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.name())
+    }
+}
+
+/// A cluster virtual IP address with its directors, real servers and services.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Cvip {
+    /// The virtual address: unicast, no node's own.
+    pub addr: IpAddr,
+    /// The internal gateway, of the CVIP's family. With NAT the active director carries it;
+    /// with DR and TUN it is nobody's to configure.
+    pub gateway: Option<IpAddr>,
+    /// The director nodes in the file's order; at least one, each node once. Two CVIPs share
+    /// all of them or none.
+    pub directors: Vec<DirectorNode>,
+    /// The real servers in the order of their node numbers, each node once. Every director is
+    /// among them, without a `real_server_node` of its own with [`DEFAULT_WEIGHT`]. A weight
+    /// of 0 stays here: on a director it means "director only".
+    pub real_servers: Vec<RealServer>,
+    /// The services in the file's order; no two cover the same port.
+    pub services: Vec<ServiceConf>,
+}
+
+/// A `director_node`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct DirectorNode {
+    /// Node number in clustertab, from 1.
+    pub node: u32,
+    /// Interface that carries and announces the CVIP while this director is active.
+    pub garp_interface: String,
+    /// Interface of the kernel's connection synchronisation; none: not synchronised.
+    pub sync_interface: Option<String>,
+}
+
+/// A real server of one CVIP, written as a `real_server_node` or implied by a director.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct RealServer {
+    /// Node number in clustertab, from 1.
+    pub node: u32,
+    /// Its balanced address: its own `ip_addr`, or clustertab's.
+    pub addr: IpAddr,
+    /// Weight, 0 to 65535; a destination's weight is the flag's times this.
+    pub weight: u32,
+}
+
+/// A `service`: a range of ports and how it is balanced.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct ServiceConf {
+    /// Transport protocol.
+    pub protocol: Protocol,
+    /// First port, from 1.
+    pub start: u16,
+    /// Last port, inclusive.
+    pub end: u16,
+    /// Weight of the ports' flag.
+    pub weight: u16,
+    /// Scheduler's name; at most [`SCHEDULER_MAX_LEN`] bytes.
+    pub scheduler: String,
+    /// Persistence in seconds, 1 to [`MAX_SECONDS`].
+    pub persistence: Option<u32>,
+    /// Who becomes a destination.
+    pub registration: Registration,
+    /// Longest drain in seconds, 0 to [`MAX_SECONDS`].
+    pub drain_timeout: u32,
+    /// Whose listeners register; empty: root's and system accounts'.
+    pub owners: Vec<Owner>,
+}
+
+/// How real servers become destinations of a service.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Registration {
+    /// A node joins when it listens.
+    Automatic,
+    /// Every real server, always, as by hand with ipvsadm.
+    Static,
+}
+
+impl Registration {
+    /// Every word, in the order in which messages list them.
+    pub const ALL: [Registration; 2] = [Registration::Automatic, Registration::Static];
+
+    /// The word in the file: `automatic`, `static`.
+    pub fn name(self) -> &'static str {
+        match self {
+            Registration::Automatic => "automatic",
+            Registration::Static => "static",
+        }
+    }
+}
+
+impl fmt::Display for Registration {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.name())
+    }
+}
+
+/// An `owner`: whose listeners may register.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Owner {
+    /// A user's, by name.
+    User(String),
+    /// Anyone's (`*`).
+    Anyone,
+}
+
+impl fmt::Display for Owner {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Owner::User(name) => name,
+            Owner::Anyone => "*",
+        })
+    }
+}
+
+/// Directors that stand and fall together, and the CVIPs that their active one carries.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct DirectorSet {
+    /// Node numbers in the order of election: that of the first of these CVIPs in the file.
+    pub directors: Vec<u32>,
+    /// The CVIPs, in the file's order.
+    pub cvips: Vec<IpAddr>,
+}
+
+impl Conf {
+    /// The CVIP with this address.
+    pub fn cvip(&self, addr: IpAddr) -> Option<&Cvip> {
+        self.cvips.iter().find(|cvip| cvip.addr == addr)
+    }
+
+    /// Every node that the file gives a part, in order, each once.
+    pub fn nodes(&self) -> Vec<u32> {
+        let mut nodes: Vec<u32> = self.cvips.iter().flat_map(Cvip::nodes).collect();
+        nodes.sort_unstable();
+        nodes.dedup();
+        nodes
+    }
+
+    /// True if the node is a director of any CVIP.
+    pub fn is_director(&self, node: u32) -> bool {
+        self.cvips.iter().any(|cvip| cvip.is_director(node))
+    }
+
+    /// The director sets, in the order of their first CVIP. A node is in one of them at most.
+    pub fn director_sets(&self) -> Vec<DirectorSet> {
+        let mut sets: Vec<DirectorSet> = Vec::new();
+        for cvip in &self.cvips {
+            match sets.iter_mut().find(|set| set.directors.iter().any(|n| cvip.is_director(*n))) {
+                Some(set) => set.cvips.push(cvip.addr),
+                None => sets.push(DirectorSet {
+                    directors: cvip.directors.iter().map(|director| director.node).collect(),
+                    cvips: vec![cvip.addr],
+                }),
+            }
+        }
+        sets
+    }
+
+    /// The interface on which a director synchronises connections: the first that any of its
+    /// CVIPs gives (the kernel has one synchronisation daemon per role, not per CVIP).
+    pub fn sync_interface(&self, node: u32) -> Option<&str> {
+        self.cvips
+            .iter()
+            .filter_map(|cvip| cvip.director(node))
+            .find_map(|director| director.sync_interface.as_deref())
+    }
+}
+
+impl Cvip {
+    /// The director with this node number.
+    pub fn director(&self, node: u32) -> Option<&DirectorNode> {
+        self.directors.iter().find(|director| director.node == node)
+    }
+
+    /// True if the node is one of this CVIP's directors.
+    pub fn is_director(&self, node: u32) -> bool {
+        self.director(node).is_some()
+    }
+
+    /// The real server with this node number; directors are real servers too.
+    pub fn real_server(&self, node: u32) -> Option<&RealServer> {
+        let at = self.real_servers.binary_search_by_key(&node, |server| server.node).ok()?;
+        Some(&self.real_servers[at])
+    }
+
+    /// Every node of this CVIP in order: its real servers, its directors among them.
+    pub fn nodes(&self) -> impl Iterator<Item = u32> {
+        self.real_servers.iter().map(|server| server.node)
+    }
+
+    /// The service that covers a port, automatic or static.
+    pub fn service_for(&self, protocol: Protocol, port: u16) -> Option<&ServiceConf> {
+        self.services.iter().find(|service| service.covers(protocol, port))
+    }
+
+    /// The flags of [`Level::Conf`](crate::ports::Level::Conf) for this CVIP: its automatic
+    /// services. A static service flags nothing, for no listener makes it.
+    pub fn flags(&self) -> FlagSet {
+        self.services
+            .iter()
+            .filter(|service| service.registration == Registration::Automatic)
+            .map(ServiceConf::flag)
+            .collect()
+    }
+}
+
+impl ServiceConf {
+    /// A service on a range of ports with every default.
+    pub fn new(protocol: Protocol, start: u16, end: u16) -> ServiceConf {
+        ServiceConf {
+            protocol,
+            start,
+            end,
+            weight: DEFAULT_WEIGHT,
+            scheduler: DEFAULT_SCHEDULER.to_owned(),
+            persistence: None,
+            registration: Registration::Automatic,
+            drain_timeout: DEFAULT_DRAIN_TIMEOUT,
+            owners: Vec::new(),
+        }
+    }
+
+    /// True if the service covers this port.
+    pub fn covers(&self, protocol: Protocol, port: u16) -> bool {
+        self.flag().covers(protocol, port)
+    }
+
+    /// The flag with the service's protocol, range and weight.
+    pub fn flag(&self) -> PortFlag {
+        PortFlag { protocol: self.protocol, start: self.start, end: self.end, weight: self.weight }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn addr(text: &str) -> IpAddr {
+        text.parse().expect("an address")
+    }
+
+    fn director(node: u32, sync: Option<&str>) -> DirectorNode {
+        DirectorNode {
+            node,
+            garp_interface: "eth0".to_owned(),
+            sync_interface: sync.map(str::to_owned),
+        }
+    }
+
+    fn cvip(host: u8, directors: Vec<DirectorNode>, servers: &[u32]) -> Cvip {
+        let real_servers = servers
+            .iter()
+            .map(|node| RealServer { node: *node, addr: addr("10.0.0.1"), weight: 1 })
+            .collect();
+        Cvip {
+            addr: IpAddr::from([10, 0, 0, host]),
+            gateway: None,
+            directors,
+            real_servers,
+            services: Vec::new(),
+        }
+    }
+
+    #[test]
+    fn cvips_that_share_directors_are_one_set_in_the_first_ones_order() {
+        let conf = Conf {
+            routing: Routing::Dr,
+            cvips: vec![
+                cvip(10, vec![director(2, None), director(1, None)], &[1, 2]),
+                cvip(11, vec![director(3, None)], &[3, 4]),
+                cvip(12, vec![director(1, Some("eth1")), director(2, None)], &[1, 2]),
+            ],
+        };
+        assert_eq!(
+            conf.director_sets(),
+            [
+                DirectorSet {
+                    directors: vec![2, 1],
+                    cvips: vec![addr("10.0.0.10"), addr("10.0.0.12")]
+                },
+                DirectorSet { directors: vec![3], cvips: vec![addr("10.0.0.11")] },
+            ]
+        );
+        assert_eq!(conf.nodes(), [1, 2, 3, 4]);
+        assert!(conf.is_director(3) && !conf.is_director(4));
+        assert_eq!(conf.sync_interface(1), Some("eth1"));
+        assert_eq!(conf.sync_interface(2), None);
+    }
+
+    #[test]
+    fn a_static_service_is_found_but_flags_nothing() {
+        let mut cvip = cvip(10, vec![director(1, None)], &[1]);
+        let mut xdmcp = ServiceConf::new(Protocol::Udp, 177, 177);
+        xdmcp.registration = Registration::Static;
+        cvip.services = vec![ServiceConf::new(Protocol::Tcp, 80, 89), xdmcp.clone()];
+        assert_eq!(cvip.service_for(Protocol::Udp, 177), Some(&xdmcp));
+        assert_eq!(cvip.service_for(Protocol::Tcp, 177), None);
+        assert_eq!(cvip.flags().lookup(Protocol::Udp, 177), None);
+        assert_eq!(cvip.flags().lookup(Protocol::Tcp, 85), Some(cvip.services[0].flag()));
+    }
+
+    #[test]
+    fn a_real_server_is_found_by_its_node_number() {
+        let cvip = cvip(10, vec![director(1, None)], &[1, 5, 9]);
+        assert_eq!(cvip.real_server(5).map(|server| server.node), Some(5));
+        assert_eq!(cvip.real_server(4), None);
+    }
+}
