@@ -1,5 +1,30 @@
-//! cvip.conf and clustertab.
+//! cvip.conf and clustertab: what the cluster is.
+//!
+//! The way of a file: [`load`](load()) reads it, `xml` makes a tree of it, `draft` judges
+//! each value by itself, `validate` judges what values mean to each other, and a [`Conf`]
+//! comes out, or [`Diagnostic`]s that show every fault where it stands.
 
-mod model;
+mod address;
+pub mod clustertab;
+pub mod diagnostic;
+mod draft;
+mod grammar;
+pub mod load;
+pub mod model;
+mod parse;
+mod report;
+#[cfg(test)]
+mod tests;
+mod validate;
+mod words;
+pub mod write;
+mod xml;
 
-pub use model::*;
+pub use clustertab::Clustertab;
+pub use diagnostic::{Diagnostic, Place, Severity};
+pub use load::{CLUSTERTAB_PATH, CONF_PATH, Loaded, load, load_clustertab};
+pub use model::{
+    Conf, Cvip, DirectorNode, DirectorSet, Owner, RealServer, Registration, Routing, ServiceConf,
+};
+pub use parse::parse;
+pub use write::Xml;

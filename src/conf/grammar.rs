@@ -1,0 +1,80 @@
+//! cvip.conf's grammar: which element stands in which, and how often.
+//!
+//! `routing`, `cvip`, `ip_addr`, `gateway`, `director_node` with its three children and
+//! `real_server_node` are OpenSSI's; what stands in a `real_server_node` and `service` with
+//! all its children are this project's own, for no source of the originals is left.
+
+/// An element that holds elements.
+pub(super) struct Element {
+    pub(super) name: &'static str,
+    /// Children that stand once at most.
+    pub(super) single: &'static [&'static str],
+    /// Children that may repeat.
+    pub(super) repeated: &'static [&'static str],
+    /// Children that must be there, and what they are for.
+    pub(super) required: &'static [(&'static str, &'static str)],
+}
+
+pub(super) const CVIPS: Element = Element {
+    name: "cvips",
+    single: &["routing"],
+    repeated: &["cvip"],
+    required: &[
+        ("routing", "how packets reach the real servers: DR, NAT or TUN"),
+        ("cvip", "one for each virtual address of the cluster"),
+    ],
+};
+
+pub(super) const CVIP: Element = Element {
+    name: "cvip",
+    single: &["ip_addr", "gateway"],
+    repeated: &["director_node", "real_server_node", "service"],
+    required: &[
+        ("ip_addr", "the virtual address itself"),
+        ("director_node", "one for each node that may forward this CVIP's packets"),
+    ],
+};
+
+pub(super) const DIRECTOR_NODE: Element = Element {
+    name: "director_node",
+    single: &["node_num", "garp_interface", "sync_interface"],
+    repeated: &[],
+    required: &[
+        ("node_num", "the node's number in clustertab"),
+        ("garp_interface", "the interface that carries and announces the CVIP"),
+    ],
+};
+
+pub(super) const REAL_SERVER_NODE: Element = Element {
+    name: "real_server_node",
+    single: &["node_num", "ip_addr", "weight"],
+    repeated: &[],
+    required: &[("node_num", "the node's number in clustertab")],
+};
+
+pub(super) const SERVICE: Element = Element {
+    name: "service",
+    single: &[
+        "protocol",
+        "port",
+        "start_port",
+        "end_port",
+        "weight",
+        "scheduler",
+        "persistence",
+        "registration",
+        "drain_timeout",
+        "check",
+    ],
+    repeated: &["owner"],
+    required: &[],
+};
+
+pub(super) const ELEMENTS: [&Element; 5] =
+    [&CVIPS, &CVIP, &DIRECTOR_NODE, &REAL_SERVER_NODE, &SERVICE];
+
+impl Element {
+    pub(super) fn children(&self) -> impl Iterator<Item = &'static str> {
+        self.single.iter().chain(self.repeated).copied()
+    }
+}

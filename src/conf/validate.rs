@@ -1,0 +1,463 @@
+//! What the values of a cvip.conf mean to each other and to clustertab: addresses that
+//! collide, director sets that overlap in part, services that meet.
+//!
+//! Every check reports and goes on. A [`Conf`] is built only from a draft without an error.
+
+use std::collections::btree_map::{BTreeMap, Entry};
+use std::net::IpAddr;
+
+use super::clustertab::Clustertab;
+use super::draft::{DraftConf, DraftCvip, DraftServer, DraftService};
+use super::model::{
+    Conf, Cvip, DEFAULT_WEIGHT, DirectorNode, RealServer, Registration, Routing, ServiceConf,
+};
+use super::report::{At, Report, Span};
+use crate::protocol::Protocol;
+
+/// sshd's port: balanced, it lands on nodes with different host keys.
+const SSH: u16 = 22;
+
+/// Ports of one static service above which each being a virtual service is worth a warning.
+const MANY_PORTS: u16 = 1000;
+
+/// Checks a draft and makes a [`Conf`] of it, unless there was an error. Without a
+/// clustertab (it has errors of its own) what it would have said is not judged.
+pub(super) fn validate(
+    draft: DraftConf,
+    clustertab: Option<&Clustertab>,
+    report: &mut Report<'_>,
+) -> Option<Conf> {
+    let mut owners = clustertab
+        .iter()
+        .flat_map(|tab| &tab.nodes)
+        .map(|(node, addr)| (*addr, *node))
+        .collect::<BTreeMap<IpAddr, u32>>();
+    let routing = draft.routing.as_ref().map(|routing| routing.value);
+    let mut checks = Checks { report, clustertab, routing };
+    for cvip in &draft.cvips {
+        checks.server_addresses(cvip, &mut owners);
+    }
+    checks.virtual_addresses(&draft, &owners);
+    for cvip in &draft.cvips {
+        checks.nodes(cvip);
+        checks.services(&cvip.services);
+    }
+    checks.director_sets(&draft.cvips);
+    checks.sync_interfaces(&draft.cvips);
+    if report.has_errors() {
+        return None;
+    }
+    build(draft, clustertab?)
+}
+
+struct Checks<'c, 'r, 'a> {
+    report: &'r mut Report<'a>,
+    clustertab: Option<&'c Clustertab>,
+    /// None if it is missing or wrong: nothing that depends on it is judged.
+    routing: Option<Routing>,
+}
+
+impl Checks<'_, '_, '_> {
+    fn line(&self, at: &Span) -> usize {
+        self.report.line_of(at.start)
+    }
+
+    /// No two nodes have the same address; adds those of this CVIP's real servers.
+    fn server_addresses(&mut self, cvip: &DraftCvip, owners: &mut BTreeMap<IpAddr, u32>) {
+        for server in &cvip.real_servers {
+            let (Some(node), Some(addr)) = (&server.node, &server.addr) else { continue };
+            match owners.entry(addr.value) {
+                Entry::Vacant(free) => {
+                    free.insert(node.value);
+                }
+                Entry::Occupied(taken) if *taken.get() != node.value => {
+                    let message =
+                        format!("{} is already the address of node {}", addr.value, taken.get());
+                    self.report
+                        .error(&addr.span, message)
+                        .help("every node has an address of its own");
+                }
+                Entry::Occupied(_) => {}
+            }
+        }
+    }
+
+    /// CVIPs and gateways: whose they are not, and which family they have.
+    fn virtual_addresses(&mut self, draft: &DraftConf, owners: &BTreeMap<IpAddr, u32>) {
+        let mut cvips: BTreeMap<IpAddr, Span> = BTreeMap::new();
+        for addr in draft.cvips.iter().filter_map(|cvip| cvip.addr.as_ref()) {
+            if let Some(node) = owners.get(&addr.value) {
+                self.report
+                    .error(&addr.span, format!("{} is node {node}'s own address", addr.value))
+                    .help("a CVIP is an address that no node has");
+            }
+            match cvips.entry(addr.value) {
+                Entry::Vacant(free) => {
+                    free.insert(addr.span.clone());
+                }
+                Entry::Occupied(first) => {
+                    let line = self.line(first.get());
+                    self.report
+                        .error(&addr.span, format!("CVIP {} stands here a second time", addr.value))
+                        .help(format!("the first is on line {line}; put everything of it there"));
+                }
+            }
+        }
+        for cvip in &draft.cvips {
+            match &cvip.gateway {
+                Some(gateway) => self.gateway(cvip, gateway, &cvips, owners),
+                None => self.no_gateway(cvip),
+            }
+        }
+    }
+
+    fn gateway(
+        &mut self,
+        cvip: &DraftCvip,
+        gateway: &At<IpAddr>,
+        cvips: &BTreeMap<IpAddr, Span>,
+        owners: &BTreeMap<IpAddr, u32>,
+    ) {
+        let At { value: addr, span } = gateway;
+        if cvips.contains_key(addr) {
+            self.report
+                .error(span, format!("gateway {addr} is a CVIP"))
+                .help("the gateway is an address of its own on the nodes' inner network");
+        }
+        if let Some(cvip) = &cvip.addr
+            && cvip.value.is_ipv4() != addr.is_ipv4()
+        {
+            let (own, other) = (family(*addr), family(cvip.value));
+            self.report
+                .error(span, format!("the gateway is {own}, its CVIP {} is {other}", cvip.value))
+                .help(format!("give an {other} address, or leave `gateway` out"));
+        }
+        if self.routing == Some(Routing::Nat)
+            && let Some(node) = owners.get(addr)
+        {
+            self.report
+                .error(span, format!("gateway {addr} is node {node}'s own address"))
+                .help("with NAT the gateway moves with the active director: choose a free address");
+        }
+    }
+
+    /// With NAT, replies must pass the director that is active.
+    fn no_gateway(&mut self, cvip: &DraftCvip) {
+        if self.routing == Some(Routing::Nat) && cvip.directors.len() > 1 {
+            self.report.warning(&cvip.tag, "NAT with several directors and no `gateway`").help(
+                "add a `gateway` that moves with the active director, and make it the \
+                     real servers' default route",
+            );
+        }
+    }
+
+    /// The nodes of one CVIP: known, each once in each list, with an address of its family.
+    fn nodes(&mut self, cvip: &DraftCvip) {
+        let directors = || cvip.directors.iter().filter_map(|d| d.node.as_ref());
+        let servers = || cvip.real_servers.iter().filter_map(|s| s.node.as_ref());
+        self.each_once(directors(), "director");
+        self.each_once(servers(), "real server");
+        for node in directors().chain(servers()) {
+            if self.clustertab.is_some_and(|tab| tab.addr(node.value).is_none()) {
+                self.report
+                    .error(&node.span, format!("node {} is not in clustertab", node.value))
+                    .help("add a line for it to clustertab, or mend the number");
+            }
+        }
+        let Some(virtual_addr) = cvip.addr.as_ref().map(|addr| addr.value) else { return };
+        if self.routing.is_none_or(Routing::mixes_families) {
+            return;
+        }
+        for server in &cvip.real_servers {
+            if let Some(addr) = &server.addr {
+                self.same_family(virtual_addr, addr.value, &addr.span);
+            } else if let Some(node) = &server.node {
+                self.clustertab_family(virtual_addr, node);
+            }
+        }
+        let entries = entries(&cvip.real_servers);
+        for node in directors().filter(|node| !entries.contains_key(&node.value)) {
+            self.clustertab_family(virtual_addr, node);
+        }
+    }
+
+    fn each_once<'n>(&mut self, nodes: impl Iterator<Item = &'n At<u32>>, what: &str) {
+        let mut seen: BTreeMap<u32, &Span> = BTreeMap::new();
+        for At { value: node, span } in nodes {
+            match seen.entry(*node) {
+                Entry::Vacant(free) => {
+                    free.insert(span);
+                }
+                Entry::Occupied(first) => {
+                    let line = self.line(first.get());
+                    self.report
+                        .error(span, format!("node {node} is a {what} of this CVIP twice"))
+                        .help(format!("the first is on line {line}; keep one of them"));
+                }
+            }
+        }
+    }
+
+    fn same_family(&mut self, cvip: IpAddr, server: IpAddr, span: &Span) {
+        if cvip.is_ipv4() == server.is_ipv4() {
+            return;
+        }
+        let (own, other) = (family(server), family(cvip));
+        self.report
+            .error(span, format!("this real server's address is {own}, CVIP {cvip} is {other}"))
+            .help(format!("give an {other} address; only TUN carries one family in the other"));
+    }
+
+    /// The same, where a real server's address is clustertab's.
+    fn clustertab_family(&mut self, cvip: IpAddr, node: &At<u32>) {
+        let Some(addr) = self.clustertab.and_then(|tab| tab.addr(node.value)) else { return };
+        if cvip.is_ipv4() == addr.is_ipv4() {
+            return;
+        }
+        let (node, span, family) = (node.value, &node.span, family(cvip));
+        self.report
+            .error(span, format!("node {node} has no {family} address: clustertab gives {addr}"))
+            .help(format!(
+                "give its {family} address as `ip_addr` in a `real_server_node` of this CVIP"
+            ));
+    }
+
+    /// The services of one CVIP: no two on one port, and what is probably not meant.
+    fn services(&mut self, services: &[DraftService]) {
+        let mut ranges: Vec<(Protocol, (u16, u16), &Span)> = services
+            .iter()
+            .filter_map(|s| s.range.as_ref().map(|r| (s.conf.protocol, r.value, &r.span)))
+            .collect();
+        ranges.sort_by_key(|(protocol, range, span)| (*protocol, *range, span.start));
+        // The range so far that reaches farthest: one that meets any meets it.
+        let mut far: Option<(Protocol, (u16, u16), &Span)> = None;
+        for (protocol, (start, end), span) in ranges {
+            match far {
+                Some((same, (_, last), other)) if same == protocol && start <= last => {
+                    let (first, second) =
+                        if other.start < span.start { (other, span) } else { (span, other) };
+                    let line = self.line(first);
+                    let ports = ports(start, end.min(last));
+                    self.report
+                        .error(second, format!("{protocol} {ports} is in two services"))
+                        .help(format!("the other is on line {line}; ranges must not meet"));
+                    if end > last {
+                        far = Some((protocol, (start, end), span));
+                    }
+                }
+                _ => far = Some((protocol, (start, end), span)),
+            }
+        }
+        for service in services {
+            self.service(service);
+        }
+    }
+
+    fn service(&mut self, service: &DraftService) {
+        let ServiceConf { protocol, registration, .. } = service.conf;
+        if registration == Registration::Static
+            && let Some(owner) = &service.owner
+        {
+            self.report
+                .warning(owner, "`owner` is ignored: a static service asks no listener")
+                .help("remove `owner`, or make the service automatic");
+        }
+        let Some(At { value: (start, end), span }) = &service.range else { return };
+        let (start, end) = (*start, *end);
+        match registration {
+            Registration::Automatic
+                if protocol == Protocol::Tcp && start < end && (start..=end).contains(&SSH) =>
+            {
+                let mut rest = Vec::new();
+                if start < SSH {
+                    rest.push(ports(start, SSH - 1));
+                }
+                if end > SSH {
+                    rest.push(ports(SSH + 1, end));
+                }
+                self.report
+                    .warning(
+                        span,
+                        format!(
+                            "tcp {} has sshd's port {SSH} in it: logins to the CVIP would meet \
+                             the host keys of different nodes",
+                            ports(start, end)
+                        ),
+                    )
+                    .help(format!("to leave sshd out, make it {}", {
+                        let services = if rest.len() > 1 { " in two services" } else { "" };
+                        format!("{}{services}", rest.join(" and "))
+                    }));
+            }
+            Registration::Static if end - start >= MANY_PORTS => {
+                let count = u32::from(end - start) + 1;
+                self.report
+                    .warning(span, format!("a static range of {count} ports"))
+                    .help("the kernel gets a virtual service for each of them, used or not");
+            }
+            _ => {}
+        }
+    }
+
+    /// Two CVIPs share all their directors or none, in one order.
+    fn director_sets(&mut self, cvips: &[DraftCvip]) {
+        struct Set<'d> {
+            order: Vec<u32>,
+            sorted: Vec<u32>,
+            tag: &'d Span,
+        }
+        let mut sets: Vec<Set<'_>> = Vec::new();
+        let mut set_of: BTreeMap<u32, usize> = BTreeMap::new();
+        for cvip in cvips {
+            // A director that has no number yet may be the one that makes the sets equal.
+            if cvip.directors.iter().any(|director| director.node.is_none()) {
+                continue;
+            }
+            let directors = || cvip.directors.iter().filter_map(|d| d.node.as_ref());
+            let order: Vec<u32> = directors().map(|node| node.value).collect();
+            let mut sorted = order.clone();
+            sorted.sort_unstable();
+            sorted.dedup();
+            let shared = directors().find_map(|node| Some((node, *set_of.get(&node.value)?)));
+            let Some((node, index)) = shared else {
+                set_of.extend(sorted.iter().map(|node| (*node, sets.len())));
+                sets.push(Set { order, sorted, tag: &cvip.tag });
+                continue;
+            };
+            let first = &sets[index];
+            let line = self.line(first.tag);
+            if first.sorted != sorted {
+                self.report
+                    .error(
+                        &node.span,
+                        format!(
+                            "director {} is shared with the CVIP on line {line}, but not all \
+                             directors are: {} there, {} here",
+                            node.value,
+                            list(&first.sorted),
+                            list(&sorted)
+                        ),
+                    )
+                    .help("two CVIPs share all their directors or none");
+            } else if first.order != order {
+                let tag = cvip.directors.first().map_or(&cvip.tag, |director| &director.tag);
+                self.report
+                    .warning(
+                        tag,
+                        format!(
+                            "this order of directors, {}, is ignored: the CVIP on line {line} \
+                             has {}",
+                            list(&order),
+                            list(&first.order)
+                        ),
+                    )
+                    .help("directors with several CVIPs are elected in the first one's order");
+            }
+        }
+    }
+
+    /// A director has one interface to synchronise on, whichever CVIP names it.
+    fn sync_interfaces(&mut self, cvips: &[DraftCvip]) {
+        let mut first: BTreeMap<u32, (&At<String>, usize)> = BTreeMap::new();
+        let mut named: BTreeMap<u32, bool> = BTreeMap::new();
+        for director in cvips.iter().flat_map(|cvip| &cvip.directors) {
+            let Some(node) = &director.node else { continue };
+            *named.entry(node.value).or_default() |= director.names_sync_interface;
+            let Some(interface) = &director.sync_interface else { continue };
+            let line = self.line(&interface.span);
+            match first.entry(node.value) {
+                Entry::Vacant(free) => {
+                    free.insert((interface, line));
+                }
+                Entry::Occupied(other) if other.get().0.value != interface.value => {
+                    let (other, line) = other.get();
+                    let message = format!(
+                        "node {} synchronises on `{}` already: `{}` is ignored",
+                        node.value, other.value, interface.value
+                    );
+                    self.report.warning(&interface.span, message).help(format!(
+                        "the kernel has one synchronisation daemon; the first is on line {line}"
+                    ));
+                }
+                Entry::Occupied(_) => {}
+            }
+        }
+        for cvip in cvips.iter().filter(|cvip| cvip.directors.len() > 1) {
+            for director in &cvip.directors {
+                let Some(node) = &director.node else { continue };
+                // Once for each node, however many CVIPs it directs.
+                if named.insert(node.value, true) == Some(false) {
+                    self.report
+                        .warning(
+                            &director.tag,
+                            format!("director {} has no `sync_interface`", node.value),
+                        )
+                        .help("connections break when another director takes over from it");
+                }
+            }
+        }
+    }
+}
+
+/// The real server entries by node.
+fn entries(servers: &[DraftServer]) -> BTreeMap<u32, &DraftServer> {
+    servers.iter().filter_map(|s| s.node.as_ref().map(|node| (node.value, s))).collect()
+}
+
+fn family(addr: IpAddr) -> &'static str {
+    if addr.is_ipv4() { "IPv4" } else { "IPv6" }
+}
+
+fn ports(start: u16, end: u16) -> String {
+    if start == end { start.to_string() } else { format!("{start} to {end}") }
+}
+
+fn list(nodes: &[u32]) -> String {
+    const SHOWN: usize = 8;
+    let shown: Vec<String> = nodes.iter().take(SHOWN).map(u32::to_string).collect();
+    let more = if nodes.len() > SHOWN { ", ..." } else { "" };
+    format!("{}{more}", shown.join(", "))
+}
+
+/// Makes the model of a draft that passed every check; `None` would be a check that lacks.
+fn build(draft: DraftConf, clustertab: &Clustertab) -> Option<Conf> {
+    let cvips = draft.cvips.into_iter().map(|cvip| build_cvip(cvip, clustertab));
+    Some(Conf { routing: draft.routing?.value, cvips: cvips.collect::<Option<_>>()? })
+}
+
+fn build_cvip(draft: DraftCvip, clustertab: &Clustertab) -> Option<Cvip> {
+    let mut servers: BTreeMap<u32, RealServer> = BTreeMap::new();
+    for server in &draft.real_servers {
+        let node = server.node.as_ref()?.value;
+        let addr = match &server.addr {
+            Some(addr) => addr.value,
+            None => clustertab.addr(node)?,
+        };
+        let weight = server.weight.unwrap_or(DEFAULT_WEIGHT).into();
+        servers.insert(node, RealServer { node, addr, weight });
+    }
+    let mut directors = Vec::with_capacity(draft.directors.len());
+    for director in draft.directors {
+        let node = director.node?.value;
+        if let Entry::Vacant(implied) = servers.entry(node) {
+            let addr = clustertab.addr(node)?;
+            implied.insert(RealServer { node, addr, weight: DEFAULT_WEIGHT.into() });
+        }
+        directors.push(DirectorNode {
+            node,
+            garp_interface: director.garp_interface?.value,
+            sync_interface: director.sync_interface.map(|interface| interface.value),
+        });
+    }
+    let service = |service: DraftService| {
+        let (start, end) = service.range?.value;
+        Some(ServiceConf { start, end, ..service.conf })
+    };
+    Some(Cvip {
+        addr: draft.addr?.value,
+        gateway: draft.gateway.map(|gateway| gateway.value),
+        directors,
+        real_servers: servers.into_values().collect(),
+        services: draft.services.into_iter().map(service).collect::<Option<_>>()?,
+    })
+}
