@@ -15,12 +15,16 @@ use std::net::IpAddr;
 
 use crate::protocol::Protocol;
 
+mod bells;
+mod bpf;
 mod diag;
 mod dump;
 mod ranges;
+mod sys;
 mod watch;
 mod watcher;
 
+pub use bells::{Bell, Bells, NoBells};
 pub use dump::{Dumper, Error};
 pub use ranges::Ranges;
 pub use watch::{BellSource, Watch};

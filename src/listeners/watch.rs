@@ -4,11 +4,12 @@
 //! what changed.
 
 use std::fmt;
-use std::os::fd::BorrowedFd;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::time::{Duration, Instant};
 
 use nix::time::{ClockId, clock_gettime};
 
+use super::bells::{Bell, Bells};
 use super::dump::{Dumper, Error};
 use super::watcher::{Hears, Watcher};
 use super::{Listener, Ranges};
@@ -17,10 +18,10 @@ use crate::protocol::Protocol;
 /// What tells this node to look, for status to show.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum BellSource {
-    /// Programs on the root cgroup; the text names what this kernel lacks, if anything.
+    /// Programs on the root cgroup: which of them hang, and what this kernel lacks.
     CgroupBpf {
-        /// What does not ring, or is empty.
-        lacks: String,
+        /// As [`Bells::describe`] says it.
+        what: String,
     },
     /// Nothing rings: only the poll looks.
     Polling {
@@ -32,17 +33,22 @@ pub enum BellSource {
 impl fmt::Display for BellSource {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            BellSource::CgroupBpf { lacks } if lacks.is_empty() => f.write_str("cgroup BPF"),
-            BellSource::CgroupBpf { lacks } => write!(f, "cgroup BPF ({lacks})"),
+            BellSource::CgroupBpf { what } => f.write_str(what),
             BellSource::Polling { why } => write!(f, "polling every 200 ms ({why})"),
         }
     }
 }
 
+/// How long bells are left unheard after one that could not bring a dump at once: in a storm
+/// the loop is woken a thousand times a second, not a hundred thousand times.
+const MUTE: Duration = Duration::from_millis(1);
+
 /// Dumper, bells and watcher of one network namespace.
 #[derive(Debug)]
 pub struct Watch {
     dumper: Dumper,
+    bells: Option<Bells>,
+    muted_until: Option<Instant>,
     watcher: Watcher,
     ranges: Ranges,
     source: BellSource,
@@ -55,16 +61,29 @@ impl Watch {
     /// Watches the calling thread's network namespace with the best bells that this kernel and
     /// this process's privileges allow. Without bells it polls: that is not an error.
     pub fn open(now: Instant) -> Result<Watch, Error> {
-        Watch::polling(now, "the bells are not built yet")
+        match Bells::open() {
+            Ok(bells) => {
+                let what = bells.describe();
+                Watch::new(now, Some(bells), BellSource::CgroupBpf { what })
+            }
+            Err(why) => Watch::polling(now, why.to_string()),
+        }
     }
 
     /// Watches by polling alone; `why` is for status to show.
     pub fn polling(now: Instant, why: impl Into<String>) -> Result<Watch, Error> {
+        Watch::new(now, None, BellSource::Polling { why: why.into() })
+    }
+
+    fn new(now: Instant, bells: Option<Bells>, source: BellSource) -> Result<Watch, Error> {
+        let hears = bells.as_ref().map_or(Hears::default(), Bells::hears);
         Ok(Watch {
             dumper: Dumper::open()?,
-            watcher: Watcher::new(now, Hears::default()),
+            bells,
+            muted_until: None,
+            watcher: Watcher::new(now, hears),
             ranges: Ranges::new(),
-            source: BellSource::Polling { why: why.into() },
+            source,
             changed: false,
             faults: [const { None }; 3],
         })
@@ -72,16 +91,21 @@ impl Watch {
 
     /// Which ports matter from now on. The next step is due at once.
     pub fn set_ranges(&mut self, now: Instant, ranges: Ranges) {
-        if self.ranges != ranges {
-            self.changed |= self.watcher.flag(now, &ranges);
-            self.ranges = ranges;
+        if self.ranges == ranges {
+            return;
         }
+        // The bells first: what comes while the dump is made must ring.
+        if let Some(bells) = &mut self.bells {
+            bells.watch(&ranges);
+        }
+        self.changed |= self.watcher.flag(now, &ranges);
+        self.ranges = ranges;
     }
 
-    /// What to poll for readability beside the time-out; ask anew before each wait, since a
-    /// storm of bells is left unheard for a millisecond at a time.
-    pub fn fds(&self) -> impl Iterator<Item = BorrowedFd<'_>> {
-        std::iter::empty()
+    /// What to poll for readability beside the time-out, if anything; ask anew before each
+    /// wait, since a storm of bells is left unheard for a millisecond at a time.
+    pub fn fd(&self) -> Option<BorrowedFd<'_>> {
+        self.bells.as_ref().filter(|_| self.muted_until.is_none()).map(Bells::as_fd)
     }
 
     /// How long the loop may wait before the next step; `None` for as long as it likes.
@@ -89,19 +113,42 @@ impl Watch {
         if self.changed {
             return Some(Duration::ZERO);
         }
-        self.watcher.next_dump_at().map(|at| at.saturating_duration_since(now))
+        let next = self.watcher.next_dump_at().into_iter().chain(self.muted_until).min();
+        next.map(|at| at.saturating_duration_since(now))
     }
 
     /// Hears the bells and makes the dumps that are due. `now` is taken right before the call.
     /// Returns the whole observed set if it changed since the last step; a dump that failed
     /// leaves it as it was and stands in [`Watch::faults`].
     pub fn step(&mut self, now: Instant) -> Option<&[Listener]> {
+        let rang = self.hear(now);
+        let mut looked = false;
         for protocol in Protocol::ALL {
             if self.watcher.is_due(now, protocol) {
                 self.look(now, protocol);
+                looked = true;
             }
         }
+        if let (true, Some(bells)) = (looked, &mut self.bells) {
+            bells.remember(self.watcher.cookies());
+        }
+        self.muted_until = (rang && !looked).then(|| now + MUTE);
         std::mem::take(&mut self.changed).then(|| self.watcher.observed())
+    }
+
+    /// Passes on what rang; true if anything did.
+    fn hear(&mut self, now: Instant) -> bool {
+        let rang = self.bells.as_mut().map(Bells::drain).unwrap_or_default();
+        for bell in &rang {
+            match bell {
+                Bell::Arrival(protocol) => self.watcher.rang(now, *protocol),
+                Bell::Departure { cookie } => self.watcher.released(now, *cookie),
+                Bell::Overflow => {
+                    Protocol::ALL.into_iter().for_each(|p| self.watcher.rang(now, p));
+                }
+            }
+        }
+        !rang.is_empty()
     }
 
     fn look(&mut self, now: Instant, protocol: Protocol) {

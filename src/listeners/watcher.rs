@@ -137,14 +137,19 @@ impl Watcher {
         lane.due = now;
     }
 
-    /// The kernel told that the socket with this cookie was released: a bell, and a witness.
-    pub fn released(&mut self, now: Instant, protocol: Protocol, cookie: u64) {
-        self.rang(now, protocol);
+    /// The kernel told that the socket with this cookie was released: a bell, and a witness. An
+    /// unknown cookie is an MPTCP listener's parent, or a socket that is forgotten already.
+    pub fn released(&mut self, now: Instant, cookie: u64) {
+        let whose = self
+            .lanes
+            .iter()
+            .find(|lane| lane.known.iter().any(|k| k.cookies.contains(&cookie)))
+            .map(|lane| lane.protocol);
         // Only what is believed is noted, which bounds the set.
-        let known = &self.lanes[protocol as usize].known;
-        if known.iter().any(|k| k.cookies.contains(&cookie)) {
+        if whose.is_some() {
             self.released.insert(cookie);
         }
+        self.rang(now, whose.unwrap_or(Protocol::Tcp));
     }
 
     /// When the next dump is due; `None` as long as no port matters.

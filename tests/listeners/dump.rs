@@ -1,0 +1,205 @@
+//! What a dump says of the sockets that stand in the kernel.
+
+use std::io::Write;
+use std::net::{TcpListener, TcpStream, UdpSocket};
+
+use cvip::listeners::{Dumper, Error, Ranges};
+use cvip::protocol::Protocol;
+use nix::sys::socket::{SockType, setsockopt, sockopt};
+
+use crate::support::*;
+
+#[test]
+fn listeners_of_both_families_are_seen_with_address_owner_and_backlog() {
+    in_own_network(|| {
+        let mut dumper = Dumper::open().unwrap();
+        let four = raw(false, SockType::Stream);
+        bind_to(&four, "0.0.0.0:8000");
+        listen_with(&four, 7).unwrap();
+        let _six = TcpListener::bind("[::]:8001").unwrap();
+        let seen = dumper.snapshot(&tcp(8000, 8010)).unwrap();
+        let [four, six] = seen[..] else { panic!("{seen:?}") };
+        assert_eq!((four.addr, four.port), (address("0.0.0.0"), 8000));
+        assert_eq!((four.uid, four.device, four.queue, four.backlog), (0, 0, 0, 7));
+        assert_eq!((six.addr, six.port), (address("::"), 8001));
+        assert_ne!(four.cookie, six.cookie);
+    });
+}
+
+#[test]
+fn only_ports_in_a_range_are_seen_however_many_ranges_there_are() {
+    in_own_network(|| {
+        let mut dumper = Dumper::open().unwrap();
+        let sockets: Vec<_> =
+            (8000..8300).map(|p| TcpListener::bind(("0.0.0.0", p)).unwrap()).collect();
+        let mut seen = |ranges: &Ranges| -> Vec<u16> {
+            dumper.snapshot(ranges).unwrap().iter().map(|l| l.port).collect()
+        };
+        assert_eq!(seen(&tcp(8010, 8012)), [8010, 8011, 8012]);
+        for count in [2, 63, 64, 65, 150] {
+            let ranges: Ranges =
+                (0..count).map(|i| (Protocol::Tcp, 8000 + 2 * i, 8000 + 2 * i)).collect();
+            assert_eq!(ranges.of(Protocol::Tcp).len(), usize::from(count));
+            let expected: Vec<_> = (0..count).map(|i| 8000 + 2 * i).collect();
+            assert_eq!(seen(&ranges), expected, "{count} ranges");
+        }
+        assert_eq!(seen(&tcp(1, 65535)).len(), sockets.len());
+        assert_eq!(seen(&udp(1, 65535)), [0; 0]);
+    });
+}
+
+#[test]
+fn a_dump_that_fills_many_buffers_is_complete() {
+    in_own_network(|| {
+        let sockets: Vec<_> =
+            (0..2000).map(|_| TcpListener::bind("127.0.0.1:0").unwrap()).collect();
+        let seen = Dumper::open().unwrap().snapshot(&tcp(1, 65535)).unwrap();
+        let mut expected: Vec<_> = sockets.iter().map(|s| s.local_addr().unwrap().port()).collect();
+        expected.sort_unstable();
+        assert_eq!(seen.iter().map(|l| l.port).collect::<Vec<_>>(), expected);
+    });
+}
+
+#[test]
+fn a_dual_stack_socket_and_one_for_ipv6_alone_are_told_apart() {
+    in_own_network(|| {
+        let dual = raw(true, SockType::Stream);
+        setsockopt(&dual, sockopt::Ipv6V6Only, &false).unwrap();
+        bind_to(&dual, "[::]:8000");
+        listen_with(&dual, 1).unwrap();
+        let six = raw(true, SockType::Stream);
+        setsockopt(&six, sockopt::Ipv6V6Only, &true).unwrap();
+        bind_to(&six, "[::]:8001");
+        listen_with(&six, 1).unwrap();
+        let seen = Dumper::open().unwrap().snapshot(&tcp(8000, 8001)).unwrap();
+        assert_eq!(seen.iter().map(|l| l.v6only).collect::<Vec<_>>(), [false, true]);
+    });
+}
+
+#[test]
+fn an_ipv6_socket_bound_to_an_ipv4_address_is_shown_as_ipv4() {
+    in_own_network(|| {
+        let mapped = raw(true, SockType::Stream);
+        setsockopt(&mapped, sockopt::Ipv6V6Only, &false).unwrap();
+        bind_to(&mapped, "[::ffff:127.0.0.1]:8000");
+        listen_with(&mapped, 1).unwrap();
+        let seen = Dumper::open().unwrap().snapshot(&tcp(8000, 8000)).unwrap();
+        assert_eq!(seen.iter().map(|l| l.addr).collect::<Vec<_>>(), [address("127.0.0.1")]);
+    });
+}
+
+#[test]
+fn listeners_on_loopback_and_on_one_device_are_reported_as_such() {
+    in_own_network(|| {
+        let _four = TcpListener::bind("127.0.0.1:8000").unwrap();
+        let _six = TcpListener::bind("[::1]:8001").unwrap();
+        let bound = raw(false, SockType::Stream);
+        setsockopt(&bound, sockopt::BindToDevice, &"lo".into()).unwrap();
+        bind_to(&bound, "0.0.0.0:8002");
+        listen_with(&bound, 1).unwrap();
+        let datagrams = raw(true, SockType::Datagram);
+        setsockopt(&datagrams, sockopt::BindToDevice, &"lo".into()).unwrap();
+        bind_to(&datagrams, "[::]:8003");
+        let ranges = [(Protocol::Tcp, 8000, 8002), (Protocol::Udp, 8003, 8003)];
+        let seen = Dumper::open().unwrap().snapshot(&ranges.into_iter().collect()).unwrap();
+        let seen: Vec<_> = seen.iter().map(|l| (l.port, l.addr, l.device)).collect();
+        let lo = 1;
+        let mut expected = vec![
+            (8000, address("127.0.0.1"), 0),
+            (8002, address("0.0.0.0"), lo),
+            (8001, address("::1"), 0),
+            (8003, address("::"), lo),
+        ];
+        expected.sort_by_key(|e| (e.0 == 8003, e.1));
+        assert_eq!(seen, expected);
+    });
+}
+
+#[test]
+fn a_udp_server_is_bound_and_unconnected() {
+    in_own_network(|| {
+        let _server = UdpSocket::bind("0.0.0.0:8000").unwrap();
+        let _server6 = UdpSocket::bind("[::]:8001").unwrap();
+        let client = UdpSocket::bind("127.0.0.1:8002").unwrap();
+        client.connect("127.0.0.1:8000").unwrap();
+        let _unbound = raw(false, SockType::Datagram);
+        let seen = Dumper::open().unwrap().snapshot(&udp(1, 65535)).unwrap();
+        let seen: Vec<_> = seen.iter().map(|l| (l.port, l.queue, l.backlog)).collect();
+        assert_eq!(seen, [(8000, 0, 0), (8001, 0, 0)]);
+    });
+}
+
+#[test]
+fn connections_that_wait_to_be_accepted_are_the_queue() {
+    in_own_network(|| {
+        let listener = raw(false, SockType::Stream);
+        bind_to(&listener, "127.0.0.1:8000");
+        listen_with(&listener, 5).unwrap();
+        let mut dumper = Dumper::open().unwrap();
+        let mut clients = vec![];
+        for expected in 1..=4 {
+            clients.push(TcpStream::connect("127.0.0.1:8000").unwrap());
+            let seen = dumper.snapshot(&tcp(8000, 8000)).unwrap();
+            assert_eq!((seen.len(), seen[0].queue, seen[0].backlog), (1, expected, 5));
+        }
+    });
+}
+
+#[test]
+fn a_dumper_stays_in_the_network_namespace_in_which_it_was_opened() {
+    in_own_network(|| {
+        let mut here = Dumper::open().unwrap();
+        let _listener = TcpListener::bind("0.0.0.0:8000").unwrap();
+        in_own_network(|| {
+            assert_eq!(here.snapshot(&tcp(8000, 8000)).unwrap().len(), 1);
+            assert_eq!(Dumper::open().unwrap().snapshot(&tcp(8000, 8000)).unwrap(), []);
+        });
+    });
+}
+
+#[test]
+fn a_kernel_without_sctp_diag_says_so_and_still_shows_the_rest() {
+    in_own_network(|| {
+        let _listener = TcpListener::bind("0.0.0.0:8000").unwrap();
+        let mut dumper = Dumper::open().unwrap();
+        let ranges: Ranges =
+            [(Protocol::Tcp, 8000, 8000), (Protocol::Sctp, 8000, 8000)].into_iter().collect();
+        assert_eq!(dumper.snapshot(&ranges).unwrap().len(), 1);
+        match dumper.listeners(Protocol::Sctp, &ranges) {
+            Ok(none) => assert_eq!(none, []),
+            Err(error) => {
+                assert_eq!(error, Error::Unsupported(Protocol::Sctp));
+                assert!(error.to_string().contains("modprobe sctp_diag"));
+            }
+        }
+    });
+}
+
+#[test]
+fn connections_are_counted_until_both_sides_are_done_with_them() {
+    in_own_network(|| {
+        let mut dumper = Dumper::open().unwrap();
+        let mut count = || dumper.connections(Protocol::Tcp, 8000).unwrap();
+        let listener = TcpListener::bind("[::]:8000").unwrap();
+        assert_eq!(count(), 0, "the listener is no connection");
+        // The clients' sockets have another local port and do not count.
+        let (four, six) = ("127.0.0.1:8000", "[::1]:8000");
+        let pair = |to| (TcpStream::connect(to).unwrap(), listener.accept().unwrap().0);
+        let (client, mut server) = pair(four);
+        let (client6, server6) = pair(six);
+        assert_eq!(count(), 2);
+        // Half closed by the client: the server may still have much to send.
+        client.shutdown(std::net::Shutdown::Write).unwrap();
+        server.write_all(b"late").unwrap();
+        assert_eq!(count(), 2);
+        drop(listener);
+        assert_eq!(count(), 2, "they outlive their listener");
+        // Both sides closed, the server first: TIME_WAIT stays with the server and is over.
+        drop(server6);
+        drop(client6);
+        assert_eq!(count(), 1);
+        drop(server);
+        drop(client);
+        assert_eq!(count(), 0);
+    });
+}

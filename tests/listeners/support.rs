@@ -1,0 +1,159 @@
+//! What the tests of the listeners' room share: a network of their own, sockets made by hand, and
+//! a poll loop as a node has it.
+#![allow(dead_code, reason = "each test program uses its part")]
+
+use std::net::{IpAddr, SocketAddr};
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use cvip::listeners::{Listener, Ranges, Watch};
+use cvip::protocol::Protocol;
+use nix::errno::Errno;
+use nix::poll::{PollFd, PollFlags, ppoll};
+use nix::sched::{CloneFlags, unshare};
+use nix::sys::signal::SigSet;
+use nix::sys::socket::{
+    AddressFamily, Backlog, MsgFlags, NetlinkAddr, SockFlag, SockProtocol, SockType,
+    SockaddrStorage, bind, listen, recv, sendto, socket,
+};
+use nix::sys::time::TimeSpec;
+
+/// Ports of a flag that the tests' sockets are in.
+pub(crate) const FLAGGED: u16 = 8000;
+
+/// Runs a test in a network namespace of its own, with the loopback interface up.
+pub(crate) fn in_own_network<T: Send>(test: impl FnOnce() -> T + Send) -> T {
+    thread::scope(|scope| {
+        let result = scope.spawn(|| {
+            unshare(CloneFlags::CLONE_NEWNET).expect("these tests need root: unshare");
+            raise_loopback();
+            test()
+        });
+        result.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+    })
+}
+
+/// `ip link set lo up`: RTM_NEWLINK for interface 1 with IFF_UP in flags and change mask.
+pub(crate) fn raise_loopback() {
+    let family = AddressFamily::Netlink;
+    let protocol = SockProtocol::NetlinkRoute;
+    let route = socket(family, SockType::Raw, SockFlag::SOCK_CLOEXEC, protocol).unwrap();
+    let mut message = Vec::new();
+    message.extend(32u32.to_ne_bytes()); // nlmsg_len
+    message.extend(16u16.to_ne_bytes()); // RTM_NEWLINK
+    message.extend(5u16.to_ne_bytes()); // NLM_F_REQUEST | NLM_F_ACK
+    message.extend([0; 8]); // nlmsg_seq, nlmsg_pid
+    message.extend([0; 4]); // ifi_family, padding, ifi_type
+    message.extend(1i32.to_ne_bytes()); // ifi_index
+    message.extend(1u32.to_ne_bytes()); // ifi_flags: IFF_UP
+    message.extend(1u32.to_ne_bytes()); // ifi_change
+    sendto(route.as_raw_fd(), &message, &NetlinkAddr::new(0, 0), MsgFlags::empty()).unwrap();
+    let mut answer = [0; 128];
+    recv(route.as_raw_fd(), &mut answer, MsgFlags::empty()).unwrap();
+    assert_eq!(answer[16..20], [0; 4], "raising lo: the ack carries an error");
+}
+
+pub(crate) fn tcp(start: u16, end: u16) -> Ranges {
+    [(Protocol::Tcp, start, end)].into_iter().collect()
+}
+
+pub(crate) fn udp(start: u16, end: u16) -> Ranges {
+    [(Protocol::Udp, start, end)].into_iter().collect()
+}
+
+pub(crate) fn address(text: &str) -> IpAddr {
+    text.parse().unwrap()
+}
+
+/// A socket that is not yet bound.
+pub(crate) fn raw(v6: bool, kind: SockType) -> OwnedFd {
+    let family = if v6 { AddressFamily::Inet6 } else { AddressFamily::Inet };
+    socket(family, kind, SockFlag::SOCK_CLOEXEC, None).unwrap()
+}
+
+pub(crate) fn bind_to(socket: &OwnedFd, to: &str) {
+    let to: SocketAddr = to.parse().unwrap();
+    bind(socket.as_raw_fd(), &SockaddrStorage::from(to)).unwrap();
+}
+
+pub(crate) fn listen_with(socket: &OwnedFd, backlog: i32) -> Result<(), Errno> {
+    listen(socket, Backlog::new(backlog).unwrap())
+}
+
+/// What a watch sees, brought about as a node's poll loop would.
+pub(crate) struct Seen {
+    pub(crate) watch: Watch,
+}
+
+impl Seen {
+    /// With the best bells, or with none.
+    pub(crate) fn new(bells: bool, ranges: Ranges) -> Seen {
+        let now = Instant::now();
+        let mut watch = if bells {
+            Watch::open(now).unwrap()
+        } else {
+            Watch::polling(now, "a test wants it").unwrap()
+        };
+        if bells {
+            assert!(watch.fd().is_some(), "no bells here: {}", watch.source());
+        }
+        watch.set_ranges(now, ranges);
+        watch.step(now);
+        Seen { watch }
+    }
+
+    /// Waits once, at most this long, and takes a step; true if the set changed.
+    pub(crate) fn wait(&mut self, longest: Duration) -> bool {
+        let timeout = self.watch.poll_timeout(Instant::now()).unwrap_or(longest).min(longest);
+        let mut fds: Vec<_> =
+            self.watch.fd().into_iter().map(|fd| PollFd::new(fd, PollFlags::POLLIN)).collect();
+        ppoll(&mut fds, Some(TimeSpec::from(timeout)), Some(SigSet::empty())).unwrap();
+        self.watch.step(Instant::now()).is_some()
+    }
+
+    /// Goes on until the ports that listen are these, and says how often the set changed.
+    pub(crate) fn until(&mut self, ports: &[u16]) -> usize {
+        let deadline = Instant::now() + Duration::from_secs(10);
+        let mut changes = 0;
+        while self.ports() != ports {
+            assert!(Instant::now() < deadline, "{:?} after 10 s, not {ports:?}", self.ports());
+            changes += usize::from(self.wait(Duration::from_secs(1)));
+        }
+        changes
+    }
+
+    /// Goes on for so long; how often the set changed. Two polls fit into half a second.
+    pub(crate) fn changes_within(&mut self, time: Duration) -> usize {
+        let end = Instant::now() + time;
+        let mut changes = 0;
+        loop {
+            let left = end.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return changes;
+            }
+            changes += usize::from(self.wait(left));
+        }
+    }
+
+    pub(crate) fn ports(&self) -> Vec<u16> {
+        self.watch.observed().iter().map(|l| l.port).collect()
+    }
+
+    pub(crate) fn only(&self) -> Listener {
+        match self.watch.observed() {
+            [one] => *one,
+            all => panic!("not one listener: {all:?}"),
+        }
+    }
+}
+
+/// Two polls and what a busy machine takes on top.
+pub(crate) const TWO_POLLS: Duration = Duration::from_millis(500);
+
+/// Runs a scenario with bells and once more by polling alone: the result must be the same.
+pub(crate) fn with_and_without_bells(ranges: Ranges, scenario: impl Fn(Seen) + Send + Sync) {
+    for bells in [true, false] {
+        in_own_network(|| scenario(Seen::new(bells, ranges.clone())));
+    }
+}
