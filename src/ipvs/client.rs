@@ -1,8 +1,9 @@
 //! The conversation with the kernel: questions, dumps, and changes in one pipelined batch.
 //!
 //! ipvsadm opens a socket and looks the family up anew for every message; here both are done
-//! once. Changes are packed into sends of about 64 KiB and only the last of a send asks for
-//! an acknowledgement, because the kernel answers a failure in any case.
+//! once. Changes are packed into sends of about 64 KiB, and none of them asks for an
+//! acknowledgement, because the kernel answers a failure in any case: one barrier at the end
+//! of a send says that all of it was handled.
 
 use std::collections::HashMap;
 use std::hash::Hash;
@@ -13,7 +14,7 @@ use super::codec::{self, Query};
 use super::error::{Error, Failure, Operation, libc_errno};
 use super::transport::{Received, Socket};
 use super::types::*;
-use super::wire::{Body, DUMP_INTR, Malformed, Messages};
+use super::wire::{self, Body, DUMP_INTR, Malformed, Messages};
 
 /// How often a dump is begun anew after the kernel said that the table changed under it.
 const DUMP_ATTEMPTS: usize = 5;
@@ -153,37 +154,41 @@ impl Client {
     /// # Errors
     /// As [`Client::apply`].
     pub fn apply_part(&mut self, changes: &[Change]) -> Result<Part, Error> {
-        let first = self.sequence.wrapping_add(1);
-        let count = self.pack(changes);
-        if count == 0 {
+        if changes.is_empty() {
             return Ok(Part { done: 0, failures: Vec::new() });
         }
+        let first = self.sequence.wrapping_add(1);
+        let done = self.pack(changes);
         self.socket.send(&self.outgoing)?;
-        let failures = self.collect_failures(first, &changes[..count]);
+        let failures = self.collect_failures(first, &changes[..done]);
         if failures.is_err() {
             self.socket.drain();
         }
-        Ok(Part { done: count, failures: failures? })
+        Ok(Part { done, failures: failures? })
     }
 
-    /// Packs the first changes into one send, as many as fit; gives their number.
+    /// Packs the first changes into one send, as many as fit, with a barrier behind them;
+    /// gives their number.
     fn pack(&mut self, changes: &[Change]) -> usize {
         self.outgoing.clear();
-        let most = changes.len().min(self.socket.answers_that_fit());
-        for (index, change) in changes[..most].iter().enumerate() {
-            self.sequence = self.sequence.wrapping_add(1);
-            let full = self.outgoing.len() + 2 * codec::LARGEST_CHANGE > self.socket.send_limit();
-            let last = full || index + 1 == most;
-            codec::write_change(&mut self.outgoing, self.family, self.sequence, last, change);
-            if last {
-                return index + 1;
+        let most = self.socket.answers_that_fit();
+        let room = self.socket.send_limit() - codec::LARGEST_CHANGE - wire::HEADER;
+        let mut packed = 0;
+        for change in changes.iter().take(most) {
+            if packed > 0 && self.outgoing.len() > room {
+                break;
             }
+            let sequence = self.next_sequence();
+            codec::write_change(&mut self.outgoing, self.family, sequence, change);
+            packed += 1;
         }
-        0
+        let sequence = self.next_sequence();
+        wire::write_barrier(&mut self.outgoing, sequence);
+        packed
     }
 
-    /// Reads answers up to that of the last of `changes`, whose sequence numbers begin with
-    /// `first`. They come in the order of the requests.
+    /// Reads answers up to that of the barrier behind `changes`, whose sequence numbers begin
+    /// with `first`. They come in the order of the requests.
     fn collect_failures(&mut self, first: u32, changes: &[Change]) -> Result<Vec<Failure>, Error> {
         let mut failures = Vec::new();
         loop {
@@ -193,22 +198,16 @@ impl Client {
             for message in Messages::new(datagram) {
                 let message = message?;
                 let index = message.sequence.wrapping_sub(first) as usize;
-                let Some(change) = changes.get(index) else {
-                    continue; // an answer to something that was given up
-                };
-                match message.body {
-                    Body::Done => {}
-                    Body::Refused(refusal) => failures.push(Failure {
+                match (message.body, changes.get(index)) {
+                    (Body::Overrun, _) => return Err(Error::RepliesLost),
+                    (Body::Done, None) if index == changes.len() => return Ok(failures),
+                    (Body::Refused(refusal), Some(change)) => failures.push(Failure {
                         index,
                         operation: Operation::of(change),
                         errno: refusal.errno,
                         text: refusal.text,
                     }),
-                    Body::Overrun => return Err(Error::RepliesLost),
-                    Body::Noop | Body::Reply(_) => continue,
-                }
-                if index + 1 == changes.len() {
-                    return Ok(failures);
+                    _ => {} // an answer to something that was given up
                 }
             }
         }
@@ -309,11 +308,16 @@ impl Client {
 
     /// Sends one question; gives its sequence number.
     fn send_query(&mut self, query: Query<'_>) -> Result<u32, Error> {
-        self.sequence = self.sequence.wrapping_add(1);
+        let sequence = self.next_sequence();
         self.outgoing.clear();
-        codec::write_query(&mut self.outgoing, self.family, self.sequence, query);
+        codec::write_query(&mut self.outgoing, self.family, sequence, query);
         self.socket.send(&self.outgoing)?;
-        Ok(self.sequence)
+        Ok(sequence)
+    }
+
+    fn next_sequence(&mut self) -> u32 {
+        self.sequence = self.sequence.wrapping_add(1);
+        self.sequence
     }
 }
 

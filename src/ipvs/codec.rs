@@ -8,7 +8,7 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use super::types::*;
-use super::wire::{self, ACK, DUMP, Malformed, REQUEST, Writer, fixed, table};
+use super::wire::{self, DUMP, Malformed, REQUEST, Writer, fixed, table};
 use crate::protocol::Protocol;
 
 /// `GENL_ID_CTRL`: the family that knows the others.
@@ -148,14 +148,8 @@ pub(super) fn write_query(buffer: &mut Vec<u8>, family: u16, sequence: u32, quer
     writer.end();
 }
 
-/// Appends the message that makes `change`; with `acknowledge`, success is answered too.
-pub(super) fn write_change(
-    buffer: &mut Vec<u8>,
-    family: u16,
-    sequence: u32,
-    acknowledge: bool,
-    change: &Change,
-) {
+/// Appends the message that makes `change`; only failure is answered.
+pub(super) fn write_change(buffer: &mut Vec<u8>, family: u16, sequence: u32, change: &Change) {
     let command = match change {
         Change::AddService(_) => cmd::NEW_SERVICE,
         Change::EditService(_) => cmd::SET_SERVICE,
@@ -169,8 +163,7 @@ pub(super) fn write_change(
         Change::StartDaemon(_) => cmd::NEW_DAEMON,
         Change::StopDaemon(..) => cmd::DEL_DAEMON,
     };
-    let flags = if acknowledge { REQUEST | ACK } else { REQUEST };
-    let mut writer = Writer::begin(buffer, family, command, flags, sequence);
+    let mut writer = Writer::begin(buffer, family, command, REQUEST, sequence);
     match change {
         Change::AddService(service) | Change::EditService(service) => {
             writer.nest(top::SERVICE, |w| write_service(w, service));

@@ -15,7 +15,7 @@ use super::error::Refusal;
 /// `NLM_F_REQUEST`.
 pub(super) const REQUEST: u16 = 0x01;
 /// `NLM_F_ACK`: answer a success too.
-pub(super) const ACK: u16 = 0x04;
+const ACK: u16 = 0x04;
 /// `NLM_F_DUMP_INTR`: the dump is inconsistent.
 pub(super) const DUMP_INTR: u16 = 0x10;
 /// `NLM_F_DUMP`.
@@ -42,7 +42,7 @@ const NESTED: u16 = 0x8000;
 const TYPE_MASK: u16 = 0x3fff;
 
 /// `NLMSG_HDRLEN`.
-const HEADER: usize = 16;
+pub(super) const HEADER: usize = 16;
 /// `GENL_HDRLEN`.
 const GENL_HEADER: usize = 4;
 /// `NLA_HDRLEN`.
@@ -170,6 +170,20 @@ impl<'a> Writer<'a> {
         let padded = self.start + align(self.buffer.len() - self.start);
         self.buffer.resize(padded, 0);
     }
+}
+
+/// Appends a message that does nothing and is acknowledged: the kernel handles the messages of
+/// a send in their order, so its answer says that all before it were handled.
+///
+/// The last change cannot serve for that: netlink answers a request that ended in `EINTR`
+/// neither with success nor with failure (`netlink_rcv_skb`), and stopping a sync daemon
+/// whose thread has not run yet ends so.
+pub(super) fn write_barrier(buffer: &mut Vec<u8>, sequence: u32) {
+    buffer.extend_from_slice(&(HEADER as u32).to_ne_bytes());
+    buffer.extend_from_slice(&NOOP.to_ne_bytes());
+    buffer.extend_from_slice(&(REQUEST | ACK).to_ne_bytes());
+    buffer.extend_from_slice(&sequence.to_ne_bytes());
+    buffer.extend_from_slice(&[0; 4]); // nlmsg_pid
 }
 
 /// Reads exactly `N` bytes of `data` at `at`.

@@ -3,7 +3,6 @@
 use std::os::fd::OwnedFd;
 
 use super::super::fake_kernel::{self, FAMILY, done, error, serve};
-use super::super::wire::ACK;
 use super::*;
 use crate::protocol::Protocol;
 
@@ -39,10 +38,13 @@ fn deletions(count: u16) -> Vec<Change> {
 #[test]
 fn each_failure_of_a_batch_is_attributed_to_its_change() {
     let (mut client, kernel) = scripted();
-    let server = serve(kernel, |request| match request.sequence {
-        s @ (3 | 4 | 2500) => vec![error(s, 17)],
-        s if request.flags & ACK != 0 => vec![error(s, 0)],
-        _ => vec![],
+    let mut change = 0;
+    let server = serve(kernel, move |request| {
+        if request.body == Body::Noop {
+            return vec![error(request.sequence, 0)];
+        }
+        change += 1;
+        if [3, 4, 2500].contains(&change) { vec![error(request.sequence, 17)] } else { vec![] }
     });
     let failures = client.apply(&deletions(2500)).unwrap();
     assert_eq!(failures.iter().map(|f| f.index).collect::<Vec<_>>(), [2, 3, 2499]);
@@ -52,11 +54,12 @@ fn each_failure_of_a_batch_is_attributed_to_its_change() {
 }
 
 #[test]
-fn only_the_last_message_of_a_send_asks_for_an_acknowledgement() {
+fn only_the_barrier_at_the_end_of_a_send_asks_for_an_acknowledgement() {
+    const NLM_F_ACK: u16 = 4;
     let (mut client, kernel) = scripted();
     let (tell, hear) = std::sync::mpsc::channel();
     let server = serve(kernel, move |request| {
-        let acknowledge = request.flags & ACK != 0;
+        let acknowledge = request.flags & NLM_F_ACK != 0;
         tell.send(acknowledge).unwrap();
         if acknowledge { vec![error(request.sequence, 0)] } else { vec![] }
     });
@@ -66,7 +69,7 @@ fn only_the_last_message_of_a_send_asks_for_an_acknowledgement() {
     server.join().unwrap();
     let asked: Vec<usize> =
         hear.iter().enumerate().filter(|(_, asked)| *asked).map(|(at, _)| at).collect();
-    assert_eq!(asked, [part.done - 1]);
+    assert_eq!(asked, [part.done]);
 }
 
 #[test]
@@ -101,8 +104,9 @@ fn a_full_receive_buffer_is_told_and_the_client_goes_on() {
 fn an_answer_to_something_given_up_is_no_answer() {
     let (mut client, kernel) = scripted();
     let server = serve(kernel, |request| {
-        let stale = request.sequence.wrapping_sub(1);
-        vec![error(stale, 16), error(request.sequence, 17)]
+        let stale = |ago| error(request.sequence.wrapping_sub(ago), 16);
+        let errno = if request.body == Body::Noop { 0 } else { 17 };
+        vec![stale(3), stale(2), error(request.sequence, errno)]
     });
     let failures = client.apply(&deletions(1)).unwrap();
     assert_eq!((failures.len(), failures[0].errno), (1, 17));

@@ -12,7 +12,7 @@ fn address(addr: &str, port: u16) -> ServiceId {
 
 fn written(change: &Change) -> Vec<u8> {
     let mut bytes = Vec::new();
-    write_change(&mut bytes, 0x1d, 7, true, change);
+    write_change(&mut bytes, 0x1d, 7, change);
     bytes
 }
 
@@ -37,7 +37,7 @@ mod by_hand {
     const ADD_SERVICE: &[u8] = &[
         0x70, 0x00, 0x00, 0x00,                         // nlmsg_len 112
         0x1d, 0x00,                                     // nlmsg_type: the family
-        0x05, 0x00,                                     // nlmsg_flags REQUEST | ACK
+        0x01, 0x00,                                     // nlmsg_flags REQUEST
         0x07, 0x00, 0x00, 0x00,                         // nlmsg_seq
         0x00, 0x00, 0x00, 0x00,                         // nlmsg_pid
         0x01, 0x01, 0x00, 0x00,                         // NEW_SERVICE, version 1, reserved
@@ -78,7 +78,7 @@ mod by_hand {
     const ADD_DESTINATION: &[u8] = &[
         0xa4, 0x00, 0x00, 0x00,                         // nlmsg_len 164
         0x1d, 0x00,                                     // nlmsg_type: the family
-        0x05, 0x00,                                     // nlmsg_flags REQUEST | ACK
+        0x01, 0x00,                                     // nlmsg_flags REQUEST
         0x07, 0x00, 0x00, 0x00,                         // nlmsg_seq
         0x00, 0x00, 0x00, 0x00,                         // nlmsg_pid
         0x05, 0x01, 0x00, 0x00,                         // NEW_DEST, version 1, reserved
@@ -133,7 +133,7 @@ mod by_hand {
     #[rustfmt::skip]
     const DELETE_MARK: &[u8] = &[
         0x28, 0x00, 0x00, 0x00,                         // nlmsg_len 40
-        0x1d, 0x00, 0x05, 0x00,                         // nlmsg_type, nlmsg_flags
+        0x1d, 0x00, 0x01, 0x00,                         // nlmsg_type, nlmsg_flags REQUEST
         0x07, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, // nlmsg_seq, nlmsg_pid
         0x03, 0x01, 0x00, 0x00,                         // DEL_SERVICE, version 1, reserved
         0x14, 0x00, 0x01, 0x80,                         // SERVICE, nested, 20 bytes
@@ -153,7 +153,7 @@ mod by_hand {
     #[rustfmt::skip]
     const SET_TIMEOUTS: &[u8] = &[
         0x2c, 0x00, 0x00, 0x00,                         // nlmsg_len 44
-        0x1d, 0x00, 0x05, 0x00,                         // nlmsg_type, nlmsg_flags
+        0x1d, 0x00, 0x01, 0x00,                         // nlmsg_type, nlmsg_flags REQUEST
         0x07, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, // nlmsg_seq, nlmsg_pid
         0x0c, 0x01, 0x00, 0x00,                         // SET_CONFIG, version 1, reserved
         0x08, 0x00, 0x04, 0x00, 0x84, 0x03, 0x00, 0x00, // TIMEOUT_TCP: 900 s
@@ -171,7 +171,7 @@ mod by_hand {
     #[rustfmt::skip]
     const START_DAEMON: &[u8] = &[
         0x54, 0x00, 0x00, 0x00,                         // nlmsg_len 84
-        0x1d, 0x00, 0x05, 0x00,                         // nlmsg_type, nlmsg_flags
+        0x1d, 0x00, 0x01, 0x00,                         // nlmsg_type, nlmsg_flags REQUEST
         0x07, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, // nlmsg_seq, nlmsg_pid
         0x09, 0x01, 0x00, 0x00,                         // NEW_DAEMON, version 1, reserved
         0x40, 0x00, 0x03, 0x80,                         // DAEMON, nested, 64 bytes
