@@ -299,7 +299,8 @@ impl Checks<'_, '_, '_> {
         }
     }
 
-    /// Two CVIPs share all their directors or none, in one order.
+    /// Two CVIPs share all their directors or none, in one order; with NAT those that share
+    /// none have different gateways.
     fn director_sets(&mut self, cvips: &[DraftCvip]) {
         struct Set<'d> {
             order: Vec<u32>,
@@ -308,6 +309,7 @@ impl Checks<'_, '_, '_> {
         }
         let mut sets: Vec<Set<'_>> = Vec::new();
         let mut set_of: BTreeMap<u32, usize> = BTreeMap::new();
+        let mut gateways: BTreeMap<IpAddr, (usize, &Span)> = BTreeMap::new();
         for cvip in cvips {
             // A director that has no number yet may be the one that makes the sets equal.
             if cvip.directors.iter().any(|director| director.node.is_none()) {
@@ -318,40 +320,51 @@ impl Checks<'_, '_, '_> {
             let mut sorted = order.clone();
             sorted.sort_unstable();
             sorted.dedup();
-            let shared = directors().find_map(|node| Some((node, *set_of.get(&node.value)?)));
-            let Some((node, index)) = shared else {
-                set_of.extend(sorted.iter().map(|node| (*node, sets.len())));
-                sets.push(Set { order, sorted, tag: &cvip.tag });
-                continue;
-            };
-            let first = &sets[index];
-            let line = self.line(first.tag);
-            if first.sorted != sorted {
-                self.report
-                    .error(
-                        &node.span,
-                        format!(
+            let index = match directors().find_map(|node| Some((node, *set_of.get(&node.value)?))) {
+                None => {
+                    set_of.extend(sorted.iter().map(|node| (*node, sets.len())));
+                    sets.push(Set { order, sorted, tag: &cvip.tag });
+                    sets.len() - 1
+                }
+                Some((node, index)) => {
+                    let Set { order: first_order, sorted: first_sorted, tag } = &sets[index];
+                    let line = self.line(tag);
+                    if *first_sorted != sorted {
+                        let (there, here) = (list(first_sorted), list(&sorted));
+                        let message = format!(
                             "director {} is shared with the CVIP on line {line}, but not all \
-                             directors are: {} there, {} here",
-                            node.value,
-                            list(&first.sorted),
-                            list(&sorted)
-                        ),
-                    )
-                    .help("two CVIPs share all their directors or none");
-            } else if first.order != order {
-                let tag = cvip.directors.first().map_or(&cvip.tag, |director| &director.tag);
-                self.report
-                    .warning(
-                        tag,
-                        format!(
-                            "this order of directors, {}, is ignored: the CVIP on line {line} \
-                             has {}",
-                            list(&order),
-                            list(&first.order)
-                        ),
-                    )
-                    .help("directors with several CVIPs are elected in the first one's order");
+                             directors are: {there} there, {here} here",
+                            node.value
+                        );
+                        self.report
+                            .error(&node.span, message)
+                            .help("two CVIPs share all their directors or none");
+                    } else if *first_order != order {
+                        let tag = cvip.directors.first().map_or(&cvip.tag, |first| &first.tag);
+                        let (there, here) = (list(first_order), list(&order));
+                        let message = format!(
+                            "this order of directors, {here}, is ignored: the CVIP on line \
+                             {line} has {there}"
+                        );
+                        self.report.warning(tag, message).help(
+                            "directors with several CVIPs are elected in the first one's order",
+                        );
+                    }
+                    index
+                }
+            };
+            let Some(At { value: gateway, span }) = &cvip.gateway else { continue };
+            let (first, tag) = *gateways.entry(*gateway).or_insert((index, &cvip.tag));
+            if first != index && self.routing == Some(Routing::Nat) {
+                let line = self.line(tag);
+                let message = format!(
+                    "gateway {gateway} is also that of the CVIP on line {line}, which has other \
+                     directors"
+                );
+                self.report.error(span, message).help(
+                    "with NAT every active director carries its gateway: give each set of \
+                     directors one of its own",
+                );
             }
         }
     }

@@ -127,10 +127,15 @@ fn malformed(report: &mut Report<'_>, error: &Error) {
         ),
         other => {
             let pos = other.pos();
+            let words = match other {
+                // What stands there instead is shown by the mark.
+                Error::InvalidChar(expected, ..) => format!("expected '{}'", *expected as char),
+                Error::InvalidChar2(expected, ..) => format!("expected {expected}"),
+                _ => other.to_string(),
+            };
             // The parser's own words end in the position, which stands before ours.
-            let words = other.to_string();
             let words = words.strip_suffix(&format!(" at {pos}")).unwrap_or(&words);
-            let message = format!("malformed XML: {}", words.replace(['\n', '\r', '\t'], " "));
+            let message = format!("malformed XML: {words}");
             (char_at(at(pos)), message, "values stand between tags, as in `<port>80</port>`")
         }
     };
@@ -235,7 +240,7 @@ help: XML ends a comment with `-->` and allows no other `--` in it
         assert_data_eq!(
             shown("<cvips port=80/>"),
             str![[r#"
-cvip.conf:1:13: error: malformed XML: expected a quote not '8'
+cvip.conf:1:13: error: malformed XML: expected a quote
 <cvips port=80/>
             ^
 help: values stand between tags, as in `<port>80</port>`

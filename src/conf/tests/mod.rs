@@ -9,6 +9,7 @@ use crate::protocol::Protocol;
 mod elements;
 mod properties;
 mod relations;
+mod samples;
 
 /// Nodes 1 to 4: 192.168.200.1 to 192.168.200.4.
 fn clustertab() -> Clustertab {
@@ -63,7 +64,7 @@ const OPENSSI: &str = r#"<?xml version="1.0"?>
         <routing>DR</routing>
         <cvip>
                 <ip_addr>192.168.200.10</ip_addr>
-                <gateway>192.168.200.254</gateway>
+                <gateway>192.168.200.1</gateway>
                 <director_node>
                         <node_num>1</node_num>
                         <garp_interface>eth0</garp_interface>
@@ -104,7 +105,7 @@ fn openssis_example_loads_without_a_warning() {
             routing: Routing::Dr,
             cvips: vec![Cvip {
                 addr: addr("192.168.200.10"),
-                gateway: Some(addr("192.168.200.254")),
+                gateway: Some(addr("192.168.200.1")),
                 directors: vec![director(1), director(2)],
                 real_servers: vec![
                     server(1, "192.168.200.1", 1),

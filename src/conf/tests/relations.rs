@@ -180,6 +180,28 @@ help: connections break when another director takes over from it
     loaded(&cvip("NAT", ""));
 }
 
+#[test]
+fn with_nat_every_set_of_directors_has_a_gateway_of_its_own() {
+    let file = |routing: &str| {
+        let gateway = "<cvip>\n<gateway>192.168.200.254</gateway>";
+        let cvips = directed(10, &[(1, "")]) + &directed(11, &[(2, "")]);
+        let cvips = cvips.replace("<cvip>", gateway);
+        format!("<cvips>\n<routing>{routing}</routing>\n{cvips}</cvips>\n")
+    };
+    assert_data_eq!(
+        refused(&file("NAT")),
+        str![[r#"
+cvip.conf:11:10: error: gateway 192.168.200.254 is also that of the CVIP on line 3, which has other directors
+<gateway>192.168.200.254</gateway>
+         ^~~~~~~~~~~~~~~
+help: with NAT every active director carries its gateway: give each set of directors one of its own
+
+"#]]
+    );
+    loaded(&file("DR"));
+    loaded(&file("NAT").replace("<node_num>2<", "<node_num>1<"));
+}
+
 /// A CVIP with directors that all synchronise, or with one that does not.
 fn directed(host: u8, directors: &[(u32, &str)]) -> String {
     let mut text = format!("<cvip>\n<ip_addr>192.168.200.{host}</ip_addr>\n");
