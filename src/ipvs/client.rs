@@ -1,0 +1,369 @@
+//! The conversation with the kernel: questions, dumps, and changes in one pipelined batch.
+//!
+//! ipvsadm opens a socket and looks the family up anew for every message; here both are done
+//! once. Changes are packed into sends of about 64 KiB, and none of them asks for an
+//! acknowledgement, because the kernel answers a failure in any case: one barrier at the end
+//! of a send says that all of it was handled.
+
+use std::collections::HashMap;
+use std::hash::Hash;
+use std::process::{Command, Stdio};
+use std::sync::Once;
+
+use super::codec::{self, Query};
+use super::error::{Error, Failure, Operation, libc_errno};
+use super::transport::{Received, Socket};
+use super::types::*;
+use super::wire::{self, Body, DUMP_INTR, Malformed, Messages};
+
+/// How often a dump is begun anew after the kernel said that the table changed under it.
+const DUMP_ATTEMPTS: usize = 5;
+
+/// The kernel's IPVS table, of one network namespace.
+///
+/// One conversation at a time, in the order of the calls: nothing is shared, so a program
+/// that wants to read in parallel opens several.
+pub struct Client {
+    socket: Socket,
+    family: u16,
+    sequence: u32,
+    outgoing: Vec<u8>,
+}
+
+impl std::fmt::Debug for Client {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Client").field("family", &self.family).finish_non_exhaustive()
+    }
+}
+
+impl Client {
+    /// Opens the table of the calling thread's network namespace. The namespace is fixed
+    /// here: a thread may enter another one (setns(2)) before `open` or after it, and use
+    /// the client from there.
+    ///
+    /// Where the kernel has no IPVS yet, the module `ip_vs` is loaded, by the kernel's own
+    /// wish or by modprobe(8).
+    ///
+    /// # Errors
+    /// [`Error::NoIpvs`], and [`Error::Permission`] for everybody but root of the initial user
+    /// namespace.
+    pub fn open() -> Result<Client, Error> {
+        let mut client =
+            Client { socket: Socket::open()?, family: 0, sequence: 0, outgoing: Vec::new() };
+        client.family = match client.find_family() {
+            Err(Error::NoIpvs) => {
+                load_module();
+                client.find_family()
+            }
+            found => found,
+        }?;
+        // Looking up needs no privilege; whatever comes next does. Better told here.
+        client.info()?;
+        Ok(client)
+    }
+
+    /// The lookup itself makes the kernel ask for the module by the family's name.
+    fn find_family(&mut self) -> Result<u16, Error> {
+        match self.ask(Operation::FindFamily, Query::Family, codec::read_family) {
+            Err(Error::Kernel { errno: libc_errno::ENOENT, .. }) => Err(Error::NoIpvs),
+            found => found,
+        }
+    }
+
+    /// The version of IPVS and the size of its connection table.
+    pub fn info(&mut self) -> Result<Info, Error> {
+        self.ask(Operation::GetInfo, Query::Info, codec::read_info)
+    }
+
+    /// The connection time-outs, in seconds.
+    pub fn timeouts(&mut self) -> Result<Timeouts, Error> {
+        self.ask(Operation::GetTimeouts, Query::Timeouts, codec::read_timeouts)
+    }
+
+    /// The sync daemons that run.
+    pub fn daemons(&mut self) -> Result<Vec<Daemon>, Error> {
+        self.dump(Operation::ListDaemons, Query::Daemons, codec::read_daemon)
+    }
+
+    /// One virtual service; `None` if there is none.
+    pub fn service(&mut self, id: &ServiceId) -> Result<Option<ServiceEntry>, Error> {
+        match self.ask(Operation::GetService, Query::Service(id), codec::read_service) {
+            Ok(entry) => Ok(Some(entry)),
+            Err(Error::Kernel { errno: libc_errno::ESRCH, .. }) => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Every virtual service, in the kernel's order.
+    ///
+    /// The kernel finds its place between two datagrams by counting, and does not say when
+    /// the table changed under it: a service can be missed while others come and go. One
+    /// that came twice is given once, as it was last.
+    pub fn services(&mut self) -> Result<Vec<ServiceEntry>, Error> {
+        let entries = self.dump(Operation::ListServices, Query::Services, codec::read_service)?;
+        Ok(without_doubles(entries, |entry| entry.service.id))
+    }
+
+    /// The destinations of a virtual service, in the kernel's order; none if there is no
+    /// such service, for the kernel tells no difference. What [`Client::services`] says
+    /// about a table that changes holds here too.
+    pub fn destinations(&mut self, id: &ServiceId) -> Result<Vec<DestinationEntry>, Error> {
+        let family = id.family();
+        let read = |attributes: &[u8]| codec::read_destination(attributes, family);
+        let entries = self.dump(Operation::ListDestinations, Query::Destinations(id), read)?;
+        Ok(without_doubles(entries, |entry| entry.destination.id))
+    }
+
+    /// The destinations of many virtual services, each as [`Client::destinations`] gives
+    /// them, in the order of `ids`.
+    pub fn destinations_of(
+        &mut self,
+        ids: &[ServiceId],
+    ) -> Result<Vec<Vec<DestinationEntry>>, Error> {
+        ids.iter().map(|id| self.destinations(id)).collect()
+    }
+
+    /// Makes every change, in the order given, and tells those that the kernel refused, in
+    /// that order too. A refused change stops nothing: those behind it are made.
+    ///
+    /// This lasts as long as the kernel needs for all of them; a server that must not be
+    /// away for long uses [`Client::apply_part`].
+    ///
+    /// # Errors
+    /// [`Error::RepliesLost`]: some changes were made, and the table has to be read to know
+    /// which. Nothing is ever sent twice.
+    pub fn apply(&mut self, changes: &[Change]) -> Result<Vec<Failure>, Error> {
+        let mut failures = Vec::new();
+        let mut done = 0;
+        while done < changes.len() {
+            let part = self.apply_part(&changes[done..])?;
+            let shifted = part
+                .failures
+                .into_iter()
+                .map(|failure| Failure { index: done + failure.index, ..failure });
+            failures.extend(shifted);
+            done += part.done;
+        }
+        Ok(failures)
+    }
+
+    /// Makes as many of the first changes as one send carries (some 400, in a few
+    /// milliseconds) and tells how many that were; the caller goes on behind them when it
+    /// likes. Indices in the failures are those of `changes`.
+    ///
+    /// # Errors
+    /// As [`Client::apply`].
+    pub fn apply_part(&mut self, changes: &[Change]) -> Result<Part, Error> {
+        if changes.is_empty() {
+            return Ok(Part { done: 0, failures: Vec::new() });
+        }
+        let first = self.sequence.wrapping_add(1);
+        let done = self.pack(changes);
+        self.socket.send(&self.outgoing)?;
+        let failures = self.collect_failures(first, &changes[..done]);
+        if failures.is_err() {
+            self.socket.drain();
+        }
+        Ok(Part { done, failures: failures? })
+    }
+
+    /// Packs the first changes into one send, as many as fit, with a barrier behind them;
+    /// gives their number.
+    fn pack(&mut self, changes: &[Change]) -> usize {
+        self.outgoing.clear();
+        let most = self.socket.answers_that_fit();
+        let room = self.socket.send_limit() - codec::LARGEST_CHANGE - wire::HEADER;
+        let mut packed = 0;
+        for change in changes.iter().take(most) {
+            if packed > 0 && self.outgoing.len() > room {
+                break;
+            }
+            let sequence = self.next_sequence();
+            codec::write_change(&mut self.outgoing, self.family, sequence, change);
+            packed += 1;
+        }
+        let sequence = self.next_sequence();
+        wire::write_barrier(&mut self.outgoing, sequence);
+        packed
+    }
+
+    /// Reads answers up to that of the barrier behind `changes`, whose sequence numbers begin
+    /// with `first`. They come in the order of the requests.
+    fn collect_failures(&mut self, first: u32, changes: &[Change]) -> Result<Vec<Failure>, Error> {
+        let mut failures = Vec::new();
+        loop {
+            let Received::Datagram(datagram) = self.socket.receive()? else {
+                return Err(Error::RepliesLost);
+            };
+            for message in Messages::new(datagram) {
+                let message = message?;
+                let index = message.sequence.wrapping_sub(first) as usize;
+                match (message.body, changes.get(index)) {
+                    (Body::Overrun, _) => return Err(Error::RepliesLost),
+                    (Body::Done, None) if index == changes.len() => return Ok(failures),
+                    (Body::Refused(refusal), Some(change)) => failures.push(Failure {
+                        index,
+                        operation: Operation::of(change),
+                        errno: refusal.errno,
+                        text: refusal.text,
+                    }),
+                    _ => {} // an answer to something that was given up
+                }
+            }
+        }
+    }
+
+    /// Asks for one thing that one message answers.
+    fn ask<T>(
+        &mut self,
+        operation: Operation,
+        query: Query<'_>,
+        read: impl Fn(&[u8]) -> Result<T, Malformed>,
+    ) -> Result<T, Error> {
+        let sequence = self.send_query(query)?;
+        let answer = self.collect_answer(sequence, operation, read);
+        if matches!(answer, Err(Error::RepliesLost)) {
+            self.socket.drain();
+        }
+        answer
+    }
+
+    /// Reads the one message that answers request `sequence`.
+    fn collect_answer<T>(
+        &mut self,
+        sequence: u32,
+        operation: Operation,
+        read: impl Fn(&[u8]) -> Result<T, Malformed>,
+    ) -> Result<T, Error> {
+        loop {
+            let Received::Datagram(datagram) = self.socket.receive()? else {
+                return Err(Error::RepliesLost);
+            };
+            for message in Messages::new(datagram) {
+                let message = message?;
+                if message.sequence != sequence {
+                    continue;
+                }
+                match message.body {
+                    Body::Reply(attributes) => return Ok(read(attributes)?),
+                    Body::Refused(refusal) => return Err(Error::refused(operation, refusal)),
+                    Body::Done => return Err(Malformed::Missing("content").into()),
+                    Body::Overrun => return Err(Error::RepliesLost),
+                    Body::Noop => {}
+                }
+            }
+        }
+    }
+
+    /// Asks for many things; begins anew, a few times, if the kernel says that they changed.
+    fn dump<T>(
+        &mut self,
+        operation: Operation,
+        query: Query<'_>,
+        read: impl Fn(&[u8]) -> Result<T, Malformed>,
+    ) -> Result<Vec<T>, Error> {
+        for _ in 0..DUMP_ATTEMPTS {
+            let sequence = self.send_query(query)?;
+            let entries = self.collect_dump(sequence, operation, &read);
+            if entries.is_err() {
+                // A dump that was begun goes on until it is read: the next would be refused.
+                self.socket.drain();
+            }
+            if let Some(entries) = entries? {
+                return Ok(entries);
+            }
+        }
+        Err(Error::Unsettled)
+    }
+
+    /// Reads a dump to its end; `None` if the table changed under it.
+    fn collect_dump<T>(
+        &mut self,
+        sequence: u32,
+        operation: Operation,
+        read: impl Fn(&[u8]) -> Result<T, Malformed>,
+    ) -> Result<Option<Vec<T>>, Error> {
+        let mut entries = Vec::new();
+        let mut settled = true;
+        loop {
+            let Received::Datagram(datagram) = self.socket.receive()? else {
+                return Err(Error::RepliesLost);
+            };
+            for message in Messages::new(datagram) {
+                let message = message?;
+                if message.sequence != sequence {
+                    continue;
+                }
+                settled &= message.flags & DUMP_INTR == 0;
+                match message.body {
+                    Body::Reply(attributes) => entries.push(read(attributes)?),
+                    Body::Done => return Ok(settled.then_some(entries)),
+                    Body::Refused(refusal) => return Err(Error::refused(operation, refusal)),
+                    Body::Overrun => return Err(Error::RepliesLost),
+                    Body::Noop => {}
+                }
+            }
+        }
+    }
+
+    /// Sends one question; gives its sequence number.
+    fn send_query(&mut self, query: Query<'_>) -> Result<u32, Error> {
+        let sequence = self.next_sequence();
+        self.outgoing.clear();
+        codec::write_query(&mut self.outgoing, self.family, sequence, query);
+        self.socket.send(&self.outgoing)?;
+        Ok(sequence)
+    }
+
+    fn next_sequence(&mut self) -> u32 {
+        self.sequence = self.sequence.wrapping_add(1);
+        self.sequence
+    }
+}
+
+/// What [`Client::apply_part`] did.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Part {
+    /// The number of changes that the kernel has seen, from the first on.
+    pub done: usize,
+    /// Those of them that it refused.
+    pub failures: Vec<Failure>,
+}
+
+/// Keeps one entry of each name: where the first stood, what the last said.
+fn without_doubles<T, K: Eq + Hash>(entries: Vec<T>, name: impl Fn(&T) -> K) -> Vec<T> {
+    let mut places = HashMap::with_capacity(entries.len());
+    let mut kept: Vec<T> = Vec::with_capacity(entries.len());
+    for entry in entries {
+        match places.entry(name(&entry)) {
+            std::collections::hash_map::Entry::Occupied(place) => kept[*place.get()] = entry,
+            std::collections::hash_map::Entry::Vacant(place) => {
+                place.insert(kept.len());
+                kept.push(entry);
+            }
+        }
+    }
+    kept
+}
+
+/// Asks modprobe(8) for the module, once in a process's life: what it cannot do the first
+/// time it cannot do later. Its output is nobody's: [`Error::NoIpvs`] says what to do.
+fn load_module() {
+    static ONCE: Once = Once::new();
+    ONCE.call_once(|| {
+        for modprobe in ["/sbin/modprobe", "/usr/sbin/modprobe"] {
+            let run = Command::new(modprobe)
+                .args(["--", "ip_vs"])
+                .stdin(Stdio::null())
+                .stdout(Stdio::null())
+                .stderr(Stdio::null())
+                .status();
+            if run.is_ok_and(|status| status.success()) {
+                return;
+            }
+        }
+    });
+}
+
+#[cfg(test)]
+mod tests;

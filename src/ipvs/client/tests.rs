@@ -1,0 +1,215 @@
+//! The client against a scripted kernel, and against the running one where that needs no IPVS.
+
+use std::os::fd::OwnedFd;
+
+use super::super::fake_kernel::{self, FAMILY, done, error, serve};
+use super::*;
+use crate::protocol::Protocol;
+
+/// A generic-netlink family that no kernel has: `GENL_MAX_ID` is 1023, numbers are given out
+/// from 16 up. The kernel refuses every message to it with `ENOENT`, to anybody.
+const NOBODY: u16 = 1022;
+
+fn scripted() -> (Client, OwnedFd) {
+    let (socket, kernel) = Socket::pair();
+    (Client { socket, family: FAMILY, sequence: 0, outgoing: Vec::new() }, kernel)
+}
+
+fn to_nobody() -> Client {
+    let socket = Socket::open().expect("a generic-netlink socket");
+    Client { socket, family: NOBODY, sequence: u32::MAX - 500, outgoing: Vec::new() }
+}
+
+fn id(port: u16) -> ServiceId {
+    ServiceId::Address { protocol: Protocol::Tcp, addr: [192, 0, 2, 1].into(), port }
+}
+
+fn entry(port: u16, connections: u64) -> ServiceEntry {
+    ServiceEntry {
+        service: Service::new(id(port), "wlc"),
+        stats: Stats { connections, ..Stats::default() },
+    }
+}
+
+fn deletions(count: u16) -> Vec<Change> {
+    (0..count).map(|port| Change::DeleteService(id(port))).collect()
+}
+
+#[test]
+fn each_failure_of_a_batch_is_attributed_to_its_change() {
+    let (mut client, kernel) = scripted();
+    let mut change = 0;
+    let server = serve(kernel, move |request| {
+        if request.body == Body::Noop {
+            return vec![error(request.sequence, 0)];
+        }
+        change += 1;
+        if [3, 4, 2500].contains(&change) { vec![error(request.sequence, 17)] } else { vec![] }
+    });
+    let failures = client.apply(&deletions(2500)).unwrap();
+    assert_eq!(failures.iter().map(|f| f.index).collect::<Vec<_>>(), [2, 3, 2499]);
+    assert!(failures.iter().all(|f| f.errno == 17 && f.operation == Operation::DeleteService));
+    drop(client);
+    server.join().unwrap();
+}
+
+#[test]
+fn only_the_barrier_at_the_end_of_a_send_asks_for_an_acknowledgement() {
+    const NLM_F_ACK: u16 = 4;
+    let (mut client, kernel) = scripted();
+    let (tell, hear) = std::sync::mpsc::channel();
+    let server = serve(kernel, move |request| {
+        let acknowledge = request.flags & NLM_F_ACK != 0;
+        tell.send(acknowledge).unwrap();
+        if acknowledge { vec![error(request.sequence, 0)] } else { vec![] }
+    });
+    let part = client.apply_part(&deletions(5000)).unwrap();
+    assert!((100..5000).contains(&part.done), "{}", part.done);
+    drop(client);
+    server.join().unwrap();
+    let asked: Vec<usize> =
+        hear.iter().enumerate().filter(|(_, asked)| *asked).map(|(at, _)| at).collect();
+    assert_eq!(asked, [part.done]);
+}
+
+#[test]
+fn an_empty_batch_sends_nothing() {
+    let (mut client, kernel) = scripted();
+    assert_eq!(client.apply(&[]).unwrap(), []);
+    drop(client);
+    serve(kernel, |_| panic!("nothing was to be asked")).join().unwrap();
+}
+
+#[test]
+fn the_running_kernel_refuses_a_thousand_messages_and_each_is_known_by_its_index() {
+    let mut client = to_nobody();
+    let failures = client.apply(&deletions(1000)).unwrap();
+    assert_eq!(failures.len(), 1000);
+    for (index, failure) in failures.iter().enumerate() {
+        assert_eq!((failure.index, failure.errno), (index, libc_errno::ENOENT));
+    }
+}
+
+#[test]
+fn a_full_receive_buffer_is_told_and_the_client_goes_on() {
+    let mut client = to_nobody();
+    client.socket.starve();
+    assert!(matches!(client.apply(&deletions(400)), Err(Error::RepliesLost)));
+    // What was lost stays lost; what comes next is answered, with no old answer in between.
+    let failures = client.apply(&deletions(1)).unwrap();
+    assert_eq!((failures.len(), failures[0].index), (1, 0));
+}
+
+#[test]
+fn an_answer_to_something_given_up_is_no_answer() {
+    let (mut client, kernel) = scripted();
+    let server = serve(kernel, |request| {
+        let stale = |ago| error(request.sequence.wrapping_sub(ago), 16);
+        let errno = if request.body == Body::Noop { 0 } else { 17 };
+        vec![stale(3), stale(2), error(request.sequence, errno)]
+    });
+    let failures = client.apply(&deletions(1)).unwrap();
+    assert_eq!((failures.len(), failures[0].errno), (1, 17));
+    assert!(matches!(client.service(&id(80)), Err(Error::Kernel { errno: 17, .. })));
+    drop(client);
+    server.join().unwrap();
+}
+
+#[test]
+fn a_dump_of_several_datagrams_is_read_to_its_end() {
+    let (mut client, kernel) = scripted();
+    let server = serve(kernel, |request| {
+        let s = request.sequence;
+        let first =
+            [fake_kernel::service(s, 0, &entry(1, 0)), fake_kernel::service(s, 0, &entry(2, 0))];
+        vec![first.concat(), fake_kernel::service(s, 0, &entry(3, 0)), done(s, 0)]
+    });
+    assert_eq!(client.services().unwrap(), [entry(1, 0), entry(2, 0), entry(3, 0)]);
+    drop(client);
+    server.join().unwrap();
+}
+
+#[test]
+fn a_service_that_a_dump_shows_twice_is_given_once_as_it_was_last() {
+    let (mut client, kernel) = scripted();
+    let server = serve(kernel, |request| {
+        let s = request.sequence;
+        let shown = [entry(1, 5), entry(2, 0), entry(1, 6)];
+        vec![shown.map(|entry| fake_kernel::service(s, 0, &entry)).concat(), done(s, 0)]
+    });
+    assert_eq!(client.services().unwrap(), [entry(1, 6), entry(2, 0)]);
+    drop(client);
+    server.join().unwrap();
+}
+
+#[test]
+fn a_dump_that_the_kernel_calls_interrupted_is_begun_anew() {
+    let (mut client, kernel) = scripted();
+    let server = serve(kernel, |request| {
+        let s = request.sequence;
+        let flags = if s < 3 { DUMP_INTR } else { 0 };
+        vec![fake_kernel::service(s, flags, &entry(s as u16, 0)), done(s, 0)]
+    });
+    assert_eq!(client.services().unwrap(), [entry(3, 0)]);
+    drop(client);
+    server.join().unwrap();
+}
+
+#[test]
+fn a_table_that_never_settles_ends_in_an_error() {
+    let (mut client, kernel) = scripted();
+    let server = serve(kernel, |request| {
+        let end = fake_kernel::end(3, DUMP_INTR, request.sequence, 0);
+        vec![fake_kernel::service(request.sequence, 0, &entry(1, 0)), end]
+    });
+    assert!(matches!(client.services(), Err(Error::Unsettled)));
+    drop(client);
+    server.join().unwrap();
+}
+
+#[test]
+fn a_dump_that_ends_in_an_error_is_an_error() {
+    let (mut client, kernel) = scripted();
+    let server = serve(kernel, |request| {
+        let s = request.sequence;
+        vec![fake_kernel::service(s, 0, &entry(1, 0)), done(s, 12)]
+    });
+    let error = client.services().unwrap_err();
+    assert!(
+        matches!(error, Error::Kernel { operation: Operation::ListServices, errno: 12, .. }),
+        "{error}"
+    );
+    drop(client);
+    server.join().unwrap();
+}
+
+#[test]
+fn a_missing_service_is_none_and_a_missing_privilege_is_advice() {
+    let (mut client, kernel) = scripted();
+    let server = serve(kernel, |request| {
+        let errno = if request.sequence == 1 { libc_errno::ESRCH } else { libc_errno::EPERM };
+        vec![error(request.sequence, errno)]
+    });
+    assert_eq!(client.service(&id(80)).unwrap(), None);
+    assert!(matches!(client.service(&id(80)), Err(Error::Permission)));
+    drop(client);
+    server.join().unwrap();
+}
+
+#[test]
+fn a_reply_that_makes_no_sense_is_an_error_and_the_next_dump_works() {
+    let (mut client, kernel) = scripted();
+    let server = serve(kernel, |request| {
+        let s = request.sequence;
+        let mut shown = fake_kernel::service(s, 0, &entry(1, 0));
+        if s == 1 {
+            shown.truncate(90);
+            return vec![shown];
+        }
+        vec![shown, done(s, 0)]
+    });
+    assert!(matches!(client.services(), Err(Error::Malformed(_))));
+    assert_eq!(client.services().unwrap(), [entry(1, 0)]);
+    drop(client);
+    server.join().unwrap();
+}

@@ -1,0 +1,243 @@
+//! What can go wrong between this program and the kernel's table, as types.
+//!
+//! A refusal by the kernel keeps its three parts apart (what was asked, the errno, the
+//! kernel's own words), because ipvsadm's texts are chosen by the first two.
+
+use std::fmt;
+use std::io;
+
+use nix::errno::Errno;
+
+use super::types::Change;
+use super::wire::Malformed;
+
+/// Why the kernel's table could not be read or changed.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The kernel has no generic-netlink family `IPVS`, and no module brought it.
+    #[error("no IPVS in this kernel: try `modprobe ip_vs', or install a kernel with CONFIG_IP_VS")]
+    NoIpvs,
+    /// The kernel answered `EPERM`: every IPVS command asks for `CAP_NET_ADMIN` in the
+    /// initial user namespace (`GENL_ADMIN_PERM`), so root of a user namespace is not enough.
+    #[error("changing the IPVS table needs root (CAP_NET_ADMIN in the initial user namespace)")]
+    Permission,
+    /// The kernel refused one request.
+    #[error("the kernel refused to {operation}: {}{}", Describe(*.errno), Words(.text))]
+    Kernel {
+        /// What it was asked.
+        operation: Operation,
+        /// Its errno, positive (errno(3)).
+        errno: i32,
+        /// Its own words, where it has any (`NLMSGERR_ATTR_MSG`).
+        text: Option<String>,
+    },
+    /// Replies were dropped (`ENOBUFS`, or none came in time): the requests were carried out,
+    /// but which of them failed is unknown. Read the table again before changing it further.
+    #[error("replies of the kernel were lost: read the IPVS table again before changing it")]
+    RepliesLost,
+    /// The table changed under every attempt to dump it (`NLM_F_DUMP_INTR`).
+    #[error("the IPVS table kept changing while it was read: try again")]
+    Unsettled,
+    /// A reply that the kernel's header does not allow.
+    #[error("the kernel's reply makes no sense: {0}; please report this with `uname -r'")]
+    Malformed(#[from] Malformed),
+    /// The netlink socket itself failed.
+    #[error("netlink socket: {0}")]
+    Io(#[from] io::Error),
+}
+
+impl From<Errno> for Error {
+    fn from(errno: Errno) -> Error {
+        Error::Io(errno.into())
+    }
+}
+
+impl Error {
+    /// A refusal of `operation`; `EPERM` has a variant of its own.
+    pub(super) fn refused(operation: Operation, refusal: Refusal) -> Error {
+        match refusal.errno {
+            libc_errno::EPERM => Error::Permission,
+            errno => Error::Kernel { operation, errno, text: refusal.text },
+        }
+    }
+}
+
+/// The errnos that this room itself tells apart (errno(3)).
+pub(super) mod libc_errno {
+    pub(crate) const EPERM: i32 = nix::libc::EPERM;
+    pub(crate) const ENOENT: i32 = nix::libc::ENOENT;
+    pub(crate) const ESRCH: i32 = nix::libc::ESRCH;
+}
+
+/// An `NLMSG_ERROR` or `NLMSG_DONE` that carries an error.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Refusal {
+    /// Positive errno.
+    pub(super) errno: i32,
+    /// The extended acknowledgement's text.
+    pub(super) text: Option<String>,
+}
+
+/// One refused change of a batch.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Failure {
+    /// Index of the change in the slice that was applied.
+    pub index: usize,
+    /// What it was.
+    pub operation: Operation,
+    /// The kernel's errno, positive (errno(3)).
+    pub errno: i32,
+    /// The kernel's own words, where it has any (`NLMSGERR_ATTR_MSG`).
+    pub text: Option<String>,
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Failure { index, operation, errno, text } = self;
+        let (errno, text) = (Describe(*errno), Words(text));
+        write!(f, "change {index}: the kernel refused to {operation}: {errno}{text}")
+    }
+}
+
+impl From<Failure> for Error {
+    fn from(failure: Failure) -> Error {
+        let Failure { operation, errno, text, .. } = failure;
+        Error::refused(operation, Refusal { errno, text })
+    }
+}
+
+/// What the kernel was asked, one for each command of its family.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Operation {
+    /// `IPVS_CMD_NEW_SERVICE`.
+    AddService,
+    /// `IPVS_CMD_SET_SERVICE`.
+    EditService,
+    /// `IPVS_CMD_DEL_SERVICE`.
+    DeleteService,
+    /// `IPVS_CMD_GET_SERVICE` of one.
+    GetService,
+    /// `IPVS_CMD_GET_SERVICE` of all.
+    ListServices,
+    /// `IPVS_CMD_NEW_DEST`.
+    AddDestination,
+    /// `IPVS_CMD_SET_DEST`.
+    EditDestination,
+    /// `IPVS_CMD_DEL_DEST`.
+    DeleteDestination,
+    /// `IPVS_CMD_GET_DEST`.
+    ListDestinations,
+    /// `IPVS_CMD_NEW_DAEMON`.
+    StartDaemon,
+    /// `IPVS_CMD_DEL_DAEMON`.
+    StopDaemon,
+    /// `IPVS_CMD_GET_DAEMON`.
+    ListDaemons,
+    /// `IPVS_CMD_SET_CONFIG`.
+    SetTimeouts,
+    /// `IPVS_CMD_GET_CONFIG`.
+    GetTimeouts,
+    /// `IPVS_CMD_GET_INFO`.
+    GetInfo,
+    /// `IPVS_CMD_ZERO`.
+    Zero,
+    /// `IPVS_CMD_FLUSH`.
+    Flush,
+    /// `CTRL_CMD_GETFAMILY`.
+    FindFamily,
+}
+
+impl Operation {
+    /// The operation that a change asks for.
+    pub fn of(change: &Change) -> Operation {
+        match change {
+            Change::AddService(_) => Operation::AddService,
+            Change::EditService(_) => Operation::EditService,
+            Change::DeleteService(_) => Operation::DeleteService,
+            Change::AddDestination(..) => Operation::AddDestination,
+            Change::EditDestination(..) => Operation::EditDestination,
+            Change::DeleteDestination(..) => Operation::DeleteDestination,
+            Change::Zero(_) => Operation::Zero,
+            Change::Flush => Operation::Flush,
+            Change::SetTimeouts(_) => Operation::SetTimeouts,
+            Change::StartDaemon(_) => Operation::StartDaemon,
+            Change::StopDaemon(..) => Operation::StopDaemon,
+        }
+    }
+}
+
+impl fmt::Display for Operation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Operation::AddService => "add a virtual service",
+            Operation::EditService => "edit a virtual service",
+            Operation::DeleteService => "delete a virtual service",
+            Operation::GetService => "show a virtual service",
+            Operation::ListServices => "list the virtual services",
+            Operation::AddDestination => "add a destination",
+            Operation::EditDestination => "edit a destination",
+            Operation::DeleteDestination => "delete a destination",
+            Operation::ListDestinations => "list the destinations",
+            Operation::StartDaemon => "start the sync daemon",
+            Operation::StopDaemon => "stop the sync daemon",
+            Operation::ListDaemons => "list the sync daemons",
+            Operation::SetTimeouts => "set the connection time-outs",
+            Operation::GetTimeouts => "show the connection time-outs",
+            Operation::GetInfo => "tell its IPVS version",
+            Operation::Zero => "zero the counters",
+            Operation::Flush => "empty the table",
+            Operation::FindFamily => "find its IPVS family",
+        })
+    }
+}
+
+/// An errno in words; its number too where it has none.
+struct Describe(i32);
+
+impl fmt::Display for Describe {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match Errno::from_raw(self.0) {
+            Errno::UnknownErrno => write!(f, "error {}", self.0),
+            errno => f.write_str(errno.desc()),
+        }
+    }
+}
+
+/// The kernel's own words in brackets.
+struct Words<'a>(&'a Option<String>);
+
+impl fmt::Display for Words<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0 {
+            Some(text) => write!(f, " ({text})"),
+            None => Ok(()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_refusal_says_what_was_asked_and_the_kernels_own_words() {
+        let error = Error::refused(
+            Operation::AddService,
+            Refusal { errno: libc_errno::ENOENT, text: Some("no such scheduler".into()) },
+        );
+        assert_eq!(
+            error.to_string(),
+            "the kernel refused to add a virtual service: \
+             No such file or directory (no such scheduler)"
+        );
+        let bare = Failure { index: 7, operation: Operation::Flush, errno: 524, text: None };
+        assert_eq!(bare.to_string(), "change 7: the kernel refused to empty the table: error 524");
+    }
+
+    #[test]
+    fn eperm_becomes_advice_whatever_was_asked() {
+        let failure =
+            Failure { index: 0, operation: Operation::Zero, errno: libc_errno::EPERM, text: None };
+        assert!(matches!(Error::from(failure), Error::Permission));
+    }
+}
