@@ -1,1 +1,34 @@
-//! ipvsadm's command language over [`crate::ipvs`].
+//! ipvsadm's command language over [`crate::ipvs`]: a drop-in for ipvsadm 1.31.
+//!
+//! The road of one invocation:
+//!
+//! ```text
+//! words --popt--> options --args--> Invocation --run--> Table  (kernel, lazily opened)
+//!                                        |                |
+//!                                        +--listing/save--+--> text, or json
+//! ```
+//!
+//! [`options`] declares the language once: parser, `--help`, man page and completions all read
+//! that one table. [`run`] is the whole program as a function: it writes to the writers that it
+//! is given and returns the exit status; nothing here prints, exits or reads the environment.
+//!
+//! What differs from the original on purpose is listed in [`manual`], section COMPATIBILITY.
+
+pub mod address;
+pub mod args;
+pub mod connections;
+pub mod errors;
+pub mod json;
+pub mod listing;
+pub mod manual;
+pub mod names;
+pub mod options;
+pub mod popt;
+mod resolver;
+pub mod restore;
+pub mod run;
+pub mod save;
+pub mod sort;
+pub mod table;
+
+pub use run::{Call, Streams, run};

@@ -1,0 +1,860 @@
+//! From the words of one command line to what it asks for, with every check on the way.
+//!
+//! The order of the checks is part of the interface: options are read from left to right, and
+//! each one's value is checked as it is read; then the words that are left over; then which
+//! options go with which command; then what the values mean together. The first thing wrong
+//! is the one reported, in the original's words.
+
+use std::ffi::{OsStr, OsString};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+use super::address;
+use super::names::Names;
+use super::options::{Command, Meaning, Opt, Rule, Topic, Topics};
+use super::popt::{Given, Popt, Problem};
+use crate::ipvs::{
+    Change, Daemon, DaemonRole, Destination, DestinationId, Family, Forwarding, Service, ServiceId,
+    Timeouts, Tunnel, TunnelKind, service_flags,
+};
+use crate::protocol::Protocol;
+
+/// The longest persistence and connection time-out: 31 days, in seconds.
+const MAX_TIMEOUT: u32 = 31 * 24 * 60 * 60;
+/// The time-out of `-p` without one, in seconds.
+const DEFAULT_PERSISTENCE: u32 = 360;
+/// The scheduler of a service that names none.
+const DEFAULT_SCHEDULER: &str = "wlc";
+/// The interface of a daemon that names none.
+const DEFAULT_INTERFACE: &str = "eth0";
+/// The kernel's largest weight and threshold (`int`, linux/ip_vs.h).
+const MAX_INT: u32 = i32::MAX as u32;
+/// `IP_VS_SCHEDNAME_MAXLEN` and `IP_VS_IFNAME_MAXLEN` of linux/ip_vs.h, without the NUL.
+const NAME_BYTES: usize = 15;
+/// `IP_VS_PENAME_MAXLEN` of linux/ip_vs.h.
+const PE_BYTES: usize = 16;
+/// How much of the argument of `--sched-flags` is read.
+const SCHED_FLAGS_BYTES: usize = 127;
+/// The largest synchronisation message: a UDP datagram's payload.
+const MAX_SYNC_LEN: u32 = 65_507;
+
+/// What a command line asks for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Invocation {
+    /// Change the kernel's table.
+    Change(Change),
+    /// Show something.
+    List(List),
+    /// Print the table as commands.
+    Save {
+        /// Without names.
+        numeric: bool,
+    },
+    /// Carry out the commands on standard input.
+    Restore,
+    /// Print the help.
+    Help,
+    /// Print the version.
+    Version,
+}
+
+/// A listing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct List {
+    /// What is shown.
+    pub what: Listing,
+    /// Without names.
+    pub numeric: bool,
+    /// As JSON.
+    pub json: bool,
+}
+
+/// What a listing shows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Listing {
+    /// The connections, and with `true` their persistence engines' data.
+    Connections(bool),
+    /// The time-outs.
+    Timeouts,
+    /// The synchronisation daemons.
+    Daemons,
+    /// The table, or one service of it.
+    Table {
+        /// The one service.
+        service: Option<ServiceId>,
+        /// Which columns.
+        columns: Columns,
+        /// Counters in full.
+        exact: bool,
+        /// Sorted, rather than in the kernel's order.
+        sorted: bool,
+    },
+}
+
+/// The columns of a listing of the table.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Columns {
+    /// Forwarding, weight, connections.
+    Default,
+    /// Totals.
+    Stats,
+    /// The same per second.
+    Rate,
+    /// Connection thresholds.
+    Thresholds,
+    /// Persistent connections.
+    Persistent,
+    /// Encapsulation.
+    Tunnels,
+}
+
+/// What is wrong with a command line; `Display` is the whole message.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ArgumentError {
+    /// No command where one must stand.
+    #[error("Try `{program} -h' or '{program} --help' for more information.")]
+    NoCommand {
+        /// The program's name as it was called.
+        program: String,
+    },
+    /// A word after the command is no option, or lacks or should lack its argument.
+    #[error("{word}: {problem}")]
+    Option {
+        /// The word.
+        word: String,
+        /// What is wrong with it.
+        problem: Problem,
+    },
+    /// Anything else.
+    #[error("{0}")]
+    Illegal(String),
+}
+
+impl ArgumentError {
+    /// The exit status: 255 where no sense could be made of the words, 2 where it could.
+    pub fn status(&self) -> u8 {
+        match self {
+            ArgumentError::NoCommand { .. } | ArgumentError::Option { .. } => 255,
+            ArgumentError::Illegal(_) => 2,
+        }
+    }
+
+    /// Whether it ends a restore; an unknown option only fails its own line.
+    pub fn ends_a_restore(&self) -> bool {
+        !matches!(self, ArgumentError::Option { .. })
+    }
+}
+
+fn illegal<T>(message: impl Into<String>) -> Result<T, ArgumentError> {
+    Err(ArgumentError::Illegal(message.into()))
+}
+
+/// What the words are read in.
+#[derive(Clone, Copy, Debug)]
+pub struct Setting<'a> {
+    /// The program's name as it was called, for the messages.
+    pub program: &'a OsStr,
+    /// The first positional word ends the options, as `POSIXLY_CORRECT` asks for.
+    pub posix: bool,
+    /// The words are a line of a restore, where another restore is no command.
+    pub restoring: bool,
+}
+
+/// Reads the words that follow the program's name; at least one, as none at all is a listing.
+///
+/// # Errors
+///
+/// The first thing that is wrong.
+pub fn parse(
+    setting: Setting<'_>,
+    words: &[OsString],
+    names: &mut dyn Names,
+) -> Result<Invocation, ArgumentError> {
+    let mut popt = Popt::new(words, setting.posix);
+    let no_command =
+        || ArgumentError::NoCommand { program: setting.program.to_string_lossy().into_owned() };
+    let Some(Ok(first)) = popt.next() else {
+        return Err(no_command());
+    };
+    let command = match first.entry.meaning {
+        Meaning::Command(Command::Restore) if setting.restoring => return Err(no_command()),
+        Meaning::Command(command) => command,
+        Meaning::Help => return Ok(Invocation::Help),
+        Meaning::Version => return Ok(Invocation::Version),
+        Meaning::Option(_) => return Err(no_command()),
+    };
+    let mut line = Line::new(command);
+    line.role(text(first.argument).as_deref())?;
+
+    while let Some(given) = popt.next() {
+        let last_word = popt.last_word().to_string_lossy();
+        match given {
+            Ok(Given { entry, argument }) => match entry.meaning {
+                Meaning::Option(option) => line.option(option, text(argument), names)?,
+                _ => return illegal(format!("invalid option `{last_word}'")),
+            },
+            Err(problem) => {
+                return Err(ArgumentError::Option { word: last_word.into_owned(), problem });
+            }
+        }
+    }
+
+    let mut positional =
+        popt.into_positional().into_iter().map(|word| word.to_string_lossy().into_owned());
+    if command == Command::Set {
+        line.timeouts(&mut positional)?;
+    }
+    if let Some(word) = positional.next() {
+        return illegal(format!("unexpected argument {word}"));
+    }
+    line.check_topics()?;
+    line.finish()
+}
+
+/// Words that are not UTF-8 cannot be any value that is accepted; they stay recognisable.
+fn text(argument: Option<&OsStr>) -> Option<String> {
+    argument.map(|argument| argument.to_string_lossy().into_owned())
+}
+
+/// What has been read of a command line so far.
+struct Line {
+    command: Command,
+    topics: Topics,
+    role: DaemonRole,
+    protocol: Option<Protocol>,
+    service: Option<(IpAddr, u16)>,
+    mark: u32,
+    family: Option<Family>,
+    scheduler: String,
+    sched_flags: String,
+    flags: u32,
+    timeout: u32,
+    netmask: u32,
+    pe: String,
+    server: Option<(IpAddr, u16)>,
+    forward: Forwarding,
+    weight: u32,
+    upper: u32,
+    lower: u32,
+    tunnel: Tunnel,
+    interface: String,
+    sync_id: u32,
+    max_len: Option<u16>,
+    group: Option<IpAddr>,
+    mcast_port: Option<u16>,
+    ttl: Option<u8>,
+    timeouts: Timeouts,
+}
+
+impl Line {
+    fn new(command: Command) -> Line {
+        Line {
+            command,
+            topics: Topics::default(),
+            role: DaemonRole::Master,
+            protocol: None,
+            service: None,
+            mark: 0,
+            family: None,
+            scheduler: String::new(),
+            sched_flags: String::new(),
+            flags: 0,
+            timeout: 0,
+            netmask: Service::full_netmask(Family::V4),
+            pe: String::new(),
+            server: None,
+            forward: Forwarding::Route,
+            weight: 1,
+            upper: 0,
+            lower: 0,
+            tunnel: Tunnel::default(),
+            interface: String::new(),
+            sync_id: 0,
+            max_len: None,
+            group: None,
+            mcast_port: None,
+            ttl: None,
+            timeouts: Timeouts { tcp: 0, tcp_fin: 0, udp: 0 },
+        }
+    }
+
+    /// The argument of `--start-daemon` and `--stop-daemon`.
+    fn role(&mut self, word: Option<&str>) -> Result<(), ArgumentError> {
+        self.role = match (self.command, word) {
+            (Command::StartDaemon | Command::StopDaemon, Some("master")) => DaemonRole::Master,
+            (Command::StartDaemon | Command::StopDaemon, Some("backup")) => DaemonRole::Backup,
+            (Command::StartDaemon, _) => {
+                return illegal("illegal start-daemon parameter specified");
+            }
+            (Command::StopDaemon, _) => return illegal("illegal start_daemon specified"),
+            _ => return Ok(()),
+        };
+        Ok(())
+    }
+
+    fn option(
+        &mut self,
+        option: Opt,
+        argument: Option<String>,
+        names: &mut dyn Names,
+    ) -> Result<(), ArgumentError> {
+        if let Some(topic) = option.topic()
+            && !self.topics.insert(topic)
+        {
+            return illegal(format!("multiple '{}' options specified", topic.name()));
+        }
+        let value = argument.as_deref().unwrap_or_default();
+        match option {
+            Opt::TcpService => self.service(value, Protocol::Tcp, names)?,
+            Opt::UdpService => self.service(value, Protocol::Udp, names)?,
+            Opt::SctpService => self.service(value, Protocol::Sctp, names)?,
+            Opt::FwmarkService => {
+                // The protocol is not the service's: it only lets `-r` name TCP's ports.
+                self.protocol = Some(Protocol::Tcp);
+                self.family = Some(Family::V4);
+                self.mark = match address::number(value, 1, u32::MAX) {
+                    Some(mark) => mark,
+                    None => return illegal(format!("invalid fwmark value `{value}' specified")),
+                };
+            }
+            Opt::Ipv6 => {
+                if self.mark == 0 {
+                    return illegal("-6 must follow -f\n");
+                }
+                self.family = Some(Family::V6);
+                self.netmask = Service::full_netmask(Family::V6);
+            }
+            Opt::Scheduler => self.scheduler = cut(value, NAME_BYTES),
+            Opt::SchedFlags => self.sched_flags = cut(value, SCHED_FLAGS_BYTES),
+            Opt::Persistent => {
+                self.flags |= service_flags::PERSISTENT;
+                self.timeout = match &argument {
+                    None => DEFAULT_PERSISTENCE,
+                    Some(value) => seconds(value, 1)?,
+                };
+            }
+            Opt::Netmask => self.netmask = self.netmask(value, names)?,
+            Opt::Pe => self.pe = cut(value, PE_BYTES),
+            Opt::Ops => self.flags |= service_flags::ONE_PACKET,
+            Opt::RealServer => self.server(value, names)?,
+            Opt::Gatewaying => self.forward = Forwarding::Route,
+            Opt::Ipip => self.forward = Forwarding::Tunnel,
+            Opt::Masquerading => self.forward = Forwarding::Masquerade,
+            Opt::Weight => self.weight = specified(value, 0, MAX_INT, "weight")?,
+            Opt::UThreshold => self.upper = specified(value, 0, MAX_INT, "u_threshold")?,
+            Opt::LThreshold => self.lower = specified(value, 0, MAX_INT, "l_threshold")?,
+            Opt::TunType => {
+                self.tunnel.kind = match value {
+                    "ipip" => TunnelKind::Ipip,
+                    "gue" => TunnelKind::Gue,
+                    "gre" => TunnelKind::Gre,
+                    _ => return illegal("illegal tunnel type specified"),
+                };
+            }
+            Opt::TunPort => self.tunnel.port = specified(value, 1, 65_535, "tunnel port")?,
+            Opt::TunNocsum => self.tunnel.flags = 0,
+            Opt::TunCsum => self.tunnel.flags = 1,
+            Opt::TunRemcsum => self.tunnel.flags = 2,
+            Opt::McastInterface => self.interface = cut(value, NAME_BYTES),
+            Opt::Syncid => self.sync_id = specified(value, 0, 255, "syncid")?,
+            Opt::SyncMaxlen => {
+                self.max_len = Some(specified(value, 1, MAX_SYNC_LEN, "sync-maxlen")?);
+            }
+            Opt::McastGroup => self.group = Some(multicast_group(value)?),
+            Opt::McastPort => self.mcast_port = Some(specified(value, 1, 65_535, "mcast-port")?),
+            Opt::McastTtl => self.ttl = Some(specified(value, 1, 255, "mcast-ttl")?),
+            // That they were given is all there is to know.
+            Opt::Connection
+            | Opt::Timeout
+            | Opt::Daemon
+            | Opt::Stats
+            | Opt::Rate
+            | Opt::Thresholds
+            | Opt::PersistentConn
+            | Opt::TunInfo
+            | Opt::Exact
+            | Opt::Nosort
+            | Opt::Sort
+            | Opt::Numeric
+            | Opt::Json => {}
+        }
+        Ok(())
+    }
+
+    fn service(
+        &mut self,
+        value: &str,
+        protocol: Protocol,
+        names: &mut dyn Names,
+    ) -> Result<(), ArgumentError> {
+        self.protocol = Some(protocol);
+        let Some(endpoint) = address::endpoint(value, self.protocol, names) else {
+            return illegal("illegal virtual server address[:port] specified");
+        };
+        let family = Family::of(endpoint.addr);
+        self.family = Some(family);
+        if family == Family::V6 {
+            // A mask that was given before the address was read as one for IPv4.
+            self.netmask = Service::full_netmask(family);
+        }
+        self.service = Some((endpoint.addr, endpoint.port.unwrap_or(0)));
+        Ok(())
+    }
+
+    fn server(&mut self, value: &str, names: &mut dyn Names) -> Result<(), ArgumentError> {
+        let Some(endpoint) = address::endpoint(value, self.protocol, names) else {
+            return illegal("illegal real server address[:port] specified");
+        };
+        let port = endpoint.port.unwrap_or_else(|| self.service_port());
+        self.server = Some((endpoint.addr, port));
+        Ok(())
+    }
+
+    fn service_port(&self) -> u16 {
+        self.service.map_or(0, |(_, port)| port)
+    }
+
+    fn netmask(&self, value: &str, names: &mut dyn Names) -> Result<u32, ArgumentError> {
+        if self.family == Some(Family::V6) {
+            match address::loose_number(value) {
+                prefix @ 1..=128 => Ok(prefix as u32),
+                _ => illegal("illegal ipv6 netmask specified"),
+            }
+        } else {
+            match address::host(value, names) {
+                Some(mask) => Ok(mask.into()),
+                None => illegal("illegal virtual server persistent mask specified"),
+            }
+        }
+    }
+
+    /// The three positional words of `--set`.
+    fn timeouts(&mut self, words: &mut impl Iterator<Item = String>) -> Result<(), ArgumentError> {
+        let (Some(tcp), Some(tcp_fin), Some(udp)) = (words.next(), words.next(), words.next())
+        else {
+            return illegal("--set option requires 3 timeout values");
+        };
+        self.timeouts = Timeouts {
+            tcp: seconds(&tcp, 0)?,
+            tcp_fin: seconds(&tcp_fin, 0)?,
+            udp: seconds(&udp, 0)?,
+        };
+        Ok(())
+    }
+
+    fn check_topics(&self) -> Result<(), ArgumentError> {
+        let command = self.command;
+        check(
+            self.topics,
+            &Topic::ALL,
+            |topic| command.rule(topic),
+            &format!("'{}' command", command.name()),
+        )
+    }
+
+    fn finish(mut self) -> Result<Invocation, ArgumentError> {
+        use Invocation::Change as Do;
+        Ok(match self.command {
+            Command::AddService => Do(Change::AddService(self.virtual_service()?)),
+            Command::EditService => Do(Change::EditService(self.virtual_service()?)),
+            Command::DeleteService => Do(Change::DeleteService(self.id())),
+            Command::AddServer => {
+                let destination = self.destination()?;
+                Do(Change::AddDestination(self.id(), destination))
+            }
+            Command::EditServer => {
+                let destination = self.destination()?;
+                Do(Change::EditDestination(self.id(), destination))
+            }
+            Command::DeleteServer => {
+                let (addr, port) = self.server.unwrap_or((Ipv4Addr::UNSPECIFIED.into(), 0));
+                Do(Change::DeleteDestination(self.id(), DestinationId { addr, port }))
+            }
+            Command::Flush => Do(Change::Flush),
+            Command::Zero => Do(Change::Zero(self.zeroed())),
+            Command::Set => Do(Change::SetTimeouts(self.timeouts)),
+            Command::StartDaemon => {
+                if self.interface.is_empty() {
+                    DEFAULT_INTERFACE.clone_into(&mut self.interface);
+                }
+                Do(Change::StartDaemon(Daemon {
+                    role: self.role,
+                    interface: self.interface,
+                    sync_id: self.sync_id,
+                    max_len: self.max_len,
+                    group: self.group,
+                    port: self.mcast_port,
+                    ttl: self.ttl,
+                }))
+            }
+            Command::StopDaemon => Do(Change::StopDaemon(self.role, self.sync_id)),
+            Command::List => Invocation::List(self.list()?),
+            Command::Save => Invocation::Save { numeric: self.topics.contains(Topic::Numeric) },
+            Command::Restore => Invocation::Restore,
+        })
+    }
+
+    fn id(&self) -> ServiceId {
+        match (self.mark, self.service) {
+            (0, service) => {
+                let (addr, port) = service.unwrap_or((Ipv4Addr::UNSPECIFIED.into(), 0));
+                ServiceId::Address { protocol: self.protocol.unwrap_or_default(), addr, port }
+            }
+            (mark, _) => ServiceId::Mark { mark, family: self.family.unwrap_or(Family::V4) },
+        }
+    }
+
+    /// Which service's counters go back to zero; an address and port of zeroes mean all.
+    fn zeroed(&self) -> Option<ServiceId> {
+        if !self.topics.contains(Topic::ServiceAddress) {
+            return None;
+        }
+        match self.id() {
+            ServiceId::Address { addr, port: 0, .. } if addr.is_unspecified() => None,
+            id => Some(id),
+        }
+    }
+
+    fn virtual_service(&mut self) -> Result<Service, ArgumentError> {
+        let id = self.id();
+        let persistent = self.flags & service_flags::PERSISTENT != 0;
+        if let ServiceId::Address { protocol, port, .. } = id {
+            if port == 0 && !persistent {
+                return illegal("Zero port specified for non-persistent service");
+            }
+            if self.flags & service_flags::ONE_PACKET != 0 && protocol != Protocol::Udp {
+                return illegal("One-Packet Scheduling is only for UDP virtual services");
+            }
+        }
+        if self.scheduler.is_empty() {
+            DEFAULT_SCHEDULER.clone_into(&mut self.scheduler);
+        }
+        self.flags |= scheduler_flags(&self.sched_flags, &self.scheduler)?;
+        Ok(Service {
+            id,
+            scheduler: std::mem::take(&mut self.scheduler),
+            flags: self.flags,
+            timeout: self.timeout,
+            netmask: self.netmask,
+            pe: (!self.pe.is_empty()).then(|| std::mem::take(&mut self.pe)),
+        })
+    }
+
+    fn destination(&self) -> Result<Destination, ArgumentError> {
+        const OPTIONS: [Topic; 4] =
+            [Topic::TunPort, Topic::TunNocsum, Topic::TunCsum, Topic::TunRemcsum];
+        let (addr, mut port) = self.server.unwrap_or((Ipv4Addr::UNSPECIFIED.into(), 0));
+        let tunnelled = self.forward == Forwarding::Tunnel;
+        if self.mark == 0 && self.forward != Forwarding::Masquerade {
+            // Only NAT rewrites ports.
+            port = self.service_port();
+        }
+        if Some(Family::of(addr)) != self.family && !tunnelled {
+            return illegal("Different address family is allowed only for tunneling servers");
+        }
+        if !tunnelled && (self.topics.contains(Topic::TunType) || self.topics.any(&OPTIONS)) {
+            return illegal("Tunnel options conflict with forward method");
+        }
+        if tunnelled {
+            let kind = self.tunnel.kind;
+            check(
+                self.topics,
+                &OPTIONS,
+                |topic| tunnel_rule(kind, topic),
+                &format!("'{}' tunnel type", tunnel_name(kind)),
+            )?;
+        }
+        Ok(Destination {
+            id: DestinationId { addr, port },
+            forward: self.forward,
+            weight: self.weight,
+            upper: self.upper,
+            lower: self.lower,
+            tunnel: self.tunnel,
+        })
+    }
+
+    fn list(&self) -> Result<List, ArgumentError> {
+        let given = |topic| self.topics.contains(topic);
+        let connections = given(Topic::Connection);
+        let other = given(Topic::Timeout) || given(Topic::Daemon);
+        let counters = self.topics.any(&[Topic::Stats, Topic::Rate, Topic::Thresholds]);
+        if (connections || other) && counters || other && given(Topic::PersistentConn) {
+            return illegal("options conflicts in the list command");
+        }
+        let what = if connections {
+            Listing::Connections(given(Topic::PersistentConn))
+        } else if given(Topic::Timeout) {
+            Listing::Timeouts
+        } else if given(Topic::Daemon) {
+            Listing::Daemons
+        } else {
+            Listing::Table {
+                service: given(Topic::ServiceAddress).then(|| self.id()),
+                columns: if given(Topic::Stats) {
+                    Columns::Stats
+                } else if given(Topic::Rate) {
+                    Columns::Rate
+                } else if given(Topic::Thresholds) {
+                    Columns::Thresholds
+                } else if given(Topic::PersistentConn) {
+                    Columns::Persistent
+                } else if given(Topic::TunInfo) {
+                    Columns::Tunnels
+                } else {
+                    Columns::Default
+                },
+                exact: given(Topic::Exact),
+                sorted: !given(Topic::Nosort),
+            }
+        };
+        Ok(List { what, numeric: given(Topic::Numeric), json: given(Topic::Json) })
+    }
+}
+
+impl List {
+    /// What no argument at all shows: the whole table, sorted, with names.
+    pub const ALL: List = List {
+        what: Listing::Table {
+            service: None,
+            columns: Columns::Default,
+            exact: false,
+            sorted: true,
+        },
+        numeric: false,
+        json: false,
+    };
+}
+
+/// Walks the topics in order and reports the first that breaks its rule; `whose` is what
+/// makes the rules.
+fn check(
+    given: Topics,
+    order: &[Topic],
+    rule: impl Fn(Topic) -> Rule,
+    whose: &str,
+) -> Result<(), ArgumentError> {
+    let mut exclusive: Option<Topic> = None;
+    for topic in order {
+        let name = topic.name();
+        match (rule(*topic), given.contains(*topic)) {
+            (Rule::Required, false) => {
+                return illegal(format!("You need to supply the '{name}' option for the {whose}"));
+            }
+            (Rule::Illegal, true) => {
+                return illegal(format!("Illegal '{name}' option with the {whose}"));
+            }
+            (Rule::Exclusive, true) => {
+                if let Some(earlier) = exclusive.replace(*topic) {
+                    let earlier = earlier.name();
+                    return illegal(format!(
+                        "The option '{name}' conflicts with the '{earlier}' option in the {whose}"
+                    ));
+                }
+            }
+            _ => {}
+        }
+    }
+    Ok(())
+}
+
+/// Which tunnel options go with which type; kernel: linux/ip_vs.h, `IP_VS_CONN_F_TUNNEL_TYPE_*`.
+fn tunnel_rule(kind: TunnelKind, topic: Topic) -> Rule {
+    match (kind, topic) {
+        (TunnelKind::Ipip, _) => Rule::Illegal,
+        (TunnelKind::Gue, Topic::TunPort) => Rule::Required,
+        (TunnelKind::Gre, Topic::TunPort | Topic::TunRemcsum) => Rule::Illegal,
+        (TunnelKind::Gue | TunnelKind::Gre, _) => Rule::Exclusive,
+    }
+}
+
+/// The name of a tunnel type, as the command line and the listings have it.
+pub fn tunnel_name(kind: TunnelKind) -> &'static str {
+    match kind {
+        TunnelKind::Ipip => "ipip",
+        TunnelKind::Gue => "gue",
+        TunnelKind::Gre => "gre",
+    }
+}
+
+/// The flags that a list such as `sh-fallback,sh-port` sets.
+fn scheduler_flags(list: &str, scheduler: &str) -> Result<u32, ArgumentError> {
+    let mut flags = 0;
+    for word in list.split(',').filter(|word| !word.is_empty()) {
+        let (flag, of) = match word {
+            "flag-1" => (service_flags::SCHED1, None),
+            "flag-2" => (service_flags::SCHED2, None),
+            "flag-3" => (service_flags::SCHED3, None),
+            "sh-fallback" => (service_flags::SCHED1, Some("sh")),
+            "sh-port" => (service_flags::SCHED2, Some("sh")),
+            "mh-fallback" => (service_flags::SCHED1, Some("mh")),
+            "mh-port" => (service_flags::SCHED2, Some("mh")),
+            _ => return illegal(format!("invalid scheduler flag `{word}'")),
+        };
+        if of.is_some_and(|of| of != scheduler) {
+            return illegal(format!("incompatible scheduler flag `{word}'"));
+        }
+        flags |= flag;
+    }
+    Ok(flags)
+}
+
+fn cut(value: &str, bytes: usize) -> String {
+    let mut value = value.to_owned();
+    super::names::cut(&mut value, bytes);
+    value
+}
+
+fn seconds(value: &str, min: u32) -> Result<u32, ArgumentError> {
+    match address::number(value, min, MAX_TIMEOUT) {
+        Some(seconds) => Ok(seconds),
+        None => illegal(format!("invalid timeout value `{value}' specified")),
+    }
+}
+
+/// A number within bounds that fits its field.
+fn specified<T: TryFrom<u32>>(
+    value: &str,
+    min: u32,
+    max: u32,
+    what: &str,
+) -> Result<T, ArgumentError> {
+    match address::number(value, min, max).and_then(|number| T::try_from(number).ok()) {
+        Some(number) => Ok(number),
+        None => illegal(format!("illegal {what} specified")),
+    }
+}
+
+fn multicast_group(value: &str) -> Result<IpAddr, ArgumentError> {
+    if value.contains(':') {
+        match value.parse::<Ipv6Addr>() {
+            Ok(group) if group.is_multicast() => Ok(group.into()),
+            _ => illegal(format!("invalid IPv6 mcast-group `{value}'")),
+        }
+    } else {
+        match value.parse::<Ipv4Addr>() {
+            Ok(group) if group.is_multicast() => Ok(group.into()),
+            _ => illegal(format!("invalid IPv4 mcast-group `{value}'")),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::super::names::tests::FixedNames;
+    use super::*;
+
+    fn setting() -> Setting<'static> {
+        Setting { program: OsStr::new("ipvsadm"), posix: false, restoring: false }
+    }
+
+    fn read(line: &str) -> Result<Invocation, ArgumentError> {
+        let words: Vec<OsString> = line.split_whitespace().map(OsString::from).collect();
+        parse(setting(), &words, &mut FixedNames::default())
+    }
+
+    fn refused(line: &str) -> (String, u8) {
+        let error = read(line).expect_err(line);
+        (error.to_string(), error.status())
+    }
+
+    #[test]
+    fn a_service_gets_its_defaults() {
+        let id = ServiceId::Address {
+            protocol: Protocol::Tcp,
+            addr: "1.2.3.4".parse().unwrap(),
+            port: 80,
+        };
+        let wlc = Service::new(id, "wlc");
+        assert_eq!(read("-A -t 1.2.3.4:80"), Ok(Invocation::Change(Change::AddService(wlc))));
+        let rr = Service::new(id, "rr").persistent(360);
+        assert_eq!(
+            read("-A -s rr -p -t 1.2.3.4:http"),
+            Ok(Invocation::Change(Change::AddService(rr)))
+        );
+    }
+
+    #[test]
+    fn only_nat_keeps_the_ports_of_real_servers() {
+        let port = |line: &str| match read(line) {
+            Ok(Invocation::Change(Change::AddDestination(_, d))) => d.id.port,
+            other => panic!("{line}: {other:?}"),
+        };
+        assert_eq!(port("-a -t 1.2.3.4:80 -r 10.0.0.1:8080 -m"), 8080);
+        assert_eq!(port("-a -t 1.2.3.4:80 -r 10.0.0.1:8080 -g"), 80);
+        assert_eq!(port("-a -t 1.2.3.4:80 -r 10.0.0.1:8080 -i"), 80);
+        assert_eq!(port("-a -f 1 -r 10.0.0.1:8080"), 8080);
+        assert_eq!(port("-a -t 1.2.3.4:80 -r 10.0.0.1 -m"), 80);
+        assert_eq!(port("-a -r 10.0.0.1 -t 1.2.3.4:80 -m"), 0);
+    }
+
+    #[test]
+    fn a_mask_before_an_ipv6_address_is_lost() {
+        let mask = |line: &str| match read(line) {
+            Ok(Invocation::Change(Change::AddService(service))) => service.netmask,
+            other => panic!("{line}: {other:?}"),
+        };
+        assert_eq!(mask("-A -p -M 64 -t [2001:db8::1]:80"), 128);
+        assert_eq!(mask("-A -p -t [2001:db8::1]:80 -M 64"), 64);
+        assert_eq!(mask("-A -p -M 255.255.0.0 -t 1.2.3.4:80"), 0xffff_0000);
+        assert_eq!(mask("-A -f 1 -p -M 64 -6"), 128);
+        assert_eq!(mask("-A -f 1 -6 -p -M 64"), 64);
+    }
+
+    #[test]
+    fn the_first_option_is_a_command() {
+        for line in ["-n", "-t 1.2.3.4:80 -A", "--bogus", "--help=1", "--start-daemon", "foo"] {
+            let help = "Try `ipvsadm -h' or 'ipvsadm --help' for more information.";
+            assert_eq!(refused(line), (help.to_owned(), 255), "{line}");
+        }
+        assert_eq!(read("-hL"), Ok(Invocation::Help));
+        assert_eq!(read("-v extra"), Ok(Invocation::Version));
+    }
+
+    #[test]
+    fn a_second_command_is_named_by_the_word_it_came_in() {
+        for (line, word) in [
+            ("-LL", "-LL"),
+            ("-L -C", "-C"),
+            ("-L -h", "-h"),
+            ("--start-daemon master --stop-daemon backup", "backup"),
+        ] {
+            assert_eq!(refused(line), (format!("invalid option `{word}'"), 2), "{line}");
+        }
+    }
+
+    #[test]
+    fn six_without_a_mark_is_refused_with_a_blank_line() {
+        assert_eq!(refused("-A -6 -f 1"), ("-6 must follow -f\n".to_owned(), 2));
+    }
+
+    #[test]
+    fn all_zeroes_are_all_counters() {
+        assert_eq!(read("-Z"), Ok(Invocation::Change(Change::Zero(None))));
+        assert_eq!(read("-Z -t 0.0.0.0"), Ok(Invocation::Change(Change::Zero(None))));
+        assert!(matches!(read("-Z -t 0.0.0.0:1"), Ok(Invocation::Change(Change::Zero(Some(_))))));
+    }
+
+    #[test]
+    fn an_empty_list_of_scheduler_flags_is_none() {
+        assert!(read("-A -t 1.2.3.4:80 -b ,").is_ok(), "the original crashes here");
+        assert_eq!(scheduler_flags(",sh-port,,flag-1", "sh"), Ok(0x18));
+        assert!(scheduler_flags("sh-port", "mh").is_err());
+    }
+
+    #[test]
+    fn only_an_unknown_option_leaves_a_restore_going() {
+        assert!(!read("-L --bogus").unwrap_err().ends_a_restore());
+        assert!(read("-L foo").unwrap_err().ends_a_restore());
+        assert!(read("foo").unwrap_err().ends_a_restore());
+    }
+
+    proptest! {
+        #[test]
+        fn nothing_makes_the_parser_panic(words in prop::collection::vec("\\PC{0,12}|-[a-zA-Z6]{1,4}", 1..8)) {
+            let words: Vec<OsString> = words.into_iter().map(OsString::from).collect();
+            let _ = parse(setting(), &words, &mut FixedNames::default());
+        }
+    }
+}

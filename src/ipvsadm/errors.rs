@@ -1,0 +1,109 @@
+//! What the kernel's errors are called, depending on what was asked for.
+//!
+//! IPVS answers with bare errnos. The same `ESRCH` is `No such service` for `-D` and
+//! `Service not defined` for `-a`; the tables here are ipvsadm's, as scripts match on them.
+
+use nix::libc;
+
+use super::table::Errno;
+use crate::ipvs::Change;
+
+/// What was asked for, as far as the texts tell it apart.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[allow(missing_docs)] // the names say it
+pub enum Operation {
+    AddService,
+    EditService,
+    /// Delete, zero or show services, or list destinations.
+    FindService,
+    AddServer,
+    EditServer,
+    StartDaemon,
+    StopDaemon,
+    Other,
+}
+
+impl Operation {
+    /// The operation that a change is.
+    pub fn of(change: &Change) -> Operation {
+        match change {
+            Change::AddService(_) => Operation::AddService,
+            Change::EditService(_) => Operation::EditService,
+            Change::DeleteService(_) | Change::Zero(_) => Operation::FindService,
+            Change::AddDestination(..) => Operation::AddServer,
+            Change::EditDestination(..) | Change::DeleteDestination(..) => Operation::EditServer,
+            Change::StartDaemon(_) => Operation::StartDaemon,
+            Change::StopDaemon(..) => Operation::StopDaemon,
+            Change::Flush | Change::SetTimeouts(_) => Operation::Other,
+        }
+    }
+}
+
+/// The text for an errno of an operation.
+pub fn text(operation: Operation, errno: Errno) -> String {
+    use Operation as Op;
+    let special = match (operation, errno.0) {
+        (Op::AddService, libc::EEXIST) => "Service already exists",
+        (Op::AddService | Op::EditService, libc::ENOENT) => {
+            "Scheduler or persistence engine not found"
+        }
+        (Op::EditService | Op::FindService, libc::ESRCH) => "No such service",
+        (Op::AddServer | Op::EditServer, libc::ESRCH) => "Service not defined",
+        (Op::AddServer, libc::EEXIST) => "Destination already exists",
+        (Op::EditServer, libc::ENOENT) => "No such destination",
+        (Op::StartDaemon, libc::EEXIST) => "Daemon has already run",
+        (Op::StopDaemon, libc::ESRCH) => "No daemon is running",
+        _ => return errno_text(errno.0),
+    };
+    special.to_owned()
+}
+
+/// The text for an errno whatever was asked for: IPVS's own meanings, else strerror(3).
+pub fn errno_text(errno: i32) -> String {
+    let special = match errno {
+        libc::EPERM => "Permission denied (you must be root)",
+        libc::EINVAL => {
+            "Invalid operation.  Possibly wrong module version, address not unicast, ..."
+        }
+        libc::ENOPROTOOPT => "Protocol not available",
+        libc::ENOMEM => "Memory allocation problem",
+        libc::EOPNOTSUPP => "Operation not supported with IPv6",
+        libc::EAFNOSUPPORT => "Operation not supported with specified address family",
+        libc::EMSGSIZE => "Module is wrong version",
+        _ => {
+            let text = std::io::Error::from_raw_os_error(errno).to_string();
+            let own = format!(" (os error {errno})");
+            return text.strip_suffix(&own).unwrap_or(&text).to_owned();
+        }
+    };
+    special.to_owned()
+}
+
+/// The message of a kernel that cannot be reached; two lines.
+pub fn no_kernel(errno: Errno) -> String {
+    format!(
+        "Can't initialize ipvs: {errno}\n\
+         Are you sure that IP Virtual Server is built in the kernel or as module?"
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_same_errno_is_called_by_what_was_asked_for() {
+        let text = |operation, errno| text(operation, Errno(errno));
+        assert_eq!(text(Operation::FindService, libc::ESRCH), "No such service");
+        assert_eq!(text(Operation::AddServer, libc::ESRCH), "Service not defined");
+        assert_eq!(text(Operation::StopDaemon, libc::ESRCH), "No daemon is running");
+        assert_eq!(text(Operation::Other, libc::ESRCH), "No such process");
+    }
+
+    #[test]
+    fn what_ipvs_has_no_word_for_is_called_as_everywhere() {
+        assert_eq!(errno_text(libc::ERANGE), "Numerical result out of range");
+        assert_eq!(errno_text(libc::ENODEV), "No such device");
+        assert!(errno_text(libc::EINVAL).contains(".  Possibly"));
+    }
+}

@@ -1,0 +1,352 @@
+//! The listings as JSON, for programs.
+//!
+//! The schema is part of the interface. Every document is one object with `"version": 1`;
+//! the version grows when a member changes its meaning or goes away, and stays when one is
+//! added. Addresses and ports are never names, counters are whole numbers in full, times
+//! are seconds. The man page describes the members.
+
+use std::net::IpAddr;
+
+use serde::Serialize;
+
+use super::args::tunnel_name;
+use super::connections::Connection;
+use super::listing::scheduler_flag_names;
+use super::save::partial_netmask;
+use crate::ipvs::{
+    Daemon, DaemonRole, DestinationEntry, Family, Forwarding, Info, ServiceEntry, ServiceId, Stats,
+    Timeouts, service_flags,
+};
+use crate::protocol::Protocol;
+
+/// The version of the schema.
+pub const VERSION: u32 = 1;
+
+/// `-L --json`: the table, or one service of it.
+#[derive(Debug, Serialize)]
+pub struct TableDocument {
+    version: u32,
+    /// The kernel's version of IPVS; absent when one service was asked for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    ipvs_version: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    connection_table_size: Option<u32>,
+    services: Vec<ServiceObject>,
+}
+
+#[derive(Debug, Serialize)]
+struct ServiceObject {
+    #[serde(flatten)]
+    id: IdObject,
+    scheduler: String,
+    scheduler_flags: Vec<String>,
+    /// Seconds; `null` without persistence.
+    persistent: Option<u32>,
+    /// What persistence takes for one client, if that is more than one address.
+    persistence_netmask: Option<String>,
+    persistence_engine: Option<String>,
+    one_packet: bool,
+    stats: StatsObject,
+    rate: RateObject,
+    destinations: Vec<DestinationObject>,
+}
+
+#[derive(Debug, Serialize)]
+#[serde(untagged)]
+enum IdObject {
+    Address { protocol: Protocol, address: IpAddr, port: u16 },
+    Mark { fwmark: u32, family: &'static str },
+}
+
+#[derive(Debug, Serialize)]
+struct DestinationObject {
+    address: IpAddr,
+    port: u16,
+    forward: &'static str,
+    weight: u32,
+    upper_threshold: u32,
+    lower_threshold: u32,
+    active_connections: u32,
+    inactive_connections: u32,
+    persistent_connections: u32,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    tunnel: Option<TunnelObject>,
+    stats: StatsObject,
+    rate: RateObject,
+}
+
+#[derive(Debug, Serialize)]
+struct TunnelObject {
+    r#type: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    port: Option<u16>,
+    checksum: &'static str,
+}
+
+/// Totals since the entry was made or zeroed.
+#[derive(Debug, Serialize)]
+struct StatsObject {
+    connections: u64,
+    packets_in: u64,
+    packets_out: u64,
+    bytes_in: u64,
+    bytes_out: u64,
+}
+
+/// The same per second, as the kernel estimates it.
+#[derive(Debug, Serialize)]
+struct RateObject {
+    connections: u64,
+    packets_in: u64,
+    packets_out: u64,
+    bytes_in: u64,
+    bytes_out: u64,
+}
+
+impl TableDocument {
+    /// A document without services yet; `info` where the whole table is listed.
+    pub fn new(info: Option<&Info>) -> TableDocument {
+        TableDocument {
+            version: VERSION,
+            ipvs_version: info.map(|info| {
+                let (major, minor, patch) = info.version;
+                format!("{major}.{minor}.{patch}")
+            }),
+            connection_table_size: info.map(|info| info.connection_table_size),
+            services: Vec::new(),
+        }
+    }
+
+    /// Adds a service with its destinations.
+    pub fn push(&mut self, entry: &ServiceEntry, destinations: &[DestinationEntry]) {
+        let service = &entry.service;
+        let persistent = service.flags & service_flags::PERSISTENT != 0;
+        self.services.push(ServiceObject {
+            id: match service.id {
+                ServiceId::Address { protocol, addr, port } => {
+                    IdObject::Address { protocol, address: addr, port }
+                }
+                ServiceId::Mark { mark, family } => IdObject::Mark {
+                    fwmark: mark,
+                    family: match family {
+                        Family::V4 => "ipv4",
+                        Family::V6 => "ipv6",
+                    },
+                },
+            },
+            scheduler: service.scheduler.clone(),
+            scheduler_flags: scheduler_flag_names(service)
+                .unwrap_or_default()
+                .split(',')
+                .filter(|flag| !flag.is_empty())
+                .map(str::to_owned)
+                .collect(),
+            persistent: persistent.then_some(service.timeout),
+            persistence_netmask: if persistent { partial_netmask(service) } else { None },
+            persistence_engine: service.pe.clone(),
+            one_packet: service.flags & service_flags::ONE_PACKET != 0,
+            stats: stats(&entry.stats),
+            rate: rate(&entry.stats),
+            destinations: destinations.iter().map(destination).collect(),
+        });
+    }
+}
+
+fn destination(entry: &DestinationEntry) -> DestinationObject {
+    let destination = &entry.destination;
+    let tunnel = destination.tunnel;
+    DestinationObject {
+        address: destination.id.addr,
+        port: destination.id.port,
+        forward: match destination.forward {
+            Forwarding::Masquerade => "masquerade",
+            Forwarding::LocalNode => "local",
+            Forwarding::Tunnel => "tunnel",
+            Forwarding::Route => "route",
+            Forwarding::Bypass => "bypass",
+        },
+        weight: destination.weight,
+        upper_threshold: destination.upper,
+        lower_threshold: destination.lower,
+        active_connections: entry.active,
+        inactive_connections: entry.inactive,
+        persistent_connections: entry.persistent,
+        tunnel: (destination.forward == Forwarding::Tunnel).then(|| TunnelObject {
+            r#type: tunnel_name(tunnel.kind),
+            port: (tunnel.port != 0).then_some(tunnel.port),
+            checksum: match tunnel.flags {
+                0 => "none",
+                1 => "full",
+                _ => "remote",
+            },
+        }),
+        stats: stats(&entry.stats),
+        rate: rate(&entry.stats),
+    }
+}
+
+fn stats(stats: &Stats) -> StatsObject {
+    StatsObject {
+        connections: stats.connections,
+        packets_in: stats.in_packets,
+        packets_out: stats.out_packets,
+        bytes_in: stats.in_bytes,
+        bytes_out: stats.out_bytes,
+    }
+}
+
+fn rate(stats: &Stats) -> RateObject {
+    RateObject {
+        connections: stats.cps,
+        packets_in: stats.in_pps,
+        packets_out: stats.out_pps,
+        bytes_in: stats.in_bps,
+        bytes_out: stats.out_bps,
+    }
+}
+
+/// `-L --timeout --json`.
+#[derive(Debug, Serialize)]
+pub struct TimeoutsDocument {
+    version: u32,
+    timeouts: Timeouts,
+}
+
+impl TimeoutsDocument {
+    /// The time-outs.
+    pub fn new(timeouts: Timeouts) -> TimeoutsDocument {
+        TimeoutsDocument { version: VERSION, timeouts }
+    }
+}
+
+/// `-L --daemon --json`.
+#[derive(Debug, Serialize)]
+pub struct DaemonsDocument {
+    version: u32,
+    daemons: Vec<DaemonObject>,
+}
+
+#[derive(Debug, Serialize)]
+struct DaemonObject {
+    role: DaemonRole,
+    interface: String,
+    sync_id: u32,
+    max_len: Option<u16>,
+    group: Option<IpAddr>,
+    port: Option<u16>,
+    ttl: Option<u8>,
+}
+
+impl DaemonsDocument {
+    /// The daemons that run.
+    pub fn new(daemons: Vec<Daemon>) -> DaemonsDocument {
+        let daemons = daemons
+            .into_iter()
+            .map(|daemon| DaemonObject {
+                role: daemon.role,
+                interface: daemon.interface,
+                sync_id: daemon.sync_id,
+                max_len: daemon.max_len,
+                group: daemon.group,
+                port: daemon.port,
+                ttl: daemon.ttl,
+            })
+            .collect();
+        DaemonsDocument { version: VERSION, daemons }
+    }
+}
+
+/// One element of `-L -c --json`.
+#[derive(Debug, Serialize)]
+pub struct ConnectionObject<'a> {
+    protocol: &'a str,
+    client: PeerObject,
+    service: PeerObject,
+    server: PeerObject,
+    state: &'a str,
+    expires: u32,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    persistence_engine: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    persistence_data: Option<&'a str>,
+}
+
+#[derive(Debug, Serialize)]
+struct PeerObject {
+    address: IpAddr,
+    port: u16,
+}
+
+impl<'a> ConnectionObject<'a> {
+    /// A connection.
+    pub fn new(connection: &'a Connection) -> ConnectionObject<'a> {
+        let peer = |(address, port)| PeerObject { address, port };
+        let engine = connection.engine.as_ref();
+        ConnectionObject {
+            protocol: &connection.protocol,
+            client: peer(connection.client),
+            service: peer(connection.service),
+            server: peer(connection.server),
+            state: &connection.state,
+            expires: connection.expires,
+            persistence_engine: engine.map(|(name, _)| name.as_str()),
+            persistence_data: engine.map(|(_, data)| data.as_str()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ipvs::{Destination, Service};
+
+    #[test]
+    fn a_table_is_one_object_with_a_version() {
+        let info = Info { version: (1, 2, 1), connection_table_size: 4096 };
+        let id = ServiceId::Mark { mark: 7, family: Family::V6 };
+        let mut service = Service::new(id, "sh").persistent(60);
+        service.netmask = 64;
+        service.flags |= service_flags::SCHED2;
+        let stats = Stats { connections: 5_000_000_000, ..Stats::default() };
+        let server = "2001:db8::10".parse().unwrap();
+        let destination = DestinationEntry {
+            destination: Destination::new(server, 0, Forwarding::Tunnel, 1),
+            active: 2,
+            inactive: 3,
+            persistent: 1,
+            stats,
+        };
+        let mut document = TableDocument::new(Some(&info));
+        document.push(&ServiceEntry { service, stats }, &[destination]);
+        let value = serde_json::to_value(&document).unwrap();
+        assert_eq!(value["version"], 1);
+        assert_eq!(value["ipvs_version"], "1.2.1");
+        let service = &value["services"][0];
+        assert_eq!(service["fwmark"], 7);
+        assert_eq!(service["family"], "ipv6");
+        assert_eq!(service["persistent"], 60);
+        assert_eq!(service["persistence_netmask"], "64");
+        assert_eq!(service["scheduler_flags"], serde_json::json!(["sh-port"]));
+        assert_eq!(service["stats"]["connections"], 5_000_000_000u64);
+        let destination = &service["destinations"][0];
+        assert_eq!(destination["address"], "2001:db8::10");
+        assert_eq!(destination["tunnel"], serde_json::json!({"type": "ipip", "checksum": "none"}));
+    }
+
+    #[test]
+    fn a_service_by_address_has_no_mark() {
+        let id = ServiceId::Address {
+            protocol: Protocol::Sctp,
+            addr: "10.0.0.1".parse().unwrap(),
+            port: 9999,
+        };
+        let mut document = TableDocument::new(None);
+        document
+            .push(&ServiceEntry { service: Service::new(id, "rr"), stats: Stats::default() }, &[]);
+        let value = serde_json::to_value(&document).unwrap();
+        let service = &value["services"][0];
+        assert_eq!((&service["protocol"], &service["port"]), (&"sctp".into(), &9999.into()));
+        assert!(service.get("fwmark").is_none() && service["persistent"].is_null());
+        assert!(value.get("ipvs_version").is_none());
+    }
+}

@@ -1,0 +1,367 @@
+//! The listings of the table, column by column as ipvsadm prints them.
+//!
+//! Trailing blanks, columns that long IPv6 addresses push aside and IPv4 names that lose
+//! their port to the column's width are the format: scripts cut these lines at fixed places.
+
+use std::fmt::Write as _;
+use std::net::IpAddr;
+
+use super::args::Columns;
+use super::names::{Names, cut, endpoint};
+use super::save::partial_netmask;
+use crate::ipvs::{
+    Daemon, DaemonRole, DestinationEntry, Family, Forwarding, Info, Service, ServiceEntry,
+    ServiceId, Stats, Timeouts, Tunnel, TunnelKind, service_flags,
+};
+use crate::protocol::Protocol;
+
+/// The width of the name in front of counters, and the most of an IPv4 service's name.
+const SERVICE_WIDTH: usize = 33;
+/// The width of a destination's name, and the most of an IPv4 one.
+const DESTINATION_WIDTH: usize = 28;
+
+/// The first line of a listing of the whole table.
+pub fn version_line(info: &Info) -> String {
+    let (major, minor, patch) = info.version;
+    format!(
+        "IP Virtual Server version {major}.{minor}.{patch} (size={})\n",
+        info.connection_table_size
+    )
+}
+
+/// The two lines over the columns.
+pub fn title(columns: Columns) -> String {
+    let counters = |names: [&str; 5]| {
+        let mut line = format!("{:<SERVICE_WIDTH$}", "Prot LocalAddress:Port");
+        for name in names {
+            let _ = write!(line, " {name:>8}");
+        }
+        line
+    };
+    let plain = |names: [&str; 4], widths: [usize; 4]| {
+        let mut line = format!("{:<SERVICE_WIDTH$}", "Prot LocalAddress:Port");
+        for (name, width) in names.into_iter().zip(widths) {
+            let _ = write!(line, " {name:<width$}");
+        }
+        line
+    };
+    let (line, rest) = match columns {
+        Columns::Stats => (counters(["Conns", "InPkts", "OutPkts", "InBytes", "OutBytes"]), ""),
+        Columns::Rate => (counters(["CPS", "InPPS", "OutPPS", "InBPS", "OutBPS"]), ""),
+        Columns::Thresholds => {
+            (plain(["Uthreshold", "Lthreshold", "ActiveConn", "InActConn"], [10, 10, 10, 10]), "")
+        }
+        Columns::Persistent => {
+            (plain(["Weight", "PersistConn", "ActiveConn", "InActConn"], [9, 11, 10, 10]), "")
+        }
+        Columns::Tunnels => (
+            "Prot LocalAddress:Port Scheduler Flags".to_owned(),
+            "           Forward TunnelInfo    Weight ActiveConn InActConn",
+        ),
+        Columns::Default => (
+            "Prot LocalAddress:Port Scheduler Flags".to_owned(),
+            "           Forward Weight ActiveConn InActConn",
+        ),
+    };
+    format!("{line}\n  -> RemoteAddress:Port{rest}\n")
+}
+
+/// A service's line.
+pub fn service_line(
+    entry: &ServiceEntry,
+    columns: Columns,
+    exact: bool,
+    names: &mut dyn Names,
+) -> String {
+    let service = &entry.service;
+    let name = service_name(&service.id, names);
+    let mut line = match columns {
+        Columns::Stats | Columns::Rate => {
+            format!("{name:<SERVICE_WIDTH$}{}", counters(&entry.stats, columns, exact, false))
+        }
+        _ => {
+            let mut line = format!("{name} {}", service.scheduler);
+            push_flags(&mut line, service);
+            line
+        }
+    };
+    line.push('\n');
+    line
+}
+
+fn service_name(id: &ServiceId, names: &mut dyn Names) -> String {
+    match *id {
+        ServiceId::Mark { mark, family: Family::V4 } => format!("FWM  {mark}"),
+        ServiceId::Mark { mark, family: Family::V6 } => format!("FWM  {mark} IPv6"),
+        ServiceId::Address { protocol, addr, port } => {
+            let word = match protocol {
+                Protocol::Tcp => "TCP",
+                Protocol::Udp => "UDP",
+                Protocol::Sctp => "SCTP",
+            };
+            let mut name = format!("{word:<4} {}", endpoint(addr, port, Some(protocol), names));
+            if addr.is_ipv4() {
+                cut(&mut name, SERVICE_WIDTH);
+            }
+            name
+        }
+    }
+}
+
+fn push_flags(line: &mut String, service: &Service) {
+    if let Some(flags) = scheduler_flag_names(service) {
+        let _ = write!(line, " ({flags})");
+    }
+    if service.flags & service_flags::PERSISTENT != 0 {
+        let _ = write!(line, " persistent {}", service.timeout);
+        if let Some(mask) = partial_netmask(service) {
+            let _ = write!(line, " mask {mask}");
+        }
+        if let Some(pe) = &service.pe {
+            let _ = write!(line, " pe {pe}");
+        }
+    }
+    if service.flags & service_flags::ONE_PACKET != 0 {
+        line.push_str(" ops");
+    }
+}
+
+/// The scheduler's flags by name, `None` without any. `sh` and `mh` have names of their own,
+/// but none for the third flag.
+pub(super) fn scheduler_flag_names(service: &Service) -> Option<String> {
+    const ALL: [u32; 3] = [service_flags::SCHED1, service_flags::SCHED2, service_flags::SCHED3];
+    if !ALL.iter().any(|flag| service.flags & flag != 0) {
+        return None;
+    }
+    let known: &[&str] = match service.scheduler.as_str() {
+        "sh" => &["sh-fallback", "sh-port"],
+        "mh" => &["mh-fallback", "mh-port"],
+        _ => &["flag-1", "flag-2", "flag-3"],
+    };
+    let set: Vec<&str> = ALL
+        .iter()
+        .zip(known)
+        .filter(|(flag, _)| service.flags & **flag != 0)
+        .map(|(_, name)| *name)
+        .collect();
+    Some(set.join(","))
+}
+
+/// A destination's line; `protocol` is its service's, `None` for a firewall mark.
+pub fn destination_line(
+    entry: &DestinationEntry,
+    protocol: Option<Protocol>,
+    columns: Columns,
+    exact: bool,
+    names: &mut dyn Names,
+) -> String {
+    let destination = &entry.destination;
+    let mut name = endpoint(destination.id.addr, destination.id.port, protocol, names);
+    if matches!(destination.id.addr, IpAddr::V4(_)) {
+        cut(&mut name, DESTINATION_WIDTH);
+    }
+    let forward = forwarding_name(destination.forward);
+    let DestinationEntry { active, inactive, persistent, .. } = entry;
+    let weight = destination.weight;
+    let rest = match columns {
+        Columns::Stats | Columns::Rate => counters(&entry.stats, columns, exact, true),
+        Columns::Thresholds => format!(
+            " {:<10} {:<10} {active:<10} {inactive:<10}",
+            destination.upper, destination.lower
+        ),
+        Columns::Persistent => {
+            format!(" {weight:<9} {persistent:<11} {active:<10} {inactive:<10}")
+        }
+        Columns::Tunnels => {
+            let tunnel = match destination.forward {
+                Forwarding::Tunnel => tunnel_info(destination.tunnel),
+                _ => "n/a".to_owned(),
+            };
+            format!(" {forward:<7} {tunnel:<13} {weight:<6} {active:<10} {inactive:<10}")
+        }
+        Columns::Default => format!(" {forward:<7} {weight:<6} {active:<10} {inactive:<10}"),
+    };
+    format!("  -> {name:<DESTINATION_WIDTH$}{rest}\n")
+}
+
+/// The word of a forwarding method.
+pub fn forwarding_name(forward: Forwarding) -> &'static str {
+    match forward {
+        Forwarding::Masquerade => "Masq",
+        Forwarding::LocalNode => "Local",
+        Forwarding::Tunnel => "Tunnel",
+        Forwarding::Route => "Route",
+        Forwarding::Bypass => "Bypass",
+    }
+}
+
+fn tunnel_info(tunnel: Tunnel) -> String {
+    let checksum = match tunnel.flags {
+        0 => "-c",
+        1 => "+c",
+        _ => "r+c",
+    };
+    match tunnel.kind {
+        TunnelKind::Ipip => "ipip".to_owned(),
+        TunnelKind::Gue => format!("gue:{}:{checksum}", tunnel.port),
+        TunnelKind::Gre => format!("gre:{checksum}"),
+    }
+}
+
+/// The five counters of a line. A destination's rates of connections and packets are never
+/// abbreviated.
+fn counters(stats: &Stats, columns: Columns, exact: bool, destination: bool) -> String {
+    let mut line = String::new();
+    if columns == Columns::Rate {
+        for value in [stats.cps, stats.in_pps, stats.out_pps] {
+            line.push_str(&counter(value, exact || destination));
+        }
+        for value in [stats.in_bps, stats.out_bps] {
+            line.push_str(&counter(value, exact));
+        }
+    } else {
+        for value in [
+            stats.connections,
+            stats.in_packets,
+            stats.out_packets,
+            stats.in_bytes,
+            stats.out_bytes,
+        ] {
+            line.push_str(&counter(value, exact));
+        }
+    }
+    line
+}
+
+/// A counter, nine columns wide: in full below 100 million, then in thousands, millions,
+/// billions or trillions, never rounded up. In full at any size with `exact`.
+fn counter(value: u64, exact: bool) -> String {
+    if exact {
+        return format!(" {value:>8}");
+    }
+    let (divisor, unit) = match value {
+        0..100_000_000 => return format!("{value:>9}"),
+        100_000_000..1_000_000_000 => (1_000, 'K'),
+        1_000_000_000..100_000_000_000 => (1_000_000, 'M'),
+        100_000_000_000..100_000_000_000_000 => (1_000_000_000, 'G'),
+        100_000_000_000_000.. => (1_000_000_000_000, 'T'),
+    };
+    format!("{:>8}{unit}", value / divisor)
+}
+
+/// The line of the time-outs.
+pub fn timeouts_line(timeouts: &Timeouts) -> String {
+    let Timeouts { tcp, tcp_fin, udp } = timeouts;
+    format!("Timeout (tcp tcpfin udp): {tcp} {tcp_fin} {udp}\n")
+}
+
+/// The lines of the daemons, the master first.
+pub fn daemon_lines(daemons: &[Daemon]) -> String {
+    let mut lines = String::new();
+    for (role, word) in [(DaemonRole::Master, "master"), (DaemonRole::Backup, "backup")] {
+        for daemon in daemons.iter().filter(|daemon| daemon.role == role) {
+            let _ = write!(
+                lines,
+                "{word} sync daemon (mcast={}, syncid={}",
+                daemon.interface, daemon.sync_id
+            );
+            if let Some(max_len) = daemon.max_len {
+                let _ = write!(lines, ", maxlen={max_len}");
+            }
+            if let Some(group) = daemon.group {
+                let _ = write!(lines, ", group={group}");
+            }
+            if let Some(port) = daemon.port {
+                let _ = write!(lines, ", port={port}");
+            }
+            if let Some(ttl) = daemon.ttl {
+                let _ = write!(lines, ", ttl={ttl}");
+            }
+            lines.push_str(")\n");
+        }
+    }
+    lines
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::names::{Numbers, tests::FixedNames};
+    use super::*;
+    use crate::ipvs::Destination;
+
+    fn service(addr: &str, port: u16) -> ServiceEntry {
+        let id = ServiceId::Address { protocol: Protocol::Tcp, addr: addr.parse().unwrap(), port };
+        ServiceEntry { service: Service::new(id, "wlc"), stats: Stats::default() }
+    }
+
+    #[test]
+    fn counters_keep_nine_columns_as_long_as_they_can() {
+        assert_eq!(counter(99_999_999, false), " 99999999");
+        assert_eq!(counter(100_000_000, false), "  100000K");
+        assert_eq!(counter(999_999_999, false), "  999999K");
+        assert_eq!(counter(99_999_999_999, false), "   99999M");
+        assert_eq!(counter(99_999_999_999_999, false), "   99999G");
+        assert_eq!(counter(u64::MAX, false), "18446744T");
+        assert_eq!(counter(u64::MAX, true), " 18446744073709551615");
+    }
+
+    #[test]
+    fn an_ipv4_name_is_cut_where_the_column_ends_and_an_ipv6_name_is_not() {
+        let mut names = FixedNames::default();
+        let line = service_line(&service("10.0.0.2", 80), Columns::Default, false, &mut names);
+        assert_eq!(line, "TCP  a-rather-long-host-name-for- wlc\n");
+        let addr = "2001:db8:1111:2222:3333:4444:5555:6666";
+        let line = service_line(&service(addr, 80), Columns::Default, false, &mut Numbers);
+        assert_eq!(line, format!("TCP  [{addr}]:80 wlc\n"));
+    }
+
+    #[test]
+    fn the_third_flag_of_sh_has_no_name() {
+        let mut entry = service("10.0.0.1", 80);
+        entry.service.scheduler = "sh".to_owned();
+        entry.service.flags = service_flags::SCHED3;
+        let line = service_line(&entry, Columns::Default, false, &mut Numbers);
+        assert_eq!(line, "TCP  10.0.0.1:80 sh ()\n");
+        entry.service.flags |= service_flags::SCHED1 | service_flags::SCHED2;
+        let line = service_line(&entry, Columns::Default, false, &mut Numbers);
+        assert_eq!(line, "TCP  10.0.0.1:80 sh (sh-fallback,sh-port)\n");
+    }
+
+    #[test]
+    fn an_engine_is_shown_with_persistence_only() {
+        let mut entry = service("10.0.0.1", 80);
+        entry.service.pe = Some("sip".to_owned());
+        assert_eq!(
+            service_line(&entry, Columns::Default, false, &mut Numbers),
+            "TCP  10.0.0.1:80 wlc\n"
+        );
+        entry.service = entry.service.persistent(60);
+        assert_eq!(
+            service_line(&entry, Columns::Default, false, &mut Numbers),
+            "TCP  10.0.0.1:80 wlc persistent 60 pe sip\n"
+        );
+    }
+
+    #[test]
+    fn a_destinations_line_ends_with_blanks() {
+        let addr = "192.168.1.12".parse().unwrap();
+        let mut entry = DestinationEntry {
+            destination: Destination::new(addr, 443, Forwarding::Tunnel, 7),
+            active: 0,
+            inactive: 0,
+            persistent: 0,
+            stats: Stats::default(),
+        };
+        entry.destination.tunnel = Tunnel { kind: TunnelKind::Gue, port: 65535, flags: 2 };
+        let line =
+            |columns| destination_line(&entry, Some(Protocol::Tcp), columns, false, &mut Numbers);
+        assert_eq!(
+            line(Columns::Default),
+            "  -> 192.168.1.12:443             Tunnel  7      0          0         \n"
+        );
+        assert_eq!(
+            line(Columns::Tunnels),
+            "  -> 192.168.1.12:443             Tunnel  gue:65535:r+c 7      0          0         \n"
+        );
+    }
+}

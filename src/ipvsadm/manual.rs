@@ -1,0 +1,554 @@
+//! What the program says about itself: `--help`, the man page, the completions.
+//!
+//! All three are generated from [`super::options::TABLE`], so that none can forget an option.
+//! The prose around it (examples, exit statuses, what differs from the original) stands here
+//! once, and feeds the help and the man page alike.
+
+use std::fmt::Write as _;
+
+use super::options::{Argument, Entry, Group, TABLE, Values};
+
+/// The width of the help.
+const WIDTH: usize = 80;
+/// Where the sentences of the help begin.
+const INDENT: usize = 30;
+
+/// The shapes of a command line; the first word after each is left to the reader.
+const SYNOPSIS: &[&str] = &[
+    "-A|-E SERVICE [-s SCHEDULER] [-b FLAGS] [-p [SECONDS] [-M MASK]] [--pe ENGINE] [-o]",
+    "-D SERVICE",
+    "-a|-e SERVICE -r HOST[:PORT] [-g|-i|-m] [-w WEIGHT] [-x MOST] [-y LEAST] [TUNNEL]",
+    "-d SERVICE -r HOST[:PORT]",
+    "-L [SERVICE] [--stats|--rate|--thresholds|--persistent-conn|--tun-info] [-nX] [--json]",
+    "-L -c|--timeout|--daemon [-n] [--json]",
+    "-Z [SERVICE]",
+    "-C",
+    "-S [-n]",
+    "-R",
+    "--set TCP TCPFIN UDP",
+    "--start-daemon master|backup [--mcast-interface INTERFACE] [--syncid ID] [...]",
+    "--stop-daemon master|backup",
+    "-h|-v",
+];
+
+/// Examples: what is wanted, and the words after the program's name.
+const EXAMPLES: &[(&str, &str)] = &[
+    ("A web service on 192.0.2.1, round robin:", "-A -t 192.0.2.1:80 -s rr"),
+    (
+        "Two real servers, the second with twice the share, by direct routing:",
+        "-a -t 192.0.2.1:80 -r 192.0.2.11 -g\n-a -t 192.0.2.1:80 -r 192.0.2.12 -g -w 2",
+    ),
+    (
+        "The same for IPv6, by NAT, to port 8080:",
+        "-A -t [2001:db8::1]:80\n-a -t [2001:db8::1]:80 -r [2001:db8::11]:8080 -m",
+    ),
+    ("No new connections for one of them:", "-e -t 192.0.2.1:80 -r 192.0.2.12 -g -w 0"),
+    ("What there is, and how busy it is:", "-Ln\n-Ln --rate"),
+    ("All of it for another program:", "-L --json"),
+    ("Keep the table over a reboot:", "-Sn > table\n-R < table"),
+];
+
+/// Exit statuses.
+const STATUSES: &[(&str, &str)] = &[
+    ("0", "Done. A reader that closes the pipe early is no failure."),
+    ("1", "A listing failed: the service does not exist, or the kernel did not answer."),
+    (
+        "2",
+        "An option or a value is wrong, or the kernel has no IPVS, or lets only root use it. A \
+         restore ends here; what stands before the line is done.",
+    ),
+    (
+        "255",
+        "The kernel refused the change, or the words make no sense. A restore goes on after a \
+         refused line and after an unknown option, and its status is that of its last line.",
+    ),
+];
+
+/// What differs from ipvsadm 1.31, and why.
+const DIFFERENCES: &[(&str, &str)] = &[
+    (
+        "--help, --version and the messages for wrong arguments need neither IPVS nor root.",
+        "People read the help, and build systems ask for the version, where there is no kernel \
+         to talk to. The original tries the kernel first and fails with status 2.",
+    ),
+    (
+        "The help and this page have words of their own.",
+        "They are not derived from the original's.",
+    ),
+    (
+        "The counters of real servers do not wrap at 4294967296.",
+        "The original reads 64-bit counters of real servers, though not those of services, into \
+         32 bits.",
+    ),
+    (
+        "Weights go up to 2147483647, firewall marks are printed unsigned, and a misplaced -6 is \
+         answered with `-6 must follow -f'.",
+        "So they are in later builds of the original. Marks that are saved as negative numbers \
+         cannot be restored.",
+    ),
+    ("--sched-flags with nothing but commas sets no flag.", "The original crashes."),
+    (
+        "--json is new. It goes with every listing.",
+        "Programs need not take text apart that was made for people.",
+    ),
+    (
+        "--restore sends many changes to the kernel at once.",
+        "That is much faster. They take effect in the order of the lines, messages come in that \
+         order, and everything that has been read is done before more input is waited for. A \
+         line of more than a mebibyte is refused; a word of more than 4096 bytes is not broken \
+         into several.",
+    ),
+    (
+        "Each name is looked up once in a run.",
+        "A listing of a thousand real servers does not ask the name server a thousand times. \
+         Names still make listings differ from host to host: scripts use -n.",
+    ),
+    (
+        "While others change the table, a service that the kernel lists twice is shown once.",
+        "The kernel finds its place in a long listing by counting.",
+    ),
+    (
+        "A closed pipe ends the program with status 0, not by a signal.",
+        "`ipvsadm -Ln | head' is no failure.",
+    ),
+    (
+        "ipvsadm-save and ipvsadm-restore are this program under those names, without a shell.",
+        "They work where there is no bash. Where there is no IPVS they say so once.",
+    ),
+    (
+        "The sequence !#:+ in an argument has no meaning.",
+        "It is a substitution of the option library of the original, for its aliases.",
+    ),
+];
+
+/// What is as it was although it surprises, or loses something.
+const KEPT: &[&str] = &[
+    "Options are read from left to right, and order matters: -6 comes after -f, --netmask after \
+     an IPv6 service, -r after the service whose port or protocol it uses.",
+    "--edit-service and --edit-server set everything that is not repeated back to its default.",
+    "Listings are sorted by 32-bit differences that wrap, so 192.168.0.1 stands before 10.0.0.1.",
+    "--save leaves out thresholds, time-outs and daemons. Without -n it writes names for IPv6 \
+     addresses, which --restore refuses; and flags that a scheduler has no name for as nothing.",
+    "--restore empties nothing first (ipvsadm-restore does), takes no comments (ipvsadm-restore \
+     passes over lines that begin with #), and drops the word ipvsadm wherever it stands.",
+    "A persistent service that names no time keeps its clients for 360 seconds.",
+];
+
+/// The members of the JSON documents.
+const JSON: &[(&str, &str)] = &[
+    (
+        "version",
+        "The schema's version, 1. It grows when a member changes or goes, not when one is \
+      added.",
+    ),
+    (
+        "ipvs_version, connection_table_size",
+        "What the first line of the listing shows; absent \
+      when one service is asked for.",
+    ),
+    (
+        "services",
+        "One object a service: protocol, address and port, or fwmark and family (ipv4, \
+      ipv6); scheduler, scheduler_flags, persistent (seconds or null), persistence_netmask, \
+      persistence_engine, one_packet, stats, rate, destinations.",
+    ),
+    (
+        "destinations",
+        "One object a real server: address, port, forward (masquerade, local, tunnel, \
+      route, bypass), weight, upper_threshold, lower_threshold, active_connections, \
+      inactive_connections, persistent_connections, stats, rate, and for tunnels tunnel (type, \
+      port, checksum: none, full or remote).",
+    ),
+    (
+        "stats, rate",
+        "connections, packets_in, packets_out, bytes_in, bytes_out: totals, and the \
+      same per second.",
+    ),
+    (
+        "connections",
+        "With -c, one object a connection: protocol, client, service and server (each \
+      with address and port), state, expires (seconds), and persistence_engine and \
+      persistence_data where there are some.",
+    ),
+    ("timeouts", "With --timeout: tcp, tcp_fin, udp, in seconds."),
+    (
+        "daemons",
+        "With --daemon, one object a daemon: role (master, backup), interface, sync_id, \
+      max_len, group, port, ttl.",
+    ),
+];
+
+/// The text of `--help`, for a program called `program`.
+pub fn help(program: &str) -> String {
+    let mut text = String::from(
+        "Shows and changes the kernel's table of virtual services (IPVS). The command\n\
+         language is ipvsadm's.\n\nUsage:\n",
+    );
+    for line in SYNOPSIS {
+        push_wrapped(&mut text, &format!("  {program} {line}"), 2 + program.len() + 1);
+    }
+    text.push_str("  SERVICE is -t, -u or --sctp-service HOST[:PORT], or -f MARK [-6].\n");
+    for group in Group::ALL {
+        let _ = write!(text, "\n{}:\n", group.title());
+        for entry in TABLE.iter().filter(|entry| entry.group == group) {
+            let names = format!("  {}", names(entry));
+            if names.len() < INDENT {
+                push_wrapped(&mut text, &format!("{names:<INDENT$}{}", entry.help), INDENT);
+            } else {
+                let _ = writeln!(text, "{names}");
+                push_wrapped(&mut text, &format!("{:<INDENT$}{}", "", entry.help), INDENT);
+            }
+        }
+    }
+    text.push_str("\nExamples:\n");
+    for (wanted, lines) in EXAMPLES {
+        let _ = writeln!(text, "  {wanted}");
+        for line in lines.lines() {
+            let _ = writeln!(text, "    {program} {line}");
+        }
+    }
+    text.push_str("\nExit status:\n");
+    for (status, meaning) in STATUSES {
+        push_wrapped(&mut text, &format!("  {status:<5}{meaning}"), 7);
+    }
+    text.push_str("\nEverything about it, with what differs from ipvsadm: man 8 ipvsadm-rs\n");
+    text
+}
+
+/// `-s, --scheduler SCHEDULER`.
+fn names(entry: &Entry) -> String {
+    let mut names = match entry.short {
+        Some(short) => format!("-{short}, --{}", entry.long),
+        None => format!("    --{}", entry.long),
+    };
+    match entry.argument {
+        Argument::None => {}
+        Argument::Required(value, _) => {
+            let _ = write!(names, " {value}");
+        }
+        Argument::Optional(value, _) => {
+            let _ = write!(names, " [{value}]");
+        }
+    }
+    names
+}
+
+/// Appends `line`, broken at blanks before [`WIDTH`]; further lines are indented.
+fn push_wrapped(text: &mut String, line: &str, indent: usize) {
+    let mut rest = line;
+    let mut margin = 0;
+    while margin + rest.len() > WIDTH {
+        let room = WIDTH - margin;
+        let blank = rest
+            .char_indices()
+            .take_while(|(at, _)| *at <= room)
+            .filter(|(at, c)| *c == ' ' && !rest[..*at].trim().is_empty())
+            .map(|(at, _)| at)
+            .last();
+        let Some(at) = blank else { break };
+        let _ = writeln!(text, "{:margin$}{}", "", rest[..at].trim_end());
+        rest = rest[at..].trim_start();
+        margin = indent;
+    }
+    let _ = writeln!(text, "{:margin$}{rest}", "");
+}
+
+/// The man page, ipvsadm-rs(8), as roff.
+pub fn man_page() -> String {
+    let mut page = String::from(
+        ".\\\" Generated from the program's own table of options: do not edit.\n\
+         .TH IPVSADM\\-RS 8 \"\" cvip \"Linux Virtual Server\"\n\
+         .SH NAME\n\
+         ipvsadm\\-rs, ipvsadm\\-save, ipvsadm\\-restore \\- administer Linux Virtual Server\n\
+         .SH SYNOPSIS\n.nf\n",
+    );
+    for line in SYNOPSIS {
+        let _ = writeln!(page, "\\fBipvsadm\\-rs\\fR {}", roff(line));
+    }
+    page.push_str("\\fBipvsadm\\-save\\fR [\\-n]\n\\fBipvsadm\\-restore\\fR\n.fi\n");
+    page.push_str(".SH DESCRIPTION\n");
+    for paragraph in [
+        "Linux Virtual Server (IPVS) lets a kernel, the director, hand the connections of a \
+         virtual service to a pool of real servers. This program shows and changes the kernel's \
+         table of services and real servers. Its command language and its output are those of \
+         ipvsadm 1.31, for which it is a drop-in replacement; COMPATIBILITY lists the \
+         differences.",
+        "A service is named by -t, -u or --sctp-service and an address with a port, or by -f and \
+         a firewall mark. Port 0 is every port, for persistent services. Hosts and ports may be \
+         names. An IPv6 address with a port stands in brackets: [2001:db8::1]:80.",
+        "Under the name ipvsadm-save it prints the table as commands; as ipvsadm-restore it \
+         empties the table and carries out such commands from standard input.",
+    ] {
+        let _ = writeln!(page, "{}\n.PP", roff(paragraph));
+    }
+    page.push_str(".SH COMMANDS\nExactly one command is given, and it comes first.\n");
+    push_entries(&mut page, Group::Commands);
+    page.push_str(".SH OPTIONS\n");
+    for group in Group::ALL.into_iter().filter(|group| *group != Group::Commands) {
+        let _ = writeln!(page, ".SS {}", roff(group.title()));
+        push_entries(&mut page, group);
+    }
+    page.push_str(
+        ".PP\nWith \\-g and \\-i the real server's port is always the service's, except for \
+         firewall marks: only NAT rewrites ports. A real server of the other address family \
+         needs \\-i.\n",
+    );
+    page.push_str(".SH JSON\nOne object on one line, with these members.\n");
+    push_pairs(&mut page, JSON);
+    page.push_str(".SH EXIT STATUS\n");
+    push_pairs(&mut page, STATUSES);
+    page.push_str(".SH EXAMPLES\n");
+    for (wanted, lines) in EXAMPLES {
+        let _ = writeln!(page, "{}\n.PP\n.nf\n.RS", roff(wanted));
+        for line in lines.lines() {
+            let _ = writeln!(page, "ipvsadm\\-rs {}", roff(line));
+        }
+        page.push_str(".RE\n.fi\n.PP\n");
+    }
+    page.push_str(".SH FILES\n");
+    push_pairs(
+        &mut page,
+        &[
+            ("/proc/net/ip_vs_conn", "Where the connections are read."),
+            ("/etc/services", "The names of ports."),
+        ],
+    );
+    page.push_str(".SH COMPATIBILITY\nWhat differs from ipvsadm 1.31, and why:\n");
+    for (what, why) in DIFFERENCES {
+        let _ = writeln!(page, ".IP \\(bu 2\n{}\n{}", roff(what), roff(why));
+    }
+    page.push_str(".PP\nWhat was kept although it may surprise:\n");
+    for what in KEPT {
+        let _ = writeln!(page, ".IP \\(bu 2\n{}", roff(what));
+    }
+    page.push_str(
+        ".SH SEE ALSO\n.BR setport_weight (8),\n.BR cvipctl (8),\n.BR cvipd (8),\n\
+         .BR modprobe (8)\n",
+    );
+    page
+}
+
+fn push_entries(page: &mut String, group: Group) {
+    for entry in TABLE.iter().filter(|entry| entry.group == group) {
+        let _ = write!(page, ".TP\n\\fB");
+        if let Some(short) = entry.short {
+            let _ = write!(page, "\\-{short}\\fR, \\fB");
+        }
+        let _ = write!(page, "\\-\\-{}\\fR", roff(entry.long));
+        match entry.argument {
+            Argument::None => page.push('\n'),
+            Argument::Required(value, _) => {
+                let _ = writeln!(page, " \\fI{}\\fR", roff(value));
+            }
+            Argument::Optional(value, _) => {
+                let _ = writeln!(page, " [\\fI{}\\fR]", roff(value));
+            }
+        }
+        let _ = writeln!(page, "{}", roff(entry.help));
+    }
+}
+
+fn push_pairs(page: &mut String, pairs: &[(&str, &str)]) {
+    for (name, text) in pairs {
+        let _ = writeln!(page, ".TP\n.B {}\n{}", roff(name), roff(text));
+    }
+}
+
+/// Text as roff shows it unchanged.
+fn roff(text: &str) -> String {
+    let text = text.replace('\\', "\\e").replace('-', "\\-").replace('\'', "\\(aq");
+    if text.starts_with('.') { format!("\\&{text}") } else { text }
+}
+
+/// A shell that can complete words.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Shell {
+    /// bash.
+    Bash,
+    /// zsh.
+    Zsh,
+    /// fish.
+    Fish,
+}
+
+/// The completions for a shell, for `ipvsadm-rs` and, as it stands in for it, `ipvsadm`.
+pub fn completions(shell: Shell) -> String {
+    match shell {
+        Shell::Bash => bash(),
+        Shell::Zsh => zsh(),
+        Shell::Fish => fish(),
+    }
+}
+
+fn values(entry: &Entry) -> Option<Values> {
+    match entry.argument {
+        Argument::None => None,
+        Argument::Required(_, values) | Argument::Optional(_, values) => Some(values),
+    }
+}
+
+fn bash() -> String {
+    let mut script = String::from(
+        "# Completions of ipvsadm-rs for bash. Generated: do not edit.\n\
+         _ipvsadm_rs() {\n    local cur=${COMP_WORDS[COMP_CWORD]} prev=${COMP_WORDS[COMP_CWORD-1]}\n    \
+         case $prev in\n",
+    );
+    for entry in TABLE {
+        let Some(values) = values(entry) else { continue };
+        let reply = match values {
+            Values::Any => "COMPREPLY=()".to_owned(),
+            Values::Words(words) => {
+                format!("COMPREPLY=($(compgen -W '{}' -- \"$cur\"))", words.join(" "))
+            }
+            Values::Host => "COMPREPLY=($(compgen -A hostname -- \"$cur\"))".to_owned(),
+            Values::Interface => {
+                "COMPREPLY=($(compgen -W \"$(ls /sys/class/net)\" -- \"$cur\"))".to_owned()
+            }
+        };
+        let short = entry.short.map(|short| format!("-{short}|")).unwrap_or_default();
+        let _ = writeln!(script, "        {short}--{}) {reply}; return ;;", entry.long);
+    }
+    let mut words: Vec<String> = TABLE.iter().map(|entry| format!("--{}", entry.long)).collect();
+    words.extend(TABLE.iter().filter_map(|entry| entry.short).map(|short| format!("-{short}")));
+    words.dedup();
+    let _ = write!(
+        script,
+        "    esac\n    COMPREPLY=($(compgen -W '{}' -- \"$cur\"))\n}}\n\
+         complete -F _ipvsadm_rs ipvsadm-rs ipvsadm\n",
+        words.join(" ")
+    );
+    script
+}
+
+fn zsh() -> String {
+    let mut script = String::from(
+        "#compdef ipvsadm-rs ipvsadm\n# Completions of ipvsadm-rs for zsh. Generated: do not edit.\n\
+         _arguments -s -S \\\n",
+    );
+    for entry in TABLE {
+        let help = entry
+            .help
+            .replace('\'', "'\\''")
+            .replace('[', "\\[")
+            .replace(']', "\\]")
+            .replace(':', "\\:");
+        let value = match (entry.argument, values(entry)) {
+            (Argument::None, _) | (_, None) => String::new(),
+            (Argument::Required(name, _), Some(values)) => {
+                format!(":{}:{}", zsh_name(name), zsh_action(values))
+            }
+            (Argument::Optional(name, _), Some(values)) => {
+                format!("::{}:{}", zsh_name(name), zsh_action(values))
+            }
+        };
+        if let Some(short) = entry.short {
+            let _ = writeln!(script, "  '-{short}[{help}]{value}' \\");
+        }
+        if entry.short != Some('l') {
+            let _ = writeln!(script, "  '--{}[{help}]{value}' \\", entry.long);
+        }
+    }
+    script.push_str("  '*: :'\n");
+    script
+}
+
+fn zsh_name(name: &str) -> String {
+    name.replace(':', "\\:").replace('[', "\\[").replace(']', "\\]")
+}
+
+fn zsh_action(values: Values) -> String {
+    match values {
+        Values::Any => " ".to_owned(),
+        Values::Words(words) => format!("({})", words.join(" ")),
+        Values::Host => "_hosts".to_owned(),
+        Values::Interface => "_net_interfaces".to_owned(),
+    }
+}
+
+fn fish() -> String {
+    let mut script =
+        String::from("# Completions of ipvsadm-rs for fish. Generated: do not edit.\n");
+    for program in ["ipvsadm-rs", "ipvsadm"] {
+        let _ = writeln!(script, "complete -c {program} -f");
+        for entry in TABLE {
+            let help = entry.help.replace('\\', "\\\\").replace('\'', "\\'");
+            let _ = write!(script, "complete -c {program} -l {}", entry.long);
+            if let Some(short) = entry.short {
+                let _ = write!(script, " -s {short}");
+            }
+            match values(entry) {
+                None => {}
+                Some(Values::Any) => script.push_str(" -x"),
+                Some(Values::Words(words)) => {
+                    let _ = write!(script, " -x -a '{}'", words.join(" "));
+                }
+                Some(Values::Host) => script.push_str(" -x -a '(__fish_print_hostnames)'"),
+                Some(Values::Interface) => script.push_str(" -x -a '(__fish_print_interfaces)'"),
+            }
+            let _ = writeln!(script, " -d '{help}'");
+        }
+    }
+    script
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_option_is_in_the_help_the_man_page_and_the_completions() {
+        let help = help("ipvsadm");
+        let page = man_page();
+        for entry in TABLE {
+            assert!(help.contains(&format!("--{}", entry.long)), "--{}", entry.long);
+            assert!(page.contains(&format!("\\-\\-{}\\fR", roff(entry.long))), "--{}", entry.long);
+            for shell in [Shell::Bash, Shell::Zsh] {
+                assert!(completions(shell).contains(&format!("--{}", entry.long)));
+            }
+            assert!(completions(Shell::Fish).contains(&format!("-l {} ", entry.long)));
+        }
+    }
+
+    #[test]
+    fn the_help_fits_a_terminal() {
+        for line in help("ipvsadm-rs").lines() {
+            assert!(line.len() <= WIDTH, "{line}");
+            assert_eq!(line, line.trim_end());
+        }
+    }
+
+    #[test]
+    fn the_man_page_has_its_sections() {
+        let page = man_page();
+        for section in [
+            "NAME",
+            "SYNOPSIS",
+            "DESCRIPTION",
+            "COMMANDS",
+            "OPTIONS",
+            "EXIT STATUS",
+            "EXAMPLES",
+            "COMPATIBILITY",
+            "SEE ALSO",
+        ] {
+            assert!(page.contains(&format!(".SH {section}\n")), "{section}");
+        }
+        for line in page.lines().filter(|line| line.starts_with('.')) {
+            let macros = [
+                ".SH", ".SS", ".TP", ".TH", ".PP", ".IP", ".B", ".BR", ".nf", ".fi", ".RS", ".RE",
+                ".\\\"",
+            ];
+            assert!(macros.contains(&line.split(' ').next().unwrap()), "{line}");
+        }
+    }
+
+    #[test]
+    fn a_line_without_blanks_is_not_broken() {
+        let mut text = String::new();
+        push_wrapped(&mut text, &"x".repeat(100), 4);
+        assert_eq!(text.len(), 101);
+        let mut text = String::new();
+        push_wrapped(&mut text, &"ab ".repeat(40), 4);
+        assert!(text.lines().all(|line| line.len() <= WIDTH) && text.contains("\n    ab"));
+    }
+}

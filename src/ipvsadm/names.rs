@@ -1,0 +1,230 @@
+//! Names of hosts and services, both ways, each looked up once.
+//!
+//! The command line turns names into numbers (`vip1:http`), the listings turn numbers into
+//! names (unless `-n`). Both go through [`Names`], so that tests bring their own tables and a
+//! listing of a thousand real servers asks the resolver once for each of them.
+
+use std::collections::HashMap;
+use std::net::{IpAddr, Ipv4Addr};
+
+use super::resolver;
+use crate::protocol::Protocol;
+
+/// Where names come from.
+pub trait Names {
+    /// The first IPv4 address of a host, as gethostbyname(3) gives it.
+    fn host_address(&mut self, name: &str) -> Option<Ipv4Addr>;
+    /// The port of a service, host order, as getservbyname(3) gives it.
+    fn service_port(&mut self, name: &str, protocol: Protocol) -> Option<u16>;
+    /// The name of an address, as gethostbyaddr(3) gives it.
+    fn host_name(&mut self, addr: IpAddr) -> Option<String>;
+    /// The name of a port, as getservbyport(3) gives it.
+    fn service_name(&mut self, port: u16, protocol: Protocol) -> Option<String>;
+}
+
+/// The system's names: nsswitch, `/etc/hosts`, DNS, `/etc/services`.
+///
+/// What was found, or not found, is remembered for as long as this lives. The memory is
+/// bounded: it is emptied when it has grown past [`SystemNames::LIMIT`] entries.
+#[derive(Debug, Default)]
+pub struct SystemNames {
+    addresses: HashMap<String, Option<Ipv4Addr>>,
+    ports: HashMap<(String, Protocol), Option<u16>>,
+    hosts: HashMap<IpAddr, Option<String>>,
+    services: HashMap<(u16, Protocol), Option<String>>,
+}
+
+impl SystemNames {
+    /// How many answers of a kind are remembered.
+    pub const LIMIT: usize = 65_536;
+}
+
+/// Answers from the memory, or asks and remembers.
+fn remembered<K: std::hash::Hash + Eq, V: Clone>(
+    memory: &mut HashMap<K, Option<V>>,
+    key: K,
+    ask: impl FnOnce(&K) -> Option<V>,
+) -> Option<V> {
+    if memory.len() >= SystemNames::LIMIT {
+        memory.clear();
+    }
+    match memory.entry(key) {
+        std::collections::hash_map::Entry::Occupied(known) => known.get().clone(),
+        std::collections::hash_map::Entry::Vacant(unknown) => {
+            let found = ask(unknown.key());
+            unknown.insert(found).clone()
+        }
+    }
+}
+
+impl Names for SystemNames {
+    fn host_address(&mut self, name: &str) -> Option<Ipv4Addr> {
+        remembered(&mut self.addresses, name.to_owned(), |name| resolver::host_address(name))
+    }
+
+    fn service_port(&mut self, name: &str, protocol: Protocol) -> Option<u16> {
+        remembered(&mut self.ports, (name.to_owned(), protocol), |(name, protocol)| {
+            resolver::service_port(name, protocol.name())
+        })
+    }
+
+    fn host_name(&mut self, addr: IpAddr) -> Option<String> {
+        remembered(&mut self.hosts, addr, |addr| resolver::host_name(*addr))
+    }
+
+    fn service_name(&mut self, port: u16, protocol: Protocol) -> Option<String> {
+        remembered(&mut self.services, (port, protocol), |(port, protocol)| {
+            resolver::service_name(*port, protocol.name())
+        })
+    }
+}
+
+/// Nobody's names: everything stays a number, as `-n` asks for.
+#[derive(Clone, Copy, Debug)]
+pub struct Numbers;
+
+impl Names for Numbers {
+    fn host_address(&mut self, _: &str) -> Option<Ipv4Addr> {
+        None
+    }
+
+    fn service_port(&mut self, _: &str, _: Protocol) -> Option<u16> {
+        None
+    }
+
+    fn host_name(&mut self, _: IpAddr) -> Option<String> {
+        None
+    }
+
+    fn service_name(&mut self, _: u16, _: Protocol) -> Option<String> {
+        None
+    }
+}
+
+/// Shows `addr` and `port` as the listings do, by name where they have one.
+///
+/// `protocol` is `None` for a firewall mark, whose ports have no name. At most 59 bytes come
+/// out: the original's buffer, and scripts may rely on where it cuts.
+pub fn endpoint(
+    addr: IpAddr,
+    port: u16,
+    protocol: Option<Protocol>,
+    names: &mut dyn Names,
+) -> String {
+    let host = names.host_name(addr).unwrap_or_else(|| addr.to_string());
+    let service = protocol
+        .and_then(|protocol| names.service_name(port, protocol))
+        .unwrap_or_else(|| port.to_string());
+    let mut text = match addr {
+        IpAddr::V4(_) => format!("{host}:{service}"),
+        IpAddr::V6(_) => format!("[{host}]:{service}"),
+    };
+    cut(&mut text, 59);
+    text
+}
+
+/// Cuts `text` to at most `bytes` bytes, never inside a character.
+pub fn cut(text: &mut String, bytes: usize) {
+    if text.len() > bytes {
+        let end = (0..=bytes).rev().find(|end| text.is_char_boundary(*end)).unwrap_or(0);
+        text.truncate(end);
+    }
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use super::*;
+
+    /// The names that the recorded cases were made with, as far as the unit tests need them.
+    #[derive(Debug, Default)]
+    pub(crate) struct FixedNames {
+        pub(crate) questions: usize,
+    }
+
+    const HOSTS: &[(&str, &str)] = &[
+        ("127.0.0.1", "localhost"),
+        ("10.0.0.1", "vip1.example.com"),
+        ("10.0.0.1", "vip1"),
+        ("10.0.0.2", "a-rather-long-host-name-for-truncation.example.com"),
+        ("192.168.1.10", "rs1.example.com"),
+        ("2001:db8::1", "vip6.example.com"),
+    ];
+    const SERVICES: &[(u16, Protocol, &str)] = &[
+        (80, Protocol::Tcp, "http"),
+        (8080, Protocol::Tcp, "http-alt"),
+        (53, Protocol::Tcp, "domain"),
+        (53, Protocol::Udp, "domain"),
+    ];
+
+    impl Names for FixedNames {
+        fn host_address(&mut self, name: &str) -> Option<Ipv4Addr> {
+            self.questions += 1;
+            let (addr, _) = HOSTS.iter().find(|(_, known)| *known == name)?;
+            addr.parse().ok()
+        }
+
+        fn service_port(&mut self, name: &str, protocol: Protocol) -> Option<u16> {
+            self.questions += 1;
+            Some(SERVICES.iter().find(|(_, p, known)| *p == protocol && *known == name)?.0)
+        }
+
+        fn host_name(&mut self, addr: IpAddr) -> Option<String> {
+            self.questions += 1;
+            let text = addr.to_string();
+            Some(HOSTS.iter().find(|(known, _)| *known == text)?.1.to_owned())
+        }
+
+        fn service_name(&mut self, port: u16, protocol: Protocol) -> Option<String> {
+            self.questions += 1;
+            let known = SERVICES.iter().find(|(known, p, _)| *known == port && *p == protocol)?;
+            Some(known.2.to_owned())
+        }
+    }
+
+    #[test]
+    fn an_endpoint_is_shown_by_name_where_it_has_one() {
+        let mut names = FixedNames::default();
+        let mut show = |addr: &str, port, protocol| {
+            endpoint(addr.parse().unwrap(), port, protocol, &mut names)
+        };
+        assert_eq!(show("10.0.0.1", 80, Some(Protocol::Tcp)), "vip1.example.com:http");
+        assert_eq!(show("10.0.0.1", 80, Some(Protocol::Udp)), "vip1.example.com:80");
+        assert_eq!(show("10.0.0.1", 80, None), "vip1.example.com:80");
+        assert_eq!(show("10.0.0.9", 8080, Some(Protocol::Tcp)), "10.0.0.9:http-alt");
+        assert_eq!(show("2001:db8::1", 53, Some(Protocol::Udp)), "[vip6.example.com]:domain");
+    }
+
+    #[test]
+    fn numbers_stay_numbers() {
+        let addr = "10.0.0.1".parse().unwrap();
+        assert_eq!(endpoint(addr, 80, Some(Protocol::Tcp), &mut Numbers), "10.0.0.1:80");
+    }
+
+    #[test]
+    fn an_endpoint_is_cut_at_the_originals_buffer() {
+        let mut names = FixedNames::default();
+        let addr = "10.0.0.2".parse().unwrap();
+        let shown = endpoint(addr, 60_000, Some(Protocol::Tcp), &mut names);
+        assert_eq!(shown, "a-rather-long-host-name-for-truncation.example.com:60000");
+        let mut long = "x".repeat(70);
+        cut(&mut long, 59);
+        assert_eq!(long.len(), 59);
+        let mut accents = "é".repeat(40);
+        cut(&mut accents, 59);
+        assert_eq!(accents.len(), 58);
+    }
+
+    #[test]
+    fn the_systems_answers_are_remembered_even_when_there_is_none() {
+        let mut memory = HashMap::new();
+        let mut asked = 0;
+        for _ in 0..3 {
+            let answer: Option<u16> = remembered(&mut memory, "nobody", |_| {
+                asked += 1;
+                None
+            });
+            assert_eq!(answer, None);
+        }
+        assert_eq!(asked, 1);
+    }
+}

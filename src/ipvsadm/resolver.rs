@@ -1,0 +1,141 @@
+//! The C library's resolver: the one place of this room that needs `unsafe`.
+//!
+//! The standard library looks hosts up but cannot say a host's or a port's name, and its
+//! look-up sorts the addresses, where ipvsadm takes the first that gethostbyname(3) gives.
+//! Three of these four functions answer in static memory; one lock serialises them, and
+//! nothing else in this library calls them.
+#![allow(unsafe_code)]
+
+use std::ffi::{CStr, CString, c_char, c_int};
+use std::net::{IpAddr, Ipv4Addr};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use nix::libc;
+
+unsafe extern "C" {
+    /// gethostbyname(3), which the libc crate leaves out.
+    fn gethostbyname(name: *const c_char) -> *mut libc::hostent;
+}
+
+/// Held around every call that answers in static memory, until the answer is copied.
+static STATIC_ANSWERS: Mutex<()> = Mutex::new(());
+
+fn alone() -> MutexGuard<'static, ()> {
+    // The lock guards no data that a panic could have left half-written.
+    STATIC_ANSWERS.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// The first IPv4 address of a host.
+pub(super) fn host_address(name: &str) -> Option<Ipv4Addr> {
+    let name = CString::new(name).ok()?;
+    let _alone = alone();
+    // SAFETY: `name` is a NUL-terminated string that outlives the call. The answer is NULL or
+    // a hostent in static memory that stays valid until the next call, which `_alone` keeps
+    // off until this function returns. Its address list is NULL-terminated; every entry has
+    // `h_length` bytes, which is checked before four of them are read, at any alignment.
+    unsafe {
+        let host = gethostbyname(name.as_ptr()).as_ref()?;
+        if host.h_addrtype != libc::AF_INET || host.h_length != 4 || host.h_addr_list.is_null() {
+            return None;
+        }
+        let first = *host.h_addr_list;
+        if first.is_null() {
+            return None;
+        }
+        Some(Ipv4Addr::from(first.cast::<[u8; 4]>().read_unaligned()))
+    }
+}
+
+/// The port of a service, host order.
+pub(super) fn service_port(name: &str, protocol: &str) -> Option<u16> {
+    let (name, protocol) = (CString::new(name).ok()?, CString::new(protocol).ok()?);
+    let _alone = alone();
+    // SAFETY: both strings are NUL-terminated and outlive the call; the answer is NULL or a
+    // servent in static memory, read before `_alone` lets anybody else call.
+    let port = unsafe { libc::getservbyname(name.as_ptr(), protocol.as_ptr()).as_ref()?.s_port };
+    Some(from_network(port))
+}
+
+/// The name of a port (host order).
+pub(super) fn service_name(port: u16, protocol: &str) -> Option<String> {
+    let protocol = CString::new(protocol).ok()?;
+    let _alone = alone();
+    // SAFETY: `protocol` is NUL-terminated and outlives the call; the answer is NULL or a
+    // servent in static memory whose `s_name` is a NUL-terminated string, copied before
+    // `_alone` lets anybody else call.
+    unsafe {
+        let service = libc::getservbyport(c_int::from(port.to_be()), protocol.as_ptr()).as_ref()?;
+        Some(CStr::from_ptr(service.s_name).to_string_lossy().into_owned())
+    }
+}
+
+/// The name of an address.
+pub(super) fn host_name(addr: IpAddr) -> Option<String> {
+    let mut name = [0u8; libc::NI_MAXHOST as usize];
+    // SAFETY: both socket addresses are plain data for which all zeroes is a valid value. The
+    // pointer and the length passed to getnameinfo describe the one that is filled in, `name`
+    // is as long as its length says, and no service is asked for (NULL, 0).
+    let status = unsafe {
+        match addr {
+            IpAddr::V4(addr) => {
+                let mut socket: libc::sockaddr_in = std::mem::zeroed();
+                socket.sin_family = libc::AF_INET as libc::sa_family_t;
+                socket.sin_addr.s_addr = u32::from_ne_bytes(addr.octets());
+                libc::getnameinfo(
+                    (&raw const socket).cast(),
+                    size_of::<libc::sockaddr_in>() as libc::socklen_t,
+                    name.as_mut_ptr().cast(),
+                    name.len() as libc::socklen_t,
+                    std::ptr::null_mut(),
+                    0,
+                    libc::NI_NAMEREQD,
+                )
+            }
+            IpAddr::V6(addr) => {
+                let mut socket: libc::sockaddr_in6 = std::mem::zeroed();
+                socket.sin6_family = libc::AF_INET6 as libc::sa_family_t;
+                socket.sin6_addr.s6_addr = addr.octets();
+                libc::getnameinfo(
+                    (&raw const socket).cast(),
+                    size_of::<libc::sockaddr_in6>() as libc::socklen_t,
+                    name.as_mut_ptr().cast(),
+                    name.len() as libc::socklen_t,
+                    std::ptr::null_mut(),
+                    0,
+                    libc::NI_NAMEREQD,
+                )
+            }
+        }
+    };
+    if status != 0 {
+        return None;
+    }
+    Some(CStr::from_bytes_until_nul(&name).ok()?.to_string_lossy().into_owned())
+}
+
+/// `s_port` is an int that holds a port in network order.
+fn from_network(port: c_int) -> u16 {
+    u16::from_be(port as u16)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_port_in_network_order_is_read_as_it_was_meant() {
+        assert_eq!(from_network(c_int::from(8080u16.to_be())), 8080);
+    }
+
+    #[test]
+    fn a_numeric_host_needs_no_name_service() {
+        assert_eq!(host_address("10.1.2.3"), Some(Ipv4Addr::new(10, 1, 2, 3)));
+        assert_eq!(host_address("nul\0inside"), None);
+    }
+
+    #[test]
+    fn what_has_no_name_has_none() {
+        assert_eq!(service_port("no-such-service-anywhere", "tcp"), None);
+        assert_eq!(service_name(80, "no-such-protocol"), None);
+    }
+}

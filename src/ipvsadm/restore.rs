@@ -1,0 +1,180 @@
+//! The lines of a restore: standard input into words, as much at a time as arrives.
+//!
+//! Every line is a command line of its own. Changes are collected and sent to the kernel in
+//! one go, which is where `-R` gets its speed; but never across a read that might wait, so
+//! that somebody who types, or a program that writes a line and waits for its effect, sees
+//! each line done before the next one is asked for. That falls out of the reading: one read
+//! takes what is there, up to a buffer, and [`Lines::next`] says when it has to read again.
+
+use std::ffi::OsString;
+use std::io::{self, Read};
+use std::os::unix::ffi::OsStringExt;
+
+/// How much is read at a time, in bytes.
+const CHUNK: usize = 64 * 1024;
+/// The longest line, in bytes; no rule comes near it.
+pub const LONGEST_LINE: usize = 1024 * 1024;
+
+/// What the next step of reading brought.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Step {
+    /// The words of a line; never none.
+    Line(Vec<OsString>),
+    /// Nothing more without another read, which may wait: finish first what is under way,
+    /// then call [`Lines::fill`].
+    Wait,
+    /// A line that is longer than [`LONGEST_LINE`]; there is no going on after it.
+    TooLong,
+    /// The end.
+    End,
+}
+
+/// The lines of a reader.
+pub struct Lines<R> {
+    input: R,
+    /// What has been read and not yet handed on.
+    pending: Vec<u8>,
+    /// Where in `pending` the next line begins.
+    start: usize,
+    ended: bool,
+    /// Drop lines that begin with `#`, as the original's ipvsadm-restore does.
+    skip_comments: bool,
+}
+
+impl<R: Read> Lines<R> {
+    /// The lines of `input`; without those that begin with `#` if `skip_comments`.
+    pub fn new(input: R, skip_comments: bool) -> Lines<R> {
+        Lines { input, pending: Vec::new(), start: 0, ended: false, skip_comments }
+    }
+
+    /// The next line that has words.
+    #[allow(clippy::should_implement_trait)] // it is not an Option
+    pub fn next(&mut self) -> Step {
+        loop {
+            let rest = &self.pending[self.start..];
+            let line = match rest.iter().position(|byte| *byte == b'\n') {
+                Some(end) => {
+                    self.start += end + 1;
+                    &rest[..end]
+                }
+                None if self.ended && !rest.is_empty() => {
+                    self.start = self.pending.len();
+                    &self.pending[self.pending.len() - rest.len()..]
+                }
+                None if self.ended => return Step::End,
+                None if rest.len() > LONGEST_LINE => return Step::TooLong,
+                None => return Step::Wait,
+            };
+            if self.skip_comments && line.starts_with(b"#") {
+                continue;
+            }
+            let words = words(line);
+            if !words.is_empty() {
+                return Step::Line(words);
+            }
+        }
+    }
+
+    /// Reads once more, waiting if it must.
+    ///
+    /// # Errors
+    ///
+    /// The reader's.
+    pub fn fill(&mut self) -> io::Result<()> {
+        self.pending.drain(..self.start);
+        self.start = 0;
+        let kept = self.pending.len();
+        self.pending.resize(kept + CHUNK, 0);
+        let read = loop {
+            match self.input.read(&mut self.pending[kept..]) {
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                other => break other,
+            }
+        };
+        self.pending.truncate(kept + *read.as_ref().unwrap_or(&0));
+        self.ended = read? == 0;
+        Ok(())
+    }
+}
+
+/// The words of a line: blanks part them, and the word `ipvsadm` is dropped wherever it
+/// stands, so that a script of whole commands can be restored. There is no quoting.
+fn words(line: &[u8]) -> Vec<OsString> {
+    line.split(|byte| matches!(byte, b' ' | b'\t' | b'\r'))
+        .filter(|word| !word.is_empty() && *word != b"ipvsadm")
+        .map(|word| OsString::from_vec(word.to_vec()))
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A reader that hands out one piece at a time.
+    struct Pieces<'a>(Vec<&'a str>);
+
+    impl Read for Pieces<'_> {
+        fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+            if self.0.is_empty() {
+                return Ok(0);
+            }
+            let piece = self.0.remove(0).as_bytes();
+            buffer[..piece.len()].copy_from_slice(piece);
+            Ok(piece.len())
+        }
+    }
+
+    /// The lines, each as its words joined by `|`, and `wait` for each further read.
+    fn walk(pieces: &[&str], skip_comments: bool) -> Vec<String> {
+        let mut lines = Lines::new(Pieces(pieces.to_vec()), skip_comments);
+        let mut seen = Vec::new();
+        loop {
+            match lines.next() {
+                Step::Line(words) => {
+                    let words: Vec<_> = words.iter().map(|w| w.display().to_string()).collect();
+                    seen.push(words.join("|"));
+                }
+                Step::Wait => {
+                    seen.push("wait".to_owned());
+                    lines.fill().unwrap();
+                }
+                Step::TooLong => unreachable!("no line here is long"),
+                Step::End => return seen,
+            }
+        }
+    }
+
+    #[test]
+    fn lines_are_split_into_words_at_blanks() {
+        assert_eq!(
+            walk(&["-A -t  x\r\n\n \t\nipvsadm -C ipvsadm\nlast"], false),
+            ["wait", "-A|-t|x", "-C", "wait", "last"]
+        );
+    }
+
+    #[test]
+    fn a_line_is_handed_on_before_the_next_one_is_waited_for() {
+        assert_eq!(
+            walk(&["-A\n-D", "\n", "-L\n"], false),
+            ["wait", "-A", "wait", "-D", "wait", "-L", "wait"]
+        );
+    }
+
+    #[test]
+    fn comments_are_lines_that_begin_with_a_hash_and_only_if_asked_for() {
+        assert_eq!(walk(&["#x\n #y\n"], true), ["wait", "#y", "wait"]);
+        assert_eq!(walk(&["#x\n"], false), ["wait", "#x", "wait"]);
+    }
+
+    #[test]
+    fn an_endless_line_is_refused_before_it_fills_the_memory() {
+        let mut lines = Lines::new(io::repeat(b'x'), false);
+        let mut reads = 0;
+        while lines.next() == Step::Wait {
+            lines.fill().unwrap();
+            reads += 1;
+        }
+        assert_eq!(lines.next(), Step::TooLong);
+        assert_eq!(reads, LONGEST_LINE / CHUNK + 1);
+    }
+}

@@ -1,0 +1,134 @@
+//! A table as the commands that make it: what `-S` prints and `-R` reads.
+//!
+//! Kept as they are in the original: thresholds, time-outs and daemons are not saved, and
+//! scheduler flags that have no name in their scheduler come out as an empty list.
+
+use std::fmt::Write as _;
+use std::net::Ipv4Addr;
+
+use super::args::tunnel_name;
+use super::listing::scheduler_flag_names;
+use super::names::{Names, endpoint};
+use crate::ipvs::{Destination, Family, Forwarding, Service, ServiceId, TunnelKind, service_flags};
+use crate::protocol::Protocol;
+
+/// The option and its value that name a service: `-t 10.0.0.1:80`.
+fn service_option(id: &ServiceId, names: &mut dyn Names) -> String {
+    match *id {
+        ServiceId::Mark { mark, family: Family::V4 } => format!("-f {mark}"),
+        ServiceId::Mark { mark, family: Family::V6 } => format!("-f {mark} -6"),
+        ServiceId::Address { protocol, addr, port } => {
+            let option = match protocol {
+                Protocol::Tcp => "-t",
+                Protocol::Udp => "-u",
+                Protocol::Sctp => "--sctp-service",
+            };
+            format!("{option} {}", endpoint(addr, port, Some(protocol), names))
+        }
+    }
+}
+
+/// The mask of a service that is not the full one, as listings and rules show it.
+pub(super) fn partial_netmask(service: &Service) -> Option<String> {
+    let family = service.id.family();
+    (service.netmask != Service::full_netmask(family)).then(|| match family {
+        Family::V4 => Ipv4Addr::from(service.netmask).to_string(),
+        Family::V6 => service.netmask.to_string(),
+    })
+}
+
+/// The line that adds a service.
+pub fn service_line(service: &Service, names: &mut dyn Names) -> String {
+    let mut line = format!("-A {} -s {}", service_option(&service.id, names), service.scheduler);
+    // Writing to a String cannot fail.
+    if service.flags & service_flags::PERSISTENT != 0 {
+        let _ = write!(line, " -p {}", service.timeout);
+        if let Some(mask) = partial_netmask(service) {
+            let _ = write!(line, " -M {mask}");
+        }
+    }
+    if let Some(pe) = &service.pe {
+        let _ = write!(line, " --pe {pe}");
+    }
+    if service.flags & service_flags::ONE_PACKET != 0 {
+        line.push_str(" -o");
+    }
+    if let Some(flags) = scheduler_flag_names(service) {
+        let _ = write!(line, " -b {flags}");
+    }
+    line.push('\n');
+    line
+}
+
+/// The line that adds a destination to a service.
+pub fn destination_line(
+    id: &ServiceId,
+    destination: &Destination,
+    names: &mut dyn Names,
+) -> String {
+    let service = service_option(id, names);
+    let protocol = match id {
+        ServiceId::Address { protocol, .. } => Some(*protocol),
+        ServiceId::Mark { .. } => None,
+    };
+    let server = endpoint(destination.id.addr, destination.id.port, protocol, names);
+    let forward = match destination.forward {
+        Forwarding::Masquerade => "-m",
+        Forwarding::Tunnel => "-i",
+        // The kernel alone sets these two; a rule cannot.
+        Forwarding::Route | Forwarding::LocalNode | Forwarding::Bypass => "-g",
+    };
+    let mut line = format!("-a {service} -r {server} {forward} -w {}", destination.weight);
+    if destination.forward == Forwarding::Tunnel {
+        let tunnel = destination.tunnel;
+        let _ = write!(line, " --tun-type {}", tunnel_name(tunnel.kind));
+        if tunnel.kind == TunnelKind::Gue {
+            let _ = write!(line, " --tun-port {}", tunnel.port);
+        }
+        if tunnel.kind != TunnelKind::Ipip {
+            line.push_str(match tunnel.flags {
+                0 => " --tun-nocsum",
+                1 => " --tun-csum",
+                _ => " --tun-remcsum",
+            });
+        }
+    }
+    line.push('\n');
+    line
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::names::Numbers;
+    use super::*;
+
+    fn id() -> ServiceId {
+        ServiceId::Address { protocol: Protocol::Udp, addr: "10.0.0.1".parse().unwrap(), port: 53 }
+    }
+
+    #[test]
+    fn a_service_is_saved_with_what_it_has() {
+        let mut service = Service::new(id(), "sh").persistent(120);
+        service.netmask = 0xffff_ff00;
+        service.pe = Some("sip".to_owned());
+        service.flags |= service_flags::ONE_PACKET | service_flags::SCHED1;
+        assert_eq!(
+            service_line(&service, &mut Numbers),
+            "-A -u 10.0.0.1:53 -s sh -p 120 -M 255.255.255.0 --pe sip -o -b sh-fallback\n"
+        );
+    }
+
+    #[test]
+    fn a_tunnelled_destination_is_saved_with_its_tunnel() {
+        let addr = "192.168.1.10".parse().unwrap();
+        let mut destination = Destination::new(addr, 53, Forwarding::Tunnel, 5);
+        destination.tunnel.kind = TunnelKind::Gue;
+        destination.tunnel.port = 6080;
+        destination.tunnel.flags = 1;
+        assert_eq!(
+            destination_line(&id(), &destination, &mut Numbers),
+            "-a -u 10.0.0.1:53 -r 192.168.1.10:53 -i -w 5 --tun-type gue --tun-port 6080 \
+             --tun-csum\n"
+        );
+    }
+}

@@ -1,0 +1,282 @@
+//! A kernel's table in memory: what IPVS answers, as far as the recorded cases ask.
+//!
+//! It stands in for the kernel where there is none, and makes no claim beyond the cases: the
+//! same ones run against a real kernel in `ipvsadm_kernel.rs`.
+
+use std::cell::RefCell;
+use std::io::{self, Read};
+use std::net::{IpAddr, Ipv4Addr};
+use std::rc::Rc;
+
+use cvip::ipvs::{
+    Change, Daemon, DaemonRole, Destination, DestinationEntry, Family, Info, Service, ServiceEntry,
+    ServiceId, Stats, Timeouts,
+};
+use cvip::ipvsadm::names::Names;
+use cvip::ipvsadm::table::{Errno, Table};
+use cvip::protocol::Protocol;
+
+const EPERM: i32 = 1;
+const ENOENT: i32 = 2;
+const ESRCH: i32 = 3;
+const EEXIST: i32 = 17;
+const ENODEV: i32 = 19;
+const EINVAL: i32 = 22;
+const ERANGE: i32 = 34;
+const ENETUNREACH: i32 = 101;
+
+const SCHEDULERS: &[&str] = &[
+    "rr", "wrr", "lc", "wlc", "lblc", "lblcr", "dh", "sh", "sed", "nq", "fo", "ovf", "mh", "none",
+];
+
+/// What stands in the table; a handle, so that it outlives one call.
+#[derive(Clone, Debug)]
+pub(crate) struct Memory(pub(crate) Rc<RefCell<State>>);
+
+/// What it holds.
+#[derive(Debug)]
+pub(crate) struct State {
+    pub(crate) services: Vec<(ServiceEntry, Vec<DestinationEntry>)>,
+    pub(crate) timeouts: Timeouts,
+    pub(crate) daemons: Vec<Daemon>,
+    pub(crate) connections: String,
+    /// How many times changes were applied: a restore is to need few.
+    pub(crate) batches: usize,
+}
+
+impl Default for Memory {
+    fn default() -> Memory {
+        Memory(Rc::new(RefCell::new(State {
+            services: Vec::new(),
+            timeouts: Timeouts { tcp: 900, tcp_fin: 120, udp: 300 },
+            daemons: Vec::new(),
+            connections: String::new(),
+            batches: 0,
+        })))
+    }
+}
+
+impl State {
+    fn find(&mut self, id: &ServiceId) -> Option<&mut (ServiceEntry, Vec<DestinationEntry>)> {
+        self.services.iter_mut().find(|(entry, _)| entry.service.id == *id)
+    }
+
+    fn change(&mut self, change: &Change) -> Result<(), i32> {
+        match change {
+            Change::AddService(service) => {
+                if self.find(&service.id).is_some() {
+                    return Err(EEXIST);
+                }
+                check_service(service)?;
+                let entry = ServiceEntry { service: service.clone(), stats: Stats::default() };
+                self.services.push((entry, Vec::new()));
+            }
+            Change::EditService(service) => {
+                let (entry, _) = self.find(&service.id).ok_or(ESRCH)?;
+                check_service(service)?;
+                entry.service = service.clone();
+            }
+            Change::DeleteService(id) => {
+                self.find(id).ok_or(ESRCH)?;
+                self.services.retain(|(entry, _)| entry.service.id != *id);
+            }
+            Change::AddDestination(id, destination) => {
+                let (_, destinations) = self.find(id).ok_or(ESRCH)?;
+                check_thresholds(destination)?;
+                if destinations.iter().any(|entry| entry.destination.id == destination.id) {
+                    return Err(EEXIST);
+                }
+                check_unicast(destination.id.addr)?;
+                let entry = DestinationEntry {
+                    destination: *destination,
+                    active: 0,
+                    inactive: 0,
+                    persistent: 0,
+                    stats: Stats::default(),
+                };
+                // The kernel's list grows at its head.
+                destinations.insert(0, entry);
+            }
+            Change::EditDestination(id, destination) => {
+                let (_, destinations) = self.find(id).ok_or(ESRCH)?;
+                check_thresholds(destination)?;
+                let entry = destinations
+                    .iter_mut()
+                    .find(|entry| entry.destination.id == destination.id)
+                    .ok_or(ENOENT)?;
+                entry.destination = *destination;
+            }
+            Change::DeleteDestination(id, destination) => {
+                let (_, destinations) = self.find(id).ok_or(ESRCH)?;
+                let before = destinations.len();
+                destinations.retain(|entry| entry.destination.id != *destination);
+                if destinations.len() == before {
+                    return Err(ENOENT);
+                }
+            }
+            Change::Zero(None) => {}
+            Change::Zero(Some(id)) => {
+                self.find(id).ok_or(ESRCH)?;
+            }
+            Change::Flush => self.services.clear(),
+            Change::SetTimeouts(new) => {
+                let keep = |new: u32, old: u32| if new == 0 { old } else { new };
+                self.timeouts = Timeouts {
+                    tcp: keep(new.tcp, self.timeouts.tcp),
+                    tcp_fin: keep(new.tcp_fin, self.timeouts.tcp_fin),
+                    udp: keep(new.udp, self.timeouts.udp),
+                };
+            }
+            Change::StartDaemon(daemon) => self.start(daemon)?,
+            Change::StopDaemon(role, _) => {
+                let before = self.daemons.len();
+                self.daemons.retain(|daemon| daemon.role != *role);
+                if self.daemons.len() == before {
+                    return Err(ESRCH);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn start(&mut self, daemon: &Daemon) -> Result<(), i32> {
+        if self.daemons.iter().any(|running| running.role == daemon.role) {
+            return Err(EEXIST);
+        }
+        if daemon.interface != "lo" {
+            return Err(ENODEV);
+        }
+        let master = daemon.role == DaemonRole::Master;
+        if master && daemon.group.is_some_and(|group| group.is_ipv6()) {
+            return Err(ENETUNREACH);
+        }
+        let mut daemon = daemon.clone();
+        daemon.max_len.get_or_insert(if master { 1472 } else { 65_507 });
+        daemon.group.get_or_insert(Ipv4Addr::new(224, 0, 0, 81).into());
+        daemon.port.get_or_insert(8848);
+        daemon.ttl.get_or_insert(1);
+        self.daemons.push(daemon);
+        Ok(())
+    }
+}
+
+fn check_service(service: &Service) -> Result<(), i32> {
+    let known = SCHEDULERS.contains(&service.scheduler.as_str());
+    let engine = service.pe.as_deref().is_none_or(|pe| pe == "sip");
+    if !known || !engine {
+        return Err(ENOENT);
+    }
+    if service.id.family() == Family::V6 && !(1..=128).contains(&service.netmask) {
+        return Err(EINVAL);
+    }
+    Ok(())
+}
+
+fn check_thresholds(destination: &Destination) -> Result<(), i32> {
+    if destination.lower > destination.upper { Err(ERANGE) } else { Ok(()) }
+}
+
+fn check_unicast(addr: IpAddr) -> Result<(), i32> {
+    let broadcast = addr == IpAddr::V4(Ipv4Addr::BROADCAST);
+    if addr.is_unspecified() || addr.is_multicast() || broadcast { Err(EINVAL) } else { Ok(()) }
+}
+
+impl Table for Memory {
+    fn info(&mut self) -> Result<Info, Errno> {
+        Ok(Info { version: (1, 2, 1), connection_table_size: 4096 })
+    }
+
+    fn services(&mut self) -> Result<Vec<ServiceEntry>, Errno> {
+        Ok(self.0.borrow().services.iter().map(|(entry, _)| entry.clone()).collect())
+    }
+
+    fn service(&mut self, id: &ServiceId) -> Result<ServiceEntry, Errno> {
+        self.0.borrow_mut().find(id).map(|(entry, _)| entry.clone()).ok_or(Errno(ESRCH))
+    }
+
+    fn destinations(&mut self, id: &ServiceId) -> Result<Vec<DestinationEntry>, Errno> {
+        let mut state = self.0.borrow_mut();
+        Ok(state.find(id).map(|(_, destinations)| destinations.clone()).unwrap_or_default())
+    }
+
+    fn apply(&mut self, changes: &[Change]) -> Result<Vec<(usize, Errno)>, Errno> {
+        let mut state = self.0.borrow_mut();
+        state.batches += 1;
+        let refused = changes.iter().enumerate().filter_map(|(index, change)| {
+            state.change(change).err().map(|errno| (index, Errno(errno)))
+        });
+        Ok(refused.collect())
+    }
+
+    fn timeouts(&mut self) -> Result<Timeouts, Errno> {
+        Ok(self.0.borrow().timeouts)
+    }
+
+    fn daemons(&mut self) -> Result<Vec<Daemon>, Errno> {
+        Ok(self.0.borrow().daemons.clone())
+    }
+
+    fn connections(&mut self) -> io::Result<Box<dyn Read>> {
+        Ok(Box::new(io::Cursor::new(self.0.borrow().connections.clone().into_bytes())))
+    }
+}
+
+/// What a kernel says to somebody who is not root.
+pub(crate) fn not_root() -> Result<Memory, Errno> {
+    Err(Errno(EPERM))
+}
+
+/// The names that the cases were recorded with: their hosts file, and of Debian's services
+/// those that occur.
+#[derive(Debug)]
+pub(crate) struct RecordedNames {
+    hosts: Vec<(IpAddr, Vec<String>)>,
+}
+
+const SERVICES: &[(&str, u16, &[Protocol])] = &[
+    ("ftp", 21, &[Protocol::Tcp]),
+    ("domain", 53, &[Protocol::Tcp, Protocol::Udp]),
+    ("tftp", 69, &[Protocol::Udp]),
+    ("http", 80, &[Protocol::Tcp]),
+    ("https", 443, &[Protocol::Tcp, Protocol::Udp]),
+    ("sip", 5060, &[Protocol::Tcp, Protocol::Udp]),
+    ("sip-tls", 5061, &[Protocol::Tcp, Protocol::Udp]),
+    ("mdns", 5353, &[Protocol::Udp]),
+    ("http-alt", 8080, &[Protocol::Tcp]),
+];
+
+impl RecordedNames {
+    pub(crate) fn new() -> RecordedNames {
+        let hosts = super::hosts_file();
+        let hosts = hosts.lines().filter_map(|line| {
+            let mut words = line.split_whitespace();
+            let addr = words.next()?.parse().ok()?;
+            Some((addr, words.map(str::to_owned).collect()))
+        });
+        RecordedNames { hosts: hosts.collect() }
+    }
+}
+
+impl Names for RecordedNames {
+    fn host_address(&mut self, name: &str) -> Option<Ipv4Addr> {
+        self.hosts.iter().find_map(|(addr, names)| match addr {
+            IpAddr::V4(addr) if names.iter().any(|known| known == name) => Some(*addr),
+            _ => None,
+        })
+    }
+
+    fn service_port(&mut self, name: &str, protocol: Protocol) -> Option<u16> {
+        let known = SERVICES.iter().find(|(known, _, ps)| *known == name && ps.contains(&protocol));
+        known.map(|(_, port, _)| *port)
+    }
+
+    fn host_name(&mut self, addr: IpAddr) -> Option<String> {
+        let (_, names) = self.hosts.iter().find(|(known, _)| *known == addr)?;
+        names.first().cloned()
+    }
+
+    fn service_name(&mut self, port: u16, protocol: Protocol) -> Option<String> {
+        let known = SERVICES.iter().find(|(_, known, ps)| *known == port && ps.contains(&protocol));
+        known.map(|(name, _, _)| (*name).to_owned())
+    }
+}
