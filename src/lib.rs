@@ -22,7 +22,9 @@
 //!
 //! The library neither prints nor exits; the programs in `src/bin` are thin.
 
+pub mod cli;
 pub mod conf;
+pub mod daemon;
 pub mod director;
 pub mod ipvs;
 pub mod ipvsadm;

@@ -4,7 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::time::Duration;
 
-use crate::conf::{Conf, Cvip, DEFAULT_DRAIN_TIMEOUT, DEFAULT_SCHEDULER, Registration, Routing};
+use crate::conf::model::{DEFAULT_DRAIN_TIMEOUT, DEFAULT_SCHEDULER};
+use crate::conf::{Conf, Cvip, Registration, Routing};
 use crate::ipvs::{Destination, DestinationId, Forwarding, Service, ServiceId};
 use crate::store::{NodeRecord, ServiceKey};
 
@@ -219,6 +220,7 @@ pub(super) mod tests {
             registrations: keys.iter().map(|k| Registered { service: *k, weight: 2 }).collect(),
             refused: vec![],
             lingering: vec![],
+            hints: vec![],
         }
     }
 

@@ -2,7 +2,12 @@
 //!
 //! [`desired`] says what a service should be, [`plan`] which changes lead there from what the
 //! kernel has: both pure, both one service at a time, so that a change on one node costs what
-//! that node's services cost. The reconciler reads the kernel's truth and applies the plans.
+//! that node's services cost. [`reconcile`] reads the kernel's truth and applies the plans;
+//! the [`Agent`] decides when.
 
+pub mod agent;
 pub mod desired;
 pub mod plan;
+pub mod reconcile;
+
+pub use agent::Agent;

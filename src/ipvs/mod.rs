@@ -25,6 +25,7 @@
 
 mod client;
 mod codec;
+mod display;
 mod error;
 #[cfg(test)]
 mod fake_kernel;

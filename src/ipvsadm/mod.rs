@@ -16,6 +16,7 @@
 
 pub mod address;
 pub mod args;
+mod change;
 pub mod connections;
 pub mod errors;
 pub mod json;
@@ -31,4 +32,5 @@ pub mod save;
 pub mod sort;
 pub mod table;
 
+pub use change::change_line;
 pub use run::{Call, Streams, run};

@@ -13,7 +13,7 @@ use crate::ipvs::{Destination, Family, Forwarding, Service, ServiceId, TunnelKin
 use crate::protocol::Protocol;
 
 /// The option and its value that name a service: `-t 10.0.0.1:80`.
-fn service_option(id: &ServiceId, names: &mut dyn Names) -> String {
+pub(super) fn service_option(id: &ServiceId, names: &mut dyn Names) -> String {
     match *id {
         ServiceId::Mark { mark, family: Family::V4 } => format!("-f {mark}"),
         ServiceId::Mark { mark, family: Family::V6 } => format!("-f {mark} -6"),

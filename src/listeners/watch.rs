@@ -55,6 +55,8 @@ pub struct Watch {
     /// The set changed outside a dump; the next step tells.
     changed: bool,
     faults: [Option<Error>; 3],
+    /// Which protocols were dumped, or found missing in the kernel, at least once.
+    dumped: [bool; 3],
 }
 
 impl Watch {
@@ -86,6 +88,7 @@ impl Watch {
             source,
             changed: false,
             faults: [const { None }; 3],
+            dumped: [false; 3],
         })
     }
 
@@ -159,13 +162,22 @@ impl Watch {
                 let cost = processor_time().saturating_sub(before);
                 self.changed |= self.watcher.dumped(now, protocol, &sockets, cost);
                 *fault = None;
+                self.dumped[protocol as usize] = true;
             }
             Err(error) => {
                 let unsupported = matches!(error, Error::Unsupported(_));
                 self.watcher.failed(now, protocol, unsupported);
+                self.dumped[protocol as usize] |= unsupported;
                 *fault = Some(error);
             }
         }
+    }
+
+    /// True once every protocol with ranges was dumped: before that, what is observed is not
+    /// yet what is there, and must not be taken for a leave.
+    pub fn is_settled(&self) -> bool {
+        let flagged = |protocol: &Protocol| !self.ranges.of(*protocol).is_empty();
+        Protocol::ALL.iter().filter(|p| flagged(p)).all(|p| self.dumped[*p as usize])
     }
 
     /// Who listens, sorted, one row for each identity; queue and backlog are of the last dump.

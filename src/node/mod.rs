@@ -1,7 +1,15 @@
 //! What a real server does: it turns the listeners it sees into registrations.
 //!
-//! The rules ([`eligibility`]) and the record ([`registrations`]) are pure; the agent owns the
-//! node's state and puts its record into the store.
+//! The rules ([`eligibility`]) and the record ([`registrations`]) are pure; the [`Agent`] owns
+//! the node's state and puts its record into the store.
 
+pub mod agent;
 pub mod eligibility;
+pub mod hints;
+pub mod identify;
 pub mod registrations;
+pub mod surroundings;
+
+pub use agent::Agent;
+pub use identify::{WhichNode, identify};
+pub use surroundings::Surroundings;

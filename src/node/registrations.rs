@@ -3,25 +3,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::eligibility::{Owners, Reach, judge};
+use super::surroundings::Surroundings;
 use crate::conf::{Conf, Cvip, Owner, Registration as How};
 use crate::listeners::Listener;
 use crate::ports::{FlagSet, Layers};
 use crate::store::{Refused, Registration, ServiceKey};
-
-/// What a node knows of itself: read from the system at start and on a reload.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Surroundings {
-    /// This node's number.
-    pub node: u32,
-    /// Interface indexes by local address.
-    pub devices: BTreeMap<std::net::IpAddr, u32>,
-    /// ip_local_port_range, inclusive.
-    pub ephemeral: (u16, u16),
-    /// UID_MIN of /etc/login.defs.
-    pub uid_min: u32,
-    /// User ids by name, of the users whom cvip.conf names.
-    pub users: BTreeMap<String, u32>,
-}
 
 /// What a node serves and what it does not serve though it listens: both in order, each once.
 #[derive(Clone, Debug, PartialEq, Eq, Default)]

@@ -403,6 +403,7 @@ mod tests {
             registrations: vec![Registration { service, weight: 1 }],
             refused: vec![],
             lingering: vec![],
+            hints: vec![],
         }
     }
 

@@ -82,6 +82,9 @@ pub struct NodeRecord {
     /// Ports that were left and still have connections, in order.
     #[serde(default)]
     pub lingering: Vec<Lingering>,
+    /// What an administrator of the node should know, for people.
+    #[serde(default)]
+    pub hints: Vec<String>,
 }
 
 impl NodeRecord {

@@ -17,7 +17,7 @@ use crate::support::*;
 #[test]
 fn a_listener_joins_and_leaves() {
     with_and_without_bells(tcp(FLAGGED, FLAGGED + 9), |mut seen| {
-        assert_eq!(seen.ports(), []);
+        assert_eq!(seen.ports(), [0_u16; 0]);
         let four = TcpListener::bind("0.0.0.0:8000").unwrap();
         assert_eq!(seen.until(&[8000]), 1);
         let six = TcpListener::bind("[::]:8001").unwrap();
@@ -177,7 +177,7 @@ fn a_listener_that_was_there_too_shortly_for_a_dump_does_no_harm() {
             drop(TcpListener::bind("0.0.0.0:8000").unwrap());
         }
         seen.changes_within(TWO_POLLS);
-        assert_eq!(seen.ports(), []);
+        assert_eq!(seen.ports(), [0_u16; 0]);
     });
 }
 

@@ -1,0 +1,107 @@
+//! `cvipctl diff` and `cvipctl apply`: the kernel's table against what it should be.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use anyhow::bail;
+
+use super::super::{FAILED, NodeOption, OK, Site, Streams};
+use crate::conf::Conf;
+use crate::daemon::{ControlError, Request, Response, ask};
+use crate::director::desired::Inputs;
+use crate::director::plan::Drains;
+use crate::director::{self, reconcile};
+use crate::ipvs::Client;
+use crate::ipvsadm::change_line;
+use crate::store::Access;
+
+#[derive(clap::Args, Clone, Debug)]
+pub(super) struct DiffArgs {
+    #[command(flatten)]
+    node: NodeOption,
+
+    /// Print the changes as a JSON array of ipvsadm's commands
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(clap::Args, Clone, Debug)]
+pub(super) struct ApplyArgs {
+    #[command(flatten)]
+    node: NodeOption,
+}
+
+pub(super) fn diff(args: &DiffArgs, site: &Site, streams: &mut Streams<'_>) -> anyhow::Result<u8> {
+    let conf = site.conf()?;
+    let me = director_node(&args.node, site, &conf)?;
+    let (state, faults) = site.state()?;
+    for fault in faults {
+        writeln!(streams.err, "cvipctl: {fault}")?;
+    }
+    let mut client = Client::open()?;
+    let inputs = Inputs { conf: &conf, nodes: &state.nodes, me };
+    let services = reconcile::scope(&mut client, inputs, &state)?;
+    let drains = &mut Drains::new();
+    let plans =
+        reconcile::plan_services(&mut client, &services, inputs, drains, Instant::now())?;
+    let lines: Vec<String> =
+        plans.changes.iter().map(|(_, change)| change_line(change)).collect();
+    if args.json {
+        serde_json::to_writer_pretty(&mut *streams.out, &lines)?;
+        writeln!(streams.out)?;
+    } else {
+        for line in &lines {
+            writeln!(streams.out, "{line}")?;
+        }
+    }
+    Ok(if lines.is_empty() { OK } else { FAILED })
+}
+
+pub(super) fn apply(
+    args: &ApplyArgs,
+    site: &Site,
+    streams: &mut Streams<'_>,
+) -> anyhow::Result<u8> {
+    let conf = site.conf()?;
+    let me = director_node(&args.node, site, &conf)?;
+    let (applied, refused) = match ask(&site.run_dir, me, Request::Apply) {
+        Ok(Response::Applied { applied, refused }) => (applied, refused),
+        Ok(Response::Error(error)) => bail!("cvipd: {error}"),
+        Ok(Response::Status { .. }) => bail!("cvipd answered another question"),
+        Err(ControlError::Absent(_)) => once(site, conf, me)?,
+        Err(error) => return Err(error.into()),
+    };
+    for change in &applied {
+        writeln!(streams.out, "{change}")?;
+    }
+    for change in &refused {
+        writeln!(streams.err, "cvipctl: {change}")?;
+    }
+    if applied.is_empty() && refused.is_empty() {
+        writeln!(streams.out, "the table is right: nothing to change")?;
+    }
+    Ok(if refused.is_empty() { OK } else { FAILED })
+}
+
+/// Makes the table right once, where no cvipd does.
+fn once(site: &Site, conf: Conf, me: u32) -> anyhow::Result<(Vec<String>, Vec<String>)> {
+    let client = Client::open()?;
+    let store = Box::new(site.store(Access::Write)?);
+    let now = Instant::now();
+    let mut agent = director::Agent::new(me, Arc::new(conf), client, store, now)?;
+    let report = agent.full_pass(now)?;
+    Ok((
+        report.applied.iter().map(ToString::to_string).collect(),
+        report.refused.iter().map(ToString::to_string).collect(),
+    ))
+}
+
+fn director_node(option: &NodeOption, site: &Site, conf: &Conf) -> anyhow::Result<u32> {
+    let node = site.node(option)?;
+    if !conf.is_director(node) {
+        let sets = conf.director_sets();
+        let directors: Vec<u32> = sets.iter().flat_map(|set| &set.directors).copied().collect();
+        bail!("node {node} is not a director; the directors are {directors:?}: run it there");
+    }
+    Ok(node)
+}

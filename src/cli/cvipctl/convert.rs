@@ -1,0 +1,176 @@
+//! `cvipctl convert`: cvip.conf as virtual services, without a kernel.
+
+use std::collections::BTreeMap;
+
+use clap::ValueEnum;
+
+use super::super::{OK, Site, Streams};
+use super::view;
+use crate::conf::{Conf, Registration as How};
+use crate::director::desired::{Inputs, desired, keys};
+use crate::ipvs::{Change, Destination, Service};
+use crate::ipvsadm::change_line;
+use crate::store::{NodeRecord, Registration, ServiceKey};
+
+#[derive(clap::Args, Clone, Debug)]
+pub(super) struct Args {
+    /// How the entries are printed
+    #[arg(long, value_enum, default_value_t = Format::Restore)]
+    format: Format,
+
+    /// Print automatic services too, as if every real server listened on every port
+    #[arg(long)]
+    all: bool,
+}
+
+#[derive(ValueEnum, Clone, Copy, Debug, PartialEq, Eq)]
+enum Format {
+    /// Input for `ipvsadm -R`
+    Restore,
+    /// The same as shell commands
+    Shell,
+    /// JSON
+    Json,
+}
+
+pub(super) fn run(args: &Args, site: &Site, streams: &mut Streams<'_>) -> anyhow::Result<u8> {
+    let conf = site.conf()?;
+    let entries = entries(&conf, args.all);
+    if args.format == Format::Json {
+        let services: Vec<_> =
+            entries.iter().map(|(service, list)| view::Service::settings(service, list)).collect();
+        serde_json::to_writer_pretty(&mut *streams.out, &services)?;
+        writeln!(streams.out)?;
+        return Ok(OK);
+    }
+    let program = if args.format == Format::Shell { "ipvsadm " } else { "" };
+    for (service, destinations) in &entries {
+        writeln!(streams.out, "{program}{}", change_line(&Change::AddService(service.clone())))?;
+        for destination in destinations {
+            let add = Change::AddDestination(service.id, *destination);
+            writeln!(streams.out, "{program}{}", change_line(&add))?;
+        }
+    }
+    let services = conf.cvips.iter().flat_map(|cvip| &cvip.services);
+    let automatic = services.filter(|service| service.registration == How::Automatic).count();
+    if automatic > 0 && !args.all {
+        writeln!(
+            streams.err,
+            "cvipctl: {automatic} automatic service(s) have no entry until a process listens \
+             (--all prints them as if every real server did)"
+        )?;
+    }
+    Ok(OK)
+}
+
+/// The services of the configuration, each with its destinations, in order.
+fn entries(conf: &Conf, all: bool) -> Vec<(Service, Vec<Destination>)> {
+    let mut entries = Vec::new();
+    for cvip in &conf.cvips {
+        let Some(director) = cvip.directors.first() else { continue };
+        let nodes = if all { as_if_all_listened(conf) } else { BTreeMap::new() };
+        let inputs = Inputs { conf, nodes: &nodes, me: director.node };
+        for key in keys(inputs).into_iter().filter(|key| key.cvip == cvip.addr) {
+            let wanted = desired(key, inputs);
+            if let Some(service) = wanted.service {
+                entries.push((service, wanted.destinations.into_values().collect()));
+            }
+        }
+    }
+    entries
+}
+
+fn as_if_all_listened(conf: &Conf) -> BTreeMap<u32, NodeRecord> {
+    let record = |node| {
+        let mut registrations: Vec<Registration> = Vec::new();
+        for cvip in conf.cvips.iter().filter(|cvip| cvip.real_server(node).is_some()) {
+            for flag in cvip.flags().iter() {
+                registrations.extend((flag.start..=flag.end).map(|port| Registration {
+                    service: ServiceKey { cvip: cvip.addr, protocol: flag.protocol, port },
+                    weight: flag.weight,
+                }));
+            }
+        }
+        registrations.sort_unstable();
+        let (refused, lingering, hints) = (vec![], vec![], vec![]);
+        let (incarnation, sequence, bells) = (0, 0, String::new());
+        NodeRecord { node, incarnation, sequence, bells, registrations, refused, lingering, hints }
+    };
+    conf.nodes().into_iter().map(|node| (node, record(node))).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::super::super::testing::run_with;
+
+    fn convert(dir: &Path, service: &str, more: &[&str]) -> (u8, String, String) {
+        let conf = dir.join("cvip.conf");
+        let tab = dir.join("clustertab");
+        std::fs::write(&tab, "1 192.168.200.1\n2 192.168.200.2\n3 192.168.200.3\n").unwrap();
+        let text = format!(
+            "<cvips><routing>DR</routing><cvip><ip_addr>192.168.200.10</ip_addr>\
+             <director_node><node_num>1</node_num><garp_interface>eth0</garp_interface>\
+             </director_node>\
+             <real_server_node><node_num>2</node_num></real_server_node>\
+             <real_server_node><node_num>3</node_num></real_server_node>\
+             <service>{service}</service></cvip></cvips>"
+        );
+        std::fs::write(&conf, text).unwrap();
+        let (conf, tab) = (conf.display().to_string(), tab.display().to_string());
+        let mut args = vec!["cvipctl", "convert", "--conf", &conf, "--clustertab", &tab];
+        args.extend(more);
+        run_with(&args, super::super::run)
+    }
+
+    const XDMCP: &str =
+        "<protocol>udp</protocol><port>177</port><registration>static</registration>";
+
+    #[test]
+    fn static_xdmcp_is_exactly_the_wikis_lines() {
+        let dir = tempfile::tempdir().unwrap();
+        let (status, out, err) = convert(dir.path(), XDMCP, &[]);
+        assert_eq!(
+            out,
+            "-A -u 192.168.200.10:177 -s wlc\n\
+             -a -u 192.168.200.10:177 -r 192.168.200.1:177 -g -w 1\n\
+             -a -u 192.168.200.10:177 -r 192.168.200.2:177 -g -w 1\n\
+             -a -u 192.168.200.10:177 -r 192.168.200.3:177 -g -w 1\n"
+        );
+        assert_eq!((status, err.as_str()), (0, ""));
+        let (_, shell, _) = convert(dir.path(), XDMCP, &["--format=shell"]);
+        assert!(shell.starts_with("ipvsadm -A -u 192.168.200.10:177 -s wlc\nipvsadm -a -u "));
+    }
+
+    #[test]
+    fn json_says_the_same() {
+        let dir = tempfile::tempdir().unwrap();
+        let (_, out, _) = convert(dir.path(), XDMCP, &["--format=json"]);
+        let services: serde_json::Value = serde_json::from_str(&out).unwrap();
+        assert_eq!(services[0]["address"], "192.168.200.10");
+        assert_eq!(services[0]["scheduler"], "wlc");
+        assert_eq!(services[0]["destinations"].as_array().unwrap().len(), 3);
+        assert_eq!(services[0]["destinations"][1]["address"], "192.168.200.2");
+    }
+
+    #[test]
+    fn an_automatic_service_is_printed_only_when_asked_for() {
+        let dir = tempfile::tempdir().unwrap();
+        let (_, out, err) = convert(dir.path(), "<port>80</port><weight>2</weight>", &[]);
+        assert_eq!(out, "");
+        assert!(err.contains("--all"), "{err}");
+        let (_, out, err) = convert(dir.path(), "<port>80</port><weight>2</weight>", &["--all"]);
+        assert_eq!(out.lines().count(), 4, "{out}");
+        assert!(out.ends_with("-a -t 192.168.200.10:80 -r 192.168.200.3:80 -g -w 2\n"), "{out}");
+        assert_eq!(err, "");
+    }
+
+    #[test]
+    fn a_faulty_configuration_shows_all_its_faults_and_converts_nothing() {
+        let dir = tempfile::tempdir().unwrap();
+        let (status, out, err) = convert(dir.path(), "<port>0</port><weight>-1</weight>", &[]);
+        assert_eq!((status, out.as_str()), (1, ""));
+        assert!(err.matches("error:").count() == 2 && err.contains('^'), "{err}");
+    }
+}

@@ -1,0 +1,75 @@
+//! `cvipctl`: turns cvip.conf into services, and shows what the cluster does.
+
+use clap::{Parser, Subcommand};
+
+use super::{Site, Streams};
+
+mod apply;
+mod check;
+mod convert;
+mod status;
+mod view;
+
+/// Check cvip.conf, turn it into virtual services, and see what the cluster does.
+#[derive(Parser, Clone, Debug)]
+#[command(
+    name = "cvipctl",
+    version,
+    max_term_width = 100,
+    after_help = "Examples:\n  \
+      cvipctl check\n  \
+      cvipctl convert --conf=new.conf | ipvsadm -R\n  \
+      cvipctl diff && echo the table is right\n  \
+      cvipctl apply\n  \
+      cvipctl status --json"
+)]
+pub struct Args {
+    #[command(subcommand)]
+    command: Command,
+
+    #[command(flatten)]
+    site: Site,
+}
+
+#[derive(Subcommand, Clone, Debug)]
+enum Command {
+    /// Validate cvip.conf and clustertab: every fault in one run, each with its place
+    ///
+    /// Exit status 0 if there is no error (warnings are shown all the same), 1 otherwise.
+    #[command(after_help = "Example:\n  cvipctl check --conf=new.conf --clustertab=new.tab")]
+    Check(check::Args),
+    /// Print the virtual services of cvip.conf as input for `ipvsadm -R`, or as JSON
+    ///
+    /// Services with `static` registration are there whatever listens. Automatic ones have no
+    /// entry until a process listens: --all prints them as if every real server listened.
+    #[command(after_help = "Example:\n  cvipctl convert --format=shell > set-up-by-hand.sh")]
+    Convert(convert::Args),
+    /// Show what `apply` would change in the kernel's table, as ipvsadm's commands
+    ///
+    /// Exit status 0 if the table is right, 1 if there are differences, as diff(1) does.
+    #[command(after_help = "Example:\n  cvipctl diff")]
+    Diff(apply::DiffArgs),
+    /// Make the kernel's table what cvip.conf and the registrations say
+    ///
+    /// Goes through the running cvipd, which reads cvip.conf again; where none runs, the table
+    /// is made right once.
+    #[command(after_help = "Example:\n  cvipctl apply && cvipctl status")]
+    Apply(apply::ApplyArgs),
+    /// Show nodes, flags, registrations and the kernel's table
+    #[command(after_help = "Examples:\n  cvipctl status\n  cvipctl status --json | jq .services")]
+    Status(status::Args),
+}
+
+/// Runs the program.
+///
+/// # Errors
+/// What the command was to do failed; the text says what to do next.
+pub fn run(args: Args, streams: &mut Streams<'_>) -> anyhow::Result<u8> {
+    match args.command {
+        Command::Check(own) => check::run(&own, &args.site, streams),
+        Command::Convert(own) => convert::run(&own, &args.site, streams),
+        Command::Diff(own) => apply::diff(&own, &args.site, streams),
+        Command::Apply(own) => apply::apply(&own, &args.site, streams),
+        Command::Status(own) => status::run(&own, &args.site, streams),
+    }
+}

@@ -1,0 +1,111 @@
+//! Services and destinations as `cvipctl` shows them in JSON.
+
+use std::net::IpAddr;
+
+use serde::Serialize;
+
+use crate::ipvs::{
+    self, DestinationEntry, Forwarding, ServiceEntry, ServiceId, Stats, service_flags,
+};
+
+/// A virtual service.
+#[derive(Debug, Serialize)]
+pub(super) struct Service {
+    /// `tcp`, `udp`, `sctp`; absent for a firewall mark.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    protocol: Option<crate::protocol::Protocol>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    address: Option<IpAddr>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    port: Option<u16>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    fwmark: Option<u32>,
+    scheduler: String,
+    /// Seconds.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    persistence: Option<u32>,
+    /// True if cvipd made or adopted it; absent where no kernel was asked.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    owned: Option<bool>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    stats: Option<Stats>,
+    destinations: Vec<Destination>,
+}
+
+/// A destination.
+#[derive(Debug, Serialize)]
+pub(super) struct Destination {
+    address: IpAddr,
+    port: u16,
+    /// ipvsadm's words: Route, Masq, Tunnel.
+    forward: String,
+    weight: u32,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    active_connections: Option<u32>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    inactive_connections: Option<u32>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    stats: Option<Stats>,
+}
+
+impl Service {
+    /// Without counters.
+    pub(super) fn settings(service: &ipvs::Service, list: &[ipvs::Destination]) -> Service {
+        let (protocol, address, port, fwmark) = match service.id {
+            ServiceId::Address { protocol, addr, port } => {
+                (Some(protocol), Some(addr), Some(port), None)
+            }
+            ServiceId::Mark { mark, .. } => (None, None, None, Some(mark)),
+        };
+        let persistent = service.flags & service_flags::PERSISTENT != 0;
+        Service {
+            protocol,
+            address,
+            port,
+            fwmark,
+            scheduler: service.scheduler.clone(),
+            persistence: persistent.then_some(service.timeout),
+            owned: None,
+            stats: None,
+            destinations: list.iter().map(Destination::settings).collect(),
+        }
+    }
+
+    /// As a dump shows it.
+    pub(super) fn live(
+        entry: &ServiceEntry,
+        destinations: &[DestinationEntry],
+        owned: bool,
+    ) -> Service {
+        Service {
+            owned: Some(owned),
+            stats: Some(entry.stats),
+            destinations: destinations.iter().map(Destination::live).collect(),
+            ..Service::settings(&entry.service, &[])
+        }
+    }
+}
+
+impl Destination {
+    fn settings(destination: &ipvs::Destination) -> Destination {
+        let forward: Forwarding = destination.forward;
+        Destination {
+            address: destination.id.addr,
+            port: destination.id.port,
+            forward: forward.to_string(),
+            weight: destination.weight,
+            active_connections: None,
+            inactive_connections: None,
+            stats: None,
+        }
+    }
+
+    fn live(entry: &DestinationEntry) -> Destination {
+        Destination {
+            active_connections: Some(entry.active),
+            inactive_connections: Some(entry.inactive),
+            stats: Some(entry.stats),
+            ..Destination::settings(&entry.destination)
+        }
+    }
+}

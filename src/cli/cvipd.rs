@@ -1,0 +1,64 @@
+//! `cvipd`: the daemon on every node.
+
+use clap::Parser;
+use tracing_subscriber::EnvFilter;
+
+use super::{NodeOption, OK, Site, Streams};
+use crate::daemon::{self, Settings};
+
+/// Keep the cluster's virtual services true: register what listens on this node, and, on a
+/// director, program the kernel's load balancer.
+///
+/// What the node is (real server, director, or both) stands in cvip.conf(5). SIGHUP reads the
+/// configuration again; one with faults is not taken. SIGTERM ends cvipd and changes nothing in
+/// the kernel: traffic goes on, and the next start takes over what it finds.
+#[derive(Parser, Clone, Debug)]
+#[command(
+    name = "cvipd",
+    version,
+    max_term_width = 100,
+    after_help = "Examples:\n  \
+      cvipd\n  \
+      cvipd --node=3 --log=debug\n  \
+      ip netns exec node3 cvipd --run-dir=/run/cvip"
+)]
+pub struct Args {
+    #[command(flatten)]
+    node: NodeOption,
+
+    /// Notice listeners by polling alone, as on a kernel that allows no bells
+    #[arg(long)]
+    poll: bool,
+
+    /// What is logged on standard error: error, warn, info, debug, or a filter such as
+    /// cvip::node=debug
+    #[arg(long, value_name = "FILTER", env = "CVIP_LOG", hide_env_values = true,
+          default_value = "info")]
+    log: String,
+
+    #[command(flatten)]
+    site: Site,
+}
+
+/// Runs the program until it is told to end.
+///
+/// # Errors
+/// It could not start, or a thread of it died.
+pub fn run(args: Args, _streams: &mut Streams<'_>) -> anyhow::Result<u8> {
+    // A second subscriber is there only in tests, and does no harm.
+    let _ = tracing_subscriber::fmt()
+        .with_env_filter(EnvFilter::new(&args.log))
+        .with_writer(std::io::stderr)
+        .with_target(false)
+        // journald has a clock of its own, and marks its stream so (systemd.exec(5)).
+        .with_ansi(false)
+        .try_init();
+    daemon::run(Settings {
+        conf: args.site.conf,
+        clustertab: args.site.clustertab,
+        run_dir: args.site.run_dir,
+        node: args.node.node,
+        polling: args.poll.then(|| "as asked by --poll".to_owned()),
+    })?;
+    Ok(OK)
+}

@@ -1,0 +1,110 @@
+//! The programs' command lines: parse, call the library, write to what they are given.
+//!
+//! Each program is a module with its arguments (from which help, man page and completions are
+//! made) and a `run` that returns the exit status. `ipvsadm-rs` has a command language of its
+//! own, in [`crate::ipvsadm`].
+
+use std::ffi::OsString;
+use std::io::{self, Write};
+
+use clap::Parser;
+use clap::error::ErrorKind;
+
+pub mod cvipctl;
+pub mod cvipd;
+pub mod setport_weight;
+mod site;
+
+pub use site::{NodeOption, Site};
+
+/// Done as asked.
+pub const OK: u8 = 0;
+/// It was tried and failed, or faults or differences were found.
+pub const FAILED: u8 = 1;
+/// The command line makes no sense; nothing was tried.
+pub const USAGE: u8 = 2;
+
+/// Where a program writes.
+pub struct Streams<'a> {
+    /// Standard output.
+    pub out: &'a mut dyn Write,
+    /// Standard error.
+    pub err: &'a mut dyn Write,
+}
+
+/// Runs a program: parses its arguments and reports what went wrong, one line for an error.
+pub fn main<P: Parser>(
+    args: impl IntoIterator<Item = OsString>,
+    streams: &mut Streams<'_>,
+    run: impl FnOnce(P, &mut Streams<'_>) -> anyhow::Result<u8>,
+) -> u8 {
+    let name = P::command().get_name().to_owned();
+    let parsed = match P::try_parse_from(args) {
+        Ok(parsed) => parsed,
+        Err(error) => return explain(&name, &error, streams),
+    };
+    let outcome = run(parsed, streams).and_then(|status| {
+        streams.out.flush()?;
+        Ok(status)
+    });
+    match outcome {
+        Ok(status) => status,
+        Err(error) if is_broken_pipe(&error) => OK,
+        Err(error) => {
+            let text = format!("{error:#}");
+            // A fault that shows its place speaks for itself.
+            let shown = if text.contains('\n') { text } else { format!("{name}: {text}") };
+            let _ = writeln!(streams.err, "{shown}");
+            FAILED
+        }
+    }
+}
+
+/// Help and version go to standard output; an error is one line on standard error.
+fn explain(name: &str, error: &clap::Error, streams: &mut Streams<'_>) -> u8 {
+    match error.kind() {
+        ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => {
+            let _ = write!(streams.out, "{error}").and_then(|()| streams.out.flush());
+            OK
+        }
+        ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => {
+            let _ = write!(streams.err, "{error}");
+            USAGE
+        }
+        _ => {
+            let text = error.to_string();
+            // clap's first paragraph says what is wrong, the rest is usage and hints.
+            let paragraph = text.split("\n\n").next().unwrap_or(&text);
+            let line: Vec<&str> = paragraph.lines().map(str::trim).collect();
+            let line = line.join(" ");
+            let line = line.strip_prefix("error: ").unwrap_or(&line);
+            let _ = writeln!(streams.err, "{name}: {line} (try {name} --help)");
+            USAGE
+        }
+    }
+}
+
+fn is_broken_pipe(error: &anyhow::Error) -> bool {
+    error
+        .chain()
+        .filter_map(|cause| cause.downcast_ref::<io::Error>())
+        .any(|e| e.kind() == io::ErrorKind::BrokenPipe)
+}
+
+#[cfg(test)]
+pub(crate) mod testing {
+    //! Runs a program in a test and catches what it writes.
+
+    use super::*;
+
+    /// Exit status, standard output, standard error.
+    pub(crate) fn run_with<P: Parser>(
+        args: &[&str],
+        run: impl FnOnce(P, &mut Streams<'_>) -> anyhow::Result<u8>,
+    ) -> (u8, String, String) {
+        let (mut out, mut err) = (Vec::new(), Vec::new());
+        let mut streams = Streams { out: &mut out, err: &mut err };
+        let status = main(args.iter().map(OsString::from), &mut streams, run);
+        (status, String::from_utf8(out).unwrap(), String::from_utf8(err).unwrap())
+    }
+}

@@ -1,0 +1,271 @@
+//! `setport_weight`: flags port ranges, as OpenSSI's did.
+//!
+//! The three long options are OpenSSI's and behave as they did: the range is inclusive, nothing
+//! is registered by the command itself, and success is silent. Everything else is ours.
+
+
+use anyhow::{Context, bail};
+use clap::{ArgGroup, Parser};
+use serde::Serialize;
+use tabled::builder::Builder;
+use tabled::settings::Style;
+
+use super::{NodeOption, OK, Site, Streams, USAGE};
+use crate::ports::{FlagSet, Level, PortFlag, port_range};
+use crate::protocol::Protocol;
+use crate::store::{Access, Scope, Store};
+
+/// Flag a range of ports for balancing across the cluster.
+///
+/// A process that listens on a flagged port puts its node into the pool of the cluster's
+/// virtual service for that port; when it stops, the node leaves. Flags are gone after a
+/// reboot: put the command into a start-up script, or a `service` element into cvip.conf(5).
+#[derive(Parser, Clone, Debug)]
+#[command(
+    name = "setport_weight",
+    version,
+    max_term_width = 100,
+    group(ArgGroup::new("what").required(true).args(["weight", "delete", "list"])),
+    after_help = "Examples:\n  \
+      setport_weight --start-port=1 --end-port=80 --weight=1\n  \
+      setport_weight --start-port=177 --end-port=177 --weight=1 --protocol=udp\n  \
+      setport_weight --start-port=1 --end-port=80 --delete\n  \
+      setport_weight --list"
+)]
+pub struct Args {
+    /// First port of the range, 1 to 65535
+    #[arg(long, value_name = "N", required_unless_present = "list", allow_negative_numbers = true)]
+    start_port: Option<i64>,
+
+    /// Last port of the range, inclusive
+    #[arg(long, value_name = "M", required_unless_present = "list", allow_negative_numbers = true)]
+    end_port: Option<i64>,
+
+    /// Weight of this node on these ports, 0 to 65535; 0 quiesces
+    #[arg(long, value_name = "W", allow_negative_numbers = true)]
+    weight: Option<i64>,
+
+    /// Transport protocol: tcp, udp, sctp
+    #[arg(long, value_name = "PROTOCOL", default_value = "tcp", conflicts_with = "list")]
+    protocol: Protocol,
+
+    /// Unflag the range; a flag of the level below (cluster, cvip.conf) holds again
+    #[arg(long)]
+    delete: bool,
+
+    /// Show the flags that hold on the node, nearest level first
+    #[arg(long, conflicts_with_all = ["start_port", "end_port"])]
+    list: bool,
+
+    /// Print --list as JSON
+    #[arg(long, requires = "list")]
+    json: bool,
+
+    #[command(flatten)]
+    node: NodeOption,
+
+    /// Flag the range on every node instead
+    #[arg(long, conflicts_with = "node")]
+    cluster: bool,
+
+    #[command(flatten)]
+    site: Site,
+}
+
+/// A flag as `--list` shows it.
+#[derive(Debug, Serialize)]
+struct Row {
+    level: Level,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    cvip: Option<std::net::IpAddr>,
+    #[serde(flatten)]
+    flag: PortFlag,
+}
+
+/// Runs the program.
+///
+/// # Errors
+/// The node is unknown, or the store cannot be read or written.
+pub fn run(args: Args, streams: &mut Streams<'_>) -> anyhow::Result<u8> {
+    if args.list {
+        return list(&args, streams);
+    }
+    // clap has seen to it that both are there.
+    let (start, end) = (args.start_port.unwrap_or(0), args.end_port.unwrap_or(0));
+    let flag = match args.weight {
+        Some(weight) => PortFlag::new(args.protocol, start, end, weight).map(Some),
+        None => port_range(start, end).map(|_| None),
+    };
+    let flag = match flag {
+        Ok(flag) => flag,
+        Err(error) => {
+            writeln!(streams.err, "setport_weight: {error}")?;
+            return Ok(USAGE);
+        }
+    };
+    let scope = match args.cluster {
+        true => Scope::Cluster,
+        false => Scope::Node(args.site.node(&args.node)?),
+    };
+    let (start, end) = port_range(start, end)?;
+    let mut found = true;
+    let mut change = |flags: &mut FlagSet| match flag {
+        Some(flag) => flags.set(flag),
+        None => found = flags.remove(args.protocol, start, end),
+    };
+    let fault = args
+        .site
+        .store(Access::Write)?
+        .update_flags(scope, &mut change)
+        .context("the flags were not changed")?;
+    if let Some(fault) = fault {
+        writeln!(streams.err, "setport_weight: started from no flags, for {fault}")?;
+    }
+    if !found {
+        bail!("{scope} has no flag in {} {start}-{end}", args.protocol);
+    }
+    Ok(OK)
+}
+
+fn list(args: &Args, streams: &mut Streams<'_>) -> anyhow::Result<u8> {
+    let (state, faults) = args.site.state()?;
+    for fault in faults {
+        writeln!(streams.err, "setport_weight: {fault}")?;
+    }
+    let mut rows = Vec::new();
+    let mut add = |level, cvip, flags: FlagSet| {
+        rows.extend(flags.iter().map(|flag| Row { level, cvip, flag: *flag }));
+    };
+    if !args.cluster {
+        let node = args.site.node(&args.node)?;
+        add(Level::Node, None, state.flags_of(Scope::Node(node)));
+    }
+    add(Level::Cluster, None, state.flags_of(Scope::Cluster));
+    for cvip in args.site.load().conf.into_iter().flat_map(|conf| conf.cvips) {
+        add(Level::Conf, Some(cvip.addr), cvip.flags());
+    }
+    if args.json {
+        serde_json::to_writer_pretty(&mut *streams.out, &rows)?;
+        writeln!(streams.out)?;
+        return Ok(OK);
+    }
+    let mut table = Builder::new();
+    table.push_record(["Level", "Protocol", "Ports", "Weight", "CVIP"]);
+    for row in &rows {
+        let flag = row.flag;
+        table.push_record([
+            row.level.to_string(),
+            flag.protocol.to_string(),
+            ports(flag),
+            flag.weight.to_string(),
+            row.cvip.map_or("every".to_owned(), |cvip| cvip.to_string()),
+        ]);
+    }
+    writeln!(streams.out, "{}", table.build().with(Style::blank()))?;
+    Ok(OK)
+}
+
+fn ports(flag: PortFlag) -> String {
+    match flag.is_single() {
+        true => flag.start.to_string(),
+        false => format!("{}-{}", flag.start, flag.end),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::super::testing::run_with;
+    use super::*;
+
+    fn setport(dir: &Path, args: &[&str]) -> (u8, String, String) {
+        let run_dir = format!("--run-dir={}", dir.display());
+        let conf = format!("--conf={}", dir.join("none.conf").display());
+        let tab = format!("--clustertab={}", dir.join("none.tab").display());
+        let mut all = vec!["setport_weight", &run_dir, &conf, &tab];
+        all.extend(args);
+        run_with(&all, run)
+    }
+
+    fn flags(dir: &Path) -> String {
+        setport(dir, &["--list", "--json", "--node=1"]).1
+    }
+
+    #[test]
+    fn openssis_three_options_flag_a_range_in_silence() {
+        let dir = tempfile::tempdir().unwrap();
+        let args = ["--start-port=1", "--end-port=80", "--weight=1", "--node=1"];
+        assert_eq!(setport(dir.path(), &args), (0, String::new(), String::new()));
+        let listed: serde_json::Value = serde_json::from_str(&flags(dir.path())).unwrap();
+        assert_eq!(
+            listed,
+            serde_json::json!([
+                { "level": "node", "protocol": "tcp", "start": 1, "end": 80, "weight": 1 }
+            ])
+        );
+    }
+
+    #[test]
+    fn a_wrong_argument_is_one_line_and_status_2_and_changes_nothing() {
+        let dir = tempfile::tempdir().unwrap();
+        setport(dir.path(), &["--start-port=1", "--end-port=80", "--weight=1", "--node=1"]);
+        let before = flags(dir.path());
+        for (args, says) in [
+            (&["--start-port=81", "--end-port=80", "--weight=1"][..], "above"),
+            (&["--start-port=0", "--end-port=80", "--weight=1"], "outside 1 to 65535"),
+            (&["--start-port=1", "--end-port=65536", "--weight=1"], "outside 1 to 65535"),
+            (&["--start-port=-1", "--end-port=80", "--weight=1"], "outside 1 to 65535"),
+            (&["--start-port=1", "--end-port=80", "--weight=65536"], "outside 0 to 65535"),
+            (&["--start-port=1", "--end-port=80", "--weight=-1"], "outside 0 to 65535"),
+            (&["--start-port=x", "--end-port=80", "--weight=1"], "invalid"),
+            (&["--start-port=1", "--end-port=80"], "required"),
+            (&["--start-port=1", "--weight=1"], "--end-port"),
+            (&["--start-port=1", "--end-port=80", "--weight=1", "--frob"], "--frob"),
+            (&["--start-port=1", "--end-port=80", "--weight=1", "word"], "word"),
+            (&["--start-port=1", "--end-port=80", "--weight=1", "--protocol=icmp"], "icmp"),
+            (&["--start-port=1", "--end-port=80", "--weight=1", "--delete"], "--delete"),
+            (&["--start-port=1", "--end-port=80", "--weight=1", "--cluster"], "--cluster"),
+            (&["--start-port=81", "--end-port=80", "--delete"], "above"),
+            (&[], "required"),
+        ] {
+            let mut args = args.to_vec();
+            args.push("--node=1");
+            let (status, out, err) = setport(dir.path(), &args);
+            assert_eq!((status, out.as_str()), (2, ""), "{args:?}: {err}");
+            assert_eq!(err.lines().count(), 1, "{args:?}: {err}");
+            assert!(err.contains(says), "{args:?}: {err}");
+        }
+        assert_eq!(flags(dir.path()), before);
+    }
+
+    #[test]
+    fn deleting_unflags_the_range_and_says_if_there_was_none() {
+        let dir = tempfile::tempdir().unwrap();
+        setport(dir.path(), &["--start-port=1", "--end-port=80", "--weight=1", "--node=1"]);
+        let delete = ["--start-port=20", "--end-port=80", "--delete", "--node=1"];
+        assert_eq!(setport(dir.path(), &delete).0, 0);
+        assert!(flags(dir.path()).contains("\"end\": 19"));
+        let (status, _, err) = setport(dir.path(), &delete);
+        assert_eq!(status, 1);
+        assert_eq!(err, "setport_weight: node 1 has no flag in tcp 20-80\n");
+    }
+
+    #[test]
+    fn a_host_that_is_no_node_is_told_to_name_one() {
+        let dir = tempfile::tempdir().unwrap();
+        let args = ["--start-port=1", "--end-port=80", "--weight=1"];
+        let (status, _, err) = setport(dir.path(), &args);
+        assert_eq!(status, 1);
+        assert!(err.contains("--node=N"), "{err}");
+    }
+
+    #[test]
+    fn the_cluster_s_flags_stand_beside_the_node_s() {
+        let dir = tempfile::tempdir().unwrap();
+        let args = ["--start-port=443", "--end-port=443", "--weight=2", "--cluster"];
+        assert_eq!(setport(dir.path(), &args).0, 0);
+        let (_, table, _) = setport(dir.path(), &["--list", "--node=9"]);
+        assert!(table.contains("cluster") && table.contains("443"), "{table}");
+    }
+}

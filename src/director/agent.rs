@@ -1,0 +1,263 @@
+//! The director's agent: it follows the store and keeps the kernel's table true.
+//!
+//! It owns its state and has no thread: whoever drives it polls [`Agent::fds`], waits no longer
+//! than [`Agent::timeout`], and calls [`Agent::step`]. A change of one node's record touches
+//! that node's services; a full pass at start, on a change of flags or configuration, after a
+//! failure and once a minute repairs everything else. Stopping changes nothing: the table goes
+//! on, and the next start adopts it.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::os::fd::BorrowedFd;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use tracing::{error, info, warn};
+
+use super::desired::{Inputs, touched};
+use super::plan::Drains;
+use super::reconcile::{self, Refused};
+use crate::conf::Conf;
+use crate::ipvs::{Change, Client, Error};
+use crate::store::{Key, NodeRecord, ServiceKey, State, Store, StoreError};
+
+/// A full pass this often repairs what nobody said.
+const RESYNC_EVERY: Duration = Duration::from_secs(60);
+
+/// Drains are looked at this often while there are any.
+const DRAIN_EVERY: Duration = Duration::from_millis(500);
+
+/// A failed pass is made again after this, doubled each time up to the next full one.
+const RETRY_AFTER: Duration = Duration::from_millis(500);
+
+/// What a pass did.
+#[derive(Clone, Debug, Default)]
+pub struct Report {
+    /// The changes that the kernel took.
+    pub applied: Vec<Change>,
+    /// Those that it refused.
+    pub refused: Vec<Refused>,
+}
+
+/// One director's state.
+pub struct Agent {
+    me: u32,
+    conf: Arc<Conf>,
+    client: Client,
+    store: Box<dyn Store>,
+    /// The records by which the table was last made.
+    seen: BTreeMap<u32, NodeRecord>,
+    /// Services that changed records touch, not looked at yet.
+    pending: BTreeSet<ServiceKey>,
+    drains: Drains,
+    next_drain: Instant,
+    next_full: Instant,
+    retry_after: Duration,
+}
+
+impl Agent {
+    /// An agent that has changed nothing yet; its first step is a full pass.
+    ///
+    /// # Errors
+    /// The store cannot be read.
+    pub fn new(
+        me: u32,
+        conf: Arc<Conf>,
+        client: Client,
+        mut store: Box<dyn Store>,
+        now: Instant,
+    ) -> Result<Agent, StoreError> {
+        let refreshed = store.refresh()?;
+        for fault in refreshed.faults {
+            error!("spoilt store file {fault}");
+            if fault.key == Key::Owned(me) {
+                store.repair(fault.key)?;
+            }
+        }
+        Ok(Agent {
+            me,
+            conf,
+            client,
+            store,
+            seen: BTreeMap::new(),
+            pending: BTreeSet::new(),
+            drains: Drains::new(),
+            next_drain: now,
+            next_full: now,
+            retry_after: RETRY_AFTER,
+        })
+    }
+
+    /// The descriptors whose readability asks for a step.
+    pub fn fds(&self) -> Vec<BorrowedFd<'_>> {
+        vec![self.store.wakeup()]
+    }
+
+    /// How long a step may wait.
+    pub fn timeout(&self, now: Instant) -> Duration {
+        if !self.pending.is_empty() {
+            return Duration::ZERO;
+        }
+        let at = match self.drains.is_empty() {
+            true => self.next_full,
+            false => self.next_full.min(self.next_drain),
+        };
+        at.saturating_duration_since(now)
+    }
+
+    /// Takes a new configuration; the next step is a full pass.
+    pub fn reload(&mut self, conf: Arc<Conf>, now: Instant) {
+        self.conf = conf;
+        self.next_full = now;
+    }
+
+    /// Looks at what asks for it and makes the table true.
+    pub fn step(&mut self, now: Instant) {
+        self.follow_store(now);
+        if now >= self.next_full {
+            // Noted, and tried again, by the pass itself.
+            let _ = self.full_pass(now);
+            return;
+        }
+        let mut services = std::mem::take(&mut self.pending);
+        if !self.drains.is_empty() && now >= self.next_drain {
+            services.extend(self.drains.keys().map(|(key, _)| *key));
+        }
+        if !services.is_empty() {
+            let outcome = self.pass(&services, now);
+            self.note(&outcome, now);
+        }
+    }
+
+    /// Makes a full pass now and says what it did. A failure is logged, and tried again later.
+    ///
+    /// # Errors
+    /// The kernel or the store could not be read or changed.
+    pub fn full_pass(&mut self, now: Instant) -> Result<Report, Trouble> {
+        self.store.distrust();
+        self.follow_store(now);
+        self.pending.clear();
+        self.next_full = now + RESYNC_EVERY;
+        let outcome = self.try_full_pass(now);
+        self.note(&outcome, now);
+        outcome
+    }
+
+    fn try_full_pass(&mut self, now: Instant) -> Result<Report, Trouble> {
+        let Agent { me, conf, client, store, .. } = self;
+        let inputs = Inputs { conf, nodes: &store.state().nodes, me: *me };
+        let services = reconcile::scope(client, inputs, store.state())?;
+        self.pass(&services, now)
+    }
+
+    /// Notes the services that changed records touch. A change of flags asks for a full pass: a
+    /// hand-made service on a newly flagged port is adopted.
+    fn follow_store(&mut self, now: Instant) {
+        let refreshed = match self.store.refresh() {
+            Ok(refreshed) => refreshed,
+            Err(error) => {
+                warn!("the store cannot be read, the table stays as it is: {error}");
+                return;
+            }
+        };
+        for fault in refreshed.faults {
+            error!("spoilt store file {fault}; the last known value stays in force");
+            if fault.key == Key::Owned(self.me)
+                && let Err(error) = self.store.repair(fault.key)
+            {
+                error!("{error}");
+            }
+        }
+        for key in refreshed.changed {
+            match key {
+                Key::Node(node) => {
+                    let new = self.store.state().nodes.get(&node);
+                    self.pending.extend(touched(self.seen.get(&node), new));
+                    match new {
+                        Some(record) => drop(self.seen.insert(node, record.clone())),
+                        None => drop(self.seen.remove(&node)),
+                    }
+                }
+                Key::Flags(_) => self.next_full = now,
+                Key::Owned(_) => {}
+            }
+        }
+        let directed = |key: &ServiceKey| {
+            self.conf.cvip(key.cvip).is_some_and(|cvip| cvip.is_director(self.me))
+        };
+        self.pending.retain(directed);
+    }
+
+    fn pass(
+        &mut self,
+        services: &BTreeSet<ServiceKey>,
+        now: Instant,
+    ) -> Result<Report, Trouble> {
+        self.next_drain = now + DRAIN_EVERY;
+        let inputs = Inputs { conf: &self.conf, nodes: &self.store.state().nodes, me: self.me };
+        let client = &mut self.client;
+        let plans = reconcile::plan_services(client, services, inputs, &mut self.drains, now)?;
+        // Owned before it is made: a crash between the two leaves nothing that nobody owns.
+        let owned = self.store.state().owned.get(&self.me).cloned().unwrap_or_default();
+        let standing: BTreeSet<ServiceKey> = owned.union(&plans.standing).copied().collect();
+        if standing != owned {
+            self.own(&standing, now)?;
+        }
+        let refused = reconcile::apply(&mut self.client, &plans)?;
+        let failed = |index: usize| refused.iter().any(|refused| refused.failure.index == index);
+        let changes = plans.changes.iter().enumerate();
+        let applied: Vec<Change> =
+            changes.filter(|(i, _)| !failed(*i)).map(|(_, (_, change))| change.clone()).collect();
+        let kept: BTreeSet<ServiceKey> = standing.difference(&plans.gone).copied().collect();
+        if kept != standing && refused.is_empty() {
+            self.own(&kept, now)?;
+        }
+        Ok(Report { applied, refused })
+    }
+
+    fn own(&mut self, owned: &BTreeSet<ServiceKey>, now: Instant) -> Result<(), StoreError> {
+        self.store.put_owned(self.me, owned)?;
+        self.follow_store(now);
+        Ok(())
+    }
+
+    /// Logs a pass and decides when the next one is.
+    fn note(&mut self, outcome: &Result<Report, Trouble>, now: Instant) {
+        let trouble = match outcome {
+            Ok(report) => {
+                for change in &report.applied {
+                    info!("{change}");
+                }
+                for refused in &report.refused {
+                    error!("{refused}");
+                }
+                !report.refused.is_empty()
+            }
+            Err(error) => {
+                error!("the table could not be made true, trying again: {error}");
+                true
+            }
+        };
+        if trouble {
+            self.next_full = now + self.retry_after;
+            self.retry_after = (self.retry_after * 2).min(RESYNC_EVERY);
+        } else {
+            self.retry_after = RETRY_AFTER;
+        }
+    }
+
+    /// What the store says, as this director last read it.
+    pub fn state(&self) -> &State {
+        self.store.state()
+    }
+}
+
+/// Why a pass ended early.
+#[derive(Debug, thiserror::Error)]
+pub enum Trouble {
+    /// The kernel's table could not be read or changed.
+    #[error(transparent)]
+    Kernel(#[from] Error),
+    /// The store could not be read or written.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}

@@ -1,0 +1,148 @@
+//! Reads what the kernel has of some services, plans, and applies: one batch for all of them.
+//!
+//! Nothing is remembered of the kernel's table: each pass reads the services it is about, so a
+//! hand edit is mended by the next pass that touches it, and by the full one.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+use std::time::Instant;
+
+use super::desired::{Inputs, desired, keys, service_id, service_key};
+use super::plan::{Actual, Drains, plan};
+use crate::conf::Conf;
+use crate::ipvs::{Change, Client, DestinationEntry, Error, Failure, ServiceEntry};
+use crate::ports::FlagSet;
+use crate::store::{Scope, ServiceKey, State};
+
+/// From this many services on, one dump of all costs less than a question for each.
+const DUMP_FROM: usize = 32;
+
+/// What a pass is to do, before it is done.
+#[derive(Clone, Debug, PartialEq, Eq, Default)]
+pub struct Plans {
+    /// The changes in order, each with its service.
+    pub changes: Vec<(ServiceKey, Change)>,
+    /// Services that stand, or will stand, in the kernel after the pass.
+    pub standing: BTreeSet<ServiceKey>,
+    /// Services that will not.
+    pub gone: BTreeSet<ServiceKey>,
+}
+
+/// A change that the kernel refused.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Refused {
+    /// The service that it was about.
+    pub service: ServiceKey,
+    /// The change.
+    pub change: Change,
+    /// The kernel's answer.
+    pub failure: Failure,
+}
+
+impl fmt::Display for Refused {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "refused: {}: {}", self.change, self.failure)
+    }
+}
+
+/// The services that a full pass is about: all that are wanted, owned, or adopted because they
+/// stand in the kernel on a flagged port of a CVIP that this node directs. Others are not ours.
+pub fn scope(
+    client: &mut Client,
+    inputs: Inputs<'_>,
+    state: &State,
+) -> Result<BTreeSet<ServiceKey>, Error> {
+    let mut scope = keys(inputs);
+    scope.extend(state.owned.get(&inputs.me).into_iter().flatten());
+    let standing = client.services()?.into_iter().filter_map(|e| service_key(e.service.id));
+    scope.extend(standing.filter(|key| is_flagged(*key, inputs.conf, inputs.me, state)));
+    Ok(scope)
+}
+
+/// True if any node's flags, the cluster's or cvip.conf's cover the service, on a CVIP that
+/// this node directs.
+fn is_flagged(key: ServiceKey, conf: &Conf, me: u32, state: &State) -> bool {
+    let Some(cvip) = conf.cvip(key.cvip).filter(|cvip| cvip.is_director(me)) else { return false };
+    let covers = |set: &FlagSet| set.lookup(key.protocol, key.port).is_some();
+    cvip.service_for(key.protocol, key.port).is_some()
+        || state.flags.iter().any(|(scope, set)| match scope {
+            Scope::Cluster => covers(set),
+            Scope::Node(node) => cvip.real_server(*node).is_some() && covers(set),
+        })
+}
+
+/// Reads the services from the kernel and plans the changes to them.
+///
+/// # Errors
+/// The kernel could not be read.
+pub fn plan_services(
+    client: &mut Client,
+    services: &BTreeSet<ServiceKey>,
+    inputs: Inputs<'_>,
+    drains: &mut Drains,
+    now: Instant,
+) -> Result<Plans, Error> {
+    let actual = read(client, services)?;
+    let mut plans = Plans::default();
+    for key in services {
+        let has = actual.get(key);
+        let changes = plan(*key, &desired(*key, inputs), has, drains, now);
+        let removed = matches!(changes.last(), Some(Change::DeleteService(_)));
+        let made = matches!(changes.first(), Some(Change::AddService(_)));
+        match !removed && (made || has.is_some()) {
+            true => plans.standing.insert(*key),
+            false => plans.gone.insert(*key),
+        };
+        plans.changes.extend(changes.into_iter().map(|change| (*key, change)));
+    }
+    Ok(plans)
+}
+
+/// Applies planned changes in one batch.
+///
+/// # Errors
+/// The kernel could not be reached, or its answers were lost: what it has must be read again.
+pub fn apply(client: &mut Client, plans: &Plans) -> Result<Vec<Refused>, Error> {
+    if plans.changes.is_empty() {
+        return Ok(Vec::new());
+    }
+    let changes: Vec<Change> = plans.changes.iter().map(|(_, change)| change.clone()).collect();
+    let failures = client.apply(&changes)?;
+    let refused = failures.into_iter().filter_map(|failure| {
+        let (service, change) = plans.changes.get(failure.index)?.clone();
+        Some(Refused { service, change, failure })
+    });
+    Ok(refused.collect())
+}
+
+fn read(
+    client: &mut Client,
+    services: &BTreeSet<ServiceKey>,
+) -> Result<BTreeMap<ServiceKey, Actual>, Error> {
+    let mut entries: Vec<ServiceEntry> = Vec::new();
+    if services.len() < DUMP_FROM {
+        for key in services {
+            entries.extend(client.service(&service_id(*key))?);
+        }
+    } else {
+        let ours = |entry: &ServiceEntry| {
+            service_key(entry.service.id).is_some_and(|key| services.contains(&key))
+        };
+        entries.extend(client.services()?.into_iter().filter(ours));
+    }
+    let ids: Vec<_> = entries.iter().map(|entry| entry.service.id).collect();
+    let destinations = client.destinations_of(&ids)?;
+    let mut actual = BTreeMap::new();
+    for (entry, destinations) in entries.into_iter().zip(destinations) {
+        if let Some(key) = service_key(entry.service.id) {
+            actual.insert(key, Actual { service: entry.service, destinations: index(destinations) });
+        }
+    }
+    Ok(actual)
+}
+
+fn index(
+    entries: Vec<DestinationEntry>,
+) -> BTreeMap<crate::ipvs::DestinationId, DestinationEntry> {
+    entries.into_iter().map(|entry| (entry.destination.id, entry)).collect()
+}

@@ -1,0 +1,65 @@
+//! A change to the table as the command that would make it.
+
+use super::names::Numbers;
+use super::save::{destination_line, service_line, service_option};
+use crate::ipvs::{Change, DaemonRole, DestinationId, ServiceId};
+use std::net::SocketAddr;
+
+/// The ipvsadm command, without the program's name and in numbers, that makes a change.
+pub fn change_line(change: &Change) -> String {
+    let named = |id: &ServiceId| service_option(id, &mut Numbers);
+    let server = |at: &DestinationId| SocketAddr::new(at.addr, at.port);
+    let line = match change {
+        Change::AddService(service) => service_line(service, &mut Numbers),
+        Change::EditService(service) => edit(&service_line(service, &mut Numbers), "-A", "-E"),
+        Change::DeleteService(id) => format!("-D {}", named(id)),
+        Change::AddDestination(id, d) => destination_line(id, d, &mut Numbers),
+        Change::EditDestination(id, d) => edit(&destination_line(id, d, &mut Numbers), "-a", "-e"),
+        Change::DeleteDestination(id, at) => format!("-d {} -r {}", named(id), server(at)),
+        Change::Zero(None) => "-Z".to_owned(),
+        Change::Zero(Some(id)) => format!("-Z {}", named(id)),
+        Change::Flush => "-C".to_owned(),
+        Change::SetTimeouts(t) => format!("--set {} {} {}", t.tcp, t.tcp_fin, t.udp),
+        Change::StartDaemon(daemon) => format!(
+            "--start-daemon {} --mcast-interface {} --syncid {}",
+            daemon.role, daemon.interface, daemon.sync_id
+        ),
+        Change::StopDaemon(role, id) => {
+            let role = match role {
+                DaemonRole::Master => "master",
+                DaemonRole::Backup => "backup",
+            };
+            format!("--stop-daemon {role} --syncid {id}")
+        }
+    };
+    line.trim_end().to_owned()
+}
+
+/// The line with another command.
+fn edit(line: &str, add: &str, edit: &str) -> String {
+    format!("{edit}{}", line.strip_prefix(add).unwrap_or(line))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ipvs::{Destination, Forwarding, Service};
+    use crate::protocol::Protocol;
+
+    #[test]
+    fn each_change_of_a_service_is_the_command_that_makes_it() {
+        let addr = "fd00::10".parse().unwrap();
+        let id = ServiceId::Address { protocol: Protocol::Tcp, addr, port: 80 };
+        let d = Destination::new("fd00::1".parse().unwrap(), 80, Forwarding::Route, 2);
+        for (change, line) in [
+            (Change::AddService(Service::new(id, "wlc")), "-A -t [fd00::10]:80 -s wlc"),
+            (Change::EditService(Service::new(id, "rr")), "-E -t [fd00::10]:80 -s rr"),
+            (Change::AddDestination(id, d), "-a -t [fd00::10]:80 -r [fd00::1]:80 -g -w 2"),
+            (Change::EditDestination(id, d), "-e -t [fd00::10]:80 -r [fd00::1]:80 -g -w 2"),
+            (Change::DeleteDestination(id, d.id), "-d -t [fd00::10]:80 -r [fd00::1]:80"),
+            (Change::DeleteService(id), "-D -t [fd00::10]:80"),
+        ] {
+            assert_eq!(change_line(&change), line);
+        }
+    }
+}

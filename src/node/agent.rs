@@ -1,0 +1,342 @@
+//! The node's agent: it watches listeners and flags, and keeps the node's record true.
+//!
+//! It owns its state and has no thread: whoever drives it polls [`Agent::fds`], waits no longer
+//! than [`Agent::timeout`], and calls [`Agent::step`]. A record is published only when it says
+//! something new, and never before every flagged protocol was dumped once: a start must not
+//! look like a leave.
+
+use std::collections::BTreeMap;
+use std::os::fd::BorrowedFd;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use tracing::{error, info, warn};
+
+use super::hints;
+use super::registrations::{self, Outcome};
+use super::surroundings::Surroundings;
+use crate::conf::Conf;
+use crate::listeners::{self, Dumper, Ranges, Watch};
+use crate::ports::Layers;
+use crate::protocol::Protocol;
+use crate::store::{Fault, Key, Lingering, NodeRecord, Scope, Store, StoreError};
+
+/// How often the connections on a port that was left are counted.
+const COUNT_EVERY: Duration = Duration::from_secs(1);
+
+/// How often what does not ring is looked at: addresses, hints.
+const LOOK_AROUND_EVERY: Duration = Duration::from_secs(60);
+
+/// How soon a failed publication is tried again.
+const RETRY_AFTER: Duration = Duration::from_secs(1);
+
+/// One node's state.
+pub struct Agent {
+    node: u32,
+    conf: Arc<Conf>,
+    around: Surroundings,
+    watch: Watch,
+    /// For the hints alone, whose ranges are others than the watch's.
+    hint_dumper: Dumper,
+    store: Box<dyn Store>,
+    /// The record as it was last published.
+    published: Option<NodeRecord>,
+    incarnation: u64,
+    outcome: Outcome,
+    hints: Vec<String>,
+    /// Connections on ports that were left, as last counted.
+    left: BTreeMap<(Protocol, u16), u32>,
+    next_count: Instant,
+    next_look: Instant,
+    retry_at: Option<Instant>,
+}
+
+impl Agent {
+    /// An agent that has seen nothing yet. `unix_time` (seconds) only makes a first
+    /// incarnation; a later start always gets a higher one than the stored record's.
+    ///
+    /// # Errors
+    /// The store cannot be read.
+    pub fn new(
+        node: u32,
+        conf: Arc<Conf>,
+        watch: Watch,
+        hint_dumper: Dumper,
+        mut store: Box<dyn Store>,
+        unix_time: u64,
+        now: Instant,
+    ) -> Result<Agent, StoreError> {
+        let refreshed = store.refresh()?;
+        let stored = store.state().nodes.get(&node);
+        let incarnation = stored.map_or(unix_time, |record| unix_time.max(record.incarnation + 1));
+        let left = stored.into_iter().flat_map(|record| &record.registrations);
+        let mut agent = Agent {
+            node,
+            around: Surroundings::read(node, &conf),
+            conf,
+            watch,
+            hint_dumper,
+            // Ports that the last cvipd served and this one may not find any more.
+            left: left.map(|r| ((r.service.protocol, r.service.port), 0)).collect(),
+            store,
+            published: None,
+            incarnation,
+            outcome: Outcome::default(),
+            hints: Vec::new(),
+            next_count: now,
+            next_look: now,
+            retry_at: None,
+        };
+        agent.repair(refreshed.faults);
+        agent.set_ranges(now);
+        Ok(agent)
+    }
+
+    /// How listeners are noticed.
+    pub fn bells(&self) -> String {
+        self.watch.source().to_string()
+    }
+
+    /// The descriptors whose readability asks for a step.
+    pub fn fds(&self) -> Vec<BorrowedFd<'_>> {
+        self.watch.fd().into_iter().chain([self.store.wakeup()]).collect()
+    }
+
+    /// How long a step may wait.
+    pub fn timeout(&self, now: Instant) -> Duration {
+        let mut at = self.next_look;
+        at = at.min(self.retry_at.unwrap_or(at));
+        if !self.left.is_empty() {
+            at = at.min(self.next_count);
+        }
+        let own = at.saturating_duration_since(now);
+        self.watch.poll_timeout(now).map_or(own, |watch| watch.min(own))
+    }
+
+    /// Takes a new configuration.
+    pub fn reload(&mut self, conf: Arc<Conf>, now: Instant) {
+        self.around = Surroundings::read(self.node, &conf);
+        self.conf = conf;
+        self.set_ranges(now);
+        self.next_look = now;
+    }
+
+    /// Looks at what asks for it and publishes what is new.
+    pub fn step(&mut self, now: Instant) {
+        let mut look = self.follow_store(now);
+        if now >= self.next_look {
+            self.next_look = now + LOOK_AROUND_EVERY;
+            self.around = Surroundings::read(self.node, &self.conf);
+            self.update_hints();
+            look = true;
+        }
+        look |= self.watch.step(now).is_some();
+        look |= self.published.is_none();
+        look |= self.retry_at.is_some_and(|at| now >= at);
+        if !self.watch.is_settled() {
+            return;
+        }
+        if look {
+            self.compute(now);
+        }
+        let counted = !self.left.is_empty() && now >= self.next_count && self.count(now);
+        if look || counted {
+            self.publish(now);
+        }
+    }
+
+    /// True if the stored flags (or our own record) are others than before.
+    fn follow_store(&mut self, now: Instant) -> bool {
+        let refreshed = match self.store.refresh() {
+            Ok(refreshed) => refreshed,
+            Err(error) => {
+                warn!("the store cannot be read, the last known flags stay in force: {error}");
+                return false;
+            }
+        };
+        self.repair(refreshed.faults);
+        let flags = [Key::Flags(Scope::Cluster), Key::Flags(Scope::Node(self.node))];
+        if flags.iter().any(|key| refreshed.changed.contains(key)) {
+            self.set_ranges(now);
+            self.next_look = now;
+            return true;
+        }
+        // Somebody removed or replaced our record: say again what is true.
+        if refreshed.changed.contains(&Key::Node(self.node))
+            && self.store.state().nodes.get(&self.node) != self.published.as_ref()
+        {
+            self.published = None;
+            return true;
+        }
+        false
+    }
+
+    /// A spoilt value that is this node's to write is written anew from what is known.
+    fn repair(&mut self, faults: Vec<Fault>) {
+        for fault in faults {
+            let mine = match fault.key {
+                Key::Node(node) | Key::Flags(Scope::Node(node)) => node == self.node,
+                Key::Flags(Scope::Cluster) => true,
+                Key::Owned(_) => false,
+            };
+            if !mine {
+                continue;
+            }
+            error!("spoilt store file {fault}; it is rebuilt from what this node knows");
+            if let Err(error) = self.store.repair(fault.key) {
+                error!("{error}");
+            }
+            self.published = None;
+        }
+    }
+
+    fn layers(&self) -> Vec<Layers> {
+        let state = self.store.state();
+        let (node, cluster) =
+            (state.flags_of(Scope::Node(self.node)), state.flags_of(Scope::Cluster));
+        let serving = self.conf.cvips.iter().filter(|c| c.real_server(self.node).is_some());
+        serving.map(|cvip| registrations::layers(cvip, &node, &cluster)).collect()
+    }
+
+    fn set_ranges(&mut self, now: Instant) {
+        let mut ranges = Ranges::new();
+        for layers in self.layers() {
+            for protocol in Protocol::ALL {
+                for (start, end) in layers.ranges(protocol) {
+                    ranges.add(protocol, start, end);
+                }
+            }
+        }
+        self.watch.set_ranges(now, ranges);
+    }
+
+    fn compute(&mut self, now: Instant) {
+        let state = self.store.state();
+        let (node, cluster) =
+            (state.flags_of(Scope::Node(self.node)), state.flags_of(Scope::Cluster));
+        let observed = self.watch.observed();
+        let outcome = registrations::compute(observed, &self.conf, &node, &cluster, &self.around);
+        for gone in &self.outcome.registrations {
+            self.left.entry((gone.service.protocol, gone.service.port)).or_insert(0);
+        }
+        for here in &outcome.registrations {
+            self.left.remove(&(here.service.protocol, here.service.port));
+        }
+        self.left.retain(|(protocol, _), _| *protocol != Protocol::Udp);
+        if outcome != self.outcome {
+            self.next_count = now;
+        }
+        self.outcome = outcome;
+    }
+
+    /// Counts the connections on the ports that were left. True if any count is another.
+    fn count(&mut self, now: Instant) -> bool {
+        self.next_count = now + COUNT_EVERY;
+        let mut changed = false;
+        let watch = &mut self.watch;
+        self.left.retain(|(protocol, port), count| {
+            match watch.connections(*protocol, *port) {
+                Ok(connections) => {
+                    let connections = u32::try_from(connections).unwrap_or(u32::MAX);
+                    changed |= *count != connections;
+                    *count = connections;
+                    connections > 0
+                }
+                Err(error) => {
+                    warn!("connections on {protocol} port {port} cannot be counted: {error}");
+                    false
+                }
+            }
+        });
+        changed
+    }
+
+    fn update_hints(&mut self) {
+        let layers = self.layers();
+        let mut ranges = Ranges::new();
+        for protocol in [Protocol::Tcp, Protocol::Udp] {
+            let own = layers.iter().flat_map(|layers| layers.ranges(protocol));
+            for (start, end) in own.chain(hints::other_ranges(&layers, protocol)) {
+                ranges.add(protocol, start, end);
+            }
+        }
+        match self.hint_dumper.snapshot(&ranges) {
+            Ok(seen) => self.hints = hints::hints(&seen, &layers, &self.outcome.registrations),
+            Err(error) => warn!("listeners cannot be read for the hints of `status': {error}"),
+        }
+    }
+
+    fn publish(&mut self, now: Instant) {
+        self.retry_at = None;
+        let lingering = self
+            .left
+            .iter()
+            .filter(|(_, connections)| **connections > 0)
+            .map(|((protocol, port), connections)| Lingering {
+                protocol: *protocol,
+                port: *port,
+                connections: *connections,
+            })
+            .collect();
+        let record = NodeRecord {
+            node: self.node,
+            incarnation: self.incarnation,
+            sequence: self.published.as_ref().map_or(1, |record| record.sequence),
+            bells: self.bells(),
+            registrations: self.outcome.registrations.clone(),
+            refused: self.outcome.refused.clone(),
+            lingering,
+            hints: self.hints.clone(),
+        };
+        if self.published.as_ref() == Some(&record) {
+            return;
+        }
+        let stored = self.store.state().nodes.get(&self.node).map(NodeRecord::version);
+        let record = match stored {
+            // Whoever wrote that is not us any more: the lease is ours.
+            Some((incarnation, _)) if incarnation > self.incarnation => {
+                NodeRecord { incarnation: incarnation + 1, sequence: 1, ..record }
+            }
+            Some((incarnation, sequence)) if incarnation == self.incarnation => {
+                NodeRecord { sequence: sequence.max(record.sequence) + 1, ..record }
+            }
+            _ => NodeRecord { sequence: record.sequence + 1, ..record },
+        };
+        match self.store.put_node(&record) {
+            Ok(()) => {
+                self.log_change(&record);
+                self.incarnation = record.incarnation;
+                self.published = Some(record);
+            }
+            Err(error) => {
+                error!("this node's record cannot be stored, trying again: {error}");
+                self.store.distrust();
+                self.retry_at = Some(now + RETRY_AFTER);
+            }
+        }
+    }
+
+    fn log_change(&self, record: &NodeRecord) {
+        let before = self.published.as_ref().map_or(&[][..], |record| &record.registrations);
+        for registration in record.registrations.iter().filter(|r| !before.contains(r)) {
+            let (service, weight) = (registration.service, registration.weight);
+            info!("node {} serves {service} with weight {weight}", self.node);
+        }
+        let served = |key| record.registrations.iter().any(|r| r.service == key);
+        for registration in before.iter().filter(|r| !served(r.service)) {
+            info!("node {} no longer serves {}", self.node, registration.service);
+        }
+    }
+}
+
+/// Opens a watch with the best bells that the kernel allows, or, if `polling` says why not,
+/// without any.
+///
+/// # Errors
+/// The kernel gives no sock_diag socket.
+pub fn open_watch(now: Instant, polling: Option<&str>) -> Result<Watch, listeners::Error> {
+    match polling {
+        Some(why) => Watch::polling(now, why),
+        None => Watch::open(now),
+    }
+}

@@ -1,0 +1,147 @@
+//! `cargo xtask gen`: man pages and completions from the option tables of the programs.
+//!
+//! They are committed; a test below says when they are stale.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result};
+use clap::{Command, CommandFactory};
+use clap_complete::Shell;
+use clap_mangen::Man;
+use cvip::cli::{cvipctl, cvipd, setport_weight};
+
+/// Arguments of `cargo xtask gen`.
+#[derive(clap::Args)]
+pub(crate) struct Arguments {
+    /// Change nothing; fail if a file is not what it would be
+    #[arg(long)]
+    check: bool,
+}
+
+/// What every page says besides its options.
+const FILES: &str = r#".SH FILES
+.TP
+.I /etc/cvip.conf
+The cluster's configuration,
+.BR cvip.conf (5).
+.TP
+.I /etc/clustertab
+Node numbers and addresses,
+.BR clustertab (5).
+.TP
+.I /run/cvip
+The embedded store and cvipd's control sockets; gone after a reboot.
+"#;
+
+const SEE_ALSO: &str = r#".SH SEE ALSO
+.BR cvipd (8),
+.BR cvipctl (8),
+.BR setport_weight (8),
+.BR ipvsadm-rs (8),
+.BR cvip.conf (5),
+.BR clustertab (5)
+"#;
+
+fn exit_status(program: &str) -> &'static str {
+    match program {
+        "cvipctl" => {
+            ".SH EXIT STATUS\n0 done as asked; 1 it failed, or `check' found an error, or `diff' \
+             a difference; 2 the command line makes no sense, and nothing was done.\n"
+        }
+        "cvipd" => {
+            ".SH EXIT STATUS\n0 it was told to end; 1 it could not start, or had to stop; 2 the \
+             command line makes no sense.\n.SH SIGNALS\n.TP\n.B SIGHUP\nReads the configuration \
+             again; one with faults is not taken.\n.TP\n.BR SIGTERM ,\\  SIGINT\nEnds, and changes \
+             nothing in the kernel.\n"
+        }
+        _ => {
+            ".SH EXIT STATUS\n0 done as asked; 1 it failed; 2 the command line makes no sense, and \
+             nothing was changed.\n"
+        }
+    }
+}
+
+/// Every generated file and its content, by its path from the project's root.
+pub(crate) fn files() -> Result<BTreeMap<PathBuf, Vec<u8>>> {
+    let mut files = BTreeMap::new();
+    for command in [setport_weight::Args::command(), cvipctl::Args::command(), cvipd::Args::command()]
+    {
+        let name = command.get_name().to_owned();
+        for shell in [Shell::Bash, Shell::Zsh, Shell::Fish] {
+            let mut text = Vec::new();
+            clap_complete::generate(shell, &mut command.clone(), &name, &mut text);
+            let file = match shell {
+                Shell::Bash => format!("completions/{name}.bash"),
+                Shell::Zsh => format!("completions/_{name}"),
+                _ => format!("completions/{name}.fish"),
+            };
+            files.insert(file.into(), text);
+        }
+        let mut built = command.clone();
+        built.build();
+        for subcommand in built.get_subcommands().filter(|sub| sub.get_name() != "help") {
+            // clap names it `cvipctl-check` for its page, `cvipctl check` for its usage.
+            let page = format!("{name}-{}", subcommand.get_name());
+            let man = page_of(subcommand.clone(), &page, &name)?;
+            files.insert(format!("man/{page}.8").into(), man);
+        }
+        files.insert(format!("man/{name}.8").into(), page_of(command, &name, &name)?);
+    }
+    Ok(files)
+}
+
+fn page_of(command: Command, page: &str, program: &str) -> Result<Vec<u8>> {
+    let leaked: &'static str = Box::leak(page.to_owned().into_boxed_str());
+    let man = Man::new(command.name(leaked).disable_help_subcommand(true))
+        .section("8")
+        .manual("cvip")
+        .source(concat!("cvip ", env!("CARGO_PKG_VERSION")))
+        .date("");
+    let mut text = Vec::new();
+    man.render(&mut text)?;
+    text.extend_from_slice(exit_status(program).as_bytes());
+    text.extend_from_slice(FILES.as_bytes());
+    text.extend_from_slice(SEE_ALSO.as_bytes());
+    Ok(text)
+}
+
+/// Writes the files, or compares them.
+pub(crate) fn run(arguments: &Arguments) -> Result<()> {
+    let root = root();
+    let stale = stale(&root)?;
+    if arguments.check {
+        anyhow::ensure!(stale.is_empty(), "stale: {stale:?}; run `cargo xtask gen`");
+        return Ok(());
+    }
+    for (path, text) in files()? {
+        if stale.contains(&path) {
+            let path = root.join(path);
+            fs::create_dir_all(path.parent().unwrap_or(&root))?;
+            fs::write(&path, text).with_context(|| format!("cannot write {}", path.display()))?;
+            println!("{}", path.display());
+        }
+    }
+    Ok(())
+}
+
+fn stale(root: &Path) -> Result<Vec<PathBuf>> {
+    let differs = |(path, text): &(PathBuf, Vec<u8>)| {
+        fs::read(root.join(path)).ok().as_ref() != Some(text)
+    };
+    Ok(files()?.into_iter().filter(differs).map(|(path, _)| path).collect())
+}
+
+fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn the_committed_man_pages_and_completions_are_what_the_option_tables_say() {
+        let stale = super::stale(&super::root()).unwrap();
+        assert!(stale.is_empty(), "stale: {stale:?}; run `cargo xtask gen`");
+    }
+}
