@@ -1,1 +1,33 @@
-//! Addresses, announcements and sysctls.
+//! Addresses, announcements and kernel settings: what a node needs of its own kernel, beside
+//! the IPVS table, to play its part.
+//!
+//! ```text
+//!   wishes      what cvip.conf asks of a node in its role          pure
+//!   keeper      makes it so, remembers what it made, undoes it     kernel, one file
+//!   announce    tells the neighbours who carries an address now    kernel
+//!   local       what the node has anyway                           kernel
+//! ```
+//!
+//! Everything happens in the network namespace of the calling thread: a netlink or packet
+//! socket belongs to the namespace it was opened in, and `/proc/sys/net` shows the namespace of
+//! the thread that reads it.
+
+mod addresses;
+pub mod announce;
+mod error;
+mod keeper;
+mod local;
+mod netlink;
+mod record;
+mod report;
+mod sysctl;
+mod wishes;
+
+pub use announce::announce;
+pub use error::Error;
+pub use keeper::Keeper;
+pub use local::{local_addresses, local_port_range};
+pub use report::{Difference, Done, Failure, Reachable, Report};
+pub use wishes::{
+    AddressWish, CVIP_LIFETIME, Device, LinkWish, NeededOn, Role, SysctlWish, Wishes, wishes,
+};

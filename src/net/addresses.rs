@@ -1,0 +1,422 @@
+//! The kernel's links and addresses: listed, added, removed (`ip addr`, `ip link`).
+//!
+//! Layouts are linux/if_addr.h and linux/if_link.h over rtnetlink(7).
+
+use std::net::IpAddr;
+
+use nix::errno::Errno;
+use nix::libc;
+
+use super::Error;
+use super::netlink::{self, CREATE, Malformed, Message, REPLACE, Request, Socket, Trouble};
+
+/// A lifetime without end (`INFINITY_LIFE_TIME`).
+const FOREVER: u32 = u32::MAX;
+
+const AF_INET: u8 = libc::AF_INET as u8;
+const AF_INET6: u8 = libc::AF_INET6 as u8;
+const IFF_UP: u32 = libc::IFF_UP as u32;
+const IFF_LOOPBACK: u32 = libc::IFF_LOOPBACK as u32;
+const IFF_NOARP: u32 = libc::IFF_NOARP as u32;
+
+/// Attributes of an address (linux/if_addr.h).
+mod ifa {
+    pub(super) const ADDRESS: u16 = 1;
+    pub(super) const LOCAL: u16 = 2;
+    pub(super) const CACHEINFO: u16 = 6;
+    pub(super) const FLAGS: u16 = 8;
+    /// `IFA_F_NODAD`: no duplicate address detection.
+    pub(super) const F_NODAD: u32 = 0x02;
+}
+
+/// Attributes of a link (linux/if_link.h).
+mod ifla {
+    pub(super) const IFNAME: u16 = 3;
+    pub(super) const EXT_MASK: u16 = 29;
+    /// `RTEXT_FILTER_SKIP_STATS`: spares most of a link's bytes.
+    pub(super) const SKIP_STATS: u32 = 1 << 3;
+}
+
+/// A network interface.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Link {
+    /// The kernel's number for it.
+    pub(super) index: u32,
+    /// Its name; what is not UTF-8 shows as U+FFFD.
+    pub(super) name: String,
+    /// `IFF_*`, netdevice(7).
+    flags: u32,
+}
+
+impl Link {
+    /// True if it is administratively up.
+    pub(super) fn is_up(&self) -> bool {
+        self.flags & IFF_UP != 0
+    }
+
+    pub(super) fn is_loopback(&self) -> bool {
+        self.flags & IFF_LOOPBACK != 0
+    }
+
+    /// True if neighbours are answered on it.
+    pub(super) fn answers_neighbours(&self) -> bool {
+        self.flags & (IFF_LOOPBACK | IFF_NOARP) == 0
+    }
+}
+
+/// An address on an interface.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Address {
+    /// The node's own address.
+    pub(super) addr: IpAddr,
+    /// Prefix length.
+    pub(super) prefix: u8,
+    /// The address that the prefix is of: the own one, or a peer's.
+    network: IpAddr,
+    /// The interface's number.
+    pub(super) index: u32,
+    /// Seconds until the kernel drops it; none: never.
+    pub(super) valid_lft: Option<u32>,
+}
+
+impl Address {
+    /// True if the network on this interface, of more than one address, contains `addr`.
+    pub(super) fn reaches(&self, addr: IpAddr) -> bool {
+        self.prefix < host_prefix(self.network)
+            && match (self.network, addr) {
+                (IpAddr::V4(a), IpAddr::V4(b)) => {
+                    let differing = u32::from(a) ^ u32::from(b);
+                    differing.unbounded_shr(32 - u32::from(self.prefix)) == 0
+                }
+                (IpAddr::V6(a), IpAddr::V6(b)) => {
+                    let differing = u128::from(a) ^ u128::from(b);
+                    differing.unbounded_shr(128 - u32::from(self.prefix)) == 0
+                }
+                _ => false,
+            }
+    }
+}
+
+/// The prefix length of a single address: 32 or 128.
+pub(super) fn host_prefix(addr: IpAddr) -> u8 {
+    if addr.is_ipv4() { 32 } else { 128 }
+}
+
+/// The kernel's links and addresses, in the network namespace of the thread that opened this.
+#[derive(Debug)]
+pub(super) struct Rtnetlink {
+    socket: Socket,
+}
+
+impl Rtnetlink {
+    pub(super) fn open() -> Result<Rtnetlink, Error> {
+        Ok(Rtnetlink { socket: Socket::open()? })
+    }
+
+    /// Every interface, in the kernel's order (`ip link`).
+    pub(super) fn links(&mut self) -> Result<Vec<Link>, Error> {
+        let request = Request::new(libc::RTM_GETLINK, 0, &link_header(0, 0, 0))
+            .attribute(ifla::EXT_MASK, &ifla::SKIP_STATS.to_ne_bytes());
+        self.socket.dump(&request, parse_link)
+    }
+
+    /// Every address of both families, in the kernel's order (`ip addr`).
+    pub(super) fn addresses(&mut self) -> Result<Vec<Address>, Error> {
+        // AF_UNSPEC: both.
+        let request = Request::new(libc::RTM_GETADDR, 0, &address_header(0, 0, 0));
+        self.socket.dump(&request, parse_address)
+    }
+
+    /// Adds an address, or gives the same one a new lifetime (`ip addr replace ADDR/PREFIX dev
+    /// DEVICE valid_lft SECONDS`; for IPv6 with `nodad preferred_lft 0`).
+    pub(super) fn put(
+        &mut self,
+        link: &Link,
+        addr: IpAddr,
+        prefix: u8,
+        valid_lft: Option<u32>,
+    ) -> Result<(), Error> {
+        let request = put_request(link.index, addr, prefix, valid_lft);
+        let action = || format!("add {addr}/{prefix} to {}", link.name);
+        match self.socket.change(&request) {
+            // Only a kernel that knows no replacing says so, and only if it stands there.
+            Err(Trouble::Refused(Errno::EEXIST)) => Ok(()),
+            result => result.map_err(|trouble| refusal(trouble, action, addr, link)),
+        }
+    }
+
+    /// Removes an address (`ip addr del`). `Ok(false)` if it was gone already.
+    pub(super) fn delete(&mut self, link: &Link, addr: IpAddr, prefix: u8) -> Result<bool, Error> {
+        let header = address_header(family(addr), prefix, link.index);
+        let request = Request::new(libc::RTM_DELADDR, 0, &header);
+        let request = with_address(request, addr);
+        let action = || format!("remove {addr}/{prefix} from {}", link.name);
+        match self.socket.change(&request) {
+            Ok(()) => Ok(true),
+            Err(Trouble::Refused(Errno::EADDRNOTAVAIL | Errno::ENODEV | Errno::ENXIO)) => Ok(false),
+            Err(trouble) => Err(refusal(trouble, action, addr, link)),
+        }
+    }
+
+    /// Brings a link up or down (`ip link set DEVICE up`).
+    pub(super) fn set_up(&mut self, link: &Link, up: bool) -> Result<(), Error> {
+        let flags = if up { IFF_UP } else { 0 };
+        let request = Request::new(libc::RTM_NEWLINK, 0, &link_header(link.index, flags, IFF_UP));
+        self.socket.change(&request).map_err(|trouble| match trouble {
+            Trouble::Refused(errno) => Error::Refused {
+                action: format!("set {} {}", link.name, if up { "up" } else { "down" }),
+                errno,
+                hint: String::new(),
+            },
+            Trouble::Broken(error) => error,
+        })
+    }
+}
+
+/// A refusal in words, with what to do about it.
+fn refusal(trouble: Trouble, action: impl Fn() -> String, addr: IpAddr, link: &Link) -> Error {
+    let errno = match trouble {
+        Trouble::Refused(errno) => errno,
+        Trouble::Broken(error) => return error,
+    };
+    let hint = match errno {
+        Errno::EACCES if addr.is_ipv6() => {
+            let setting = super::sysctl::name(&format!("net/ipv6/conf/{}/disable_ipv6", link.name));
+            format!(": IPv6 is disabled there; try `sysctl {setting}=0'")
+        }
+        Errno::EOPNOTSUPP | Errno::EAFNOSUPPORT if addr.is_ipv6() => {
+            ": this kernel was started without IPv6".to_owned()
+        }
+        _ => String::new(),
+    };
+    Error::Refused { action: action(), errno, hint }
+}
+
+fn family(addr: IpAddr) -> u8 {
+    if addr.is_ipv4() { AF_INET } else { AF_INET6 }
+}
+
+/// `struct ifaddrmsg`: family, prefix length, flags, scope (0: everywhere), interface.
+fn address_header(family: u8, prefix: u8, index: u32) -> [u8; 8] {
+    let [a, b, c, d] = index.to_ne_bytes();
+    [family, prefix, 0, 0, a, b, c, d]
+}
+
+/// `struct ifinfomsg`: family and padding, type (16 bits), interface, flags, which flags count.
+fn link_header(index: u32, flags: u32, mask: u32) -> [u8; 16] {
+    let mut header = [0; 16];
+    header[4..8].copy_from_slice(&index.to_ne_bytes());
+    header[8..12].copy_from_slice(&flags.to_ne_bytes());
+    header[12..].copy_from_slice(&mask.to_ne_bytes());
+    header
+}
+
+fn with_address(request: Request, addr: IpAddr) -> Request {
+    let both =
+        |value: &[u8]| request.clone().attribute(ifa::LOCAL, value).attribute(ifa::ADDRESS, value);
+    match addr {
+        IpAddr::V4(addr) => both(&addr.octets()),
+        IpAddr::V6(addr) => both(&addr.octets()),
+    }
+}
+
+fn put_request(index: u32, addr: IpAddr, prefix: u8, valid_lft: Option<u32>) -> Request {
+    let header = address_header(family(addr), prefix, index);
+    let request = Request::new(libc::RTM_NEWADDR, CREATE | REPLACE, &header);
+    let mut request = with_address(request, addr);
+    let valid = valid_lft.unwrap_or(FOREVER);
+    let mut preferred = valid;
+    if addr.is_ipv6() {
+        preferred = 0;
+        request = request.attribute(ifa::FLAGS, &ifa::F_NODAD.to_ne_bytes());
+    }
+    // struct ifa_cacheinfo: preferred and valid seconds, and two times that the kernel fills.
+    let lifetimes = [preferred, valid, 0, 0].map(u32::to_ne_bytes);
+    request.attribute(ifa::CACHEINFO, lifetimes.as_flattened())
+}
+
+fn parse_link(message: Message<'_>) -> Result<Option<Link>, Malformed> {
+    const HEADER: usize = 16;
+    if message.kind != libc::RTM_NEWLINK {
+        return Ok(None);
+    }
+    let cut = Malformed("a link that is cut short");
+    let index = netlink::u32_at(message.body, 4).ok_or(cut)?;
+    let flags = netlink::u32_at(message.body, 8).ok_or(cut)?;
+    for attribute in netlink::attributes(message.body.get(HEADER..).ok_or(cut)?) {
+        let (kind, value) = attribute?;
+        if kind == ifla::IFNAME {
+            let name = value.split(|byte| *byte == 0).next().unwrap_or_default();
+            let name = String::from_utf8_lossy(name).into_owned();
+            return Ok(Some(Link { index, name, flags }));
+        }
+    }
+    Err(Malformed("a link without a name"))
+}
+
+fn parse_address(message: Message<'_>) -> Result<Option<Address>, Malformed> {
+    const HEADER: usize = 8;
+    if message.kind != libc::RTM_NEWADDR {
+        return Ok(None);
+    }
+    let cut = Malformed("an address that is cut short");
+    let [family, prefix, ..] = *message.body else { return Err(cut) };
+    let index = netlink::u32_at(message.body, 4).ok_or(cut)?;
+    let read = |value: &[u8]| match family {
+        AF_INET => Some(IpAddr::from(<[u8; 4]>::try_from(value).ok()?)),
+        _ => Some(IpAddr::from(<[u8; 16]>::try_from(value).ok()?)),
+    };
+    if family != AF_INET && family != AF_INET6 {
+        return Ok(None);
+    }
+    let (mut local, mut address, mut valid_lft) = (None, None, None);
+    for attribute in netlink::attributes(message.body.get(HEADER..).ok_or(cut)?) {
+        match attribute? {
+            (ifa::LOCAL, value) => local = Some(read(value).ok_or(cut)?),
+            (ifa::ADDRESS, value) => address = Some(read(value).ok_or(cut)?),
+            (ifa::CACHEINFO, value) => {
+                let valid = netlink::u32_at(value, 4).ok_or(cut)?;
+                valid_lft = Some(valid).filter(|seconds| *seconds != FOREVER);
+            }
+            _ => {}
+        }
+    }
+    // IPv4 always has LOCAL; IPv6 has it with a peer only.
+    let addr = local.or(address).ok_or(Malformed("an interface's address without an address"))?;
+    let network = address.unwrap_or(addr);
+    if prefix > host_prefix(addr) {
+        return Err(Malformed("an impossible prefix length"));
+    }
+    Ok(Some(Address { addr, prefix, network, index, valid_lft }))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::Ipv6Addr;
+
+    use super::*;
+
+    fn parsed(bytes: &[u8]) -> Result<Option<Address>, Malformed> {
+        parse_address(netlink::messages(bytes).next().unwrap().unwrap())
+    }
+
+    fn addr(text: &str) -> IpAddr {
+        text.parse().unwrap()
+    }
+
+    #[test]
+    fn an_ipv6_address_is_added_without_detection_and_never_preferred() {
+        let expected = [
+            &(16 + 8 + 20 + 20 + 8 + 20u32).to_ne_bytes()[..], // nlmsg_len
+            &20u16.to_ne_bytes(),                              // RTM_NEWADDR
+            &(1u16 | 0x400 | 0x100).to_ne_bytes(),             // REQUEST, CREATE, REPLACE
+            &9u32.to_ne_bytes(),                               // nlmsg_seq
+            &0u32.to_ne_bytes(),                               // nlmsg_pid
+            &[10, 128, 0, 0],                                  // AF_INET6, prefix, flags, scope
+            &3u32.to_ne_bytes(),                               // ifa_index
+            &20u16.to_ne_bytes(),                              // nla_len
+            &2u16.to_ne_bytes(),                               // IFA_LOCAL
+            &"fd00::64".parse::<Ipv6Addr>().unwrap().octets(), //
+            &20u16.to_ne_bytes(),                              // nla_len
+            &1u16.to_ne_bytes(),                               // IFA_ADDRESS
+            &"fd00::64".parse::<Ipv6Addr>().unwrap().octets(), //
+            &8u16.to_ne_bytes(),                               // nla_len
+            &8u16.to_ne_bytes(),                               // IFA_FLAGS
+            &2u32.to_ne_bytes(),                               // IFA_F_NODAD
+            &20u16.to_ne_bytes(),                              // nla_len
+            &6u16.to_ne_bytes(),                               // IFA_CACHEINFO
+            &0u32.to_ne_bytes(),                               // ifa_prefered
+            &10u32.to_ne_bytes(),                              // ifa_valid
+            &[0; 8],                                           // cstamp, tstamp
+        ]
+        .concat();
+        let bytes = put_request(3, addr("fd00::64"), 128, Some(10)).finish(0, 9);
+        assert_eq!(bytes, expected);
+        let address = Address {
+            addr: addr("fd00::64"),
+            prefix: 128,
+            network: addr("fd00::64"),
+            index: 3,
+            valid_lft: Some(10),
+        };
+        assert_eq!(parsed(&bytes), Ok(Some(address)));
+    }
+
+    #[test]
+    fn an_ipv4_address_without_a_lifetime_stays_for_ever() {
+        let bytes = put_request(1, addr("10.0.0.100"), 32, None).finish(0, 1);
+        let address = parsed(&bytes).unwrap().unwrap();
+        assert_eq!((address.addr, address.prefix), (addr("10.0.0.100"), 32));
+        assert_eq!(address.valid_lft, None);
+        assert!(!bytes.windows(4).any(|part| part == [8, 0, 8, 0]), "no IFA_FLAGS");
+    }
+
+    #[test]
+    fn the_own_address_of_a_link_with_a_peer_is_the_local_one() {
+        let request = Request::new(libc::RTM_NEWADDR, 0, &address_header(AF_INET, 24, 5))
+            .attribute(ifa::ADDRESS, &[10, 9, 0, 1])
+            .attribute(ifa::LOCAL, &[10, 1, 0, 1]);
+        let address = parsed(&request.finish(0, 1)).unwrap().unwrap();
+        assert_eq!(address.addr, addr("10.1.0.1"));
+        assert!(address.reaches(addr("10.9.0.200")));
+        assert!(!address.reaches(addr("10.1.0.200")));
+    }
+
+    #[test]
+    fn a_host_address_reaches_nobody_and_a_default_prefix_everybody_of_its_family() {
+        let reaches = |network: &str, prefix, other: &str| {
+            let network = addr(network);
+            Address { addr: network, prefix, network, index: 1, valid_lft: None }
+                .reaches(addr(other))
+        };
+        assert!(!reaches("10.0.0.1", 32, "10.0.0.1"));
+        assert!(reaches("10.0.0.1", 31, "10.0.0.0"));
+        assert!(!reaches("10.0.0.1", 31, "10.0.0.2"));
+        assert!(reaches("10.0.0.1", 0, "192.0.2.1"));
+        assert!(!reaches("10.0.0.1", 0, "fd00::1"));
+        assert!(reaches("fd00::1", 64, "fd00::ffff"));
+        assert!(!reaches("fd00::1", 64, "fd00:0:0:1::1"));
+        assert!(!reaches("fd00::1", 128, "fd00::1"));
+    }
+
+    #[test]
+    fn an_address_of_the_wrong_length_is_an_error_and_of_another_family_nothing() {
+        let with = |family, prefix, value: &[u8]| {
+            let header = address_header(family, prefix, 1);
+            let request = Request::new(libc::RTM_NEWADDR, 0, &header);
+            parsed(&request.attribute(ifa::LOCAL, value).finish(0, 1))
+        };
+        assert!(with(AF_INET, 24, &[1; 16]).is_err());
+        assert!(with(AF_INET6, 64, &[1; 4]).is_err());
+        assert!(with(AF_INET, 33, &[1; 4]).is_err());
+        assert_eq!(with(17, 24, &[1; 4]), Ok(None));
+    }
+
+    #[test]
+    fn a_link_is_its_number_its_name_and_its_flags() {
+        let header = link_header(7, IFF_UP | IFF_NOARP, 0);
+        let request = Request::new(libc::RTM_NEWLINK, 0, &header);
+        let bytes = request.clone().attribute(ifla::IFNAME, b"tunl0\0").finish(0, 1);
+        let link = parse_link(netlink::messages(&bytes).next().unwrap().unwrap()).unwrap().unwrap();
+        assert_eq!((link.index, link.name.as_str()), (7, "tunl0"));
+        assert!(link.is_up() && !link.answers_neighbours() && !link.is_loopback());
+
+        let nameless = request.finish(0, 1);
+        assert!(parse_link(netlink::messages(&nameless).next().unwrap().unwrap()).is_err());
+    }
+
+    #[test]
+    fn a_refusal_says_what_to_do() {
+        let link = Link { index: 2, name: "eth0.5".into(), flags: 0 };
+        let say = |errno, to: &str| {
+            let action = || format!("add {to}/128 to {}", link.name);
+            refusal(Trouble::Refused(errno), action, addr(to), &link).to_string()
+        };
+        assert_eq!(
+            say(Errno::EACCES, "fd00::1"),
+            "cannot add fd00::1/128 to eth0.5: Permission denied: IPv6 is disabled there; \
+             try `sysctl net.ipv6.conf.eth0/5.disable_ipv6=0'"
+        );
+        assert!(say(Errno::EPERM, "10.0.0.1").contains("root"));
+    }
+}

@@ -1,0 +1,133 @@
+//! What can go wrong between a node and its own kernel; each message says what to do next.
+//!
+//! Errors can be compared, so that a daemon which tries again every second can say the same
+//! thing once.
+
+use std::net::IpAddr;
+use std::path::PathBuf;
+
+use nix::errno::Errno;
+
+/// Why an address, a link, a setting or an announcement was not made.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Error {
+    /// No netlink or packet socket at all.
+    #[error("cannot open a {kind} socket: {}{}", .errno.desc(), root_hint(*.errno))]
+    Socket {
+        /// `netlink` or `packet`.
+        kind: &'static str,
+        /// The kernel's word.
+        errno: Errno,
+    },
+    /// Sending or receiving failed.
+    #[error("cannot talk to the kernel's routing socket: {}", .0.desc())]
+    Transport(Errno),
+    /// The kernel did not answer in time.
+    #[error("the kernel's routing socket did not answer in time: try again")]
+    Silent,
+    /// The list changed under every attempt to read it.
+    #[error("the kernel's list kept changing while it was read: try again")]
+    Unsettled,
+    /// An answer that was cut short or makes no sense.
+    #[error("the kernel's answer has {0}: is this kernel newer than this program?")]
+    Malformed(&'static str),
+    /// The kernel refused.
+    #[error("cannot {action}: {}{}{hint}", .errno.desc(), root_hint(*.errno))]
+    Refused {
+        /// What was tried, such as `add 10.0.0.100/32 to lo`.
+        action: String,
+        /// The kernel's word.
+        errno: Errno,
+        /// What to do, after a colon; may be empty.
+        hint: String,
+    },
+    /// There is no interface of this name.
+    #[error("no interface {device} here{hint}")]
+    NoInterface {
+        /// Its name.
+        device: String,
+        /// What to do, after a colon; may be empty.
+        hint: String,
+    },
+    /// No interface has a network that contains the address.
+    #[error(
+        "no interface's network contains {0}: give this node an address of that network, or \
+         correct the gateway in cvip.conf"
+    )]
+    NotConnected(IpAddr),
+    /// The kernel does not have this setting.
+    #[error("no setting {setting} in this kernel{hint}")]
+    NoSetting {
+        /// Its name, such as `net.ipv4.vs.expire_nodest_conn`.
+        setting: String,
+        /// What to do, after a colon; may be empty.
+        hint: &'static str,
+        /// True if the kernel is merely too old to have it.
+        outdated: bool,
+    },
+    /// A setting could not be read or written.
+    #[error("cannot {action} {setting}: {}{}{}", .errno.desc(), root_hint(*.errno), setting_hint(*.errno))]
+    Setting {
+        /// `read` or `set`.
+        action: &'static str,
+        /// Its name.
+        setting: String,
+        /// The kernel's word.
+        errno: Errno,
+    },
+    /// A setting's value makes no sense.
+    #[error("{setting} is `{value}', which is not what this program knows of it")]
+    OddSetting {
+        /// Its name.
+        setting: String,
+        /// What it is.
+        value: String,
+    },
+    /// The interface is none on which neighbours could be told something.
+    #[error("{0} is no Ethernet interface: addresses can only be announced on one")]
+    NotEthernet(String),
+    /// The interface is down.
+    #[error("{0} is down: try `ip link set {0} up'")]
+    Down(String),
+    /// An announcement could not be sent.
+    #[error("cannot announce {addr} on {device}: {}", .errno.desc())]
+    Announce {
+        /// The address.
+        addr: IpAddr,
+        /// The interface.
+        device: String,
+        /// The kernel's word.
+        errno: Errno,
+    },
+    /// An address with a lifetime was not renewed in time, or somebody removed it.
+    #[error("{addr} is gone from {device}: it was not renewed in time, or somebody removed it")]
+    Lapsed {
+        /// The address.
+        addr: IpAddr,
+        /// The interface.
+        device: String,
+    },
+    /// The file that remembers what was made cannot be read or written.
+    #[error("{}: {reason}", .path.display())]
+    Record {
+        /// Where it is.
+        path: PathBuf,
+        /// What is wrong, and what to do.
+        reason: String,
+    },
+}
+
+fn root_hint(errno: Errno) -> &'static str {
+    match errno {
+        Errno::EPERM => ": this needs root (CAP_NET_ADMIN, and CAP_NET_RAW for announcements)",
+        _ => "",
+    }
+}
+
+fn setting_hint(errno: Errno) -> &'static str {
+    match errno {
+        Errno::EACCES => ": this needs root",
+        Errno::EROFS => ": /proc/sys is read-only in this container; set it from outside",
+        _ => "",
+    }
+}

@@ -1,0 +1,527 @@
+//! Makes the kernel what the wishes say, remembers what it made, and undoes it.
+//!
+//! What was right already is somebody else's: it is left alone, and never undone. What somebody
+//! changed after the keeper made it is theirs from then on.
+//!
+//! New things are made before old ones are removed, settings first: a director that yields
+//! hides its address before it moves it, and no connection to the CVIP ever finds it gone.
+
+use std::net::IpAddr;
+use std::path::Path;
+
+use super::addresses::{Address, Link, Rtnetlink, host_prefix};
+use super::record::{OwnAddress, OwnSetting, Record, RecordFile};
+use super::report::{Difference, Done, Failure, Reachable, Report};
+use super::wishes::{AddressWish, Device, LinkWish, SysctlWish, Wishes, tunnel_module};
+use super::{Error, sysctl};
+
+/// The keeper of one network namespace's addresses, links and settings. Its calls act in the
+/// network namespace of the calling thread.
+#[derive(Debug)]
+pub struct Keeper {
+    file: RecordFile,
+    record: Record,
+    /// True if the file does not say what the record says.
+    unsaved: bool,
+}
+
+/// An address to add, to renew or to adopt.
+struct Placing {
+    link: Link,
+    own: OwnAddress,
+    /// It does not stand yet.
+    new: bool,
+}
+
+/// A setting to change, and what the record said of it before.
+struct Setting<'a> {
+    wish: &'a SysctlWish,
+    was: String,
+    before: Option<OwnSetting>,
+}
+
+/// Where a wish leads in this kernel.
+struct Place<'a> {
+    link: &'a Link,
+    prefix: u8,
+    standing: Option<&'a Address>,
+}
+
+/// What the kernel has at the moment.
+struct Kernel {
+    links: Vec<Link>,
+    addresses: Vec<Address>,
+}
+
+impl Keeper {
+    /// A keeper that remembers what the file says; a missing file says that nothing was made.
+    /// Nothing is written before something is made, so that a program may open it only to
+    /// [`check`](Keeper::check). The file belongs into a folder that root alone may write and
+    /// that a reboot empties, such as /run/cvip.
+    ///
+    /// # Errors
+    /// The file cannot be read, or is spoilt. Its node need not go unserved for that: see
+    /// [`Keeper::new`].
+    pub fn open(record: &Path) -> Result<Keeper, Error> {
+        let file = RecordFile::at(record);
+        let record = file.load()?;
+        Ok(Keeper { file, record, unsaved: false })
+    }
+
+    /// A keeper that remembers nothing: what stands is taken for somebody else's. Its first
+    /// change replaces the file.
+    pub fn new(record: &Path) -> Keeper {
+        Keeper { file: RecordFile::at(record), record: Record::default(), unsaved: false }
+    }
+
+    /// Makes what is missing, and removes what it made and no longer wishes. One failing wish
+    /// does not stop the others.
+    pub fn apply(&mut self, wishes: &Wishes) -> Report {
+        let mut report = Report::default();
+        let settings = self.plan_settings(&wishes.sysctls, &mut report);
+        let mut netlink = match Rtnetlink::open() {
+            Ok(netlink) => Some(netlink),
+            Err(error) => {
+                report.failures.push(error.into());
+                None
+            }
+        };
+        let kernel = netlink.as_mut().and_then(|netlink| match Kernel::read(netlink) {
+            Ok(kernel) => Some(kernel),
+            Err(error) => {
+                report.failures.push(error.into());
+                None
+            }
+        });
+        let (mut links, mut placings, mut wished) = (Vec::new(), Vec::new(), Vec::new());
+        if let Some(kernel) = &kernel {
+            links = self.plan_links(kernel, &wishes.links, &mut report);
+            (placings, wished) = self.plan_addresses(kernel, &wishes.addresses, &mut report);
+        }
+        self.save(&mut report);
+
+        self.change_settings(settings, &mut report);
+        if let (Some(netlink), Some(kernel)) = (&mut netlink, &kernel) {
+            self.bring_up(netlink, links, &mut report);
+            self.place(netlink, placings, &mut report);
+            self.remove_addresses(netlink, kernel, &wished, &mut report);
+            self.bring_down(netlink, kernel, &wishes.links, &mut report);
+        }
+        self.restore_settings(&wishes.sysctls, &mut report);
+        self.save(&mut report);
+        report
+    }
+
+    /// Undoes everything that it made and that nobody changed since.
+    pub fn undo(&mut self) -> Report {
+        self.apply(&Wishes::default())
+    }
+
+    /// Renews the addresses that it made with a lifetime. It never adds one that is gone: who
+    /// slept through a lifetime may have been replaced, and must ask before it takes an address
+    /// again. (Between the look and the renewal lie some microseconds.)
+    ///
+    /// # Errors
+    /// [`Error::Lapsed`] for each address that is gone; others if the kernel refused.
+    pub fn renew(&self) -> Result<(), Vec<Error>> {
+        let leased: Vec<_> =
+            self.record.addresses.iter().filter(|own| own.valid_lft.is_some()).collect();
+        if leased.is_empty() {
+            return Ok(());
+        }
+        let mut netlink = Rtnetlink::open().map_err(|error| vec![error])?;
+        let kernel = Kernel::read(&mut netlink).map_err(|error| vec![error])?;
+        let errors: Vec<Error> = leased
+            .into_iter()
+            .filter_map(|own| {
+                let link = kernel.link(&own.device);
+                match link.filter(|link| kernel.standing(own.addr, link).is_some()) {
+                    Some(link) => netlink.put(link, own.addr, own.prefix, own.valid_lft).err(),
+                    None => Some(Error::Lapsed { addr: own.addr, device: own.device.clone() }),
+                }
+            })
+            .collect();
+        if errors.is_empty() { Ok(()) } else { Err(errors) }
+    }
+
+    /// In what the kernel differs from the wishes. Changes nothing, and needs no privilege.
+    ///
+    /// # Errors
+    /// The kernel's links and addresses cannot be read.
+    pub fn check(&self, wishes: &Wishes) -> Result<Vec<Difference>, Error> {
+        let kernel = Kernel::read(&mut Rtnetlink::open()?)?;
+        let mut differences = Vec::new();
+        for wish in &wishes.sysctls {
+            match sysctl::read(&wish.path) {
+                Ok(is) if wish.accepts(&is) => {}
+                Ok(is) => differences.push(Difference::Setting {
+                    path: wish.path.clone(),
+                    is,
+                    wanted: wish.value,
+                    why: wish.why,
+                    needed_on: wish.needed_on,
+                }),
+                Err(error) => differences.push(Difference::Unmet(Failure::of(wish, error))),
+            }
+        }
+        for wish in &wishes.links {
+            match kernel.named(wish.device) {
+                Ok(link) if link.is_up() => {}
+                Ok(link) => differences.push(Difference::Down(link.name.clone())),
+                Err(error) => differences.push(Difference::Unmet(error.into())),
+            }
+        }
+        for wish in &wishes.addresses {
+            match self.check_address(&kernel, wish) {
+                Ok(found) => differences.extend(found),
+                Err(error) => {
+                    let unmet = Difference::Unmet(error.into());
+                    if !differences.contains(&unmet) {
+                        differences.push(unmet);
+                    }
+                }
+            }
+        }
+        Ok(differences)
+    }
+
+    fn check_address(&self, kernel: &Kernel, wish: &AddressWish) -> Result<Vec<Difference>, Error> {
+        let addr = wish.addr;
+        let place = kernel.place(wish)?;
+        let mut differences = Vec::new();
+        let device = place.link.name.clone();
+        match place.standing {
+            None => {
+                differences.push(Difference::Missing { addr, prefix: place.prefix, device });
+            }
+            Some(standing) if wish.valid_lft.is_some() && standing.valid_lft.is_none() => {
+                differences.push(Difference::Permanent { addr, device });
+            }
+            Some(_) => {}
+        }
+        let elsewhere = kernel
+            .links
+            .iter()
+            .filter(|link| link.index != place.link.index && link.answers_neighbours())
+            .filter(|link| kernel.standing(addr, link).is_some());
+        differences.extend(
+            elsewhere.map(|link| Difference::Misplaced { addr, device: link.name.clone() }),
+        );
+        Ok(differences)
+    }
+
+    fn save(&mut self, report: &mut Report) {
+        if self.unsaved {
+            // Serving comes before remembering: the wishes are met all the same.
+            match self.file.save(&self.record) {
+                Ok(()) => self.unsaved = false,
+                Err(error) => report.failures.push(error.into()),
+            }
+        }
+    }
+
+    /// Notes which settings are to be changed, and forgets those that somebody set right.
+    fn plan_settings<'a>(
+        &mut self,
+        wishes: &'a [SysctlWish],
+        report: &mut Report,
+    ) -> Vec<Setting<'a>> {
+        let mut settings = Vec::new();
+        for wish in wishes {
+            let was = match sysctl::read(&wish.path) {
+                Ok(was) => was,
+                Err(error) => {
+                    report.failures.push(Failure::of(wish, error));
+                    continue;
+                }
+            };
+            let before = self.record.settings.get(&wish.path).cloned();
+            let ours = before.as_ref().filter(|own| own.value == was);
+            if wish.accepts(&was) {
+                if before.is_some() && ours.is_none() {
+                    self.record.settings.remove(&wish.path);
+                    self.unsaved = true;
+                }
+                continue;
+            }
+            let previous = ours.map_or_else(|| was.clone(), |own| own.previous.clone());
+            let own = OwnSetting { value: wish.value.to_owned(), previous };
+            self.record.settings.insert(wish.path.clone(), own);
+            self.unsaved = true;
+            settings.push(Setting { wish, was, before });
+        }
+        settings
+    }
+
+    fn change_settings(&mut self, settings: Vec<Setting<'_>>, report: &mut Report) {
+        for Setting { wish, was, before } in settings {
+            let path = &wish.path;
+            let value = wish.value.to_owned();
+            match sysctl::write(path, wish.value) {
+                Ok(()) => {
+                    // Back to what it was before the keeper came: nothing is left to undo.
+                    if self.record.settings.get(path).is_some_and(|own| own.previous == value) {
+                        self.record.settings.remove(path);
+                    }
+                    report.done.push(Done::Set { path: path.clone(), value, was });
+                }
+                Err(error) => {
+                    match before {
+                        Some(own) => self.record.settings.insert(path.clone(), own),
+                        None => self.record.settings.remove(path),
+                    };
+                    report.failures.push(Failure::of(wish, error));
+                }
+            }
+            self.unsaved = true;
+        }
+    }
+
+    fn restore_settings(&mut self, wishes: &[SysctlWish], report: &mut Report) {
+        let unwished: Vec<String> = self
+            .record
+            .settings
+            .keys()
+            .filter(|path| !wishes.iter().any(|wish| wish.path == **path))
+            .cloned()
+            .collect();
+        for path in unwished {
+            let own = self.record.settings[&path].clone();
+            let restored = match sysctl::read(&path) {
+                Ok(is) if is == own.value => {
+                    sysctl::write(&path, &own.previous).map(|()| Some(own.previous))
+                }
+                // Somebody changed it, or its interface went.
+                Ok(_) | Err(Error::NoSetting { .. }) => Ok(None),
+                Err(error) => Err(error),
+            };
+            match restored {
+                Ok(value) => {
+                    self.record.settings.remove(&path);
+                    self.unsaved = true;
+                    report.done.extend(value.map(|value| Done::Restored { path, value }));
+                }
+                Err(error) => report.failures.push(error.into()),
+            }
+        }
+    }
+
+    fn plan_links(
+        &mut self,
+        kernel: &Kernel,
+        wishes: &[LinkWish],
+        report: &mut Report,
+    ) -> Vec<Link> {
+        let mut down = Vec::new();
+        for wish in wishes {
+            match kernel.named(wish.device) {
+                Ok(link) if link.is_up() => {}
+                Ok(link) => {
+                    if !self.record.links.contains(&link.name) {
+                        self.record.links.push(link.name.clone());
+                        self.unsaved = true;
+                    }
+                    down.push(link.clone());
+                }
+                Err(error) => report.failures.push(error.into()),
+            }
+        }
+        down
+    }
+
+    fn bring_up(&mut self, netlink: &mut Rtnetlink, links: Vec<Link>, report: &mut Report) {
+        for link in links {
+            match netlink.set_up(&link, true) {
+                Ok(()) => report.done.push(Done::Up(link.name)),
+                Err(error) => {
+                    self.record.links.retain(|name| *name != link.name);
+                    self.unsaved = true;
+                    report.failures.push(error.into());
+                }
+            }
+        }
+    }
+
+    fn bring_down(
+        &mut self,
+        netlink: &mut Rtnetlink,
+        kernel: &Kernel,
+        wishes: &[LinkWish],
+        report: &mut Report,
+    ) {
+        let unwished = |name: &String| !wishes.iter().any(|wish| wish.device == name);
+        let ours: Vec<String> = self.record.links.iter().filter(|n| unwished(n)).cloned().collect();
+        for name in ours {
+            let link = kernel.link(&name).filter(|link| link.is_up());
+            match link.map_or(Ok(()), |link| netlink.set_up(link, false)) {
+                Ok(()) => {
+                    report.done.extend(link.map(|_| Done::Down(name.clone())));
+                    self.record.links.retain(|ours| *ours != name);
+                    self.unsaved = true;
+                }
+                Err(error) => report.failures.push(error.into()),
+            }
+        }
+    }
+
+    /// Notes which addresses are to be added or renewed, and where every wished one belongs.
+    fn plan_addresses(
+        &mut self,
+        kernel: &Kernel,
+        wishes: &[AddressWish],
+        report: &mut Report,
+    ) -> (Vec<Placing>, Vec<(IpAddr, String)>) {
+        let (mut placings, mut wished) = (Vec::new(), Vec::new());
+        for wish in wishes {
+            let Place { link, prefix, standing } = match kernel.place(wish) {
+                Ok(place) => place,
+                // Not once more for a tunnel's device that a wish for its link missed already.
+                Err(error) => {
+                    let failure = error.into();
+                    if !report.failures.contains(&failure) {
+                        report.failures.push(failure);
+                    }
+                    continue;
+                }
+            };
+            let device = link.name.clone();
+            wished.push((wish.addr, device.clone()));
+            let before = self.record.address(wish.addr, &device).cloned();
+            let ours = match standing {
+                None => true,
+                // Only the keeper gives a CVIP a lifetime: one that it forgot is its own.
+                Some(standing) if wish.valid_lft.is_some() && standing.valid_lft.is_some() => true,
+                Some(_) => before.as_ref().is_some_and(|own| own.prefix == prefix),
+            };
+            if !ours {
+                if before.is_some() {
+                    self.record.forget_address(wish.addr, &device);
+                    self.unsaved = true;
+                }
+                if link.answers_neighbours() {
+                    report.reachable.push(Reachable { addr: wish.addr, device });
+                }
+                continue;
+            }
+            let own = OwnAddress { addr: wish.addr, prefix, device, valid_lft: wish.valid_lft };
+            if before.as_ref() != Some(&own) {
+                self.record.put_address(own.clone());
+                self.unsaved = true;
+            }
+            if standing.is_none_or(|s| wish.valid_lft.is_some() || s.valid_lft.is_some()) {
+                placings.push(Placing { link: link.clone(), own, new: standing.is_none() });
+            } else if link.answers_neighbours() {
+                report.reachable.push(Reachable { addr: wish.addr, device: own.device });
+            }
+        }
+        (placings, wished)
+    }
+
+    fn place(&mut self, netlink: &mut Rtnetlink, placings: Vec<Placing>, report: &mut Report) {
+        for Placing { link, own, new } in placings {
+            let OwnAddress { addr, prefix, device, valid_lft } = own;
+            match netlink.put(&link, addr, prefix, valid_lft) {
+                Ok(()) => {
+                    if link.answers_neighbours() {
+                        report.reachable.push(Reachable { addr, device: device.clone() });
+                    }
+                    if new {
+                        report.done.push(Done::Added { addr, prefix, device });
+                    }
+                }
+                Err(error) => {
+                    if new {
+                        self.record.forget_address(addr, &device);
+                        self.unsaved = true;
+                    }
+                    report.failures.push(error.into());
+                }
+            }
+        }
+    }
+
+    fn remove_addresses(
+        &mut self,
+        netlink: &mut Rtnetlink,
+        kernel: &Kernel,
+        wished: &[(IpAddr, String)],
+        report: &mut Report,
+    ) {
+        let is_wished = |own: &OwnAddress| {
+            wished.iter().any(|(addr, device)| *addr == own.addr && *device == own.device)
+        };
+        let unwished: Vec<_> =
+            self.record.addresses.iter().filter(|own| !is_wished(own)).cloned().collect();
+        for OwnAddress { addr, prefix, device, .. } in unwished {
+            let link = kernel.link(&device).filter(|link| {
+                kernel.standing(addr, link).is_some_and(|standing| standing.prefix == prefix)
+            });
+            match link.map_or(Ok(false), |link| netlink.delete(link, addr, prefix)) {
+                Ok(removed) => {
+                    self.record.forget_address(addr, &device);
+                    self.unsaved = true;
+                    if removed {
+                        report.done.push(Done::Removed { addr, prefix, device });
+                    }
+                }
+                Err(error) => report.failures.push(error.into()),
+            }
+        }
+    }
+}
+
+impl Kernel {
+    fn read(netlink: &mut Rtnetlink) -> Result<Kernel, Error> {
+        Ok(Kernel { links: netlink.links()?, addresses: netlink.addresses()? })
+    }
+
+    fn link(&self, name: &str) -> Option<&Link> {
+        self.links.iter().find(|link| link.name == name)
+    }
+
+    fn standing(&self, addr: IpAddr, link: &Link) -> Option<&Address> {
+        self.addresses.iter().find(|address| address.addr == addr && address.index == link.index)
+    }
+
+    fn named(&self, name: &str) -> Result<&Link, Error> {
+        self.link(name).ok_or_else(|| Error::NoInterface {
+            device: name.to_owned(),
+            hint: match tunnel_module(name) {
+                Some(module) => format!(": try `modprobe {module}'"),
+                None => ": correct its name in cvip.conf, or create it".to_owned(),
+            },
+        })
+    }
+
+    /// Where a wished address belongs, and what stands there.
+    fn place(&self, wish: &AddressWish) -> Result<Place<'_>, Error> {
+        match &wish.device {
+            Device::Name(name) => {
+                let link = self.named(name)?;
+                let standing = self.standing(wish.addr, link);
+                let prefix = standing.map_or(host_prefix(wish.addr), |standing| standing.prefix);
+                Ok(Place { link, prefix, standing })
+            }
+            Device::Connected => self.connected(wish.addr).ok_or(Error::NotConnected(wish.addr)),
+        }
+    }
+
+    /// The interface that has the address already, or whose network contains it: the smallest
+    /// such network, of an interface that is up if there is one. A connected route comes from
+    /// an address, so the addresses tell; a routing table can be a million routes long.
+    fn connected(&self, addr: IpAddr) -> Option<Place<'_>> {
+        let linked = self.addresses.iter().filter_map(|address| {
+            let link = self.links.iter().find(|link| link.index == address.index)?;
+            (!link.is_loopback()).then_some((address, link))
+        });
+        let stands = linked.clone().find(|(address, _)| address.addr == addr);
+        if let Some((address, link)) = stands {
+            return Some(Place { link, prefix: address.prefix, standing: Some(address) });
+        }
+        let reaching = linked.filter(|(address, _)| address.reaches(addr));
+        let (address, link) = reaching.max_by_key(|(address, link)| {
+            (link.is_up(), address.prefix, std::cmp::Reverse(link.index))
+        })?;
+        Some(Place { link, prefix: address.prefix, standing: None })
+    }
+}

@@ -1,0 +1,238 @@
+//! What the keeper did, could not do, and would have to do, each a typed value with a sentence.
+
+use std::fmt;
+use std::net::IpAddr;
+
+use super::{Error, NeededOn, SysctlWish, sysctl};
+
+/// What came of one application of wishes.
+#[derive(Clone, Debug, PartialEq, Eq, Default)]
+pub struct Report {
+    /// What was changed, in order; empty if all was right already.
+    pub done: Vec<Done>,
+    /// What could not be made; the rest was.
+    pub failures: Vec<Failure>,
+    /// The wished addresses that stand now, whoever made them, on interfaces whose neighbours
+    /// ask for them: what to [`announce`](super::announce()) after a takeover.
+    pub reachable: Vec<Reachable>,
+}
+
+/// An address on an interface that has neighbours.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Reachable {
+    /// The address.
+    pub addr: IpAddr,
+    /// Name of the interface.
+    pub device: String,
+}
+
+/// One change that was made.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Done {
+    /// An address was added.
+    Added {
+        /// The address.
+        addr: IpAddr,
+        /// Prefix length.
+        prefix: u8,
+        /// Name of the interface.
+        device: String,
+    },
+    /// An address of the keeper's was removed.
+    Removed {
+        /// The address.
+        addr: IpAddr,
+        /// Prefix length.
+        prefix: u8,
+        /// Name of the interface.
+        device: String,
+    },
+    /// A link was brought up.
+    Up(String),
+    /// A link that the keeper had brought up was brought down again.
+    Down(String),
+    /// A setting was changed.
+    Set {
+        /// Path below `/proc/sys`.
+        path: String,
+        /// Its new value.
+        value: String,
+        /// What it was.
+        was: String,
+    },
+    /// A setting of the keeper's was given back the value it had before.
+    Restored {
+        /// Path below `/proc/sys`.
+        path: String,
+        /// Its new, old value.
+        value: String,
+    },
+}
+
+impl fmt::Display for Done {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Done::Added { addr, prefix, device } => write!(f, "added {addr}/{prefix} to {device}"),
+            Done::Removed { addr, prefix, device } => {
+                write!(f, "removed {addr}/{prefix} from {device}")
+            }
+            Done::Up(device) => write!(f, "set {device} up"),
+            Done::Down(device) => write!(f, "set {device} down"),
+            Done::Set { path, value, was } => {
+                write!(f, "set {} to {value} (was {was})", sysctl::name(path))
+            }
+            Done::Restored { path, value } => {
+                write!(f, "set {} back to {value}", sysctl::name(path))
+            }
+        }
+    }
+}
+
+/// One wish that could not be met.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Failure {
+    /// Why not.
+    pub error: Error,
+    /// What goes wrong without it, where that needs saying.
+    pub consequence: Option<&'static str>,
+}
+
+impl Failure {
+    /// True for a setting that this kernel is too old to have: worth a notice, and not to be
+    /// repeated.
+    pub fn is_notice(&self) -> bool {
+        matches!(self.error, Error::NoSetting { outdated: true, .. })
+    }
+
+    pub(super) fn of(wish: &SysctlWish, error: Error) -> Failure {
+        Failure { error, consequence: Some(wish.why) }
+    }
+}
+
+impl From<Error> for Failure {
+    fn from(error: Error) -> Failure {
+        Failure { error, consequence: None }
+    }
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.error)?;
+        self.consequence.map_or(Ok(()), |consequence| write!(f, " ({consequence})"))
+    }
+}
+
+/// One thing in which the kernel is not as the wishes say.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Difference {
+    /// A setting has another value.
+    Setting {
+        /// Path below `/proc/sys`.
+        path: String,
+        /// Its value.
+        is: String,
+        /// What it should be.
+        wanted: &'static str,
+        /// What goes wrong without it.
+        why: &'static str,
+        /// Which nodes need it.
+        needed_on: NeededOn,
+    },
+    /// A link is down.
+    Down(String),
+    /// An address is missing.
+    Missing {
+        /// The address.
+        addr: IpAddr,
+        /// Prefix length.
+        prefix: u8,
+        /// Name of the interface that should carry it.
+        device: String,
+    },
+    /// An address stands where neighbours ask for it, and should not.
+    Misplaced {
+        /// The address.
+        addr: IpAddr,
+        /// Name of the interface that carries it.
+        device: String,
+    },
+    /// An address that should have a lifetime was configured for ever, by somebody else.
+    Permanent {
+        /// The address.
+        addr: IpAddr,
+        /// Name of the interface that carries it.
+        device: String,
+    },
+    /// A wish that cannot be met.
+    Unmet(Failure),
+}
+
+impl fmt::Display for Difference {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Difference::Setting { path, is, wanted, why, needed_on } => {
+                let setting = sysctl::name(path);
+                write!(f, "{setting} is {is} and should be {wanted} on {needed_on}: {why}")
+            }
+            Difference::Down(device) => write!(f, "{device} is down and should be up"),
+            Difference::Missing { addr, prefix, device } => {
+                write!(f, "{addr}/{prefix} is missing on {device}")
+            }
+            Difference::Misplaced { addr, device } => write!(
+                f,
+                "{addr} stands on {device}, where this node answers for it and must not: if it is \
+                 not cvipd that just gave it up, remove it from the network configuration"
+            ),
+            Difference::Permanent { addr, device } => write!(
+                f,
+                "{addr} stands on {device} by other means than cvipd, and would stay there after \
+                 a failover: remove it from the network configuration"
+            ),
+            Difference::Unmet(failure) => failure.fmt(f),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_done_is_a_sentence_in_the_words_of_ip_and_sysctl() {
+        let addr = "10.0.0.100".parse().unwrap();
+        let path = "net/ipv4/vs/expire_nodest_conn".to_owned();
+        for (done, sentence) in [
+            (Done::Added { addr, prefix: 32, device: "lo".into() }, "added 10.0.0.100/32 to lo"),
+            (
+                Done::Removed { addr, prefix: 32, device: "lo".into() },
+                "removed 10.0.0.100/32 from lo",
+            ),
+            (Done::Up("tunl0".into()), "set tunl0 up"),
+            (Done::Down("tunl0".into()), "set tunl0 down"),
+            (
+                Done::Set { path: path.clone(), value: "1".into(), was: "0".into() },
+                "set net.ipv4.vs.expire_nodest_conn to 1 (was 0)",
+            ),
+            (
+                Done::Restored { path, value: "0".into() },
+                "set net.ipv4.vs.expire_nodest_conn back to 0",
+            ),
+        ] {
+            assert_eq!(done.to_string(), sentence);
+        }
+    }
+
+    #[test]
+    fn a_kernel_that_is_too_old_for_a_setting_is_a_notice_and_one_without_ipvs_is_not() {
+        let failure = |outdated| Failure {
+            error: Error::NoSetting { setting: "a.b".into(), hint: ": hint", outdated },
+            consequence: Some("without it, x"),
+        };
+        assert!(failure(true).is_notice());
+        assert!(!failure(false).is_notice());
+        assert_eq!(
+            failure(true).to_string(),
+            "no setting a.b in this kernel: hint (without it, x)"
+        );
+    }
+}
