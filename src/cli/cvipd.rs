@@ -32,8 +32,13 @@ pub struct Args {
 
     /// What is logged on standard error: error, warn, info, debug, or a filter such as
     /// cvip::node=debug
-    #[arg(long, value_name = "FILTER", env = "CVIP_LOG", hide_env_values = true,
-          default_value = "info")]
+    #[arg(
+        long,
+        value_name = "FILTER",
+        env = "CVIP_LOG",
+        hide_env_values = true,
+        default_value = "info"
+    )]
     log: String,
 
     #[command(flatten)]

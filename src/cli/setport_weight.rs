@@ -3,7 +3,6 @@
 //! The three long options are OpenSSI's and behave as they did: the range is inclusive, nothing
 //! is registered by the command itself, and success is silent. Everything else is ours.
 
-
 use anyhow::{Context, bail};
 use clap::{ArgGroup, Parser};
 use serde::Serialize;

@@ -340,9 +340,7 @@ impl Daemon {
                 roles: self.roles(),
                 faults: self.faults.clone(),
             },
-            Request::Apply if !root => {
-                Response::Error("only root may change the table".to_owned())
-            }
+            Request::Apply if !root => Response::Error("only root may change the table".to_owned()),
             Request::Apply => match self.reload() {
                 Err(error) => Response::Error(error.to_string()),
                 Ok(()) => self.resync(),

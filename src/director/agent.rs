@@ -187,11 +187,7 @@ impl Agent {
         self.pending.retain(directed);
     }
 
-    fn pass(
-        &mut self,
-        services: &BTreeSet<ServiceKey>,
-        now: Instant,
-    ) -> Result<Report, Trouble> {
+    fn pass(&mut self, services: &BTreeSet<ServiceKey>, now: Instant) -> Result<Report, Trouble> {
         self.next_drain = now + DRAIN_EVERY;
         let inputs = Inputs { conf: &self.conf, nodes: &self.store.state().nodes, me: self.me };
         let client = &mut self.client;

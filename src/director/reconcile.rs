@@ -135,14 +135,13 @@ fn read(
     let mut actual = BTreeMap::new();
     for (entry, destinations) in entries.into_iter().zip(destinations) {
         if let Some(key) = service_key(entry.service.id) {
-            actual.insert(key, Actual { service: entry.service, destinations: index(destinations) });
+            actual
+                .insert(key, Actual { service: entry.service, destinations: index(destinations) });
         }
     }
     Ok(actual)
 }
 
-fn index(
-    entries: Vec<DestinationEntry>,
-) -> BTreeMap<crate::ipvs::DestinationId, DestinationEntry> {
+fn index(entries: Vec<DestinationEntry>) -> BTreeMap<crate::ipvs::DestinationId, DestinationEntry> {
     entries.into_iter().map(|entry| (entry.destination.id, entry)).collect()
 }

@@ -7,11 +7,15 @@
 
 use std::fmt;
 use std::fs::{self, File};
+use std::io;
 use std::mem;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
+use std::thread;
 
 use nix::errno::Errno;
+use nix::mount::{MsFlags, mount};
+use nix::sched::{CloneFlags, unshare};
 use nix::sys::resource::{RLIM_INFINITY, Resource, setrlimit};
 use nix::sys::socket::{AddressFamily, SockFlag, SockType, socket};
 
@@ -30,7 +34,7 @@ const REMEMBERED: u32 = 16 * 1024;
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum NoBells {
     /// There is no cgroup to hang them on.
-    #[error("no cgroup v2 mounted: try mount -t cgroup2 none /sys/fs/cgroup")]
+    #[error("no cgroup v2 in this kernel, or no privilege to mount it")]
     NoCgroup,
     /// The cgroup is mounted, but cannot be opened.
     #[error("cannot open {}: {errno}", path.display())]
@@ -259,11 +263,28 @@ fn own_netns() -> Result<u64, Errno> {
 
 fn open_root_cgroup() -> Result<File, NoBells> {
     let mounts = fs::read_to_string("/proc/self/mountinfo").map_err(|_| NoBells::NoCgroup)?;
-    let path = root_cgroup(&mounts).ok_or(NoBells::NoCgroup)?;
+    let Some(path) = root_cgroup(&mounts) else {
+        return mount_privately().map_err(|_| NoBells::NoCgroup);
+    };
     File::open(&path).map_err(|error| NoBells::Cgroup {
         path,
         errno: Errno::from_raw(error.raw_os_error().unwrap_or_default()),
     })
+}
+
+/// The root of the version 2 hierarchy where none is in sight, as in `ip netns exec`, which
+/// mounts a /sys of its own. A thread with a mount namespace of its own mounts it, for as long
+/// as it takes to open it: nobody else sees that, and nothing is left behind.
+fn mount_privately() -> io::Result<File> {
+    const ANYWHERE: &str = "/sys";
+    let open = || {
+        let none: Option<&str> = None;
+        unshare(CloneFlags::CLONE_NEWNS)?;
+        mount(none, "/", none, MsFlags::MS_REC | MsFlags::MS_PRIVATE, none)?;
+        mount(Some("none"), ANYWHERE, Some("cgroup2"), MsFlags::empty(), none)?;
+        File::open(ANYWHERE)
+    };
+    thread::Builder::new().spawn(open)?.join().map_err(|_| io::ErrorKind::Other)?
 }
 
 /// Where the root of the version 2 hierarchy is mounted, alone or beside version 1

@@ -234,18 +234,16 @@ impl Agent {
         self.next_count = now + COUNT_EVERY;
         let mut changed = false;
         let watch = &mut self.watch;
-        self.left.retain(|(protocol, port), count| {
-            match watch.connections(*protocol, *port) {
-                Ok(connections) => {
-                    let connections = u32::try_from(connections).unwrap_or(u32::MAX);
-                    changed |= *count != connections;
-                    *count = connections;
-                    connections > 0
-                }
-                Err(error) => {
-                    warn!("connections on {protocol} port {port} cannot be counted: {error}");
-                    false
-                }
+        self.left.retain(|(protocol, port), count| match watch.connections(*protocol, *port) {
+            Ok(connections) => {
+                let connections = u32::try_from(connections).unwrap_or(u32::MAX);
+                changed |= *count != connections;
+                *count = connections;
+                connections > 0
+            }
+            Err(error) => {
+                warn!("connections on {protocol} port {port} cannot be counted: {error}");
+                false
             }
         });
         changed

@@ -42,10 +42,8 @@ pub(super) fn diff(args: &DiffArgs, site: &Site, streams: &mut Streams<'_>) -> a
     let inputs = Inputs { conf: &conf, nodes: &state.nodes, me };
     let services = reconcile::scope(&mut client, inputs, &state)?;
     let drains = &mut Drains::new();
-    let plans =
-        reconcile::plan_services(&mut client, &services, inputs, drains, Instant::now())?;
-    let lines: Vec<String> =
-        plans.changes.iter().map(|(_, change)| change_line(change)).collect();
+    let plans = reconcile::plan_services(&mut client, &services, inputs, drains, Instant::now())?;
+    let lines: Vec<String> = plans.changes.iter().map(|(_, change)| change_line(change)).collect();
     if args.json {
         serde_json::to_writer_pretty(&mut *streams.out, &lines)?;
         writeln!(streams.out)?;

@@ -1,6 +1,5 @@
 //! `cvipctl check`: every fault of the configuration, each with its place.
 
-
 use super::super::{FAILED, OK, Site, Streams};
 
 #[derive(clap::Args, Clone, Debug)]

@@ -115,7 +115,10 @@ pub(super) fn run(args: &Args, site: &Site, streams: &mut Streams<'_>) -> anyhow
         registrations: registrations(state),
         refused: refused(state),
         services: table.as_ref().map(|table| {
-            table.iter().map(|(entry, list, owned)| view::Service::live(entry, list, *owned)).collect()
+            table
+                .iter()
+                .map(|(entry, list, owned)| view::Service::live(entry, list, *owned))
+                .collect()
         }),
         problems,
     };
