@@ -1,1 +1,38 @@
 //! A real IPVS kernel on any machine.
+//!
+//! cvip is about what the kernel's IPVS does, so its tests need one, and many machines (containers, build servers) have
+//! none that they may use. [`Lab`] finds one: this machine's kernel where that has IPVS, else a kernel that it boots,
+//! with the machine's own files in it, so that a program that was just built runs there as it is.
+//!
+//! Outside: [`Lab`], called by `cargo xtask`. Inside: [`require`] at the start of a test, and the cluster helper.
+
+mod emulator;
+mod frame;
+pub mod guest;
+mod outgoing;
+mod packages;
+mod run;
+mod session;
+mod sys;
+mod terminal;
+mod uml;
+mod unpack;
+
+pub use run::{KernelChoice, Lab, Output};
+
+/// Whether this process runs in the lab.
+#[must_use]
+pub fn in_lab() -> bool {
+    std::env::var_os("CVIP_LAB").is_some()
+}
+
+/// For the start of a test that needs a kernel with IPVS.
+///
+/// # Panics
+/// Outside the lab, with a word on how to get there.
+pub fn require() {
+    assert!(
+        in_lab(),
+        "this test needs a kernel with IPVS: run `cargo xtask test`"
+    );
+}

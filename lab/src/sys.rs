@@ -1,0 +1,103 @@
+//! Every place where the lab needs `unsafe`: what runs in a child between `fork` and `exec`, and two ioctls that nix
+//! does not wrap. Nothing else belongs here.
+#![allow(unsafe_code)]
+
+use std::io;
+use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
+use std::os::unix::process::CommandExt;
+use std::process::Command;
+
+use nix::sched::{CloneFlags, setns};
+use nix::sys::signal::Signal;
+
+/// Makes the command's process die (SIGKILL) when the thread that starts it ends, whatever ends it.
+pub(crate) fn die_with_parent(command: &mut Command) -> &mut Command {
+    // SAFETY: the closure calls prctl(2) only: it is async-signal-safe, and allocates and locks nothing.
+    unsafe {
+        command
+            .pre_exec(|| nix::sys::prctl::set_pdeathsig(Signal::SIGKILL).map_err(io::Error::from))
+    }
+}
+
+/// Makes the command run in a network namespace, given a descriptor of its file.
+pub(crate) fn in_network_namespace(command: &mut Command, namespace: OwnedFd) -> &mut Command {
+    // SAFETY: the closure calls setns(2) only: it is async-signal-safe, and allocates and locks nothing. The descriptor
+    // is owned by the closure, so it is open for as long as the command can be started.
+    unsafe {
+        command
+            .pre_exec(move || setns(&namespace, CloneFlags::CLONE_NEWNET).map_err(io::Error::from))
+    }
+}
+
+/// Makes the command the leader of a session whose terminal is its own standard input.
+pub(crate) fn with_controlling_terminal(command: &mut Command) -> &mut Command {
+    // SAFETY: the closure calls setsid(2) and ioctl(2) only: both are async-signal-safe, and standard input is open in
+    // a child between fork and exec.
+    unsafe {
+        command.pre_exec(|| {
+            nix::unistd::setsid()?;
+            if nix::libc::ioctl(0, nix::libc::TIOCSCTTY, 0) < 0 {
+                return Err(io::Error::last_os_error());
+            }
+            Ok(())
+        })
+    }
+}
+
+/// The terminal's size in rows and columns.
+pub(crate) fn window_size(terminal: BorrowedFd<'_>) -> io::Result<(u16, u16)> {
+    let mut size = nix::libc::winsize {
+        ws_row: 0,
+        ws_col: 0,
+        ws_xpixel: 0,
+        ws_ypixel: 0,
+    };
+    // SAFETY: TIOCGWINSZ writes one winsize to the pointer, which is valid for the call; the descriptor is borrowed.
+    if unsafe { nix::libc::ioctl(terminal.as_raw_fd(), nix::libc::TIOCGWINSZ, &mut size) } < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    Ok((size.ws_row, size.ws_col))
+}
+
+/// Sets the terminal's size in rows and columns.
+pub(crate) fn set_window_size(terminal: BorrowedFd<'_>, rows: u16, columns: u16) -> io::Result<()> {
+    let size = nix::libc::winsize {
+        ws_row: rows,
+        ws_col: columns,
+        ws_xpixel: 0,
+        ws_ypixel: 0,
+    };
+    // SAFETY: TIOCSWINSZ reads one winsize from the pointer, which is valid for the call; the descriptor is borrowed.
+    if unsafe { nix::libc::ioctl(terminal.as_raw_fd(), nix::libc::TIOCSWINSZ, &size) } < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    Ok(())
+}
+
+/// Brings a network device of this thread's network namespace up.
+pub(crate) fn bring_up(device: &str) -> io::Result<()> {
+    use nix::libc;
+    let socket = nix::sys::socket::socket(
+        nix::sys::socket::AddressFamily::Inet,
+        nix::sys::socket::SockType::Datagram,
+        nix::sys::socket::SockFlag::SOCK_CLOEXEC,
+        None,
+    )?;
+    // SAFETY: ifreq is plain data, for which all zeros is a valid value.
+    let mut request: libc::ifreq = unsafe { std::mem::zeroed() };
+    // One byte less than there is room for, so that the name ends in a zero.
+    for (to, from) in request
+        .ifr_name
+        .iter_mut()
+        .take(libc::IFNAMSIZ - 1)
+        .zip(device.bytes())
+    {
+        *to = from as libc::c_char;
+    }
+    request.ifr_ifru.ifru_flags = libc::IFF_UP as libc::c_short;
+    // SAFETY: SIOCSIFFLAGS reads one ifreq from the pointer, which is valid for the call; the socket is open.
+    if unsafe { libc::ioctl(socket.as_raw_fd(), libc::SIOCSIFFLAGS as _, &request) } < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    Ok(())
+}
