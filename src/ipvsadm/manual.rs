@@ -547,8 +547,8 @@ mod tests {
         }
         for line in page.lines().filter(|line| line.starts_with('.')) {
             let macros = [
-                ".SH", ".SS", ".TP", ".TH", ".PP", ".IP", ".B", ".BR", ".nf", ".fi", ".RS", ".RE",
-                ".\\\"",
+                ".br", ".SH", ".SS", ".TP", ".TH", ".PP", ".IP", ".B", ".BR", ".nf", ".fi", ".RS",
+                ".RE", ".\\\"",
             ];
             assert!(macros.contains(&line.split(' ').next().unwrap()), "{line}");
         }
