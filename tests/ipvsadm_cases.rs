@@ -8,7 +8,7 @@ use std::ffi::{OsStr, OsString};
 use std::net::IpAddr;
 
 use cvip::ipvs::{DestinationEntry, ServiceEntry, ServiceId, Stats};
-use cvip::ipvsadm::table::Errno;
+use cvip::ipvsadm::table::TableError;
 use cvip::ipvsadm::{Call, Streams, run};
 use cvip::protocol::Protocol;
 use ipvsadm_support::memory::{Memory, RecordedNames, not_root};
@@ -19,7 +19,7 @@ fn call(
     words: &[String],
     stdin: &str,
     posix: bool,
-    open: impl FnOnce() -> Result<Memory, Errno>,
+    open: impl FnOnce() -> Result<Memory, TableError>,
 ) -> Outcome {
     let words: Vec<OsString> = words.iter().map(OsString::from).collect();
     let (mut out, mut err) = (Vec::new(), Vec::new());

@@ -5,7 +5,7 @@
 
 use nix::libc;
 
-use super::table::Errno;
+use super::table::TableError;
 use crate::ipvs::Change;
 
 /// What was asked for, as far as the texts tell it apart.
@@ -40,9 +40,9 @@ impl Operation {
 }
 
 /// The text for an errno of an operation.
-pub fn text(operation: Operation, errno: Errno) -> String {
+pub fn text(operation: Operation, errno: i32) -> String {
     use Operation as Op;
-    let special = match (operation, errno.0) {
+    let special = match (operation, errno) {
         (Op::AddService, libc::EEXIST) => "Service already exists",
         (Op::AddService | Op::EditService, libc::ENOENT) => {
             "Scheduler or persistence engine not found"
@@ -53,9 +53,17 @@ pub fn text(operation: Operation, errno: Errno) -> String {
         (Op::EditServer, libc::ENOENT) => "No such destination",
         (Op::StartDaemon, libc::EEXIST) => "Daemon has already run",
         (Op::StopDaemon, libc::ESRCH) => "No daemon is running",
-        _ => return errno_text(errno.0),
+        _ => return errno_text(errno),
     };
     special.to_owned()
+}
+
+/// The text for why an operation failed.
+pub fn describe(operation: Operation, error: &TableError) -> String {
+    match error {
+        TableError::Refused(errno) => text(operation, *errno),
+        TableError::Broken(words) => words.clone(),
+    }
 }
 
 /// The text for an errno whatever was asked for: IPVS's own meanings, else strerror(3).
@@ -80,9 +88,9 @@ pub fn errno_text(errno: i32) -> String {
 }
 
 /// The message of a kernel that cannot be reached; two lines.
-pub fn no_kernel(errno: Errno) -> String {
+pub fn no_kernel(error: &TableError) -> String {
     format!(
-        "Can't initialize ipvs: {errno}\n\
+        "Can't initialize ipvs: {error}\n\
          Are you sure that IP Virtual Server is built in the kernel or as module?"
     )
 }
@@ -93,7 +101,6 @@ mod tests {
 
     #[test]
     fn the_same_errno_is_called_by_what_was_asked_for() {
-        let text = |operation, errno| text(operation, Errno(errno));
         assert_eq!(text(Operation::FindService, libc::ESRCH), "No such service");
         assert_eq!(text(Operation::AddServer, libc::ESRCH), "Service not defined");
         assert_eq!(text(Operation::StopDaemon, libc::ESRCH), "No daemon is running");

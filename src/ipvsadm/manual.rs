@@ -13,13 +13,13 @@ const WIDTH: usize = 80;
 /// Where the sentences of the help begin.
 const INDENT: usize = 30;
 
-/// The shapes of a command line; the first word after each is left to the reader.
+/// The shapes of a command line.
 const SYNOPSIS: &[&str] = &[
     "-A|-E SERVICE [-s SCHEDULER] [-b FLAGS] [-p [SECONDS] [-M MASK]] [--pe ENGINE] [-o]",
     "-D SERVICE",
     "-a|-e SERVICE -r HOST[:PORT] [-g|-i|-m] [-w WEIGHT] [-x MOST] [-y LEAST] [TUNNEL]",
     "-d SERVICE -r HOST[:PORT]",
-    "-L [SERVICE] [--stats|--rate|--thresholds|--persistent-conn|--tun-info] [-nX] [--json]",
+    "-L [SERVICE] [COLUMNS] [-n] [-X] [--nosort] [--json]",
     "-L -c|--timeout|--daemon [-n] [--json]",
     "-Z [SERVICE]",
     "-C",
@@ -29,6 +29,13 @@ const SYNOPSIS: &[&str] = &[
     "--start-daemon master|backup [--mcast-interface INTERFACE] [--syncid ID] [...]",
     "--stop-daemon master|backup",
     "-h|-v",
+];
+
+/// What stands for more than one option in the shapes.
+const PLACEHOLDERS: &[&str] = &[
+    "SERVICE is -t, -u or --sctp-service HOST[:PORT], or -f MARK [-6].",
+    "COLUMNS is --stats, --rate, --thresholds, --persistent-conn or --tun-info.",
+    "TUNNEL is --tun-type TYPE and what goes with it.",
 ];
 
 /// Examples: what is wanted, and the words after the program's name.
@@ -187,7 +194,9 @@ pub fn help(program: &str) -> String {
     for line in SYNOPSIS {
         push_wrapped(&mut text, &format!("  {program} {line}"), 2 + program.len() + 1);
     }
-    text.push_str("  SERVICE is -t, -u or --sctp-service HOST[:PORT], or -f MARK [-6].\n");
+    for line in PLACEHOLDERS {
+        let _ = writeln!(text, "  {line}");
+    }
     for group in Group::ALL {
         let _ = write!(text, "\n{}:\n", group.title());
         for entry in TABLE.iter().filter(|entry| entry.group == group) {
@@ -266,6 +275,9 @@ pub fn man_page() -> String {
         let _ = writeln!(page, "\\fBipvsadm\\-rs\\fR {}", roff(line));
     }
     page.push_str("\\fBipvsadm\\-save\\fR [\\-n]\n\\fBipvsadm\\-restore\\fR\n.fi\n");
+    for line in PLACEHOLDERS {
+        let _ = writeln!(page, ".br\n{}", roff(line));
+    }
     page.push_str(".SH DESCRIPTION\n");
     for paragraph in [
         "Linux Virtual Server (IPVS) lets a kernel, the director, hand the connections of a \
@@ -535,8 +547,8 @@ mod tests {
         }
         for line in page.lines().filter(|line| line.starts_with('.')) {
             let macros = [
-                ".SH", ".SS", ".TP", ".TH", ".PP", ".IP", ".B", ".BR", ".nf", ".fi", ".RS", ".RE",
-                ".\\\"",
+                ".br", ".SH", ".SS", ".TP", ".TH", ".PP", ".IP", ".B", ".BR", ".nf", ".fi", ".RS",
+                ".RE", ".\\\"",
             ];
             assert!(macros.contains(&line.split(' ').next().unwrap()), "{line}");
         }

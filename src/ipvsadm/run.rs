@@ -7,6 +7,7 @@
 //! Exit statuses: 0 done; 1 a listing failed; 2 an argument is wrong or there is no IPVS;
 //! 255 the kernel refused a change, or no sense could be made of the words.
 
+use std::borrow::Cow;
 use std::ffi::{OsStr, OsString};
 use std::io::{BufReader, Read, Write};
 use std::path::Path;
@@ -17,7 +18,7 @@ use super::args::{self, Columns, Invocation, List, Listing, Setting};
 use super::errors::{self, Operation};
 use super::names::{Names, Numbers};
 use super::restore::{LONGEST_LINE, Lines, Step};
-use super::table::{Errno, Table};
+use super::table::{Table, TableError};
 use super::{connections, json, listing, manual, save, sort};
 use crate::ipvs::{Change, Info, ServiceEntry, ServiceId};
 use crate::protocol::Protocol;
@@ -63,9 +64,9 @@ pub fn run<T: Table>(
     call: Call<'_>,
     streams: Streams<'_>,
     names: &mut dyn Names,
-    open: impl FnOnce() -> Result<T, Errno>,
+    open: impl FnOnce() -> Result<T, TableError>,
 ) -> u8 {
-    let base = Path::new(call.program).file_name().unwrap_or(call.program).to_string_lossy();
+    let base = base_name(call.program);
     let mut session = Session {
         setting: Setting { program: call.program, posix: call.posix, restoring: false },
         out: streams.out,
@@ -85,12 +86,16 @@ pub fn run<T: Table>(
     status
 }
 
+fn base_name(program: &OsStr) -> Cow<'_, str> {
+    Path::new(program).file_name().unwrap_or(program).to_string_lossy()
+}
+
 /// Why something was not done.
 enum Trouble {
     /// There is no IPVS, or no privilege.
-    NoKernel(Errno),
+    NoKernel(TableError),
     /// The kernel did not answer a listing.
-    Refused(Operation, Errno),
+    Refused(Operation, TableError),
     /// The same where the original says nothing.
     RefusedInSilence,
     /// There is no list of connections.
@@ -111,10 +116,10 @@ struct Session<'a, T, O> {
     err: &'a mut dyn Write,
     names: &'a mut dyn Names,
     open: Option<O>,
-    kernel: Option<(T, Info)>,
+    kernel: Option<T>,
 }
 
-impl<T: Table, O: FnOnce() -> Result<T, Errno>> Session<'_, T, O> {
+impl<T: Table, O: FnOnce() -> Result<T, TableError>> Session<'_, T, O> {
     fn command_line(&mut self, words: &[OsString], stdin: &mut dyn Read) -> u8 {
         if words.is_empty() {
             return self.show(List::ALL).0;
@@ -219,7 +224,7 @@ impl<T: Table, O: FnOnce() -> Result<T, Errno>> Session<'_, T, O> {
     fn answer(&mut self, invocation: Invocation) -> (u8, bool) {
         match invocation {
             Invocation::Help => {
-                let help = manual::help(&self.setting.program.to_string_lossy());
+                let help = manual::help(&base_name(self.setting.program));
                 let _ = self.out.write_all(help.as_bytes());
                 (0, true)
             }
@@ -244,24 +249,32 @@ impl<T: Table, O: FnOnce() -> Result<T, Errno>> Session<'_, T, O> {
     }
 
     /// The kernel's table; opened now, if it has not been.
-    fn kernel(&mut self) -> Result<&mut (T, Info), Trouble> {
+    fn kernel(&mut self) -> Result<&mut T, Trouble> {
         if let Some(open) = self.open.take() {
-            let mut table = open().map_err(Trouble::NoKernel)?;
-            let info = table.info().map_err(Trouble::NoKernel)?;
-            return Ok(self.kernel.insert((table, info)));
+            return Ok(self.kernel.insert(open().map_err(Trouble::NoKernel)?));
         }
-        self.kernel.as_mut().ok_or(Trouble::NoKernel(Errno(nix::libc::ENOPROTOOPT)))
+        let gone = || Trouble::NoKernel(TableError::Refused(nix::libc::ENOPROTOOPT));
+        self.kernel.as_mut().ok_or_else(gone)
+    }
+
+    fn info(&mut self) -> Result<Info, Trouble> {
+        self.kernel()?.info().map_err(Trouble::NoKernel)
     }
 
     /// Carries out changes; reports those refused, in order. The status is the last one's; a
-    /// restore ends only where there is no kernel.
+    /// restore ends where the kernel cannot be asked.
     fn apply(&mut self, changes: &[Change]) -> (u8, bool) {
         let refused = match self.kernel() {
-            Ok((table, _)) => table.apply(changes),
+            Ok(table) => table.apply(changes),
             Err(trouble) => return self.report(Err(trouble)),
         };
-        let refused = refused
-            .unwrap_or_else(|errno| (0..changes.len()).map(|index| (index, errno)).collect());
+        let refused = match refused {
+            Ok(refused) => refused,
+            Err(error) => {
+                self.complain(&error.to_string());
+                return (255, true);
+            }
+        };
         for (index, errno) in &refused {
             if let Some(change) = changes.get(*index) {
                 self.complain(&errors::text(Operation::of(change), *errno));
@@ -290,12 +303,12 @@ impl<T: Table, O: FnOnce() -> Result<T, Errno>> Session<'_, T, O> {
     fn report(&mut self, result: Result<(), Trouble>) -> (u8, bool) {
         match result {
             Ok(()) | Err(Trouble::Output) => (0, false),
-            Err(Trouble::NoKernel(errno)) => {
-                self.complain(&errors::no_kernel(errno));
+            Err(Trouble::NoKernel(error)) => {
+                self.complain(&errors::no_kernel(&error));
                 (2, true)
             }
-            Err(Trouble::Refused(operation, errno)) => {
-                self.complain(&errors::text(operation, errno));
+            Err(Trouble::Refused(operation, error)) => {
+                self.complain(&errors::describe(operation, &error));
                 (1, true)
             }
             Err(Trouble::RefusedInSilence) => (1, true),
@@ -315,8 +328,7 @@ impl<T: Table, O: FnOnce() -> Result<T, Errno>> Session<'_, T, O> {
         numeric: bool,
     ) -> Result<(), Trouble> {
         if service.is_none() {
-            let (_, info) = self.kernel()?;
-            let line = listing::version_line(info);
+            let line = listing::version_line(&self.info()?);
             self.out.write_all(line.as_bytes())?;
         }
         let entries = self.entries(service, sorted, |session| {
@@ -340,8 +352,8 @@ impl<T: Table, O: FnOnce() -> Result<T, Errno>> Session<'_, T, O> {
             Listing::Table { service, sorted, .. } => (service, sorted),
             _ => (None, true),
         };
-        let (_, info) = self.kernel()?;
-        let mut document = json::TableDocument::new(service.is_none().then_some(&*info));
+        let info = if service.is_none() { Some(self.info()?) } else { None };
+        let mut document = json::TableDocument::new(info.as_ref());
         for entry in self.entries(service, sorted, |_| Ok(()))? {
             let destinations = self.destinations_of(&entry, sorted)?;
             document.push(&entry, &destinations);
@@ -371,14 +383,14 @@ impl<T: Table, O: FnOnce() -> Result<T, Errno>> Session<'_, T, O> {
         sorted: bool,
         title: impl FnOnce(&mut Self) -> std::io::Result<()>,
     ) -> Result<Vec<ServiceEntry>, Trouble> {
-        let refused = |errno| Trouble::Refused(Operation::FindService, errno);
+        let refused = |error| Trouble::Refused(Operation::FindService, error);
         if let Some(id) = service {
-            let entry = self.kernel()?.0.service(&id).map_err(refused)?;
+            let entry = self.kernel()?.service(&id).map_err(refused)?;
             title(self)?;
             return Ok(vec![entry]);
         }
         title(self)?;
-        let entries = self.kernel()?.0.services().map_err(refused)?;
+        let entries = self.kernel()?.services().map_err(refused)?;
         Ok(if sorted { sort::services(entries) } else { entries })
     }
 
@@ -387,13 +399,13 @@ impl<T: Table, O: FnOnce() -> Result<T, Errno>> Session<'_, T, O> {
         entry: &ServiceEntry,
         sorted: bool,
     ) -> Result<Vec<crate::ipvs::DestinationEntry>, Trouble> {
-        let refused = |errno| Trouble::Refused(Operation::FindService, errno);
-        let entries = self.kernel()?.0.destinations(&entry.service.id).map_err(refused)?;
+        let refused = |error| Trouble::Refused(Operation::FindService, error);
+        let entries = self.kernel()?.destinations(&entry.service.id).map_err(refused)?;
         Ok(if sorted { sort::destinations(entries) } else { entries })
     }
 
     fn list_timeouts(&mut self, as_json: bool) -> Result<(), Trouble> {
-        let timeouts = self.kernel()?.0.timeouts().map_err(|_| Trouble::RefusedInSilence)?;
+        let timeouts = self.kernel()?.timeouts().map_err(|_| Trouble::RefusedInSilence)?;
         if as_json {
             return self.write_json(&json::TimeoutsDocument::new(timeouts));
         }
@@ -401,7 +413,7 @@ impl<T: Table, O: FnOnce() -> Result<T, Errno>> Session<'_, T, O> {
     }
 
     fn list_daemons(&mut self, as_json: bool) -> Result<(), Trouble> {
-        let daemons = self.kernel()?.0.daemons().map_err(|_| Trouble::RefusedInSilence)?;
+        let daemons = self.kernel()?.daemons().map_err(|_| Trouble::RefusedInSilence)?;
         if as_json {
             return self.write_json(&json::DaemonsDocument::new(daemons));
         }
@@ -409,7 +421,7 @@ impl<T: Table, O: FnOnce() -> Result<T, Errno>> Session<'_, T, O> {
     }
 
     fn list_connections(&mut self, engines: bool, list: List) -> Result<(), Trouble> {
-        let file = self.kernel()?.0.connections().map_err(|_| Trouble::NoConnections)?;
+        let file = self.kernel()?.connections().map_err(|_| Trouble::NoConnections)?;
         // A page or more at a time: the kernel walks its table again for every read.
         let file = BufReader::with_capacity(64 * 1024, file);
         let Session { out, names, .. } = self;

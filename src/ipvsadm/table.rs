@@ -5,13 +5,22 @@
 
 use std::io::Read;
 
-use crate::ipvs::{Change, Daemon, DestinationEntry, Info, ServiceEntry, ServiceId, Timeouts};
+use nix::libc;
 
-/// The kernel's errno for what it would not do (errno.h); failures without one of their own
-/// (a lost socket, an answer that makes no sense) are `EINVAL`, as the original has it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{}", super::errors::errno_text(*.0))]
-pub struct Errno(pub i32);
+use crate::ipvs::{
+    self, Change, Daemon, DestinationEntry, Info, ServiceEntry, ServiceId, Timeouts,
+};
+
+/// Why the kernel's table could not be read or changed.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum TableError {
+    /// The kernel refused, with this errno (errno(3)).
+    #[error("{}", super::errors::errno_text(*.0))]
+    Refused(i32),
+    /// The kernel could not be asked, or its answer was lost; in words that say what to do.
+    #[error("{0}")]
+    Broken(String),
+}
 
 /// The kernel's table: read it, change it.
 pub trait Table {
@@ -20,50 +29,50 @@ pub trait Table {
     /// # Errors
     ///
     /// The kernel's; `EPERM` without CAP_NET_ADMIN.
-    fn info(&mut self) -> Result<Info, Errno>;
+    fn info(&mut self) -> Result<Info, TableError>;
 
     /// Every service, in the kernel's order.
     ///
     /// # Errors
     ///
     /// The kernel's.
-    fn services(&mut self) -> Result<Vec<ServiceEntry>, Errno>;
+    fn services(&mut self) -> Result<Vec<ServiceEntry>, TableError>;
 
     /// One service.
     ///
     /// # Errors
     ///
     /// The kernel's; `ESRCH` if there is none.
-    fn service(&mut self, id: &ServiceId) -> Result<ServiceEntry, Errno>;
+    fn service(&mut self, id: &ServiceId) -> Result<ServiceEntry, TableError>;
 
     /// The destinations of one service, in the kernel's order; none if there is no such service.
     ///
     /// # Errors
     ///
     /// The kernel's.
-    fn destinations(&mut self, id: &ServiceId) -> Result<Vec<DestinationEntry>, Errno>;
+    fn destinations(&mut self, id: &ServiceId) -> Result<Vec<DestinationEntry>, TableError>;
 
     /// Carries out the changes in order, each whether or not those before it succeeded, and
-    /// says which were refused: their indexes, ascending.
+    /// says which were refused: their indexes, ascending, with the errno.
     ///
     /// # Errors
     ///
     /// If the kernel could not be asked at all.
-    fn apply(&mut self, changes: &[Change]) -> Result<Vec<(usize, Errno)>, Errno>;
+    fn apply(&mut self, changes: &[Change]) -> Result<Vec<(usize, i32)>, TableError>;
 
     /// The connection time-outs.
     ///
     /// # Errors
     ///
     /// The kernel's.
-    fn timeouts(&mut self) -> Result<Timeouts, Errno>;
+    fn timeouts(&mut self) -> Result<Timeouts, TableError>;
 
     /// The synchronisation daemons that run.
     ///
     /// # Errors
     ///
     /// The kernel's.
-    fn daemons(&mut self) -> Result<Vec<Daemon>, Errno>;
+    fn daemons(&mut self) -> Result<Vec<Daemon>, TableError>;
 
     /// The connections, as `/proc/net/ip_vs_conn` has them.
     ///
@@ -71,4 +80,53 @@ pub trait Table {
     ///
     /// If there is no such file.
     fn connections(&mut self) -> std::io::Result<Box<dyn Read>>;
+}
+
+/// Where the kernel shows the connections of the network namespace.
+pub const CONNECTIONS: &str = "/proc/net/ip_vs_conn";
+
+impl From<ipvs::Error> for TableError {
+    fn from(error: ipvs::Error) -> TableError {
+        match error {
+            ipvs::Error::NoIpvs => TableError::Refused(libc::ENOPROTOOPT),
+            ipvs::Error::Permission => TableError::Refused(libc::EPERM),
+            ipvs::Error::Kernel { errno, .. } => TableError::Refused(errno),
+            other => TableError::Broken(other.to_string()),
+        }
+    }
+}
+
+impl Table for ipvs::Client {
+    fn info(&mut self) -> Result<Info, TableError> {
+        Ok(self.info()?)
+    }
+
+    fn services(&mut self) -> Result<Vec<ServiceEntry>, TableError> {
+        Ok(self.services()?)
+    }
+
+    fn service(&mut self, id: &ServiceId) -> Result<ServiceEntry, TableError> {
+        self.service(id)?.ok_or(TableError::Refused(libc::ESRCH))
+    }
+
+    fn destinations(&mut self, id: &ServiceId) -> Result<Vec<DestinationEntry>, TableError> {
+        Ok(self.destinations(id)?)
+    }
+
+    fn apply(&mut self, changes: &[Change]) -> Result<Vec<(usize, i32)>, TableError> {
+        let failures = self.apply(changes)?;
+        Ok(failures.into_iter().map(|failure| (failure.index, failure.errno)).collect())
+    }
+
+    fn timeouts(&mut self) -> Result<Timeouts, TableError> {
+        Ok(self.timeouts()?)
+    }
+
+    fn daemons(&mut self) -> Result<Vec<Daemon>, TableError> {
+        Ok(self.daemons()?)
+    }
+
+    fn connections(&mut self) -> std::io::Result<Box<dyn Read>> {
+        Ok(Box::new(std::fs::File::open(CONNECTIONS)?))
+    }
 }

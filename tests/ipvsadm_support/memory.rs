@@ -13,7 +13,7 @@ use cvip::ipvs::{
     ServiceId, Stats, Timeouts,
 };
 use cvip::ipvsadm::names::Names;
-use cvip::ipvsadm::table::{Errno, Table};
+use cvip::ipvsadm::table::{Table, TableError};
 use cvip::protocol::Protocol;
 
 const EPERM: i32 = 1;
@@ -182,37 +182,42 @@ fn check_unicast(addr: IpAddr) -> Result<(), i32> {
 }
 
 impl Table for Memory {
-    fn info(&mut self) -> Result<Info, Errno> {
+    fn info(&mut self) -> Result<Info, TableError> {
         Ok(Info { version: (1, 2, 1), connection_table_size: 4096 })
     }
 
-    fn services(&mut self) -> Result<Vec<ServiceEntry>, Errno> {
+    fn services(&mut self) -> Result<Vec<ServiceEntry>, TableError> {
         Ok(self.0.borrow().services.iter().map(|(entry, _)| entry.clone()).collect())
     }
 
-    fn service(&mut self, id: &ServiceId) -> Result<ServiceEntry, Errno> {
-        self.0.borrow_mut().find(id).map(|(entry, _)| entry.clone()).ok_or(Errno(ESRCH))
+    fn service(&mut self, id: &ServiceId) -> Result<ServiceEntry, TableError> {
+        self.0
+            .borrow_mut()
+            .find(id)
+            .map(|(entry, _)| entry.clone())
+            .ok_or(TableError::Refused(ESRCH))
     }
 
-    fn destinations(&mut self, id: &ServiceId) -> Result<Vec<DestinationEntry>, Errno> {
+    fn destinations(&mut self, id: &ServiceId) -> Result<Vec<DestinationEntry>, TableError> {
         let mut state = self.0.borrow_mut();
         Ok(state.find(id).map(|(_, destinations)| destinations.clone()).unwrap_or_default())
     }
 
-    fn apply(&mut self, changes: &[Change]) -> Result<Vec<(usize, Errno)>, Errno> {
+    fn apply(&mut self, changes: &[Change]) -> Result<Vec<(usize, i32)>, TableError> {
         let mut state = self.0.borrow_mut();
         state.batches += 1;
-        let refused = changes.iter().enumerate().filter_map(|(index, change)| {
-            state.change(change).err().map(|errno| (index, Errno(errno)))
-        });
+        let refused = changes
+            .iter()
+            .enumerate()
+            .filter_map(|(index, change)| state.change(change).err().map(|errno| (index, errno)));
         Ok(refused.collect())
     }
 
-    fn timeouts(&mut self) -> Result<Timeouts, Errno> {
+    fn timeouts(&mut self) -> Result<Timeouts, TableError> {
         Ok(self.0.borrow().timeouts)
     }
 
-    fn daemons(&mut self) -> Result<Vec<Daemon>, Errno> {
+    fn daemons(&mut self) -> Result<Vec<Daemon>, TableError> {
         Ok(self.0.borrow().daemons.clone())
     }
 
@@ -222,8 +227,8 @@ impl Table for Memory {
 }
 
 /// What a kernel says to somebody who is not root.
-pub(crate) fn not_root() -> Result<Memory, Errno> {
-    Err(Errno(EPERM))
+pub(crate) fn not_root() -> Result<Memory, TableError> {
+    Err(TableError::Refused(EPERM))
 }
 
 /// The names that the cases were recorded with: their hosts file, and of Debian's services
@@ -233,7 +238,7 @@ pub(crate) struct RecordedNames {
     hosts: Vec<(IpAddr, Vec<String>)>,
 }
 
-const SERVICES: &[(&str, u16, &[Protocol])] = &[
+pub(crate) const SERVICES: &[(&str, u16, &[Protocol])] = &[
     ("ftp", 21, &[Protocol::Tcp]),
     ("domain", 53, &[Protocol::Tcp, Protocol::Udp]),
     ("tftp", 69, &[Protocol::Udp]),

@@ -64,6 +64,17 @@ pub(crate) fn hosts_file() -> String {
     meta["etc_hosts"].as_str().expect("etc_hosts").to_owned()
 }
 
+/// The services that occur in the cases, as `/etc/services` has them.
+pub(crate) fn services_file() -> String {
+    let mut text = String::new();
+    for (name, port, protocols) in memory::SERVICES {
+        for protocol in *protocols {
+            text += &format!("{name} {port}/{protocol}\n");
+        }
+    }
+    text
+}
+
 /// Every recorded case.
 pub(crate) fn cases() -> Vec<Case> {
     let text = file("cases.jsonl");
