@@ -33,6 +33,11 @@ fn main() {
         let servers = (1..=destinations).map(|n| server(n as u8));
         changes.extend(servers.map(|server| Change::AddDestination(id, server)));
     }
+    // The client loads the module where need be, and says what is missing.
+    if let Err(error) = Client::open() {
+        eprintln!("{error}");
+        std::process::exit(1);
+    }
     println!(
         "{services} services x {destinations} destinations, {} changes, {rounds} rounds",
         changes.len()
@@ -53,7 +58,7 @@ fn main() {
         let bytes = list[0].take(counted, || floor.list(&ids));
         assert!(bytes > 0);
 
-        let mut client = fresh(|| Client::open().unwrap_or_else(|error| panic!("{error}")));
+        let mut client = fresh(|| Client::open().unwrap());
         let failures = restore[1].take(counted, || client.apply(&changes).unwrap());
         assert!(failures.is_empty(), "{}", failures[0]);
         let whole = services as usize * destinations as usize;
