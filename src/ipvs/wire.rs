@@ -81,7 +81,7 @@ pub enum Malformed {
 
 /// Rounds up to the alignment of messages and of attributes, which is the same.
 const fn align(length: usize) -> usize {
-    (length + 3) & !3
+    length.saturating_add(3) & !3
 }
 
 /// A generic-netlink message under construction, at the end of a buffer that may hold others.
