@@ -437,24 +437,26 @@ fn a_table_that_changes_while_it_is_dumped_shows_no_service_twice() {
     let known: HashSet<_> = stable.iter().chain(&coming).copied().collect();
 
     let mut churner = Client::open().unwrap(); // of the same namespace: this thread's
-    let stop = AtomicBool::new(false);
+    let enough = AtomicBool::new(false);
     std::thread::scope(|scope| {
-        scope.spawn(|| {
+        let churn = scope.spawn(|| {
             let add: Vec<_> =
                 coming.iter().map(|&id| Change::AddService(Service::new(id, "rr"))).collect();
             let delete: Vec<_> = coming.iter().map(|&id| Change::DeleteService(id)).collect();
-            while !stop.load(Ordering::Relaxed) {
+            while !enough.load(Ordering::Relaxed) {
                 must(&mut churner, &add);
                 must(&mut churner, &delete);
             }
         });
-        for _ in 0..100 {
-            let shown = table.services().unwrap();
+        let dumps: Vec<_> = (0..100).map(|_| table.services()).collect();
+        enough.store(true, Ordering::Relaxed);
+        churn.join().unwrap();
+        for shown in dumps {
+            let shown = shown.unwrap();
             let ids: HashSet<_> = shown.iter().map(|entry| entry.service.id).collect();
             assert_eq!(ids.len(), shown.len(), "a service came twice");
             assert!(ids.is_subset(&known), "a service came from nowhere");
         }
-        stop.store(true, Ordering::Relaxed);
     });
     // At rest, it is whole again.
     let shown: Vec<_> = services(&mut table).into_iter().map(|service| service.id).collect();

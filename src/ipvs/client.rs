@@ -10,8 +10,10 @@ use std::hash::Hash;
 use std::process::{Command, Stdio};
 use std::sync::Once;
 
+use nix::libc;
+
 use super::codec::{self, Query};
-use super::error::{Error, Failure, Operation, libc_errno};
+use super::error::{Error, Failure, Operation};
 use super::transport::{Received, Socket};
 use super::types::*;
 use super::wire::{self, Body, DUMP_INTR, Malformed, Messages};
@@ -65,7 +67,7 @@ impl Client {
     /// The lookup itself makes the kernel ask for the module by the family's name.
     fn find_family(&mut self) -> Result<u16, Error> {
         match self.ask(Operation::FindFamily, Query::Family, codec::read_family) {
-            Err(Error::Kernel { errno: libc_errno::ENOENT, .. }) => Err(Error::NoIpvs),
+            Err(Error::Kernel { errno: libc::ENOENT, .. }) => Err(Error::NoIpvs),
             found => found,
         }
     }
@@ -89,7 +91,7 @@ impl Client {
     pub fn service(&mut self, id: &ServiceId) -> Result<Option<ServiceEntry>, Error> {
         match self.ask(Operation::GetService, Query::Service(id), codec::read_service) {
             Ok(entry) => Ok(Some(entry)),
-            Err(Error::Kernel { errno: libc_errno::ESRCH, .. }) => Ok(None),
+            Err(Error::Kernel { errno: libc::ESRCH, .. }) => Ok(None),
             Err(error) => Err(error),
         }
     }
@@ -175,7 +177,7 @@ impl Client {
         let room = self.socket.send_limit() - codec::LARGEST_CHANGE - wire::HEADER;
         let mut packed = 0;
         for change in changes.iter().take(most) {
-            if packed > 0 && self.outgoing.len() > room {
+            if self.outgoing.len() > room {
                 break;
             }
             let sequence = self.next_sequence();

@@ -7,6 +7,7 @@ use std::fmt;
 use std::io;
 
 use nix::errno::Errno;
+use nix::libc;
 
 use super::types::Change;
 use super::wire::Malformed;
@@ -56,17 +57,10 @@ impl Error {
     /// A refusal of `operation`; `EPERM` has a variant of its own.
     pub(super) fn refused(operation: Operation, refusal: Refusal) -> Error {
         match refusal.errno {
-            libc_errno::EPERM => Error::Permission,
+            libc::EPERM => Error::Permission,
             errno => Error::Kernel { operation, errno, text: refusal.text },
         }
     }
-}
-
-/// The errnos that this room itself tells apart (errno(3)).
-pub(super) mod libc_errno {
-    pub(crate) const EPERM: i32 = nix::libc::EPERM;
-    pub(crate) const ENOENT: i32 = nix::libc::ENOENT;
-    pub(crate) const ESRCH: i32 = nix::libc::ESRCH;
 }
 
 /// An `NLMSG_ERROR` or `NLMSG_DONE` that carries an error.
@@ -223,7 +217,7 @@ mod tests {
     fn a_refusal_says_what_was_asked_and_the_kernels_own_words() {
         let error = Error::refused(
             Operation::AddService,
-            Refusal { errno: libc_errno::ENOENT, text: Some("no such scheduler".into()) },
+            Refusal { errno: libc::ENOENT, text: Some("no such scheduler".into()) },
         );
         assert_eq!(
             error.to_string(),
@@ -237,7 +231,7 @@ mod tests {
     #[test]
     fn eperm_becomes_advice_whatever_was_asked() {
         let failure =
-            Failure { index: 0, operation: Operation::Zero, errno: libc_errno::EPERM, text: None };
+            Failure { index: 0, operation: Operation::Zero, errno: libc::EPERM, text: None };
         assert!(matches!(Error::from(failure), Error::Permission));
     }
 }

@@ -60,6 +60,7 @@ mod netlink_option {
 }
 
 /// What a receive brought.
+#[derive(Debug, PartialEq, Eq)]
 pub(super) enum Received<'a> {
     /// A datagram of one or more messages.
     Datagram(&'a [u8]),
@@ -144,6 +145,8 @@ impl Socket {
     pub(super) fn receive(&mut self) -> Result<Received<'_>, Error> {
         loop {
             match recv(self.fd.as_raw_fd(), &mut self.buffer, MsgFlags::MSG_TRUNC) {
+                // Netlink has no empty datagrams and no end.
+                Ok(0) => return Ok(Received::Lost),
                 // MSG_TRUNC tells the whole length of a datagram that did not fit.
                 Ok(length) => {
                     let datagram = self.buffer.get(..length);
@@ -185,5 +188,59 @@ impl Socket {
     /// Shrinks the receive buffer, but not the belief about what fits it.
     pub(super) fn starve(&self) {
         setsockopt(&self.fd, sockopt::RcvBuf, &2048).expect("a smaller buffer");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::wire::{Body, Messages, Writer};
+    use super::*;
+
+    #[test]
+    fn the_running_kernels_refusals_carry_its_own_words() {
+        let mut socket = Socket::open().expect("a generic-netlink socket");
+        let mut request = Vec::new();
+        // CTRL_CMD_GETFAMILY by a number of one byte, where it has two.
+        let mut writer = Writer::begin(&mut request, 0x10, 3, 1, 7);
+        writer.u8(1, 0);
+        writer.end();
+        socket.send(&request).unwrap();
+        let Received::Datagram(datagram) = socket.receive().unwrap() else {
+            panic!("no answer");
+        };
+        let message = Messages::new(datagram).next().unwrap().unwrap();
+        let Body::Refused(refusal) = message.body else { panic!("{message:?}") };
+        assert_eq!(message.sequence, 7);
+        assert!(refusal.text.is_some(), "{refusal:?}");
+    }
+
+    #[test]
+    fn a_datagram_that_does_not_fit_is_lost_and_not_cut() {
+        let (mut socket, kernel) = Socket::pair();
+        for length in [DATAGRAM, DATAGRAM + 1] {
+            let sent = send(kernel.as_raw_fd(), &vec![1; length], MsgFlags::empty());
+            assert_eq!(sent, Ok(length));
+        }
+        assert_eq!(socket.receive().unwrap(), Received::Datagram(&[1; DATAGRAM]));
+        assert_eq!(socket.receive().unwrap(), Received::Lost);
+    }
+
+    #[test]
+    fn a_drained_socket_has_no_answer_left() {
+        let (mut socket, kernel) = Socket::pair();
+        for _ in 0..10 {
+            send(kernel.as_raw_fd(), &[1; 16], MsgFlags::empty()).unwrap();
+        }
+        socket.drain();
+        drop(kernel);
+        assert_eq!(socket.receive().unwrap(), Received::Lost);
+    }
+
+    #[test]
+    fn the_socket_does_not_outlive_an_exec() {
+        use nix::fcntl::{FcntlArg, FdFlag, fcntl};
+        let socket = Socket::open().expect("a generic-netlink socket");
+        let flags = fcntl(&socket.fd, FcntlArg::F_GETFD).unwrap();
+        assert!(FdFlag::from_bits_retain(flags).contains(FdFlag::FD_CLOEXEC));
     }
 }

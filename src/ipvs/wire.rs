@@ -1,11 +1,11 @@
 //! Netlink's framing: messages with a 16-byte header, and attributes of type, length, value.
 //!
 //! Written here and not taken from neli because a restore is measured against the bytes
-//! alone: neli's builders take 14 ms for the messages of 11,000 destinations where this
-//! takes under one, and the kernel itself takes some 23 ms for them. Its reader copies
-//! every attribute, takes an error inside `NLMSG_DONE` for a success, and subtracts
-//! unchecked from lengths that the other side wrote. This one borrows, and knows only bytes
-//! that are there.
+//! alone. For 11,000 destinations neli's builders take 14 ms, these 1 ms, and the kernel
+//! 14 ms to carry the messages out (`cargo bench --bench ipvs`): neli would double the time.
+//! Its reader copies every attribute, takes an error inside `NLMSG_DONE` for a success, and
+//! subtracts unchecked from lengths that the other side wrote. This one borrows, and knows
+//! only bytes that are there.
 //!
 //! Formats: linux/netlink.h, linux/genetlink.h. Everything is in the machine's byte order;
 //! what is not says so.
@@ -81,7 +81,7 @@ pub enum Malformed {
 
 /// Rounds up to the alignment of messages and of attributes, which is the same.
 const fn align(length: usize) -> usize {
-    (length + 3) & !3
+    length.saturating_add(3) & !3
 }
 
 /// A generic-netlink message under construction, at the end of a buffer that may hold others.

@@ -86,7 +86,7 @@ fn the_running_kernel_refuses_a_thousand_messages_and_each_is_known_by_its_index
     let failures = client.apply(&deletions(1000)).unwrap();
     assert_eq!(failures.len(), 1000);
     for (index, failure) in failures.iter().enumerate() {
-        assert_eq!((failure.index, failure.errno), (index, libc_errno::ENOENT));
+        assert_eq!((failure.index, failure.errno), (index, libc::ENOENT));
     }
 }
 
@@ -187,7 +187,7 @@ fn a_dump_that_ends_in_an_error_is_an_error() {
 fn a_missing_service_is_none_and_a_missing_privilege_is_advice() {
     let (mut client, kernel) = scripted();
     let server = serve(kernel, |request| {
-        let errno = if request.sequence == 1 { libc_errno::ESRCH } else { libc_errno::EPERM };
+        let errno = if request.sequence == 1 { libc::ESRCH } else { libc::EPERM };
         vec![error(request.sequence, errno)]
     });
     assert_eq!(client.service(&id(80)).unwrap(), None);
