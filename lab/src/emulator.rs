@@ -31,10 +31,7 @@ pub(crate) struct Emulator {
 
 impl Emulator {
     pub(crate) fn new(children: Vec<Child>, wire: &UnixStream) -> Result<Self> {
-        Ok(Self {
-            children,
-            wire: wire.try_clone()?,
-        })
+        Ok(Self { children, wire: wire.try_clone()? })
     }
 }
 
@@ -81,12 +78,7 @@ impl Place {
             .context("no name for the run's folder")?;
         fs::create_dir_all(&run).with_context(|| format!("cannot make {}", run.display()))?;
         let program = std::env::current_exe().context("cannot find this program's own file")?;
-        Ok(Self {
-            cache: cache.to_path_buf(),
-            run,
-            program,
-            memory_mib: memory()?,
-        })
+        Ok(Self { cache: cache.to_path_buf(), run, program, memory_mib: memory()? })
     }
 
     /// Opens the log of this run's console, and forgets those of runs long ago.
@@ -100,12 +92,7 @@ impl Place {
         for (_, old) in logs.iter().rev().skip(LOGS - 1) {
             let _ = fs::remove_file(old);
         }
-        let name = self
-            .run
-            .file_name()
-            .unwrap_or_default()
-            .to_string_lossy()
-            .into_owned();
+        let name = self.run.file_name().unwrap_or_default().to_string_lossy().into_owned();
         let path = self.cache.join(format!("console-{kernel}-{name}.log"));
         let file = File::options().create(true).append(true).open(&path)?;
         Ok(Console { path, file })
@@ -113,12 +100,7 @@ impl Place {
 
     /// A name with which to try whether there is room in the host's memory.
     pub(crate) fn shm_probe(&self) -> PathBuf {
-        let name = self
-            .run
-            .file_name()
-            .unwrap_or_default()
-            .to_string_lossy()
-            .into_owned();
+        let name = self.run.file_name().unwrap_or_default().to_string_lossy().into_owned();
         Path::new("/dev/shm").join(format!("cvip-lab-{name}"))
     }
 }

@@ -163,10 +163,7 @@ mod tests {
         write(&mut wire, Kind::Stdin, b"").unwrap();
         write(&mut wire, Kind::Exit, &130u32.to_le_bytes()).unwrap();
         let mut from = wire.as_slice();
-        assert_eq!(
-            read(&mut from).unwrap(),
-            Some((Kind::Stdout, b"\0\xff\r\n\x03".to_vec()))
-        );
+        assert_eq!(read(&mut from).unwrap(), Some((Kind::Stdout, b"\0\xff\r\n\x03".to_vec())));
         assert_eq!(read(&mut from).unwrap(), Some((Kind::Stdin, vec![])));
         let (kind, payload) = read(&mut from).unwrap().unwrap();
         assert_eq!((kind, number(&payload)), (Kind::Exit, 130));
@@ -195,10 +192,7 @@ mod tests {
 
     #[test]
     fn damage_is_refused_before_anything_is_allocated() {
-        assert_eq!(
-            read(&mut &b"?\0\0\0\0"[..]).unwrap_err().kind(),
-            io::ErrorKind::InvalidData
-        );
+        assert_eq!(read(&mut &b"?\0\0\0\0"[..]).unwrap_err().kind(), io::ErrorKind::InvalidData);
         assert_eq!(
             read(&mut &b"O\xff\xff\xff\xff"[..]).unwrap_err().kind(),
             io::ErrorKind::InvalidData
@@ -217,10 +211,7 @@ mod tests {
             layers: "/l".into(),
             over: vec![],
             under: vec!["base/under".into()],
-            terminal: Some(Terminal {
-                rows: 24,
-                columns: 80,
-            }),
+            terminal: Some(Terminal { rows: 24, columns: 80 }),
             now: (1, 2),
         };
         let json = serde_json::to_vec(&spec).unwrap();

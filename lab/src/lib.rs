@@ -31,8 +31,5 @@ pub fn in_lab() -> bool {
 /// # Panics
 /// Outside the lab, with a word on how to get there.
 pub fn require() {
-    assert!(
-        in_lab(),
-        "this test needs a kernel with IPVS: run `cargo xtask test`"
-    );
+    assert!(in_lab(), "this test needs a kernel with IPVS: run `cargo xtask test`");
 }

@@ -21,11 +21,7 @@ pub(crate) struct Credit {
 impl Credit {
     pub(crate) fn new(most: usize) -> Self {
         let most = most as i64;
-        Self {
-            amount: Mutex::new(Some(most)),
-            most,
-            more: Condvar::new(),
-        }
+        Self { amount: Mutex::new(Some(most)), most, more: Condvar::new() }
     }
 
     /// Waits until there is some, and takes up to this much; `None` once it is over.
@@ -38,10 +34,7 @@ impl Credit {
                 *amount = Some(now - taken);
                 return Some(taken as usize);
             }
-            amount = self
-                .more
-                .wait(amount)
-                .unwrap_or_else(PoisonError::into_inner);
+            amount = self.more.wait(amount).unwrap_or_else(PoisonError::into_inner);
         }
     }
 
@@ -75,11 +68,7 @@ pub(crate) struct Outgoing {
 impl Outgoing {
     /// `window` is how many bytes the channel bears.
     pub(crate) fn new(stream: UnixStream, window: usize) -> Self {
-        Self {
-            stream: Mutex::new(stream),
-            room: Credit::new(window),
-            window,
-        }
+        Self { stream: Mutex::new(stream), room: Credit::new(window), window }
     }
 
     /// Sends a frame of any length, in pieces that wait for room. Only while nobody else sends.
@@ -133,10 +122,7 @@ impl Outgoing {
     }
 
     fn write(&self, bytes: &[u8]) -> io::Result<()> {
-        self.stream
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .write_all(bytes)
+        self.stream.lock().unwrap_or_else(PoisonError::into_inner).write_all(bytes)
     }
 }
 
@@ -155,9 +141,7 @@ mod tests {
         let thread = std::thread::spawn(move || sender.send_long(Kind::Spec, &[1; 1000]).unwrap());
         let mut total = 0;
         let mut buffer = [0; 4096];
-        guest
-            .set_read_timeout(Some(Duration::from_millis(50)))
-            .unwrap();
+        guest.set_read_timeout(Some(Duration::from_millis(50))).unwrap();
         while total < 1005 {
             let mut burst = 0;
             while let Ok(n) = guest.read(&mut buffer) {
@@ -175,9 +159,7 @@ mod tests {
         let (host, mut guest) = UnixStream::pair().unwrap();
         let outgoing = Outgoing::new(host, 100);
         outgoing.send(Kind::Stdin, &[0; 95]).unwrap();
-        outgoing
-            .send_now(Kind::Signal, &2u32.to_le_bytes())
-            .unwrap();
+        outgoing.send_now(Kind::Signal, &2u32.to_le_bytes()).unwrap();
         let mut all = [0; 109];
         guest.read_exact(&mut all).unwrap();
         assert_eq!(all[100], b'S');

@@ -98,10 +98,8 @@ struct Stamp {
 /// The base layer, or a word on what to install where there is no apt.
 pub(crate) fn base(cache: &Path) -> Result<Layer> {
     if !has_apt() {
-        let missing: Vec<_> = BASE_PROGRAMS
-            .iter()
-            .filter(|(program, _)| find_program(program).is_none())
-            .collect();
+        let missing: Vec<_> =
+            BASE_PROGRAMS.iter().filter(|(program, _)| find_program(program).is_none()).collect();
         if !missing.is_empty() {
             let programs: Vec<_> = missing.iter().map(|(program, _)| *program).collect();
             let packages: Vec<_> = missing.iter().map(|(_, package)| *package).collect();
@@ -114,18 +112,12 @@ pub(crate) fn base(cache: &Path) -> Result<Layer> {
         }
         return empty(cache);
     }
-    ensure(
-        cache,
-        "base",
-        &BASE.iter().map(ToString::to_string).collect::<Vec<_>>(),
-    )
+    ensure(cache, "base", &BASE.iter().map(ToString::to_string).collect::<Vec<_>>())
 }
 
 /// A layer with nothing in it, for a machine that has all it needs.
 pub(crate) fn empty(cache: &Path) -> Result<Layer> {
-    let layer = Layer {
-        root: cache.join("layers/none"),
-    };
+    let layer = Layer { root: cache.join("layers/none") };
     fs::create_dir_all(layer.over())?;
     fs::create_dir_all(layer.under())?;
     Ok(layer)
@@ -145,14 +137,8 @@ pub(crate) fn ensure(cache: &Path, name: &str, packages: &[String]) -> Result<La
             layers.display()
         )
     })?;
-    let layer = Layer {
-        root: layers.join(name),
-    };
-    let stamp = Stamp {
-        format: FORMAT,
-        packages: packages.to_vec(),
-        system: system(),
-    };
+    let layer = Layer { root: layers.join(name) };
+    let stamp = Stamp { format: FORMAT, packages: packages.to_vec(), system: system() };
     let fresh = |layer: &Layer| {
         fs::read(layer.root.join("stamp.json"))
             .ok()
@@ -182,36 +168,20 @@ pub(crate) fn ensure(cache: &Path, name: &str, packages: &[String]) -> Result<La
         return Ok(layer);
     }
 
-    eprintln!(
-        "lab: fetching {} (once, into {})",
-        packages.join(" "),
-        cache.display()
-    );
+    eprintln!("lab: fetching {} (once, into {})", packages.join(" "), cache.display());
     let missing = fetch(cache, packages)?;
-    let new = Layer {
-        root: layers.join(format!("{name}.new")),
-    };
+    let new = Layer { root: layers.join(format!("{name}.new")) };
     remove(&new.root)?;
     fs::create_dir_all(new.over())?;
     fs::create_dir_all(new.under())?;
     for archive in &missing {
-        unpack::archive(
-            &archive.file,
-            &if archive.upgrades {
-                new.over()
-            } else {
-                new.under()
-            },
-        )?;
+        unpack::archive(&archive.file, &if archive.upgrades { new.over() } else { new.under() })?;
     }
     for half in [new.over(), new.under()] {
         unpack::merge_usr(&half, Path::new("/"))?;
     }
     unpack::finish(&new)?;
-    fs::write(
-        new.root.join("stamp.json"),
-        serde_json::to_vec_pretty(&stamp)?,
-    )?;
+    fs::write(new.root.join("stamp.json"), serde_json::to_vec_pretty(&stamp)?)?;
     remove(&layer.root)?;
     fs::rename(&new.root, &layer.root)?;
     for archive in &missing {
@@ -269,10 +239,8 @@ fn fetch_with(folder: &Path, packages: &[String], options: &[String]) -> Result<
     if plan.is_empty() {
         return Ok(Vec::new());
     }
-    let wanted: Vec<String> = plan
-        .iter()
-        .map(|step| format!("{}={}", step.package, step.version))
-        .collect();
+    let wanted: Vec<String> =
+        plan.iter().map(|step| format!("{}={}", step.package, step.version)).collect();
     let mut arguments = vec!["-q", "download"];
     arguments.extend(wanted.iter().map(String::as_str));
     apt(options, &arguments, folder)?;
@@ -280,10 +248,7 @@ fn fetch_with(folder: &Path, packages: &[String], options: &[String]) -> Result<
         .map(|step| {
             let file = folder.join(step.file_name());
             // Only apt knows the architecture part of the name.
-            let prefix = file
-                .file_name()
-                .and_then(|n| n.to_str())
-                .unwrap_or_default();
+            let prefix = file.file_name().and_then(|n| n.to_str()).unwrap_or_default();
             let found = fs::read_dir(folder)?
                 .filter_map(|entry| entry.ok())
                 .find(|entry| {
@@ -293,15 +258,9 @@ fn fetch_with(folder: &Path, packages: &[String], options: &[String]) -> Result<
                         .is_some_and(|n| n.starts_with(prefix) && n.ends_with(".deb"))
                 })
                 .with_context(|| {
-                    format!(
-                        "apt-get download did not leave {prefix}*.deb in {}",
-                        folder.display()
-                    )
+                    format!("apt-get download did not leave {prefix}*.deb in {}", folder.display())
                 })?;
-            Ok(Archive {
-                file: found.path(),
-                upgrades: step.upgrades,
-            })
+            Ok(Archive { file: found.path(), upgrades: step.upgrades })
         })
         .collect()
 }
@@ -309,10 +268,7 @@ fn fetch_with(folder: &Path, packages: &[String], options: &[String]) -> Result<
 /// Runs apt-get in a folder; its output on success, its complaint on failure.
 fn apt(options: &[String], arguments: &[&str], folder: &Path) -> Result<String> {
     let mut command = Command::new("apt-get");
-    command
-        .env("LC_ALL", "C")
-        .env("DEBIAN_FRONTEND", "noninteractive")
-        .current_dir(folder);
+    command.env("LC_ALL", "C").env("DEBIAN_FRONTEND", "noninteractive").current_dir(folder);
     command.args(["-o", "Debug::NoLocking=true", "-o", "Acquire::Retries=3"]);
     for option in options {
         command.args(["-o", option]);
@@ -365,10 +321,7 @@ fn parse_plan(output: &str) -> Vec<Step> {
 
 /// The newest package whose name has this start and end, as `apt-cache` knows it; `None` if it knows none.
 pub(crate) fn newest_matching(start: &str, end: &str) -> Option<String> {
-    let output = Command::new("apt-cache")
-        .args(["pkgnames", start])
-        .output()
-        .ok()?;
+    let output = Command::new("apt-cache").args(["pkgnames", start]).output().ok()?;
     let names = String::from_utf8_lossy(&output.stdout).into_owned();
     names
         .lines()
@@ -379,9 +332,7 @@ pub(crate) fn newest_matching(start: &str, end: &str) -> Option<String> {
 
 /// The numbers in a name, for comparing versions: `linux-image-6.12-cloud` is newer than `linux-image-6.9-cloud`.
 fn numbers(name: &str) -> Vec<u64> {
-    name.split(|c: char| !c.is_ascii_digit())
-        .filter_map(|digits| digits.parse().ok())
-        .collect()
+    name.split(|c: char| !c.is_ascii_digit()).filter_map(|digits| digits.parse().ok()).collect()
 }
 
 /// The program's path, if the host has it; the system folders count even where PATH lacks them.
@@ -404,12 +355,7 @@ fn system() -> String {
             .trim_matches('"')
             .to_owned()
     };
-    format!(
-        "{} {} {}",
-        field("ID="),
-        field("VERSION_ID="),
-        std::env::consts::ARCH
-    )
+    format!("{} {} {}", field("ID="), field("VERSION_ID="), std::env::consts::ARCH)
 }
 
 #[cfg(test)]
@@ -448,11 +394,8 @@ mod tests {
 
     #[test]
     fn an_epoch_is_escaped_in_the_name_of_the_file() {
-        let step = Step {
-            package: "ipvsadm".into(),
-            version: "1:1.31-1+b1".into(),
-            upgrades: false,
-        };
+        let step =
+            Step { package: "ipvsadm".into(), version: "1:1.31-1+b1".into(), upgrades: false };
         assert_eq!(step.file_name(), "ipvsadm_1%3a1.31-1+b1_");
     }
 

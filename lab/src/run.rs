@@ -38,9 +38,7 @@ impl FromStr for KernelChoice {
             "host" => Ok(Self::Host),
             "uml" => Ok(Self::Uml),
             "qemu" => Ok(Self::Qemu),
-            _ => Err(format!(
-                "no kernel `{name}`: it is one of auto, host, uml, qemu"
-            )),
+            _ => Err(format!("no kernel `{name}`: it is one of auto, host, uml, qemu")),
         }
     }
 }
@@ -145,11 +143,7 @@ impl Lab {
     /// If no lab could be had; not if the command fails.
     pub fn output<S: AsRef<OsStr>>(&self, command: &[S]) -> Result<Output> {
         let ended = self.start(command, &|| Streams::Capture(self.input.clone()))?;
-        Ok(Output {
-            status: ended.code,
-            stdout: ended.stdout,
-            stderr: ended.stderr,
-        })
+        Ok(Output { status: ended.code, stdout: ended.stdout, stderr: ended.stderr })
     }
 
     fn start<S: AsRef<OsStr>>(
@@ -160,10 +154,7 @@ impl Lab {
         if command.is_empty() {
             bail!("no command to run in the lab");
         }
-        let argv: Vec<OsString> = command
-            .iter()
-            .map(|part| part.as_ref().to_owned())
-            .collect();
+        let argv: Vec<OsString> = command.iter().map(|part| part.as_ref().to_owned()).collect();
         fs::create_dir_all(&self.cache).with_context(|| {
             format!(
                 "cannot make {}: set CVIP_LAB_CACHE to a folder that can be written",
@@ -183,11 +174,7 @@ impl Lab {
         let mut layers = self.layers()?;
         layers.push(kernel.clone());
         let spec = self.spec("uml", argv, &layers)?;
-        let limits = Limits {
-            boot: uml::BOOT,
-            command: self.timeout,
-            window: uml::WINDOW,
-        };
+        let limits = Limits { boot: uml::BOOT, command: self.timeout, window: uml::WINDOW };
         self.session(uml::boot(&kernel, &place)?, spec, streams(), &limits)
     }
 
@@ -199,24 +186,13 @@ impl Lab {
         streams: Streams,
         limits: &Limits,
     ) -> Result<Ended> {
-        let Booted {
-            wire,
-            emulator,
-            console,
-        } = booted;
+        let Booted { wire, emulator, console } = booted;
         let result = session::run(wire, spec, streams, limits);
         drop(emulator);
         result.map_err(|error| {
             let tail = emulator::tail(&console);
-            let what = format!(
-                "{error:#}\n--- the end of {} ---\n{tail}\n---",
-                console.display()
-            );
-            if error.is::<DidNotBoot>() {
-                DidNotBoot(what).into()
-            } else {
-                anyhow::anyhow!(what)
-            }
+            let what = format!("{error:#}\n--- the end of {} ---\n{tail}\n---", console.display());
+            if error.is::<DidNotBoot>() { DidNotBoot(what).into() } else { anyhow::anyhow!(what) }
         })
     }
 
@@ -243,16 +219,12 @@ impl Lab {
                 .iter()
                 .map(half)
                 .filter(|folder| {
-                    folder
-                        .read_dir()
-                        .is_ok_and(|mut entries| entries.next().is_some())
+                    folder.read_dir().is_ok_and(|mut entries| entries.next().is_some())
                 })
                 .filter_map(|folder| folder.strip_prefix(&all).map(Path::to_path_buf).ok())
                 .collect()
         };
-        let now = SystemTime::now()
-            .duration_since(UNIX_EPOCH)
-            .unwrap_or_default();
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         Ok(Spec {
             kernel: kernel.into(),
             argv: argv.to_vec(),
@@ -295,9 +267,7 @@ fn environment(
                     path.push(folder);
                 }
             }
-        } else if ["CVIP_", "CARGO_", "RUST"]
-            .iter()
-            .any(|start| text.starts_with(start))
+        } else if ["CVIP_", "CARGO_", "RUST"].iter().any(|start| text.starts_with(start))
             || text == "TERM"
         {
             env.push((name, value));
@@ -318,9 +288,7 @@ fn cache() -> Result<PathBuf> {
             std::env::var_os("CARGO_TARGET_DIR").map(|target| PathBuf::from(target).join("lab"))
         })
         .unwrap_or_else(|| {
-            Path::new(env!("CARGO_MANIFEST_DIR"))
-                .with_file_name("target")
-                .join("lab")
+            Path::new(env!("CARGO_MANIFEST_DIR")).with_file_name("target").join("lab")
         });
     std::path::absolute(&folder)
         .with_context(|| format!("no such folder can be: {}", folder.display()))
@@ -331,10 +299,7 @@ mod tests {
     use super::*;
 
     fn value<'a>(env: &'a [(OsString, OsString)], name: &str) -> Option<&'a str> {
-        env.iter()
-            .rev()
-            .find(|(n, _)| n == name)
-            .and_then(|(_, v)| v.to_str())
+        env.iter().rev().find(|(n, _)| n == name).and_then(|(_, v)| v.to_str())
     }
 
     #[test]
@@ -352,20 +317,14 @@ mod tests {
         assert_eq!(value(&env, "LD_PRELOAD"), None);
         assert_eq!(value(&env, "A"), Some("b"));
         assert_eq!(value(&env, "CVIP_LAB"), Some("uml"));
-        assert_eq!(
-            value(&env, "PATH"),
-            Some(format!("{PATH}:/home/me/bin").as_str())
-        );
+        assert_eq!(value(&env, "PATH"), Some(format!("{PATH}:/home/me/bin").as_str()));
     }
 
     #[test]
     fn a_kernel_is_chosen_by_its_name() {
-        for choice in [
-            KernelChoice::Auto,
-            KernelChoice::Host,
-            KernelChoice::Uml,
-            KernelChoice::Qemu,
-        ] {
+        for choice in
+            [KernelChoice::Auto, KernelChoice::Host, KernelChoice::Uml, KernelChoice::Qemu]
+        {
             assert_eq!(choice.to_string().parse(), Ok(choice));
         }
         assert!("vmware".parse::<KernelChoice>().is_err());

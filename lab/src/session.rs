@@ -90,33 +90,20 @@ pub(crate) fn run(
     let signals = inherit.then(hold_signals).transpose()?;
     let (stop, stopper) = nix::unistd::pipe().context("pipe")?;
     if let Some(signals) = &signals {
-        let (signals, stop, events) = (
-            signals.0.as_fd().try_clone_to_owned()?,
-            stop.try_clone()?,
-            events_to.clone(),
-        );
+        let (signals, stop, events) =
+            (signals.0.as_fd().try_clone_to_owned()?, stop.try_clone()?, events_to.clone());
         thread::spawn(move || watch_signals(&signals, &stop, &events));
     }
     {
-        let (credit, kept, outgoing) = (
-            Arc::clone(&credit),
-            Arc::clone(&kept),
-            Arc::clone(&outgoing),
-        );
+        let (credit, kept, outgoing) =
+            (Arc::clone(&credit), Arc::clone(&kept), Arc::clone(&outgoing));
         thread::spawn(move || receive(wire, inherit, &credit, &kept, &outgoing, &events_to));
     }
 
     spec.terminal = (inherit && terminal::is_complete()).then(terminal::size);
-    let session = Session {
-        events,
-        outgoing: Arc::clone(&outgoing),
-    };
+    let session = Session { events, outgoing: Arc::clone(&outgoing) };
     if let Some(code) = session.boot(&spec, Instant::now() + limits.boot)? {
-        return Ok(Ended {
-            code,
-            stdout: Vec::new(),
-            stderr: Vec::new(),
-        });
+        return Ok(Ended { code, stdout: Vec::new(), stderr: Vec::new() });
     }
     let _raw = spec.terminal.map(|_| terminal::Raw::enter()).transpose()?;
     match streams {
@@ -136,11 +123,7 @@ pub(crate) fn run(
     let code = code?;
     let (stdout, stderr) =
         std::mem::take(&mut *kept.lock().unwrap_or_else(PoisonError::into_inner));
-    Ok(Ended {
-        code,
-        stdout,
-        stderr,
-    })
+    Ok(Ended { code, stdout, stderr })
 }
 
 struct Session {
@@ -153,10 +136,7 @@ impl Session {
         let Some(deadline) = deadline else {
             return Ok(Some(self.events.recv()?));
         };
-        match self
-            .events
-            .recv_timeout(deadline.saturating_duration_since(Instant::now()))
-        {
+        match self.events.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
             Ok(event) => Ok(Some(event)),
             Err(RecvTimeoutError::Timeout) => Ok(None),
             Err(RecvTimeoutError::Disconnected) => bail!("the lab's reader ended"),
@@ -168,9 +148,9 @@ impl Session {
     fn boot(&self, spec: &Spec, deadline: Instant) -> Result<Option<i32>> {
         loop {
             match self.next(Some(deadline))? {
-                Some(Event::Hello) => self
-                    .outgoing
-                    .send_long(Kind::Spec, &serde_json::to_vec(spec)?)?,
+                Some(Event::Hello) => {
+                    self.outgoing.send_long(Kind::Spec, &serde_json::to_vec(spec)?)?
+                }
                 Some(Event::Started) => return Ok(None),
                 Some(Event::Failed(why)) => {
                     bail!(DidNotBoot(format!("the guest could not be set up: {why}")))
@@ -215,9 +195,7 @@ impl Session {
                     interrupted = Some(signal);
                     let grace = Instant::now() + Duration::from_secs(5);
                     deadline = Some(deadline.map_or(grace, |old| old.min(grace)));
-                    let _ = self
-                        .outgoing
-                        .send_now(Kind::Signal, &(signal as u32).to_le_bytes());
+                    let _ = self.outgoing.send_now(Kind::Signal, &(signal as u32).to_le_bytes());
                 }
                 Some(Event::Hello | Event::Started) => {}
                 None => {
@@ -255,25 +233,21 @@ fn receive(
                     let _ = outgoing.send_now(Kind::Closed, &[kind as u8]);
                 }
             }
-            Kind::Stdout => kept
-                .lock()
-                .unwrap_or_else(PoisonError::into_inner)
-                .0
-                .extend_from_slice(&payload),
-            Kind::Stderr => kept
-                .lock()
-                .unwrap_or_else(PoisonError::into_inner)
-                .1
-                .extend_from_slice(&payload),
+            Kind::Stdout => {
+                kept.lock().unwrap_or_else(PoisonError::into_inner).0.extend_from_slice(&payload)
+            }
+            Kind::Stderr => {
+                kept.lock().unwrap_or_else(PoisonError::into_inner).1.extend_from_slice(&payload)
+            }
             Kind::Credit => credit.give(number(&payload) as usize),
             Kind::Ack => outgoing.acknowledged(number(&payload) as usize),
             Kind::Hello => drop(events.send(Event::Hello)),
             Kind::Started => drop(events.send(Event::Started)),
             Kind::Exit => return drop(events.send(Event::Exit(number(&payload) as i32))),
             Kind::Failed => {
-                return drop(events.send(Event::Failed(
-                    String::from_utf8_lossy(&payload).into_owned(),
-                )));
+                return drop(
+                    events.send(Event::Failed(String::from_utf8_lossy(&payload).into_owned())),
+                );
             }
             _ => {}
         }
@@ -283,11 +257,7 @@ fn receive(
 /// Writes to the caller's own output, past any buffer of the standard library.
 fn write_out(kind: Kind, bytes: &[u8]) -> io::Result<()> {
     let (stdout, stderr) = (io::stdout(), io::stderr());
-    let to: BorrowedFd<'_> = if kind == Kind::Stdout {
-        stdout.as_fd()
-    } else {
-        stderr.as_fd()
-    };
+    let to: BorrowedFd<'_> = if kind == Kind::Stdout { stdout.as_fd() } else { stderr.as_fd() };
     let mut rest = bytes;
     while !rest.is_empty() {
         match nix::unistd::write(to, rest) {
@@ -295,10 +265,7 @@ fn write_out(kind: Kind, bytes: &[u8]) -> io::Result<()> {
             Err(nix::Error::EINTR) => {}
             Err(nix::Error::EAGAIN) => {
                 // Somebody made the caller's pipe or terminal non-blocking.
-                let _ = poll(
-                    &mut [PollFd::new(to, PollFlags::POLLOUT)],
-                    PollTimeout::NONE,
-                );
+                let _ = poll(&mut [PollFd::new(to, PollFlags::POLLOUT)], PollTimeout::NONE);
             }
             Err(error) => return Err(error.into()),
         }
@@ -325,10 +292,7 @@ fn carry_stdin(stop: &OwnedFd, credit: &Credit, outgoing: &Outgoing) {
             PollFd::new(stop.as_fd(), PollFlags::POLLIN),
         ];
         while poll(&mut waiting, PollTimeout::NONE) == Err(nix::Error::EINTR) {}
-        if waiting[1]
-            .revents()
-            .is_some_and(|events| !events.is_empty())
-        {
+        if waiting[1].revents().is_some_and(|events| !events.is_empty()) {
             return;
         }
         match from.read(&mut buffer[..room]) {
@@ -340,10 +304,7 @@ fn carry_stdin(stop: &OwnedFd, credit: &Credit, outgoing: &Outgoing) {
                 }
             }
             Err(e)
-                if matches!(
-                    e.kind(),
-                    io::ErrorKind::Interrupted | io::ErrorKind::WouldBlock
-                ) =>
+                if matches!(e.kind(), io::ErrorKind::Interrupted | io::ErrorKind::WouldBlock) =>
             {
                 credit.give(room);
             }
@@ -379,21 +340,14 @@ impl Drop for Held {
 /// Holds back the signals that are for the command, and gives a descriptor from which to read them.
 fn hold_signals() -> Result<Held> {
     let mut ours = SigSet::empty();
-    for signal in [
-        Signal::SIGINT,
-        Signal::SIGTERM,
-        Signal::SIGHUP,
-        Signal::SIGQUIT,
-        Signal::SIGWINCH,
-    ] {
+    for signal in
+        [Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP, Signal::SIGQUIT, Signal::SIGWINCH]
+    {
         ours.add(signal);
     }
     let before = SigSet::thread_get_mask().context("cannot read the signal mask")?;
     ours.thread_block().context("cannot hold signals back")?;
-    Ok(Held(
-        SignalFd::with_flags(&ours, SfdFlags::SFD_CLOEXEC).context("signalfd")?,
-        before,
-    ))
+    Ok(Held(SignalFd::with_flags(&ours, SfdFlags::SFD_CLOEXEC).context("signalfd")?, before))
 }
 
 fn watch_signals(signals: &OwnedFd, stop: &OwnedFd, events: &Sender<Event>) {
@@ -407,10 +361,7 @@ fn watch_signals(signals: &OwnedFd, stop: &OwnedFd, events: &Sender<Event>) {
             Err(_) => return,
             Ok(_) => {}
         }
-        if waiting[1]
-            .revents()
-            .is_some_and(|events| !events.is_empty())
-        {
+        if waiting[1].revents().is_some_and(|events| !events.is_empty()) {
             return;
         }
         // struct signalfd_siginfo (linux/signalfd.h): 128 bytes, the number first.
@@ -474,10 +425,7 @@ mod tests {
             frame::write(&mut to, Kind::Exit, &3u32.to_le_bytes()).unwrap();
         });
         let ended = run(wire, spec(), Streams::Capture(vec![]), &limits(5000, 5000)).unwrap();
-        assert_eq!(
-            (ended.code, ended.stdout.len(), ended.stderr.len()),
-            (3, 100_000, 100)
-        );
+        assert_eq!((ended.code, ended.stdout.len(), ended.stderr.len()), (3, 100_000, 100));
     }
 
     #[test]
@@ -488,8 +436,7 @@ mod tests {
                 total += frame::read(&mut wire).unwrap().unwrap().1.len();
             }
             // Nothing more may be under way until there is credit.
-            wire.set_read_timeout(Some(Duration::from_millis(100)))
-                .unwrap();
+            wire.set_read_timeout(Some(Duration::from_millis(100))).unwrap();
             assert!(frame::read(&mut wire).is_err());
             wire.set_read_timeout(None).unwrap();
             frame::write(&mut wire, Kind::Credit, &10u32.to_le_bytes()).unwrap();
@@ -498,9 +445,7 @@ mod tests {
         });
         let input = vec![7; frame::WINDOW * 2];
         assert_eq!(
-            run(wire, spec(), Streams::Capture(input), &limits(5000, 5000))
-                .unwrap()
-                .code,
+            run(wire, spec(), Streams::Capture(input), &limits(5000, 5000)).unwrap().code,
             0
         );
     }
@@ -512,9 +457,7 @@ mod tests {
             drop(wire);
         });
         assert_eq!(
-            run(wire, spec(), Streams::Capture(vec![]), &limits(5000, 50))
-                .unwrap()
-                .code,
+            run(wire, spec(), Streams::Capture(vec![]), &limits(5000, 50)).unwrap().code,
             TIMED_OUT
         );
     }
@@ -528,13 +471,8 @@ mod tests {
 
     #[test]
     fn a_guest_that_ends_without_a_status_is_an_error() {
-        let error = run(
-            guest(drop),
-            spec(),
-            Streams::Capture(vec![]),
-            &limits(5000, 5000),
-        )
-        .unwrap_err();
+        let error =
+            run(guest(drop), spec(), Streams::Capture(vec![]), &limits(5000, 5000)).unwrap_err();
         assert!(error.to_string().contains("ended while the command ran"));
     }
 }

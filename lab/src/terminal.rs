@@ -18,10 +18,7 @@ pub(crate) fn is_complete() -> bool {
 pub(crate) fn size() -> Terminal {
     match sys::window_size(io::stdin().as_fd()) {
         Ok((rows, columns)) if rows > 0 && columns > 0 => Terminal { rows, columns },
-        _ => Terminal {
-            rows: 24,
-            columns: 80,
-        },
+        _ => Terminal { rows: 24, columns: 80 },
     }
 }
 

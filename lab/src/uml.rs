@@ -86,29 +86,19 @@ pub(crate) fn boot(layer: &Layer, place: &Place) -> Result<Booted> {
     if let Some(modules) = module_folders(layer) {
         command.arg(format!("{}={modules}", guest::MODULES));
     }
-    command
-        .arg(format!("init={}", place.program.display()))
-        .args(["--", guest::ARGUMENT]);
+    command.arg(format!("init={}", place.program.display())).args(["--", guest::ARGUMENT]);
     command
         .env("LD_LIBRARY_PATH", layer.library_path())
         .env("TMPDIR", memory_folder(place))
         .current_dir("/");
     command.stdin(Stdio::from(OwnedFd::from(theirs)));
-    command
-        .stdout(console.file.try_clone()?)
-        .stderr(console.file.try_clone()?)
-        .process_group(0);
-    let child = sys::die_with_parent(&mut command)
-        .spawn()
-        .context("cannot run unshare (of util-linux)")?;
+    command.stdout(console.file.try_clone()?).stderr(console.file.try_clone()?).process_group(0);
+    let child =
+        sys::die_with_parent(&mut command).spawn().context("cannot run unshare (of util-linux)")?;
     // The command holds our copy of the kernel's end of the socket: its end could not be seen.
     drop(command);
     let emulator = Emulator::new(vec![child], &ours)?;
-    Ok(Booted {
-        wire: ours,
-        emulator,
-        console: console.path,
-    })
+    Ok(Booted { wire: ours, emulator, console: console.path })
 }
 
 /// The layer's folder of modules, by its real name: hostfs follows links as the host would, but they are relative.

@@ -16,10 +16,7 @@ use crate::packages::Layer;
 const LINKS: &[(&str, &str)] = &[
     ("usr/bin/nc", "nc.openbsd"),
     ("usr/bin/netcat", "nc.openbsd"),
-    (
-        "etc/nginx/sites-enabled/default",
-        "../sites-available/default",
-    ),
+    ("etc/nginx/sites-enabled/default", "../sites-available/default"),
 ];
 
 /// Unpacks one package file into a folder.
@@ -33,11 +30,7 @@ pub(crate) fn archive(file: &Path, into: &Path) -> Result<()> {
     if !output.status.success() {
         // Damaged on disk: the next run must not meet the same file again.
         let _ = fs::remove_file(file);
-        bail!(
-            "dpkg-deb -x {}: {}",
-            file.display(),
-            String::from_utf8_lossy(&output.stderr).trim()
-        );
+        bail!("dpkg-deb -x {}: {}", file.display(), String::from_utf8_lossy(&output.stderr).trim());
     }
     Ok(())
 }
@@ -94,12 +87,7 @@ pub(crate) fn finish(layer: &Layer) -> Result<()> {
             symlink(Path::new("../uml/modules").join(&release), link)?;
         }
         for release in folders(&half.join("usr/lib/modules")) {
-            if !half
-                .join("usr/lib/modules")
-                .join(&release)
-                .join("modules.dep")
-                .exists()
-            {
+            if !half.join("usr/lib/modules").join(&release).join("modules.dep").exists() {
                 depmod(layer, &half, &release)?;
             }
         }
@@ -111,11 +99,7 @@ fn folders(path: &Path) -> Vec<std::ffi::OsString> {
     let Ok(entries) = fs::read_dir(path) else {
         return Vec::new();
     };
-    entries
-        .flatten()
-        .filter(|entry| entry.path().is_dir())
-        .map(|entry| entry.file_name())
-        .collect()
+    entries.flatten().filter(|entry| entry.path().is_dir()).map(|entry| entry.file_name()).collect()
 }
 
 /// Writes `modules.dep` and its like for a kernel whose package leaves that to its script.
@@ -128,19 +112,12 @@ fn depmod(layer: &Layer, half: &Path, release: &std::ffi::OsStr) -> Result<()> {
         .arg("-b")
         .arg(half)
         // Where the layer has no /lib link, depmod would look in the wrong place.
-        .args(if half.join("lib").exists() {
-            &[][..]
-        } else {
-            &["-m", "/usr/lib/modules"][..]
-        })
+        .args(if half.join("lib").exists() { &[][..] } else { &["-m", "/usr/lib/modules"][..] })
         .arg(release)
         .output()
         .with_context(|| format!("cannot run {}", program.display()))?;
     if !output.status.success() {
-        bail!(
-            "depmod for {release:?}: {}",
-            String::from_utf8_lossy(&output.stderr).trim()
-        );
+        bail!("depmod for {release:?}: {}", String::from_utf8_lossy(&output.stderr).trim());
     }
     Ok(())
 }
@@ -171,14 +148,8 @@ mod tests {
         }
         merge_usr(&layer, &root).unwrap();
         assert!(!layer.join("sbin").exists());
-        assert_eq!(
-            fs::read_to_string(layer.join("usr/sbin/ipvsadm")).unwrap(),
-            "a"
-        );
-        assert_eq!(
-            fs::read_to_string(layer.join("usr/sbin/nginx")).unwrap(),
-            "b"
-        );
+        assert_eq!(fs::read_to_string(layer.join("usr/sbin/ipvsadm")).unwrap(), "a");
+        assert_eq!(fs::read_to_string(layer.join("usr/sbin/nginx")).unwrap(), "b");
         fs::remove_dir_all(here).unwrap();
     }
 
@@ -206,10 +177,7 @@ mod tests {
         fs::create_dir_all(&root).unwrap();
         symlink("usr/bin", root.join("bin")).unwrap();
         merge_usr(&layer, &root).unwrap();
-        assert_eq!(
-            fs::read_to_string(layer.join("usr/bin/deep/x")).unwrap(),
-            "new"
-        );
+        assert_eq!(fs::read_to_string(layer.join("usr/bin/deep/x")).unwrap(), "new");
         fs::remove_dir_all(here).unwrap();
     }
 }

@@ -6,13 +6,18 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use std::process::ExitCode;
+
 use anyhow::{Context, Result};
 use clap::{Command, CommandFactory};
 use clap_complete::Shell;
 use clap_mangen::Man;
 use cvip::cli::{cvipctl, cvipd, setport_weight};
+use cvip::ipvsadm::manual;
 
-/// Arguments of `cargo xtask gen`.
+use crate::build;
+
+/// Write man pages and completions anew from the option tables
 #[derive(clap::Args)]
 pub(crate) struct Arguments {
     /// Change nothing; fail if a file is not what it would be
@@ -66,7 +71,8 @@ fn exit_status(program: &str) -> &'static str {
 /// Every generated file and its content, by its path from the project's root.
 pub(crate) fn files() -> Result<BTreeMap<PathBuf, Vec<u8>>> {
     let mut files = BTreeMap::new();
-    for command in [setport_weight::Args::command(), cvipctl::Args::command(), cvipd::Args::command()]
+    for command in
+        [setport_weight::Args::command(), cvipctl::Args::command(), cvipd::Args::command()]
     {
         let name = command.get_name().to_owned();
         for shell in [Shell::Bash, Shell::Zsh, Shell::Fish] {
@@ -89,6 +95,14 @@ pub(crate) fn files() -> Result<BTreeMap<PathBuf, Vec<u8>>> {
         }
         files.insert(format!("man/{name}.8").into(), page_of(command, &name, &name)?);
     }
+    files.insert("man/ipvsadm-rs.8".into(), manual::man_page().into_bytes());
+    for (shell, file) in [
+        (manual::Shell::Bash, "completions/ipvsadm-rs.bash"),
+        (manual::Shell::Zsh, "completions/_ipvsadm-rs"),
+        (manual::Shell::Fish, "completions/ipvsadm-rs.fish"),
+    ] {
+        files.insert(file.into(), manual::completions(shell).into_bytes());
+    }
     Ok(files)
 }
 
@@ -108,40 +122,35 @@ fn page_of(command: Command, page: &str, program: &str) -> Result<Vec<u8>> {
 }
 
 /// Writes the files, or compares them.
-pub(crate) fn run(arguments: &Arguments) -> Result<()> {
-    let root = root();
-    let stale = stale(&root)?;
+pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode> {
+    let root = build::root();
+    let stale = stale(root)?;
     if arguments.check {
         anyhow::ensure!(stale.is_empty(), "stale: {stale:?}; run `cargo xtask gen`");
-        return Ok(());
+        return Ok(ExitCode::SUCCESS);
     }
     for (path, text) in files()? {
         if stale.contains(&path) {
             let path = root.join(path);
-            fs::create_dir_all(path.parent().unwrap_or(&root))?;
+            fs::create_dir_all(path.parent().unwrap_or(root))?;
             fs::write(&path, text).with_context(|| format!("cannot write {}", path.display()))?;
             println!("{}", path.display());
         }
     }
-    Ok(())
+    Ok(ExitCode::SUCCESS)
 }
 
 fn stale(root: &Path) -> Result<Vec<PathBuf>> {
-    let differs = |(path, text): &(PathBuf, Vec<u8>)| {
-        fs::read(root.join(path)).ok().as_ref() != Some(text)
-    };
+    let differs =
+        |(path, text): &(PathBuf, Vec<u8>)| fs::read(root.join(path)).ok().as_ref() != Some(text);
     Ok(files()?.into_iter().filter(differs).map(|(path, _)| path).collect())
-}
-
-fn root() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
 }
 
 #[cfg(test)]
 mod tests {
     #[test]
     fn the_committed_man_pages_and_completions_are_what_the_option_tables_say() {
-        let stale = super::stale(&super::root()).unwrap();
+        let stale = super::stale(crate::build::root()).unwrap();
         assert!(stale.is_empty(), "stale: {stale:?}; run `cargo xtask gen`");
     }
 }

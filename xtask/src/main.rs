@@ -1,7 +1,11 @@
 //! The project's own commands: `cargo xtask COMMAND`.
 
+mod build;
+mod r#gen;
 mod lab;
+mod test;
 
+use std::ffi::OsString;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
@@ -17,21 +21,37 @@ struct Cli {
 #[derive(Subcommand)]
 enum Task {
     Lab(lab::Arguments),
+    Test(test::Arguments),
+    Gen(r#gen::Arguments),
+    /// The second half of a command, in the lab's kernel
+    #[command(hide = true)]
+    Inside {
+        /// Which one, and its arguments
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        words: Vec<OsString>,
+    },
 }
 
 fn main() -> ExitCode {
     // In the lab's kernel this program is the first process.
-    if std::env::args_os()
-        .nth(1)
-        .is_some_and(|argument| argument == cvip_lab::guest::ARGUMENT)
-    {
+    if std::env::args_os().nth(1).is_some_and(|argument| argument == cvip_lab::guest::ARGUMENT) {
         cvip_lab::guest::main();
     }
     let result = match Cli::parse().command {
         Task::Lab(arguments) => lab::run(&arguments),
+        Task::Test(arguments) => test::run(&arguments),
+        Task::Gen(arguments) => r#gen::run(&arguments),
+        Task::Inside { words } => inside(&words),
     };
     result.unwrap_or_else(|error| {
         eprintln!("xtask: {error:#}");
         ExitCode::from(125)
     })
+}
+
+fn inside(words: &[OsString]) -> anyhow::Result<ExitCode> {
+    match words.split_first() {
+        Some((name, rest)) if name == "test" => test::inside(rest),
+        _ => anyhow::bail!("no such inner command: {words:?}"),
+    }
 }

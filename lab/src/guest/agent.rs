@@ -79,20 +79,9 @@ pub(super) fn run(from_host: BufReader<Incoming>, wire: &Wire, spec: &Spec) -> R
         Ok(started) => started,
         Err((program, error)) => {
             wire.send(Kind::Started, &[]);
-            let code: u32 = if error.kind() == io::ErrorKind::NotFound {
-                127
-            } else {
-                126
-            };
-            let what = if code == 127 {
-                "command not found".to_owned()
-            } else {
-                error.to_string()
-            };
-            wire.send(
-                Kind::Stderr,
-                format!("lab: {}: {what}\n", program.display()).as_bytes(),
-            );
+            let code: u32 = if error.kind() == io::ErrorKind::NotFound { 127 } else { 126 };
+            let what = if code == 127 { "command not found".to_owned() } else { error.to_string() };
+            wire.send(Kind::Stderr, format!("lab: {}: {what}\n", program.display()).as_bytes());
             finish(wire, code)
         }
     };
@@ -124,10 +113,7 @@ pub(super) fn run(from_host: BufReader<Incoming>, wire: &Wire, spec: &Spec) -> R
     let code = wait_for(started.pid);
     // Whatever the command has written by now is in the pipes; something that it left running may hold them open for
     // ever, so the pumps take what is there and stop.
-    closers
-        .lock()
-        .unwrap_or_else(PoisonError::into_inner)
-        .clear();
+    closers.lock().unwrap_or_else(PoisonError::into_inner).clear();
     for pump in pumps {
         let _ = pump.join();
     }
@@ -164,18 +150,11 @@ fn start_program(spec: &Spec, program: &OsStr) -> io::Result<Started> {
         .env_clear()
         .envs(spec.env.iter().map(|(name, value)| (name, value)));
     // The caller's folder may be one that only the host's kernel can show.
-    command.current_dir(if spec.cwd.is_dir() {
-        spec.cwd.as_path()
-    } else {
-        "/".as_ref()
-    });
+    command.current_dir(if spec.cwd.is_dir() { spec.cwd.as_path() } else { "/".as_ref() });
     if let Some(size) = spec.terminal {
         let pair = nix::pty::openpty(None, None)?;
         sys::set_window_size(pair.slave.as_fd(), size.rows, size.columns)?;
-        command
-            .stdin(pair.slave.try_clone()?)
-            .stdout(pair.slave.try_clone()?)
-            .stderr(pair.slave);
+        command.stdin(pair.slave.try_clone()?).stdout(pair.slave.try_clone()?).stderr(pair.slave);
         let child = sys::with_controlling_terminal(&mut command).spawn()?;
         return Ok(Started {
             pid: Pid::from_raw(child.id() as i32),
@@ -185,25 +164,11 @@ fn start_program(spec: &Spec, program: &OsStr) -> io::Result<Started> {
         });
     }
     // A process group of its own: a signal from the host's terminal is meant for all that the command runs.
-    command
-        .process_group(0)
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped());
+    command.process_group(0).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
     let mut child = command.spawn()?;
     let mut outputs = Vec::new();
-    outputs.extend(
-        child
-            .stdout
-            .take()
-            .map(|pipe| (Kind::Stdout, OwnedFd::from(pipe))),
-    );
-    outputs.extend(
-        child
-            .stderr
-            .take()
-            .map(|pipe| (Kind::Stderr, OwnedFd::from(pipe))),
-    );
+    outputs.extend(child.stdout.take().map(|pipe| (Kind::Stdout, OwnedFd::from(pipe))));
+    outputs.extend(child.stderr.take().map(|pipe| (Kind::Stderr, OwnedFd::from(pipe))));
     Ok(Started {
         pid: Pid::from_raw(child.id() as i32),
         stdin: child.stdin.take().map(OwnedFd::from),
@@ -240,26 +205,14 @@ fn pump(output: &Output, wire: &Wire) {
             PollFd::new(output.from.as_fd(), PollFlags::POLLIN),
             PollFd::new(output.stop.as_fd(), PollFlags::POLLIN),
         ];
-        let timeout = if stopping {
-            PollTimeout::ZERO
-        } else {
-            PollTimeout::NONE
-        };
-        let watched = if stopping {
-            &mut waiting[..1]
-        } else {
-            &mut waiting[..]
-        };
+        let timeout = if stopping { PollTimeout::ZERO } else { PollTimeout::NONE };
+        let watched = if stopping { &mut waiting[..1] } else { &mut waiting[..] };
         match poll(watched, timeout) {
             Err(nix::Error::EINTR) => continue,
             Err(_) | Ok(0) => return,
             Ok(_) => {}
         }
-        let ready = |n: usize| {
-            waiting[n]
-                .revents()
-                .is_some_and(|events| !events.is_empty())
-        };
+        let ready = |n: usize| waiting[n].revents().is_some_and(|events| !events.is_empty());
         let (data, stop) = (ready(0), !stopping && ready(1));
         if data {
             match from.read(&mut buffer) {
@@ -295,10 +248,7 @@ fn feed(stdin: Option<OwnedFd>, input: &Receiver<Input>, wire: &Wire) {
             Input::Bytes(bytes) => {
                 // Once the command has closed its input, the rest is dropped, but the host gets its credit, so that it
                 // goes on to the end of what it has.
-                if stdin
-                    .as_mut()
-                    .is_some_and(|pipe| pipe.write_all(&bytes).is_err())
-                {
+                if stdin.as_mut().is_some_and(|pipe| pipe.write_all(&bytes).is_err()) {
                     stdin = None;
                 }
                 wire.send(Kind::Credit, &(bytes.len() as u32).to_le_bytes());
@@ -317,22 +267,14 @@ fn listen(
     closers: &Mutex<Vec<(Kind, OwnedFd)>>,
 ) {
     loop {
-        let Ok(Some((kind, payload))) = frame::read(&mut from) else {
-            super::power_off()
-        };
+        let Ok(Some((kind, payload))) = frame::read(&mut from) else { super::power_off() };
         match kind {
             Kind::Stdin if payload.is_empty() => drop(input.send(Input::End)),
             Kind::Stdin => drop(input.send(Input::Bytes(payload))),
             Kind::Closed => {
-                let closed = if payload.first() == Some(&b'O') {
-                    Kind::Stdout
-                } else {
-                    Kind::Stderr
-                };
-                for (kind, closer) in closers
-                    .lock()
-                    .unwrap_or_else(PoisonError::into_inner)
-                    .iter()
+                let closed =
+                    if payload.first() == Some(&b'O') { Kind::Stdout } else { Kind::Stderr };
+                for (kind, closer) in closers.lock().unwrap_or_else(PoisonError::into_inner).iter()
                 {
                     if *kind == closed {
                         let _ = nix::unistd::write(closer, &[0]);
@@ -348,10 +290,8 @@ fn listen(
             }
             Kind::Window => {
                 if let (Some(terminal), [r0, r1, c0, c1]) = (&terminal, payload.as_slice()) {
-                    let (rows, columns) = (
-                        u16::from_le_bytes([*r0, *r1]),
-                        u16::from_le_bytes([*c0, *c1]),
-                    );
+                    let (rows, columns) =
+                        (u16::from_le_bytes([*r0, *r1]), u16::from_le_bytes([*c0, *c1]));
                     let _ = sys::set_window_size(terminal.as_fd(), rows, columns);
                 }
             }

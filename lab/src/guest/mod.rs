@@ -57,18 +57,12 @@ fn boot() -> Result<Infallible> {
     let channel = open_channel(&mut modules)?;
     let wire = Wire::new(channel.try_clone()?);
     wire.send(Kind::Hello, modules.release().as_bytes());
-    let mut from_host = BufReader::new(Incoming {
-        from: channel,
-        wire: wire.clone(),
-    });
+    let mut from_host = BufReader::new(Incoming { from: channel, wire: wire.clone() });
     let spec: Spec = match frame::read(&mut from_host)? {
         Some((Kind::Spec, json)) => {
             serde_json::from_slice(&json).context("the host sent a request that cannot be read")?
         }
-        other => bail!(
-            "the host sent {:?} in place of a request",
-            other.map(|(kind, _)| kind)
-        ),
+        other => bail!("the host sent {:?} in place of a request", other.map(|(kind, _)| kind)),
     };
     let result = set_up(&spec, &mut modules).and_then(|()| agent::run(from_host, &wire, &spec));
     if let Err(error) = &result {
@@ -98,11 +92,8 @@ fn open_channel(modules: &mut Modules) -> Result<File> {
     let path = Path::new(&name);
     let deadline = Instant::now() + Duration::from_secs(20);
     let file = loop {
-        let opened = OpenOptions::new()
-            .read(true)
-            .write(true)
-            .custom_flags(nix::libc::O_NOCTTY)
-            .open(path);
+        let opened =
+            OpenOptions::new().read(true).write(true).custom_flags(nix::libc::O_NOCTTY).open(path);
         match opened {
             Ok(file) => break file,
             // The device appears a moment after its driver.

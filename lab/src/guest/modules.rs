@@ -45,20 +45,16 @@ pub(crate) struct Modules {
 impl Modules {
     /// Reads what modules there are: in this folder, or where the running kernel's modules are by custom.
     pub(crate) fn open(folder: Option<&Path>) -> Result<Self> {
-        let release = nix::sys::utsname::uname()
-            .context("uname")?
-            .release()
-            .to_string_lossy()
-            .into_owned();
+        let release =
+            nix::sys::utsname::uname().context("uname")?.release().to_string_lossy().into_owned();
         let customary = ["/usr/lib/modules", "/lib/modules", "/usr/lib/uml/modules"];
         let folder = folder
             .map(Path::to_path_buf)
             .into_iter()
             .chain(customary.map(|parent| Path::new(parent).join(&release)))
             .find(|folder| folder.join("modules.dep").exists());
-        let table = folder
-            .as_ref()
-            .and_then(|folder| fs::read_to_string(folder.join("modules.dep")).ok());
+        let table =
+            folder.as_ref().and_then(|folder| fs::read_to_string(folder.join("modules.dep")).ok());
         Ok(Self {
             release,
             folder,
@@ -83,21 +79,13 @@ impl Modules {
             return false;
         };
         // modules.dep lists what is needed last first.
-        needs
-            .iter()
-            .rev()
-            .chain([&file])
-            .all(|file| self.insert(file))
+        needs.iter().rev().chain([&file]).all(|file| self.insert(file))
     }
 
     /// Loads every module whose name starts so.
     pub(crate) fn load_matching(&mut self, start: &str) {
-        let names: Vec<String> = self
-            .known
-            .keys()
-            .filter(|name| name.starts_with(start))
-            .cloned()
-            .collect();
+        let names: Vec<String> =
+            self.known.keys().filter(|name| name.starts_with(start)).cloned().collect();
         for name in names {
             self.load(&name);
         }
@@ -148,10 +136,7 @@ fn parse_table(table: &str) -> HashMap<String, (String, Vec<String>)> {
             let (file, needs) = line.split_once(':')?;
             Some((
                 plain(file),
-                (
-                    file.to_owned(),
-                    needs.split_whitespace().map(str::to_owned).collect(),
-                ),
+                (file.to_owned(), needs.split_whitespace().map(str::to_owned).collect()),
             ))
         })
         .collect()
@@ -168,10 +153,7 @@ mod tests {
              kernel/drivers/net/dummy.ko.xz:\nkernel/net/nf-log.ko.zst: a.ko\n",
         );
         assert_eq!(table["ip_vs"].1.len(), 2);
-        assert_eq!(
-            table["dummy"],
-            ("kernel/drivers/net/dummy.ko.xz".to_owned(), vec![])
-        );
+        assert_eq!(table["dummy"], ("kernel/drivers/net/dummy.ko.xz".to_owned(), vec![]));
         assert_eq!(table["nf_log"].1, ["a.ko"]);
     }
 }

@@ -50,9 +50,7 @@ pub(crate) fn early() -> Result<()> {
 
 fn is_mounted(on: &str) -> Result<bool> {
     let mounts = fs::read_to_string("/proc/mounts")?;
-    Ok(mounts
-        .lines()
-        .any(|line| line.split(' ').nth(1) == Some(on)))
+    Ok(mounts.lines().any(|line| line.split(' ').nth(1) == Some(on)))
 }
 
 /// Builds the root and moves into it.
@@ -64,13 +62,7 @@ pub(crate) fn build(spec: &Spec, modules: &mut Modules) -> Result<()> {
         .find(|path| path.is_dir())
         .context("no folder to mount anything on")?;
     special("tmpfs", stage)?;
-    mount(
-        None::<&str>,
-        stage,
-        None::<&str>,
-        MsFlags::MS_REMOUNT,
-        Some("size=75%,mode=0755"),
-    )?;
+    mount(None::<&str>, stage, None::<&str>, MsFlags::MS_REMOUNT, Some("size=75%,mode=0755"))?;
     let [upper, work, root, layers] =
         ["upper", "work", "root", "layers"].map(|name| stage.join(name));
     for folder in [&upper, &work, &root, &layers] {
@@ -128,26 +120,14 @@ pub(crate) fn overlay(lower: &[PathBuf], upper: &Path, work: &Path, on: &Path) -
     data.push(upper);
     data.push(",workdir=");
     data.push(work);
-    mount(
-        Some("lab"),
-        on,
-        Some("overlay"),
-        MsFlags::empty(),
-        Some(data.as_os_str()),
-    )
-    .with_context(|| format!("cannot mount an overlay ({})", data.display()))
+    mount(Some("lab"), on, Some("overlay"), MsFlags::empty(), Some(data.as_os_str()))
+        .with_context(|| format!("cannot mount an overlay ({})", data.display()))
 }
 
 /// Mounts what a system needs beside its files; what this kernel lacks is left out.
 pub(crate) fn furnish(root: &Path) -> Result<()> {
     fs::create_dir_all(root.join("run"))?;
-    with_data(
-        "tmpfs",
-        "tmpfs",
-        &root.join("run"),
-        MsFlags::MS_NOSUID,
-        "mode=0755",
-    )?;
+    with_data("tmpfs", "tmpfs", &root.join("run"), MsFlags::MS_NOSUID, "mode=0755")?;
     for folder in ["run/lock", "run/netns", "dev/pts", "dev/shm", "dev/mqueue"] {
         fs::create_dir_all(root.join(folder))?;
     }
@@ -161,21 +141,12 @@ pub(crate) fn furnish(root: &Path) -> Result<()> {
     let ptmx = root.join("dev/ptmx");
     let _ = fs::remove_file(&ptmx);
     symlink("pts/ptmx", ptmx)?;
-    for (link, target) in [
-        ("fd", "/proc/self/fd"),
-        ("stdin", "fd/0"),
-        ("stdout", "fd/1"),
-        ("stderr", "fd/2"),
-    ] {
+    for (link, target) in
+        [("fd", "/proc/self/fd"), ("stdin", "fd/0"), ("stdout", "fd/1"), ("stderr", "fd/2")]
+    {
         let _ = symlink(target, root.join("dev").join(link));
     }
-    with_data(
-        "tmpfs",
-        "tmpfs",
-        &root.join("dev/shm"),
-        MsFlags::MS_NOSUID,
-        "mode=1777",
-    )?;
+    with_data("tmpfs", "tmpfs", &root.join("dev/shm"), MsFlags::MS_NOSUID, "mode=1777")?;
     let _ = special("mqueue", &root.join("dev/mqueue"));
     let _ = special("cgroup2", &root.join("sys/fs/cgroup"));
     let _ = special("bpf", &root.join("sys/fs/bpf"));
@@ -218,11 +189,7 @@ pub(crate) fn settle() -> Result<()> {
     let _ = fs::write("/proc/sys/fs/nr_open", "1048576");
     setrlimit(Resource::RLIMIT_NOFILE, 65536, 1048576)
         .context("cannot raise the limit of open files")?;
-    let _ = setrlimit(
-        Resource::RLIMIT_MEMLOCK,
-        nix::libc::RLIM_INFINITY,
-        nix::libc::RLIM_INFINITY,
-    );
+    let _ = setrlimit(Resource::RLIMIT_MEMLOCK, nix::libc::RLIM_INFINITY, nix::libc::RLIM_INFINITY);
     let _ = setrlimit(Resource::RLIMIT_CORE, 0, nix::libc::RLIM_INFINITY);
     Ok(())
 }

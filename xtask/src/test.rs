@@ -1,0 +1,181 @@
+//! `cargo xtask test`: every test, those on a real kernel included.
+//!
+//! Tests beside the code they test, and tests that need no kernel, run on this machine. Whole
+//! programs and everything that speaks with the kernel run in the lab: all of it on the fast
+//! kernel, and what is marked for it on a distribution's stock kernel too, since the two differ
+//! in IPVS. Nothing is skipped: a kernel that cannot be had is a failure, with what to do.
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+use std::process::{Command, ExitCode, Stdio};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail, ensure};
+use cvip_lab::{KernelChoice, Lab};
+
+use crate::build;
+
+/// Test programs that run on this machine as they are; every other one runs in the lab.
+const NATIVE: [&str; 1] = ["ipvsadm_cases"];
+
+/// What the tests in the lab need beside the lab's own packages.
+const PACKAGES: [&str; 0] = [];
+
+/// On the stock kernel, tests with this in their path run.
+const ON_STOCK: &str = "on_stock";
+
+/// Run every test, those on a real kernel included
+#[derive(clap::Args)]
+pub(crate) struct Arguments {
+    /// Leave out the tests on this machine's kernel, or on the lab's: native, lab, stock
+    #[arg(long, value_name = "PART")]
+    skip: Vec<Part>,
+
+    /// The lab's fast kernel: auto, host, uml, qemu
+    #[arg(long, default_value = "auto", value_name = "KERNEL")]
+    kernel: KernelChoice,
+
+    /// Only tests with this in their names
+    filter: Option<String>,
+}
+
+#[derive(clap::ValueEnum, Clone, Copy, Debug, PartialEq, Eq)]
+enum Part {
+    Native,
+    Lab,
+    Stock,
+}
+
+pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode> {
+    let started = Instant::now();
+    let filter: Vec<&str> = arguments.filter.iter().map(String::as_str).collect();
+    let runs = |part| !arguments.skip.contains(&part);
+    let mut failed = Vec::new();
+    if runs(Part::Native) {
+        heading("on this machine");
+        if !native(&filter)? {
+            failed.push("on this machine");
+        }
+    }
+    if runs(Part::Lab) || runs(Part::Stock) {
+        // The programs under test, and the test programs themselves.
+        let programs = build::programs()?;
+        let tests = test_programs()?;
+        if runs(Part::Lab) {
+            heading("on the lab's kernel");
+            if !in_lab(arguments.kernel, &programs, &tests, &filter)? {
+                failed.push("on the lab's kernel");
+            }
+        }
+        if runs(Part::Stock) {
+            heading("on a stock kernel");
+            let mut filter = filter.clone();
+            filter.push(ON_STOCK);
+            if !in_lab(KernelChoice::Qemu, &programs, &tests, &filter)? {
+                failed.push("on a stock kernel");
+            }
+        }
+    }
+    for part in &arguments.skip {
+        println!("left out, as asked: {part:?}");
+    }
+    println!("\ntook {} s", started.elapsed().as_secs());
+    if failed.is_empty() {
+        println!("all tests passed");
+        return Ok(ExitCode::SUCCESS);
+    }
+    println!("FAILED: {}", failed.join(", "));
+    Ok(ExitCode::FAILURE)
+}
+
+fn heading(text: &str) {
+    println!("\n=== {text} ===\n");
+}
+
+/// Unit tests, documentation tests, and the programs in [`NATIVE`].
+fn native(filter: &[&str]) -> Result<bool> {
+    let mut passed = true;
+    let run = |arguments: &[&str]| -> Result<bool> {
+        let mut command = build::cargo();
+        command.args(["test", "--workspace", "--quiet", "--no-fail-fast"]).args(arguments);
+        let status = command.args(filter).stdin(Stdio::null()).status();
+        Ok(status.context("cannot run cargo")?.success())
+    };
+    let mut targets = vec!["--lib", "--bins"];
+    for name in NATIVE {
+        targets.extend(["--test", name]);
+    }
+    passed &= run(&targets)?;
+    passed &= run(&["--doc"])?;
+    Ok(passed)
+}
+
+/// The test programs that run in the lab, by name.
+fn test_programs() -> Result<Vec<(String, PathBuf)>> {
+    let output = build::cargo()
+        .args(["test", "--workspace", "--no-run", "--tests", "--message-format=json"])
+        .stdin(Stdio::null())
+        .stderr(Stdio::inherit())
+        .output()
+        .context("cannot run cargo")?;
+    ensure!(output.status.success(), "the tests do not build");
+    let mut programs = Vec::new();
+    for line in output.stdout.split(|byte| *byte == b'\n').filter(|line| !line.is_empty()) {
+        let message: serde_json::Value = serde_json::from_slice(line)?;
+        let target = &message["target"];
+        let is_test = target["kind"].as_array().is_some_and(|kinds| kinds.contains(&"test".into()));
+        let name = target["name"].as_str().unwrap_or_default();
+        if is_test
+            && !NATIVE.contains(&name)
+            && let Some(executable) = message["executable"].as_str()
+        {
+            programs.push((name.to_owned(), executable.into()));
+        }
+    }
+    programs.sort();
+    ensure!(!programs.is_empty(), "no test programs were built");
+    Ok(programs)
+}
+
+/// One boot for all of them.
+fn in_lab(
+    kernel: KernelChoice,
+    programs: &std::path::Path,
+    tests: &[(String, PathBuf)],
+    filter: &[&str],
+) -> Result<bool> {
+    let me = std::env::current_exe()?;
+    let mut command: Vec<OsString> = vec![me.into(), "inside".into(), "test".into()];
+    command.push(filter.join(" ").into());
+    command.extend(tests.iter().map(|(_, path)| path.clone().into_os_string()));
+    let status = Lab::new(kernel)?
+        .packages(&PACKAGES)
+        .env("CVIP_TEST_PROGRAMS", programs)
+        .timeout(Duration::from_secs(40 * 60))
+        .run(&command)?;
+    Ok(status == 0)
+}
+
+/// In the lab: runs each test program; the first word is the filter.
+pub(crate) fn inside(words: &[OsString]) -> Result<ExitCode> {
+    let Some((filter, programs)) = words.split_first() else { bail!("no test programs") };
+    let filter = filter.to_string_lossy();
+    let mut failed = Vec::new();
+    for program in programs {
+        println!("\n--- {}", program.to_string_lossy());
+        let status = Command::new(program)
+            .args(filter.split(' ').filter(|word| !word.is_empty()))
+            .arg("--quiet")
+            .stdin(Stdio::null())
+            .status()
+            .with_context(|| format!("cannot run {program:?}"))?;
+        if !status.success() {
+            failed.push(program.to_string_lossy());
+        }
+    }
+    if failed.is_empty() {
+        return Ok(ExitCode::SUCCESS);
+    }
+    println!("failed: {}", failed.join(", "));
+    Ok(ExitCode::FAILURE)
+}
