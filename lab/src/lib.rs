@@ -6,6 +6,8 @@
 //!
 //! Outside: [`Lab`], called by `cargo xtask`. Inside: [`require`] at the start of a test, and the cluster helper.
 
+pub mod cluster;
+mod deployment;
 mod emulator;
 mod frame;
 pub mod guest;
@@ -18,6 +20,8 @@ mod terminal;
 mod uml;
 mod unpack;
 
+pub use cluster::{Cluster, Host, Process, wait_until};
+pub use deployment::{Deployment, Plan};
 pub use run::{KernelChoice, Lab, Output};
 
 /// Whether this process runs in the lab.

@@ -1,6 +1,7 @@
 //! The project's own commands: `cargo xtask COMMAND`.
 
 mod build;
+mod demo;
 mod r#gen;
 mod lab;
 mod test;
@@ -21,6 +22,7 @@ struct Cli {
 #[derive(Subcommand)]
 enum Task {
     Lab(lab::Arguments),
+    Demo(demo::Arguments),
     Test(test::Arguments),
     Gen(r#gen::Arguments),
     /// The second half of a command, in the lab's kernel
@@ -39,6 +41,7 @@ fn main() -> ExitCode {
     }
     let result = match Cli::parse().command {
         Task::Lab(arguments) => lab::run(&arguments),
+        Task::Demo(arguments) => demo::run(&arguments),
         Task::Test(arguments) => test::run(&arguments),
         Task::Gen(arguments) => r#gen::run(&arguments),
         Task::Inside { words } => inside(&words),
@@ -51,6 +54,7 @@ fn main() -> ExitCode {
 
 fn inside(words: &[OsString]) -> anyhow::Result<ExitCode> {
     match words.split_first() {
+        Some((name, [programs])) if name == "demo" => demo::scenario(programs.as_ref()),
         Some((name, rest)) if name == "test" => test::inside(rest),
         _ => anyhow::bail!("no such inner command: {words:?}"),
     }

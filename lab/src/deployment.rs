@@ -1,0 +1,233 @@
+//! cvip on a cluster of network namespaces: its files, its daemons, its commands.
+//!
+//! What the tests, the demo and the benchmarks share: they all start from "a director and N
+//! nodes on which cvipd runs", and differ in what they do then.
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+use std::fs;
+use std::net::IpAddr;
+use std::path::{Path, PathBuf};
+use std::process::Output;
+
+use anyhow::{Context, Result, ensure};
+
+use crate::cluster::{Cluster, Host, Process};
+
+/// A cluster with cvip's configuration; daemons are started one by one.
+///
+/// Nodes have the numbers 1 to N, directors the numbers after them.
+#[derive(Debug)]
+pub struct Deployment {
+    /// The hosts.
+    pub cluster: Cluster,
+    /// The folder of cvip.conf, clustertab, the store and the logs.
+    pub dir: PathBuf,
+    /// Where the programs were built.
+    programs: PathBuf,
+    daemons: BTreeMap<u32, Process>,
+}
+
+/// What goes into cvip.conf beside the nodes.
+#[derive(Clone, Debug)]
+pub struct Plan<'a> {
+    /// `DR`, `NAT` or `TUN`.
+    pub routing: &'a str,
+    /// The CVIP is an IPv6 address.
+    pub ipv6: bool,
+    /// `service` elements.
+    pub services: &'a str,
+}
+
+impl Default for Plan<'_> {
+    fn default() -> Self {
+        Plan { routing: "DR", ipv6: false, services: "" }
+    }
+}
+
+impl Deployment {
+    /// Writes the configuration of a cluster. `programs` is the folder of the built programs.
+    ///
+    /// # Errors
+    /// A file cannot be written.
+    pub fn new(cluster: Cluster, programs: &Path, plan: &Plan<'_>) -> Result<Deployment> {
+        let dir = std::env::temp_dir().join(format!("cvip-{}", cluster.name()));
+        let _ = fs::remove_dir_all(&dir);
+        fs::create_dir_all(&dir).with_context(|| format!("cannot make {}", dir.display()))?;
+        let deployment =
+            Deployment { cluster, dir, programs: programs.to_owned(), daemons: BTreeMap::new() };
+        deployment.write_clustertab()?;
+        deployment.write_conf(plan)?;
+        Ok(deployment)
+    }
+
+    fn write_clustertab(&self) -> Result<()> {
+        let mut tab = String::from("# node  address\n");
+        for number in self.numbers() {
+            writeln!(tab, "{number}\t{}", self.host(number).v4())?;
+        }
+        fs::write(self.dir.join("clustertab"), tab)?;
+        Ok(())
+    }
+
+    /// Replaces cvip.conf; a running cvipd reads it when told.
+    ///
+    /// # Errors
+    /// It cannot be written.
+    pub fn write_conf(&self, plan: &Plan<'_>) -> Result<()> {
+        let mut conf = format!(
+            "<?xml version=\"1.0\"?>\n<cvips>\n  <routing>{}</routing>\n  <cvip>\n    \
+             <ip_addr>{}</ip_addr>\n",
+            plan.routing,
+            self.cvip(plan.ipv6)
+        );
+        let addr = |number: u32| match plan.ipv6 {
+            true => format!("<ip_addr>{}</ip_addr>", self.host(number).v6()),
+            false => String::new(),
+        };
+        for number in self.directors() {
+            writeln!(
+                conf,
+                "    <director_node><node_num>{number}</node_num>\
+                 <garp_interface>eth0</garp_interface>\
+                 <sync_interface>eth0</sync_interface></director_node>\n    \
+                 <real_server_node><node_num>{number}</node_num>{}</real_server_node>",
+                addr(number)
+            )?;
+        }
+        for number in 1..=self.cluster.nodes().len() as u32 {
+            writeln!(
+                conf,
+                "    <real_server_node><node_num>{number}</node_num>{}</real_server_node>",
+                addr(number)
+            )?;
+        }
+        writeln!(conf, "{}\n  </cvip>\n</cvips>", plan.services)?;
+        fs::write(self.dir.join("cvip.conf"), conf)?;
+        Ok(())
+    }
+
+    /// The virtual address: the cluster's own network, host 100 (hexadecimal for IPv6).
+    pub fn cvip(&self, ipv6: bool) -> IpAddr {
+        let director = &self.cluster.directors()[0];
+        match ipv6 {
+            false => {
+                let [a, b, c, _] = director.v4().octets();
+                IpAddr::from([a, b, c, 100])
+            }
+            true => {
+                let mut segments = director.v6().segments();
+                segments[7] = 0x100;
+                IpAddr::from(segments)
+            }
+        }
+    }
+
+    /// Every node number: the nodes, then the directors.
+    pub fn numbers(&self) -> std::ops::RangeInclusive<u32> {
+        1..=(self.cluster.nodes().len() + self.cluster.directors().len()) as u32
+    }
+
+    fn directors(&self) -> impl Iterator<Item = u32> + use<> {
+        let first = self.cluster.nodes().len() as u32 + 1;
+        first..=*self.numbers().end()
+    }
+
+    /// The number of the first director.
+    pub fn director(&self) -> u32 {
+        self.cluster.nodes().len() as u32 + 1
+    }
+
+    /// The host with a node number.
+    ///
+    /// # Panics
+    /// There is no such node.
+    pub fn host(&self, number: u32) -> &Host {
+        let (nodes, directors) = (self.cluster.nodes(), self.cluster.directors());
+        let index = number as usize - 1;
+        nodes.get(index).unwrap_or_else(|| &directors[index - nodes.len()])
+    }
+
+    /// Starts cvipd on a node; its log goes to `cvipd-N.log`.
+    ///
+    /// # Errors
+    /// It cannot be started.
+    pub fn start(&mut self, number: u32, options: &[&str]) -> Result<()> {
+        let log = fs::OpenOptions::new().create(true).append(true).open(self.log(number))?;
+        let mut command = self.command(number, "cvipd");
+        command.args(options).stderr(log);
+        let process = Process::spawn(command)?;
+        self.daemons.insert(number, process);
+        Ok(())
+    }
+
+    /// Starts cvipd on every node.
+    ///
+    /// # Errors
+    /// One cannot be started.
+    pub fn start_all(&mut self, options: &[&str]) -> Result<()> {
+        self.numbers().try_for_each(|number| self.start(number, options))
+    }
+
+    /// The process of a node's cvipd, taken from this deployment's care.
+    pub fn take_daemon(&mut self, number: u32) -> Option<Process> {
+        self.daemons.remove(&number)
+    }
+
+    /// Kills a node's cvipd with SIGKILL, and waits for its end.
+    pub fn kill_daemon(&mut self, number: u32) {
+        drop(self.daemons.remove(&number));
+    }
+
+    /// The process id of a node's cvipd.
+    pub fn daemon_pid(&self, number: u32) -> Option<u32> {
+        self.daemons.get(&number).map(Process::id)
+    }
+
+    /// Where a node's cvipd logs.
+    pub fn log(&self, number: u32) -> PathBuf {
+        self.dir.join(format!("cvipd-{number}.log"))
+    }
+
+    /// A command of cvip on a node, with this deployment's files.
+    pub fn command(&self, number: u32, program: &str) -> std::process::Command {
+        let mut command = self.host(number).command(self.programs.join(program));
+        self.environment(&mut command);
+        command
+    }
+
+    /// Points a command at this deployment's files.
+    pub fn environment(&self, command: &mut std::process::Command) {
+        command
+            .env("CVIP_CONF", self.dir.join("cvip.conf"))
+            .env("CVIP_CLUSTERTAB", self.dir.join("clustertab"))
+            .env("CVIP_RUN_DIR", self.run_dir());
+    }
+
+    /// The folder of the store.
+    pub fn run_dir(&self) -> PathBuf {
+        self.dir.join("run")
+    }
+
+    /// Runs a command of cvip on a node to its end.
+    ///
+    /// # Errors
+    /// It cannot be run.
+    pub fn try_run(&self, number: u32, line: &[&str]) -> Result<Output> {
+        self.command(number, line[0])
+            .args(&line[1..])
+            .output()
+            .with_context(|| format!("cannot run {line:?}"))
+    }
+
+    /// Runs a command of cvip on a node and returns its standard output.
+    ///
+    /// # Errors
+    /// It cannot be run, or fails.
+    pub fn run(&self, number: u32, line: &[&str]) -> Result<String> {
+        let output = self.try_run(number, line)?;
+        let err = String::from_utf8_lossy(&output.stderr);
+        ensure!(output.status.success(), "{line:?} on node {number}: {}: {err}", output.status);
+        Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+    }
+}
