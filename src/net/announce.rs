@@ -22,7 +22,7 @@ use nix::sys::socket::{AddressFamily, MsgFlags, SockFlag, SockType, bind, send, 
 use super::{Error, sysctl};
 
 /// An Ethernet address.
-pub type Mac = [u8; 6];
+type Mac = [u8; 6];
 
 /// Every host on the link.
 const BROADCAST: Mac = [0xff; 6];

@@ -13,7 +13,7 @@
 //! the thread that reads it.
 
 mod addresses;
-pub mod announce;
+mod announce;
 mod error;
 mod keeper;
 mod local;
@@ -23,7 +23,7 @@ mod report;
 mod sysctl;
 mod wishes;
 
-pub use announce::announce;
+pub use announce::{Announcer, announce};
 pub use error::Error;
 pub use keeper::Keeper;
 pub use local::{local_addresses, local_port_range};

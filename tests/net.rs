@@ -1,0 +1,660 @@
+//! The net room against this machine's own kernel, in network namespaces that the tests make:
+//! addresses, settings and announcements, judged by ip(8) and by a neighbour.
+//!
+//! They need root and iproute2, but no IPVS and no configuration. Without root they fail and
+//! say so: a test that did not run has shown nothing.
+
+use std::io::{Read, Write};
+use std::net::{IpAddr, TcpListener, TcpStream, UdpSocket};
+use std::os::fd::AsRawFd;
+use std::process::Command;
+use std::sync::mpsc;
+use std::time::{Duration, Instant};
+
+use cvip::net::{
+    self, AddressWish, Announcer, Device, Difference, Done, Error, Keeper, LinkWish, NeededOn,
+    Reachable, SysctlWish, Wishes,
+};
+use nix::sched::{CloneFlags, unshare};
+use nix::sys::socket::{
+    AddressFamily, MsgFlags, SockFlag, SockProtocol, SockType, recv, setsockopt, socket, sockopt,
+};
+use nix::sys::time::TimeVal;
+use serde_json::Value;
+
+/// No kernel needs longer for anything that a test waits for.
+const DEADLINE: Duration = Duration::from_secs(20);
+
+type Job = Box<dyn FnOnce() + Send>;
+
+/// A network namespace: a thread that lives in it and does what it is told.
+struct Namespace {
+    jobs: mpsc::Sender<Job>,
+    thread: i32,
+}
+
+impl Namespace {
+    fn new() -> Namespace {
+        let (jobs, inbox) = mpsc::channel::<Job>();
+        let (ready, opened) = mpsc::channel();
+        std::thread::spawn(move || {
+            let thread = nix::unistd::gettid().as_raw();
+            ready.send(unshare(CloneFlags::CLONE_NEWNET).map(|()| thread)).expect("a listener");
+            inbox.into_iter().for_each(|job| job());
+        });
+        let thread = opened.recv().expect("the namespace's thread").unwrap_or_else(|errno| {
+            panic!("no network namespace: {errno}; run this test as root (CAP_SYS_ADMIN)")
+        });
+        let namespace = Namespace { jobs, thread };
+        namespace.ip("link set lo up");
+        namespace
+    }
+
+    /// Does a job in the namespace; its panic is the test's.
+    fn run<T: Send + 'static>(&self, job: impl FnOnce() -> T + Send + 'static) -> T {
+        let (done, result) = mpsc::channel();
+        let job = std::panic::AssertUnwindSafe(job);
+        self.jobs
+            .send(Box::new(move || {
+                let _ = done.send(std::panic::catch_unwind(job));
+            }))
+            .expect("the namespace's thread");
+        match result.recv().expect("the namespace's thread") {
+            Ok(value) => value,
+            Err(panic) => std::panic::resume_unwind(panic),
+        }
+    }
+
+    /// Runs ip(8) with these words; its output.
+    fn ip(&self, words: &str) -> String {
+        let words = words.to_owned();
+        self.run(move || {
+            let output = Command::new("ip")
+                .args(words.split(' '))
+                .output()
+                .unwrap_or_else(|error| panic!("this test needs iproute2: ip: {error}"));
+            assert!(
+                output.status.success(),
+                "ip {words}: {}",
+                String::from_utf8_lossy(&output.stderr)
+            );
+            String::from_utf8(output.stdout).expect("text")
+        })
+    }
+
+    fn json(&self, words: &str) -> Vec<Value> {
+        let text = self.ip(&format!("-j {words}"));
+        if text.trim().is_empty() {
+            return Vec::new();
+        }
+        serde_json::from_str(&text).expect("ip -j speaks JSON")
+    }
+
+    /// What ip(8) says of an address on an interface.
+    fn shown(&self, addr: &str, device: &str) -> Option<Value> {
+        self.json(&format!("addr show dev {device}"))
+            .iter()
+            .flat_map(|link| link["addr_info"].as_array().cloned().unwrap_or_default())
+            .find(|info| info["local"] == addr)
+    }
+
+    fn setting(&self, path: &str) -> String {
+        let path = format!("/proc/sys/{path}");
+        self.run(move || std::fs::read_to_string(&path).expect(&path).trim().to_owned())
+    }
+
+    fn set(&self, path: &str, value: &'static str) {
+        let path = format!("/proc/sys/{path}");
+        self.run(move || std::fs::write(&path, value).expect(&path));
+    }
+
+    /// A pair of interfaces, one here and one there, both up.
+    fn wire(&self, here: &str, there: &Namespace, its: &str) {
+        self.ip(&format!("link add {here} type veth peer name {its} netns {}", there.thread));
+        self.ip(&format!("link set {here} up"));
+        there.ip(&format!("link set {its} up"));
+    }
+}
+
+fn addr(text: &str) -> IpAddr {
+    text.parse().expect("an address")
+}
+
+fn on(text: &str, device: &str) -> AddressWish {
+    AddressWish { addr: addr(text), device: Device::Name(device.to_owned()), valid_lft: None }
+}
+
+fn leased(text: &str, device: &str, seconds: u32) -> AddressWish {
+    AddressWish { valid_lft: Some(seconds), ..on(text, device) }
+}
+
+fn carrying(addresses: impl IntoIterator<Item = AddressWish>) -> Wishes {
+    Wishes { addresses: addresses.into_iter().collect(), ..Wishes::default() }
+}
+
+const ARP_IGNORE: &str = "net/ipv4/conf/all/arp_ignore";
+const ARP_ANNOUNCE: &str = "net/ipv4/conf/all/arp_announce";
+
+fn setting(path: &str, value: &'static str) -> SysctlWish {
+    SysctlWish {
+        path: path.to_owned(),
+        value,
+        or: &[],
+        why: "without it, this test fails",
+        needed_on: NeededOn::RealServers,
+    }
+}
+
+/// A keeper's record in a folder of its own.
+struct Record(tempfile::TempDir);
+
+impl Record {
+    fn new() -> Record {
+        Record(tempfile::tempdir().expect("a folder for a record"))
+    }
+
+    fn keeper(&self) -> Keeper {
+        Keeper::open(&self.0.path().join("net.json")).expect("a record that can be read")
+    }
+
+    /// Applies wishes in a namespace, with a keeper that knows what the record says and nothing
+    /// else: each call is a cvipd that was killed and started again.
+    fn apply(&self, namespace: &Namespace, wishes: &Wishes) -> net::Report {
+        let (mut keeper, wishes) = (self.keeper(), wishes.clone());
+        namespace.run(move || keeper.apply(&wishes))
+    }
+
+    fn apply_well(&self, namespace: &Namespace, wishes: &Wishes) -> Vec<String> {
+        let report = self.apply(namespace, wishes);
+        assert_eq!(report.failures, []);
+        report.done.iter().map(Done::to_string).collect()
+    }
+
+    fn undo(&self, namespace: &Namespace) -> Vec<String> {
+        self.apply_well(namespace, &Wishes::default())
+    }
+
+    fn check(&self, namespace: &Namespace, wishes: &Wishes) -> Vec<Difference> {
+        let (keeper, wishes) = (self.keeper(), wishes.clone());
+        namespace.run(move || keeper.check(&wishes)).expect("lists of the kernel")
+    }
+}
+
+#[test]
+fn addresses_are_added_to_lo_and_removed_again() {
+    let (namespace, record) = (Namespace::new(), Record::new());
+    let wishes = carrying([on("10.0.0.100", "lo"), on("fd00::64", "lo")]);
+    let added = ["added 10.0.0.100/32 to lo", "added fd00::64/128 to lo"];
+    assert_eq!(record.apply_well(&namespace, &wishes), added);
+
+    let v4 = namespace.shown("10.0.0.100", "lo").expect("an IPv4 address");
+    assert_eq!((&v4["prefixlen"], &v4["scope"]), (&32.into(), &"global".into()));
+    assert_eq!(v4["valid_life_time"], u32::MAX);
+    let v6 = namespace.shown("fd00::64", "lo").expect("an IPv6 address");
+    assert_eq!((&v6["prefixlen"], &v6["nodad"]), (&128.into(), &true.into()));
+    assert_eq!((&v6["deprecated"], &v6["preferred_life_time"]), (&true.into(), &0.into()));
+
+    assert!(record.apply_well(&namespace, &wishes).is_empty(), "all is right already");
+    assert!(record.check(&namespace, &wishes).is_empty());
+    let removed = ["removed 10.0.0.100/32 from lo", "removed fd00::64/128 from lo"];
+    assert_eq!(record.undo(&namespace), removed);
+    assert_eq!(namespace.shown("10.0.0.100", "lo"), None);
+    assert_eq!(namespace.shown("fd00::64", "lo"), None);
+    assert!(record.undo(&namespace).is_empty());
+}
+
+#[test]
+fn an_ipv6_address_can_be_used_at_once() {
+    let (namespace, neighbour, record) = (Namespace::new(), Namespace::new(), Record::new());
+    namespace.wire("cv0", &neighbour, "cv1");
+    record.apply_well(&namespace, &carrying([on("fd00::64", "cv0")]));
+    namespace.run(|| UdpSocket::bind("[fd00::64]:0").expect("an address that is not tentative"));
+}
+
+#[test]
+fn what_the_administrator_had_set_is_left_alone_and_never_undone() {
+    let (namespace, record) = (Namespace::new(), Record::new());
+    namespace.ip("addr add 10.0.0.100/24 dev lo");
+    namespace.ip("addr add fd00::64/64 dev lo");
+    namespace.set(ARP_IGNORE, "1");
+    let wishes = Wishes {
+        sysctls: vec![setting(ARP_IGNORE, "1")],
+        ..carrying([on("10.0.0.100", "lo"), on("fd00::64", "lo")])
+    };
+    assert!(record.apply_well(&namespace, &wishes).is_empty());
+    assert!(record.undo(&namespace).is_empty());
+    assert_eq!(namespace.shown("10.0.0.100", "lo").expect("still")["prefixlen"], 24);
+    assert!(namespace.shown("fd00::64", "lo").is_some());
+    assert_eq!(namespace.setting(ARP_IGNORE), "1");
+}
+
+#[test]
+fn settings_are_changed_in_this_namespace_only_and_given_back() {
+    let (namespace, other, record) = (Namespace::new(), Namespace::new(), Record::new());
+    for namespace in [&namespace, &other] {
+        namespace.set(ARP_IGNORE, "0");
+        namespace.set(ARP_ANNOUNCE, "1");
+    }
+    let sysctls = vec![setting(ARP_IGNORE, "1"), setting(ARP_ANNOUNCE, "2")];
+    let wishes = Wishes { sysctls, ..Wishes::default() };
+    let done = [
+        "set net.ipv4.conf.all.arp_ignore to 1 (was 0)",
+        "set net.ipv4.conf.all.arp_announce to 2 (was 1)",
+    ];
+    assert_eq!(record.apply_well(&namespace, &wishes), done);
+    assert_eq!(
+        (namespace.setting(ARP_IGNORE), other.setting(ARP_IGNORE)),
+        ("1".into(), "0".into())
+    );
+    assert!(record.apply_well(&namespace, &wishes).is_empty());
+
+    // One wish less is one setting back.
+    let fewer = Wishes { sysctls: vec![setting(ARP_ANNOUNCE, "2")], ..Wishes::default() };
+    assert_eq!(
+        record.apply_well(&namespace, &fewer),
+        ["set net.ipv4.conf.all.arp_ignore back to 0"]
+    );
+    assert_eq!(record.undo(&namespace), ["set net.ipv4.conf.all.arp_announce back to 1"]);
+    assert_eq!(namespace.setting(ARP_ANNOUNCE), "1");
+}
+
+#[test]
+fn a_setting_that_changes_with_the_role_goes_back_to_what_it_was_before_both() {
+    let (namespace, record) = (Namespace::new(), Record::new());
+    namespace.set(ARP_ANNOUNCE, "0");
+    let wish = |value| Wishes { sysctls: vec![setting(ARP_ANNOUNCE, value)], ..Wishes::default() };
+    record.apply_well(&namespace, &wish("1"));
+    record.apply_well(&namespace, &wish("2"));
+    assert_eq!(record.undo(&namespace), ["set net.ipv4.conf.all.arp_announce back to 0"]);
+
+    record.apply_well(&namespace, &wish("1"));
+    record.apply_well(&namespace, &wish("0"));
+    assert!(record.undo(&namespace).is_empty());
+}
+
+#[test]
+fn what_somebody_changed_since_is_theirs() {
+    let (namespace, record) = (Namespace::new(), Record::new());
+    namespace.set(ARP_IGNORE, "0");
+    namespace.set(ARP_ANNOUNCE, "0");
+    let sysctls = vec![setting(ARP_IGNORE, "1"), setting(ARP_ANNOUNCE, "2")];
+    let wishes = Wishes { sysctls, ..carrying([on("10.0.0.100", "lo"), on("10.0.0.101", "lo")]) };
+    record.apply_well(&namespace, &wishes);
+    namespace.set(ARP_IGNORE, "8");
+    namespace.ip("addr del 10.0.0.100/32 dev lo");
+    namespace.ip("addr del 10.0.0.101/32 dev lo");
+    namespace.ip("addr add 10.0.0.101/24 dev lo");
+
+    assert_eq!(record.undo(&namespace), ["set net.ipv4.conf.all.arp_announce back to 0"]);
+    assert_eq!(namespace.setting(ARP_IGNORE), "8");
+    assert!(namespace.shown("10.0.0.101", "lo").is_some());
+}
+
+#[test]
+fn a_wish_is_met_again_after_somebody_undid_it() {
+    let (namespace, record) = (Namespace::new(), Record::new());
+    namespace.set(ARP_IGNORE, "0");
+    let sysctls = vec![setting(ARP_IGNORE, "1")];
+    let wishes = Wishes { sysctls, ..carrying([on("10.0.0.100", "lo")]) };
+    record.apply_well(&namespace, &wishes);
+    namespace.set(ARP_IGNORE, "3");
+    namespace.ip("addr del 10.0.0.100/32 dev lo");
+    let done = ["set net.ipv4.conf.all.arp_ignore to 1 (was 3)", "added 10.0.0.100/32 to lo"];
+    assert_eq!(record.apply_well(&namespace, &wishes), done);
+    assert_eq!(record.undo(&namespace).len(), 2);
+    assert_eq!(namespace.setting(ARP_IGNORE), "3");
+}
+
+#[test]
+fn one_failing_wish_does_not_stop_the_others() {
+    let (namespace, record) = (Namespace::new(), Record::new());
+    namespace.set(ARP_IGNORE, "0");
+    let wishes = Wishes {
+        sysctls: vec![setting("net/ipv4/vs/no_such", "1"), setting(ARP_IGNORE, "1")],
+        links: vec![LinkWish { device: "nosuch8" }],
+        ..carrying([on("10.0.0.100", "nosuch7"), on("10.0.0.101", "lo")])
+    };
+    let report = record.apply(&namespace, &wishes);
+    let done: Vec<_> = report.done.iter().map(Done::to_string).collect();
+    let made = ["set net.ipv4.conf.all.arp_ignore to 1 (was 0)", "added 10.0.0.101/32 to lo"];
+    assert_eq!(done, made);
+    let failures: Vec<_> = report.failures.iter().map(|failure| failure.to_string()).collect();
+    assert_eq!(failures.len(), 3, "{failures:?}");
+    assert!(failures[0].starts_with("no setting net.ipv4.vs.no_such in this kernel: "));
+    assert!(failures[0].ends_with("(without it, this test fails)"));
+    for (failure, device) in failures[1..].iter().zip(["nosuch8", "nosuch7"]) {
+        assert!(failure.starts_with(&format!("no interface {device} here: ")), "{failure}");
+    }
+    assert_eq!(record.undo(&namespace).len(), 2);
+}
+
+#[test]
+fn an_impossible_setting_is_not_remembered() {
+    let (namespace, record) = (Namespace::new(), Record::new());
+    // The kernel refuses it: a hop limit is 1 to 255.
+    let path = "net/ipv4/ip_default_ttl";
+    let sysctls = vec![setting(path, "999")];
+    let report = record.apply(&namespace, &Wishes { sysctls, ..Wishes::default() });
+    assert!(matches!(report.failures[0].error, Error::Setting { action: "set", .. }));
+    assert!(record.undo(&namespace).is_empty());
+}
+
+#[test]
+fn a_link_that_was_down_is_brought_up_and_down_again() {
+    let (namespace, neighbour, record) = (Namespace::new(), Namespace::new(), Record::new());
+    namespace.wire("cv0", &neighbour, "cv1");
+    let wishes = Wishes { links: vec![LinkWish { device: "cv0" }], ..Wishes::default() };
+    assert!(record.apply_well(&namespace, &wishes).is_empty());
+    assert!(record.undo(&namespace).is_empty(), "it was up before");
+
+    namespace.ip("link set cv0 down");
+    assert_eq!(record.check(&namespace, &wishes), [Difference::Down("cv0".into())]);
+    assert_eq!(record.apply_well(&namespace, &wishes), ["set cv0 up"]);
+    assert!(record.check(&namespace, &wishes).is_empty());
+    assert_eq!(record.undo(&namespace), ["set cv0 down"]);
+    let flags = namespace.json("link show dev cv0")[0]["flags"].to_string();
+    assert!(!flags.contains("\"UP\""), "{flags}");
+}
+
+#[test]
+fn the_gateway_stands_where_its_network_is_and_with_its_prefix() {
+    let (namespace, neighbour, record) = (Namespace::new(), Namespace::new(), Record::new());
+    namespace.wire("cv0", &neighbour, "cv1");
+    namespace.wire("cw0", &neighbour, "cw1");
+    namespace.ip("addr add 192.0.2.1/8 dev cv0");
+    namespace.ip("addr add 192.0.2.254/27 dev cw0");
+    namespace.ip("addr add fd00::1/64 dev cw0 nodad");
+    let gateway = |text: &str| AddressWish { device: Device::Connected, ..on(text, "") };
+    let wishes = carrying([gateway("192.0.2.225"), gateway("fd00::ff")]);
+    let report = record.apply(&namespace, &wishes);
+    assert_eq!(report.failures, []);
+    let reachable =
+        |text: &str, device: &str| Reachable { addr: addr(text), device: device.to_owned() };
+    let both = [reachable("192.0.2.225", "cw0"), reachable("fd00::ff", "cw0")];
+    assert_eq!(report.reachable, both);
+    assert_eq!(namespace.shown("192.0.2.225", "cw0").expect("the gateway")["prefixlen"], 27);
+    assert_eq!(namespace.shown("fd00::ff", "cw0").expect("the gateway")["prefixlen"], 64);
+    assert!(record.apply_well(&namespace, &wishes).is_empty());
+
+    let removed = ["removed 192.0.2.225/27 from cw0", "removed fd00::ff/64 from cw0"];
+    assert_eq!(record.undo(&namespace), removed);
+    let routes = namespace.ip("-6 route show fd00::/64");
+    assert!(routes.contains("dev cw0"), "the network's own route stays: {routes}");
+
+    let failed = record.apply(&namespace, &carrying([gateway("198.51.100.1")]));
+    assert_eq!(failed.failures[0].error, Error::NotConnected(addr("198.51.100.1")));
+}
+
+#[test]
+fn a_connection_to_the_cvip_lives_through_promotion_and_demotion() {
+    let (namespace, client, record) = (Namespace::new(), Namespace::new(), Record::new());
+    namespace.wire("cv0", &client, "cv1");
+    for (cvip, network, own, its) in
+        [("10.0.0.100", "/24", "10.0.0.1", "10.0.0.2"), ("fd00::64", "/64", "fd00::1", "fd00::2")]
+    {
+        let nodad = if cvip.contains(':') { " nodad" } else { "" };
+        namespace.ip(&format!("addr add {own}{network} dev cv0{nodad}"));
+        client.ip(&format!("addr add {its}{network} dev cv1{nodad}"));
+        // As a director would forward it: by its Ethernet address, asking nobody.
+        let mac = namespace.json("link show dev cv0")[0]["address"].as_str().unwrap().to_owned();
+        client.ip(&format!("neigh replace {cvip} lladdr {mac} dev cv1 nud permanent"));
+
+        let standby = carrying([on(cvip, "lo")]);
+        let active = carrying([leased(cvip, "cv0", 60)]);
+        record.apply_well(&namespace, &standby);
+        let cvip = addr(cvip);
+        let listener = namespace.run(move || TcpListener::bind((cvip, 80)).expect("a listener"));
+        let mut outside = client.run(move || TcpStream::connect((cvip, 80)).expect("a connection"));
+        outside.set_read_timeout(Some(DEADLINE)).expect("a time-out");
+        let (mut inside, _) = listener.accept().expect("the same connection");
+        for wishes in [&active, &standby] {
+            assert_eq!(record.apply_well(&namespace, wishes).len(), 2);
+            inside.write_all(b"still here").expect("a connection that lives");
+            let mut heard = [0; 10];
+            outside.read_exact(&mut heard).expect("a connection that lives");
+            outside.write_all(&heard).expect("a connection that lives");
+            inside.read_exact(&mut heard).expect("a connection that lives");
+            assert_eq!(&heard, b"still here");
+        }
+    }
+}
+
+#[test]
+fn a_renewed_address_gets_its_whole_lifetime_back() {
+    let (namespace, neighbour, record) = (Namespace::new(), Namespace::new(), Record::new());
+    namespace.wire("cv0", &neighbour, "cv1");
+    for (text, prefix) in [("10.0.0.100", 32), ("fd00::64", 128)] {
+        let wishes = carrying([leased(text, "cv0", 1000)]);
+        record.apply_well(&namespace, &wishes);
+        let lifetime = || {
+            let shown = namespace.shown(text, "cv0").expect("the address");
+            (shown["valid_life_time"].as_u64().unwrap(), shown["preferred_life_time"].clone())
+        };
+        let shorten = || {
+            namespace
+                .ip(&format!("addr change {text}/{prefix} dev cv0 valid_lft 100 preferred_lft 0"));
+            assert!(lifetime().0 <= 100);
+        };
+        shorten();
+        let keeper = record.keeper();
+        namespace.run(move || keeper.renew()).expect("a renewal");
+        assert!(lifetime().0 > 900, "{:?}", lifetime());
+        shorten();
+        assert!(record.apply_well(&namespace, &wishes).is_empty(), "nothing that is worth a word");
+        assert!(lifetime().0 > 900);
+        if prefix == 128 {
+            assert_eq!(lifetime().1, 0);
+        }
+        assert_eq!(record.undo(&namespace).len(), 1);
+    }
+}
+
+#[test]
+fn an_address_that_nobody_renews_is_dropped_by_the_kernel_and_not_renewed_afterwards() {
+    let (namespace, neighbour, record) = (Namespace::new(), Namespace::new(), Record::new());
+    namespace.wire("cv0", &neighbour, "cv1");
+    let wishes = carrying([leased("10.0.0.100", "cv0", 1), leased("fd00::64", "cv0", 1)]);
+    record.apply_well(&namespace, &wishes);
+    for text in ["10.0.0.100", "fd00::64"] {
+        wait_until("the lifetime's end", || namespace.shown(text, "cv0").is_none());
+    }
+    let keeper = record.keeper();
+    let lapsed = |text: &str| Error::Lapsed { addr: addr(text), device: "cv0".into() };
+    let errors = namespace.run(move || keeper.renew()).expect_err("nothing to renew");
+    assert_eq!(errors, [lapsed("10.0.0.100"), lapsed("fd00::64")]);
+    assert_eq!(namespace.shown("10.0.0.100", "cv0"), None);
+    // Who applies again has asked whether it may.
+    assert_eq!(record.apply_well(&namespace, &wishes).len(), 2);
+}
+
+#[test]
+fn an_address_with_a_lifetime_is_known_as_ours_though_the_record_was_lost() {
+    let (namespace, neighbour) = (Namespace::new(), Namespace::new());
+    namespace.wire("cv0", &neighbour, "cv1");
+    let wishes = carrying([leased("10.0.0.100", "cv0", 60)]);
+    Record::new().apply_well(&namespace, &wishes);
+    let record = Record::new();
+    assert!(record.apply_well(&namespace, &wishes).is_empty());
+    assert_eq!(record.undo(&namespace), ["removed 10.0.0.100/32 from cv0"]);
+}
+
+#[test]
+fn an_address_keeps_its_place_when_only_its_lifetime_changes() {
+    let (namespace, neighbour, record) = (Namespace::new(), Namespace::new(), Record::new());
+    namespace.wire("cv0", &neighbour, "cv1");
+    record.apply_well(&namespace, &carrying([leased("fd00::64", "cv0", 60)]));
+    assert!(record.apply_well(&namespace, &carrying([on("fd00::64", "cv0")])).is_empty());
+    let lifetime = || namespace.shown("fd00::64", "cv0").unwrap()["valid_life_time"].clone();
+    assert_eq!(lifetime(), u32::MAX);
+    assert!(record.apply_well(&namespace, &carrying([leased("fd00::64", "cv0", 60)])).is_empty());
+    assert!(lifetime().as_u64() <= Some(60));
+}
+
+#[test]
+fn a_check_tells_every_difference_and_changes_nothing() {
+    let (namespace, neighbour, record) = (Namespace::new(), Namespace::new(), Record::new());
+    namespace.wire("cv0", &neighbour, "cv1");
+    namespace.set(ARP_IGNORE, "0");
+    namespace.ip("addr add 10.0.0.100/32 dev cv0");
+    namespace.ip("addr add 10.0.0.101/32 dev cv0");
+    let wishes = Wishes {
+        sysctls: vec![setting(ARP_IGNORE, "1"), setting("net/ipv4/vs/no_such", "1")],
+        ..carrying([on("10.0.0.100", "lo"), leased("10.0.0.101", "cv0", 10)])
+    };
+    let differences = record.check(&namespace, &wishes);
+    assert!(matches!(&differences[0], Difference::Setting { is, wanted: "1", .. } if is == "0"));
+    assert!(matches!(&differences[1], Difference::Unmet(_)));
+    let at = |text: &str, device: &str| (addr(text), device.to_owned());
+    let (lo, misplaced) = (at("10.0.0.100", "lo"), at("10.0.0.100", "cv0"));
+    let permanent = at("10.0.0.101", "cv0");
+    assert_eq!(
+        differences[2..],
+        [
+            Difference::Missing { addr: lo.0, prefix: 32, device: lo.1 },
+            Difference::Misplaced { addr: misplaced.0, device: misplaced.1 },
+            Difference::Permanent { addr: permanent.0, device: permanent.1 },
+        ]
+    );
+    assert_eq!(namespace.shown("10.0.0.100", "lo"), None);
+    assert_eq!(namespace.setting(ARP_IGNORE), "0");
+}
+
+#[test]
+fn a_real_server_with_the_cvip_on_lo_does_not_answer_for_it() {
+    let (server, client, record) = (Namespace::new(), Namespace::new(), Record::new());
+    server.wire("cv0", &client, "cv1");
+    server.ip("addr add 10.0.0.3/24 dev cv0");
+    client.ip("addr add 10.0.0.2/24 dev cv1");
+    server.set(ARP_IGNORE, "0");
+
+    let sysctls = vec![setting(ARP_IGNORE, "1"), setting(ARP_ANNOUNCE, "2")];
+    let hidden = Wishes { sysctls, ..carrying([on("10.0.0.100", "lo")]) };
+    // 10.0.0.101 shows that a question would have been answered without the settings.
+    server.ip("addr add 10.0.0.101/32 dev lo");
+    assert_eq!(ask_after(&client, "10.0.0.101", "10.0.0.3"), "answered");
+    record.apply_well(&server, &hidden);
+    client.ip("neigh flush all");
+    assert_eq!(ask_after(&client, "10.0.0.100", "10.0.0.3"), "unanswered");
+}
+
+/// Whether a neighbour answered for one address by the time it answered for another that was
+/// asked for later: a wire of this kind keeps the order of its frames.
+fn ask_after(client: &Namespace, asked: &'static str, later: &'static str) -> &'static str {
+    client.run(move || {
+        for to in [asked, later] {
+            let socket = UdpSocket::bind("0.0.0.0:0").expect("a socket");
+            socket.send_to(b"?", (to, 9)).expect("a datagram");
+        }
+    });
+    let mac = |text: &str| {
+        let neighbours = client.json("neigh show dev cv1");
+        neighbours.iter().any(|entry| entry["dst"] == text && entry["lladdr"].is_string())
+    };
+    wait_until("an answer", || mac(later));
+    if mac(asked) { "answered" } else { "unanswered" }
+}
+
+#[test]
+fn an_announcement_changes_what_a_neighbour_knows() {
+    let (director, client) = (Namespace::new(), Namespace::new());
+    director.wire("cv0", &client, "cv1");
+    client.ip("addr add 10.0.0.2/24 dev cv1");
+    client.ip("addr add fd00::2/64 dev cv1 nodad");
+    let mac = director.json("link show dev cv0")[0]["address"].clone();
+    for text in ["10.0.0.100", "fd00::64"] {
+        client.ip(&format!("neigh add {text} lladdr 02:00:00:00:00:99 dev cv1 nud stale"));
+        let known = || {
+            let neighbours = client.json("neigh show dev cv1");
+            neighbours.into_iter().find(|entry| entry["dst"] == text).expect("an entry")
+        };
+        assert_eq!(known()["lladdr"], "02:00:00:00:00:99");
+        director.run(move || net::announce("cv0", addr(text))).expect("an announcement");
+        wait_until("the new address", || known()["lladdr"] == mac);
+        assert_eq!(known()["router"], Value::Null);
+    }
+    // Nobody may forget that a router is one.
+    director.set("net/ipv6/conf/cv0/forwarding", "1");
+    director.run(|| net::announce("cv0", addr("fd00::64"))).expect("an announcement");
+    let router = || client.ip("neigh show fd00::64 dev cv1").contains("router");
+    wait_until("the router's mark", router);
+}
+
+#[test]
+fn an_announcement_arrives_in_both_forms_and_to_everybody() {
+    let (director, client) = (Namespace::new(), Namespace::new());
+    director.wire("cv0", &client, "cv1");
+    let socket = client.run(|| {
+        let all = SockProtocol::EthAll;
+        socket(AddressFamily::Packet, SockType::Raw, SockFlag::SOCK_CLOEXEC, all)
+            .expect("a packet socket")
+    });
+    director.run(|| {
+        let announcer = Announcer::open("cv0").expect("an announcer");
+        announcer.announce(addr("10.0.0.100")).expect("an announcement");
+        announcer.announce(addr("fd00::64")).expect("an announcement");
+    });
+    let mut operations = Vec::new();
+    let mut frame = [0; 2048];
+    let deadline = Instant::now() + DEADLINE;
+    let patience = TimeVal::new(DEADLINE.as_secs() as i64, 0);
+    setsockopt(&socket, sockopt::ReceiveTimeout, &patience).expect("a time-out");
+    // Other traffic, such as router solicitations, may come between.
+    while Instant::now() < deadline {
+        let length = recv(socket.as_raw_fd(), &mut frame, MsgFlags::empty()).expect("a frame");
+        let frame = &frame[..length];
+        match frame[12..14] {
+            [0x08, 0x06] if frame[28..32] == [10, 0, 0, 100] => {
+                assert_eq!((&frame[..6], &frame[38..42]), (&[0xff; 6][..], &[10, 0, 0, 100][..]));
+                operations.push(frame[21]);
+            }
+            [0x86, 0xdd] if frame[54] == 136 && frame[20] == 58 => {
+                assert_eq!(frame[..6], [0x33, 0x33, 0, 0, 0, 1]);
+                assert_eq!((frame[21], frame.len()), (255, 86));
+                break;
+            }
+            _ => {}
+        }
+    }
+    assert_eq!(operations, [1, 2]);
+}
+
+#[test]
+fn an_interface_that_is_down_says_so() {
+    let (namespace, neighbour) = (Namespace::new(), Namespace::new());
+    namespace.wire("cv0", &neighbour, "cv1");
+    namespace.ip("link set cv0 down");
+    for text in ["10.0.0.100", "fd00::64"] {
+        let error = namespace.run(move || net::announce("cv0", addr(text)));
+        assert_eq!(error, Err(Error::Down("cv0".into())));
+    }
+}
+
+#[test]
+fn local_addresses_and_ports_are_this_namespaces() {
+    let namespace = Namespace::new();
+    namespace.ip("addr add 10.0.0.100/32 dev lo");
+    namespace.set("net/ipv4/ip_local_port_range", "40000 40999");
+    let local = namespace.run(net::local_addresses).expect("addresses");
+    assert_eq!(local.get(&addr("10.0.0.100")), Some(&1));
+    assert_eq!(local.get(&addr("::1")), Some(&1));
+    assert_eq!(namespace.run(net::local_port_range), Ok((40000, 40999)));
+}
+
+#[test]
+fn a_thousand_addresses_are_listed_added_and_removed() {
+    let (namespace, record) = (Namespace::new(), Record::new());
+    let text = |n: u32| format!("10.1.{}.{}", n / 250, n % 250 + 1);
+    let wishes = carrying((0..1000).map(|n| on(&text(n), "lo")));
+    assert_eq!(record.apply_well(&namespace, &wishes).len(), 1000);
+    assert!(namespace.run(net::local_addresses).expect("addresses").len() > 1000);
+    assert!(record.apply_well(&namespace, &wishes).is_empty());
+    assert_eq!(record.undo(&namespace).len(), 1000);
+}
+
+fn wait_until(what: &str, condition: impl Fn() -> bool) {
+    let deadline = Instant::now() + DEADLINE;
+    while !condition() {
+        assert!(Instant::now() < deadline, "{what} did not come within {DEADLINE:?}");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
