@@ -78,6 +78,10 @@ impl Capture {
         let kept = Arc::clone(&lines);
         let reader = thread::spawn(move || {
             for line in BufReader::new(stdout).lines().map_while(Result::ok) {
+                // It ends its output with an empty line.
+                if line.is_empty() {
+                    continue;
+                }
                 kept.lock()
                     .unwrap_or_else(PoisonError::into_inner)
                     .push(line);
