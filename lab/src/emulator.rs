@@ -77,6 +77,7 @@ impl Place {
             .find(|folder| !folder.exists())
             .context("no name for the run's folder")?;
         fs::create_dir_all(&run).with_context(|| format!("cannot make {}", run.display()))?;
+        forget_the_dead(cache);
         let program = std::env::current_exe().context("cannot find this program's own file")?;
         Ok(Self { cache: cache.to_path_buf(), run, program, memory_mib: memory()? })
     }
@@ -108,6 +109,21 @@ impl Place {
 impl Drop for Place {
     fn drop(&mut self) {
         let _ = fs::remove_dir_all(&self.run);
+    }
+}
+
+/// Removes the folders of runs that were killed before they could.
+fn forget_the_dead(cache: &Path) {
+    for entry in fs::read_dir(cache.join("run"))
+        .into_iter()
+        .flatten()
+        .flatten()
+    {
+        let name = entry.file_name().to_string_lossy().into_owned();
+        let pid = name.split('-').next().unwrap_or_default();
+        if !pid.is_empty() && !Path::new("/proc").join(pid).exists() {
+            let _ = fs::remove_dir_all(entry.path());
+        }
     }
 }
 

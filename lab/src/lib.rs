@@ -4,13 +4,14 @@
 //! none that they may use. [`Lab`] finds one: this machine's kernel where that has IPVS, else a kernel that it boots,
 //! with the machine's own files in it, so that a program that was just built runs there as it is.
 //!
-//! Outside: [`Lab`], called by `cargo xtask`. Inside: [`require`] at the start of a test, and the cluster helper.
+//! Outside: [`Lab`], called by `cargo xtask`. Inside: [`require`] at the start of a test, and
+//! [`Cluster`], a cluster of network namespaces.
 
-pub mod cluster;
-mod deployment;
+mod cluster;
 mod emulator;
 mod frame;
 pub mod guest;
+mod netns;
 mod outgoing;
 mod packages;
 mod run;
@@ -19,10 +20,11 @@ mod sys;
 mod terminal;
 mod uml;
 mod unpack;
+mod wait;
 
-pub use cluster::{Cluster, Host, Process, wait_until};
-pub use deployment::{Deployment, Plan};
+pub use cluster::{Builder, Capture, Cluster, Host, Process};
 pub use run::{KernelChoice, Lab, Output};
+pub use wait::wait_until;
 
 /// Whether this process runs in the lab.
 #[must_use]

@@ -64,8 +64,8 @@ pub(crate) fn set_window_size(terminal: BorrowedFd<'_>, rows: u16, columns: u16)
     Ok(())
 }
 
-/// Brings a network device of this thread's network namespace up.
-pub(crate) fn bring_up(device: &str) -> io::Result<()> {
+/// Brings a network device of this thread's network namespace up or down.
+pub(crate) fn set_link(device: &str, up: bool) -> io::Result<()> {
     use nix::libc;
     let socket = nix::sys::socket::socket(
         nix::sys::socket::AddressFamily::Inet,
@@ -79,7 +79,14 @@ pub(crate) fn bring_up(device: &str) -> io::Result<()> {
     for (to, from) in request.ifr_name.iter_mut().take(libc::IFNAMSIZ - 1).zip(device.bytes()) {
         *to = from as libc::c_char;
     }
-    request.ifr_ifru.ifru_flags = libc::IFF_UP as libc::c_short;
+    // SAFETY: SIOCGIFFLAGS writes one ifreq to the pointer, which is valid for the call; the socket is open.
+    if unsafe { libc::ioctl(socket.as_raw_fd(), libc::SIOCGIFFLAGS as _, &mut request) } < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    // SAFETY: after SIOCGIFFLAGS it is the flags that the union holds.
+    let before = unsafe { request.ifr_ifru.ifru_flags };
+    let flag = libc::IFF_UP as libc::c_short;
+    request.ifr_ifru.ifru_flags = if up { before | flag } else { before & !flag };
     // SAFETY: SIOCSIFFLAGS reads one ifreq from the pointer, which is valid for the call; the socket is open.
     if unsafe { libc::ioctl(socket.as_raw_fd(), libc::SIOCSIFFLAGS as _, &request) } < 0 {
         return Err(io::Error::last_os_error());

@@ -131,6 +131,22 @@ pub(crate) fn furnish(root: &Path) -> Result<()> {
     for folder in ["run/lock", "run/netns", "dev/pts", "dev/shm", "dev/mqueue"] {
         fs::create_dir_all(root.join(folder))?;
     }
+    // `ip netns` wants it to be a mount of its own, and would lay one over the names that are there already.
+    let names = root.join("run/netns");
+    mount(
+        Some(&names),
+        &names,
+        None::<&str>,
+        MsFlags::MS_BIND,
+        None::<&str>,
+    )?;
+    mount(
+        None::<&str>,
+        &names,
+        None::<&str>,
+        MsFlags::MS_SHARED,
+        None::<&str>,
+    )?;
     with_data(
         "devpts",
         "devpts",
@@ -185,7 +201,7 @@ pub(crate) fn settle() -> Result<()> {
         hosts.push_str("\n127.0.0.1 lab\n");
         let _ = fs::write("/etc/hosts", hosts);
     }
-    crate::sys::bring_up("lo").context("cannot bring up lo")?;
+    crate::sys::set_link("lo", true).context("cannot bring up lo")?;
     let _ = fs::write("/proc/sys/fs/nr_open", "1048576");
     setrlimit(Resource::RLIMIT_NOFILE, 65536, 1048576)
         .context("cannot raise the limit of open files")?;

@@ -1,0 +1,81 @@
+//! A process that a test started and that must not outlive it.
+
+use std::process::{Child, Command, ExitStatus};
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+
+use crate::wait_until;
+
+/// A running command, killed when dropped.
+#[derive(Debug)]
+pub struct Process {
+    child: Child,
+    what: String,
+}
+
+impl Process {
+    pub(super) fn spawn(mut command: Command, what: &str) -> Result<Self> {
+        let child = command
+            .spawn()
+            .with_context(|| format!("cannot run {what}"))?;
+        Ok(Self {
+            child,
+            what: what.to_owned(),
+        })
+    }
+
+    /// Its process number.
+    #[must_use]
+    pub fn pid(&self) -> Pid {
+        Pid::from_raw(self.child.id() as i32)
+    }
+
+    /// The child itself, for its pipes.
+    pub fn child(&mut self) -> &mut Child {
+        &mut self.child
+    }
+
+    /// Whether it still runs.
+    pub fn is_running(&mut self) -> bool {
+        matches!(self.child.try_wait(), Ok(None))
+    }
+
+    /// Sends it a signal.
+    ///
+    /// # Errors
+    /// If it is gone.
+    pub fn signal(&self, signal: Signal) -> Result<()> {
+        kill(self.pid(), signal).with_context(|| format!("cannot send {signal} to {}", self.what))
+    }
+
+    /// Waits until it ends by itself.
+    ///
+    /// # Errors
+    /// If it has not ended within that time.
+    pub fn wait(&mut self, limit: Duration) -> Result<ExitStatus> {
+        wait_until(limit, || self.child.try_wait().ok().flatten())
+            .with_context(|| format!("{} has not ended within {limit:?}", self.what))
+    }
+
+    /// Asks it to end (SIGTERM) and waits until it has.
+    ///
+    /// # Errors
+    /// If it has not ended within 10 seconds.
+    pub fn stop(&mut self) -> Result<ExitStatus> {
+        if let Ok(Some(status)) = self.child.try_wait() {
+            return Ok(status);
+        }
+        self.signal(Signal::SIGTERM)?;
+        self.wait(Duration::from_secs(10))
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}

@@ -1,0 +1,50 @@
+//! Waiting without guessing how long something takes.
+
+use std::thread;
+use std::time::{Duration, Instant};
+
+/// Asks again and again until there is an answer, or until the time is up; it asks at least once, and once more at the
+/// very end.
+pub fn wait_until<T>(limit: Duration, mut ask: impl FnMut() -> Option<T>) -> Option<T> {
+    let deadline = Instant::now() + limit;
+    // Short at first, for what is nearly done; a slow emulation must not be kept busy by the asking itself.
+    let mut pause = Duration::from_millis(2);
+    loop {
+        let last = Instant::now() >= deadline;
+        if let Some(answer) = ask() {
+            return Some(answer);
+        }
+        if last {
+            return None;
+        }
+        thread::sleep(pause.min(deadline.saturating_duration_since(Instant::now())));
+        pause = (pause * 3 / 2).min(Duration::from_millis(50));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_first_answer_ends_the_waiting() {
+        let mut asked = 0;
+        let answer = wait_until(Duration::from_secs(10), || {
+            asked += 1;
+            (asked == 3).then_some("here")
+        });
+        assert_eq!((answer, asked), (Some("here"), 3));
+    }
+
+    #[test]
+    fn without_an_answer_the_waiting_ends_in_time() {
+        let start = Instant::now();
+        assert_eq!(wait_until::<()>(Duration::from_millis(20), || None), None);
+        assert!(start.elapsed() >= Duration::from_millis(20));
+    }
+
+    #[test]
+    fn even_without_time_it_is_asked_once() {
+        assert_eq!(wait_until(Duration::ZERO, || Some(1)), Some(1));
+    }
+}
