@@ -51,7 +51,7 @@ impl Deployment {
     /// # Errors
     /// A file cannot be written.
     pub fn new(cluster: Cluster, programs: &Path, plan: &Plan<'_>) -> Result<Deployment> {
-        let dir = std::env::temp_dir().join(format!("cvip-{}", cluster.name()));
+        let dir = std::env::temp_dir().join(format!("cvip-{}", cluster.director().name()));
         let _ = fs::remove_dir_all(&dir);
         fs::create_dir_all(&dir).with_context(|| format!("cannot make {}", dir.display()))?;
         let deployment =
@@ -107,19 +107,11 @@ impl Deployment {
         Ok(())
     }
 
-    /// The virtual address: the cluster's own network, host 100 (hexadecimal for IPv6).
+    /// The virtual address.
     pub fn cvip(&self, ipv6: bool) -> IpAddr {
-        let director = &self.cluster.directors()[0];
         match ipv6 {
-            false => {
-                let [a, b, c, _] = director.v4().octets();
-                IpAddr::from([a, b, c, 100])
-            }
-            true => {
-                let mut segments = director.v6().segments();
-                segments[7] = 0x100;
-                IpAddr::from(segments)
-            }
+            false => self.cluster.vip4(1).into(),
+            true => self.cluster.vip6(1).into(),
         }
     }
 
@@ -179,9 +171,9 @@ impl Deployment {
         drop(self.daemons.remove(&number));
     }
 
-    /// The process id of a node's cvipd.
-    pub fn daemon_pid(&self, number: u32) -> Option<u32> {
-        self.daemons.get(&number).map(Process::id)
+    /// The running cvipd of a node.
+    pub fn daemon(&mut self, number: u32) -> Option<&mut Process> {
+        self.daemons.get_mut(&number)
     }
 
     /// Where a node's cvipd logs.
@@ -191,7 +183,7 @@ impl Deployment {
 
     /// A command of cvip on a node, with this deployment's files.
     pub fn command(&self, number: u32, program: &str) -> std::process::Command {
-        let mut command = self.host(number).command(self.programs.join(program));
+        let mut command = self.host(number).command(&self.programs.join(program).to_string_lossy());
         self.environment(&mut command);
         command
     }

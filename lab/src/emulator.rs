@@ -114,11 +114,7 @@ impl Drop for Place {
 
 /// Removes the folders of runs that were killed before they could.
 fn forget_the_dead(cache: &Path) {
-    for entry in fs::read_dir(cache.join("run"))
-        .into_iter()
-        .flatten()
-        .flatten()
-    {
+    for entry in fs::read_dir(cache.join("run")).into_iter().flatten().flatten() {
         let name = entry.file_name().to_string_lossy().into_owned();
         let pid = name.split('-').next().unwrap_or_default();
         if !pid.is_empty() && !Path::new("/proc").join(pid).exists() {

@@ -8,6 +8,7 @@
 //! [`Cluster`], a cluster of network namespaces.
 
 mod cluster;
+mod deployment;
 mod emulator;
 mod frame;
 pub mod guest;
@@ -23,6 +24,7 @@ mod unpack;
 mod wait;
 
 pub use cluster::{Builder, Capture, Cluster, Host, Process};
+pub use deployment::{Deployment, Plan};
 pub use run::{KernelChoice, Lab, Output};
 pub use wait::wait_until;
 

@@ -42,14 +42,8 @@ impl Namespace {
                         .context("cannot make a network namespace: are you root?")?;
                     sys::set_link("lo", true).context("cannot bring up lo")?;
                     let own = Path::new("/proc/thread-self/ns/net");
-                    mount(
-                        Some(own),
-                        &path,
-                        None::<&str>,
-                        MsFlags::MS_BIND,
-                        None::<&str>,
-                    )
-                    .with_context(|| format!("cannot name the network namespace {name}"))
+                    mount(Some(own), &path, None::<&str>, MsFlags::MS_BIND, None::<&str>)
+                        .with_context(|| format!("cannot name the network namespace {name}"))
                 })
                 .join()
                 .unwrap_or_else(|panic| std::panic::resume_unwind(panic))
@@ -59,10 +53,7 @@ impl Namespace {
             return Err(error);
         }
         let file = File::open(&path).with_context(|| format!("cannot open {}", path.display()))?;
-        Ok(Self {
-            name: name.to_owned(),
-            file,
-        })
+        Ok(Self { name: name.to_owned(), file })
     }
 
     pub(crate) fn name(&self) -> &str {
@@ -94,11 +85,7 @@ impl Namespace {
 
     /// Kills every process in this namespace, save this one.
     pub(crate) fn kill_all(&self) -> Result<()> {
-        let own = self
-            .file
-            .metadata()
-            .context("cannot look at a network namespace")?
-            .ino();
+        let own = self.file.metadata().context("cannot look at a network namespace")?.ino();
         let deadline = Instant::now() + Duration::from_secs(5);
         // Again until none is left: one of them may have started another in the meantime.
         loop {

@@ -30,10 +30,7 @@ fn a_cut_link_lets_nothing_through_until_it_is_mended() -> Result<()> {
     client.run(&ping)?;
     node.cut_link()?;
     assert!(client.run(&ping).is_err());
-    assert!(
-        node.stdout(&["ip", "link", "show", "eth0"])?
-            .contains("NO-CARRIER")
-    );
+    assert!(node.stdout(&["ip", "link", "show", "eth0"])?.contains("NO-CARRIER"));
     node.mend_link()?;
     wait_until(SOON, || client.run(&ping).ok()).expect("the link was mended");
     Ok(())
@@ -47,22 +44,8 @@ fn a_capture_has_every_packet_since_it_began() -> Result<()> {
     let capture = node.capture("icmp")?;
     client.run(&["ping", "-c3", "-i0.01", &node.v4().to_string()])?;
     let lines = capture.stop()?;
-    assert_eq!(
-        lines
-            .iter()
-            .filter(|line| line.contains("echo request"))
-            .count(),
-        3,
-        "{lines:#?}"
-    );
-    assert_eq!(
-        lines
-            .iter()
-            .filter(|line| line.contains("echo reply"))
-            .count(),
-        3,
-        "{lines:#?}"
-    );
+    assert_eq!(lines.iter().filter(|line| line.contains("echo request")).count(), 3, "{lines:#?}");
+    assert_eq!(lines.iter().filter(|line| line.contains("echo reply")).count(), 3, "{lines:#?}");
     assert!(
         lines[0].contains(&client.mac()) && lines[0].contains(&node.v4().to_string()),
         "{lines:#?}"
@@ -93,14 +76,10 @@ fn a_killed_node_says_no_goodbye() -> Result<()> {
     };
     wait_until(SOON, listens).expect("the server listens");
     let mut connection = client.command("nc");
-    connection
-        .args([&address, "7000"])
-        .stdin(std::process::Stdio::piped());
+    connection.args([&address, "7000"]).stdin(std::process::Stdio::piped());
     let mut connection = connection.spawn()?;
     let established = || {
-        let sockets = client
-            .stdout(&["ss", "-Htn", "state", "established"])
-            .unwrap_or_default();
+        let sockets = client.stdout(&["ss", "-Htn", "state", "established"]).unwrap_or_default();
         (!sockets.is_empty()).then_some(())
     };
     wait_until(SOON, established).expect("the connection stands");
@@ -120,15 +99,8 @@ fn each_member_has_ipvs_tables_of_its_own() -> Result<()> {
     require();
     let cluster = Cluster::builder("tables").directors(2).nodes(0).build()?;
     let service = format!("{}:80", cluster.vip4(1));
-    cluster
-        .director()
-        .run(&["ipvsadm", "-A", "-t", &service, "-s", "wlc"])?;
-    assert!(
-        cluster
-            .director()
-            .stdout(&["ipvsadm", "-Sn"])?
-            .contains(&service)
-    );
+    cluster.director().run(&["ipvsadm", "-A", "-t", &service, "-s", "wlc"])?;
+    assert!(cluster.director().stdout(&["ipvsadm", "-Sn"])?.contains(&service));
     assert_eq!(cluster.standby().stdout(&["ipvsadm", "-Sn"])?, "");
     Ok(())
 }
@@ -146,10 +118,7 @@ fn the_director_balances_a_clients_connections() -> Result<()> {
         node.sysctl("net.ipv4.conf.all.arp_ignore", "1")?;
         node.sysctl("net.ipv4.conf.all.arp_announce", "2")?;
         node.run(&["ip", "addr", "add", &format!("{vip}/32"), "dev", "lo"])?;
-        let script = format!(
-            "while :; do echo {} | nc -lN -p 80 -s {vip}; done",
-            node.name()
-        );
+        let script = format!("while :; do echo {} | nc -lN -p 80 -s {vip}; done", node.name());
         servers.push(node.spawn(&["sh", "-c", &script])?);
         director.run(&[
             "ipvsadm",
@@ -179,12 +148,8 @@ fn a_closure_runs_in_the_members_namespace() -> Result<()> {
     let address = cluster.node(1).v4();
     // Only there can that address be bound.
     assert!(std::net::TcpListener::bind((address, 0)).is_err());
-    let listener = cluster
-        .node(1)
-        .enter(move || std::net::TcpListener::bind((address, 80)))?;
-    cluster
-        .client()
-        .run(&["nc", "-z", "-w2", &address.to_string(), "80"])?;
+    let listener = cluster.node(1).enter(move || std::net::TcpListener::bind((address, 80)))?;
+    cluster.client().run(&["nc", "-z", "-w2", &address.to_string(), "80"])?;
     drop(listener);
     Ok(())
 }
@@ -209,9 +174,7 @@ fn a_dropped_cluster_leaves_nothing_behind() -> Result<()> {
     let start = Instant::now();
     let cluster = Cluster::builder("gone").directors(2).nodes(3).build()?;
     eprintln!("a cluster of six was built in {:?}", start.elapsed());
-    let daemon = cluster
-        .node(1)
-        .run(&["sh", "-c", "sleep 1000 >/dev/null 2>&1 & echo $!"])?;
+    let daemon = cluster.node(1).run(&["sh", "-c", "sleep 1000 >/dev/null 2>&1 & echo $!"])?;
     let daemon = String::from_utf8(daemon.stdout)?.trim().to_owned();
     let start = Instant::now();
     drop(cluster);
@@ -222,13 +185,7 @@ fn a_dropped_cluster_leaves_nothing_behind() -> Result<()> {
         .filter(|name| name.starts_with("gone-"))
         .collect();
     assert!(left.is_empty(), "{left:?}");
-    let dead = || {
-        (!std::path::Path::new("/proc")
-            .join(&daemon)
-            .join("exe")
-            .exists())
-        .then_some(())
-    };
+    let dead = || (!std::path::Path::new("/proc").join(&daemon).join("exe").exists()).then_some(());
     assert!(wait_until(SOON, dead).is_some());
     // The name is free again.
     Cluster::builder("gone").nodes(0).build()?;

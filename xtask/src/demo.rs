@@ -15,8 +15,7 @@ use anyhow::{Context, Result, bail, ensure};
 use cvip::ipvs::{Client, ServiceId};
 use cvip::listeners::{Dumper, Ranges};
 use cvip::protocol::Protocol;
-use cvip_lab::cluster::{Cluster, Process};
-use cvip_lab::{Deployment, KernelChoice, Lab, Plan};
+use cvip_lab::{Cluster, Deployment, KernelChoice, Lab, Plan, Process};
 
 use crate::build;
 
@@ -84,14 +83,21 @@ pub(crate) fn scenario(programs: &Path) -> Result<ExitCode> {
     story.tell(&format!(
         "a director and {NODES} nodes, network namespaces on one bridge; kernel {release}"
     ));
-    let cluster =
-        Cluster::builder("demo").directors(1).nodes(NODES as usize).client(true).build()?;
+    let cluster = Cluster::builder("demo").directors(1).nodes(NODES as u8).client(true).build()?;
     let mut site = Deployment::new(cluster, programs, &Plan::default())?;
     site.start_all(&["--log=info"])?;
     let director = site.director();
     let cvip = site.cvip(false);
     await_status(&site, director)?;
     show(&site, director, &["cvipctl", "status"])?;
+
+    story.tell("every node flags ports 1 to 80, as OpenSSI's wiki has it");
+    for number in 1..=NODES {
+        admin(&site, number, &["setport_weight", "--start-port=1", "--end-port=80", "--weight=1"])?;
+    }
+    println!("    nobody listens yet, so the table is empty:");
+    let table = show(&site, director, &["ipvsadm-rs", "-L"])?;
+    story.check("the table is empty", table.lines().count() == 3);
 
     story.tell("an administrator's own service, on a port that nobody flags");
     let hand = format!("{cvip}:8443");
@@ -108,14 +114,6 @@ pub(crate) fn scenario(programs: &Path) -> Result<ExitCode> {
         })
     };
     let before = by_hand(&site)?;
-
-    story.tell("every node flags ports 1 to 80, as OpenSSI's wiki has it");
-    for number in 1..=NODES {
-        admin(&site, number, &["setport_weight", "--start-port=1", "--end-port=80", "--weight=1"])?;
-    }
-    println!("    nobody listens yet, so nothing is balanced but what was made by hand:");
-    let table = show(&site, director, &["ipvsadm-rs", "-L", "-n"])?;
-    story.check("no service of a flagged port", !table.contains(&format!("{cvip}:80 ")));
 
     let mut table = Table::open(&site, director)?;
     let http = Watched { protocol: Protocol::Tcp, cvip, port: 80 };
@@ -144,7 +142,7 @@ pub(crate) fn scenario(programs: &Path) -> Result<ExitCode> {
 
     story.tell("node 2's nginx is killed with SIGKILL, all of its processes");
     let killed = Instant::now();
-    servers.remove(&2).context("nginx runs on node 2")?.kill();
+    drop(servers.remove(&2));
     let gone = table.until(&http, site.host(2).v4().into(), |w| w.is_none_or(|w| w == 0))?;
     story.took("node 2 left tcp port 80", gone.saturating_duration_since(killed));
     let spread = fetch(&site, cvip, 30)?;
@@ -155,7 +153,7 @@ pub(crate) fn scenario(programs: &Path) -> Result<ExitCode> {
     story.tell("the others stop: the last takes the service with it");
     for number in [1, 3] {
         let stopped = Instant::now();
-        servers.remove(&number).context("nginx runs")?.kill();
+        drop(servers.remove(&number));
         let gone =
             table.until(&http, site.host(number).v4().into(), |w| w.is_none_or(|w| w == 0))?;
         story.took(
@@ -240,7 +238,7 @@ impl Watched {
 
 impl Table {
     fn open(site: &Deployment, director: u32) -> Result<Table> {
-        Ok(Table { client: site.host(director).enter(Client::open)?? })
+        Ok(Table { client: site.host(director).enter(Client::open)? })
     }
 
     /// Waits until a server's weight in a service (`None`: it is not there) is as asked.
@@ -322,7 +320,7 @@ fn start_nginx(site: &Deployment, number: u32) -> Result<(Process, Instant)> {
         dir = dir.display()
     );
     fs::write(&conf, text)?;
-    let mut dumper = site.host(number).enter(Dumper::open)??;
+    let mut dumper = site.host(number).enter(Dumper::open)?;
     let mut ranges = Ranges::new();
     ranges.add(Protocol::Tcp, 80, 80);
     let mut command = site.host(number).command("nginx");
@@ -339,13 +337,13 @@ fn start_nginx(site: &Deployment, number: u32) -> Result<(Process, Instant)> {
 /// Binds UDP port 177 on a node, as an XDMCP server does.
 fn bind_udp(site: &Deployment, number: u32) -> Result<(std::net::UdpSocket, Instant)> {
     let any: SocketAddr = "0.0.0.0:177".parse()?;
-    let socket = site.host(number).enter(move || std::net::UdpSocket::bind(any))??;
+    let socket = site.host(number).enter(move || std::net::UdpSocket::bind(any))?;
     Ok((socket, Instant::now()))
 }
 
 /// Fetches `times` times through the CVIP and says how often each node answered.
 fn fetch(site: &Deployment, cvip: IpAddr, times: u32) -> Result<BTreeMap<String, u32>> {
-    let client = site.cluster.client().context("the cluster has a client")?;
+    let client = site.cluster.client();
     let mut spread = BTreeMap::new();
     for _ in 0..times {
         let output = client

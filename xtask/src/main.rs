@@ -1,5 +1,6 @@
 //! The project's own commands: `cargo xtask COMMAND`.
 
+mod bench;
 mod build;
 mod demo;
 mod r#gen;
@@ -23,6 +24,7 @@ struct Cli {
 enum Task {
     Lab(lab::Arguments),
     Demo(demo::Arguments),
+    Bench(bench::Arguments),
     Test(test::Arguments),
     Gen(r#gen::Arguments),
     /// The second half of a command, in the lab's kernel
@@ -42,6 +44,7 @@ fn main() -> ExitCode {
     let result = match Cli::parse().command {
         Task::Lab(arguments) => lab::run(&arguments),
         Task::Demo(arguments) => demo::run(&arguments),
+        Task::Bench(arguments) => bench::run(&arguments),
         Task::Test(arguments) => test::run(&arguments),
         Task::Gen(arguments) => r#gen::run(&arguments),
         Task::Inside { words } => inside(&words),
@@ -55,6 +58,11 @@ fn main() -> ExitCode {
 fn inside(words: &[OsString]) -> anyhow::Result<ExitCode> {
     match words.split_first() {
         Some((name, [programs])) if name == "demo" => demo::scenario(programs.as_ref()),
+        Some((name, [programs])) if name == "join-leave" => {
+            bench::join_leave::inside(programs.as_ref())
+        }
+        Some((name, [])) if name == "listen" => bench::join_leave::listen(),
+        Some((name, [programs])) if name == "idle" => bench::idle::inside(programs.as_ref()),
         Some((name, rest)) if name == "test" => test::inside(rest),
         _ => anyhow::bail!("no such inner command: {words:?}"),
     }

@@ -80,10 +80,7 @@ impl Claim {
             {
                 for entry in fs::read_dir("/run/netns").into_iter().flatten().flatten() {
                     let found = entry.file_name().to_string_lossy().into_owned();
-                    if found
-                        .strip_prefix(name)
-                        .is_some_and(|rest| rest.starts_with('-'))
-                    {
+                    if found.strip_prefix(name).is_some_and(|rest| rest.starts_with('-')) {
                         netns::remove(&found);
                     }
                 }
@@ -132,10 +129,8 @@ mod tests {
 
     #[test]
     fn no_two_members_share_an_address() {
-        let members = (1..=2)
-            .map(Member::Director)
-            .chain((1..=60).map(Member::Node))
-            .chain([Member::Client]);
+        let members =
+            (1..=2).map(Member::Director).chain((1..=60).map(Member::Node)).chain([Member::Client]);
         let mut seen = std::collections::HashSet::new();
         for member in members {
             assert!(seen.insert(member.last()), "{member:?}");

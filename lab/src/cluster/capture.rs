@@ -25,35 +25,14 @@ pub struct Capture {
 impl Capture {
     pub(super) fn start(host: &Host, device: &str, filter: &str) -> Result<Self> {
         let mut command = host.command("tcpdump");
-        command.args([
-            "-i",
-            device,
-            "-n",
-            "-l",
-            "-tt",
-            "-e",
-            "--immediate-mode",
-            "-Z",
-            "root",
-        ]);
+        command.args(["-i", device, "-n", "-l", "-tt", "-e", "--immediate-mode", "-Z", "root"]);
         if !filter.is_empty() {
             command.arg(filter);
         }
-        command
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped());
-        let mut process = Process::spawn(command, &format!("{}: tcpdump {filter}", host.name()))?;
-        let stdout = process
-            .child()
-            .stdout
-            .take()
-            .context("tcpdump without an output")?;
-        let stderr = process
-            .child()
-            .stderr
-            .take()
-            .context("tcpdump without an output")?;
+        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut process = Process::spawn(command)?;
+        let stdout = process.child().stdout.take().context("tcpdump without an output")?;
+        let stderr = process.child().stderr.take().context("tcpdump without an output")?;
 
         // It says that it listens once the kernel has begun to keep packets for it.
         let (said, listening) = channel();
@@ -82,25 +61,16 @@ impl Capture {
                 if line.is_empty() {
                     continue;
                 }
-                kept.lock()
-                    .unwrap_or_else(PoisonError::into_inner)
-                    .push(line);
+                kept.lock().unwrap_or_else(PoisonError::into_inner).push(line);
             }
         });
-        Ok(Self {
-            process,
-            lines,
-            reader: Some(reader),
-        })
+        Ok(Self { process, lines, reader: Some(reader) })
     }
 
     /// The packets so far.
     #[must_use]
     pub fn lines(&self) -> Vec<String> {
-        self.lines
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .clone()
+        self.lines.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// Waits until there is a packet whose line contains this text.
@@ -108,15 +78,13 @@ impl Capture {
     /// # Errors
     /// If there is none within that time.
     pub fn wait_for(&self, limit: Duration, text: &str) -> Result<String> {
-        wait_until(limit, || {
-            self.lines().into_iter().find(|line| line.contains(text))
-        })
-        .with_context(|| {
-            format!(
-                "no packet with {text:?} within {limit:?}, but\n{}",
-                self.lines().join("\n")
-            )
-        })
+        wait_until(limit, || self.lines().into_iter().find(|line| line.contains(text)))
+            .with_context(|| {
+                format!(
+                    "no packet with {text:?} within {limit:?}, but\n{}",
+                    self.lines().join("\n")
+                )
+            })
     }
 
     /// Ends the capture; its packets. Those that passed before the call are among them.

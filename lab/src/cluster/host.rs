@@ -28,12 +28,7 @@ impl Host {
         bridge: Arc<Namespace>,
     ) -> Result<Self> {
         let namespace = Namespace::new(&format!("{cluster}-{}", member.short()))?;
-        Ok(Self {
-            member,
-            subnet,
-            namespace,
-            bridge,
-        })
+        Ok(Self { member, subnet, namespace, bridge })
     }
 
     /// Its name, which is its network namespace's.
@@ -76,9 +71,7 @@ impl Host {
     /// If this process can open no more files.
     #[must_use]
     pub fn command(&self, program: &str) -> Command {
-        self.namespace
-            .command(program)
-            .expect("this process can open no more files")
+        self.namespace.command(program).expect("this process can open no more files")
     }
 
     /// Runs a command to its end, and keeps what it writes.
@@ -94,10 +87,8 @@ impl Host {
             .output()
             .with_context(|| format!("{}: cannot run {program}", self.name()))?;
         if !output.status.success() {
-            let (stdout, stderr) = (
-                String::from_utf8_lossy(&output.stdout),
-                String::from_utf8_lossy(&output.stderr),
-            );
+            let (stdout, stderr) =
+                (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
             bail!(
                 "{}: {}: {}\n{}{}",
                 self.name(),
@@ -126,7 +117,7 @@ impl Host {
         let (program, arguments) = command.split_first().context("no command")?;
         let mut started = self.command(program);
         started.args(arguments).stdin(Stdio::null());
-        Process::spawn(started, &format!("{}: {}", self.name(), command.join(" ")))
+        Process::spawn(started)
     }
 
     /// Runs a closure on a thread of its own in this member's network namespace, and gives its value: sockets that it

@@ -92,10 +92,7 @@ impl Builder {
     /// # Errors
     /// If this is not root, if a cluster of this name is alive, or if the kernel lacks veth or bridge.
     pub fn build(&self) -> Result<Cluster> {
-        ensure!(
-            (1..=2).contains(&self.directors),
-            "a cluster has 1 or 2 directors"
-        );
+        ensure!((1..=2).contains(&self.directors), "a cluster has 1 or 2 directors");
         ensure!(self.nodes <= 60, "a cluster has up to 60 nodes");
         // The bridge's ports are named after the members, and a device's name has 15 bytes; so has a host's name here,
         // to keep both readable.
@@ -109,20 +106,13 @@ impl Builder {
         let claim = Claim::new(&self.name)?;
         let bridge = std::sync::Arc::new(Namespace::new(&format!("{}-br", self.name))?);
         let make = |member: Member| {
-            Host::new(
-                &self.name,
-                member,
-                claim.number(),
-                std::sync::Arc::clone(&bridge),
-            )
+            Host::new(&self.name, member, claim.number(), std::sync::Arc::clone(&bridge))
         };
         let cluster = Cluster {
             directors: (1..=self.directors)
                 .map(|n| make(Member::Director(n)))
                 .collect::<Result<_>>()?,
-            nodes: (1..=self.nodes)
-                .map(|n| make(Member::Node(n)))
-                .collect::<Result<_>>()?,
+            nodes: (1..=self.nodes).map(|n| make(Member::Node(n))).collect::<Result<_>>()?,
             client: self.client.then(|| make(Member::Client)).transpose()?,
             bridge,
             claim,
@@ -136,13 +126,7 @@ impl Cluster {
     /// A cluster of this name: letters and digits, and no other alive of the same name.
     #[must_use]
     pub fn builder(name: &str) -> Builder {
-        Builder {
-            name: name.to_owned(),
-            directors: 1,
-            nodes: 2,
-            client: true,
-            ipv6: true,
-        }
+        Builder { name: name.to_owned(), directors: 1, nodes: 2, client: true, ipv6: true }
     }
 
     /// The first director.
@@ -157,9 +141,7 @@ impl Cluster {
     /// If the cluster was built with one.
     #[must_use]
     pub fn standby(&self) -> &Host {
-        self.directors
-            .get(1)
-            .expect("the cluster was built with one director")
+        self.directors.get(1).expect("the cluster was built with one director")
     }
 
     /// The node with this number, from 1 on, as in its name.
@@ -168,10 +150,7 @@ impl Cluster {
     /// If the cluster has fewer.
     #[must_use]
     pub fn node(&self, number: usize) -> &Host {
-        number
-            .checked_sub(1)
-            .and_then(|n| self.nodes.get(n))
-            .expect("the cluster has no such node")
+        number.checked_sub(1).and_then(|n| self.nodes.get(n)).expect("the cluster has no such node")
     }
 
     /// All directors.
@@ -192,9 +171,7 @@ impl Cluster {
     /// If the cluster was built without.
     #[must_use]
     pub fn client(&self) -> &Host {
-        self.client
-            .as_ref()
-            .expect("the cluster was built without a client")
+        self.client.as_ref().expect("the cluster was built without a client")
     }
 
     /// Every member: directors, nodes, client.
@@ -219,11 +196,9 @@ impl Cluster {
         // Addresses are usable at once (no duplicate address detection), and nobody asks for routers.
         for host in self.members() {
             for key in ["all", "default"] {
-                for (name, value) in [
-                    ("accept_dad", "0"),
-                    ("dad_transmits", "0"),
-                    ("router_solicitations", "0"),
-                ] {
+                for (name, value) in
+                    [("accept_dad", "0"), ("dad_transmits", "0"), ("router_solicitations", "0")]
+                {
                     let key = format!("net.ipv6.conf.{key}.{name}");
                     // A kernel without IPv6 has none of these.
                     if ipv6 {
@@ -254,12 +229,10 @@ impl Cluster {
                     scope.spawn(move || batch(host.namespace(), &script))
                 })
                 .collect();
-            threads
-                .into_iter()
-                .try_for_each(|thread| match thread.join() {
-                    Ok(result) => result,
-                    Err(panic) => std::panic::resume_unwind(panic),
-                })
+            threads.into_iter().try_for_each(|thread| match thread.join() {
+                Ok(result) => result,
+                Err(panic) => std::panic::resume_unwind(panic),
+            })
         })
     }
 }
@@ -276,9 +249,7 @@ fn batch(namespace: &Namespace, script: &str) -> Result<()> {
         .spawn()
         .context("cannot run ip (of the package iproute2)")?;
     if let Some(mut stdin) = child.stdin.take() {
-        stdin
-            .write_all(script.as_bytes())
-            .context("cannot write to ip")?;
+        stdin.write_all(script.as_bytes()).context("cannot write to ip")?;
     }
     let output = child.wait_with_output()?;
     if !output.status.success() {

@@ -1,10 +1,11 @@
 //! A process that a test started and that must not outlive it.
 
+use std::os::unix::process::CommandExt;
 use std::process::{Child, Command, ExitStatus};
 use std::time::Duration;
 
 use anyhow::{Context, Result};
-use nix::sys::signal::{Signal, kill};
+use nix::sys::signal::{Signal, kill, killpg};
 use nix::unistd::Pid;
 
 use crate::wait_until;
@@ -14,17 +15,30 @@ use crate::wait_until;
 pub struct Process {
     child: Child,
     what: String,
+    /// It leads a process group, which gets the signals.
+    group: bool,
 }
 
 impl Process {
-    pub(super) fn spawn(mut command: Command, what: &str) -> Result<Self> {
-        let child = command
-            .spawn()
-            .with_context(|| format!("cannot run {what}"))?;
-        Ok(Self {
-            child,
-            what: what.to_owned(),
-        })
+    /// Starts a command; see [`Host::command`](super::Host::command) for one that runs on a member.
+    ///
+    /// # Errors
+    /// If it cannot be run.
+    pub fn spawn(mut command: Command) -> Result<Self> {
+        let what = command.get_program().to_string_lossy().into_owned();
+        let child = command.spawn().with_context(|| format!("cannot run {what}"))?;
+        Ok(Self { child, what, group: false })
+    }
+
+    /// Starts a command in a process group of its own: what it starts gets its signals, and dies with it.
+    ///
+    /// # Errors
+    /// If it cannot be run.
+    pub fn spawn_group(mut command: Command) -> Result<Self> {
+        command.process_group(0);
+        let mut process = Self::spawn(command)?;
+        process.group = true;
+        Ok(process)
     }
 
     /// Its process number.
@@ -48,7 +62,11 @@ impl Process {
     /// # Errors
     /// If it is gone.
     pub fn signal(&self, signal: Signal) -> Result<()> {
-        kill(self.pid(), signal).with_context(|| format!("cannot send {signal} to {}", self.what))
+        let sent = match self.group {
+            true => killpg(self.pid(), signal),
+            false => kill(self.pid(), signal),
+        };
+        sent.with_context(|| format!("cannot send {signal} to {}", self.what))
     }
 
     /// Waits until it ends by itself.
@@ -75,7 +93,8 @@ impl Process {
 
 impl Drop for Process {
     fn drop(&mut self) {
-        let _ = self.child.kill();
+        // It may have ended by itself.
+        let _ = self.signal(Signal::SIGKILL);
         let _ = self.child.wait();
     }
 }

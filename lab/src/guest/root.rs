@@ -133,20 +133,8 @@ pub(crate) fn furnish(root: &Path) -> Result<()> {
     }
     // `ip netns` wants it to be a mount of its own, and would lay one over the names that are there already.
     let names = root.join("run/netns");
-    mount(
-        Some(&names),
-        &names,
-        None::<&str>,
-        MsFlags::MS_BIND,
-        None::<&str>,
-    )?;
-    mount(
-        None::<&str>,
-        &names,
-        None::<&str>,
-        MsFlags::MS_SHARED,
-        None::<&str>,
-    )?;
+    mount(Some(&names), &names, None::<&str>, MsFlags::MS_BIND, None::<&str>)?;
+    mount(None::<&str>, &names, None::<&str>, MsFlags::MS_SHARED, None::<&str>)?;
     with_data(
         "devpts",
         "devpts",

@@ -1,0 +1,46 @@
+//! `cargo xtask bench`: figures, each with what it is measured against.
+
+use std::process::ExitCode;
+
+use anyhow::Result;
+use cvip_lab::KernelChoice;
+
+pub(crate) mod idle;
+pub(crate) mod join_leave;
+mod spread;
+
+/// Measure, and print figures
+#[derive(clap::Args)]
+pub(crate) struct Arguments {
+    #[command(subcommand)]
+    bench: Bench,
+}
+
+#[derive(clap::Subcommand)]
+enum Bench {
+    /// How long from listen() to the kernel's table, and from close or SIGKILL out of it
+    JoinLeave {
+        /// The lab's kernel: auto, host, uml, qemu
+        #[arg(long, default_value = "auto")]
+        kernel: KernelChoice,
+        /// Joins, and as many leaves
+        #[arg(long, default_value_t = 200)]
+        rounds: u32,
+    },
+    /// What an idle cvipd costs, alone and beside established connections
+    Idle {
+        /// The lab's kernel: auto, host, uml, qemu
+        #[arg(long, default_value = "auto")]
+        kernel: KernelChoice,
+        /// Established connections
+        #[arg(long, default_value_t = 50_000)]
+        connections: u32,
+    },
+}
+
+pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode> {
+    match arguments.bench {
+        Bench::JoinLeave { kernel, rounds } => join_leave::run(kernel, rounds),
+        Bench::Idle { kernel, connections } => idle::run(kernel, connections),
+    }
+}

@@ -1,0 +1,253 @@
+//! How long a join and a leave take.
+//!
+//! Two figures, since an emulated kernel is an order of magnitude slower than a machine: the
+//! whole road (listen to IPVS) in the lab, and the node's half (listen to store) on this
+//! machine's own kernel, which needs no IPVS but root.
+
+use std::fs;
+use std::io::{BufRead, BufReader, Write};
+use std::net::{IpAddr, TcpListener};
+use std::path::Path;
+use std::process::{Command, ExitCode, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail, ensure};
+use cvip::ipvs::{Client, ServiceId};
+use cvip::protocol::Protocol;
+use cvip::store::{Access, LocalStore, Store};
+use cvip_lab::{Cluster, Deployment, KernelChoice, Lab, Plan, Process};
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sched::{CloneFlags, unshare};
+
+use super::spread::Spread;
+use crate::build;
+
+/// How long anything may take before the bench gives up.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+const PORT: u16 = 80;
+
+pub(crate) fn run(kernel: KernelChoice, rounds: u32) -> Result<ExitCode> {
+    ensure!(rounds > 0, "no rounds, no figures");
+    let programs = build::programs()?;
+    let release = fs::read_to_string("/proc/sys/kernel/osrelease")?;
+    println!(
+        "\nthe node's half, listen() to the store's record, on this machine (Linux {}):",
+        release.trim()
+    );
+    match natively(&programs, rounds) {
+        Ok(()) => {}
+        Err(error) => println!("  not measured: {error:#}"),
+    }
+    let me = std::env::current_exe()?;
+    let words = [me.into_os_string(), "inside".into(), "join-leave".into(), programs.into()];
+    let status = Lab::new(kernel)?
+        .timeout(Duration::from_secs(900))
+        .env("CVIP_BENCH_ROUNDS", rounds.to_string())
+        .run(&words)?;
+    Ok(ExitCode::from(u8::try_from(status).unwrap_or(1)))
+}
+
+/// The whole road, inside the lab.
+pub(crate) fn inside(programs: &Path) -> Result<ExitCode> {
+    cvip_lab::require();
+    let rounds: u32 = std::env::var("CVIP_BENCH_ROUNDS")?.parse()?;
+    let release = fs::read_to_string("/proc/sys/kernel/osrelease")?;
+    println!(
+        "\nthe whole road, listen() to the kernel's table, in the lab (Linux {}, emulated):",
+        release.trim()
+    );
+    whole_road("bells", programs, &[], rounds)?;
+    whole_road("polling", programs, &["--poll"], rounds)?;
+    Ok(ExitCode::SUCCESS)
+}
+
+fn whole_road(what: &str, programs: &Path, options: &[&str], rounds: u32) -> Result<()> {
+    const NODES: u8 = 2;
+    let cluster =
+        Cluster::builder(&format!("jl{}", &what[..1])).nodes(NODES).client(false).build()?;
+    let mut site = Deployment::new(cluster, programs, &Plan::default())?;
+    site.start_all(&[&["--log=warn"], options].concat())?;
+    let director = site.director();
+    cvip_lab::wait_until(PATIENCE, || {
+        let json = site.run(director, &["cvipctl", "status", "--json"]).ok()?;
+        (!json.contains("\"bells\": null")).then_some(())
+    })
+    .context("not every cvipd wrote a record")?;
+    site.run(
+        director,
+        &["setport_weight", "--start-port=80", "--end-port=80", "--weight=1", "--cluster"],
+    )?;
+    let mut table = Table {
+        client: site.host(director).enter(Client::open)?,
+        id: ServiceId::Address { protocol: Protocol::Tcp, addr: site.cvip(false), port: PORT },
+    };
+    let (mut joins, mut closes, mut kills) =
+        (Spread::default(), Spread::default(), Spread::default());
+    for round in 0..rounds {
+        let number = round % u32::from(NODES) + 1;
+        let host = site.host(number);
+        let server = IpAddr::from(host.v4());
+        // Every fourth server is a process that is killed, the others are sockets of this one.
+        let (listening, guard) = match round % 4 {
+            3 => {
+                let (process, at) = listening_process(host.command(&self_path()?))?;
+                (at, Guard::Process(process))
+            }
+            _ => {
+                let socket = host.enter(|| TcpListener::bind(("0.0.0.0", PORT)))?;
+                (Instant::now(), Guard::Socket(socket))
+            }
+        };
+        let joined = table.until(server, true)?;
+        joins.add(joined.saturating_duration_since(listening));
+        let (spread, leaving) = match guard {
+            Guard::Socket(socket) => {
+                drop(socket);
+                (&mut closes, Instant::now())
+            }
+            Guard::Process(process) => {
+                let at = Instant::now();
+                drop(process);
+                (&mut kills, at)
+            }
+        };
+        let left = table.until(server, false)?;
+        spread.add(left.saturating_duration_since(leaving));
+    }
+    println!("  {what:8} listen() to in the table    {joins}");
+    println!("  {what:8} close() to out or weight 0  {closes}");
+    println!("  {what:8} SIGKILL to out or weight 0  {kills}");
+    Ok(())
+}
+
+/// What listens.
+enum Guard {
+    Socket(TcpListener),
+    Process(Process),
+}
+
+struct Table {
+    client: Client,
+    id: ServiceId,
+}
+
+impl Table {
+    /// Waits until a server takes connections, or takes none any more.
+    fn until(&mut self, server: IpAddr, serves: bool) -> Result<Instant> {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            let destinations = self.client.destinations(&self.id)?;
+            let now = Instant::now();
+            let mut weights = destinations.iter().map(|entry| entry.destination);
+            if weights.any(|d| d.id.addr == server && d.weight > 0) == serves {
+                return Ok(now);
+            }
+            ensure!(now < deadline, "{server} did not change within {PATIENCE:?}");
+            // One processor: leave it to cvipd.
+            thread::sleep(Duration::from_micros(200));
+        }
+    }
+}
+
+fn self_path() -> Result<String> {
+    Ok(std::env::current_exe()?.to_string_lossy().into_owned())
+}
+
+/// Starts this program once more as a server, and says when its listen() returned.
+fn listening_process(mut command: Command) -> Result<(Process, Instant)> {
+    command.args(["inside", "listen"]).stdin(Stdio::null()).stdout(Stdio::piped());
+    let mut process = Process::spawn(command)?;
+    let stdout = process.child().stdout.take().context("a pipe was asked for")?;
+    BufReader::new(stdout).read_line(&mut String::new())?;
+    Ok((process, Instant::now()))
+}
+
+/// The server's side: listens, says so, and waits to be killed.
+pub(crate) fn listen() -> Result<ExitCode> {
+    let socket = TcpListener::bind(("0.0.0.0", PORT))?;
+    println!("listening");
+    std::io::stdout().flush()?;
+    loop {
+        drop(socket.accept());
+    }
+}
+
+/// The node's half, in a network namespace of this machine.
+fn natively(programs: &Path, rounds: u32) -> Result<()> {
+    let outcome = thread::scope(|scope| {
+        scope
+            .spawn(|| -> Result<()> {
+                // This thread, and what it starts: nobody else's network is touched.
+                unshare(CloneFlags::CLONE_NEWNET).context("a network namespace needs root")?;
+                run_tool(&["ip", "link", "set", "lo", "up"])?;
+                run_tool(&["ip", "addr", "add", "192.0.2.2/32", "dev", "lo"])?;
+                for (what, options) in [("bells", &[][..]), ("polling", &["--poll"])] {
+                    node_half(what, programs, options, rounds)?;
+                }
+                Ok(())
+            })
+            .join()
+    });
+    outcome.unwrap_or_else(|_| bail!("the thread panicked"))
+}
+
+fn run_tool(line: &[&str]) -> Result<()> {
+    let status = Command::new(line[0]).args(&line[1..]).status();
+    let status = status.with_context(|| format!("cannot run {}: install iproute2", line[0]))?;
+    ensure!(status.success(), "{} failed", line.join(" "));
+    Ok(())
+}
+
+fn node_half(what: &str, programs: &Path, options: &[&str], rounds: u32) -> Result<()> {
+    let dir = std::env::temp_dir().join(format!("cvip-bench-{}-{what}", std::process::id()));
+    fs::create_dir_all(&dir)?;
+    let (conf, tab, run_dir) = (dir.join("cvip.conf"), dir.join("clustertab"), dir.join("run"));
+    fs::write(&tab, "1 192.0.2.1\n2 192.0.2.2\n")?;
+    fs::write(
+        &conf,
+        "<cvips><routing>DR</routing><cvip><ip_addr>192.0.2.10</ip_addr>\
+         <director_node><node_num>1</node_num><garp_interface>eth0</garp_interface></director_node>\
+         <real_server_node><node_num>2</node_num></real_server_node>\
+         <service><port>80</port></service></cvip></cvips>",
+    )?;
+    let mut command = Command::new(programs.join("cvipd"));
+    command.arg("--conf").arg(&conf).arg("--clustertab").arg(&tab).arg("--run-dir").arg(&run_dir);
+    command.arg("--log=warn").args(options).stdin(Stdio::null());
+    let daemon = Process::spawn(command)?;
+    let opened = cvip_lab::wait_until(PATIENCE, || {
+        let mut store = LocalStore::open(&run_dir, Access::Read).ok()?;
+        store.refresh().ok()?;
+        store.state().nodes.contains_key(&2).then_some(store)
+    });
+    let mut store = opened.context("cvipd wrote no record")?;
+    let (mut joins, mut leaves) = (Spread::default(), Spread::default());
+    for _ in 0..rounds {
+        let socket = TcpListener::bind(("0.0.0.0", PORT))?;
+        let at = Instant::now();
+        joins.add(until_registered(&mut store, true)?.saturating_duration_since(at));
+        drop(socket);
+        let at = Instant::now();
+        leaves.add(until_registered(&mut store, false)?.saturating_duration_since(at));
+    }
+    println!("  {what:8} listen() to in the store    {joins}");
+    println!("  {what:8} close() to out of the store {leaves}");
+    drop(daemon);
+    fs::remove_dir_all(&dir)?;
+    Ok(())
+}
+
+fn until_registered(store: &mut LocalStore, registered: bool) -> Result<Instant> {
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        store.refresh()?;
+        let now = Instant::now();
+        let record = store.state().nodes.get(&2);
+        if record.is_some_and(|record| record.registrations.is_empty() != registered) {
+            return Ok(now);
+        }
+        ensure!(now < deadline, "the record did not change within {PATIENCE:?}");
+        poll(&mut [PollFd::new(store.wakeup(), PollFlags::POLLIN)], PollTimeout::from(1000_u16))?;
+    }
+}
