@@ -27,6 +27,17 @@ mod ifa {
     pub(super) const FLAGS: u16 = 8;
     /// `IFA_F_NODAD`: no duplicate address detection.
     pub(super) const F_NODAD: u32 = 0x02;
+    /// `IFA_F_NOPREFIXROUTE`: no route to the prefix. The network's own address has made one,
+    /// and to a host address on lo it would be one that says *unreachable*.
+    pub(super) const F_NOPREFIXROUTE: u32 = 0x200;
+}
+
+/// Attributes and types of a route (linux/rtnetlink.h).
+mod rta {
+    pub(super) const DST: u16 = 1;
+    pub(super) const OIF: u16 = 4;
+    /// `RTN_LOCAL`: packets to it are for this node.
+    pub(super) const LOCAL: u8 = 2;
 }
 
 /// Attributes of a link (linux/if_link.h).
@@ -128,7 +139,7 @@ impl Rtnetlink {
     }
 
     /// Adds an address, or gives the same one a new lifetime (`ip addr replace ADDR/PREFIX dev
-    /// DEVICE valid_lft SECONDS`; for IPv6 with `nodad preferred_lft 0`).
+    /// DEVICE valid_lft SECONDS`; for IPv6 with `nodad noprefixroute preferred_lft 0`).
     pub(super) fn put(
         &mut self,
         link: &Link,
@@ -142,6 +153,28 @@ impl Rtnetlink {
             // Only a kernel that knows no replacing says so, and only if it stands there.
             Err(Trouble::Refused(Errno::EEXIST)) => Ok(()),
             result => result.map_err(|trouble| refusal(trouble, action, addr, link)),
+        }
+    }
+
+    /// True once packets to an address of this interface are taken for this node's (`ip route
+    /// get ADDR oif DEVICE`). IPv4 is at once; to an IPv6 address the kernel makes the route in
+    /// the background (`addrconf_dad_work`), and says *unreachable* until then.
+    pub(super) fn is_received(&mut self, link: &Link, addr: IpAddr) -> Result<bool, Error> {
+        let IpAddr::V6(ip) = addr else { return Ok(true) };
+        // struct rtmsg: family, length of the destination, and fields that a question leaves 0.
+        let request =
+            Request::new(libc::RTM_GETROUTE, 0, &[AF_INET6, 128, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0])
+                .attribute(rta::DST, &ip.octets())
+                .attribute(rta::OIF, &link.index.to_ne_bytes());
+        let is_local = |message: Message<'_>| {
+            let kind = message.body.get(7).ok_or(Malformed("a route that is cut short"))?;
+            Ok(Some(*kind == rta::LOCAL))
+        };
+        match self.socket.ask(&request, is_local) {
+            Ok(local) => Ok(local == Some(true)),
+            // No route at all.
+            Err(Trouble::Refused(_)) => Ok(false),
+            Err(Trouble::Broken(error)) => Err(error),
         }
     }
 
@@ -228,7 +261,8 @@ fn put_request(index: u32, addr: IpAddr, prefix: u8, valid_lft: Option<u32>) -> 
     let mut preferred = valid;
     if addr.is_ipv6() {
         preferred = 0;
-        request = request.attribute(ifa::FLAGS, &ifa::F_NODAD.to_ne_bytes());
+        let flags = ifa::F_NODAD | ifa::F_NOPREFIXROUTE;
+        request = request.attribute(ifa::FLAGS, &flags.to_ne_bytes());
     }
     // struct ifa_cacheinfo: preferred and valid seconds, and two times that the kernel fills.
     let lifetimes = [preferred, valid, 0, 0].map(u32::to_ne_bytes);
@@ -322,7 +356,7 @@ mod tests {
             &"fd00::64".parse::<Ipv6Addr>().unwrap().octets(), //
             &8u16.to_ne_bytes(),                               // nla_len
             &8u16.to_ne_bytes(),                               // IFA_FLAGS
-            &2u32.to_ne_bytes(),                               // IFA_F_NODAD
+            &0x202u32.to_ne_bytes(),                           // IFA_F_NODAD, IFA_F_NOPREFIXROUTE
             &20u16.to_ne_bytes(),                              // nla_len
             &6u16.to_ne_bytes(),                               // IFA_CACHEINFO
             &0u32.to_ne_bytes(),                               // ifa_prefered

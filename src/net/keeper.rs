@@ -8,12 +8,17 @@
 
 use std::net::IpAddr;
 use std::path::Path;
+use std::time::{Duration, Instant};
 
 use super::addresses::{Address, Link, Rtnetlink, host_prefix};
 use super::record::{OwnAddress, OwnSetting, Record, RecordFile};
 use super::report::{Difference, Done, Failure, Reachable, Report};
 use super::wishes::{AddressWish, Device, LinkWish, SysctlWish, Wishes, tunnel_module};
 use super::{Error, sysctl};
+
+/// How long new addresses may take, together, until the kernel receives packets to them; it
+/// takes some milliseconds.
+const SETTLING: Duration = Duration::from_millis(500);
 
 /// The keeper of one network namespace's addresses, links and settings. Its calls act in the
 /// network namespace of the calling thread.
@@ -418,6 +423,7 @@ impl Keeper {
     }
 
     fn place(&mut self, netlink: &mut Rtnetlink, placings: Vec<Placing>, report: &mut Report) {
+        let mut added = Vec::new();
         for Placing { link, own, new } in placings {
             let OwnAddress { addr, prefix, device, valid_lft } = own;
             match netlink.put(&link, addr, prefix, valid_lft) {
@@ -427,6 +433,7 @@ impl Keeper {
                     }
                     if new {
                         report.done.push(Done::Added { addr, prefix, device });
+                        added.push((link, addr));
                     }
                 }
                 Err(error) => {
@@ -436,6 +443,14 @@ impl Keeper {
                     }
                     report.failures.push(error.into());
                 }
+            }
+        }
+        // What is removed next may be what the new address replaces. An interface without
+        // IPv6 of its own, such as one that is down, never gets there, and nobody can wait.
+        let deadline = Instant::now() + SETTLING;
+        for (link, addr) in added {
+            while netlink.is_received(&link, addr) == Ok(false) && Instant::now() < deadline {
+                std::thread::sleep(Duration::from_millis(1));
             }
         }
     }

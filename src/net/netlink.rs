@@ -259,6 +259,26 @@ impl Socket {
         }
     }
 
+    /// Asks for one thing: what `row` makes of the answer, `None` if it has none.
+    pub(super) fn ask<T>(
+        &mut self,
+        request: &Request,
+        row: impl Fn(Message<'_>) -> Result<Option<T>, Malformed>,
+    ) -> Result<Option<T>, Trouble> {
+        self.send(request, 0)?;
+        loop {
+            let length = self.receive()?;
+            for message in messages(&self.buffer[..length]) {
+                match answer(message?, self.sequence)? {
+                    Answer::Row(message) => return Ok(row(message)?),
+                    Answer::Done => return Ok(None),
+                    Answer::Refused(errno) => return Err(Trouble::Refused(errno)),
+                    Answer::Other => {}
+                }
+            }
+        }
+    }
+
     /// Reads a list: what `row` makes of each message. Begins again if the list was disturbed.
     pub(super) fn dump<T>(
         &mut self,

@@ -39,7 +39,7 @@ pub struct Wishes {
 }
 
 /// An address to carry. IPv6 addresses are added with `nodad` (duplicate detection would cost a
-/// second) and preferred lifetime 0 (never chosen as a source).
+/// second), `noprefixroute` and preferred lifetime 0 (never chosen as a source).
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct AddressWish {
     /// The address.
