@@ -5,6 +5,7 @@
 
 mod ipvsadm_support;
 
+use std::ffi::{OsStr, OsString};
 use std::fs;
 use std::io::Write;
 use std::os::unix::fs::PermissionsExt;
@@ -13,6 +14,8 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use cvip::ipvs::{Change, Client, DaemonRole, Timeouts};
+use cvip::ipvsadm::names::SystemNames;
+use cvip::ipvsadm::{Call, Streams, run};
 use ipvsadm_support::{
     Case, Outcome, cases, difference, hosts_file, left_out, state_difference, without_size,
 };
@@ -26,9 +29,9 @@ const NOBODY: u32 = 65_534;
 struct Program(PathBuf);
 
 impl Program {
-    fn run(&self, name: &str, words: &[String], stdin: &str, case: &Case) -> Outcome {
+    fn run(&self, case: &Case) -> Outcome {
         let mut command = Command::new(&self.0);
-        command.arg0(name).args(words);
+        command.arg0(&case.program).args(&case.argv);
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
         command.env_remove("POSIXLY_CORRECT");
         if case.posix {
@@ -39,7 +42,7 @@ impl Program {
         }
         let mut child = command.spawn().expect("the program");
         // A program that does not read has closed the pipe; that is its right.
-        let _ = child.stdin.take().expect("piped").write_all(stdin.as_bytes());
+        let _ = child.stdin.take().expect("piped").write_all(case.stdin.as_bytes());
         let output = child.wait_with_output().expect("its output");
         Outcome {
             stdout: Some(String::from_utf8(output.stdout).expect("UTF-8")),
@@ -79,6 +82,20 @@ fn clear(table: &mut Client) {
         .expect("IPVS");
 }
 
+/// The library in this process: what prepares a case and looks at its traces need not be
+/// started anew each time. Gives what is printed.
+fn ipvsadm(words: &[&str], stdin: &str) -> String {
+    let words: Vec<OsString> = words.iter().map(OsString::from).collect();
+    let mut out = Vec::new();
+    run(
+        Call { program: OsStr::new("ipvsadm"), words: &words, posix: false },
+        Streams { stdin: &mut stdin.as_bytes(), out: &mut out, err: &mut std::io::sink() },
+        &mut SystemNames::default(),
+        || Ok(Client::open()?),
+    );
+    String::from_utf8(out).expect("UTF-8")
+}
+
 /// A listing in the kernel's order, which no two kernels share, as its services in an order
 /// of ours; the destinations stay in the kernel's.
 fn in_any_order(listing: &str) -> Vec<String> {
@@ -94,14 +111,12 @@ fn in_any_order(listing: &str) -> Vec<String> {
 }
 
 fn problems_of(case: &Case, program: &Program, table: &mut Client) -> Vec<String> {
-    let nobody = Case { user: None, posix: false, ..case.clone() };
     clear(table);
     let mut rules = case.setup_rules.join("\n");
     rules.push('\n');
-    let restore = ["-R".to_owned()];
-    program.run("ipvsadm", &restore, &rules, &nobody);
+    ipvsadm(&["-R"], &rules);
 
-    let outcome = program.run(&case.program, &case.argv, &case.stdin, case);
+    let outcome = program.run(case);
     let mut problems = Vec::new();
     if case.argv.iter().any(|word| word == "--nosort") && outcome.status == 0 {
         let ours = in_any_order(outcome.stdout.as_deref().unwrap_or_default());
@@ -113,8 +128,8 @@ fn problems_of(case: &Case, program: &Program, table: &mut Client) -> Vec<String
         problems.extend(difference(case, &outcome));
     }
     for (argv, expected) in &case.state_after {
-        let after = program.run("ipvsadm", argv, "", &nobody).stdout.unwrap_or_default();
-        problems.extend(state_difference(case, argv, expected, &after));
+        let words: Vec<&str> = argv.iter().map(String::as_str).collect();
+        problems.extend(state_difference(case, argv, expected, &ipvsadm(&words, "")));
     }
     problems
 }

@@ -1,9 +1,10 @@
 //! From the words of one command line to what it asks for, with every check on the way.
 //!
 //! The order of the checks is part of the interface: options are read from left to right, and
-//! each one's value is checked as it is read; then the words that are left over; then which
-//! options go with which command; then what the values mean together. The first thing wrong
-//! is the one reported, in the original's words.
+//! each one's value is checked as it is read; then the words that are left over; then the
+//! scheduler's flags, whose names depend on the scheduler; then which options go with which
+//! command; then what the values mean together. The first thing wrong is the one reported, in
+//! the original's words.
 
 use std::ffi::{OsStr, OsString};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -176,7 +177,6 @@ pub fn parse(
         return Err(no_command());
     };
     let command = match first.entry.meaning {
-        Meaning::Command(Command::Restore) if setting.restoring => return Err(no_command()),
         Meaning::Command(command) => command,
         Meaning::Help => return Ok(Invocation::Help),
         Meaning::Version => return Ok(Invocation::Version),
@@ -206,7 +206,11 @@ pub fn parse(
     if let Some(word) = positional.next() {
         return illegal(format!("unexpected argument {word}"));
     }
+    line.flags |= scheduler_flags(&line.sched_flags, &line.scheduler)?;
     line.check_topics()?;
+    if command == Command::Restore && setting.restoring {
+        return Err(no_command());
+    }
     line.finish()
 }
 
@@ -528,7 +532,6 @@ impl Line {
         if self.scheduler.is_empty() {
             DEFAULT_SCHEDULER.clone_into(&mut self.scheduler);
         }
-        self.flags |= scheduler_flags(&self.sched_flags, &self.scheduler)?;
         Ok(Service {
             id,
             scheduler: std::mem::take(&mut self.scheduler),
@@ -841,6 +844,14 @@ mod tests {
         assert!(read("-A -t 1.2.3.4:80 -b ,").is_ok(), "the original crashes here");
         assert_eq!(scheduler_flags(",sh-port,,flag-1", "sh"), Ok(0x18));
         assert!(scheduler_flags("sh-port", "mh").is_err());
+    }
+
+    #[test]
+    fn scheduler_flags_are_read_before_it_is_asked_what_they_are_for() {
+        let text = |line: &str| refused(line).0;
+        assert_eq!(text("-L -b sh-port"), "incompatible scheduler flag `sh-port'");
+        assert_eq!(text("-A -t 1.2.3.4 -b flag-9"), "invalid scheduler flag `flag-9'");
+        assert_eq!(text("-A -b flag-9 extra"), "unexpected argument extra");
     }
 
     #[test]
