@@ -146,7 +146,7 @@ impl Table {
             }
             ensure!(now < deadline, "{server} did not change within {PATIENCE:?}");
             // One processor: leave it to cvipd.
-            thread::sleep(Duration::from_micros(200));
+            thread::sleep(Duration::from_millis(1));
         }
     }
 }
