@@ -14,6 +14,7 @@ pub mod guest;
 mod netns;
 mod outgoing;
 mod packages;
+mod qemu;
 mod run;
 mod session;
 mod sys;
