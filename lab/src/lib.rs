@@ -15,6 +15,7 @@ pub mod guest;
 mod netns;
 mod outgoing;
 mod packages;
+mod qemu;
 mod run;
 mod session;
 mod sys;

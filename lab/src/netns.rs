@@ -1,6 +1,7 @@
 //! Network namespaces: made, named, entered and removed without a process in between, so that what is started in one
 //! has the process number that its starter sees.
 
+use std::collections::HashSet;
 use std::fs::{self, File};
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::MetadataExt;
@@ -85,12 +86,19 @@ impl Namespace {
 
     /// Kills every process in this namespace, save this one.
     pub(crate) fn kill_all(&self) -> Result<()> {
-        let own = self.file.metadata().context("cannot look at a network namespace")?.ino();
-        let deadline = Instant::now() + Duration::from_secs(5);
-        // Again until none is left: one of them may have started another in the meantime.
+        let own = self
+            .file
+            .metadata()
+            .context("cannot look at a network namespace")?
+            .ino();
+        let deadline = Instant::now() + Duration::from_secs(20);
+        let mut killed = HashSet::new();
+        // Again until none is left: one of them may have started another in the meantime. One that dies leaves its
+        // namespace a moment before it is dead.
         loop {
             let inside = processes(own)?;
-            if inside.is_empty() {
+            killed.extend(inside.iter().copied());
+            if inside.is_empty() && killed.iter().all(|pid| is_dead(*pid)) {
                 return Ok(());
             }
             for pid in &inside {
@@ -136,4 +144,14 @@ fn processes(namespace: u64) -> Result<Vec<Pid>> {
         })
         .map(Pid::from_raw)
         .collect())
+}
+
+/// Whether a process is gone, or waits for its parent only. See proc(5): the state comes after the name in parentheses.
+fn is_dead(pid: Pid) -> bool {
+    let Ok(stat) = fs::read_to_string(format!("/proc/{pid}/stat")) else {
+        return true;
+    };
+    stat.rsplit(')')
+        .next()
+        .is_some_and(|rest| rest.trim_start().starts_with(['Z', 'X']))
 }

@@ -112,7 +112,12 @@ pub(crate) fn base(cache: &Path) -> Result<Layer> {
         }
         return empty(cache);
     }
-    ensure(cache, "base", &BASE.iter().map(ToString::to_string).collect::<Vec<_>>())
+    ensure(
+        cache,
+        "base",
+        &BASE.iter().map(ToString::to_string).collect::<Vec<_>>(),
+        None,
+    )
 }
 
 /// A layer with nothing in it, for a machine that has all it needs.
@@ -128,8 +133,24 @@ pub(crate) fn has_apt() -> bool {
     find_program("apt-get").is_some() && find_program("dpkg-deb").is_some()
 }
 
-/// The layer `name` with these packages and whatever they need, fetched if it is not there yet.
-pub(crate) fn ensure(cache: &Path, name: &str, packages: &[String]) -> Result<Layer> {
+/// The layer `name` if it has been made, for whatever packages, so that a second run asks apt nothing at all.
+pub(crate) fn made(cache: &Path, name: &str) -> Option<Layer> {
+    let layer = Layer {
+        root: cache.join("layers").join(name),
+    };
+    let stamp: Stamp =
+        serde_json::from_slice(&fs::read(layer.root.join("stamp.json")).ok()?).ok()?;
+    (stamp.format == FORMAT && stamp.system == system()).then_some(layer)
+}
+
+/// The layer `name` with these packages and whatever they need (of that, `only` what has a name that starts so), fetched
+/// if it is not there yet.
+pub(crate) fn ensure(
+    cache: &Path,
+    name: &str,
+    packages: &[String],
+    only: Option<&str>,
+) -> Result<Layer> {
     let layers = cache.join("layers");
     fs::create_dir_all(&layers).with_context(|| {
         format!(
@@ -168,9 +189,15 @@ pub(crate) fn ensure(cache: &Path, name: &str, packages: &[String]) -> Result<La
         return Ok(layer);
     }
 
-    eprintln!("lab: fetching {} (once, into {})", packages.join(" "), cache.display());
-    let missing = fetch(cache, packages)?;
-    let new = Layer { root: layers.join(format!("{name}.new")) };
+    eprintln!(
+        "lab: fetching {} (once, into {})",
+        packages.join(" "),
+        cache.display()
+    );
+    let missing = fetch(cache, packages, only)?;
+    let new = Layer {
+        root: layers.join(format!("{name}.new")),
+    };
     remove(&new.root)?;
     fs::create_dir_all(new.over())?;
     fs::create_dir_all(new.under())?;
@@ -180,8 +207,11 @@ pub(crate) fn ensure(cache: &Path, name: &str, packages: &[String]) -> Result<La
     for half in [new.over(), new.under()] {
         unpack::merge_usr(&half, Path::new("/"))?;
     }
-    unpack::finish(&new)?;
-    fs::write(new.root.join("stamp.json"), serde_json::to_vec_pretty(&stamp)?)?;
+    unpack::finish(&new, made(cache, "base").as_ref().unwrap_or(&new))?;
+    fs::write(
+        new.root.join("stamp.json"),
+        serde_json::to_vec_pretty(&stamp)?,
+    )?;
     remove(&layer.root)?;
     fs::rename(&new.root, &layer.root)?;
     for archive in &missing {
@@ -207,13 +237,24 @@ struct Archive {
 }
 
 /// Downloads these packages and what they need, as far as the host lacks it.
-fn fetch(cache: &Path, packages: &[String]) -> Result<Vec<Archive>> {
+fn fetch(cache: &Path, packages: &[String], only: Option<&str>) -> Result<Vec<Archive>> {
     let folder = cache.join("debs");
     fs::create_dir_all(&folder)?;
     // First with the machine's own lists. They may be absent (a fresh container) or older than the archive, which then
     // has newer files only: in both cases fresh lists help, kept in our own folder.
-    let first = fetch_with(&folder, packages, &[]);
+    let first = fetch_with(&folder, packages, &[], only);
     let Err(first) = first else { return first };
+    let options = fresh_lists(cache).with_context(|| format!("{first:#}"))?;
+    fetch_with(&folder, packages, &options, only).with_context(|| {
+        format!(
+            "cannot fetch packages for the lab; installing them by hand also does: apt-get install --no-install-recommends {}",
+            packages.join(" ")
+        )
+    })
+}
+
+/// Reads the package lists of the archive anew, into our own folder; apt's options for using them.
+fn fresh_lists(cache: &Path) -> Result<Vec<String>> {
     let state = cache.join("apt");
     fs::create_dir_all(state.join("lists/partial"))?;
     fs::create_dir_all(state.join("archives/partial"))?;
@@ -226,16 +267,20 @@ fn fetch(cache: &Path, packages: &[String]) -> Result<Vec<Archive>> {
         options.push("APT::Sandbox::User=root".into());
     }
     eprintln!("lab: reading fresh package lists");
-    apt(&options, &["-qq", "update"], &folder).with_context(|| format!("{first:#}"))?;
-    fetch_with(&folder, packages, &options).with_context(|| {
-        format!("cannot fetch packages for the lab; installing them by hand also does: apt-get install --no-install-recommends {}", packages.join(" "))
-    })
+    apt(&options, &["-qq", "update"], cache)?;
+    Ok(options)
 }
 
-fn fetch_with(folder: &Path, packages: &[String], options: &[String]) -> Result<Vec<Archive>> {
+fn fetch_with(
+    folder: &Path,
+    packages: &[String],
+    options: &[String],
+    only: Option<&str>,
+) -> Result<Vec<Archive>> {
     let mut arguments = vec!["-s", "install", "--no-install-recommends"];
     arguments.extend(packages.iter().map(String::as_str));
-    let plan = parse_plan(&apt(options, &arguments, folder)?);
+    let mut plan = parse_plan(&apt(options, &arguments, folder)?);
+    plan.retain(|step| only.is_none_or(|start| step.package.starts_with(start)));
     if plan.is_empty() {
         return Ok(Vec::new());
     }
@@ -319,20 +364,33 @@ fn parse_plan(output: &str) -> Vec<Step> {
         .collect()
 }
 
-/// The newest package whose name has this start and end, as `apt-cache` knows it; `None` if it knows none.
-pub(crate) fn newest_matching(start: &str, end: &str) -> Option<String> {
-    let output = Command::new("apt-cache").args(["pkgnames", start]).output().ok()?;
-    let names = String::from_utf8_lossy(&output.stdout).into_owned();
-    names
-        .lines()
-        .filter(|name| name.ends_with(end))
-        .max_by_key(|name| numbers(name))
-        .map(str::to_owned)
+/// The packages whose name starts so, as apt knows them.
+pub(crate) fn known(cache: &Path, start: &str) -> Result<Vec<String>> {
+    let ask = |options: &[String], start: &str| -> Vec<String> {
+        let mut command = Command::new("apt-cache");
+        for option in options {
+            command.args(["-o", option]);
+        }
+        let output = command.args(["pkgnames", start]).output();
+        let text = output.map(|output| String::from_utf8_lossy(&output.stdout).into_owned());
+        text.unwrap_or_default()
+            .lines()
+            .map(str::to_owned)
+            .collect()
+    };
+    let names = ask(&[], start);
+    // No archive is without a libc: if that has no name, it is the lists that are missing.
+    if !names.is_empty() || !has_apt() || !ask(&[], "libc6").is_empty() {
+        return Ok(names);
+    }
+    Ok(ask(&fresh_lists(cache)?, start))
 }
 
 /// The numbers in a name, for comparing versions: `linux-image-6.12-cloud` is newer than `linux-image-6.9-cloud`.
-fn numbers(name: &str) -> Vec<u64> {
-    name.split(|c: char| !c.is_ascii_digit()).filter_map(|digits| digits.parse().ok()).collect()
+pub(crate) fn numbers(name: &str) -> Vec<u64> {
+    name.split(|c: char| !c.is_ascii_digit())
+        .filter_map(|digits| digits.parse().ok())
+        .collect()
 }
 
 /// The program's path, if the host has it; the system folders count even where PATH lacks them.

@@ -12,6 +12,7 @@ use anyhow::{Context, Result, bail};
 use crate::emulator::{self, Booted, Place};
 use crate::frame::Spec;
 use crate::packages::{self, Layer};
+use crate::qemu;
 use crate::session::{self, DidNotBoot, Ended, Limits, Streams};
 use crate::uml;
 
@@ -164,7 +165,8 @@ impl Lab {
         match self.choice {
             KernelChoice::Uml => self.boot_uml(&argv, streams),
             KernelChoice::Auto => self.boot_uml(&argv, streams),
-            other => bail!("the kernel {other} is not there yet"),
+            KernelChoice::Qemu => self.boot_qemu(&argv, streams),
+            KernelChoice::Host => bail!("the kernel host is not there yet"),
         }
     }
 
@@ -176,6 +178,25 @@ impl Lab {
         let spec = self.spec("uml", argv, &layers)?;
         let limits = Limits { boot: uml::BOOT, command: self.timeout, window: uml::WINDOW };
         self.session(uml::boot(&kernel, &place)?, spec, streams(), &limits)
+    }
+
+    fn boot_qemu(&self, argv: &[OsString], streams: &dyn Fn() -> Streams) -> Result<Ended> {
+        let parts = qemu::parts(&self.cache)?;
+        let place = Place::new(&self.cache)?;
+        let mut layers = self.layers()?;
+        layers.push(parts.kernel.clone());
+        let spec = self.spec("qemu", argv, &layers)?;
+        let limits = Limits {
+            boot: qemu::BOOT,
+            command: self.timeout,
+            window: qemu::WINDOW,
+        };
+        self.session(
+            qemu::boot(&parts, &place, &spec.scratch)?,
+            spec,
+            streams(),
+            &limits,
+        )
     }
 
     /// Runs the session, and shows the console's end if it was the kernel's fault.
@@ -204,6 +225,7 @@ impl Lab {
                 &self.cache,
                 &format!("with-{name}"),
                 std::slice::from_ref(name),
+                None,
             )?);
         }
         Ok(layers)

@@ -93,3 +93,32 @@ pub(crate) fn set_link(device: &str, up: bool) -> io::Result<()> {
     }
     Ok(())
 }
+
+/// Makes every mount of this process's mount namespace read-only; what is written through a descriptor that is open
+/// already is not concerned.
+pub(crate) fn all_mounts_read_only() -> io::Result<()> {
+    use nix::libc;
+    let attributes = libc::mount_attr {
+        attr_set: libc::MOUNT_ATTR_RDONLY,
+        attr_clr: 0,
+        propagation: 0,
+        userns_fd: 0,
+    };
+    // SAFETY: mount_setattr(2) reads a string that ends in a zero and a structure of the given size; both are valid for
+    // the call.
+    let result = unsafe {
+        libc::syscall(
+            libc::SYS_mount_setattr,
+            libc::AT_FDCWD,
+            c"/".as_ptr(),
+            libc::AT_RECURSIVE,
+            &attributes,
+            size_of::<libc::mount_attr>(),
+        )
+    };
+    if result < 0 {
+        Err(io::Error::last_os_error())
+    } else {
+        Ok(())
+    }
+}

@@ -35,7 +35,7 @@ pub(crate) fn layer(cache: &Path) -> Result<Layer> {
             "user-mode Linux is only packaged for x86_64: use --kernel qemu or --kernel host"
         );
     }
-    packages::ensure(cache, "uml", &PACKAGES.map_to_strings())
+    packages::ensure(cache, "uml", &PACKAGES.map_to_strings(), None)
         .context("no user-mode Linux here: on Debian, apt-get install user-mode-linux; elsewhere use --kernel qemu")
 }
 

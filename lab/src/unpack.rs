@@ -5,6 +5,7 @@
 
 use std::fs;
 use std::os::unix::fs::symlink;
+use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::Command;
 
@@ -70,8 +71,8 @@ fn move_into(from: &Path, to: &Path) -> Result<()> {
     fs::remove_dir(from).with_context(|| format!("cannot remove {}", from.display()))
 }
 
-/// Does what the packages' own scripts would have done.
-pub(crate) fn finish(layer: &Layer) -> Result<()> {
+/// Does what the packages' own scripts would have done, by means of a layer with kmod.
+pub(crate) fn finish(layer: &Layer, tools: &Layer) -> Result<()> {
     for half in [layer.over(), layer.under()] {
         for (link, target) in LINKS {
             let link = half.join(link);
@@ -87,8 +88,13 @@ pub(crate) fn finish(layer: &Layer) -> Result<()> {
             symlink(Path::new("../uml/modules").join(&release), link)?;
         }
         for release in folders(&half.join("usr/lib/modules")) {
-            if !half.join("usr/lib/modules").join(&release).join("modules.dep").exists() {
-                depmod(layer, &half, &release)?;
+            if !half
+                .join("usr/lib/modules")
+                .join(&release)
+                .join("modules.dep")
+                .exists()
+            {
+                depmod(tools, &half, &release)?;
             }
         }
     }
@@ -103,19 +109,25 @@ fn folders(path: &Path) -> Vec<std::ffi::OsString> {
 }
 
 /// Writes `modules.dep` and its like for a kernel whose package leaves that to its script.
-fn depmod(layer: &Layer, half: &Path, release: &std::ffi::OsStr) -> Result<()> {
-    let program = layer
-        .find(&["usr/sbin/depmod", "sbin/depmod"])
+fn depmod(tools: &Layer, half: &Path, release: &std::ffi::OsStr) -> Result<()> {
+    // Its many names are links from the root, which on the host would lead astray: it goes by the name it is called.
+    let program = tools
+        .find(&["usr/bin/kmod", "bin/kmod"])
         .context("no depmod: install kmod (apt-get install kmod, dnf install kmod)")?;
+    // Some versions look in /lib, some in /usr/lib.
+    let link = half.join("lib");
+    let linked = link.symlink_metadata().is_err() && symlink("usr/lib", &link).is_ok();
     let output = Command::new(&program)
-        .env("LD_LIBRARY_PATH", layer.library_path())
+        .arg0("depmod")
+        .env("LD_LIBRARY_PATH", tools.library_path())
         .arg("-b")
         .arg(half)
-        // Where the layer has no /lib link, depmod would look in the wrong place.
-        .args(if half.join("lib").exists() { &[][..] } else { &["-m", "/usr/lib/modules"][..] })
         .arg(release)
         .output()
         .with_context(|| format!("cannot run {}", program.display()))?;
+    if linked {
+        fs::remove_file(&link)?;
+    }
     if !output.status.success() {
         bail!("depmod for {release:?}: {}", String::from_utf8_lossy(&output.stderr).trim());
     }

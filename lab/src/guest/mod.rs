@@ -8,11 +8,14 @@ pub(crate) mod modules;
 pub(crate) mod root;
 
 use std::convert::Infallible;
+use std::ffi::OsString;
 use std::fs::{File, OpenOptions};
-use std::io::{self, BufReader};
+use std::io::BufReader;
 use std::os::unix::fs::OpenOptionsExt;
-use std::path::Path;
-use std::time::{Duration, Instant};
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use nix::sys::reboot::{RebootMode, reboot};
@@ -21,18 +24,35 @@ use nix::sys::termios;
 use crate::frame::{self, Kind, Spec};
 use crate::guest::agent::{Incoming, Wire};
 use crate::guest::modules::Modules;
+use crate::wait_until;
 
 /// The argument with which a program that boots labs is called inside; it must hand over to [`main`] then.
 pub const ARGUMENT: &str = "lab-guest";
 
+/// After [`ARGUMENT`]: run a program, on the host, that can write to no file system.
+pub(crate) const READ_ONLY: &str = "read-only";
+
 /// The kernel parameter (so a variable of PID 1's environment) that names the channel to the host.
 pub(crate) const CHANNEL: &str = "CVIP_LAB_CHANNEL";
+
+/// The name of QEMU's virtio port to the host.
+pub(crate) const PORT: &str = "cvip.lab";
 
 /// The kernel parameter that names the folder with this kernel's modules, as the host sees it.
 pub(crate) const MODULES: &str = "CVIP_LAB_MODULES";
 
-/// Runs as the guest's PID 1. It never returns: the machine is switched off at the end.
+/// Does what a lab needs this program for beside its own work: as the guest's PID 1, and as a step on the way to another
+/// program on the host. It never returns.
 pub fn main() -> ! {
+    let mut arguments = std::env::args_os().skip(2);
+    if arguments
+        .next()
+        .is_some_and(|argument| argument == READ_ONLY)
+    {
+        let Err(error) = read_only(arguments);
+        eprintln!("lab: {error:#}");
+        std::process::exit(126);
+    }
     if std::process::id() != 1 {
         eprintln!("{ARGUMENT} is what a lab's kernel starts; use `cargo xtask lab -- COMMAND`");
         std::process::exit(2);
@@ -41,6 +61,16 @@ pub fn main() -> ! {
     // The kernel's console, so the host's log; the host shows its end.
     eprintln!("lab: {error:#}");
     power_off()
+}
+
+/// Runs a program in this mount namespace (a new one), made read-only.
+fn read_only(mut command: impl Iterator<Item = OsString>) -> Result<Infallible> {
+    crate::sys::all_mounts_read_only().context(
+        "cannot make the guest's view of this machine read-only (Linux 5.12 can): use --kernel uml",
+    )?;
+    let program = command.next().context("no program")?;
+    Err(Command::new(&program).args(command).exec())
+        .with_context(|| format!("cannot run {}", program.display()))
 }
 
 /// Switches the machine off.
@@ -52,7 +82,7 @@ pub(crate) fn power_off() -> ! {
 
 fn boot() -> Result<Infallible> {
     root::early()?;
-    let modules_folder = std::env::var_os(MODULES).map(std::path::PathBuf::from);
+    let modules_folder = std::env::var_os(MODULES).map(PathBuf::from);
     let mut modules = Modules::open(modules_folder.as_deref())?;
     let channel = open_channel(&mut modules)?;
     let wire = Wire::new(channel.try_clone()?);
@@ -86,30 +116,38 @@ fn set_up(spec: &Spec, modules: &mut Modules) -> Result<()> {
 fn open_channel(modules: &mut Modules) -> Result<File> {
     let name = std::env::var(CHANNEL)
         .with_context(|| format!("{CHANNEL} is not on the kernel's command line"))?;
-    if name.starts_with("/dev/vport") {
+    if name == PORT {
         modules.load("virtio_console");
     }
-    let path = Path::new(&name);
-    let deadline = Instant::now() + Duration::from_secs(20);
-    let file = loop {
-        let opened =
-            OpenOptions::new().read(true).write(true).custom_flags(nix::libc::O_NOCTTY).open(path);
-        match opened {
-            Ok(file) => break file,
-            // The device appears a moment after its driver.
-            Err(e) if e.kind() == io::ErrorKind::NotFound && Instant::now() < deadline => {
-                std::thread::sleep(Duration::from_millis(20));
-            }
-            Err(e) => {
-                return Err(e)
-                    .with_context(|| format!("cannot open the channel to the host, {name}"));
-            }
-        }
+    // The device appears a moment after its driver.
+    let open = || {
+        let path = if name == PORT {
+            virtio_port()?
+        } else {
+            PathBuf::from(&name)
+        };
+        OpenOptions::new()
+            .read(true)
+            .write(true)
+            .custom_flags(nix::libc::O_NOCTTY)
+            .open(path)
+            .ok()
     };
+    let file = wait_until(Duration::from_secs(20), open)
+        .with_context(|| format!("cannot open the channel to the host, {name}"))?;
     if let Ok(mut settings) = termios::tcgetattr(&file) {
         termios::cfmakeraw(&mut settings);
         termios::tcsetattr(&file, termios::SetArg::TCSANOW, &settings)
             .context("cannot set the serial line")?;
     }
     Ok(file)
+}
+
+/// The device of the virtio port with our name.
+fn virtio_port() -> Option<PathBuf> {
+    let ports = std::fs::read_dir("/sys/class/virtio-ports").ok()?;
+    let port = ports.flatten().find(|port| {
+        std::fs::read_to_string(port.path().join("name")).is_ok_and(|name| name.trim() == PORT)
+    })?;
+    Some(Path::new("/dev").join(port.file_name()))
 }
