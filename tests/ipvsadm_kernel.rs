@@ -54,10 +54,7 @@ impl Program {
 
 /// Goes into a network namespace and a mount namespace of this thread's own.
 fn enter_a_world_of_its_own() {
-    assert!(
-        std::env::var_os("CVIP_LAB").is_some(),
-        "this test needs a kernel with IPVS: run `cargo xtask test`"
-    );
+    cvip_lab::require();
     unshare(CloneFlags::CLONE_NEWNS | CloneFlags::CLONE_NEWNET).expect("root");
     let up = Command::new("ip").args(["link", "set", "lo", "up"]).status().expect("ip(8)");
     assert!(up.success());

@@ -14,8 +14,9 @@ use std::path::Path;
 
 use serde::Serialize;
 
-use super::args::{self, Columns, Invocation, List, Listing, Setting};
+use super::args::{self, Setting};
 use super::errors::{self, Operation};
+use super::invocation::{Columns, Invocation, List, Listing};
 use super::names::{Names, Numbers};
 use super::restore::{LONGEST_LINE, Lines, Step};
 use super::table::{Table, TableError};
