@@ -9,8 +9,8 @@ use std::net::IpAddr;
 
 use serde::Serialize;
 
-use super::args::tunnel_name;
 use super::connections::Connection;
+use super::line::tunnel_name;
 use super::listing::scheduler_flag_names;
 use super::save::partial_netmask;
 use crate::ipvs::{

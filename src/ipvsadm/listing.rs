@@ -6,7 +6,7 @@
 use std::fmt::Write as _;
 use std::net::IpAddr;
 
-use super::args::Columns;
+use super::invocation::Columns;
 use super::names::{Names, cut, endpoint};
 use super::save::partial_netmask;
 use crate::ipvs::{

@@ -14,8 +14,9 @@ use std::path::Path;
 
 use serde::Serialize;
 
-use super::args::{self, Columns, Invocation, List, Listing, Setting};
+use super::args::{self, Setting};
 use super::errors::{self, Operation};
+use super::invocation::{Columns, Invocation, List, Listing};
 use super::names::{Names, Numbers};
 use super::restore::{LONGEST_LINE, Lines, Step};
 use super::table::{Table, TableError};
@@ -210,6 +211,7 @@ impl<T: Table, O: FnOnce() -> Result<T, TableError>> Session<'_, T, O> {
                     return 2;
                 }
                 (None, Step::Wait) => {
+                    let _ = self.out.flush();
                     if let Err(error) = lines.fill() {
                         self.complain(&format!("cannot read standard input: {error}"));
                         return 2;
@@ -238,7 +240,8 @@ impl<T: Table, O: FnOnce() -> Result<T, TableError>> Session<'_, T, O> {
                 self.report(result)
             }
             Invocation::Change(change) => self.apply(&[change]),
-            Invocation::Restore => unreachable!("a restore in a restore is an argument error"),
+            // The command line has its own way with it, and in a restore it is no command.
+            Invocation::Restore => (0, false),
         }
     }
 

@@ -6,7 +6,7 @@
 use std::fmt::Write as _;
 use std::net::Ipv4Addr;
 
-use super::args::tunnel_name;
+use super::line::tunnel_name;
 use super::listing::scheduler_flag_names;
 use super::names::{Names, endpoint};
 use crate::ipvs::{Destination, Family, Forwarding, Service, ServiceId, TunnelKind, service_flags};

@@ -1,0 +1,557 @@
+//! The values of one command line: collected option by option, then made into what they ask for.
+//!
+//! Reading checks each value by itself; [`Line::check_topics`] and [`Line::finish`] check what
+//! the values mean together.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+use super::address;
+use super::args::{ArgumentError, illegal};
+use super::invocation::{Columns, Invocation, List, Listing};
+use super::names::Names;
+use super::options::{Command, Opt, Rule, Topic, Topics};
+use crate::ipvs::{
+    Change, Daemon, DaemonRole, Destination, DestinationId, Family, Forwarding, Service, ServiceId,
+    Timeouts, Tunnel, TunnelKind, service_flags,
+};
+use crate::protocol::Protocol;
+
+/// The longest persistence and connection time-out: 31 days, in seconds.
+const MAX_TIMEOUT: u32 = 31 * 24 * 60 * 60;
+/// The time-out of `-p` without one, in seconds.
+const DEFAULT_PERSISTENCE: u32 = 360;
+/// The scheduler of a service that names none.
+const DEFAULT_SCHEDULER: &str = "wlc";
+/// The interface of a daemon that names none.
+const DEFAULT_INTERFACE: &str = "eth0";
+/// The kernel's largest weight and threshold (`int`, linux/ip_vs.h).
+const MAX_INT: u32 = i32::MAX as u32;
+/// `IP_VS_SCHEDNAME_MAXLEN` and `IP_VS_IFNAME_MAXLEN` of linux/ip_vs.h, without the NUL.
+const NAME_BYTES: usize = 15;
+/// `IP_VS_PENAME_MAXLEN` of linux/ip_vs.h.
+const PE_BYTES: usize = 16;
+/// How much of the argument of `--sched-flags` is read.
+const SCHED_FLAGS_BYTES: usize = 127;
+/// The largest synchronisation message: a UDP datagram's payload.
+const MAX_SYNC_LEN: u32 = 65_507;
+
+/// What has been read of a command line so far.
+pub(super) struct Line {
+    command: Command,
+    topics: Topics,
+    role: DaemonRole,
+    protocol: Option<Protocol>,
+    service: Option<(IpAddr, u16)>,
+    mark: u32,
+    family: Option<Family>,
+    scheduler: String,
+    sched_flags: String,
+    flags: u32,
+    timeout: u32,
+    netmask: u32,
+    pe: String,
+    server: Option<(IpAddr, u16)>,
+    forward: Forwarding,
+    weight: u32,
+    upper: u32,
+    lower: u32,
+    tunnel: Tunnel,
+    interface: String,
+    sync_id: u32,
+    max_len: Option<u16>,
+    group: Option<IpAddr>,
+    mcast_port: Option<u16>,
+    ttl: Option<u8>,
+    timeouts: Timeouts,
+}
+
+impl Line {
+    /// A line that has nothing but its command.
+    pub(super) fn new(command: Command) -> Line {
+        Line {
+            command,
+            topics: Topics::default(),
+            role: DaemonRole::Master,
+            protocol: None,
+            service: None,
+            mark: 0,
+            family: None,
+            scheduler: String::new(),
+            sched_flags: String::new(),
+            flags: 0,
+            timeout: 0,
+            netmask: Service::full_netmask(Family::V4),
+            pe: String::new(),
+            server: None,
+            forward: Forwarding::Route,
+            weight: 1,
+            upper: 0,
+            lower: 0,
+            tunnel: Tunnel::default(),
+            interface: String::new(),
+            sync_id: 0,
+            max_len: None,
+            group: None,
+            mcast_port: None,
+            ttl: None,
+            timeouts: Timeouts { tcp: 0, tcp_fin: 0, udp: 0 },
+        }
+    }
+
+    /// The argument of `--start-daemon` and `--stop-daemon`.
+    pub(super) fn role(&mut self, word: Option<&str>) -> Result<(), ArgumentError> {
+        self.role = match (self.command, word) {
+            (Command::StartDaemon | Command::StopDaemon, Some("master")) => DaemonRole::Master,
+            (Command::StartDaemon | Command::StopDaemon, Some("backup")) => DaemonRole::Backup,
+            (Command::StartDaemon, _) => {
+                return illegal("illegal start-daemon parameter specified");
+            }
+            (Command::StopDaemon, _) => return illegal("illegal start_daemon specified"),
+            _ => return Ok(()),
+        };
+        Ok(())
+    }
+
+    /// One option, with its argument.
+    pub(super) fn option(
+        &mut self,
+        option: Opt,
+        argument: Option<String>,
+        names: &mut dyn Names,
+    ) -> Result<(), ArgumentError> {
+        if let Some(topic) = option.topic()
+            && !self.topics.insert(topic)
+        {
+            return illegal(format!("multiple '{}' options specified", topic.name()));
+        }
+        let value = argument.as_deref().unwrap_or_default();
+        match option {
+            Opt::TcpService => self.service(value, Protocol::Tcp, names)?,
+            Opt::UdpService => self.service(value, Protocol::Udp, names)?,
+            Opt::SctpService => self.service(value, Protocol::Sctp, names)?,
+            Opt::FwmarkService => {
+                // The protocol is not the service's: it only lets `-r` name TCP's ports.
+                self.protocol = Some(Protocol::Tcp);
+                self.family = Some(Family::V4);
+                self.mark = match address::number(value, 1, u32::MAX) {
+                    Some(mark) => mark,
+                    None => return illegal(format!("invalid fwmark value `{value}' specified")),
+                };
+            }
+            Opt::Ipv6 => {
+                if self.mark == 0 {
+                    return illegal("-6 must follow -f\n");
+                }
+                self.family = Some(Family::V6);
+                self.netmask = Service::full_netmask(Family::V6);
+            }
+            Opt::Scheduler => self.scheduler = cut(value, NAME_BYTES),
+            Opt::SchedFlags => self.sched_flags = cut(value, SCHED_FLAGS_BYTES),
+            Opt::Persistent => {
+                self.flags |= service_flags::PERSISTENT;
+                self.timeout = match &argument {
+                    None => DEFAULT_PERSISTENCE,
+                    Some(value) => seconds(value, 1)?,
+                };
+            }
+            Opt::Netmask => self.netmask = self.netmask(value, names)?,
+            Opt::Pe => self.pe = cut(value, PE_BYTES),
+            Opt::Ops => self.flags |= service_flags::ONE_PACKET,
+            Opt::RealServer => self.server(value, names)?,
+            Opt::Gatewaying => self.forward = Forwarding::Route,
+            Opt::Ipip => self.forward = Forwarding::Tunnel,
+            Opt::Masquerading => self.forward = Forwarding::Masquerade,
+            Opt::Weight => self.weight = specified(value, 0, MAX_INT, "weight")?,
+            Opt::UThreshold => self.upper = specified(value, 0, MAX_INT, "u_threshold")?,
+            Opt::LThreshold => self.lower = specified(value, 0, MAX_INT, "l_threshold")?,
+            Opt::TunType => {
+                self.tunnel.kind = match value {
+                    "ipip" => TunnelKind::Ipip,
+                    "gue" => TunnelKind::Gue,
+                    "gre" => TunnelKind::Gre,
+                    _ => return illegal("illegal tunnel type specified"),
+                };
+            }
+            Opt::TunPort => self.tunnel.port = specified(value, 1, 65_535, "tunnel port")?,
+            Opt::TunNocsum => self.tunnel.flags = 0,
+            Opt::TunCsum => self.tunnel.flags = 1,
+            Opt::TunRemcsum => self.tunnel.flags = 2,
+            Opt::McastInterface => self.interface = cut(value, NAME_BYTES),
+            Opt::Syncid => self.sync_id = specified(value, 0, 255, "syncid")?,
+            Opt::SyncMaxlen => {
+                self.max_len = Some(specified(value, 1, MAX_SYNC_LEN, "sync-maxlen")?);
+            }
+            Opt::McastGroup => self.group = Some(multicast_group(value)?),
+            Opt::McastPort => self.mcast_port = Some(specified(value, 1, 65_535, "mcast-port")?),
+            Opt::McastTtl => self.ttl = Some(specified(value, 1, 255, "mcast-ttl")?),
+            // That they were given is all there is to know.
+            Opt::Connection
+            | Opt::Timeout
+            | Opt::Daemon
+            | Opt::Stats
+            | Opt::Rate
+            | Opt::Thresholds
+            | Opt::PersistentConn
+            | Opt::TunInfo
+            | Opt::Exact
+            | Opt::Nosort
+            | Opt::Sort
+            | Opt::Numeric
+            | Opt::Json => {}
+        }
+        Ok(())
+    }
+
+    fn service(
+        &mut self,
+        value: &str,
+        protocol: Protocol,
+        names: &mut dyn Names,
+    ) -> Result<(), ArgumentError> {
+        self.protocol = Some(protocol);
+        let Some(endpoint) = address::endpoint(value, self.protocol, names) else {
+            return illegal("illegal virtual server address[:port] specified");
+        };
+        let family = Family::of(endpoint.addr);
+        self.family = Some(family);
+        if family == Family::V6 {
+            // A mask that was given before the address was read as one for IPv4.
+            self.netmask = Service::full_netmask(family);
+        }
+        self.service = Some((endpoint.addr, endpoint.port.unwrap_or(0)));
+        Ok(())
+    }
+
+    fn server(&mut self, value: &str, names: &mut dyn Names) -> Result<(), ArgumentError> {
+        let Some(endpoint) = address::endpoint(value, self.protocol, names) else {
+            return illegal("illegal real server address[:port] specified");
+        };
+        let port = endpoint.port.unwrap_or_else(|| self.service_port());
+        self.server = Some((endpoint.addr, port));
+        Ok(())
+    }
+
+    fn service_port(&self) -> u16 {
+        self.service.map_or(0, |(_, port)| port)
+    }
+
+    fn netmask(&self, value: &str, names: &mut dyn Names) -> Result<u32, ArgumentError> {
+        if self.family == Some(Family::V6) {
+            match address::loose_number(value) {
+                prefix @ 1..=128 => Ok(prefix as u32),
+                _ => illegal("illegal ipv6 netmask specified"),
+            }
+        } else {
+            match address::host(value, names) {
+                Some(mask) => Ok(mask.into()),
+                None => illegal("illegal virtual server persistent mask specified"),
+            }
+        }
+    }
+
+    /// The three positional words of `--set`.
+    pub(super) fn timeouts(
+        &mut self,
+        words: &mut impl Iterator<Item = String>,
+    ) -> Result<(), ArgumentError> {
+        let (Some(tcp), Some(tcp_fin), Some(udp)) = (words.next(), words.next(), words.next())
+        else {
+            return illegal("--set option requires 3 timeout values");
+        };
+        self.timeouts = Timeouts {
+            tcp: seconds(&tcp, 0)?,
+            tcp_fin: seconds(&tcp_fin, 0)?,
+            udp: seconds(&udp, 0)?,
+        };
+        Ok(())
+    }
+
+    /// The scheduler's flags; only now, as `-s` may come after them.
+    pub(super) fn read_scheduler_flags(&mut self) -> Result<(), ArgumentError> {
+        self.flags |= scheduler_flags(&self.sched_flags, &self.scheduler)?;
+        Ok(())
+    }
+
+    /// Which options go with which command.
+    pub(super) fn check_topics(&self) -> Result<(), ArgumentError> {
+        let command = self.command;
+        check(
+            self.topics,
+            &Topic::ALL,
+            |topic| command.rule(topic),
+            &format!("'{}' command", command.name()),
+        )
+    }
+
+    /// What it asks for, once everything is read.
+    pub(super) fn finish(mut self) -> Result<Invocation, ArgumentError> {
+        use Invocation::Change as Do;
+        Ok(match self.command {
+            Command::AddService => Do(Change::AddService(self.virtual_service()?)),
+            Command::EditService => Do(Change::EditService(self.virtual_service()?)),
+            Command::DeleteService => Do(Change::DeleteService(self.id())),
+            Command::AddServer => {
+                let destination = self.destination()?;
+                Do(Change::AddDestination(self.id(), destination))
+            }
+            Command::EditServer => {
+                let destination = self.destination()?;
+                Do(Change::EditDestination(self.id(), destination))
+            }
+            Command::DeleteServer => {
+                let (addr, port) = self.server.unwrap_or((Ipv4Addr::UNSPECIFIED.into(), 0));
+                Do(Change::DeleteDestination(self.id(), DestinationId { addr, port }))
+            }
+            Command::Flush => Do(Change::Flush),
+            Command::Zero => Do(Change::Zero(self.zeroed())),
+            Command::Set => Do(Change::SetTimeouts(self.timeouts)),
+            Command::StartDaemon => {
+                if self.interface.is_empty() {
+                    DEFAULT_INTERFACE.clone_into(&mut self.interface);
+                }
+                Do(Change::StartDaemon(Daemon {
+                    role: self.role,
+                    interface: self.interface,
+                    sync_id: self.sync_id,
+                    max_len: self.max_len,
+                    group: self.group,
+                    port: self.mcast_port,
+                    ttl: self.ttl,
+                }))
+            }
+            Command::StopDaemon => Do(Change::StopDaemon(self.role, self.sync_id)),
+            Command::List => Invocation::List(self.list()?),
+            Command::Save => Invocation::Save { numeric: self.topics.contains(Topic::Numeric) },
+            Command::Restore => Invocation::Restore,
+        })
+    }
+
+    fn id(&self) -> ServiceId {
+        match (self.mark, self.service) {
+            (0, service) => {
+                let (addr, port) = service.unwrap_or((Ipv4Addr::UNSPECIFIED.into(), 0));
+                ServiceId::Address { protocol: self.protocol.unwrap_or_default(), addr, port }
+            }
+            (mark, _) => ServiceId::Mark { mark, family: self.family.unwrap_or(Family::V4) },
+        }
+    }
+
+    /// Which service's counters go back to zero; an address and port of zeroes mean all.
+    fn zeroed(&self) -> Option<ServiceId> {
+        if !self.topics.contains(Topic::ServiceAddress) {
+            return None;
+        }
+        match self.id() {
+            ServiceId::Address { addr, port: 0, .. } if addr.is_unspecified() => None,
+            id => Some(id),
+        }
+    }
+
+    fn virtual_service(&mut self) -> Result<Service, ArgumentError> {
+        let id = self.id();
+        let persistent = self.flags & service_flags::PERSISTENT != 0;
+        if let ServiceId::Address { protocol, port, .. } = id {
+            if port == 0 && !persistent {
+                return illegal("Zero port specified for non-persistent service");
+            }
+            if self.flags & service_flags::ONE_PACKET != 0 && protocol != Protocol::Udp {
+                return illegal("One-Packet Scheduling is only for UDP virtual services");
+            }
+        }
+        if self.scheduler.is_empty() {
+            DEFAULT_SCHEDULER.clone_into(&mut self.scheduler);
+        }
+        Ok(Service {
+            id,
+            scheduler: std::mem::take(&mut self.scheduler),
+            flags: self.flags,
+            timeout: self.timeout,
+            netmask: self.netmask,
+            pe: (!self.pe.is_empty()).then(|| std::mem::take(&mut self.pe)),
+        })
+    }
+
+    fn destination(&self) -> Result<Destination, ArgumentError> {
+        const OPTIONS: [Topic; 4] =
+            [Topic::TunPort, Topic::TunNocsum, Topic::TunCsum, Topic::TunRemcsum];
+        let (addr, mut port) = self.server.unwrap_or((Ipv4Addr::UNSPECIFIED.into(), 0));
+        let tunnelled = self.forward == Forwarding::Tunnel;
+        if self.mark == 0 && self.forward != Forwarding::Masquerade {
+            // Only NAT rewrites ports.
+            port = self.service_port();
+        }
+        if Some(Family::of(addr)) != self.family && !tunnelled {
+            return illegal("Different address family is allowed only for tunneling servers");
+        }
+        if !tunnelled && (self.topics.contains(Topic::TunType) || self.topics.any(&OPTIONS)) {
+            return illegal("Tunnel options conflict with forward method");
+        }
+        if tunnelled {
+            let kind = self.tunnel.kind;
+            check(
+                self.topics,
+                &OPTIONS,
+                |topic| tunnel_rule(kind, topic),
+                &format!("'{}' tunnel type", tunnel_name(kind)),
+            )?;
+        }
+        Ok(Destination {
+            id: DestinationId { addr, port },
+            forward: self.forward,
+            weight: self.weight,
+            upper: self.upper,
+            lower: self.lower,
+            tunnel: self.tunnel,
+        })
+    }
+
+    fn list(&self) -> Result<List, ArgumentError> {
+        let given = |topic| self.topics.contains(topic);
+        let connections = given(Topic::Connection);
+        let other = given(Topic::Timeout) || given(Topic::Daemon);
+        let counters = self.topics.any(&[Topic::Stats, Topic::Rate, Topic::Thresholds]);
+        if (connections || other) && counters || other && given(Topic::PersistentConn) {
+            return illegal("options conflicts in the list command");
+        }
+        let what = if connections {
+            Listing::Connections(given(Topic::PersistentConn))
+        } else if given(Topic::Timeout) {
+            Listing::Timeouts
+        } else if given(Topic::Daemon) {
+            Listing::Daemons
+        } else {
+            Listing::Table {
+                service: given(Topic::ServiceAddress).then(|| self.id()),
+                columns: if given(Topic::Stats) {
+                    Columns::Stats
+                } else if given(Topic::Rate) {
+                    Columns::Rate
+                } else if given(Topic::Thresholds) {
+                    Columns::Thresholds
+                } else if given(Topic::PersistentConn) {
+                    Columns::Persistent
+                } else if given(Topic::TunInfo) {
+                    Columns::Tunnels
+                } else {
+                    Columns::Default
+                },
+                exact: given(Topic::Exact),
+                sorted: !given(Topic::Nosort),
+            }
+        };
+        Ok(List { what, numeric: given(Topic::Numeric), json: given(Topic::Json) })
+    }
+}
+
+/// Which tunnel options go with which type; kernel: linux/ip_vs.h, `IP_VS_CONN_F_TUNNEL_TYPE_*`.
+fn tunnel_rule(kind: TunnelKind, topic: Topic) -> Rule {
+    match (kind, topic) {
+        (TunnelKind::Ipip, _) => Rule::Illegal,
+        (TunnelKind::Gue, Topic::TunPort) => Rule::Required,
+        (TunnelKind::Gre, Topic::TunPort | Topic::TunRemcsum) => Rule::Illegal,
+        (TunnelKind::Gue | TunnelKind::Gre, _) => Rule::Exclusive,
+    }
+}
+
+/// The name of a tunnel type, as the command line and the listings have it.
+pub(super) fn tunnel_name(kind: TunnelKind) -> &'static str {
+    match kind {
+        TunnelKind::Ipip => "ipip",
+        TunnelKind::Gue => "gue",
+        TunnelKind::Gre => "gre",
+    }
+}
+
+/// The flags that a list such as `sh-fallback,sh-port` sets.
+fn scheduler_flags(list: &str, scheduler: &str) -> Result<u32, ArgumentError> {
+    let mut flags = 0;
+    for word in list.split(',').filter(|word| !word.is_empty()) {
+        let (flag, of) = match word {
+            "flag-1" => (service_flags::SCHED1, None),
+            "flag-2" => (service_flags::SCHED2, None),
+            "flag-3" => (service_flags::SCHED3, None),
+            "sh-fallback" => (service_flags::SCHED1, Some("sh")),
+            "sh-port" => (service_flags::SCHED2, Some("sh")),
+            "mh-fallback" => (service_flags::SCHED1, Some("mh")),
+            "mh-port" => (service_flags::SCHED2, Some("mh")),
+            _ => return illegal(format!("invalid scheduler flag `{word}'")),
+        };
+        if of.is_some_and(|of| of != scheduler) {
+            return illegal(format!("incompatible scheduler flag `{word}'"));
+        }
+        flags |= flag;
+    }
+    Ok(flags)
+}
+
+fn cut(value: &str, bytes: usize) -> String {
+    let mut value = value.to_owned();
+    super::names::cut(&mut value, bytes);
+    value
+}
+
+fn seconds(value: &str, min: u32) -> Result<u32, ArgumentError> {
+    match address::number(value, min, MAX_TIMEOUT) {
+        Some(seconds) => Ok(seconds),
+        None => illegal(format!("invalid timeout value `{value}' specified")),
+    }
+}
+
+/// A number within bounds that fits its field.
+fn specified<T: TryFrom<u32>>(
+    value: &str,
+    min: u32,
+    max: u32,
+    what: &str,
+) -> Result<T, ArgumentError> {
+    match address::number(value, min, max).and_then(|number| T::try_from(number).ok()) {
+        Some(number) => Ok(number),
+        None => illegal(format!("illegal {what} specified")),
+    }
+}
+
+fn multicast_group(value: &str) -> Result<IpAddr, ArgumentError> {
+    if value.contains(':') {
+        match value.parse::<Ipv6Addr>() {
+            Ok(group) if group.is_multicast() => Ok(group.into()),
+            _ => illegal(format!("invalid IPv6 mcast-group `{value}'")),
+        }
+    } else {
+        match value.parse::<Ipv4Addr>() {
+            Ok(group) if group.is_multicast() => Ok(group.into()),
+            _ => illegal(format!("invalid IPv4 mcast-group `{value}'")),
+        }
+    }
+}
+
+/// Walks the topics in order and reports the first that breaks its rule; `whose` is what
+/// makes the rules.
+fn check(
+    given: Topics,
+    order: &[Topic],
+    rule: impl Fn(Topic) -> Rule,
+    whose: &str,
+) -> Result<(), ArgumentError> {
+    let mut exclusive: Option<Topic> = None;
+    for topic in order {
+        let name = topic.name();
+        match (rule(*topic), given.contains(*topic)) {
+            (Rule::Required, false) => {
+                return illegal(format!("You need to supply the '{name}' option for the {whose}"));
+            }
+            (Rule::Illegal, true) => {
+                return illegal(format!("Illegal '{name}' option with the {whose}"));
+            }
+            (Rule::Exclusive, true) => {
+                if let Some(earlier) = exclusive.replace(*topic) {
+                    let earlier = earlier.name();
+                    return illegal(format!(
+                        "The option '{name}' conflicts with the '{earlier}' option in the {whose}"
+                    ));
+                }
+            }
+            _ => {}
+        }
+    }
+    Ok(())
+}
