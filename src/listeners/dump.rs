@@ -307,3 +307,65 @@ fn listener(protocol: Protocol, row: &Row) -> Option<Listener> {
         backlog: if udp { 0 } else { row.wqueue },
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use std::net::{Ipv6Addr, TcpListener};
+
+    use super::*;
+
+    /// A TCP socket that listens on [::]:80.
+    const ROW: Row = Row {
+        state: diag::LISTEN,
+        timer: 0,
+        addr: IpAddr::V6(Ipv6Addr::UNSPECIFIED),
+        port: 80,
+        remote_addr: IpAddr::V6(Ipv6Addr::UNSPECIFIED),
+        remote_port: 0,
+        device: 0,
+        cookie: 1,
+        rqueue: 2,
+        wqueue: 128,
+        uid: 33,
+        v6only: true,
+    };
+
+    #[test]
+    fn a_listener_is_bound_without_a_peer_and_in_its_protocols_state() {
+        let seen = listener(Protocol::Tcp, &ROW).unwrap();
+        assert_eq!((seen.port, seen.queue, seen.backlog, seen.v6only), (80, 2, 128, true));
+        let udp = Row { state: diag::CLOSE, ..ROW };
+        let seen = listener(Protocol::Udp, &udp).unwrap();
+        assert_eq!((seen.queue, seen.backlog), (0, 0));
+        for (protocol, row) in [
+            (Protocol::Tcp, udp),
+            (Protocol::Udp, ROW),
+            (Protocol::Sctp, Row { state: diag::ESTABLISHED, ..ROW }),
+            (Protocol::Tcp, Row { port: 0, ..ROW }),
+            (Protocol::Udp, Row { remote_port: 53, ..udp }),
+            (Protocol::Udp, Row { remote_addr: "::1".parse().unwrap(), ..udp }),
+        ] {
+            assert_eq!(listener(protocol, &row), None, "{row:?}");
+        }
+    }
+
+    #[test]
+    fn a_dump_that_was_given_up_does_not_spoil_the_next() {
+        let sockets: Vec<_> = (0..500).map(|_| TcpListener::bind("127.0.0.1:0").unwrap()).collect();
+        let mut dumper = Dumper::open().unwrap();
+        let states = 1 << diag::LISTEN;
+        let (family, protocol) = (diag::AF_INET, Protocol::Tcp.number());
+        let given_up = Request { sequence: 0, family, protocol, states, port: 0, ranges: &[] };
+        let to_kernel = NetlinkAddr::new(0, 0);
+        let fd = dumper.socket.as_raw_fd();
+        sendto(fd, &given_up.to_bytes(), &to_kernel, MsgFlags::empty()).unwrap();
+        let all = [(Protocol::Tcp, 1, 65535)].into_iter().collect();
+        let seen = dumper.snapshot(&all).unwrap();
+        for socket in sockets {
+            let port = socket.local_addr().unwrap().port();
+            assert!(seen.iter().any(|l| l.port == port), "{port}");
+        }
+        // The first attempt met the old dump and threw it away.
+        assert!(dumper.sequence > 2, "{}", dumper.sequence);
+    }
+}

@@ -3,7 +3,8 @@
 //! A listener joins after one dump that shows it. It leaves after two consecutive dumps without
 //! it, or after one if the kernel told that each of its sockets was released. Two, because a
 //! dump is not one picture: where a socket vanishes while the kernel fills a second buffer, the
-//! dump may skip a neighbour that lives.
+//! dump may skip a neighbour that lives. Where bells ring the second follows at once; by polling
+//! alone it is the next poll.
 //!
 //! A bell brings a dump at once and four more after it, since a socket is still in the kernel's
 //! table when its release rings. Dumps never come faster than the gap that the last one's cost
@@ -124,6 +125,7 @@ impl Watcher {
             lane.wanted = !ranges.of(lane.protocol).is_empty();
             lane.known.retain(|k| ranges.contains(lane.protocol, k.shown.port));
             lane.due = now;
+            lane.not_before = now;
             lane.bell = None;
         }
         self.show();
@@ -176,6 +178,11 @@ impl Watcher {
         lane.cost = cost;
         lane.schedule(now);
         let changed = lane.believe(sockets, &self.released);
+        if lane.hears && lane.known.iter().any(|k| k.missed > 0) {
+            // Where bells ring, a second dump soon is as good as one at the next poll. Where
+            // none does, waiting for the poll spares a server that restarts the detour.
+            lane.due = now;
+        }
         if !self.released.is_empty() {
             let lanes = &self.lanes;
             self.released
@@ -292,3 +299,6 @@ fn groups(sockets: &[Listener]) -> impl Iterator<Item = Known> {
         missed: 0,
     })
 }
+
+#[cfg(test)]
+mod tests;
