@@ -86,11 +86,7 @@ impl Namespace {
 
     /// Kills every process in this namespace, save this one.
     pub(crate) fn kill_all(&self) -> Result<()> {
-        let own = self
-            .file
-            .metadata()
-            .context("cannot look at a network namespace")?
-            .ino();
+        let own = self.file.metadata().context("cannot look at a network namespace")?.ino();
         let deadline = Instant::now() + Duration::from_secs(20);
         let mut killed = HashSet::new();
         // Again until none is left: one of them may have started another in the meantime. One that dies leaves its
@@ -151,7 +147,5 @@ fn is_dead(pid: Pid) -> bool {
     let Ok(stat) = fs::read_to_string(format!("/proc/{pid}/stat")) else {
         return true;
     };
-    stat.rsplit(')')
-        .next()
-        .is_some_and(|rest| rest.trim_start().starts_with(['Z', 'X']))
+    stat.rsplit(')').next().is_some_and(|rest| rest.trim_start().starts_with(['Z', 'X']))
 }

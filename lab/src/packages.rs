@@ -112,12 +112,7 @@ pub(crate) fn base(cache: &Path) -> Result<Layer> {
         }
         return empty(cache);
     }
-    ensure(
-        cache,
-        "base",
-        &BASE.iter().map(ToString::to_string).collect::<Vec<_>>(),
-        None,
-    )
+    ensure(cache, "base", &BASE.iter().map(ToString::to_string).collect::<Vec<_>>(), None)
 }
 
 /// A layer with nothing in it, for a machine that has all it needs.
@@ -135,9 +130,7 @@ pub(crate) fn has_apt() -> bool {
 
 /// The layer `name` if it has been made, for whatever packages, so that a second run asks apt nothing at all.
 pub(crate) fn made(cache: &Path, name: &str) -> Option<Layer> {
-    let layer = Layer {
-        root: cache.join("layers").join(name),
-    };
+    let layer = Layer { root: cache.join("layers").join(name) };
     let stamp: Stamp =
         serde_json::from_slice(&fs::read(layer.root.join("stamp.json")).ok()?).ok()?;
     (stamp.format == FORMAT && stamp.system == system()).then_some(layer)
@@ -189,15 +182,9 @@ pub(crate) fn ensure(
         return Ok(layer);
     }
 
-    eprintln!(
-        "lab: fetching {} (once, into {})",
-        packages.join(" "),
-        cache.display()
-    );
+    eprintln!("lab: fetching {} (once, into {})", packages.join(" "), cache.display());
     let missing = fetch(cache, packages, only)?;
-    let new = Layer {
-        root: layers.join(format!("{name}.new")),
-    };
+    let new = Layer { root: layers.join(format!("{name}.new")) };
     remove(&new.root)?;
     fs::create_dir_all(new.over())?;
     fs::create_dir_all(new.under())?;
@@ -208,10 +195,7 @@ pub(crate) fn ensure(
         unpack::merge_usr(&half, Path::new("/"))?;
     }
     unpack::finish(&new, made(cache, "base").as_ref().unwrap_or(&new))?;
-    fs::write(
-        new.root.join("stamp.json"),
-        serde_json::to_vec_pretty(&stamp)?,
-    )?;
+    fs::write(new.root.join("stamp.json"), serde_json::to_vec_pretty(&stamp)?)?;
     remove(&layer.root)?;
     fs::rename(&new.root, &layer.root)?;
     for archive in &missing {
@@ -373,10 +357,7 @@ pub(crate) fn known(cache: &Path, start: &str) -> Result<Vec<String>> {
         }
         let output = command.args(["pkgnames", start]).output();
         let text = output.map(|output| String::from_utf8_lossy(&output.stdout).into_owned());
-        text.unwrap_or_default()
-            .lines()
-            .map(str::to_owned)
-            .collect()
+        text.unwrap_or_default().lines().map(str::to_owned).collect()
     };
     let names = ask(&[], start);
     // No archive is without a libc: if that has no name, it is the lists that are missing.
@@ -388,9 +369,7 @@ pub(crate) fn known(cache: &Path, start: &str) -> Result<Vec<String>> {
 
 /// The numbers in a name, for comparing versions: `linux-image-6.12-cloud` is newer than `linux-image-6.9-cloud`.
 pub(crate) fn numbers(name: &str) -> Vec<u64> {
-    name.split(|c: char| !c.is_ascii_digit())
-        .filter_map(|digits| digits.parse().ok())
-        .collect()
+    name.split(|c: char| !c.is_ascii_digit()).filter_map(|digits| digits.parse().ok()).collect()
 }
 
 /// The program's path, if the host has it; the system folders count even where PATH lacks them.

@@ -41,10 +41,7 @@ pub(crate) fn parts(cache: &Path) -> Result<Parts> {
     if std::env::consts::ARCH != "x86_64" {
         bail!("the lab boots QEMU on x86_64 only: use --kernel host on a kernel that has IPVS");
     }
-    Ok(Parts {
-        emulator: emulator_layer(cache)?,
-        kernel: kernel_layer(cache)?,
-    })
+    Ok(Parts { emulator: emulator_layer(cache)?, kernel: kernel_layer(cache)? })
 }
 
 fn emulator_layer(cache: &Path) -> Result<Layer> {
@@ -54,15 +51,9 @@ fn emulator_layer(cache: &Path) -> Result<Layer> {
     if let Some(layer) = packages::made(cache, "qemu") {
         return Ok(layer);
     }
-    let mut wanted = vec![
-        "qemu-system-x86".to_owned(),
-        "qemu-system-common".to_owned(),
-    ];
+    let mut wanted = vec!["qemu-system-x86".to_owned(), "qemu-system-common".to_owned()];
     // A package of its own since Debian 13 and Ubuntu 24.04.
-    if packages::known(cache, "virtiofsd")?
-        .iter()
-        .any(|name| name == "virtiofsd")
-    {
+    if packages::known(cache, "virtiofsd")?.iter().any(|name| name == "virtiofsd") {
         wanted.push("virtiofsd".to_owned());
     }
     packages::ensure(cache, "qemu", &wanted, None).context(
@@ -107,10 +98,7 @@ fn virtiofsd(layer: Option<&Layer>) -> Option<PathBuf> {
     ];
     match layer {
         Some(layer) => layer.find(&places),
-        None => places
-            .iter()
-            .map(|place| Path::new("/").join(place))
-            .find(|path| path.exists()),
+        None => places.iter().map(|place| Path::new("/").join(place)).find(|path| path.exists()),
     }
 }
 
@@ -133,40 +121,15 @@ pub(crate) fn boot(parts: &Parts, place: &Place, scratch: &Path) -> Result<Boote
         ("layers", &place.cache.join("layers"), false),
         ("scratch", scratch, true),
     ] {
-        children.push(serve(
-            emulator,
-            place,
-            tag,
-            folder,
-            writable,
-            &console.file,
-        )?);
+        children.push(serve(emulator, place, tag, folder, writable, &console.file)?);
     }
 
     let memory = place.memory_mib;
     let mut command = Command::new(&qemu);
-    command.args([
-        "-no-user-config",
-        "-nodefaults",
-        "-display",
-        "none",
-        "-no-reboot",
-    ]);
-    command.args([
-        "-accel",
-        "tcg,thread=single",
-        "-cpu",
-        "Nehalem,cx16=off",
-        "-smp",
-        "1",
-    ]);
-    command
-        .args(["-machine", "q35,memory-backend=memory"])
-        .arg("-m")
-        .arg(format!("{memory}M"));
-    command.arg("-object").arg(format!(
-        "memory-backend-memfd,id=memory,size={memory}M,share=on"
-    ));
+    command.args(["-no-user-config", "-nodefaults", "-display", "none", "-no-reboot"]);
+    command.args(["-accel", "tcg,thread=single", "-cpu", "Nehalem,cx16=off", "-smp", "1"]);
+    command.args(["-machine", "q35,memory-backend=memory"]).arg("-m").arg(format!("{memory}M"));
+    command.arg("-object").arg(format!("memory-backend-memfd,id=memory,size={memory}M,share=on"));
     for folder in ["usr/share/qemu", "usr/share/seabios", "usr/lib/ipxe/qemu"] {
         if let Some(folder) = emulator.find(&[folder]) {
             command.arg("-L").arg(folder);
@@ -174,12 +137,10 @@ pub(crate) fn boot(parts: &Parts, place: &Place, scratch: &Path) -> Result<Boote
     }
     for tag in ["rootfs", "layers", "scratch"] {
         // The path is relative: that of a socket may have 107 bytes only.
+        command.arg("-chardev").arg(format!("socket,id={tag},path={tag}.socket"));
         command
-            .arg("-chardev")
-            .arg(format!("socket,id={tag},path={tag}.socket"));
-        command.arg("-device").arg(format!(
-            "vhost-user-fs-pci,chardev={tag},tag={tag},queue-size=1024"
-        ));
+            .arg("-device")
+            .arg(format!("vhost-user-fs-pci,chardev={tag},tag={tag},queue-size=1024"));
     }
     let log = console.path.display().to_string().replace(',', ",,");
     command
@@ -195,9 +156,7 @@ pub(crate) fn boot(parts: &Parts, place: &Place, scratch: &Path) -> Result<Boote
         "-chardev",
         "socket,id=wire,fd=0",
     ]);
-    command
-        .arg("-device")
-        .arg(format!("virtserialport,chardev=wire,name={}", guest::PORT));
+    command.arg("-device").arg(format!("virtserialport,chardev=wire,name={}", guest::PORT));
     command.arg("-kernel").arg(kernel);
     let program = place.program.display();
     command.arg("-append").arg(format!(
@@ -208,25 +167,16 @@ pub(crate) fn boot(parts: &Parts, place: &Place, scratch: &Path) -> Result<Boote
         modules.display(),
         guest::ARGUMENT,
     ));
-    command
-        .env("LD_LIBRARY_PATH", emulator.library_path())
-        .current_dir(&place.run);
+    command.env("LD_LIBRARY_PATH", emulator.library_path()).current_dir(&place.run);
     command.stdin(Stdio::from(OwnedFd::from(theirs)));
-    command
-        .stdout(console.file.try_clone()?)
-        .stderr(console.file.try_clone()?)
-        .process_group(0);
+    command.stdout(console.file.try_clone()?).stderr(console.file.try_clone()?).process_group(0);
     let child = sys::die_with_parent(&mut command)
         .spawn()
         .with_context(|| format!("cannot run {}", qemu.display()))?;
     drop(command);
     children.push(child);
     let emulator = Emulator::new(children, &ours)?;
-    Ok(Booted {
-        wire: ours,
-        emulator,
-        console: console.path,
-    })
+    Ok(Booted { wire: ours, emulator, console: console.path })
 }
 
 /// Starts a daemon that serves a folder to the guest.
@@ -251,36 +201,19 @@ fn serve(
     }
     command.arg("--");
     if !writable {
-        command
-            .arg(&place.program)
-            .args([guest::ARGUMENT, guest::READ_ONLY]);
+        command.arg(&place.program).args([guest::ARGUMENT, guest::READ_ONLY]);
     }
-    command
-        .arg(program)
-        .arg("--fd=0")
-        .arg("-o")
-        .arg(format!("source={}", folder.display()));
+    command.arg(program).arg("--fd=0").arg("-o").arg(format!("source={}", folder.display()));
     command.args([
         "-o",
-        if writable {
-            "cache=auto"
-        } else {
-            "cache=always"
-        },
+        if writable { "cache=auto" } else { "cache=always" },
         "-o",
         "sandbox=chroot",
     ]);
-    command
-        .env("LD_LIBRARY_PATH", layer.library_path())
-        .current_dir("/");
+    command.env("LD_LIBRARY_PATH", layer.library_path()).current_dir("/");
     command.stdin(Stdio::from(OwnedFd::from(listener)));
-    command
-        .stdout(log.try_clone()?)
-        .stderr(log.try_clone()?)
-        .process_group(0);
-    sys::die_with_parent(&mut command)
-        .spawn()
-        .context("cannot run unshare (of util-linux)")
+    command.stdout(log.try_clone()?).stderr(log.try_clone()?).process_group(0);
+    sys::die_with_parent(&mut command).spawn().context("cannot run unshare (of util-linux)")
 }
 
 /// The kernel's image.
@@ -313,14 +246,8 @@ mod tests {
             "linux-image-6.12-amd64",
         ]
         .map(str::to_owned);
-        assert_eq!(
-            choose_kernel(&names).as_deref(),
-            Some("linux-image-6.12-cloud-amd64")
-        );
-        assert_eq!(
-            choose_kernel(&names[..2]).as_deref(),
-            Some("linux-image-cloud-amd64")
-        );
+        assert_eq!(choose_kernel(&names).as_deref(), Some("linux-image-6.12-cloud-amd64"));
+        assert_eq!(choose_kernel(&names[..2]).as_deref(), Some("linux-image-cloud-amd64"));
         assert_eq!(choose_kernel(&[]), None);
     }
 }

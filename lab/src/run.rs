@@ -186,17 +186,8 @@ impl Lab {
         let mut layers = self.layers()?;
         layers.push(parts.kernel.clone());
         let spec = self.spec("qemu", argv, &layers)?;
-        let limits = Limits {
-            boot: qemu::BOOT,
-            command: self.timeout,
-            window: qemu::WINDOW,
-        };
-        self.session(
-            qemu::boot(&parts, &place, &spec.scratch)?,
-            spec,
-            streams(),
-            &limits,
-        )
+        let limits = Limits { boot: qemu::BOOT, command: self.timeout, window: qemu::WINDOW };
+        self.session(qemu::boot(&parts, &place, &spec.scratch)?, spec, streams(), &limits)
     }
 
     /// Runs the session, and shows the console's end if it was the kernel's fault.

@@ -116,9 +116,5 @@ pub(crate) fn all_mounts_read_only() -> io::Result<()> {
             size_of::<libc::mount_attr>(),
         )
     };
-    if result < 0 {
-        Err(io::Error::last_os_error())
-    } else {
-        Ok(())
-    }
+    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
 }

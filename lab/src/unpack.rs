@@ -88,12 +88,7 @@ pub(crate) fn finish(layer: &Layer, tools: &Layer) -> Result<()> {
             symlink(Path::new("../uml/modules").join(&release), link)?;
         }
         for release in folders(&half.join("usr/lib/modules")) {
-            if !half
-                .join("usr/lib/modules")
-                .join(&release)
-                .join("modules.dep")
-                .exists()
-            {
+            if !half.join("usr/lib/modules").join(&release).join("modules.dep").exists() {
                 depmod(tools, &half, &release)?;
             }
         }

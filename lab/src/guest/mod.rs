@@ -45,10 +45,7 @@ pub(crate) const MODULES: &str = "CVIP_LAB_MODULES";
 /// program on the host. It never returns.
 pub fn main() -> ! {
     let mut arguments = std::env::args_os().skip(2);
-    if arguments
-        .next()
-        .is_some_and(|argument| argument == READ_ONLY)
-    {
+    if arguments.next().is_some_and(|argument| argument == READ_ONLY) {
         let Err(error) = read_only(arguments);
         eprintln!("lab: {error:#}");
         std::process::exit(126);
@@ -121,17 +118,8 @@ fn open_channel(modules: &mut Modules) -> Result<File> {
     }
     // The device appears a moment after its driver.
     let open = || {
-        let path = if name == PORT {
-            virtio_port()?
-        } else {
-            PathBuf::from(&name)
-        };
-        OpenOptions::new()
-            .read(true)
-            .write(true)
-            .custom_flags(nix::libc::O_NOCTTY)
-            .open(path)
-            .ok()
+        let path = if name == PORT { virtio_port()? } else { PathBuf::from(&name) };
+        OpenOptions::new().read(true).write(true).custom_flags(nix::libc::O_NOCTTY).open(path).ok()
     };
     let file = wait_until(Duration::from_secs(20), open)
         .with_context(|| format!("cannot open the channel to the host, {name}"))?;
