@@ -24,6 +24,9 @@ use crate::store::{Fault, Key, Lingering, NodeRecord, Scope, Store, StoreError};
 /// How often the connections on a port that was left are counted.
 const COUNT_EVERY: Duration = Duration::from_secs(1);
 
+/// Counting takes at most one part in so many of a core.
+const COUNT_SHARE: u32 = 100;
+
 /// How often what does not ring is looked at: addresses, hints.
 const LOOK_AROUND_EVERY: Duration = Duration::from_secs(60);
 
@@ -44,6 +47,8 @@ pub struct Agent {
     incarnation: u64,
     outcome: Outcome,
     hints: Vec<String>,
+    /// What could not be dumped, as it was last logged.
+    faults: Vec<String>,
     /// Connections on ports that were left, as last counted.
     left: BTreeMap<(Protocol, u16), u32>,
     next_count: Instant,
@@ -83,6 +88,7 @@ impl Agent {
             incarnation,
             outcome: Outcome::default(),
             hints: Vec::new(),
+            faults: Vec::new(),
             next_count: now,
             next_look: now,
             retry_at: None,
@@ -133,6 +139,7 @@ impl Agent {
         look |= self.watch.step(now).is_some();
         look |= self.published.is_none();
         look |= self.retry_at.is_some_and(|at| now >= at);
+        self.log_faults();
         if !self.watch.is_settled() {
             return;
         }
@@ -190,6 +197,16 @@ impl Agent {
         }
     }
 
+    /// Says once what of the listeners cannot be read.
+    fn log_faults(&mut self) {
+        let faults: Vec<String> =
+            self.watch.faults().map(|(protocol, error)| format!("{protocol}: {error}")).collect();
+        for fault in faults.iter().filter(|fault| !self.faults.contains(fault)) {
+            warn!("listeners cannot be seen: {fault}");
+        }
+        self.faults = faults;
+    }
+
     fn layers(&self) -> Vec<Layers> {
         let state = self.store.state();
         let (node, cluster) =
@@ -231,7 +248,7 @@ impl Agent {
 
     /// Counts the connections on the ports that were left. True if any count is another.
     fn count(&mut self, now: Instant) -> bool {
-        self.next_count = now + COUNT_EVERY;
+        let started = Instant::now();
         let mut changed = false;
         let watch = &mut self.watch;
         self.left.retain(|(protocol, port), count| match watch.connections(*protocol, *port) {
