@@ -103,7 +103,7 @@ const DIFFERENCES: &[(&str, &str)] = &[
         "That is much faster. They take effect in the order of the lines, messages come in that \
          order, and everything that has been read is done before more input is waited for. A \
          line of more than a mebibyte is refused; a word of more than 4096 bytes is not broken \
-         into several.",
+         into several, and a last line that ends in several blanks and no newline is not lost.",
     ),
     (
         "Each name is looked up once in a run.",
