@@ -139,6 +139,27 @@ fn only_the_last_close_of_a_remembered_socket_rings_and_with_its_cookie() {
 }
 
 #[test]
+fn an_mptcp_listener_rings_when_it_comes_and_when_it_goes() {
+    in_own_network(|| {
+        let mut bells = bells();
+        let Some(socket) = mptcp() else { return };
+        bind_to(&socket, "0.0.0.0:8000");
+        assert_eq!(bells.drain(), []);
+        listen_with(&socket, 5).unwrap();
+        assert_eq!(bells.drain(), [TCP_ARRIVAL]);
+        let seen = Dumper::open().unwrap().snapshot(&tcp(8000, 8000)).unwrap();
+        assert_eq!(seen.len(), 1);
+        bells.remember(seen.iter().map(|l| l.cookie));
+        drop(socket);
+        // The parent's cookie, which no dump shows.
+        match bells.drain()[..] {
+            [Bell::Departure { cookie }] => assert_ne!(cookie, seen[0].cookie),
+            ref rang => panic!("{rang:?}"),
+        }
+    });
+}
+
+#[test]
 fn a_shutdown_rings_nothing() {
     in_own_network(|| {
         let mut bells = bells();

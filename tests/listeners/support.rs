@@ -3,13 +3,15 @@
 #![allow(dead_code, reason = "each test program uses its part")]
 
 use std::net::{IpAddr, SocketAddr};
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
+use std::path::Path;
 use std::thread;
 use std::time::{Duration, Instant};
 
 use cvip::listeners::{Listener, Ranges, Watch};
 use cvip::protocol::Protocol;
 use nix::errno::Errno;
+use nix::libc;
 use nix::poll::{PollFd, PollFlags, ppoll};
 use nix::sched::{CloneFlags, unshare};
 use nix::sys::signal::SigSet;
@@ -70,6 +72,25 @@ pub(crate) fn address(text: &str) -> IpAddr {
 pub(crate) fn raw(v6: bool, kind: SockType) -> OwnedFd {
     let family = if v6 { AddressFamily::Inet6 } else { AddressFamily::Inet };
     socket(family, kind, SockFlag::SOCK_CLOEXEC, None).unwrap()
+}
+
+/// An MPTCP socket, as Go's servers have since Go 1.24; `None` if this kernel has no MPTCP.
+pub(crate) fn mptcp() -> Option<OwnedFd> {
+    const IPPROTO_MPTCP: libc::c_int = 262;
+    let kind = libc::SOCK_STREAM | libc::SOCK_CLOEXEC;
+    // SAFETY: socket(2) takes no pointer. nix has no word for this protocol.
+    #[allow(unsafe_code)]
+    let fd = unsafe { libc::socket(libc::AF_INET, kind, IPPROTO_MPTCP) };
+    match Errno::result(fd) {
+        // SAFETY: the kernel has just made this descriptor for us.
+        #[allow(unsafe_code)]
+        Ok(fd) => Some(unsafe { OwnedFd::from_raw_fd(fd) }),
+        Err(errno) => {
+            assert!(!Path::new("/proc/sys/net/mptcp").exists(), "{errno}");
+            eprintln!("this kernel has no MPTCP ({errno}): nothing to hear");
+            None
+        }
+    }
 }
 
 pub(crate) fn bind_to(socket: &OwnedFd, to: &str) {
