@@ -11,6 +11,7 @@ use std::path::{Path, PathBuf};
 use std::process::Output;
 
 use anyhow::{Context, Result, ensure};
+use nix::unistd::Pid;
 
 use crate::cluster::{Cluster, Host, Process};
 
@@ -33,15 +34,17 @@ pub struct Deployment {
 pub struct Plan<'a> {
     /// `DR`, `NAT` or `TUN`.
     pub routing: &'a str,
-    /// The CVIP is an IPv6 address.
+    /// There is an IPv4 CVIP.
+    pub ipv4: bool,
+    /// There is an IPv6 CVIP.
     pub ipv6: bool,
-    /// `service` elements.
+    /// `service` elements, the same for each CVIP.
     pub services: &'a str,
 }
 
 impl Default for Plan<'_> {
     fn default() -> Self {
-        Plan { routing: "DR", ipv6: false, services: "" }
+        Plan { routing: "DR", ipv4: true, ipv6: false, services: "" }
     }
 }
 
@@ -75,36 +78,39 @@ impl Deployment {
     /// # Errors
     /// It cannot be written.
     pub fn write_conf(&self, plan: &Plan<'_>) -> Result<()> {
-        let mut conf = format!(
-            "<?xml version=\"1.0\"?>\n<cvips>\n  <routing>{}</routing>\n  <cvip>\n    \
-             <ip_addr>{}</ip_addr>\n",
-            plan.routing,
-            self.cvip(plan.ipv6)
-        );
-        let addr = |number: u32| match plan.ipv6 {
-            true => format!("<ip_addr>{}</ip_addr>", self.host(number).v6()),
-            false => String::new(),
-        };
+        let routing = plan.routing;
+        let mut conf =
+            format!("<?xml version=\"1.0\"?>\n<cvips>\n  <routing>{routing}</routing>\n");
+        for (_, ipv6) in [(plan.ipv4, false), (plan.ipv6, true)].iter().filter(|(is, _)| *is) {
+            conf += &self.cvip_element(*ipv6, plan.services)?;
+        }
+        conf += "</cvips>\n";
+        fs::write(self.dir.join("cvip.conf"), conf)?;
+        Ok(())
+    }
+
+    fn cvip_element(&self, ipv6: bool, services: &str) -> Result<String> {
+        let mut conf = format!("  <cvip>\n    <ip_addr>{}</ip_addr>\n", self.cvip(ipv6));
         for number in self.directors() {
             writeln!(
                 conf,
                 "    <director_node><node_num>{number}</node_num>\
                  <garp_interface>eth0</garp_interface>\
-                 <sync_interface>eth0</sync_interface></director_node>\n    \
-                 <real_server_node><node_num>{number}</node_num>{}</real_server_node>",
-                addr(number)
+                 <sync_interface>eth0</sync_interface></director_node>",
             )?;
         }
-        for number in 1..=self.cluster.nodes().len() as u32 {
+        for number in self.numbers() {
+            let addr = match ipv6 {
+                true => format!("<ip_addr>{}</ip_addr>", self.host(number).v6()),
+                false => String::new(),
+            };
             writeln!(
                 conf,
-                "    <real_server_node><node_num>{number}</node_num>{}</real_server_node>",
-                addr(number)
+                "    <real_server_node><node_num>{number}</node_num>{addr}</real_server_node>",
             )?;
         }
-        writeln!(conf, "{}\n  </cvip>\n</cvips>", plan.services)?;
-        fs::write(self.dir.join("cvip.conf"), conf)?;
-        Ok(())
+        writeln!(conf, "{services}\n  </cvip>")?;
+        Ok(conf)
     }
 
     /// The virtual address.
@@ -174,6 +180,11 @@ impl Deployment {
     /// The running cvipd of a node.
     pub fn daemon(&mut self, number: u32) -> Option<&mut Process> {
         self.daemons.get_mut(&number)
+    }
+
+    /// The process number of a node's cvipd.
+    pub fn daemon_pid(&self, number: u32) -> Option<Pid> {
+        self.daemons.get(&number).map(Process::pid)
     }
 
     /// Where a node's cvipd logs.

@@ -1,0 +1,19 @@
+//! Whole programs on a real kernel: a director, nodes and a client, each a network namespace on
+//! one bridge, with a cvipd on every node, and what an administrator would type.
+//!
+//! They run in the lab (`cargo xtask test`); those in a module `on_stock` run a second time, on
+//! a distribution's kernel. A test waits for what it expects, up to [`support::PATIENCE`], and
+//! never for a time; how fast things go is measured elsewhere (`cargo xtask bench`).
+
+mod bad_input;
+mod configuration;
+mod drain;
+mod eligibility;
+mod history;
+mod idle;
+mod join_leave;
+mod ownership;
+mod restart;
+mod spoilt_store;
+mod support;
+mod traps;
