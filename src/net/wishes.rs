@@ -60,11 +60,15 @@ pub enum Device {
     Connected,
 }
 
-/// A link to bring up: a tunnel's fallback device, which exists once its module is loaded.
+/// A link to bring up, and to make if it is missing: a tunnel's receiving end.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct LinkWish {
     /// Name of the interface.
     pub device: &'static str,
+    /// Its kind, as `ip link add type` names it; asking for one loads the kernel's module.
+    pub kind: &'static str,
+    /// True for a tunnel that takes every packet that no other one takes (`external`).
+    pub external: bool,
 }
 
 /// A kernel setting to make.
@@ -130,8 +134,7 @@ impl Wishes {
         }
     }
 
-    fn link(&mut self, device: &'static str) {
-        let wish = LinkWish { device };
+    fn link(&mut self, wish: LinkWish) {
         if !self.links.contains(&wish) {
             self.links.push(wish);
         }
@@ -225,7 +228,8 @@ fn real_server(wishes: &mut Wishes, routing: Routing, cvip: &Cvip, server: &Real
         }
         Routing::Tun => {
             silence(wishes, cvip);
-            let device = tunnel_device(cvip.addr, server.addr);
+            let tunnel = tunnel(cvip.addr, server.addr);
+            let device = tunnel.device;
             if cvip.addr.is_ipv4() {
                 // Packets leave the tunnel with a client's address, to which no route leads
                 // through the tunnel: the strict check drops them. The loose one overrules it,
@@ -237,29 +241,35 @@ fn real_server(wishes: &mut Wishes, routing: Routing, cvip: &Cvip, server: &Real
                     "without it, packets from the tunnel may be dropped by the strict source check",
                 );
             }
-            wishes.link(device);
+            wishes.link(tunnel);
             wishes.address(cvip.addr, Device::Name(device.to_owned()), None);
         }
         Routing::Nat => {}
     }
 }
 
-/// The fallback devices that take tunnelled packets from any director, and the kernel modules
-/// that bring them.
-const TUNNELS: [(&str, &str); 3] = [("tunl0", "ipip"), ("sit0", "sit"), ("ip6tnl0", "ip6_tunnel")];
-
-/// The device that takes what comes out of a tunnel, by the family inside and the one outside.
-fn tunnel_device(inner: IpAddr, outer: IpAddr) -> &'static str {
-    match (inner, outer) {
-        (IpAddr::V4(_), IpAddr::V4(_)) => "tunl0",
-        (IpAddr::V6(_), IpAddr::V4(_)) => "sit0",
-        (_, IpAddr::V6(_)) => "ip6tnl0",
-    }
+/// The link that takes what comes out of a tunnel from any director, by the family inside and
+/// the one outside: the fallback device that comes with its kernel module. The one of IPv6 takes
+/// IPv6 only, which rtnetlink cannot change on every kernel, so that IPv4 inside
+/// IPv6 has a link of its own.
+fn tunnel(inner: IpAddr, outer: IpAddr) -> LinkWish {
+    let (device, kind, external) = match (inner, outer) {
+        (IpAddr::V4(_), IpAddr::V4(_)) => ("tunl0", "ipip", false),
+        (IpAddr::V6(_), IpAddr::V4(_)) => ("sit0", "sit", false),
+        (IpAddr::V6(_), IpAddr::V6(_)) => ("ip6tnl0", "ip6tnl", false),
+        (IpAddr::V4(_), IpAddr::V6(_)) => ("cvip4in6", "ip6tnl", true),
+    };
+    LinkWish { device, kind, external }
 }
 
-/// The kernel module that brings a tunnel's fallback device.
+/// The kernel module of a tunnel's link.
 pub(super) fn tunnel_module(device: &str) -> Option<&'static str> {
-    TUNNELS.into_iter().find_map(|(name, module)| (name == device).then_some(module))
+    match device {
+        "tunl0" => Some("ipip"),
+        "sit0" => Some("sit"),
+        "ip6tnl0" | "cvip4in6" => Some("ip6_tunnel"),
+        _ => None,
+    }
 }
 
 /// A real server must neither answer ARP for the CVIP nor name it in its own requests.
@@ -473,14 +483,15 @@ mod tests {
     fn a_real_server_at_the_end_of_a_tunnel_carries_the_cvip_on_the_tunnels_device() {
         for (virtual_addr, node_net, device, checked) in [
             ("10.0.0.100", "10.0.0.", "tunl0", true),
-            ("10.0.0.100", "fd00::", "ip6tnl0", true),
+            ("10.0.0.100", "fd00::", "cvip4in6", true),
             ("fd00::64", "10.0.0.", "sit0", false),
             ("fd00::64", "fd00::", "ip6tnl0", false),
         ] {
             let conf = conf(Routing::Tun, cvip(virtual_addr, node_net, 1));
             let wishes = wishes(&conf, 4, Role::RealServer);
             assert_eq!(addresses(&wishes), [format!("{virtual_addr} on {device}")]);
-            assert_eq!(wishes.links, [LinkWish { device }]);
+            let links: Vec<_> = wishes.links.iter().map(|link| link.device).collect();
+            assert_eq!(links, [device]);
             let loose = format!("net/ipv4/conf/{device}/rp_filter=2");
             assert_eq!(settings(&wishes).contains(&loose), checked);
             assert_eq!(settings(&wishes).len(), if checked { 3 } else { 0 });
