@@ -22,6 +22,11 @@ const SETTLING: Duration = Duration::from_millis(500);
 
 /// The keeper of one network namespace's addresses, links and settings. Its calls act in the
 /// network namespace of the calling thread.
+///
+/// A daemon [applies](Keeper::apply) its wishes when its role or its configuration changes, and
+/// now and then, since others change addresses too; [announces](super::announce()) what the
+/// report calls reachable, several times, when it became the active director;
+/// [renews](Keeper::renew) every second while it is; and [undoes](Keeper::undo) on a clean stop.
 #[derive(Debug)]
 pub struct Keeper {
     file: RecordFile,
