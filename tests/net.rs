@@ -24,7 +24,8 @@ use serde_json::Value;
 use net_support::{DEADLINE, Namespace, Record, addr, wait_until};
 
 fn on(text: &str, device: &str) -> AddressWish {
-    AddressWish { addr: addr(text), device: Device::Name(device.to_owned()), valid_lft: None }
+    let device = Device::Name(device.to_owned());
+    AddressWish { addr: addr(text), device, valid_lft: None, only_with: None }
 }
 
 fn leased(text: &str, device: &str, seconds: u32) -> AddressWish {
@@ -217,6 +218,23 @@ fn an_impossible_setting_is_not_remembered() {
     let report = record.apply(&namespace, &Wishes { sysctls, ..Wishes::default() });
     assert!(matches!(report.failures[0].error, Error::Setting { action: "set", .. }));
     assert!(record.undo(&namespace).is_empty());
+}
+
+#[test]
+fn an_address_that_could_not_be_hidden_is_not_added() {
+    let (namespace, record) = (Namespace::new(), Record::new());
+    // A setting that the kernel refuses, in the place of one that this container must not make.
+    let path = "net/ipv4/ip_default_ttl";
+    let hidden = AddressWish { only_with: Some(path), ..on("10.0.0.100", "lo") };
+    let wishes =
+        Wishes { sysctls: vec![setting(path, "999")], ..carrying([hidden, on("fd00::64", "lo")]) };
+    let report = record.apply(&namespace, &wishes);
+    let (addr, device) = (addr("10.0.0.100"), "lo".to_owned());
+    let setting = "net.ipv4.ip_default_ttl".to_owned();
+    assert_eq!(report.failures[1].error, Error::Exposed { addr, device, setting });
+    assert_eq!(namespace.shown("10.0.0.100", "lo"), None);
+    assert!(namespace.shown("fd00::64", "lo").is_some());
+    assert_eq!(record.undo(&namespace), ["removed fd00::64/128 from lo"]);
 }
 
 #[test]

@@ -540,4 +540,26 @@ mod tests {
         );
         assert!(say(Errno::EPERM, "10.0.0.1").contains("root"));
     }
+
+    proptest::proptest! {
+        #[test]
+        fn whatever_is_received_is_read_or_refused(
+            kind in proptest::sample::select(vec![libc::RTM_NEWADDR, libc::RTM_NEWLINK]),
+            family in proptest::sample::select(vec![AF_INET, AF_INET6, 0]),
+            mut body in proptest::collection::vec(0u8..24, 0..120),
+        ) {
+            if let Some(first) = body.first_mut() {
+                *first = family;
+            }
+            let message = Message { kind, flags: 0, sequence: 1, body: &body };
+            let _ = parse_link(message);
+            if let Ok(Some(address)) = parse_address(message) {
+                proptest::prop_assert!(address.prefix <= host_prefix(address.addr));
+                address.reaches(address.addr);
+            }
+            for message in netlink::messages(&body) {
+                let _ = message;
+            }
+        }
+    }
 }

@@ -22,6 +22,11 @@ const SETTLING: Duration = Duration::from_millis(500);
 
 /// The keeper of one network namespace's addresses, links and settings. Its calls act in the
 /// network namespace of the calling thread.
+///
+/// A daemon [applies](Keeper::apply) its wishes when its role or its configuration changes, and
+/// now and then, since others change addresses too; [announces](super::announce()) what the
+/// report calls reachable, several times, when it became the active director;
+/// [renews](Keeper::renew) every second while it is; and [undoes](Keeper::undo) on a clean stop.
 #[derive(Debug)]
 pub struct Keeper {
     file: RecordFile,
@@ -36,6 +41,8 @@ struct Placing {
     own: OwnAddress,
     /// It does not stand yet.
     new: bool,
+    /// The setting without which it must not.
+    only_with: Option<&'static str>,
 }
 
 /// A setting to change, and what the record said of it before.
@@ -99,7 +106,7 @@ impl Keeper {
         self.change_settings(settings, &mut report);
         if let Ok((mut netlink, kernel)) = opened {
             self.bring_up(&mut netlink, links, &mut report);
-            self.place(&mut netlink, placings, &mut report);
+            self.place(&mut netlink, placings, &wishes.sysctls, &mut report);
             self.remove_addresses(&mut netlink, &kernel, &wished, &mut report);
             self.bring_down(&mut netlink, &kernel, &wishes.links, &mut report);
         }
@@ -440,7 +447,8 @@ impl Keeper {
                 self.unsaved = true;
             }
             if standing.is_none_or(|s| wish.valid_lft.is_some() || s.valid_lft.is_some()) {
-                placings.push(Placing { link: link.clone(), own, new: standing.is_none() });
+                let (link, new, only_with) = (link.clone(), standing.is_none(), wish.only_with);
+                placings.push(Placing { link, own, new, only_with });
             } else if link.answers_neighbours() {
                 report.reachable.push(Reachable { addr: wish.addr, device: own.device });
             }
@@ -448,10 +456,22 @@ impl Keeper {
         (placings, wished)
     }
 
-    fn place(&mut self, netlink: &mut Rtnetlink, placings: Vec<Placing>, report: &mut Report) {
+    fn place(
+        &mut self,
+        netlink: &mut Rtnetlink,
+        placings: Vec<Placing>,
+        settings: &[SysctlWish],
+        report: &mut Report,
+    ) {
         let mut added = Vec::new();
-        for Placing { link, own, new } in placings {
+        for Placing { link, own, new, only_with } in placings {
             let OwnAddress { addr, prefix, device, valid_lft } = own;
+            if let Some(path) = only_with.filter(|path| new && !in_force(settings, path)) {
+                self.record.forget_address(addr, &device);
+                self.unsaved = true;
+                report.fail(Error::Exposed { addr, device, setting: sysctl::name(path) });
+                continue;
+            }
             match netlink.put(&link, addr, prefix, valid_lft) {
                 Ok(()) => {
                     if link.answers_neighbours() {
@@ -509,6 +529,14 @@ impl Keeper {
             }
         }
     }
+}
+
+/// True if a setting has a value with which its wish is content.
+fn in_force(settings: &[SysctlWish], path: &str) -> bool {
+    settings
+        .iter()
+        .find(|wish| wish.path == path)
+        .is_some_and(|wish| sysctl::read(path).is_ok_and(|value| wish.accepts(&value)))
 }
 
 impl Kernel {

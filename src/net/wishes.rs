@@ -15,6 +15,9 @@ pub const CVIP_LIFETIME: u32 = 10;
 /// The interface on which real servers carry what nobody may ask them for.
 const LOOPBACK: &str = "lo";
 
+/// With 1 or 2, an interface answers ARP for its own addresses only.
+const ARP_IGNORE: &str = "net/ipv4/conf/all/arp_ignore";
+
 /// A node's part at the moment. A node is in one set of directors at most, and a real server of
 /// every CVIP whose director it is not.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -48,6 +51,9 @@ pub struct AddressWish {
     pub device: Device,
     /// Seconds after which the kernel drops it unless it is renewed; none: never.
     pub valid_lft: Option<u32>,
+    /// The path of a setting, wished too, without which it is not added: one real server that
+    /// answers for the CVIP harms every client, one that does not serve harms few.
+    pub only_with: Option<&'static str>,
 }
 
 /// Where an address is carried, and with which prefix length.
@@ -115,8 +121,17 @@ impl SysctlWish {
 }
 
 impl Wishes {
-    fn address(&mut self, addr: IpAddr, device: Device, valid_lft: Option<u32>) {
-        let wish = AddressWish { addr, device, valid_lft };
+    fn carry(&mut self, addr: IpAddr, device: Device, valid_lft: Option<u32>) {
+        self.address(AddressWish { addr, device, valid_lft, only_with: None });
+    }
+
+    fn hide(&mut self, addr: IpAddr, device: &str) {
+        let device = Device::Name(device.to_owned());
+        let only_with = addr.is_ipv4().then_some(ARP_IGNORE);
+        self.address(AddressWish { addr, device, valid_lft: None, only_with });
+    }
+
+    fn address(&mut self, wish: AddressWish) {
         if !self.addresses.contains(&wish) {
             self.addresses.push(wish);
         }
@@ -213,9 +228,9 @@ fn active_director(wishes: &mut Wishes, routing: Routing, cvip: &Cvip, director:
         Routing::Dr | Routing::Tun => {}
         Routing::Nat => masquerading(wishes, cvip, director),
     }
-    wishes.address(cvip.addr, Device::Name(director.garp_interface.clone()), valid_lft);
+    wishes.carry(cvip.addr, Device::Name(director.garp_interface.clone()), valid_lft);
     if let (Routing::Nat, Some(gateway)) = (routing, cvip.gateway) {
-        wishes.address(gateway, Device::Connected, valid_lft);
+        wishes.carry(gateway, Device::Connected, valid_lft);
     }
 }
 
@@ -224,7 +239,7 @@ fn real_server(wishes: &mut Wishes, routing: Routing, cvip: &Cvip, server: &Real
         // The kernel never answers neighbour solicitations for an IPv6 address on lo.
         Routing::Dr => {
             silence(wishes, cvip);
-            wishes.address(cvip.addr, Device::Name(LOOPBACK.to_owned()), None);
+            wishes.hide(cvip.addr, LOOPBACK);
         }
         Routing::Tun => {
             silence(wishes, cvip);
@@ -242,7 +257,7 @@ fn real_server(wishes: &mut Wishes, routing: Routing, cvip: &Cvip, server: &Real
                 );
             }
             wishes.link(tunnel);
-            wishes.address(cvip.addr, Device::Name(device.to_owned()), None);
+            wishes.hide(cvip.addr, device);
         }
         Routing::Nat => {}
     }
@@ -282,7 +297,7 @@ fn silence(wishes: &mut Wishes, cvip: &Cvip) {
     let on = NeededOn::RealServers;
     wishes.sysctl(
         on,
-        ("net/ipv4/conf/all/arp_ignore", "1", &["2"]),
+        (ARP_IGNORE, "1", &["2"]),
         "without it, a real server answers ARP for the CVIP and takes the director's traffic",
     );
     wishes.sysctl(
@@ -386,6 +401,7 @@ mod tests {
         let conf = conf(Routing::Dr, cvip("10.0.0.100", "10.0.0.", 1));
         let wishes = wishes(&conf, 3, Role::RealServer);
         assert_eq!(addresses(&wishes), ["10.0.0.100 on lo"]);
+        assert_eq!(wishes.addresses[0].only_with, Some("net/ipv4/conf/all/arp_ignore"));
         assert_eq!(settings(&wishes), SILENT);
         assert!(wishes.links.is_empty());
     }
@@ -395,6 +411,7 @@ mod tests {
         let conf = conf(Routing::Dr, cvip("fd00::64", "fd00::", 1));
         let wishes = wishes(&conf, 3, Role::RealServer);
         assert_eq!(addresses(&wishes), ["fd00::64 on lo"]);
+        assert_eq!(wishes.addresses[0].only_with, None);
         assert!(wishes.sysctls.is_empty());
     }
 
