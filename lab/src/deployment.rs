@@ -82,15 +82,18 @@ impl Deployment {
         let mut conf =
             format!("<?xml version=\"1.0\"?>\n<cvips>\n  <routing>{routing}</routing>\n");
         for (_, ipv6) in [(plan.ipv4, false), (plan.ipv6, true)].iter().filter(|(is, _)| *is) {
-            conf += &self.cvip_element(*ipv6, plan.services)?;
+            conf += &self.cvip_element(plan, *ipv6)?;
         }
         conf += "</cvips>\n";
         fs::write(self.dir.join("cvip.conf"), conf)?;
         Ok(())
     }
 
-    fn cvip_element(&self, ipv6: bool, services: &str) -> Result<String> {
+    fn cvip_element(&self, plan: &Plan<'_>, ipv6: bool) -> Result<String> {
         let mut conf = format!("  <cvip>\n    <ip_addr>{}</ip_addr>\n", self.cvip(ipv6));
+        if plan.routing == "NAT" {
+            writeln!(conf, "    <gateway>{}</gateway>", self.gateway(ipv6))?;
+        }
         for number in self.directors() {
             writeln!(
                 conf,
@@ -109,7 +112,7 @@ impl Deployment {
                 "    <real_server_node><node_num>{number}</node_num>{addr}</real_server_node>",
             )?;
         }
-        writeln!(conf, "{services}\n  </cvip>")?;
+        writeln!(conf, "{}\n  </cvip>", plan.services)?;
         Ok(conf)
     }
 
@@ -118,6 +121,14 @@ impl Deployment {
         match ipv6 {
             false => self.cluster.vip4(1).into(),
             true => self.cluster.vip6(1).into(),
+        }
+    }
+
+    /// The address that the active director carries for the nodes' default route with NAT.
+    pub fn gateway(&self, ipv6: bool) -> IpAddr {
+        match ipv6 {
+            false => self.cluster.vip4(2).into(),
+            true => self.cluster.vip6(2).into(),
         }
     }
 

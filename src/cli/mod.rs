@@ -51,7 +51,7 @@ pub fn main<P: Parser>(
         Ok(status) => status,
         Err(error) if is_broken_pipe(&error) => OK,
         Err(error) => {
-            let text = format!("{error:#}");
+            let text = describe(&error);
             // A fault that shows its place speaks for itself.
             let shown = if text.contains('\n') { text } else { format!("{name}: {text}") };
             let _ = writeln!(streams.err, "{shown}");
@@ -84,11 +84,36 @@ fn explain(name: &str, error: &clap::Error, streams: &mut Streams<'_>) -> u8 {
     }
 }
 
+/// An error and its causes, without those that it names itself.
+fn describe(error: &anyhow::Error) -> String {
+    error.chain().map(ToString::to_string).fold(String::new(), |text, cause| {
+        match (text.is_empty(), text.contains(&cause)) {
+            (true, _) => cause,
+            (false, true) => text,
+            (false, false) => format!("{text}: {cause}"),
+        }
+    })
+}
+
 fn is_broken_pipe(error: &anyhow::Error) -> bool {
     error
         .chain()
         .filter_map(|cause| cause.downcast_ref::<io::Error>())
         .any(|e| e.kind() == io::ErrorKind::BrokenPipe)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_cause_that_an_error_names_itself_is_said_once() {
+        let cause = || io::Error::other("disk on fire");
+        let twice = anyhow::Error::new(cause()).context("cannot write x: disk on fire");
+        assert_eq!(describe(&twice), "cannot write x: disk on fire");
+        let once = anyhow::Error::new(cause()).context("cannot write x");
+        assert_eq!(describe(&once), "cannot write x: disk on fire");
+    }
 }
 
 #[cfg(test)]

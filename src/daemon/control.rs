@@ -63,6 +63,11 @@ pub enum ControlError {
     /// No cvipd listens.
     #[error("no cvipd runs for node {0}")]
     Absent(u32),
+    /// The caller may not open the socket.
+    #[error(
+        "only root and the group of {} may speak with cvipd: run this as root", .0.display()
+    )]
+    Forbidden(PathBuf),
     /// The connection failed.
     #[error("cvipd does not answer on {}: {source}", path.display())]
     Io {
@@ -95,6 +100,7 @@ pub fn ask(run_dir: &Path, node: u32, request: Request) -> Result<Response, Cont
                 io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused => {
                     ControlError::Absent(node)
                 }
+                io::ErrorKind::PermissionDenied => ControlError::Forbidden(path.clone()),
                 _ => io(e),
             });
         }

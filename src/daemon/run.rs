@@ -14,7 +14,7 @@ use tracing::{error, info, warn};
 
 use super::control::{Request, Response, Server};
 use super::inbox::{Outbox, channel};
-use super::worker::{Agent, Order, drive, wait};
+use super::worker::{Agent, Order, Reply, drive, wait};
 use crate::conf::{self, Conf};
 use crate::listeners::{self, Dumper};
 use crate::net::{self, Keeper, Reachable, Role};
@@ -158,7 +158,7 @@ pub fn run(settings: Settings) -> Result<(), RunError> {
         next_renewal: None,
         reachable: Vec::new(),
     };
-    daemon.take_roles()?;
+    daemon.take_roles(None)?;
     info!("node {node}: {}", daemon.roles().join(" and "));
     notify(&[NotifyState::Ready]);
     let outcome = daemon.serve(&signals, &server);
@@ -183,7 +183,7 @@ impl Daemon {
                 match Signal::try_from(signal.ssi_signo as i32) {
                     Ok(Signal::SIGHUP) => {
                         notify(&[NotifyState::Reloading]);
-                        if let Err(error) = self.reload() {
+                        if let Err(error) = self.reload(None) {
                             error!("{error}");
                         }
                         notify(&[NotifyState::Ready]);
@@ -200,8 +200,9 @@ impl Daemon {
         }
     }
 
-    /// Starts and ends workers so that they are what the configuration says of this node.
-    fn take_roles(&mut self) -> Result<(), RunError> {
+    /// Starts and ends workers so that they are what the configuration says of this node. A
+    /// director is asked for a report of its first pass, if one is wanted.
+    fn take_roles(&mut self, mut report: Option<Reply>) -> Result<(), RunError> {
         let now = Instant::now();
         let serves = self.conf.cvips.iter().any(|c| c.real_server(self.node).is_some());
         let directs = is_active(&self.conf, self.node);
@@ -211,8 +212,11 @@ impl Daemon {
         if self.director.is_some() && !directs {
             end(self.director.take());
         }
-        for worker in self.real_server.iter().chain(&self.director) {
+        if let Some(worker) = &self.real_server {
             worker.orders.send(Order::Reload(Arc::clone(&self.conf)));
+        }
+        if let Some(worker) = &self.director {
+            worker.orders.send(self.order(report.take()));
         }
         // The kernel comes first: without IPVS nothing else is touched, and its settings are
         // there only once it is. Addresses and settings come before the first destination.
@@ -230,7 +234,8 @@ impl Daemon {
                 self.open_store()?,
                 now,
             )?;
-            self.director = Some(start("the director's thread", agent)?);
+            let first = report.map(|report| self.order(Some(report)));
+            self.director = Some(start("the director's thread", agent, first)?);
             self.announce = Some((0, now));
         }
         if serves && self.real_server.is_none() {
@@ -248,9 +253,18 @@ impl Daemon {
                 now,
             )?;
             info!("listeners are noticed by {}", agent.bells());
-            self.real_server = Some(start("the node's thread", agent)?);
+            self.real_server = Some(start("the node's thread", agent, None)?);
         }
         Ok(())
+    }
+
+    /// What a worker is told of the present configuration.
+    fn order(&self, report: Option<Reply>) -> Order {
+        let conf = Arc::clone(&self.conf);
+        match report {
+            Some(reply) => Order::Resync(conf, reply),
+            None => Order::Reload(conf),
+        }
     }
 
     fn open_store(&self) -> Result<Box<dyn Store>, StoreError> {
@@ -258,7 +272,7 @@ impl Daemon {
     }
 
     /// Reads the configuration again; one with faults is not taken.
-    fn reload(&mut self) -> Result<(), RunError> {
+    fn reload(&mut self, report: Option<Reply>) -> Result<(), RunError> {
         let loaded = conf::load(&self.settings.conf, &self.settings.clustertab);
         self.faults = loaded.diagnostics.iter().map(ToString::to_string).collect();
         let Some(conf) = loaded.conf else {
@@ -274,7 +288,7 @@ impl Daemon {
         }
         self.conf = Arc::new(conf);
         info!("configuration read again");
-        self.take_roles()
+        self.take_roles(report)
     }
 
     /// Addresses, sysctls and announcements.
@@ -345,19 +359,18 @@ impl Daemon {
                 faults: self.faults.clone(),
             },
             Request::Apply if !root => Response::Error("only root may change the table".to_owned()),
-            Request::Apply => match self.reload() {
-                Err(error) => Response::Error(error.to_string()),
-                Ok(()) => self.resync(),
-            },
+            Request::Apply => self.apply(),
         }
     }
 
-    fn resync(&self) -> Response {
-        let Some(director) = &self.director else {
-            return Response::Error(format!("node {} is not the active director", self.node));
-        };
+    fn apply(&mut self) -> Response {
         let (reply, report) = mpsc::channel();
-        director.orders.send(Order::Resync(reply));
+        if let Err(error) = self.reload(Some(reply)) {
+            return Response::Error(error.to_string());
+        }
+        if self.director.is_none() {
+            return Response::Error(format!("node {} is not the active director", self.node));
+        }
         match report.recv_timeout(APPLY_WITHIN) {
             Ok(Some(report)) => Response::Applied {
                 applied: report.applied.iter().map(ToString::to_string).collect(),
@@ -378,9 +391,17 @@ fn is_active(conf: &Conf, node: u32) -> bool {
     conf.director_sets().iter().any(|set| set.directors.first() == Some(&node))
 }
 
-fn start(name: &'static str, agent: impl Agent + Send + 'static) -> Result<Worker, RunError> {
+/// Starts a worker. `first` is an order that it finds before its first step.
+fn start(
+    name: &'static str,
+    agent: impl Agent + Send + 'static,
+    first: Option<Order>,
+) -> Result<Worker, RunError> {
     let (orders, inbox) =
         channel().map_err(|errno| RunError::System("no descriptor for messages", errno.into()))?;
+    if let Some(first) = first {
+        orders.send(first);
+    }
     let thread = thread::Builder::new()
         .spawn(move || {
             if let Err(errno) = drive(agent, &inbox) {

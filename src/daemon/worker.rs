@@ -12,12 +12,16 @@ use super::inbox::Inbox;
 use crate::conf::Conf;
 use crate::{director, node};
 
+/// Where a worker's report goes; none if its pass failed.
+pub(super) type Reply = Sender<Option<director::agent::Report>>;
+
 /// What the main thread tells a worker.
 pub(super) enum Order {
     /// Take a new configuration.
     Reload(Arc<Conf>),
-    /// Make a full pass and say what it did.
-    Resync(Sender<Option<director::agent::Report>>),
+    /// Take a new configuration, make a full pass by it and say what that did: one order, so
+    /// that no pass in between takes the changes for itself.
+    Resync(Arc<Conf>, Reply),
     /// End.
     Stop,
 }
@@ -75,7 +79,8 @@ pub(super) fn drive(mut agent: impl Agent, inbox: &Inbox<Order>) -> Result<(), E
         for order in inbox.take() {
             match order {
                 Order::Reload(conf) => agent.reload(conf, Instant::now()),
-                Order::Resync(reply) => {
+                Order::Resync(conf, reply) => {
+                    agent.reload(conf, Instant::now());
                     let report = agent.resync(Instant::now());
                     // Whoever asked may have given up waiting.
                     let _ = reply.send(report);

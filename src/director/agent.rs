@@ -77,8 +77,9 @@ impl Agent {
             me,
             conf,
             client,
+            // The first pass is made by these records: what differs from them is news.
+            seen: store.state().nodes.clone(),
             store,
-            seen: BTreeMap::new(),
             pending: BTreeSet::new(),
             drains: Drains::new(),
             next_drain: now,

@@ -3,7 +3,6 @@
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
-use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::Output;
 
@@ -27,9 +26,10 @@ fn as_somebody(site: &Site, number: u32, line: &str) -> Output {
     };
     readable(&copy, 0o755);
     readable(&site.dir, 0o755);
-    let mut command = site.host(number).command(&copy.to_string_lossy());
+    let mut command = site.host(number).command("setpriv");
     site.environment(&mut command);
-    command.args(&words[1..]).uid(SOMEBODY).gid(SOMEBODY).output().unwrap()
+    command.arg(format!("--reuid={SOMEBODY}")).arg(format!("--regid={SOMEBODY}"));
+    command.arg("--clear-groups").arg(copy).args(&words[1..]).output().unwrap()
 }
 
 #[test]
@@ -60,15 +60,16 @@ fn without_privilege_every_program_says_what_is_missing_and_what_to_do() {
 
 #[test]
 fn what_needs_no_privilege_works_without() {
-    let site = Site::start(1, &Plan::default());
-    site.direct("setport_weight --start-port=8080 --end-port=8080 --weight=1 --cluster");
+    let services = "<service><port>8080</port></service>";
+    let site = Site::start(1, &Plan { services, ..Plan::default() });
+    site.direct("setport_weight --start-port=8081 --end-port=8081 --weight=1 --cluster");
     let _one = listen(site.host(1), "0.0.0.0:8080");
     site.await_pool(site.v4(Tcp, 8080), Some(&[(1, 1)]));
     for (line, shows) in [
         ("cvipctl check", "1 CVIP"),
         ("cvipctl convert --all", "-A -t"),
         ("cvipctl status", "8080"),
-        ("setport_weight --list", "8080"),
+        ("setport_weight --list", "8081"),
     ] {
         let output = as_somebody(&site, site.director(), line);
         let (out, err) = shown(&output);

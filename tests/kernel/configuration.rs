@@ -7,7 +7,7 @@ use cvip::protocol::Protocol::Tcp;
 use cvip_lab::Plan;
 use nix::sys::signal::Signal;
 
-use super::support::{Patron, Server, Site, listen, shown};
+use super::support::{Patron, Server, Site, fetch, listen, shown};
 
 /// A plan with services in cvip.conf.
 fn plan(services: &str) -> Plan<'_> {
@@ -65,7 +65,7 @@ fn a_start_with_a_broken_configuration_says_every_fault_and_changes_nothing() {
     let ended = site.try_run(director, "cvipd");
     assert_eq!(ended.status.code(), Some(1));
     let err = shown(&ended).1;
-    assert!(err.contains("heavy") && err.contains("'?'"), "{err}");
+    assert!(err.contains("heavy") && err.contains("`?` is not a scheduler"), "{err}");
     assert_eq!(site.rules(), before);
 }
 
@@ -152,6 +152,57 @@ fn a_service_that_is_struck_from_the_file_is_drained() {
     assert_eq!(patron.ask().unwrap(), "one");
     drop(patron);
     site.await_pool(http, None);
+}
+
+#[test]
+fn a_real_server_that_is_struck_from_the_file_is_drained_and_its_own_cvipd_says_so() {
+    let site = Site::start(2, &plan(HTTP));
+    let http = site.v4(Tcp, 8080);
+    let two = Server::tcp(site.host(2), "0.0.0.0:8080", "two");
+    site.await_pool(http, Some(&[(2, 2)]));
+    let mut patron = Patron::new(site.cluster.client(), site.at(8080));
+    patron.ask().unwrap();
+    let _one = listen(site.host(1), "0.0.0.0:8080");
+    site.await_pool(http, Some(&[(1, 2), (2, 2)]));
+    let path = site.dir.join("cvip.conf");
+    let conf = fs::read_to_string(&path).unwrap();
+    let struck = conf.replace("<real_server_node><node_num>2</node_num></real_server_node>", "");
+    assert_ne!(struck, conf);
+    fs::write(&path, struck).unwrap();
+    site.reload_everywhere();
+    site.await_pool(http, Some(&[(1, 2), (2, 0)]));
+    site.await_log(2, "node 2 is neither a director nor a real server");
+    assert_eq!(patron.ask().unwrap(), "two");
+    drop((patron, two));
+    site.await_pool(http, Some(&[(1, 2)]));
+    fs::write(&path, conf).unwrap();
+    site.reload_everywhere();
+    let _two = listen(site.host(2), "0.0.0.0:8080");
+    site.await_pool(http, Some(&[(1, 2), (2, 2)]));
+}
+
+#[test]
+fn a_cvip_that_is_struck_from_the_file_goes_with_its_services_and_its_address() {
+    let both = Plan { ipv6: true, services: HTTP, ..Plan::default() };
+    let site = Site::start(1, &both);
+    let (director, cvip6) = (site.cluster.director(), site.cvip(true).to_string());
+    let _one = Server::tcp(site.host(1), "[::]:8080", "one");
+    site.await_pool(site.v4(Tcp, 8080), Some(&[(1, 2)]));
+    site.await_pool(site.v6(Tcp, 8080), Some(&[(1, 2)]));
+    assert!(director.stdout(&["ip", "addr"]).unwrap().contains(&cvip6));
+    site.write_conf(&Plan { ipv6: false, ..both.clone() }).unwrap();
+    site.reload_everywhere();
+    site.await_pool(site.v6(Tcp, 8080), None);
+    for host in [director, site.host(1)] {
+        site.until("the address goes", |_| {
+            (!host.stdout(&["ip", "addr"]).unwrap().contains(&cvip6)).then_some(())
+        });
+    }
+    assert_eq!(site.pool(site.v4(Tcp, 8080)), Some(vec![(1, 2)]));
+    site.write_conf(&both).unwrap();
+    site.reload_everywhere();
+    site.await_pool(site.v6(Tcp, 8080), Some(&[(1, 2)]));
+    assert_eq!(fetch(site.cluster.client(), site.at6(8080)).unwrap(), "one");
 }
 
 #[test]

@@ -95,11 +95,12 @@ fn predicted(site: &Site) -> BTreeMap<ServiceId, Vec<(u32, u32)>> {
     services.into_iter().map(|(id, nodes)| (id, pool(nodes))).collect()
 }
 
-fn history(options: &[&str]) {
+/// `deaths`: now and then a cvipd is killed, and comes back some steps later.
+fn history(options: &[&str], deaths: bool) {
     let seed = seed();
     println!("CVIP_TEST_SEED={seed}");
     let mut random = Random(seed);
-    let site = Site::start_with(NODES as u8, &Plan { ipv6: true, ..Plan::default() }, options);
+    let mut site = Site::start_with(NODES as u8, &Plan { ipv6: true, ..Plan::default() }, options);
     let last = FIRST + PORTS as u16 - 1;
     for protocol in ["tcp", "udp"] {
         site.direct(&format!(
@@ -109,7 +110,18 @@ fn history(options: &[&str]) {
     }
     let mut held = Held::new();
     let mut steps = 0;
+    let mut dead = BTreeSet::new();
     while steps < STEPS {
+        if deaths && random.below(10) == 0 {
+            // Of all nodes, the director too.
+            let node = 1 + random.below(u64::from(NODES) + 1) as u32;
+            if dead.remove(&node) {
+                site.start(node, options).unwrap();
+            } else {
+                site.kill_daemon(node);
+                dead.insert(node);
+            }
+        }
         let node = 1 + random.below(NODES.into()) as u32;
         let port = FIRST + random.below(PORTS) as u16;
         let kind = random.below(5);
@@ -123,6 +135,7 @@ fn history(options: &[&str]) {
             steps += 1;
         }
     }
+    site.start_on(&dead.into_iter().collect::<Vec<_>>(), options);
     let wanted = predicted(&site);
     // The model agrees with the dump: a test that predicts nothing would prove nothing.
     let joined = held.keys().filter(|(_, _, kind)| *kind < 4).count();
@@ -139,10 +152,15 @@ fn history(options: &[&str]) {
 
 #[test]
 fn a_random_history_ends_in_the_table_that_a_fresh_dump_predicts() {
-    history(&[]);
+    history(&[], false);
 }
 
 #[test]
 fn by_polling_a_random_history_ends_in_the_table_that_a_fresh_dump_predicts() {
-    history(&["--poll"]);
+    history(&["--poll"], false);
+}
+
+#[test]
+fn a_random_history_in_which_cvipds_die_and_return_ends_the_same() {
+    history(&[], true);
 }

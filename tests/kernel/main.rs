@@ -9,6 +9,7 @@ mod bad_input;
 mod configuration;
 mod drain;
 mod eligibility;
+mod forwarding;
 mod history;
 mod idle;
 mod join_leave;

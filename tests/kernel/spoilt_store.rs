@@ -2,21 +2,24 @@
 //! known, and the table stays as it is.
 
 use std::fs;
-use std::path::PathBuf;
+use std::io::Write;
+use std::path::{Path, PathBuf};
 
 use cvip::protocol::Protocol::{Tcp, Udp};
+use cvip::store::Scope;
 use cvip_lab::Plan;
+use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use nix::sys::signal::Signal;
 
-use super::support::{Site, bind_udp, listen};
+use super::support::{Site, bind_udp, listen, shown};
 
 /// What a crash, a full disk or an editor may leave.
 const SPOILT: [&[u8]; 4] = [b"", b"{\"node\": 1, \"incarn", b"\xff\xfe\x00rubbish", b"[1, 2, 3]"];
 
-/// Two servers and the store's files: (path, the node that mends it).
+/// Two servers and the store's files, each with the nodes of which one mends it.
 struct Served {
     site: Site,
-    files: Vec<(PathBuf, u32)>,
+    files: Vec<(PathBuf, Vec<u32>)>,
     _held: (std::net::TcpListener, std::net::TcpListener, std::net::UdpSocket),
 }
 
@@ -34,38 +37,40 @@ fn served() -> Served {
     let director = site.director();
     let run = site.run_dir();
     let files = vec![
-        (run.join("nodes/1.json"), 1),
-        (run.join("flags/1.json"), 1),
-        (run.join("flags/cluster.json"), 1),
-        (run.join(format!("owned/{director}.json")), director),
+        (run.join("nodes/1.json"), vec![1]),
+        (run.join("flags/1.json"), vec![1]),
+        // Whoever comes first.
+        (run.join("flags/cluster.json"), site.numbers().collect()),
+        (run.join(format!("owned/{director}.json")), vec![director]),
     ];
     Served { site, files, _held: held }
 }
 
-/// Waits until the log of a node has so many lines that name a file as spoilt.
-#[track_caller]
-fn await_said(site: &Site, number: u32, path: &str, before: usize) {
-    site.until(&format!("node {number} says that {path} is spoilt"), |site| {
-        (said(site, number, path) > before).then_some(())
-    });
+/// How often these nodes have said that a file is spoilt.
+fn said(site: &Site, numbers: &[u32], path: &str) -> usize {
+    let logs: String = numbers.iter().map(|number| site.logged(*number)).collect();
+    logs.lines().filter(|line| line.contains("spoilt store file") && line.contains(path)).count()
 }
 
-fn said(site: &Site, number: u32, path: &str) -> usize {
-    let log = site.logged(number);
-    log.lines().filter(|line| line.contains("spoilt store file") && line.contains(path)).count()
+/// Waits until one of these nodes has said once more that a file is spoilt.
+#[track_caller]
+fn await_said(site: &Site, numbers: &[u32], path: &str, before: usize) {
+    site.until(&format!("one of {numbers:?} says that {path} is spoilt"), |site| {
+        (said(site, numbers, path) > before).then_some(())
+    });
 }
 
 #[test]
 fn a_file_that_is_spoilt_while_cvipd_runs_is_set_aside_and_rebuilt() {
     let Served { site, files, _held } = served();
     let before = site.rules();
-    for (path, owner) in &files {
+    for (path, owners) in &files {
         let good = fs::read(path).unwrap();
         let shown = path.display().to_string();
         for spoilt in SPOILT {
-            let times = said(&site, *owner, &shown);
+            let times = said(&site, owners, &shown);
             fs::write(path, spoilt).unwrap();
-            await_said(&site, *owner, &shown, times);
+            await_said(&site, owners, &shown, times);
             site.until(&format!("{shown} can be read again"), |_| {
                 let bytes = fs::read(path).ok()?;
                 (bytes != spoilt && serde_json::from_slice::<serde_json::Value>(&bytes).is_ok())
@@ -94,20 +99,20 @@ fn records_and_ownership_that_are_spoilt_before_a_start_are_rebuilt() {
     let before = site.rules();
     for spoilt in SPOILT {
         site.end_everywhere(Signal::SIGKILL);
-        let wanted = |path: &&(PathBuf, u32)| !path.0.to_string_lossy().contains("flags");
-        let counts: Vec<(String, u32, usize)> = files
+        let wanted = |(path, _): &&(PathBuf, Vec<u32>)| !path.to_string_lossy().contains("flags");
+        let counts: Vec<(String, &[u32], usize)> = files
             .iter()
             .filter(wanted)
-            .map(|(path, owner)| {
+            .map(|(path, owners)| {
                 fs::write(path, spoilt).unwrap();
                 let shown = path.display().to_string();
-                let times = said(&site, *owner, &shown);
-                (shown, *owner, times)
+                let times = said(&site, owners, &shown);
+                (shown, owners.as_slice(), times)
             })
             .collect();
         site.start_everywhere(&[]);
-        for (path, owner, times) in counts {
-            await_said(&site, owner, &path, times);
+        for (path, owners, times) in counts {
+            await_said(&site, owners, &path, times);
             assert_eq!(fs::read(format!("{path}.corrupt")).unwrap(), spoilt);
         }
         assert_eq!(site.direct("cvipctl apply"), "the table is right: nothing to change\n");
@@ -120,7 +125,7 @@ fn records_and_ownership_that_are_spoilt_before_a_start_are_rebuilt() {
 
 #[test]
 fn a_record_that_somebody_deletes_is_written_again() {
-    let Served { site, .. } = served();
+    let Served { site, files: _, _held } = served();
     let before = site.rules();
     fs::remove_file(site.run_dir().join("nodes/1.json")).unwrap();
     site.until("node 1 writes its record again", |site| {
@@ -128,4 +133,52 @@ fn a_record_that_somebody_deletes_is_written_again() {
     });
     assert_eq!(site.direct("cvipctl apply"), "the table is right: nothing to change\n");
     assert_eq!(site.rules(), before);
+}
+
+/// A small file system in memory, over a folder.
+struct SmallDisk(PathBuf);
+
+impl SmallDisk {
+    fn over(folder: &Path) -> SmallDisk {
+        fs::create_dir_all(folder).unwrap();
+        let none: Option<&str> = None;
+        mount(none, folder, Some("tmpfs"), MsFlags::empty(), Some("size=256k")).unwrap();
+        SmallDisk(folder.to_owned())
+    }
+
+    /// Writes until there is no room; the file's name.
+    fn fill(&self) -> PathBuf {
+        let path = self.0.join("filler");
+        let mut filler = fs::File::create(&path).unwrap();
+        while filler.write_all(&[0; 4096]).is_ok() {}
+        path
+    }
+}
+
+impl Drop for SmallDisk {
+    fn drop(&mut self) {
+        let _ = umount2(&self.0, MntFlags::MNT_DETACH);
+    }
+}
+
+#[test]
+fn a_full_disk_delays_a_join_and_loses_nothing() {
+    let mut site = Site::stopped(2, &Plan::default());
+    let disk = SmallDisk::over(&site.run_dir());
+    site.start_everywhere(&[]);
+    site.direct("setport_weight --start-port=8080 --end-port=8081 --weight=1 --cluster");
+    let _one = listen(site.host(1), "0.0.0.0:8080");
+    site.await_pool(site.v4(Tcp, 8080), Some(&[(1, 1)]));
+    let filler = disk.fill();
+    let _two = listen(site.host(2), "0.0.0.0:8080");
+    site.await_log(2, "this node's record cannot be stored, trying again");
+    assert!(site.logged(2).contains("No space left on device"));
+    let flag = "setport_weight --start-port=9000 --end-port=9000 --weight=1 --cluster";
+    let refused = site.try_run(1, flag);
+    assert_eq!(refused.status.code(), Some(1));
+    assert!(shown(&refused).1.contains("the flags were not changed"), "{refused:?}");
+    assert_eq!(site.pool(site.v4(Tcp, 8080)), Some(vec![(1, 1)]));
+    fs::remove_file(filler).unwrap();
+    site.await_pool(site.v4(Tcp, 8080), Some(&[(1, 1), (2, 1)]));
+    assert_eq!(site.state().flags_of(Scope::Cluster).iter().count(), 1);
 }

@@ -12,7 +12,7 @@ use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
-use cvip_lab::Host;
+use cvip_lab::{Host, wait_until};
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::socket::{
@@ -20,6 +20,8 @@ use nix::sys::socket::{
     socket, sockopt,
 };
 use nix::unistd::{Uid, setfsuid};
+
+use super::PATIENCE;
 
 /// How long a client waits for an answer.
 const ANSWER_WITHIN: Duration = Duration::from_secs(5);
@@ -35,11 +37,10 @@ pub(crate) fn listen(host: &Host, addr: impl ToString) -> TcpListener {
 #[track_caller]
 pub(crate) fn listen_as(host: &Host, uid: u32, addr: impl ToString) -> TcpListener {
     let addr = addr.to_string();
-    let listener = host.enter(|| {
+    host.enter(|| {
         setfsuid(Uid::from_raw(uid));
-        TcpListener::bind(&addr)
-    });
-    listener.unwrap_or_else(|e| panic!("{addr}: {e}"))
+        once_free(&addr, || TcpListener::bind(&addr))
+    })
 }
 
 /// A UDP socket on a member, of root's.
@@ -52,11 +53,24 @@ pub(crate) fn bind_udp(host: &Host, addr: impl ToString) -> UdpSocket {
 #[track_caller]
 pub(crate) fn bind_udp_as(host: &Host, uid: u32, addr: impl ToString) -> UdpSocket {
     let addr = addr.to_string();
-    let socket = host.enter(|| {
+    host.enter(|| {
         setfsuid(Uid::from_raw(uid));
-        UdpSocket::bind(&addr)
+        once_free(&addr, || UdpSocket::bind(&addr))
+    })
+}
+
+/// Binds once the address is free: a process that another test is about to start has a copy of
+/// every socket, closed ones too, until it runs its program.
+#[track_caller]
+fn once_free<S>(addr: &str, bind: impl Fn() -> io::Result<S>) -> S {
+    let bound = wait_until(PATIENCE, || match bind() {
+        Err(error) if error.kind() == io::ErrorKind::AddrInUse => None,
+        bound => Some(bound),
     });
-    socket.unwrap_or_else(|e| panic!("{addr}: {e}"))
+    match bound {
+        Some(bound) => bound.unwrap_or_else(|error| panic!("{addr}: {error}")),
+        None => panic!("{addr} is in use"),
+    }
 }
 
 /// What [`raw`] is to set on a socket, beside `SO_REUSEADDR`.
@@ -72,7 +86,7 @@ pub(crate) enum With {
 #[track_caller]
 pub(crate) fn raw(host: &Host, addr: impl ToString, with: With) -> OwnedFd {
     let addr: SocketAddr = addr.to_string().parse().unwrap();
-    let made = host.enter(|| -> Result<OwnedFd, Errno> {
+    let make = || -> io::Result<OwnedFd> {
         let family = if addr.is_ipv6() { AddressFamily::Inet6 } else { AddressFamily::Inet };
         let protocol = matches!(with, With::Sctp).then_some(SockProtocol::Sctp);
         let fd = socket(family, SockType::Stream, SockFlag::SOCK_CLOEXEC, protocol)?;
@@ -84,8 +98,8 @@ pub(crate) fn raw(host: &Host, addr: impl ToString, with: With) -> OwnedFd {
         }
         bind(fd.as_raw_fd(), &SockaddrStorage::from(addr))?;
         Ok(fd)
-    });
-    made.unwrap_or_else(|errno| panic!("{addr}: {errno}"))
+    };
+    host.enter(|| once_free(&addr.to_string(), make))
 }
 
 /// Calls listen(2).

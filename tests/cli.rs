@@ -1,0 +1,147 @@
+//! The programs' command lines without a kernel: what they say of files, and with which status.
+
+use std::fs;
+use std::path::Path;
+use std::process::{Command, Output};
+
+const CLUSTERTAB: &str = "1 10.0.0.1\n2 10.0.0.2\n3 10.0.0.3\n";
+
+const GOOD: &str = "<?xml version=\"1.0\"?>
+<cvips>
+    <routing>DR</routing>
+    <cvip>
+        <ip_addr>10.0.0.100</ip_addr>
+        <director_node><node_num>1</node_num><garp_interface>eth0</garp_interface></director_node>
+        <real_server_node><node_num>2</node_num></real_server_node>
+        <service><port>80</port></service>
+    </cvip>
+</cvips>
+";
+
+/// Runs `cvipctl check` on a cvip.conf and a clustertab.
+fn check(folder: &Path, conf: &[u8], clustertab: &[u8], options: &[&str]) -> Output {
+    fs::write(folder.join("cvip.conf"), conf).unwrap();
+    fs::write(folder.join("clustertab"), clustertab).unwrap();
+    Command::new(env!("CARGO_BIN_EXE_cvipctl"))
+        .arg("check")
+        .args(options)
+        .env("CVIP_CONF", folder.join("cvip.conf"))
+        .env("CVIP_CLUSTERTAB", folder.join("clustertab"))
+        .output()
+        .unwrap()
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8(bytes.to_vec()).expect("what it prints is UTF-8")
+}
+
+#[test]
+fn a_good_file_is_one_line_and_status_0() {
+    let folder = tempfile::tempdir().unwrap();
+    let output = check(folder.path(), GOOD.as_bytes(), CLUSTERTAB.as_bytes(), &[]);
+    assert_eq!(output.status.code(), Some(0));
+    assert!(text(&output.stdout).ends_with("cvip.conf: DR, 1 CVIP, 2 nodes, 1 service\n"));
+    assert_eq!(text(&output.stderr), "");
+}
+
+#[test]
+fn every_fault_of_both_files_is_shown_in_one_run_each_with_its_place() {
+    let folder = tempfile::tempdir().unwrap();
+    let conf = GOOD
+        .replace("<routing>DR", "<routing>FLY")
+        .replace("<node_num>2", "<node_num>two")
+        .replace("<port>80", "<port>eighty")
+        .replace("10.0.0.100", "10.0.0.400");
+    let clustertab = format!("{CLUSTERTAB}1 10.0.0.9\n4 nowhere\n");
+    let output = check(folder.path(), conf.as_bytes(), clustertab.as_bytes(), &[]);
+    assert_eq!(output.status.code(), Some(1));
+    let err = text(&output.stderr);
+    for place in [
+        "cvip.conf:3:",
+        "cvip.conf:5:",
+        "cvip.conf:7:",
+        "cvip.conf:8:",
+        "clustertab:4:",
+        "clustertab:5:",
+    ] {
+        assert!(err.contains(place), "nothing about {place}\n{err}");
+    }
+    for word in ["FLY", "eighty", "10.0.0.400", "nowhere", "^~~"] {
+        assert!(err.contains(word), "nothing about {word}\n{err}");
+    }
+    let json = check(folder.path(), conf.as_bytes(), clustertab.as_bytes(), &["--json"]);
+    assert_eq!(json.status.code(), Some(1));
+    let faults: serde_json::Value = serde_json::from_slice(&json.stdout).unwrap();
+    let errors = err.matches("error: ").count();
+    assert_eq!(faults.as_array().unwrap().len(), errors, "{faults:#}\n{err}");
+}
+
+#[test]
+fn whatever_stands_in_the_file_is_a_fault_with_a_place_and_never_a_crash() {
+    let folder = tempfile::tempdir().unwrap();
+    let deep = "<cvips>".repeat(100_000);
+    let bomb =
+        "<!DOCTYPE a [<!ENTITY a \"aaaaaaaaaa\"><!ENTITY b \"&a;&a;&a;&a;\">]><cvips>&b;</cvips>";
+    let long = format!("<cvips><routing>{}</routing></cvips>", "D".repeat(2 << 20));
+    let cut = &GOOD[..GOOD.len() / 2];
+    let nul = GOOD.replace("DR", "D\0R");
+    let files: [&[u8]; 12] = [
+        b"",
+        b"\n\n\n",
+        b"not XML at all",
+        b"<cvips/>",
+        b"<cvips></cvip>",
+        b"\xff\xfe<\x00c\x00v\x00",
+        b"\x7fELF\x02\x01\x01\x00\x00",
+        deep.as_bytes(),
+        bomb.as_bytes(),
+        long.as_bytes(),
+        cut.as_bytes(),
+        nul.as_bytes(),
+    ];
+    for file in files {
+        let shown = String::from_utf8_lossy(&file[..file.len().min(40)]).into_owned();
+        let output = check(folder.path(), file, CLUSTERTAB.as_bytes(), &[]);
+        assert_eq!(output.status.code(), Some(1), "{shown:?}: {}", text(&output.stderr));
+        let err = text(&output.stderr);
+        assert!(err.contains("cvip.conf:"), "{shown:?}: no place in {err}");
+        assert!(!err.contains("panicked"), "{shown:?}: {err}");
+        assert!(err.len() < 10_000, "{shown:?}: {} bytes", err.len());
+    }
+    for file in [&b"\xff\xfe"[..], b"1 10.0.0.1\n1", b"\x00\x00\x00"] {
+        let output = check(folder.path(), GOOD.as_bytes(), file, &[]);
+        assert_eq!(output.status.code(), Some(1), "{file:?}");
+        assert!(text(&output.stderr).contains("clustertab"), "{output:?}");
+    }
+}
+
+#[test]
+fn a_file_that_is_not_there_is_said_by_its_name() {
+    let folder = tempfile::tempdir().unwrap();
+    let output = Command::new(env!("CARGO_BIN_EXE_cvipctl"))
+        .args(["check", "--conf=/nonexistent/cvip.conf"])
+        .env("CVIP_CLUSTERTAB", folder.path().join("clustertab"))
+        .output()
+        .unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    let err = text(&output.stderr);
+    assert!(err.contains("/nonexistent/cvip.conf: error: there is no such file"), "{err}");
+}
+
+#[test]
+fn an_output_that_nobody_reads_is_no_failure() {
+    let folder = tempfile::tempdir().unwrap();
+    fs::write(folder.path().join("cvip.conf"), GOOD).unwrap();
+    fs::write(folder.path().join("clustertab"), CLUSTERTAB).unwrap();
+    // The reading end is closed before anything is written.
+    let (reader, writer) = std::io::pipe().unwrap();
+    drop(reader);
+    let status = Command::new(env!("CARGO_BIN_EXE_cvipctl"))
+        .args(["convert", "--all"])
+        .env("CVIP_CONF", folder.path().join("cvip.conf"))
+        .env("CVIP_CLUSTERTAB", folder.path().join("clustertab"))
+        .stdout(writer)
+        .status()
+        .unwrap();
+    assert_eq!(status.code(), Some(0));
+}
