@@ -216,7 +216,7 @@ _cvipctl() {
             return 0
             ;;
         cvipctl__subcmd__convert)
-            opts="-h --format --all --conf --clustertab --run-dir --help"
+            opts="-h --format --json --all --conf --clustertab --run-dir --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0

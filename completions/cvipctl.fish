@@ -46,6 +46,7 @@ json\t'JSON'"
 complete -c cvipctl -n "__fish_cvipctl_using_subcommand convert" -l conf -d 'The cluster\'s configuration, cvip.conf(5)' -r -F
 complete -c cvipctl -n "__fish_cvipctl_using_subcommand convert" -l clustertab -d 'Node numbers and addresses, clustertab(5)' -r -F
 complete -c cvipctl -n "__fish_cvipctl_using_subcommand convert" -l run-dir -d 'The folder of the store and of cvipd\'s control sockets' -r -f -a "(__fish_complete_directories)"
+complete -c cvipctl -n "__fish_cvipctl_using_subcommand convert" -l json -d 'The same as --format=json'
 complete -c cvipctl -n "__fish_cvipctl_using_subcommand convert" -l all -d 'Print automatic services too, as if every real server listened on every port'
 complete -c cvipctl -n "__fish_cvipctl_using_subcommand convert" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c cvipctl -n "__fish_cvipctl_using_subcommand diff" -l node -d 'The node, by its number in clustertab [default: the one whose address this host has]' -r

@@ -4,130 +4,28 @@
 //! They need root and iproute2, but no IPVS and no configuration. Without root they fail and
 //! say so: a test that did not run has shown nothing.
 
+mod net_support;
+
 use std::io::{Read, Write};
-use std::net::{IpAddr, TcpListener, TcpStream, UdpSocket};
+use std::net::{TcpListener, TcpStream, UdpSocket};
 use std::os::fd::AsRawFd;
-use std::process::Command;
-use std::sync::mpsc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use cvip::net::{
-    self, AddressWish, Announcer, Device, Difference, Done, Error, Keeper, LinkWish, NeededOn,
-    Reachable, SysctlWish, Wishes,
+    self, AddressWish, Announcer, Device, Difference, Done, Error, LinkWish, NeededOn, Reachable,
+    SysctlWish, Wishes,
 };
-use nix::sched::{CloneFlags, unshare};
 use nix::sys::socket::{
     AddressFamily, MsgFlags, SockFlag, SockProtocol, SockType, recv, setsockopt, socket, sockopt,
 };
 use nix::sys::time::TimeVal;
 use serde_json::Value;
 
-/// No kernel needs longer for anything that a test waits for.
-const DEADLINE: Duration = Duration::from_secs(20);
-
-type Job = Box<dyn FnOnce() + Send>;
-
-/// A network namespace: a thread that lives in it and does what it is told.
-struct Namespace {
-    jobs: mpsc::Sender<Job>,
-    thread: i32,
-}
-
-impl Namespace {
-    fn new() -> Namespace {
-        let (jobs, inbox) = mpsc::channel::<Job>();
-        let (ready, opened) = mpsc::channel();
-        std::thread::spawn(move || {
-            let thread = nix::unistd::gettid().as_raw();
-            ready.send(unshare(CloneFlags::CLONE_NEWNET).map(|()| thread)).expect("a listener");
-            inbox.into_iter().for_each(|job| job());
-        });
-        let thread = opened.recv().expect("the namespace's thread").unwrap_or_else(|errno| {
-            panic!("no network namespace: {errno}; run this test as root (CAP_SYS_ADMIN)")
-        });
-        let namespace = Namespace { jobs, thread };
-        namespace.ip("link set lo up");
-        namespace
-    }
-
-    /// Does a job in the namespace; its panic is the test's.
-    fn run<T: Send + 'static>(&self, job: impl FnOnce() -> T + Send + 'static) -> T {
-        let (done, result) = mpsc::channel();
-        let job = std::panic::AssertUnwindSafe(job);
-        self.jobs
-            .send(Box::new(move || {
-                let _ = done.send(std::panic::catch_unwind(job));
-            }))
-            .expect("the namespace's thread");
-        match result.recv().expect("the namespace's thread") {
-            Ok(value) => value,
-            Err(panic) => std::panic::resume_unwind(panic),
-        }
-    }
-
-    /// Runs ip(8) with these words; its output.
-    fn ip(&self, words: &str) -> String {
-        let words = words.to_owned();
-        self.run(move || {
-            let output = Command::new("ip")
-                .args(words.split(' '))
-                .output()
-                .unwrap_or_else(|error| panic!("this test needs iproute2: ip: {error}"));
-            assert!(
-                output.status.success(),
-                "ip {words}: {}",
-                String::from_utf8_lossy(&output.stderr)
-            );
-            String::from_utf8(output.stdout).expect("text")
-        })
-    }
-
-    fn json(&self, words: &str) -> Vec<Value> {
-        let text = self.ip(&format!("-j {words}"));
-        if text.trim().is_empty() {
-            return Vec::new();
-        }
-        serde_json::from_str(&text).expect("ip -j speaks JSON")
-    }
-
-    /// What ip(8) says of an address on an interface.
-    fn shown(&self, addr: &str, device: &str) -> Option<Value> {
-        self.json(&format!("addr show dev {device}"))
-            .iter()
-            .flat_map(|link| link["addr_info"].as_array().cloned().unwrap_or_default())
-            .find(|info| info["local"] == addr)
-    }
-
-    fn setting(&self, path: &str) -> String {
-        let path = format!("/proc/sys/{path}");
-        self.run(move || std::fs::read_to_string(&path).expect(&path).trim().to_owned())
-    }
-
-    fn set(&self, path: &str, value: &'static str) {
-        let path = format!("/proc/sys/{path}");
-        self.run(move || std::fs::write(&path, value).expect(&path));
-    }
-
-    /// A pair of interfaces, one here and one there, both up.
-    fn wire(&self, here: &str, there: &Namespace, its: &str) {
-        self.ip(&format!("link add {here} type veth peer name {its} netns {}", there.thread));
-        self.ip(&format!("link set {here} up"));
-        there.ip(&format!("link set {its} up"));
-        // The kernel drops what is sent before it has noticed the carrier.
-        for (namespace, device) in [(self, here), (there, its)] {
-            let state =
-                || namespace.json(&format!("link show dev {device}"))[0]["operstate"].clone();
-            wait_until("a carrier", || state() == "UP");
-        }
-    }
-}
-
-fn addr(text: &str) -> IpAddr {
-    text.parse().expect("an address")
-}
+use net_support::{DEADLINE, Namespace, Record, addr, wait_until};
 
 fn on(text: &str, device: &str) -> AddressWish {
-    AddressWish { addr: addr(text), device: Device::Name(device.to_owned()), valid_lft: None }
+    let device = Device::Name(device.to_owned());
+    AddressWish { addr: addr(text), device, valid_lft: None, only_with: None }
 }
 
 fn leased(text: &str, device: &str, seconds: u32) -> AddressWish {
@@ -148,41 +46,6 @@ fn setting(path: &str, value: &'static str) -> SysctlWish {
         or: &[],
         why: "without it, this test fails",
         needed_on: NeededOn::RealServers,
-    }
-}
-
-/// A keeper's record in a folder of its own.
-struct Record(tempfile::TempDir);
-
-impl Record {
-    fn new() -> Record {
-        Record(tempfile::tempdir().expect("a folder for a record"))
-    }
-
-    fn keeper(&self) -> Keeper {
-        Keeper::open(&self.0.path().join("net.json")).expect("a record that can be read")
-    }
-
-    /// Applies wishes in a namespace, with a keeper that knows what the record says and nothing
-    /// else: each call is a cvipd that was killed and started again.
-    fn apply(&self, namespace: &Namespace, wishes: &Wishes) -> net::Report {
-        let (mut keeper, wishes) = (self.keeper(), wishes.clone());
-        namespace.run(move || keeper.apply(&wishes))
-    }
-
-    fn apply_well(&self, namespace: &Namespace, wishes: &Wishes) -> Vec<String> {
-        let report = self.apply(namespace, wishes);
-        assert_eq!(report.failures, []);
-        report.done.iter().map(Done::to_string).collect()
-    }
-
-    fn undo(&self, namespace: &Namespace) -> Vec<String> {
-        self.apply_well(namespace, &Wishes::default())
-    }
-
-    fn check(&self, namespace: &Namespace, wishes: &Wishes) -> Vec<Difference> {
-        let (keeper, wishes) = (self.keeper(), wishes.clone());
-        namespace.run(move || keeper.check(&wishes)).expect("lists of the kernel")
     }
 }
 
@@ -329,7 +192,7 @@ fn one_failing_wish_does_not_stop_the_others() {
     namespace.set(ARP_IGNORE, "0");
     let wishes = Wishes {
         sysctls: vec![setting("net/ipv4/vs/no_such", "1"), setting(ARP_IGNORE, "1")],
-        links: vec![LinkWish { device: "nosuch8" }],
+        links: vec![LinkWish { device: "nosuch8", kind: "nosuch", external: false }],
         ..carrying([on("10.0.0.100", "nosuch7"), on("10.0.0.101", "lo")])
     };
     let report = record.apply(&namespace, &wishes);
@@ -338,9 +201,9 @@ fn one_failing_wish_does_not_stop_the_others() {
     assert_eq!(done, made);
     let failures: Vec<_> = report.failures.iter().map(|failure| failure.to_string()).collect();
     assert_eq!(failures.len(), 3, "{failures:?}");
-    assert!(failures[0].starts_with("no setting net.ipv4.vs.no_such in this kernel: "));
-    assert!(failures[0].ends_with("(without it, this test fails)"));
-    for (failure, device) in failures[1..].iter().zip(["nosuch8", "nosuch7"]) {
+    assert!(failures[1].starts_with("no setting net.ipv4.vs.no_such in this kernel: "));
+    assert!(failures[1].ends_with("(without it, this test fails)"));
+    for (failure, device) in [&failures[0], &failures[2]].iter().zip(["nosuch8", "nosuch7"]) {
         assert!(failure.starts_with(&format!("no interface {device} here: ")), "{failure}");
     }
     assert_eq!(record.undo(&namespace).len(), 2);
@@ -358,10 +221,30 @@ fn an_impossible_setting_is_not_remembered() {
 }
 
 #[test]
+fn an_address_that_could_not_be_hidden_is_not_added() {
+    let (namespace, record) = (Namespace::new(), Record::new());
+    // A setting that the kernel refuses, in the place of one that this container must not make.
+    let path = "net/ipv4/ip_default_ttl";
+    let hidden = AddressWish { only_with: Some(path), ..on("10.0.0.100", "lo") };
+    let wishes =
+        Wishes { sysctls: vec![setting(path, "999")], ..carrying([hidden, on("fd00::64", "lo")]) };
+    let report = record.apply(&namespace, &wishes);
+    let (addr, device) = (addr("10.0.0.100"), "lo".to_owned());
+    let setting = "net.ipv4.ip_default_ttl".to_owned();
+    assert_eq!(report.failures[1].error, Error::Exposed { addr, device, setting });
+    assert_eq!(namespace.shown("10.0.0.100", "lo"), None);
+    assert!(namespace.shown("fd00::64", "lo").is_some());
+    assert_eq!(record.undo(&namespace), ["removed fd00::64/128 from lo"]);
+}
+
+#[test]
 fn a_link_that_was_down_is_brought_up_and_down_again() {
     let (namespace, neighbour, record) = (Namespace::new(), Namespace::new(), Record::new());
     namespace.wire("cv0", &neighbour, "cv1");
-    let wishes = Wishes { links: vec![LinkWish { device: "cv0" }], ..Wishes::default() };
+    let wishes = Wishes {
+        links: vec![LinkWish { device: "cv0", kind: "veth", external: false }],
+        ..Wishes::default()
+    };
     assert!(record.apply_well(&namespace, &wishes).is_empty());
     assert!(record.undo(&namespace).is_empty(), "it was up before");
 
@@ -667,12 +550,4 @@ fn a_thousand_addresses_are_listed_added_and_removed() {
     assert!(namespace.run(net::local_addresses).expect("addresses").len() > 1000);
     assert!(record.apply_well(&namespace, &wishes).is_empty());
     assert_eq!(record.undo(&namespace).len(), 1000);
-}
-
-fn wait_until(what: &str, condition: impl Fn() -> bool) {
-    let deadline = Instant::now() + DEADLINE;
-    while !condition() {
-        assert!(Instant::now() < deadline, "{what} did not come within {DEADLINE:?}");
-        std::thread::sleep(Duration::from_millis(20));
-    }
 }

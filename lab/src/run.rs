@@ -11,6 +11,7 @@ use anyhow::{Context, Result, bail};
 
 use crate::emulator::{self, Booted, Place};
 use crate::frame::Spec;
+use crate::host_kernel;
 use crate::packages::{self, Layer};
 use crate::qemu;
 use crate::session::{self, DidNotBoot, Ended, Limits, Streams};
@@ -162,32 +163,67 @@ impl Lab {
                 self.cache.display()
             )
         })?;
-        match self.choice {
-            KernelChoice::Uml => self.boot_uml(&argv, streams),
-            KernelChoice::Auto => self.boot_uml(&argv, streams),
-            KernelChoice::Qemu => self.boot_qemu(&argv, streams),
-            KernelChoice::Host => bail!("the kernel host is not there yet"),
+        if self.choice != KernelChoice::Auto {
+            return self.boot(self.choice, &argv, streams);
         }
+        // The first kernel that comes up. Input has not been touched by one that did not.
+        let mut reasons = Vec::new();
+        for choice in [KernelChoice::Host, KernelChoice::Uml, KernelChoice::Qemu] {
+            match self.boot(choice, &argv, streams) {
+                Err(error) if error.is::<DidNotBoot>() => {
+                    // That this machine's own kernel will not do is what the others are for.
+                    if choice == KernelChoice::Uml {
+                        eprintln!("lab: no user-mode Linux, trying QEMU: {error:#}");
+                    }
+                    reasons.push(format!("{choice}: {error:#}"));
+                }
+                result => return result,
+            }
+        }
+        bail!("no kernel with IPVS to be had:\n{}", reasons.join("\n"))
     }
 
-    fn boot_uml(&self, argv: &[OsString], streams: &dyn Fn() -> Streams) -> Result<Ended> {
-        let kernel = uml::layer(&self.cache)?;
-        let place = Place::new(&self.cache)?;
-        let mut layers = self.layers()?;
-        layers.push(kernel.clone());
-        let spec = self.spec("uml", argv, &layers)?;
-        let limits = Limits { boot: uml::BOOT, command: self.timeout, window: uml::WINDOW };
-        self.session(uml::boot(&kernel, &place)?, spec, streams(), &limits)
-    }
-
-    fn boot_qemu(&self, argv: &[OsString], streams: &dyn Fn() -> Streams) -> Result<Ended> {
-        let parts = qemu::parts(&self.cache)?;
-        let place = Place::new(&self.cache)?;
-        let mut layers = self.layers()?;
-        layers.push(parts.kernel.clone());
-        let spec = self.spec("qemu", argv, &layers)?;
-        let limits = Limits { boot: qemu::BOOT, command: self.timeout, window: qemu::WINDOW };
-        self.session(qemu::boot(&parts, &place, &spec.scratch)?, spec, streams(), &limits)
+    /// Runs the command on one kernel; [`DidNotBoot`] if it cannot be had here.
+    fn boot(
+        &self,
+        choice: KernelChoice,
+        argv: &[OsString],
+        streams: &dyn Fn() -> Streams,
+    ) -> Result<Ended> {
+        let unavailable =
+            |error: anyhow::Error| anyhow::Error::from(DidNotBoot(format!("{error:#}")));
+        let spec = |own: Option<&Layer>| self.spec(choice, argv, own);
+        match choice {
+            KernelChoice::Auto | KernelChoice::Host => {
+                host_kernel::check(self.choice == choice).map_err(unavailable)?;
+                let place = Place::new(&self.cache)?;
+                host_kernel::run(&place, &spec(None)?, streams(), self.timeout)
+            }
+            KernelChoice::Uml => {
+                let kernel = uml::layer(&self.cache).map_err(unavailable)?;
+                let place = Place::new(&self.cache)?;
+                let spec = spec(Some(&kernel))?;
+                let booted = uml::boot(&kernel, &place).map_err(unavailable)?;
+                let limits = Limits {
+                    boot: uml::BOOT,
+                    command: self.timeout,
+                    window: uml::WINDOW,
+                };
+                self.session(booted, spec, streams(), &limits)
+            }
+            KernelChoice::Qemu => {
+                let parts = qemu::parts(&self.cache).map_err(unavailable)?;
+                let place = Place::new(&self.cache)?;
+                let spec = spec(Some(&parts.kernel))?;
+                let booted = qemu::boot(&parts, &place, &spec.scratch).map_err(unavailable)?;
+                let limits = Limits {
+                    boot: qemu::BOOT,
+                    command: self.timeout,
+                    window: qemu::WINDOW,
+                };
+                self.session(booted, spec, streams(), &limits)
+            }
+        }
     }
 
     /// Runs the session, and shows the console's end if it was the kernel's fault.
@@ -222,7 +258,10 @@ impl Lab {
         Ok(layers)
     }
 
-    fn spec(&self, kernel: &str, argv: &[OsString], layers: &[Layer]) -> Result<Spec> {
+    /// What to run, with the usual layers, those asked for, and the kernel's own.
+    fn spec(&self, kernel: KernelChoice, argv: &[OsString], own: Option<&Layer>) -> Result<Spec> {
+        let mut layers = self.layers()?;
+        layers.extend(own.cloned());
         let scratch = self.cache.join("scratch");
         fs::create_dir_all(&scratch)
             .with_context(|| format!("cannot make {}", scratch.display()))?;
@@ -239,9 +278,14 @@ impl Lab {
         };
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         Ok(Spec {
-            kernel: kernel.into(),
+            kernel: kernel.to_string(),
             argv: argv.to_vec(),
-            env: environment(kernel, &scratch, &self.env, std::env::vars_os()),
+            env: environment(
+                &kernel.to_string(),
+                &scratch,
+                &self.env,
+                std::env::vars_os(),
+            ),
             cwd: std::env::current_dir().unwrap_or_else(|_| "/".into()),
             over: halves(Layer::over),
             under: halves(Layer::under),

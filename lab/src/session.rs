@@ -14,15 +14,24 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-use nix::sys::signal::{SigSet, Signal};
-use nix::sys::signalfd::{SfdFlags, SignalFd};
+use nix::sys::signal::Signal;
 
 use crate::frame::{self, Kind, Spec, number};
 use crate::outgoing::{Credit, Outgoing};
+use crate::signals::{self, Held};
 use crate::terminal;
 
 /// The status of a command that was given too little time, as timeout(1) has it.
-const TIMED_OUT: i32 = 124;
+pub(crate) const TIMED_OUT: i32 = 124;
+
+/// Signals that are the command's, and not the caller's.
+const FOR_THE_COMMAND: &[Signal] = &[
+    Signal::SIGINT,
+    Signal::SIGTERM,
+    Signal::SIGHUP,
+    Signal::SIGQUIT,
+    Signal::SIGWINCH,
+];
 
 /// What becomes of the command's input and outputs.
 pub(crate) enum Streams {
@@ -87,11 +96,10 @@ pub(crate) fn run(
     let outgoing = Arc::new(Outgoing::new(wire.try_clone()?, limits.window));
 
     // Signals must be held back before there are threads that could be chosen for them.
-    let signals = inherit.then(hold_signals).transpose()?;
+    let signals = inherit.then(|| Held::new(FOR_THE_COMMAND)).transpose()?;
     let (stop, stopper) = nix::unistd::pipe().context("pipe")?;
     if let Some(signals) = &signals {
-        let (signals, stop, events) =
-            (signals.0.as_fd().try_clone_to_owned()?, stop.try_clone()?, events_to.clone());
+        let (signals, stop, events) = (signals.descriptor()?, stop.try_clone()?, events_to.clone());
         thread::spawn(move || watch_signals(&signals, &stop, &events));
     }
     {
@@ -328,51 +336,9 @@ fn send_bytes(mut input: &[u8], credit: &Credit, outgoing: &Outgoing) {
     let _ = outgoing.send_now(Kind::Stdin, &[]);
 }
 
-/// Signals that are held back for as long as this lives.
-struct Held(SignalFd, SigSet);
-
-impl Drop for Held {
-    fn drop(&mut self) {
-        let _ = self.1.thread_set_mask();
-    }
-}
-
-/// Holds back the signals that are for the command, and gives a descriptor from which to read them.
-fn hold_signals() -> Result<Held> {
-    let mut ours = SigSet::empty();
-    for signal in
-        [Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP, Signal::SIGQUIT, Signal::SIGWINCH]
-    {
-        ours.add(signal);
-    }
-    let before = SigSet::thread_get_mask().context("cannot read the signal mask")?;
-    ours.thread_block().context("cannot hold signals back")?;
-    Ok(Held(SignalFd::with_flags(&ours, SfdFlags::SFD_CLOEXEC).context("signalfd")?, before))
-}
-
 fn watch_signals(signals: &OwnedFd, stop: &OwnedFd, events: &Sender<Event>) {
-    loop {
-        let mut waiting = [
-            PollFd::new(signals.as_fd(), PollFlags::POLLIN),
-            PollFd::new(stop.as_fd(), PollFlags::POLLIN),
-        ];
-        match poll(&mut waiting, PollTimeout::NONE) {
-            Err(nix::Error::EINTR) => continue,
-            Err(_) => return,
-            Ok(_) => {}
-        }
-        if waiting[1].revents().is_some_and(|events| !events.is_empty()) {
-            return;
-        }
-        // struct signalfd_siginfo (linux/signalfd.h): 128 bytes, the number first.
-        let mut info = [0; 128];
-        if !matches!(nix::unistd::read(signals, &mut info), Ok(128)) {
-            return;
-        }
-        let number = i32::from_ne_bytes([info[0], info[1], info[2], info[3]]);
-        if let Ok(signal) = Signal::try_from(number) {
-            let _ = events.send(Event::Signal(signal));
-        }
+    while let Ok(Some((signal, _))) = signals::next(signals.as_fd(), Some(stop)) {
+        let _ = events.send(Event::Signal(signal));
     }
 }
 

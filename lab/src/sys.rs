@@ -3,12 +3,13 @@
 #![allow(unsafe_code)]
 
 use std::io;
-use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::os::unix::process::CommandExt;
 use std::process::Command;
 
 use nix::sched::{CloneFlags, setns};
-use nix::sys::signal::Signal;
+use nix::sys::signal::{SigSet, Signal};
+use nix::unistd::Pid;
 
 /// Makes the command's process die (SIGKILL) when the thread that starts it ends, whatever ends it.
 pub(crate) fn die_with_parent(command: &mut Command) -> &mut Command {
@@ -17,6 +18,28 @@ pub(crate) fn die_with_parent(command: &mut Command) -> &mut Command {
         command
             .pre_exec(|| nix::sys::prctl::set_pdeathsig(Signal::SIGKILL).map_err(io::Error::from))
     }
+}
+
+/// Lets the command have every signal, though this thread holds some back: that is inherited.
+pub(crate) fn with_all_signals(command: &mut Command) -> &mut Command {
+    // SAFETY: the closure calls sigprocmask(2) only: it is async-signal-safe, and allocates and locks nothing.
+    unsafe { command.pre_exec(|| SigSet::empty().thread_set_mask().map_err(io::Error::from)) }
+}
+
+/// Makes this very process die (SIGKILL) when its parent does.
+pub(crate) fn die_with_this_parent() -> io::Result<()> {
+    nix::sys::prctl::set_pdeathsig(Signal::SIGKILL).map_err(io::Error::from)
+}
+
+/// A descriptor that can be read once this process has ended.
+pub(crate) fn open_process(pid: Pid) -> io::Result<OwnedFd> {
+    // SAFETY: pidfd_open(2) takes two numbers and touches no memory of ours.
+    let fd = unsafe { nix::libc::syscall(nix::libc::SYS_pidfd_open, pid.as_raw(), 0) };
+    if fd < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    // SAFETY: the kernel has just given us this descriptor, and nobody else has it.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd as i32) })
 }
 
 /// Makes the command run in a network namespace, given a descriptor of its file.

@@ -214,11 +214,15 @@ impl Daemon {
         for worker in self.real_server.iter().chain(&self.director) {
             worker.orders.send(Order::Reload(Arc::clone(&self.conf)));
         }
-        // Addresses and sysctls come before the first destination.
+        // The kernel comes first: without IPVS nothing else is touched, and its settings are
+        // there only once it is. Addresses and settings come before the first destination.
+        let client = match directs && self.director.is_none() {
+            true => Some(ipvs::Client::open()?),
+            false => None,
+        };
         self.next_keep = now;
         self.keep(now);
-        if directs && self.director.is_none() {
-            let client = ipvs::Client::open()?;
+        if let Some(client) = client {
             let agent = director::Agent::new(
                 self.node,
                 Arc::clone(&self.conf),

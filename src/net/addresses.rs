@@ -8,7 +8,10 @@ use nix::errno::Errno;
 use nix::libc;
 
 use super::Error;
-use super::netlink::{self, CREATE, Malformed, Message, REPLACE, Request, Socket, Trouble};
+use super::netlink::{
+    self, Attributes, CREATE, EXCLUSIVE, Malformed, Message, REPLACE, Request, Socket, Trouble,
+};
+use super::wishes::tunnel_module;
 
 /// A lifetime without end (`INFINITY_LIFE_TIME`).
 const FOREVER: u32 = u32::MAX;
@@ -44,6 +47,12 @@ mod rta {
 mod ifla {
     pub(super) const IFNAME: u16 = 3;
     pub(super) const EXT_MASK: u16 = 29;
+    /// `IFLA_LINKINFO`, and what it contains.
+    pub(super) const LINKINFO: u16 = 18;
+    pub(super) const INFO_KIND: u16 = 1;
+    pub(super) const INFO_DATA: u16 = 2;
+    /// `IFLA_IPTUN_COLLECT_METADATA` (linux/if_tunnel.h).
+    pub(super) const IPTUN_COLLECT_METADATA: u16 = 19;
     /// `RTEXT_FILTER_SKIP_STATS`: spares most of a link's bytes.
     pub(super) const SKIP_STATS: u32 = 1 << 3;
 }
@@ -191,19 +200,62 @@ impl Rtnetlink {
         }
     }
 
+    /// Makes a tunnel (`ip link add DEVICE type KIND`, with `external` or without), and has the
+    /// kernel load its module. `Ok(false)` if the link is there already; the module may have
+    /// brought it.
+    pub(super) fn make_tunnel(
+        &mut self,
+        device: &str,
+        kind: &str,
+        external: bool,
+    ) -> Result<bool, Error> {
+        match self.socket.change(&tunnel_request(device, kind, external)) {
+            Ok(()) => Ok(true),
+            Err(Trouble::Refused(Errno::EEXIST)) => Ok(false),
+            // No such kind, and no module for it.
+            Err(Trouble::Refused(Errno::EOPNOTSUPP)) => Err(no_interface(device)),
+            Err(Trouble::Refused(errno)) => Err(link_refusal("make", device, errno)),
+            Err(Trouble::Broken(error)) => Err(error),
+        }
+    }
+
+    /// Deletes a link (`ip link del`).
+    pub(super) fn delete_link(&mut self, link: &Link) -> Result<(), Error> {
+        let request = Request::new(libc::RTM_DELLINK, 0, &link_header(link.index, 0, 0));
+        match self.socket.change(&request) {
+            Ok(()) | Err(Trouble::Refused(Errno::ENODEV)) => Ok(()),
+            Err(Trouble::Refused(errno)) => Err(link_refusal("delete", &link.name, errno)),
+            Err(Trouble::Broken(error)) => Err(error),
+        }
+    }
+
     /// Brings a link up or down (`ip link set DEVICE up`).
     pub(super) fn set_up(&mut self, link: &Link, up: bool) -> Result<(), Error> {
         let flags = if up { IFF_UP } else { 0 };
         let request = Request::new(libc::RTM_NEWLINK, 0, &link_header(link.index, flags, IFF_UP));
-        self.socket.change(&request).map_err(|trouble| match trouble {
-            Trouble::Refused(errno) => Error::Refused {
-                action: format!("set {} {}", link.name, if up { "up" } else { "down" }),
-                errno,
-                hint: String::new(),
-            },
-            Trouble::Broken(error) => error,
-        })
+        match self.socket.change(&request) {
+            Ok(()) => Ok(()),
+            Err(Trouble::Refused(errno)) => {
+                Err(link_refusal(if up { "bring up" } else { "bring down" }, &link.name, errno))
+            }
+            Err(Trouble::Broken(error)) => Err(error),
+        }
     }
+}
+
+fn link_refusal(action: &str, device: &str, errno: Errno) -> Error {
+    Error::Refused { action: format!("{action} {device}"), errno, hint: String::new() }
+}
+
+/// There is no interface of this name, and what to do about it.
+pub(super) fn no_interface(device: &str) -> Error {
+    let hint = match tunnel_module(device) {
+        Some(module) => {
+            format!(": cvipd needs the kernel module {module}; try `modprobe {module}'")
+        }
+        None => ": correct its name in cvip.conf, or create it".to_owned(),
+    };
+    Error::NoInterface { device: device.to_owned(), hint }
 }
 
 /// A refusal in words, with what to do about it.
@@ -251,6 +303,18 @@ fn with_address(request: Request, addr: IpAddr) -> Request {
         IpAddr::V4(addr) => both(&addr.octets()),
         IpAddr::V6(addr) => both(&addr.octets()),
     }
+}
+
+fn tunnel_request(device: &str, kind: &str, external: bool) -> Request {
+    let nul_terminated = |text: &str| [text.as_bytes(), b"\0"].concat();
+    let mut info = Attributes::default().attribute(ifla::INFO_KIND, kind.as_bytes());
+    if external {
+        let data = Attributes::default().attribute(ifla::IPTUN_COLLECT_METADATA, &[]);
+        info = info.attribute(ifla::INFO_DATA, data.bytes());
+    }
+    Request::new(libc::RTM_NEWLINK, CREATE | EXCLUSIVE, &link_header(0, 0, 0))
+        .attribute(ifla::IFNAME, &nul_terminated(device))
+        .attribute(ifla::LINKINFO, info.bytes())
 }
 
 fn put_request(index: u32, addr: IpAddr, prefix: u8, valid_lft: Option<u32>) -> Request {
@@ -440,6 +504,29 @@ mod tests {
     }
 
     #[test]
+    fn a_tunnel_is_asked_for_by_name_and_kind_and_metadata() {
+        let bytes = tunnel_request("cvip4in6", "ip6tnl", true).finish(0, 1);
+        let expected = [
+            &13u16.to_ne_bytes()[..], // nla_len
+            &3u16.to_ne_bytes(),      // IFLA_IFNAME
+            b"cvip4in6\0\0\0\0",
+            &24u16.to_ne_bytes(), // nla_len
+            &18u16.to_ne_bytes(), // IFLA_LINKINFO
+            &10u16.to_ne_bytes(), // nla_len
+            &1u16.to_ne_bytes(),  // IFLA_INFO_KIND
+            b"ip6tnl\0\0",
+            &8u16.to_ne_bytes(),  // nla_len
+            &2u16.to_ne_bytes(),  // IFLA_INFO_DATA
+            &4u16.to_ne_bytes(),  // nla_len
+            &19u16.to_ne_bytes(), // IFLA_IPTUN_COLLECT_METADATA, a flag
+        ]
+        .concat();
+        assert_eq!(bytes[6..8], (1u16 | 0x400 | 0x200).to_ne_bytes()); // REQUEST, CREATE, EXCL
+        assert_eq!(bytes[16..32], [0; 16]); // a new link has no number yet
+        assert_eq!(bytes[32..], expected);
+    }
+
+    #[test]
     fn a_refusal_says_what_to_do() {
         let link = Link { index: 2, name: "eth0.5".into(), flags: 0 };
         let say = |errno, to: &str| {
@@ -452,5 +539,27 @@ mod tests {
              try `sysctl net.ipv6.conf.eth0/5.disable_ipv6=0'"
         );
         assert!(say(Errno::EPERM, "10.0.0.1").contains("root"));
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn whatever_is_received_is_read_or_refused(
+            kind in proptest::sample::select(vec![libc::RTM_NEWADDR, libc::RTM_NEWLINK]),
+            family in proptest::sample::select(vec![AF_INET, AF_INET6, 0]),
+            mut body in proptest::collection::vec(0u8..24, 0..120),
+        ) {
+            if let Some(first) = body.first_mut() {
+                *first = family;
+            }
+            let message = Message { kind, flags: 0, sequence: 1, body: &body };
+            let _ = parse_link(message);
+            if let Ok(Some(address)) = parse_address(message) {
+                proptest::prop_assert!(address.prefix <= host_prefix(address.addr));
+                address.reaches(address.addr);
+            }
+            for message in netlink::messages(&body) {
+                let _ = message;
+            }
+        }
     }
 }

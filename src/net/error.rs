@@ -107,6 +107,16 @@ pub enum Error {
         /// The interface.
         device: String,
     },
+    /// An address was not added, since neighbours would be answered for it.
+    #[error("did not add {addr} to {device}: without {setting} this node would answer for it")]
+    Exposed {
+        /// The address.
+        addr: IpAddr,
+        /// The interface.
+        device: String,
+        /// The setting that could not be made.
+        setting: String,
+    },
     /// The file that remembers what was made cannot be read or written.
     #[error("{}: {reason}", .path.display())]
     Record {

@@ -10,10 +10,10 @@ use std::net::IpAddr;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use super::addresses::{Address, Link, Rtnetlink, host_prefix};
-use super::record::{OwnAddress, OwnSetting, Record, RecordFile};
+use super::addresses::{Address, Link, Rtnetlink, host_prefix, no_interface};
+use super::record::{OwnAddress, OwnLink, OwnSetting, Record, RecordFile};
 use super::report::{Difference, Done, Failure, Reachable, Report};
-use super::wishes::{AddressWish, Device, LinkWish, SysctlWish, Wishes, tunnel_module};
+use super::wishes::{AddressWish, Device, LinkWish, SysctlWish, Wishes};
 use super::{Error, sysctl};
 
 /// How long new addresses may take, together, until the kernel receives packets to them; it
@@ -22,6 +22,11 @@ const SETTLING: Duration = Duration::from_millis(500);
 
 /// The keeper of one network namespace's addresses, links and settings. Its calls act in the
 /// network namespace of the calling thread.
+///
+/// A daemon [applies](Keeper::apply) its wishes when its role or its configuration changes, and
+/// now and then, since others change addresses too; [announces](super::announce()) what the
+/// report calls reachable, several times, when it became the active director;
+/// [renews](Keeper::renew) every second while it is; and [undoes](Keeper::undo) on a clean stop.
 #[derive(Debug)]
 pub struct Keeper {
     file: RecordFile,
@@ -36,6 +41,8 @@ struct Placing {
     own: OwnAddress,
     /// It does not stand yet.
     new: bool,
+    /// The setting without which it must not.
+    only_with: Option<&'static str>,
 }
 
 /// A setting to change, and what the record said of it before.
@@ -83,34 +90,25 @@ impl Keeper {
     /// does not stop the others.
     pub fn apply(&mut self, wishes: &Wishes) -> Report {
         let mut report = Report::default();
-        let settings = self.plan_settings(&wishes.sysctls, &mut report);
-        let mut netlink = match Rtnetlink::open() {
-            Ok(netlink) => Some(netlink),
-            Err(error) => {
-                report.failures.push(error.into());
-                None
-            }
-        };
-        let kernel = netlink.as_mut().and_then(|netlink| match Kernel::read(netlink) {
-            Ok(kernel) => Some(kernel),
-            Err(error) => {
-                report.failures.push(error.into());
-                None
-            }
+        let opened = Rtnetlink::open().and_then(|mut netlink| {
+            let kernel = self.make_links(&mut netlink, &wishes.links, &mut report)?;
+            Ok((netlink, kernel))
         });
+        let opened = opened.map_err(|error| report.fail(error));
+        let settings = self.plan_settings(&wishes.sysctls, &mut report);
         let (mut links, mut placings, mut wished) = (Vec::new(), Vec::new(), Vec::new());
-        if let Some(kernel) = &kernel {
+        if let Ok((_, kernel)) = &opened {
             links = self.plan_links(kernel, &wishes.links, &mut report);
             (placings, wished) = self.plan_addresses(kernel, &wishes.addresses, &mut report);
         }
         self.save(&mut report);
 
         self.change_settings(settings, &mut report);
-        if let (Some(netlink), Some(kernel)) = (&mut netlink, &kernel) {
-            self.bring_up(netlink, links, &mut report);
-            self.place(netlink, placings, &mut report);
-            self.remove_addresses(netlink, kernel, &wished, &mut report);
-            self.bring_down(netlink, kernel, &wishes.links, &mut report);
+        if let Ok((mut netlink, kernel)) = opened {
+            self.bring_up(&mut netlink, links, &mut report);
+            self.place(&mut netlink, placings, &wishes.sysctls, &mut report);
+            self.remove_addresses(&mut netlink, &kernel, &wished, &mut report);
+            self.bring_down(&mut netlink, &kernel, &wishes.links, &mut report);
         }
         self.restore_settings(&wishes.sysctls, &mut report);
         self.save(&mut report);
@@ -220,7 +218,7 @@ impl Keeper {
             // Serving comes before remembering: the wishes are met all the same.
             match self.file.save(&self.record) {
                 Ok(()) => self.unsaved = false,
-                Err(error) => report.failures.push(error.into()),
+                Err(error) => report.fail(error),
             }
         }
     }
@@ -306,9 +304,41 @@ impl Keeper {
                     self.unsaved = true;
                     report.done.extend(value.map(|value| Done::Restored { path, value }));
                 }
-                Err(error) => report.failures.push(error.into()),
+                Err(error) => report.fail(error),
             }
         }
+    }
+
+    /// Makes the links that are missing, down and so without effect; what there is then.
+    fn make_links(
+        &mut self,
+        netlink: &mut Rtnetlink,
+        wishes: &[LinkWish],
+        report: &mut Report,
+    ) -> Result<Kernel, Error> {
+        let kernel = Kernel::read(netlink)?;
+        let missing = || wishes.iter().filter(|wish| kernel.link(wish.device).is_none());
+        if missing().next().is_none() {
+            return Ok(kernel);
+        }
+        for wish in missing() {
+            self.record.forget_link(wish.device);
+            self.record.put_link(wish.device, true);
+        }
+        self.unsaved = true;
+        self.save(report);
+        for LinkWish { device, kind, external } in missing() {
+            match netlink.make_tunnel(device, kind, *external) {
+                Ok(true) => report.done.push(Done::Made((*device).to_owned())),
+                // Its module brought it.
+                Ok(false) => self.record.forget_link(device),
+                Err(error) => {
+                    self.record.forget_link(device);
+                    report.fail(error);
+                }
+            }
+        }
+        Kernel::read(netlink)
     }
 
     fn plan_links(
@@ -322,13 +352,11 @@ impl Keeper {
             match kernel.named(wish.device) {
                 Ok(link) if link.is_up() => {}
                 Ok(link) => {
-                    if !self.record.links.contains(&link.name) {
-                        self.record.links.push(link.name.clone());
-                        self.unsaved = true;
-                    }
+                    self.record.put_link(&link.name, false);
+                    self.unsaved = true;
                     down.push(link.clone());
                 }
-                Err(error) => report.failures.push(error.into()),
+                Err(error) => report.fail(error),
             }
         }
         down
@@ -339,9 +367,9 @@ impl Keeper {
             match netlink.set_up(&link, true) {
                 Ok(()) => report.done.push(Done::Up(link.name)),
                 Err(error) => {
-                    self.record.links.retain(|name| *name != link.name);
+                    self.record.links.retain(|own| own.made || own.device != link.name);
                     self.unsaved = true;
-                    report.failures.push(error.into());
+                    report.fail(error);
                 }
             }
         }
@@ -354,17 +382,26 @@ impl Keeper {
         wishes: &[LinkWish],
         report: &mut Report,
     ) {
-        let unwished = |name: &String| !wishes.iter().any(|wish| wish.device == name);
-        let ours: Vec<String> = self.record.links.iter().filter(|n| unwished(n)).cloned().collect();
-        for name in ours {
-            let link = kernel.link(&name).filter(|link| link.is_up());
-            match link.map_or(Ok(()), |link| netlink.set_up(link, false)) {
-                Ok(()) => {
-                    report.done.extend(link.map(|_| Done::Down(name.clone())));
-                    self.record.links.retain(|ours| *ours != name);
+        let is_wished = |own: &OwnLink| wishes.iter().any(|wish| wish.device == own.device);
+        let unwished: Vec<OwnLink> =
+            self.record.links.iter().filter(|own| !is_wished(own)).cloned().collect();
+        for OwnLink { device, made } in unwished {
+            let undone = match kernel.link(&device) {
+                Some(link) if made => {
+                    netlink.delete_link(link).map(|()| Some(Done::Deleted(device.clone())))
+                }
+                Some(link) if link.is_up() => {
+                    netlink.set_up(link, false).map(|()| Some(Done::Down(device.clone())))
+                }
+                _ => Ok(None),
+            };
+            match undone {
+                Ok(done) => {
+                    report.done.extend(done);
+                    self.record.forget_link(&device);
                     self.unsaved = true;
                 }
-                Err(error) => report.failures.push(error.into()),
+                Err(error) => report.fail(error),
             }
         }
     }
@@ -380,12 +417,8 @@ impl Keeper {
         for wish in wishes {
             let Place { link, prefix, standing } = match kernel.place(wish) {
                 Ok(place) => place,
-                // Not once more for a tunnel's device that a wish for its link missed already.
                 Err(error) => {
-                    let failure = error.into();
-                    if !report.failures.contains(&failure) {
-                        report.failures.push(failure);
-                    }
+                    report.fail(error);
                     continue;
                 }
             };
@@ -414,7 +447,8 @@ impl Keeper {
                 self.unsaved = true;
             }
             if standing.is_none_or(|s| wish.valid_lft.is_some() || s.valid_lft.is_some()) {
-                placings.push(Placing { link: link.clone(), own, new: standing.is_none() });
+                let (link, new, only_with) = (link.clone(), standing.is_none(), wish.only_with);
+                placings.push(Placing { link, own, new, only_with });
             } else if link.answers_neighbours() {
                 report.reachable.push(Reachable { addr: wish.addr, device: own.device });
             }
@@ -422,10 +456,22 @@ impl Keeper {
         (placings, wished)
     }
 
-    fn place(&mut self, netlink: &mut Rtnetlink, placings: Vec<Placing>, report: &mut Report) {
+    fn place(
+        &mut self,
+        netlink: &mut Rtnetlink,
+        placings: Vec<Placing>,
+        settings: &[SysctlWish],
+        report: &mut Report,
+    ) {
         let mut added = Vec::new();
-        for Placing { link, own, new } in placings {
+        for Placing { link, own, new, only_with } in placings {
             let OwnAddress { addr, prefix, device, valid_lft } = own;
+            if let Some(path) = only_with.filter(|path| new && !in_force(settings, path)) {
+                self.record.forget_address(addr, &device);
+                self.unsaved = true;
+                report.fail(Error::Exposed { addr, device, setting: sysctl::name(path) });
+                continue;
+            }
             match netlink.put(&link, addr, prefix, valid_lft) {
                 Ok(()) => {
                     if link.answers_neighbours() {
@@ -441,7 +487,7 @@ impl Keeper {
                         self.record.forget_address(addr, &device);
                         self.unsaved = true;
                     }
-                    report.failures.push(error.into());
+                    report.fail(error);
                 }
             }
         }
@@ -479,10 +525,18 @@ impl Keeper {
                         report.done.push(Done::Removed { addr, prefix, device });
                     }
                 }
-                Err(error) => report.failures.push(error.into()),
+                Err(error) => report.fail(error),
             }
         }
     }
+}
+
+/// True if a setting has a value with which its wish is content.
+fn in_force(settings: &[SysctlWish], path: &str) -> bool {
+    settings
+        .iter()
+        .find(|wish| wish.path == path)
+        .is_some_and(|wish| sysctl::read(path).is_ok_and(|value| wish.accepts(&value)))
 }
 
 impl Kernel {
@@ -499,13 +553,7 @@ impl Kernel {
     }
 
     fn named(&self, name: &str) -> Result<&Link, Error> {
-        self.link(name).ok_or_else(|| Error::NoInterface {
-            device: name.to_owned(),
-            hint: match tunnel_module(name) {
-                Some(module) => format!(": try `modprobe {module}'"),
-                None => ": correct its name in cvip.conf, or create it".to_owned(),
-            },
-        })
+        self.link(name).ok_or_else(|| no_interface(name))
     }
 
     /// Where a wished address belongs, and what stands there.

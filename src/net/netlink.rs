@@ -34,6 +34,7 @@ const DONE: u16 = libc::NLMSG_DONE as u16;
 const FIRST_OF_FAMILY: u16 = 16;
 
 pub(super) const CREATE: u16 = libc::NLM_F_CREATE as u16;
+pub(super) const EXCLUSIVE: u16 = libc::NLM_F_EXCL as u16;
 pub(super) const REPLACE: u16 = libc::NLM_F_REPLACE as u16;
 const REQUEST: u16 = libc::NLM_F_REQUEST as u16;
 const ACK: u16 = libc::NLM_F_ACK as u16;
@@ -55,11 +56,30 @@ fn align(length: usize) -> usize {
     length.saturating_add(3) & !3
 }
 
+/// Attributes under construction.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Attributes(Vec<u8>);
+
+impl Attributes {
+    /// Adds an attribute; its value is a few bytes (an address, a number, a name).
+    pub(super) fn attribute(mut self, kind: u16, value: &[u8]) -> Attributes {
+        debug_assert!(value.len() < 256, "no attribute of this room is longer");
+        self.0.extend_from_slice(&((ATTRIBUTE + value.len()) as u16).to_ne_bytes());
+        self.0.extend_from_slice(&kind.to_ne_bytes());
+        self.0.extend_from_slice(value);
+        self.0.resize(align(self.0.len()), 0);
+        self
+    }
+
+    /// Their bytes, to stand in another attribute.
+    pub(super) fn bytes(&self) -> &[u8] {
+        &self.0
+    }
+}
+
 /// A request under construction: the family's fixed header, then attributes.
 #[derive(Clone, Debug)]
-pub(super) struct Request {
-    bytes: Vec<u8>,
-}
+pub(super) struct Request(Attributes);
 
 impl Request {
     /// Begins a message of this type.
@@ -69,22 +89,17 @@ impl Request {
         bytes[6..8].copy_from_slice(&(flags | REQUEST).to_ne_bytes());
         bytes.extend_from_slice(fixed);
         bytes.resize(align(bytes.len()), 0);
-        Request { bytes }
+        Request(Attributes(bytes))
     }
 
-    /// Adds an attribute; its value is a few bytes (an address, a number).
-    pub(super) fn attribute(mut self, kind: u16, value: &[u8]) -> Request {
-        debug_assert!(value.len() < 256, "no attribute of this room is longer");
-        self.bytes.extend_from_slice(&((ATTRIBUTE + value.len()) as u16).to_ne_bytes());
-        self.bytes.extend_from_slice(&kind.to_ne_bytes());
-        self.bytes.extend_from_slice(value);
-        self.bytes.resize(align(self.bytes.len()), 0);
-        self
+    /// Adds an attribute.
+    pub(super) fn attribute(self, kind: u16, value: &[u8]) -> Request {
+        Request(self.0.attribute(kind, value))
     }
 
     /// The finished message.
     pub(super) fn finish(&self, extra_flags: u16, sequence: u32) -> Vec<u8> {
-        let mut bytes = self.bytes.clone();
+        let mut bytes = self.0.bytes().to_vec();
         let flags = u16::from_ne_bytes([bytes[6], bytes[7]]) | extra_flags;
         bytes[6..8].copy_from_slice(&flags.to_ne_bytes());
         bytes[8..12].copy_from_slice(&sequence.to_ne_bytes());

@@ -27,9 +27,8 @@ pub(super) struct Record {
     boot: String,
     #[serde(default)]
     pub(super) addresses: Vec<OwnAddress>,
-    /// Links that were down before.
     #[serde(default)]
-    pub(super) links: Vec<String>,
+    pub(super) links: Vec<OwnLink>,
     /// By path.
     #[serde(default)]
     pub(super) settings: BTreeMap<String, OwnSetting>,
@@ -44,6 +43,14 @@ pub(super) struct OwnAddress {
     /// Seconds that each renewal gives it; none: it stays for ever.
     #[serde(default)]
     pub(super) valid_lft: Option<u32>,
+}
+
+/// A link that the keeper brought up.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct OwnLink {
+    pub(super) device: String,
+    /// It made it, too.
+    pub(super) made: bool,
 }
 
 /// A setting that the keeper changed.
@@ -73,6 +80,17 @@ impl Record {
 
     pub(super) fn forget_address(&mut self, addr: IpAddr, device: &str) {
         self.addresses.retain(|own| own.addr != addr || own.device != device);
+    }
+
+    /// Notes a link, unless it is noted already.
+    pub(super) fn put_link(&mut self, device: &str, made: bool) {
+        if !self.links.iter().any(|own| own.device == device) {
+            self.links.push(OwnLink { device: device.to_owned(), made });
+        }
+    }
+
+    pub(super) fn forget_link(&mut self, device: &str) {
+        self.links.retain(|own| own.device != device);
     }
 
     /// What a file's text says, if it was written in this boot; nothing if in an earlier one.
@@ -173,7 +191,8 @@ mod tests {
             device: "lo".into(),
             valid_lft: None,
         });
-        record.links.push("tunl0".into());
+        record.put_link("tunl0", true);
+        record.put_link("tunl0", false);
         let changed = OwnSetting { value: "1".into(), previous: "0".into() };
         record.settings.insert("net/ipv4/ip_forward".into(), changed);
         record

@@ -17,6 +17,16 @@ pub struct Report {
     pub reachable: Vec<Reachable>,
 }
 
+impl Report {
+    /// Notes an error, once: a missing link may fail several wishes.
+    pub(super) fn fail(&mut self, error: Error) {
+        let failure = error.into();
+        if !self.failures.contains(&failure) {
+            self.failures.push(failure);
+        }
+    }
+}
+
 /// An address on an interface that has neighbours.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Reachable {
@@ -47,6 +57,10 @@ pub enum Done {
         /// Name of the interface.
         device: String,
     },
+    /// A link was made.
+    Made(String),
+    /// A link that the keeper had made was deleted.
+    Deleted(String),
     /// A link was brought up.
     Up(String),
     /// A link that the keeper had brought up was brought down again.
@@ -76,6 +90,8 @@ impl fmt::Display for Done {
             Done::Removed { addr, prefix, device } => {
                 write!(f, "removed {addr}/{prefix} from {device}")
             }
+            Done::Made(device) => write!(f, "made {device}"),
+            Done::Deleted(device) => write!(f, "deleted {device}"),
             Done::Up(device) => write!(f, "set {device} up"),
             Done::Down(device) => write!(f, "set {device} down"),
             Done::Set { path, value, was } => {
@@ -207,6 +223,8 @@ mod tests {
                 Done::Removed { addr, prefix: 32, device: "lo".into() },
                 "removed 10.0.0.100/32 from lo",
             ),
+            (Done::Made("cvip4in6".into()), "made cvip4in6"),
+            (Done::Deleted("cvip4in6".into()), "deleted cvip4in6"),
             (Done::Up("tunl0".into()), "set tunl0 up"),
             (Done::Down("tunl0".into()), "set tunl0 down"),
             (

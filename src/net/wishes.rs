@@ -15,6 +15,9 @@ pub const CVIP_LIFETIME: u32 = 10;
 /// The interface on which real servers carry what nobody may ask them for.
 const LOOPBACK: &str = "lo";
 
+/// With 1 or 2, an interface answers ARP for its own addresses only.
+const ARP_IGNORE: &str = "net/ipv4/conf/all/arp_ignore";
+
 /// A node's part at the moment. A node is in one set of directors at most, and a real server of
 /// every CVIP whose director it is not.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -48,6 +51,9 @@ pub struct AddressWish {
     pub device: Device,
     /// Seconds after which the kernel drops it unless it is renewed; none: never.
     pub valid_lft: Option<u32>,
+    /// The path of a setting, wished too, without which it is not added: one real server that
+    /// answers for the CVIP harms every client, one that does not serve harms few.
+    pub only_with: Option<&'static str>,
 }
 
 /// Where an address is carried, and with which prefix length.
@@ -60,11 +66,15 @@ pub enum Device {
     Connected,
 }
 
-/// A link to bring up: a tunnel's fallback device, which exists once its module is loaded.
+/// A link to bring up, and to make if it is missing: a tunnel's receiving end.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct LinkWish {
     /// Name of the interface.
     pub device: &'static str,
+    /// Its kind, as `ip link add type` names it; asking for one loads the kernel's module.
+    pub kind: &'static str,
+    /// True for a tunnel that takes every packet that no other one takes (`external`).
+    pub external: bool,
 }
 
 /// A kernel setting to make.
@@ -111,8 +121,17 @@ impl SysctlWish {
 }
 
 impl Wishes {
-    fn address(&mut self, addr: IpAddr, device: Device, valid_lft: Option<u32>) {
-        let wish = AddressWish { addr, device, valid_lft };
+    fn carry(&mut self, addr: IpAddr, device: Device, valid_lft: Option<u32>) {
+        self.address(AddressWish { addr, device, valid_lft, only_with: None });
+    }
+
+    fn hide(&mut self, addr: IpAddr, device: &str) {
+        let device = Device::Name(device.to_owned());
+        let only_with = addr.is_ipv4().then_some(ARP_IGNORE);
+        self.address(AddressWish { addr, device, valid_lft: None, only_with });
+    }
+
+    fn address(&mut self, wish: AddressWish) {
         if !self.addresses.contains(&wish) {
             self.addresses.push(wish);
         }
@@ -130,8 +149,7 @@ impl Wishes {
         }
     }
 
-    fn link(&mut self, device: &'static str) {
-        let wish = LinkWish { device };
+    fn link(&mut self, wish: LinkWish) {
         if !self.links.contains(&wish) {
             self.links.push(wish);
         }
@@ -210,9 +228,9 @@ fn active_director(wishes: &mut Wishes, routing: Routing, cvip: &Cvip, director:
         Routing::Dr | Routing::Tun => {}
         Routing::Nat => masquerading(wishes, cvip, director),
     }
-    wishes.address(cvip.addr, Device::Name(director.garp_interface.clone()), valid_lft);
+    wishes.carry(cvip.addr, Device::Name(director.garp_interface.clone()), valid_lft);
     if let (Routing::Nat, Some(gateway)) = (routing, cvip.gateway) {
-        wishes.address(gateway, Device::Connected, valid_lft);
+        wishes.carry(gateway, Device::Connected, valid_lft);
     }
 }
 
@@ -221,11 +239,12 @@ fn real_server(wishes: &mut Wishes, routing: Routing, cvip: &Cvip, server: &Real
         // The kernel never answers neighbour solicitations for an IPv6 address on lo.
         Routing::Dr => {
             silence(wishes, cvip);
-            wishes.address(cvip.addr, Device::Name(LOOPBACK.to_owned()), None);
+            wishes.hide(cvip.addr, LOOPBACK);
         }
         Routing::Tun => {
             silence(wishes, cvip);
-            let device = tunnel_device(cvip.addr, server.addr);
+            let tunnel = tunnel(cvip.addr, server.addr);
+            let device = tunnel.device;
             if cvip.addr.is_ipv4() {
                 // Packets leave the tunnel with a client's address, to which no route leads
                 // through the tunnel: the strict check drops them. The loose one overrules it,
@@ -237,29 +256,35 @@ fn real_server(wishes: &mut Wishes, routing: Routing, cvip: &Cvip, server: &Real
                     "without it, packets from the tunnel may be dropped by the strict source check",
                 );
             }
-            wishes.link(device);
-            wishes.address(cvip.addr, Device::Name(device.to_owned()), None);
+            wishes.link(tunnel);
+            wishes.hide(cvip.addr, device);
         }
         Routing::Nat => {}
     }
 }
 
-/// The fallback devices that take tunnelled packets from any director, and the kernel modules
-/// that bring them.
-const TUNNELS: [(&str, &str); 3] = [("tunl0", "ipip"), ("sit0", "sit"), ("ip6tnl0", "ip6_tunnel")];
-
-/// The device that takes what comes out of a tunnel, by the family inside and the one outside.
-fn tunnel_device(inner: IpAddr, outer: IpAddr) -> &'static str {
-    match (inner, outer) {
-        (IpAddr::V4(_), IpAddr::V4(_)) => "tunl0",
-        (IpAddr::V6(_), IpAddr::V4(_)) => "sit0",
-        (_, IpAddr::V6(_)) => "ip6tnl0",
-    }
+/// The link that takes what comes out of a tunnel from any director, by the family inside and
+/// the one outside: the fallback device that comes with its kernel module. The one of IPv6 takes
+/// IPv6 only, which rtnetlink cannot change on every kernel, so that IPv4 inside
+/// IPv6 has a link of its own.
+fn tunnel(inner: IpAddr, outer: IpAddr) -> LinkWish {
+    let (device, kind, external) = match (inner, outer) {
+        (IpAddr::V4(_), IpAddr::V4(_)) => ("tunl0", "ipip", false),
+        (IpAddr::V6(_), IpAddr::V4(_)) => ("sit0", "sit", false),
+        (IpAddr::V6(_), IpAddr::V6(_)) => ("ip6tnl0", "ip6tnl", false),
+        (IpAddr::V4(_), IpAddr::V6(_)) => ("cvip4in6", "ip6tnl", true),
+    };
+    LinkWish { device, kind, external }
 }
 
-/// The kernel module that brings a tunnel's fallback device.
+/// The kernel module of a tunnel's link.
 pub(super) fn tunnel_module(device: &str) -> Option<&'static str> {
-    TUNNELS.into_iter().find_map(|(name, module)| (name == device).then_some(module))
+    match device {
+        "tunl0" => Some("ipip"),
+        "sit0" => Some("sit"),
+        "ip6tnl0" | "cvip4in6" => Some("ip6_tunnel"),
+        _ => None,
+    }
 }
 
 /// A real server must neither answer ARP for the CVIP nor name it in its own requests.
@@ -272,7 +297,7 @@ fn silence(wishes: &mut Wishes, cvip: &Cvip) {
     let on = NeededOn::RealServers;
     wishes.sysctl(
         on,
-        ("net/ipv4/conf/all/arp_ignore", "1", &["2"]),
+        (ARP_IGNORE, "1", &["2"]),
         "without it, a real server answers ARP for the CVIP and takes the director's traffic",
     );
     wishes.sysctl(
@@ -376,6 +401,7 @@ mod tests {
         let conf = conf(Routing::Dr, cvip("10.0.0.100", "10.0.0.", 1));
         let wishes = wishes(&conf, 3, Role::RealServer);
         assert_eq!(addresses(&wishes), ["10.0.0.100 on lo"]);
+        assert_eq!(wishes.addresses[0].only_with, Some("net/ipv4/conf/all/arp_ignore"));
         assert_eq!(settings(&wishes), SILENT);
         assert!(wishes.links.is_empty());
     }
@@ -385,6 +411,7 @@ mod tests {
         let conf = conf(Routing::Dr, cvip("fd00::64", "fd00::", 1));
         let wishes = wishes(&conf, 3, Role::RealServer);
         assert_eq!(addresses(&wishes), ["fd00::64 on lo"]);
+        assert_eq!(wishes.addresses[0].only_with, None);
         assert!(wishes.sysctls.is_empty());
     }
 
@@ -473,14 +500,15 @@ mod tests {
     fn a_real_server_at_the_end_of_a_tunnel_carries_the_cvip_on_the_tunnels_device() {
         for (virtual_addr, node_net, device, checked) in [
             ("10.0.0.100", "10.0.0.", "tunl0", true),
-            ("10.0.0.100", "fd00::", "ip6tnl0", true),
+            ("10.0.0.100", "fd00::", "cvip4in6", true),
             ("fd00::64", "10.0.0.", "sit0", false),
             ("fd00::64", "fd00::", "ip6tnl0", false),
         ] {
             let conf = conf(Routing::Tun, cvip(virtual_addr, node_net, 1));
             let wishes = wishes(&conf, 4, Role::RealServer);
             assert_eq!(addresses(&wishes), [format!("{virtual_addr} on {device}")]);
-            assert_eq!(wishes.links, [LinkWish { device }]);
+            let links: Vec<_> = wishes.links.iter().map(|link| link.device).collect();
+            assert_eq!(links, [device]);
             let loose = format!("net/ipv4/conf/{device}/rp_filter=2");
             assert_eq!(settings(&wishes).contains(&loose), checked);
             assert_eq!(settings(&wishes).len(), if checked { 3 } else { 0 });

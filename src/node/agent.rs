@@ -263,6 +263,8 @@ impl Agent {
                 false
             }
         });
+        // A count walks every connection of the node: beside very many, it is made less often.
+        self.next_count = now + COUNT_EVERY.max(COUNT_SHARE * started.elapsed());
         changed
     }
 

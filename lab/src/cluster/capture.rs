@@ -2,7 +2,7 @@
 
 use std::io::{BufRead, BufReader};
 use std::process::Stdio;
-use std::sync::mpsc::channel;
+use std::sync::mpsc::{Receiver, channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
@@ -13,6 +13,9 @@ use nix::sys::signal::Signal;
 use super::{Host, Process};
 use crate::wait_until;
 
+/// How long tcpdump must have read nothing for there to be nothing to read.
+const QUIET: Duration = Duration::from_millis(500);
+
 /// A capture that is running. A line begins with the time in seconds since 1970 and the hardware addresses:
 /// `1700000000.123456 02:77:... > 02:77:..., ethertype IPv4 (0x0800), length 98: 10.77.1.101 > 10.77.1.21: ICMP ...`
 #[derive(Debug)]
@@ -20,6 +23,8 @@ pub struct Capture {
     process: Process,
     lines: Arc<Mutex<Vec<String>>>,
     reader: Option<JoinHandle<()>>,
+    /// What tcpdump says of itself.
+    remarks: Mutex<Receiver<String>>,
 }
 
 impl Capture {
@@ -34,16 +39,16 @@ impl Capture {
         let stdout = process.child().stdout.take().context("tcpdump without an output")?;
         let stderr = process.child().stderr.take().context("tcpdump without an output")?;
 
-        // It says that it listens once the kernel has begun to keep packets for it.
-        let (said, listening) = channel();
+        let (said, remarks) = channel();
         thread::spawn(move || {
             for line in BufReader::new(stderr).lines().map_while(Result::ok) {
                 let _ = said.send(line);
             }
         });
+        // It says that it listens once the kernel has begun to keep packets for it.
         let mut complaint = String::new();
         loop {
-            match listening.recv_timeout(Duration::from_secs(30)) {
+            match remarks.recv_timeout(Duration::from_secs(60)) {
                 Ok(line) if line.starts_with("listening on") => break,
                 Ok(line) => complaint = complaint + &line + "\n",
                 Err(_) => bail!(
@@ -64,7 +69,12 @@ impl Capture {
                 kept.lock().unwrap_or_else(PoisonError::into_inner).push(line);
             }
         });
-        Ok(Self { process, lines, reader: Some(reader) })
+        Ok(Self {
+            process,
+            lines,
+            reader: Some(reader),
+            remarks: Mutex::new(remarks),
+        })
     }
 
     /// The packets so far.
@@ -92,18 +102,69 @@ impl Capture {
     /// # Errors
     /// If tcpdump does not end.
     pub fn stop(mut self) -> Result<Vec<String>> {
-        // What the kernel has kept is lost if tcpdump ends before it has read it: wait until no more comes.
-        let deadline = Instant::now() + Duration::from_secs(2);
-        let mut before = usize::MAX;
-        while before != self.lines().len() && Instant::now() < deadline {
-            before = self.lines().len();
-            thread::sleep(Duration::from_millis(100));
-        }
+        // What the kernel has kept for it is lost if tcpdump ends before it has read that. It tells, on SIGUSR1, how many
+        // packets it has read of how many there were. It never reads those that passed before it had set its filter, so
+        // that it reads no more for a while has to do as well.
+        let mut last = (0, Instant::now());
+        let told = wait_until(Duration::from_secs(20), || {
+            let (read, passed) = self.counts()?;
+            if read != last.0 {
+                last = (read, Instant::now());
+            }
+            (read >= passed || last.1.elapsed() > QUIET).then_some(())
+        });
+        told.with_context(|| {
+            format!(
+                "tcpdump does not say what it has read: {}",
+                self.lines().join("\n")
+            )
+        })?;
         self.process.signal(Signal::SIGINT)?;
         self.process.wait(Duration::from_secs(10))?;
         if let Some(reader) = self.reader.take() {
             let _ = reader.join();
         }
         Ok(self.lines())
+    }
+
+    /// How many packets tcpdump has read, and how many have passed for it to read.
+    fn counts(&self) -> Option<(u64, u64)> {
+        let remarks = self.remarks.lock().unwrap_or_else(PoisonError::into_inner);
+        self.process.signal(Signal::SIGUSR1).ok()?;
+        loop {
+            let line = remarks.recv_timeout(Duration::from_secs(5)).ok()?;
+            if let Some(counts) = parse_counts(&line) {
+                return Some(counts);
+            }
+        }
+    }
+}
+
+/// How many packets tcpdump has read, and how many have passed for it to read, from
+/// `tcpdump: 3 packets captured, 4 packets received by filter, 1 packet dropped by kernel`.
+fn parse_counts(line: &str) -> Option<(u64, u64)> {
+    let mut counts = line
+        .strip_prefix("tcpdump: ")?
+        .split(", ")
+        .map(|part| part.split(' ').next()?.parse::<u64>().ok());
+    let (read, received, dropped) = (counts.next()??, counts.next()??, counts.next()??);
+    Some((read, received.saturating_sub(dropped)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn dropped_packets_are_not_waited_for() {
+        let line =
+            "tcpdump: 3 packets captured, 4 packets received by filter, 1 packet dropped by kernel";
+        assert_eq!(parse_counts(line), Some((3, 3)));
+        assert_eq!(
+            parse_counts(
+                "tcpdump: verbose output suppressed, use -v[v]... for full protocol decode"
+            ),
+            None
+        );
     }
 }

@@ -1,7 +1,7 @@
 //! Runs the command in the guest and carries its input, outputs, signals and end over the channel.
 
 use std::convert::Infallible;
-use std::ffi::OsStr;
+use std::ffi::OsString;
 use std::fs::File;
 use std::io::{self, BufReader, Read, Write};
 use std::os::fd::{AsFd, OwnedFd};
@@ -79,9 +79,11 @@ pub(super) fn run(from_host: BufReader<Incoming>, wire: &Wire, spec: &Spec) -> R
         Ok(started) => started,
         Err((program, error)) => {
             wire.send(Kind::Started, &[]);
-            let code: u32 = if error.kind() == io::ErrorKind::NotFound { 127 } else { 126 };
-            let what = if code == 127 { "command not found".to_owned() } else { error.to_string() };
-            wire.send(Kind::Stderr, format!("lab: {}: {what}\n", program.display()).as_bytes());
+            let (code, what) = not_started(&error);
+            wire.send(
+                Kind::Stderr,
+                format!("lab: {}: {what}\n", program.display()).as_bytes(),
+            );
             finish(wire, code)
         }
     };
@@ -138,19 +140,37 @@ struct Started {
     terminal: Option<OwnedFd>,
 }
 
-fn start(spec: &Spec) -> Result<Started, (std::ffi::OsString, io::Error)> {
-    let program = spec.argv.first().cloned().unwrap_or_default();
-    start_program(spec, &program).map_err(|error| (program, error))
+fn start(spec: &Spec) -> Result<Started, (OsString, io::Error)> {
+    let (program, command) = prepare(spec);
+    spawn(spec, command).map_err(|error| (program, error))
 }
 
-fn start_program(spec: &Spec, program: &OsStr) -> io::Result<Started> {
-    let mut command = Command::new(program);
+/// The command of `spec`, and its name.
+pub(super) fn prepare(spec: &Spec) -> (OsString, Command) {
+    let program = spec.argv.first().cloned().unwrap_or_default();
+    let mut command = Command::new(&program);
+    command.args(spec.argv.iter().skip(1));
     command
-        .args(spec.argv.iter().skip(1))
         .env_clear()
         .envs(spec.env.iter().map(|(name, value)| (name, value)));
     // The caller's folder may be one that only the host's kernel can show.
-    command.current_dir(if spec.cwd.is_dir() { spec.cwd.as_path() } else { "/".as_ref() });
+    command.current_dir(if spec.cwd.is_dir() {
+        spec.cwd.as_path()
+    } else {
+        "/".as_ref()
+    });
+    (program, command)
+}
+
+/// The status of a command that could not be started, and why, as a shell has it.
+pub(super) fn not_started(error: &io::Error) -> (u32, String) {
+    match error.kind() {
+        io::ErrorKind::NotFound => (127, "command not found".to_owned()),
+        _ => (126, error.to_string()),
+    }
+}
+
+fn spawn(spec: &Spec, mut command: Command) -> io::Result<Started> {
     if let Some(size) = spec.terminal {
         let pair = nix::pty::openpty(None, None)?;
         sys::set_window_size(pair.slave.as_fd(), size.rows, size.columns)?;
@@ -178,7 +198,7 @@ fn start_program(spec: &Spec, program: &OsStr) -> io::Result<Started> {
 }
 
 /// Reaps every orphan until the command itself ends; its code as a shell would give it.
-fn wait_for(command: Pid) -> u32 {
+pub(super) fn wait_for(command: Pid) -> u32 {
     loop {
         match waitpid(None, None) {
             Ok(WaitStatus::Exited(pid, code)) if pid == command => return code as u32,

@@ -5,6 +5,7 @@
 
 mod agent;
 pub(crate) mod modules;
+pub(crate) mod namespaces;
 pub(crate) mod root;
 
 use std::convert::Infallible;
@@ -32,6 +33,12 @@ pub const ARGUMENT: &str = "lab-guest";
 /// After [`ARGUMENT`]: run a program, on the host, that can write to no file system.
 pub(crate) const READ_ONLY: &str = "read-only";
 
+/// After [`ARGUMENT`]: make a lab of namespaces on this machine's kernel.
+pub(crate) const NAMESPACES: &str = "namespaces";
+
+/// After [`ARGUMENT`]: be the first process in them.
+pub(crate) const NAMESPACES_INSIDE: &str = "namespaces-inside";
+
 /// The kernel parameter (so a variable of PID 1's environment) that names the channel to the host.
 pub(crate) const CHANNEL: &str = "CVIP_LAB_CHANNEL";
 
@@ -45,10 +52,19 @@ pub(crate) const MODULES: &str = "CVIP_LAB_MODULES";
 /// program on the host. It never returns.
 pub fn main() -> ! {
     let mut arguments = std::env::args_os().skip(2);
-    if arguments.next().is_some_and(|argument| argument == READ_ONLY) {
-        let Err(error) = read_only(arguments);
+    let step = match arguments
+        .next()
+        .and_then(|argument| argument.into_string().ok())
+        .as_deref()
+    {
+        Some(READ_ONLY) => Some(read_only(arguments)),
+        Some(NAMESPACES) => Some(namespaces::main(false, arguments)),
+        Some(NAMESPACES_INSIDE) => Some(namespaces::main(true, arguments)),
+        _ => None,
+    };
+    if let Some(Err(error)) = step {
         eprintln!("lab: {error:#}");
-        std::process::exit(126);
+        std::process::exit(125);
     }
     if std::process::id() != 1 {
         eprintln!("{ARGUMENT} is what a lab's kernel starts; use `cargo xtask lab -- COMMAND`");

@@ -33,6 +33,26 @@ pub(crate) const WANTED: &[&str] = &[
     "nf_tables",
 ];
 
+/// Every scheduler and persistence engine of IPVS up to Linux 6.12, for a kernel whose modules only `modprobe` can load.
+pub(crate) const SCHEDULERS: &[&str] = &[
+    "ip_vs_dh",
+    "ip_vs_fo",
+    "ip_vs_ftp",
+    "ip_vs_lblc",
+    "ip_vs_lblcr",
+    "ip_vs_lc",
+    "ip_vs_mh",
+    "ip_vs_nq",
+    "ip_vs_ovf",
+    "ip_vs_pe_sip",
+    "ip_vs_rr",
+    "ip_vs_sed",
+    "ip_vs_sh",
+    "ip_vs_twos",
+    "ip_vs_wlc",
+    "ip_vs_wrr",
+];
+
 /// The modules of the running kernel.
 pub(crate) struct Modules {
     release: String,

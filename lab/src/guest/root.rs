@@ -190,8 +190,12 @@ pub(crate) fn settle() -> Result<()> {
         let _ = fs::write("/etc/hosts", hosts);
     }
     crate::sys::set_link("lo", true).context("cannot bring up lo")?;
-    let _ = fs::write("/proc/sys/fs/nr_open", "1048576");
-    setrlimit(Resource::RLIMIT_NOFILE, 65536, 1048576)
+    // The machine's own limit may be lower, and is not ours to change on its own kernel.
+    let most = fs::read_to_string("/proc/sys/fs/nr_open")
+        .ok()
+        .and_then(|text| text.trim().parse().ok());
+    let most = most.unwrap_or(65536).min(1_048_576);
+    setrlimit(Resource::RLIMIT_NOFILE, most.min(65536), most)
         .context("cannot raise the limit of open files")?;
     let _ = setrlimit(Resource::RLIMIT_MEMLOCK, nix::libc::RLIM_INFINITY, nix::libc::RLIM_INFINITY);
     let _ = setrlimit(Resource::RLIMIT_CORE, 0, nix::libc::RLIM_INFINITY);

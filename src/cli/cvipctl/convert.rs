@@ -18,6 +18,10 @@ pub(super) struct Args {
     #[arg(long, value_enum, default_value_t = Format::Restore)]
     format: Format,
 
+    /// The same as --format=json
+    #[arg(long, conflicts_with = "format")]
+    json: bool,
+
     /// Print automatic services too, as if every real server listened on every port
     #[arg(long)]
     all: bool,
@@ -36,7 +40,7 @@ enum Format {
 pub(super) fn run(args: &Args, site: &Site, streams: &mut Streams<'_>) -> anyhow::Result<u8> {
     let conf = site.conf()?;
     let entries = entries(&conf, args.all);
-    if args.format == Format::Json {
+    if args.json || args.format == Format::Json {
         let services: Vec<_> =
             entries.iter().map(|(service, list)| view::Service::settings(service, list)).collect();
         serde_json::to_writer_pretty(&mut *streams.out, &services)?;
@@ -147,6 +151,7 @@ mod tests {
     fn json_says_the_same() {
         let dir = tempfile::tempdir().unwrap();
         let (_, out, _) = convert(dir.path(), XDMCP, &["--format=json"]);
+        assert_eq!(convert(dir.path(), XDMCP, &["--json"]).1, out);
         let services: serde_json::Value = serde_json::from_str(&out).unwrap();
         assert_eq!(services[0]["address"], "192.168.200.10");
         assert_eq!(services[0]["scheduler"], "wlc");
