@@ -15,6 +15,7 @@ use std::process::{Command, Stdio};
 
 use cvip::ipvs::{Change, Client, DaemonRole, Timeouts};
 use cvip::ipvsadm::names::SystemNames;
+use cvip::ipvsadm::watch::SystemClock;
 use cvip::ipvsadm::{Call, Streams, run};
 use ipvsadm_support::{
     Case, Outcome, cases, difference, hosts_file, left_out, state_difference, without_size,
@@ -93,6 +94,7 @@ fn ipvsadm(words: &[&str], stdin: &str) -> String {
         Call { program: OsStr::new("ipvsadm"), words: &words, posix: false },
         Streams { stdin: &mut stdin.as_bytes(), out: &mut out, err: &mut std::io::sink() },
         &mut SystemNames::default(),
+        &mut SystemClock,
         || Ok(Client::open()?),
     );
     String::from_utf8(out).expect("UTF-8")

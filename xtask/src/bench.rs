@@ -7,6 +7,7 @@ use cvip_lab::KernelChoice;
 
 pub(crate) mod idle;
 pub(crate) mod join_leave;
+mod native;
 mod spread;
 
 /// Measure, and print figures
@@ -27,7 +28,8 @@ enum Bench {
         #[arg(long, default_value_t = 200)]
         rounds: u32,
     },
-    /// What an idle cvipd costs, alone and beside established connections
+    /// What an idle cvipd costs, alone and beside established connections: a node on this
+    /// machine, a node and a director in the lab
     Idle {
         /// The lab's kernel: auto, host, uml, qemu
         #[arg(long, default_value = "auto")]

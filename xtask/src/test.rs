@@ -16,7 +16,7 @@ use cvip_lab::{KernelChoice, Lab};
 use crate::build;
 
 /// Test programs that run on this machine as they are; every other one runs in the lab.
-const NATIVE: [&str; 2] = ["cli", "ipvsadm_cases"];
+const NATIVE: [&str; 3] = ["cli", "ipvsadm_cases", "ipvsadm_new"];
 
 /// What the tests in the lab need beside the lab's own packages.
 const PACKAGES: [&str; 0] = [];

@@ -129,6 +129,65 @@ fn a_dump_of_several_datagrams_is_read_to_its_end() {
     server.join().unwrap();
 }
 
+/// The port in a request: IPVS_SVC_ATTR_PORT is 6 bytes long and number 4.
+fn request_port(request: &wire::Message<'_>) -> u16 {
+    let Body::Reply(attributes) = request.body else { return 0 };
+    let place = attributes.windows(4).position(|bytes| bytes == [6, 0, 4, 0]);
+    place.map_or(0, |at| u16::from_be_bytes([attributes[at + 4], attributes[at + 5]]))
+}
+
+#[test]
+fn a_service_that_one_dump_of_a_changing_table_misses_is_found() {
+    // The first dump misses 2, the second 3; 9 is deleted meanwhile, and 4 comes.
+    const DUMPS: [&[u16]; 3] = [&[1, 3, 9], &[1, 2, 4], &[1, 2, 4]];
+    let (mut client, kernel) = scripted();
+    let mut dumps = DUMPS.iter();
+    let mut asked_for = Vec::new();
+    let (tell, hear) = std::sync::mpsc::channel();
+    let server = serve(kernel, move |request| {
+        let s = request.sequence;
+        if request.flags & wire::DUMP == wire::DUMP {
+            let shown = dumps.next().expect("no more dumps than needed");
+            let shown = shown.iter().map(|port| fake_kernel::service(s, 0, &entry(*port, 0)));
+            return shown.chain([done(s, 0)]).collect();
+        }
+        asked_for.push(s);
+        tell.send(asked_for.len()).unwrap();
+        // 3 stands, 9 does not; they are asked for in any order.
+        match request_port(request) {
+            3 => vec![fake_kernel::service(s, 0, &entry(3, 0))],
+            _ => vec![error(s, libc::ESRCH)],
+        }
+    });
+    let shown = client.services().unwrap();
+    assert_eq!(shown, [entry(1, 0), entry(2, 0), entry(4, 0), entry(3, 0)]);
+    drop(client);
+    server.join().unwrap();
+    assert_eq!(hear.iter().last(), Some(2));
+}
+
+#[test]
+fn a_table_that_never_stands_still_is_given_after_a_few_dumps() {
+    let (mut client, kernel) = scripted();
+    let mut dumps = 0;
+    let (tell, hear) = std::sync::mpsc::channel();
+    let server = serve(kernel, move |request| {
+        let s = request.sequence;
+        if request.flags & wire::DUMP != wire::DUMP {
+            return vec![error(s, libc::ESRCH)];
+        }
+        dumps += 1;
+        tell.send(dumps).unwrap();
+        let shown = [entry(1, 0), entry(1000 + dumps, 0)];
+        let shown = shown.iter().map(|entry| fake_kernel::service(s, 0, entry));
+        shown.chain([done(s, 0)]).collect()
+    });
+    assert_eq!(client.services().unwrap(), [entry(1, 0), entry(1006, 0)]);
+    drop(client);
+    server.join().unwrap();
+    assert_eq!(hear.iter().last(), Some(6));
+}
+
 #[test]
 fn a_service_that_a_dump_shows_twice_is_given_once_as_it_was_last() {
     let (mut client, kernel) = scripted();
