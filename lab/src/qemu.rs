@@ -127,20 +127,16 @@ pub(crate) fn boot(parts: &Parts, place: &Place, scratch: &Path) -> Result<Boote
     let (ours, theirs) = UnixStream::pair().context("socketpair")?;
     let console = place.console("qemu")?;
 
+    // The daemons are talkative: what they say is only of interest where they failed.
+    let daemons = place.run.join("virtiofsd.log");
+    let daemons_log = File::options().create(true).append(true).open(&daemons)?;
     let mut children = Vec::new();
     for (tag, folder, writable) in [
         ("rootfs", Path::new("/"), false),
         ("layers", &place.cache.join("layers"), false),
         ("scratch", scratch, true),
     ] {
-        children.push(serve(
-            emulator,
-            place,
-            tag,
-            folder,
-            writable,
-            &console.file,
-        )?);
+        children.push(serve(emulator, place, tag, folder, writable, &daemons_log)?);
     }
 
     let memory = place.memory_mib;
@@ -225,7 +221,7 @@ pub(crate) fn boot(parts: &Parts, place: &Place, scratch: &Path) -> Result<Boote
     Ok(Booted {
         wire: ours,
         emulator,
-        console: console.path,
+        logs: vec![console.path, daemons],
     })
 }
 

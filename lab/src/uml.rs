@@ -62,13 +62,18 @@ pub(crate) fn boot(layer: &Layer, place: &Place) -> Result<Booted> {
     fs::create_dir_all(&state)?;
 
     // In a process namespace of its own, whose end is the end of every process in it: a killed user-mode Linux would
-    // else leave behind its guest's processes.
+    // else leave behind its guest's processes. It may not be the first process there: a kernel that panics ends with
+    // SIGABRT, which the first process of a namespace does not get.
     let mut command = Command::new("unshare");
     command.args(["--pid", "--fork", "--kill-child"]);
     if !nix::unistd::geteuid().is_root() {
         command.args(["--user", "--map-current-user"]);
     }
-    command.arg("--").arg(&kernel);
+    command
+        .arg("--")
+        .arg(&place.program)
+        .args([guest::ARGUMENT, guest::FIRST])
+        .arg(&kernel);
     command.args([
         "root=/dev/root",
         "rootfstype=hostfs",
@@ -107,7 +112,7 @@ pub(crate) fn boot(layer: &Layer, place: &Place) -> Result<Booted> {
     Ok(Booted {
         wire: ours,
         emulator,
-        console: console.path,
+        logs: vec![console.path],
     })
 }
 
