@@ -19,7 +19,7 @@ use crate::build;
 const NATIVE: [&str; 3] = ["cli", "ipvsadm_cases", "ipvsadm_new"];
 
 /// What the tests in the lab need beside the lab's own packages.
-const PACKAGES: [&str; 0] = [];
+const PACKAGES: [&str; 1] = ["ldirectord"];
 
 /// On the stock kernel, tests with this in their path run.
 const ON_STOCK: &str = "on_stock";
