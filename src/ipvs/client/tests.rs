@@ -12,12 +12,14 @@ const NOBODY: u16 = 1022;
 
 fn scripted() -> (Client, OwnedFd) {
     let (socket, kernel) = Socket::pair();
-    (Client { socket, family: FAMILY, sequence: 0, outgoing: Vec::new() }, kernel)
+    (Client { socket, family: FAMILY, outgoing: Vec::new() }, kernel)
 }
 
 fn to_nobody() -> Client {
-    let socket = Socket::open().expect("a generic-netlink socket");
-    Client { socket, family: NOBODY, sequence: u32::MAX - 500, outgoing: Vec::new() }
+    let mut socket =
+        Socket::open(SockProtocol::NetlinkGeneric, 10).expect("a generic-netlink socket");
+    socket.count_from(u32::MAX - 500);
+    Client { socket, family: NOBODY, outgoing: Vec::new() }
 }
 
 fn id(port: u16) -> ServiceId {
