@@ -242,7 +242,7 @@ impl Client {
         read: impl Fn(&[u8]) -> Result<T, Malformed>,
     ) -> Result<T, Error> {
         self.socket.receive_answers(sequence, |message| match message.body {
-            Body::Reply(reply) => Ok(Some(read(wire::attributes(reply)?)?)),
+            Body::Reply(_, reply) => Ok(Some(read(wire::attributes(reply)?)?)),
             Body::Refused(refusal) => Err(Error::refused(operation, refusal)),
             Body::Done => Err(Malformed::Missing("content").into()),
             Body::Overrun => Err(Error::RepliesLost),
@@ -283,7 +283,7 @@ impl Client {
         self.socket.receive_answers(sequence, |message| {
             settled &= message.flags & DUMP_INTR == 0;
             match message.body {
-                Body::Reply(reply) => entries.push(read(wire::attributes(reply)?)?),
+                Body::Reply(_, reply) => entries.push(read(wire::attributes(reply)?)?),
                 Body::Done => return Ok(Some(())),
                 Body::Refused(refusal) => return Err(Error::refused(operation, refusal)),
                 Body::Overrun => return Err(Error::RepliesLost),

@@ -12,7 +12,7 @@
 /// `NLM_F_REQUEST`.
 pub(crate) const REQUEST: u16 = 0x01;
 /// `NLM_F_ACK`: answer a success too.
-const ACK: u16 = 0x04;
+pub(crate) const ACK: u16 = 0x04;
 /// `NLM_F_DUMP_INTR`: the dump is inconsistent.
 pub(crate) const DUMP_INTR: u16 = 0x10;
 /// `NLM_F_DUMP`.
@@ -78,6 +78,11 @@ pub(crate) struct Writer<'a> {
 }
 
 impl<'a> Writer<'a> {
+    /// Attributes without a message around them.
+    pub(crate) fn append(buffer: &'a mut Vec<u8>) -> Writer<'a> {
+        Writer { start: buffer.len(), buffer }
+    }
+
     /// Begins a message of type `kind` with the family's own header `fixed`, of 4n bytes.
     pub(crate) fn begin(
         buffer: &'a mut Vec<u8>,
@@ -104,7 +109,7 @@ impl<'a> Writer<'a> {
 
     /// An attribute of raw bytes.
     pub(crate) fn bytes(&mut self, attribute: u16, value: &[u8]) {
-        debug_assert!(value.len() <= 1024);
+        debug_assert!(value.len() <= 2048);
         let length = (ATTR_HEADER + value.len()) as u16;
         self.buffer.extend_from_slice(&length.to_ne_bytes());
         self.buffer.extend_from_slice(&attribute.to_ne_bytes());
@@ -173,6 +178,11 @@ pub(crate) fn write_barrier(buffer: &mut Vec<u8>, sequence: u32) {
     buffer.extend_from_slice(&[0; 4]); // nlmsg_pid
 }
 
+/// 32 bits of `data` at `at`.
+pub(crate) fn u32_at(data: &[u8], at: usize) -> Option<u32> {
+    array(data, at).map(u32::from_ne_bytes)
+}
+
 /// Reads exactly `N` bytes of `data` at `at`.
 fn array<const N: usize>(data: &[u8], at: usize) -> Option<[u8; N]> {
     data.get(at..)?.first_chunk().copied()
@@ -196,8 +206,8 @@ pub(crate) enum Body<'a> {
     Done,
     /// A request, or the dump that it began, failed.
     Refused(Refusal),
-    /// What stands behind the header of a reply.
-    Reply(&'a [u8]),
+    /// A reply: the message's type, and what stands behind its header.
+    Reply(u16, &'a [u8]),
     /// Padding.
     Noop,
     /// The kernel lost data.
@@ -248,7 +258,9 @@ fn message(data: &[u8]) -> Result<Message<'_>, Cut> {
         NOOP => Body::Noop,
         OVERRUN => Body::Overrun,
         ERROR | DONE => {
-            let errno = array(payload, 0).ok_or(Cut::Acknowledgement)?;
+            // The end of a very old kernel's dump has none.
+            let none = (kind == DONE).then_some([0; 4]);
+            let errno = array(payload, 0).or(none).ok_or(Cut::Acknowledgement)?;
             match i32::from_ne_bytes(errno) {
                 0 => Body::Done,
                 errno => Body::Refused(Refusal {
@@ -257,7 +269,7 @@ fn message(data: &[u8]) -> Result<Message<'_>, Cut> {
                 }),
             }
         }
-        _ => Body::Reply(payload),
+        _ => Body::Reply(kind, payload),
     };
     Ok(Message { sequence, flags, body })
 }
@@ -372,12 +384,34 @@ mod tests {
         assert_eq!(only(&bytes).map(|m| m.body), Ok(Body::Refused(refused)));
     }
 
+    fn message_of(kind: u16, body: &[u8]) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        Writer::begin(&mut bytes, kind, 0, 1, body).end();
+        bytes
+    }
+
+    #[test]
+    fn errors_and_ends_are_told_apart_by_their_errno() {
+        let refused = |errno| Body::Refused(Refusal { errno, text: None });
+        for (kind, body, expected) in [
+            (ERROR, &0i32.to_ne_bytes()[..], Ok(Body::Done)),
+            (DONE, &[], Ok(Body::Done)),
+            (DONE, &(-4i32).to_ne_bytes(), Ok(refused(4))),
+            (ERROR, &i32::MIN.to_ne_bytes(), Ok(refused(i32::MAX))),
+            (ERROR, &[], Err(Cut::Acknowledgement)),
+            (NOOP, &[], Ok(Body::Noop)),
+        ] {
+            assert_eq!(only(&message_of(kind, body)).map(|m| m.body), expected);
+        }
+    }
+
     #[test]
     fn several_messages_of_one_datagram_come_one_by_one() {
-        let datagram = [refusal(1), refusal(0), refusal(3)].concat();
-        let bodies: Vec<_> =
-            Messages::new(&datagram).map(|m| matches!(m.unwrap().body, Body::Done)).collect();
-        assert_eq!(bodies, [false, true, false]);
+        let datagram =
+            [refusal(0), message_of(20, &[1; 4]), message_of(21, &[2; 8]), refusal(0)].concat();
+        let bodies: Vec<_> = Messages::new(&datagram).map(|m| m.unwrap().body).collect();
+        let (first, second) = (Body::Reply(20, &[1; 4]), Body::Reply(21, &[2; 8]));
+        assert_eq!(bodies, [Body::Done, first, second, Body::Done]);
     }
 
     #[test]

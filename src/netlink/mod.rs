@@ -14,7 +14,8 @@ mod frame;
 mod socket;
 
 pub(crate) use frame::{
-    Body, Cut, DUMP, DUMP_INTR, HEADER, REQUEST, Refusal, Writer, table, text, write_barrier,
+    ACK, Body, Cut, DUMP, DUMP_INTR, HEADER, REQUEST, Refusal, Writer, table, text, u32_at,
+    write_barrier,
 };
 #[cfg(test)]
 pub(crate) use frame::{Message, Messages};

@@ -233,6 +233,24 @@ mod tests {
     use super::super::frame::{Body, Writer};
     use super::*;
 
+    #[derive(Debug, PartialEq, Eq)]
+    enum Trouble {
+        Lost(Loss),
+        Cut(Cut),
+    }
+
+    impl From<Loss> for Trouble {
+        fn from(loss: Loss) -> Trouble {
+            Trouble::Lost(loss)
+        }
+    }
+
+    impl From<Cut> for Trouble {
+        fn from(cut: Cut) -> Trouble {
+            Trouble::Cut(cut)
+        }
+    }
+
     fn generic() -> Socket {
         Socket::open(SockProtocol::NetlinkGeneric, 10).expect("a generic-netlink socket")
     }
@@ -261,6 +279,21 @@ mod tests {
         }
         assert_eq!(socket.receive(), Ok(&[1; DATAGRAM][..]));
         assert_eq!(socket.receive(), Err(Loss::Oversized));
+    }
+
+    #[test]
+    fn an_answer_to_another_request_is_none_to_this_one() {
+        let (mut socket, kernel) = Socket::pair();
+        let mut datagram = Vec::new();
+        for (kind, sequence) in [(20, 4), (21, 5), (22, 5)] {
+            Writer::begin(&mut datagram, kind, 0, sequence, &[]).end();
+        }
+        send(kernel.as_raw_fd(), &datagram, MsgFlags::empty()).unwrap();
+        let answer: Result<_, Trouble> = socket.receive_answers(5, |message| match message.body {
+            Body::Reply(kind, _) => Ok(Some(kind)),
+            body => panic!("{body:?}"),
+        });
+        assert_eq!(answer, Ok(21));
     }
 
     #[test]

@@ -21,7 +21,7 @@ fn attributes(datagram: &[u8]) -> &[u8] {
     let mut messages = Messages::new(datagram);
     match messages.next() {
         Some(Ok(message)) => match message.body {
-            Body::Reply(reply) => wire::attributes(reply).expect("a generic header"),
+            Body::Reply(_, reply) => wire::attributes(reply).expect("a generic header"),
             body => panic!("no reply: {body:?}"),
         },
         other => panic!("no message: {other:?}"),
@@ -490,7 +490,7 @@ fn a_reply() -> impl Strategy<Value = Vec<u8>> {
 /// Reads a datagram as everything that it could be, whether or not it is.
 fn read_as_anything(datagram: &[u8]) {
     for message in Messages::new(datagram) {
-        let Ok(Body::Reply(reply)) = message.map(|message| message.body) else {
+        let Ok(Body::Reply(_, reply)) = message.map(|message| message.body) else {
             continue;
         };
         let Ok(attributes) = wire::attributes(reply) else { continue };
