@@ -13,10 +13,10 @@
 mod frame;
 mod socket;
 
-pub(crate) use frame::{
-    ACK, Body, Cut, DUMP, DUMP_INTR, HEADER, REQUEST, Refusal, Writer, table, text, u32_at,
-    write_barrier,
-};
 #[cfg(test)]
-pub(crate) use frame::{Message, Messages};
+pub(crate) use frame::Message;
+pub(crate) use frame::{
+    ACK, Body, Cut, DUMP, DUMP_INTR, HEADER, Messages, REQUEST, Refusal, Writer, table, text,
+    u32_at, write_barrier,
+};
 pub(crate) use socket::{Loss, Socket};
