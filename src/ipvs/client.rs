@@ -10,19 +10,24 @@ use std::hash::Hash;
 use std::process::{Command, Stdio};
 use std::sync::Once;
 
+use nix::errno::Errno;
 use nix::libc;
+use nix::sys::socket::SockProtocol;
 
 use super::codec::{self, Query};
 use super::error::{Error, Failure, Operation};
-use super::transport::{Received, Socket};
 use super::types::*;
-use super::wire::{self, Body, DUMP_INTR, Malformed, Messages};
+use super::wire::{self, Malformed};
+use crate::netlink::{Body, DUMP_INTR, HEADER, Messages, Socket, write_barrier};
 
 /// How often a dump is begun anew after the kernel said that the table changed under it.
 const DUMP_ATTEMPTS: usize = 5;
 
 /// How many dumps are compared at most, until one has what the one before had.
 const COMPARED_DUMPS: usize = 6;
+
+/// Seconds until a missing answer counts as lost. Answers stand there when `send` returns.
+const PATIENCE: i64 = 10;
 
 /// The kernel's IPVS table, of one network namespace.
 ///
@@ -31,7 +36,6 @@ const COMPARED_DUMPS: usize = 6;
 pub struct Client {
     socket: Socket,
     family: u16,
-    sequence: u32,
     outgoing: Vec<u8>,
 }
 
@@ -53,8 +57,12 @@ impl Client {
     /// [`Error::NoIpvs`], and [`Error::Permission`] for everybody but root of the initial user
     /// namespace.
     pub fn open() -> Result<Client, Error> {
-        let mut client =
-            Client { socket: Socket::open()?, family: 0, sequence: 0, outgoing: Vec::new() };
+        let socket =
+            Socket::open(SockProtocol::NetlinkGeneric, PATIENCE).map_err(|errno| match errno {
+                Errno::EPROTONOSUPPORT | Errno::EAFNOSUPPORT => Error::NoIpvs,
+                errno => errno.into(),
+            })?;
+        let mut client = Client { socket, family: 0, outgoing: Vec::new() };
         client.family = match client.find_family() {
             Err(Error::NoIpvs) => {
                 load_module();
@@ -205,7 +213,7 @@ impl Client {
         if changes.is_empty() {
             return Ok(Part { done: 0, failures: Vec::new() });
         }
-        let first = self.sequence.wrapping_add(1);
+        let first = self.socket.sequence().wrapping_add(1);
         let done = self.pack(changes);
         self.socket.send(&self.outgoing)?;
         let failures = self.collect_failures(first, &changes[..done]);
@@ -220,18 +228,18 @@ impl Client {
     fn pack(&mut self, changes: &[Change]) -> usize {
         self.outgoing.clear();
         let most = self.socket.answers_that_fit();
-        let room = self.socket.send_limit() - codec::LARGEST_CHANGE - wire::HEADER;
+        let room = self.socket.send_limit() - codec::LARGEST_CHANGE - HEADER;
         let mut packed = 0;
         for change in changes.iter().take(most) {
             if self.outgoing.len() > room {
                 break;
             }
-            let sequence = self.next_sequence();
+            let sequence = self.socket.next_sequence();
             codec::write_change(&mut self.outgoing, self.family, sequence, change);
             packed += 1;
         }
-        let sequence = self.next_sequence();
-        wire::write_barrier(&mut self.outgoing, sequence);
+        let sequence = self.socket.next_sequence();
+        write_barrier(&mut self.outgoing, sequence);
         packed
     }
 
@@ -239,26 +247,22 @@ impl Client {
     /// with `first`. They come in the order of the requests.
     fn collect_failures(&mut self, first: u32, changes: &[Change]) -> Result<Vec<Failure>, Error> {
         let mut failures = Vec::new();
-        loop {
-            let Received::Datagram(datagram) = self.socket.receive()? else {
-                return Err(Error::RepliesLost);
-            };
-            for message in Messages::new(datagram) {
-                let message = message?;
-                let index = message.sequence.wrapping_sub(first) as usize;
-                match (message.body, changes.get(index)) {
-                    (Body::Overrun, _) => return Err(Error::RepliesLost),
-                    (Body::Done, None) if index == changes.len() => return Ok(failures),
-                    (Body::Refused(refusal), Some(change)) => failures.push(Failure {
-                        index,
-                        operation: Operation::of(change),
-                        errno: refusal.errno,
-                        text: refusal.text,
-                    }),
-                    _ => {} // an answer to something that was given up
-                }
+        self.socket.receive_until(|message| {
+            let index = message.sequence.wrapping_sub(first) as usize;
+            match (message.body, changes.get(index)) {
+                (Body::Overrun, _) => return Err(Error::RepliesLost),
+                (Body::Done, None) if index == changes.len() => return Ok(Some(())),
+                (Body::Refused(refusal), Some(change)) => failures.push(Failure {
+                    index,
+                    operation: Operation::of(change),
+                    errno: refusal.errno,
+                    text: refusal.text,
+                }),
+                _ => {} // an answer to something that was given up
             }
-        }
+            Ok(None)
+        })?;
+        Ok(failures)
     }
 
     /// Asks for one thing that one message answers.
@@ -283,24 +287,13 @@ impl Client {
         operation: Operation,
         read: impl Fn(&[u8]) -> Result<T, Malformed>,
     ) -> Result<T, Error> {
-        loop {
-            let Received::Datagram(datagram) = self.socket.receive()? else {
-                return Err(Error::RepliesLost);
-            };
-            for message in Messages::new(datagram) {
-                let message = message?;
-                if message.sequence != sequence {
-                    continue;
-                }
-                match message.body {
-                    Body::Reply(attributes) => return Ok(read(attributes)?),
-                    Body::Refused(refusal) => return Err(Error::refused(operation, refusal)),
-                    Body::Done => return Err(Malformed::Missing("content").into()),
-                    Body::Overrun => return Err(Error::RepliesLost),
-                    Body::Noop => {}
-                }
-            }
-        }
+        self.socket.receive_answers(sequence, |message| match message.body {
+            Body::Reply(_, reply) => Ok(Some(read(wire::attributes(reply)?)?)),
+            Body::Refused(refusal) => Err(Error::refused(operation, refusal)),
+            Body::Done => Err(Malformed::Missing("content").into()),
+            Body::Overrun => Err(Error::RepliesLost),
+            Body::Noop => Ok(None),
+        })
     }
 
     /// Asks for many things; begins anew, a few times, if the kernel says that they changed.
@@ -336,9 +329,7 @@ impl Client {
         let mut datagrams = 0;
         let mut settled = true;
         loop {
-            let Received::Datagram(datagram) = self.socket.receive()? else {
-                return Err(Error::RepliesLost);
-            };
+            let datagram = self.socket.receive()?;
             let known = entries.len();
             for message in Messages::new(datagram) {
                 let message = message?;
@@ -347,7 +338,7 @@ impl Client {
                 }
                 settled &= message.flags & DUMP_INTR == 0;
                 match message.body {
-                    Body::Reply(attributes) => entries.push(read(attributes)?),
+                    Body::Reply(_, reply) => entries.push(read(wire::attributes(reply)?)?),
                     Body::Done => {
                         datagrams += usize::from(entries.len() > known);
                         return Ok(settled.then_some((entries, datagrams)));
@@ -363,16 +354,11 @@ impl Client {
 
     /// Sends one question; gives its sequence number.
     fn send_query(&mut self, query: Query<'_>) -> Result<u32, Error> {
-        let sequence = self.next_sequence();
+        let sequence = self.socket.next_sequence();
         self.outgoing.clear();
         codec::write_query(&mut self.outgoing, self.family, sequence, query);
         self.socket.send(&self.outgoing)?;
         Ok(sequence)
-    }
-
-    fn next_sequence(&mut self) -> u32 {
-        self.sequence = self.sequence.wrapping_add(1);
-        self.sequence
     }
 }
 

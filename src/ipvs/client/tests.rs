@@ -4,6 +4,7 @@ use std::os::fd::OwnedFd;
 
 use super::super::fake_kernel::{self, FAMILY, done, error, serve};
 use super::*;
+use crate::netlink::{DUMP, Message};
 use crate::protocol::Protocol;
 
 /// A generic-netlink family that no kernel has: `GENL_MAX_ID` is 1023, numbers are given out
@@ -12,12 +13,14 @@ const NOBODY: u16 = 1022;
 
 fn scripted() -> (Client, OwnedFd) {
     let (socket, kernel) = Socket::pair();
-    (Client { socket, family: FAMILY, sequence: 0, outgoing: Vec::new() }, kernel)
+    (Client { socket, family: FAMILY, outgoing: Vec::new() }, kernel)
 }
 
 fn to_nobody() -> Client {
-    let socket = Socket::open().expect("a generic-netlink socket");
-    Client { socket, family: NOBODY, sequence: u32::MAX - 500, outgoing: Vec::new() }
+    let mut socket =
+        Socket::open(SockProtocol::NetlinkGeneric, 10).expect("a generic-netlink socket");
+    socket.count_from(u32::MAX - 500);
+    Client { socket, family: NOBODY, outgoing: Vec::new() }
 }
 
 fn id(port: u16) -> ServiceId {
@@ -130,8 +133,8 @@ fn a_dump_of_several_datagrams_is_read_to_its_end() {
 }
 
 /// The port in a request: IPVS_SVC_ATTR_PORT is 6 bytes long and number 4.
-fn request_port(request: &wire::Message<'_>) -> u16 {
-    let Body::Reply(attributes) = request.body else { return 0 };
+fn request_port(request: &Message<'_>) -> u16 {
+    let Body::Reply(_, attributes) = request.body else { return 0 };
     let place = attributes.windows(4).position(|bytes| bytes == [6, 0, 4, 0]);
     place.map_or(0, |at| u16::from_be_bytes([attributes[at + 4], attributes[at + 5]]))
 }
@@ -146,7 +149,7 @@ fn a_service_that_one_dump_of_a_changing_table_misses_is_found() {
     let (tell, hear) = std::sync::mpsc::channel();
     let server = serve(kernel, move |request| {
         let s = request.sequence;
-        if request.flags & wire::DUMP == wire::DUMP {
+        if request.flags & DUMP == DUMP {
             let shown = dumps.next().expect("no more dumps than needed");
             let shown = shown.iter().map(|port| fake_kernel::service(s, 0, &entry(*port, 0)));
             return shown.chain([done(s, 0)]).collect();
@@ -173,7 +176,7 @@ fn a_table_that_never_stands_still_is_given_after_a_few_dumps() {
     let (tell, hear) = std::sync::mpsc::channel();
     let server = serve(kernel, move |request| {
         let s = request.sequence;
-        if request.flags & wire::DUMP != wire::DUMP {
+        if request.flags & DUMP != DUMP {
             return vec![error(s, libc::ESRCH)];
         }
         dumps += 1;
