@@ -219,7 +219,7 @@ mod tests {
         assert_eq!(BellSource::CgroupBpf { what }.to_string(), "cgroup BPF (sock_ops)");
         let why = NoBells::NoCgroup.to_string();
         let shown = BellSource::Polling { why }.to_string();
-        assert!(shown.starts_with("polling every 200 ms (no cgroup v2 mounted"), "{shown}");
+        assert!(shown.starts_with("polling every 200 ms (no cgroup v2 in"), "{shown}");
     }
 
     #[test]
