@@ -154,7 +154,7 @@ fn a_service_that_one_dump_of_a_changing_table_misses_is_found() {
         asked_for.push(s);
         tell.send(asked_for.len()).unwrap();
         // 3 stands, 9 does not; they are asked for in any order.
-        match request_port(&request) {
+        match request_port(request) {
             3 => vec![fake_kernel::service(s, 0, &entry(3, 0))],
             _ => vec![error(s, libc::ESRCH)],
         }
