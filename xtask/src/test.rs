@@ -157,11 +157,14 @@ fn in_lab(
 }
 
 /// In the lab: runs each test program; the first word is the filter.
+///
+/// An emulator on a busy machine can stall for longer than any time-out that a test should have.
+/// A program that fails is therefore run a second time, and if it then passes, that is said:
+/// a test that needs it often is a test to mend.
 pub(crate) fn inside(words: &[OsString]) -> Result<ExitCode> {
     let Some((filter, programs)) = words.split_first() else { bail!("no test programs") };
     let filter = filter.to_string_lossy();
-    let mut failed = Vec::new();
-    for program in programs {
+    let run = |program: &OsString| -> Result<bool> {
         println!("\n--- {}", program.to_string_lossy());
         let status = Command::new(program)
             .args(filter.split(' ').filter(|word| !word.is_empty()))
@@ -169,13 +172,24 @@ pub(crate) fn inside(words: &[OsString]) -> Result<ExitCode> {
             .stdin(Stdio::null())
             .status()
             .with_context(|| format!("cannot run {program:?}"))?;
-        if !status.success() {
-            failed.push(program.to_string_lossy());
+        Ok(status.success())
+    };
+    let (mut failed, mut twice) = (Vec::new(), Vec::new());
+    for program in programs {
+        if run(program)? {
+            continue;
         }
+        match run(program)? {
+            true => twice.push(program.to_string_lossy()),
+            false => failed.push(program.to_string_lossy()),
+        }
+    }
+    if !twice.is_empty() {
+        println!("\nUNSTEADY, passed at the second try only: {}", twice.join(", "));
     }
     if failed.is_empty() {
         return Ok(ExitCode::SUCCESS);
     }
-    println!("failed: {}", failed.join(", "));
+    println!("\nfailed: {}", failed.join(", "));
     Ok(ExitCode::FAILURE)
 }
