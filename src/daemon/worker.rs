@@ -6,7 +6,8 @@ use std::sync::mpsc::Sender;
 use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
-use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::poll::{PollFd, PollFlags, ppoll};
+use nix::sys::time::TimeSpec;
 
 use super::inbox::Inbox;
 use crate::conf::Conf;
@@ -101,10 +102,7 @@ pub(super) fn wait<'a>(
     let fds: Vec<BorrowedFd<'a>> = fds.into_iter().collect();
     let mut polled: Vec<PollFd<'_>> =
         fds.iter().map(|fd| PollFd::new(fd.as_fd(), PollFlags::POLLIN)).collect();
-    // Rounded up: a step that is made too early would find nothing to do, and spin.
-    let ms = timeout.as_nanos().div_ceil(1_000_000);
-    let timeout = PollTimeout::try_from(ms).unwrap_or(PollTimeout::MAX);
-    match poll(&mut polled, timeout) {
+    match ppoll(&mut polled, Some(TimeSpec::from(timeout)), None) {
         Ok(_) | Err(Errno::EINTR) => Ok(()),
         Err(errno) => Err(errno),
     }
