@@ -361,13 +361,10 @@ fn parse_address(kind: u16, body: &[u8]) -> Result<Option<Address>, Error> {
     if family != AF_INET && family != AF_INET6 {
         return Ok(None);
     }
-    let attributes = table::<{ ifa::FLAGS as usize }>(body.get(HEADER..).ok_or_else(cut)?)?;
-    let local = attributes[usize::from(ifa::LOCAL)].map(read).transpose()?;
-    let address = attributes[usize::from(ifa::ADDRESS)].map(read).transpose()?;
-    let valid_lft = match attributes[usize::from(ifa::CACHEINFO)] {
-        Some(value) => Some(u32_at(value, 4).ok_or_else(cut)?).filter(|s| *s != FOREVER),
-        None => None,
-    };
+    let [_, address, local, _, _, _, lifetimes] = table(body.get(HEADER..).ok_or_else(cut)?)?;
+    let (local, address) = (local.map(read).transpose()?, address.map(read).transpose()?);
+    let valid_lft = lifetimes.map(|value| u32_at(value, 4).ok_or_else(cut)).transpose()?;
+    let valid_lft = valid_lft.filter(|seconds| *seconds != FOREVER);
     // IPv4 always has LOCAL; IPv6 has it with a peer only.
     let addr =
         local.or(address).ok_or(Error::Malformed("an interface's address without an address"))?;

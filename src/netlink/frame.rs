@@ -43,7 +43,7 @@ pub(crate) const HEADER: usize = 16;
 /// `NLA_HDRLEN`.
 const ATTR_HEADER: usize = 4;
 
-/// No name in the kernel's table is near this long; a longer one is cut here, so that it is
+/// No name that the kernel takes is near this long; a longer one is cut here, so that it is
 /// the kernel that refuses it and no 16-bit length can overflow.
 const NAME_LIMIT: usize = 255;
 
