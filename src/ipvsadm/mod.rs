@@ -9,7 +9,7 @@
 //! ```
 //!
 //! [`options`] declares the language once: parser, `--help`, man page and completions all read
-//! that one table. [`run`] is the whole program as a function: it writes to the writers that it
+//! that one table. [`run()`] is the whole program as a function: it writes to the writers that it
 //! is given and returns the exit status; nothing here prints, exits or reads the environment.
 //!
 //! What differs from the original on purpose is listed in [`manual`], section COMPATIBILITY.
