@@ -1,5 +1,5 @@
 //! ipvsadm's drop-in; as `ipvsadm-save` and `ipvsadm-restore`, theirs. The program itself is
-//! [`cvip::ipvsadm::run`].
+//! [`cvip::ipvsadm::run()`].
 
 use std::env;
 use std::ffi::OsString;
