@@ -262,7 +262,7 @@ impl Site {
     pub(crate) fn let_look(&self, number: u32, flagged_port: u16) {
         let id = self.v4(Protocol::Tcp, flagged_port);
         assert_eq!(self.pool(id), None, "the port of the marker is another's");
-        let marker = super::listen(self.host(number), &format!("0.0.0.0:{flagged_port}"));
+        let marker = super::listen(self.host(number), format!("0.0.0.0:{flagged_port}"));
         self.await_pool(id, Some(&[(number, 1)]));
         drop(marker);
         self.await_pool(id, None);
