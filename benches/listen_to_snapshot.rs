@@ -29,8 +29,6 @@ const FIRST: u16 = 10_000;
 const APART: Duration = Duration::from_millis(45);
 /// Between two events that only a poll will see.
 const SPREAD: Duration = Duration::from_millis(7);
-/// Two polls and more.
-const SETTLED: Duration = Duration::from_millis(600);
 /// How long a storm lasts.
 const STORM: Duration = Duration::from_secs(3);
 /// How long an idle watch is measured.
@@ -98,6 +96,7 @@ fn latency(events: usize, bells: bool) {
     let mut watch = watch(bells);
     println!("{}", watch.source());
     let (tell, told) = channel();
+    let (saw, seen_all) = channel();
     let (mut came, mut went) = (vec![], vec![]);
     thread::scope(|scope| {
         scope.spawn(move || {
@@ -108,14 +107,14 @@ fn latency(events: usize, bells: bool) {
                     tell.send((port, Instant::now())).unwrap();
                     thread::sleep(apart);
                 }
-                thread::sleep(if bells { Duration::ZERO } else { SETTLED });
+                seen_all.iter().take(together).for_each(drop);
                 for (port, listener) in (FIRST..).zip(listeners) {
                     let then = Instant::now();
                     drop(listener);
                     tell.send((port, then)).unwrap();
                     thread::sleep(apart);
                 }
-                thread::sleep(if bells { Duration::ZERO } else { SETTLED });
+                seen_all.iter().take(together).for_each(drop);
             }
         });
         let mut before = BTreeSet::new();
@@ -132,7 +131,12 @@ fn latency(events: usize, bells: bool) {
                 let (port, then) = told.recv().unwrap();
                 assert!(changed.contains(&port), "port {port} was not seen in its turn");
                 let after = seen.saturating_duration_since(then);
-                if now.contains(&port) { came.push(after) } else { went.push(after) }
+                if now.contains(&port) {
+                    came.push(after)
+                } else {
+                    went.push(after)
+                }
+                saw.send(()).unwrap();
             }
             before = now;
         }

@@ -19,6 +19,13 @@ _ipvsadm_rs() {
         -y|--l-threshold) COMPREPLY=(); return ;;
         --tun-type) COMPREPLY=($(compgen -W 'ipip gue gre' -- "$cur")); return ;;
         --tun-port) COMPREPLY=(); return ;;
+        --interval) COMPREPLY=(); return ;;
+        --count) COMPREPLY=(); return ;;
+        --protocol) COMPREPLY=($(compgen -W 'tcp udp sctp' -- "$cur")); return ;;
+        --service) COMPREPLY=($(compgen -A hostname -- "$cur")); return ;;
+        --client) COMPREPLY=($(compgen -A hostname -- "$cur")); return ;;
+        --destination) COMPREPLY=($(compgen -A hostname -- "$cur")); return ;;
+        --state) COMPREPLY=($(compgen -W 'NONE ESTABLISHED SYN_SENT SYN_RECV FIN_WAIT TIME_WAIT CLOSE CLOSE_WAIT LAST_ACK LISTEN SYNACK UDP ASSURED' -- "$cur")); return ;;
         --mcast-interface) COMPREPLY=($(compgen -W "$(ls /sys/class/net)" -- "$cur")); return ;;
         --syncid) COMPREPLY=(); return ;;
         --sync-maxlen) COMPREPLY=(); return ;;
@@ -26,6 +33,6 @@ _ipvsadm_rs() {
         --mcast-port) COMPREPLY=(); return ;;
         --mcast-ttl) COMPREPLY=(); return ;;
     esac
-    COMPREPLY=($(compgen -W '--add-service --edit-service --delete-service --clear --add-server --edit-server --delete-server --list --zero --save --restore --set --start-daemon --stop-daemon --help --version --tcp-service --udp-service --sctp-service --fwmark-service --ipv6 --scheduler --sched-flags --persistent --netmask --pe --ops --real-server --gatewaying --ipip --masquerading --weight --u-threshold --l-threshold --tun-type --tun-port --tun-nocsum --tun-csum --tun-remcsum --connection --timeout --daemon --stats --rate --thresholds --persistent-conn --tun-info --exact --nosort --sort --numeric --json --mcast-interface --syncid --sync-maxlen --mcast-group --mcast-port --mcast-ttl -A -E -D -C -a -e -d -L -l -Z -S -R -h -v -t -u -f -6 -s -b -p -M -o -r -g -i -m -w -x -y -c -X -n' -- "$cur"))
+    COMPREPLY=($(compgen -W '--add-service --edit-service --delete-service --clear --add-server --edit-server --delete-server --list --zero --save --restore --restore-json --apply --diff --set --start-daemon --stop-daemon --help --version --tcp-service --udp-service --sctp-service --fwmark-service --ipv6 --scheduler --sched-flags --persistent --netmask --pe --ops --real-server --gatewaying --ipip --masquerading --weight --u-threshold --l-threshold --tun-type --tun-port --tun-nocsum --tun-csum --tun-remcsum --connection --timeout --daemon --stats --rate --thresholds --persistent-conn --tun-info --exact --nosort --sort --numeric --json --totals --interval --count --full --protocol --service --client --destination --state --report --keep-going --stop-on-error --check --dry-run --mcast-interface --syncid --sync-maxlen --mcast-group --mcast-port --mcast-ttl -A -E -D -C -a -e -d -L -l -Z -S -R -h -v -t -u -f -6 -s -b -p -M -o -r -g -i -m -w -x -y -c -X -n' -- "$cur"))
 }
 complete -F _ipvsadm_rs ipvsadm-rs ipvsadm

@@ -30,6 +30,7 @@ pub mod ipvs;
 pub mod ipvsadm;
 pub mod listeners;
 pub mod net;
+mod netlink;
 pub mod node;
 pub mod ports;
 pub mod protocol;

@@ -10,6 +10,7 @@ use std::net::IpAddr;
 
 use cvip::ipvs::{DestinationEntry, ServiceEntry, ServiceId, Stats};
 use cvip::ipvsadm::table::TableError;
+use cvip::ipvsadm::watch::SystemClock;
 use cvip::ipvsadm::{Call, Streams, run};
 use cvip::protocol::Protocol;
 use ipvsadm_support::memory::{Memory, RecordedNames, not_root};
@@ -28,6 +29,7 @@ fn call(
         Call { program: OsStr::new(program), words: &words, posix },
         Streams { stdin: &mut stdin.as_bytes(), out: &mut out, err: &mut err },
         &mut RecordedNames::new(),
+        &mut SystemClock,
         open,
     );
     Outcome {
@@ -341,6 +343,7 @@ fn a_broken_pipe_is_success() {
             Call { program: OsStr::new("ipvsadm"), words: &words, posix: false },
             Streams { stdin: &mut std::io::empty(), out: &mut Closed, err: &mut err },
             &mut RecordedNames::new(),
+            &mut SystemClock,
             || Ok(memory.clone()),
         );
         assert_eq!((status, err.as_slice()), (0, &b""[..]), "{words:?}");

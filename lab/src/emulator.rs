@@ -7,7 +7,10 @@ use std::path::{Path, PathBuf};
 use std::process::Child;
 use std::time::Duration;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
+
+/// How much of the console's log is shown; of the others, it is less.
+const LINES: usize = 40;
 
 /// How many logs of consoles are kept.
 const LOGS: usize = 10;
@@ -18,8 +21,8 @@ pub(crate) struct Booted {
     pub(crate) wire: UnixStream,
     /// Its processes.
     pub(crate) emulator: Emulator,
-    /// The log of its console.
-    pub(crate) console: PathBuf,
+    /// The log of its console, and those of its helpers.
+    pub(crate) logs: Vec<PathBuf>,
 }
 
 /// The processes of a machine; they end with this.
@@ -69,6 +72,17 @@ pub(crate) struct Console {
     pub(crate) file: File,
 }
 
+/// Refuses a cache folder that cannot be named to an emulator.
+pub(crate) fn check_cache(cache: &Path) -> Result<()> {
+    if is_odd(cache) {
+        bail!(
+            "an emulator cannot be told of {}: set CVIP_LAB_CACHE to a folder whose path has only letters, digits and -_./+@~",
+            cache.display()
+        );
+    }
+    Ok(())
+}
+
 impl Place {
     /// Makes a place for one run.
     pub(crate) fn new(cache: &Path) -> Result<Self> {
@@ -78,7 +92,12 @@ impl Place {
             .context("no name for the run's folder")?;
         fs::create_dir_all(&run).with_context(|| format!("cannot make {}", run.display()))?;
         forget_the_dead(cache);
-        let program = std::env::current_exe().context("cannot find this program's own file")?;
+        let mut program = std::env::current_exe().context("cannot find this program's own file")?;
+        if is_odd(&program) {
+            let copy = run.join("program");
+            fs::copy(&program, &copy).context("cannot copy this program's own file")?;
+            program = copy;
+        }
         Ok(Self { cache: cache.to_path_buf(), run, program, memory_mib: memory()? })
     }
 
@@ -112,6 +131,12 @@ impl Drop for Place {
     }
 }
 
+/// Whether a path means something else on a kernel's command line, or in a list of folders.
+fn is_odd(path: &Path) -> bool {
+    let plain = |c: char| c.is_alphanumeric() || "-_./+@~".contains(c);
+    !path.to_str().is_some_and(|text| text.chars().all(plain))
+}
+
 /// Removes the folders of runs that were killed before they could.
 fn forget_the_dead(cache: &Path) {
     for entry in fs::read_dir(cache.join("run")).into_iter().flatten().flatten() {
@@ -134,15 +159,41 @@ fn memory() -> Result<u64> {
     Ok((free / 1024 / 2).clamp(512, 4096))
 }
 
-/// The end of a console's log.
-pub(crate) fn tail(console: &Path) -> String {
+/// The ends of logs, under their names.
+pub(crate) fn tails(logs: &[PathBuf]) -> String {
+    let mut all = String::new();
+    for (n, log) in logs.iter().enumerate() {
+        let text = end(log);
+        let lines: Vec<&str> = text.lines().collect();
+        let last = &lines[lines.len().saturating_sub(if n == 0 { LINES } else { LINES / 8 })..];
+        if !last.is_empty() {
+            all += &format!("--- the end of {} ---\n{}\n", log.display(), last.join("\n"));
+        }
+    }
+    all + "---"
+}
+
+fn end(log: &Path) -> String {
     let mut text = Vec::new();
-    if let Ok(mut file) = File::open(console) {
+    if let Ok(mut file) = File::open(log) {
         let length = file.metadata().map(|meta| meta.len()).unwrap_or(0);
         let _ = file.seek(SeekFrom::Start(length.saturating_sub(16 * 1024)));
         let _ = file.read_to_end(&mut text);
     }
-    let text = String::from_utf8_lossy(&text).into_owned();
-    let lines: Vec<&str> = text.lines().collect();
-    lines[lines.len().saturating_sub(40)..].join("\n")
+    String::from_utf8_lossy(&text).into_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_path_that_a_command_line_would_split_is_odd() {
+        for odd in ["/a b", "/a,b", "/a:b", "/a\"b", "/a\\b"] {
+            assert!(is_odd(Path::new(odd)), "{odd}");
+        }
+        for plain in ["/home/jürgen/cvip-0.1/target", "/tmp/a_b+c@d~1"] {
+            assert!(!is_odd(Path::new(plain)), "{plain}");
+        }
+    }
 }

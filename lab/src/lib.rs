@@ -10,6 +10,7 @@
 mod cluster;
 mod deployment;
 mod emulator;
+pub mod floor;
 mod frame;
 pub mod guest;
 mod host_kernel;

@@ -115,13 +115,16 @@ pub(crate) fn boot(parts: &Parts, place: &Place, scratch: &Path) -> Result<Boote
     let (ours, theirs) = UnixStream::pair().context("socketpair")?;
     let console = place.console("qemu")?;
 
+    // The daemons are talkative: what they say is only of interest where they failed.
+    let daemons = place.run.join("virtiofsd.log");
+    let daemons_log = File::options().create(true).append(true).open(&daemons)?;
     let mut children = Vec::new();
     for (tag, folder, writable) in [
         ("rootfs", Path::new("/"), false),
         ("layers", &place.cache.join("layers"), false),
         ("scratch", scratch, true),
     ] {
-        children.push(serve(emulator, place, tag, folder, writable, &console.file)?);
+        children.push(serve(emulator, place, tag, folder, writable, &daemons_log)?);
     }
 
     let memory = place.memory_mib;
@@ -176,7 +179,7 @@ pub(crate) fn boot(parts: &Parts, place: &Place, scratch: &Path) -> Result<Boote
     drop(command);
     children.push(child);
     let emulator = Emulator::new(children, &ours)?;
-    Ok(Booted { wire: ours, emulator, console: console.path })
+    Ok(Booted { wire: ours, emulator, logs: vec![console.path, daemons] })
 }
 
 /// Starts a daemon that serves a folder to the guest.

@@ -157,6 +157,7 @@ impl Lab {
             bail!("no command to run in the lab");
         }
         let argv: Vec<OsString> = command.iter().map(|part| part.as_ref().to_owned()).collect();
+        emulator::check_cache(&self.cache)?;
         fs::create_dir_all(&self.cache).with_context(|| {
             format!(
                 "cannot make {}: set CVIP_LAB_CACHE to a folder that can be written",
@@ -227,12 +228,11 @@ impl Lab {
         streams: Streams,
         limits: &Limits,
     ) -> Result<Ended> {
-        let Booted { wire, emulator, console } = booted;
+        let Booted { wire, emulator, logs } = booted;
         let result = session::run(wire, spec, streams, limits);
         drop(emulator);
         result.map_err(|error| {
-            let tail = emulator::tail(&console);
-            let what = format!("{error:#}\n--- the end of {} ---\n{tail}\n---", console.display());
+            let what = format!("{error:#}\n{}", emulator::tails(&logs));
             if error.is::<DidNotBoot>() { DidNotBoot(what).into() } else { anyhow::anyhow!(what) }
         })
     }

@@ -200,7 +200,8 @@ impl Session {
                     deadline = Some(deadline.map_or(grace, |old| old.min(grace)));
                     let _ = self.outgoing.send_now(Kind::Signal, &(signal as u32).to_le_bytes());
                 }
-                Some(Event::Hello | Event::Started) => {}
+                Some(Event::Hello) => bail!("the lab's kernel started anew while the command ran"),
+                Some(Event::Started) => {}
                 None => {
                     if let Some(signal) = interrupted {
                         return Ok(128 + signal as i32);

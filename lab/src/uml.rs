@@ -62,13 +62,14 @@ pub(crate) fn boot(layer: &Layer, place: &Place) -> Result<Booted> {
     fs::create_dir_all(&state)?;
 
     // In a process namespace of its own, whose end is the end of every process in it: a killed user-mode Linux would
-    // else leave behind its guest's processes.
+    // else leave behind its guest's processes. It may not be the first process there: a kernel that panics ends with
+    // SIGABRT, which the first process of a namespace does not get.
     let mut command = Command::new("unshare");
     command.args(["--pid", "--fork", "--kill-child"]);
     if !nix::unistd::geteuid().is_root() {
         command.args(["--user", "--map-current-user"]);
     }
-    command.arg("--").arg(&kernel);
+    command.arg("--").arg(&place.program).args([guest::ARGUMENT, guest::FIRST]).arg(&kernel);
     command.args([
         "root=/dev/root",
         "rootfstype=hostfs",
@@ -98,7 +99,7 @@ pub(crate) fn boot(layer: &Layer, place: &Place) -> Result<Booted> {
     // The command holds our copy of the kernel's end of the socket: its end could not be seen.
     drop(command);
     let emulator = Emulator::new(vec![child], &ours)?;
-    Ok(Booted { wire: ours, emulator, console: console.path })
+    Ok(Booted { wire: ours, emulator, logs: vec![console.path] })
 }
 
 /// The layer's folder of modules, by its real name: hostfs follows links as the host would, but they are relative.

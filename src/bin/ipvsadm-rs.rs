@@ -8,6 +8,7 @@ use std::process::ExitCode;
 
 use cvip::ipvs::Client;
 use cvip::ipvsadm::names::SystemNames;
+use cvip::ipvsadm::watch::SystemClock;
 use cvip::ipvsadm::{Call, Streams, run};
 
 fn main() -> ExitCode {
@@ -25,6 +26,7 @@ fn main() -> ExitCode {
             err: &mut io::stderr().lock(),
         },
         &mut SystemNames::default(),
+        &mut SystemClock,
         || Ok(Client::open()?),
     );
     ExitCode::from(status)

@@ -5,21 +5,29 @@
 //! acknowledgement, because the kernel answers a failure in any case: one barrier at the end
 //! of a send says that all of it was handled.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::hash::Hash;
 use std::process::{Command, Stdio};
 use std::sync::Once;
 
+use nix::errno::Errno;
 use nix::libc;
+use nix::sys::socket::SockProtocol;
 
 use super::codec::{self, Query};
 use super::error::{Error, Failure, Operation};
-use super::transport::{Received, Socket};
 use super::types::*;
-use super::wire::{self, Body, DUMP_INTR, Malformed, Messages};
+use super::wire::{self, Malformed};
+use crate::netlink::{Body, DUMP_INTR, HEADER, Messages, Socket, write_barrier};
 
 /// How often a dump is begun anew after the kernel said that the table changed under it.
 const DUMP_ATTEMPTS: usize = 5;
+
+/// How many dumps are compared at most, until one has what the one before had.
+const COMPARED_DUMPS: usize = 6;
+
+/// Seconds until a missing answer counts as lost. Answers stand there when `send` returns.
+const PATIENCE: i64 = 10;
 
 /// The kernel's IPVS table, of one network namespace.
 ///
@@ -28,7 +36,6 @@ const DUMP_ATTEMPTS: usize = 5;
 pub struct Client {
     socket: Socket,
     family: u16,
-    sequence: u32,
     outgoing: Vec<u8>,
 }
 
@@ -50,8 +57,12 @@ impl Client {
     /// [`Error::NoIpvs`], and [`Error::Permission`] for everybody but root of the initial user
     /// namespace.
     pub fn open() -> Result<Client, Error> {
-        let mut client =
-            Client { socket: Socket::open()?, family: 0, sequence: 0, outgoing: Vec::new() };
+        let socket =
+            Socket::open(SockProtocol::NetlinkGeneric, PATIENCE).map_err(|errno| match errno {
+                Errno::EPROTONOSUPPORT | Errno::EAFNOSUPPORT => Error::NoIpvs,
+                errno => errno.into(),
+            })?;
+        let mut client = Client { socket, family: 0, outgoing: Vec::new() };
         client.family = match client.find_family() {
             Err(Error::NoIpvs) => {
                 load_module();
@@ -84,7 +95,7 @@ impl Client {
 
     /// The sync daemons that run.
     pub fn daemons(&mut self) -> Result<Vec<Daemon>, Error> {
-        self.dump(Operation::ListDaemons, Query::Daemons, codec::read_daemon)
+        Ok(self.dump(Operation::ListDaemons, Query::Daemons, codec::read_daemon)?.0)
     }
 
     /// One virtual service; `None` if there is none.
@@ -99,21 +110,64 @@ impl Client {
     /// Every virtual service, in the kernel's order.
     ///
     /// The kernel finds its place between two datagrams by counting, and does not say when
-    /// the table changed under it: a service can be missed while others come and go. One
-    /// that came twice is given once, as it was last.
+    /// the table changed under it: while others come and go, a service can come twice or not
+    /// at all. So a dump of more than one datagram is repeated until two in a row have the
+    /// same services, a few times; a service that only an earlier one had is asked for. Each
+    /// that stands throughout is given exactly once.
     pub fn services(&mut self) -> Result<Vec<ServiceEntry>, Error> {
-        let entries = self.dump(Operation::ListServices, Query::Services, codec::read_service)?;
-        Ok(without_doubles(entries, |entry| entry.service.id))
+        let id = |entry: &ServiceEntry| entry.service.id;
+        let dump = |client: &mut Client| {
+            client.dump(Operation::ListServices, Query::Services, codec::read_service)
+        };
+        let Settled { mut latest, lost } = self.settle(dump, id)?;
+        for entry in lost {
+            latest.extend(self.service(&entry.service.id)?);
+        }
+        Ok(latest)
     }
 
     /// The destinations of a virtual service, in the kernel's order; none if there is no
-    /// such service, for the kernel tells no difference. What [`Client::services`] says
-    /// about a table that changes holds here too.
+    /// such service, for the kernel tells no difference. A table that changes is dealt with
+    /// as by [`Client::services`]; only that a destination cannot be asked for, so that one
+    /// that went away meanwhile can be among them.
     pub fn destinations(&mut self, id: &ServiceId) -> Result<Vec<DestinationEntry>, Error> {
         let family = id.family();
         let read = |attributes: &[u8]| codec::read_destination(attributes, family);
-        let entries = self.dump(Operation::ListDestinations, Query::Destinations(id), read)?;
-        Ok(without_doubles(entries, |entry| entry.destination.id))
+        let dump = |client: &mut Client| {
+            client.dump(Operation::ListDestinations, Query::Destinations(id), read)
+        };
+        let Settled { mut latest, lost } = self.settle(dump, |entry| entry.destination.id)?;
+        latest.extend(lost);
+        Ok(latest)
+    }
+
+    /// Dumps until the table stands still, or often enough.
+    fn settle<T, K: Eq + Hash>(
+        &mut self,
+        dump: impl Fn(&mut Client) -> Result<(Vec<T>, usize), Error>,
+        name: impl Fn(&T) -> K,
+    ) -> Result<Settled<T>, Error> {
+        let (entries, datagrams) = dump(self)?;
+        let mut latest = without_doubles(entries, &name);
+        let mut lost: HashMap<K, T> = HashMap::new();
+        if datagrams > 1 {
+            for _ in 1..COMPARED_DUMPS {
+                let next = without_doubles(dump(self)?.0, &name);
+                let names: HashSet<K> = next.iter().map(&name).collect();
+                let before = std::mem::replace(&mut latest, next);
+                let count = before.len();
+                let gone = before.into_iter().filter(|entry| !names.contains(&name(entry)));
+                let gone: Vec<T> = gone.collect();
+                if gone.is_empty() && count == latest.len() {
+                    break;
+                }
+                lost.extend(gone.into_iter().map(|entry| (name(&entry), entry)));
+            }
+            for entry in &latest {
+                lost.remove(&name(entry));
+            }
+        }
+        Ok(Settled { latest, lost: lost.into_values().collect() })
     }
 
     /// The destinations of many virtual services, each as [`Client::destinations`] gives
@@ -159,7 +213,7 @@ impl Client {
         if changes.is_empty() {
             return Ok(Part { done: 0, failures: Vec::new() });
         }
-        let first = self.sequence.wrapping_add(1);
+        let first = self.socket.sequence().wrapping_add(1);
         let done = self.pack(changes);
         self.socket.send(&self.outgoing)?;
         let failures = self.collect_failures(first, &changes[..done]);
@@ -174,18 +228,18 @@ impl Client {
     fn pack(&mut self, changes: &[Change]) -> usize {
         self.outgoing.clear();
         let most = self.socket.answers_that_fit();
-        let room = self.socket.send_limit() - codec::LARGEST_CHANGE - wire::HEADER;
+        let room = self.socket.send_limit() - codec::LARGEST_CHANGE - HEADER;
         let mut packed = 0;
         for change in changes.iter().take(most) {
             if self.outgoing.len() > room {
                 break;
             }
-            let sequence = self.next_sequence();
+            let sequence = self.socket.next_sequence();
             codec::write_change(&mut self.outgoing, self.family, sequence, change);
             packed += 1;
         }
-        let sequence = self.next_sequence();
-        wire::write_barrier(&mut self.outgoing, sequence);
+        let sequence = self.socket.next_sequence();
+        write_barrier(&mut self.outgoing, sequence);
         packed
     }
 
@@ -193,26 +247,22 @@ impl Client {
     /// with `first`. They come in the order of the requests.
     fn collect_failures(&mut self, first: u32, changes: &[Change]) -> Result<Vec<Failure>, Error> {
         let mut failures = Vec::new();
-        loop {
-            let Received::Datagram(datagram) = self.socket.receive()? else {
-                return Err(Error::RepliesLost);
-            };
-            for message in Messages::new(datagram) {
-                let message = message?;
-                let index = message.sequence.wrapping_sub(first) as usize;
-                match (message.body, changes.get(index)) {
-                    (Body::Overrun, _) => return Err(Error::RepliesLost),
-                    (Body::Done, None) if index == changes.len() => return Ok(failures),
-                    (Body::Refused(refusal), Some(change)) => failures.push(Failure {
-                        index,
-                        operation: Operation::of(change),
-                        errno: refusal.errno,
-                        text: refusal.text,
-                    }),
-                    _ => {} // an answer to something that was given up
-                }
+        self.socket.receive_until(|message| {
+            let index = message.sequence.wrapping_sub(first) as usize;
+            match (message.body, changes.get(index)) {
+                (Body::Overrun, _) => return Err(Error::RepliesLost),
+                (Body::Done, None) if index == changes.len() => return Ok(Some(())),
+                (Body::Refused(refusal), Some(change)) => failures.push(Failure {
+                    index,
+                    operation: Operation::of(change),
+                    errno: refusal.errno,
+                    text: refusal.text,
+                }),
+                _ => {} // an answer to something that was given up
             }
-        }
+            Ok(None)
+        })?;
+        Ok(failures)
     }
 
     /// Asks for one thing that one message answers.
@@ -237,33 +287,23 @@ impl Client {
         operation: Operation,
         read: impl Fn(&[u8]) -> Result<T, Malformed>,
     ) -> Result<T, Error> {
-        loop {
-            let Received::Datagram(datagram) = self.socket.receive()? else {
-                return Err(Error::RepliesLost);
-            };
-            for message in Messages::new(datagram) {
-                let message = message?;
-                if message.sequence != sequence {
-                    continue;
-                }
-                match message.body {
-                    Body::Reply(attributes) => return Ok(read(attributes)?),
-                    Body::Refused(refusal) => return Err(Error::refused(operation, refusal)),
-                    Body::Done => return Err(Malformed::Missing("content").into()),
-                    Body::Overrun => return Err(Error::RepliesLost),
-                    Body::Noop => {}
-                }
-            }
-        }
+        self.socket.receive_answers(sequence, |message| match message.body {
+            Body::Reply(_, reply) => Ok(Some(read(wire::attributes(reply)?)?)),
+            Body::Refused(refusal) => Err(Error::refused(operation, refusal)),
+            Body::Done => Err(Malformed::Missing("content").into()),
+            Body::Overrun => Err(Error::RepliesLost),
+            Body::Noop => Ok(None),
+        })
     }
 
     /// Asks for many things; begins anew, a few times, if the kernel says that they changed.
+    /// Gives the number of datagrams they came in, too: the table cannot change within one.
     fn dump<T>(
         &mut self,
         operation: Operation,
         query: Query<'_>,
         read: impl Fn(&[u8]) -> Result<T, Malformed>,
-    ) -> Result<Vec<T>, Error> {
+    ) -> Result<(Vec<T>, usize), Error> {
         for _ in 0..DUMP_ATTEMPTS {
             let sequence = self.send_query(query)?;
             let entries = self.collect_dump(sequence, operation, &read);
@@ -284,13 +324,13 @@ impl Client {
         sequence: u32,
         operation: Operation,
         read: impl Fn(&[u8]) -> Result<T, Malformed>,
-    ) -> Result<Option<Vec<T>>, Error> {
+    ) -> Result<Option<(Vec<T>, usize)>, Error> {
         let mut entries = Vec::new();
+        let mut datagrams = 0;
         let mut settled = true;
         loop {
-            let Received::Datagram(datagram) = self.socket.receive()? else {
-                return Err(Error::RepliesLost);
-            };
+            let datagram = self.socket.receive()?;
+            let known = entries.len();
             for message in Messages::new(datagram) {
                 let message = message?;
                 if message.sequence != sequence {
@@ -298,29 +338,36 @@ impl Client {
                 }
                 settled &= message.flags & DUMP_INTR == 0;
                 match message.body {
-                    Body::Reply(attributes) => entries.push(read(attributes)?),
-                    Body::Done => return Ok(settled.then_some(entries)),
+                    Body::Reply(_, reply) => entries.push(read(wire::attributes(reply)?)?),
+                    Body::Done => {
+                        datagrams += usize::from(entries.len() > known);
+                        return Ok(settled.then_some((entries, datagrams)));
+                    }
                     Body::Refused(refusal) => return Err(Error::refused(operation, refusal)),
                     Body::Overrun => return Err(Error::RepliesLost),
                     Body::Noop => {}
                 }
             }
+            datagrams += usize::from(entries.len() > known);
         }
     }
 
     /// Sends one question; gives its sequence number.
     fn send_query(&mut self, query: Query<'_>) -> Result<u32, Error> {
-        let sequence = self.next_sequence();
+        let sequence = self.socket.next_sequence();
         self.outgoing.clear();
         codec::write_query(&mut self.outgoing, self.family, sequence, query);
         self.socket.send(&self.outgoing)?;
         Ok(sequence)
     }
+}
 
-    fn next_sequence(&mut self) -> u32 {
-        self.sequence = self.sequence.wrapping_add(1);
-        self.sequence
-    }
+/// What several dumps of one table come to.
+struct Settled<T> {
+    /// The last one.
+    latest: Vec<T>,
+    /// What earlier ones had and it has not.
+    lost: Vec<T>,
 }
 
 /// What [`Client::apply_part`] did.

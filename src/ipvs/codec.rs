@@ -8,7 +8,8 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use super::types::*;
-use super::wire::{self, DUMP, Malformed, REQUEST, Writer, fixed, table};
+use super::wire::{self, Malformed, fixed};
+use crate::netlink::{DUMP, REQUEST, Writer, table, text};
 use crate::protocol::Protocol;
 
 /// `GENL_ID_CTRL`: the family that knows the others.
@@ -137,7 +138,7 @@ pub(super) fn write_query(buffer: &mut Vec<u8>, family: u16, sequence: u32, quer
         Query::Timeouts => (family, cmd::GET_CONFIG, REQUEST),
         Query::Daemons => (family, cmd::GET_DAEMON, REQUEST | DUMP),
     };
-    let mut writer = Writer::begin(buffer, family, command, flags, sequence);
+    let mut writer = wire::begin(buffer, family, command, flags, sequence);
     match query {
         Query::Family => writer.text(ctrl::FAMILY_NAME, FAMILY_NAME),
         Query::Service(id) | Query::Destinations(id) => {
@@ -163,7 +164,7 @@ pub(super) fn write_change(buffer: &mut Vec<u8>, family: u16, sequence: u32, cha
         Change::StartDaemon(_) => cmd::NEW_DAEMON,
         Change::StopDaemon(..) => cmd::DEL_DAEMON,
     };
-    let mut writer = Writer::begin(buffer, family, command, REQUEST, sequence);
+    let mut writer = wire::begin(buffer, family, command, REQUEST, sequence);
     match change {
         Change::AddService(service) | Change::EditService(service) => {
             writer.nest(top::SERVICE, |w| write_service(w, service));
@@ -342,7 +343,7 @@ pub(super) fn read_info(attributes: &[u8]) -> Result<Info, Malformed> {
 /// built without: they are 0.
 pub(super) fn read_timeouts(attributes: &[u8]) -> Result<Timeouts, Malformed> {
     let [_, _, _, _, tcp, tcp_fin, udp] = table::<7>(attributes)?;
-    let seconds = |name, value| Ok(optional(value, |v| wire::u32(name, v))?.unwrap_or(0));
+    let seconds = |name, value| optional(value, |v| wire::u32(name, v)).map(|s| s.unwrap_or(0));
     Ok(Timeouts {
         tcp: seconds("the TCP time-out", tcp)?,
         tcp_fin: seconds("the TCP FIN time-out", tcp_fin)?,
@@ -377,14 +378,14 @@ pub(super) fn read_service(attributes: &[u8]) -> Result<ServiceEntry, Malformed>
     Ok(ServiceEntry {
         service: Service {
             id,
-            scheduler: wire::text(scheduler.ok_or(Malformed::Missing("scheduler"))?),
+            scheduler: text(scheduler.ok_or(Malformed::Missing("scheduler"))?),
             flags,
             timeout: persistence(flags, wire::u32("the persistence time-out", timeout)?),
             netmask: match family {
                 Family::V4 => u32::from_be_bytes(netmask),
                 Family::V6 => u32::from_ne_bytes(netmask),
             },
-            pe: pe.map(wire::text).filter(|pe| !pe.is_empty()),
+            pe: pe.map(text).filter(|pe| !pe.is_empty()),
         },
         stats: read_stats(stats64.or(stats))?,
     })
@@ -456,7 +457,7 @@ pub(super) fn read_daemon(attributes: &[u8]) -> Result<Daemon, Malformed> {
     };
     Ok(Daemon {
         role,
-        interface: wire::text(interface.ok_or(Malformed::Missing("multicast interface"))?),
+        interface: text(interface.ok_or(Malformed::Missing("multicast interface"))?),
         sync_id: wire::u32("the sync id", sync_id)?,
         max_len: optional(max_len, |v| wire::u16("the largest message", v))?,
         group,

@@ -11,6 +11,7 @@ use nix::libc;
 
 use super::types::Change;
 use super::wire::Malformed;
+use crate::netlink::{Cut, Loss, Refusal};
 
 /// Why the kernel's table could not be read or changed.
 #[derive(Debug, thiserror::Error)]
@@ -53,6 +54,21 @@ impl From<Errno> for Error {
     }
 }
 
+impl From<Cut> for Error {
+    fn from(cut: Cut) -> Error {
+        Error::Malformed(cut.into())
+    }
+}
+
+impl From<Loss> for Error {
+    fn from(loss: Loss) -> Error {
+        match loss {
+            Loss::Dropped | Loss::Silent | Loss::Oversized => Error::RepliesLost,
+            Loss::Socket(errno) => errno.into(),
+        }
+    }
+}
+
 impl Error {
     /// A refusal of `operation`; `EPERM` has a variant of its own.
     pub(super) fn refused(operation: Operation, refusal: Refusal) -> Error {
@@ -61,15 +77,6 @@ impl Error {
             errno => Error::Kernel { operation, errno, text: refusal.text },
         }
     }
-}
-
-/// An `NLMSG_ERROR` or `NLMSG_DONE` that carries an error.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Refusal {
-    /// Positive errno.
-    pub(super) errno: i32,
-    /// The extended acknowledgement's text.
-    pub(super) text: Option<String>,
 }
 
 /// One refused change of a batch.

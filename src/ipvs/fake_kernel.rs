@@ -10,7 +10,8 @@ use std::os::unix::net::UnixStream;
 use std::thread::JoinHandle;
 
 use super::types::*;
-use super::wire::{Message, Messages, Writer};
+use super::wire;
+use crate::netlink::{Message, Messages, Writer};
 
 /// Number of the family that the fake kernel gives out.
 pub(super) const FAMILY: u16 = 0x1d;
@@ -41,7 +42,7 @@ pub(super) fn done(sequence: u32, errno: i32) -> Vec<u8> {
 
 fn reply(sequence: u32, command: u8, flags: u16, fill: impl FnOnce(&mut Writer<'_>)) -> Vec<u8> {
     let mut bytes = Vec::new();
-    let mut writer = Writer::begin(&mut bytes, FAMILY, command, NLM_F_MULTI | flags, sequence);
+    let mut writer = wire::begin(&mut bytes, FAMILY, command, NLM_F_MULTI | flags, sequence);
     fill(&mut writer);
     writer.end();
     bytes

@@ -29,7 +29,6 @@ mod display;
 mod error;
 #[cfg(test)]
 mod fake_kernel;
-mod transport;
 pub mod types;
 mod wire;
 

@@ -1,56 +1,12 @@
-//! Netlink's framing: messages with a 16-byte header, and attributes of type, length, value.
+//! What IPVS's messages have beyond netlink's framing: the header of generic netlink, and fields
+//! that must be there and be as long as linux/ip_vs.h says.
 //!
-//! Written here and not taken from neli because a restore is measured against the bytes
-//! alone. For 11,000 destinations neli's builders take 14 ms, these 1 ms, and the kernel
-//! 14 ms to carry the messages out (`cargo bench --bench ipvs`): neli would double the time.
-//! Its reader copies every attribute, takes an error inside `NLMSG_DONE` for a success, and
-//! subtracts unchecked from lengths that the other side wrote. This one borrows, and knows
-//! only bytes that are there.
-//!
-//! Formats: linux/netlink.h, linux/genetlink.h. Everything is in the machine's byte order;
-//! what is not says so.
+//! Formats: linux/genetlink.h. Everything is in the machine's byte order; what is not says so.
 
-use super::error::Refusal;
+use crate::netlink::{Cut, Writer};
 
-/// `NLM_F_REQUEST`.
-pub(super) const REQUEST: u16 = 0x01;
-/// `NLM_F_ACK`: answer a success too.
-const ACK: u16 = 0x04;
-/// `NLM_F_DUMP_INTR`: the dump is inconsistent.
-pub(super) const DUMP_INTR: u16 = 0x10;
-/// `NLM_F_DUMP`.
-pub(super) const DUMP: u16 = 0x300;
-/// `NLM_F_CAPPED`: an error's echo of the request stops after its header.
-const CAPPED: u16 = 0x100;
-/// `NLM_F_ACK_TLVS`: attributes follow an error's echo.
-const ACK_TLVS: u16 = 0x200;
-
-/// `NLMSG_NOOP`.
-const NOOP: u16 = 1;
-/// `NLMSG_ERROR`.
-const ERROR: u16 = 2;
-/// `NLMSG_DONE`.
-const DONE: u16 = 3;
-/// `NLMSG_OVERRUN`.
-const OVERRUN: u16 = 4;
-/// `NLMSGERR_ATTR_MSG`.
-const ATTR_MSG: usize = 1;
-
-/// `NLA_F_NESTED`.
-const NESTED: u16 = 0x8000;
-/// `NLA_TYPE_MASK`.
-const TYPE_MASK: u16 = 0x3fff;
-
-/// `NLMSG_HDRLEN`.
-pub(super) const HEADER: usize = 16;
 /// `GENL_HDRLEN`.
 const GENL_HEADER: usize = 4;
-/// `NLA_HDRLEN`.
-const ATTR_HEADER: usize = 4;
-
-/// No name in the kernel's table is near this long; a longer one is cut here, so that it is
-/// the kernel that refuses it and no 16-bit length can overflow.
-const NAME_LIMIT: usize = 255;
 
 /// A reply that cannot be read.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -79,246 +35,32 @@ pub enum Malformed {
     },
 }
 
-/// Rounds up to the alignment of messages and of attributes, which is the same.
-const fn align(length: usize) -> usize {
-    length.saturating_add(3) & !3
-}
-
-/// A generic-netlink message under construction, at the end of a buffer that may hold others.
-pub(super) struct Writer<'a> {
-    buffer: &'a mut Vec<u8>,
-    start: usize,
-}
-
-impl<'a> Writer<'a> {
-    /// Begins a message to `family` with `command` of interface version 1.
-    pub(super) fn begin(
-        buffer: &'a mut Vec<u8>,
-        family: u16,
-        command: u8,
-        flags: u16,
-        sequence: u32,
-    ) -> Writer<'a> {
-        let start = buffer.len();
-        buffer.extend_from_slice(&[0; 4]); // nlmsg_len, known at the end
-        buffer.extend_from_slice(&family.to_ne_bytes());
-        buffer.extend_from_slice(&flags.to_ne_bytes());
-        buffer.extend_from_slice(&sequence.to_ne_bytes());
-        buffer.extend_from_slice(&[0; 4]); // nlmsg_pid: the kernel knows who asks
-        buffer.extend_from_slice(&[command, 1, 0, 0]);
-        Writer { buffer, start }
-    }
-
-    /// Ends the message.
-    pub(super) fn end(self) {
-        let length = (self.buffer.len() - self.start) as u32;
-        self.buffer[self.start..self.start + 4].copy_from_slice(&length.to_ne_bytes());
-    }
-
-    /// An attribute of raw bytes.
-    pub(super) fn bytes(&mut self, attribute: u16, value: &[u8]) {
-        debug_assert!(value.len() <= 1024);
-        let length = (ATTR_HEADER + value.len()) as u16;
-        self.buffer.extend_from_slice(&length.to_ne_bytes());
-        self.buffer.extend_from_slice(&attribute.to_ne_bytes());
-        self.buffer.extend_from_slice(value);
-        self.pad();
-    }
-
-    /// A byte.
-    pub(super) fn u8(&mut self, attribute: u16, value: u8) {
-        self.bytes(attribute, &[value]);
-    }
-
-    /// 16 bits.
-    pub(super) fn u16(&mut self, attribute: u16, value: u16) {
-        self.bytes(attribute, &value.to_ne_bytes());
-    }
-
-    /// 16 bits in network order.
-    pub(super) fn be16(&mut self, attribute: u16, value: u16) {
-        self.bytes(attribute, &value.to_be_bytes());
-    }
-
-    /// 32 bits.
-    pub(super) fn u32(&mut self, attribute: u16, value: u32) {
-        self.bytes(attribute, &value.to_ne_bytes());
-    }
-
-    /// Text with the NUL that the kernel wants at its end.
-    pub(super) fn text(&mut self, attribute: u16, value: &str) {
-        let value = &value.as_bytes()[..value.len().min(NAME_LIMIT)];
-        let length = (ATTR_HEADER + value.len() + 1) as u16;
-        self.buffer.extend_from_slice(&length.to_ne_bytes());
-        self.buffer.extend_from_slice(&attribute.to_ne_bytes());
-        self.buffer.extend_from_slice(value);
-        self.buffer.push(0);
-        self.pad();
-    }
-
-    /// An attribute that holds attributes.
-    pub(super) fn nest(&mut self, attribute: u16, fill: impl FnOnce(&mut Self)) {
-        let start = self.buffer.len();
-        self.buffer.extend_from_slice(&[0; 2]);
-        self.buffer.extend_from_slice(&(attribute | NESTED).to_ne_bytes());
-        fill(self);
-        let length = (self.buffer.len() - start) as u16;
-        self.buffer[start..start + 2].copy_from_slice(&length.to_ne_bytes());
-    }
-
-    fn pad(&mut self) {
-        let padded = self.start + align(self.buffer.len() - self.start);
-        self.buffer.resize(padded, 0);
+impl From<Cut> for Malformed {
+    fn from(cut: Cut) -> Malformed {
+        Malformed::Truncated(match cut {
+            Cut::MessageHeader => "a message header",
+            Cut::Message => "a message",
+            Cut::Acknowledgement => "an acknowledgement",
+            Cut::AttributeHeader => "an attribute header",
+            Cut::Attribute => "an attribute",
+        })
     }
 }
 
-/// Appends a message that does nothing and is acknowledged: the kernel handles the messages of
-/// a send in their order, so its answer says that all before it were handled.
-///
-/// The last change cannot serve for that: netlink answers a request that ended in `EINTR`
-/// neither with success nor with failure (`netlink_rcv_skb`), and stopping a sync daemon
-/// whose thread has not run yet ends so.
-pub(super) fn write_barrier(buffer: &mut Vec<u8>, sequence: u32) {
-    buffer.extend_from_slice(&(HEADER as u32).to_ne_bytes());
-    buffer.extend_from_slice(&NOOP.to_ne_bytes());
-    buffer.extend_from_slice(&(REQUEST | ACK).to_ne_bytes());
-    buffer.extend_from_slice(&sequence.to_ne_bytes());
-    buffer.extend_from_slice(&[0; 4]); // nlmsg_pid
+/// Begins a message to `family` with `command` of interface version 1.
+pub(super) fn begin(
+    buffer: &mut Vec<u8>,
+    family: u16,
+    command: u8,
+    flags: u16,
+    sequence: u32,
+) -> Writer<'_> {
+    Writer::begin(buffer, family, flags, sequence, &[command, 1, 0, 0])
 }
 
-/// Reads exactly `N` bytes of `data` at `at`.
-fn array<const N: usize>(data: &[u8], at: usize) -> Option<[u8; N]> {
-    data.get(at..)?.first_chunk().copied()
-}
-
-/// One message of a reply.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Message<'a> {
-    /// Which request it answers.
-    pub(super) sequence: u32,
-    /// `nlmsg_flags`.
-    pub(super) flags: u16,
-    /// What it says.
-    pub(super) body: Body<'a>,
-}
-
-/// What a message says.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Body<'a> {
-    /// A request was carried out.
-    Done,
-    /// A request, or the dump that it began, failed.
-    Refused(Refusal),
-    /// The attributes of a reply, behind its generic-netlink header.
-    Reply(&'a [u8]),
-    /// Padding.
-    Noop,
-    /// The kernel lost data.
-    Overrun,
-}
-
-/// Cuts one datagram into messages; after an error there are no more.
-pub(super) struct Messages<'a>(&'a [u8]);
-
-impl<'a> Messages<'a> {
-    pub(super) fn new(datagram: &'a [u8]) -> Messages<'a> {
-        Messages(datagram)
-    }
-}
-
-impl<'a> Iterator for Messages<'a> {
-    type Item = Result<Message<'a>, Malformed>;
-
-    fn next(&mut self) -> Option<Self::Item> {
-        if self.0.is_empty() {
-            return None;
-        }
-        let rest = std::mem::take(&mut self.0);
-        let Some(length) = array(rest, 0).map(|b| u32::from_ne_bytes(b) as usize) else {
-            return Some(Err(Malformed::Truncated("a message header")));
-        };
-        let message = match rest.get(..length) {
-            Some(message) if length >= HEADER => message,
-            _ => return Some(Err(Malformed::Truncated("a message"))),
-        };
-        self.0 = rest.get(align(length)..).unwrap_or(&[]);
-        Some(self::message(message))
-    }
-}
-
-/// Reads a message whose length is already known to be at least a header's.
-fn message(data: &[u8]) -> Result<Message<'_>, Malformed> {
-    let header = || -> Option<(u16, u16, u32)> {
-        Some((
-            u16::from_ne_bytes(array(data, 4)?),
-            u16::from_ne_bytes(array(data, 6)?),
-            u32::from_ne_bytes(array(data, 8)?),
-        ))
-    };
-    let (kind, flags, sequence) = header().ok_or(Malformed::Truncated("a message header"))?;
-    let payload = data.get(HEADER..).unwrap_or(&[]);
-    let body = match kind {
-        NOOP => Body::Noop,
-        OVERRUN => Body::Overrun,
-        ERROR | DONE => {
-            let errno = array(payload, 0).ok_or(Malformed::Truncated("an acknowledgement"))?;
-            match i32::from_ne_bytes(errno) {
-                0 => Body::Done,
-                errno => Body::Refused(Refusal {
-                    errno: errno.saturating_abs(),
-                    text: text_of_refusal(kind, flags, payload),
-                }),
-            }
-        }
-        _ => {
-            Body::Reply(payload.get(GENL_HEADER..).ok_or(Malformed::Truncated("a generic header"))?)
-        }
-    };
-    Ok(Message { sequence, flags, body })
-}
-
-/// The kernel's own words about a refusal. They are a courtesy: where they cannot be read,
-/// the errno alone must do.
-fn text_of_refusal(kind: u16, flags: u16, payload: &[u8]) -> Option<String> {
-    if flags & ACK_TLVS == 0 {
-        return None;
-    }
-    let behind_errno = payload.get(4..)?;
-    let attributes = if kind == DONE {
-        behind_errno
-    } else {
-        let echoed = match flags & CAPPED {
-            0 => align(u32::from_ne_bytes(array(behind_errno, 0)?) as usize),
-            _ => HEADER,
-        };
-        behind_errno.get(echoed..)?
-    };
-    let [_, message] = table::<2>(attributes).ok()?;
-    debug_assert_eq!(ATTR_MSG, 1);
-    Some(text(message?)).filter(|text| !text.is_empty())
-}
-
-/// The attributes of `data` by their number, those below `N`; the rest is for newer programs.
-/// One that comes twice counts as its last, as the kernel has it.
-pub(super) fn table<const N: usize>(data: &[u8]) -> Result<[Option<&[u8]>; N], Malformed> {
-    let mut found = [None; N];
-    let mut rest = data;
-    while !rest.is_empty() {
-        let header = (array(rest, 0), array(rest, 2));
-        let (Some(length), Some(kind)) = header else {
-            return Err(Malformed::Truncated("an attribute header"));
-        };
-        let length = usize::from(u16::from_ne_bytes(length));
-        let kind = usize::from(u16::from_ne_bytes(kind) & TYPE_MASK);
-        let Some(value) = rest.get(ATTR_HEADER..length) else {
-            return Err(Malformed::Truncated("an attribute"));
-        };
-        if let Some(slot) = found.get_mut(kind) {
-            *slot = Some(value);
-        }
-        rest = rest.get(align(length)..).unwrap_or(&[]);
-    }
-    Ok(found)
+/// The attributes of a reply, behind its generic-netlink header.
+pub(super) fn attributes(reply: &[u8]) -> Result<&[u8], Malformed> {
+    reply.get(GENL_HEADER..).ok_or(Malformed::Truncated("a generic header"))
 }
 
 /// A value of exactly `N` bytes.
@@ -343,122 +85,4 @@ pub(super) fn be16(name: &'static str, value: Option<&[u8]>) -> Result<u16, Malf
 /// 32 bits.
 pub(super) fn u32(name: &'static str, value: Option<&[u8]>) -> Result<u32, Malformed> {
     fixed(name, value).map(u32::from_ne_bytes)
-}
-
-/// Text up to its NUL. Interface names are bytes, so what is not UTF-8 shows as U+FFFD.
-pub(super) fn text(value: &[u8]) -> String {
-    let end = value.iter().position(|&byte| byte == 0).unwrap_or(value.len());
-    String::from_utf8_lossy(&value[..end]).into_owned()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    /// The bytes of a capped `NLMSG_ERROR` with the kernel's words, for request 9.
-    fn refusal(errno: i32) -> Vec<u8> {
-        let mut bytes = Vec::new();
-        bytes.extend(48u32.to_ne_bytes()); // nlmsg_len
-        bytes.extend(ERROR.to_ne_bytes()); // nlmsg_type
-        bytes.extend((CAPPED | ACK_TLVS).to_ne_bytes()); // nlmsg_flags
-        bytes.extend(9u32.to_ne_bytes()); // nlmsg_seq
-        bytes.extend(77u32.to_ne_bytes()); // nlmsg_pid
-        bytes.extend((-errno).to_ne_bytes()); // error
-        bytes.extend([0; HEADER]); // the request's header
-        bytes.extend(9u16.to_ne_bytes()); // nla_len
-        bytes.extend(1u16.to_ne_bytes()); // NLMSGERR_ATTR_MSG
-        bytes.extend(b"nope\0"); // its words
-        bytes.extend([0; 3]); // padding
-        assert_eq!(bytes.len(), 48);
-        bytes
-    }
-
-    fn only(datagram: &[u8]) -> Result<Message<'_>, Malformed> {
-        Messages::new(datagram).next().expect("one message")
-    }
-
-    #[test]
-    fn a_refusal_keeps_its_sequence_number_its_errno_and_its_words() {
-        let refused = Body::Refused(Refusal { errno: 17, text: Some("nope".into()) });
-        let message = Message { sequence: 9, flags: CAPPED | ACK_TLVS, body: refused };
-        assert_eq!(only(&refusal(17)), Ok(message));
-        assert_eq!(only(&refusal(0)).map(|m| m.body), Ok(Body::Done));
-    }
-
-    #[test]
-    fn a_whole_echo_of_the_request_stands_before_the_kernels_words() {
-        let mut bytes = refusal(2);
-        let echo = [20u32.to_ne_bytes(), [1, 2, 3, 4], [0; 4], [0; 4], [5; 4]].concat();
-        bytes.splice(20..36, echo);
-        bytes[0] = 52;
-        bytes[6..8].copy_from_slice(&ACK_TLVS.to_ne_bytes());
-        let refused = Refusal { errno: 2, text: Some("nope".into()) };
-        assert_eq!(only(&bytes).map(|m| m.body), Ok(Body::Refused(refused)));
-
-        // An echo longer than the message: the errno still counts.
-        bytes[20..24].copy_from_slice(&u32::MAX.to_ne_bytes());
-        let refused = Refusal { errno: 2, text: None };
-        assert_eq!(only(&bytes).map(|m| m.body), Ok(Body::Refused(refused)));
-    }
-
-    #[test]
-    fn a_dump_that_ends_in_an_error_is_a_refusal_and_not_an_end() {
-        let mut bytes = refusal(16);
-        bytes[4..6].copy_from_slice(&DONE.to_ne_bytes());
-        bytes.drain(20..36);
-        bytes[0] = 32;
-        let refused = Refusal { errno: 16, text: Some("nope".into()) };
-        assert_eq!(only(&bytes).map(|m| m.body), Ok(Body::Refused(refused)));
-    }
-
-    #[test]
-    fn several_messages_of_one_datagram_come_one_by_one() {
-        let datagram = [refusal(1), refusal(0), refusal(3)].concat();
-        let bodies: Vec<_> =
-            Messages::new(&datagram).map(|m| matches!(m.unwrap().body, Body::Done)).collect();
-        assert_eq!(bodies, [false, true, false]);
-    }
-
-    #[test]
-    fn a_length_that_lies_ends_the_datagram_with_an_error() {
-        for length in [0u32, 15, 49, u32::MAX] {
-            let mut bytes = refusal(1);
-            bytes[..4].copy_from_slice(&length.to_ne_bytes());
-            let messages: Vec<_> = Messages::new(&bytes).collect();
-            assert_eq!(messages, [Err(Malformed::Truncated("a message"))], "{length}");
-        }
-    }
-
-    #[test]
-    fn an_attribute_shorter_than_its_header_or_longer_than_the_message_is_an_error() {
-        let attribute = |length: u16| [length.to_ne_bytes(), 1u16.to_ne_bytes()].concat();
-        assert_eq!(table::<2>(&attribute(4)), Ok([None, Some(&[][..])]));
-        for length in [0, 3, 5, u16::MAX] {
-            let cut = Err(Malformed::Truncated("an attribute"));
-            assert_eq!(table::<2>(&attribute(length)), cut, "{length}");
-        }
-        let cut = Err(Malformed::Truncated("an attribute header"));
-        assert_eq!(table::<2>(&attribute(4)[..3]), cut);
-    }
-
-    #[test]
-    fn the_flags_in_an_attributes_type_are_no_part_of_its_number() {
-        let mut buffer = Vec::new();
-        let mut writer = Writer::begin(&mut buffer, 0, 0, 0, 0);
-        writer.nest(1, |inner| inner.u8(1, 7));
-        writer.end();
-        let [_, nest] = table::<2>(&buffer[20..]).unwrap();
-        let [_, byte] = table::<2>(nest.unwrap()).unwrap();
-        assert_eq!(byte, Some(&[7][..]));
-    }
-
-    #[test]
-    fn a_name_beyond_reason_is_cut_and_not_wrapped() {
-        let mut buffer = Vec::new();
-        let mut writer = Writer::begin(&mut buffer, 0, 0, 0, 0);
-        writer.text(1, &"x".repeat(70_000));
-        writer.end();
-        let [_, name] = table::<2>(&buffer[20..]).unwrap();
-        assert_eq!(name.map(<[u8]>::len), Some(NAME_LIMIT + 1));
-    }
 }

@@ -105,8 +105,12 @@ pub fn parse(
         }
     }
 
-    let mut positional =
-        popt.into_positional().into_iter().map(|word| word.to_string_lossy().into_owned());
+    let mut positional = popt.into_positional().into_iter();
+    if matches!(command, Command::Apply | Command::Diff | Command::RestoreJson) {
+        // A file's name need not be UTF-8.
+        line.source(positional.next().map(OsStr::to_owned));
+    }
+    let mut positional = positional.map(|word| word.to_string_lossy().into_owned());
     if command == Command::Set {
         line.timeouts(&mut positional)?;
     }
@@ -115,7 +119,8 @@ pub fn parse(
     }
     line.read_scheduler_flags()?;
     line.check_topics()?;
-    if command == Command::Restore && setting.restoring {
+    let reads = [Command::Restore, Command::Apply, Command::Diff, Command::RestoreJson];
+    if setting.restoring && reads.contains(&command) {
         return Err(no_command());
     }
     line.finish()

@@ -1,38 +1,51 @@
 //! A change to the table as the command that would make it.
 
 use super::names::Numbers;
-use super::save::{destination_line, service_line, service_option};
-use crate::ipvs::{Change, DaemonRole, DestinationId, ServiceId};
+use super::save::{Detail, destination_line, service_line, service_option};
+use crate::ipvs::{Change, Daemon, DestinationId, ServiceId};
 use std::net::SocketAddr;
 
 /// The ipvsadm command, without the program's name and in numbers, that makes a change.
 pub fn change_line(change: &Change) -> String {
     let named = |id: &ServiceId| service_option(id, &mut Numbers);
     let server = |at: &DestinationId| SocketAddr::new(at.addr, at.port);
+    let service_line = |service| service_line(service, Detail::Full, &mut Numbers);
+    let destination_line =
+        |id, destination| destination_line(id, destination, Detail::Full, &mut Numbers);
     let line = match change {
-        Change::AddService(service) => service_line(service, &mut Numbers),
-        Change::EditService(service) => edit(&service_line(service, &mut Numbers), "-A", "-E"),
+        Change::AddService(service) => service_line(service),
+        Change::EditService(service) => edit(&service_line(service), "-A", "-E"),
         Change::DeleteService(id) => format!("-D {}", named(id)),
-        Change::AddDestination(id, d) => destination_line(id, d, &mut Numbers),
-        Change::EditDestination(id, d) => edit(&destination_line(id, d, &mut Numbers), "-a", "-e"),
+        Change::AddDestination(id, d) => destination_line(id, d),
+        Change::EditDestination(id, d) => edit(&destination_line(id, d), "-a", "-e"),
         Change::DeleteDestination(id, at) => format!("-d {} -r {}", named(id), server(at)),
         Change::Zero(None) => "-Z".to_owned(),
         Change::Zero(Some(id)) => format!("-Z {}", named(id)),
         Change::Flush => "-C".to_owned(),
         Change::SetTimeouts(t) => format!("--set {} {} {}", t.tcp, t.tcp_fin, t.udp),
-        Change::StartDaemon(daemon) => format!(
-            "--start-daemon {} --mcast-interface {} --syncid {}",
-            daemon.role, daemon.interface, daemon.sync_id
-        ),
-        Change::StopDaemon(role, id) => {
-            let role = match role {
-                DaemonRole::Master => "master",
-                DaemonRole::Backup => "backup",
-            };
-            format!("--stop-daemon {role} --syncid {id}")
-        }
+        Change::StartDaemon(daemon) => start_daemon(daemon),
+        Change::StopDaemon(role, id) => format!("--stop-daemon {role} --syncid {id}"),
     };
     line.trim_end().to_owned()
+}
+
+fn start_daemon(daemon: &Daemon) -> String {
+    let mut line = format!(
+        "--start-daemon {} --mcast-interface {} --syncid {}",
+        daemon.role, daemon.interface, daemon.sync_id
+    );
+    let settings = [
+        ("sync-maxlen", daemon.max_len.map(|bytes| bytes.to_string())),
+        ("mcast-group", daemon.group.map(|group| group.to_string())),
+        ("mcast-port", daemon.port.map(|port| port.to_string())),
+        ("mcast-ttl", daemon.ttl.map(|ttl| ttl.to_string())),
+    ];
+    for (option, value) in settings {
+        if let Some(value) = value {
+            line.push_str(&format!(" --{option} {value}"));
+        }
+    }
+    line
 }
 
 /// The line with another command.

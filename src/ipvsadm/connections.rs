@@ -69,7 +69,7 @@ impl Connection {
     }
 }
 
-fn address(field: &str) -> Option<IpAddr> {
+pub(super) fn address(field: &str) -> Option<IpAddr> {
     if field.contains(':') {
         field.parse::<Ipv6Addr>().ok().map(IpAddr::V6)
     } else {
@@ -77,7 +77,7 @@ fn address(field: &str) -> Option<IpAddr> {
     }
 }
 
-fn port(field: &str) -> Option<u16> {
+pub(super) fn port(field: &str) -> Option<u16> {
     u16::from_str_radix(field, 16).ok()
 }
 

@@ -1,5 +1,9 @@
 //! What a command line asks for, as types: nothing in here can be contradictory any more.
 
+use std::ffi::OsString;
+use std::time::Duration;
+
+use super::filter::Filter;
 use crate::ipvs::{Change, ServiceId};
 
 /// What a command line asks for.
@@ -13,17 +17,70 @@ pub enum Invocation {
     Save {
         /// Without names.
         numeric: bool,
+        /// With thresholds, time-outs and daemons.
+        full: bool,
     },
     /// Carry out the commands on standard input.
-    Restore,
+    Restore(Restoring),
+    /// Make the table what a file describes.
+    Apply {
+        /// Where the commands stand.
+        from: Source,
+        /// Only print the changes.
+        dry_run: bool,
+    },
+    /// Print the changes that would make the table what a file describes.
+    Diff(Source),
+    /// Add what a JSON document holds.
+    RestoreJson(Source),
     /// Print the help.
     Help,
     /// Print the version.
     Version,
 }
 
-/// A listing.
+/// How a restore deals with what fails.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Restoring {
+    /// As the original: a wrong argument ends it, the last line makes the status.
+    Original,
+    /// Naming what fails, with an honest status.
+    Reporting(Failing),
+    /// Reading every line and doing nothing.
+    Checking,
+}
+
+/// What follows a line that fails.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Failing {
+    /// What the original does: a wrong argument ends the restore, nothing else does.
+    AsEver,
+    /// The next line.
+    GoOn,
+    /// Nothing.
+    Stop,
+}
+
+/// Where something is read.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Source {
+    /// On standard input.
+    Stdin,
+    /// In a file.
+    File(OsString),
+}
+
+/// How often a listing is made anew.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Watch {
+    /// The time between two listings.
+    pub every: Duration,
+    /// How many there are; for ever without.
+    pub rounds: Option<u32>,
+}
+
+/// A listing.
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct List {
     /// What is shown.
     pub what: Listing,
@@ -31,13 +88,25 @@ pub struct List {
     pub numeric: bool,
     /// As JSON.
     pub json: bool,
+    /// Again and again, with what happened in between.
+    pub watch: Option<Watch>,
 }
 
 /// What a listing shows.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Listing {
-    /// The connections, and with `true` their persistence engines' data.
-    Connections(bool),
+    /// The connections.
+    Connections {
+        /// With their persistence engines' data.
+        engines: bool,
+        /// Which of them.
+        filter: Filter,
+    },
+    /// The counters of all services together.
+    Totals {
+        /// Counters in full.
+        exact: bool,
+    },
     /// The time-outs.
     Timeouts,
     /// The synchronisation daemons.
@@ -83,5 +152,6 @@ impl List {
         },
         numeric: false,
         json: false,
+        watch: None,
     };
 }

@@ -11,7 +11,7 @@ use serde::Serialize;
 
 use super::connections::Connection;
 use super::line::tunnel_name;
-use super::listing::scheduler_flag_names;
+use super::listing::scheduler_flag_words;
 use super::save::partial_netmask;
 use crate::ipvs::{
     Daemon, DaemonRole, DestinationEntry, Family, Forwarding, Info, ServiceEntry, ServiceId, Stats,
@@ -135,12 +135,7 @@ impl TableDocument {
                 },
             },
             scheduler: service.scheduler.clone(),
-            scheduler_flags: scheduler_flag_names(service)
-                .unwrap_or_default()
-                .split(',')
-                .filter(|flag| !flag.is_empty())
-                .map(str::to_owned)
-                .collect(),
+            scheduler_flags: scheduler_flag_words(service),
             persistent: persistent.then_some(service.timeout),
             persistence_netmask: if persistent { partial_netmask(service) } else { None },
             persistence_engine: service.pe.clone(),
@@ -253,6 +248,21 @@ impl DaemonsDocument {
             })
             .collect();
         DaemonsDocument { version: VERSION, daemons }
+    }
+}
+
+/// `-L --totals --json`.
+#[derive(Debug, Serialize)]
+pub struct TotalsDocument {
+    version: u32,
+    stats: StatsObject,
+    rate: RateObject,
+}
+
+impl TotalsDocument {
+    /// The counters of all services together.
+    pub fn new(totals: &Stats) -> TotalsDocument {
+        TotalsDocument { version: VERSION, stats: stats(totals), rate: rate(totals) }
     }
 }
 

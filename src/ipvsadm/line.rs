@@ -3,13 +3,17 @@
 //! Reading checks each value by itself; [`Line::check_topics`] and [`Line::finish`] check what
 //! the values mean together.
 
+use std::ffi::OsString;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use super::address;
 use super::args::{ArgumentError, illegal};
-use super::invocation::{Columns, Invocation, List, Listing};
+use super::filter::{Filter, Peer};
+use super::invocation::{Columns, Failing, Invocation, List, Listing, Restoring, Source, Watch};
 use super::names::Names;
 use super::options::{Command, Opt, Rule, Topic, Topics};
+use std::time::Duration;
+
 use crate::ipvs::{
     Change, Daemon, DaemonRole, Destination, DestinationId, Family, Forwarding, Service, ServiceId,
     Timeouts, Tunnel, TunnelKind, service_flags,
@@ -63,6 +67,9 @@ pub(super) struct Line {
     mcast_port: Option<u16>,
     ttl: Option<u8>,
     timeouts: Timeouts,
+    watch: Watch,
+    filter: Filter,
+    source: Source,
 }
 
 impl Line {
@@ -95,6 +102,9 @@ impl Line {
             mcast_port: None,
             ttl: None,
             timeouts: Timeouts { tcp: 0, tcp_fin: 0, udp: 0 },
+            watch: Watch { every: Duration::ZERO, rounds: None },
+            filter: Filter::default(),
+            source: Source::Stdin,
         }
     }
 
@@ -184,6 +194,24 @@ impl Line {
             Opt::McastGroup => self.group = Some(multicast_group(value)?),
             Opt::McastPort => self.mcast_port = Some(specified(value, 1, 65_535, "mcast-port")?),
             Opt::McastTtl => self.ttl = Some(specified(value, 1, 255, "mcast-ttl")?),
+            Opt::Interval => match interval(value) {
+                Some(every) => self.watch.every = every,
+                None => return illegal(format!("invalid interval `{value}' specified")),
+            },
+            Opt::Count => self.watch.rounds = Some(specified(value, 1, MAX_INT, "count")?),
+            Opt::OfProtocol => {
+                let named = |protocol: &Protocol| protocol.name().eq_ignore_ascii_case(value);
+                match Protocol::ALL.into_iter().find(named) {
+                    Some(protocol) => self.filter.protocol = Some(protocol),
+                    None => return illegal("illegal protocol specified"),
+                }
+            }
+            Opt::OfService => self.filter.service = Some(peer(value, "service", names)?),
+            Opt::OfClient => self.filter.client = Some(peer(value, "client", names)?),
+            Opt::OfDestination => {
+                self.filter.destination = Some(peer(value, "destination", names)?);
+            }
+            Opt::OfState => self.filter.state = Some(value.to_owned()),
             // That they were given is all there is to know.
             Opt::Connection
             | Opt::Timeout
@@ -197,7 +225,14 @@ impl Line {
             | Opt::Nosort
             | Opt::Sort
             | Opt::Numeric
-            | Opt::Json => {}
+            | Opt::Json
+            | Opt::Report
+            | Opt::KeepGoing
+            | Opt::StopOnError
+            | Opt::Check
+            | Opt::DryRun
+            | Opt::Full
+            | Opt::Totals => {}
         }
         Ok(())
     }
@@ -266,6 +301,13 @@ impl Line {
         Ok(())
     }
 
+    /// The file that is read, if one is named; `-` is standard input.
+    pub(super) fn source(&mut self, word: Option<OsString>) {
+        if let Some(word) = word.filter(|word| word != "-") {
+            self.source = Source::File(word);
+        }
+    }
+
     /// The scheduler's flags; only now, as `-s` may come after them.
     pub(super) fn read_scheduler_flags(&mut self) -> Result<(), ArgumentError> {
         self.flags |= scheduler_flags(&self.sched_flags, &self.scheduler)?;
@@ -321,8 +363,17 @@ impl Line {
             }
             Command::StopDaemon => Do(Change::StopDaemon(self.role, self.sync_id)),
             Command::List => Invocation::List(self.list()?),
-            Command::Save => Invocation::Save { numeric: self.topics.contains(Topic::Numeric) },
-            Command::Restore => Invocation::Restore,
+            Command::Save => Invocation::Save {
+                numeric: self.topics.contains(Topic::Numeric),
+                full: self.topics.contains(Topic::Full),
+            },
+            Command::Restore => Invocation::Restore(self.restoring()),
+            Command::Apply => Invocation::Apply {
+                from: self.source,
+                dry_run: self.topics.contains(Topic::DryRun),
+            },
+            Command::Diff => Invocation::Diff(self.source),
+            Command::RestoreJson => Invocation::RestoreJson(self.source),
         })
     }
 
@@ -405,16 +456,76 @@ impl Line {
         })
     }
 
-    fn list(&self) -> Result<List, ArgumentError> {
+    fn restoring(&self) -> Restoring {
         let given = |topic| self.topics.contains(topic);
+        if given(Topic::Check) {
+            Restoring::Checking
+        } else if given(Topic::KeepGoing) {
+            Restoring::Reporting(Failing::GoOn)
+        } else if given(Topic::StopOnError) {
+            Restoring::Reporting(Failing::Stop)
+        } else if given(Topic::Report) {
+            Restoring::Reporting(Failing::AsEver)
+        } else {
+            Restoring::Original
+        }
+    }
+
+    /// Whether what is new among the options of a listing goes together.
+    fn check_new_listings(&self) -> Result<(), ArgumentError> {
+        const FILTERS: [Topic; 5] = [
+            Topic::OfProtocol,
+            Topic::OfService,
+            Topic::OfClient,
+            Topic::OfDestination,
+            Topic::OfState,
+        ];
+        const UNWATCHED: [Topic; 6] = [
+            Topic::Connection,
+            Topic::Timeout,
+            Topic::Daemon,
+            Topic::Thresholds,
+            Topic::PersistentConn,
+            Topic::TunInfo,
+        ];
+        let given = |topic| self.topics.contains(topic);
+        if let Some(filter) = FILTERS.into_iter().find(|filter| given(*filter))
+            && !given(Topic::Connection)
+        {
+            let name = filter.name();
+            return illegal(format!(
+                "The option '{name}' needs the 'connection' option in the 'list' command"
+            ));
+        }
+        if given(Topic::Count) && !given(Topic::Interval) {
+            return illegal("The option 'count' needs the 'interval' option in the 'list' command");
+        }
+        if let Some(other) = UNWATCHED.into_iter().find(|other| given(*other))
+            && given(Topic::Interval)
+        {
+            let name = other.name();
+            return illegal(format!(
+                "The option 'interval' conflicts with the '{name}' option in the 'list' command"
+            ));
+        }
+        Ok(())
+    }
+
+    fn list(self) -> Result<List, ArgumentError> {
+        let topics = self.topics;
+        let given = |topic| topics.contains(topic);
         let connections = given(Topic::Connection);
         let other = given(Topic::Timeout) || given(Topic::Daemon);
         let counters = self.topics.any(&[Topic::Stats, Topic::Rate, Topic::Thresholds]);
         if (connections || other) && counters || other && given(Topic::PersistentConn) {
             return illegal("options conflicts in the list command");
         }
+        self.check_new_listings()?;
+        let watch = given(Topic::Interval).then_some(self.watch);
         let what = if connections {
-            Listing::Connections(given(Topic::PersistentConn))
+            Listing::Connections { engines: given(Topic::PersistentConn), filter: self.filter }
+        } else if given(Topic::Totals) {
+            Listing::Totals { exact: given(Topic::Exact) }
         } else if given(Topic::Timeout) {
             Listing::Timeouts
         } else if given(Topic::Daemon) {
@@ -424,7 +535,7 @@ impl Line {
                 service: given(Topic::ServiceAddress).then(|| self.id()),
                 columns: if given(Topic::Stats) {
                     Columns::Stats
-                } else if given(Topic::Rate) {
+                } else if given(Topic::Rate) || watch.is_some() {
                     Columns::Rate
                 } else if given(Topic::Thresholds) {
                     Columns::Thresholds
@@ -439,7 +550,7 @@ impl Line {
                 sorted: !given(Topic::Nosort),
             }
         };
-        Ok(List { what, numeric: given(Topic::Numeric), json: given(Topic::Json) })
+        Ok(List { what, numeric: given(Topic::Numeric), json: given(Topic::Json), watch })
     }
 }
 
@@ -463,7 +574,7 @@ pub(super) fn tunnel_name(kind: TunnelKind) -> &'static str {
 }
 
 /// The flags that a list such as `sh-fallback,sh-port` sets.
-fn scheduler_flags(list: &str, scheduler: &str) -> Result<u32, ArgumentError> {
+pub(super) fn scheduler_flags(list: &str, scheduler: &str) -> Result<u32, ArgumentError> {
     let mut flags = 0;
     for word in list.split(',').filter(|word| !word.is_empty()) {
         let (flag, of) = match word {
@@ -507,6 +618,19 @@ fn specified<T: TryFrom<u32>>(
     match address::number(value, min, max).and_then(|number| T::try_from(number).ok()) {
         Some(number) => Ok(number),
         None => illegal(format!("illegal {what} specified")),
+    }
+}
+
+/// Seconds with or without a fraction, a tenth to a day.
+fn interval(value: &str) -> Option<Duration> {
+    let seconds: f64 = value.parse().ok()?;
+    (0.1..=86_400.0).contains(&seconds).then(|| Duration::from_secs_f64(seconds))
+}
+
+fn peer(value: &str, what: &str, names: &mut dyn Names) -> Result<Peer, ArgumentError> {
+    match Peer::parse(value, names) {
+        Some(peer) => Ok(peer),
+        None => illegal(format!("illegal {what} address[/prefix][:port] specified")),
     }
 }
 

@@ -147,6 +147,31 @@ pub(super) fn scheduler_flag_names(service: &Service) -> Option<String> {
     Some(set.join(","))
 }
 
+/// The same so that nothing is lost: the third flag of `sh` and `mh` by its number.
+pub(super) fn scheduler_flag_words(service: &Service) -> Vec<String> {
+    let names = scheduler_flag_names(service).unwrap_or_default();
+    let mut words: Vec<String> =
+        names.split(',').filter(|word| !word.is_empty()).map(str::to_owned).collect();
+    let numbered = "flag-3".to_owned();
+    if service.flags & service_flags::SCHED3 != 0 && !words.contains(&numbered) {
+        words.push(numbered);
+    }
+    words
+}
+
+/// The listing of all services' counters together.
+pub fn totals_lines(stats: &Stats, exact: bool) -> String {
+    let mut text = String::new();
+    for (columns, name) in [(Columns::Stats, "Total"), (Columns::Rate, "Per second")] {
+        let title = title(columns);
+        let names = title.lines().next().and_then(|line| line.get(SERVICE_WIDTH..));
+        let values = counters(stats, columns, exact, false);
+        let _ = writeln!(text, "{:<SERVICE_WIDTH$}{}", "All services", names.unwrap_or_default());
+        let _ = writeln!(text, "{name:<SERVICE_WIDTH$}{values}");
+    }
+    text
+}
+
 /// A destination's line; `protocol` is its service's, `None` for a firewall mark.
 pub fn destination_line(
     entry: &DestinationEntry,

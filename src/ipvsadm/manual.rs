@@ -20,11 +20,16 @@ const SYNOPSIS: &[&str] = &[
     "-a|-e SERVICE -r HOST[:PORT] [-g|-i|-m] [-w WEIGHT] [-x MOST] [-y LEAST] [TUNNEL]",
     "-d SERVICE -r HOST[:PORT]",
     "-L [SERVICE] [COLUMNS] [-n] [-X] [--nosort] [--json]",
-    "-L -c|--timeout|--daemon [-n] [--json]",
+    "-L -c [FILTERS] [-n] [--json]",
+    "-L --timeout|--daemon|--totals [--json]",
+    "-L [SERVICE] [--stats] [--totals] --interval SECONDS [--count TIMES] [-n] [--json]",
     "-Z [SERVICE]",
     "-C",
-    "-S [-n]",
-    "-R",
+    "-S [-n] [--full]",
+    "-R [--report|--keep-going|--stop-on-error|--check]",
+    "--restore-json [FILE]",
+    "--apply [--dry-run] [FILE]",
+    "--diff [FILE]",
     "--set TCP TCPFIN UDP",
     "--start-daemon master|backup [--mcast-interface INTERFACE] [--syncid ID] [...]",
     "--stop-daemon master|backup",
@@ -36,6 +41,8 @@ const PLACEHOLDERS: &[&str] = &[
     "SERVICE is -t, -u or --sctp-service HOST[:PORT], or -f MARK [-6].",
     "COLUMNS is --stats, --rate, --thresholds, --persistent-conn or --tun-info.",
     "TUNNEL is --tun-type TYPE and what goes with it.",
+    "FILTERS are --protocol, --service, --client, --destination and --state.",
+    "FILE is standard input if it is absent or -.",
 ];
 
 /// Examples: what is wanted, and the words after the program's name.
@@ -53,12 +60,31 @@ const EXAMPLES: &[(&str, &str)] = &[
     ("What there is, and how busy it is:", "-Ln\n-Ln --rate"),
     ("All of it for another program:", "-L --json"),
     ("Keep the table over a reboot:", "-Sn > table\n-R < table"),
+    ("The same with thresholds, time-outs and daemons:", "-Sn --full > table"),
+    (
+        "See what is different from a file, and make it so, while traffic flows:",
+        "--diff table\n--apply table",
+    ),
+    (
+        "Find every line that is wrong, before and while it is carried out:",
+        "-R --check < table\n-R --keep-going < table",
+    ),
+    ("The table as JSON, and back:", "-L --json > table.json\n--restore-json table.json"),
+    ("What happens, every two seconds:", "-Ln --interval 2\n-L --totals --interval 2"),
+    (
+        "The connections of one client to one service:",
+        "-Lnc --client 198.51.100.7 --service 192.0.2.1:80",
+    ),
 ];
 
 /// Exit statuses.
 const STATUSES: &[(&str, &str)] = &[
     ("0", "Done. A reader that closes the pipe early is no failure."),
-    ("1", "A listing failed: the service does not exist, or the kernel did not answer."),
+    (
+        "1",
+        "A listing failed: the service does not exist, or the kernel did not answer. --diff found \
+         differences.",
+    ),
     (
         "2",
         "An option or a value is wrong, or the kernel has no IPVS, or lets only root use it. A \
@@ -67,7 +93,8 @@ const STATUSES: &[(&str, &str)] = &[
     (
         "255",
         "The kernel refused the change, or the words make no sense. A restore goes on after a \
-         refused line and after an unknown option, and its status is that of its last line.",
+         refused line and after an unknown option, and its status is that of its last line; \
+         with --report and its like that of the first line that failed.",
     ),
 ];
 
@@ -111,8 +138,10 @@ const DIFFERENCES: &[(&str, &str)] = &[
          Names still make listings differ from host to host: scripts use -n.",
     ),
     (
-        "While others change the table, a service that the kernel lists twice is shown once.",
-        "The kernel finds its place in a long listing by counting.",
+        "While others change the table, each service that stands throughout is shown, once.",
+        "The kernel finds its place in a long listing by counting: what comes and goes meanwhile \
+         makes it repeat services or pass over them. So a long listing is read until it stands \
+         still, and what was in one reading only is asked for.",
     ),
     (
         "A closed pipe ends the program with status 0, not by a signal.",
@@ -139,10 +168,10 @@ const KEPT: &[&str] = &[
      an IPv6 service, -r after the service whose port or protocol it uses.",
     "--edit-service and --edit-server set everything that is not repeated back to its default.",
     "Listings are sorted by 32-bit differences that wrap, so 192.168.0.1 stands before 10.0.0.1.",
-    "--save leaves out thresholds, time-outs and daemons. Without -n it writes names for IPv6 \
+    "--save leaves out thresholds, time-outs and daemons without --full. Without -n it writes names for IPv6 \
      addresses, which --restore refuses; and flags that a scheduler has no name for as nothing.",
-    "--restore empties nothing first (ipvsadm-restore does), takes no comments (ipvsadm-restore \
-     passes over lines that begin with #), and drops the word ipvsadm wherever it stands.",
+    "--restore empties nothing first (ipvsadm-restore does), by itself takes no comments \
+     (ipvsadm-restore passes over lines that begin with #), and drops the word ipvsadm wherever it stands.",
     "A persistent service that names no time keeps its clients for 360 seconds.",
 ];
 
@@ -174,7 +203,8 @@ const JSON: &[(&str, &str)] = &[
     (
         "stats, rate",
         "connections, packets_in, packets_out, bytes_in, bytes_out: totals, and the \
-      same per second.",
+      same per second. With --totals, those of all services together. With --interval there is \
+      one document, on one line, for each interval, and they are of that interval.",
     ),
     (
         "connections",
@@ -327,6 +357,8 @@ pub fn man_page() -> String {
         &mut page,
         &[
             ("/proc/net/ip_vs_conn", "Where the connections are read."),
+            ("/proc/net/ip_vs", "Where the real servers of the default listing are read."),
+            ("/proc/net/ip_vs_stats", "Where the totals are read."),
             ("/etc/services", "The names of ports."),
         ],
     );

@@ -27,6 +27,9 @@ pub enum Command {
     Restore,
     Save,
     Zero,
+    Apply,
+    Diff,
+    RestoreJson,
 }
 
 impl Command {
@@ -47,6 +50,9 @@ impl Command {
             Command::Restore => "restore",
             Command::Save => "save",
             Command::Zero => "zero",
+            Command::Apply => "apply",
+            Command::Diff => "diff",
+            Command::RestoreJson => "restore-json",
         }
     }
 
@@ -61,12 +67,14 @@ impl Command {
                 &[T::Scheduler, T::Persistent, T::Netmask, T::Ops, T::Pe, T::SchedFlags],
             ),
             C::DeleteService => (&[T::ServiceAddress], &[], &[]),
-            C::Flush | C::Set | C::Restore => (&[], &[], &[]),
-            C::Save => (&[], &[], &[T::Numeric]),
+            C::Flush | C::Set | C::Diff | C::RestoreJson => (&[], &[], &[]),
+            C::Restore => (&[], &[T::KeepGoing, T::StopOnError, T::Check], &[T::Report]),
+            C::Apply => (&[], &[], &[T::DryRun]),
+            C::Save => (&[], &[], &[T::Numeric, T::Full]),
             C::Zero => (&[], &[], &[T::ServiceAddress]),
             C::List => (
                 &[],
-                &[T::Connection, T::ServiceAddress, T::Timeout, T::Daemon],
+                &[T::Connection, T::ServiceAddress, T::Timeout, T::Daemon, T::Totals],
                 &[
                     T::Numeric,
                     T::Stats,
@@ -78,6 +86,13 @@ impl Command {
                     T::Exact,
                     T::TunInfo,
                     T::Json,
+                    T::Interval,
+                    T::Count,
+                    T::OfProtocol,
+                    T::OfService,
+                    T::OfClient,
+                    T::OfDestination,
+                    T::OfState,
                 ],
             ),
             C::AddServer | C::EditServer => (
@@ -178,11 +193,25 @@ pub enum Topic {
     TunCsum,
     TunRemcsum,
     Json,
+    Report,
+    KeepGoing,
+    StopOnError,
+    Check,
+    DryRun,
+    Full,
+    Totals,
+    Interval,
+    Count,
+    OfProtocol,
+    OfService,
+    OfClient,
+    OfDestination,
+    OfState,
 }
 
 impl Topic {
     /// Every topic, in the order of the checks.
-    pub const ALL: [Topic; 35] = [
+    pub const ALL: [Topic; 49] = [
         Topic::Numeric,
         Topic::Connection,
         Topic::ServiceAddress,
@@ -218,6 +247,20 @@ impl Topic {
         Topic::TunCsum,
         Topic::TunRemcsum,
         Topic::Json,
+        Topic::Report,
+        Topic::KeepGoing,
+        Topic::StopOnError,
+        Topic::Check,
+        Topic::DryRun,
+        Topic::Full,
+        Topic::Totals,
+        Topic::Interval,
+        Topic::Count,
+        Topic::OfProtocol,
+        Topic::OfService,
+        Topic::OfClient,
+        Topic::OfDestination,
+        Topic::OfState,
     ];
 
     /// The name that error messages use.
@@ -258,6 +301,20 @@ impl Topic {
             Topic::TunCsum => "tun-csum",
             Topic::TunRemcsum => "tun-remcsum",
             Topic::Json => "json",
+            Topic::Report => "report",
+            Topic::KeepGoing => "keep-going",
+            Topic::StopOnError => "stop-on-error",
+            Topic::Check => "check",
+            Topic::DryRun => "dry-run",
+            Topic::Full => "full",
+            Topic::Totals => "totals",
+            Topic::Interval => "interval",
+            Topic::Count => "count",
+            Topic::OfProtocol => "protocol",
+            Topic::OfService => "service",
+            Topic::OfClient => "client",
+            Topic::OfDestination => "destination",
+            Topic::OfState => "state",
         }
     }
 }
@@ -332,6 +389,20 @@ pub enum Opt {
     McastGroup,
     McastPort,
     McastTtl,
+    Report,
+    KeepGoing,
+    StopOnError,
+    Check,
+    DryRun,
+    Full,
+    Totals,
+    Interval,
+    Count,
+    OfProtocol,
+    OfService,
+    OfClient,
+    OfDestination,
+    OfState,
 }
 
 impl Opt {
@@ -377,6 +448,20 @@ impl Opt {
             Opt::McastGroup => Topic::McastGroup,
             Opt::McastPort => Topic::McastPort,
             Opt::McastTtl => Topic::McastTtl,
+            Opt::Report => Topic::Report,
+            Opt::KeepGoing => Topic::KeepGoing,
+            Opt::StopOnError => Topic::StopOnError,
+            Opt::Check => Topic::Check,
+            Opt::DryRun => Topic::DryRun,
+            Opt::Full => Topic::Full,
+            Opt::Totals => Topic::Totals,
+            Opt::Interval => Topic::Interval,
+            Opt::Count => Topic::Count,
+            Opt::OfProtocol => Topic::OfProtocol,
+            Opt::OfService => Topic::OfService,
+            Opt::OfClient => Topic::OfClient,
+            Opt::OfDestination => Topic::OfDestination,
+            Opt::OfState => Topic::OfState,
         })
     }
 }
@@ -427,17 +512,21 @@ pub enum Group {
     Server,
     Tunnel,
     Listing,
+    Connections,
+    Restoring,
     Daemon,
 }
 
 impl Group {
     /// Every group, in the order of the documentation.
-    pub const ALL: [Group; 6] = [
+    pub const ALL: [Group; 8] = [
         Group::Commands,
         Group::Service,
         Group::Server,
         Group::Tunnel,
         Group::Listing,
+        Group::Connections,
+        Group::Restoring,
         Group::Daemon,
     ];
 
@@ -449,6 +538,8 @@ impl Group {
             Group::Server => "Which real server, and how packets reach it",
             Group::Tunnel => "How a tunnelled real server's packets are wrapped",
             Group::Listing => "What a listing shows",
+            Group::Connections => "Which connections -c shows",
+            Group::Restoring => "What is done with commands that are read",
             Group::Daemon => "Connection synchronisation",
         }
     }

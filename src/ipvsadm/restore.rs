@@ -8,6 +8,7 @@
 
 use std::ffi::OsString;
 use std::io::{self, Read};
+use std::ops::Range;
 use std::os::unix::ffi::OsStringExt;
 
 /// How much is read at a time, in bytes.
@@ -37,14 +38,46 @@ pub struct Lines<R> {
     /// Where in `pending` the next line begins.
     start: usize,
     ended: bool,
-    /// Drop lines that begin with `#`, as the original's ipvsadm-restore does.
-    skip_comments: bool,
+    comments: Comments,
+    /// How many lines have been passed.
+    number: u64,
+    /// Where in `pending` the last line stands.
+    last: Range<usize>,
+}
+
+/// Which lines are comments, and passed over.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Comments {
+    /// None, as for `-R`.
+    None,
+    /// Those that begin with `#`, as for the original's ipvsadm-restore.
+    AtTheStart,
+    /// Those whose first word begins with `#`.
+    Indented,
 }
 
 impl<R: Read> Lines<R> {
-    /// The lines of `input`; without those that begin with `#` if `skip_comments`.
-    pub fn new(input: R, skip_comments: bool) -> Lines<R> {
-        Lines { input, pending: Vec::new(), start: 0, ended: false, skip_comments }
+    /// The lines of `input`, without comments.
+    pub fn new(input: R, comments: Comments) -> Lines<R> {
+        Lines {
+            input,
+            pending: Vec::new(),
+            start: 0,
+            ended: false,
+            comments,
+            number: 0,
+            last: 0..0,
+        }
+    }
+
+    /// The number of the line that came last, from 1 on.
+    pub fn number(&self) -> u64 {
+        self.number
+    }
+
+    /// The text of the line that came last; until more is read.
+    pub fn text(&self) -> String {
+        String::from_utf8_lossy(&self.pending[self.last.clone()]).trim().to_owned()
     }
 
     /// The next line that has words.
@@ -52,20 +85,25 @@ impl<R: Read> Lines<R> {
     pub fn next(&mut self) -> Step {
         loop {
             let rest = &self.pending[self.start..];
-            let line = match rest.iter().position(|byte| *byte == b'\n') {
-                Some(end) => {
-                    self.start += end + 1;
-                    &rest[..end]
-                }
+            let (line, after) = match rest.iter().position(|byte| *byte == b'\n') {
+                Some(end) => (self.start..self.start + end, self.start + end + 1),
                 None if self.ended && !rest.is_empty() => {
-                    self.start = self.pending.len();
-                    &self.pending[self.pending.len() - rest.len()..]
+                    (self.start..self.pending.len(), self.pending.len())
                 }
                 None if self.ended => return Step::End,
                 None if rest.len() > LONGEST_LINE => return Step::TooLong,
                 None => return Step::Wait,
             };
-            if self.skip_comments && line.starts_with(b"#") {
+            self.start = after;
+            self.number += 1;
+            self.last = line.clone();
+            let line = &self.pending[line];
+            let comment = match self.comments {
+                Comments::None => false,
+                Comments::AtTheStart => line.starts_with(b"#"),
+                Comments::Indented => line.trim_ascii_start().starts_with(b"#"),
+            };
+            if comment {
                 continue;
             }
             let words = words(line);
@@ -83,6 +121,7 @@ impl<R: Read> Lines<R> {
     pub fn fill(&mut self) -> io::Result<()> {
         self.pending.drain(..self.start);
         self.start = 0;
+        self.last = 0..0;
         let kept = self.pending.len();
         self.pending.resize(kept + CHUNK, 0);
         let read = loop {
@@ -125,8 +164,8 @@ mod tests {
     }
 
     /// The lines, each as its words joined by `|`, and `wait` for each further read.
-    fn walk(pieces: &[&str], skip_comments: bool) -> Vec<String> {
-        let mut lines = Lines::new(Pieces(pieces.to_vec()), skip_comments);
+    fn walk(pieces: &[&str], comments: Comments) -> Vec<String> {
+        let mut lines = Lines::new(Pieces(pieces.to_vec()), comments);
         let mut seen = Vec::new();
         loop {
             match lines.next() {
@@ -147,7 +186,7 @@ mod tests {
     #[test]
     fn lines_are_split_into_words_at_blanks() {
         assert_eq!(
-            walk(&["-A -t  x\r\n\n \t\nipvsadm -C ipvsadm\nlast"], false),
+            walk(&["-A -t  x\r\n\n \t\nipvsadm -C ipvsadm\nlast"], Comments::None),
             ["wait", "-A|-t|x", "-C", "wait", "last"]
         );
     }
@@ -155,20 +194,36 @@ mod tests {
     #[test]
     fn a_line_is_handed_on_before_the_next_one_is_waited_for() {
         assert_eq!(
-            walk(&["-A\n-D", "\n", "-L\n"], false),
+            walk(&["-A\n-D", "\n", "-L\n"], Comments::None),
             ["wait", "-A", "wait", "-D", "wait", "-L", "wait"]
         );
     }
 
     #[test]
     fn comments_are_lines_that_begin_with_a_hash_and_only_if_asked_for() {
-        assert_eq!(walk(&["#x\n #y\n"], true), ["wait", "#y", "wait"]);
-        assert_eq!(walk(&["#x\n"], false), ["wait", "#x", "wait"]);
+        assert_eq!(walk(&["#x\n #y\n"], Comments::AtTheStart), ["wait", "#y", "wait"]);
+        assert_eq!(walk(&["#x\n #y\n"], Comments::Indented), ["wait", "wait"]);
+        assert_eq!(walk(&["#x\n"], Comments::None), ["wait", "#x", "wait"]);
+    }
+
+    #[test]
+    fn every_line_has_its_number_and_its_text() {
+        let pieces = Pieces(vec!["# table\n\n  -A -t  x\n-", "D -t x"]);
+        let mut lines = Lines::new(pieces, Comments::Indented);
+        let mut seen = Vec::new();
+        loop {
+            match lines.next() {
+                Step::Line(_) => seen.push((lines.number(), lines.text())),
+                Step::Wait => lines.fill().unwrap(),
+                Step::TooLong | Step::End => break,
+            }
+        }
+        assert_eq!(seen, [(3, "-A -t  x".to_owned()), (4, "-D -t x".to_owned())]);
     }
 
     #[test]
     fn an_endless_line_is_refused_before_it_fills_the_memory() {
-        let mut lines = Lines::new(io::repeat(b'x'), false);
+        let mut lines = Lines::new(io::repeat(b'x'), Comments::None);
         let mut reads = 0;
         while lines.next() == Step::Wait {
             lines.fill().unwrap();

@@ -1,28 +1,30 @@
 //! The whole program as a function: words in, texts and an exit status out.
 //!
-//! Nothing here touches the process: the streams, the names, the kernel's table and the
-//! environment are parameters. The kernel is opened when it is first needed, so that help,
+//! Nothing here touches the process: the streams, the names, the clock, the kernel's table and
+//! the environment are parameters; only a file that the command line names is opened. The
+//! kernel is opened when it is first needed, so that help,
 //! version and argument errors need neither IPVS nor privilege.
 //!
-//! Exit statuses: 0 done; 1 a listing failed; 2 an argument is wrong or there is no IPVS;
+//! Exit statuses: 0 done; 1 a listing failed, or `--diff` found something; 2 an argument is wrong or there is no IPVS;
 //! 255 the kernel refused a change, or no sense could be made of the words.
+
+mod files;
+mod show;
 
 use std::borrow::Cow;
 use std::ffi::{OsStr, OsString};
-use std::io::{BufReader, Read, Write};
+use std::io::{Read, Write};
 use std::path::Path;
-
-use serde::Serialize;
 
 use super::args::{self, Setting};
 use super::errors::{self, Operation};
-use super::invocation::{Columns, Invocation, List, Listing};
-use super::names::{Names, Numbers};
-use super::restore::{LONGEST_LINE, Lines, Step};
+use super::invocation::{Invocation, List, Restoring};
+use super::manual;
+use super::names::Names;
+use super::restore::{Comments, LONGEST_LINE, Lines, Step};
 use super::table::{Table, TableError};
-use super::{connections, json, listing, manual, save, sort};
-use crate::ipvs::{Change, Info, ServiceEntry, ServiceId};
-use crate::protocol::Protocol;
+use super::watch::Clock;
+use crate::ipvs::{Change, Info};
 
 /// What `--version` prints: what scripts take the version of ipvsadm from.
 pub const VERSION: &str = "ipvsadm v1.31 2019/12/24 (compiled with popt and IPVS v1.2.1)";
@@ -65,6 +67,7 @@ pub fn run<T: Table>(
     call: Call<'_>,
     streams: Streams<'_>,
     names: &mut dyn Names,
+    clock: &mut dyn Clock,
     open: impl FnOnce() -> Result<T, TableError>,
 ) -> u8 {
     let base = base_name(call.program);
@@ -73,6 +76,7 @@ pub fn run<T: Table>(
         out: streams.out,
         err: streams.err,
         names,
+        clock,
         open: Some(open),
         kernel: None,
     };
@@ -101,6 +105,8 @@ enum Trouble {
     RefusedInSilence,
     /// There is no list of connections.
     NoConnections,
+    /// There are no counters of all services together.
+    NoTotals,
     /// Nobody reads on.
     Output,
 }
@@ -116,6 +122,7 @@ struct Session<'a, T, O> {
     out: &'a mut dyn Write,
     err: &'a mut dyn Write,
     names: &'a mut dyn Names,
+    clock: &'a mut dyn Clock,
     open: Option<O>,
     kernel: Option<T>,
 }
@@ -126,7 +133,16 @@ impl<T: Table, O: FnOnce() -> Result<T, TableError>> Session<'_, T, O> {
             return self.show(List::ALL).0;
         }
         match args::parse(self.setting, words, self.names) {
-            Ok(Invocation::Restore) => self.restore(Lines::new(stdin, false), Vec::new()),
+            Ok(Invocation::Restore(Restoring::Original)) => {
+                self.restore(Lines::new(stdin, Comments::None), Vec::new())
+            }
+            Ok(Invocation::Restore(Restoring::Reporting(failing))) => {
+                self.restore_reporting(stdin, failing)
+            }
+            Ok(Invocation::Restore(Restoring::Checking)) => self.check(stdin),
+            Ok(Invocation::Apply { from, dry_run }) => self.converge(&from, stdin, dry_run),
+            Ok(Invocation::Diff(from)) => self.diff(&from, stdin),
+            Ok(Invocation::RestoreJson(from)) => self.restore_json(&from, stdin),
             Ok(Invocation::Change(change)) => self.apply(&[change]).0,
             Ok(invocation) => self.answer(invocation).0,
             Err(error) => {
@@ -149,14 +165,14 @@ impl<T: Table, O: FnOnce() -> Result<T, TableError>> Session<'_, T, O> {
                 _ => {}
             }
         }
-        self.answer(Invocation::Save { numeric }).0
+        self.answer(Invocation::Save { numeric, full: false }).0
     }
 
     /// `ipvsadm-restore`: empties the table, then restores what is no comment.
     fn restore_program(&mut self, stdin: &mut dyn Read) -> u8 {
         // The original's script calls ipvsadm, and so do the messages.
         self.setting.program = OsStr::new("ipvsadm");
-        self.restore(Lines::new(stdin, true), vec![Change::Flush])
+        self.restore(Lines::new(stdin, Comments::AtTheStart), vec![Change::Flush])
     }
 
     /// Carries out `changes`, then every line; the status is the last line's.
@@ -204,22 +220,28 @@ impl<T: Table, O: FnOnce() -> Result<T, TableError>> Session<'_, T, O> {
                     }
                 }
                 (None, Step::Line(_)) => {}
-                (None, Step::TooLong) => {
-                    self.complain(&format!(
-                        "a line is longer than {LONGEST_LINE} bytes: this is no saved table"
-                    ));
-                    return 2;
-                }
+                (None, Step::TooLong) => return self.too_long(),
                 (None, Step::Wait) => {
                     let _ = self.out.flush();
                     if let Err(error) = lines.fill() {
-                        self.complain(&format!("cannot read standard input: {error}"));
-                        return 2;
+                        return self.unreadable("standard input", &error);
                     }
                 }
                 (None, Step::End) => return status,
             }
         }
+    }
+
+    fn too_long(&mut self) -> u8 {
+        self.complain(&format!(
+            "a line is longer than {LONGEST_LINE} bytes: this is no saved table"
+        ));
+        2
+    }
+
+    fn unreadable(&mut self, what: &str, error: &std::io::Error) -> u8 {
+        self.complain(&format!("cannot read {what}: {error}"));
+        2
     }
 
     /// Does what is no change; `true` if a restore ends with it.
@@ -235,13 +257,16 @@ impl<T: Table, O: FnOnce() -> Result<T, TableError>> Session<'_, T, O> {
                 (0, true)
             }
             Invocation::List(list) => self.show(list),
-            Invocation::Save { numeric } => {
-                let result = self.save(numeric);
+            Invocation::Save { numeric, full } => {
+                let result = self.save(numeric, full);
                 self.report(result)
             }
             Invocation::Change(change) => self.apply(&[change]),
-            // The command line has its own way with it, and in a restore it is no command.
-            Invocation::Restore => (0, false),
+            // The command line has its own way with them, and in a restore they are no commands.
+            Invocation::Restore(_)
+            | Invocation::Apply { .. }
+            | Invocation::Diff(_)
+            | Invocation::RestoreJson(_) => (0, false),
         }
     }
 
@@ -289,19 +314,6 @@ impl<T: Table, O: FnOnce() -> Result<T, TableError>> Session<'_, T, O> {
         }
     }
 
-    fn show(&mut self, list: List) -> (u8, bool) {
-        let result = match list.what {
-            Listing::Connections(engines) => self.list_connections(engines, list),
-            Listing::Timeouts => self.list_timeouts(list.json),
-            Listing::Daemons => self.list_daemons(list.json),
-            Listing::Table { .. } if list.json => self.list_table_as_json(list),
-            Listing::Table { service, columns, exact, sorted } => {
-                self.list_table(service, columns, exact, sorted, list.numeric)
-            }
-        };
-        self.report(result)
-    }
-
     /// The exit status of a listing, and whether it ends a restore, as it ends the original.
     fn report(&mut self, result: Result<(), Trouble>) -> (u8, bool) {
         match result {
@@ -319,141 +331,10 @@ impl<T: Table, O: FnOnce() -> Result<T, TableError>> Session<'_, T, O> {
                 self.complain("cannot open file /proc/net/ip_vs_conn");
                 (1, true)
             }
-        }
-    }
-
-    fn list_table(
-        &mut self,
-        service: Option<ServiceId>,
-        columns: Columns,
-        exact: bool,
-        sorted: bool,
-        numeric: bool,
-    ) -> Result<(), Trouble> {
-        if service.is_none() {
-            let line = listing::version_line(&self.info()?);
-            self.out.write_all(line.as_bytes())?;
-        }
-        let entries = self.entries(service, sorted, |session| {
-            session.out.write_all(listing::title(columns).as_bytes())
-        })?;
-        for entry in &entries {
-            let destinations = self.destinations_of(entry, sorted)?;
-            let protocol = protocol_of(&entry.service.id);
-            let names: &mut dyn Names = if numeric { &mut Numbers } else { self.names };
-            let mut text = listing::service_line(entry, columns, exact, names);
-            for destination in &destinations {
-                text += &listing::destination_line(destination, protocol, columns, exact, names);
+            Err(Trouble::NoTotals) => {
+                self.complain("cannot read file /proc/net/ip_vs_stats");
+                (1, true)
             }
-            self.out.write_all(text.as_bytes())?;
         }
-        Ok(())
-    }
-
-    fn list_table_as_json(&mut self, list: List) -> Result<(), Trouble> {
-        let (service, sorted) = match list.what {
-            Listing::Table { service, sorted, .. } => (service, sorted),
-            _ => (None, true),
-        };
-        let info = if service.is_none() { Some(self.info()?) } else { None };
-        let mut document = json::TableDocument::new(info.as_ref());
-        for entry in self.entries(service, sorted, |_| Ok(()))? {
-            let destinations = self.destinations_of(&entry, sorted)?;
-            document.push(&entry, &destinations);
-        }
-        self.write_json(&document)
-    }
-
-    fn save(&mut self, numeric: bool) -> Result<(), Trouble> {
-        for entry in self.entries(None, true, |_| Ok(()))? {
-            let destinations = self.destinations_of(&entry, true)?;
-            let id = &entry.service.id;
-            let names: &mut dyn Names = if numeric { &mut Numbers } else { self.names };
-            let mut text = save::service_line(&entry.service, names);
-            for destination in &destinations {
-                text += &save::destination_line(id, &destination.destination, names);
-            }
-            self.out.write_all(text.as_bytes())?;
-        }
-        Ok(())
-    }
-
-    /// The services of a listing. `title` is written before the whole table is fetched, but
-    /// only after a single service was found.
-    fn entries(
-        &mut self,
-        service: Option<ServiceId>,
-        sorted: bool,
-        title: impl FnOnce(&mut Self) -> std::io::Result<()>,
-    ) -> Result<Vec<ServiceEntry>, Trouble> {
-        let refused = |error| Trouble::Refused(Operation::FindService, error);
-        if let Some(id) = service {
-            let entry = self.kernel()?.service(&id).map_err(refused)?;
-            title(self)?;
-            return Ok(vec![entry]);
-        }
-        title(self)?;
-        let entries = self.kernel()?.services().map_err(refused)?;
-        Ok(if sorted { sort::services(entries) } else { entries })
-    }
-
-    fn destinations_of(
-        &mut self,
-        entry: &ServiceEntry,
-        sorted: bool,
-    ) -> Result<Vec<crate::ipvs::DestinationEntry>, Trouble> {
-        let refused = |error| Trouble::Refused(Operation::FindService, error);
-        let entries = self.kernel()?.destinations(&entry.service.id).map_err(refused)?;
-        Ok(if sorted { sort::destinations(entries) } else { entries })
-    }
-
-    fn list_timeouts(&mut self, as_json: bool) -> Result<(), Trouble> {
-        let timeouts = self.kernel()?.timeouts().map_err(|_| Trouble::RefusedInSilence)?;
-        if as_json {
-            return self.write_json(&json::TimeoutsDocument::new(timeouts));
-        }
-        Ok(self.out.write_all(listing::timeouts_line(&timeouts).as_bytes())?)
-    }
-
-    fn list_daemons(&mut self, as_json: bool) -> Result<(), Trouble> {
-        let daemons = self.kernel()?.daemons().map_err(|_| Trouble::RefusedInSilence)?;
-        if as_json {
-            return self.write_json(&json::DaemonsDocument::new(daemons));
-        }
-        Ok(self.out.write_all(listing::daemon_lines(&daemons).as_bytes())?)
-    }
-
-    fn list_connections(&mut self, engines: bool, list: List) -> Result<(), Trouble> {
-        let file = self.kernel()?.connections().map_err(|_| Trouble::NoConnections)?;
-        // A page or more at a time: the kernel walks its table again for every read.
-        let file = BufReader::with_capacity(64 * 1024, file);
-        let Session { out, names, .. } = self;
-        if list.json {
-            let mut separator = "";
-            write!(out, "{{\"version\":{},\"connections\":[", json::VERSION)?;
-            connections::for_each(file, |connection| {
-                out.write_all(std::mem::replace(&mut separator, ",").as_bytes())?;
-                serde_json::to_writer(&mut *out, &json::ConnectionObject::new(&connection))?;
-                Ok(())
-            })?;
-            return Ok(out.write_all(b"]}\n")?);
-        }
-        out.write_all(connections::title(engines).as_bytes())?;
-        let names: &mut dyn Names = if list.numeric { &mut Numbers } else { *names };
-        Ok(connections::for_each(file, |connection| {
-            out.write_all(connection.line(engines, names).as_bytes())
-        })?)
-    }
-
-    fn write_json(&mut self, document: &impl Serialize) -> Result<(), Trouble> {
-        serde_json::to_writer(&mut *self.out, document).map_err(std::io::Error::from)?;
-        Ok(self.out.write_all(b"\n")?)
-    }
-}
-
-fn protocol_of(id: &ServiceId) -> Option<Protocol> {
-    match id {
-        ServiceId::Address { protocol, .. } => Some(*protocol),
-        ServiceId::Mark { .. } => None,
     }
 }

@@ -1,13 +1,14 @@
 //! A table as the commands that make it: what `-S` prints and `-R` reads.
 //!
 //! Kept as they are in the original: thresholds, time-outs and daemons are not saved, and
-//! scheduler flags that have no name in their scheduler come out as an empty list.
+//! scheduler flags that have no name in their scheduler come out as an empty list. `--full`
+//! loses nothing of these; see [`Detail`].
 
 use std::fmt::Write as _;
 use std::net::Ipv4Addr;
 
 use super::line::tunnel_name;
-use super::listing::scheduler_flag_names;
+use super::listing::{scheduler_flag_names, scheduler_flag_words};
 use super::names::{Names, endpoint};
 use crate::ipvs::{Destination, Family, Forwarding, Service, ServiceId, TunnelKind, service_flags};
 use crate::protocol::Protocol;
@@ -37,8 +38,17 @@ pub(super) fn partial_netmask(service: &Service) -> Option<String> {
     })
 }
 
+/// How much of a table is saved.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Detail {
+    /// What the original saves.
+    Original,
+    /// Everything that a command can set.
+    Full,
+}
+
 /// The line that adds a service.
-pub fn service_line(service: &Service, names: &mut dyn Names) -> String {
+pub fn service_line(service: &Service, detail: Detail, names: &mut dyn Names) -> String {
     let mut line = format!("-A {} -s {}", service_option(&service.id, names), service.scheduler);
     // Writing to a String cannot fail.
     if service.flags & service_flags::PERSISTENT != 0 {
@@ -53,7 +63,13 @@ pub fn service_line(service: &Service, names: &mut dyn Names) -> String {
     if service.flags & service_flags::ONE_PACKET != 0 {
         line.push_str(" -o");
     }
-    if let Some(flags) = scheduler_flag_names(service) {
+    let flags = match detail {
+        Detail::Original => scheduler_flag_names(service),
+        Detail::Full => {
+            Some(scheduler_flag_words(service).join(",")).filter(|flags| !flags.is_empty())
+        }
+    };
+    if let Some(flags) = flags {
         let _ = write!(line, " -b {flags}");
     }
     line.push('\n');
@@ -64,6 +80,7 @@ pub fn service_line(service: &Service, names: &mut dyn Names) -> String {
 pub fn destination_line(
     id: &ServiceId,
     destination: &Destination,
+    detail: Detail,
     names: &mut dyn Names,
 ) -> String {
     let service = service_option(id, names);
@@ -79,6 +96,13 @@ pub fn destination_line(
         Forwarding::Route | Forwarding::LocalNode | Forwarding::Bypass => "-g",
     };
     let mut line = format!("-a {service} -r {server} {forward} -w {}", destination.weight);
+    if detail == Detail::Full {
+        for (option, threshold) in [("-x", destination.upper), ("-y", destination.lower)] {
+            if threshold != 0 {
+                let _ = write!(line, " {option} {threshold}");
+            }
+        }
+    }
     if destination.forward == Forwarding::Tunnel {
         let tunnel = destination.tunnel;
         let _ = write!(line, " --tun-type {}", tunnel_name(tunnel.kind));
@@ -113,7 +137,7 @@ mod tests {
         service.pe = Some("sip".to_owned());
         service.flags |= service_flags::ONE_PACKET | service_flags::SCHED1;
         assert_eq!(
-            service_line(&service, &mut Numbers),
+            service_line(&service, Detail::Original, &mut Numbers),
             "-A -u 10.0.0.1:53 -s sh -p 120 -M 255.255.255.0 --pe sip -o -b sh-fallback\n"
         );
     }
@@ -126,9 +150,28 @@ mod tests {
         destination.tunnel.port = 6080;
         destination.tunnel.flags = 1;
         assert_eq!(
-            destination_line(&id(), &destination, &mut Numbers),
+            destination_line(&id(), &destination, Detail::Original, &mut Numbers),
             "-a -u 10.0.0.1:53 -r 192.168.1.10:53 -i -w 5 --tun-type gue --tun-port 6080 \
              --tun-csum\n"
         );
+    }
+
+    #[test]
+    fn what_the_original_loses_is_saved_in_full() {
+        let mut service = Service::new(id(), "sh");
+        service.flags |= service_flags::SCHED1 | service_flags::SCHED3;
+        assert_eq!(
+            service_line(&service, Detail::Full, &mut Numbers),
+            "-A -u 10.0.0.1:53 -s sh -b sh-fallback,flag-3\n"
+        );
+        let addr = "192.168.1.10".parse().unwrap();
+        let mut destination = Destination::new(addr, 53, Forwarding::Route, 5);
+        (destination.upper, destination.lower) = (100, 50);
+        let line = |detail| destination_line(&id(), &destination, detail, &mut Numbers);
+        assert_eq!(
+            line(Detail::Full),
+            "-a -u 10.0.0.1:53 -r 192.168.1.10:53 -g -w 5 -x 100 -y 50\n"
+        );
+        assert_eq!(line(Detail::Original), "-a -u 10.0.0.1:53 -r 192.168.1.10:53 -g -w 5\n");
     }
 }

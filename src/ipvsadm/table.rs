@@ -80,10 +80,33 @@ pub trait Table {
     ///
     /// If there is no such file.
     fn connections(&mut self) -> std::io::Result<Box<dyn Read>>;
+
+    /// The table, as `/proc/net/ip_vs` has it.
+    ///
+    /// # Errors
+    ///
+    /// If there is no such file; then only the other functions tell.
+    fn glance(&mut self) -> std::io::Result<Box<dyn Read>> {
+        Err(std::io::ErrorKind::NotFound.into())
+    }
+
+    /// The counters of all services together, as `/proc/net/ip_vs_stats` has them.
+    ///
+    /// # Errors
+    ///
+    /// If there is no such file.
+    fn totals(&mut self) -> std::io::Result<Box<dyn Read>> {
+        Err(std::io::ErrorKind::NotFound.into())
+    }
 }
 
-/// Where the kernel shows the connections of the network namespace.
-pub const CONNECTIONS: &str = "/proc/net/ip_vs_conn";
+/// Where the kernel shows the network namespace of this thread, as the netlink socket is of;
+/// `/proc/net` is that of the process's first thread.
+const PROC_NET: &str = "/proc/thread-self/net";
+
+fn proc_net(file: &str) -> std::io::Result<Box<dyn Read>> {
+    Ok(Box::new(std::fs::File::open(std::path::Path::new(PROC_NET).join(file))?))
+}
 
 impl From<ipvs::Error> for TableError {
     fn from(error: ipvs::Error) -> TableError {
@@ -127,6 +150,14 @@ impl Table for ipvs::Client {
     }
 
     fn connections(&mut self) -> std::io::Result<Box<dyn Read>> {
-        Ok(Box::new(std::fs::File::open(CONNECTIONS)?))
+        proc_net("ip_vs_conn")
+    }
+
+    fn glance(&mut self) -> std::io::Result<Box<dyn Read>> {
+        proc_net("ip_vs")
+    }
+
+    fn totals(&mut self) -> std::io::Result<Box<dyn Read>> {
+        proc_net("ip_vs_stats")
     }
 }

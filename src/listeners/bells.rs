@@ -5,11 +5,12 @@
 //! at all; nothing but latency may depend on them. Each daemon hangs its own set and hears its
 //! own network namespace; the programs die with the descriptors held here.
 
-use std::fmt;
 use std::fs::{self, File};
 use std::io;
 use std::mem;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::thread;
 
@@ -84,10 +85,11 @@ impl Bells {
         }
         let netns = netns.ok();
         let ring = with_memory(|| Ring::new("cvip_bells")).map_err(why)?;
-        let ports = Map::new(sys::MAP_ARRAY, 4, 8, PORT_WORDS as u32, 0, "cvip_ports");
-        let ports = ports.map_err(why)?;
-        let cookies = Map::new(sys::MAP_HASH, 8, 1, REMEMBERED, sys::NO_PREALLOC, "cvip_cookies");
-        let cookies = cookies.map_err(why)?;
+        let ports = || Map::new(sys::MAP_ARRAY, 4, 8, PORT_WORDS as u32, 0, "cvip_ports");
+        let ports = with_memory(ports).map_err(why)?;
+        let flags = sys::NO_PREALLOC;
+        let cookies = || Map::new(sys::MAP_HASH, 8, 1, REMEMBERED, flags, "cvip_cookies");
+        let cookies = with_memory(cookies).map_err(why)?;
         let maps = Maps {
             ports: ports.as_fd().as_raw_fd(),
             cookies: cookies.as_fd().as_raw_fd(),
@@ -113,6 +115,10 @@ impl Bells {
         let bound = bells.hang(&cgroup, Program::bound(maps, netns, false), "post_bind4");
         let bound6 = bells.hang(&cgroup, Program::bound(maps, netns, true), "post_bind6");
         bells.hears = Hears { tcp: releasing && listening, udp: releasing && bound && bound6 };
+        if !is_whole(&cgroup) {
+            bells.hears = Hears::default();
+            bells.lacks.push("hears this container's processes only".to_owned());
+        }
         if bells.links.is_empty() {
             return Err(NoBells::None(bells.lacks.join("; ")));
         }
@@ -212,12 +218,6 @@ impl AsFd for Bells {
     }
 }
 
-impl fmt::Display for Bells {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.describe())
-    }
-}
-
 /// Loads a program; if it is refused, the verifier's last word is the reason.
 fn load(program: &Program) -> Result<OwnedFd, String> {
     let instructions = program.encode();
@@ -287,6 +287,12 @@ fn mount_privately() -> io::Result<File> {
     thread::Builder::new().spawn(open)?.join().map_err(|_| io::ErrorKind::Other)?
 }
 
+/// Whether a cgroup is the machine's root. In a container the mounted root may be the
+/// container's own, above which nothing is heard; kernfs numbers only the true root 1.
+fn is_whole(cgroup: &File) -> bool {
+    cgroup.metadata().is_ok_and(|m| m.ino() == 1)
+}
+
 /// Where the root of the version 2 hierarchy is mounted, alone or beside version 1
 /// (proc_pid_mountinfo(5)): `ID PARENT MAJOR:MINOR ROOT POINT OPTIONS [TAG...] - TYPE ...`.
 fn root_cgroup(mounts: &str) -> Option<PathBuf> {
@@ -300,7 +306,6 @@ fn root_cgroup(mounts: &str) -> Option<PathBuf> {
 
 /// Blanks and the like stand in mountinfo as a backslash and three octal digits.
 fn unescape(path: &str) -> PathBuf {
-    use std::os::unix::ffi::OsStrExt;
     let mut bytes = Vec::with_capacity(path.len());
     let mut rest = path.as_bytes();
     while let Some((first, after)) = rest.split_first() {

@@ -1,32 +1,24 @@
 //! The words of sock_diag(7): a dump request with its port filter, and the rows of the reply.
 //!
-//! Pure: bytes in, bytes out. Shapes are those of linux/netlink.h, linux/sock_diag.h and
-//! linux/inet_diag.h. Integers are in the machine's order except ports and addresses, which are
-//! in network order.
+//! Pure: bytes in, bytes out. Shapes are those of linux/sock_diag.h and linux/inet_diag.h.
+//! Integers are in the machine's order except ports and addresses, which are in network order.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
+use super::Error;
+use crate::netlink::{self, Body, DUMP, DUMP_INTR, HEADER, Messages, Writer, table, u32_at};
+
 /// `SOCK_DIAG_BY_FAMILY` (linux/sock_diag.h).
 const SOCK_DIAG_BY_FAMILY: u16 = 20;
-/// `NLM_F_REQUEST | NLM_F_DUMP` (linux/netlink.h).
-const REQUEST_DUMP: u16 = 0x301;
-/// `NLM_F_DUMP_INTR`: the table changed under the dump.
-const DUMP_INTR: u16 = 0x10;
-/// `NLMSG_NOOP`, `NLMSG_ERROR`, `NLMSG_DONE`, `NLMSG_OVERRUN`.
-const NOOP: u16 = 1;
-const ERROR: u16 = 2;
-const DONE: u16 = 3;
-const OVERRUN: u16 = 4;
 /// `INET_DIAG_REQ_BYTECODE` and `INET_DIAG_SKV6ONLY` (linux/inet_diag.h).
 const REQ_BYTECODE: u16 = 1;
-const SKV6ONLY: u16 = 11;
+const SKV6ONLY: usize = 11;
 /// `INET_DIAG_BC_JMP`, `INET_DIAG_BC_S_GE`, `INET_DIAG_BC_S_LE` (linux/inet_diag.h).
 const BC_JMP: u8 = 1;
 const BC_S_GE: u8 = 2;
 const BC_S_LE: u8 = 3;
 
-/// Sizes of `struct nlmsghdr`, `struct inet_diag_req_v2`, `struct inet_diag_msg`.
-const HEADER: usize = 16;
+/// Sizes of `struct inet_diag_req_v2`, `struct inet_diag_msg`.
 const REQUEST: usize = 56;
 const ROW: usize = 72;
 
@@ -69,27 +61,21 @@ pub(super) struct Request<'a> {
 impl Request<'_> {
     /// The message as the kernel wants it.
     pub(super) fn to_bytes(&self) -> Vec<u8> {
+        let mut fixed = [0; REQUEST];
+        fixed[0] = self.family;
+        fixed[1] = self.protocol;
+        fixed[4..8].copy_from_slice(&self.states.to_ne_bytes());
+        fixed[8..10].copy_from_slice(&self.port.to_be_bytes());
+        // Any remote port, addresses and interface; INET_DIAG_NOCOOKIE, twice.
+        fixed[48..].fill(0xff);
         let filter = port_filter(self.ranges);
-        let attribute = if filter.is_empty() { 0 } else { 4 + filter.len() };
-        let length = HEADER + REQUEST + attribute;
-        let mut out = Vec::with_capacity(length);
-        out.extend_from_slice(&(length as u32).to_ne_bytes());
-        out.extend_from_slice(&SOCK_DIAG_BY_FAMILY.to_ne_bytes());
-        out.extend_from_slice(&REQUEST_DUMP.to_ne_bytes());
-        out.extend_from_slice(&self.sequence.to_ne_bytes());
-        out.extend_from_slice(&0u32.to_ne_bytes());
-        out.extend_from_slice(&[self.family, self.protocol, 0, 0]);
-        out.extend_from_slice(&self.states.to_ne_bytes());
-        out.extend_from_slice(&self.port.to_be_bytes());
-        // Any remote port, addresses and interface.
-        out.extend_from_slice(&[0; 2 + 16 + 16 + 4]);
-        // INET_DIAG_NOCOOKIE, twice.
-        out.extend_from_slice(&[0xff; 8]);
-        if attribute > 0 {
-            out.extend_from_slice(&(attribute as u16).to_ne_bytes());
-            out.extend_from_slice(&REQ_BYTECODE.to_ne_bytes());
-            out.extend_from_slice(&filter);
+        let mut out = Vec::with_capacity(HEADER + REQUEST + 4 + filter.len());
+        let flags = netlink::REQUEST | DUMP;
+        let mut writer = Writer::begin(&mut out, SOCK_DIAG_BY_FAMILY, flags, self.sequence, &fixed);
+        if !filter.is_empty() {
+            writer.bytes(REQ_BYTECODE, &filter);
         }
+        writer.end();
         out
     }
 }
@@ -174,63 +160,50 @@ pub(super) struct Reply {
     pub(super) interrupted: bool,
 }
 
-/// A reply that is cut short or makes no sense: what is wrong.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Malformed(pub(super) &'static str);
-
 /// Reads one datagram of a dump. Messages with another sequence number are left-overs of an
 /// earlier dump and are skipped.
 pub(super) fn parse(
-    mut bytes: &[u8],
+    datagram: &[u8],
     sequence: u32,
     mut on_row: impl FnMut(Row),
-) -> Result<Reply, Malformed> {
+) -> Result<Reply, Error> {
     let mut reply = Reply { progress: Progress::More, interrupted: false };
-    while !bytes.is_empty() {
-        let length = u32_at(bytes, 0).ok_or(Malformed("a cut message header"))? as usize;
-        let message = bytes.get(..length).ok_or(Malformed("a cut message"))?;
-        let body = message.get(HEADER..).ok_or(Malformed("a message shorter than its header"))?;
-        // The last message of a datagram may come without its padding.
-        bytes = bytes.get(length.next_multiple_of(4)..).unwrap_or_default();
-        if u32_at(message, 8) != Some(sequence) {
+    for message in Messages::new(datagram) {
+        let message = message?;
+        if message.sequence != sequence {
             continue;
         }
-        reply.interrupted |= u16_at(message, 6).is_some_and(|flags| flags & DUMP_INTR != 0);
-        match u16_at(message, 4) {
-            Some(SOCK_DIAG_BY_FAMILY) => on_row(row(body)?),
-            Some(DONE) => {
-                // Old kernels send no errno here; every one since 2.6 sends 0 or -errno.
-                reply.progress = match u32_at(body, 0).map_or(0, |e| e as i32) {
-                    0 => Progress::Done,
-                    errno => Progress::Failed(errno.saturating_neg()),
-                };
-            }
-            Some(ERROR) => {
-                let errno = u32_at(body, 0).ok_or(Malformed("a cut error"))? as i32;
-                reply.progress = Progress::Failed(errno.saturating_neg());
-            }
-            Some(OVERRUN) => return Err(Malformed("an overrun")),
-            Some(NOOP) => {}
-            _ => return Err(Malformed("a message of an unknown type")),
+        reply.interrupted |= message.flags & DUMP_INTR != 0;
+        match message.body {
+            Body::Reply(SOCK_DIAG_BY_FAMILY, body) => on_row(row(body)?),
+            Body::Reply(..) => return Err(Error::Malformed("a message of an unknown type")),
+            Body::Done => reply.progress = Progress::Done,
+            Body::Refused(refusal) => reply.progress = Progress::Failed(refusal.errno),
+            Body::Overrun => return Err(Error::Malformed("an overrun")),
+            Body::Noop => {}
         }
     }
     Ok(reply)
 }
 
 /// Reads one `struct inet_diag_msg` and the attributes behind it.
-fn row(body: &[u8]) -> Result<Row, Malformed> {
-    let fixed: &[u8; ROW] = body.first_chunk().ok_or(Malformed("a cut row"))?;
+fn row(body: &[u8]) -> Result<Row, Error> {
+    let fixed: &[u8; ROW] = body.first_chunk().ok_or(Error::Malformed("a cut row"))?;
     let family = fixed[0];
-    let address = |at: usize| -> Result<IpAddr, Malformed> {
+    let address = |at: usize| -> Result<IpAddr, Error> {
         let bytes: [u8; 16] = fixed[at..at + 16].try_into().expect("sixteen bytes");
         match family {
             AF_INET => Ok(Ipv4Addr::new(bytes[0], bytes[1], bytes[2], bytes[3]).into()),
             AF_INET6 => Ok(Ipv6Addr::from(bytes).into()),
-            _ => Err(Malformed("a row of an unknown address family")),
+            _ => Err(Error::Malformed("a row of an unknown address family")),
         }
     };
     let word = |at: usize| u32_at(fixed, at).expect("within the row");
-    let mut row = Row {
+    let v6only = match table::<{ SKV6ONLY + 1 }>(&body[ROW..])?[SKV6ONLY] {
+        Some(value) => *value.first().ok_or(Error::Malformed("an empty attribute"))? != 0,
+        None => false,
+    };
+    Ok(Row {
         state: fixed[1],
         timer: fixed[2],
         port: u16::from_be_bytes([fixed[4], fixed[5]]),
@@ -242,28 +215,8 @@ fn row(body: &[u8]) -> Result<Row, Malformed> {
         rqueue: word(56),
         wqueue: word(60),
         uid: word(64),
-        v6only: false,
-    };
-    let mut attributes = &body[ROW..];
-    while !attributes.is_empty() {
-        let length = u16_at(attributes, 0).ok_or(Malformed("a cut attribute"))? as usize;
-        let kind = u16_at(attributes, 2).ok_or(Malformed("a cut attribute"))?;
-        let attribute = attributes.get(..length).ok_or(Malformed("a cut attribute"))?;
-        let value = attribute.get(4..).ok_or(Malformed("an attribute shorter than its header"))?;
-        if kind == SKV6ONLY {
-            row.v6only = *value.first().ok_or(Malformed("an empty attribute"))? != 0;
-        }
-        attributes = attributes.get(length.next_multiple_of(4)..).unwrap_or_default();
-    }
-    Ok(row)
-}
-
-fn u16_at(bytes: &[u8], at: usize) -> Option<u16> {
-    bytes.get(at..at + 2)?.try_into().ok().map(u16::from_ne_bytes)
-}
-
-fn u32_at(bytes: &[u8], at: usize) -> Option<u32> {
-    bytes.get(at..at + 4)?.try_into().ok().map(u32::from_ne_bytes)
+        v6only,
+    })
 }
 
 #[cfg(test)]
@@ -271,6 +224,10 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+
+    /// `NLMSG_ERROR` and `NLMSG_DONE`.
+    const ERROR: u16 = 2;
+    const DONE: u16 = 3;
 
     /// What `ss` would show as `LISTEN 1 128 [::]:443`, with its v6only flag, as a 6.18 kernel
     /// sends it: header, row, two attributes, then the end of the dump.
@@ -309,16 +266,11 @@ mod tests {
 
     fn message(kind: u16, flags: u16, sequence: u32, body: &[u8]) -> Vec<u8> {
         let mut bytes = vec![];
-        bytes.extend((16 + body.len() as u32).to_ne_bytes());
-        bytes.extend(kind.to_ne_bytes());
-        bytes.extend(flags.to_ne_bytes());
-        bytes.extend(sequence.to_ne_bytes());
-        bytes.extend(0u32.to_ne_bytes());
-        bytes.extend(body);
+        Writer::begin(&mut bytes, kind, flags, sequence, body).end();
         bytes
     }
 
-    fn rows(bytes: &[u8], sequence: u32) -> (Vec<Row>, Result<Reply, Malformed>) {
+    fn rows(bytes: &[u8], sequence: u32) -> (Vec<Row>, Result<Reply, Error>) {
         let mut rows = vec![];
         let reply = parse(bytes, sequence, |row| rows.push(row));
         (rows, reply)

@@ -3,23 +3,16 @@
 //! A dump of LISTEN sockets walks the kernel's listening hash only, so that it costs tens of
 //! microseconds beside 100,000 connections; /proc/net/tcp costs four orders of magnitude more.
 
-use std::io::IoSliceMut;
 use std::net::IpAddr;
-use std::os::fd::{AsRawFd, OwnedFd};
 
 use nix::errno::Errno;
-use nix::sys::socket::{
-    AddressFamily, MsgFlags, NetlinkAddr, SockFlag, SockProtocol, SockType, recvmsg, sendto,
-    setsockopt, socket, sockopt,
-};
-use nix::sys::time::TimeVal;
+use nix::sys::socket::SockProtocol;
 
-use super::diag::{self, Malformed, Progress, Request, Row};
+use super::diag::{self, Progress, Request, Row};
 use super::{Listener, Ranges, ranges};
+use crate::netlink::{Cut, Loss, Socket};
 use crate::protocol::Protocol;
 
-/// The kernel fills at most 32 KiB at a time (af_netlink.c, `netlink_dump`).
-const BUFFER: usize = 64 * 1024;
 /// Dumps are produced by our own system calls, so a wait means that a reply was lost.
 const PATIENCE_SECONDS: i64 = 2;
 /// How often a dump is begun again when the kernel says that it was disturbed.
@@ -65,33 +58,39 @@ pub enum Error {
     Malformed(&'static str),
 }
 
-impl From<Malformed> for Error {
-    fn from(malformed: Malformed) -> Error {
-        Error::Malformed(malformed.0)
+impl From<Cut> for Error {
+    fn from(cut: Cut) -> Error {
+        Error::Malformed(match cut {
+            Cut::MessageHeader => "a cut message header",
+            Cut::Message => "a cut message",
+            Cut::Acknowledgement => "a cut error",
+            Cut::AttributeHeader | Cut::Attribute => "a cut attribute",
+        })
+    }
+}
+
+impl From<Loss> for Error {
+    fn from(loss: Loss) -> Error {
+        match loss {
+            Loss::Dropped => Error::Transport(Errno::ENOBUFS),
+            Loss::Silent => Error::Silent,
+            Loss::Oversized => Error::Malformed("an answer larger than any the kernel may send"),
+            Loss::Socket(errno) => Error::Transport(errno),
+        }
     }
 }
 
 /// A sock_diag socket, and with it the network namespace in which its thread opened it.
 #[derive(Debug)]
 pub struct Dumper {
-    socket: OwnedFd,
-    sequence: u32,
-    buffer: Vec<u8>,
+    socket: Socket,
 }
 
 impl Dumper {
     /// Opens the socket in the calling thread's network namespace. Needs no privilege.
     pub fn open() -> Result<Dumper, Error> {
-        let socket = socket(
-            AddressFamily::Netlink,
-            SockType::Datagram,
-            SockFlag::SOCK_CLOEXEC,
-            SockProtocol::NetlinkSockDiag,
-        )
-        .map_err(Error::Open)?;
-        setsockopt(&socket, sockopt::ReceiveTimeout, &TimeVal::new(PATIENCE_SECONDS, 0))
-            .map_err(Error::Open)?;
-        Ok(Dumper { socket, sequence: 0, buffer: vec![0; BUFFER] })
+        let socket = Socket::open(SockProtocol::NetlinkSockDiag, PATIENCE_SECONDS);
+        Ok(Dumper { socket: socket.map_err(Error::Open)? })
     }
 
     /// Who takes new peers on these ports, sorted; only protocols that have ranges are asked
@@ -173,19 +172,15 @@ impl Dumper {
     ) -> Result<(), Error> {
         for _ in 0..ATTEMPTS {
             on_event(Event::Restart);
-            self.sequence = self.sequence.wrapping_add(1);
-            let sequence = self.sequence;
+            let sequence = self.socket.next_sequence();
             let number = protocol.number();
             let request = Request { sequence, family, protocol: number, states, port, ranges };
-            let to_kernel = NetlinkAddr::new(0, 0);
-            let sent =
-                sendto(self.socket.as_raw_fd(), &request.to_bytes(), &to_kernel, MsgFlags::empty());
-            match sent {
-                Ok(_) => {}
-                Err(Errno::EINTR | Errno::ENOBUFS) => continue,
+            match self.socket.send(&request.to_bytes()) {
+                Ok(()) => {}
+                Err(Errno::ENOBUFS) => continue,
                 Err(errno) => return Err(Error::Transport(errno)),
             }
-            match self.receive(protocol, on_event)? {
+            match self.receive(sequence, protocol, on_event)? {
                 Outcome::Complete => return Ok(()),
                 Outcome::Disturbed => {}
             }
@@ -196,19 +191,18 @@ impl Dumper {
     /// Reads one dump to its end.
     fn receive(
         &mut self,
+        sequence: u32,
         protocol: Protocol,
         on_event: &mut dyn FnMut(Event),
     ) -> Result<Outcome, Error> {
         let mut interrupted = false;
         loop {
-            let length = match self.datagram() {
-                Ok(length) => length,
-                Err(Error::Transport(Errno::ENOBUFS)) => return Ok(Outcome::Disturbed),
-                Err(error) => return Err(error),
+            let datagram = match self.socket.receive() {
+                Ok(datagram) => datagram,
+                Err(Loss::Dropped) => return Ok(Outcome::Disturbed),
+                Err(loss) => return Err(loss.into()),
             };
-            let reply = diag::parse(&self.buffer[..length], self.sequence, |row| {
-                on_event(Event::Row(row));
-            })?;
+            let reply = diag::parse(datagram, sequence, |row| on_event(Event::Row(row)))?;
             interrupted |= reply.interrupted;
             match reply.progress {
                 Progress::More => {}
@@ -217,7 +211,7 @@ impl Dumper {
                 Progress::Failed(errno) => match Errno::from_raw(errno) {
                     // An earlier dump that was given up is still under way in this socket.
                     Errno::EBUSY => {
-                        self.discard();
+                        self.socket.drain();
                         return Ok(Outcome::Disturbed);
                     }
                     Errno::EINTR => return Ok(Outcome::Disturbed),
@@ -227,46 +221,6 @@ impl Dumper {
                     }
                     errno => return Err(Error::Refused { protocol, errno }),
                 },
-            }
-        }
-    }
-
-    /// Receives one datagram of the kernel's into the buffer; its length.
-    fn datagram(&mut self) -> Result<usize, Error> {
-        loop {
-            let mut parts = [IoSliceMut::new(&mut self.buffer)];
-            let got = recvmsg::<NetlinkAddr>(
-                self.socket.as_raw_fd(),
-                &mut parts,
-                None,
-                MsgFlags::empty(),
-            );
-            match got {
-                Ok(got) if got.flags.contains(MsgFlags::MSG_TRUNC) => {
-                    return Err(Error::Malformed("an answer larger than any the kernel may send"));
-                }
-                // Port 0 is the kernel; nobody else has a say here.
-                Ok(got) if got.address.is_some_and(|from| from.pid() != 0) => {}
-                Ok(got) => return Ok(got.bytes),
-                Err(Errno::EINTR) => {}
-                Err(Errno::EAGAIN) => return Err(Error::Silent),
-                Err(errno) => return Err(Error::Transport(errno)),
-            }
-        }
-    }
-
-    /// Reads what a dump that was given up left behind.
-    fn discard(&mut self) {
-        loop {
-            let mut parts = [IoSliceMut::new(&mut self.buffer)];
-            let got = recvmsg::<NetlinkAddr>(
-                self.socket.as_raw_fd(),
-                &mut parts,
-                None,
-                MsgFlags::MSG_DONTWAIT,
-            );
-            if got.is_err() {
-                return;
             }
         }
     }
@@ -356,9 +310,7 @@ mod tests {
         let states = 1 << diag::LISTEN;
         let (family, protocol) = (diag::AF_INET, Protocol::Tcp.number());
         let given_up = Request { sequence: 0, family, protocol, states, port: 0, ranges: &[] };
-        let to_kernel = NetlinkAddr::new(0, 0);
-        let fd = dumper.socket.as_raw_fd();
-        sendto(fd, &given_up.to_bytes(), &to_kernel, MsgFlags::empty()).unwrap();
+        dumper.socket.send(&given_up.to_bytes()).unwrap();
         let all = [(Protocol::Tcp, 1, 65535)].into_iter().collect();
         let seen = dumper.snapshot(&all).unwrap();
         for socket in sockets {
@@ -366,6 +318,6 @@ mod tests {
             assert!(seen.iter().any(|l| l.port == port), "{port}");
         }
         // The first attempt met the old dump and threw it away.
-        assert!(dumper.sequence > 2, "{}", dumper.sequence);
+        assert!(dumper.socket.sequence() > 2, "{}", dumper.socket.sequence());
     }
 }

@@ -103,6 +103,8 @@ impl Watch {
         }
         self.changed |= self.watcher.flag(now, &ranges);
         self.ranges = ranges;
+        // What is wanted no longer is not missed; what still is will fail again.
+        self.faults = [const { None }; 3];
     }
 
     /// What to poll for readability beside the time-out, if anything; ask anew before each
@@ -204,4 +206,29 @@ impl Watch {
 /// This thread's processor time: what a dump cost, even where the thread had to wait for a core.
 fn processor_time() -> Duration {
     clock_gettime(ClockId::CLOCK_THREAD_CPUTIME_ID).map_or(Duration::ZERO, Duration::from)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::listeners::NoBells;
+
+    #[test]
+    fn status_shows_what_rings_or_why_nothing_does() {
+        let what = "cgroup BPF (sock_ops)".to_owned();
+        assert_eq!(BellSource::CgroupBpf { what }.to_string(), "cgroup BPF (sock_ops)");
+        let why = NoBells::NoCgroup.to_string();
+        let shown = BellSource::Polling { why }.to_string();
+        assert!(shown.starts_with("polling every 200 ms (no cgroup v2 in"), "{shown}");
+    }
+
+    #[test]
+    fn a_protocol_that_cannot_be_listed_is_a_fault_until_its_ports_are_unflagged() {
+        let now = Instant::now();
+        let mut watch = Watch::polling(now, "a test wants it").unwrap();
+        watch.faults[Protocol::Sctp as usize] = Some(Error::Unsupported(Protocol::Sctp));
+        assert_eq!(watch.faults().count(), 1);
+        watch.set_ranges(now, [(Protocol::Tcp, 1, 1)].into_iter().collect());
+        assert_eq!(watch.faults().count(), 0);
+    }
 }

@@ -81,8 +81,8 @@ struct Lane {
     not_before: Instant,
     /// The last bell, until all its dumps have been made.
     bell: Option<Instant>,
-    /// What the last dump cost.
-    cost: Duration,
+    /// What the last two dumps cost.
+    costs: [Duration; 2],
     known: Vec<Known>,
 }
 
@@ -111,7 +111,7 @@ impl Watcher {
             due: now,
             not_before: now,
             bell: None,
-            cost: Duration::ZERO,
+            costs: [Duration::ZERO; 2],
             known: Vec::new(),
         });
         Watcher { lanes, released: BTreeSet::new(), observed: Vec::new() }
@@ -175,7 +175,7 @@ impl Watcher {
         cost: Duration,
     ) -> bool {
         let lane = &mut self.lanes[protocol as usize];
-        lane.cost = cost;
+        lane.costs = [cost, lane.costs[0]];
         lane.schedule(now);
         let changed = lane.believe(sockets, &self.released);
         if lane.hears && lane.known.iter().any(|k| k.missed > 0) {
@@ -231,16 +231,22 @@ impl Lane {
         self.due.max(self.not_before)
     }
 
+    /// What a dump costs. The lesser of two, so that one in which the kernel did something else
+    /// on our time does not put off the next look.
+    fn cost(&self) -> Duration {
+        self.costs[0].min(self.costs[1])
+    }
+
     fn poll_interval(&self) -> Duration {
         let floor = if self.protocol == Protocol::Udp { POLL_UDP } else { POLL };
         let share = if self.hears { SHARE_SAFETY_NET } else { SHARE_POLLING };
-        floor.max(self.cost.saturating_mul(share)).min(LONGEST)
+        floor.max(self.cost().saturating_mul(share)).min(LONGEST)
     }
 
     /// Sets the clockwork after a dump that began at `now`.
     fn schedule(&mut self, now: Instant) {
         let share = if self.protocol == Protocol::Udp { SHARE_POLLING } else { SHARE_STORM };
-        self.not_before = now + GAP.max(self.cost.saturating_mul(share)).min(LONGEST);
+        self.not_before = now + GAP.max(self.cost().saturating_mul(share)).min(LONGEST);
         self.due = now + self.poll_interval();
         if let Some(bell) = self.bell {
             // This dump stands for every follow-up whose time had come.

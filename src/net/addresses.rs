@@ -8,10 +8,9 @@ use nix::errno::Errno;
 use nix::libc;
 
 use super::Error;
-use super::netlink::{
-    self, Attributes, CREATE, EXCLUSIVE, Malformed, Message, REPLACE, Request, Socket, Trouble,
-};
+use super::netlink::{CREATE, EXCLUSIVE, REPLACE, Request, Socket, Trouble};
 use super::wishes::tunnel_module;
+use crate::netlink::{Writer, table, text, u32_at};
 
 /// A lifetime without end (`INFINITY_LIFE_TIME`).
 const FOREVER: u32 = u32::MAX;
@@ -175,8 +174,8 @@ impl Rtnetlink {
             Request::new(libc::RTM_GETROUTE, 0, &[AF_INET6, 128, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0])
                 .attribute(rta::DST, &ip.octets())
                 .attribute(rta::OIF, &link.index.to_ne_bytes());
-        let is_local = |message: Message<'_>| {
-            let kind = message.body.get(7).ok_or(Malformed("a route that is cut short"))?;
+        let is_local = |_, body: &[u8]| {
+            let kind = body.get(7).ok_or(Error::Malformed("a route that is cut short"))?;
             Ok(Some(*kind == rta::LOCAL))
         };
         match self.socket.ask(&request, is_local) {
@@ -307,14 +306,15 @@ fn with_address(request: Request, addr: IpAddr) -> Request {
 
 fn tunnel_request(device: &str, kind: &str, external: bool) -> Request {
     let nul_terminated = |text: &str| [text.as_bytes(), b"\0"].concat();
-    let mut info = Attributes::default().attribute(ifla::INFO_KIND, kind.as_bytes());
+    let (mut info, mut data) = (Vec::new(), Vec::new());
+    Writer::append(&mut info).bytes(ifla::INFO_KIND, kind.as_bytes());
     if external {
-        let data = Attributes::default().attribute(ifla::IPTUN_COLLECT_METADATA, &[]);
-        info = info.attribute(ifla::INFO_DATA, data.bytes());
+        Writer::append(&mut data).bytes(ifla::IPTUN_COLLECT_METADATA, &[]);
+        Writer::append(&mut info).bytes(ifla::INFO_DATA, &data);
     }
     Request::new(libc::RTM_NEWLINK, CREATE | EXCLUSIVE, &link_header(0, 0, 0))
         .attribute(ifla::IFNAME, &nul_terminated(device))
-        .attribute(ifla::LINKINFO, info.bytes())
+        .attribute(ifla::LINKINFO, &info)
 }
 
 fn put_request(index: u32, addr: IpAddr, prefix: u8, valid_lft: Option<u32>) -> Request {
@@ -333,57 +333,47 @@ fn put_request(index: u32, addr: IpAddr, prefix: u8, valid_lft: Option<u32>) -> 
     request.attribute(ifa::CACHEINFO, lifetimes.as_flattened())
 }
 
-fn parse_link(message: Message<'_>) -> Result<Option<Link>, Malformed> {
+fn parse_link(kind: u16, body: &[u8]) -> Result<Option<Link>, Error> {
     const HEADER: usize = 16;
-    if message.kind != libc::RTM_NEWLINK {
+    if kind != libc::RTM_NEWLINK {
         return Ok(None);
     }
-    let cut = Malformed("a link that is cut short");
-    let index = netlink::u32_at(message.body, 4).ok_or(cut)?;
-    let flags = netlink::u32_at(message.body, 8).ok_or(cut)?;
-    for attribute in netlink::attributes(message.body.get(HEADER..).ok_or(cut)?) {
-        let (kind, value) = attribute?;
-        if kind == ifla::IFNAME {
-            let name = value.split(|byte| *byte == 0).next().unwrap_or_default();
-            let name = String::from_utf8_lossy(name).into_owned();
-            return Ok(Some(Link { index, name, flags }));
-        }
-    }
-    Err(Malformed("a link without a name"))
+    let cut = || Error::Malformed("a link that is cut short");
+    let index = u32_at(body, 4).ok_or_else(cut)?;
+    let flags = u32_at(body, 8).ok_or_else(cut)?;
+    let [_, _, _, name] = table(body.get(HEADER..).ok_or_else(cut)?)?;
+    let name = text(name.ok_or(Error::Malformed("a link without a name"))?);
+    Ok(Some(Link { index, name, flags }))
 }
 
-fn parse_address(message: Message<'_>) -> Result<Option<Address>, Malformed> {
+fn parse_address(kind: u16, body: &[u8]) -> Result<Option<Address>, Error> {
     const HEADER: usize = 8;
-    if message.kind != libc::RTM_NEWADDR {
+    if kind != libc::RTM_NEWADDR {
         return Ok(None);
     }
-    let cut = Malformed("an address that is cut short");
-    let [family, prefix, ..] = *message.body else { return Err(cut) };
-    let index = netlink::u32_at(message.body, 4).ok_or(cut)?;
+    let cut = || Error::Malformed("an address that is cut short");
+    let [family, prefix, ..] = *body else { return Err(cut()) };
+    let index = u32_at(body, 4).ok_or_else(cut)?;
     let read = |value: &[u8]| match family {
-        AF_INET => Some(IpAddr::from(<[u8; 4]>::try_from(value).ok()?)),
-        _ => Some(IpAddr::from(<[u8; 16]>::try_from(value).ok()?)),
+        AF_INET => <[u8; 4]>::try_from(value).map(IpAddr::from).map_err(|_| cut()),
+        _ => <[u8; 16]>::try_from(value).map(IpAddr::from).map_err(|_| cut()),
     };
     if family != AF_INET && family != AF_INET6 {
         return Ok(None);
     }
-    let (mut local, mut address, mut valid_lft) = (None, None, None);
-    for attribute in netlink::attributes(message.body.get(HEADER..).ok_or(cut)?) {
-        match attribute? {
-            (ifa::LOCAL, value) => local = Some(read(value).ok_or(cut)?),
-            (ifa::ADDRESS, value) => address = Some(read(value).ok_or(cut)?),
-            (ifa::CACHEINFO, value) => {
-                let valid = netlink::u32_at(value, 4).ok_or(cut)?;
-                valid_lft = Some(valid).filter(|seconds| *seconds != FOREVER);
-            }
-            _ => {}
-        }
-    }
+    let attributes = table::<{ ifa::FLAGS as usize }>(body.get(HEADER..).ok_or_else(cut)?)?;
+    let local = attributes[usize::from(ifa::LOCAL)].map(read).transpose()?;
+    let address = attributes[usize::from(ifa::ADDRESS)].map(read).transpose()?;
+    let valid_lft = match attributes[usize::from(ifa::CACHEINFO)] {
+        Some(value) => Some(u32_at(value, 4).ok_or_else(cut)?).filter(|s| *s != FOREVER),
+        None => None,
+    };
     // IPv4 always has LOCAL; IPv6 has it with a peer only.
-    let addr = local.or(address).ok_or(Malformed("an interface's address without an address"))?;
+    let addr =
+        local.or(address).ok_or(Error::Malformed("an interface's address without an address"))?;
     let network = address.unwrap_or(addr);
     if prefix > host_prefix(addr) {
-        return Err(Malformed("an impossible prefix length"));
+        return Err(Error::Malformed("an impossible prefix length"));
     }
     Ok(Some(Address { addr, prefix, network, index, valid_lft }))
 }
@@ -393,9 +383,19 @@ mod tests {
     use std::net::Ipv6Addr;
 
     use super::*;
+    use crate::netlink::{Body, Messages};
 
-    fn parsed(bytes: &[u8]) -> Result<Option<Address>, Malformed> {
-        parse_address(netlink::messages(bytes).next().unwrap().unwrap())
+    /// The type and the body of the only message.
+    fn reply(bytes: &[u8]) -> (u16, &[u8]) {
+        match Messages::new(bytes).next().unwrap().unwrap().body {
+            Body::Reply(kind, body) => (kind, body),
+            body => panic!("{body:?}"),
+        }
+    }
+
+    fn parsed(bytes: &[u8]) -> Result<Option<Address>, Error> {
+        let (kind, body) = reply(bytes);
+        parse_address(kind, body)
     }
 
     fn addr(text: &str) -> IpAddr {
@@ -495,12 +495,14 @@ mod tests {
         let header = link_header(7, IFF_UP | IFF_NOARP, 0);
         let request = Request::new(libc::RTM_NEWLINK, 0, &header);
         let bytes = request.clone().attribute(ifla::IFNAME, b"tunl0\0").finish(0, 1);
-        let link = parse_link(netlink::messages(&bytes).next().unwrap().unwrap()).unwrap().unwrap();
+        let (kind, body) = reply(&bytes);
+        let link = parse_link(kind, body).unwrap().unwrap();
         assert_eq!((link.index, link.name.as_str()), (7, "tunl0"));
         assert!(link.is_up() && !link.answers_neighbours() && !link.is_loopback());
 
         let nameless = request.finish(0, 1);
-        assert!(parse_link(netlink::messages(&nameless).next().unwrap().unwrap()).is_err());
+        let (kind, body) = reply(&nameless);
+        assert!(parse_link(kind, body).is_err());
     }
 
     #[test]
@@ -551,14 +553,10 @@ mod tests {
             if let Some(first) = body.first_mut() {
                 *first = family;
             }
-            let message = Message { kind, flags: 0, sequence: 1, body: &body };
-            let _ = parse_link(message);
-            if let Ok(Some(address)) = parse_address(message) {
+            let _ = parse_link(kind, &body);
+            if let Ok(Some(address)) = parse_address(kind, &body) {
                 proptest::prop_assert!(address.prefix <= host_prefix(address.addr));
                 address.reaches(address.addr);
-            }
-            for message in netlink::messages(&body) {
-                let _ = message;
             }
         }
     }

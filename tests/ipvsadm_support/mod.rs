@@ -1,8 +1,10 @@
-//! What the two test programs of ipvsadm's language share: the recorded cases, and how a
+//! What the test programs of ipvsadm's language share: the recorded cases, and how a
 //! result is compared with them.
 #![allow(dead_code)] // each program uses its part
 
+pub(crate) mod generator;
 pub(crate) mod memory;
+pub(crate) mod world;
 
 use std::path::PathBuf;
 

@@ -21,7 +21,7 @@ fn bells() -> Bells {
     let ranges = [(Protocol::Tcp, 8000, 8009), (Protocol::Udp, 8000, 8009)];
     bells.watch(&ranges.into_iter().collect());
     let hears = bells.hears();
-    assert!(hears.tcp && hears.udp, "{bells}");
+    assert!(hears.tcp && hears.udp, "{}", bells.describe());
     bells
 }
 

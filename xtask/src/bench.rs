@@ -6,7 +6,9 @@ use anyhow::Result;
 use cvip_lab::KernelChoice;
 
 pub(crate) mod idle;
+pub(crate) mod ipvsadm;
 pub(crate) mod join_leave;
+mod native;
 mod spread;
 
 /// Measure, and print figures
@@ -27,7 +29,8 @@ enum Bench {
         #[arg(long, default_value_t = 200)]
         rounds: u32,
     },
-    /// What an idle cvipd costs, alone and beside established connections
+    /// What an idle cvipd costs, alone and beside established connections: a node on this
+    /// machine, a node and a director in the lab
     Idle {
         /// The lab's kernel: auto, host, uml, qemu
         #[arg(long, default_value = "auto")]
@@ -36,11 +39,24 @@ enum Bench {
         #[arg(long, default_value_t = 50_000)]
         connections: u32,
     },
+    /// ipvsadm-rs beside ipvsadm, and beside what the kernel alone needs
+    Ipvsadm {
+        /// The lab's kernel: auto, host, uml, qemu
+        #[arg(long, default_value = "auto")]
+        kernel: KernelChoice,
+        /// Measurements of each kind
+        #[arg(long, default_value_t = 5)]
+        rounds: u32,
+        /// A table of 10,000 services with 5 destinations each too
+        #[arg(long)]
+        large: bool,
+    },
 }
 
 pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode> {
     match arguments.bench {
         Bench::JoinLeave { kernel, rounds } => join_leave::run(kernel, rounds),
         Bench::Idle { kernel, connections } => idle::run(kernel, connections),
+        Bench::Ipvsadm { kernel, rounds, large } => ipvsadm::run(kernel, rounds.max(1), large),
     }
 }

@@ -63,6 +63,7 @@ fn inside(words: &[OsString]) -> anyhow::Result<ExitCode> {
         }
         Some((name, [])) if name == "listen" => bench::join_leave::listen(),
         Some((name, [programs])) if name == "idle" => bench::idle::inside(programs.as_ref()),
+        Some((name, [programs])) if name == "ipvsadm" => bench::ipvsadm::inside(programs.as_ref()),
         Some((name, rest)) if name == "test" => test::inside(rest),
         _ => anyhow::bail!("no such inner command: {words:?}"),
     }

@@ -16,14 +16,14 @@ use cvip_lab::{KernelChoice, Lab};
 use crate::build;
 
 /// Test programs that run on this machine as they are; every other one runs in the lab.
-const NATIVE: [&str; 2] = ["cli", "ipvsadm_cases"];
+const NATIVE: [&str; 3] = ["cli", "ipvsadm_cases", "ipvsadm_new"];
 
 /// Test programs whose tests wait more than they work, and how many of them run at once; others
 /// run as many as there are processors.
 const WAITING: (&str, &str) = ("kernel-", "--test-threads=4");
 
 /// What the tests in the lab need beside the lab's own packages.
-const PACKAGES: [&str; 0] = [];
+const PACKAGES: [&str; 1] = ["ldirectord"];
 
 /// On the stock kernel, tests with this in their path run.
 const ON_STOCK: &str = "on_stock";

@@ -20,7 +20,9 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use nix::sys::reboot::{RebootMode, reboot};
+use nix::sys::resource::{Resource, setrlimit};
 use nix::sys::termios;
+use nix::unistd::Pid;
 
 use crate::frame::{self, Kind, Spec};
 use crate::guest::agent::{Incoming, Wire};
@@ -32,6 +34,9 @@ pub const ARGUMENT: &str = "lab-guest";
 
 /// After [`ARGUMENT`]: run a program, on the host, that can write to no file system.
 pub(crate) const READ_ONLY: &str = "read-only";
+
+/// After [`ARGUMENT`]: be the first process of a process namespace, and run a program in it.
+pub(crate) const FIRST: &str = "first";
 
 /// After [`ARGUMENT`]: make a lab of namespaces on this machine's kernel.
 pub(crate) const NAMESPACES: &str = "namespaces";
@@ -54,6 +59,7 @@ pub fn main() -> ! {
     let mut arguments = std::env::args_os().skip(2);
     let step = match arguments.next().and_then(|argument| argument.into_string().ok()).as_deref() {
         Some(READ_ONLY) => Some(read_only(arguments)),
+        Some(FIRST) => Some(first(arguments)),
         Some(NAMESPACES) => Some(namespaces::main(false, arguments)),
         Some(NAMESPACES_INSIDE) => Some(namespaces::main(true, arguments)),
         _ => None,
@@ -80,6 +86,16 @@ fn read_only(mut command: impl Iterator<Item = OsString>) -> Result<Infallible> 
     let program = command.next().context("no program")?;
     Err(Command::new(&program).args(command).exec())
         .with_context(|| format!("cannot run {}", program.display()))
+}
+
+/// Runs a program as the first process of a process namespace should: it reaps orphans, and ends when the program does.
+fn first(mut command: impl Iterator<Item = OsString>) -> Result<Infallible> {
+    // A kernel's dump would be of no use to anybody.
+    setrlimit(Resource::RLIMIT_CORE, 0, 0).context("cannot do without core files")?;
+    let program = command.next().context("no program")?;
+    let child = Command::new(&program).args(command).spawn();
+    let child = child.with_context(|| format!("cannot run {}", program.display()))?;
+    std::process::exit(agent::wait_for(Pid::from_raw(child.id() as i32)) as i32)
 }
 
 /// Switches the machine off.

@@ -4,6 +4,7 @@ use std::os::fd::OwnedFd;
 
 use super::super::fake_kernel::{self, FAMILY, done, error, serve};
 use super::*;
+use crate::netlink::{DUMP, Message};
 use crate::protocol::Protocol;
 
 /// A generic-netlink family that no kernel has: `GENL_MAX_ID` is 1023, numbers are given out
@@ -12,12 +13,14 @@ const NOBODY: u16 = 1022;
 
 fn scripted() -> (Client, OwnedFd) {
     let (socket, kernel) = Socket::pair();
-    (Client { socket, family: FAMILY, sequence: 0, outgoing: Vec::new() }, kernel)
+    (Client { socket, family: FAMILY, outgoing: Vec::new() }, kernel)
 }
 
 fn to_nobody() -> Client {
-    let socket = Socket::open().expect("a generic-netlink socket");
-    Client { socket, family: NOBODY, sequence: u32::MAX - 500, outgoing: Vec::new() }
+    let mut socket =
+        Socket::open(SockProtocol::NetlinkGeneric, 10).expect("a generic-netlink socket");
+    socket.count_from(u32::MAX - 500);
+    Client { socket, family: NOBODY, outgoing: Vec::new() }
 }
 
 fn id(port: u16) -> ServiceId {
@@ -127,6 +130,65 @@ fn a_dump_of_several_datagrams_is_read_to_its_end() {
     assert_eq!(client.services().unwrap(), [entry(1, 0), entry(2, 0), entry(3, 0)]);
     drop(client);
     server.join().unwrap();
+}
+
+/// The port in a request: IPVS_SVC_ATTR_PORT is 6 bytes long and number 4.
+fn request_port(request: &Message<'_>) -> u16 {
+    let Body::Reply(_, attributes) = request.body else { return 0 };
+    let place = attributes.windows(4).position(|bytes| bytes == [6, 0, 4, 0]);
+    place.map_or(0, |at| u16::from_be_bytes([attributes[at + 4], attributes[at + 5]]))
+}
+
+#[test]
+fn a_service_that_one_dump_of_a_changing_table_misses_is_found() {
+    // The first dump misses 2, the second 3; 9 is deleted meanwhile, and 4 comes.
+    const DUMPS: [&[u16]; 3] = [&[1, 3, 9], &[1, 2, 4], &[1, 2, 4]];
+    let (mut client, kernel) = scripted();
+    let mut dumps = DUMPS.iter();
+    let mut asked_for = Vec::new();
+    let (tell, hear) = std::sync::mpsc::channel();
+    let server = serve(kernel, move |request| {
+        let s = request.sequence;
+        if request.flags & DUMP == DUMP {
+            let shown = dumps.next().expect("no more dumps than needed");
+            let shown = shown.iter().map(|port| fake_kernel::service(s, 0, &entry(*port, 0)));
+            return shown.chain([done(s, 0)]).collect();
+        }
+        asked_for.push(s);
+        tell.send(asked_for.len()).unwrap();
+        // 3 stands, 9 does not; they are asked for in any order.
+        match request_port(request) {
+            3 => vec![fake_kernel::service(s, 0, &entry(3, 0))],
+            _ => vec![error(s, libc::ESRCH)],
+        }
+    });
+    let shown = client.services().unwrap();
+    assert_eq!(shown, [entry(1, 0), entry(2, 0), entry(4, 0), entry(3, 0)]);
+    drop(client);
+    server.join().unwrap();
+    assert_eq!(hear.iter().last(), Some(2));
+}
+
+#[test]
+fn a_table_that_never_stands_still_is_given_after_a_few_dumps() {
+    let (mut client, kernel) = scripted();
+    let mut dumps = 0;
+    let (tell, hear) = std::sync::mpsc::channel();
+    let server = serve(kernel, move |request| {
+        let s = request.sequence;
+        if request.flags & DUMP != DUMP {
+            return vec![error(s, libc::ESRCH)];
+        }
+        dumps += 1;
+        tell.send(dumps).unwrap();
+        let shown = [entry(1, 0), entry(1000 + dumps, 0)];
+        let shown = shown.iter().map(|entry| fake_kernel::service(s, 0, entry));
+        shown.chain([done(s, 0)]).collect()
+    });
+    assert_eq!(client.services().unwrap(), [entry(1, 0), entry(1006, 0)]);
+    drop(client);
+    server.join().unwrap();
+    assert_eq!(hear.iter().last(), Some(6));
 }
 
 #[test]

@@ -3,8 +3,8 @@
 use proptest::prelude::*;
 
 use super::super::fake_kernel;
-use super::super::wire::{Body, Messages};
 use super::*;
+use crate::netlink::{Body, Messages};
 
 fn address(addr: &str, port: u16) -> ServiceId {
     ServiceId::Address { protocol: Protocol::Tcp, addr: addr.parse().unwrap(), port }
@@ -21,7 +21,7 @@ fn attributes(datagram: &[u8]) -> &[u8] {
     let mut messages = Messages::new(datagram);
     match messages.next() {
         Some(Ok(message)) => match message.body {
-            Body::Reply(attributes) => attributes,
+            Body::Reply(_, reply) => wire::attributes(reply).expect("a generic header"),
             body => panic!("no reply: {body:?}"),
         },
         other => panic!("no message: {other:?}"),
@@ -355,7 +355,7 @@ fn what_is_missing_or_of_a_wrong_length_is_named() {
     assert_eq!(read_family(&[]), Err(Malformed::Missing("the family's number")));
 
     let mut bytes = Vec::new();
-    let mut writer = Writer::begin(&mut bytes, 0, 0, 0, 0);
+    let mut writer = wire::begin(&mut bytes, 0, 0, 0, 0);
     writer.u16(1, 5);
     writer.end();
     let wrong = Malformed::Length { name: "the IPVS version", length: 2 };
@@ -490,9 +490,10 @@ fn a_reply() -> impl Strategy<Value = Vec<u8>> {
 /// Reads a datagram as everything that it could be, whether or not it is.
 fn read_as_anything(datagram: &[u8]) {
     for message in Messages::new(datagram) {
-        let Ok(Body::Reply(attributes)) = message.map(|message| message.body) else {
+        let Ok(Body::Reply(_, reply)) = message.map(|message| message.body) else {
             continue;
         };
+        let Ok(attributes) = wire::attributes(reply) else { continue };
         let _ = read_service(attributes);
         let _ = read_destination(attributes, Family::V4);
         let _ = read_destination(attributes, Family::V6);

@@ -11,6 +11,23 @@ pub const SCHEDULERS: &[&str] = &[
 pub const SCHEDULER_FLAGS: &[&str] =
     &["flag-1", "flag-2", "flag-3", "sh-fallback", "sh-port", "mh-fallback", "mh-port"];
 
+/// The words of connection states (net/netfilter/ipvs/ip_vs_proto_*.c), for the completions.
+const STATES: &[&str] = &[
+    "NONE",
+    "ESTABLISHED",
+    "SYN_SENT",
+    "SYN_RECV",
+    "FIN_WAIT",
+    "TIME_WAIT",
+    "CLOSE",
+    "CLOSE_WAIT",
+    "LAST_ACK",
+    "LISTEN",
+    "SYNACK",
+    "UDP",
+    "ASSURED",
+];
+
 const ROLES: Values = Values::Words(&["master", "backup"]);
 const NUMBER: Values = Values::Any;
 
@@ -100,6 +117,27 @@ pub const TABLE: &[Entry] = &[
         Some('R'),
         Command::Restore,
         "Read commands from standard input, one a line, and carry them out.",
+    ),
+    command(
+        "restore-json",
+        None,
+        Command::RestoreJson,
+        "Add what a JSON document of --list holds; it is read from the file that follows, or \
+         from standard input.",
+    ),
+    command(
+        "apply",
+        None,
+        Command::Apply,
+        "Make the table what the commands in the file that follows (or on standard input) \
+         describe, with the fewest changes, additions before deletions.",
+    ),
+    command(
+        "diff",
+        None,
+        Command::Diff,
+        "Print the changes that --apply would make, as commands; the exit status is 1 if there \
+         are any, 0 if there are none, and 2 if it cannot be told.",
     ),
     command(
         "set",
@@ -356,6 +394,114 @@ pub const TABLE: &[Entry] = &[
         None,
         Opt::Json,
         "Print the listing as one JSON document, with everything in it and names left out.",
+    ),
+    flag(
+        Group::Listing,
+        "totals",
+        None,
+        Opt::Totals,
+        "Show the counters of all services together, and the same per second.",
+    ),
+    value(
+        Group::Listing,
+        "interval",
+        None,
+        Argument::Required("SECONDS", NUMBER),
+        Opt::Interval,
+        "List again and again, after so many seconds each time, what happened in between: per \
+         second, or with --stats in all.",
+    ),
+    value(
+        Group::Listing,
+        "count",
+        None,
+        Argument::Required("TIMES", NUMBER),
+        Opt::Count,
+        "End after so many listings of --interval.",
+    ),
+    flag(
+        Group::Listing,
+        "full",
+        None,
+        Opt::Full,
+        "With --save: save thresholds, time-outs and daemons too.",
+    ),
+    value(
+        Group::Connections,
+        "protocol",
+        None,
+        Argument::Required("PROTOCOL", Values::Words(&["tcp", "udp", "sctp"])),
+        Opt::OfProtocol,
+        "Those of this protocol.",
+    ),
+    value(
+        Group::Connections,
+        "service",
+        None,
+        Argument::Required("HOST[/PREFIX][:PORT]", Values::Host),
+        Opt::OfService,
+        "Those to this virtual address; brackets go around an IPv6 address with a port.",
+    ),
+    value(
+        Group::Connections,
+        "client",
+        None,
+        Argument::Required("HOST[/PREFIX][:PORT]", Values::Host),
+        Opt::OfClient,
+        "Those of this client, or of this network.",
+    ),
+    value(
+        Group::Connections,
+        "destination",
+        None,
+        Argument::Required("HOST[/PREFIX][:PORT]", Values::Host),
+        Opt::OfDestination,
+        "Those to this real server.",
+    ),
+    value(
+        Group::Connections,
+        "state",
+        None,
+        Argument::Required("STATE", Values::Words(STATES)),
+        Opt::OfState,
+        "Those in this state, such as ESTABLISHED.",
+    ),
+    flag(
+        Group::Restoring,
+        "report",
+        None,
+        Opt::Report,
+        "With --restore: name each line that fails, with its number and text, say how many were \
+         carried out, and fail if one did.",
+    ),
+    flag(
+        Group::Restoring,
+        "keep-going",
+        None,
+        Opt::KeepGoing,
+        "As --report, and go on whatever fails.",
+    ),
+    flag(
+        Group::Restoring,
+        "stop-on-error",
+        None,
+        Opt::StopOnError,
+        "As --report, and end at the first line that fails; slower, as each line is waited for.",
+    ),
+    flag(
+        Group::Restoring,
+        "check",
+        None,
+        Opt::Check,
+        "With --restore: only read the commands and name each line that is wrong; needs neither \
+         IPVS nor root.",
+    ),
+    flag(
+        Group::Restoring,
+        "dry-run",
+        None,
+        Opt::DryRun,
+        "With --apply: print the changes instead of making them.",
     ),
     value(
         Group::Daemon,

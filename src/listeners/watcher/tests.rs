@@ -144,6 +144,8 @@ fn dear_udp_dumps_are_rare_even_in_a_storm_and_do_not_hold_up_tcp() {
     for (hears, poll) in [(NO_BELLS, 1_000), (BELLS, 20_000)] {
         let mut watcher = watcher(now, hears, &[]);
         watcher.dumped(now, Protocol::Udp, &[], dear);
+        assert_eq!(watcher.poll_interval(Protocol::Udp), 1_000 * MS, "once is no habit");
+        watcher.dumped(now, Protocol::Udp, &[], dear);
         assert_eq!(watcher.poll_interval(Protocol::Udp), poll * MS);
         assert_eq!(watcher.poll_interval(Protocol::Tcp), 200 * MS);
         watcher.rang(now + 2 * MS, Protocol::Udp);
@@ -161,6 +163,8 @@ fn dear_tcp_dumps_are_rarer_too_but_never_rarer_than_half_a_minute() {
         [(8 * MS, NO_BELLS, 400), (8 * MS, BELLS, 8_000), (1_000 * MS, BELLS, 30_000)]
     {
         let mut watcher = watcher(now, hears, &[]);
+        watcher.dumped(now, Protocol::Tcp, &[], cost);
+        assert_eq!(watcher.poll_interval(Protocol::Tcp), 200 * MS, "once is no habit");
         watcher.dumped(now, Protocol::Tcp, &[], cost);
         assert_eq!(watcher.poll_interval(Protocol::Tcp), poll * MS);
     }

@@ -10,7 +10,9 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use cvip_lab::{Cluster, Deployment, KernelChoice, Lab, Plan};
+use nix::sys::resource::{Resource, setrlimit};
 
+use super::native::{Node, in_namespace};
 use crate::build;
 
 /// How long cvipd is watched.
@@ -21,6 +23,11 @@ const TICKS_PER_SECOND: f64 = 100.0;
 
 pub(crate) fn run(kernel: KernelChoice, connections: u32) -> Result<ExitCode> {
     let programs = build::programs()?;
+    let release = fs::read_to_string("/proc/sys/kernel/osrelease")?;
+    println!("\nan idle node on this machine, Linux {}:", release.trim());
+    if let Err(error) = natively(&programs, connections) {
+        println!("  not measured: {error:#}");
+    }
     let me = std::env::current_exe()?;
     let words = [me.into_os_string(), "inside".into(), "idle".into(), programs.into()];
     let status = Lab::new(kernel)?
@@ -34,7 +41,7 @@ pub(crate) fn inside(programs: &Path) -> Result<ExitCode> {
     cvip_lab::require();
     let connections: u32 = std::env::var("CVIP_BENCH_CONNECTIONS")?.parse()?;
     let release = fs::read_to_string("/proc/sys/kernel/osrelease")?;
-    println!("an idle cvipd over {} s, Linux {}:", WATCH.as_secs(), release.trim());
+    println!("\nin the lab, Linux {}, emulated:", release.trim());
     let cluster = Cluster::builder("idle").nodes(1).client(false).build()?;
     let mut site = Deployment::new(cluster, programs, &Plan::default())?;
     for (what, options) in [("bells", &["--log=warn"][..]), ("polling", &["--log=warn", "--poll"])]
@@ -60,30 +67,49 @@ pub(crate) fn inside(programs: &Path) -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
+/// A node without director, on this machine's own kernel.
+fn natively(programs: &Path, connections: u32) -> Result<()> {
+    in_namespace(|| {
+        for (what, options) in [("bells", &[][..]), ("polling", &["--poll"])] {
+            let mut node = Node::start(programs, options)?;
+            let _listener = TcpListener::bind(("0.0.0.0", 80))?;
+            node.until_registered(true)?;
+            watch_pids(&[("node", node.pid())], &format!("{what}, no connections"))?;
+            let held = connect(connections)?;
+            let text = format!("{what}, {} established connections", held.len() / 2);
+            watch_pids(&[("node", node.pid())], &text)?;
+        }
+        Ok(())
+    })
+}
+
 fn watch(site: &mut Deployment, what: &str) -> Result<()> {
-    let numbers: Vec<u32> = site.numbers().collect();
     let mut pids = Vec::new();
-    for number in numbers {
-        pids.push((number, site.daemon(number).context("cvipd runs")?.pid()));
+    for number in site.numbers() {
+        let role = if number == site.director() { "director" } else { "node" };
+        pids.push((role, site.daemon(number).context("cvipd runs")?.pid().as_raw()));
     }
-    let before: Vec<u64> = pids.iter().map(|(_, pid)| ticks(pid)).collect::<Result<_>>()?;
+    watch_pids(&pids, what)
+}
+
+fn watch_pids(pids: &[(&str, i32)], what: &str) -> Result<()> {
+    let before: Vec<u64> = pids.iter().map(|(_, pid)| ticks(*pid)).collect::<Result<_>>()?;
     let start = Instant::now();
     thread::sleep(WATCH);
     let seconds = start.elapsed().as_secs_f64();
-    for ((number, pid), before) in pids.iter().zip(before) {
-        let used = (ticks(pid)? - before) as f64 / TICKS_PER_SECOND;
-        let role = if *number == site.director() { "director" } else { "node" };
+    for ((role, pid), before) in pids.iter().zip(before) {
+        let used = (ticks(*pid)? - before) as f64 / TICKS_PER_SECOND;
         println!(
-            "  {what}: {role}: {:.3} % of a core, {:.1} MB resident",
+            "  {what}: {role}: {:.3} % of a core over {seconds:.0} s, {:.1} MB resident",
             100.0 * used / seconds,
-            resident(pid)? as f64 / 1024.0
+            resident(*pid)? as f64 / 1024.0
         );
     }
     Ok(())
 }
 
 /// Processor time in ticks, user and system (proc_pid_stat(5), fields 14 and 15).
-fn ticks(pid: &impl std::fmt::Display) -> Result<u64> {
+fn ticks(pid: i32) -> Result<u64> {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat"))?;
     let (_, after) = stat.rsplit_once(')').context("no command in stat")?;
     let fields: Vec<&str> = after.split_whitespace().collect();
@@ -92,7 +118,7 @@ fn ticks(pid: &impl std::fmt::Display) -> Result<u64> {
 }
 
 /// Resident memory in KiB (`VmRSS`, proc_pid_status(5)).
-fn resident(pid: &impl std::fmt::Display) -> Result<u64> {
+fn resident(pid: i32) -> Result<u64> {
     let status = fs::read_to_string(format!("/proc/{pid}/status"))?;
     let line = status.lines().find(|line| line.starts_with("VmRSS:")).context("no VmRSS")?;
     Ok(line.split_whitespace().nth(1).context("no number")?.parse()?)
@@ -100,12 +126,15 @@ fn resident(pid: &impl std::fmt::Display) -> Result<u64> {
 
 /// Both ends of that many established connections, over several loopback addresses.
 fn connect(wanted: u32) -> Result<Vec<TcpStream>> {
+    // Two descriptors for each, and some.
+    let limit = u64::from(wanted) * 2 + 1000;
+    setrlimit(Resource::RLIMIT_NOFILE, limit, limit).context("cannot raise the open files")?;
     let mut held = Vec::with_capacity(2 * wanted as usize);
     for first in (0..wanted).step_by(20_000) {
         let listener = TcpListener::bind(("127.0.0.1", 0))?;
         let at = listener.local_addr()?;
         for _ in first..wanted.min(first + 20_000) {
-            let client = TcpStream::connect(at).context("cannot connect: raise `ulimit -n'?")?;
+            let client = TcpStream::connect(at).context("cannot connect")?;
             held.push(client);
             held.push(listener.accept()?.0);
         }

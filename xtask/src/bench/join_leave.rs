@@ -12,14 +12,12 @@ use std::process::{Command, ExitCode, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, ensure};
 use cvip::ipvs::{Client, ServiceId};
 use cvip::protocol::Protocol;
-use cvip::store::{Access, LocalStore, Store};
 use cvip_lab::{Cluster, Deployment, KernelChoice, Lab, Plan, Process};
-use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-use nix::sched::{CloneFlags, unshare};
 
+use super::native::{Node, in_namespace};
 use super::spread::Spread;
 use crate::build;
 
@@ -176,78 +174,21 @@ pub(crate) fn listen() -> Result<ExitCode> {
 
 /// The node's half, in a network namespace of this machine.
 fn natively(programs: &Path, rounds: u32) -> Result<()> {
-    let outcome = thread::scope(|scope| {
-        scope
-            .spawn(|| -> Result<()> {
-                // This thread, and what it starts: nobody else's network is touched.
-                unshare(CloneFlags::CLONE_NEWNET).context("a network namespace needs root")?;
-                run_tool(&["ip", "link", "set", "lo", "up"])?;
-                run_tool(&["ip", "addr", "add", "192.0.2.2/32", "dev", "lo"])?;
-                for (what, options) in [("bells", &[][..]), ("polling", &["--poll"])] {
-                    node_half(what, programs, options, rounds)?;
-                }
-                Ok(())
-            })
-            .join()
-    });
-    outcome.unwrap_or_else(|_| bail!("the thread panicked"))
-}
-
-fn run_tool(line: &[&str]) -> Result<()> {
-    let status = Command::new(line[0]).args(&line[1..]).status();
-    let status = status.with_context(|| format!("cannot run {}: install iproute2", line[0]))?;
-    ensure!(status.success(), "{} failed", line.join(" "));
-    Ok(())
-}
-
-fn node_half(what: &str, programs: &Path, options: &[&str], rounds: u32) -> Result<()> {
-    let dir = std::env::temp_dir().join(format!("cvip-bench-{}-{what}", std::process::id()));
-    fs::create_dir_all(&dir)?;
-    let (conf, tab, run_dir) = (dir.join("cvip.conf"), dir.join("clustertab"), dir.join("run"));
-    fs::write(&tab, "1 192.0.2.1\n2 192.0.2.2\n")?;
-    fs::write(
-        &conf,
-        "<cvips><routing>DR</routing><cvip><ip_addr>192.0.2.10</ip_addr>\
-         <director_node><node_num>1</node_num><garp_interface>eth0</garp_interface></director_node>\
-         <real_server_node><node_num>2</node_num></real_server_node>\
-         <service><port>80</port></service></cvip></cvips>",
-    )?;
-    let mut command = Command::new(programs.join("cvipd"));
-    command.arg("--conf").arg(&conf).arg("--clustertab").arg(&tab).arg("--run-dir").arg(&run_dir);
-    command.arg("--log=warn").args(options).stdin(Stdio::null());
-    let daemon = Process::spawn(command)?;
-    let opened = cvip_lab::wait_until(PATIENCE, || {
-        let mut store = LocalStore::open(&run_dir, Access::Read).ok()?;
-        store.refresh().ok()?;
-        store.state().nodes.contains_key(&2).then_some(store)
-    });
-    let mut store = opened.context("cvipd wrote no record")?;
-    let (mut joins, mut leaves) = (Spread::default(), Spread::default());
-    for _ in 0..rounds {
-        let socket = TcpListener::bind(("0.0.0.0", PORT))?;
-        let at = Instant::now();
-        joins.add(until_registered(&mut store, true)?.saturating_duration_since(at));
-        drop(socket);
-        let at = Instant::now();
-        leaves.add(until_registered(&mut store, false)?.saturating_duration_since(at));
-    }
-    println!("  {what:8} listen() to in the store    {joins}");
-    println!("  {what:8} close() to out of the store {leaves}");
-    drop(daemon);
-    fs::remove_dir_all(&dir)?;
-    Ok(())
-}
-
-fn until_registered(store: &mut LocalStore, registered: bool) -> Result<Instant> {
-    let deadline = Instant::now() + PATIENCE;
-    loop {
-        store.refresh()?;
-        let now = Instant::now();
-        let record = store.state().nodes.get(&2);
-        if record.is_some_and(|record| record.registrations.is_empty() != registered) {
-            return Ok(now);
+    in_namespace(|| {
+        for (what, options) in [("bells", &[][..]), ("polling", &["--poll"])] {
+            let mut node = Node::start(programs, options)?;
+            let (mut joins, mut leaves) = (Spread::default(), Spread::default());
+            for _ in 0..rounds {
+                let socket = TcpListener::bind(("0.0.0.0", PORT))?;
+                let at = Instant::now();
+                joins.add(node.until_registered(true)?.saturating_duration_since(at));
+                drop(socket);
+                let at = Instant::now();
+                leaves.add(node.until_registered(false)?.saturating_duration_since(at));
+            }
+            println!("  {what:8} listen() to in the store    {joins}");
+            println!("  {what:8} close() to out of the store {leaves}");
         }
-        ensure!(now < deadline, "the record did not change within {PATIENCE:?}");
-        poll(&mut [PollFd::new(store.wakeup(), PollFlags::POLLIN)], PollTimeout::from(1000_u16))?;
-    }
+        Ok(())
+    })
 }

@@ -14,6 +14,10 @@ impl Spread {
         self.taken.push(took);
     }
 
+    pub(super) fn median(&self) -> Duration {
+        self.percentile(50)
+    }
+
     /// The duration that `percent` of all do not exceed (nearest rank).
     fn percentile(&self, percent: usize) -> Duration {
         let mut sorted = self.taken.clone();

@@ -1,9 +1,9 @@
 //! The netlink socket: requests out, datagrams in, nothing lost in silence.
 //!
-//! The kernel serves generic netlink within the `send` itself: when it returns, every
-//! request in it has been carried out and every answer stands in the receive buffer. So a
-//! receive that has to wait means that an answer was dropped, and a drained buffer is a known
-//! point.
+//! The kernel serves a request within the `send` itself: when it returns, every request in it
+//! has been carried out and every answer stands in the receive buffer, but for the rest of a
+//! dump, which each receive goes on with. So a receive that has to wait means that an answer was
+//! dropped, and a drained buffer is a known point.
 
 use std::os::fd::{AsRawFd, OwnedFd};
 
@@ -14,7 +14,7 @@ use nix::sys::socket::{
 };
 use nix::sys::time::TimeVal;
 
-use super::error::Error;
+use super::frame::{Cut, Message, Messages};
 
 /// Large enough for the largest datagram of a dump: the kernel grows its own to 32 KiB when
 /// it sees that the reader has the room (`netlink_dump`), which saves receives.
@@ -27,9 +27,6 @@ const RECEIVE_BUFFER: usize = 2 * 1024 * 1024;
 /// Upper bound of what one error message takes from the receive buffer, in bytes: the
 /// smallest allocation, the socket buffer's own structure, the kernel's words.
 const ANSWER: usize = 2048;
-
-/// Seconds until a missing answer counts as lost. Answers stand there when `send` returns.
-const PATIENCE: i64 = 10;
 
 /// Options of netlink(7) that nix does not name.
 mod netlink_option {
@@ -59,58 +56,57 @@ mod netlink_option {
     );
 }
 
-/// What a receive brought.
-#[derive(Debug, PartialEq, Eq)]
-pub(super) enum Received<'a> {
-    /// A datagram of one or more messages.
-    Datagram(&'a [u8]),
-    /// The kernel dropped an answer, or none came in time.
-    Lost,
+/// Why there is no answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Loss {
+    /// The kernel dropped one (`ENOBUFS`).
+    Dropped,
+    /// None came in time.
+    Silent,
+    /// It is larger than any that the kernel sends.
+    Oversized,
+    /// The socket itself failed.
+    Socket(Errno),
 }
 
-/// A netlink socket that talks with the kernel alone.
-pub(super) struct Socket {
+/// A netlink socket that talks with the kernel alone, and with it the network namespace in which
+/// its thread opened it.
+#[derive(Debug)]
+pub(crate) struct Socket {
     fd: OwnedFd,
+    sequence: u32,
     buffer: Box<[u8]>,
     send_limit: usize,
     answers_that_fit: usize,
 }
 
 impl Socket {
-    /// Opens a `NETLINK_GENERIC` socket in the calling thread's network namespace, where it
-    /// stays.
-    pub(super) fn open() -> Result<Socket, Error> {
-        let fd = socket(
-            AddressFamily::Netlink,
-            SockType::Raw,
-            SockFlag::SOCK_CLOEXEC,
-            SockProtocol::NetlinkGeneric,
-        )
-        .map_err(|errno| match errno {
-            Errno::EPROTONOSUPPORT | Errno::EAFNOSUPPORT => Error::NoIpvs,
-            errno => errno.into(),
-        })?;
+    /// Opens a socket of `protocol` in the calling thread's network namespace, where it stays.
+    /// Needs no privilege. An answer that is missing for `patience` seconds counts as lost.
+    pub(crate) fn open(protocol: SockProtocol, patience: i64) -> Result<Socket, Errno> {
+        let fd = socket(AddressFamily::Netlink, SockType::Raw, SockFlag::SOCK_CLOEXEC, protocol)?;
         // Connected to port 0, it receives from the kernel and from nobody else.
         connect(fd.as_raw_fd(), &NetlinkAddr::new(0, 0))?;
         // Kernels before 4.12 and 4.3 have neither, and need neither.
         let _ = setsockopt(&fd, netlink_option::ExtendedAck, &true);
         let _ = setsockopt(&fd, netlink_option::CappedAck, &true);
-        Socket::over(fd)
+        Socket::over(fd, patience)
     }
 
     /// Takes a connected datagram socket.
-    fn over(fd: OwnedFd) -> Result<Socket, Error> {
+    fn over(fd: OwnedFd, patience: i64) -> Result<Socket, Errno> {
         // Beyond net.core.rmem_max for root only; with less, batches are shorter.
         if setsockopt(&fd, sockopt::RcvBufForce, &RECEIVE_BUFFER).is_err() {
             let _ = setsockopt(&fd, sockopt::RcvBuf, &RECEIVE_BUFFER);
         }
-        let patience = TimeVal::new(PATIENCE, 0);
+        let patience = TimeVal::new(patience, 0);
         setsockopt(&fd, sockopt::ReceiveTimeout, &patience)?;
         setsockopt(&fd, sockopt::SendTimeout, &patience)?;
         let receive_buffer = getsockopt(&fd, sockopt::RcvBuf)?;
         let send_buffer = getsockopt(&fd, sockopt::SndBuf)?;
         Ok(Socket {
             fd,
+            sequence: 0,
             buffer: vec![0; DATAGRAM].into_boxed_slice(),
             // netlink_sendmsg refuses what leaves less than 32 bytes of the send buffer.
             send_limit: (send_buffer / 2).clamp(2048, DATAGRAM),
@@ -119,48 +115,84 @@ impl Socket {
     }
 
     /// The most bytes that one [`Socket::send`] takes.
-    pub(super) fn send_limit(&self) -> usize {
+    pub(crate) fn send_limit(&self) -> usize {
         self.send_limit
     }
 
     /// The most requests whose answers, all errors, surely fit the receive buffer.
-    pub(super) fn answers_that_fit(&self) -> usize {
+    pub(crate) fn answers_that_fit(&self) -> usize {
         self.answers_that_fit
+    }
+
+    /// The number that was given out last.
+    pub(crate) fn sequence(&self) -> u32 {
+        self.sequence
+    }
+
+    /// A number for the next request, by which its answers are known.
+    pub(crate) fn next_sequence(&mut self) -> u32 {
+        self.sequence = self.sequence.wrapping_add(1);
+        self.sequence
     }
 
     /// Sends one or more messages; a signal does not send them twice, since the kernel takes
     /// all of a datagram or nothing.
-    pub(super) fn send(&self, messages: &[u8]) -> Result<(), Error> {
+    pub(crate) fn send(&self, messages: &[u8]) -> Result<(), Errno> {
         loop {
             match send(self.fd.as_raw_fd(), messages, MsgFlags::empty()) {
                 Ok(sent) if sent == messages.len() => return Ok(()),
-                Ok(_) => return Err(Errno::EMSGSIZE.into()),
+                Ok(_) => return Err(Errno::EMSGSIZE),
                 Err(Errno::EINTR) => {}
-                Err(errno) => return Err(errno.into()),
+                Err(errno) => return Err(errno),
             }
         }
     }
 
-    /// Receives one datagram.
-    pub(super) fn receive(&mut self) -> Result<Received<'_>, Error> {
-        loop {
+    /// Receives one datagram of one or more messages.
+    pub(crate) fn receive(&mut self) -> Result<&[u8], Loss> {
+        let length = loop {
             match recv(self.fd.as_raw_fd(), &mut self.buffer, MsgFlags::MSG_TRUNC) {
                 // Netlink has no empty datagrams and no end.
-                Ok(0) => return Ok(Received::Lost),
-                // MSG_TRUNC tells the whole length of a datagram that did not fit.
-                Ok(length) => {
-                    let datagram = self.buffer.get(..length);
-                    return Ok(datagram.map_or(Received::Lost, Received::Datagram));
-                }
+                Ok(0) => return Err(Loss::Dropped),
+                Ok(length) => break length,
                 Err(Errno::EINTR) => {}
-                Err(Errno::ENOBUFS | Errno::EAGAIN) => return Ok(Received::Lost),
-                Err(errno) => return Err(errno.into()),
+                Err(Errno::ENOBUFS) => return Err(Loss::Dropped),
+                Err(Errno::EAGAIN) => return Err(Loss::Silent),
+                Err(errno) => return Err(Loss::Socket(errno)),
+            }
+        };
+        // MSG_TRUNC tells the whole length of a datagram that did not fit.
+        self.buffer.get(..length).ok_or(Loss::Oversized)
+    }
+
+    /// Receives messages, whomever they answer, until `take` makes something of one.
+    pub(crate) fn receive_until<T, E: From<Loss> + From<Cut>>(
+        &mut self,
+        mut take: impl FnMut(Message<'_>) -> Result<Option<T>, E>,
+    ) -> Result<T, E> {
+        loop {
+            for message in Messages::new(self.receive()?) {
+                if let Some(taken) = take(message?)? {
+                    return Ok(taken);
+                }
             }
         }
+    }
+
+    /// The same, with the answers to request `sequence` only.
+    pub(crate) fn receive_answers<T, E: From<Loss> + From<Cut>>(
+        &mut self,
+        sequence: u32,
+        mut take: impl FnMut(Message<'_>) -> Result<Option<T>, E>,
+    ) -> Result<T, E> {
+        self.receive_until(|message| match message.sequence == sequence {
+            true => take(message),
+            false => Ok(None),
+        })
     }
 
     /// Throws away every answer that waits, and ends a dump that is under way.
-    pub(super) fn drain(&mut self) {
+    pub(crate) fn drain(&mut self) {
         loop {
             match recv(self.fd.as_raw_fd(), &mut self.buffer, MsgFlags::MSG_DONTWAIT) {
                 Ok(0) => return,
@@ -174,7 +206,7 @@ impl Socket {
 #[cfg(test)]
 impl Socket {
     /// A socket whose kernel is a test.
-    pub(super) fn pair() -> (Socket, OwnedFd) {
+    pub(crate) fn pair() -> (Socket, OwnedFd) {
         let (ours, theirs) = nix::sys::socket::socketpair(
             AddressFamily::Unix,
             SockType::SeqPacket,
@@ -182,33 +214,57 @@ impl Socket {
             SockFlag::SOCK_CLOEXEC,
         )
         .expect("a socket pair");
-        (Socket::over(ours).expect("a socket"), theirs)
+        (Socket::over(ours, 10).expect("a socket"), theirs)
+    }
+
+    /// Has the numbers go on behind this one.
+    pub(crate) fn count_from(&mut self, sequence: u32) {
+        self.sequence = sequence;
     }
 
     /// Shrinks the receive buffer, but not the belief about what fits it.
-    pub(super) fn starve(&self) {
+    pub(crate) fn starve(&self) {
         setsockopt(&self.fd, sockopt::RcvBuf, &2048).expect("a smaller buffer");
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::super::wire::{Body, Messages, Writer};
+    use super::super::frame::{Body, Writer};
     use super::*;
+
+    #[derive(Debug, PartialEq, Eq)]
+    enum Trouble {
+        Lost(Loss),
+        Cut(Cut),
+    }
+
+    impl From<Loss> for Trouble {
+        fn from(loss: Loss) -> Trouble {
+            Trouble::Lost(loss)
+        }
+    }
+
+    impl From<Cut> for Trouble {
+        fn from(cut: Cut) -> Trouble {
+            Trouble::Cut(cut)
+        }
+    }
+
+    fn generic() -> Socket {
+        Socket::open(SockProtocol::NetlinkGeneric, 10).expect("a generic-netlink socket")
+    }
 
     #[test]
     fn the_running_kernels_refusals_carry_its_own_words() {
-        let mut socket = Socket::open().expect("a generic-netlink socket");
+        let mut socket = generic();
         let mut request = Vec::new();
         // CTRL_CMD_GETFAMILY by a number of one byte, where it has two.
-        let mut writer = Writer::begin(&mut request, 0x10, 3, 1, 7);
+        let mut writer = Writer::begin(&mut request, 0x10, 1, 7, &[3, 1, 0, 0]);
         writer.u8(1, 0);
         writer.end();
         socket.send(&request).unwrap();
-        let Received::Datagram(datagram) = socket.receive().unwrap() else {
-            panic!("no answer");
-        };
-        let message = Messages::new(datagram).next().unwrap().unwrap();
+        let message = Messages::new(socket.receive().unwrap()).next().unwrap().unwrap();
         let Body::Refused(refusal) = message.body else { panic!("{message:?}") };
         assert_eq!(message.sequence, 7);
         assert!(refusal.text.is_some(), "{refusal:?}");
@@ -221,8 +277,23 @@ mod tests {
             let sent = send(kernel.as_raw_fd(), &vec![1; length], MsgFlags::empty());
             assert_eq!(sent, Ok(length));
         }
-        assert_eq!(socket.receive().unwrap(), Received::Datagram(&[1; DATAGRAM]));
-        assert_eq!(socket.receive().unwrap(), Received::Lost);
+        assert_eq!(socket.receive(), Ok(&[1; DATAGRAM][..]));
+        assert_eq!(socket.receive(), Err(Loss::Oversized));
+    }
+
+    #[test]
+    fn an_answer_to_another_request_is_none_to_this_one() {
+        let (mut socket, kernel) = Socket::pair();
+        let mut datagram = Vec::new();
+        for (kind, sequence) in [(20, 4), (21, 5), (22, 5)] {
+            Writer::begin(&mut datagram, kind, 0, sequence, &[]).end();
+        }
+        send(kernel.as_raw_fd(), &datagram, MsgFlags::empty()).unwrap();
+        let answer: Result<_, Trouble> = socket.receive_answers(5, |message| match message.body {
+            Body::Reply(kind, _) => Ok(Some(kind)),
+            body => panic!("{body:?}"),
+        });
+        assert_eq!(answer, Ok(21));
     }
 
     #[test]
@@ -233,13 +304,13 @@ mod tests {
         }
         socket.drain();
         drop(kernel);
-        assert_eq!(socket.receive().unwrap(), Received::Lost);
+        assert_eq!(socket.receive(), Err(Loss::Dropped));
     }
 
     #[test]
     fn the_socket_does_not_outlive_an_exec() {
         use nix::fcntl::{FcntlArg, FdFlag, fcntl};
-        let socket = Socket::open().expect("a generic-netlink socket");
+        let socket = generic();
         let flags = fcntl(&socket.fd, FcntlArg::F_GETFD).unwrap();
         assert!(FdFlag::from_bits_retain(flags).contains(FdFlag::FD_CLOEXEC));
     }

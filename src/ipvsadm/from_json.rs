@@ -1,0 +1,383 @@
+//! A table from JSON: what `--restore-json` reads, which is what the listings write.
+//!
+//! The members are those of [`super::json`]; counters and whatever a later version of the
+//! schema adds are passed over. A value that no command could set is refused before anything
+//! is changed, with the place where it stands.
+
+use std::io::Read;
+use std::net::{IpAddr, Ipv4Addr};
+
+use serde::Deserialize;
+
+use super::json::VERSION;
+use super::line::scheduler_flags;
+use crate::ipvs::{
+    Change, Daemon, DaemonRole, Destination, Family, Forwarding, Service, ServiceId, Timeouts,
+    Tunnel, TunnelKind, service_flags,
+};
+use crate::protocol::Protocol;
+
+/// The longest document, in bytes: some two million destinations.
+pub const LONGEST_DOCUMENT: u64 = 1 << 30;
+/// The kernel's largest weight and threshold (`int`, linux/ip_vs.h).
+const MAX_INT: u32 = i32::MAX as u32;
+
+/// Why a document is not taken.
+#[derive(Debug, thiserror::Error)]
+pub enum JsonError {
+    /// It is no JSON, or has other members than a listing.
+    #[error("this is no listing in JSON: {0}")]
+    Syntax(#[from] serde_json::Error),
+    /// It is of another version.
+    #[error("the document has version {0}, and only version {VERSION} is known")]
+    Version(u32),
+    /// It has neither services nor time-outs nor daemons.
+    #[error("the document has no services, timeouts or daemons")]
+    Nothing,
+    /// It goes beyond [`LONGEST_DOCUMENT`].
+    #[error("the document is longer than {LONGEST_DOCUMENT} bytes")]
+    TooLong,
+    /// A value is not one that can be set.
+    #[error("{place}: {problem}")]
+    Value {
+        /// Where it stands, such as `services[3].destinations[0]`.
+        place: String,
+        /// What is wrong with it.
+        problem: String,
+    },
+}
+
+#[derive(Deserialize)]
+struct Document {
+    version: u32,
+    services: Option<Vec<ServiceObject>>,
+    timeouts: Option<TimeoutsObject>,
+    daemons: Option<Vec<DaemonObject>>,
+}
+
+#[derive(Deserialize)]
+struct ServiceObject {
+    protocol: Option<Protocol>,
+    address: Option<IpAddr>,
+    port: Option<u16>,
+    fwmark: Option<u32>,
+    family: Option<FamilyWord>,
+    scheduler: String,
+    #[serde(default)]
+    scheduler_flags: Vec<String>,
+    persistent: Option<u32>,
+    persistence_netmask: Option<String>,
+    persistence_engine: Option<String>,
+    #[serde(default)]
+    one_packet: bool,
+    #[serde(default)]
+    destinations: Vec<DestinationObject>,
+}
+
+#[derive(Clone, Copy, Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum FamilyWord {
+    Ipv4,
+    Ipv6,
+}
+
+#[derive(Deserialize)]
+struct DestinationObject {
+    address: IpAddr,
+    port: u16,
+    forward: ForwardWord,
+    weight: u32,
+    #[serde(default)]
+    upper_threshold: u32,
+    #[serde(default)]
+    lower_threshold: u32,
+    tunnel: Option<TunnelObject>,
+}
+
+#[derive(Clone, Copy, Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum ForwardWord {
+    Masquerade,
+    Local,
+    Tunnel,
+    Route,
+    Bypass,
+}
+
+#[derive(Deserialize)]
+struct TunnelObject {
+    r#type: TunnelWord,
+    port: Option<u16>,
+    checksum: Option<ChecksumWord>,
+}
+
+#[derive(Clone, Copy, Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum TunnelWord {
+    Ipip,
+    Gue,
+    Gre,
+}
+
+#[derive(Clone, Copy, Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum ChecksumWord {
+    None,
+    Full,
+    Remote,
+}
+
+#[derive(Deserialize)]
+struct TimeoutsObject {
+    tcp: u32,
+    tcp_fin: u32,
+    udp: u32,
+}
+
+#[derive(Deserialize)]
+struct DaemonObject {
+    role: RoleWord,
+    interface: String,
+    sync_id: u32,
+    max_len: Option<u16>,
+    group: Option<IpAddr>,
+    port: Option<u16>,
+    ttl: Option<u8>,
+}
+
+#[derive(Clone, Copy, Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum RoleWord {
+    Master,
+    Backup,
+}
+
+/// Reads a document: the changes that make on an empty table what it lists.
+///
+/// # Errors
+///
+/// If it is no listing, or holds a value that cannot be set.
+pub fn changes(input: impl Read) -> Result<Vec<Change>, JsonError> {
+    let mut text = Vec::new();
+    let read = input.take(LONGEST_DOCUMENT + 1).read_to_end(&mut text);
+    read.map_err(serde_json::Error::io)?;
+    if text.len() as u64 > LONGEST_DOCUMENT {
+        return Err(JsonError::TooLong);
+    }
+    let document: Document = serde_json::from_slice(&text)?;
+    drop(text);
+    if document.version != VERSION {
+        return Err(JsonError::Version(document.version));
+    }
+    if document.services.is_none() && document.timeouts.is_none() && document.daemons.is_none() {
+        return Err(JsonError::Nothing);
+    }
+    let mut changes = Vec::new();
+    for (index, object) in document.services.into_iter().flatten().enumerate() {
+        let at = |problem| JsonError::Value { place: format!("services[{index}]"), problem };
+        let id = object.id().map_err(at)?;
+        changes.push(Change::AddService(object.service(id).map_err(at)?));
+        for (number, destination) in object.destinations.into_iter().enumerate() {
+            let at = |problem| JsonError::Value {
+                place: format!("services[{index}].destinations[{number}]"),
+                problem,
+            };
+            changes.push(Change::AddDestination(id, destination.destination().map_err(at)?));
+        }
+    }
+    changes.extend(document.timeouts.map(|timeouts| {
+        Change::SetTimeouts(Timeouts {
+            tcp: timeouts.tcp,
+            tcp_fin: timeouts.tcp_fin,
+            udp: timeouts.udp,
+        })
+    }));
+    for (index, object) in document.daemons.into_iter().flatten().enumerate() {
+        let at = |problem| JsonError::Value { place: format!("daemons[{index}]"), problem };
+        changes.push(Change::StartDaemon(object.daemon().map_err(at)?));
+    }
+    Ok(changes)
+}
+
+impl ServiceObject {
+    fn id(&self) -> Result<ServiceId, String> {
+        match (self.fwmark, self.protocol, self.address, self.port) {
+            (None, Some(protocol), Some(addr), Some(port)) => {
+                Ok(ServiceId::Address { protocol, addr, port })
+            }
+            (Some(0), ..) => Err("0 is no firewall mark".to_owned()),
+            (Some(mark), None, None, None) => {
+                let family = match self.family {
+                    Some(FamilyWord::Ipv6) => Family::V6,
+                    Some(FamilyWord::Ipv4) | None => Family::V4,
+                };
+                Ok(ServiceId::Mark { mark, family })
+            }
+            _ => Err("a service has protocol, address and port, or fwmark and family".to_owned()),
+        }
+    }
+
+    fn service(&self, id: ServiceId) -> Result<Service, String> {
+        let mut service = Service::new(id, &short(&self.scheduler, 15, "scheduler")?);
+        let list = self.scheduler_flags.join(",");
+        let flags = scheduler_flags(&list, &self.scheduler).map_err(|error| error.to_string())?;
+        service.flags |= flags;
+        if self.one_packet {
+            service.flags |= service_flags::ONE_PACKET;
+        }
+        if let Some(seconds) = self.persistent {
+            service = service.persistent(seconds);
+        }
+        if let Some(text) = &self.persistence_netmask {
+            let mask = match id.family() {
+                Family::V4 => text.parse::<Ipv4Addr>().ok().map(u32::from),
+                Family::V6 => text.parse().ok().filter(|prefix| (1..=128).contains(prefix)),
+            };
+            service.netmask = mask.ok_or_else(|| format!("{text:?} is no persistence_netmask"))?;
+        }
+        if let Some(engine) = &self.persistence_engine {
+            service.pe = Some(short(engine, 16, "persistence_engine")?);
+        }
+        Ok(service)
+    }
+}
+
+impl DestinationObject {
+    fn destination(&self) -> Result<Destination, String> {
+        let forward = match self.forward {
+            ForwardWord::Masquerade => Forwarding::Masquerade,
+            ForwardWord::Tunnel => Forwarding::Tunnel,
+            // The kernel alone sets the other two; a command cannot.
+            ForwardWord::Route | ForwardWord::Local | ForwardWord::Bypass => Forwarding::Route,
+        };
+        let number = |value: u32, what: &str| match value {
+            0..=MAX_INT => Ok(value),
+            _ => Err(format!("{what} {value} is above {MAX_INT}")),
+        };
+        let weight = number(self.weight, "weight")?;
+        let mut destination = Destination::new(self.address, self.port, forward, weight);
+        destination.upper = number(self.upper_threshold, "upper_threshold")?;
+        destination.lower = number(self.lower_threshold, "lower_threshold")?;
+        if let (Forwarding::Tunnel, Some(tunnel)) = (forward, &self.tunnel) {
+            destination.tunnel = Tunnel {
+                kind: match tunnel.r#type {
+                    TunnelWord::Ipip => TunnelKind::Ipip,
+                    TunnelWord::Gue => TunnelKind::Gue,
+                    TunnelWord::Gre => TunnelKind::Gre,
+                },
+                port: tunnel.port.unwrap_or(0),
+                flags: match tunnel.checksum {
+                    None | Some(ChecksumWord::None) => 0,
+                    Some(ChecksumWord::Full) => 1,
+                    Some(ChecksumWord::Remote) => 2,
+                },
+            };
+        }
+        Ok(destination)
+    }
+}
+
+impl DaemonObject {
+    fn daemon(self) -> Result<Daemon, String> {
+        if self.sync_id > 255 {
+            return Err(format!("sync_id {} is above 255", self.sync_id));
+        }
+        Ok(Daemon {
+            role: match self.role {
+                RoleWord::Master => DaemonRole::Master,
+                RoleWord::Backup => DaemonRole::Backup,
+            },
+            interface: short(&self.interface, 15, "interface")?,
+            sync_id: self.sync_id,
+            max_len: self.max_len,
+            group: self.group,
+            port: self.port,
+            ttl: self.ttl,
+        })
+    }
+}
+
+/// A name that the kernel has room for.
+fn short(name: &str, most: usize, what: &str) -> Result<String, String> {
+    if name.is_empty() || name.len() > most || name.contains('\0') {
+        return Err(format!("{name:?} is no {what}: it has 1 to {most} bytes"));
+    }
+    Ok(name.to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::super::json::TableDocument;
+    use super::*;
+    use crate::ipvs::{DestinationEntry, ServiceEntry, Stats};
+
+    fn id() -> ServiceId {
+        let addr = "2001:db8::1".parse().unwrap();
+        ServiceId::Address { protocol: Protocol::Udp, addr, port: 53 }
+    }
+
+    #[test]
+    fn what_a_listing_writes_is_read_back() {
+        let mut service = Service::new(id(), "sh").persistent(60);
+        service.netmask = 64;
+        service.pe = Some("sip".to_owned());
+        service.flags |= service_flags::ONE_PACKET | service_flags::SCHED2 | service_flags::SCHED3;
+        let server = "192.168.1.1".parse().unwrap();
+        let mut destination = Destination::new(server, 53, Forwarding::Tunnel, 3);
+        (destination.upper, destination.lower) = (100, 50);
+        destination.tunnel = Tunnel { kind: TunnelKind::Gue, port: 6080, flags: 2 };
+        let mark = Service::new(ServiceId::Mark { mark: 9, family: Family::V6 }, "wlc");
+
+        let stats = Stats { connections: 7, ..Stats::default() };
+        let mut document = TableDocument::new(None);
+        let entry = DestinationEntry { destination, active: 1, inactive: 2, persistent: 0, stats };
+        document.push(&ServiceEntry { service: service.clone(), stats }, &[entry]);
+        document.push(&ServiceEntry { service: mark.clone(), stats }, &[]);
+        let text = serde_json::to_string(&document).unwrap();
+        assert_eq!(
+            changes(text.as_bytes()).unwrap(),
+            [
+                Change::AddService(service),
+                Change::AddDestination(id(), destination),
+                Change::AddService(mark),
+            ]
+        );
+    }
+
+    #[test]
+    fn what_is_wrong_is_said_with_its_place() {
+        let said = |text: &str| changes(text.as_bytes()).expect_err(text).to_string();
+        assert!(said("[").starts_with("this is no listing in JSON"));
+        assert_eq!(
+            said(r#"{"version":2}"#),
+            "the document has version 2, and only version 1 is known"
+        );
+        assert!(said(r#"{"version":1,"connections":[]}"#).starts_with("the document has no"));
+        assert_eq!(
+            said(r#"{"version":1,"services":[{"fwmark":0,"scheduler":"rr"}]}"#),
+            "services[0]: 0 is no firewall mark"
+        );
+        let server = r#"{"address":"10.0.0.1","port":80,"forward":"route","weight":4294967295}"#;
+        assert_eq!(
+            said(&format!(
+                r#"{{"version":1,"services":[
+                    {{"fwmark":1,"scheduler":"rr","destinations":[{server}]}}]}}"#
+            )),
+            "services[0].destinations[0]: weight 4294967295 is above 2147483647"
+        );
+        let flags = r#"{"fwmark":1,"scheduler":"rr","scheduler_flags":["sh-port"]}"#;
+        assert_eq!(
+            said(&format!(r#"{{"version":1,"services":[{flags}]}}"#)),
+            "services[0]: incompatible scheduler flag `sh-port'"
+        );
+    }
+
+    proptest! {
+        #[test]
+        fn nothing_makes_it_panic(text in "\\PC{0,80}") {
+            let _ = changes(text.as_bytes());
+        }
+    }
+}

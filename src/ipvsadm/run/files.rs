@@ -1,0 +1,347 @@
+//! What the original never had of reading commands: a report, a check, and convergence.
+
+use std::fs::File;
+use std::io::{BufReader, Read};
+
+use super::super::args;
+use super::super::change::change_line;
+use super::super::errors::{self, Operation};
+use super::super::from_json;
+use super::super::invocation::{Failing, Invocation, Source};
+use super::super::plan::plan;
+use super::super::restore::{Comments, Lines, Step};
+use super::super::rules::{Misfit, Rules};
+use super::super::table::{Table, TableError};
+use super::{BATCH, Session, Trouble};
+use crate::ipvs::Change;
+
+/// How a restore that reports is going.
+#[derive(Default)]
+struct Tally {
+    applied: u64,
+    failed: u64,
+    /// The status of the first line that failed.
+    status: u8,
+}
+
+/// A line, for the messages.
+struct Place {
+    number: u64,
+    text: String,
+}
+
+impl Place {
+    fn of<R: Read>(lines: &Lines<R>) -> Place {
+        Place { number: lines.number(), text: lines.text() }
+    }
+}
+
+impl<T: Table, O: FnOnce() -> Result<T, TableError>> Session<'_, T, O> {
+    /// `-R --report`, `--keep-going` and `--stop-on-error`.
+    pub(super) fn restore_reporting(&mut self, stdin: &mut dyn Read, failing: Failing) -> u8 {
+        self.setting.restoring = true;
+        let mut lines = Lines::new(stdin, Comments::Indented);
+        let mut tally = Tally::default();
+        let stopped = self.report_lines(&mut lines, failing, &mut tally);
+        let end = if stopped {
+            format!("; ended at line {}, what follows was not carried out", lines.number())
+        } else {
+            String::new()
+        };
+        let Tally { applied, failed, status } = tally;
+        self.complain(&format!(
+            "{applied} of {} lines carried out, {failed} failed{end}",
+            applied + failed
+        ));
+        status
+    }
+
+    /// Carries out all lines; `true` if it ended before the last one.
+    fn report_lines<R: Read>(
+        &mut self,
+        lines: &mut Lines<R>,
+        failing: Failing,
+        tally: &mut Tally,
+    ) -> bool {
+        let most = if failing == Failing::Stop { 1 } else { BATCH };
+        let (mut changes, mut places) = (Vec::new(), Vec::new());
+        loop {
+            let step = lines.next();
+            let parsed = match &step {
+                Step::Line(words) => Some(args::parse(self.setting, words, self.names)),
+                Step::Wait | Step::TooLong | Step::End => None,
+            };
+            let other = match parsed {
+                Some(Ok(Invocation::Change(change))) => {
+                    changes.push(change);
+                    places.push(Place::of(lines));
+                    if changes.len() < most {
+                        continue;
+                    }
+                    None
+                }
+                other => other,
+            };
+            let failed = tally.failed;
+            let over = self.apply_reporting(&mut changes, &mut places, tally);
+            if over || (failing == Failing::Stop && tally.failed > failed) {
+                return true;
+            }
+            match (other, step) {
+                (Some(Ok(invocation)), _) => {
+                    let (status, over) = self.answer(invocation);
+                    match status {
+                        0 => tally.applied += 1,
+                        _ => self.failed(&Place::of(lines), "see above", status, tally),
+                    }
+                    if over && (status == 0 || failing != Failing::GoOn)
+                        || status != 0 && failing == Failing::Stop
+                    {
+                        return true;
+                    }
+                }
+                (Some(Err(error)), _) => {
+                    let place = Place::of(lines);
+                    self.failed(&place, error.to_string().trim_end(), error.status(), tally);
+                    let ends = match failing {
+                        Failing::AsEver => error.ends_a_restore(),
+                        Failing::GoOn => false,
+                        Failing::Stop => true,
+                    };
+                    if ends {
+                        return true;
+                    }
+                }
+                (None, Step::Line(_)) => {}
+                (None, Step::TooLong) => {
+                    tally.status = self.too_long();
+                    return true;
+                }
+                (None, Step::Wait) => {
+                    let _ = self.out.flush();
+                    if let Err(error) = lines.fill() {
+                        tally.status = self.unreadable("standard input", &error);
+                        return true;
+                    }
+                }
+                (None, Step::End) => return false,
+            }
+        }
+    }
+
+    /// Carries out what is under way; `true` if the kernel cannot be asked.
+    fn apply_reporting(
+        &mut self,
+        changes: &mut Vec<Change>,
+        places: &mut Vec<Place>,
+        tally: &mut Tally,
+    ) -> bool {
+        if changes.is_empty() {
+            return false;
+        }
+        let (changes, places) = (std::mem::take(changes), std::mem::take(places));
+        let refused = match self.refusals(&changes) {
+            Ok(refused) => refused,
+            Err(status) => {
+                tally.status = status;
+                tally.failed += changes.len() as u64;
+                return true;
+            }
+        };
+        tally.applied += (changes.len() - refused.len()) as u64;
+        for (index, errno) in refused {
+            if let (Some(change), Some(place)) = (changes.get(index), places.get(index)) {
+                self.failed(place, &errors::text(Operation::of(change), errno), 255, tally);
+            }
+        }
+        false
+    }
+
+    /// Makes the changes: those refused, or the status if the kernel cannot be asked.
+    fn refusals(&mut self, changes: &[Change]) -> Result<Vec<(usize, i32)>, u8> {
+        let applied = match self.kernel() {
+            Ok(table) => table.apply(changes),
+            Err(trouble) => return Err(self.report(Err(trouble)).0),
+        };
+        applied.map_err(|error| {
+            self.complain(&error.to_string());
+            255
+        })
+    }
+
+    fn failed(&mut self, place: &Place, why: &str, status: u8, tally: &mut Tally) {
+        self.complain(&format!("line {}: {}: {why}", place.number, place.text));
+        tally.failed += 1;
+        if tally.status == 0 {
+            tally.status = status;
+        }
+    }
+
+    /// `-R --check`: reads every line and does nothing.
+    pub(super) fn check(&mut self, stdin: &mut dyn Read) -> u8 {
+        let mut tally = Tally::default();
+        let result = self.read_lines(Box::new(stdin), "standard input", &mut tally, |_, _| Ok(()));
+        let Tally { applied, failed, .. } = tally;
+        self.complain(&format!("{} lines read, {failed} wrong", applied + failed));
+        match result {
+            Ok(()) if failed == 0 => 0,
+            Ok(()) => 2,
+            Err(status) => status,
+        }
+    }
+
+    /// Reads every line and hands on what it asks for; complains of each that is wrong, or
+    /// that `each` does not want. The error is the exit status if it cannot be read on.
+    fn read_lines(
+        &mut self,
+        input: Box<dyn Read + '_>,
+        what: &str,
+        tally: &mut Tally,
+        mut each: impl FnMut(u64, Invocation) -> Result<(), String>,
+    ) -> Result<(), u8> {
+        self.setting.restoring = true;
+        let mut lines = Lines::new(input, Comments::Indented);
+        loop {
+            match lines.next() {
+                Step::Line(words) => {
+                    let parsed = args::parse(self.setting, &words, self.names);
+                    let parsed = parsed.map_err(|error| (error.to_string(), error.status()));
+                    let taken = parsed.and_then(|invocation| {
+                        each(lines.number(), invocation).map_err(|why| (why, 2))
+                    });
+                    match taken {
+                        Ok(()) => tally.applied += 1,
+                        Err((why, status)) => {
+                            self.failed(&Place::of(&lines), why.trim_end(), status, tally);
+                        }
+                    }
+                }
+                Step::Wait => {
+                    lines.fill().map_err(|error| self.unreadable(what, &error))?;
+                }
+                Step::TooLong => return Err(self.too_long()),
+                Step::End => return Ok(()),
+            }
+        }
+    }
+
+    /// The table that a file describes; complains and gives the status if it describes none.
+    fn rules(&mut self, from: &Source, stdin: &mut dyn Read) -> Result<Rules, u8> {
+        let (input, what) = self.open_source(from, stdin)?;
+        let mut rules = Rules::default();
+        let mut tally = Tally::default();
+        self.read_lines(input, &what, &mut tally, |_, invocation| match invocation {
+            Invocation::Change(change) => rules.change(&change).map_err(|misfit| match misfit {
+                Misfit::Refused(errno) => errors::text(Operation::of(&change), errno),
+                Misfit::NoRule => NO_RULE.to_owned(),
+            }),
+            _ => Err(NO_RULE.to_owned()),
+        })?;
+        match tally.failed {
+            0 => Ok(rules),
+            failed => {
+                self.complain(&format!("{failed} lines are wrong: nothing was changed"));
+                Err(2)
+            }
+        }
+    }
+
+    /// Opens what is to be read, and says what it is called.
+    fn open_source<'r>(
+        &mut self,
+        from: &Source,
+        stdin: &'r mut dyn Read,
+    ) -> Result<(Box<dyn Read + 'r>, String), u8> {
+        match from {
+            Source::Stdin => Ok((Box::new(stdin), "standard input".to_owned())),
+            Source::File(name) => {
+                let shown = name.to_string_lossy().into_owned();
+                match File::open(name) {
+                    Ok(file) => Ok((Box::new(file), shown)),
+                    Err(error) => Err(self.unreadable(&shown, &error)),
+                }
+            }
+        }
+    }
+
+    /// What leads from the kernel's table to that of a file.
+    fn changes_to(&mut self, from: &Source, stdin: &mut dyn Read) -> Result<Vec<Change>, u8> {
+        let wanted = self.rules(from, stdin)?;
+        let current = self.kernel().and_then(|table| {
+            Rules::of(table).map_err(|error| Trouble::Refused(Operation::FindService, error))
+        });
+        match current {
+            Ok(current) => Ok(plan(&current, &wanted)),
+            Err(trouble) => Err(self.report(Err(trouble)).0),
+        }
+    }
+
+    fn print_changes(&mut self, changes: &[Change]) {
+        for change in changes {
+            // A reader that has seen enough closes the pipe.
+            if writeln!(self.out, "{}", change_line(change)).is_err() {
+                return;
+            }
+        }
+    }
+
+    /// `--diff`: 0 for no difference, 1 for some, 2 for trouble, as diff(1) has it.
+    pub(super) fn diff(&mut self, from: &Source, stdin: &mut dyn Read) -> u8 {
+        match self.changes_to(from, stdin) {
+            Ok(changes) => {
+                self.print_changes(&changes);
+                u8::from(!changes.is_empty())
+            }
+            Err(_) => 2,
+        }
+    }
+
+    /// `--apply`.
+    pub(super) fn converge(&mut self, from: &Source, stdin: &mut dyn Read, dry_run: bool) -> u8 {
+        match self.changes_to(from, stdin) {
+            Ok(changes) if dry_run => {
+                self.print_changes(&changes);
+                0
+            }
+            Ok(changes) => self.apply_naming(&changes),
+            Err(status) => status,
+        }
+    }
+
+    /// `--restore-json`.
+    pub(super) fn restore_json(&mut self, from: &Source, stdin: &mut dyn Read) -> u8 {
+        let (input, what) = match self.open_source(from, stdin) {
+            Ok(opened) => opened,
+            Err(status) => return status,
+        };
+        match from_json::changes(BufReader::new(input)) {
+            Ok(changes) => self.apply_naming(&changes),
+            Err(error) => {
+                self.complain(&format!("{what}: {error}"));
+                2
+            }
+        }
+    }
+
+    /// Makes changes that stand on no line; names those refused by the commands they are.
+    fn apply_naming(&mut self, changes: &[Change]) -> u8 {
+        let mut failed = false;
+        for part in changes.chunks(BATCH) {
+            let refused = match self.refusals(part) {
+                Ok(refused) => refused,
+                Err(status) => return status,
+            };
+            for (index, errno) in refused {
+                if let Some(change) = part.get(index) {
+                    let why = errors::text(Operation::of(change), errno);
+                    self.complain(&format!("{}: {why}", change_line(change)));
+                    failed = true;
+                }
+            }
+        }
+        if failed { 255 } else { 0 }
+    }
+}
+
+/// What a line is told that has no place in a file that describes a table.
+const NO_RULE: &str = "this command describes no part of a table";

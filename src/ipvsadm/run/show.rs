@@ -1,0 +1,361 @@
+//! The listings: what each fetches, and from where.
+
+use std::collections::HashMap;
+use std::io::{BufReader, Read, Write};
+use std::time::{Duration, Instant};
+
+use serde::Serialize;
+
+use super::super::errors::Operation;
+use super::super::filter::Filter;
+use super::super::glance::Glance;
+use super::super::invocation::{Columns, List, Listing, Watch};
+use super::super::names::{Names, Numbers};
+use super::super::save::Detail;
+use super::super::table::{Table, TableError};
+use super::super::{change, connections, json, listing, save, sort, totals, watch};
+use super::{Session, Trouble};
+use crate::ipvs::{
+    Change, DestinationEntry, DestinationId, Forwarding, ServiceEntry, ServiceId, Stats,
+};
+use crate::protocol::Protocol;
+
+/// How much of a file of the kernel's is read at a time, in bytes: for many reads it walks its
+/// table from the start each time.
+const BLOCK: usize = 64 * 1024;
+
+/// A listing of the table, as it was asked for.
+#[derive(Clone, Copy)]
+struct Show {
+    service: Option<ServiceId>,
+    columns: Columns,
+    exact: bool,
+    sorted: bool,
+    numeric: bool,
+    json: bool,
+}
+
+/// A service with its destinations, in the order of the listing.
+type Shown = (ServiceEntry, Vec<DestinationEntry>);
+
+impl<T: Table, O: FnOnce() -> Result<T, TableError>> Session<'_, T, O> {
+    pub(super) fn show(&mut self, list: List) -> (u8, bool) {
+        let List { what, numeric, json, watch } = list;
+        let result = match what {
+            Listing::Connections { engines, filter } => {
+                self.list_connections(engines, &filter, numeric, json)
+            }
+            Listing::Timeouts => self.list_timeouts(json),
+            Listing::Daemons => self.list_daemons(json),
+            Listing::Totals { exact } => match watch {
+                Some(watch) => self.watch_totals(exact, json, watch),
+                None => self.list_totals(exact, json),
+            },
+            Listing::Table { service, columns, exact, sorted } => {
+                let show = Show { service, columns, exact, sorted, numeric, json };
+                match watch {
+                    Some(watch) => self.watch_table(show, watch),
+                    None if json => self.list_table_as_json(show),
+                    None => self.list_table(show),
+                }
+            }
+        };
+        self.report(result)
+    }
+
+    fn list_table(&mut self, show: Show) -> Result<(), Trouble> {
+        if show.service.is_none() {
+            let line = listing::version_line(&self.info()?);
+            self.out.write_all(line.as_bytes())?;
+        }
+        let entries = self.entries(show.service, show.sorted, |session| {
+            session.out.write_all(listing::title(show.columns).as_bytes())
+        })?;
+        let mut glance = match (show.columns, show.service) {
+            (Columns::Default, None) => self.glance(),
+            _ => Glance::default(),
+        };
+        for entry in &entries {
+            let glimpsed = glance.take(&entry.service.id, &entry.service.scheduler);
+            let destinations = match glimpsed {
+                Some(destinations) if show.sorted => sort::destinations(destinations),
+                Some(destinations) => destinations,
+                None => self.destinations_of(entry, show.sorted)?,
+            };
+            self.write_service(entry, &destinations, show)?;
+        }
+        Ok(())
+    }
+
+    fn write_service(
+        &mut self,
+        entry: &ServiceEntry,
+        destinations: &[DestinationEntry],
+        show: Show,
+    ) -> Result<(), Trouble> {
+        let Show { columns, exact, .. } = show;
+        let protocol = protocol_of(&entry.service.id);
+        let names: &mut dyn Names = if show.numeric { &mut Numbers } else { self.names };
+        let mut text = listing::service_line(entry, columns, exact, names);
+        for destination in destinations {
+            text += &listing::destination_line(destination, protocol, columns, exact, names);
+        }
+        Ok(self.out.write_all(text.as_bytes())?)
+    }
+
+    fn list_table_as_json(&mut self, show: Show) -> Result<(), Trouble> {
+        let info = if show.service.is_none() { Some(self.info()?) } else { None };
+        let mut document = json::TableDocument::new(info.as_ref());
+        for entry in self.entries(show.service, show.sorted, |_| Ok(()))? {
+            let destinations = self.destinations_of(&entry, show.sorted)?;
+            document.push(&entry, &destinations);
+        }
+        self.write_json(&document)
+    }
+
+    pub(super) fn save(&mut self, numeric: bool, full: bool) -> Result<(), Trouble> {
+        let detail = if full { Detail::Full } else { Detail::Original };
+        let entries = self.entries(None, true, |_| Ok(()))?;
+        let mut glance = if full { Glance::default() } else { self.glance() };
+        for entry in entries {
+            let id = &entry.service.id;
+            // A tunnel's type stands only in netlink's dump.
+            let glimpsed = glance
+                .take(id, &entry.service.scheduler)
+                .filter(|all| all.iter().all(|d| d.destination.forward != Forwarding::Tunnel));
+            let destinations = match glimpsed {
+                Some(destinations) => sort::destinations(destinations),
+                None => self.destinations_of(&entry, true)?,
+            };
+            let names: &mut dyn Names = if numeric { &mut Numbers } else { self.names };
+            let mut text = save::service_line(&entry.service, detail, names);
+            for destination in &destinations {
+                text += &save::destination_line(id, &destination.destination, detail, names);
+            }
+            self.out.write_all(text.as_bytes())?;
+        }
+        if full {
+            self.save_settings()?;
+        }
+        Ok(())
+    }
+
+    /// What is of no service: the time-outs and the daemons.
+    fn save_settings(&mut self) -> Result<(), Trouble> {
+        let refused = |error| Trouble::Refused(Operation::Other, error);
+        let timeouts = self.kernel()?.timeouts().map_err(refused)?;
+        let daemons = self.kernel()?.daemons().map_err(refused)?;
+        let settings = std::iter::once(Change::SetTimeouts(timeouts))
+            .chain(daemons.into_iter().map(Change::StartDaemon));
+        for setting in settings {
+            writeln!(self.out, "{}", change::change_line(&setting))?;
+        }
+        Ok(())
+    }
+
+    /// The services of a listing. `title` is written before the whole table is fetched, but
+    /// only after a single service was found.
+    fn entries(
+        &mut self,
+        service: Option<ServiceId>,
+        sorted: bool,
+        title: impl FnOnce(&mut Self) -> std::io::Result<()>,
+    ) -> Result<Vec<ServiceEntry>, Trouble> {
+        let refused = |error| Trouble::Refused(Operation::FindService, error);
+        if let Some(id) = service {
+            let entry = self.kernel()?.service(&id).map_err(refused)?;
+            title(self)?;
+            return Ok(vec![entry]);
+        }
+        title(self)?;
+        let entries = self.kernel()?.services().map_err(refused)?;
+        Ok(if sorted { sort::services(entries) } else { entries })
+    }
+
+    fn destinations_of(
+        &mut self,
+        entry: &ServiceEntry,
+        sorted: bool,
+    ) -> Result<Vec<DestinationEntry>, Trouble> {
+        let refused = |error| Trouble::Refused(Operation::FindService, error);
+        let entries = self.kernel()?.destinations(&entry.service.id).map_err(refused)?;
+        Ok(if sorted { sort::destinations(entries) } else { entries })
+    }
+
+    /// What one reading of the kernel's own listing says; nothing, if it cannot be had.
+    fn glance(&mut self) -> Glance {
+        let file = self.kernel().ok().and_then(|table| table.glance().ok());
+        let glance = file.map(|file| Glance::read(BufReader::with_capacity(BLOCK, file)));
+        glance.and_then(Result::ok).unwrap_or_default()
+    }
+
+    /// Lists what happens, again and again.
+    fn watch_table(&mut self, show: Show, watch: Watch) -> Result<(), Trouble> {
+        let mut before = counters(&self.read_table(show)?);
+        self.every(watch, |session, time| {
+            let mut shown = session.read_table(show)?;
+            let now = counters(&shown);
+            let none = Stats::default();
+            for (entry, destinations) in &mut shown {
+                let id = entry.service.id;
+                let stats = &mut entry.stats;
+                *stats = watch::between(before.get(&(id, None)).unwrap_or(&none), stats, time);
+                for destination in destinations {
+                    let name = (id, Some(destination.destination.id));
+                    let stats = &mut destination.stats;
+                    *stats = watch::between(before.get(&name).unwrap_or(&none), stats, time);
+                }
+            }
+            before = now;
+            session.write_table(&shown, show)
+        })
+    }
+
+    fn read_table(&mut self, show: Show) -> Result<Vec<Shown>, Trouble> {
+        let entries = self.entries(show.service, show.sorted, |_| Ok(()))?;
+        let mut shown = Vec::with_capacity(entries.len());
+        for entry in entries {
+            let destinations = self.destinations_of(&entry, show.sorted)?;
+            shown.push((entry, destinations));
+        }
+        Ok(shown)
+    }
+
+    fn write_table(&mut self, shown: &[Shown], show: Show) -> Result<(), Trouble> {
+        if show.json {
+            let mut document = json::TableDocument::new(None);
+            shown.iter().for_each(|(entry, destinations)| document.push(entry, destinations));
+            return self.write_json(&document);
+        }
+        self.out.write_all(listing::title(show.columns).as_bytes())?;
+        for (entry, destinations) in shown {
+            self.write_service(entry, destinations, show)?;
+        }
+        Ok(())
+    }
+
+    /// Calls `round` after every interval with the time that has passed, until there were
+    /// enough, nobody reads on, or one fails.
+    fn every(
+        &mut self,
+        watch: Watch,
+        mut round: impl FnMut(&mut Self, Duration) -> Result<(), Trouble>,
+    ) -> Result<(), Trouble> {
+        let mut last: Instant = self.clock.now();
+        let mut next = last + watch.every;
+        let mut rounds = 0;
+        while watch.rounds.is_none_or(|all| rounds < all) {
+            let now = self.clock.now();
+            self.clock.sleep(next.saturating_duration_since(now));
+            let now = self.clock.now();
+            round(self, now.saturating_duration_since(last))?;
+            self.out.flush()?;
+            last = now;
+            // A reading that took longer than the interval is not caught up with.
+            next = (next + watch.every).max(now);
+            rounds += 1;
+        }
+        Ok(())
+    }
+
+    fn read_totals(&mut self) -> Result<Stats, Trouble> {
+        let mut text = String::new();
+        let file = self.kernel()?.totals().map_err(|_| Trouble::NoTotals)?;
+        file.take(BLOCK as u64).read_to_string(&mut text).map_err(|_| Trouble::NoTotals)?;
+        totals::parse(&text).ok_or(Trouble::NoTotals)
+    }
+
+    fn list_totals(&mut self, exact: bool, as_json: bool) -> Result<(), Trouble> {
+        let stats = self.read_totals()?;
+        self.write_totals(&stats, exact, as_json)
+    }
+
+    fn watch_totals(&mut self, exact: bool, as_json: bool, watch: Watch) -> Result<(), Trouble> {
+        let mut before = self.read_totals()?;
+        self.every(watch, |session, time| {
+            let now = session.read_totals()?;
+            let stats = watch::between(&before, &now, time);
+            before = now;
+            session.write_totals(&stats, exact, as_json)
+        })
+    }
+
+    fn write_totals(&mut self, stats: &Stats, exact: bool, as_json: bool) -> Result<(), Trouble> {
+        if as_json {
+            return self.write_json(&json::TotalsDocument::new(stats));
+        }
+        Ok(self.out.write_all(listing::totals_lines(stats, exact).as_bytes())?)
+    }
+
+    fn list_timeouts(&mut self, as_json: bool) -> Result<(), Trouble> {
+        let timeouts = self.kernel()?.timeouts().map_err(|_| Trouble::RefusedInSilence)?;
+        if as_json {
+            return self.write_json(&json::TimeoutsDocument::new(timeouts));
+        }
+        Ok(self.out.write_all(listing::timeouts_line(&timeouts).as_bytes())?)
+    }
+
+    fn list_daemons(&mut self, as_json: bool) -> Result<(), Trouble> {
+        let daemons = self.kernel()?.daemons().map_err(|_| Trouble::RefusedInSilence)?;
+        if as_json {
+            return self.write_json(&json::DaemonsDocument::new(daemons));
+        }
+        Ok(self.out.write_all(listing::daemon_lines(&daemons).as_bytes())?)
+    }
+
+    fn list_connections(
+        &mut self,
+        engines: bool,
+        filter: &Filter,
+        numeric: bool,
+        as_json: bool,
+    ) -> Result<(), Trouble> {
+        let file = self.kernel()?.connections().map_err(|_| Trouble::NoConnections)?;
+        let file = BufReader::with_capacity(BLOCK, file);
+        let Session { out, names, .. } = self;
+        if as_json {
+            let mut separator = "";
+            write!(out, "{{\"version\":{},\"connections\":[", json::VERSION)?;
+            connections::for_each(file, |connection| {
+                if filter.passes(&connection) {
+                    out.write_all(std::mem::replace(&mut separator, ",").as_bytes())?;
+                    serde_json::to_writer(&mut *out, &json::ConnectionObject::new(&connection))?;
+                }
+                Ok(())
+            })?;
+            return Ok(out.write_all(b"]}\n")?);
+        }
+        out.write_all(connections::title(engines).as_bytes())?;
+        let names: &mut dyn Names = if numeric { &mut Numbers } else { *names };
+        Ok(connections::for_each(file, |connection| {
+            if filter.passes(&connection) {
+                out.write_all(connection.line(engines, names).as_bytes())?;
+            }
+            Ok(())
+        })?)
+    }
+
+    fn write_json(&mut self, document: &impl Serialize) -> Result<(), Trouble> {
+        serde_json::to_writer(&mut *self.out, document).map_err(std::io::Error::from)?;
+        Ok(self.out.write_all(b"\n")?)
+    }
+}
+
+/// The counters of a service, and of each of its destinations.
+type Counters = HashMap<(ServiceId, Option<DestinationId>), Stats>;
+
+fn counters(shown: &[Shown]) -> Counters {
+    let of_one = |(entry, destinations): &Shown| -> Vec<_> {
+        let id = entry.service.id;
+        let own = std::iter::once(((id, None), entry.stats));
+        own.chain(destinations.iter().map(|d| ((id, Some(d.destination.id)), d.stats))).collect()
+    };
+    shown.iter().flat_map(of_one).collect()
+}
+
+fn protocol_of(id: &ServiceId) -> Option<Protocol> {
+    match id {
+        ServiceId::Address { protocol, .. } => Some(*protocol),
+        ServiceId::Mark { .. } => None,
+    }
+}

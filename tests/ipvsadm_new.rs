@@ -1,0 +1,315 @@
+//! What ipvsadm never had, against a table in memory: no kernel, no privilege.
+//!
+//! `ipvsadm_extras.rs` has what needs a real kernel.
+
+mod ipvsadm_support;
+
+use std::ffi::{OsStr, OsString};
+use std::io::Write;
+use std::time::{Duration, Instant};
+
+use cvip::ipvsadm::table::TableError;
+use cvip::ipvsadm::watch::Clock;
+use cvip::ipvsadm::{Call, Streams, run};
+use ipvsadm_support::memory::{Memory, RecordedNames};
+
+/// A clock that passes the time at once, and lets something happen meanwhile.
+struct Skipping<F>(Instant, F);
+
+impl<F: FnMut()> Clock for Skipping<F> {
+    fn now(&mut self) -> Instant {
+        self.0
+    }
+
+    fn sleep(&mut self, time: Duration) {
+        self.0 += time;
+        (self.1)();
+    }
+}
+
+struct Ran {
+    out: String,
+    err: String,
+    status: u8,
+}
+
+fn call(
+    words: &[&str],
+    stdin: &str,
+    meanwhile: impl FnMut(),
+    open: impl FnOnce() -> Result<Memory, TableError>,
+) -> Ran {
+    let words: Vec<OsString> = words.iter().map(OsString::from).collect();
+    let (mut out, mut err) = (Vec::new(), Vec::new());
+    let status = run(
+        Call { program: OsStr::new("ipvsadm"), words: &words, posix: false },
+        Streams { stdin: &mut stdin.as_bytes(), out: &mut out, err: &mut err },
+        &mut RecordedNames::new(),
+        &mut Skipping(Instant::now(), meanwhile),
+        open,
+    );
+    let text = |bytes| String::from_utf8(bytes).expect("UTF-8");
+    Ran { out: text(out), err: text(err), status }
+}
+
+fn ipvsadm(memory: &Memory, words: &[&str], stdin: &str) -> Ran {
+    call(words, stdin, || {}, || Ok(memory.clone()))
+}
+
+fn without_a_kernel(words: &[&str], stdin: &str) -> Ran {
+    call(words, stdin, || {}, || panic!("the kernel was asked"))
+}
+
+fn table(rules: &str) -> Memory {
+    let memory = Memory::default();
+    let ran = ipvsadm(&memory, &["-R"], rules);
+    assert_eq!((ran.err.as_str(), ran.status), ("", 0), "{rules}");
+    memory
+}
+
+fn saved(memory: &Memory) -> String {
+    ipvsadm(memory, &["-Sn", "--full"], "").out
+}
+
+const RULES: &str = "\
+-A -t 10.0.0.1:80 -s sh -p 60 -b sh-port,flag-3
+-a -t 10.0.0.1:80 -r 10.0.1.1:8080 -m -w 5 -x 100 -y 50
+-a -t 10.0.0.1:80 -r 10.0.1.2:80 -i -w 1 --tun-type gue --tun-port 6080 --tun-remcsum
+-A -f 7 -6 -s rr
+--set 600 60 30
+--start-daemon master --mcast-interface lo --syncid 5
+";
+
+const BROKEN: &str = "\
+# a comment
+-A -t 10.0.0.1:80 -s rr
+-a -t 10.0.0.9:80 -r 10.0.1.1
+  # another
+-a -t 10.0.0.1:80 -r 10.0.1.1 -w x
+-a -t 10.0.0.1:80 -r 10.0.1.1
+";
+
+#[test]
+fn a_report_names_the_failing_lines_and_the_status_is_honest() {
+    let memory = Memory::default();
+    let ran = ipvsadm(&memory, &["-R", "--report"], BROKEN);
+    assert_eq!(
+        ran.err,
+        "line 3: -a -t 10.0.0.9:80 -r 10.0.1.1: Service not defined\n\
+         line 5: -a -t 10.0.0.1:80 -r 10.0.1.1 -w x: illegal weight specified\n\
+         1 of 3 lines carried out, 2 failed; ended at line 5, what follows was not carried out\n"
+    );
+    assert_eq!(ran.status, 255);
+    assert_eq!(memory.0.borrow().services[0].1.len(), 0);
+    let ran = ipvsadm(&Memory::default(), &["-R", "--report"], RULES);
+    assert_eq!((ran.err.as_str(), ran.status), ("6 of 6 lines carried out, 0 failed\n", 0));
+}
+
+#[test]
+fn keep_going_carries_out_what_can_be_and_stop_on_error_nothing_more() {
+    let memory = Memory::default();
+    let ran = ipvsadm(&memory, &["-R", "--keep-going"], BROKEN);
+    assert!(ran.err.ends_with("2 of 4 lines carried out, 2 failed\n"), "{}", ran.err);
+    assert_eq!((ran.status, memory.0.borrow().services[0].1.len()), (255, 1));
+
+    let memory = Memory::default();
+    let good_behind = "-A -t 10.0.0.1:80\n-A -t 10.0.0.1:80\n-A -t 10.0.0.1:81\n";
+    let ran = ipvsadm(&memory, &["-R", "--stop-on-error"], good_behind);
+    assert_eq!(
+        ran.err,
+        "line 2: -A -t 10.0.0.1:80: Service already exists\n\
+         1 of 2 lines carried out, 1 failed; ended at line 2, what follows was not carried out\n"
+    );
+    assert_eq!((ran.status, memory.0.borrow().services.len()), (255, 1));
+}
+
+#[test]
+fn a_restore_without_the_new_options_is_as_it_was() {
+    let memory = Memory::default();
+    let hidden = "-A -t 10.0.0.1:80\n-A -t 10.0.0.1:80\n-A -t 10.0.0.1:81\n";
+    let ran = ipvsadm(&memory, &["-R"], hidden);
+    assert_eq!((ran.err.as_str(), ran.status), ("Service already exists\n", 0));
+    assert_eq!(ipvsadm(&memory, &["-R"], "# x\n").status, 255);
+}
+
+#[test]
+fn a_check_needs_no_kernel_and_finds_every_line() {
+    let ran = without_a_kernel(&["-R", "--check"], BROKEN);
+    assert_eq!(
+        ran.err,
+        "line 5: -a -t 10.0.0.1:80 -r 10.0.1.1 -w x: illegal weight specified\n\
+         4 lines read, 1 wrong\n"
+    );
+    assert_eq!(ran.status, 2);
+    let ran = without_a_kernel(&["-R", "--check"], RULES);
+    assert_eq!((ran.err.as_str(), ran.status), ("6 lines read, 0 wrong\n", 0));
+}
+
+#[test]
+fn a_table_that_is_saved_in_full_is_restored_in_full() {
+    let memory = table(RULES);
+    let full = saved(&memory);
+    assert!(full.contains("-w 5 -x 100 -y 50\n") && full.contains("-b sh-port,flag-3\n"), "{full}");
+    assert!(full.contains("\n--set 600 60 30\n--start-daemon master --mcast-interface lo"));
+    assert_eq!(saved(&table(&full)), full);
+    assert!(!ipvsadm(&memory, &["-Sn"], "").out.contains("-x 100"));
+}
+
+#[test]
+fn json_goes_there_and_back() {
+    let memory = table(RULES);
+    let back = Memory::default();
+    for words in
+        [&["-L", "--json"][..], &["-L", "--timeout", "--json"], &["-L", "--daemon", "--json"]]
+    {
+        let text = ipvsadm(&memory, words, "").out;
+        let ran = ipvsadm(&back, &["--restore-json"], &text);
+        assert_eq!((ran.err.as_str(), ran.status), ("", 0), "{text}");
+    }
+    assert_eq!(saved(&back), saved(&memory));
+    let text = ipvsadm(&memory, &["-L", "--json"], "").out;
+    let ran = ipvsadm(&back, &["--restore-json", "-"], &text);
+    assert!(
+        ran.err.contains("-s sh -p 60 -b sh-port,flag-3: Service already exists\n"),
+        "{}",
+        ran.err
+    );
+    assert_eq!(ran.status, 255);
+    assert_eq!(without_a_kernel(&["--restore-json"], "[]").status, 2);
+    assert_eq!(without_a_kernel(&["--restore-json", "/no/such/file"], "").status, 2);
+}
+
+#[test]
+fn diff_says_what_apply_does_and_then_says_nothing() {
+    let memory = table(RULES);
+    let wanted = "# the new table
+-A -t 10.0.0.1:80 -s rr
+-a -t 10.0.0.1:80 -r 10.0.1.1:8080 -m -w 5 -x 100 -y 50
+-a -t 10.0.0.1:80 -r 10.0.1.3:80 -m
+-A -u 10.0.0.2:53
+";
+    let changes = "-E -t 10.0.0.1:80 -s rr
+-a -t 10.0.0.1:80 -r 10.0.1.3:80 -m -w 1
+-A -u 10.0.0.2:53 -s wlc
+-d -t 10.0.0.1:80 -r 10.0.1.2:80
+-D -f 7 -6
+";
+    let before = saved(&memory);
+    let ran = ipvsadm(&memory, &["--diff"], wanted);
+    assert_eq!((ran.out.as_str(), ran.err.as_str(), ran.status), (changes, "", 1));
+    let ran = ipvsadm(&memory, &["--apply", "--dry-run"], wanted);
+    assert_eq!((ran.out.as_str(), ran.status), (changes, 0));
+    assert_eq!(saved(&memory), before);
+
+    let mut file = tempfile::NamedTempFile::new().expect("a temporary file");
+    file.write_all(wanted.as_bytes()).expect("written");
+    let name = file.path().to_str().expect("UTF-8");
+    let ran = ipvsadm(&memory, &["--apply", name], "");
+    assert_eq!((ran.out.as_str(), ran.err.as_str(), ran.status), ("", "", 0));
+    let ran = ipvsadm(&memory, &["--diff", name], "");
+    assert_eq!((ran.out.as_str(), ran.status), ("", 0));
+    // Of time-outs and daemons the file says nothing.
+    assert!(saved(&memory).ends_with(
+        "--set 600 60 30\n--start-daemon master --mcast-interface lo --syncid 5 --sync-maxlen 1472 \
+         --mcast-group 224.0.0.81 --mcast-port 8848 --mcast-ttl 1\n"
+    ));
+    // And what is saved in full is no difference.
+    let full = saved(&memory);
+    assert_eq!(ipvsadm(&memory, &["--diff"], &full).status, 0);
+}
+
+#[test]
+fn a_file_with_a_wrong_line_changes_nothing() {
+    let memory = table("-A -t 10.0.0.1:80\n");
+    for words in [&["--apply"][..], &["--diff"]] {
+        let ran = ipvsadm(&memory, words, "-A -t 10.0.0.2:80\n-L\n-A -t 10.0.0.2:80\n-R\n");
+        assert_eq!(ran.status, 2);
+        assert_eq!(
+            ran.err,
+            "line 2: -L: this command describes no part of a table\n\
+             line 3: -A -t 10.0.0.2:80: Service already exists\n\
+             line 4: -R: Try `ipvsadm -h' or 'ipvsadm --help' for more information.\n\
+             3 lines are wrong: nothing was changed\n"
+        );
+    }
+    assert_eq!(memory.0.borrow().services.len(), 1);
+    assert_eq!(ipvsadm(&memory, &["--diff", "/no/such/file"], "").status, 2);
+}
+
+#[test]
+fn an_interval_shows_what_was_counted_in_it() {
+    let memory = table("-A -t 10.0.0.1:80\n-a -t 10.0.0.1:80 -r 10.0.1.1\n");
+    let meanwhile = || {
+        let mut state = memory.0.borrow_mut();
+        let (service, destinations) = &mut state.services[0];
+        service.stats.connections += 20;
+        destinations[0].stats.in_bytes += 4000;
+    };
+    let words = ["-Ln", "--interval", "2", "--count", "2"];
+    let ran = call(&words, "", meanwhile, || Ok(memory.clone()));
+    let round = "\
+Prot LocalAddress:Port                 CPS    InPPS   OutPPS    InBPS   OutBPS
+  -> RemoteAddress:Port
+TCP  10.0.0.1:80                        10        0        0        0        0
+  -> 10.0.1.1:80                         0        0        0     2000        0
+";
+    assert_eq!((ran.out, ran.err.as_str(), ran.status), (round.repeat(2), "", 0));
+    let words = ["-L", "--json", "--stats", "--interval", "0.5", "--count", "1"];
+    let ran = call(&words, "", meanwhile, || Ok(memory.clone()));
+    let value: serde_json::Value = serde_json::from_str(&ran.out).expect("one document");
+    assert_eq!(value["services"][0]["stats"]["connections"], 20);
+    assert_eq!(value["services"][0]["rate"]["connections"], 40);
+}
+
+#[test]
+fn connections_are_filtered() {
+    let memory = Memory::default();
+    memory.0.borrow_mut().connections = "\
+Pro FromIP   FPrt ToIP     TPrt DestIP   DPrt State       Expires PEName PEData
+TCP 0A000001 9C42 C0000201 0050 C0A8010A 1F90 ESTABLISHED     898
+TCP 0A000002 9C42 C0000201 0050 C0A8010A 1F90 FIN_WAIT        100
+"
+    .to_owned();
+    let lines = |words: &[&str]| {
+        let ran = ipvsadm(&memory, words, "");
+        assert_eq!((ran.err.as_str(), ran.status), ("", 0));
+        ran.out.lines().count() - 2
+    };
+    assert_eq!(lines(&["-Lnc"]), 2);
+    assert_eq!(lines(&["-Lnc", "--client", "10.0.0.2"]), 1);
+    assert_eq!(lines(&["-Lnc", "--state", "established", "--client", "10.0.0.2"]), 0);
+    assert_eq!(lines(&["-Lnc", "--service", "192.0.2.1:80", "--protocol", "tcp"]), 2);
+    assert_eq!(lines(&["-Lnc", "--destination", "192.168.0.0/16:8080"]), 2);
+}
+
+#[test]
+fn the_new_options_say_where_they_belong() {
+    for (words, text) in [
+        (
+            &["-L", "--client", "10.0.0.1"][..],
+            "The option 'client' needs the 'connection' option in the 'list' command",
+        ),
+        (
+            &["-L", "--count", "2"],
+            "The option 'count' needs the 'interval' option in the 'list' command",
+        ),
+        (
+            &["-Lc", "--interval", "2"],
+            "The option 'interval' conflicts with the 'connection' option in the 'list' command",
+        ),
+        (&["-L", "--interval", "0"], "invalid interval `0' specified"),
+        (&["-Lc", "--client", "x/"], "illegal client address[/prefix][:port] specified"),
+        (
+            &["-R", "--check", "--keep-going"],
+            "The option 'check' conflicts with the 'keep-going' option in the 'restore' command",
+        ),
+        (
+            &["-A", "-t", "10.0.0.1:80", "--report"],
+            "Illegal 'report' option with the 'add-service' command",
+        ),
+        (&["--diff", "a", "b"], "unexpected argument b"),
+    ] {
+        let ran = without_a_kernel(words, "");
+        assert_eq!((ran.err, ran.status), (format!("{text}\n"), 2));
+    }
+}

@@ -1,0 +1,68 @@
+//! What the tests on a real kernel share: a world of their own, and a table in a known state.
+
+use std::ffi::{OsStr, OsString};
+use std::fs;
+use std::io::Write;
+use std::process::Command;
+
+use cvip::ipvs::{Change, Client, DaemonRole, Timeouts};
+use cvip::ipvsadm::names::SystemNames;
+use cvip::ipvsadm::watch::SystemClock;
+use cvip::ipvsadm::{Call, Streams, run};
+use nix::mount::{MsFlags, mount};
+use nix::sched::{CloneFlags, unshare};
+
+use super::{hosts_file, services_file};
+
+/// Goes into a network namespace and a mount namespace of this thread's own.
+pub(crate) fn enter_a_world_of_its_own() {
+    cvip_lab::require();
+    unshare(CloneFlags::CLONE_NEWNS).expect("root");
+    enter_a_new_network();
+    let none: Option<&str> = None;
+    mount(none, "/", none, MsFlags::MS_PRIVATE | MsFlags::MS_REC, none).expect("private mounts");
+    mount(Some("etc"), "/etc", Some("tmpfs"), MsFlags::empty(), Some("mode=755")).expect("tmpfs");
+    fs::write("/etc/hosts", hosts_file()).unwrap();
+    fs::write("/etc/services", services_file()).unwrap();
+    fs::write("/etc/nsswitch.conf", "hosts: files\nservices: files\n").unwrap();
+}
+
+/// Says something that the test's harness does not swallow.
+pub(crate) fn say(text: &str) {
+    let _ = writeln!(std::io::stdout(), "{text}");
+}
+
+/// What the recording did before each case.
+pub(crate) fn clear(table: &mut Client) {
+    // A daemon that does not run cannot be stopped.
+    let _ = table
+        .apply(&[
+            Change::Flush,
+            Change::StopDaemon(DaemonRole::Master, 0),
+            Change::StopDaemon(DaemonRole::Backup, 0),
+            Change::SetTimeouts(Timeouts { tcp: 900, tcp_fin: 120, udp: 300 }),
+        ])
+        .expect("IPVS");
+}
+
+/// The library in this process: what prepares a case and looks at its traces need not be
+/// started anew each time. Gives what is printed.
+pub(crate) fn ipvsadm(words: &[&str], stdin: &str) -> String {
+    let words: Vec<OsString> = words.iter().map(OsString::from).collect();
+    let mut out = Vec::new();
+    run(
+        Call { program: OsStr::new("ipvsadm"), words: &words, posix: false },
+        Streams { stdin: &mut stdin.as_bytes(), out: &mut out, err: &mut std::io::sink() },
+        &mut SystemNames::default(),
+        &mut SystemClock,
+        || Ok(Client::open()?),
+    );
+    String::from_utf8(out).expect("UTF-8")
+}
+
+/// Goes into a network namespace of this thread's own.
+pub(crate) fn enter_a_new_network() {
+    unshare(CloneFlags::CLONE_NEWNET).expect("root");
+    let up = Command::new("ip").args(["link", "set", "lo", "up"]).status().expect("ip(8)");
+    assert!(up.success());
+}
