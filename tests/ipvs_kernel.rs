@@ -74,53 +74,127 @@ fn destinations(table: &mut Client, id: &ServiceId) -> Vec<Destination> {
     destinations
 }
 
-#[test]
-fn services_of_every_kind_come_back_as_they_were_given() {
-    let mut table = table();
-    let mut given = vec![];
-    for protocol in Protocol::ALL {
-        for addr in ["192.0.2.1", "2001:db8::1"] {
-            given.push(Service::new(on(protocol, addr, 80), "wlc"));
-        }
-    }
-    for family in [Family::V4, Family::V6] {
-        for mark in [1, u32::MAX] {
-            given.push(Service::new(ServiceId::Mark { mark, family }, "rr"));
-        }
-    }
-    // Persistent, for whole networks: an odd mask, a prefix, every port, an engine.
-    given.push(Service {
-        netmask: 0xff00_ff00,
-        ..Service::new(on(Protocol::Tcp, "192.0.2.2", 0), "wrr").persistent(300)
-    });
-    given.push(Service {
-        netmask: 56,
-        ..Service::new(on(Protocol::Tcp, "2001:db8::2", 443), "lc").persistent(2_678_400)
-    });
-    given.push(Service {
-        pe: Some("sip".into()),
-        ..Service::new(on(Protocol::Udp, "192.0.2.2", 5060), "rr").persistent(60)
-    });
-    given.push(Service {
-        flags: service_flags::ONE_PACKET,
-        ..Service::new(on(Protocol::Udp, "192.0.2.2", 53), "rr")
-    });
-    given.push(Service {
-        flags: service_flags::SCHED1 | service_flags::SCHED2,
-        ..Service::new(on(Protocol::Tcp, "192.0.2.2", 8080), "sh")
-    });
-    given.push(Service {
-        flags: service_flags::SCHED2 | service_flags::SCHED3,
-        ..Service::new(on(Protocol::Sctp, "192.0.2.2", 8080), "mh")
-    });
-    given.sort_by_key(|service| service.id);
+/// What also runs on a distribution's kernel.
+mod on_stock {
+    use super::*;
 
-    let changes: Vec<_> = given.iter().cloned().map(Change::AddService).collect();
-    must(&mut table, &changes);
-    assert_eq!(services(&mut table), given);
-    for service in &given {
-        let entry = table.service(&service.id).unwrap().unwrap();
-        assert_eq!((entry.service, entry.stats), (service.clone(), Stats::default()));
+    #[test]
+    fn services_of_every_kind_come_back_as_they_were_given() {
+        let mut table = table();
+        let mut given = vec![];
+        for protocol in Protocol::ALL {
+            for addr in ["192.0.2.1", "2001:db8::1"] {
+                given.push(Service::new(on(protocol, addr, 80), "wlc"));
+            }
+        }
+        for family in [Family::V4, Family::V6] {
+            for mark in [1, u32::MAX] {
+                given.push(Service::new(ServiceId::Mark { mark, family }, "rr"));
+            }
+        }
+        // Persistent, for whole networks: an odd mask, a prefix, every port, an engine.
+        given.push(Service {
+            netmask: 0xff00_ff00,
+            ..Service::new(on(Protocol::Tcp, "192.0.2.2", 0), "wrr").persistent(300)
+        });
+        given.push(Service {
+            netmask: 56,
+            ..Service::new(on(Protocol::Tcp, "2001:db8::2", 443), "lc").persistent(2_678_400)
+        });
+        given.push(Service {
+            pe: Some("sip".into()),
+            ..Service::new(on(Protocol::Udp, "192.0.2.2", 5060), "rr").persistent(60)
+        });
+        given.push(Service {
+            flags: service_flags::ONE_PACKET,
+            ..Service::new(on(Protocol::Udp, "192.0.2.2", 53), "rr")
+        });
+        given.push(Service {
+            flags: service_flags::SCHED1 | service_flags::SCHED2,
+            ..Service::new(on(Protocol::Tcp, "192.0.2.2", 8080), "sh")
+        });
+        given.push(Service {
+            flags: service_flags::SCHED2 | service_flags::SCHED3,
+            ..Service::new(on(Protocol::Sctp, "192.0.2.2", 8080), "mh")
+        });
+        given.sort_by_key(|service| service.id);
+
+        let changes: Vec<_> = given.iter().cloned().map(Change::AddService).collect();
+        must(&mut table, &changes);
+        assert_eq!(services(&mut table), given);
+        for service in &given {
+            let entry = table.service(&service.id).unwrap().unwrap();
+            assert_eq!((entry.service, entry.stats), (service.clone(), Stats::default()));
+        }
+    }
+
+    #[test]
+    fn destinations_of_every_kind_come_back_as_they_were_given() {
+        let mut table = table();
+        let v6: IpAddr = "2001:db8::11".parse().unwrap();
+        let tunnel = |kind, port, flags| Destination {
+            forward: Forwarding::Tunnel,
+            tunnel: Tunnel { kind, port, flags },
+            ..server(0)
+        };
+        let numbered = |last: u8, destination: Destination| Destination {
+            id: DestinationId { addr: [192, 0, 2, last].into(), port: 80 },
+            ..destination
+        };
+        let mut given = vec![
+            Destination::new([192, 0, 2, 10].into(), 8080, Forwarding::Masquerade, i32::MAX as u32),
+            numbered(11, server(0)),
+            numbered(12, tunnel(TunnelKind::Ipip, 0, 0)),
+            numbered(13, tunnel(TunnelKind::Gue, 5555, 0)),
+            numbered(14, tunnel(TunnelKind::Gue, 5555, 1)),
+            numbered(15, tunnel(TunnelKind::Gue, 6666, 2)),
+            numbered(16, tunnel(TunnelKind::Gre, 0, 0)),
+            numbered(17, tunnel(TunnelKind::Gre, 0, 1)),
+            numbered(18, Destination { weight: 0, upper: 100, lower: 80, ..server(0) }),
+            // Of the other family, which tunnels alone can reach.
+            Destination {
+                id: DestinationId { addr: v6, port: 80 },
+                ..tunnel(TunnelKind::Ipip, 0, 0)
+            },
+        ];
+        given.sort_by_key(|destination| destination.id);
+        let id = web();
+        let mut changes = vec![Change::AddService(Service::new(id, "rr"))];
+        changes.extend(given.iter().map(|&destination| Change::AddDestination(id, destination)));
+        must(&mut table, &changes);
+        assert_eq!(destinations(&mut table, &id), given);
+
+        // An edit leaves nothing of what was there before.
+        for destination in &mut given {
+            *destination = Destination {
+                id: destination.id,
+                forward: if destination.id.addr == v6 {
+                    Forwarding::Tunnel
+                } else {
+                    Forwarding::Route
+                },
+                weight: 7,
+                ..server(0)
+            };
+        }
+        let edits: Vec<_> = given.iter().map(|&d| Change::EditDestination(id, d)).collect();
+        must(&mut table, &edits);
+        assert_eq!(destinations(&mut table, &id), given);
+
+        // A service of the other family, and of a mark.
+        for id in
+            [on(Protocol::Sctp, "2001:db8::1", 80), ServiceId::Mark { mark: 7, family: Family::V6 }]
+        {
+            let destination = Destination::new(v6, 80, Forwarding::Route, 3);
+            must(
+                &mut table,
+                &[
+                    Change::AddService(Service::new(id, "rr")),
+                    Change::AddDestination(id, destination),
+                ],
+            );
+            assert_eq!(destinations(&mut table, &id), [destination]);
+        }
     }
 }
 
@@ -139,65 +213,6 @@ fn an_edit_replaces_every_setting_of_a_service() {
     assert_eq!(services(&mut table), [first]);
     must(&mut table, &[Change::EditService(second.clone())]);
     assert_eq!(services(&mut table), [second]);
-}
-
-#[test]
-fn destinations_of_every_kind_come_back_as_they_were_given() {
-    let mut table = table();
-    let v6: IpAddr = "2001:db8::11".parse().unwrap();
-    let tunnel = |kind, port, flags| Destination {
-        forward: Forwarding::Tunnel,
-        tunnel: Tunnel { kind, port, flags },
-        ..server(0)
-    };
-    let numbered = |last: u8, destination: Destination| Destination {
-        id: DestinationId { addr: [192, 0, 2, last].into(), port: 80 },
-        ..destination
-    };
-    let mut given = vec![
-        Destination::new([192, 0, 2, 10].into(), 8080, Forwarding::Masquerade, i32::MAX as u32),
-        numbered(11, server(0)),
-        numbered(12, tunnel(TunnelKind::Ipip, 0, 0)),
-        numbered(13, tunnel(TunnelKind::Gue, 5555, 0)),
-        numbered(14, tunnel(TunnelKind::Gue, 5555, 1)),
-        numbered(15, tunnel(TunnelKind::Gue, 6666, 2)),
-        numbered(16, tunnel(TunnelKind::Gre, 0, 0)),
-        numbered(17, tunnel(TunnelKind::Gre, 0, 1)),
-        numbered(18, Destination { weight: 0, upper: 100, lower: 80, ..server(0) }),
-        // Of the other family, which tunnels alone can reach.
-        Destination { id: DestinationId { addr: v6, port: 80 }, ..tunnel(TunnelKind::Ipip, 0, 0) },
-    ];
-    given.sort_by_key(|destination| destination.id);
-    let id = web();
-    let mut changes = vec![Change::AddService(Service::new(id, "rr"))];
-    changes.extend(given.iter().map(|&destination| Change::AddDestination(id, destination)));
-    must(&mut table, &changes);
-    assert_eq!(destinations(&mut table, &id), given);
-
-    // An edit leaves nothing of what was there before.
-    for destination in &mut given {
-        *destination = Destination {
-            id: destination.id,
-            forward: if destination.id.addr == v6 { Forwarding::Tunnel } else { Forwarding::Route },
-            weight: 7,
-            ..server(0)
-        };
-    }
-    let edits: Vec<_> = given.iter().map(|&d| Change::EditDestination(id, d)).collect();
-    must(&mut table, &edits);
-    assert_eq!(destinations(&mut table, &id), given);
-
-    // A service of the other family, and of a mark.
-    for id in
-        [on(Protocol::Sctp, "2001:db8::1", 80), ServiceId::Mark { mark: 7, family: Family::V6 }]
-    {
-        let destination = Destination::new(v6, 80, Forwarding::Route, 3);
-        must(
-            &mut table,
-            &[Change::AddService(Service::new(id, "rr")), Change::AddDestination(id, destination)],
-        );
-        assert_eq!(destinations(&mut table, &id), [destination]);
-    }
 }
 
 #[test]

@@ -6,7 +6,7 @@
 //! in IPVS. Nothing is skipped: a kernel that cannot be had is a failure, with what to do.
 
 use std::ffi::OsString;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode, Stdio};
 use std::time::{Duration, Instant};
 
@@ -17,6 +17,10 @@ use crate::build;
 
 /// Test programs that run on this machine as they are; every other one runs in the lab.
 const NATIVE: [&str; 3] = ["cli", "ipvsadm_cases", "ipvsadm_new"];
+
+/// Test programs whose tests wait more than they work, and how many of them run at once; others
+/// run as many as there are processors.
+const WAITING: (&str, &str) = ("kernel-", "--test-threads=4");
 
 /// What the tests in the lab need beside the lab's own packages.
 const PACKAGES: [&str; 1] = ["ldirectord"];
@@ -140,7 +144,7 @@ fn test_programs() -> Result<Vec<(String, PathBuf)>> {
 /// One boot for all of them.
 fn in_lab(
     kernel: KernelChoice,
-    programs: &std::path::Path,
+    programs: &Path,
     tests: &[(String, PathBuf)],
     filter: &[&str],
 ) -> Result<bool> {
@@ -166,7 +170,12 @@ pub(crate) fn inside(words: &[OsString]) -> Result<ExitCode> {
     let filter = filter.to_string_lossy();
     let run = |program: &OsString| -> Result<bool> {
         println!("\n--- {}", program.to_string_lossy());
-        let status = Command::new(program)
+        let mut command = Command::new(program);
+        let name = Path::new(program).file_name().unwrap_or_default();
+        if name.to_string_lossy().starts_with(WAITING.0) {
+            command.arg(WAITING.1);
+        }
+        let status = command
             .args(filter.split(' ').filter(|word| !word.is_empty()))
             .arg("--quiet")
             .stdin(Stdio::null())
