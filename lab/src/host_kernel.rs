@@ -60,11 +60,7 @@ fn quiet(command: &[&str]) -> bool {
         return false;
     };
     let mut command = Command::new(program);
-    command
-        .args(arguments)
-        .stdin(Stdio::null())
-        .stdout(Stdio::null())
-        .stderr(Stdio::null());
+    command.args(arguments).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
     command.status().is_ok_and(|status| status.success())
 }
 
@@ -89,29 +85,17 @@ fn run_in(place: &Place, streams: Streams, limit: Option<Duration>) -> Result<En
         command.arg("-n").arg(&place.program);
         command
     };
-    command
-        .args(namespaces::arguments(&place.run))
-        .current_dir("/");
+    command.args(namespaces::arguments(&place.run)).current_dir("/");
     let captured = match streams {
         Streams::Inherit => None,
         Streams::Capture(input) => {
-            command
-                .stdin(Stdio::piped())
-                .stdout(Stdio::piped())
-                .stderr(Stdio::piped());
+            command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
             Some(input)
         }
     };
     let signals = captured
         .is_none()
-        .then(|| {
-            Held::new(&[
-                Signal::SIGINT,
-                Signal::SIGTERM,
-                Signal::SIGHUP,
-                Signal::SIGQUIT,
-            ])
-        })
+        .then(|| Held::new(&[Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP, Signal::SIGQUIT]))
         .transpose()?;
     let mut child = sys::die_with_parent(sys::with_all_signals(&mut command))
         .spawn()
@@ -137,25 +121,18 @@ fn run_in(place: &Place, streams: Streams, limit: Option<Duration>) -> Result<En
     let code = wait(&mut child, limit)?;
     drop(stopper);
     let (stdout, stderr) = match pipes {
-        Some((stdout, stderr)) => (
-            stdout.join().unwrap_or_default(),
-            stderr.join().unwrap_or_default(),
-        ),
+        Some((stdout, stderr)) => {
+            (stdout.join().unwrap_or_default(), stderr.join().unwrap_or_default())
+        }
         None => Default::default(),
     };
     let started =
         fs::metadata(place.run.join(namespaces::STARTED)).is_ok_and(|meta| meta.len() > 0);
     if !started && code != TIMED_OUT {
         let why = String::from_utf8_lossy(&stderr).trim().to_owned();
-        bail!(DidNotBoot(format!(
-            "the lab on this machine's kernel could not be set up {why}"
-        )));
+        bail!(DidNotBoot(format!("the lab on this machine's kernel could not be set up {why}")));
     }
-    Ok(Ended {
-        code,
-        stdout,
-        stderr,
-    })
+    Ok(Ended { code, stdout, stderr })
 }
 
 type Kept = thread::JoinHandle<Vec<u8>>;
@@ -182,15 +159,9 @@ fn wait(child: &mut Child, limit: Option<Duration>) -> Result<i32> {
     let deadline = limit.map(|limit| Instant::now() + limit);
     let mut pause = Duration::from_millis(1);
     loop {
-        let status = if deadline.is_none() {
-            Some(child.wait()?)
-        } else {
-            child.try_wait()?
-        };
+        let status = if deadline.is_none() { Some(child.wait()?) } else { child.try_wait()? };
         if let Some(status) = status {
-            return Ok(status
-                .code()
-                .unwrap_or_else(|| 128 + status.signal().unwrap_or(0)));
+            return Ok(status.code().unwrap_or_else(|| 128 + status.signal().unwrap_or(0)));
         }
         if deadline.is_some_and(|deadline| Instant::now() >= deadline) {
             // Everything in the lab ends with its first process, and that with its parent.

@@ -204,11 +204,7 @@ impl Lab {
                 let place = Place::new(&self.cache)?;
                 let spec = spec(Some(&kernel))?;
                 let booted = uml::boot(&kernel, &place).map_err(unavailable)?;
-                let limits = Limits {
-                    boot: uml::BOOT,
-                    command: self.timeout,
-                    window: uml::WINDOW,
-                };
+                let limits = Limits { boot: uml::BOOT, command: self.timeout, window: uml::WINDOW };
                 self.session(booted, spec, streams(), &limits)
             }
             KernelChoice::Qemu => {
@@ -216,11 +212,8 @@ impl Lab {
                 let place = Place::new(&self.cache)?;
                 let spec = spec(Some(&parts.kernel))?;
                 let booted = qemu::boot(&parts, &place, &spec.scratch).map_err(unavailable)?;
-                let limits = Limits {
-                    boot: qemu::BOOT,
-                    command: self.timeout,
-                    window: qemu::WINDOW,
-                };
+                let limits =
+                    Limits { boot: qemu::BOOT, command: self.timeout, window: qemu::WINDOW };
                 self.session(booted, spec, streams(), &limits)
             }
         }
@@ -280,12 +273,7 @@ impl Lab {
         Ok(Spec {
             kernel: kernel.to_string(),
             argv: argv.to_vec(),
-            env: environment(
-                &kernel.to_string(),
-                &scratch,
-                &self.env,
-                std::env::vars_os(),
-            ),
+            env: environment(&kernel.to_string(), &scratch, &self.env, std::env::vars_os()),
             cwd: std::env::current_dir().unwrap_or_else(|_| "/".into()),
             over: halves(Layer::over),
             under: halves(Layer::under),

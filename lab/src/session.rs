@@ -25,13 +25,8 @@ use crate::terminal;
 pub(crate) const TIMED_OUT: i32 = 124;
 
 /// Signals that are the command's, and not the caller's.
-const FOR_THE_COMMAND: &[Signal] = &[
-    Signal::SIGINT,
-    Signal::SIGTERM,
-    Signal::SIGHUP,
-    Signal::SIGQUIT,
-    Signal::SIGWINCH,
-];
+const FOR_THE_COMMAND: &[Signal] =
+    &[Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP, Signal::SIGQUIT, Signal::SIGWINCH];
 
 /// What becomes of the command's input and outputs.
 pub(crate) enum Streams {

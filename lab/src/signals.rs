@@ -28,10 +28,7 @@ impl Held {
 
     /// A descriptor of its own, for another thread's [`next`].
     pub(crate) fn descriptor(&self) -> Result<OwnedFd> {
-        self.from
-            .as_fd()
-            .try_clone_to_owned()
-            .context("cannot copy a descriptor")
+        self.from.as_fd().try_clone_to_owned().context("cannot copy a descriptor")
     }
 
     /// The next signal and whether the kernel sent it; `None` once `stop` can be read.
@@ -56,11 +53,7 @@ pub(crate) fn next(from: BorrowedFd<'_>, stop: Option<&OwnedFd>) -> Result<Optio
             Err(nix::Error::EINTR) => continue,
             result => result.context("poll")?,
         };
-        if waiting
-            .get(1)
-            .and_then(PollFd::revents)
-            .is_some_and(|events| !events.is_empty())
-        {
+        if waiting.get(1).and_then(PollFd::revents).is_some_and(|events| !events.is_empty()) {
             return Ok(None);
         }
         // struct signalfd_siginfo (linux/signalfd.h): 128 bytes, of which the first are the number, an error and the code.

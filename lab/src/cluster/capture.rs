@@ -69,12 +69,7 @@ impl Capture {
                 kept.lock().unwrap_or_else(PoisonError::into_inner).push(line);
             }
         });
-        Ok(Self {
-            process,
-            lines,
-            reader: Some(reader),
-            remarks: Mutex::new(remarks),
-        })
+        Ok(Self { process, lines, reader: Some(reader), remarks: Mutex::new(remarks) })
     }
 
     /// The packets so far.
@@ -114,10 +109,7 @@ impl Capture {
             (read >= passed || last.1.elapsed() > QUIET).then_some(())
         });
         told.with_context(|| {
-            format!(
-                "tcpdump does not say what it has read: {}",
-                self.lines().join("\n")
-            )
+            format!("tcpdump does not say what it has read: {}", self.lines().join("\n"))
         })?;
         self.process.signal(Signal::SIGINT)?;
         self.process.wait(Duration::from_secs(10))?;

@@ -80,10 +80,7 @@ pub(super) fn run(from_host: BufReader<Incoming>, wire: &Wire, spec: &Spec) -> R
         Err((program, error)) => {
             wire.send(Kind::Started, &[]);
             let (code, what) = not_started(&error);
-            wire.send(
-                Kind::Stderr,
-                format!("lab: {}: {what}\n", program.display()).as_bytes(),
-            );
+            wire.send(Kind::Stderr, format!("lab: {}: {what}\n", program.display()).as_bytes());
             finish(wire, code)
         }
     };
@@ -150,15 +147,9 @@ pub(super) fn prepare(spec: &Spec) -> (OsString, Command) {
     let program = spec.argv.first().cloned().unwrap_or_default();
     let mut command = Command::new(&program);
     command.args(spec.argv.iter().skip(1));
-    command
-        .env_clear()
-        .envs(spec.env.iter().map(|(name, value)| (name, value)));
+    command.env_clear().envs(spec.env.iter().map(|(name, value)| (name, value)));
     // The caller's folder may be one that only the host's kernel can show.
-    command.current_dir(if spec.cwd.is_dir() {
-        spec.cwd.as_path()
-    } else {
-        "/".as_ref()
-    });
+    command.current_dir(if spec.cwd.is_dir() { spec.cwd.as_path() } else { "/".as_ref() });
     (program, command)
 }
 

@@ -52,11 +52,7 @@ pub(crate) const MODULES: &str = "CVIP_LAB_MODULES";
 /// program on the host. It never returns.
 pub fn main() -> ! {
     let mut arguments = std::env::args_os().skip(2);
-    let step = match arguments
-        .next()
-        .and_then(|argument| argument.into_string().ok())
-        .as_deref()
-    {
+    let step = match arguments.next().and_then(|argument| argument.into_string().ok()).as_deref() {
         Some(READ_ONLY) => Some(read_only(arguments)),
         Some(NAMESPACES) => Some(namespaces::main(false, arguments)),
         Some(NAMESPACES_INSIDE) => Some(namespaces::main(true, arguments)),

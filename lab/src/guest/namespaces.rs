@@ -30,9 +30,8 @@ pub(crate) const STARTED: &str = "started";
 pub(crate) const SPEC: &str = "spec.json";
 
 /// Devices that every system has, and some that network tools want.
-const DEVICES: &[&str] = &[
-    "null", "zero", "full", "random", "urandom", "tty", "kmsg", "net/tun", "fuse",
-];
+const DEVICES: &[&str] =
+    &["null", "zero", "full", "random", "urandom", "tty", "kmsg", "net/tun", "fuse"];
 
 /// File systems that show the kernel and not files: they are mounted anew where they are needed.
 const SPECIAL: &[&str] = &[
@@ -80,26 +79,12 @@ pub(super) fn outside(run: &Path, caller: i32) -> Result<i32> {
         | CloneFlags::CLONE_NEWPID
         | CloneFlags::CLONE_NEWUTS
         | CloneFlags::CLONE_NEWIPC;
-    let namespaces = if group {
-        namespaces | CloneFlags::CLONE_NEWCGROUP
-    } else {
-        namespaces
-    };
+    let namespaces = if group { namespaces | CloneFlags::CLONE_NEWCGROUP } else { namespaces };
     unshare(namespaces).context("cannot make namespaces: the lab on this kernel needs root")?;
-    mount(
-        None::<&str>,
-        "/",
-        None::<&str>,
-        MsFlags::MS_REC | MsFlags::MS_PRIVATE,
-        None::<&str>,
-    )?;
+    mount(None::<&str>, "/", None::<&str>, MsFlags::MS_REC | MsFlags::MS_PRIVATE, None::<&str>)?;
     let own = std::env::current_exe().context("cannot find this program's own file")?;
     let mut inside = Command::new(own);
-    inside.args([
-        OsStr::new(ARGUMENT),
-        OsStr::new(NAMESPACES_INSIDE),
-        run.as_os_str(),
-    ]);
+    inside.args([OsStr::new(ARGUMENT), OsStr::new(NAMESPACES_INSIDE), run.as_os_str()]);
     let mut child = sys::die_with_parent(sys::with_all_signals(&mut inside))
         .spawn()
         .context("cannot start the lab's first process")?;
@@ -133,12 +118,7 @@ pub(super) fn inside(run: &Path) -> Result<i32> {
     // Opened while it is still there to be opened.
     let mut started =
         File::create(run.join(STARTED)).context("cannot write to the run's folder")?;
-    let signals = Held::new(&[
-        Signal::SIGINT,
-        Signal::SIGTERM,
-        Signal::SIGHUP,
-        Signal::SIGQUIT,
-    ])?;
+    let signals = Held::new(&[Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP, Signal::SIGQUIT])?;
     build(run, &spec)?;
     started.write_all(b"1")?;
 
@@ -165,13 +145,7 @@ pub(super) fn inside(run: &Path) -> Result<i32> {
 fn build(run: &Path, spec: &Spec) -> Result<()> {
     let stage = run.join("stage");
     fs::create_dir_all(&stage)?;
-    root::with_data(
-        "tmpfs",
-        "tmpfs",
-        &stage,
-        MsFlags::empty(),
-        "mode=0755,size=75%",
-    )?;
+    root::with_data("tmpfs", "tmpfs", &stage, MsFlags::empty(), "mode=0755,size=75%")?;
     let new = stage.join("root");
     fs::create_dir(&new)?;
     // A layer may not lie within another of the same overlay, and the cache is within the root.
@@ -197,14 +171,7 @@ fn build(run: &Path, spec: &Spec) -> Result<()> {
         let on = new.join(point.strip_prefix("/").unwrap_or(point));
         if point.is_dir() && fs::create_dir_all(&on).is_ok() {
             // What cannot be a layer (another overlay of overlays, say) is at least there to be read.
-            if overlay(
-                &stage,
-                &format!("mount{n}"),
-                std::slice::from_ref(point),
-                &on,
-            )
-            .is_err()
-            {
+            if overlay(&stage, &format!("mount{n}"), std::slice::from_ref(point), &on).is_err() {
                 let _ = bind(point, &on, true);
             }
         } else if point.is_file() {
@@ -218,13 +185,7 @@ fn build(run: &Path, spec: &Spec) -> Result<()> {
     }
     root::special("proc", &new.join("proc"))?;
     root::special("sysfs", &new.join("sys"))?;
-    root::with_data(
-        "tmpfs",
-        "tmpfs",
-        &new.join("dev"),
-        MsFlags::MS_NOSUID,
-        "mode=0755",
-    )?;
+    root::with_data("tmpfs", "tmpfs", &new.join("dev"), MsFlags::MS_NOSUID, "mode=0755")?;
     fs::create_dir(new.join("dev/net"))?;
     for name in DEVICES {
         let (from, to) = (Path::new("/dev").join(name), new.join("dev").join(name));
@@ -317,12 +278,8 @@ fn load_modules() {
     let Some(modprobe) = packages::find_program("modprobe") else {
         return;
     };
-    let names: Vec<&str> = modules::WANTED
-        .iter()
-        .chain(modules::SCHEDULERS)
-        .chain(&["overlay"])
-        .copied()
-        .collect();
+    let names: Vec<&str> =
+        modules::WANTED.iter().chain(modules::SCHEDULERS).chain(&["overlay"]).copied().collect();
     let mut command = Command::new(modprobe);
     command.args(["-a", "-q"]).args(names);
     let _ = command.stdin(Stdio::null()).stderr(Stdio::null()).status();
@@ -365,12 +322,7 @@ pub(crate) fn remove_control_group(run: &Path) {
 
 /// The arguments of the outer process.
 pub(crate) fn arguments(run: &Path) -> [OsString; 4] {
-    [
-        ARGUMENT.into(),
-        NAMESPACES.into(),
-        run.into(),
-        std::process::id().to_string().into(),
-    ]
+    [ARGUMENT.into(), NAMESPACES.into(), run.into(), std::process::id().to_string().into()]
 }
 
 /// Runs one of the two processes, as the arguments after [`NAMESPACES`] or [`NAMESPACES_INSIDE`] say.
@@ -382,10 +334,8 @@ pub(super) fn main(
     let code = if inner {
         inside(&run)?
     } else {
-        let caller = arguments
-            .next()
-            .and_then(|text| text.to_str()?.parse().ok())
-            .context("no caller")?;
+        let caller =
+            arguments.next().and_then(|text| text.to_str()?.parse().ok()).context("no caller")?;
         outside(&run, caller)?
     };
     std::process::exit(code)
@@ -405,10 +355,8 @@ mod tests {
             31 30 254:2 / /home/some\\040one rw,relatime - xfs /dev/vdc rw\n\
             32 22 0:40 / /sys/fs/cgroup rw - cgroup2 cgroup2 rw\n\
             33 22 254:0 /x /etc/resolv.conf rw - ext4 /dev/vda rw\n";
-        let points: Vec<_> = parse_mounts(mountinfo)
-            .into_iter()
-            .map(|path| path.display().to_string())
-            .collect();
+        let points: Vec<_> =
+            parse_mounts(mountinfo).into_iter().map(|path| path.display().to_string()).collect();
         assert_eq!(points, ["/etc/resolv.conf", "/home", "/home/some one"]);
     }
 }

@@ -191,9 +191,8 @@ pub(crate) fn settle() -> Result<()> {
     }
     crate::sys::set_link("lo", true).context("cannot bring up lo")?;
     // The machine's own limit may be lower, and is not ours to change on its own kernel.
-    let most = fs::read_to_string("/proc/sys/fs/nr_open")
-        .ok()
-        .and_then(|text| text.trim().parse().ok());
+    let most =
+        fs::read_to_string("/proc/sys/fs/nr_open").ok().and_then(|text| text.trim().parse().ok());
     let most = most.unwrap_or(65536).min(1_048_576);
     setrlimit(Resource::RLIMIT_NOFILE, most.min(65536), most)
         .context("cannot raise the limit of open files")?;
