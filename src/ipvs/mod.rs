@@ -29,6 +29,8 @@ mod display;
 mod error;
 #[cfg(test)]
 mod fake_kernel;
+#[doc(hidden)]
+pub mod fuzzing;
 mod transport;
 pub mod types;
 mod wire;
