@@ -26,6 +26,8 @@ pub mod cli;
 pub mod conf;
 pub mod daemon;
 pub mod director;
+#[doc(hidden)]
+pub mod fuzzing;
 pub mod ipvs;
 pub mod ipvsadm;
 pub mod listeners;

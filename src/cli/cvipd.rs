@@ -37,12 +37,18 @@ pub struct Args {
         value_name = "FILTER",
         env = "CVIP_LOG",
         hide_env_values = true,
-        default_value = "info"
+        default_value = "info",
+        value_parser = filter
     )]
     log: String,
 
     #[command(flatten)]
     site: Site,
+}
+
+/// The filter as it was given, if it makes sense.
+fn filter(text: &str) -> Result<String, String> {
+    EnvFilter::try_new(text).map(|_| text.to_owned()).map_err(|error| error.to_string())
 }
 
 /// Runs the program until it is told to end.
@@ -66,4 +72,16 @@ pub fn run(args: Args, _streams: &mut Streams<'_>) -> anyhow::Result<u8> {
         polling: args.poll.then(|| "as asked by --poll".to_owned()),
     })?;
     Ok(OK)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::testing::run_with;
+
+    #[test]
+    fn a_filter_that_makes_no_sense_is_a_usage_error() {
+        let (status, _, err) = run_with(&["cvipd", "--log=a=b=c"], super::run);
+        assert_eq!(status, 2);
+        assert_eq!(err.lines().count(), 1, "{err}");
+    }
 }

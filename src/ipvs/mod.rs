@@ -29,6 +29,8 @@ mod display;
 mod error;
 #[cfg(test)]
 mod fake_kernel;
+#[doc(hidden)]
+pub mod fuzzing;
 pub mod types;
 mod wire;
 

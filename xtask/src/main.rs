@@ -3,6 +3,7 @@
 mod bench;
 mod build;
 mod demo;
+mod fuzz;
 mod r#gen;
 mod lab;
 mod test;
@@ -26,6 +27,7 @@ enum Task {
     Demo(demo::Arguments),
     Bench(bench::Arguments),
     Test(test::Arguments),
+    Fuzz(fuzz::Arguments),
     Gen(r#gen::Arguments),
     /// The second half of a command, in the lab's kernel
     #[command(hide = true)]
@@ -46,6 +48,7 @@ fn main() -> ExitCode {
         Task::Demo(arguments) => demo::run(&arguments),
         Task::Bench(arguments) => bench::run(&arguments),
         Task::Test(arguments) => test::run(&arguments),
+        Task::Fuzz(arguments) => fuzz::run(&arguments),
         Task::Gen(arguments) => r#gen::run(&arguments),
         Task::Inside { words } => inside(&words),
     };
@@ -64,6 +67,10 @@ fn inside(words: &[OsString]) -> anyhow::Result<ExitCode> {
         Some((name, [])) if name == "listen" => bench::join_leave::listen(),
         Some((name, [programs])) if name == "idle" => bench::idle::inside(programs.as_ref()),
         Some((name, [programs])) if name == "ipvsadm" => bench::ipvsadm::inside(programs.as_ref()),
+        Some((name, [seconds, seed])) if name == "fuzz" => {
+            let number = |word: &OsString| word.to_string_lossy().parse();
+            fuzz::inside(number(seconds)?, number(seed)?)
+        }
         Some((name, rest)) if name == "test" => test::inside(rest),
         _ => anyhow::bail!("no such inner command: {words:?}"),
     }
