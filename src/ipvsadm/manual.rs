@@ -122,6 +122,46 @@ const DIFFERENCES: &[(&str, &str)] = &[
     ),
     ("--sched-flags with nothing but commas sets no flag.", "The original crashes."),
     (
+        "--report, --keep-going, --stop-on-error and --check are new. They go with --restore.",
+        "Without them a line that fails is hidden by those that follow. With them, lines whose \
+         first word begins with # are comments.",
+    ),
+    (
+        "--apply and --diff are new.",
+        "Emptying the table and restoring it drops every service for a while. --apply reads the \
+         language of --restore, with comments, as the description of a whole table: it makes the \
+         changes that are missing, first those that add, then those that take away, so that no \
+         service loses its last real server on the way. Time-outs and daemons are touched only \
+         if the file speaks of them. If a line is wrong, nothing is changed.",
+    ),
+    (
+        "--restore-json is new.",
+        "It adds what --list --json has shown: the table, with thresholds; or the time-outs, or \
+         the daemons. As --restore, it empties nothing first.",
+    ),
+    (
+        "--full is new. It goes with --save.",
+        "Thresholds, time-outs, daemons and scheduler flags without a name are lost otherwise.",
+    ),
+    (
+        "--interval, --count and --totals are new.",
+        "What --interval shows is counted between two readings, where --rate is an estimate of \
+         the kernel's that follows slowly. The kernel adds its counters up every two seconds: a \
+         shorter interval shows nothing at times, a multiple of two is even. --totals is \
+         /proc/net/ip_vs_stats.",
+    ),
+    (
+        "--protocol, --service, --client, --destination and --state are new. They go with -c.",
+        "A director can have millions of connections. They are read in large blocks and shown \
+         one at a time, in the same memory however many there are. A prefix length takes a whole \
+         network: --client 10.0.0.0/8.",
+    ),
+    (
+        "The default listing and --save read /proc/net/ip_vs, beside netlink.",
+        "One reading has the real servers of all services. A service that the two do not agree \
+         on, because the table changes, is asked for by netlink.",
+    ),
+    (
         "--json is new. It goes with every listing.",
         "Programs need not take text apart that was made for people.",
     ),
