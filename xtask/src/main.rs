@@ -71,7 +71,6 @@ fn inside(words: &[OsString]) -> anyhow::Result<ExitCode> {
             let number = |word: &OsString| word.to_string_lossy().parse();
             fuzz::inside(number(seconds)?, number(seed)?)
         }
-        Some((name, rest)) if name == "test" => test::inside(rest),
         _ => anyhow::bail!("no such inner command: {words:?}"),
     }
 }
