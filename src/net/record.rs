@@ -129,7 +129,7 @@ impl RecordFile {
         let spoilt = |what: &dyn std::fmt::Display| {
             self.failed(format!(
                 "cannot be read as a record of what was changed here ({what}); remove it, then \
-                 check the addresses and settings with `cvipctl doctor'"
+                 check this node's addresses with `ip address' and its settings with sysctl(8)"
             ))
         };
         let file = match File::open(&self.path) {
