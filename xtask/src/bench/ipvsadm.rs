@@ -52,7 +52,6 @@ pub(crate) fn inside(programs: &Path) -> Result<ExitCode> {
     let folder = std::env::temp_dir().join(format!("cvip-bench-{}", std::process::id()));
     fs::create_dir_all(&folder)?;
     let bench = Bench { ours: programs.join("ipvsadm-rs"), folder, rounds };
-    bench.start()?;
     bench.tables(Size { services: 1000, destinations: 10 })?;
     if large {
         bench.tables(Size { services: 10_000, destinations: 5 })?;
@@ -158,29 +157,19 @@ impl Bench {
         Ok(())
     }
 
-    /// What a process that does nothing costs here, since all the others cost it too.
-    fn start(&self) -> Result<()> {
-        let mut start = Spread::default();
-        for counted in self.rounds() {
-            let took = self.timed(&self.ours, &["--version"], None)?;
-            if counted {
-                start.add(took);
-            }
-        }
-        println!("  ipvsadm-rs --version, which asks no kernel: {start}");
-        Ok(())
-    }
-
     fn tables(&self, size: Size) -> Result<()> {
         let Size { services, destinations } = size;
         println!("{services} services x {destinations} destinations:");
         let rules = self.folder.join("rules");
         fs::write(&rules, size.rules())?;
         let mut restore = Contest::default();
+        // What a process costs that asks no kernel, measured in the same minutes: it swings.
+        let mut start = Spread::default();
         let mut floor = Spread::default();
         let mut floor_list = Spread::default();
         for counted in self.rounds() {
             let ours = in_a_fresh_namespace(|| self.timed(&self.ours, &["-R"], Some(&rules)))?;
+            let empty = in_a_fresh_namespace(|| self.timed(&self.ours, &["--version"], None))?;
             let theirs =
                 in_a_fresh_namespace(|| self.timed(ORIGINAL.as_ref(), &["-R"], Some(&rules)))?;
             let (least, least_list) = in_a_fresh_namespace(|| {
@@ -196,15 +185,21 @@ impl Bench {
             if counted {
                 restore.ours.add(ours);
                 restore.theirs.add(theirs);
+                start.add(empty);
                 floor.add(least);
                 floor_list.add(least_list);
             }
         }
         restore.print("restore", 20.0);
         println!("  restore: floor   {floor}");
+        println!("  --version: ours  {start}");
         let ratio = restore.ours.median().as_secs_f64() / floor.median().as_secs_f64();
         let met = if ratio <= 2.0 { "met" } else { "NOT met" };
         println!("  restore: {ratio:.1} times the floor; target 2: {met}");
+        // The floor is sent by a process that runs already.
+        let work = restore.ours.median().saturating_sub(start.median()).as_secs_f64();
+        let ratio = work / floor.median().as_secs_f64();
+        println!("  restore: {ratio:.1} times the floor without what --version takes");
         in_a_fresh_namespace(|| {
             self.timed(&self.ours, &["-R"], Some(&rules))?;
             self.contest(&["-Ln"], "-Ln", 6.0)?;
