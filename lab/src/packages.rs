@@ -350,21 +350,30 @@ fn parse_plan(output: &str) -> Vec<Step> {
 
 /// The packages whose name starts so, as apt knows them.
 pub(crate) fn known(cache: &Path, start: &str) -> Result<Vec<String>> {
-    let ask = |options: &[String], start: &str| -> Vec<String> {
-        let mut command = Command::new("apt-cache");
-        for option in options {
-            command.args(["-o", option]);
-        }
-        let output = command.args(["pkgnames", start]).output();
-        let text = output.map(|output| String::from_utf8_lossy(&output.stdout).into_owned());
-        text.unwrap_or_default().lines().map(str::to_owned).collect()
-    };
-    let names = ask(&[], start);
+    let names = names(&[], start);
     // No archive is without a libc: if that has no name, it is the lists that are missing.
-    if !names.is_empty() || !has_apt() || !ask(&[], "libc6").is_empty() {
+    if !names.is_empty() || !has_apt() || !self::names(&[], "libc6").is_empty() {
         return Ok(names);
     }
-    Ok(ask(&fresh_lists(cache)?, start))
+    known_now(cache, start)
+}
+
+/// The same, as the archive has them at the moment.
+pub(crate) fn known_now(cache: &Path, start: &str) -> Result<Vec<String>> {
+    match has_apt() {
+        true => Ok(names(&fresh_lists(cache)?, start)),
+        false => Ok(Vec::new()),
+    }
+}
+
+fn names(options: &[String], start: &str) -> Vec<String> {
+    let mut command = Command::new("apt-cache");
+    for option in options {
+        command.args(["-o", option]);
+    }
+    let output = command.args(["pkgnames", start]).output();
+    let text = output.map(|output| String::from_utf8_lossy(&output.stdout).into_owned());
+    text.unwrap_or_default().lines().map(str::to_owned).collect()
 }
 
 /// The numbers in a name, for comparing versions: `linux-image-6.12-cloud` is newer than `linux-image-6.9-cloud`.

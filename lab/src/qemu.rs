@@ -67,16 +67,22 @@ fn kernel_layer(cache: &Path) -> Result<Layer> {
     }
     // Its modules are put in order with the base layer's tools.
     packages::base(cache)?;
-    let names = packages::known(cache, "linux-image-")?;
-    let name = choose_kernel(&names).context(
+    let own = packages::known(cache, "linux-image-")?;
+    // The machine's own lists may be older than the kernel that is wanted.
+    let name = match newest_kernel(&own) {
+        Some(name) => Some(name),
+        None => newest_kernel(&packages::known_now(cache, "linux-image-")?),
+    };
+    let name = name.or_else(|| default_kernel(&own)).context(
         "no package of a kernel with virtiofs built in: --kernel qemu needs Debian's linux-image-cloud-amd64",
     )?;
     // Only the kernel itself: its package depends on tools that would install it.
     packages::ensure(cache, "kernel", &[name], Some("linux-image-"))
 }
 
-/// The newest of Debian's kernels for virtual machines, by the name that does not change with each update.
-fn choose_kernel(names: &[String]) -> Option<String> {
+/// The newest of Debian's kernels for virtual machines that stand beside a release's own, by the name that does not
+/// change with each update.
+fn newest_kernel(names: &[String]) -> Option<String> {
     let end = "-cloud-amd64";
     let numbered = names
         .iter()
@@ -84,8 +90,12 @@ fn choose_kernel(names: &[String]) -> Option<String> {
         .map(|name| (packages::numbers(name.trim_end_matches(end)), name))
         .filter(|(numbers, name)| numbers.len() == 2 && !name.contains('+'))
         .max();
-    let plain = || names.iter().find(|name| *name == "linux-image-cloud-amd64");
-    numbered.map(|(_, name)| name).or_else(plain).cloned()
+    numbered.map(|(_, name)| name.clone())
+}
+
+/// The release's own kernel for virtual machines: it has virtiofs built in since Debian 13.
+fn default_kernel(names: &[String]) -> Option<String> {
+    names.iter().find(|name| *name == "linux-image-cloud-amd64").cloned()
 }
 
 /// The daemon that serves folders to the guest: the host's, or the layer's.
@@ -249,8 +259,9 @@ mod tests {
             "linux-image-6.12-amd64",
         ]
         .map(str::to_owned);
-        assert_eq!(choose_kernel(&names).as_deref(), Some("linux-image-6.12-cloud-amd64"));
-        assert_eq!(choose_kernel(&names[..2]).as_deref(), Some("linux-image-cloud-amd64"));
-        assert_eq!(choose_kernel(&[]), None);
+        assert_eq!(newest_kernel(&names).as_deref(), Some("linux-image-6.12-cloud-amd64"));
+        assert_eq!(newest_kernel(&names[..2]), None);
+        assert_eq!(default_kernel(&names[..2]).as_deref(), Some("linux-image-cloud-amd64"));
+        assert_eq!(default_kernel(&[]), None);
     }
 }
