@@ -2,9 +2,9 @@
 //!
 //! `cargo xtask fuzz --smoke` runs them with mutations of its own, cargo-fuzz through `fuzz/`.
 
-use std::ffi::{OsStr, OsString};
+use std::ffi::OsStr;
 use std::io::{self, Read};
-use std::os::unix::ffi::OsStringExt;
+use std::os::unix::ffi::OsStrExt;
 use std::time::{Duration, Instant};
 
 use crate::ipvs::fuzzing::{decode, encode};
@@ -19,8 +19,7 @@ use crate::ipvsadm::{Call, Streams, change_line, run};
 /// The parser of rules: the bytes as a restore, and as the words of a command line, parted by
 /// NUL bytes. Every change that comes out fits into a message, and can be told as a command.
 pub fn rules(data: &[u8]) {
-    let words: Vec<OsString> =
-        data.split(|byte| *byte == 0).map(|word| OsString::from_vec(word.to_vec())).collect();
+    let words: Vec<&OsStr> = data.split(|byte| *byte == 0).map(OsStr::from_bytes).collect();
     let program = OsStr::new("ipvsadm");
     for posix in [false, true] {
         let setting = Setting { program, posix, restoring: false };
@@ -60,7 +59,7 @@ pub fn replies(data: &[u8]) {
 pub fn as_messages(rules: &str) -> Vec<Vec<u8>> {
     let setting = Setting { program: OsStr::new("ipvsadm"), posix: false, restoring: true };
     let changes = rules.lines().filter_map(|line| {
-        let words: Vec<OsString> = line.split_whitespace().map(OsString::from).collect();
+        let words: Vec<&OsStr> = line.split_whitespace().map(OsStr::new).collect();
         match parse(setting, &words, &mut Numbers) {
             Ok(Invocation::Change(change)) => Some(encode(&change)),
             _ => None,

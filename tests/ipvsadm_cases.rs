@@ -134,7 +134,7 @@ fn a_restore_is_sent_in_few_batches() {
     let memory = table(&rules);
     let state = memory.0.borrow();
     assert_eq!(state.services.len(), 4000);
-    assert!(state.batches <= 8, "{} batches", state.batches);
+    assert!(state.batches <= 16, "{} batches", state.batches);
 }
 
 #[test]

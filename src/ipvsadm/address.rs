@@ -59,20 +59,21 @@ pub fn loose_number(text: &str) -> i32 {
 /// hexadecimal, the last one filling the bytes that are left; a blank ends it.
 pub fn inet_aton(text: &str) -> Option<Ipv4Addr> {
     let mut bytes = text.as_bytes();
-    let mut parts: Vec<u32> = Vec::with_capacity(4);
+    let (mut parts, mut count) = ([0; 4], 0);
     loop {
         let (value, rest) = c_number(bytes)?;
-        parts.push(value);
+        parts[count] = value;
+        count += 1;
         bytes = rest;
         match bytes.first() {
-            Some(b'.') if parts.len() < 4 && value <= 0xff => bytes = &bytes[1..],
+            Some(b'.') if count < parts.len() && value <= 0xff => bytes = &bytes[1..],
             _ => break,
         }
     }
     if bytes.first().is_some_and(|byte| !is_blank(*byte)) {
         return None;
     }
-    let (last, leading) = parts.split_last()?;
+    let (last, leading) = parts[..count].split_last()?;
     let room = 32 - 8 * leading.len() as u32;
     if u64::from(*last) >= 1u64 << room {
         return None;
@@ -130,9 +131,12 @@ pub fn endpoint(text: &str, protocol: Option<Protocol>, names: &mut dyn Names) -
             (inside, Some(after.strip_prefix(':')?))
         }
     };
-    let (addr, port) = match bracketed.parse::<Ipv6Addr>() {
-        Ok(addr) => (IpAddr::V6(addr), port_of_brackets),
-        Err(_) => {
+    // One colon parts a host from its port; an IPv6 address has two at least.
+    let colons = bracketed.bytes().filter(|byte| *byte == b':').count();
+    let six = if colons > 1 { bracketed.parse::<Ipv6Addr>().ok() } else { None };
+    let (addr, port) = match six {
+        Some(addr) => (IpAddr::V6(addr), port_of_brackets),
+        None => {
             let (name, port) = match bracketed.rsplit_once(':') {
                 Some((name, port)) => (name, Some(port)),
                 None => (bracketed, None),

@@ -6,7 +6,8 @@
 //! command; then what the values mean together. The first thing wrong is the one reported, in
 //! the original's words.
 
-use std::ffi::{OsStr, OsString};
+use std::borrow::Cow;
+use std::ffi::OsStr;
 
 use super::invocation::Invocation;
 use super::line::Line;
@@ -74,7 +75,7 @@ pub struct Setting<'a> {
 /// The first thing that is wrong.
 pub fn parse(
     setting: Setting<'_>,
-    words: &[OsString],
+    words: &[&OsStr],
     names: &mut dyn Names,
 ) -> Result<Invocation, ArgumentError> {
     let mut popt = Popt::new(words, setting.posix);
@@ -93,14 +94,14 @@ pub fn parse(
     line.role(text(first.argument).as_deref())?;
 
     while let Some(given) = popt.next() {
-        let last_word = popt.last_word().to_string_lossy();
         match given {
             Ok(Given { entry, argument }) => match entry.meaning {
-                Meaning::Option(option) => line.option(option, text(argument), names)?,
-                _ => return illegal(format!("invalid option `{last_word}'")),
+                Meaning::Option(option) => line.option(option, text(argument).as_deref(), names)?,
+                _ => return illegal(format!("invalid option `{}'", popt.last_word().display())),
             },
             Err(problem) => {
-                return Err(ArgumentError::Option { word: last_word.into_owned(), problem });
+                let word = popt.last_word().to_string_lossy().into_owned();
+                return Err(ArgumentError::Option { word, problem });
             }
         }
     }
@@ -127,8 +128,8 @@ pub fn parse(
 }
 
 /// Words that are not UTF-8 cannot be any value that is accepted; they stay recognisable.
-fn text(argument: Option<&OsStr>) -> Option<String> {
-    argument.map(|argument| argument.to_string_lossy().into_owned())
+fn text(argument: Option<&OsStr>) -> Option<Cow<'_, str>> {
+    argument.map(OsStr::to_string_lossy)
 }
 
 #[cfg(test)]
@@ -145,7 +146,7 @@ mod tests {
     }
 
     fn read(line: &str) -> Result<Invocation, ArgumentError> {
-        let words: Vec<OsString> = line.split_whitespace().map(OsString::from).collect();
+        let words: Vec<&OsStr> = line.split_whitespace().map(OsStr::new).collect();
         parse(setting(), &words, &mut FixedNames::default())
     }
 
@@ -258,7 +259,7 @@ mod tests {
     proptest! {
         #[test]
         fn nothing_makes_the_parser_panic(words in prop::collection::vec("\\PC{0,12}|-[a-zA-Z6]{1,4}", 1..8)) {
-            let words: Vec<OsString> = words.into_iter().map(OsString::from).collect();
+            let words: Vec<&OsStr> = words.iter().map(OsStr::new).collect();
             let _ = parse(setting(), &words, &mut FixedNames::default());
         }
     }

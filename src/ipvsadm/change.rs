@@ -1,17 +1,23 @@
 //! A change to the table as the command that would make it.
 
 use super::names::Numbers;
-use super::save::{Detail, destination_line, service_line, service_option};
+use super::save::{Detail, push_destination, push_service, push_service_option};
 use crate::ipvs::{Change, Daemon, DestinationId, ServiceId};
 use std::net::SocketAddr;
 
 /// The ipvsadm command, without the program's name and in numbers, that makes a change.
 pub fn change_line(change: &Change) -> String {
-    let named = |id: &ServiceId| service_option(id, &mut Numbers);
+    let text = |push: &dyn Fn(&mut String)| {
+        let mut text = String::new();
+        push(&mut text);
+        text
+    };
+    let named = |id: &ServiceId| text(&|text| push_service_option(text, id, &mut Numbers));
     let server = |at: &DestinationId| SocketAddr::new(at.addr, at.port);
-    let service_line = |service| service_line(service, Detail::Full, &mut Numbers);
+    let service_line =
+        |service| text(&|text| push_service(text, service, Detail::Full, &mut Numbers));
     let destination_line =
-        |id, destination| destination_line(id, destination, Detail::Full, &mut Numbers);
+        |id, d| text(&|text| push_destination(text, id, d, Detail::Full, &mut Numbers));
     let line = match change {
         Change::AddService(service) => service_line(service),
         Change::EditService(service) => edit(&service_line(service), "-A", "-E"),

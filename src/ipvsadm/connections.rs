@@ -8,14 +8,15 @@
 use std::io::{self, BufRead};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use super::names::{Names, endpoint};
+use super::columns::Columns as _;
+use super::names::{Names, push_endpoint};
 use crate::protocol::Protocol;
 
 /// One connection, or one template of a persistent client (whose client port is 0).
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Connection {
+pub struct Connection<'a> {
     /// The protocol's word, such as `TCP`.
-    pub protocol: String,
+    pub protocol: &'a str,
     /// The client.
     pub client: (IpAddr, u16),
     /// The virtual service.
@@ -23,49 +24,68 @@ pub struct Connection {
     /// The real server.
     pub server: (IpAddr, u16),
     /// The state's word, such as `ESTABLISHED`.
-    pub state: String,
+    pub state: &'a str,
     /// Seconds until it is forgotten.
     pub expires: u32,
     /// The persistence engine's name and data.
-    pub engine: Option<(String, String)>,
+    pub engine: Option<(&'a str, &'a str)>,
 }
 
 /// The longest line that is taken for a connection, in bytes; the kernel's are shorter.
 const LONGEST_LINE: u64 = 4096;
 
-impl Connection {
+impl<'a> Connection<'a> {
     /// Reads one of the kernel's lines; `None` if it is none.
-    pub fn parse(line: &str) -> Option<Connection> {
+    pub fn parse(line: &'a str) -> Option<Connection<'a>> {
         let mut fields = line.split_ascii_whitespace();
-        let protocol = fields.next()?.to_owned();
+        let protocol = fields.next()?;
         let mut pair = || Some((address(fields.next()?)?, port(fields.next()?)?));
         let (client, service, server) = (pair()?, pair()?, pair()?);
-        let state = fields.next()?.to_owned();
+        let state = fields.next()?;
         let expires = fields.next()?.parse().ok()?;
         let engine = match (fields.next(), fields.next()) {
-            (Some(name), Some(data)) => Some((name.to_owned(), data.to_owned())),
+            (Some(name), Some(data)) => Some((name, data)),
             _ => None,
         };
         Some(Connection { protocol, client, service, server, state, expires, engine })
     }
 
-    /// Its line in the listing; `engines` adds the persistence engine's data where there is
-    /// some.
-    pub fn line(&self, engines: bool, names: &mut dyn Names) -> String {
+    /// Appends its line in the listing; `engines` adds the persistence engine's data where there
+    /// is some.
+    pub fn push_line(&self, line: &mut String, engines: bool, names: &mut dyn Names) {
         let protocol = Protocol::ALL
             .into_iter()
-            .find(|protocol| protocol.name().eq_ignore_ascii_case(&self.protocol));
-        let mut show = |(addr, port)| endpoint(addr, port, protocol, names);
-        let (client, service, server) = (show(self.client), show(self.service), show(self.server));
-        let expires = format!("{:02}:{:02}", self.expires / 60, self.expires % 60);
-        let head = format!(
-            "{:<3} {expires:<6} {:<11} {client:<18} {service:<18}",
-            self.protocol, self.state
-        );
-        match &self.engine {
-            Some((name, data)) if engines => format!("{head} {server:<16} {name:<18} {data}\n"),
-            _ => format!("{head} {server}\n"),
+            .find(|protocol| protocol.name().eq_ignore_ascii_case(self.protocol));
+        line.word(self.protocol, 3);
+        line.push(' ');
+        let start = line.len();
+        for (number, mark) in [(self.expires / 60, ":"), (self.expires % 60, "")] {
+            line.push_str(if number < 10 { "0" } else { "" });
+            line.number(number.into());
+            line.push_str(mark);
         }
+        line.fill(start, 6);
+        line.push(' ');
+        line.word(self.state, 11);
+        let mut show = |line: &mut String, (addr, port), width| {
+            line.push(' ');
+            let start = line.len();
+            push_endpoint(line, addr, port, protocol, names);
+            line.fill(start, width);
+        };
+        show(line, self.client, 18);
+        show(line, self.service, 18);
+        match self.engine {
+            Some((name, data)) if engines => {
+                show(line, self.server, 16);
+                line.push(' ');
+                line.word(name, 18);
+                line.push(' ');
+                line.push_str(data);
+            }
+            _ => show(line, self.server, 0),
+        }
+        line.push('\n');
     }
 }
 
@@ -73,12 +93,28 @@ pub(super) fn address(field: &str) -> Option<IpAddr> {
     if field.contains(':') {
         field.parse::<Ipv6Addr>().ok().map(IpAddr::V6)
     } else {
-        u32::from_str_radix(field, 16).ok().map(|bits| Ipv4Addr::from(bits).into())
+        hexadecimal(field).map(|bits| Ipv4Addr::from(bits).into())
     }
 }
 
 pub(super) fn port(field: &str) -> Option<u16> {
-    u16::from_str_radix(field, 16).ok()
+    hexadecimal(field).and_then(|port| port.try_into().ok())
+}
+
+/// A number of 32 bits in hexadecimal digits and nothing else.
+fn hexadecimal(field: &str) -> Option<u32> {
+    if !(1..=8).contains(&field.len()) {
+        return None;
+    }
+    field.bytes().try_fold(0, |value, byte| {
+        let digit = match byte {
+            b'0'..=b'9' => byte - b'0',
+            b'A'..=b'F' => byte - b'A' + 10,
+            b'a'..=b'f' => byte - b'a' + 10,
+            _ => return None,
+        };
+        Some(value << 4 | u32::from(digit))
+    })
 }
 
 /// The two lines over the connections.
@@ -100,7 +136,7 @@ pub fn title(engines: bool) -> String {
 /// Of the reader, or of `each`, which end it.
 pub fn for_each(
     mut kernel: impl BufRead,
-    mut each: impl FnMut(Connection) -> io::Result<()>,
+    mut each: impl FnMut(Connection<'_>) -> io::Result<()>,
 ) -> io::Result<()> {
     let mut line = Vec::new();
     loop {
@@ -119,20 +155,26 @@ mod tests {
     use super::super::names::{Numbers, tests::FixedNames};
     use super::*;
 
+    fn line(connection: &Connection<'_>, engines: bool, names: &mut dyn Names) -> String {
+        let mut line = String::new();
+        connection.push_line(&mut line, engines, names);
+        line
+    }
+
     const TEMPLATE: &str =
         "UDP 0A000001 0000 0A000001 0050 C0A8010A 13C4 ASSURED         118 sip call-id@host\n";
 
     #[test]
     fn a_connection_is_shown_with_minutes_and_seconds() {
-        let line = "TCP 0A000001 9C42 0A000001 0050 C0A8010A 1F90 ESTABLISHED     898\n";
-        let connection = Connection::parse(line).unwrap();
+        let text = "TCP 0A000001 9C42 0A000001 0050 C0A8010A 1F90 ESTABLISHED     898\n";
+        let connection = Connection::parse(text).unwrap();
         assert_eq!(
-            connection.line(false, &mut Numbers),
+            line(&connection, false, &mut Numbers),
             "TCP 14:58  ESTABLISHED 10.0.0.1:40002     10.0.0.1:80        192.168.1.10:8080\n"
         );
         let mut names = FixedNames::default();
         assert_eq!(
-            connection.line(true, &mut names),
+            line(&connection, true, &mut names),
             "TCP 14:58  ESTABLISHED vip1.example.com:40002 vip1.example.com:http \
              rs1.example.com:http-alt\n"
         );
@@ -141,10 +183,9 @@ mod tests {
     #[test]
     fn a_persistence_engine_is_shown_where_it_has_data() {
         let connection = Connection::parse(TEMPLATE).unwrap();
-        assert!(connection.line(false, &mut Numbers).ends_with("192.168.1.10:5060\n"));
+        assert!(line(&connection, false, &mut Numbers).ends_with("192.168.1.10:5060\n"));
         assert!(
-            connection
-                .line(true, &mut Numbers)
+            line(&connection, true, &mut Numbers)
                 .ends_with("192.168.1.10:5060 sip                call-id@host\n")
         );
     }
@@ -152,12 +193,22 @@ mod tests {
     #[test]
     fn ipv6_is_read_in_full_and_shown_in_short() {
         let v6 = "2001:0db8:0000:0000:0000:0000:0000:0001";
-        let line = format!("TCP {v6} 9D0A {v6} 0050 {v6} 1F90 NONE 6000");
-        let shown = Connection::parse(&line).unwrap().line(false, &mut Numbers);
+        let text = format!("TCP {v6} 9D0A {v6} 0050 {v6} 1F90 NONE 6000");
+        let shown = line(&Connection::parse(&text).unwrap(), false, &mut Numbers);
         assert_eq!(
             shown,
             "TCP 100:00 NONE        [2001:db8::1]:40202 [2001:db8::1]:80   [2001:db8::1]:8080\n"
         );
+    }
+
+    #[test]
+    fn a_field_is_hexadecimal_digits_and_nothing_else() {
+        assert_eq!(address("C0A8010a"), Some([192, 168, 1, 10].into()));
+        assert_eq!(port("1F90"), Some(8080));
+        for field in ["", "+1", "10000", "0x50", "5 "] {
+            assert_eq!(port(field), None, "{field:?}");
+        }
+        assert_eq!(address("100000000"), None);
     }
 
     #[test]

@@ -36,7 +36,7 @@ pub struct Peer {
 
 impl Filter {
     /// Whether a connection is shown.
-    pub fn passes(&self, connection: &Connection) -> bool {
+    pub fn passes(&self, connection: &Connection<'_>) -> bool {
         let at = |peer: Option<Peer>, end| peer.is_none_or(|peer| peer.matches(end));
         self.protocol
             .is_none_or(|protocol| protocol.name().eq_ignore_ascii_case(&connection.protocol))

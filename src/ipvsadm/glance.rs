@@ -15,6 +15,7 @@
 use std::collections::HashMap;
 use std::io::{self, BufRead};
 use std::net::IpAddr;
+use std::ops::Range;
 
 use super::connections::{address, port};
 use crate::ipvs::{Destination, DestinationEntry, DestinationId, Forwarding, ServiceId, Stats};
@@ -27,12 +28,14 @@ const LONGEST_LINE: u64 = 4096;
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Glance {
     services: HashMap<ServiceId, Seen>,
+    /// The destinations of all services: those of one stand together.
+    destinations: Vec<Short>,
 }
 
 #[derive(Debug, PartialEq, Eq)]
 struct Seen {
     scheduler: String,
-    destinations: Vec<Short>,
+    destinations: Range<usize>,
 }
 
 /// A destination as the file shows it; there may be very many.
@@ -59,6 +62,7 @@ impl Glance {
         loop {
             line.clear();
             if io::Read::take(&mut file, LONGEST_LINE).read_until(b'\n', &mut line)? == 0 {
+                glance.close(current);
                 return Ok(glance);
             }
             let text = std::str::from_utf8(&line).map_err(io::Error::other)?;
@@ -66,20 +70,19 @@ impl Glance {
             let known = match words.next() {
                 Some("->") if text.contains("RemoteAddress") => Some(()),
                 Some("->") => destination(words).map(|short| {
-                    let seen = current.and_then(|id| glance.services.get_mut(&id));
-                    if let Some(seen) = seen {
-                        seen.destinations.push(short);
+                    if current.is_some() {
+                        glance.destinations.push(short);
                     }
                 }),
                 Some("FWM") => {
-                    current = None;
+                    glance.close(current.take());
                     Some(())
                 }
                 Some("IP" | "Prot") => Some(()),
                 Some(word) => service(word, words).map(|(id, scheduler)| {
-                    // Listed twice in a table that changes: the last one counts.
-                    glance.services.insert(id, Seen { scheduler, destinations: Vec::new() });
-                    current = Some(id);
+                    glance.close(current.take());
+                    let start = glance.destinations.len();
+                    current = Some((id, Seen { scheduler, destinations: start..start }));
                 }),
                 None => Some(()),
             };
@@ -87,11 +90,20 @@ impl Glance {
         }
     }
 
+    /// Keeps a service with all destinations that came since it did.
+    fn close(&mut self, service: Option<(ServiceId, Seen)>) {
+        if let Some((id, mut seen)) = service {
+            seen.destinations.end = self.destinations.len();
+            // Listed twice in a table that changes: the last one counts.
+            self.services.insert(id, seen);
+        }
+    }
+
     /// The destinations of a service, in the kernel's order, without the counters that the file
     /// does not have; `None` if it is not there or has another scheduler.
     pub fn take(&mut self, id: &ServiceId, scheduler: &str) -> Option<Vec<DestinationEntry>> {
         let seen = self.services.remove(id).filter(|seen| seen.scheduler == scheduler)?;
-        let entry = |short: Short| DestinationEntry {
+        let entry = |short: &Short| DestinationEntry {
             destination: Destination::new(
                 short.id.addr,
                 short.id.port,
@@ -103,7 +115,7 @@ impl Glance {
             persistent: 0,
             stats: Stats::default(),
         };
-        Some(seen.destinations.into_iter().map(entry).collect())
+        Some(self.destinations[seen.destinations].iter().map(entry).collect())
     }
 }
 

@@ -289,18 +289,17 @@ struct PeerObject {
 
 impl<'a> ConnectionObject<'a> {
     /// A connection.
-    pub fn new(connection: &'a Connection) -> ConnectionObject<'a> {
+    pub fn new(connection: &Connection<'a>) -> ConnectionObject<'a> {
         let peer = |(address, port)| PeerObject { address, port };
-        let engine = connection.engine.as_ref();
         ConnectionObject {
-            protocol: &connection.protocol,
+            protocol: connection.protocol,
             client: peer(connection.client),
             service: peer(connection.service),
             server: peer(connection.server),
-            state: &connection.state,
+            state: connection.state,
             expires: connection.expires,
-            persistence_engine: engine.map(|(name, _)| name.as_str()),
-            persistence_data: engine.map(|(_, data)| data.as_str()),
+            persistence_engine: connection.engine.map(|(name, _)| name),
+            persistence_data: connection.engine.map(|(_, data)| data),
         }
     }
 }

@@ -8,10 +8,11 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use super::address;
 use super::args::{ArgumentError, illegal};
+use super::columns::Columns as _;
 use super::filter::{Filter, Peer};
 use super::invocation::{Columns, Failing, Invocation, List, Listing, Restoring, Source, Watch};
 use super::names::Names;
-use super::options::{Command, Opt, Rule, Topic, Topics};
+use super::options::{Command, Opt, Rule, Rules, Topic, Topics};
 use std::time::Duration;
 
 use crate::ipvs::{
@@ -126,7 +127,7 @@ impl Line {
     pub(super) fn option(
         &mut self,
         option: Opt,
-        argument: Option<String>,
+        argument: Option<&str>,
         names: &mut dyn Names,
     ) -> Result<(), ArgumentError> {
         if let Some(topic) = option.topic()
@@ -134,7 +135,7 @@ impl Line {
         {
             return illegal(format!("multiple '{}' options specified", topic.name()));
         }
-        let value = argument.as_deref().unwrap_or_default();
+        let value = argument.unwrap_or_default();
         match option {
             Opt::TcpService => self.service(value, Protocol::Tcp, names)?,
             Opt::UdpService => self.service(value, Protocol::Udp, names)?,
@@ -159,7 +160,7 @@ impl Line {
             Opt::SchedFlags => self.sched_flags = cut(value, SCHED_FLAGS_BYTES),
             Opt::Persistent => {
                 self.flags |= service_flags::PERSISTENT;
-                self.timeout = match &argument {
+                self.timeout = match argument {
                     None => DEFAULT_PERSISTENCE,
                     Some(value) => seconds(value, 1)?,
                 };
@@ -317,12 +318,7 @@ impl Line {
     /// Which options go with which command.
     pub(super) fn check_topics(&self) -> Result<(), ArgumentError> {
         let command = self.command;
-        check(
-            self.topics,
-            &Topic::ALL,
-            |topic| command.rule(topic),
-            &format!("'{}' command", command.name()),
-        )
+        check(self.topics, command.rules(), || format!("'{}' command", command.name()))
     }
 
     /// What it asks for, once everything is read.
@@ -423,8 +419,8 @@ impl Line {
     }
 
     fn destination(&self) -> Result<Destination, ArgumentError> {
-        const OPTIONS: [Topic; 4] =
-            [Topic::TunPort, Topic::TunNocsum, Topic::TunCsum, Topic::TunRemcsum];
+        const OPTIONS: Topics =
+            Topics::of(&[Topic::TunPort, Topic::TunNocsum, Topic::TunCsum, Topic::TunRemcsum]);
         let (addr, mut port) = self.server.unwrap_or((Ipv4Addr::UNSPECIFIED.into(), 0));
         let tunnelled = self.forward == Forwarding::Tunnel;
         if self.mark == 0 && self.forward != Forwarding::Masquerade {
@@ -434,17 +430,14 @@ impl Line {
         if Some(Family::of(addr)) != self.family && !tunnelled {
             return illegal("Different address family is allowed only for tunneling servers");
         }
-        if !tunnelled && (self.topics.contains(Topic::TunType) || self.topics.any(&OPTIONS)) {
+        if !tunnelled && (self.topics.contains(Topic::TunType) || self.topics.any(OPTIONS)) {
             return illegal("Tunnel options conflict with forward method");
         }
         if tunnelled {
             let kind = self.tunnel.kind;
-            check(
-                self.topics,
-                &OPTIONS,
-                |topic| tunnel_rule(kind, topic),
-                &format!("'{}' tunnel type", tunnel_name(kind)),
-            )?;
+            check(self.topics.among(OPTIONS), tunnel_rules(kind), || {
+                format!("'{}' tunnel type", tunnel_name(kind))
+            })?;
         }
         Ok(Destination {
             id: DestinationId { addr, port },
@@ -516,7 +509,7 @@ impl Line {
         let given = |topic| topics.contains(topic);
         let connections = given(Topic::Connection);
         let other = given(Topic::Timeout) || given(Topic::Daemon);
-        let counters = self.topics.any(&[Topic::Stats, Topic::Rate, Topic::Thresholds]);
+        let counters = self.topics.any(Topics::of(&[Topic::Stats, Topic::Rate, Topic::Thresholds]));
         if (connections || other) && counters || other && given(Topic::PersistentConn) {
             return illegal("options conflicts in the list command");
         }
@@ -555,12 +548,14 @@ impl Line {
 }
 
 /// Which tunnel options go with which type; kernel: linux/ip_vs.h, `IP_VS_CONN_F_TUNNEL_TYPE_*`.
-fn tunnel_rule(kind: TunnelKind, topic: Topic) -> Rule {
-    match (kind, topic) {
-        (TunnelKind::Ipip, _) => Rule::Illegal,
-        (TunnelKind::Gue, Topic::TunPort) => Rule::Required,
-        (TunnelKind::Gre, Topic::TunPort | Topic::TunRemcsum) => Rule::Illegal,
-        (TunnelKind::Gue | TunnelKind::Gre, _) => Rule::Exclusive,
+fn tunnel_rules(kind: TunnelKind) -> Rules {
+    use Topic as T;
+    match kind {
+        TunnelKind::Ipip => const { Rules::new(&[], &[], &[]) },
+        TunnelKind::Gue => {
+            const { Rules::new(&[T::TunPort], &[T::TunNocsum, T::TunCsum, T::TunRemcsum], &[]) }
+        }
+        TunnelKind::Gre => const { Rules::new(&[], &[T::TunNocsum, T::TunCsum], &[]) },
     }
 }
 
@@ -597,7 +592,7 @@ pub(super) fn scheduler_flags(list: &str, scheduler: &str) -> Result<u32, Argume
 
 fn cut(value: &str, bytes: usize) -> String {
     let mut value = value.to_owned();
-    super::names::cut(&mut value, bytes);
+    value.cut(0, bytes);
     value
 }
 
@@ -648,18 +643,16 @@ fn multicast_group(value: &str) -> Result<IpAddr, ArgumentError> {
     }
 }
 
-/// Walks the topics in order and reports the first that breaks its rule; `whose` is what
-/// makes the rules.
-fn check(
-    given: Topics,
-    order: &[Topic],
-    rule: impl Fn(Topic) -> Rule,
-    whose: &str,
-) -> Result<(), ArgumentError> {
+/// Reports the first topic, in their order, that breaks its rule; `whose` says who makes the
+/// rules.
+fn check(given: Topics, rules: Rules, whose: impl Fn() -> String) -> Result<(), ArgumentError> {
+    if rules.accept(given) {
+        return Ok(());
+    }
     let mut exclusive: Option<Topic> = None;
-    for topic in order {
-        let name = topic.name();
-        match (rule(*topic), given.contains(*topic)) {
+    for topic in Topic::ALL {
+        let (name, whose) = (topic.name(), whose());
+        match (rules.rule(topic), given.contains(topic)) {
             (Rule::Required, false) => {
                 return illegal(format!("You need to supply the '{name}' option for the {whose}"));
             }
@@ -667,7 +660,7 @@ fn check(
                 return illegal(format!("Illegal '{name}' option with the {whose}"));
             }
             (Rule::Exclusive, true) => {
-                if let Some(earlier) = exclusive.replace(*topic) {
+                if let Some(earlier) = exclusive.replace(topic) {
                     let earlier = earlier.name();
                     return illegal(format!(
                         "The option '{name}' conflicts with the '{earlier}' option in the {whose}"

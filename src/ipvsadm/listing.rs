@@ -4,10 +4,10 @@
 //! their port to the column's width are the format: scripts cut these lines at fixed places.
 
 use std::fmt::Write as _;
-use std::net::IpAddr;
 
+use super::columns::Columns as _;
 use super::invocation::Columns;
-use super::names::{Names, cut, endpoint};
+use super::names::{Names, push_endpoint};
 use super::save::partial_netmask;
 use crate::ipvs::{
     Daemon, DaemonRole, DestinationEntry, Family, Forwarding, Info, Service, ServiceEntry,
@@ -66,44 +66,49 @@ pub fn title(columns: Columns) -> String {
     format!("{line}\n  -> RemoteAddress:Port{rest}\n")
 }
 
-/// A service's line.
-pub fn service_line(
+/// Appends a service's line.
+pub fn push_service(
+    line: &mut String,
     entry: &ServiceEntry,
     columns: Columns,
     exact: bool,
     names: &mut dyn Names,
-) -> String {
+) {
     let service = &entry.service;
-    let name = service_name(&service.id, names);
-    let mut line = match columns {
+    let start = line.len();
+    push_service_name(line, &service.id, names);
+    match columns {
         Columns::Stats | Columns::Rate => {
-            format!("{name:<SERVICE_WIDTH$}{}", counters(&entry.stats, columns, exact, false))
+            line.fill(start, SERVICE_WIDTH);
+            push_counters(line, &entry.stats, columns, exact, false);
         }
         _ => {
-            let mut line = format!("{name} {}", service.scheduler);
-            push_flags(&mut line, service);
-            line
+            line.push(' ');
+            line.push_str(&service.scheduler);
+            push_flags(line, service);
         }
-    };
+    }
     line.push('\n');
-    line
 }
 
-fn service_name(id: &ServiceId, names: &mut dyn Names) -> String {
+fn push_service_name(line: &mut String, id: &ServiceId, names: &mut dyn Names) {
     match *id {
-        ServiceId::Mark { mark, family: Family::V4 } => format!("FWM  {mark}"),
-        ServiceId::Mark { mark, family: Family::V6 } => format!("FWM  {mark} IPv6"),
+        ServiceId::Mark { mark, family } => {
+            line.push_str("FWM  ");
+            line.number(mark.into());
+            line.push_str(if family == Family::V6 { " IPv6" } else { "" });
+        }
         ServiceId::Address { protocol, addr, port } => {
-            let word = match protocol {
-                Protocol::Tcp => "TCP",
-                Protocol::Udp => "UDP",
-                Protocol::Sctp => "SCTP",
-            };
-            let mut name = format!("{word:<4} {}", endpoint(addr, port, Some(protocol), names));
+            let start = line.len();
+            line.push_str(match protocol {
+                Protocol::Tcp => "TCP  ",
+                Protocol::Udp => "UDP  ",
+                Protocol::Sctp => "SCTP ",
+            });
+            push_endpoint(line, addr, port, Some(protocol), names);
             if addr.is_ipv4() {
-                cut(&mut name, SERVICE_WIDTH);
+                line.cut(start, SERVICE_WIDTH);
             }
-            name
         }
     }
 }
@@ -165,48 +170,63 @@ pub fn totals_lines(stats: &Stats, exact: bool) -> String {
     for (columns, name) in [(Columns::Stats, "Total"), (Columns::Rate, "Per second")] {
         let title = title(columns);
         let names = title.lines().next().and_then(|line| line.get(SERVICE_WIDTH..));
-        let values = counters(stats, columns, exact, false);
         let _ = writeln!(text, "{:<SERVICE_WIDTH$}{}", "All services", names.unwrap_or_default());
-        let _ = writeln!(text, "{name:<SERVICE_WIDTH$}{values}");
+        text.word(name, SERVICE_WIDTH);
+        push_counters(&mut text, stats, columns, exact, false);
+        text.push('\n');
     }
     text
 }
 
-/// A destination's line; `protocol` is its service's, `None` for a firewall mark.
-pub fn destination_line(
+/// Appends a destination's line; `protocol` is its service's, `None` for a firewall mark.
+pub fn push_destination(
+    line: &mut String,
     entry: &DestinationEntry,
     protocol: Option<Protocol>,
     columns: Columns,
     exact: bool,
     names: &mut dyn Names,
-) -> String {
-    let destination = &entry.destination;
-    let mut name = endpoint(destination.id.addr, destination.id.port, protocol, names);
-    if matches!(destination.id.addr, IpAddr::V4(_)) {
-        cut(&mut name, DESTINATION_WIDTH);
+) {
+    let DestinationEntry { destination, active, inactive, persistent, .. } = entry;
+    line.push_str("  -> ");
+    let start = line.len();
+    push_endpoint(line, destination.id.addr, destination.id.port, protocol, names);
+    if destination.id.addr.is_ipv4() {
+        line.cut(start, DESTINATION_WIDTH);
     }
-    let forward = forwarding_name(destination.forward);
-    let DestinationEntry { active, inactive, persistent, .. } = entry;
-    let weight = destination.weight;
-    let rest = match columns {
-        Columns::Stats | Columns::Rate => counters(&entry.stats, columns, exact, true),
-        Columns::Thresholds => format!(
-            " {:<10} {:<10} {active:<10} {inactive:<10}",
-            destination.upper, destination.lower
-        ),
-        Columns::Persistent => {
-            format!(" {weight:<9} {persistent:<11} {active:<10} {inactive:<10}")
-        }
-        Columns::Tunnels => {
-            let tunnel = match destination.forward {
-                Forwarding::Tunnel => tunnel_info(destination.tunnel),
-                _ => "n/a".to_owned(),
-            };
-            format!(" {forward:<7} {tunnel:<13} {weight:<6} {active:<10} {inactive:<10}")
-        }
-        Columns::Default => format!(" {forward:<7} {weight:<6} {active:<10} {inactive:<10}"),
+    line.fill(start, DESTINATION_WIDTH);
+    let number = |line: &mut String, value: u32, width| {
+        line.push(' ');
+        line.number_left(value.into(), width);
     };
-    format!("  -> {name:<DESTINATION_WIDTH$}{rest}\n")
+    match columns {
+        Columns::Stats | Columns::Rate => push_counters(line, &entry.stats, columns, exact, true),
+        Columns::Thresholds => {
+            number(line, destination.upper, 10);
+            number(line, destination.lower, 10);
+        }
+        Columns::Persistent => {
+            number(line, destination.weight, 9);
+            number(line, *persistent, 11);
+        }
+        Columns::Tunnels | Columns::Default => {
+            line.push(' ');
+            line.word(forwarding_name(destination.forward), 7);
+            if columns == Columns::Tunnels {
+                line.push(' ');
+                match destination.forward {
+                    Forwarding::Tunnel => line.word(&tunnel_info(destination.tunnel), 13),
+                    _ => line.word("n/a", 13),
+                }
+            }
+            number(line, destination.weight, 6);
+        }
+    }
+    if !matches!(columns, Columns::Stats | Columns::Rate) {
+        number(line, *active, 10);
+        number(line, *inactive, 10);
+    }
+    line.push('\n');
 }
 
 /// The word of a forwarding method.
@@ -233,45 +253,46 @@ fn tunnel_info(tunnel: Tunnel) -> String {
     }
 }
 
-/// The five counters of a line. A destination's rates of connections and packets are never
-/// abbreviated.
-fn counters(stats: &Stats, columns: Columns, exact: bool, destination: bool) -> String {
-    let mut line = String::new();
-    if columns == Columns::Rate {
-        for value in [stats.cps, stats.in_pps, stats.out_pps] {
-            line.push_str(&counter(value, exact || destination));
-        }
-        for value in [stats.in_bps, stats.out_bps] {
-            line.push_str(&counter(value, exact));
-        }
+/// Appends the five counters of a line. A destination's rates of connections and packets are
+/// never abbreviated.
+fn push_counters(
+    line: &mut String,
+    stats: &Stats,
+    columns: Columns,
+    exact: bool,
+    destination: bool,
+) {
+    let (whole, short) = if columns == Columns::Rate {
+        ([stats.cps, stats.in_pps, stats.out_pps], [stats.in_bps, stats.out_bps])
     } else {
-        for value in [
-            stats.connections,
-            stats.in_packets,
-            stats.out_packets,
-            stats.in_bytes,
-            stats.out_bytes,
-        ] {
-            line.push_str(&counter(value, exact));
-        }
+        let whole = [stats.connections, stats.in_packets, stats.out_packets];
+        (whole, [stats.in_bytes, stats.out_bytes])
+    };
+    for value in whole {
+        push_counter(line, value, exact || (destination && columns == Columns::Rate));
     }
-    line
+    for value in short {
+        push_counter(line, value, exact);
+    }
 }
 
-/// A counter, nine columns wide: in full below 100 million, then in thousands, millions,
+/// Appends a counter, nine columns wide: in full below 100 million, then in thousands, millions,
 /// billions or trillions, never rounded up. In full at any size with `exact`.
-fn counter(value: u64, exact: bool) -> String {
+fn push_counter(line: &mut String, value: u64, exact: bool) {
     if exact {
-        return format!(" {value:>8}");
+        line.push(' ');
+        line.number_right(value, 8);
+        return;
     }
     let (divisor, unit) = match value {
-        0..100_000_000 => return format!("{value:>9}"),
+        0..100_000_000 => return line.number_right(value, 9),
         100_000_000..1_000_000_000 => (1_000, 'K'),
         1_000_000_000..100_000_000_000 => (1_000_000, 'M'),
         100_000_000_000..100_000_000_000_000 => (1_000_000_000, 'G'),
         100_000_000_000_000.. => (1_000_000_000_000, 'T'),
     };
-    format!("{:>8}{unit}", value / divisor)
+    line.number_right(value / divisor, 8);
+    line.push(unit);
 }
 
 /// The line of the time-outs.
@@ -314,6 +335,18 @@ mod tests {
     use super::*;
     use crate::ipvs::Destination;
 
+    fn counter(value: u64, exact: bool) -> String {
+        let mut line = String::new();
+        push_counter(&mut line, value, exact);
+        line
+    }
+
+    fn service_line(entry: &ServiceEntry, names: &mut dyn Names) -> String {
+        let mut line = String::new();
+        push_service(&mut line, entry, Columns::Default, false, names);
+        line
+    }
+
     fn service(addr: &str, port: u16) -> ServiceEntry {
         let id = ServiceId::Address { protocol: Protocol::Tcp, addr: addr.parse().unwrap(), port };
         ServiceEntry { service: Service::new(id, "wlc"), stats: Stats::default() }
@@ -333,10 +366,10 @@ mod tests {
     #[test]
     fn an_ipv4_name_is_cut_where_the_column_ends_and_an_ipv6_name_is_not() {
         let mut names = FixedNames::default();
-        let line = service_line(&service("10.0.0.2", 80), Columns::Default, false, &mut names);
+        let line = service_line(&service("10.0.0.2", 80), &mut names);
         assert_eq!(line, "TCP  a-rather-long-host-name-for- wlc\n");
         let addr = "2001:db8:1111:2222:3333:4444:5555:6666";
-        let line = service_line(&service(addr, 80), Columns::Default, false, &mut Numbers);
+        let line = service_line(&service(addr, 80), &mut Numbers);
         assert_eq!(line, format!("TCP  [{addr}]:80 wlc\n"));
     }
 
@@ -345,10 +378,10 @@ mod tests {
         let mut entry = service("10.0.0.1", 80);
         entry.service.scheduler = "sh".to_owned();
         entry.service.flags = service_flags::SCHED3;
-        let line = service_line(&entry, Columns::Default, false, &mut Numbers);
+        let line = service_line(&entry, &mut Numbers);
         assert_eq!(line, "TCP  10.0.0.1:80 sh ()\n");
         entry.service.flags |= service_flags::SCHED1 | service_flags::SCHED2;
-        let line = service_line(&entry, Columns::Default, false, &mut Numbers);
+        let line = service_line(&entry, &mut Numbers);
         assert_eq!(line, "TCP  10.0.0.1:80 sh (sh-fallback,sh-port)\n");
     }
 
@@ -356,13 +389,10 @@ mod tests {
     fn an_engine_is_shown_with_persistence_only() {
         let mut entry = service("10.0.0.1", 80);
         entry.service.pe = Some("sip".to_owned());
-        assert_eq!(
-            service_line(&entry, Columns::Default, false, &mut Numbers),
-            "TCP  10.0.0.1:80 wlc\n"
-        );
+        assert_eq!(service_line(&entry, &mut Numbers), "TCP  10.0.0.1:80 wlc\n");
         entry.service = entry.service.persistent(60);
         assert_eq!(
-            service_line(&entry, Columns::Default, false, &mut Numbers),
+            service_line(&entry, &mut Numbers),
             "TCP  10.0.0.1:80 wlc persistent 60 pe sip\n"
         );
     }
@@ -378,8 +408,12 @@ mod tests {
             stats: Stats::default(),
         };
         entry.destination.tunnel = Tunnel { kind: TunnelKind::Gue, port: 65535, flags: 2 };
-        let line =
-            |columns| destination_line(&entry, Some(Protocol::Tcp), columns, false, &mut Numbers);
+        let line = |columns| {
+            let mut line = String::new();
+            let tcp = Some(Protocol::Tcp);
+            push_destination(&mut line, &entry, tcp, columns, false, &mut Numbers);
+            line
+        };
         assert_eq!(
             line(Columns::Default),
             "  -> 192.168.1.12:443             Tunnel  7      0          0         \n"

@@ -7,6 +7,7 @@
 use std::collections::HashMap;
 use std::net::{IpAddr, Ipv4Addr};
 
+use super::columns::Columns;
 use super::resolver;
 use crate::protocol::Protocol;
 
@@ -101,34 +102,31 @@ impl Names for Numbers {
     }
 }
 
-/// Shows `addr` and `port` as the listings do, by name where they have one.
+/// Appends `addr` and `port` as the listings show them, by name where they have one.
 ///
 /// `protocol` is `None` for a firewall mark, whose ports have no name. At most 59 bytes come
 /// out: the original's buffer, and scripts may rely on where it cuts.
-pub fn endpoint(
+pub fn push_endpoint(
+    text: &mut String,
     addr: IpAddr,
     port: u16,
     protocol: Option<Protocol>,
     names: &mut dyn Names,
-) -> String {
-    let host = names.host_name(addr).unwrap_or_else(|| addr.to_string());
-    let service = protocol
-        .and_then(|protocol| names.service_name(port, protocol))
-        .unwrap_or_else(|| port.to_string());
-    let mut text = match addr {
-        IpAddr::V4(_) => format!("{host}:{service}"),
-        IpAddr::V6(_) => format!("[{host}]:{service}"),
-    };
-    cut(&mut text, 59);
-    text
-}
-
-/// Cuts `text` to at most `bytes` bytes, never inside a character.
-pub fn cut(text: &mut String, bytes: usize) {
-    if text.len() > bytes {
-        let end = (0..=bytes).rev().find(|end| text.is_char_boundary(*end)).unwrap_or(0);
-        text.truncate(end);
+) {
+    let start = text.len();
+    if addr.is_ipv6() {
+        text.push('[');
     }
+    match names.host_name(addr) {
+        Some(name) => text.push_str(&name),
+        None => text.address(addr),
+    }
+    text.push_str(if addr.is_ipv6() { "]:" } else { ":" });
+    match protocol.and_then(|protocol| names.service_name(port, protocol)) {
+        Some(name) => text.push_str(&name),
+        None => text.number(port.into()),
+    }
+    text.cut(start, 59);
 }
 
 #[cfg(test)]
@@ -185,7 +183,9 @@ pub(crate) mod tests {
     fn an_endpoint_is_shown_by_name_where_it_has_one() {
         let mut names = FixedNames::default();
         let mut show = |addr: &str, port, protocol| {
-            endpoint(addr.parse().unwrap(), port, protocol, &mut names)
+            let mut text = String::new();
+            push_endpoint(&mut text, addr.parse().unwrap(), port, protocol, &mut names);
+            text
         };
         assert_eq!(show("10.0.0.1", 80, Some(Protocol::Tcp)), "vip1.example.com:http");
         assert_eq!(show("10.0.0.1", 80, Some(Protocol::Udp)), "vip1.example.com:80");
@@ -197,21 +197,35 @@ pub(crate) mod tests {
     #[test]
     fn numbers_stay_numbers() {
         let addr = "10.0.0.1".parse().unwrap();
-        assert_eq!(endpoint(addr, 80, Some(Protocol::Tcp), &mut Numbers), "10.0.0.1:80");
+        let mut text = "to ".to_owned();
+        push_endpoint(&mut text, addr, 80, Some(Protocol::Tcp), &mut Numbers);
+        assert_eq!(text, "to 10.0.0.1:80");
     }
 
     #[test]
     fn an_endpoint_is_cut_at_the_originals_buffer() {
+        struct Long;
+        impl Names for Long {
+            fn host_address(&mut self, _: &str) -> Option<Ipv4Addr> {
+                None
+            }
+            fn service_port(&mut self, _: &str, _: Protocol) -> Option<u16> {
+                None
+            }
+            fn host_name(&mut self, _: IpAddr) -> Option<String> {
+                Some("é".repeat(29))
+            }
+            fn service_name(&mut self, _: u16, _: Protocol) -> Option<String> {
+                Some("é".to_owned())
+            }
+        }
+        let mut text = "-> ".to_owned();
+        push_endpoint(&mut text, [10, 0, 0, 2].into(), 80, Some(Protocol::Tcp), &mut Long);
+        assert_eq!(text, format!("-> {}:", "é".repeat(29)));
         let mut names = FixedNames::default();
-        let addr = "10.0.0.2".parse().unwrap();
-        let shown = endpoint(addr, 60_000, Some(Protocol::Tcp), &mut names);
-        assert_eq!(shown, "a-rather-long-host-name-for-truncation.example.com:60000");
-        let mut long = "x".repeat(70);
-        cut(&mut long, 59);
-        assert_eq!(long.len(), 59);
-        let mut accents = "é".repeat(40);
-        cut(&mut accents, 59);
-        assert_eq!(accents.len(), 58);
+        let mut text = String::new();
+        push_endpoint(&mut text, [10, 0, 0, 2].into(), 60_000, None, &mut names);
+        assert_eq!(text, "a-rather-long-host-name-for-truncation.example.com:60000");
     }
 
     #[test]

@@ -56,84 +56,122 @@ impl Command {
         }
     }
 
-    /// Whether `topic` may, must or must not accompany this command.
-    pub fn rule(self, topic: Topic) -> Rule {
+    /// The topics that may accompany this command, and those that must.
+    pub fn rules(self) -> Rules {
         use Command as C;
         use Topic as T;
-        let (required, exclusive, optional): (&[Topic], &[Topic], &[Topic]) = match self {
-            C::AddService | C::EditService => (
-                &[T::ServiceAddress],
-                &[],
-                &[T::Scheduler, T::Persistent, T::Netmask, T::Ops, T::Pe, T::SchedFlags],
-            ),
-            C::DeleteService => (&[T::ServiceAddress], &[], &[]),
-            C::Flush | C::Set | C::Diff | C::RestoreJson => (&[], &[], &[]),
-            C::Restore => (&[], &[T::KeepGoing, T::StopOnError, T::Check], &[T::Report]),
-            C::Apply => (&[], &[], &[T::DryRun]),
-            C::Save => (&[], &[], &[T::Numeric, T::Full]),
-            C::Zero => (&[], &[], &[T::ServiceAddress]),
-            C::List => (
-                &[],
-                &[T::Connection, T::ServiceAddress, T::Timeout, T::Daemon, T::Totals],
-                &[
-                    T::Numeric,
-                    T::Stats,
-                    T::Rate,
-                    T::Thresholds,
-                    T::PersistentConn,
-                    T::Nosort,
-                    T::Syncid,
-                    T::Exact,
-                    T::TunInfo,
-                    T::Json,
-                    T::Interval,
-                    T::Count,
-                    T::OfProtocol,
-                    T::OfService,
-                    T::OfClient,
-                    T::OfDestination,
-                    T::OfState,
-                ],
-            ),
-            C::AddServer | C::EditServer => (
-                &[T::ServiceAddress, T::RealServer],
-                &[],
-                &[
-                    T::ForwardingMethod,
-                    T::Weight,
-                    T::UThreshold,
-                    T::LThreshold,
-                    T::TunType,
-                    T::TunPort,
-                    T::TunNocsum,
-                    T::TunCsum,
-                    T::TunRemcsum,
-                ],
-            ),
-            C::DeleteServer => (&[T::ServiceAddress, T::RealServer], &[], &[]),
-            C::StartDaemon => (
-                &[],
-                &[],
-                &[
-                    T::McastInterface,
-                    T::Syncid,
-                    T::McastGroup,
-                    T::McastPort,
-                    T::McastTtl,
-                    T::SyncMaxlen,
-                ],
-            ),
-            C::StopDaemon => (&[], &[], &[T::Syncid]),
-        };
-        if required.contains(&topic) {
+        const SERVICE: Rules = Rules::new(
+            &[T::ServiceAddress],
+            &[],
+            &[T::Scheduler, T::Persistent, T::Netmask, T::Ops, T::Pe, T::SchedFlags],
+        );
+        const SERVER: Rules = Rules::new(
+            &[T::ServiceAddress, T::RealServer],
+            &[],
+            &[
+                T::ForwardingMethod,
+                T::Weight,
+                T::UThreshold,
+                T::LThreshold,
+                T::TunType,
+                T::TunPort,
+                T::TunNocsum,
+                T::TunCsum,
+                T::TunRemcsum,
+            ],
+        );
+        const LIST: Rules = Rules::new(
+            &[],
+            &[T::Connection, T::ServiceAddress, T::Timeout, T::Daemon, T::Totals],
+            &[
+                T::Numeric,
+                T::Stats,
+                T::Rate,
+                T::Thresholds,
+                T::PersistentConn,
+                T::Nosort,
+                T::Syncid,
+                T::Exact,
+                T::TunInfo,
+                T::Json,
+                T::Interval,
+                T::Count,
+                T::OfProtocol,
+                T::OfService,
+                T::OfClient,
+                T::OfDestination,
+                T::OfState,
+            ],
+        );
+        const DAEMON: Rules = Rules::new(
+            &[],
+            &[],
+            &[
+                T::McastInterface,
+                T::Syncid,
+                T::McastGroup,
+                T::McastPort,
+                T::McastTtl,
+                T::SyncMaxlen,
+            ],
+        );
+        const RESTORE: Rules =
+            Rules::new(&[], &[T::KeepGoing, T::StopOnError, T::Check], &[T::Report]);
+        match self {
+            C::AddService | C::EditService => SERVICE,
+            C::DeleteService => const { Rules::new(&[T::ServiceAddress], &[], &[]) },
+            C::Flush | C::Set | C::Diff | C::RestoreJson => const { Rules::new(&[], &[], &[]) },
+            C::Restore => RESTORE,
+            C::Apply => const { Rules::new(&[], &[], &[T::DryRun]) },
+            C::Save => const { Rules::new(&[], &[], &[T::Numeric, T::Full]) },
+            C::Zero => const { Rules::new(&[], &[], &[T::ServiceAddress]) },
+            C::List => LIST,
+            C::AddServer | C::EditServer => SERVER,
+            C::DeleteServer => const { Rules::new(&[T::ServiceAddress, T::RealServer], &[], &[]) },
+            C::StartDaemon => DAEMON,
+            C::StopDaemon => const { Rules::new(&[], &[], &[T::Syncid]) },
+        }
+    }
+}
+
+/// How the topics go with a command, or the tunnel's with a tunnel type.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Rules {
+    required: Topics,
+    exclusive: Topics,
+    optional: Topics,
+}
+
+impl Rules {
+    /// Those that must be there, those of which one may, those that may; all others may not.
+    pub const fn new(required: &[Topic], exclusive: &[Topic], optional: &[Topic]) -> Rules {
+        Rules {
+            required: Topics::of(required),
+            exclusive: Topics::of(exclusive),
+            optional: Topics::of(optional),
+        }
+    }
+
+    /// How one topic goes with it.
+    pub const fn rule(self, topic: Topic) -> Rule {
+        if self.required.contains(topic) {
             Rule::Required
-        } else if exclusive.contains(&topic) {
+        } else if self.exclusive.contains(topic) {
             Rule::Exclusive
-        } else if optional.contains(&topic) {
+        } else if self.optional.contains(topic) {
             Rule::Optional
         } else {
             Rule::Illegal
         }
+    }
+
+    /// Whether these topics, and no others, may be given together.
+    pub const fn accept(self, given: Topics) -> bool {
+        let Rules { required, exclusive, optional } = self;
+        let known = required.0 | exclusive.0 | optional.0;
+        required.0 & !given.0 == 0
+            && given.0 & !known == 0
+            && (given.0 & exclusive.0).count_ones() <= 1
     }
 }
 
@@ -324,6 +362,18 @@ impl Topic {
 pub struct Topics(u64);
 
 impl Topics {
+    /// These.
+    pub const fn of(topics: &[Topic]) -> Topics {
+        let mut bits = 0;
+        let mut at = 0;
+        // A `for` is not to be had in a constant.
+        while at < topics.len() {
+            bits |= 1 << topics[at] as u64;
+            at += 1;
+        }
+        Topics(bits)
+    }
+
     /// Adds one; `false` if it was there already.
     pub fn insert(&mut self, topic: Topic) -> bool {
         let bit = 1 << topic as u64;
@@ -333,13 +383,18 @@ impl Topics {
     }
 
     /// Whether it has been given.
-    pub fn contains(self, topic: Topic) -> bool {
+    pub const fn contains(self, topic: Topic) -> bool {
         self.0 & (1 << topic as u64) != 0
     }
 
     /// Whether any of them has been given.
-    pub fn any(self, topics: &[Topic]) -> bool {
-        topics.iter().any(|topic| self.contains(*topic))
+    pub const fn any(self, topics: Topics) -> bool {
+        self.0 & topics.0 != 0
+    }
+
+    /// Those of them that have been given.
+    pub const fn among(self, topics: Topics) -> Topics {
+        Topics(self.0 & topics.0)
     }
 }
 
@@ -562,6 +617,24 @@ pub struct Entry {
     pub help: &'static str,
 }
 
+/// Where in the table each short name's entry stands, and `u8::MAX` for what is none.
+const SHORT_NAMES: [u8; 128] = {
+    let mut places = [u8::MAX; 128];
+    let mut at = 0;
+    while at < TABLE.len() {
+        if let Some(short) = TABLE[at].short {
+            places[short as usize] = at as u8;
+        }
+        at += 1;
+    }
+    places
+};
+
+/// The entry with a short name.
+pub fn by_short_name(name: u8) -> Option<&'static Entry> {
+    TABLE.get(usize::from(*SHORT_NAMES.get(usize::from(name))?))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -573,6 +646,15 @@ mod tests {
         shorts.sort_unstable();
         shorts.dedup();
         assert_eq!(shorts.len(), all);
+    }
+
+    #[test]
+    fn an_entry_is_found_by_its_short_name() {
+        for byte in 0..=u8::MAX {
+            let walked = TABLE.iter().find(|entry| entry.short == Some(char::from(byte)));
+            let found = by_short_name(byte);
+            assert_eq!(found.map(|entry| entry.meaning), walked.map(|entry| entry.meaning));
+        }
     }
 
     #[test]
@@ -589,6 +671,18 @@ mod tests {
         for (index, topic) in Topic::ALL.iter().enumerate() {
             assert_eq!(*topic as usize, index);
         }
+    }
+
+    #[test]
+    fn rules_accept_what_breaks_none_of_them() {
+        let topics = |given: &[Topic]| Topics::of(given);
+        let list = Command::List.rules();
+        assert!(list.accept(topics(&[Topic::Numeric, Topic::Timeout])));
+        assert!(!list.accept(topics(&[Topic::Daemon, Topic::Timeout])));
+        assert!(!list.accept(topics(&[Topic::Weight])));
+        let delete = Command::DeleteServer.rules();
+        assert!(delete.accept(topics(&[Topic::RealServer, Topic::ServiceAddress])));
+        assert!(!delete.accept(topics(&[Topic::RealServer])));
     }
 
     #[test]

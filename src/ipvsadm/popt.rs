@@ -8,10 +8,10 @@
 //!
 //! Not copied: popt's substitution of the sequence `!#:+` inside an argument.
 
-use std::ffi::{OsStr, OsString};
+use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 
-use super::options::{Argument, Entry, TABLE};
+use super::options::{Argument, Entry, TABLE, by_short_name};
 
 /// What can be wrong with a word; popt's own texts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -39,7 +39,7 @@ pub struct Given<'a> {
 /// A walk over the words of a command line (without the program's name).
 #[derive(Debug)]
 pub struct Popt<'a> {
-    words: &'a [OsString],
+    words: &'a [&'a OsStr],
     next: usize,
     /// The rest of a cluster such as `-lnc`.
     cluster: &'a [u8],
@@ -52,13 +52,13 @@ pub struct Popt<'a> {
 
 impl<'a> Popt<'a> {
     /// Starts the walk; `posix` ends the options at the first positional word.
-    pub fn new(words: &'a [OsString], posix: bool) -> Popt<'a> {
+    pub fn new(words: &'a [&'a OsStr], posix: bool) -> Popt<'a> {
         Popt { words, next: 0, cluster: &[], rest: false, posix, positional: Vec::new() }
     }
 
     /// The word that was consumed last.
     pub fn last_word(&self) -> &'a OsStr {
-        self.next.checked_sub(1).map_or(OsStr::new(""), |last| self.words[last].as_os_str())
+        self.next.checked_sub(1).map_or(OsStr::new(""), |last| self.words[last])
     }
 
     /// The positional words, once the walk is over.
@@ -83,7 +83,7 @@ impl<'a> Popt<'a> {
             (None, Some(word)) if optional && word.as_bytes().starts_with(b"-") => None,
             (None, Some(word)) => {
                 self.next += 1;
-                Some(word.as_os_str())
+                Some(*word)
             }
         };
         Ok(Given { entry, argument })
@@ -92,10 +92,7 @@ impl<'a> Popt<'a> {
     fn short(&mut self) -> Result<Given<'a>, Problem> {
         let (name, after) = self.cluster.split_first().ok_or(Problem::Unknown)?;
         self.cluster = &[];
-        let entry = TABLE
-            .iter()
-            .find(|entry| entry.short == Some(char::from(*name)))
-            .ok_or(Problem::Unknown)?;
+        let entry = by_short_name(*name).ok_or(Problem::Unknown)?;
         if entry.argument == Argument::None {
             if after.starts_with(b"=") {
                 return Err(Problem::UnwantedArgument);
@@ -128,7 +125,7 @@ impl<'a> Iterator for Popt<'a> {
         if !self.cluster.is_empty() {
             return Some(self.short());
         }
-        while let Some(word) = self.words.get(self.next) {
+        while let Some(&word) = self.words.get(self.next) {
             self.next += 1;
             match word.as_bytes() {
                 _ if self.rest => self.positional.push(word),
@@ -154,7 +151,7 @@ mod tests {
 
     /// The options as `long=argument`, a problem as its text, then the positional words.
     fn walk(line: &str, posix: bool) -> String {
-        let words: Vec<OsString> = line.split(' ').map(OsString::from).collect();
+        let words: Vec<&OsStr> = line.split(' ').map(OsStr::new).collect();
         let mut popt = Popt::new(&words, posix);
         let mut seen = Vec::new();
         for given in popt.by_ref() {

@@ -6,10 +6,10 @@
 //! each line done before the next one is asked for. That falls out of the reading: one read
 //! takes what is there, up to a buffer, and [`Lines::next`] says when it has to read again.
 
-use std::ffi::OsString;
+use std::ffi::OsStr;
 use std::io::{self, Read};
 use std::ops::Range;
-use std::os::unix::ffi::OsStringExt;
+use std::os::unix::ffi::OsStrExt;
 
 /// How much is read at a time, in bytes.
 const CHUNK: usize = 64 * 1024;
@@ -18,9 +18,9 @@ pub const LONGEST_LINE: usize = 1024 * 1024;
 
 /// What the next step of reading brought.
 #[derive(Debug, PartialEq, Eq)]
-pub enum Step {
+pub enum Step<'a> {
     /// The words of a line; never none.
-    Line(Vec<OsString>),
+    Line(Vec<&'a OsStr>),
     /// Nothing more without another read, which may wait: finish first what is under way,
     /// then call [`Lines::fill`].
     Wait,
@@ -82,8 +82,8 @@ impl<R: Read> Lines<R> {
 
     /// The next line that has words.
     #[allow(clippy::should_implement_trait)] // it is not an Option
-    pub fn next(&mut self) -> Step {
-        loop {
+    pub fn next(&mut self) -> Step<'_> {
+        let line = loop {
             let rest = &self.pending[self.start..];
             let (line, after) = match rest.iter().position(|byte| *byte == b'\n') {
                 Some(end) => (self.start..self.start + end, self.start + end + 1),
@@ -96,21 +96,18 @@ impl<R: Read> Lines<R> {
             };
             self.start = after;
             self.number += 1;
-            self.last = line.clone();
-            let line = &self.pending[line];
+            let text = &self.pending[line.clone()];
             let comment = match self.comments {
                 Comments::None => false,
-                Comments::AtTheStart => line.starts_with(b"#"),
-                Comments::Indented => line.trim_ascii_start().starts_with(b"#"),
+                Comments::AtTheStart => text.starts_with(b"#"),
+                Comments::Indented => text.trim_ascii_start().starts_with(b"#"),
             };
-            if comment {
-                continue;
+            if !comment && words(text).next().is_some() {
+                break line;
             }
-            let words = words(line);
-            if !words.is_empty() {
-                return Step::Line(words);
-            }
-        }
+        };
+        self.last = line.clone();
+        Step::Line(words(&self.pending[line]).collect())
     }
 
     /// Reads once more, waiting if it must.
@@ -138,11 +135,10 @@ impl<R: Read> Lines<R> {
 
 /// The words of a line: blanks part them, and the word `ipvsadm` is dropped wherever it
 /// stands, so that a script of whole commands can be restored. There is no quoting.
-fn words(line: &[u8]) -> Vec<OsString> {
+fn words(line: &[u8]) -> impl Iterator<Item = &OsStr> {
     line.split(|byte| matches!(byte, b' ' | b'\t' | b'\r'))
         .filter(|word| !word.is_empty() && *word != b"ipvsadm")
-        .map(|word| OsString::from_vec(word.to_vec()))
-        .collect()
+        .map(OsStr::from_bytes)
 }
 
 #[cfg(test)]

@@ -16,7 +16,7 @@ use std::ffi::{OsStr, OsString};
 use std::io::{Read, Write};
 use std::path::Path;
 
-use super::args::{self, Setting};
+use super::args::{self, ArgumentError, Setting};
 use super::errors::{self, Operation};
 use super::invocation::{Invocation, List, Restoring};
 use super::manual;
@@ -29,8 +29,9 @@ use crate::ipvs::{Change, Info};
 /// What `--version` prints: what scripts take the version of ipvsadm from.
 pub const VERSION: &str = "ipvsadm v1.31 2019/12/24 (compiled with popt and IPVS v1.2.1)";
 
-/// How many changes of a restore are sent to the kernel at once, at most.
-const BATCH: usize = 1024;
+/// How many changes of a restore are collected for the kernel, at most: as many destinations as
+/// one send takes.
+const BATCH: usize = 375;
 
 /// The two lines of ipvsadm-save about itself.
 const SAVE_USAGE: &str = "\
@@ -117,6 +118,22 @@ impl From<std::io::Error> for Trouble {
     }
 }
 
+/// What the next line of a restore asks for, or why there is none.
+enum Next {
+    /// A change: many are made at once.
+    Change(Change),
+    /// Anything else.
+    Other(Invocation),
+    /// Nothing that makes sense.
+    Wrong(ArgumentError),
+    /// Nothing without another read ([`Step::Wait`]).
+    Wait,
+    /// It is longer than a line may be.
+    TooLong,
+    /// There is none.
+    End,
+}
+
 struct Session<'a, T, O> {
     setting: Setting<'a>,
     out: &'a mut dyn Write,
@@ -132,7 +149,8 @@ impl<T: Table, O: FnOnce() -> Result<T, TableError>> Session<'_, T, O> {
         if words.is_empty() {
             return self.show(List::ALL).0;
         }
-        match args::parse(self.setting, words, self.names) {
+        let words: Vec<&OsStr> = words.iter().map(OsString::as_os_str).collect();
+        match args::parse(self.setting, &words, self.names) {
             Ok(Invocation::Restore(Restoring::Original)) => {
                 self.restore(Lines::new(stdin, Comments::None), Vec::new())
             }
@@ -180,20 +198,15 @@ impl<T: Table, O: FnOnce() -> Result<T, TableError>> Session<'_, T, O> {
         self.setting.restoring = true;
         let mut status = 0;
         loop {
-            let step = lines.next();
-            let parsed = match &step {
-                Step::Line(words) => Some(args::parse(self.setting, words, self.names)),
-                Step::Wait | Step::TooLong | Step::End => None,
-            };
-            let invocation = match parsed {
-                Some(Ok(Invocation::Change(change))) => {
+            let next = match self.next_of(&mut lines) {
+                Next::Change(change) => {
                     changes.push(change);
                     if changes.len() < BATCH {
                         continue;
                     }
                     None
                 }
-                other => other,
+                other => Some(other),
             };
             // Everything else comes after what is under way.
             if !changes.is_empty() {
@@ -204,31 +217,45 @@ impl<T: Table, O: FnOnce() -> Result<T, TableError>> Session<'_, T, O> {
                     return status;
                 }
             }
-            match (invocation, step) {
-                (Some(Ok(invocation)), _) => {
+            match next {
+                None | Some(Next::Change(_)) => {}
+                Some(Next::Other(invocation)) => {
                     let (answered, over) = self.answer(invocation);
                     status = answered;
                     if over {
                         return status;
                     }
                 }
-                (Some(Err(error)), _) => {
+                Some(Next::Wrong(error)) => {
                     self.complain(&error.to_string());
                     status = error.status();
                     if error.ends_a_restore() {
                         return status;
                     }
                 }
-                (None, Step::Line(_)) => {}
-                (None, Step::TooLong) => return self.too_long(),
-                (None, Step::Wait) => {
+                Some(Next::TooLong) => return self.too_long(),
+                Some(Next::Wait) => {
                     let _ = self.out.flush();
                     if let Err(error) = lines.fill() {
                         return self.unreadable("standard input", &error);
                     }
                 }
-                (None, Step::End) => return status,
+                Some(Next::End) => return status,
             }
+        }
+    }
+
+    /// Reads the next line, and what it asks for.
+    fn next_of<R: Read>(&mut self, lines: &mut Lines<R>) -> Next {
+        match lines.next() {
+            Step::Line(words) => match args::parse(self.setting, &words, self.names) {
+                Ok(Invocation::Change(change)) => Next::Change(change),
+                Ok(invocation) => Next::Other(invocation),
+                Err(error) => Next::Wrong(error),
+            },
+            Step::Wait => Next::Wait,
+            Step::TooLong => Next::TooLong,
+            Step::End => Next::End,
         }
     }
 

@@ -7,24 +7,28 @@
 use std::fmt::Write as _;
 use std::net::Ipv4Addr;
 
+use super::columns::Columns as _;
 use super::line::tunnel_name;
 use super::listing::{scheduler_flag_names, scheduler_flag_words};
-use super::names::{Names, endpoint};
+use super::names::{Names, push_endpoint};
 use crate::ipvs::{Destination, Family, Forwarding, Service, ServiceId, TunnelKind, service_flags};
 use crate::protocol::Protocol;
 
-/// The option and its value that name a service: `-t 10.0.0.1:80`.
-pub(super) fn service_option(id: &ServiceId, names: &mut dyn Names) -> String {
+/// Appends the option and its value that name a service: `-t 10.0.0.1:80`.
+pub(super) fn push_service_option(text: &mut String, id: &ServiceId, names: &mut dyn Names) {
     match *id {
-        ServiceId::Mark { mark, family: Family::V4 } => format!("-f {mark}"),
-        ServiceId::Mark { mark, family: Family::V6 } => format!("-f {mark} -6"),
+        ServiceId::Mark { mark, family } => {
+            text.push_str("-f ");
+            text.number(mark.into());
+            text.push_str(if family == Family::V6 { " -6" } else { "" });
+        }
         ServiceId::Address { protocol, addr, port } => {
-            let option = match protocol {
-                Protocol::Tcp => "-t",
-                Protocol::Udp => "-u",
-                Protocol::Sctp => "--sctp-service",
-            };
-            format!("{option} {}", endpoint(addr, port, Some(protocol), names))
+            text.push_str(match protocol {
+                Protocol::Tcp => "-t ",
+                Protocol::Udp => "-u ",
+                Protocol::Sctp => "--sctp-service ",
+            });
+            push_endpoint(text, addr, port, Some(protocol), names);
         }
     }
 }
@@ -47,9 +51,12 @@ pub enum Detail {
     Full,
 }
 
-/// The line that adds a service.
-pub fn service_line(service: &Service, detail: Detail, names: &mut dyn Names) -> String {
-    let mut line = format!("-A {} -s {}", service_option(&service.id, names), service.scheduler);
+/// Appends the line that adds a service.
+pub fn push_service(line: &mut String, service: &Service, detail: Detail, names: &mut dyn Names) {
+    line.push_str("-A ");
+    push_service_option(line, &service.id, names);
+    line.push_str(" -s ");
+    line.push_str(&service.scheduler);
     // Writing to a String cannot fail.
     if service.flags & service_flags::PERSISTENT != 0 {
         let _ = write!(line, " -p {}", service.timeout);
@@ -73,29 +80,31 @@ pub fn service_line(service: &Service, detail: Detail, names: &mut dyn Names) ->
         let _ = write!(line, " -b {flags}");
     }
     line.push('\n');
-    line
 }
 
-/// The line that adds a destination to a service.
-pub fn destination_line(
+/// Appends the line that adds a destination to a service.
+pub fn push_destination(
+    line: &mut String,
     id: &ServiceId,
     destination: &Destination,
     detail: Detail,
     names: &mut dyn Names,
-) -> String {
-    let service = service_option(id, names);
+) {
     let protocol = match id {
         ServiceId::Address { protocol, .. } => Some(*protocol),
         ServiceId::Mark { .. } => None,
     };
-    let server = endpoint(destination.id.addr, destination.id.port, protocol, names);
-    let forward = match destination.forward {
-        Forwarding::Masquerade => "-m",
-        Forwarding::Tunnel => "-i",
+    line.push_str("-a ");
+    push_service_option(line, id, names);
+    line.push_str(" -r ");
+    push_endpoint(line, destination.id.addr, destination.id.port, protocol, names);
+    line.push_str(match destination.forward {
+        Forwarding::Masquerade => " -m -w ",
+        Forwarding::Tunnel => " -i -w ",
         // The kernel alone sets these two; a rule cannot.
-        Forwarding::Route | Forwarding::LocalNode | Forwarding::Bypass => "-g",
-    };
-    let mut line = format!("-a {service} -r {server} {forward} -w {}", destination.weight);
+        Forwarding::Route | Forwarding::LocalNode | Forwarding::Bypass => " -g -w ",
+    });
+    line.number(destination.weight.into());
     if detail == Detail::Full {
         for (option, threshold) in [("-x", destination.upper), ("-y", destination.lower)] {
             if threshold != 0 {
@@ -118,13 +127,24 @@ pub fn destination_line(
         }
     }
     line.push('\n');
-    line
 }
 
 #[cfg(test)]
 mod tests {
     use super::super::names::Numbers;
     use super::*;
+
+    fn service_line(service: &Service, detail: Detail) -> String {
+        let mut line = String::new();
+        push_service(&mut line, service, detail, &mut Numbers);
+        line
+    }
+
+    fn destination_line(destination: &Destination, detail: Detail) -> String {
+        let mut line = String::new();
+        push_destination(&mut line, &id(), destination, detail, &mut Numbers);
+        line
+    }
 
     fn id() -> ServiceId {
         ServiceId::Address { protocol: Protocol::Udp, addr: "10.0.0.1".parse().unwrap(), port: 53 }
@@ -137,7 +157,7 @@ mod tests {
         service.pe = Some("sip".to_owned());
         service.flags |= service_flags::ONE_PACKET | service_flags::SCHED1;
         assert_eq!(
-            service_line(&service, Detail::Original, &mut Numbers),
+            service_line(&service, Detail::Original),
             "-A -u 10.0.0.1:53 -s sh -p 120 -M 255.255.255.0 --pe sip -o -b sh-fallback\n"
         );
     }
@@ -150,7 +170,7 @@ mod tests {
         destination.tunnel.port = 6080;
         destination.tunnel.flags = 1;
         assert_eq!(
-            destination_line(&id(), &destination, Detail::Original, &mut Numbers),
+            destination_line(&destination, Detail::Original),
             "-a -u 10.0.0.1:53 -r 192.168.1.10:53 -i -w 5 --tun-type gue --tun-port 6080 \
              --tun-csum\n"
         );
@@ -161,13 +181,13 @@ mod tests {
         let mut service = Service::new(id(), "sh");
         service.flags |= service_flags::SCHED1 | service_flags::SCHED3;
         assert_eq!(
-            service_line(&service, Detail::Full, &mut Numbers),
+            service_line(&service, Detail::Full),
             "-A -u 10.0.0.1:53 -s sh -b sh-fallback,flag-3\n"
         );
         let addr = "192.168.1.10".parse().unwrap();
         let mut destination = Destination::new(addr, 53, Forwarding::Route, 5);
         (destination.upper, destination.lower) = (100, 50);
-        let line = |detail| destination_line(&id(), &destination, detail, &mut Numbers);
+        let line = |detail| destination_line(&destination, detail);
         assert_eq!(
             line(Detail::Full),
             "-a -u 10.0.0.1:53 -r 192.168.1.10:53 -g -w 5 -x 100 -y 50\n"

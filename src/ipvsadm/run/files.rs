@@ -3,16 +3,15 @@
 use std::fs::File;
 use std::io::{BufReader, Read};
 
-use super::super::args;
 use super::super::change::change_line;
 use super::super::errors::{self, Operation};
 use super::super::from_json;
 use super::super::invocation::{Failing, Invocation, Source};
 use super::super::plan::plan;
-use super::super::restore::{Comments, Lines, Step};
+use super::super::restore::{Comments, Lines};
 use super::super::rules::{Misfit, Rules};
 use super::super::table::{Table, TableError};
-use super::{BATCH, Session, Trouble};
+use super::{BATCH, Next, Session, Trouble};
 use crate::ipvs::Change;
 
 /// How a restore that reports is going.
@@ -66,13 +65,8 @@ impl<T: Table, O: FnOnce() -> Result<T, TableError>> Session<'_, T, O> {
         let most = if failing == Failing::Stop { 1 } else { BATCH };
         let (mut changes, mut places) = (Vec::new(), Vec::new());
         loop {
-            let step = lines.next();
-            let parsed = match &step {
-                Step::Line(words) => Some(args::parse(self.setting, words, self.names)),
-                Step::Wait | Step::TooLong | Step::End => None,
-            };
-            let other = match parsed {
-                Some(Ok(Invocation::Change(change))) => {
+            let next = match self.next_of(lines) {
+                Next::Change(change) => {
                     changes.push(change);
                     places.push(Place::of(lines));
                     if changes.len() < most {
@@ -80,15 +74,16 @@ impl<T: Table, O: FnOnce() -> Result<T, TableError>> Session<'_, T, O> {
                     }
                     None
                 }
-                other => other,
+                other => Some(other),
             };
             let failed = tally.failed;
             let over = self.apply_reporting(&mut changes, &mut places, tally);
             if over || (failing == Failing::Stop && tally.failed > failed) {
                 return true;
             }
-            match (other, step) {
-                (Some(Ok(invocation)), _) => {
+            match next {
+                None | Some(Next::Change(_)) => {}
+                Some(Next::Other(invocation)) => {
                     let (status, over) = self.answer(invocation);
                     match status {
                         0 => tally.applied += 1,
@@ -100,7 +95,7 @@ impl<T: Table, O: FnOnce() -> Result<T, TableError>> Session<'_, T, O> {
                         return true;
                     }
                 }
-                (Some(Err(error)), _) => {
+                Some(Next::Wrong(error)) => {
                     let place = Place::of(lines);
                     self.failed(&place, error.to_string().trim_end(), error.status(), tally);
                     let ends = match failing {
@@ -112,19 +107,18 @@ impl<T: Table, O: FnOnce() -> Result<T, TableError>> Session<'_, T, O> {
                         return true;
                     }
                 }
-                (None, Step::Line(_)) => {}
-                (None, Step::TooLong) => {
+                Some(Next::TooLong) => {
                     tally.status = self.too_long();
                     return true;
                 }
-                (None, Step::Wait) => {
+                Some(Next::Wait) => {
                     let _ = self.out.flush();
                     if let Err(error) = lines.fill() {
                         tally.status = self.unreadable("standard input", &error);
                         return true;
                     }
                 }
-                (None, Step::End) => return false,
+                Some(Next::End) => return false,
             }
         }
     }
@@ -180,7 +174,7 @@ impl<T: Table, O: FnOnce() -> Result<T, TableError>> Session<'_, T, O> {
     /// `-R --check`: reads every line and does nothing.
     pub(super) fn check(&mut self, stdin: &mut dyn Read) -> u8 {
         let mut tally = Tally::default();
-        let result = self.read_lines(Box::new(stdin), "standard input", &mut tally, |_, _| Ok(()));
+        let result = self.read_lines(Box::new(stdin), "standard input", &mut tally, |_| Ok(()));
         let Tally { applied, failed, .. } = tally;
         self.complain(&format!("{} lines read, {failed} wrong", applied + failed));
         match result {
@@ -197,30 +191,28 @@ impl<T: Table, O: FnOnce() -> Result<T, TableError>> Session<'_, T, O> {
         input: Box<dyn Read + '_>,
         what: &str,
         tally: &mut Tally,
-        mut each: impl FnMut(u64, Invocation) -> Result<(), String>,
+        mut each: impl FnMut(Invocation) -> Result<(), String>,
     ) -> Result<(), u8> {
         self.setting.restoring = true;
         let mut lines = Lines::new(input, Comments::Indented);
         loop {
-            match lines.next() {
-                Step::Line(words) => {
-                    let parsed = args::parse(self.setting, &words, self.names);
-                    let parsed = parsed.map_err(|error| (error.to_string(), error.status()));
-                    let taken = parsed.and_then(|invocation| {
-                        each(lines.number(), invocation).map_err(|why| (why, 2))
-                    });
-                    match taken {
-                        Ok(()) => tally.applied += 1,
-                        Err((why, status)) => {
-                            self.failed(&Place::of(&lines), why.trim_end(), status, tally);
-                        }
-                    }
-                }
-                Step::Wait => {
+            let read = match self.next_of(&mut lines) {
+                Next::Change(change) => Ok(Invocation::Change(change)),
+                Next::Other(invocation) => Ok(invocation),
+                Next::Wrong(error) => Err((error.to_string(), error.status())),
+                Next::Wait => {
                     lines.fill().map_err(|error| self.unreadable(what, &error))?;
+                    continue;
                 }
-                Step::TooLong => return Err(self.too_long()),
-                Step::End => return Ok(()),
+                Next::TooLong => return Err(self.too_long()),
+                Next::End => return Ok(()),
+            };
+            let taken = read.and_then(|invocation| each(invocation).map_err(|why| (why, 2)));
+            match taken {
+                Ok(()) => tally.applied += 1,
+                Err((why, status)) => {
+                    self.failed(&Place::of(&lines), why.trim_end(), status, tally);
+                }
             }
         }
     }
@@ -230,7 +222,7 @@ impl<T: Table, O: FnOnce() -> Result<T, TableError>> Session<'_, T, O> {
         let (input, what) = self.open_source(from, stdin)?;
         let mut rules = Rules::default();
         let mut tally = Tally::default();
-        self.read_lines(input, &what, &mut tally, |_, invocation| match invocation {
+        self.read_lines(input, &what, &mut tally, |invocation| match invocation {
             Invocation::Change(change) => rules.change(&change).map_err(|misfit| match misfit {
                 Misfit::Refused(errno) => errors::text(Operation::of(&change), errno),
                 Misfit::NoRule => NO_RULE.to_owned(),

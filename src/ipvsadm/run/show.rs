@@ -75,6 +75,7 @@ impl<T: Table, O: FnOnce() -> Result<T, TableError>> Session<'_, T, O> {
             (Columns::Default, None) => self.glance(),
             _ => Glance::default(),
         };
+        let mut text = String::new();
         for entry in &entries {
             let glimpsed = glance.take(&entry.service.id, &entry.service.scheduler);
             let destinations = match glimpsed {
@@ -82,13 +83,15 @@ impl<T: Table, O: FnOnce() -> Result<T, TableError>> Session<'_, T, O> {
                 Some(destinations) => destinations,
                 None => self.destinations_of(entry, show.sorted)?,
             };
-            self.write_service(entry, &destinations, show)?;
+            self.write_service(&mut text, entry, &destinations, show)?;
         }
         Ok(())
     }
 
+    /// `text` is room for the lines, and empty before and after.
     fn write_service(
         &mut self,
+        text: &mut String,
         entry: &ServiceEntry,
         destinations: &[DestinationEntry],
         show: Show,
@@ -96,11 +99,13 @@ impl<T: Table, O: FnOnce() -> Result<T, TableError>> Session<'_, T, O> {
         let Show { columns, exact, .. } = show;
         let protocol = protocol_of(&entry.service.id);
         let names: &mut dyn Names = if show.numeric { &mut Numbers } else { self.names };
-        let mut text = listing::service_line(entry, columns, exact, names);
+        listing::push_service(text, entry, columns, exact, names);
         for destination in destinations {
-            text += &listing::destination_line(destination, protocol, columns, exact, names);
+            listing::push_destination(text, destination, protocol, columns, exact, names);
         }
-        Ok(self.out.write_all(text.as_bytes())?)
+        self.out.write_all(text.as_bytes())?;
+        text.clear();
+        Ok(())
     }
 
     fn list_table_as_json(&mut self, show: Show) -> Result<(), Trouble> {
@@ -117,6 +122,7 @@ impl<T: Table, O: FnOnce() -> Result<T, TableError>> Session<'_, T, O> {
         let detail = if full { Detail::Full } else { Detail::Original };
         let entries = self.entries(None, true, |_| Ok(()))?;
         let mut glance = if full { Glance::default() } else { self.glance() };
+        let mut text = String::new();
         for entry in entries {
             let id = &entry.service.id;
             // A tunnel's type stands only in netlink's dump.
@@ -128,11 +134,12 @@ impl<T: Table, O: FnOnce() -> Result<T, TableError>> Session<'_, T, O> {
                 None => self.destinations_of(&entry, true)?,
             };
             let names: &mut dyn Names = if numeric { &mut Numbers } else { self.names };
-            let mut text = save::service_line(&entry.service, detail, names);
-            for destination in &destinations {
-                text += &save::destination_line(id, &destination.destination, detail, names);
+            save::push_service(&mut text, &entry.service, detail, names);
+            for entry in &destinations {
+                save::push_destination(&mut text, id, &entry.destination, detail, names);
             }
             self.out.write_all(text.as_bytes())?;
+            text.clear();
         }
         if full {
             self.save_settings()?;
@@ -228,8 +235,9 @@ impl<T: Table, O: FnOnce() -> Result<T, TableError>> Session<'_, T, O> {
             return self.write_json(&document);
         }
         self.out.write_all(listing::title(show.columns).as_bytes())?;
+        let mut text = String::new();
         for (entry, destinations) in shown {
-            self.write_service(entry, destinations, show)?;
+            self.write_service(&mut text, entry, destinations, show)?;
         }
         Ok(())
     }
@@ -327,9 +335,12 @@ impl<T: Table, O: FnOnce() -> Result<T, TableError>> Session<'_, T, O> {
         }
         out.write_all(connections::title(engines).as_bytes())?;
         let names: &mut dyn Names = if numeric { &mut Numbers } else { *names };
+        let mut line = String::new();
         Ok(connections::for_each(file, |connection| {
             if filter.passes(&connection) {
-                out.write_all(connection.line(engines, names).as_bytes())?;
+                connection.push_line(&mut line, engines, names);
+                out.write_all(line.as_bytes())?;
+                line.clear();
             }
             Ok(())
         })?)
