@@ -18,7 +18,7 @@ use super::codec::{self, Query};
 use super::error::{Error, Failure, Operation};
 use super::types::*;
 use super::wire::{self, Malformed};
-use crate::netlink::{Body, DUMP_INTR, HEADER, Messages, Socket, write_barrier};
+use crate::netlink::{Body, DUMP_INTR, HEADER, Messages, Socket, short_dumps, write_barrier};
 
 /// How often a dump is begun anew after the kernel said that the table changed under it.
 const DUMP_ATTEMPTS: usize = 5;
@@ -58,10 +58,13 @@ impl Client {
     /// namespace.
     pub fn open() -> Result<Client, Error> {
         let socket =
-            Socket::open(SockProtocol::NetlinkGeneric, PATIENCE).map_err(|errno| match errno {
-                Errno::EPROTONOSUPPORT | Errno::EAFNOSUPPORT => Error::NoIpvs,
-                errno => errno.into(),
-            })?;
+            // A table is read in as many dumps as it has services, most of them short.
+            Socket::open(SockProtocol::NetlinkGeneric, PATIENCE, short_dumps()).map_err(
+                |errno| match errno {
+                    Errno::EPROTONOSUPPORT | Errno::EAFNOSUPPORT => Error::NoIpvs,
+                    errno => errno.into(),
+                },
+            )?;
         let mut client = Client { socket, family: 0, outgoing: Vec::new() };
         client.family = match client.find_family() {
             Err(Error::NoIpvs) => {
@@ -115,13 +118,14 @@ impl Client {
     /// same services, a few times; a service that only an earlier one had is asked for. Each
     /// that stands throughout is given exactly once.
     pub fn services(&mut self) -> Result<Vec<ServiceEntry>, Error> {
-        let id = |entry: &ServiceEntry| entry.service.id;
-        let dump = |client: &mut Client| {
-            client.dump(Operation::ListServices, Query::Services, codec::read_service)
-        };
-        let Settled { mut latest, lost } = self.settle(dump, id)?;
-        for entry in lost {
-            latest.extend(self.service(&entry.service.id)?);
+        let settled = self.settle(
+            |client| client.dump(Operation::ListServices, Query::Services, codec::read_service),
+            |client| client.dump(Operation::ListServices, Query::Services, codec::read_service_id),
+            |entry| entry.service.id,
+        )?;
+        let Settled { mut latest, lost } = settled;
+        for id in lost.into_keys() {
+            latest.extend(self.service(&id)?);
         }
         Ok(latest)
     }
@@ -132,42 +136,58 @@ impl Client {
     /// that went away meanwhile can be among them.
     pub fn destinations(&mut self, id: &ServiceId) -> Result<Vec<DestinationEntry>, Error> {
         let family = id.family();
-        let read = |attributes: &[u8]| codec::read_destination(attributes, family);
-        let dump = |client: &mut Client| {
-            client.dump(Operation::ListDestinations, Query::Destinations(id), read)
-        };
-        let Settled { mut latest, lost } = self.settle(dump, |entry| entry.destination.id)?;
-        latest.extend(lost);
+        let (operation, query) = (Operation::ListDestinations, Query::Destinations(id));
+        let settled = self.settle(
+            |client| client.dump(operation, query, |a| codec::read_destination(a, family)),
+            |client| client.dump(operation, query, |a| codec::read_destination_id(a, family)),
+            |entry| entry.destination.id,
+        )?;
+        let Settled { mut latest, lost } = settled;
+        latest.extend(lost.into_values().flatten());
         Ok(latest)
     }
 
-    /// Dumps until the table stands still, or often enough.
-    fn settle<T, K: Eq + Hash>(
+    /// Dumps until the table stands still, or often enough: `dump` gives what there is, and in
+    /// how many datagrams, `names` only what it is called, which `name` tells of an entry.
+    fn settle<T, K: Copy + Eq + Hash>(
         &mut self,
         dump: impl Fn(&mut Client) -> Result<(Vec<T>, usize), Error>,
+        names: impl Fn(&mut Client) -> Result<(Vec<K>, usize), Error>,
         name: impl Fn(&T) -> K,
-    ) -> Result<Settled<T>, Error> {
+    ) -> Result<Settled<K, T>, Error> {
         let (entries, datagrams) = dump(self)?;
+        let mut lost: HashMap<K, Option<T>> = HashMap::new();
+        if datagrams <= 1 {
+            return Ok(Settled { latest: entries, lost });
+        }
+        let compared = names(self)?.0;
+        let same = entries.iter().map(&name).eq(compared.iter().copied());
         let mut latest = without_doubles(entries, &name);
-        let mut lost: HashMap<K, T> = HashMap::new();
-        if datagrams > 1 {
-            for _ in 1..COMPARED_DUMPS {
+        if same {
+            return Ok(Settled { latest, lost });
+        }
+        let mut compared: HashSet<K> = compared.into_iter().collect();
+        let are = |entries: &[T], names: &HashSet<K>| {
+            entries.len() == names.len() && entries.iter().all(|e| names.contains(&name(e)))
+        };
+        if !are(&latest, &compared) {
+            for _ in 2..COMPARED_DUMPS {
                 let next = without_doubles(dump(self)?.0, &name);
-                let names: HashSet<K> = next.iter().map(&name).collect();
                 let before = std::mem::replace(&mut latest, next);
-                let count = before.len();
-                let gone = before.into_iter().filter(|entry| !names.contains(&name(entry)));
-                let gone: Vec<T> = gone.collect();
-                if gone.is_empty() && count == latest.len() {
+                lost.extend(before.into_iter().map(|entry| (name(&entry), Some(entry))));
+                if are(&latest, &compared) {
                     break;
                 }
-                lost.extend(gone.into_iter().map(|entry| (name(&entry), entry)));
+                let seen = std::mem::replace(&mut compared, latest.iter().map(&name).collect());
+                for name in seen {
+                    lost.entry(name).or_insert(None);
+                }
             }
             for entry in &latest {
                 lost.remove(&name(entry));
             }
         }
-        Ok(Settled { latest, lost: lost.into_values().collect() })
+        Ok(Settled { latest, lost })
     }
 
     /// The destinations of many virtual services, each as [`Client::destinations`] gives
@@ -363,11 +383,11 @@ impl Client {
 }
 
 /// What several dumps of one table come to.
-struct Settled<T> {
+struct Settled<K, T> {
     /// The last one.
     latest: Vec<T>,
-    /// What earlier ones had and it has not.
-    lost: Vec<T>,
+    /// What others had and it has not; without an entry, where only its name was read.
+    lost: HashMap<K, Option<T>>,
 }
 
 /// What [`Client::apply_part`] did.
@@ -380,19 +400,20 @@ pub struct Part {
 }
 
 /// Keeps one entry of each name: where the first stood, what the last said.
-fn without_doubles<T, K: Eq + Hash>(entries: Vec<T>, name: impl Fn(&T) -> K) -> Vec<T> {
-    let mut places = HashMap::with_capacity(entries.len());
-    let mut kept: Vec<T> = Vec::with_capacity(entries.len());
-    for entry in entries {
-        match places.entry(name(&entry)) {
-            std::collections::hash_map::Entry::Occupied(place) => kept[*place.get()] = entry,
-            std::collections::hash_map::Entry::Vacant(place) => {
-                place.insert(kept.len());
-                kept.push(entry);
-            }
-        }
+fn without_doubles<T, K: Eq + Hash>(mut entries: Vec<T>, name: impl Fn(&T) -> K) -> Vec<T> {
+    let mut names = HashSet::with_capacity(entries.len());
+    if entries.iter().all(|entry| names.insert(name(entry))) {
+        return entries;
     }
-    kept
+    let mut places = HashMap::new();
+    let mut kept = 0;
+    for at in 0..entries.len() {
+        let place = *places.entry(name(&entries[at])).or_insert(kept);
+        entries.swap(place, at);
+        kept += usize::from(place == kept);
+    }
+    entries.truncate(kept);
+    entries
 }
 
 /// Asks modprobe(8) for the module, once in a process's life: what it cannot do the first

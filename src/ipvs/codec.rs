@@ -351,27 +351,42 @@ pub(super) fn read_timeouts(attributes: &[u8]) -> Result<Timeouts, Malformed> {
     })
 }
 
+/// What a message that shows a service calls it.
+pub(super) fn read_service_id(attributes: &[u8]) -> Result<ServiceId, Malformed> {
+    let [_, nest] = table::<2>(attributes)?;
+    let nest = nest.ok_or(Malformed::Missing("virtual service"))?;
+    let [_, af, protocol, addr, port, mark] = table::<6>(nest)?;
+    service_id(af, protocol, addr, port, mark)
+}
+
+fn service_id(
+    af: Option<&[u8]>,
+    protocol: Option<&[u8]>,
+    addr: Option<&[u8]>,
+    port: Option<&[u8]>,
+    mark: Option<&[u8]>,
+) -> Result<ServiceId, Malformed> {
+    let family = read_af("the service's family", af)?;
+    if mark.is_some() {
+        return Ok(ServiceId::Mark { mark: wire::u32("the firewall mark", mark)?, family });
+    }
+    let number = wire::u16("the service's protocol", protocol)?;
+    Ok(ServiceId::Address {
+        protocol: Protocol::from_number(number)
+            .ok_or(Malformed::Value { name: "the service's protocol", value: number.into() })?,
+        addr: read_address("the service's address", family, addr)?,
+        port: wire::be16("the service's port", port)?,
+    })
+}
+
 /// One message of the reply to [`Query::Service`] or [`Query::Services`].
 pub(super) fn read_service(attributes: &[u8]) -> Result<ServiceEntry, Malformed> {
     let [_, nest] = table::<2>(attributes)?;
     let nest = nest.ok_or(Malformed::Missing("virtual service"))?;
     let [_, af, protocol, addr, port, mark, scheduler, flags, timeout, netmask, stats, pe, stats64] =
         table::<13>(nest)?;
-    let family = read_af("the service's family", af)?;
-    let id = match mark {
-        Some(_) => ServiceId::Mark { mark: wire::u32("the firewall mark", mark)?, family },
-        None => {
-            let number = wire::u16("the service's protocol", protocol)?;
-            ServiceId::Address {
-                protocol: Protocol::from_number(number).ok_or(Malformed::Value {
-                    name: "the service's protocol",
-                    value: number.into(),
-                })?,
-                addr: read_address("the service's address", family, addr)?,
-                port: wire::be16("the service's port", port)?,
-            }
-        }
-    };
+    let id = service_id(af, protocol, addr, port, mark)?;
+    let family = id.family();
     let [f0, f1, f2, f3, ..] = fixed::<8>("the service's flags", flags)?;
     let flags = u32::from_ne_bytes([f0, f1, f2, f3]) & !service_flags::HASHED;
     let netmask = fixed::<4>("the persistence netmask", netmask)?;
@@ -388,6 +403,33 @@ pub(super) fn read_service(attributes: &[u8]) -> Result<ServiceEntry, Malformed>
             pe: pe.map(text).filter(|pe| !pe.is_empty()),
         },
         stats: read_stats(stats64.or(stats))?,
+    })
+}
+
+/// What a message that shows a destination calls it.
+pub(super) fn read_destination_id(
+    attributes: &[u8],
+    family: Family,
+) -> Result<DestinationId, Malformed> {
+    let [_, _, nest] = table::<3>(attributes)?;
+    let nest = nest.ok_or(Malformed::Missing("destination"))?;
+    let [_, addr, port, _, _, _, _, _, _, _, _, af] = table::<12>(nest)?;
+    destination_id(addr, port, af, family)
+}
+
+fn destination_id(
+    addr: Option<&[u8]>,
+    port: Option<&[u8]>,
+    af: Option<&[u8]>,
+    family: Family,
+) -> Result<DestinationId, Malformed> {
+    let family = match af {
+        Some(_) => read_af("the destination's family", af)?,
+        None => family,
+    };
+    Ok(DestinationId {
+        addr: read_address("the destination's address", family, addr)?,
+        port: wire::be16("the destination's port", port)?,
     })
 }
 
@@ -417,16 +459,9 @@ pub(super) fn read_destination(
         tunnel_port,
         tunnel_flags,
     ] = table::<16>(nest)?;
-    let family = match af {
-        Some(_) => read_af("the destination's family", af)?,
-        None => family,
-    };
     Ok(DestinationEntry {
         destination: Destination {
-            id: DestinationId {
-                addr: read_address("the destination's address", family, addr)?,
-                port: wire::be16("the destination's port", port)?,
-            },
+            id: destination_id(addr, port, af, family)?,
             forward: read_forwarding(forward)?,
             weight: wire::u32("the weight", weight)?,
             upper: wire::u32("the upper threshold", upper)?,

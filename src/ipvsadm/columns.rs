@@ -34,24 +34,9 @@ pub(super) trait Columns {
 /// The widest column that is filled in one piece.
 const BLANKS: &str = "                                        ";
 
-/// The digits of a number, at the end of a buffer that any number fits.
-fn digits(mut value: u64, buffer: &mut [u8; 20]) -> &str {
-    let mut at = buffer.len();
-    loop {
-        at -= 1;
-        buffer[at] = b'0' + (value % 10) as u8;
-        value /= 10;
-        if value == 0 {
-            break;
-        }
-    }
-    // Digits are ASCII.
-    std::str::from_utf8(&buffer[at..]).unwrap_or_default()
-}
-
 impl Columns for String {
     fn number(&mut self, value: u64) {
-        self.push_str(digits(value, &mut [0; 20]));
+        self.push_str(itoa::Buffer::new().format(value));
     }
 
     fn number_left(&mut self, value: u64, width: usize) {
@@ -61,8 +46,8 @@ impl Columns for String {
     }
 
     fn number_right(&mut self, value: u64, width: usize) {
-        let mut buffer = [0; 20];
-        let digits = digits(value, &mut buffer);
+        let mut buffer = itoa::Buffer::new();
+        let digits = buffer.format(value);
         // Blanks, as many as are missing: what stands before them does not count.
         self.fill(self.len(), width.saturating_sub(digits.len()));
         self.push_str(digits);

@@ -5,6 +5,7 @@
 //! eight hexadecimal digits, ports hexadecimal, the expiry in seconds. A busy director has
 //! millions of them, so they are read and printed one at a time, in the kernel's order.
 
+use std::borrow::Cow;
 use std::io::{self, BufRead};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
@@ -144,7 +145,10 @@ pub fn for_each(
         if io::Read::take(&mut kernel, LONGEST_LINE).read_until(b'\n', &mut line)? == 0 {
             return Ok(());
         }
-        if let Some(connection) = Connection::parse(&String::from_utf8_lossy(&line)) {
+        // Most of them are ASCII, which is seen sooner than it is repaired.
+        let text = std::str::from_utf8(&line).map(Cow::Borrowed);
+        let text = text.unwrap_or_else(|_| String::from_utf8_lossy(&line));
+        if let Some(connection) = Connection::parse(&text) {
             each(connection)?;
         }
     }

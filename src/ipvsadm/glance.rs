@@ -34,7 +34,7 @@ pub struct Glance {
 
 #[derive(Debug, PartialEq, Eq)]
 struct Seen {
-    scheduler: String,
+    scheduler: Box<str>,
     destinations: Range<usize>,
 }
 
@@ -102,7 +102,7 @@ impl Glance {
     /// The destinations of a service, in the kernel's order, without the counters that the file
     /// does not have; `None` if it is not there or has another scheduler.
     pub fn take(&mut self, id: &ServiceId, scheduler: &str) -> Option<Vec<DestinationEntry>> {
-        let seen = self.services.remove(id).filter(|seen| seen.scheduler == scheduler)?;
+        let seen = self.services.remove(id).filter(|seen| *seen.scheduler == *scheduler)?;
         let entry = |short: &Short| DestinationEntry {
             destination: Destination::new(
                 short.id.addr,
@@ -122,11 +122,11 @@ impl Glance {
 fn service<'a>(
     protocol: &str,
     mut words: impl Iterator<Item = &'a str>,
-) -> Option<(ServiceId, String)> {
+) -> Option<(ServiceId, Box<str>)> {
     let named = |p: &Protocol| p.name().eq_ignore_ascii_case(protocol);
     let protocol = Protocol::ALL.into_iter().find(named)?;
     let (addr, port) = endpoint(words.next()?)?;
-    Some((ServiceId::Address { protocol, addr, port }, words.next()?.to_owned()))
+    Some((ServiceId::Address { protocol, addr, port }, words.next()?.into()))
 }
 
 fn destination<'a>(mut words: impl Iterator<Item = &'a str>) -> Option<Short> {

@@ -11,22 +11,53 @@ use std::net::IpAddr;
 use crate::ipvs::{DestinationEntry, Family, ServiceEntry, ServiceId};
 
 /// Sorts as glibc's qsort(3) does: a stable top-down merge sort whose left half is the
-/// smaller one, and which prefers the left element unless the right one is less.
-fn merge_sort<T>(items: Vec<T>, compare: &impl Fn(&T, &T) -> i32) -> Vec<T> {
-    if items.len() < 2 {
-        return items;
+/// smaller one, and which prefers the left element unless the right one is less. Places are
+/// sorted, and each element is moved once.
+fn merge_sort<T>(mut items: Vec<T>, compare: &impl Fn(&T, &T) -> i32) -> Vec<T> {
+    let mut places: Vec<usize> = (0..items.len()).collect();
+    let is_after = |left: usize, right: usize| compare(&items[left], &items[right]) > 0;
+    sort_places(&mut places, &mut Vec::with_capacity(items.len()), &is_after);
+    // Each place gets what belongs there, round by round of those that change places.
+    for start in 0..places.len() {
+        let mut at = start;
+        loop {
+            let from = std::mem::replace(&mut places[at], at);
+            if from == start {
+                break;
+            }
+            items.swap(at, from);
+            at = from;
+        }
     }
-    let mut left = items;
-    let right = left.split_off(left.len() / 2);
-    let mut left = merge_sort(left, compare).into_iter().peekable();
-    let mut right = merge_sort(right, compare).into_iter().peekable();
-    let mut sorted = Vec::with_capacity(left.len() + right.len());
-    while let (Some(a), Some(b)) = (left.peek(), right.peek()) {
-        sorted.extend(if compare(a, b) <= 0 { left.next() } else { right.next() });
+    items
+}
+
+/// Sorts `places`; `room` is empty before and after.
+fn sort_places(
+    places: &mut [usize],
+    room: &mut Vec<usize>,
+    is_after: &impl Fn(usize, usize) -> bool,
+) {
+    if places.len() < 2 {
+        return;
     }
-    sorted.extend(left);
-    sorted.extend(right);
-    sorted
+    let (left, right) = places.split_at_mut(places.len() / 2);
+    sort_places(left, room, is_after);
+    sort_places(right, room, is_after);
+    let (mut at, mut by) = (0, 0);
+    while at < left.len() && by < right.len() {
+        if is_after(left[at], right[by]) {
+            room.push(right[by]);
+            by += 1;
+        } else {
+            room.push(left[at]);
+            at += 1;
+        }
+    }
+    room.extend_from_slice(&left[at..]);
+    room.extend_from_slice(&right[by..]);
+    places.copy_from_slice(room);
+    room.clear();
 }
 
 /// Sorts services by firewall mark, family, protocol, address and port.

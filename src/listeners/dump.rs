@@ -10,7 +10,7 @@ use nix::sys::socket::SockProtocol;
 
 use super::diag::{self, Progress, Request, Row};
 use super::{Listener, Ranges, ranges};
-use crate::netlink::{Cut, Loss, Socket};
+use crate::netlink::{Cut, LONG_DUMPS, Loss, Socket};
 use crate::protocol::Protocol;
 
 /// Dumps are produced by our own system calls, so a wait means that a reply was lost.
@@ -89,7 +89,7 @@ pub struct Dumper {
 impl Dumper {
     /// Opens the socket in the calling thread's network namespace. Needs no privilege.
     pub fn open() -> Result<Dumper, Error> {
-        let socket = Socket::open(SockProtocol::NetlinkSockDiag, PATIENCE_SECONDS);
+        let socket = Socket::open(SockProtocol::NetlinkSockDiag, PATIENCE_SECONDS, LONG_DUMPS);
         Ok(Dumper { socket: socket.map_err(Error::Open)? })
     }
 

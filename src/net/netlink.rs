@@ -96,7 +96,7 @@ pub(super) struct Socket(netlink::Socket);
 impl Socket {
     /// Opens the socket in the calling thread's network namespace. Needs no privilege.
     pub(super) fn open() -> Result<Socket, Error> {
-        netlink::Socket::open(SockProtocol::NetlinkRoute, PATIENCE_SECONDS)
+        netlink::Socket::open(SockProtocol::NetlinkRoute, PATIENCE_SECONDS, netlink::LONG_DUMPS)
             .map(Socket)
             .map_err(|errno| Error::Socket { kind: "netlink", errno })
     }

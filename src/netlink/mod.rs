@@ -19,4 +19,4 @@ pub(crate) use frame::{
     ACK, Body, Cut, DUMP, DUMP_INTR, HEADER, Messages, REQUEST, Refusal, Writer, table, text,
     u32_at, write_barrier,
 };
-pub(crate) use socket::{Loss, Socket};
+pub(crate) use socket::{LONG_DUMPS, Loss, Socket, short_dumps};

@@ -13,12 +13,25 @@ use nix::sys::socket::{
     recv, send, setsockopt, socket, sockopt,
 };
 use nix::sys::time::TimeVal;
+use nix::unistd::{SysconfVar, sysconf};
 
 use super::frame::{Cut, Message, Messages};
 
-/// Large enough for the largest datagram of a dump: the kernel grows its own to 32 KiB when
-/// it sees that the reader has the room (`netlink_dump`), which saves receives.
-const DATAGRAM: usize = 64 * 1024;
+/// Room for any datagram of a dump, and for those that the kernel grows to 32 KiB when it sees
+/// that the reader has the room (`netlink_dump`), which saves receives of long dumps.
+pub(crate) const LONG_DUMPS: usize = 64 * 1024;
+
+/// Room for the datagrams of a dump as they are for a reader with little room
+/// (`NLMSG_GOODSIZE`, linux/netlink.h): it saves the kernel the work of finding larger pieces of
+/// memory, which is what many short dumps take longest for.
+pub(crate) fn short_dumps() -> usize {
+    const MOST: usize = 8 * 1024;
+    let page = sysconf(SysconfVar::PAGE_SIZE).ok().flatten();
+    page.and_then(|page| usize::try_from(page).ok()).map_or(MOST, |page| page.min(MOST))
+}
+
+/// The most bytes of one send.
+const SEND: usize = 64 * 1024;
 
 /// Receive buffer asked for, in bytes. The kernel counts a short error message as about a
 /// kilobyte; see [`Socket::answers_that_fit`].
@@ -82,19 +95,24 @@ pub(crate) struct Socket {
 
 impl Socket {
     /// Opens a socket of `protocol` in the calling thread's network namespace, where it stays.
-    /// Needs no privilege. An answer that is missing for `patience` seconds counts as lost.
-    pub(crate) fn open(protocol: SockProtocol, patience: i64) -> Result<Socket, Errno> {
+    /// Needs no privilege. An answer that is missing for `patience` seconds counts as lost; `room`
+    /// is for a datagram, in bytes.
+    pub(crate) fn open(
+        protocol: SockProtocol,
+        patience: i64,
+        room: usize,
+    ) -> Result<Socket, Errno> {
         let fd = socket(AddressFamily::Netlink, SockType::Raw, SockFlag::SOCK_CLOEXEC, protocol)?;
         // Connected to port 0, it receives from the kernel and from nobody else.
         connect(fd.as_raw_fd(), &NetlinkAddr::new(0, 0))?;
         // Kernels before 4.12 and 4.3 have neither, and need neither.
         let _ = setsockopt(&fd, netlink_option::ExtendedAck, &true);
         let _ = setsockopt(&fd, netlink_option::CappedAck, &true);
-        Socket::over(fd, patience)
+        Socket::over(fd, patience, room)
     }
 
     /// Takes a connected datagram socket.
-    fn over(fd: OwnedFd, patience: i64) -> Result<Socket, Errno> {
+    fn over(fd: OwnedFd, patience: i64, room: usize) -> Result<Socket, Errno> {
         // Beyond net.core.rmem_max for root only; with less, batches are shorter.
         if setsockopt(&fd, sockopt::RcvBufForce, &RECEIVE_BUFFER).is_err() {
             let _ = setsockopt(&fd, sockopt::RcvBuf, &RECEIVE_BUFFER);
@@ -107,9 +125,9 @@ impl Socket {
         Ok(Socket {
             fd,
             sequence: 0,
-            buffer: vec![0; DATAGRAM].into_boxed_slice(),
+            buffer: vec![0; room].into_boxed_slice(),
             // netlink_sendmsg refuses what leaves less than 32 bytes of the send buffer.
-            send_limit: (send_buffer / 2).clamp(2048, DATAGRAM),
+            send_limit: (send_buffer / 2).clamp(2048, SEND),
             answers_that_fit: (receive_buffer / ANSWER).max(1),
         })
     }
@@ -214,7 +232,7 @@ impl Socket {
             SockFlag::SOCK_CLOEXEC,
         )
         .expect("a socket pair");
-        (Socket::over(ours, 10).expect("a socket"), theirs)
+        (Socket::over(ours, 10, LONG_DUMPS).expect("a socket"), theirs)
     }
 
     /// Has the numbers go on behind this one.
@@ -252,7 +270,8 @@ mod tests {
     }
 
     fn generic() -> Socket {
-        Socket::open(SockProtocol::NetlinkGeneric, 10).expect("a generic-netlink socket")
+        Socket::open(SockProtocol::NetlinkGeneric, 10, short_dumps())
+            .expect("a generic-netlink socket")
     }
 
     #[test]
@@ -273,11 +292,11 @@ mod tests {
     #[test]
     fn a_datagram_that_does_not_fit_is_lost_and_not_cut() {
         let (mut socket, kernel) = Socket::pair();
-        for length in [DATAGRAM, DATAGRAM + 1] {
+        for length in [LONG_DUMPS, LONG_DUMPS + 1] {
             let sent = send(kernel.as_raw_fd(), &vec![1; length], MsgFlags::empty());
             assert_eq!(sent, Ok(length));
         }
-        assert_eq!(socket.receive(), Ok(&[1; DATAGRAM][..]));
+        assert_eq!(socket.receive(), Ok(&[1; LONG_DUMPS][..]));
         assert_eq!(socket.receive(), Err(Loss::Oversized));
     }
 

@@ -1,7 +1,8 @@
 //! Builds what the other commands run.
 
+use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::{Command, ExitCode, Stdio};
 
 use anyhow::{Context, Result, ensure};
 
@@ -17,16 +18,78 @@ pub(crate) fn cargo() -> Command {
     command
 }
 
+/// Build the four programs, optimised, into one folder
+#[derive(clap::Args)]
+pub(crate) struct Arguments {}
+
+pub(crate) fn run(_: &Arguments) -> Result<ExitCode> {
+    println!("the programs are in {}", programs()?.canonicalize()?.display());
+    Ok(ExitCode::SUCCESS)
+}
+
 /// Builds the four programs, optimised, and returns their folder.
+///
+/// ipvsadm-rs is linked statically where the machine has a static C library: scripts call it
+/// thousands of times, and most of a short call is the dynamic linker's work. Names are looked
+/// up by nsswitch.conf(5) all the same.
 pub(crate) fn programs() -> Result<PathBuf> {
     println!("building the programs ...");
-    let status = cargo()
-        .args(["build", "--release", "--package", "cvip", "--bins"])
-        .stdin(Stdio::null())
-        .status()
-        .context("cannot run cargo")?;
+    build(&["--bins"], None)?;
+    let folder = target().join("programs");
+    fs::create_dir_all(&folder)?;
+    let built = target().join("release");
+    for program in ["cvipctl", "cvipd", "setport_weight"] {
+        place(&built.join(program), &folder)?;
+    }
+    let statically = target().join("static");
+    let host = host()?;
+    let linked = host.ends_with("-linux-gnu").then(|| {
+        let options = ["--bin", "ipvsadm-rs", "--target", &host, "--target-dir"];
+        let dir = statically.to_string_lossy();
+        build(&[&options[..], &[&*dir]].concat(), Some(STATIC))
+    });
+    match linked {
+        Some(Ok(())) => place(&statically.join(&host).join("release/ipvsadm-rs"), &folder)?,
+        _ => {
+            println!(
+                "ipvsadm-rs is linked dynamically, and starts the slower for it: there is no \
+                 static C library here (Fedora: dnf install glibc-static)"
+            );
+            place(&built.join("ipvsadm-rs"), &folder)?;
+        }
+    }
+    Ok(folder)
+}
+
+/// A static program whose places are fixed: it starts without relocating itself.
+const STATIC: &str = "-C target-feature=+crt-static -C relocation-model=static";
+
+fn build(options: &[&str], flags: Option<&str>) -> Result<()> {
+    let mut command = cargo();
+    command.args(["build", "--release", "--package", "cvip"]).args(options);
+    if let Some(flags) = flags {
+        command.env("RUSTFLAGS", flags);
+    }
+    let status = command.stdin(Stdio::null()).status().context("cannot run cargo")?;
     ensure!(status.success(), "cargo build failed");
-    Ok(target().join("release"))
+    Ok(())
+}
+
+/// Puts a program into a folder, in one step: a running one is not disturbed.
+fn place(program: &Path, folder: &Path) -> Result<()> {
+    let name = program.file_name().context("a program has a name")?;
+    let new = folder.join("new");
+    fs::copy(program, &new).with_context(|| format!("cannot copy {}", program.display()))?;
+    Ok(fs::rename(&new, folder.join(name))?)
+}
+
+/// The machine's target, as rustc names it.
+fn host() -> Result<String> {
+    let rustc = std::env::var_os("RUSTC").unwrap_or_else(|| "rustc".into());
+    let output = Command::new(rustc).arg("-vV").output().context("cannot run rustc")?;
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    let host = text.lines().find_map(|line| line.strip_prefix("host: "));
+    Ok(host.context("rustc does not say its host")?.to_owned())
 }
 
 /// Where cargo builds.

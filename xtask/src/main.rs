@@ -23,6 +23,7 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Task {
+    Build(build::Arguments),
     Lab(lab::Arguments),
     Demo(demo::Arguments),
     Bench(bench::Arguments),
@@ -44,6 +45,7 @@ fn main() -> ExitCode {
         cvip_lab::guest::main();
     }
     let result = match Cli::parse().command {
+        Task::Build(arguments) => build::run(&arguments),
         Task::Lab(arguments) => lab::run(&arguments),
         Task::Demo(arguments) => demo::run(&arguments),
         Task::Bench(arguments) => bench::run(&arguments),

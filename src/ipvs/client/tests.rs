@@ -17,8 +17,8 @@ fn scripted() -> (Client, OwnedFd) {
 }
 
 fn to_nobody() -> Client {
-    let mut socket =
-        Socket::open(SockProtocol::NetlinkGeneric, 10).expect("a generic-netlink socket");
+    let mut socket = Socket::open(SockProtocol::NetlinkGeneric, 10, short_dumps())
+        .expect("a generic-netlink socket");
     socket.count_from(u32::MAX - 500);
     Client { socket, family: NOBODY, outgoing: Vec::new() }
 }
@@ -197,7 +197,8 @@ fn a_service_that_a_dump_shows_twice_is_given_once_as_it_was_last() {
     let server = serve(kernel, |request| {
         let s = request.sequence;
         let shown = [entry(1, 5), entry(2, 0), entry(1, 6)];
-        vec![shown.map(|entry| fake_kernel::service(s, 0, &entry)).concat(), done(s, 0)]
+        let shown = shown.map(|entry| fake_kernel::service(s, 0, &entry));
+        shown.into_iter().chain([done(s, 0)]).collect()
     });
     assert_eq!(client.services().unwrap(), [entry(1, 6), entry(2, 0)]);
     drop(client);
