@@ -283,6 +283,23 @@ TCP 0A000002 9C42 C0000201 0050 C0A8010A 1F90 FIN_WAIT        100
 }
 
 #[test]
+fn the_kernels_status_is_shown_where_there_is_one() {
+    let memory = Memory::default();
+    let ran = ipvsadm(&memory, &["-L", "--status"], "");
+    assert_eq!((ran.status, ran.out.as_str()), (1, ""));
+    assert!(ran.err.contains("Linux 7.1"), "{}", ran.err);
+    let status = "Conns:\t12\nConn buckets:\t256 (8 bits, lfactor -4)\n";
+    memory.0.borrow_mut().status = Some(status.to_owned());
+    let ran = ipvsadm(&memory, &["-L", "--status"], "");
+    let shown = "Conns                             12\n\
+                 Conn buckets                      256 (8 bits, lfactor -4)\n";
+    assert_eq!((ran.status, ran.out.as_str(), ran.err.as_str()), (0, shown, ""));
+    let ran = ipvsadm(&memory, &["-L", "--status", "--json"], "");
+    let value: serde_json::Value = serde_json::from_str(&ran.out).unwrap();
+    assert_eq!(value["status"]["Conn buckets"], "256 (8 bits, lfactor -4)");
+}
+
+#[test]
 fn the_new_options_say_where_they_belong() {
     for (words, text) in [
         (

@@ -331,13 +331,16 @@ mod tests {
         let mark = Service::new(ServiceId::Mark { mark: 9, family: Family::V6 }, "wlc");
 
         let stats = Stats { connections: 7, ..Stats::default() };
-        let mut document = TableDocument::new(None);
+        let mut text = Vec::new();
+        let mut document = TableDocument::begin(&mut text, None).unwrap();
         let entry = DestinationEntry { destination, active: 1, inactive: 2, persistent: 0, stats };
-        document.push(&ServiceEntry { service: service.clone(), stats }, &[entry]);
-        document.push(&ServiceEntry { service: mark.clone(), stats }, &[]);
-        let text = serde_json::to_string(&document).unwrap();
+        let web = ServiceEntry { service: service.clone(), stats };
+        document.push(&mut text, &web, &[entry]).unwrap();
+        let marked = ServiceEntry { service: mark.clone(), stats };
+        document.push(&mut text, &marked, &[]).unwrap();
+        document.end(&mut text).unwrap();
         assert_eq!(
-            changes(text.as_bytes()).unwrap(),
+            changes(text.as_slice()).unwrap(),
             [
                 Change::AddService(service),
                 Change::AddDestination(id(), destination),

@@ -107,6 +107,8 @@ pub enum Listing {
         /// Counters in full.
         exact: bool,
     },
+    /// How full the kernel's tables are.
+    Status,
     /// The time-outs.
     Timeouts,
     /// The synchronisation daemons.

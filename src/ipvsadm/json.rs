@@ -5,6 +5,8 @@
 //! added. Addresses and ports are never names, counters are whole numbers in full, times
 //! are seconds. The man page describes the members.
 
+use std::collections::BTreeMap;
+use std::io::{self, Write};
 use std::net::IpAddr;
 
 use serde::Serialize;
@@ -22,16 +24,11 @@ use crate::protocol::Protocol;
 /// The version of the schema.
 pub const VERSION: u32 = 1;
 
-/// `-L --json`: the table, or one service of it.
-#[derive(Debug, Serialize)]
+/// `-L --json`: the table, or one service of it. It is written service by service, so that the
+/// largest table takes no more memory than its largest service.
+#[derive(Debug)]
 pub struct TableDocument {
-    version: u32,
-    /// The kernel's version of IPVS; absent when one service was asked for.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    ipvs_version: Option<String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    connection_table_size: Option<u32>,
-    services: Vec<ServiceObject>,
+    separator: &'static str,
 }
 
 #[derive(Debug, Serialize)]
@@ -104,46 +101,74 @@ struct RateObject {
 }
 
 impl TableDocument {
-    /// A document without services yet; `info` where the whole table is listed.
-    pub fn new(info: Option<&Info>) -> TableDocument {
-        TableDocument {
-            version: VERSION,
-            ipvs_version: info.map(|info| {
-                let (major, minor, patch) = info.version;
-                format!("{major}.{minor}.{patch}")
-            }),
-            connection_table_size: info.map(|info| info.connection_table_size),
-            services: Vec::new(),
+    /// Begins a document; `info` where the whole table is listed.
+    ///
+    /// # Errors
+    ///
+    /// The writer's.
+    pub fn begin(out: &mut dyn Write, info: Option<&Info>) -> io::Result<TableDocument> {
+        write!(out, "{{\"version\":{VERSION},")?;
+        if let Some(Info { version: (major, minor, patch), connection_table_size }) = info {
+            write!(
+                out,
+                "\"ipvs_version\":\"{major}.{minor}.{patch}\",\
+                 \"connection_table_size\":{connection_table_size},"
+            )?;
         }
+        out.write_all(b"\"services\":[")?;
+        Ok(TableDocument { separator: "" })
     }
 
     /// Adds a service with its destinations.
-    pub fn push(&mut self, entry: &ServiceEntry, destinations: &[DestinationEntry]) {
-        let service = &entry.service;
-        let persistent = service.flags & service_flags::PERSISTENT != 0;
-        self.services.push(ServiceObject {
-            id: match service.id {
-                ServiceId::Address { protocol, addr, port } => {
-                    IdObject::Address { protocol, address: addr, port }
-                }
-                ServiceId::Mark { mark, family } => IdObject::Mark {
-                    fwmark: mark,
-                    family: match family {
-                        Family::V4 => "ipv4",
-                        Family::V6 => "ipv6",
-                    },
+    ///
+    /// # Errors
+    ///
+    /// The writer's.
+    pub fn push(
+        &mut self,
+        out: &mut dyn Write,
+        entry: &ServiceEntry,
+        destinations: &[DestinationEntry],
+    ) -> io::Result<()> {
+        out.write_all(std::mem::replace(&mut self.separator, ",").as_bytes())?;
+        Ok(serde_json::to_writer(out, &service(entry, destinations))?)
+    }
+
+    /// Ends it.
+    ///
+    /// # Errors
+    ///
+    /// The writer's.
+    pub fn end(self, out: &mut dyn Write) -> io::Result<()> {
+        out.write_all(b"]}\n")
+    }
+}
+
+fn service(entry: &ServiceEntry, destinations: &[DestinationEntry]) -> ServiceObject {
+    let service = &entry.service;
+    let persistent = service.flags & service_flags::PERSISTENT != 0;
+    ServiceObject {
+        id: match service.id {
+            ServiceId::Address { protocol, addr, port } => {
+                IdObject::Address { protocol, address: addr, port }
+            }
+            ServiceId::Mark { mark, family } => IdObject::Mark {
+                fwmark: mark,
+                family: match family {
+                    Family::V4 => "ipv4",
+                    Family::V6 => "ipv6",
                 },
             },
-            scheduler: service.scheduler.clone(),
-            scheduler_flags: scheduler_flag_words(service),
-            persistent: persistent.then_some(service.timeout),
-            persistence_netmask: if persistent { partial_netmask(service) } else { None },
-            persistence_engine: service.pe.clone(),
-            one_packet: service.flags & service_flags::ONE_PACKET != 0,
-            stats: stats(&entry.stats),
-            rate: rate(&entry.stats),
-            destinations: destinations.iter().map(destination).collect(),
-        });
+        },
+        scheduler: service.scheduler.clone(),
+        scheduler_flags: scheduler_flag_words(service),
+        persistent: persistent.then_some(service.timeout),
+        persistence_netmask: if persistent { partial_netmask(service) } else { None },
+        persistence_engine: service.pe.clone(),
+        one_packet: service.flags & service_flags::ONE_PACKET != 0,
+        stats: stats(&entry.stats),
+        rate: rate(&entry.stats),
+        destinations: destinations.iter().map(destination).collect(),
     }
 }
 
@@ -266,6 +291,20 @@ impl TotalsDocument {
     }
 }
 
+/// `-L --status --json`.
+#[derive(Debug, Serialize)]
+pub struct StatusDocument<'a> {
+    version: u32,
+    status: BTreeMap<&'a str, &'a str>,
+}
+
+impl<'a> StatusDocument<'a> {
+    /// The kernel's lines, each of a name and a value.
+    pub fn new(lines: &[(&'a str, &'a str)]) -> StatusDocument<'a> {
+        StatusDocument { version: VERSION, status: lines.iter().copied().collect() }
+    }
+}
+
 /// One element of `-L -c --json`.
 #[derive(Debug, Serialize)]
 pub struct ConnectionObject<'a> {
@@ -309,6 +348,20 @@ mod tests {
     use super::*;
     use crate::ipvs::{Destination, Service};
 
+    fn document(
+        info: Option<&Info>,
+        services: &[(ServiceEntry, Vec<DestinationEntry>)],
+    ) -> serde_json::Value {
+        let mut text = Vec::new();
+        let mut document = TableDocument::begin(&mut text, info).unwrap();
+        for (entry, destinations) in services {
+            document.push(&mut text, entry, destinations).unwrap();
+        }
+        document.end(&mut text).unwrap();
+        assert_eq!(text.iter().filter(|byte| **byte == b'\n').count(), 1);
+        serde_json::from_slice(&text).unwrap()
+    }
+
     #[test]
     fn a_table_is_one_object_with_a_version() {
         let info = Info { version: (1, 2, 1), connection_table_size: 4096 };
@@ -325,9 +378,7 @@ mod tests {
             persistent: 1,
             stats,
         };
-        let mut document = TableDocument::new(Some(&info));
-        document.push(&ServiceEntry { service, stats }, &[destination]);
-        let value = serde_json::to_value(&document).unwrap();
+        let value = document(Some(&info), &[(ServiceEntry { service, stats }, vec![destination])]);
         assert_eq!(value["version"], 1);
         assert_eq!(value["ipvs_version"], "1.2.1");
         let service = &value["services"][0];
@@ -349,10 +400,9 @@ mod tests {
             addr: "10.0.0.1".parse().unwrap(),
             port: 9999,
         };
-        let mut document = TableDocument::new(None);
-        document
-            .push(&ServiceEntry { service: Service::new(id, "rr"), stats: Stats::default() }, &[]);
-        let value = serde_json::to_value(&document).unwrap();
+        let entry = ServiceEntry { service: Service::new(id, "rr"), stats: Stats::default() };
+        let value = document(None, &[(entry.clone(), vec![]), (entry, vec![])]);
+        assert_eq!(value["services"].as_array().unwrap().len(), 2);
         let service = &value["services"][0];
         assert_eq!((&service["protocol"], &service["port"]), (&"sctp".into(), &9999.into()));
         assert!(service.get("fwmark").is_none() && service["persistent"].is_null());

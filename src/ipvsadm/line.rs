@@ -233,7 +233,8 @@ impl Line {
             | Opt::Check
             | Opt::DryRun
             | Opt::Full
-            | Opt::Totals => {}
+            | Opt::Totals
+            | Opt::Status => {}
         }
         Ok(())
     }
@@ -473,8 +474,9 @@ impl Line {
             Topic::OfDestination,
             Topic::OfState,
         ];
-        const UNWATCHED: [Topic; 6] = [
+        const UNWATCHED: [Topic; 7] = [
             Topic::Connection,
+            Topic::Status,
             Topic::Timeout,
             Topic::Daemon,
             Topic::Thresholds,
@@ -519,6 +521,8 @@ impl Line {
             Listing::Connections { engines: given(Topic::PersistentConn), filter: self.filter }
         } else if given(Topic::Totals) {
             Listing::Totals { exact: given(Topic::Exact) }
+        } else if given(Topic::Status) {
+            Listing::Status
         } else if given(Topic::Timeout) {
             Listing::Timeouts
         } else if given(Topic::Daemon) {

@@ -178,6 +178,18 @@ pub fn totals_lines(stats: &Stats, exact: bool) -> String {
     text
 }
 
+/// The lines of the kernel's status, each of a name and a value.
+pub fn status_lines(lines: &[(&str, &str)]) -> String {
+    let mut text = String::new();
+    for (name, value) in lines {
+        text.word(name, SERVICE_WIDTH);
+        text.push(' ');
+        text.push_str(value);
+        text.push('\n');
+    }
+    text
+}
+
 /// Appends a destination's line; `protocol` is its service's, `None` for a firewall mark.
 pub fn push_destination(
     line: &mut String,

@@ -21,7 +21,7 @@ const SYNOPSIS: &[&str] = &[
     "-d SERVICE -r HOST[:PORT]",
     "-L [SERVICE] [COLUMNS] [-n] [-X] [--nosort] [--json]",
     "-L -c [FILTERS] [-n] [--json]",
-    "-L --timeout|--daemon|--totals [--json]",
+    "-L --timeout|--daemon|--totals|--status [--json]",
     "-L [SERVICE] [--stats] [--totals] --interval SECONDS [--count TIMES] [-n] [--json]",
     "-Z [SERVICE]",
     "-C",
@@ -144,11 +144,11 @@ const DIFFERENCES: &[(&str, &str)] = &[
         "Thresholds, time-outs, daemons and scheduler flags without a name are lost otherwise.",
     ),
     (
-        "--interval, --count and --totals are new.",
+        "--interval, --count, --totals and --status are new.",
         "What --interval shows is counted between two readings, where --rate is an estimate of \
          the kernel's that follows slowly. The kernel adds its counters up every two seconds: a \
          shorter interval shows nothing at times, a multiple of two is even. --totals is \
-         /proc/net/ip_vs_stats.",
+         /proc/net/ip_vs_stats, --status is /proc/net/ip_vs_status.",
     ),
     (
         "--protocol, --service, --client, --destination and --state are new. They go with -c.",
@@ -158,8 +158,10 @@ const DIFFERENCES: &[(&str, &str)] = &[
     ),
     (
         "The default listing and --save read /proc/net/ip_vs, beside netlink.",
-        "One reading has the real servers of all services. A service that the two do not agree \
-         on, because the table changes, is asked for by netlink.",
+        "One reading has the real servers of all services, in the kernel's order; until they are \
+         sorted they are kept, in 36 bytes each. A service that the two do not agree on, because \
+         the table changes, is asked for by netlink. Every other listing keeps the real servers \
+         of one service at a time, and --interval a counter of each.",
     ),
     (
         "--json is new. It goes with every listing.",
@@ -251,6 +253,11 @@ const JSON: &[(&str, &str)] = &[
         "With -c, one object a connection: protocol, client, service and server (each \
       with address and port), state, expires (seconds), and persistence_engine and \
       persistence_data where there are some.",
+    ),
+    (
+        "status",
+        "With --status, a member for each line of the kernel's, named as it is there, with its \
+      value as text.",
     ),
     ("timeouts", "With --timeout: tcp, tcp_fin, udp, in seconds."),
     (
@@ -399,6 +406,7 @@ pub fn man_page() -> String {
             ("/proc/net/ip_vs_conn", "Where the connections are read."),
             ("/proc/net/ip_vs", "Where the real servers of the default listing are read."),
             ("/proc/net/ip_vs_stats", "Where the totals are read."),
+            ("/proc/net/ip_vs_status", "Where it is read how full the kernel's tables are."),
             ("/etc/services", "The names of ports."),
         ],
     );

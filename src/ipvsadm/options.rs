@@ -82,7 +82,7 @@ impl Command {
         );
         const LIST: Rules = Rules::new(
             &[],
-            &[T::Connection, T::ServiceAddress, T::Timeout, T::Daemon, T::Totals],
+            &[T::Connection, T::ServiceAddress, T::Timeout, T::Daemon, T::Totals, T::Status],
             &[
                 T::Numeric,
                 T::Stats,
@@ -238,6 +238,7 @@ pub enum Topic {
     DryRun,
     Full,
     Totals,
+    Status,
     Interval,
     Count,
     OfProtocol,
@@ -249,7 +250,7 @@ pub enum Topic {
 
 impl Topic {
     /// Every topic, in the order of the checks.
-    pub const ALL: [Topic; 49] = [
+    pub const ALL: [Topic; 50] = [
         Topic::Numeric,
         Topic::Connection,
         Topic::ServiceAddress,
@@ -292,6 +293,7 @@ impl Topic {
         Topic::DryRun,
         Topic::Full,
         Topic::Totals,
+        Topic::Status,
         Topic::Interval,
         Topic::Count,
         Topic::OfProtocol,
@@ -346,6 +348,7 @@ impl Topic {
             Topic::DryRun => "dry-run",
             Topic::Full => "full",
             Topic::Totals => "totals",
+            Topic::Status => "status",
             Topic::Interval => "interval",
             Topic::Count => "count",
             Topic::OfProtocol => "protocol",
@@ -451,6 +454,7 @@ pub enum Opt {
     DryRun,
     Full,
     Totals,
+    Status,
     Interval,
     Count,
     OfProtocol,
@@ -510,6 +514,7 @@ impl Opt {
             Opt::DryRun => Topic::DryRun,
             Opt::Full => Topic::Full,
             Opt::Totals => Topic::Totals,
+            Opt::Status => Topic::Status,
             Opt::Interval => Topic::Interval,
             Opt::Count => Topic::Count,
             Opt::OfProtocol => Topic::OfProtocol,

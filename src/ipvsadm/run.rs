@@ -108,6 +108,8 @@ enum Trouble {
     NoConnections,
     /// There are no counters of all services together.
     NoTotals,
+    /// The kernel does not say how full its tables are.
+    NoStatus,
     /// Nobody reads on.
     Output,
 }
@@ -360,6 +362,12 @@ impl<T: Table, O: FnOnce() -> Result<T, TableError>> Session<'_, T, O> {
             }
             Err(Trouble::NoTotals) => {
                 self.complain("cannot read file /proc/net/ip_vs_stats");
+                (1, true)
+            }
+            Err(Trouble::NoStatus) => {
+                self.complain(
+                    "cannot read file /proc/net/ip_vs_status: Linux 7.1 and later have it",
+                );
                 (1, true)
             }
         }

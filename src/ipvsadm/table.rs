@@ -98,6 +98,15 @@ pub trait Table {
     fn totals(&mut self) -> std::io::Result<Box<dyn Read>> {
         Err(std::io::ErrorKind::NotFound.into())
     }
+
+    /// How full the kernel's tables are, as `/proc/net/ip_vs_status` has it.
+    ///
+    /// # Errors
+    ///
+    /// If there is no such file, which came with Linux 7.1.
+    fn status(&mut self) -> std::io::Result<Box<dyn Read>> {
+        Err(std::io::ErrorKind::NotFound.into())
+    }
 }
 
 /// Where the kernel shows the network namespace of this thread, as the netlink socket is of;
@@ -159,5 +168,9 @@ impl Table for ipvs::Client {
 
     fn totals(&mut self) -> std::io::Result<Box<dyn Read>> {
         proc_net("ip_vs_stats")
+    }
+
+    fn status(&mut self) -> std::io::Result<Box<dyn Read>> {
+        proc_net("ip_vs_status")
     }
 }

@@ -40,6 +40,8 @@ pub(crate) struct State {
     pub(crate) timeouts: Timeouts,
     pub(crate) daemons: Vec<Daemon>,
     pub(crate) connections: String,
+    /// `/proc/net/ip_vs_status`, where the kernel has it.
+    pub(crate) status: Option<String>,
     /// How many times changes were applied: a restore is to need few.
     pub(crate) batches: usize,
 }
@@ -51,6 +53,7 @@ impl Default for Memory {
             timeouts: Timeouts { tcp: 900, tcp_fin: 120, udp: 300 },
             daemons: Vec::new(),
             connections: String::new(),
+            status: None,
             batches: 0,
         })))
     }
@@ -223,6 +226,11 @@ impl Table for Memory {
 
     fn connections(&mut self) -> io::Result<Box<dyn Read>> {
         Ok(Box::new(io::Cursor::new(self.0.borrow().connections.clone().into_bytes())))
+    }
+
+    fn status(&mut self) -> io::Result<Box<dyn Read>> {
+        let status = self.0.borrow().status.clone().ok_or(io::ErrorKind::NotFound)?;
+        Ok(Box::new(io::Cursor::new(status.into_bytes())))
     }
 }
 

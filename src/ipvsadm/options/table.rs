@@ -402,6 +402,13 @@ pub const TABLE: &[Entry] = &[
         Opt::Totals,
         "Show the counters of all services together, and the same per second.",
     ),
+    flag(
+        Group::Listing,
+        "status",
+        None,
+        Opt::Status,
+        "Show how full the kernel's tables of connections and services are (Linux 7.1 and later).",
+    ),
     value(
         Group::Listing,
         "interval",

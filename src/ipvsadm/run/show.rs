@@ -35,9 +35,6 @@ struct Show {
     json: bool,
 }
 
-/// A service with its destinations, in the order of the listing.
-type Shown = (ServiceEntry, Vec<DestinationEntry>);
-
 impl<T: Table, O: FnOnce() -> Result<T, TableError>> Session<'_, T, O> {
     pub(super) fn show(&mut self, list: List) -> (u8, bool) {
         let List { what, numeric, json, watch } = list;
@@ -45,6 +42,7 @@ impl<T: Table, O: FnOnce() -> Result<T, TableError>> Session<'_, T, O> {
             Listing::Connections { engines, filter } => {
                 self.list_connections(engines, &filter, numeric, json)
             }
+            Listing::Status => self.list_status(json),
             Listing::Timeouts => self.list_timeouts(json),
             Listing::Daemons => self.list_daemons(json),
             Listing::Totals { exact } => match watch {
@@ -110,12 +108,13 @@ impl<T: Table, O: FnOnce() -> Result<T, TableError>> Session<'_, T, O> {
 
     fn list_table_as_json(&mut self, show: Show) -> Result<(), Trouble> {
         let info = if show.service.is_none() { Some(self.info()?) } else { None };
-        let mut document = json::TableDocument::new(info.as_ref());
-        for entry in self.entries(show.service, show.sorted, |_| Ok(()))? {
+        let entries = self.entries(show.service, show.sorted, |_| Ok(()))?;
+        let mut document = json::TableDocument::begin(self.out, info.as_ref())?;
+        for entry in entries {
             let destinations = self.destinations_of(&entry, show.sorted)?;
-            document.push(&entry, &destinations);
+            document.push(self.out, &entry, &destinations)?;
         }
-        self.write_json(&document)
+        Ok(document.end(self.out)?)
     }
 
     pub(super) fn save(&mut self, numeric: bool, full: bool) -> Result<(), Trouble> {
@@ -198,48 +197,34 @@ impl<T: Table, O: FnOnce() -> Result<T, TableError>> Session<'_, T, O> {
 
     /// Lists what happens, again and again.
     fn watch_table(&mut self, show: Show, watch: Watch) -> Result<(), Trouble> {
-        let mut before = counters(&self.read_table(show)?);
+        let mut before = Counters::new();
+        for entry in self.entries(show.service, show.sorted, |_| Ok(()))? {
+            let destinations = self.destinations_of(&entry, show.sorted)?;
+            remember(&mut before, &entry, &destinations);
+        }
         self.every(watch, |session, time| {
-            let mut shown = session.read_table(show)?;
-            let now = counters(&shown);
-            let none = Stats::default();
-            for (entry, destinations) in &mut shown {
-                let id = entry.service.id;
-                let stats = &mut entry.stats;
-                *stats = watch::between(before.get(&(id, None)).unwrap_or(&none), stats, time);
-                for destination in destinations {
-                    let name = (id, Some(destination.destination.id));
-                    let stats = &mut destination.stats;
-                    *stats = watch::between(before.get(&name).unwrap_or(&none), stats, time);
+            let mut now = Counters::new();
+            let entries = session.entries(show.service, show.sorted, |_| Ok(()))?;
+            let mut document = match show.json {
+                true => Some(json::TableDocument::begin(session.out, None)?),
+                false => {
+                    session.out.write_all(listing::title(show.columns).as_bytes())?;
+                    None
+                }
+            };
+            let mut text = String::new();
+            for mut entry in entries {
+                let mut destinations = session.destinations_of(&entry, show.sorted)?;
+                remember(&mut now, &entry, &destinations);
+                since(&before, &mut entry, &mut destinations, time);
+                match &mut document {
+                    Some(document) => document.push(session.out, &entry, &destinations)?,
+                    None => session.write_service(&mut text, &entry, &destinations, show)?,
                 }
             }
             before = now;
-            session.write_table(&shown, show)
+            Ok(document.map_or(Ok(()), |document| document.end(session.out))?)
         })
-    }
-
-    fn read_table(&mut self, show: Show) -> Result<Vec<Shown>, Trouble> {
-        let entries = self.entries(show.service, show.sorted, |_| Ok(()))?;
-        let mut shown = Vec::with_capacity(entries.len());
-        for entry in entries {
-            let destinations = self.destinations_of(&entry, show.sorted)?;
-            shown.push((entry, destinations));
-        }
-        Ok(shown)
-    }
-
-    fn write_table(&mut self, shown: &[Shown], show: Show) -> Result<(), Trouble> {
-        if show.json {
-            let mut document = json::TableDocument::new(None);
-            shown.iter().for_each(|(entry, destinations)| document.push(entry, destinations));
-            return self.write_json(&document);
-        }
-        self.out.write_all(listing::title(show.columns).as_bytes())?;
-        let mut text = String::new();
-        for (entry, destinations) in shown {
-            self.write_service(&mut text, entry, destinations, show)?;
-        }
-        Ok(())
     }
 
     /// Calls `round` after every interval with the time that has passed, until there were
@@ -293,6 +278,18 @@ impl<T: Table, O: FnOnce() -> Result<T, TableError>> Session<'_, T, O> {
             return self.write_json(&json::TotalsDocument::new(stats));
         }
         Ok(self.out.write_all(listing::totals_lines(stats, exact).as_bytes())?)
+    }
+
+    fn list_status(&mut self, as_json: bool) -> Result<(), Trouble> {
+        let mut text = String::new();
+        let file = self.kernel()?.status().map_err(|_| Trouble::NoStatus)?;
+        file.take(BLOCK as u64).read_to_string(&mut text).map_err(|_| Trouble::NoStatus)?;
+        let lines = text.lines().filter_map(|line| line.split_once(':'));
+        let lines: Vec<(&str, &str)> = lines.map(|(name, value)| (name, value.trim())).collect();
+        if as_json {
+            return self.write_json(&json::StatusDocument::new(&lines));
+        }
+        Ok(self.out.write_all(listing::status_lines(&lines).as_bytes())?)
     }
 
     fn list_timeouts(&mut self, as_json: bool) -> Result<(), Trouble> {
@@ -352,16 +349,31 @@ impl<T: Table, O: FnOnce() -> Result<T, TableError>> Session<'_, T, O> {
     }
 }
 
-/// The counters of a service, and of each of its destinations.
+/// The counters of services, and of each of their destinations.
 type Counters = HashMap<(ServiceId, Option<DestinationId>), Stats>;
 
-fn counters(shown: &[Shown]) -> Counters {
-    let of_one = |(entry, destinations): &Shown| -> Vec<_> {
-        let id = entry.service.id;
-        let own = std::iter::once(((id, None), entry.stats));
-        own.chain(destinations.iter().map(|d| ((id, Some(d.destination.id)), d.stats))).collect()
+fn remember(counters: &mut Counters, entry: &ServiceEntry, destinations: &[DestinationEntry]) {
+    let id = entry.service.id;
+    counters.insert((id, None), entry.stats);
+    counters.extend(destinations.iter().map(|d| ((id, Some(d.destination.id)), d.stats)));
+}
+
+/// Replaces the counters of a service and its destinations by what was counted since `before`.
+fn since(
+    before: &Counters,
+    entry: &mut ServiceEntry,
+    destinations: &mut [DestinationEntry],
+    time: Duration,
+) {
+    let id = entry.service.id;
+    let since = |destination, stats: &Stats| {
+        let earlier = before.get(&(id, destination)).copied().unwrap_or_default();
+        watch::between(&earlier, stats, time)
     };
-    shown.iter().flat_map(of_one).collect()
+    entry.stats = since(None, &entry.stats);
+    for entry in destinations {
+        entry.stats = since(Some(entry.destination.id), &entry.stats);
+    }
 }
 
 fn protocol_of(id: &ServiceId) -> Option<Protocol> {
