@@ -39,11 +39,11 @@ impl Filter {
     pub fn passes(&self, connection: &Connection<'_>) -> bool {
         let at = |peer: Option<Peer>, end| peer.is_none_or(|peer| peer.matches(end));
         self.protocol
-            .is_none_or(|protocol| protocol.name().eq_ignore_ascii_case(&connection.protocol))
+            .is_none_or(|protocol| protocol.name().eq_ignore_ascii_case(connection.protocol))
             && at(self.service, connection.service)
             && at(self.client, connection.client)
             && at(self.destination, connection.server)
-            && self.state.as_ref().is_none_or(|state| state.eq_ignore_ascii_case(&connection.state))
+            && self.state.as_ref().is_none_or(|state| state.eq_ignore_ascii_case(connection.state))
     }
 }
 
