@@ -7,15 +7,19 @@
 //! on, and the next start adopts it.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
 use std::os::fd::BorrowedFd;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use tracing::{error, info, warn};
 
-use super::desired::{Inputs, touched};
+use super::desired::{Inputs, registered, touched};
+use super::flaps::Limits;
+use super::marks::{Marks, Quiet};
 use super::plan::Drains;
-use super::reconcile::{self, Refused};
+use super::reconcile::{self, Plans, Refused};
+use super::view::{Draining, Quieted, View};
 use crate::conf::Conf;
 use crate::ipvs::{Change, Client, Error};
 use crate::store::{Key, NodeRecord, ServiceKey, State, Store, StoreError};
@@ -49,6 +53,9 @@ pub struct Agent {
     /// Services that changed records touch, not looked at yet.
     pending: BTreeSet<ServiceKey>,
     drains: Drains,
+    marks: Marks,
+    /// Who gets no new connections, by the last pass over each service.
+    quiet: BTreeMap<(ServiceKey, IpAddr), Quiet>,
     next_drain: Instant,
     next_full: Instant,
     retry_after: Duration,
@@ -82,6 +89,8 @@ impl Agent {
             store,
             pending: BTreeSet::new(),
             drains: Drains::new(),
+            marks: Marks::default(),
+            quiet: BTreeMap::new(),
             next_drain: now,
             next_full: now,
             retry_after: RETRY_AFTER,
@@ -98,11 +107,9 @@ impl Agent {
         if !self.pending.is_empty() {
             return Duration::ZERO;
         }
-        let at = match self.drains.is_empty() {
-            true => self.next_full,
-            false => self.next_full.min(self.next_drain),
-        };
-        at.saturating_duration_since(now)
+        let drain = (!self.drains.is_empty()).then_some(self.next_drain);
+        let others = drain.into_iter().chain(self.marks.flaps.next_tick());
+        others.fold(self.next_full, Instant::min).saturating_duration_since(now)
     }
 
     /// Takes a new configuration; the next step is a full pass.
@@ -114,6 +121,7 @@ impl Agent {
     /// Looks at what asks for it and makes the table true.
     pub fn step(&mut self, now: Instant) {
         self.follow_store(now);
+        self.pending.extend(self.marks.flaps.tick(now));
         if now >= self.next_full {
             // Noted, and tried again, by the pass itself.
             let _ = self.full_pass(now);
@@ -144,10 +152,12 @@ impl Agent {
     }
 
     fn try_full_pass(&mut self, now: Instant) -> Result<Report, Trouble> {
-        let Agent { me, conf, client, store, .. } = self;
-        let inputs = Inputs { conf, nodes: &store.state().nodes, me: *me };
-        let services = reconcile::scope(client, inputs, store.state())?;
-        self.pass(&services, now)
+        let Agent { me, conf, client, store, marks, drains, .. } = self;
+        let nodes = &store.state().nodes;
+        let inputs = Inputs { conf, nodes, me: *me, marks, now };
+        let plans = reconcile::plan_all(client, inputs, store.state(), drains)?;
+        self.quiet.clear();
+        self.carry_out(plans, now)
     }
 
     /// Notes the services that changed records touch. A change of flags asks for a full pass: a
@@ -171,10 +181,10 @@ impl Agent {
         for key in refreshed.changed {
             match key {
                 Key::Node(node) => {
-                    let new = self.store.state().nodes.get(&node);
-                    self.pending.extend(touched(self.seen.get(&node), new));
+                    let new = self.store.state().nodes.get(&node).cloned();
+                    self.touch(node, new.as_ref(), now);
                     match new {
-                        Some(record) => drop(self.seen.insert(node, record.clone())),
+                        Some(record) => drop(self.seen.insert(node, record)),
                         None => drop(self.seen.remove(&node)),
                     }
                 }
@@ -188,11 +198,35 @@ impl Agent {
         self.pending.retain(directed);
     }
 
+    /// Notes what a node's new record changes: the services to look at, and who came or went.
+    fn touch(&mut self, node: u32, new: Option<&NodeRecord>, now: Instant) {
+        let old = self.seen.get(&node);
+        let serves = |record: Option<&NodeRecord>, key| {
+            record.is_some_and(|record| registered(record, key).is_some())
+        };
+        for key in touched(old, new) {
+            let limits = Limits::default();
+            match (serves(old, key), serves(new, key)) {
+                (true, false) => self.marks.flaps.left((key, node), limits, now),
+                (false, true) => self.marks.flaps.joined((key, node), limits, now),
+                _ => {}
+            }
+            self.pending.insert(key);
+        }
+    }
+
     fn pass(&mut self, services: &BTreeSet<ServiceKey>, now: Instant) -> Result<Report, Trouble> {
+        let Agent { me, conf, client, store, marks, drains, .. } = self;
+        let inputs = Inputs { conf, nodes: &store.state().nodes, me: *me, marks, now };
+        let plans = reconcile::plan_some(client, services, inputs, drains)?;
+        self.quiet.retain(|(key, _), _| !services.contains(key));
+        self.carry_out(plans, now)
+    }
+
+    fn carry_out(&mut self, mut plans: Plans, now: Instant) -> Result<Report, Trouble> {
         self.next_drain = now + DRAIN_EVERY;
-        let inputs = Inputs { conf: &self.conf, nodes: &self.store.state().nodes, me: self.me };
-        let client = &mut self.client;
-        let plans = reconcile::plan_services(client, services, inputs, &mut self.drains, now)?;
+        let quiet = std::mem::take(&mut plans.quiet);
+        self.quiet.extend(quiet.into_iter().map(|(key, addr, why)| ((key, addr), why)));
         // Owned before it is made: a crash between the two leaves nothing that nobody owns.
         let owned = self.store.state().owned.get(&self.me).cloned().unwrap_or_default();
         let standing: BTreeSet<ServiceKey> = owned.union(&plans.standing).copied().collect();
@@ -209,6 +243,16 @@ impl Agent {
             self.own(&kept, now)?;
         }
         Ok(Report { applied, refused })
+    }
+
+    /// What it knows of its pools beside what stands in the kernel.
+    pub fn view(&self, now: Instant) -> View {
+        let draining = self.drains.iter();
+        let quiet = self.quiet.iter();
+        View {
+            draining: draining.map(|((key, at), d)| Draining::of(*key, *at, d, now)).collect(),
+            quiet: quiet.map(|((key, addr), why)| Quieted::of(*key, *addr, why)).collect(),
+        }
     }
 
     fn own(&mut self, owned: &BTreeSet<ServiceKey>, now: Instant) -> Result<(), StoreError> {

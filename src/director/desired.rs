@@ -2,12 +2,14 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
+use super::marks::{Marks, Quiet};
 use crate::conf::model::{DEFAULT_DRAIN_TIMEOUT, DEFAULT_SCHEDULER};
-use crate::conf::{Conf, Cvip, Registration, Routing};
+use crate::conf::{Conf, Cvip, Registration, Routing, ServiceConf};
 use crate::ipvs::{Destination, DestinationId, Forwarding, Service, ServiceId};
-use crate::store::{NodeRecord, ServiceKey};
+use crate::protocol::Protocol;
+use crate::store::{NodeRecord, Registration as Registered, ServiceKey};
 
 /// What a director knows when it decides.
 #[derive(Clone, Copy, Debug)]
@@ -18,6 +20,10 @@ pub struct Inputs<'a> {
     pub nodes: &'a BTreeMap<u32, NodeRecord>,
     /// The director's own node number.
     pub me: u32,
+    /// What it knows of real servers beside their records.
+    pub marks: &'a Marks,
+    /// The moment.
+    pub now: Instant,
 }
 
 /// What one service should be.
@@ -32,8 +38,21 @@ pub struct Wanted {
     pub unknown: BTreeSet<IpAddr>,
     /// Connections that nodes still count on the port that they left, by the node's address.
     pub lingering: BTreeMap<IpAddr, u32>,
+    /// Addresses of dead nodes: what the kernel has of them goes at once.
+    pub cut: BTreeSet<IpAddr>,
     /// The longest drain.
     pub drain_timeout: Duration,
+    /// The longest drain of those that an operator drains with a deadline, by address.
+    pub deadlines: BTreeMap<IpAddr, Duration>,
+    /// The destinations that get no new connections, and why.
+    pub quiet: BTreeMap<IpAddr, Quiet>,
+}
+
+impl Wanted {
+    /// The longest drain of a destination.
+    pub fn deadline(&self, addr: IpAddr) -> Duration {
+        self.deadlines.get(&addr).copied().unwrap_or(self.drain_timeout)
+    }
 }
 
 /// The kernel's identity of a service.
@@ -89,15 +108,23 @@ pub fn touched(before: Option<&NodeRecord>, after: Option<&NodeRecord>) -> BTree
         return before.or(after).into_iter().flat_map(services_of).collect();
     };
     let mut keys: BTreeSet<ServiceKey> = BTreeSet::new();
-    let registered =
-        |record: &NodeRecord| -> BTreeSet<_> { record.registrations.iter().copied().collect() };
-    let (old, new) = (registered(before), registered(after));
+    fn all(record: &NodeRecord) -> BTreeSet<&Registered> {
+        record.registrations.iter().collect()
+    }
+    let (old, new) = (all(before), all(after));
     keys.extend(old.symmetric_difference(&new).map(|registration| registration.service));
     let refused = |record: &NodeRecord| -> BTreeSet<_> {
         record.refused.iter().filter(|r| r.reachable).map(|r| r.service).collect()
     };
     keys.extend(refused(before).symmetric_difference(&refused(after)));
     keys
+}
+
+/// A real server that serves.
+struct Candidate {
+    addr: IpAddr,
+    weight: u32,
+    quiet: Option<Quiet>,
 }
 
 /// What one service should be.
@@ -107,7 +134,10 @@ pub fn desired(key: ServiceKey, inputs: Inputs<'_>) -> Wanted {
         destinations: BTreeMap::new(),
         unknown: BTreeSet::new(),
         lingering: BTreeMap::new(),
+        cut: BTreeSet::new(),
         drain_timeout: Duration::from_secs(DEFAULT_DRAIN_TIMEOUT.into()),
+        deadlines: BTreeMap::new(),
+        quiet: BTreeMap::new(),
     };
     let Some(cvip) = inputs.conf.cvip(key.cvip).filter(|cvip| cvip.is_director(inputs.me)) else {
         return wanted;
@@ -117,46 +147,105 @@ pub fn desired(key: ServiceKey, inputs: Inputs<'_>) -> Wanted {
         wanted.drain_timeout = Duration::from_secs(service.drain_timeout.into());
     }
     let fixed = service.filter(|service| service.registration == Registration::Static);
-    for server in &cvip.real_servers {
-        let record = inputs.nodes.get(&server.node);
-        let weight = match (fixed, record) {
-            (Some(service), _) => Some(service.weight),
-            (None, Some(record)) => registered_weight(record, key),
-            (None, None) => {
-                wanted.unknown.insert(server.addr);
-                None
-            }
-        };
-        if let Some(weight) = weight {
-            let weight = u32::from(weight).saturating_mul(server.weight).min(i32::MAX as u32);
+    let candidates = candidates(key, cvip, fixed, inputs, &mut wanted);
+    let floor = floor(&candidates);
+    for Candidate { addr, weight, quiet } in candidates {
+        let quiet = quiet.filter(|quiet| severity(quiet) > floor);
+        // Every datagram renews a UDP entry: with weight 0 a client would never be moved.
+        let gone = quiet.is_some() && key.protocol == Protocol::Udp;
+        if !gone {
+            let weight = if quiet.is_some() { 0 } else { weight };
             let forward = forwarding(inputs.conf.routing);
-            let destination = Destination::new(server.addr, key.port, forward, weight);
+            let destination = Destination::new(addr, key.port, forward, weight);
             wanted.destinations.insert(destination.id, destination);
-        } else if let Some(record) = record {
-            let count = record
-                .lingering
-                .iter()
-                .filter(|l| (l.protocol, l.port) == (key.protocol, key.port))
-                .map(|l| l.connections)
-                .sum();
-            wanted.lingering.insert(server.addr, count);
         }
+        wanted.quiet.extend(quiet.map(|quiet| (addr, quiet)));
     }
-    let shielded = inputs.nodes.get(&inputs.me).is_some_and(|record| shields(record, key));
+    let own = inputs.nodes.get(&inputs.me);
+    let shielded =
+        own.is_some_and(|record| shields(record, key) || registered(record, key).is_some());
     if fixed.is_some() || !wanted.destinations.is_empty() || shielded {
         wanted.service = Some(settings(key, cvip));
     }
     wanted
 }
 
-/// The weight with which a record registers a service. Registrations stand in order.
-fn registered_weight(record: &NodeRecord, key: ServiceKey) -> Option<u16> {
+/// The real servers that serve and that nobody drains; notes of the others why they do not.
+fn candidates(
+    key: ServiceKey,
+    cvip: &Cvip,
+    fixed: Option<&ServiceConf>,
+    inputs: Inputs<'_>,
+    wanted: &mut Wanted,
+) -> Vec<Candidate> {
+    let marks = inputs.marks;
+    let mut candidates = Vec::new();
+    for server in &cvip.real_servers {
+        let (node, addr) = (server.node, server.addr);
+        if marks.dead.contains(&node) {
+            wanted.cut.insert(addr);
+            continue;
+        }
+        let record = inputs.nodes.get(&node);
+        let registration = record.and_then(|record| registered(record, key));
+        let weight = match (fixed, registration) {
+            (Some(service), _) => Some(service.weight),
+            (None, Some(registration)) => Some(registration.weight),
+            (None, None) => None,
+        };
+        let drained = marks.drained(node, key);
+        match weight {
+            Some(weight) if drained.is_none() => candidates.push(Candidate {
+                addr,
+                weight: u32::from(weight).saturating_mul(server.weight).min(i32::MAX as u32),
+                quiet: marks.quiet(
+                    (key, node),
+                    registration.and_then(|registration| registration.unfit.as_ref()),
+                    inputs.now,
+                ),
+            }),
+            None if record.is_none() => drop(wanted.unknown.insert(addr)),
+            _ => {
+                wanted.deadlines.extend(drained.flatten().map(|deadline| (addr, deadline)));
+                wanted.lingering.extend(record.map(|record| (addr, lingering(record, key))));
+            }
+        }
+    }
+    candidates
+}
+
+/// How many connections a node counts on a port that it left, or that is drained.
+fn lingering(record: &NodeRecord, key: ServiceKey) -> u32 {
+    let of_port =
+        record.lingering.iter().filter(|l| (l.protocol, l.port) == (key.protocol, key.port));
+    of_port.map(|l| l.connections).sum()
+}
+
+/// How much a reason to be quiet counts.
+fn severity(quiet: &Quiet) -> u8 {
+    match quiet {
+        Quiet::Unfit(_) | Quiet::Damped(_) => 1,
+        Quiet::Silent => 2,
+    }
+}
+
+/// The severest reason that does not count, because nobody would be left: checks and damping
+/// never empty a service while any listener lives, and silence never while nobody else is there.
+/// Who was given weight 0 by hand is nobody here.
+fn floor(candidates: &[Candidate]) -> u8 {
+    let serving = candidates.iter().filter(|candidate| candidate.weight > 0);
+    serving.map(|candidate| candidate.quiet.as_ref().map_or(0, severity)).min().unwrap_or(0)
+}
+
+/// What a record says of a service that it registers. Registrations stand in order.
+pub(super) fn registered(record: &NodeRecord, key: ServiceKey) -> Option<&Registered> {
     let at = record.registrations.binary_search_by_key(&key, |r| r.service).ok()?;
-    Some(record.registrations[at].weight)
+    Some(&record.registrations[at])
 }
 
 /// A refused listener on the director itself would take the CVIP's packets past every rule if
-/// no service stood in front of it: an empty service answers port-unreachable instead.
+/// no service stood in front of it: an empty service answers port-unreachable instead. So it is
+/// with a listener there that is drained.
 fn shields(own: &NodeRecord, key: ServiceKey) -> bool {
     own.refused.iter().any(|refused| refused.reachable && refused.service == key)
 }
@@ -173,11 +262,11 @@ fn settings(key: ServiceKey, cvip: &Cvip) -> Service {
 
 #[cfg(test)]
 pub(super) mod tests {
+    use super::super::marks::Drained;
     use super::*;
-    use crate::conf::{DirectorNode, RealServer, ServiceConf};
+    use crate::conf::{DirectorNode, RealServer};
     use crate::ipvs::service_flags;
-    use crate::protocol::Protocol;
-    use crate::store::{Lingering, Refused, Registration as Registered};
+    use crate::store::{Lingering, Refused};
 
     pub(in crate::director) fn ip(text: &str) -> IpAddr {
         text.parse().unwrap()
@@ -211,13 +300,17 @@ pub(super) mod tests {
         Conf { routing: Routing::Dr, cvips: vec![cvip] }
     }
 
-    fn record(node: u32, keys: &[ServiceKey]) -> NodeRecord {
+    pub(in crate::director) fn registration(service: ServiceKey) -> Registered {
+        Registered { service, weight: 2, unfit: None }
+    }
+
+    pub(in crate::director) fn record(node: u32, keys: &[ServiceKey]) -> NodeRecord {
         NodeRecord {
             node,
             incarnation: 1,
             sequence: 1,
             bells: String::new(),
-            registrations: keys.iter().map(|k| Registered { service: *k, weight: 2 }).collect(),
+            registrations: keys.iter().map(|k| registration(*k)).collect(),
             refused: vec![],
             lingering: vec![],
             hints: vec![],
@@ -234,8 +327,33 @@ pub(super) mod tests {
     }
 
     fn ask(conf: &Conf, records: Vec<NodeRecord>) -> Wanted {
+        ask_with(conf, records, &Marks::default())
+    }
+
+    fn ask_with(conf: &Conf, records: Vec<NodeRecord>, marks: &Marks) -> Wanted {
+        ask_of(HTTP, conf, records, marks)
+    }
+
+    fn ask_of(key: ServiceKey, conf: &Conf, records: Vec<NodeRecord>, marks: &Marks) -> Wanted {
         let nodes = records.into_iter().map(|record| (record.node, record)).collect();
-        desired(HTTP, Inputs { conf, nodes: &nodes, me: 1 })
+        desired(key, Inputs { conf, nodes: &nodes, me: 1, marks, now: Instant::now() })
+    }
+
+    fn inputs<'a>(
+        conf: &'a Conf,
+        nodes: &'a BTreeMap<u32, NodeRecord>,
+        me: u32,
+        marks: &'a Marks,
+    ) -> Inputs<'a> {
+        Inputs { conf, nodes, me, marks, now: Instant::now() }
+    }
+
+    fn unfit(node: u32, keys: &[ServiceKey]) -> NodeRecord {
+        let mut record = record(node, keys);
+        for registration in &mut record.registrations {
+            registration.unfit = Some("failed 3 of 3: HTTP 503".to_owned());
+        }
+        record
     }
 
     #[test]
@@ -277,7 +395,7 @@ pub(super) mod tests {
         let wanted = ask(&conf, vec![record(2, &[])]);
         assert_eq!(wanted.destinations.len(), 3);
         let nodes = BTreeMap::new();
-        assert_eq!(keys(Inputs { conf: &conf, nodes: &nodes, me: 1 }), [HTTP].into());
+        assert_eq!(keys(inputs(&conf, &nodes, 1, &Marks::default())), [HTTP].into());
     }
 
     #[test]
@@ -303,10 +421,102 @@ pub(super) mod tests {
     }
 
     #[test]
+    fn an_operators_drain_takes_a_server_out_with_its_own_deadline() {
+        let deadline = Some(Duration::from_secs(300));
+        let port = Some((Protocol::Tcp, 80));
+        let marks = Marks {
+            drained: [
+                (Drained { node: 2, port: None }, None),
+                (Drained { node: 3, port }, deadline),
+            ]
+            .into(),
+            ..Marks::default()
+        };
+        let counted = NodeRecord {
+            lingering: vec![Lingering { protocol: Protocol::Tcp, port: 80, connections: 7 }],
+            ..record(3, &[HTTP])
+        };
+        let wanted =
+            ask_with(&conf(vec![]), vec![record(1, &[HTTP]), record(2, &[HTTP]), counted], &marks);
+        assert_eq!(weights(&wanted), [(ip("10.0.0.1"), 2)]);
+        assert_eq!(wanted.deadline(ip("10.0.0.2")), Duration::from_secs(30));
+        assert_eq!(wanted.deadline(ip("10.0.0.3")), Duration::from_secs(300));
+        assert_eq!(wanted.lingering, [(ip("10.0.0.2"), 0), (ip("10.0.0.3"), 7)].into());
+        // The other ports of node 3 are not drained.
+        let dns = key(Protocol::Udp, 53);
+        let other = ask_of(dns, &conf(vec![]), vec![record(3, &[dns])], &marks);
+        assert_eq!(weights(&other), [(ip("10.0.0.3"), 6)]);
+    }
+
+    #[test]
+    fn a_drained_listener_on_the_director_keeps_the_service_in_front_of_it() {
+        let marks =
+            Marks { drained: [(Drained { node: 1, port: None }, None)].into(), ..Marks::default() };
+        let wanted = ask_with(&conf(vec![]), vec![record(1, &[HTTP])], &marks);
+        assert!(wanted.service.is_some() && wanted.destinations.is_empty());
+    }
+
+    #[test]
+    fn whoever_fails_a_check_gets_no_new_connections_while_others_serve() {
+        let records = || vec![record(1, &[HTTP]), unfit(2, &[HTTP]), record(3, &[])];
+        let wanted = ask(&conf(vec![]), records());
+        assert_eq!(weights(&wanted), [(ip("10.0.0.1"), 2), (ip("10.0.0.2"), 0)]);
+        assert!(matches!(&wanted.quiet[&ip("10.0.0.2")], Quiet::Unfit(why) if why.contains("503")));
+    }
+
+    #[test]
+    fn checks_and_damping_never_empty_a_service_while_any_listener_lives() {
+        let all = || vec![unfit(1, &[HTTP]), unfit(2, &[HTTP]), record(3, &[])];
+        let wanted = ask(&conf(vec![]), all());
+        assert_eq!(weights(&wanted), [(ip("10.0.0.1"), 2), (ip("10.0.0.2"), 4)]);
+        assert!(wanted.quiet.is_empty());
+        // A silent node is no listener that lives: the unfit ones serve, it does not.
+        let marks = Marks { silent: [2].into(), ..Marks::default() };
+        let wanted = ask_with(&conf(vec![]), all(), &marks);
+        assert_eq!(weights(&wanted), [(ip("10.0.0.1"), 2), (ip("10.0.0.2"), 0)]);
+        // Where all are silent, it is the director that may be deaf.
+        let marks = Marks { silent: [1, 2].into(), ..Marks::default() };
+        let wanted = ask_with(&conf(vec![]), all(), &marks);
+        assert_eq!(weights(&wanted), [(ip("10.0.0.1"), 2), (ip("10.0.0.2"), 4)]);
+    }
+
+    #[test]
+    fn a_weight_of_0_by_hand_is_no_server_that_could_be_left() {
+        let quiesced = NodeRecord {
+            registrations: vec![Registered { weight: 0, ..registration(HTTP) }],
+            ..record(1, &[])
+        };
+        let wanted = ask(&conf(vec![]), vec![quiesced, unfit(2, &[HTTP])]);
+        assert_eq!(weights(&wanted), [(ip("10.0.0.1"), 0), (ip("10.0.0.2"), 4)]);
+    }
+
+    #[test]
+    fn a_udp_server_that_is_to_be_quiet_is_taken_out() {
+        let dns = key(Protocol::Udp, 53);
+        let records = vec![unfit(2, &[dns]), record(3, &[dns])];
+        let wanted = ask_of(dns, &conf(vec![]), records, &Marks::default());
+        assert_eq!(weights(&wanted), [(ip("10.0.0.3"), 6)]);
+        assert!(wanted.quiet.contains_key(&ip("10.0.0.2")));
+    }
+
+    #[test]
+    fn a_dead_node_is_cut_from_static_services_too() {
+        let marks = Marks { dead: [2].into(), ..Marks::default() };
+        let wanted = ask_with(&conf(vec![]), vec![record(2, &[HTTP]), record(3, &[HTTP])], &marks);
+        assert_eq!(wanted.cut, [ip("10.0.0.2")].into());
+        assert_eq!(weights(&wanted), [(ip("10.0.0.3"), 6)]);
+        let mut service = ServiceConf::new(Protocol::Tcp, 80, 80);
+        service.registration = Registration::Static;
+        let wanted = ask_with(&conf(vec![service]), vec![], &marks);
+        assert_eq!(wanted.destinations.len(), 2);
+    }
+
+    #[test]
     fn a_node_that_directs_nothing_wants_nothing() {
         let conf = conf(vec![]);
         let nodes = [(2, record(2, &[HTTP]))].into();
-        let inputs = Inputs { conf: &conf, nodes: &nodes, me: 2 };
+        let marks = Marks::default();
+        let inputs = inputs(&conf, &nodes, 2, &marks);
         assert_eq!(desired(HTTP, inputs).service, None);
         assert!(keys(inputs).is_empty());
     }
@@ -320,7 +530,7 @@ pub(super) mod tests {
         assert_eq!(touched(None, Some(&both)), [HTTP, dns].into());
         assert_eq!(touched(Some(&both), None), [HTTP, dns].into());
         let reweighted = NodeRecord {
-            registrations: vec![Registered { service: HTTP, weight: 0 }],
+            registrations: vec![Registered { weight: 0, ..registration(HTTP) }],
             ..record(2, &[])
         };
         assert_eq!(touched(Some(&one), Some(&reweighted)), [HTTP].into());

@@ -7,7 +7,10 @@
 
 pub mod agent;
 pub mod desired;
+pub mod flaps;
+pub mod marks;
 pub mod plan;
 pub mod reconcile;
+pub mod view;
 
 pub use agent::Agent;

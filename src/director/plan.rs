@@ -30,8 +30,12 @@ pub struct Actual {
 pub struct Drain {
     /// Since when it has been leaving.
     pub since: Instant,
+    /// How long it may last.
+    pub deadline: Duration,
     /// Since when it has had no active connection.
     pub quiet_since: Option<Instant>,
+    /// Active and inactive connections, when it was last looked at.
+    pub connections: (u32, u32),
 }
 
 /// The drains of one director: state that only [`plan`] writes.
@@ -72,7 +76,7 @@ pub fn plan(
     for (at, entry) in present.iter().filter(|(at, _)| !wanted.destinations.contains_key(at)) {
         if wanted.unknown.contains(&at.addr) {
             left += 1;
-        } else if drained(key, entry, wanted, drains, now) {
+        } else if wanted.cut.contains(&at.addr) || drained(key, entry, wanted, drains, now) {
             drains.remove(&(key, *at));
             deleted.push(Change::DeleteDestination(id, *at));
         } else {
@@ -112,9 +116,12 @@ fn drained(
     if key.protocol == Protocol::Udp || (entry.active == 0 && entry.inactive == 0) {
         return true;
     }
-    let fresh = Drain { since: now, quiet_since: None };
+    let deadline = wanted.deadline(entry.destination.id.addr);
+    let connections = (entry.active, entry.inactive);
+    let fresh = Drain { since: now, deadline, quiet_since: None, connections };
     let drain = drains.entry((key, entry.destination.id)).or_insert(fresh);
-    if now.duration_since(drain.since) >= wanted.drain_timeout {
+    (drain.deadline, drain.connections) = (deadline, connections);
+    if now.duration_since(drain.since) >= deadline {
         return true;
     }
     if entry.active > 0 {
@@ -169,7 +176,10 @@ mod tests {
             destinations: destinations.iter().map(|d| (d.id, *d)).collect(),
             unknown: BTreeSet::new(),
             lingering: BTreeMap::new(),
+            cut: BTreeSet::new(),
             drain_timeout: Duration::from_secs(30),
+            deadlines: BTreeMap::new(),
+            quiet: BTreeMap::new(),
         }
     }
 
@@ -277,6 +287,31 @@ mod tests {
         let has = actual(dns, &[entry(destination(1, 53, 1), 0, 9)]);
         let changes = plan(dns, &wanted(dns, &[]), Some(&has), &mut Drains::new(), Instant::now());
         assert!(matches!(changes[..], [Change::DeleteDestination(..), Change::DeleteService(_)]));
+    }
+
+    #[test]
+    fn a_dead_nodes_destination_goes_with_its_connections() {
+        let mut wanted = wanted(http(), &[]);
+        wanted.cut.insert(ip("10.0.0.1"));
+        let has = actual(http(), &[entry(destination(1, 80, 1), 4, 0)]);
+        let changes = plan(http(), &wanted, Some(&has), &mut Drains::new(), Instant::now());
+        assert!(matches!(changes[..], [Change::DeleteDestination(..), Change::DeleteService(_)]));
+    }
+
+    #[test]
+    fn an_operators_deadline_counts_before_the_services() {
+        let mut wanted = wanted(http(), &[]);
+        wanted.deadlines.insert(ip("10.0.0.1"), Duration::from_secs(300));
+        let has = actual(http(), &[entry(destination(1, 80, 0), 4, 0)]);
+        let (mut drains, start) = (Drains::new(), Instant::now());
+        for (second, changes) in [(0, 0), (299, 0), (300, 2)] {
+            let now = start + Duration::from_secs(second);
+            let planned = plan(http(), &wanted, Some(&has), &mut drains, now);
+            assert_eq!(planned.len(), changes, "after {second} s");
+        }
+        wanted.deadlines.insert(ip("10.0.0.1"), Duration::ZERO);
+        let cut = plan(http(), &wanted, Some(&has), &mut Drains::new(), start);
+        assert_eq!(cut.len(), 2, "at once");
     }
 
     #[test]

@@ -3,14 +3,15 @@
 //! Nothing is remembered of the kernel's table: each pass reads the services it is about, so a
 //! hand edit is mended by the next pass that touches it, and by the full one.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fmt;
-use std::time::Instant;
+use std::net::IpAddr;
 
 use super::desired::{Inputs, desired, keys, service_id, service_key};
+use super::marks::Quiet;
 use super::plan::{Actual, Drains, plan};
 use crate::conf::Conf;
-use crate::ipvs::{Change, Client, DestinationEntry, Error, Failure, ServiceEntry};
+use crate::ipvs::{Change, Client, DestinationEntry, DestinationId, Error, Failure, ServiceEntry};
 use crate::ports::FlagSet;
 use crate::store::{Scope, ServiceKey, State};
 
@@ -26,6 +27,8 @@ pub struct Plans {
     pub standing: BTreeSet<ServiceKey>,
     /// Services that will not.
     pub gone: BTreeSet<ServiceKey>,
+    /// Destinations of these services that get no new connections, and why.
+    pub quiet: Vec<(ServiceKey, IpAddr, Quiet)>,
 }
 
 /// A change that the kernel refused.
@@ -45,18 +48,49 @@ impl fmt::Display for Refused {
     }
 }
 
-/// The services that a full pass is about: all that are wanted, owned, or adopted because they
-/// stand in the kernel on a flagged port of a CVIP that this node directs. Others are not ours.
-pub fn scope(
+/// Plans a full pass: over all services that are wanted, owned, or adopted because they stand in
+/// the kernel on a flagged port of a CVIP that this node directs. Others are not ours.
+///
+/// # Errors
+/// The kernel could not be read.
+pub fn plan_all(
     client: &mut Client,
     inputs: Inputs<'_>,
     state: &State,
-) -> Result<BTreeSet<ServiceKey>, Error> {
-    let mut scope = keys(inputs);
-    scope.extend(state.owned.get(&inputs.me).into_iter().flatten());
-    let standing = client.services()?.into_iter().filter_map(|e| service_key(e.service.id));
-    scope.extend(standing.filter(|key| is_flagged(*key, inputs.conf, inputs.me, state)));
-    Ok(scope)
+    drains: &mut Drains,
+) -> Result<Plans, Error> {
+    let standing = by_key(client.services()?);
+    let mut services = keys(inputs);
+    services.extend(state.owned.get(&inputs.me).into_iter().flatten());
+    let adopted = standing.keys().filter(|key| is_flagged(**key, inputs.conf, inputs.me, state));
+    services.extend(adopted);
+    plan_each(client, &services, standing, inputs, drains)
+}
+
+/// Plans a pass over some services.
+///
+/// # Errors
+/// The kernel could not be read.
+pub fn plan_some(
+    client: &mut Client,
+    services: &BTreeSet<ServiceKey>,
+    inputs: Inputs<'_>,
+    drains: &mut Drains,
+) -> Result<Plans, Error> {
+    let mut entries: Vec<ServiceEntry> = Vec::new();
+    if services.len() < DUMP_FROM {
+        for key in services {
+            entries.extend(client.service(&service_id(*key))?);
+        }
+    } else {
+        entries = client.services()?;
+    }
+    plan_each(client, services, by_key(entries), inputs, drains)
+}
+
+fn by_key(entries: Vec<ServiceEntry>) -> HashMap<ServiceKey, ServiceEntry> {
+    let keyed = |entry: ServiceEntry| Some((service_key(entry.service.id)?, entry));
+    entries.into_iter().filter_map(keyed).collect()
 }
 
 /// True if any node's flags, the cluster's or cvip.conf's cover the service, on a CVIP that
@@ -71,22 +105,25 @@ fn is_flagged(key: ServiceKey, conf: &Conf, me: u32, state: &State) -> bool {
         })
 }
 
-/// Reads the services from the kernel and plans the changes to them.
-///
-/// # Errors
-/// The kernel could not be read.
-pub fn plan_services(
+/// Reads the destinations of one service after the other, and plans the changes to it.
+fn plan_each(
     client: &mut Client,
     services: &BTreeSet<ServiceKey>,
+    mut standing: HashMap<ServiceKey, ServiceEntry>,
     inputs: Inputs<'_>,
     drains: &mut Drains,
-    now: Instant,
 ) -> Result<Plans, Error> {
-    let actual = read(client, services)?;
     let mut plans = Plans::default();
     for key in services {
-        let has = actual.get(key);
-        let changes = plan(*key, &desired(*key, inputs), has, drains, now);
+        let has = match standing.remove(key) {
+            Some(entry) => Some(Actual {
+                destinations: index(client.destinations(&entry.service.id)?),
+                service: entry.service,
+            }),
+            None => None,
+        };
+        let wanted = desired(*key, inputs);
+        let changes = plan(*key, &wanted, has.as_ref(), drains, inputs.now);
         let removed = matches!(changes.last(), Some(Change::DeleteService(_)));
         let made = matches!(changes.first(), Some(Change::AddService(_)));
         match !removed && (made || has.is_some()) {
@@ -94,6 +131,7 @@ pub fn plan_services(
             false => plans.gone.insert(*key),
         };
         plans.changes.extend(changes.into_iter().map(|change| (*key, change)));
+        plans.quiet.extend(wanted.quiet.into_iter().map(|(addr, why)| (*key, addr, why)));
     }
     Ok(plans)
 }
@@ -115,33 +153,6 @@ pub fn apply(client: &mut Client, plans: &Plans) -> Result<Vec<Refused>, Error> 
     Ok(refused.collect())
 }
 
-fn read(
-    client: &mut Client,
-    services: &BTreeSet<ServiceKey>,
-) -> Result<BTreeMap<ServiceKey, Actual>, Error> {
-    let mut entries: Vec<ServiceEntry> = Vec::new();
-    if services.len() < DUMP_FROM {
-        for key in services {
-            entries.extend(client.service(&service_id(*key))?);
-        }
-    } else {
-        let ours = |entry: &ServiceEntry| {
-            service_key(entry.service.id).is_some_and(|key| services.contains(&key))
-        };
-        entries.extend(client.services()?.into_iter().filter(ours));
-    }
-    let ids: Vec<_> = entries.iter().map(|entry| entry.service.id).collect();
-    let destinations = client.destinations_of(&ids)?;
-    let mut actual = BTreeMap::new();
-    for (entry, destinations) in entries.into_iter().zip(destinations) {
-        if let Some(key) = service_key(entry.service.id) {
-            actual
-                .insert(key, Actual { service: entry.service, destinations: index(destinations) });
-        }
-    }
-    Ok(actual)
-}
-
-fn index(entries: Vec<DestinationEntry>) -> BTreeMap<crate::ipvs::DestinationId, DestinationEntry> {
+fn index(entries: Vec<DestinationEntry>) -> BTreeMap<DestinationId, DestinationEntry> {
     entries.into_iter().map(|entry| (entry.destination.id, entry)).collect()
 }

@@ -102,7 +102,8 @@ mod tests {
     #[test]
     fn sshd_in_a_flagged_range_is_pointed_out() {
         let key = |port| ServiceKey { cvip: [10, 0, 0, 1].into(), protocol: Protocol::Tcp, port };
-        let of = |port| hints(&[], &[], &[Registration { service: key(port), weight: 1 }]);
+        let of =
+            |port| hints(&[], &[], &[Registration { service: key(port), weight: 1, unfit: None }]);
         assert!(of(22)[0].contains("host key"));
         assert!(of(80).is_empty());
     }

@@ -69,7 +69,7 @@ pub fn compute(
     Outcome {
         registrations: registrations
             .into_iter()
-            .map(|(service, weight)| Registration { service, weight })
+            .map(|(service, weight)| Registration { service, weight, unfit: None })
             .collect(),
         refused: refused.into_iter().collect(),
     }

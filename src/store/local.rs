@@ -400,7 +400,7 @@ mod tests {
             incarnation: 7,
             sequence,
             bells: "none".to_owned(),
-            registrations: vec![Registration { service, weight: 1 }],
+            registrations: vec![Registration { service, weight: 1, unfit: None }],
             refused: vec![],
             lingering: vec![],
             hints: vec![],

@@ -25,13 +25,17 @@ impl fmt::Display for ServiceKey {
 }
 
 /// A node that serves a port: an eligible listener on a flagged port.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Registration {
     /// The virtual service.
     #[serde(flatten)]
     pub service: ServiceKey,
     /// The flag's weight; the director multiplies it by the node's.
     pub weight: u16,
+    /// Why it should get no new connections although it listens: a failed check, or a full
+    /// accept queue.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub unfit: Option<String>,
 }
 
 /// A listener on a flagged port that did not join, and why.
@@ -51,12 +55,13 @@ pub struct Refused {
     pub reachable: bool,
 }
 
-/// Connections that outlive their listener: what a drain waits for.
+/// Connections on a port whose listener is gone, or that an operator drains: what a drain waits
+/// for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Lingering {
     /// Transport protocol.
     pub protocol: Protocol,
-    /// Port whose listener is gone.
+    /// Port, host order.
     pub port: u16,
     /// Connections that the node itself still counts on it.
     pub connections: u32,
@@ -79,7 +84,7 @@ pub struct NodeRecord {
     /// What it does not serve though it listens, in order.
     #[serde(default)]
     pub refused: Vec<Refused>,
-    /// Ports that were left and still have connections, in order.
+    /// Ports that were left and still have connections, and all that are drained, in order.
     #[serde(default)]
     pub lingering: Vec<Lingering>,
     /// What an administrator of the node should know, for people.

@@ -9,6 +9,7 @@ use super::super::{FAILED, NodeOption, OK, Site, Streams};
 use crate::conf::Conf;
 use crate::daemon::{ControlError, Request, Response, ask};
 use crate::director::desired::Inputs;
+use crate::director::marks::Marks;
 use crate::director::plan::Drains;
 use crate::director::{self, reconcile};
 use crate::ipvs::Client;
@@ -39,10 +40,9 @@ pub(super) fn diff(args: &DiffArgs, site: &Site, streams: &mut Streams<'_>) -> a
         writeln!(streams.err, "cvipctl: {fault}")?;
     }
     let mut client = Client::open()?;
-    let inputs = Inputs { conf: &conf, nodes: &state.nodes, me };
-    let services = reconcile::scope(&mut client, inputs, &state)?;
-    let drains = &mut Drains::new();
-    let plans = reconcile::plan_services(&mut client, &services, inputs, drains, Instant::now())?;
+    let (marks, now) = (&Marks::default(), Instant::now());
+    let inputs = Inputs { conf: &conf, nodes: &state.nodes, me, marks, now };
+    let plans = reconcile::plan_all(&mut client, inputs, &state, &mut Drains::new())?;
     let lines: Vec<String> = plans.changes.iter().map(|(_, change)| change_line(change)).collect();
     if args.json {
         serde_json::to_writer_pretty(&mut *streams.out, &lines)?;

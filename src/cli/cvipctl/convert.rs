@@ -1,6 +1,7 @@
 //! `cvipctl convert`: cvip.conf as virtual services, without a kernel.
 
 use std::collections::BTreeMap;
+use std::time::Instant;
 
 use clap::ValueEnum;
 
@@ -8,6 +9,7 @@ use super::super::{OK, Site, Streams};
 use super::view;
 use crate::conf::{Conf, Registration as How};
 use crate::director::desired::{Inputs, desired, keys};
+use crate::director::marks::Marks;
 use crate::ipvs::{Change, Destination, Service};
 use crate::ipvsadm::change_line;
 use crate::store::{NodeRecord, Registration, ServiceKey};
@@ -73,7 +75,8 @@ fn entries(conf: &Conf, all: bool) -> Vec<(Service, Vec<Destination>)> {
     for cvip in &conf.cvips {
         let Some(director) = cvip.directors.first() else { continue };
         let nodes = if all { as_if_all_listened(conf) } else { BTreeMap::new() };
-        let inputs = Inputs { conf, nodes: &nodes, me: director.node };
+        let (me, marks, now) = (director.node, &Marks::default(), Instant::now());
+        let inputs = Inputs { conf, nodes: &nodes, me, marks, now };
         for key in keys(inputs).into_iter().filter(|key| key.cvip == cvip.addr) {
             let wanted = desired(key, inputs);
             if let Some(service) = wanted.service {
@@ -92,6 +95,7 @@ fn as_if_all_listened(conf: &Conf) -> BTreeMap<u32, NodeRecord> {
                 registrations.extend((flag.start..=flag.end).map(|port| Registration {
                     service: ServiceKey { cvip: cvip.addr, protocol: flag.protocol, port },
                     weight: flag.weight,
+                    unfit: None,
                 }));
             }
         }

@@ -200,7 +200,8 @@ fn registrations(state: &State) -> Vec<RegistrationRow> {
     let records = state.nodes.values();
     let mut rows: Vec<RegistrationRow> = records
         .flat_map(|record| {
-            let row = |r: &Registration| RegistrationRow { node: record.node, registration: *r };
+            let row =
+                |r: &Registration| RegistrationRow { node: record.node, registration: r.clone() };
             record.registrations.iter().map(row)
         })
         .collect();

@@ -1,0 +1,78 @@
+//! What a director can tell of its pools beside what stands in the kernel: who drains, who gets
+//! no new connections, and why.
+
+use std::net::IpAddr;
+use std::time::Instant;
+
+use serde::{Deserialize, Serialize};
+
+use super::marks::Quiet;
+use super::plan::Drain;
+use crate::ipvs::DestinationId;
+use crate::store::ServiceKey;
+
+/// The view of the moment; `cvipctl status` shows it.
+#[derive(Clone, Debug, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct View {
+    /// Destinations on their way out.
+    pub draining: Vec<Draining>,
+    /// Destinations that get no new connections although they listen.
+    pub quiet: Vec<Quieted>,
+}
+
+/// A destination on its way out.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Draining {
+    /// The virtual service.
+    #[serde(flatten)]
+    pub service: ServiceKey,
+    /// The real server's address.
+    pub address: IpAddr,
+    /// Connections that are active for IPVS, when they were last counted.
+    pub active: u32,
+    /// Connections that are inactive for IPVS.
+    pub inactive: u32,
+    /// Seconds until it goes in any case.
+    pub left_s: u64,
+}
+
+/// A destination that gets no new connections although it listens.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Quieted {
+    /// The virtual service.
+    #[serde(flatten)]
+    pub service: ServiceKey,
+    /// The real server's address.
+    pub address: IpAddr,
+    /// `unfit`, `damped` or `silent`.
+    pub state: String,
+    /// Why, for people.
+    pub reason: String,
+}
+
+impl Draining {
+    pub(super) fn of(service: ServiceKey, at: DestinationId, drain: &Drain, now: Instant) -> Self {
+        let end = drain.since + drain.deadline;
+        let (active, inactive) = drain.connections;
+        let left_s = end.saturating_duration_since(now).as_secs();
+        Draining { service, address: at.addr, active, inactive, left_s }
+    }
+}
+
+impl Quieted {
+    pub(super) fn of(service: ServiceKey, address: IpAddr, quiet: &Quiet) -> Self {
+        let (state, reason) = match quiet {
+            Quiet::Unfit(why) => ("unfit", why.clone()),
+            Quiet::Silent => ("silent", "the node is silent".to_owned()),
+            Quiet::Damped(damped) => {
+                let leaves = damped.leaves;
+                let rest = match damped.left {
+                    Some(left) => format!("let in if it listens for {} s more", left.as_secs()),
+                    None => "it does not listen".to_owned(),
+                };
+                ("damped", format!("left {leaves} times within a minute; {rest}"))
+            }
+        };
+        Quieted { service, address, state: state.to_owned(), reason }
+    }
+}
