@@ -26,13 +26,7 @@ impl Floor {
     /// Without IPVS, or without root: a benchmark has no other way to go on.
     #[must_use]
     pub fn open() -> Floor {
-        let fd = socket(
-            AddressFamily::Netlink,
-            SockType::Raw,
-            SockFlag::SOCK_CLOEXEC,
-            SockProtocol::NetlinkGeneric,
-        )
-        .unwrap();
+        let fd = Floor::socket();
         setsockopt(&fd, sockopt::RcvBufForce, &(1 << 21)).unwrap();
         let mut floor = Floor { fd, family: 0x10 };
         floor.send(&floor.message(3, 1, &attribute(2, b"IPVS\0")));
@@ -42,6 +36,16 @@ impl Floor {
         let at = at.expect("the family's number") + 4;
         floor.family = u16::from_ne_bytes([reply[at], reply[at + 1]]);
         floor
+    }
+
+    fn socket() -> OwnedFd {
+        socket(
+            AddressFamily::Netlink,
+            SockType::Raw,
+            SockFlag::SOCK_CLOEXEC,
+            SockProtocol::NetlinkGeneric,
+        )
+        .unwrap()
     }
 
     fn message(&self, command: u8, flags: u16, attributes: &[u8]) -> Vec<u8> {
@@ -151,6 +155,30 @@ impl Floor {
             }
             bytes += datagram.len();
         }
+    }
+}
+
+/// Puts writes into one file, each behind its length, for [`send_file`].
+#[must_use]
+pub fn as_file(writes: &[Vec<u8>]) -> Vec<u8> {
+    let length = |write: &[u8]| (write.len() as u32).to_ne_bytes();
+    writes.iter().flat_map(|write| length(write).into_iter().chain(write.iter().copied())).collect()
+}
+
+/// Sends the writes of a file, each when the one before is done, and asks the kernel nothing
+/// else: what a process costs that does this and no more.
+///
+/// # Panics
+/// If the kernel refuses a message, or the file is not one of [`as_file`].
+pub fn send_file(mut file: &[u8]) {
+    let floor = Floor { fd: Floor::socket(), family: 0 };
+    let mut buffer = vec![0; 4096];
+    while let Some((length, rest)) = file.split_first_chunk() {
+        let (write, rest) = rest.split_at(u32::from_ne_bytes(*length) as usize);
+        floor.send(write);
+        let answer = floor.receive(&mut buffer);
+        assert_eq!(answer[16..20], [0; 4], "the kernel refused a message");
+        file = rest;
     }
 }
 

@@ -13,13 +13,16 @@ use std::time::{Duration, Instant};
 use tracing::{error, info, warn};
 
 use super::hints;
+use super::queues::Queues;
 use super::registrations::{self, Outcome};
 use super::surroundings::Surroundings;
 use crate::conf::Conf;
 use crate::listeners::{self, Dumper, Ranges, Watch};
 use crate::ports::Layers;
 use crate::protocol::Protocol;
-use crate::store::{Fault, Key, Lingering, NodeRecord, Scope, Store, StoreError};
+use crate::store::{
+    Fault, Key, Lingering, NodeRecord, Registration, Scope, ServiceKey, Store, StoreError,
+};
 
 /// How often the connections on a port that was left are counted.
 const COUNT_EVERY: Duration = Duration::from_secs(1);
@@ -46,6 +49,7 @@ pub struct Agent {
     published: Option<NodeRecord>,
     incarnation: u64,
     outcome: Outcome,
+    queues: Queues,
     hints: Vec<String>,
     /// What could not be dumped, as it was last logged.
     faults: Vec<String>,
@@ -87,6 +91,7 @@ impl Agent {
             published: None,
             incarnation,
             outcome: Outcome::default(),
+            queues: Queues::default(),
             hints: Vec::new(),
             faults: Vec::new(),
             next_count: now,
@@ -137,6 +142,7 @@ impl Agent {
             look = true;
         }
         look |= self.watch.step(now).is_some();
+        look |= self.queues.observe(self.watch.observed(), now);
         look |= self.published.is_none();
         look |= self.retry_at.is_some_and(|at| now >= at);
         self.log_faults();
@@ -232,7 +238,11 @@ impl Agent {
         let (node, cluster) =
             (state.flags_of(Scope::Node(self.node)), state.flags_of(Scope::Cluster));
         let observed = self.watch.observed();
-        let outcome = registrations::compute(observed, &self.conf, &node, &cluster, &self.around);
+        let mut outcome =
+            registrations::compute(observed, &self.conf, &node, &cluster, &self.around);
+        for registration in &mut outcome.registrations {
+            registration.unfit = self.unfit(registration.service);
+        }
         for gone in &self.outcome.registrations {
             self.left.entry((gone.service.protocol, gone.service.port)).or_insert(0);
         }
@@ -244,6 +254,12 @@ impl Agent {
             self.next_count = now;
         }
         self.outcome = outcome;
+    }
+
+    /// Why a service that listens should get no new connections.
+    fn unfit(&self, service: ServiceKey) -> Option<String> {
+        let hangs = service.protocol == Protocol::Tcp && self.queues.hangs(service.port);
+        hangs.then(|| "accepts no connection: its accept queue stays full".to_owned())
     }
 
     /// Counts the connections on the ports that were left. True if any count is another.
@@ -336,8 +352,11 @@ impl Agent {
     fn log_change(&self, record: &NodeRecord) {
         let before = self.published.as_ref().map_or(&[][..], |record| &record.registrations);
         for registration in record.registrations.iter().filter(|r| !before.contains(r)) {
-            let (service, weight) = (registration.service, registration.weight);
-            info!("node {} serves {service} with weight {weight}", self.node);
+            let Registration { service, weight, unfit } = registration;
+            match unfit {
+                None => info!("node {} serves {service} with weight {weight}", self.node),
+                Some(why) => warn!("node {} is not fit to serve {service}: {why}", self.node),
+            }
         }
         let served = |key| record.registrations.iter().any(|r| r.service == key);
         for registration in before.iter().filter(|r| !served(r.service)) {

@@ -7,6 +7,7 @@ pub mod agent;
 pub mod eligibility;
 pub mod hints;
 pub mod identify;
+pub mod queues;
 pub mod registrations;
 pub mod surroundings;
 

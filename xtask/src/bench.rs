@@ -5,6 +5,8 @@ use std::process::ExitCode;
 use anyhow::Result;
 use cvip_lab::KernelChoice;
 
+pub(crate) mod director;
+mod fresh;
 pub(crate) mod idle;
 pub(crate) mod ipvsadm;
 pub(crate) mod join_leave;
@@ -39,6 +41,16 @@ enum Bench {
         #[arg(long, default_value_t = 50_000)]
         connections: u32,
     },
+    /// What one change costs a director with 80,000 destinations in its memory, and what a full
+    /// pass over 10,000 services costs beside reading them
+    Director {
+        /// The lab's kernel: auto, host, uml, qemu
+        #[arg(long, default_value = "auto")]
+        kernel: KernelChoice,
+        /// Measurements of each kind
+        #[arg(long, default_value_t = 5)]
+        rounds: u32,
+    },
     /// ipvsadm-rs beside ipvsadm, and beside what the kernel alone needs
     Ipvsadm {
         /// The lab's kernel: auto, host, uml, qemu
@@ -56,6 +68,7 @@ enum Bench {
 pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode> {
     match arguments.bench {
         Bench::JoinLeave { kernel, rounds } => join_leave::run(kernel, rounds),
+        Bench::Director { kernel, rounds } => director::run(kernel, rounds.max(1)),
         Bench::Idle { kernel, connections } => idle::run(kernel, connections),
         Bench::Ipvsadm { kernel, rounds, large } => ipvsadm::run(kernel, rounds.max(1), large),
     }

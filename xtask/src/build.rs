@@ -34,23 +34,16 @@ pub(crate) fn run(_: &Arguments) -> Result<ExitCode> {
 /// up by nsswitch.conf(5) all the same.
 pub(crate) fn programs() -> Result<PathBuf> {
     println!("building the programs ...");
-    build(&["--bins"], None)?;
+    build(&["--package", "cvip", "--bins"], None)?;
     let folder = target().join("programs");
     fs::create_dir_all(&folder)?;
     let built = target().join("release");
     for program in ["cvipctl", "cvipd", "setport_weight"] {
         place(&built.join(program), &folder)?;
     }
-    let statically = target().join("static");
-    let host = host()?;
-    let linked = host.ends_with("-linux-gnu").then(|| {
-        let options = ["--bin", "ipvsadm-rs", "--target", &host, "--target-dir"];
-        let dir = statically.to_string_lossy();
-        build(&[&options[..], &[&*dir]].concat(), Some(STATIC))
-    });
-    match linked {
-        Some(Ok(())) => place(&statically.join(&host).join("release/ipvsadm-rs"), &folder)?,
-        _ => {
+    match statically("cvip", "ipvsadm-rs")? {
+        Some(program) => place(&program, &folder)?,
+        None => {
             println!(
                 "ipvsadm-rs is linked dynamically, and starts the slower for it: there is no \
                  static C library here (Fedora: dnf install glibc-static)"
@@ -61,12 +54,40 @@ pub(crate) fn programs() -> Result<PathBuf> {
     Ok(folder)
 }
 
+/// Builds this program, optimised: for benches that measure what the library computes in it.
+pub(crate) fn myself() -> Result<PathBuf> {
+    build(&["--package", "xtask"], None)?;
+    Ok(target().join("release/xtask"))
+}
+
+/// Builds the bench's least program that fills a table, linked as ipvsadm-rs is.
+pub(crate) fn floor() -> Result<PathBuf> {
+    if let Some(program) = statically("cvip-lab", "ipvs-floor")? {
+        return Ok(program);
+    }
+    build(&["--package", "cvip-lab", "--bin", "ipvs-floor"], None)?;
+    Ok(target().join("release/ipvs-floor"))
+}
+
 /// A static program whose places are fixed: it starts without relocating itself.
 const STATIC: &str = "-C target-feature=+crt-static -C relocation-model=static";
 
+/// Builds a program that needs no other file; none where the machine has not what that takes.
+fn statically(package: &str, program: &str) -> Result<Option<PathBuf>> {
+    let host = host()?;
+    if !host.ends_with("-linux-gnu") {
+        return Ok(None);
+    }
+    let folder = target().join("static");
+    let dir = folder.to_string_lossy();
+    let options = ["--package", package, "--bin", program, "--target", &host, "--target-dir", &dir];
+    let built = build(&options, Some(STATIC)).is_ok();
+    Ok(built.then(|| folder.join(&host).join("release").join(program)))
+}
+
 fn build(options: &[&str], flags: Option<&str>) -> Result<()> {
     let mut command = cargo();
-    command.args(["build", "--release", "--package", "cvip"]).args(options);
+    command.args(["build", "--release"]).args(options);
     if let Some(flags) = flags {
         command.env("RUSTFLAGS", flags);
     }

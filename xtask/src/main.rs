@@ -68,7 +68,13 @@ fn inside(words: &[OsString]) -> anyhow::Result<ExitCode> {
         }
         Some((name, [])) if name == "listen" => bench::join_leave::listen(),
         Some((name, [programs])) if name == "idle" => bench::idle::inside(programs.as_ref()),
-        Some((name, [programs])) if name == "ipvsadm" => bench::ipvsadm::inside(programs.as_ref()),
+        Some((name, [rounds])) if name == "one-change" => {
+            bench::director::one_change(rounds.to_string_lossy().parse()?)
+        }
+        Some((name, [])) if name == "director" => bench::director::inside(),
+        Some((name, [programs, floor])) if name == "ipvsadm" => {
+            bench::ipvsadm::inside(programs.as_ref(), floor.as_ref())
+        }
         Some((name, [seconds, seed])) if name == "fuzz" => {
             let number = |word: &OsString| word.to_string_lossy().parse();
             fuzz::inside(number(seconds)?, number(seed)?)
