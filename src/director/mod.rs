@@ -7,6 +7,7 @@
 
 pub mod agent;
 pub mod desired;
+pub mod election;
 pub mod flaps;
 pub mod marks;
 pub mod plan;

@@ -19,7 +19,7 @@ mod local;
 mod record;
 
 pub use local::{Access, LocalStore};
-pub use record::{Lingering, NodeRecord, Refused, Registration, ServiceKey};
+pub use record::{Elected, Lingering, NodeRecord, Refused, Registration, ServiceKey};
 
 /// Whose flags: one node's, or every node's.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]

@@ -98,3 +98,14 @@ impl NodeRecord {
         (self.incarnation, self.sequence)
     }
 }
+
+/// Who directs a set of directors.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Elected {
+    /// The director's node number.
+    pub node: u32,
+    /// Which start of its cvipd was elected.
+    pub incarnation: u64,
+    /// Which election it was; it only grows.
+    pub term: u64,
+}

@@ -1,0 +1,296 @@
+//! The rules of the election, each alone, and a few whole stories.
+
+use super::*;
+
+const SET: [u32; 3] = [1, 2, 3];
+
+/// What node 2 sees of the set 1, 2, 3, and the time.
+struct Scene {
+    election: Election,
+    stored: Option<Elected>,
+    known: bool,
+    away: bool,
+    peers: BTreeMap<u32, Peer>,
+    deaf: bool,
+    rival: bool,
+    held: Option<u64>,
+    now: Instant,
+}
+
+fn elected(node: u32, term: u64) -> Option<Elected> {
+    Some(Elected { node, incarnation: 10 * u64::from(node), term })
+}
+
+fn peer(voice: Voice) -> Peer {
+    Peer { voice, alive: Some(10), ..Peer::default() }
+}
+
+impl Scene {
+    fn of(node: u32, stored: Option<Elected>) -> Scene {
+        let now = Instant::now();
+        let others = SET.iter().filter(|other| **other != node);
+        Scene {
+            election: Election::new(node, 10 * u64::from(node), SET.to_vec(), now),
+            stored,
+            known: true,
+            away: false,
+            peers: others.map(|node| (*node, peer(Voice::Heard))).collect(),
+            deaf: false,
+            rival: false,
+            held: None,
+            now,
+        }
+    }
+
+    /// An active director.
+    fn active(node: u32, term: u64) -> Scene {
+        let mut scene = Scene::of(node, elected(node, term));
+        assert_eq!(scene.step(), Some(Act::Take { term }));
+        scene
+    }
+
+    fn step(&mut self) -> Option<Act> {
+        let sight = Sight {
+            stored: self.stored,
+            known: self.known,
+            away: self.away,
+            peers: &self.peers,
+            deaf: self.deaf,
+            rival: self.rival,
+            held: self.held,
+        };
+        self.election.step(sight, self.now)
+    }
+
+    fn after(&mut self, wait: Duration) -> Option<Act> {
+        self.now += wait;
+        self.step()
+    }
+
+    fn hear(&mut self, node: u32, voice: Voice) {
+        self.peers.get_mut(&node).unwrap().voice = voice;
+    }
+}
+
+fn claim(node: u32, expected: Option<u64>) -> Option<Act> {
+    Some(Act::Claim { expected, node, incarnation: 10 * u64::from(node) })
+}
+
+#[test]
+fn at_the_first_start_of_all_the_first_in_order_claims_and_the_others_wait() {
+    let mut first = Scene::of(1, None);
+    assert_eq!(first.step(), claim(1, None));
+    let mut second = Scene::of(2, None);
+    second.hear(1, Voice::Unheard);
+    assert_eq!(second.step(), None);
+    assert_eq!(second.after(LISTEN), None, "the first may still come");
+    assert_eq!(second.after(STAGGER), claim(2, None));
+}
+
+#[test]
+fn who_is_elected_takes_and_stays_whatever_its_place_in_the_order() {
+    let mut scene = Scene::active(3, 7);
+    assert_eq!(scene.election.part(), Part::Active { term: 7 });
+    assert_eq!(scene.after(LISTEN), None, "no fail-back to the first in order");
+    let mut first = Scene::of(1, elected(3, 7));
+    assert_eq!(first.after(LISTEN), None);
+}
+
+#[test]
+fn a_silent_director_is_followed_by_the_first_standby_that_lives() {
+    let mut second = Scene::of(2, elected(1, 4));
+    second.hear(1, Voice::Silent);
+    assert_eq!(second.step(), claim(2, Some(4)));
+    let mut third = Scene::of(3, elected(1, 4));
+    third.hear(1, Voice::Silent);
+    assert_eq!(third.step(), None, "node 2 comes first");
+    assert_eq!(third.after(STAGGER), claim(3, Some(4)), "and did not come");
+    let mut third = Scene::of(3, elected(1, 4));
+    third.hear(1, Voice::Silent);
+    third.hear(2, Voice::Silent);
+    assert_eq!(third.step(), claim(3, Some(4)), "node 2 is dead as well");
+}
+
+#[test]
+fn a_director_that_is_heard_again_in_time_is_not_followed() {
+    let mut third = Scene::of(3, elected(1, 4));
+    third.hear(1, Voice::Silent);
+    assert_eq!(third.step(), None);
+    third.hear(1, Voice::Heard);
+    assert_eq!(third.after(STAGGER), None);
+    third.hear(1, Voice::Silent);
+    assert_eq!(third.step(), None, "the wait begins anew");
+}
+
+#[test]
+fn a_lease_that_ended_is_no_reason_while_heartbeats_come() {
+    let mut second = Scene::of(2, elected(1, 4));
+    second.peers.get_mut(&1).unwrap().alive = None;
+    assert_eq!(second.after(LISTEN), None);
+    // One that was never heard has no other witness.
+    second.hear(1, Voice::Unheard);
+    assert_eq!(second.step(), claim(2, Some(4)));
+    let mut second = Scene::of(2, elected(1, 4));
+    second.hear(1, Voice::Unheard);
+    assert_eq!(second.after(LISTEN), None, "its lease stands: heartbeats may be filtered");
+}
+
+#[test]
+fn whoever_is_deaf_claims_nothing() {
+    let mut second = Scene::of(2, elected(1, 4));
+    second.hear(1, Voice::Silent);
+    second.deaf = true;
+    assert_eq!(second.after(LISTEN), None);
+    second.deaf = false;
+    assert_eq!(second.step(), claim(2, Some(4)));
+}
+
+#[test]
+fn while_the_store_is_away_nobody_claims_and_the_active_stays() {
+    let mut second = Scene::of(2, elected(1, 4));
+    second.hear(1, Voice::Silent);
+    second.away = true;
+    assert_eq!(second.after(LISTEN), None);
+    let mut active = Scene::active(1, 4);
+    active.away = true;
+    (active.peers).values_mut().for_each(|peer| *peer = Peer::default());
+    active.deaf = true;
+    assert_eq!(active.after(100 * LISTEN), None);
+}
+
+#[test]
+fn the_active_yields_to_a_higher_term_in_the_store_or_in_a_heartbeat() {
+    let mut active = Scene::active(1, 4);
+    active.stored = elected(2, 5);
+    assert_eq!(active.step(), Some(Act::Yield { term: Some(5) }));
+    let mut active = Scene::active(1, 4);
+    let two = active.peers.get_mut(&2).unwrap();
+    two.term = 5;
+    assert_eq!(active.step(), None, "a standby that knows more is nobody to yield to");
+    let two = active.peers.get_mut(&2).unwrap();
+    two.active = true;
+    assert_eq!(active.step(), Some(Act::Yield { term: Some(5) }));
+    assert_eq!(active.step(), None, "the store is behind: it still names node 1");
+}
+
+#[test]
+fn a_rival_counts_only_while_the_store_is_away() {
+    let mut active = Scene::active(1, 4);
+    active.rival = true;
+    assert_eq!(active.step(), None);
+    active.away = true;
+    assert_eq!(active.step(), Some(Act::Yield { term: None }));
+}
+
+#[test]
+fn one_that_was_started_again_claims_its_own_term_anew() {
+    let mut again = Scene::of(1, Some(Elected { node: 1, incarnation: 9, term: 4 }));
+    assert_eq!(again.step(), claim(1, Some(4)));
+    again.stored = elected(1, 5);
+    assert_eq!(again.step(), Some(Act::Take { term: 5 }));
+}
+
+#[test]
+fn one_that_was_started_again_without_a_store_goes_on_if_nobody_else_does() {
+    let mut again = Scene::of(1, None);
+    (again.known, again.away, again.held) = (false, true, Some(4));
+    assert_eq!(again.step(), None);
+    assert_eq!(again.after(LISTEN), Some(Act::Take { term: 4 }));
+    let mut again = Scene::of(1, None);
+    (again.known, again.away, again.held) = (false, true, Some(4));
+    again.peers.get_mut(&2).unwrap().active = true;
+    assert_eq!(again.after(LISTEN), None, "node 2 took over meanwhile");
+    again.held = None;
+    again.peers.get_mut(&2).unwrap().active = false;
+    assert_eq!(again.after(LISTEN), None, "a standby stays a standby");
+}
+
+#[test]
+fn an_operator_can_ask_for_a_takeover() {
+    let mut third = Scene::of(3, elected(1, 4));
+    third.election.ask();
+    assert_eq!(third.step(), claim(3, Some(4)));
+    assert_eq!(third.step(), None, "not twice at once");
+    third.stored = elected(3, 5);
+    assert_eq!(third.step(), Some(Act::Take { term: 5 }));
+    assert_eq!(third.after(LISTEN), None);
+}
+
+#[test]
+fn the_active_hands_over_to_the_first_that_lives() {
+    let mut active = Scene::active(1, 4);
+    let sight = |scene: &Scene| scene.peers.clone();
+    let heirs = |scene: &Scene, peers: &BTreeMap<u32, Peer>| {
+        scene.election.hand_over(Sight {
+            stored: scene.stored,
+            known: true,
+            away: false,
+            peers,
+            deaf: false,
+            rival: false,
+            held: None,
+        })
+    };
+    let peers = sight(&active);
+    let to = |node| Some(Act::Claim { expected: Some(4), node, incarnation: 10 });
+    assert_eq!(heirs(&active, &peers), to(2));
+    active.hear(2, Voice::Silent);
+    let peers = sight(&active);
+    assert_eq!(heirs(&active, &peers), to(3));
+    active.hear(3, Voice::Leaving);
+    let peers = sight(&active);
+    assert_eq!(heirs(&active, &peers), None);
+    assert_eq!(heirs(&Scene::of(2, None), &peers), None, "a standby has nothing to hand over");
+}
+
+/// Three directors, one store, and heartbeats that some do not hear: whatever is cut off, the
+/// store never elects two in one term, and once all hear each other one is active.
+#[test]
+fn no_order_of_silence_makes_two_active_in_one_term() {
+    let mut seed: u64 = 42;
+    let mut random = move |below: u64| {
+        seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (seed >> 33) % below
+    };
+    let mut store: Option<Elected> = None;
+    let mut scenes: Vec<Scene> = SET.iter().map(|node| Scene::of(*node, None)).collect();
+    let mut by_term: BTreeMap<u64, u32> = BTreeMap::new();
+    for round in 0..3000 {
+        let calm = round % 300 > 150;
+        let says: Vec<(u32, Part)> =
+            scenes.iter().map(|scene| (scene.election.node, scene.election.part())).collect();
+        for scene in &mut scenes {
+            scene.now += Duration::from_millis(100);
+            // Reads of the store may be late.
+            if calm || random(3) == 0 {
+                scene.stored = store;
+            }
+            for (node, part) in says.iter().filter(|(node, _)| *node != scene.election.node) {
+                let peer = scene.peers.get_mut(node).unwrap();
+                peer.voice = if calm || random(4) > 0 { Voice::Heard } else { Voice::Silent };
+                if let (Voice::Heard, Part::Active { term }) = (peer.voice, part) {
+                    (peer.active, peer.term) = (true, *term);
+                } else if peer.voice == Voice::Heard {
+                    peer.active = false;
+                }
+            }
+            if let Some(Act::Claim { expected, node, incarnation }) = scene.step()
+                && store.map(|elected| elected.term) == expected
+            {
+                let term = expected.unwrap_or(0) + 1;
+                store = Some(Elected { node, incarnation, term });
+            }
+        }
+        for scene in &scenes {
+            if let Part::Active { term } = scene.election.part() {
+                let node = *by_term.entry(term).or_insert(scene.election.node);
+                assert_eq!(node, scene.election.node, "two in term {term}");
+            }
+        }
+        if round % 300 == 299 {
+            let active = |scene: &&Scene| scene.election.part() != Part::Standby;
+            assert_eq!(scenes.iter().filter(active).count(), 1, "round {round}");
+        }
+    }
+    assert!(by_term.len() > 10, "the story has takeovers: {}", by_term.len());
+}
