@@ -9,6 +9,7 @@ pub mod agent;
 pub mod desired;
 pub mod election;
 pub mod flaps;
+pub mod liveness;
 pub mod marks;
 pub mod plan;
 pub mod reconcile;
