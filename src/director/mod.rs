@@ -13,6 +13,7 @@ pub mod liveness;
 pub mod marks;
 pub mod plan;
 pub mod reconcile;
+pub mod sync;
 pub mod view;
 
 pub use agent::Agent;
