@@ -1,6 +1,6 @@
 # Print an optspec for argparse to handle cmd's options that are independent of any subcommand.
 function __fish_cvipctl_global_optspecs
-    string join \n conf= clustertab= run-dir= h/help V/version
+    string join \n conf= clustertab= run-dir= settings= store= etcd-endpoints= etcd-ca= etcd-cert= etcd-key= etcd-user= etcd-password-file= etcd-prefix= cluster-key-file= h/help V/version
 end
 
 function __fish_cvipctl_needs_command
@@ -27,17 +27,40 @@ end
 complete -c cvipctl -n "__fish_cvipctl_needs_command" -l conf -d 'The cluster\'s configuration, cvip.conf(5)' -r -F
 complete -c cvipctl -n "__fish_cvipctl_needs_command" -l clustertab -d 'Node numbers and addresses, clustertab(5)' -r -F
 complete -c cvipctl -n "__fish_cvipctl_needs_command" -l run-dir -d 'The folder of the store and of cvipd\'s control sockets' -r -f -a "(__fish_complete_directories)"
-complete -c cvipctl -n "__fish_cvipctl_needs_command" -s h -l help -d 'Print help'
+complete -c cvipctl -n "__fish_cvipctl_needs_command" -l settings -d 'Which store, and how to reach it, cvip.toml(5) [default: /etc/cvip/cvip.toml if it exists]' -r -F
+complete -c cvipctl -n "__fish_cvipctl_needs_command" -l store -d 'The store: local (one host) or etcd' -r
+complete -c cvipctl -n "__fish_cvipctl_needs_command" -l etcd-endpoints -d 'etcd\'s servers, HOST:PORT or https://HOST:PORT, parted by commas' -r
+complete -c cvipctl -n "__fish_cvipctl_needs_command" -l etcd-ca -d 'Whose certificates etcd\'s servers have, a PEM file [default: the system\'s authorities]' -r -F
+complete -c cvipctl -n "__fish_cvipctl_needs_command" -l etcd-cert -d 'This host\'s certificate for etcd, a PEM file' -r -F
+complete -c cvipctl -n "__fish_cvipctl_needs_command" -l etcd-key -d 'The certificate\'s private key, a PEM file that others may not read' -r -F
+complete -c cvipctl -n "__fish_cvipctl_needs_command" -l etcd-user -d 'The user to log in to etcd as' -r
+complete -c cvipctl -n "__fish_cvipctl_needs_command" -l etcd-password-file -d 'The file with the user\'s password, which others may not read' -r -F
+complete -c cvipctl -n "__fish_cvipctl_needs_command" -l etcd-prefix -d 'What cvip\'s keys in etcd begin with [default: /cvip/]' -r
+complete -c cvipctl -n "__fish_cvipctl_needs_command" -l cluster-key-file -d 'The file of the key by which the cluster\'s members know one another, which others may not read [default: /etc/cvip/cluster.key]' -r -F
+complete -c cvipctl -n "__fish_cvipctl_needs_command" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c cvipctl -n "__fish_cvipctl_needs_command" -s V -l version -d 'Print version'
 complete -c cvipctl -n "__fish_cvipctl_needs_command" -f -a "check" -d 'Validate cvip.conf and clustertab: every fault in one run, each with its place'
 complete -c cvipctl -n "__fish_cvipctl_needs_command" -f -a "convert" -d 'Print the virtual services of cvip.conf as input for `ipvsadm -R`, or as JSON'
 complete -c cvipctl -n "__fish_cvipctl_needs_command" -f -a "diff" -d 'Show what `apply` would change in the kernel\'s table, as ipvsadm\'s commands'
 complete -c cvipctl -n "__fish_cvipctl_needs_command" -f -a "apply" -d 'Make the kernel\'s table what cvip.conf and the registrations say'
 complete -c cvipctl -n "__fish_cvipctl_needs_command" -f -a "status" -d 'Show nodes, flags, registrations and the kernel\'s table'
+complete -c cvipctl -n "__fish_cvipctl_needs_command" -f -a "etcd-roles" -d 'Print the users and roles that a cluster on etcd needs, as etcdctl\'s commands'
 complete -c cvipctl -n "__fish_cvipctl_needs_command" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
+complete -c cvipctl -n "__fish_cvipctl_using_subcommand check" -l node -d 'The node, by its number in clustertab [default: the one whose address this host has]' -r
 complete -c cvipctl -n "__fish_cvipctl_using_subcommand check" -l conf -d 'The cluster\'s configuration, cvip.conf(5)' -r -F
 complete -c cvipctl -n "__fish_cvipctl_using_subcommand check" -l clustertab -d 'Node numbers and addresses, clustertab(5)' -r -F
 complete -c cvipctl -n "__fish_cvipctl_using_subcommand check" -l run-dir -d 'The folder of the store and of cvipd\'s control sockets' -r -f -a "(__fish_complete_directories)"
+complete -c cvipctl -n "__fish_cvipctl_using_subcommand check" -l settings -d 'Which store, and how to reach it, cvip.toml(5) [default: /etc/cvip/cvip.toml if it exists]' -r -F
+complete -c cvipctl -n "__fish_cvipctl_using_subcommand check" -l store -d 'The store: local (one host) or etcd' -r
+complete -c cvipctl -n "__fish_cvipctl_using_subcommand check" -l etcd-endpoints -d 'etcd\'s servers, HOST:PORT or https://HOST:PORT, parted by commas' -r
+complete -c cvipctl -n "__fish_cvipctl_using_subcommand check" -l etcd-ca -d 'Whose certificates etcd\'s servers have, a PEM file [default: the system\'s authorities]' -r -F
+complete -c cvipctl -n "__fish_cvipctl_using_subcommand check" -l etcd-cert -d 'This host\'s certificate for etcd, a PEM file' -r -F
+complete -c cvipctl -n "__fish_cvipctl_using_subcommand check" -l etcd-key -d 'The certificate\'s private key, a PEM file that others may not read' -r -F
+complete -c cvipctl -n "__fish_cvipctl_using_subcommand check" -l etcd-user -d 'The user to log in to etcd as' -r
+complete -c cvipctl -n "__fish_cvipctl_using_subcommand check" -l etcd-password-file -d 'The file with the user\'s password, which others may not read' -r -F
+complete -c cvipctl -n "__fish_cvipctl_using_subcommand check" -l etcd-prefix -d 'What cvip\'s keys in etcd begin with [default: /cvip/]' -r
+complete -c cvipctl -n "__fish_cvipctl_using_subcommand check" -l cluster-key-file -d 'The file of the key by which the cluster\'s members know one another, which others may not read [default: /etc/cvip/cluster.key]' -r -F
+complete -c cvipctl -n "__fish_cvipctl_using_subcommand check" -l offline -d 'Check the files alone, and leave the store in peace'
 complete -c cvipctl -n "__fish_cvipctl_using_subcommand check" -l json -d 'Print the faults as JSON'
 complete -c cvipctl -n "__fish_cvipctl_using_subcommand check" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c cvipctl -n "__fish_cvipctl_using_subcommand convert" -l format -d 'How the entries are printed' -r -f -a "restore\t'Input for `ipvsadm -R`'
@@ -46,6 +69,16 @@ json\t'JSON'"
 complete -c cvipctl -n "__fish_cvipctl_using_subcommand convert" -l conf -d 'The cluster\'s configuration, cvip.conf(5)' -r -F
 complete -c cvipctl -n "__fish_cvipctl_using_subcommand convert" -l clustertab -d 'Node numbers and addresses, clustertab(5)' -r -F
 complete -c cvipctl -n "__fish_cvipctl_using_subcommand convert" -l run-dir -d 'The folder of the store and of cvipd\'s control sockets' -r -f -a "(__fish_complete_directories)"
+complete -c cvipctl -n "__fish_cvipctl_using_subcommand convert" -l settings -d 'Which store, and how to reach it, cvip.toml(5) [default: /etc/cvip/cvip.toml if it exists]' -r -F
+complete -c cvipctl -n "__fish_cvipctl_using_subcommand convert" -l store -d 'The store: local (one host) or etcd' -r
+complete -c cvipctl -n "__fish_cvipctl_using_subcommand convert" -l etcd-endpoints -d 'etcd\'s servers, HOST:PORT or https://HOST:PORT, parted by commas' -r
+complete -c cvipctl -n "__fish_cvipctl_using_subcommand convert" -l etcd-ca -d 'Whose certificates etcd\'s servers have, a PEM file [default: the system\'s authorities]' -r -F
+complete -c cvipctl -n "__fish_cvipctl_using_subcommand convert" -l etcd-cert -d 'This host\'s certificate for etcd, a PEM file' -r -F
+complete -c cvipctl -n "__fish_cvipctl_using_subcommand convert" -l etcd-key -d 'The certificate\'s private key, a PEM file that others may not read' -r -F
+complete -c cvipctl -n "__fish_cvipctl_using_subcommand convert" -l etcd-user -d 'The user to log in to etcd as' -r
+complete -c cvipctl -n "__fish_cvipctl_using_subcommand convert" -l etcd-password-file -d 'The file with the user\'s password, which others may not read' -r -F
+complete -c cvipctl -n "__fish_cvipctl_using_subcommand convert" -l etcd-prefix -d 'What cvip\'s keys in etcd begin with [default: /cvip/]' -r
+complete -c cvipctl -n "__fish_cvipctl_using_subcommand convert" -l cluster-key-file -d 'The file of the key by which the cluster\'s members know one another, which others may not read [default: /etc/cvip/cluster.key]' -r -F
 complete -c cvipctl -n "__fish_cvipctl_using_subcommand convert" -l json -d 'The same as --format=json'
 complete -c cvipctl -n "__fish_cvipctl_using_subcommand convert" -l all -d 'Print automatic services too, as if every real server listened on every port'
 complete -c cvipctl -n "__fish_cvipctl_using_subcommand convert" -s h -l help -d 'Print help (see more with \'--help\')'
@@ -53,22 +86,69 @@ complete -c cvipctl -n "__fish_cvipctl_using_subcommand diff" -l node -d 'The no
 complete -c cvipctl -n "__fish_cvipctl_using_subcommand diff" -l conf -d 'The cluster\'s configuration, cvip.conf(5)' -r -F
 complete -c cvipctl -n "__fish_cvipctl_using_subcommand diff" -l clustertab -d 'Node numbers and addresses, clustertab(5)' -r -F
 complete -c cvipctl -n "__fish_cvipctl_using_subcommand diff" -l run-dir -d 'The folder of the store and of cvipd\'s control sockets' -r -f -a "(__fish_complete_directories)"
+complete -c cvipctl -n "__fish_cvipctl_using_subcommand diff" -l settings -d 'Which store, and how to reach it, cvip.toml(5) [default: /etc/cvip/cvip.toml if it exists]' -r -F
+complete -c cvipctl -n "__fish_cvipctl_using_subcommand diff" -l store -d 'The store: local (one host) or etcd' -r
+complete -c cvipctl -n "__fish_cvipctl_using_subcommand diff" -l etcd-endpoints -d 'etcd\'s servers, HOST:PORT or https://HOST:PORT, parted by commas' -r
+complete -c cvipctl -n "__fish_cvipctl_using_subcommand diff" -l etcd-ca -d 'Whose certificates etcd\'s servers have, a PEM file [default: the system\'s authorities]' -r -F
+complete -c cvipctl -n "__fish_cvipctl_using_subcommand diff" -l etcd-cert -d 'This host\'s certificate for etcd, a PEM file' -r -F
+complete -c cvipctl -n "__fish_cvipctl_using_subcommand diff" -l etcd-key -d 'The certificate\'s private key, a PEM file that others may not read' -r -F
+complete -c cvipctl -n "__fish_cvipctl_using_subcommand diff" -l etcd-user -d 'The user to log in to etcd as' -r
+complete -c cvipctl -n "__fish_cvipctl_using_subcommand diff" -l etcd-password-file -d 'The file with the user\'s password, which others may not read' -r -F
+complete -c cvipctl -n "__fish_cvipctl_using_subcommand diff" -l etcd-prefix -d 'What cvip\'s keys in etcd begin with [default: /cvip/]' -r
+complete -c cvipctl -n "__fish_cvipctl_using_subcommand diff" -l cluster-key-file -d 'The file of the key by which the cluster\'s members know one another, which others may not read [default: /etc/cvip/cluster.key]' -r -F
 complete -c cvipctl -n "__fish_cvipctl_using_subcommand diff" -l json -d 'Print the changes as a JSON array of ipvsadm\'s commands'
 complete -c cvipctl -n "__fish_cvipctl_using_subcommand diff" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c cvipctl -n "__fish_cvipctl_using_subcommand apply" -l node -d 'The node, by its number in clustertab [default: the one whose address this host has]' -r
 complete -c cvipctl -n "__fish_cvipctl_using_subcommand apply" -l conf -d 'The cluster\'s configuration, cvip.conf(5)' -r -F
 complete -c cvipctl -n "__fish_cvipctl_using_subcommand apply" -l clustertab -d 'Node numbers and addresses, clustertab(5)' -r -F
 complete -c cvipctl -n "__fish_cvipctl_using_subcommand apply" -l run-dir -d 'The folder of the store and of cvipd\'s control sockets' -r -f -a "(__fish_complete_directories)"
+complete -c cvipctl -n "__fish_cvipctl_using_subcommand apply" -l settings -d 'Which store, and how to reach it, cvip.toml(5) [default: /etc/cvip/cvip.toml if it exists]' -r -F
+complete -c cvipctl -n "__fish_cvipctl_using_subcommand apply" -l store -d 'The store: local (one host) or etcd' -r
+complete -c cvipctl -n "__fish_cvipctl_using_subcommand apply" -l etcd-endpoints -d 'etcd\'s servers, HOST:PORT or https://HOST:PORT, parted by commas' -r
+complete -c cvipctl -n "__fish_cvipctl_using_subcommand apply" -l etcd-ca -d 'Whose certificates etcd\'s servers have, a PEM file [default: the system\'s authorities]' -r -F
+complete -c cvipctl -n "__fish_cvipctl_using_subcommand apply" -l etcd-cert -d 'This host\'s certificate for etcd, a PEM file' -r -F
+complete -c cvipctl -n "__fish_cvipctl_using_subcommand apply" -l etcd-key -d 'The certificate\'s private key, a PEM file that others may not read' -r -F
+complete -c cvipctl -n "__fish_cvipctl_using_subcommand apply" -l etcd-user -d 'The user to log in to etcd as' -r
+complete -c cvipctl -n "__fish_cvipctl_using_subcommand apply" -l etcd-password-file -d 'The file with the user\'s password, which others may not read' -r -F
+complete -c cvipctl -n "__fish_cvipctl_using_subcommand apply" -l etcd-prefix -d 'What cvip\'s keys in etcd begin with [default: /cvip/]' -r
+complete -c cvipctl -n "__fish_cvipctl_using_subcommand apply" -l cluster-key-file -d 'The file of the key by which the cluster\'s members know one another, which others may not read [default: /etc/cvip/cluster.key]' -r -F
 complete -c cvipctl -n "__fish_cvipctl_using_subcommand apply" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c cvipctl -n "__fish_cvipctl_using_subcommand status" -l node -d 'The node, by its number in clustertab [default: the one whose address this host has]' -r
 complete -c cvipctl -n "__fish_cvipctl_using_subcommand status" -l conf -d 'The cluster\'s configuration, cvip.conf(5)' -r -F
 complete -c cvipctl -n "__fish_cvipctl_using_subcommand status" -l clustertab -d 'Node numbers and addresses, clustertab(5)' -r -F
 complete -c cvipctl -n "__fish_cvipctl_using_subcommand status" -l run-dir -d 'The folder of the store and of cvipd\'s control sockets' -r -f -a "(__fish_complete_directories)"
+complete -c cvipctl -n "__fish_cvipctl_using_subcommand status" -l settings -d 'Which store, and how to reach it, cvip.toml(5) [default: /etc/cvip/cvip.toml if it exists]' -r -F
+complete -c cvipctl -n "__fish_cvipctl_using_subcommand status" -l store -d 'The store: local (one host) or etcd' -r
+complete -c cvipctl -n "__fish_cvipctl_using_subcommand status" -l etcd-endpoints -d 'etcd\'s servers, HOST:PORT or https://HOST:PORT, parted by commas' -r
+complete -c cvipctl -n "__fish_cvipctl_using_subcommand status" -l etcd-ca -d 'Whose certificates etcd\'s servers have, a PEM file [default: the system\'s authorities]' -r -F
+complete -c cvipctl -n "__fish_cvipctl_using_subcommand status" -l etcd-cert -d 'This host\'s certificate for etcd, a PEM file' -r -F
+complete -c cvipctl -n "__fish_cvipctl_using_subcommand status" -l etcd-key -d 'The certificate\'s private key, a PEM file that others may not read' -r -F
+complete -c cvipctl -n "__fish_cvipctl_using_subcommand status" -l etcd-user -d 'The user to log in to etcd as' -r
+complete -c cvipctl -n "__fish_cvipctl_using_subcommand status" -l etcd-password-file -d 'The file with the user\'s password, which others may not read' -r -F
+complete -c cvipctl -n "__fish_cvipctl_using_subcommand status" -l etcd-prefix -d 'What cvip\'s keys in etcd begin with [default: /cvip/]' -r
+complete -c cvipctl -n "__fish_cvipctl_using_subcommand status" -l cluster-key-file -d 'The file of the key by which the cluster\'s members know one another, which others may not read [default: /etc/cvip/cluster.key]' -r -F
 complete -c cvipctl -n "__fish_cvipctl_using_subcommand status" -l json -d 'Print everything as JSON'
-complete -c cvipctl -n "__fish_cvipctl_using_subcommand status" -s h -l help -d 'Print help'
-complete -c cvipctl -n "__fish_cvipctl_using_subcommand help; and not __fish_seen_subcommand_from check convert diff apply status help" -f -a "check" -d 'Validate cvip.conf and clustertab: every fault in one run, each with its place'
-complete -c cvipctl -n "__fish_cvipctl_using_subcommand help; and not __fish_seen_subcommand_from check convert diff apply status help" -f -a "convert" -d 'Print the virtual services of cvip.conf as input for `ipvsadm -R`, or as JSON'
-complete -c cvipctl -n "__fish_cvipctl_using_subcommand help; and not __fish_seen_subcommand_from check convert diff apply status help" -f -a "diff" -d 'Show what `apply` would change in the kernel\'s table, as ipvsadm\'s commands'
-complete -c cvipctl -n "__fish_cvipctl_using_subcommand help; and not __fish_seen_subcommand_from check convert diff apply status help" -f -a "apply" -d 'Make the kernel\'s table what cvip.conf and the registrations say'
-complete -c cvipctl -n "__fish_cvipctl_using_subcommand help; and not __fish_seen_subcommand_from check convert diff apply status help" -f -a "status" -d 'Show nodes, flags, registrations and the kernel\'s table'
-complete -c cvipctl -n "__fish_cvipctl_using_subcommand help; and not __fish_seen_subcommand_from check convert diff apply status help" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
+complete -c cvipctl -n "__fish_cvipctl_using_subcommand status" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c cvipctl -n "__fish_cvipctl_using_subcommand etcd-roles" -l conf -d 'The cluster\'s configuration, cvip.conf(5)' -r -F
+complete -c cvipctl -n "__fish_cvipctl_using_subcommand etcd-roles" -l clustertab -d 'Node numbers and addresses, clustertab(5)' -r -F
+complete -c cvipctl -n "__fish_cvipctl_using_subcommand etcd-roles" -l run-dir -d 'The folder of the store and of cvipd\'s control sockets' -r -f -a "(__fish_complete_directories)"
+complete -c cvipctl -n "__fish_cvipctl_using_subcommand etcd-roles" -l settings -d 'Which store, and how to reach it, cvip.toml(5) [default: /etc/cvip/cvip.toml if it exists]' -r -F
+complete -c cvipctl -n "__fish_cvipctl_using_subcommand etcd-roles" -l store -d 'The store: local (one host) or etcd' -r
+complete -c cvipctl -n "__fish_cvipctl_using_subcommand etcd-roles" -l etcd-endpoints -d 'etcd\'s servers, HOST:PORT or https://HOST:PORT, parted by commas' -r
+complete -c cvipctl -n "__fish_cvipctl_using_subcommand etcd-roles" -l etcd-ca -d 'Whose certificates etcd\'s servers have, a PEM file [default: the system\'s authorities]' -r -F
+complete -c cvipctl -n "__fish_cvipctl_using_subcommand etcd-roles" -l etcd-cert -d 'This host\'s certificate for etcd, a PEM file' -r -F
+complete -c cvipctl -n "__fish_cvipctl_using_subcommand etcd-roles" -l etcd-key -d 'The certificate\'s private key, a PEM file that others may not read' -r -F
+complete -c cvipctl -n "__fish_cvipctl_using_subcommand etcd-roles" -l etcd-user -d 'The user to log in to etcd as' -r
+complete -c cvipctl -n "__fish_cvipctl_using_subcommand etcd-roles" -l etcd-password-file -d 'The file with the user\'s password, which others may not read' -r -F
+complete -c cvipctl -n "__fish_cvipctl_using_subcommand etcd-roles" -l etcd-prefix -d 'What cvip\'s keys in etcd begin with [default: /cvip/]' -r
+complete -c cvipctl -n "__fish_cvipctl_using_subcommand etcd-roles" -l cluster-key-file -d 'The file of the key by which the cluster\'s members know one another, which others may not read [default: /etc/cvip/cluster.key]' -r -F
+complete -c cvipctl -n "__fish_cvipctl_using_subcommand etcd-roles" -l certificates -d 'Users without passwords: each is known by the common name of its certificate (etcd\'s --client-cert-auth)'
+complete -c cvipctl -n "__fish_cvipctl_using_subcommand etcd-roles" -l json -d 'Print users and roles as JSON'
+complete -c cvipctl -n "__fish_cvipctl_using_subcommand etcd-roles" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c cvipctl -n "__fish_cvipctl_using_subcommand help; and not __fish_seen_subcommand_from check convert diff apply status etcd-roles help" -f -a "check" -d 'Validate cvip.conf and clustertab: every fault in one run, each with its place'
+complete -c cvipctl -n "__fish_cvipctl_using_subcommand help; and not __fish_seen_subcommand_from check convert diff apply status etcd-roles help" -f -a "convert" -d 'Print the virtual services of cvip.conf as input for `ipvsadm -R`, or as JSON'
+complete -c cvipctl -n "__fish_cvipctl_using_subcommand help; and not __fish_seen_subcommand_from check convert diff apply status etcd-roles help" -f -a "diff" -d 'Show what `apply` would change in the kernel\'s table, as ipvsadm\'s commands'
+complete -c cvipctl -n "__fish_cvipctl_using_subcommand help; and not __fish_seen_subcommand_from check convert diff apply status etcd-roles help" -f -a "apply" -d 'Make the kernel\'s table what cvip.conf and the registrations say'
+complete -c cvipctl -n "__fish_cvipctl_using_subcommand help; and not __fish_seen_subcommand_from check convert diff apply status etcd-roles help" -f -a "status" -d 'Show nodes, flags, registrations and the kernel\'s table'
+complete -c cvipctl -n "__fish_cvipctl_using_subcommand help; and not __fish_seen_subcommand_from check convert diff apply status etcd-roles help" -f -a "etcd-roles" -d 'Print the users and roles that a cluster on etcd needs, as etcdctl\'s commands'
+complete -c cvipctl -n "__fish_cvipctl_using_subcommand help; and not __fish_seen_subcommand_from check convert diff apply status etcd-roles help" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'

@@ -11,7 +11,7 @@
 //!       v
 //!  node        registrations = snapshot x port flags x eligibility       pure
 //!       v
-//!  store       one record per node, leased                     local
+//!  store       one record per node, leased                     local | etcd
 //!       v
 //!  director    desired table = config x registrations                    pure
 //!       v
@@ -36,4 +36,5 @@ mod netlink;
 pub mod node;
 pub mod ports;
 pub mod protocol;
+pub mod settings;
 pub mod store;

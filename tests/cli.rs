@@ -1,7 +1,7 @@
 //! The programs' command lines without a kernel: what they say of files, and with which status.
 
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
 const CLUSTERTAB: &str = "1 10.0.0.1\n2 10.0.0.2\n3 10.0.0.3\n";
@@ -27,8 +27,19 @@ fn check(folder: &Path, conf: &[u8], clustertab: &[u8], options: &[&str]) -> Out
         .args(options)
         .env("CVIP_CONF", folder.join("cvip.conf"))
         .env("CVIP_CLUSTERTAB", folder.join("clustertab"))
+        .env("CVIP_RUN_DIR", folder.join("run"))
+        .env("CVIP_SETTINGS", settings(folder))
         .output()
         .unwrap()
+}
+
+/// cvip.toml, which says nothing unless a test wrote it.
+fn settings(folder: &Path) -> PathBuf {
+    let path = folder.join("cvip.toml");
+    if !path.exists() {
+        fs::write(&path, "store = \"local\"\n").unwrap();
+    }
+    path
 }
 
 fn text(bytes: &[u8]) -> String {
@@ -126,6 +137,52 @@ fn a_file_that_is_not_there_is_said_by_its_name() {
     assert_eq!(output.status.code(), Some(1));
     let err = text(&output.stderr);
     assert!(err.contains("/nonexistent/cvip.conf: error: there is no such file"), "{err}");
+}
+
+#[test]
+fn nodes_on_several_hosts_are_warned_of_the_embedded_store_unless_it_was_chosen() {
+    let folder = tempfile::tempdir().unwrap();
+    fs::write(folder.path().join("cvip.toml"), "").unwrap();
+    let output = check(folder.path(), GOOD.as_bytes(), CLUSTERTAB.as_bytes(), &[]);
+    assert_eq!(output.status.code(), Some(0), "a warning is no error");
+    let err = text(&output.stderr);
+    assert!(err.contains("warning") && err.contains("node 1 (10.0.0.1)"), "{err}");
+    assert!(err.contains("node 2") && !err.contains("node 3"), "node 3 has no part: {err}");
+    assert!(err.contains("cvip.toml(5)"), "{err}");
+    let alone = GOOD.replace("<real_server_node><node_num>2</node_num></real_server_node>", "");
+    for (conf, options) in
+        [(GOOD, &["--store=local"][..]), (GOOD, &["--offline"]), (alone.as_str(), &[])]
+    {
+        let output = check(folder.path(), conf.as_bytes(), CLUSTERTAB.as_bytes(), options);
+        let err = text(&output.stderr);
+        assert!(!err.contains("embedded store"), "{conf} {options:?}: {err}");
+    }
+}
+
+#[test]
+fn a_fault_of_cvip_toml_is_shown_at_its_place_by_every_program() {
+    let folder = tempfile::tempdir().unwrap();
+    fs::write(folder.path().join("cvip.toml"), "[etcd]\nendpoint = \"a:2379\"\n").unwrap();
+    let output = check(folder.path(), GOOD.as_bytes(), CLUSTERTAB.as_bytes(), &[]);
+    assert_eq!(output.status.code(), Some(1));
+    let err = text(&output.stderr);
+    assert!(err.contains("cvip.toml:2:1: error: ") && err.contains("^~~~"), "{err}");
+    for (program, arguments) in [
+        (env!("CARGO_BIN_EXE_cvipctl"), &["status"][..]),
+        (env!("CARGO_BIN_EXE_setport_weight"), &["--list", "--node=1"]),
+        (env!("CARGO_BIN_EXE_cvipd"), &["--node=1"]),
+    ] {
+        let output = Command::new(program)
+            .args(arguments)
+            .env("CVIP_CONF", folder.path().join("cvip.conf"))
+            .env("CVIP_CLUSTERTAB", folder.path().join("clustertab"))
+            .env("CVIP_RUN_DIR", folder.path().join("run"))
+            .env("CVIP_SETTINGS", folder.path().join("cvip.toml"))
+            .output()
+            .unwrap();
+        assert_eq!(output.status.code(), Some(1), "{program}");
+        assert!(text(&output.stderr).contains("cvip.toml:2:1: error: "), "{program}: {output:?}");
+    }
 }
 
 #[test]

@@ -29,6 +29,7 @@ mod wait;
 
 pub use cluster::{Builder, Capture, Cluster, Host, Process};
 pub use deployment::{Deployment, Plan};
+pub use packages::program;
 pub use run::{KernelChoice, Lab, Output};
 pub use wait::wait_until;
 

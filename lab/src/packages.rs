@@ -48,6 +48,24 @@ const BASE_PROGRAMS: &[(&str, &str)] = &[
     ("nc", "netcat"),
 ];
 
+/// A server or tool of a Debian package, to be run on this machine itself: fetched and unpacked where the machine lacks
+/// it, like everything else here, and never installed.
+///
+/// # Errors
+/// If it is neither on this machine nor to be fetched.
+pub fn program(package: &str, name: &str) -> Result<PathBuf> {
+    if !has_apt() {
+        return find_program(name).with_context(|| {
+            format!("there is no {name} here, and no apt to fetch it: install it (Debian: apt-get install {package})")
+        });
+    }
+    let layer = ensure(&crate::run::cache()?, &format!("with-{package}"), &[package.into()], None)?;
+    let places = ["usr/sbin", "usr/bin"].map(|folder| format!("{folder}/{name}"));
+    layer
+        .find(&places.each_ref().map(String::as_str))
+        .with_context(|| format!("the package {package} has no program {name}"))
+}
+
 /// Packages unpacked in the cache folder.
 #[derive(Clone, Debug)]
 pub(crate) struct Layer {

@@ -326,7 +326,7 @@ fn environment(
 }
 
 /// The folder for layers, logs and the scratch folder: `target/lab` of this workspace.
-fn cache() -> Result<PathBuf> {
+pub(crate) fn cache() -> Result<PathBuf> {
     let folder = std::env::var_os("CVIP_LAB_CACHE")
         .map(PathBuf::from)
         .or_else(|| {

@@ -64,7 +64,9 @@ pub fn run(args: Args, _streams: &mut Streams<'_>) -> anyhow::Result<u8> {
         // journald has a clock of its own, and marks its stream so (systemd.exec(5)).
         .with_ansi(false)
         .try_init();
+    let store = args.site.settings()?;
     daemon::run(Settings {
+        store,
         conf: args.site.conf,
         clustertab: args.site.clustertab,
         run_dir: args.site.run_dir,

@@ -14,8 +14,10 @@ pub mod cvipctl;
 pub mod cvipd;
 pub mod setport_weight;
 mod site;
+mod store_options;
 
 pub use site::{NodeOption, Site};
+pub use store_options::StoreOptions;
 
 /// Done as asked.
 pub const OK: u8 = 0;

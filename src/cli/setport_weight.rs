@@ -12,7 +12,7 @@ use tabled::settings::Style;
 use super::{NodeOption, OK, Site, Streams, USAGE};
 use crate::ports::{FlagSet, Level, PortFlag, port_range};
 use crate::protocol::Protocol;
-use crate::store::{Access, Scope, Store};
+use crate::store::{Access, Interest, Scope};
 
 /// Flag a range of ports for balancing across the cluster.
 ///
@@ -114,7 +114,7 @@ pub fn run(args: Args, streams: &mut Streams<'_>) -> anyhow::Result<u8> {
     };
     let fault = args
         .site
-        .store(Access::Write)?
+        .store(Access::Write, Interest::Orders)?
         .update_flags(scope, &mut change)
         .context("the flags were not changed")?;
     if let Some(fault) = fault {

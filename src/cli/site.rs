@@ -5,8 +5,10 @@ use std::path::PathBuf;
 use anyhow::Context;
 use clap::Args;
 
+use super::StoreOptions;
 use crate::conf::{self, Conf};
-use crate::store::{Access, LocalStore, State, Store};
+use crate::settings::Settings;
+use crate::store::{self, Access, Interest, State, Store};
 use crate::{net, node};
 
 /// Files and folders that every program uses.
@@ -48,6 +50,10 @@ pub struct Site {
         value_hint = clap::ValueHint::DirPath
     )]
     pub run_dir: PathBuf,
+
+    /// Which store, and how to reach it.
+    #[command(flatten)]
+    pub store_options: StoreOptions,
 }
 
 /// Which node a command is about.
@@ -74,14 +80,19 @@ impl Site {
         })
     }
 
-    /// The store.
-    pub fn store(&self, access: Access) -> anyhow::Result<LocalStore> {
-        Ok(LocalStore::open(&self.run_dir, access)?)
+    /// Which store, and how to reach it.
+    pub fn settings(&self) -> anyhow::Result<Settings> {
+        Ok(Settings::load(&self.store_options.overrides())?)
+    }
+
+    /// The store, whichever it is.
+    pub fn store(&self, access: Access, interest: Interest) -> anyhow::Result<Box<dyn Store>> {
+        Ok(store::open(&self.settings()?, &self.run_dir, access, interest)?)
     }
 
     /// What the store says, and what of it cannot be read.
     pub fn state(&self) -> anyhow::Result<(State, Vec<String>)> {
-        let mut store = self.store(Access::Read)?;
+        let mut store = self.store(Access::Read, Interest::All)?;
         let refreshed = store.refresh()?;
         let faults = refreshed.faults.iter().map(ToString::to_string).collect();
         Ok((store.state().clone(), faults))

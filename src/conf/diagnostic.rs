@@ -75,7 +75,7 @@ pub struct Place {
 
 impl Place {
     /// The place of a fault in line number `line`; `fault` is a range of bytes of its `text`.
-    pub(super) fn new(line: usize, text: &str, fault: Range<usize>) -> Place {
+    pub(crate) fn new(line: usize, text: &str, fault: Range<usize>) -> Place {
         // Only the column is counted over the whole line, which may be the whole file.
         let last = back(text, text.len(), SOURCE_CHARS);
         let from = back(text, fault.start, SOURCE_BEFORE).min(last);

@@ -19,7 +19,8 @@ use crate::conf::{self, Conf};
 use crate::listeners::{self, Dumper};
 use crate::net::{self, Keeper, Reachable, Role};
 use crate::node::{WhichNode, identify};
-use crate::store::{Access, LocalStore, Store, StoreError};
+use crate::settings;
+use crate::store::{self, Access, Interest, Store, StoreError};
 use crate::{director, ipvs, node};
 
 /// The addresses that the active director announces are announced again after these, for a
@@ -45,6 +46,8 @@ pub struct Settings {
     pub clustertab: PathBuf,
     /// The folder of the store, of the control socket and of what is to be undone.
     pub run_dir: PathBuf,
+    /// Which store, and how to reach it.
+    pub store: settings::Settings,
     /// Which node this is; found by its addresses if absent.
     pub node: Option<u32>,
     /// Why no bells are to be used; they are if absent.
@@ -90,6 +93,10 @@ struct Worker {
 struct Daemon {
     settings: Settings,
     node: u32,
+    /// Which start of this node's cvipd this is.
+    incarnation: u64,
+    /// The workers have views of their own of it.
+    store: Box<dyn Store>,
     conf: Arc<Conf>,
     /// Faults of the newest configuration, which was then not taken.
     faults: Vec<String>,
@@ -136,8 +143,17 @@ pub fn run(settings: Settings) -> Result<(), RunError> {
     if !conf.nodes().contains(&node) {
         return Err(RunError::NoPart(node, settings.conf.display().to_string()));
     }
-    let mut store = LocalStore::open(&settings.run_dir, Access::Write)?;
-    let _lease = store.lease(node)?;
+    let interest = Interest::Node(node);
+    let mut store = store::open(&settings.store, &settings.run_dir, Access::Write, interest)?;
+    match store.refresh() {
+        Ok(_) => {}
+        Err(error) if error.is_away() => warn!("{error}"),
+        Err(error) => return Err(error.into()),
+    }
+    let unix_time =
+        SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).map_or(0, |since| since.as_secs());
+    let incarnation = store.state().next_incarnation(node, unix_time);
+    let _lease = store.lease(node, incarnation)?;
     let server = Server::open(&settings.run_dir, node)
         .map_err(|e| RunError::System("the control socket cannot be opened", e))?;
     let record = settings.run_dir.join(format!("kept-{node}.json"));
@@ -148,6 +164,8 @@ pub fn run(settings: Settings) -> Result<(), RunError> {
     let mut daemon = Daemon {
         settings,
         node,
+        incarnation,
+        store,
         conf: Arc::new(conf),
         faults: Vec::new(),
         real_server: None,
@@ -231,7 +249,7 @@ impl Daemon {
                 self.node,
                 Arc::clone(&self.conf),
                 client,
-                self.open_store()?,
+                self.store.again(Interest::All)?,
                 now,
             )?;
             let first = report.map(|report| self.order(Some(report)));
@@ -240,16 +258,13 @@ impl Daemon {
         }
         if serves && self.real_server.is_none() {
             let watch = node::agent::open_watch(now, self.settings.polling.as_deref())?;
-            let unix_time = SystemTime::now()
-                .duration_since(SystemTime::UNIX_EPOCH)
-                .map_or(0, |since| since.as_secs());
             let agent = node::Agent::new(
                 self.node,
                 Arc::clone(&self.conf),
                 watch,
                 Dumper::open()?,
-                self.open_store()?,
-                unix_time,
+                self.store.again(Interest::Node(self.node))?,
+                self.incarnation,
                 now,
             )?;
             info!("listeners are noticed by {}", agent.bells());
@@ -265,10 +280,6 @@ impl Daemon {
             Some(reply) => Order::Resync(conf, reply),
             None => Order::Reload(conf),
         }
-    }
-
-    fn open_store(&self) -> Result<Box<dyn Store>, StoreError> {
-        Ok(Box::new(LocalStore::open(&self.settings.run_dir, Access::Write)?))
     }
 
     /// Reads the configuration again; one with faults is not taken.

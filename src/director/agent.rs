@@ -22,7 +22,7 @@ use super::reconcile::{self, Plans, Refused};
 use super::view::{Draining, Quieted, View};
 use crate::conf::Conf;
 use crate::ipvs::{Change, Client, Error};
-use crate::store::{Key, NodeRecord, ServiceKey, State, Store, StoreError};
+use crate::store::{Key, NodeRecord, Refreshed, ServiceKey, State, Store, StoreError};
 
 /// A full pass this often repairs what nobody said.
 const RESYNC_EVERY: Duration = Duration::from_secs(60);
@@ -48,6 +48,8 @@ pub struct Agent {
     conf: Arc<Conf>,
     client: Client,
     store: Box<dyn Store>,
+    /// The store was read at least once: before that, nothing is known, and the table stays.
+    known: bool,
     /// The records by which the table was last made.
     seen: BTreeMap<u32, NodeRecord>,
     /// Services that changed records touch, not looked at yet.
@@ -62,7 +64,8 @@ pub struct Agent {
 }
 
 impl Agent {
-    /// An agent that has changed nothing yet; its first step is a full pass.
+    /// An agent that has changed nothing yet; its first step is a full pass. A store that cannot
+    /// be reached yet is waited for.
     ///
     /// # Errors
     /// The store cannot be read.
@@ -73,7 +76,14 @@ impl Agent {
         mut store: Box<dyn Store>,
         now: Instant,
     ) -> Result<Agent, StoreError> {
-        let refreshed = store.refresh()?;
+        let (refreshed, known) = match store.refresh() {
+            Ok(refreshed) => (refreshed, true),
+            Err(error) if error.is_away() => {
+                warn!("{error}");
+                (Refreshed::default(), false)
+            }
+            Err(error) => return Err(error),
+        };
         for fault in refreshed.faults {
             error!("spoilt store file {fault}");
             if fault.key == Key::Owned(me) {
@@ -87,6 +97,7 @@ impl Agent {
             // The first pass is made by these records: what differs from them is news.
             seen: store.state().nodes.clone(),
             store,
+            known,
             pending: BTreeSet::new(),
             drains: Drains::new(),
             marks: Marks::default(),
@@ -127,6 +138,9 @@ impl Agent {
             let _ = self.full_pass(now);
             return;
         }
+        if !self.known {
+            return;
+        }
         let mut services = std::mem::take(&mut self.pending);
         if !self.drains.is_empty() && now >= self.next_drain {
             services.extend(self.drains.keys().map(|(key, _)| *key));
@@ -152,6 +166,11 @@ impl Agent {
     }
 
     fn try_full_pass(&mut self, now: Instant) -> Result<Report, Trouble> {
+        if !self.known {
+            // Says why.
+            self.store.refresh()?;
+            self.known = true;
+        }
         let Agent { me, conf, client, store, marks, drains, .. } = self;
         let nodes = &store.state().nodes;
         let inputs = Inputs { conf, nodes, me: *me, marks, now };
@@ -170,6 +189,10 @@ impl Agent {
                 return;
             }
         };
+        if !self.known {
+            self.known = true;
+            self.next_full = now;
+        }
         for fault in refreshed.faults {
             error!("spoilt store file {fault}; the last known value stays in force");
             if fault.key == Key::Owned(self.me)
@@ -189,7 +212,7 @@ impl Agent {
                     }
                 }
                 Key::Flags(_) => self.next_full = now,
-                Key::Owned(_) => {}
+                Key::Alive(_) | Key::Drains | Key::Director(_) | Key::Owned(_) => {}
             }
         }
         let directed = |key: &ServiceKey| {

@@ -314,6 +314,7 @@ pub(super) mod tests {
             refused: vec![],
             lingering: vec![],
             hints: vec![],
+            flags: Default::default(),
         }
     }
 

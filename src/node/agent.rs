@@ -21,7 +21,8 @@ use crate::listeners::{self, Dumper, Ranges, Watch};
 use crate::ports::Layers;
 use crate::protocol::Protocol;
 use crate::store::{
-    Fault, Key, Lingering, NodeRecord, Registration, Scope, ServiceKey, Store, StoreError,
+    Fault, Key, Lingering, NodeRecord, Refreshed, Registration, Scope, ServiceKey, Store,
+    StoreError,
 };
 
 /// How often the connections on a port that was left are counted.
@@ -45,6 +46,8 @@ pub struct Agent {
     /// For the hints alone, whose ranges are others than the watch's.
     hint_dumper: Dumper,
     store: Box<dyn Store>,
+    /// The store was read at least once: before that, nothing is known, and nothing is said.
+    known: bool,
     /// The record as it was last published.
     published: Option<NodeRecord>,
     incarnation: u64,
@@ -61,8 +64,8 @@ pub struct Agent {
 }
 
 impl Agent {
-    /// An agent that has seen nothing yet. `unix_time` (seconds) only makes a first
-    /// incarnation; a later start always gets a higher one than the stored record's.
+    /// An agent that has seen nothing yet, of the incarnation that holds the node's lease. A
+    /// store that cannot be reached yet is waited for.
     ///
     /// # Errors
     /// The store cannot be read.
@@ -72,12 +75,18 @@ impl Agent {
         watch: Watch,
         hint_dumper: Dumper,
         mut store: Box<dyn Store>,
-        unix_time: u64,
+        incarnation: u64,
         now: Instant,
     ) -> Result<Agent, StoreError> {
-        let refreshed = store.refresh()?;
+        let (refreshed, known) = match store.refresh() {
+            Ok(refreshed) => (refreshed, true),
+            Err(error) if error.is_away() => {
+                warn!("{error}");
+                (Refreshed::default(), false)
+            }
+            Err(error) => return Err(error),
+        };
         let stored = store.state().nodes.get(&node);
-        let incarnation = stored.map_or(unix_time, |record| unix_time.max(record.incarnation + 1));
         let left = stored.into_iter().flat_map(|record| &record.registrations);
         let mut agent = Agent {
             node,
@@ -88,6 +97,7 @@ impl Agent {
             // Ports that the last cvipd served and this one may not find any more.
             left: left.map(|r| ((r.service.protocol, r.service.port), 0)).collect(),
             store,
+            known,
             published: None,
             incarnation,
             outcome: Outcome::default(),
@@ -146,7 +156,7 @@ impl Agent {
         look |= self.published.is_none();
         look |= self.retry_at.is_some_and(|at| now >= at);
         self.log_faults();
-        if !self.watch.is_settled() {
+        if !self.known || !self.watch.is_settled() {
             return;
         }
         if look {
@@ -167,6 +177,7 @@ impl Agent {
                 return false;
             }
         };
+        self.known = true;
         self.repair(refreshed.faults);
         let flags = [Key::Flags(Scope::Cluster), Key::Flags(Scope::Node(self.node))];
         if flags.iter().any(|key| refreshed.changed.contains(key)) {
@@ -190,7 +201,7 @@ impl Agent {
             let mine = match fault.key {
                 Key::Node(node) | Key::Flags(Scope::Node(node)) => node == self.node,
                 Key::Flags(Scope::Cluster) => true,
-                Key::Owned(_) => false,
+                Key::Alive(_) | Key::Drains | Key::Director(_) | Key::Owned(_) => false,
             };
             if !mine {
                 continue;
@@ -320,6 +331,7 @@ impl Agent {
             refused: self.outcome.refused.clone(),
             lingering,
             hints: self.hints.clone(),
+            flags: self.store.state().flags_of(Scope::Node(self.node)),
         };
         if self.published.as_ref() == Some(&record) {
             return;

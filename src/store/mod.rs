@@ -1,25 +1,89 @@
 //! The registration store: what every node says of itself, and what operators said of all.
 //!
 //! One record per node, the whole snapshot, replaced as one: never a difference, since a
-//! difference that arrives late brings a dead service back. Beside the records stand the port
-//! flags that were set at run time and, for each director, the services it owns.
+//! difference that arrives late brings a dead service back. A record stays when its node's lease
+//! ends: it is *stale* then, not gone, and what that means is for the directors to decide.
+//! Beside the records stand the leases, the port flags that were set at run time, operators'
+//! drains, which director each set of directors has elected and, for each director, the services
+//! it owns.
+//!
+//! There are two engines. [`LocalStore`] is a folder, for one host and its network namespaces.
+//! `EtcdStore` is etcd, for a cluster of machines; what a reboot makes untrue (a node's own
+//! flags, owned services) stays in the host's folder even then. [`open`] takes the one that the
+//! settings name.
 //!
 //! A store keeps a view ([`State`]) that [`Store::refresh`] brings up to date; its descriptor
 //! becomes readable when a refresh may find something. The descriptor only wakes: what is true
-//! is always what a refresh reads.
+//! is always what a refresh reads. A store that cannot be reached takes nothing from the view.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::os::fd::BorrowedFd;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::time::Instant;
 
 use crate::ports::FlagSet;
+use crate::settings::{Engine, Settings};
 
+#[cfg(feature = "etcd")]
+pub mod etcd;
+pub mod layout;
 mod local;
+mod orders;
 mod record;
+mod value;
 
-pub use local::{Access, LocalStore};
-pub use record::{Elected, Lingering, NodeRecord, Refused, Registration, ServiceKey};
+pub use local::LocalStore;
+pub use orders::{Claim, DrainOrder, DrainTarget, Drains, Elected};
+pub use record::{Lingering, NodeRecord, Refused, Registration, ServiceKey};
+
+/// What the opener may do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Access {
+    /// Reads only: spoilt files are reported, never moved. Works without privilege.
+    Read,
+    /// Reads and writes: folders are made, spoilt values set aside.
+    Write,
+}
+
+/// Whose records a view follows. What stands for the whole cluster (flags, drains, elections) is
+/// in every view. The embedded store has them all in any case.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Interest {
+    /// Every node's: a director, or a person who looks.
+    All,
+    /// One node's: a thousand real servers do not follow one another.
+    Node(u32),
+    /// Nobody's: an operator's command.
+    Orders,
+}
+
+/// Opens the store that the settings name. `run_dir` is the embedded store's folder; with etcd,
+/// the folder of what only this host needs to know.
+///
+/// etcd is not waited for: whoever asks first waits.
+///
+/// # Errors
+/// The folder cannot be made or watched, or the system refuses a thread or a descriptor.
+pub fn open(
+    settings: &Settings,
+    run_dir: &Path,
+    access: Access,
+    interest: Interest,
+) -> Result<Box<dyn Store>, StoreError> {
+    match settings.engine {
+        Engine::Local => Ok(Box::new(LocalStore::open(run_dir, access)?)),
+        #[cfg(feature = "etcd")]
+        Engine::Etcd => {
+            Ok(Box::new(etcd::EtcdStore::open(&settings.etcd, run_dir, access, interest)?))
+        }
+        #[cfg(not(feature = "etcd"))]
+        Engine::Etcd => {
+            let _ = interest;
+            Err(StoreError::NotBuilt)
+        }
+    }
+}
 
 /// Whose flags: one node's, or every node's.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -44,19 +108,32 @@ impl fmt::Display for Scope {
 pub enum Key {
     /// A node's record.
     Node(u32),
-    /// Flags set at run time.
+    /// That a node's cvipd holds its lease.
+    Alive(u32),
+    /// Flags set at run time. A node's own are known on its host alone; other hosts find them in
+    /// its record.
     Flags(Scope),
-    /// The services that the director on this node made or adopted.
+    /// Operators' drains.
+    Drains,
+    /// Which director a set has elected; the set by the lowest node number of its directors.
+    Director(u32),
+    /// The services that the director on this node made or adopted; known on its host alone.
     Owned(u32),
 }
 
 /// All that the store says.
 #[derive(Clone, Debug, PartialEq, Eq, Default)]
 pub struct State {
-    /// Records by node number.
+    /// Records by node number, those of nodes without a lease too.
     pub nodes: BTreeMap<u32, NodeRecord>,
+    /// Who holds a lease: the incarnation of the living cvipd, by node number.
+    pub alive: BTreeMap<u32, u64>,
     /// Flags set at run time.
     pub flags: BTreeMap<Scope, FlagSet>,
+    /// Operators' drains.
+    pub drains: Drains,
+    /// The elected director of each set, by the lowest node number of the set's directors.
+    pub directors: BTreeMap<u32, Elected>,
     /// Owned services by the director's node number.
     pub owned: BTreeMap<u32, BTreeSet<ServiceKey>>,
 }
@@ -66,6 +143,14 @@ impl State {
     pub fn flags_of(&self, scope: Scope) -> FlagSet {
         self.flags.get(&scope).cloned().unwrap_or_default()
     }
+
+    /// The incarnation of a new start of a node's cvipd: later than any that wrote before.
+    /// `unix_time` (seconds) only makes a first one; a clock that went back does no harm.
+    pub fn next_incarnation(&self, node: u32, unix_time: u64) -> u64 {
+        let recorded = self.nodes.get(&node).map(|record| record.incarnation);
+        let earlier = recorded.into_iter().chain(self.alive.get(&node).copied()).max();
+        earlier.map_or(unix_time, |earlier| unix_time.max(earlier.saturating_add(1)))
+    }
 }
 
 /// What a refresh found.
@@ -73,7 +158,7 @@ impl State {
 pub struct Refreshed {
     /// The keys whose value is another than before.
     pub changed: BTreeSet<Key>,
-    /// Values that could not be read. A daemon keeps the last value that it could read.
+    /// Values that could not be read. The view keeps the last value that could.
     pub faults: Vec<Fault>,
 }
 
@@ -82,7 +167,7 @@ pub struct Refreshed {
 pub struct Fault {
     /// Which value.
     pub key: Key,
-    /// Where it stands.
+    /// Where it stands: a file, or etcd's key.
     pub path: PathBuf,
     /// Where a copy of it was put, if one was.
     pub set_aside: Option<PathBuf>,
@@ -119,6 +204,42 @@ pub enum StoreError {
     /// A later write stands there.
     #[error("node {0}'s record was written by a later cvipd: this one is out of date")]
     Superseded(u32),
+    /// The store cannot be reached. What was asked may have been done all the same, if the
+    /// answer was lost; asking again does no harm.
+    #[error("the store cannot be reached, and nothing changes until it can: {reason}")]
+    Away {
+        /// What its servers said last.
+        reason: String,
+    },
+    /// The store's credentials do not allow it.
+    #[error(
+        "these credentials may not write {key} in etcd: `cvipctl etcd-roles' shows who may do \
+         what"
+    )]
+    Denied {
+        /// The key.
+        key: String,
+    },
+    /// The store is there, and does not take this.
+    #[error("the store does not take {key}: {reason}")]
+    Refused {
+        /// The key.
+        key: String,
+        /// Why.
+        reason: String,
+    },
+    /// The settings ask for an engine that this program was built without.
+    #[error(
+        "this cvip was built without etcd (cargo's feature `etcd'): build it with, or set store = \"local\""
+    )]
+    NotBuilt,
+}
+
+impl StoreError {
+    /// True if the same may work later, with nothing mended but the store's servers.
+    pub fn is_away(&self) -> bool {
+        matches!(self, StoreError::Away { .. })
+    }
 }
 
 fn hint(error: &std::io::Error) -> &'static str {
@@ -128,48 +249,104 @@ fn hint(error: &std::io::Error) -> &'static str {
     }
 }
 
-/// A node's lease: held while its cvipd lives, released by the kernel when it does not.
-#[derive(Debug)]
-pub struct Lease {
-    /// The locked file; closing it releases the lock.
-    _lock: std::fs::File,
+/// How a lease stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Holding {
+    /// The store says that this process holds it.
+    Held,
+    /// The store could not be told yet, or not since it was away. It will be.
+    Waiting,
+    /// Another live process holds it, as the incarnation `by`: a node number was given twice.
+    Contested {
+        /// The other's incarnation.
+        by: u64,
+    },
 }
 
-/// Where registrations, flags and ownership are kept.
+/// What holds a lease.
+trait Hold: fmt::Debug + Send + Sync {
+    fn holding(&self) -> Holding;
+}
+
+/// A node's lease: held while its cvipd lives. Dropping it gives it back at once; if the process
+/// ends without, the kernel (one host) or its time to live (etcd) ends it.
+#[derive(Debug)]
+pub struct Lease(Box<dyn Hold>);
+
+impl Lease {
+    fn new(holder: impl Hold + 'static) -> Lease {
+        Lease(Box::new(holder))
+    }
+
+    /// How it stands. It is kept, and taken again after the store was away, by itself.
+    pub fn holding(&self) -> Holding {
+        self.0.holding()
+    }
+}
+
+/// Where registrations, flags, drains, elections and ownership are kept.
+///
+/// No call waits for longer than the settings' `timeout` (2 s unless set), but for
+/// [`Store::lease`]. Time-outs are errors of the kind [`StoreError::Away`]; the caller tries
+/// again later.
 pub trait Store: Send {
     /// Brings the view up to date and says what changed. The first call reads everything.
     ///
+    /// A store that is away changes nothing: the view stays as it was last read, and
+    /// [`Store::away_since`] says so. A value that cannot be read stays as it was too, and is
+    /// told as a fault. An own write is in the view from the next refresh on, and never an older
+    /// value of the same key after it.
+    ///
     /// # Errors
-    /// The store could not be reached at all; the view is then what it was.
+    /// Nothing was ever read: the view is empty because nothing is known, not because there is
+    /// nothing. (Or the embedded store's folder cannot be read; the view is then what it was.)
     fn refresh(&mut self) -> Result<Refreshed, StoreError>;
 
-    /// Forgets what is known to be unchanged: the next refresh reads everything.
+    /// Forgets what is known to be unchanged: the next refresh reads everything, and waits for
+    /// it.
     fn distrust(&mut self);
 
     /// The view as of the last refresh.
     fn state(&self) -> &State;
 
-    /// Readable when a refresh may find a change.
+    /// Readable when a refresh may find a change: of a value, or of [`Store::away_since`].
     fn wakeup(&self) -> BorrowedFd<'_>;
 
-    /// Holds a node's lease for this process.
+    /// Since when the store cannot be reached, as of the last refresh: when it was last heard.
+    /// `None` while it can be. When it returns, the view catches up by itself.
+    fn away_since(&self) -> Option<Instant>;
+
+    /// How many requests were sent since the store was opened: to etcd, over all views that
+    /// share the connection; with the embedded store, files read or written.
+    fn requests(&self) -> u64;
+
+    /// Another view of the same store, with a wake-up of its own, for another thread. It shares
+    /// the connection.
+    ///
+    /// # Errors
+    /// The system refuses a descriptor.
+    fn again(&self, interest: Interest) -> Result<Box<dyn Store>, StoreError>;
+
+    /// Holds a node's lease for this process, as this incarnation (see
+    /// [`State::next_incarnation`]). While the store is away, the lease is taken once it returns.
+    ///
+    /// A dead process of the same host is followed at once; one of another host when its lease
+    /// has ended, for which this waits.
     ///
     /// # Errors
     /// [`StoreError::Leased`] if another live process holds it.
-    fn lease(&mut self, node: u32) -> Result<Lease, StoreError>;
+    fn lease(&mut self, node: u32, incarnation: u64) -> Result<Lease, StoreError>;
 
-    /// True if a live process holds the node's lease.
-    fn is_leased(&self, node: u32) -> bool;
-
-    /// Replaces a node's record.
+    /// Replaces a node's record. A clean leave writes an empty one ([`NodeRecord::empty`]).
     ///
     /// # Errors
-    /// [`StoreError::Superseded`] if the stored record is a later one.
+    /// [`StoreError::Superseded`] if the stored record is a later one, by incarnation and
+    /// sequence. The same record again does no harm.
     fn put_node(&mut self, record: &NodeRecord) -> Result<(), StoreError>;
 
-    /// Changes a scope's flags; concurrent changes are made one after the other, none lost.
-    /// Where the stored flags could not be read, the change starts from none, and the fault
-    /// is returned for the user to see.
+    /// Changes a scope's flags; concurrent changes are made one after the other, none lost, and
+    /// `change` may be called more than once for that. Where the stored flags could not be read,
+    /// the change starts from none, and the fault is returned for the user to see.
     ///
     /// # Errors
     /// The store could not be written.
@@ -179,13 +356,43 @@ pub trait Store: Send {
         change: &mut dyn FnMut(&mut FlagSet),
     ) -> Result<Option<Fault>, StoreError>;
 
+    /// Changes operators' drains, as [`Store::update_flags`] changes flags.
+    ///
+    /// # Errors
+    /// The store could not be written.
+    fn update_drains(
+        &mut self,
+        change: &mut dyn FnMut(&mut Drains),
+    ) -> Result<Option<Fault>, StoreError>;
+
+    /// Claims the direction of a set of directors, named by the lowest node number among them,
+    /// by compare-and-swap: it is won if the stored term is still the one that the caller saw
+    /// (`None`: nobody is elected), and the new term is higher than that and than any that this
+    /// view ever showed. No lease hangs on it: who was elected stays so until somebody claims.
+    ///
+    /// After an error the claim may have been won all the same: then the next one finds the
+    /// caller itself.
+    ///
+    /// # Errors
+    /// The store could not be written.
+    fn claim(
+        &mut self,
+        set: u32,
+        expected_term: Option<u64>,
+        node: u32,
+        incarnation: u64,
+    ) -> Result<Claim, StoreError>;
+
     /// Puts the view's value back where a stored one cannot be read; removes it where the view
-    /// has none. A value that can be read is left alone.
+    /// has none. A value that can be read is left alone. Leases mend themselves.
     ///
     /// # Errors
     /// The store could not be written.
     fn repair(&mut self, key: Key) -> Result<(), StoreError>;
 
     /// Replaces the services that a director owns.
+    ///
+    /// # Errors
+    /// The store could not be written.
     fn put_owned(&mut self, director: u32, owned: &BTreeSet<ServiceKey>) -> Result<(), StoreError>;
 }

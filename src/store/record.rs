@@ -5,6 +5,7 @@ use std::net::{IpAddr, SocketAddr};
 
 use serde::{Deserialize, Serialize};
 
+use crate::ports::FlagSet;
 use crate::protocol::Protocol;
 
 /// A virtual service as cvip owns it: CVIP, protocol, port.
@@ -90,6 +91,9 @@ pub struct NodeRecord {
     /// What an administrator of the node should know, for people.
     #[serde(default)]
     pub hints: Vec<String>,
+    /// The port flags that were set on the node itself, which no other host can see.
+    #[serde(default)]
+    pub flags: FlagSet,
 }
 
 impl NodeRecord {
@@ -97,15 +101,19 @@ impl NodeRecord {
     pub fn version(&self) -> (u64, u64) {
         (self.incarnation, self.sequence)
     }
-}
 
-/// Who directs a set of directors.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Elected {
-    /// The director's node number.
-    pub node: u32,
-    /// Which start of its cvipd was elected.
-    pub incarnation: u64,
-    /// Which election it was; it only grows.
-    pub term: u64,
+    /// A record that says of a node that it serves nothing: what a clean leave writes.
+    pub fn empty(node: u32, incarnation: u64, sequence: u64) -> NodeRecord {
+        NodeRecord {
+            node,
+            incarnation,
+            sequence,
+            bells: String::new(),
+            registrations: Vec::new(),
+            refused: Vec::new(),
+            lingering: Vec::new(),
+            hints: Vec::new(),
+            flags: FlagSet::default(),
+        }
+    }
 }

@@ -36,6 +36,10 @@ The cluster's configuration,
 Node numbers and addresses,
 .BR clustertab (5).
 .TP
+.I /etc/cvip/cvip.toml
+Which store holds the cluster together,
+.BR cvip.toml (5).
+.TP
 .I /run/cvip
 The embedded store and cvipd's control sockets; gone after a reboot.
 "#;
@@ -46,6 +50,7 @@ const SEE_ALSO: &str = r#".SH SEE ALSO
 .BR setport_weight (8),
 .BR ipvsadm-rs (8),
 .BR cvip.conf (5),
+.BR cvip.toml (5),
 .BR clustertab (5)
 "#;
 

@@ -16,7 +16,7 @@ use cvip_lab::{KernelChoice, Lab};
 use crate::build;
 
 /// Test programs that run on this machine as they are; every other one runs in the lab.
-const NATIVE: [&str; 3] = ["cli", "ipvsadm_cases", "ipvsadm_new"];
+const NATIVE: [&str; 4] = ["cli", "ipvsadm_cases", "ipvsadm_new", "store"];
 
 /// Test programs whose tests wait more than they work, and how many of them run at once; others
 /// run as many as there are processors.

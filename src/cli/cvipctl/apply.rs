@@ -14,7 +14,7 @@ use crate::director::plan::Drains;
 use crate::director::{self, reconcile};
 use crate::ipvs::Client;
 use crate::ipvsadm::change_line;
-use crate::store::Access;
+use crate::store::{Access, Interest};
 
 #[derive(clap::Args, Clone, Debug)]
 pub(super) struct DiffArgs {
@@ -84,7 +84,7 @@ pub(super) fn apply(
 /// Makes the table right once, where no cvipd does.
 fn once(site: &Site, conf: Conf, me: u32) -> anyhow::Result<(Vec<String>, Vec<String>)> {
     let client = Client::open()?;
-    let store = Box::new(site.store(Access::Write)?);
+    let store = site.store(Access::Write, Interest::All)?;
     let now = Instant::now();
     let mut agent = director::Agent::new(me, Arc::new(conf), client, store, now)?;
     let report = agent.full_pass(now)?;

@@ -1,9 +1,24 @@
-//! `cvipctl check`: every fault of the configuration, each with its place.
+//! `cvipctl check`: every fault of the configuration, each with its place, and what is wrong
+//! with the store.
 
-use super::super::{FAILED, OK, Site, Streams};
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+
+use super::super::{FAILED, NodeOption, OK, Site, Streams};
+use crate::conf::{Conf, Diagnostic, Loaded, Severity};
+use crate::net;
+use crate::settings::{Engine, Settings, SettingsError};
+use crate::store::{Access, Interest, Key};
 
 #[derive(clap::Args, Clone, Debug)]
 pub(super) struct Args {
+    #[command(flatten)]
+    node: NodeOption,
+
+    /// Check the files alone, and leave the store in peace
+    #[arg(long)]
+    offline: bool,
+
     /// Print the faults as JSON
     #[arg(long)]
     json: bool,
@@ -11,16 +26,18 @@ pub(super) struct Args {
 
 pub(super) fn run(args: &Args, site: &Site, streams: &mut Streams<'_>) -> anyhow::Result<u8> {
     let loaded = site.load();
+    let (stores, found) = store(args, site, &loaded);
+    let failed = loaded.conf.is_none() || found.iter().any(|d| d.severity == Severity::Error);
+    let diagnostics: Vec<&Diagnostic> = loaded.diagnostics.iter().chain(&found).collect();
     if args.json {
-        serde_json::to_writer_pretty(&mut *streams.out, &loaded.diagnostics)?;
+        serde_json::to_writer_pretty(&mut *streams.out, &diagnostics)?;
         writeln!(streams.out)?;
-    } else {
-        for diagnostic in &loaded.diagnostics {
-            writeln!(streams.err, "{diagnostic}")?;
-        }
+        return Ok(if failed { FAILED } else { OK });
     }
-    let Some(conf) = loaded.conf else { return Ok(FAILED) };
-    if !args.json {
+    for diagnostic in diagnostics {
+        writeln!(streams.err, "{diagnostic}")?;
+    }
+    if let Some(conf) = &loaded.conf {
         let services: usize = conf.cvips.iter().map(|cvip| cvip.services.len()).sum();
         writeln!(
             streams.out,
@@ -32,7 +49,10 @@ pub(super) fn run(args: &Args, site: &Site, streams: &mut Streams<'_>) -> anyhow
             count(services, "service"),
         )?;
     }
-    Ok(OK)
+    for store in stores {
+        writeln!(streams.out, "{store}")?;
+    }
+    Ok(if failed { FAILED } else { OK })
 }
 
 fn count(number: usize, what: &str) -> String {
@@ -40,4 +60,135 @@ fn count(number: usize, what: &str) -> String {
         1 => format!("1 {what}"),
         _ => format!("{number} {what}s"),
     }
+}
+
+/// The store's servers that answered, and what is wrong with it.
+fn store(args: &Args, site: &Site, loaded: &Loaded) -> (Vec<String>, Vec<Diagnostic>) {
+    let settings = match Settings::load(&site.store_options.overrides()) {
+        Ok(settings) => settings,
+        Err(SettingsError::File(diagnostic)) => return (vec![], vec![*diagnostic]),
+        Err(error) => return (vec![], vec![fault(Severity::Error, "store", error.to_string())]),
+    };
+    if args.offline {
+        return (vec![], vec![]);
+    }
+    match settings.engine {
+        Engine::Local => (vec![], local(site, &settings, loaded)),
+        Engine::Etcd => etcd(args, site, &settings, loaded),
+    }
+}
+
+fn fault(severity: Severity, path: &str, message: String) -> Diagnostic {
+    Diagnostic { severity, path: path.to_owned(), place: None, message, help: None }
+}
+
+/// The embedded store: is one host enough, and can its files be read?
+fn local(site: &Site, settings: &Settings, loaded: &Loaded) -> Vec<Diagnostic> {
+    let mut found = Vec::new();
+    // Whoever chose it knows what network namespaces are.
+    if !settings.engine_was_chosen
+        && let Some(conf) = &loaded.conf
+    {
+        let addresses = addresses(conf, loaded);
+        let here = net::local_addresses().unwrap_or_default();
+        let away = addresses.iter().filter(|(_, addr)| !here.contains_key(addr));
+        let away: Vec<String> = away.map(|(node, addr)| format!("node {node} ({addr})")).collect();
+        if addresses.len() > 1 && !away.is_empty() {
+            found.push(Diagnostic {
+                help: Some(
+                    "set up etcd and name it in cvip.toml(5); if all nodes are network \
+                     namespaces of this host, say so there with store = \"local\""
+                        .to_owned(),
+                ),
+                ..fault(
+                    Severity::Warning,
+                    "store",
+                    format!(
+                        "the embedded store serves one host, and on another are {}",
+                        away.join(", ")
+                    ),
+                )
+            });
+        }
+    }
+    let state = site.store(Access::Read, Interest::All).and_then(|mut store| Ok(store.refresh()?));
+    match state {
+        Ok(refreshed) => {
+            let faults = refreshed.faults.iter();
+            found.extend(faults.map(|f| fault(Severity::Warning, "store", f.to_string())));
+        }
+        Err(error) => found.push(fault(Severity::Error, "store", format!("{error:#}"))),
+    }
+    found
+}
+
+/// The nodes' own addresses, as far as the two files name them.
+fn addresses(conf: &Conf, loaded: &Loaded) -> BTreeMap<u32, IpAddr> {
+    let mut addresses = BTreeMap::new();
+    for cvip in &conf.cvips {
+        addresses.extend(cvip.real_servers.iter().map(|server| (server.node, server.addr)));
+    }
+    if let Some(clustertab) = &loaded.clustertab {
+        let part = conf.nodes();
+        let listed = clustertab.nodes.iter().filter(|(node, _)| part.contains(node));
+        addresses.extend(listed.map(|(node, addr)| (*node, *addr)));
+    }
+    addresses
+}
+
+/// etcd: do its servers answer, and may this host do what it has to?
+fn etcd(
+    args: &Args,
+    site: &Site,
+    settings: &Settings,
+    loaded: &Loaded,
+) -> (Vec<String>, Vec<Diagnostic>) {
+    let mut found = Vec::new();
+    let files = settings.etcd.check_files().err();
+    let key = settings.cluster_key(&site.run_dir).err();
+    found.extend(files.iter().chain(&key).map(|error| {
+        let text = error.to_string();
+        fault(Severity::Error, "store", text)
+    }));
+    if files.is_some() {
+        return (vec![], found);
+    }
+    let (versions, more) = reach(settings, &writes(args, site, loaded));
+    found.extend(more);
+    (versions, found)
+}
+
+/// What this host's cvipd writes, if it is known which node it is.
+fn writes(args: &Args, site: &Site, loaded: &Loaded) -> Vec<Key> {
+    let Ok(node) = site.node(&args.node) else { return vec![] };
+    let Some(conf) = loaded.conf.as_ref().filter(|conf| conf.nodes().contains(&node)) else {
+        return vec![];
+    };
+    let mut writes = vec![Key::Node(node), Key::Alive(node)];
+    for set in conf.director_sets() {
+        if set.directors.contains(&node) {
+            writes.extend(set.directors.iter().min().map(|lowest| Key::Director(*lowest)));
+        }
+    }
+    writes
+}
+
+#[cfg(feature = "etcd")]
+fn reach(settings: &Settings, writes: &[Key]) -> (Vec<String>, Vec<Diagnostic>) {
+    let (versions, findings) = crate::store::etcd::probe(&settings.etcd, writes);
+    let diagnostic = |finding: crate::store::etcd::Finding| Diagnostic {
+        help: finding.help,
+        ..fault(
+            if finding.is_error { Severity::Error } else { Severity::Warning },
+            "store",
+            finding.message,
+        )
+    };
+    (versions, findings.into_iter().map(diagnostic).collect())
+}
+
+#[cfg(not(feature = "etcd"))]
+fn reach(_settings: &Settings, _writes: &[Key]) -> (Vec<String>, Vec<Diagnostic>) {
+    let text = crate::store::StoreError::NotBuilt.to_string();
+    (vec![], vec![fault(Severity::Error, "store", text)])
 }

@@ -100,9 +100,7 @@ fn as_if_all_listened(conf: &Conf) -> BTreeMap<u32, NodeRecord> {
             }
         }
         registrations.sort_unstable();
-        let (refused, lingering, hints) = (vec![], vec![], vec![]);
-        let (incarnation, sequence, bells) = (0, 0, String::new());
-        NodeRecord { node, incarnation, sequence, bells, registrations, refused, lingering, hints }
+        NodeRecord { registrations, ..NodeRecord::empty(node, 0, 0) }
     };
     conf.nodes().into_iter().map(|node| (node, record(node))).collect()
 }

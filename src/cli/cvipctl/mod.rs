@@ -7,6 +7,7 @@ use super::{Site, Streams};
 mod apply;
 mod check;
 mod convert;
+mod etcd_roles;
 mod status;
 mod view;
 
@@ -35,6 +36,9 @@ pub struct Args {
 enum Command {
     /// Validate cvip.conf and clustertab: every fault in one run, each with its place
     ///
+    /// The store is looked at too: whether it can be reached, whether it is well, and whether
+    /// this host may write there what it has to.
+    ///
     /// Exit status 0 if there is no error (warnings are shown all the same), 1 otherwise.
     #[command(after_help = "Example:\n  cvipctl check --conf=new.conf --clustertab=new.tab")]
     Check(check::Args),
@@ -58,6 +62,12 @@ enum Command {
     /// Show nodes, flags, registrations and the kernel's table
     #[command(after_help = "Examples:\n  cvipctl status\n  cvipctl status --json | jq .services")]
     Status(status::Args),
+    /// Print the users and roles that a cluster on etcd needs, as etcdctl's commands
+    ///
+    /// With them, a node's credentials write the node's own keys and nothing else, directors'
+    /// also the election, operators' the cluster's flags and drains; all of them read all.
+    #[command(after_help = "Examples:\n  cvipctl etcd-roles | sh -e\n  cvipctl etcd-roles --json")]
+    EtcdRoles(etcd_roles::Args),
 }
 
 /// Runs the program.
@@ -71,5 +81,6 @@ pub fn run(args: Args, streams: &mut Streams<'_>) -> anyhow::Result<u8> {
         Command::Diff(own) => apply::diff(&own, &args.site, streams),
         Command::Apply(own) => apply::apply(&own, &args.site, streams),
         Command::Status(own) => status::run(&own, &args.site, streams),
+        Command::EtcdRoles(own) => etcd_roles::run(&own, &args.site, streams),
     }
 }

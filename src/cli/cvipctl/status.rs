@@ -15,7 +15,7 @@ use crate::daemon::{Request, Response, ask};
 use crate::director::desired::service_key;
 use crate::ipvs::{self, Client, DestinationEntry, ServiceEntry};
 use crate::ports::PortFlag;
-use crate::store::{Access, Refused, Registration, ServiceKey, State, Store};
+use crate::store::{Access, Interest, Refused, Registration, ServiceKey, State};
 
 #[derive(clap::Args, Clone, Debug)]
 pub(super) struct Args {
@@ -95,8 +95,13 @@ pub(super) fn run(args: &Args, site: &Site, streams: &mut Streams<'_>) -> anyhow
             unknown.map(|fault| format!("cvipd keeps its last good configuration: {fault}")),
         );
     }
-    let mut store = site.store(Access::Read)?;
-    problems.extend(store.refresh()?.faults.iter().map(ToString::to_string));
+    let mut store = site.store(Access::Read, Interest::All)?;
+    match store.refresh() {
+        Ok(refreshed) => problems.extend(refreshed.faults.iter().map(ToString::to_string)),
+        // What the kernel has is worth seeing all the same.
+        Err(error) if error.is_away() => problems.push(error.to_string()),
+        Err(error) => return Err(error.into()),
+    }
     let state = store.state();
     let table = match read_table(state) {
         Ok(table) => Some(table),
@@ -110,7 +115,7 @@ pub(super) fn run(args: &Args, site: &Site, streams: &mut Streams<'_>) -> anyhow
         schema: 1,
         routing: conf.map(|conf| conf.routing.to_string()),
         cvips: conf.map_or(vec![], |conf| conf.cvips.iter().map(|cvip| cvip.addr).collect()),
-        nodes: nodes(conf, state, &store),
+        nodes: nodes(conf, state),
         flags: flags(conf, state),
         registrations: registrations(state),
         refused: refused(state),
@@ -147,7 +152,7 @@ fn read_table(state: &State) -> Result<Table, ipvs::Error> {
     Ok(table)
 }
 
-fn nodes(conf: Option<&Conf>, state: &State, store: &impl Store) -> Vec<NodeRow> {
+fn nodes(conf: Option<&Conf>, state: &State) -> Vec<NodeRow> {
     let mut numbers: BTreeSet<u32> = state.nodes.keys().copied().collect();
     numbers.extend(conf.map_or(vec![], Conf::nodes));
     let row = |node| {
@@ -175,7 +180,7 @@ fn nodes(conf: Option<&Conf>, state: &State, store: &impl Store) -> Vec<NodeRow>
             addresses,
             weights,
             roles,
-            alive: store.is_leased(node),
+            alive: state.alive.contains_key(&node),
             bells: record.map(|record| record.bells.clone()),
             hints: record.map_or(vec![], |record| record.hints.clone()),
         }

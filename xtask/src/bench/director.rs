@@ -76,6 +76,7 @@ fn record(node: u32, ports: u16) -> NodeRecord {
         refused: Vec::new(),
         lingering: Vec::new(),
         hints: Vec::new(),
+        flags: Default::default(),
     }
 }
 

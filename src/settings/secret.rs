@@ -1,0 +1,199 @@
+//! Secrets: read from files that nobody else may read, and shown to nobody.
+
+use std::fmt;
+use std::fs::File;
+use std::io::{self, Read, Write};
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+
+use super::{CLUSTER_KEY_PATH, Engine, EtcdSettings, Settings, SettingsError};
+
+/// The shortest cluster key, in bytes of text.
+const LEAST_KEY: usize = 32;
+
+/// No secret is longer, in bytes.
+const MAX_BYTES: u64 = 64 * 1024;
+
+/// A secret text. It has no `Display`, and its `Debug` says nothing.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Secret(String);
+
+impl Secret {
+    /// The text, for whoever sends it where it belongs.
+    pub fn expose(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Secret")
+    }
+}
+
+/// What the cluster's members know and nobody else: it signs what they say to one another.
+#[derive(Clone, PartialEq, Eq)]
+pub struct ClusterKey(Vec<u8>);
+
+impl ClusterKey {
+    /// The key: at least 32 bytes.
+    pub fn as_bytes(&self) -> &[u8] {
+        &self.0
+    }
+}
+
+impl fmt::Debug for ClusterKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("ClusterKey")
+    }
+}
+
+/// etcd's certificates and the client's own, as PEM.
+#[cfg(feature = "etcd")]
+pub(crate) struct TlsFiles {
+    pub(crate) ca: Option<Vec<u8>>,
+    /// The certificate and its key.
+    pub(crate) identity: Option<(Vec<u8>, Secret)>,
+}
+
+impl EtcdSettings {
+    /// The user and the password, if there are any. The file is read anew each time.
+    ///
+    /// # Errors
+    /// The file cannot be read, or others may read it.
+    pub fn password(&self) -> Result<Option<(String, Secret)>, SettingsError> {
+        match (&self.user, &self.password_file) {
+            (Some(user), Some(file)) => Ok(Some((user.clone(), read_secret(file)?))),
+            _ => Ok(None),
+        }
+    }
+
+    /// The name of the password's file, for people.
+    pub fn password_file_name(&self) -> String {
+        self.password_file.as_deref().map_or_else(String::new, |file| file.display().to_string())
+    }
+
+    /// The certificates. The files are read anew each time.
+    #[cfg(feature = "etcd")]
+    pub(crate) fn tls_files(&self) -> Result<TlsFiles, SettingsError> {
+        let identity = match (&self.cert, &self.key) {
+            (Some(cert), Some(key)) => Some((read_public(cert)?, read_secret(key)?)),
+            _ => None,
+        };
+        Ok(TlsFiles { ca: self.ca.as_deref().map(read_public).transpose()?, identity })
+    }
+
+    /// Reads every file that is named, and keeps nothing: what `cvipctl check` does.
+    ///
+    /// # Errors
+    /// One cannot be read, or others may read it and should not.
+    pub fn check_files(&self) -> Result<(), SettingsError> {
+        self.password()?;
+        for public in [&self.ca, &self.cert].into_iter().flatten() {
+            read_public(public)?;
+        }
+        self.key.as_deref().map(read_secret).transpose()?;
+        Ok(())
+    }
+}
+
+impl Settings {
+    /// The cluster key. On one host, where none was named and none stands in /etc, a random one
+    /// is made once in the run folder.
+    ///
+    /// # Errors
+    /// It cannot be read or made, is too short, or others may read it.
+    pub fn cluster_key(&self, run_dir: &Path) -> Result<ClusterKey, SettingsError> {
+        let path = match &self.cluster_key_file {
+            Some(file) => file.clone(),
+            None => {
+                let path = PathBuf::from(CLUSTER_KEY_PATH);
+                match self.engine {
+                    Engine::Local if !path.exists() => own_key(run_dir)?,
+                    _ => path,
+                }
+            }
+        };
+        let key = read_secret(&path).map_err(|error| match error {
+            SettingsError::Unreadable { path, reason } => {
+                let how = format!(
+                    "{reason}: every node needs the same cluster key; make one with `(umask 077; \
+                     head -c 32 /dev/urandom | base64 > {})', and copy it to the others",
+                    path.display()
+                );
+                SettingsError::Unreadable { path, reason: how }
+            }
+            other => other,
+        })?;
+        let bytes = key.0.into_bytes();
+        if bytes.len() < LEAST_KEY {
+            let reason = format!(
+                "the cluster key has {} bytes, and needs {LEAST_KEY}: make one with `head -c 32 \
+                 /dev/urandom | base64'",
+                bytes.len()
+            );
+            return Err(SettingsError::Unreadable { path, reason });
+        }
+        Ok(ClusterKey(bytes))
+    }
+}
+
+/// The key of a cluster on one host; made by whoever comes first.
+fn own_key(run_dir: &Path) -> Result<PathBuf, SettingsError> {
+    let path = run_dir.join("cluster.key");
+    let make = || -> io::Result<()> {
+        std::fs::create_dir_all(run_dir)?;
+        let mut random = [0; 32];
+        File::open("/dev/urandom")?.read_exact(&mut random)?;
+        let text: String = random.iter().map(|byte| format!("{byte:02x}")).collect();
+        let mut file = tempfile::Builder::new()
+            .permissions(std::fs::Permissions::from_mode(0o600))
+            .tempfile_in(run_dir)?;
+        writeln!(file, "{text}")?;
+        file.as_file().sync_all()?;
+        // Only if there is none: whoever was first has told others.
+        match file.persist_noclobber(&path) {
+            Err(e) if e.error.kind() != io::ErrorKind::AlreadyExists => Err(e.error),
+            _ => Ok(()),
+        }
+    };
+    if !path.exists() {
+        make().map_err(|e| unreadable(&path, &e))?;
+    }
+    Ok(path)
+}
+
+/// The text of a file that nobody else may read, without white space around it.
+fn read_secret(path: &Path) -> Result<Secret, SettingsError> {
+    let file = File::open(path).map_err(|e| unreadable(path, &e))?;
+    let mode = file.metadata().map_err(|e| unreadable(path, &e))?.permissions().mode();
+    if mode & 0o077 != 0 {
+        return Err(SettingsError::Exposed(path.to_owned()));
+    }
+    let mut text = String::new();
+    file.take(MAX_BYTES).read_to_string(&mut text).map_err(|e| unreadable(path, &e))?;
+    let text = text.trim();
+    if text.is_empty() {
+        let reason = "it is empty".to_owned();
+        return Err(SettingsError::Unreadable { path: path.to_owned(), reason });
+    }
+    Ok(Secret(text.to_owned()))
+}
+
+fn read_public(path: &Path) -> Result<Vec<u8>, SettingsError> {
+    let read = || {
+        let mut bytes = Vec::new();
+        File::open(path)?.take(MAX_BYTES).read_to_end(&mut bytes)?;
+        Ok(bytes)
+    };
+    read().map_err(|e: io::Error| unreadable(path, &e))
+}
+
+fn unreadable(path: &Path, error: &io::Error) -> SettingsError {
+    let reason = match error.kind() {
+        io::ErrorKind::NotFound => "there is no such file".to_owned(),
+        io::ErrorKind::PermissionDenied => "it cannot be read: you must be root".to_owned(),
+        _ => error.to_string(),
+    };
+    SettingsError::Unreadable { path: path.to_owned(), reason }
+}

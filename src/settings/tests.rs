@@ -1,0 +1,208 @@
+//! Settings from texts, options and files.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+
+use super::*;
+
+const PATH: &str = "/etc/cvip/cvip.toml";
+
+fn parse(text: &str) -> Result<Settings, SettingsError> {
+    file::parse(text, Path::new(PATH))
+}
+
+/// What the file and the overrides say together.
+fn together(text: &str, overrides: &Overrides) -> Result<Settings, SettingsError> {
+    let mut settings = parse(text)?;
+    settings.take(overrides)?;
+    settings.check()?;
+    Ok(settings)
+}
+
+fn complaint(text: &str) -> String {
+    together(text, &Overrides::default()).unwrap_err().to_string()
+}
+
+const FULL: &str = r#"
+store = "etcd"
+cluster_key_file = "our.key"
+
+[etcd]
+endpoints = ["https://10.0.0.1:2379", "etcd2:2379", "[fd00::3]:2379"]
+ca = "/etc/ssl/etcd-ca.pem"
+cert = "node3.pem"
+key = "node3.key"
+user = "node-3"
+password_file = "password"
+prefix = "/site/cvip"
+lease_ttl = 10
+timeout = 3
+"#;
+
+#[test]
+fn everything_that_the_file_can_say_is_taken() {
+    let settings = together(FULL, &Overrides::default()).unwrap();
+    let beside = |name: &str| Some(PathBuf::from("/etc/cvip").join(name));
+    assert_eq!(
+        settings,
+        Settings {
+            engine: Engine::Etcd,
+            engine_was_chosen: true,
+            cluster_key_file: beside("our.key"),
+            etcd: EtcdSettings {
+                endpoints: ["10.0.0.1", "etcd2", "[fd00::3]"]
+                    .map(|host| format!("https://{host}:2379"))
+                    .into(),
+                ca: Some("/etc/ssl/etcd-ca.pem".into()),
+                cert: beside("node3.pem"),
+                key: beside("node3.key"),
+                user: Some("node-3".to_owned()),
+                password_file: beside("password"),
+                prefix: "/site/cvip/".to_owned(),
+                lease_ttl: Duration::from_secs(10),
+                timeout: Duration::from_secs(3),
+            },
+        }
+    );
+}
+
+#[test]
+fn the_example_is_a_good_file() {
+    let example = include_str!("../../examples/cvip.toml");
+    assert_eq!(together(example, &Overrides::default()).unwrap().engine, Engine::Etcd);
+}
+
+#[test]
+fn nothing_said_is_the_embedded_store_and_servers_named_are_meant() {
+    let none = Overrides::default();
+    assert_eq!(together("", &none).unwrap(), Settings::default());
+    let named = Overrides { etcd_endpoints: Some(vec!["a:2379".into()]), ..none.clone() };
+    let settings = together("", &named).unwrap();
+    assert_eq!((settings.engine, settings.engine_was_chosen), (Engine::Etcd, true));
+    assert_eq!(settings.etcd.endpoints, ["http://a:2379"]);
+    let local = together("store = \"local\"", &named).unwrap();
+    assert_eq!((local.engine, local.engine_was_chosen), (Engine::Local, true));
+}
+
+#[test]
+fn what_is_said_nearer_wins() {
+    let overrides = Overrides {
+        store: Some(Engine::Local),
+        etcd_endpoints: Some(vec!["https://other:2379".into()]),
+        etcd_user: Some("operator".into()),
+        etcd_prefix: Some("/lab".into()),
+        cluster_key_file: Some("/root/key".into()),
+        ..Overrides::default()
+    };
+    let settings = together(FULL, &overrides).unwrap();
+    assert_eq!(settings.engine, Engine::Local);
+    assert_eq!(settings.etcd.endpoints, ["https://other:2379"]);
+    assert_eq!(settings.etcd.user.as_deref(), Some("operator"));
+    assert_eq!(settings.etcd.prefix, "/lab/");
+    assert_eq!(settings.cluster_key_file, Some("/root/key".into()));
+    assert_eq!(settings.etcd.cert, Some("/etc/cvip/node3.pem".into()), "the file's");
+}
+
+#[test]
+fn a_fault_of_the_file_is_shown_at_its_place() {
+    for (text, place, says) in [
+        ("stor = \"etcd\"\n", "1:1", "stor"),
+        ("\nstore = \"zookeeper\"\n", "2:9", "zookeeper"),
+        ("[etcd]\nendpoint = 1\n", "2:1", "endpoint"),
+        ("[etcd]\nendpoints = [\"a:2379\",\n  \"b\"]\n", "3:3", "HOST:PORT"),
+        ("[etcd]\nendpoints = [\"ftp://a:2379\"]\n", "2:14", "http or https"),
+        ("[etcd]\nendpoints = [\"a:0\"]\n", "2:14", "HOST:PORT"),
+        ("[etcd]\nendpoints = [\"fd00::1:2379\"]\n", "2:14", "brackets"),
+        ("[etcd]\nprefix = \"cvip\"\n", "2:10", "/cvip/"),
+        ("[etcd]\nprefix = \"/\"\n", "2:10", "/cvip/"),
+        ("[etcd]\nlease_ttl = 1\n", "2:13", "2 to 60 seconds"),
+        ("[etcd]\ntimeout = \"2\"\n", "2:11", "string"),
+        ("store = \"etcd", "1:", ""),
+        ("store = \"etcd\"\nstore = \"etcd\"\n", "2:1", "duplicate"),
+        ("\u{e9} = 1\n", "1:1", ""),
+    ] {
+        let said = complaint(text);
+        assert!(said.starts_with(&format!("{PATH}:{place}")), "{text:?}: {said}");
+        assert!(said.contains(says) && said.contains("error: "), "{text:?}: {said}");
+    }
+}
+
+#[test]
+fn parts_that_do_not_fit_together_are_said_with_what_to_do() {
+    for (text, says) in [
+        ("store = \"etcd\"\n", "no server of it is named"),
+        ("[etcd]\nendpoints = [\"a:1\"]\ncert = \"c\"\n", "set key"),
+        ("[etcd]\nendpoints = [\"a:1\"]\nkey = \"k\"\n", "set cert"),
+        ("[etcd]\nendpoints = [\"a:1\"]\nuser = \"u\"\n", "set password_file"),
+        ("[etcd]\nendpoints = [\"a:1\"]\npassword_file = \"p\"\n", "set user"),
+        ("[etcd]\nendpoints = [\"http://a:1\"]\nca = \"c\"\n", "https://"),
+    ] {
+        assert!(complaint(text).contains(says), "{text:?}: {}", complaint(text));
+    }
+}
+
+#[test]
+fn a_file_that_was_named_has_to_be_there() {
+    let settings = Some(PathBuf::from("/nonexistent/cvip.toml"));
+    let named = Overrides { settings, ..Overrides::default() };
+    let said = Settings::load(&named).unwrap_err().to_string();
+    assert!(said.contains("/nonexistent/cvip.toml: there is no such file"), "{said}");
+}
+
+/// A file with a mode.
+fn write(path: &Path, text: &str, mode: u32) {
+    fs::write(path, text).unwrap();
+    fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
+}
+
+#[test]
+fn a_secret_that_others_may_read_is_refused_and_never_shown() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("password");
+    let etcd = EtcdSettings {
+        user: Some("node-3".to_owned()),
+        password_file: Some(file.clone()),
+        ..EtcdSettings::default()
+    };
+    for mode in [0o640, 0o604, 0o620, 0o666] {
+        write(&file, "hunter2\n", mode);
+        let said = etcd.password().unwrap_err().to_string();
+        assert!(said.contains(&format!("chmod 600 {}", file.display())), "{said}");
+        assert!(etcd.check_files().is_err());
+    }
+    write(&file, "hunter2\n", 0o600);
+    let (user, password) = etcd.password().unwrap().unwrap();
+    assert_eq!((user.as_str(), password.expose()), ("node-3", "hunter2"));
+    assert!(!format!("{password:?}{etcd:?}").contains("hunter2"));
+    write(&file, " \n", 0o600);
+    assert!(etcd.password().unwrap_err().to_string().contains("it is empty"));
+}
+
+#[test]
+fn one_host_makes_its_cluster_key_once_and_a_cluster_has_to_be_given_one() {
+    let dir = tempfile::tempdir().unwrap();
+    let run_dir = dir.path().join("run");
+    let local = Settings::default();
+    let keys: Vec<ClusterKey> = std::thread::scope(|scope| {
+        let make = || local.cluster_key(&run_dir).unwrap();
+        let threads: Vec<_> = (0..8).map(|_| scope.spawn(make)).collect();
+        threads.into_iter().map(|thread| thread.join().unwrap()).collect()
+    });
+    assert!(keys.iter().all(|key| *key == keys[0] && key.as_bytes().len() >= 32));
+    let mode = fs::metadata(run_dir.join("cluster.key")).unwrap().permissions().mode();
+    assert_eq!(mode & 0o777, 0o600);
+    assert!(!format!("{:?}", keys[0]).contains("1"), "it is not shown");
+
+    let file = dir.path().join("given.key");
+    let given = Settings { cluster_key_file: Some(file.clone()), ..Settings::default() };
+    let said = given.cluster_key(&run_dir).unwrap_err().to_string();
+    assert!(said.contains("/dev/urandom"), "{said}");
+    write(&file, "too short", 0o600);
+    let said = given.cluster_key(&run_dir).unwrap_err().to_string();
+    assert!(said.contains("9 bytes") && !said.contains("too short"), "{said}");
+    write(&file, &"k".repeat(32), 0o644);
+    assert_eq!(given.cluster_key(&run_dir), Err(SettingsError::Exposed(file.clone())));
+    write(&file, &"k".repeat(32), 0o600);
+    assert_eq!(given.cluster_key(&run_dir).unwrap().as_bytes(), [b'k'; 32]);
+}

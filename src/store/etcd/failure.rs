@@ -1,0 +1,157 @@
+//! What etcd answers when it does not do as asked, and what that means for the store.
+//!
+//! etcd says in its message, rather than in gRPC's code, what is wrong; the texts are those of
+//! `rpctypes/error.go`, the same from 3.4 to 3.6.
+
+use std::error::Error;
+
+use tonic::{Code, Status};
+
+use crate::store::StoreError;
+
+/// Why a request failed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Failure {
+    /// The connection, or the member behind it, is no good: another one may be.
+    Session(String),
+    /// No answer came in time. The member may be dead, or only have much to do.
+    Late(String),
+    /// These credentials may not do that.
+    Denied,
+    /// The revision that was asked for is gone.
+    Compacted,
+    /// There is no such lease any more.
+    NoLease,
+    /// etcd is well, and does not want this.
+    Refused(String),
+    /// The user's name or password is wrong.
+    Password,
+    /// A user was named, and etcd knows no users at all.
+    NoUsers,
+}
+
+impl From<Status> for Failure {
+    fn from(status: Status) -> Failure {
+        let text = status.message();
+        let says = |part: &str| text.contains(part);
+        match status.code() {
+            _ if says("permission denied") => Failure::Denied,
+            _ if says("required revision has been compacted") => Failure::Compacted,
+            _ if says("requested lease not found") => Failure::NoLease,
+            _ if says("authentication failed, invalid user ID or password") => Failure::Password,
+            _ if says("authentication is not enabled") => Failure::NoUsers,
+            // Asked without a token while there are users: nobody may do anything.
+            _ if says("user name is empty") => Failure::Denied,
+            // A token has an end, and ends when a role is changed: a new one is asked for.
+            _ if says("invalid auth token") || says("revision of auth store is old") => {
+                Failure::Session(text.to_owned())
+            }
+            // The first is etcd's limit, the second that of its transport, a little above.
+            _ if says("request is too large") || says("message larger than max") => {
+                Failure::Refused(
+                    "the value is larger than etcd's --max-request-bytes (1.5 MiB unless set)"
+                        .into(),
+                )
+            }
+            _ if says("database space exceeded") => Failure::Refused(
+                "etcd's database is full: compact and defragment it, raise \
+                 --quota-backend-bytes, then `etcdctl alarm disarm`"
+                    .into(),
+            ),
+            Code::InvalidArgument | Code::FailedPrecondition | Code::NotFound => {
+                Failure::Refused(text.to_owned())
+            }
+            _ => Failure::Session(causes(text, status.source())),
+        }
+    }
+}
+
+impl Failure {
+    /// The same, for whoever called the store. `key` is what it was about.
+    pub(super) fn into_error(self, key: &str) -> StoreError {
+        match self {
+            Failure::Session(reason) | Failure::Late(reason) => StoreError::Away { reason },
+            Failure::Denied => StoreError::Denied { key: key.to_owned() },
+            other => StoreError::Refused { key: key.to_owned(), reason: other.to_string() },
+        }
+    }
+}
+
+impl std::fmt::Display for Failure {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Failure::Session(reason) | Failure::Late(reason) | Failure::Refused(reason) => reason,
+            Failure::Denied => "these credentials do not allow it",
+            Failure::Compacted => "the revision that was asked for is gone",
+            Failure::NoLease => "the lease is gone",
+            Failure::Password => "etcd knows no such user, or not with this password",
+            Failure::NoUsers => "etcd knows no users: authentication is not enabled",
+        })
+    }
+}
+
+/// What an error says, and its causes, each said once: tonic's own text alone is
+/// "transport error".
+pub(super) fn causes(text: &str, mut cause: Option<&dyn std::error::Error>) -> String {
+    let mut said = if text == "transport error" { String::new() } else { text.to_owned() };
+    while let Some(error) = cause {
+        let text = error.to_string();
+        said = match said.as_str() {
+            "" => text,
+            _ if said.contains(&text) => said,
+            _ => format!("{said}: {text}"),
+        };
+        cause = error.source();
+    }
+    said
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_etcd_says_decides_what_is_done() {
+        let failure = |code, text: &str| Failure::from(Status::new(code, text));
+        for (code, text, means) in [
+            (Code::PermissionDenied, "etcdserver: permission denied", Failure::Denied),
+            (
+                Code::OutOfRange,
+                "etcdserver: mvcc: required revision has been compacted",
+                Failure::Compacted,
+            ),
+            (Code::NotFound, "etcdserver: requested lease not found", Failure::NoLease),
+            (Code::InvalidArgument, "etcdserver: user name is empty", Failure::Denied),
+            (
+                Code::InvalidArgument,
+                "etcdserver: authentication failed, invalid user ID or password",
+                Failure::Password,
+            ),
+            (
+                Code::FailedPrecondition,
+                "etcdserver: authentication is not enabled",
+                Failure::NoUsers,
+            ),
+        ] {
+            assert_eq!(failure(code, text), means, "{text}");
+        }
+        for (code, text) in [
+            (Code::Unauthenticated, "etcdserver: invalid auth token"),
+            (Code::Unknown, "etcdserver: invalid auth token"),
+            (Code::InvalidArgument, "etcdserver: revision of auth store is old"),
+            (Code::Unavailable, "etcdserver: no leader"),
+            (Code::Unavailable, "etcdserver: request timed out"),
+            (Code::DeadlineExceeded, "context deadline exceeded"),
+        ] {
+            assert!(matches!(failure(code, text), Failure::Session(_)), "{text}");
+        }
+        for (code, text) in [
+            (Code::InvalidArgument, "etcdserver: request is too large"),
+            (Code::ResourceExhausted, "grpc: received message larger than max (3 vs. 2)"),
+            (Code::ResourceExhausted, "etcdserver: mvcc: database space exceeded"),
+            (Code::InvalidArgument, "etcdserver: duplicate key given in txn request"),
+        ] {
+            assert!(matches!(failure(code, text), Failure::Refused(_)), "{text}");
+        }
+    }
+}

@@ -1,0 +1,165 @@
+//! The task that follows etcd for one view: everything at one revision, then every change from
+//! there on, into the view's mailbox.
+//!
+//! Whatever makes it lose its place (a compaction, a cancelled watch, another connection) leads
+//! to a fresh full read: what vanished meanwhile is then missing from it.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::mpsc;
+use tokio::time::sleep;
+use tracing::{debug, warn};
+
+use super::failure::Failure;
+use super::keeper::Held;
+use super::link::{Away, Link, Phase};
+use super::mailbox::{Item, Mailbox, Moment};
+use super::session::{KeyRange, Session, Stored};
+use super::wire::{DELETE, WatchResponse};
+
+/// Where reading is refused, or takes too long, it is tried again after this.
+const AGAIN_AFTER: Duration = Duration::from_secs(1);
+
+/// One view's follower.
+pub(super) struct Follower {
+    pub(super) link: Link,
+    pub(super) ranges: Vec<KeyRange>,
+    pub(super) mailbox: Arc<Mailbox>,
+    /// Tickets of those who want a full read.
+    pub(super) rereads: mpsc::UnboundedReceiver<u64>,
+    /// The last of them.
+    pub(super) ticket: u64,
+    /// Leases whose keys somebody may have touched.
+    pub(super) held: Held,
+}
+
+/// Why following stopped.
+enum Stop {
+    /// It lost its place, or was asked to: read everything again.
+    Reread,
+    /// A request failed.
+    Failed(Failure),
+    /// The view is gone.
+    Ended,
+}
+
+impl From<Failure> for Stop {
+    fn from(failure: Failure) -> Stop {
+        match failure {
+            Failure::Compacted => Stop::Reread,
+            other => Stop::Failed(other),
+        }
+    }
+}
+
+impl Follower {
+    /// Follows until the view is gone.
+    pub(super) async fn run(mut self) {
+        loop {
+            let Some(session) = self.session().await else { return };
+            let failure = match self.follow(&session).await {
+                Stop::Ended => return,
+                Stop::Reread => continue,
+                Stop::Failed(failure) => failure,
+            };
+            match failure {
+                Failure::Session(_) => self.link.report(&session, &failure),
+                Failure::Late(_) => {
+                    self.link.report(&session, &failure);
+                    sleep(AGAIN_AFTER).await;
+                }
+                refused => {
+                    let reason = format!("keys cannot be read: {refused}");
+                    warn!("{reason}");
+                    let since = self.link.tally.heard();
+                    self.mailbox.set_away(Some(Away { since, reason }));
+                    sleep(AGAIN_AFTER).await;
+                }
+            }
+        }
+    }
+
+    /// The session; none if the view is gone. Says in the mailbox while there is none.
+    async fn session(&mut self) -> Option<Session> {
+        loop {
+            match self.link.phase() {
+                Phase::Up(session) => return Some(session),
+                Phase::Away(away) => self.mailbox.set_away(Some(away)),
+                Phase::Connecting => {}
+            }
+            tokio::select! {
+                () = self.link.changed() => {}
+                ticket = self.rereads.recv() => self.ticket = ticket?,
+            }
+        }
+    }
+
+    async fn follow(&mut self, session: &Session) -> Stop {
+        match self.try_follow(session).await {
+            Ok(never) => match never {},
+            Err(stop) => stop,
+        }
+    }
+
+    async fn try_follow(&mut self, session: &Session) -> Result<std::convert::Infallible, Stop> {
+        while let Ok(ticket) = self.rereads.try_recv() {
+            self.ticket = ticket;
+        }
+        // The answer is as new as the question: a ticket that comes later is not answered.
+        let ticket = self.ticket;
+        let generation = session.generation;
+        let moment = |revision| Moment { generation, revision };
+        let snapshot = session.snapshot(&self.ranges).await?;
+        debug!("{} values read at revision {}", snapshot.values.len(), snapshot.revision);
+        let next = snapshot.revision + 1;
+        let items = snapshot.values.into_iter().map(|(key, Stored { bytes, revision, .. })| {
+            (key, Item { bytes: Some(bytes), at: moment(revision) })
+        });
+        self.mailbox.put_whole(moment(next - 1), items, ticket);
+        self.held.doubt_all();
+        let mut watch = session.watch(&self.ranges, next).await?;
+        loop {
+            let response = tokio::select! {
+                response = watch.next() => response?,
+                ticket = self.rereads.recv() => {
+                    self.ticket = ticket.ok_or(Stop::Ended)?;
+                    return Err(Stop::Reread);
+                }
+                () = self.link.changed() => match self.link.phase() {
+                    Phase::Up(now) if now.generation == generation => continue,
+                    _ => return Err(Stop::Reread),
+                }
+            };
+            if response.canceled {
+                return Err(self.cancelled(&response).await);
+            }
+            let changes = response.events.into_iter().filter_map(|event| {
+                let kv = event.kv?;
+                let at = moment(kv.mod_revision);
+                Some((kv.key, Item { bytes: (event.kind != DELETE).then_some(kv.value), at }))
+            });
+            let changes: Vec<(Vec<u8>, Item)> = changes.collect();
+            for (key, item) in &changes {
+                self.held.compare(key, item.bytes.as_deref());
+            }
+            if !changes.is_empty() {
+                self.mailbox.put(changes.into_iter());
+            }
+        }
+    }
+
+    /// A watch that etcd ended: its place is gone, or its permission, or its leader.
+    async fn cancelled(&self, response: &WatchResponse) -> Stop {
+        if response.compact_revision > 0 {
+            debug!("the watch lost its place: compacted to {}", response.compact_revision);
+            return Stop::Reread;
+        }
+        let reason = &response.cancel_reason;
+        debug!("etcd ended the watch: {reason}");
+        if reason.contains("permission denied") {
+            return Stop::Failed(Failure::Denied);
+        }
+        Stop::Failed(Failure::Session(reason.clone()))
+    }
+}

@@ -1,0 +1,286 @@
+//! The link to etcd: one session at a time, made anew, perhaps to another server, whenever it
+//! fails.
+//!
+//! One task owns it. Everybody else reads its [`Phase`], and reports a session that failed; a
+//! report of an older session than the present one is late, and ignored. The link is *away*
+//! once no server at all could be had: a change of servers that works is no absence.
+
+use std::collections::hash_map::RandomState;
+use std::hash::BuildHasher;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use tokio::sync::{mpsc, watch};
+use tokio::task::JoinSet;
+use tokio::time::{sleep, timeout, timeout_at};
+use tracing::{debug, info, warn};
+
+use super::failure::Failure;
+use super::session::{Session, Tally};
+use crate::settings::EtcdSettings;
+
+/// A server that has not answered for so long gets a rival; whichever answers first is taken.
+const STAGGER: Duration = Duration::from_millis(500);
+
+/// A server gets so long to let us connect, log in and read a key. Password hashes are slow by
+/// design, and after an outage every node asks for one.
+const ATTEMPT_WITHIN: Duration = Duration::from_secs(5);
+
+/// Pauses between rounds over all servers: the first, and the longest.
+const PAUSES: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(1));
+
+/// Since when no server can be had, and what the last ones said.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Away {
+    /// When a server was last heard; when the store was opened, if none ever was.
+    pub(super) since: Instant,
+    pub(super) reason: String,
+}
+
+/// How the link stands.
+#[derive(Clone)]
+pub(super) enum Phase {
+    /// A session is being made, and may come.
+    Connecting,
+    /// There is one.
+    Up(Session),
+    /// No server could be had; it is tried again and again.
+    Away(Away),
+}
+
+/// Everybody's end of the link.
+#[derive(Clone)]
+pub(super) struct Link {
+    phase: watch::Receiver<Phase>,
+    trouble: mpsc::UnboundedSender<(u64, String)>,
+    pub(super) tally: Arc<Tally>,
+    /// How long a request may take.
+    patience: Duration,
+}
+
+/// The task's end.
+pub(super) struct Connector {
+    settings: EtcdSettings,
+    phase: watch::Sender<Phase>,
+    trouble: mpsc::UnboundedReceiver<(u64, String)>,
+    tally: Arc<Tally>,
+}
+
+/// Both ends.
+pub(super) fn link(settings: &EtcdSettings) -> (Link, Connector) {
+    let (phase, reader) = watch::channel(Phase::Connecting);
+    let (reporter, trouble) = mpsc::unbounded_channel();
+    let tally = Arc::new(Tally::new());
+    let link = Link {
+        phase: reader,
+        trouble: reporter,
+        tally: Arc::clone(&tally),
+        patience: settings.timeout,
+    };
+    (link, Connector { settings: settings.clone(), phase, trouble, tally })
+}
+
+impl Link {
+    /// How it stands now.
+    pub(super) fn phase(&self) -> Phase {
+        self.phase.borrow().clone()
+    }
+
+    /// Says what failed on a session. One that is no good is made anew; one that is slow, and
+    /// still answers others, is kept: connecting and reading everything again would make it
+    /// slower yet.
+    pub(super) fn report(&self, session: &Session, failure: &Failure) {
+        let reason = match failure {
+            Failure::Session(reason) => reason,
+            Failure::Late(reason) if self.tally.heard().elapsed() >= self.patience => reason,
+            _ => return,
+        };
+        // The task is gone when everything ends.
+        let _ = self.trouble.send((session.generation, reason.clone()));
+    }
+
+    /// Waits until the link stands another way than when this was last asked.
+    pub(super) async fn changed(&mut self) {
+        if self.phase.changed().await.is_err() {
+            // The task is gone: everything ends.
+            std::future::pending::<()>().await;
+        }
+    }
+
+    /// The session, however long it takes.
+    pub(super) async fn session(&mut self) -> Session {
+        loop {
+            if let Phase::Up(session) = &*self.phase.borrow_and_update() {
+                return session.clone();
+            }
+            self.changed().await;
+        }
+    }
+
+    /// Makes a request on whichever session there is, and on the next one where that fails,
+    /// until time is up.
+    pub(super) async fn ask<T, F>(
+        &self,
+        mut request: impl FnMut(Session) -> F,
+    ) -> Result<T, Failure>
+    where
+        F: Future<Output = Result<T, Failure>>,
+    {
+        let mut link = self.clone();
+        let deadline = tokio::time::Instant::now() + self.patience;
+        let mut last = None;
+        loop {
+            let session = match link.phase() {
+                Phase::Up(session)
+                    if last.as_ref().is_none_or(|(g, _)| session.generation > *g) =>
+                {
+                    session
+                }
+                Phase::Away(away) => return Err(Failure::Session(away.reason)),
+                _ => match timeout_at(deadline, link.changed()).await {
+                    Ok(()) => continue,
+                    Err(_) => {
+                        let reason = last.map_or_else(
+                            || format!("no answer within {:?}", self.patience),
+                            |(_, reason)| reason,
+                        );
+                        return Err(Failure::Session(reason));
+                    }
+                },
+            };
+            let failure = match timeout_at(deadline, request(session.clone())).await {
+                Ok(Err(failure @ (Failure::Session(_) | Failure::Late(_)))) => failure,
+                Ok(outcome) => return outcome,
+                Err(_) => Failure::Late(format!("no answer within {:?}", self.patience)),
+            };
+            link.report(&session, &failure);
+            last = Some((session.generation, format!("{}: {failure}", session.endpoint)));
+        }
+    }
+}
+
+impl Connector {
+    /// Keeps a session, for ever.
+    pub(super) async fn run(mut self) {
+        // Each process begins with another server, so that the servers share the work.
+        let chance = RandomState::new().hash_one(std::process::id());
+        let servers = self.settings.endpoints.len();
+        let mut first = usize::try_from(chance % servers.max(1) as u64).unwrap_or(0);
+        let mut pause = PAUSES.0;
+        for generation in 1.. {
+            let session = loop {
+                match self.establish(first, generation).await {
+                    Ok((index, session)) => {
+                        first = index;
+                        break session;
+                    }
+                    Err(reason) => {
+                        let away = Away { since: self.tally.heard(), reason };
+                        if !matches!(&*self.phase.borrow(), Phase::Away(_)) {
+                            warn!("etcd cannot be reached: {}", away.reason);
+                        }
+                        self.phase.send_replace(Phase::Away(away));
+                    }
+                }
+                // Not all nodes at the same moment.
+                let spread = 75 + RandomState::new().hash_one(generation) % 50;
+                sleep(pause * u32::try_from(spread).unwrap_or(100) / 100).await;
+                pause = (pause * 2).min(PAUSES.1);
+            };
+            match &*self.phase.borrow() {
+                Phase::Away(away) => {
+                    info!("etcd is back after {:.1} s", away.since.elapsed().as_secs_f32());
+                }
+                _ => debug!("connected to {}", session.endpoint),
+            }
+            let since = Instant::now();
+            self.phase.send_replace(Phase::Up(session));
+            let reason = loop {
+                match self.trouble.recv().await {
+                    Some((of, reason)) if of == generation => break reason,
+                    Some(_) => {}
+                    None => return,
+                }
+            };
+            debug!("the connection to etcd failed: {reason}");
+            self.phase.send_replace(Phase::Connecting);
+            // One that lasted starts afresh; one that fails again and again is not hurried.
+            if since.elapsed() > PAUSES.1 {
+                pause = PAUSES.0;
+            } else {
+                sleep(pause).await;
+                pause = (pause * 2).min(PAUSES.1);
+            }
+            first = (first + 1) % servers.max(1);
+        }
+    }
+
+    /// A session to the first server that answers, and that server's index. Servers are tried
+    /// in turn; one that is slow is not waited for before the next is tried.
+    async fn establish(&self, first: usize, generation: u64) -> Result<(usize, Session), String> {
+        let endpoints = &self.settings.endpoints;
+        let mut order = (0..endpoints.len()).map(|n| (first + n) % endpoints.len()).peekable();
+        let mut attempts = JoinSet::new();
+        let mut reasons = Vec::new();
+        loop {
+            if let Some(index) = order.next() {
+                let (settings, endpoint) = (self.settings.clone(), endpoints[index].clone());
+                let tally = Arc::clone(&self.tally);
+                attempts.spawn(async move {
+                    let attempt = attempt(&settings, &endpoint, generation, tally);
+                    let outcome = match timeout(ATTEMPT_WITHIN, attempt).await {
+                        Ok(Ok(session)) => Ok((index, session)),
+                        Ok(Err(failure)) => Err(failure.to_string()),
+                        Err(_) => Err(format!("no answer within {ATTEMPT_WITHIN:?}")),
+                    };
+                    outcome.map_err(|reason| format!("{endpoint}: {reason}"))
+                });
+            }
+            let more = order.peek().is_some();
+            tokio::select! {
+                Some(ended) = attempts.join_next() => match ended {
+                    Ok(Ok(session)) => return Ok(session),
+                    Ok(Err(reason)) => reasons.push(reason),
+                    Err(panicked) => reasons.push(panicked.to_string()),
+                },
+                () = sleep(STAGGER), if more => {}
+            }
+            if attempts.is_empty() && !more {
+                reasons.dedup();
+                return Err(reasons.join("; "));
+            }
+        }
+    }
+}
+
+/// Connects to one server, logs in, and sees whether it can answer.
+async fn attempt(
+    settings: &EtcdSettings,
+    endpoint: &str,
+    generation: u64,
+    tally: Arc<Tally>,
+) -> Result<Session, Failure> {
+    // Read anew each time: certificates and passwords are replaced while cvipd runs.
+    let password = settings.password().map_err(|e| Failure::Session(e.to_string()))?;
+    let mut session =
+        Session::connect(settings, endpoint, generation, tally, ATTEMPT_WITHIN).await?;
+    if let Some((user, password)) = password {
+        match session.log_in(&user, &password).await {
+            // Whoever may do everything needs no name.
+            Ok(()) | Err(Failure::NoUsers) => {}
+            Err(Failure::Password) => {
+                return Err(Failure::Session(format!(
+                    "{} (user {user}, {})",
+                    Failure::Password,
+                    settings.password_file_name()
+                )));
+            }
+            Err(failure) => return Err(failure),
+        }
+    }
+    match session.probe(settings.prefix.as_bytes()).await {
+        // Who may read what is said by the requests themselves.
+        Ok(()) | Err(Failure::Denied) => Ok(session.with_patience(settings.timeout)),
+        Err(failure) => Err(failure),
+    }
+}

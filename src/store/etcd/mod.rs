@@ -1,0 +1,531 @@
+//! The store on etcd (3.4 and later), for a cluster of machines.
+//!
+//! One thread of its own runs everything that speaks with etcd: the [link], which keeps one
+//! session; a [follower](follow) for each view; a [keeper] for each lease. The store's owner
+//! stays synchronous: what the follower reads comes through a [mailbox] that rings, and requests
+//! are sent to the thread and waited for, with an end.
+//!
+//! What a reboot makes untrue, and what no other host needs, stays in the host's own folder: a
+//! node's flags and the services that a director owns. Both show in one view.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::os::fd::{AsFd, BorrowedFd};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::mpsc::{self as sync, RecvTimeoutError};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags};
+use tokio::runtime;
+use tokio::sync::mpsc;
+use tokio::task::AbortHandle;
+
+use self::failure::Failure;
+use self::follow::Follower;
+use self::keeper::{Held, Keeper};
+use self::link::{Link, Phase};
+use self::mailbox::{Item, Letters, Mailbox, Moment};
+use self::session::{Stored, Swapped};
+use super::layout::Layout;
+use super::local::{Folder, Lock, Part, io_error};
+use super::value::{Found, Terms, Value, may_replace};
+use super::{
+    Access, Claim, Drains, Fault, Hold, Holding, Interest, Key, Lease, NodeRecord, Refreshed,
+    Scope, ServiceKey, State, Store, StoreError,
+};
+use crate::ports::FlagSet;
+use crate::settings::EtcdSettings;
+
+mod failure;
+mod follow;
+mod keeper;
+mod link;
+mod mailbox;
+mod probe;
+mod session;
+mod wire;
+
+pub use probe::{Finding, probe};
+
+/// A change that others' changes keep overtaking is given up after so many times the time that
+/// one request may take.
+const OVERTAKEN: u32 = 5;
+
+/// How much longer than a lease lives another host's dead process is waited for.
+const LEASE_SLACK: Duration = Duration::from_secs(2);
+
+/// How often a lease that is awaited is looked at.
+const LOOK_EVERY: Duration = Duration::from_millis(20);
+
+/// What all views and leases of one connection share.
+struct Shared {
+    runtime: runtime::Handle,
+    link: Link,
+    layout: Layout,
+    settings: EtcdSettings,
+    held: Held,
+    /// The thread ends when nobody has a copy of this any more.
+    living: mpsc::Sender<()>,
+}
+
+/// One view of the store on etcd.
+pub struct EtcdStore {
+    shared: Arc<Shared>,
+    folder: Folder,
+    mailbox: Arc<Mailbox>,
+    rereads: mpsc::UnboundedSender<u64>,
+    follower: AbortHandle,
+    /// The last full read that was asked for.
+    ticket: u64,
+    /// Readable when the mailbox or the folder rings.
+    wakeup: Epoll,
+    view: State,
+    terms: Terms,
+    away: Option<Instant>,
+    /// Own writes that the view does not show yet.
+    written: BTreeMap<Vec<u8>, Item>,
+    /// What the view never goes back behind: the moments of own writes.
+    floors: BTreeMap<Vec<u8>, Moment>,
+    /// Records as they were written last: where nobody else writes, they need not be read first.
+    records: BTreeMap<u32, Stored>,
+}
+
+impl EtcdStore {
+    /// Opens the store and starts its thread; etcd is not waited for. `run_dir` is the host's
+    /// own folder.
+    ///
+    /// # Errors
+    /// The folder cannot be made or watched, or the system refuses a thread or a descriptor.
+    pub fn open(
+        settings: &EtcdSettings,
+        run_dir: &Path,
+        access: Access,
+        interest: Interest,
+    ) -> Result<EtcdStore, StoreError> {
+        let folder = Folder::open(run_dir, access, Part::Host)?;
+        let system = |e| io_error("cannot start a thread for etcd beside", run_dir, e);
+        let runtime =
+            runtime::Builder::new_current_thread().enable_all().build().map_err(system)?;
+        let (link, connector) = link::link(settings);
+        let (living, mut all_gone) = mpsc::channel(1);
+        let handle = runtime.handle().clone();
+        let run = move || {
+            runtime.spawn(connector.run());
+            runtime.block_on(all_gone.recv());
+        };
+        thread::Builder::new().name("etcd".to_owned()).spawn(run).map_err(system)?;
+        let shared = Shared {
+            runtime: handle,
+            link,
+            layout: Layout::new(&settings.prefix),
+            settings: settings.clone(),
+            held: Held::default(),
+            living,
+        };
+        EtcdStore::view(Arc::new(shared), folder, interest)
+    }
+
+    fn view(
+        shared: Arc<Shared>,
+        folder: Folder,
+        interest: Interest,
+    ) -> Result<EtcdStore, StoreError> {
+        let error = |errno: nix::errno::Errno| {
+            io_error("cannot make a descriptor beside", folder.dir(), errno.into())
+        };
+        let mailbox = Arc::new(Mailbox::new().map_err(error)?);
+        let wakeup = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC).map_err(error)?;
+        let readable = || EpollEvent::new(EpollFlags::EPOLLIN, 0);
+        wakeup.add(mailbox.bell(), readable()).map_err(error)?;
+        wakeup.add(folder.wakeup(), readable()).map_err(error)?;
+        let (rereads, tickets) = mpsc::unbounded_channel();
+        let follower = Follower {
+            link: shared.link.clone(),
+            ranges: shared.layout.ranges(interest),
+            mailbox: Arc::clone(&mailbox),
+            rereads: tickets,
+            ticket: 0,
+            held: shared.held.clone(),
+        };
+        let follower = shared.runtime.spawn(follower.run()).abort_handle();
+        Ok(EtcdStore {
+            shared,
+            folder,
+            mailbox,
+            rereads,
+            follower,
+            ticket: 0,
+            wakeup,
+            view: State::default(),
+            terms: Terms::default(),
+            away: None,
+            written: BTreeMap::new(),
+            floors: BTreeMap::new(),
+            records: BTreeMap::new(),
+        })
+    }
+
+    /// Where a cluster's key stands.
+    fn path(&self, key: Key) -> String {
+        self.shared.layout.path(key).unwrap_or_else(|| unreachable!("{key:?} is the folder's"))
+    }
+
+    /// Sends a request to the thread and waits for its outcome, which comes in time by itself.
+    fn ask<T, F>(
+        &self,
+        path: &str,
+        request: impl FnMut(session::Session) -> F + Send + 'static,
+    ) -> Result<T, StoreError>
+    where
+        T: Send + 'static,
+        F: Future<Output = Result<T, Failure>> + Send + 'static,
+    {
+        let (answer, outcome) = sync::sync_channel(1);
+        let link = self.shared.link.clone();
+        let task = self.shared.runtime.spawn(async move {
+            // Whoever asked may have given up.
+            let _ = answer.send(link.ask(request).await);
+        });
+        let outcome = outcome.recv_timeout(2 * self.shared.settings.timeout).unwrap_or_else(|e| {
+            task.abort();
+            let reason = match e {
+                RecvTimeoutError::Timeout => "no answer in time",
+                RecvTimeoutError::Disconnected => "its thread has ended",
+            };
+            Err(Failure::Session(reason.to_owned()))
+        });
+        outcome.map_err(|failure| failure.into_error(path))
+    }
+
+    fn get(&self, path: &str) -> Result<Option<Stored>, StoreError> {
+        let key = path.as_bytes().to_vec();
+        self.ask(path, move |session| {
+            let key = key.clone();
+            async move { session.get(&key).await }
+        })
+    }
+
+    /// Replaces a value if its revision is still the expected one.
+    fn swap(
+        &mut self,
+        path: &str,
+        expected: i64,
+        value: Option<Vec<u8>>,
+    ) -> Result<Swapped, StoreError> {
+        let key = path.as_bytes().to_vec();
+        let new = value.clone();
+        let (swapped, generation) = self.ask(path, move |session| {
+            let (key, new) = (key.clone(), new.clone());
+            async move {
+                let swapped = session.swap(&key, expected, new, 0).await?;
+                Ok((swapped, session.generation))
+            }
+        })?;
+        if let Swapped::Done(revision) = swapped {
+            let at = Moment { generation, revision };
+            let key = path.as_bytes().to_vec();
+            self.floors.insert(key.clone(), at);
+            self.written.insert(key, Item { bytes: value, at });
+        }
+        Ok(swapped)
+    }
+
+    /// Reads a value and writes what `decide` makes of it, with nobody in between; if somebody
+    /// is, it decides anew. `None` leaves it as it is. What is `known` is not read first.
+    fn change<T>(
+        &mut self,
+        key: Key,
+        known: Option<Stored>,
+        mut decide: impl FnMut(&EtcdStore, Option<&Stored>) -> Result<(Option<Value>, T), StoreError>,
+    ) -> Result<T, StoreError> {
+        let path = self.path(key);
+        let deadline = Instant::now() + OVERTAKEN * self.shared.settings.timeout;
+        let mut stored = match known {
+            Some(stored) => Some(stored),
+            None => self.get(&path)?,
+        };
+        loop {
+            let (value, outcome) = decide(self, stored.as_ref())?;
+            let Some(value) = value else { return Ok(outcome) };
+            let expected = stored.as_ref().map_or(0, |stored| stored.revision);
+            match self.swap(&path, expected, Some(value.encode()))? {
+                Swapped::Done(_) => return Ok(outcome),
+                Swapped::Stands(_) if Instant::now() > deadline => {
+                    let reason = format!("others change {path} all the time");
+                    return Err(StoreError::Away { reason });
+                }
+                Swapped::Stands(other) => stored = other,
+            }
+        }
+    }
+
+    /// Changes a value that starts from nothing where there is none, or none that can be read.
+    fn update<T: Default>(
+        &mut self,
+        key: Key,
+        change: &mut dyn FnMut(&mut T),
+        take: impl Fn(Value) -> Option<T>,
+        wrap: impl Fn(T) -> Value,
+    ) -> Result<Option<Fault>, StoreError> {
+        self.change(key, None, |store, stored| {
+            let parsed = stored.map(|stored| Value::parse(key, &stored.bytes));
+            let (mut value, fault) = match parsed {
+                None => (T::default(), None),
+                Some(Ok(value)) => (take(value).unwrap_or_default(), None),
+                Some(Err(reason)) => {
+                    let bytes = stored.map_or(&[][..], |stored| &stored.bytes);
+                    (T::default(), Some(store.set_aside(key, bytes, reason)))
+                }
+            };
+            change(&mut value);
+            Ok((Some(wrap(value)), fault))
+        })
+    }
+
+    /// Puts a copy of a spoilt value into the host's folder, so that nothing is lost when it is
+    /// written anew.
+    fn set_aside(&self, key: Key, bytes: &[u8], reason: String) -> Fault {
+        let path = self.path(key);
+        let name = path.trim_matches('/').replace('/', "-") + ".corrupt";
+        let aside = self.folder.dir().join(name);
+        let copied = self.folder.access() == Access::Write && std::fs::write(&aside, bytes).is_ok();
+        Fault { key, path: PathBuf::from(path), set_aside: copied.then_some(aside), reason }
+    }
+
+    /// Takes what came from etcd into the view.
+    fn apply(&mut self, letters: Letters, refreshed: &mut Refreshed) {
+        let Letters { whole, mut items } = letters;
+        // A view that goes back behind its own writes would make its owner write again.
+        let late = |floors: &BTreeMap<Vec<u8>, Moment>, path: &[u8], at: Moment| {
+            floors.get(path).is_some_and(|floor| at < *floor)
+        };
+        items.retain(|path, item| !late(&self.floors, path, item.at));
+        for (path, item) in std::mem::take(&mut self.written) {
+            if items.get(&path).is_none_or(|other| other.at < item.at) {
+                items.insert(path, item);
+            }
+        }
+        if let Some(at) = whole {
+            for key in self.view.keys() {
+                let Some(path) = self.shared.layout.path(key) else { continue };
+                let path = path.into_bytes();
+                if !items.contains_key(&path) && !late(&self.floors, &path, at) {
+                    self.view.set(key, None);
+                    refreshed.changed.insert(key);
+                }
+            }
+        }
+        for (path, item) in items {
+            let Some(key) = self.shared.layout.key(&path) else { continue };
+            let value = item.bytes.as_deref().map(|bytes| (bytes, Value::parse(key, bytes)));
+            let value = match value {
+                None => None,
+                Some((_, Ok(value))) => Some(value),
+                Some((bytes, Err(reason))) => {
+                    refreshed.faults.push(self.set_aside(key, bytes, reason));
+                    // That it is held is true, whoever spoilt the text.
+                    if matches!(key, Key::Alive(_)) && self.view.value(key).is_none() {
+                        Some(Value::Alive(0))
+                    } else {
+                        continue;
+                    }
+                }
+            };
+            if self.view.set(key, value) {
+                refreshed.changed.insert(key);
+            }
+        }
+    }
+}
+
+impl Drop for EtcdStore {
+    fn drop(&mut self) {
+        self.follower.abort();
+    }
+}
+
+impl Store for EtcdStore {
+    fn refresh(&mut self) -> Result<Refreshed, StoreError> {
+        let patience = self.shared.settings.timeout;
+        self.mailbox.wait(self.ticket, patience);
+        let (letters, reading) = self.mailbox.take();
+        self.away = reading.away.as_ref().map(|away| away.since);
+        if !reading.ever {
+            // Half a view would be a false one.
+            let unanswered = || format!("no answer within {patience:?}");
+            let reason = reading.away.map_or_else(unanswered, |away| away.reason);
+            return Err(StoreError::Away { reason });
+        }
+        let mut refreshed = self.folder.refresh(&mut self.view)?;
+        self.apply(letters, &mut refreshed);
+        self.terms.see(&self.view);
+        Ok(refreshed)
+    }
+
+    fn distrust(&mut self) {
+        self.folder.distrust();
+        self.ticket += 1;
+        // A follower that is gone is found out by whoever waits.
+        let _ = self.rereads.send(self.ticket);
+    }
+
+    fn state(&self) -> &State {
+        &self.view
+    }
+
+    fn wakeup(&self) -> BorrowedFd<'_> {
+        self.wakeup.0.as_fd()
+    }
+
+    fn away_since(&self) -> Option<Instant> {
+        self.away
+    }
+
+    fn requests(&self) -> u64 {
+        self.shared.link.tally.requests()
+    }
+
+    fn again(&self, interest: Interest) -> Result<Box<dyn Store>, StoreError> {
+        let folder = Folder::open(self.folder.dir(), self.folder.access(), Part::Host)?;
+        Ok(Box::new(EtcdStore::view(Arc::clone(&self.shared), folder, interest)?))
+    }
+
+    fn lease(&mut self, node: u32, incarnation: u64) -> Result<Lease, StoreError> {
+        let lock = Lock::take(&self.folder.path(Key::Alive(node)), node)?;
+        let key = self.path(Key::Alive(node)).into_bytes();
+        let settings = &self.shared.settings;
+        let (keeper, end, handle) = Keeper::new(
+            self.shared.link.clone(),
+            self.shared.held.clone(),
+            key,
+            incarnation,
+            settings.lease_ttl,
+            Arc::new(lock),
+            self.shared.living.clone(),
+        );
+        self.shared.runtime.spawn(keeper.run(end));
+        let patience = Instant::now() + settings.timeout;
+        let end_of_another = Instant::now() + settings.lease_ttl + LEASE_SLACK;
+        loop {
+            let now = Instant::now();
+            match (handle.holding(), self.shared.link.phase()) {
+                (Holding::Held, _) | (Holding::Waiting, Phase::Away(_)) => break,
+                (Holding::Waiting, _) if now > patience => break,
+                (Holding::Contested { .. }, _) if now > end_of_another => {
+                    return Err(StoreError::Leased(node));
+                }
+                _ => thread::sleep(LOOK_EVERY),
+            }
+        }
+        Ok(Lease::new(handle))
+    }
+
+    fn put_node(&mut self, record: &NodeRecord) -> Result<(), StoreError> {
+        let key = Key::Node(record.node);
+        let known = self.records.remove(&record.node);
+        self.change(key, known, |_, stored| {
+            let found = find(key, stored, |value| match value {
+                Value::Node(record) => Some(record),
+                _ => None,
+            });
+            match may_replace(&found, record) {
+                true => Ok((Some(Value::Node(record.clone())), ())),
+                false => Err(StoreError::Superseded(record.node)),
+            }
+        })?;
+        let path = self.path(key).into_bytes();
+        if let Some(Item { bytes: Some(bytes), at }) = self.written.get(&path) {
+            let stored = Stored { bytes: bytes.clone(), revision: at.revision, lease: 0 };
+            self.records.insert(record.node, stored);
+        }
+        Ok(())
+    }
+
+    fn update_flags(
+        &mut self,
+        scope: Scope,
+        change: &mut dyn FnMut(&mut FlagSet),
+    ) -> Result<Option<Fault>, StoreError> {
+        let take = |value| match value {
+            Value::Flags(flags) => Some(flags),
+            _ => None,
+        };
+        let key = Key::Flags(scope);
+        match scope {
+            Scope::Node(_) => self.folder.update(key, change, take, Value::Flags),
+            Scope::Cluster => self.update(key, change, take, Value::Flags),
+        }
+    }
+
+    fn update_drains(
+        &mut self,
+        change: &mut dyn FnMut(&mut Drains),
+    ) -> Result<Option<Fault>, StoreError> {
+        let take = |value| match value {
+            Value::Drains(drains) => Some(drains),
+            _ => None,
+        };
+        self.update(Key::Drains, change, take, Value::Drains)
+    }
+
+    fn claim(
+        &mut self,
+        set: u32,
+        expected_term: Option<u64>,
+        node: u32,
+        incarnation: u64,
+    ) -> Result<Claim, StoreError> {
+        let key = Key::Director(set);
+        self.change(key, None, |store, stored| {
+            let found = find(key, stored, |value| match value {
+                Value::Director(elected) => Some(elected),
+                _ => None,
+            });
+            let seen = store.view.directors.get(&set).copied();
+            let claimant = (node, incarnation);
+            Ok(match store.terms.decide(set, &found, seen, expected_term, claimant) {
+                Ok(elected) => (Some(Value::Director(elected)), Claim::Won(elected)),
+                Err(stands) => (None, Claim::Stands(stands)),
+            })
+        })
+    }
+
+    fn repair(&mut self, key: Key) -> Result<(), StoreError> {
+        if self.shared.layout.path(key).is_none() {
+            return self.folder.repair(key, &self.view);
+        }
+        // A lease's keeper sees for itself that its key was spoilt.
+        if matches!(key, Key::Alive(_)) {
+            return Ok(());
+        }
+        let path = self.path(key);
+        while let Some(stored) = self.get(&path)? {
+            if Value::parse(key, &stored.bytes).is_ok() {
+                break;
+            }
+            let value = self.view.value(key).map(|value| value.encode());
+            if let Swapped::Done(_) = self.swap(&path, stored.revision, value)? {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    fn put_owned(&mut self, director: u32, owned: &BTreeSet<ServiceKey>) -> Result<(), StoreError> {
+        self.folder.write(Key::Owned(director), &Value::Owned(owned.clone()))
+    }
+}
+
+/// What stands under a key, for whoever is about to replace it.
+fn find<T>(key: Key, stored: Option<&Stored>, take: impl FnOnce(Value) -> Option<T>) -> Found<T> {
+    let Some(stored) = stored else { return Found::Nothing };
+    let value = Value::parse(key, &stored.bytes).ok();
+    value.and_then(take).map_or(Found::Spoilt, Found::Value)
+}
+
+impl Hold for keeper::Handle {
+    fn holding(&self) -> Holding {
+        self.now()
+    }
+}

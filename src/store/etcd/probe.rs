@@ -1,0 +1,274 @@
+//! What is wrong with an etcd, asked on purpose: `cvipctl check`.
+//!
+//! Each server is asked for itself, since a link goes on as long as one of them works; then one
+//! of them is asked what these credentials may do. Nothing is written.
+
+use std::collections::BTreeSet;
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use tokio::runtime;
+
+use super::failure::Failure;
+use super::session::{Session, Tally};
+use super::wire::StatusResponse;
+use crate::settings::EtcdSettings;
+use crate::store::layout::Layout;
+use crate::store::{Interest, Key};
+
+/// The oldest etcd that will do: leases and watches as they are used here.
+const OLDEST: (u64, u64) = (3, 4);
+
+/// Something that is not as it should be.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Finding {
+    /// The store does not work with this; otherwise it works, and should be seen to.
+    pub is_error: bool,
+    /// What is wrong.
+    pub message: String,
+    /// What to do about it.
+    pub help: Option<String>,
+}
+
+fn error(message: impl Into<String>, help: impl Into<String>) -> Finding {
+    Finding { is_error: true, message: message.into(), help: Some(help.into()) }
+}
+
+fn warning(message: impl Into<String>, help: impl Into<String>) -> Finding {
+    Finding { is_error: false, ..error(message, help) }
+}
+
+/// Asks every server how it is, and whether these credentials may read everything and write
+/// these keys. The versions of the servers that answered come with the findings.
+pub fn probe(settings: &EtcdSettings, writes: &[Key]) -> (Vec<String>, Vec<Finding>) {
+    match runtime::Builder::new_current_thread().enable_all().build() {
+        Ok(runtime) => runtime.block_on(Probe::new(settings).run(writes)),
+        Err(e) => (vec![], vec![error(format!("no runtime for etcd: {e}"), "try again")]),
+    }
+}
+
+struct Probe<'a> {
+    settings: &'a EtcdSettings,
+    versions: Vec<String>,
+    findings: Vec<Finding>,
+    clusters: BTreeSet<u64>,
+}
+
+impl<'a> Probe<'a> {
+    fn new(settings: &'a EtcdSettings) -> Probe<'a> {
+        Probe { settings, versions: Vec::new(), findings: Vec::new(), clusters: BTreeSet::new() }
+    }
+
+    async fn run(mut self, writes: &[Key]) -> (Vec<String>, Vec<Finding>) {
+        let mut good = None;
+        let mut silent = Vec::new();
+        for endpoint in &self.settings.endpoints {
+            let tally = Arc::new(Tally::new());
+            let within = self.settings.timeout;
+            let session = Session::connect(self.settings, endpoint, 0, tally, within).await;
+            let status = match session {
+                Ok(session) => session.status().await.map(|status| (session, status)),
+                Err(failure) => Err(failure),
+            };
+            match status {
+                Ok((session, status)) => {
+                    if self.look_at(endpoint, &status) && good.is_none() {
+                        good = Some(session);
+                    }
+                }
+                Err(failure) => silent.push(format!("{endpoint} cannot be reached: {failure}")),
+            }
+        }
+        // One of several is what a cluster is made for; all of them is an end.
+        for message in silent {
+            let help = "does etcd run there, and does a firewall let port 2379 through?";
+            self.findings.push(match self.versions.is_empty() {
+                true => error(message, help),
+                false => warning(message, help),
+            });
+        }
+        if self.clusters.len() > 1 {
+            self.findings.push(error(
+                "the endpoints belong to different etcd clusters",
+                "name the members of one cluster: `etcdctl member list' shows them",
+            ));
+        } else if let Some(session) = good {
+            self.ask(session, writes).await;
+        }
+        (self.versions, self.findings)
+    }
+
+    /// What a server says of itself. True if it can be asked more.
+    fn look_at(&mut self, endpoint: &str, status: &StatusResponse) -> bool {
+        self.versions.push(format!("{endpoint} etcd {}", status.version));
+        self.clusters.extend(status.header.as_ref().map(|header| header.cluster_id));
+        let before = self.findings.len();
+        if version(&status.version).is_none_or(|version| version < OLDEST) {
+            self.findings.push(error(
+                format!("{endpoint} is etcd {}", status.version),
+                format!("cvip needs etcd {}.{} or later", OLDEST.0, OLDEST.1),
+            ));
+        }
+        if status.leader == 0 {
+            self.findings.push(error(
+                format!("{endpoint} has no leader: there is no quorum"),
+                "start more of the cluster's servers: more than half have to run and see one \
+                 another",
+            ));
+        }
+        let usable = self.findings.len() == before;
+        for alarm in &status.errors {
+            // Without a leader it says so here too.
+            if !alarm.contains("no leader") {
+                self.findings.push(error(
+                    format!("{endpoint} raises an alarm: {alarm}"),
+                    "for NOSPACE: compact and defragment, raise --quota-backend-bytes, then \
+                     `etcdctl alarm disarm'",
+                ));
+            }
+        }
+        if status.is_learner {
+            self.findings.push(warning(
+                format!("{endpoint} is a learner, which answers nothing"),
+                "promote it with `etcdctl member promote', or name another",
+            ));
+            return false;
+        }
+        usable
+    }
+
+    /// What these credentials may do.
+    async fn ask(&mut self, mut session: Session, writes: &[Key]) {
+        if let Err(finding) = self.log_in(&mut session).await {
+            self.findings.push(*finding);
+            return;
+        }
+        let layout = Layout::new(&self.settings.prefix);
+        let prefix = layout.prefix();
+        let roles = "`cvipctl etcd-roles' prints the users and roles that cvip needs";
+        let said = |failure: Failure| error(format!("etcd does not answer: {failure}"), roles);
+        for (first, end) in layout.ranges(Interest::All) {
+            match session.may_read(&first, &end).await {
+                Ok(true) => {}
+                Ok(false) => {
+                    let message = format!("these credentials may not read the keys under {prefix}");
+                    self.findings.push(error(message, roles));
+                }
+                Err(failure) => self.findings.push(said(failure)),
+            }
+        }
+        for path in writes.iter().filter_map(|key| layout.path(*key)) {
+            match session.may_write(path.as_bytes()).await {
+                Ok(true) => {}
+                Ok(false) => {
+                    let message = format!("these credentials may not write {path}");
+                    self.findings.push(error(message, roles));
+                }
+                Err(failure) => self.findings.push(said(failure)),
+            }
+        }
+    }
+
+    async fn log_in(&mut self, session: &mut Session) -> Result<(), Box<Finding>> {
+        let password = self.settings.password().map_err(|e| {
+            Box::new(Finding { is_error: true, message: e.to_string(), help: None })
+        })?;
+        let open = "`cvipctl etcd-roles' prints how to let in nobody but the cluster";
+        let Some((user, password)) = password else {
+            if self.settings.cert.is_none() {
+                let anybody = session.probe(self.settings.prefix.as_bytes()).await.is_ok();
+                if anybody {
+                    let message = "etcd lets everybody in who can reach it";
+                    self.findings.push(warning(message, open));
+                }
+            }
+            return Ok(());
+        };
+        if !is_private(&session.endpoint) {
+            let message = format!("the password goes to {} in clear", session.endpoint);
+            self.findings.push(warning(message, "use https:// and etcd's --cert-file"));
+        }
+        match session.log_in(&user, &password).await {
+            Ok(()) => Ok(()),
+            Err(Failure::NoUsers) => {
+                self.findings.push(warning(
+                    format!("user {user} is not asked for: authentication is off in etcd"),
+                    open,
+                ));
+                Ok(())
+            }
+            Err(Failure::Password) => Err(Box::new(error(
+                format!("etcd knows no user {user}, or not with this password"),
+                format!(
+                    "see {}; `etcdctl user list' shows the users",
+                    self.settings.password_file_name()
+                ),
+            ))),
+            Err(failure) => {
+                Err(Box::new(error(format!("logging in fails: {failure}"), "try again")))
+            }
+        }
+    }
+}
+
+/// Nobody on the way can read what is sent there.
+fn is_private(endpoint: &str) -> bool {
+    let Some(authority) = endpoint.strip_prefix("http://") else { return true };
+    let host = authority.rsplit_once(':').map_or(authority, |(host, _)| host);
+    let host = host.trim_matches(['[', ']']);
+    host == "localhost" || host.parse::<IpAddr>().is_ok_and(|addr| addr.is_loopback())
+}
+
+/// `3.4.23` is (3, 4).
+fn version(text: &str) -> Option<(u64, u64)> {
+    let mut numbers = text.split('.').map(|part| part.parse().ok());
+    Some((numbers.next()??, numbers.next()??))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn settings() -> EtcdSettings {
+        EtcdSettings::default()
+    }
+
+    fn says(status: StatusResponse) -> (bool, Vec<String>) {
+        let settings = settings();
+        let mut probe = Probe::new(&settings);
+        let usable = probe.look_at("http://a:2379", &status);
+        (usable, probe.findings.into_iter().map(|finding| finding.message).collect())
+    }
+
+    fn status() -> StatusResponse {
+        StatusResponse { version: "3.4.23".into(), leader: 1, ..StatusResponse::default() }
+    }
+
+    #[test]
+    fn an_old_server_one_without_a_leader_and_one_with_an_alarm_are_said() {
+        assert_eq!(says(status()), (true, vec![]));
+        for old in ["3.3.27", "2.3.8", "", "new"] {
+            let (usable, said) = says(StatusResponse { version: old.into(), ..status() });
+            assert!(!usable && said[0].contains("is etcd"), "{said:?}");
+        }
+        let (usable, said) = says(StatusResponse {
+            leader: 0,
+            errors: vec!["etcdserver: no leader".into()],
+            ..status()
+        });
+        assert!(!usable && said.len() == 1 && said[0].contains("no quorum"), "{said:?}");
+        let alarm = vec!["memberID:1 alarm:NOSPACE ".into()];
+        let (usable, said) = says(StatusResponse { errors: alarm, ..status() });
+        assert!(usable && said[0].contains("NOSPACE"), "{said:?}");
+    }
+
+    #[test]
+    fn a_password_is_private_by_tls_or_on_this_host() {
+        for private in ["https://etcd:2379", "http://127.0.0.1:2379", "http://[::1]:2379"] {
+            assert!(is_private(private), "{private}");
+        }
+        for open in ["http://10.0.0.1:2379", "http://etcd:2379", "http://[fd00::1]:2379"] {
+            assert!(!is_private(open), "{open}");
+        }
+    }
+}

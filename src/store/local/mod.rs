@@ -1,0 +1,158 @@
+//! The embedded store: a folder of small JSON files, for one host and its network namespaces.
+//!
+//! The [folder] reads, writes and wakes; a [lease] is a lock on a file in it, which the kernel
+//! releases with the process, however it ends.
+
+use std::collections::BTreeSet;
+use std::io;
+use std::os::fd::BorrowedFd;
+use std::path::Path;
+use std::time::Instant;
+
+use super::value::{Terms, Value, may_replace};
+use super::{
+    Access, Claim, Drains, Fault, Holding, Interest, Key, Lease, NodeRecord, Refreshed, Scope,
+    ServiceKey, State, Store, StoreError,
+};
+use crate::ports::FlagSet;
+
+mod folder;
+mod lease;
+
+pub(super) use folder::{Folder, Part};
+pub(super) use lease::{Lock, Note};
+
+/// The folder and the view.
+#[derive(Debug)]
+pub struct LocalStore {
+    folder: Folder,
+    view: State,
+    terms: Terms,
+}
+
+impl LocalStore {
+    /// Opens the store in a folder, which is made if it may be.
+    ///
+    /// # Errors
+    /// The folder cannot be made, or not be watched.
+    pub fn open(dir: &Path, access: Access) -> Result<LocalStore, StoreError> {
+        let folder = Folder::open(dir, access, Part::All)?;
+        Ok(LocalStore { folder, view: State::default(), terms: Terms::default() })
+    }
+}
+
+impl Store for LocalStore {
+    fn refresh(&mut self) -> Result<Refreshed, StoreError> {
+        let refreshed = self.folder.refresh(&mut self.view)?;
+        self.terms.see(&self.view);
+        Ok(refreshed)
+    }
+
+    fn distrust(&mut self) {
+        self.folder.distrust();
+    }
+
+    fn state(&self) -> &State {
+        &self.view
+    }
+
+    fn wakeup(&self) -> BorrowedFd<'_> {
+        self.folder.wakeup()
+    }
+
+    fn away_since(&self) -> Option<Instant> {
+        None
+    }
+
+    fn requests(&self) -> u64 {
+        self.folder.requests()
+    }
+
+    fn again(&self, _interest: Interest) -> Result<Box<dyn Store>, StoreError> {
+        Ok(Box::new(LocalStore::open(self.folder.dir(), self.folder.access())?))
+    }
+
+    fn lease(&mut self, node: u32, incarnation: u64) -> Result<Lease, StoreError> {
+        let lock = Lock::take(&self.folder.path(Key::Alive(node)), node)?;
+        lock.write(&Note { incarnation, etcd_lease: None })?;
+        Ok(Lease::new(lock))
+    }
+
+    fn put_node(&mut self, record: &NodeRecord) -> Result<(), StoreError> {
+        let key = Key::Node(record.node);
+        let _turn = self.folder.turn(key)?;
+        let found = self.folder.find(key, |value| match value {
+            Value::Node(record) => Some(record),
+            _ => None,
+        });
+        if !may_replace(&found, record) {
+            return Err(StoreError::Superseded(record.node));
+        }
+        self.folder.write(key, &Value::Node(record.clone()))
+    }
+
+    fn update_flags(
+        &mut self,
+        scope: Scope,
+        change: &mut dyn FnMut(&mut FlagSet),
+    ) -> Result<Option<Fault>, StoreError> {
+        let take = |value| match value {
+            Value::Flags(flags) => Some(flags),
+            _ => None,
+        };
+        self.folder.update(Key::Flags(scope), change, take, Value::Flags)
+    }
+
+    fn update_drains(
+        &mut self,
+        change: &mut dyn FnMut(&mut Drains),
+    ) -> Result<Option<Fault>, StoreError> {
+        let take = |value| match value {
+            Value::Drains(drains) => Some(drains),
+            _ => None,
+        };
+        self.folder.update(Key::Drains, change, take, Value::Drains)
+    }
+
+    fn claim(
+        &mut self,
+        set: u32,
+        expected_term: Option<u64>,
+        node: u32,
+        incarnation: u64,
+    ) -> Result<Claim, StoreError> {
+        let key = Key::Director(set);
+        let _turn = self.folder.turn(key)?;
+        let found = self.folder.find(key, |value| match value {
+            Value::Director(elected) => Some(elected),
+            _ => None,
+        });
+        let seen = self.view.directors.get(&set).copied();
+        match self.terms.decide(set, &found, seen, expected_term, (node, incarnation)) {
+            Ok(elected) => {
+                self.folder.write(key, &Value::Director(elected))?;
+                Ok(Claim::Won(elected))
+            }
+            Err(stands) => Ok(Claim::Stands(stands)),
+        }
+    }
+
+    fn repair(&mut self, key: Key) -> Result<(), StoreError> {
+        self.folder.repair(key, &self.view)
+    }
+
+    fn put_owned(&mut self, director: u32, owned: &BTreeSet<ServiceKey>) -> Result<(), StoreError> {
+        self.folder.write(Key::Owned(director), &Value::Owned(owned.clone()))
+    }
+}
+
+/// A lock alone holds a lease on this host.
+impl super::Hold for Lock {
+    fn holding(&self) -> Holding {
+        Holding::Held
+    }
+}
+
+pub(super) fn io_error(action: &'static str, path: &Path, source: io::Error) -> StoreError {
+    StoreError::Io { action, path: path.to_owned(), source }
+}

@@ -1,0 +1,249 @@
+//! The values of the store as JSON, the same in every engine, and the view that they make up.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+
+use super::orders::Row;
+use super::{Drains, Elected, Key, NodeRecord, ServiceKey, State};
+use crate::ports::FlagSet;
+
+/// No value is larger: 65,535 registrations for each of several CVIPs fit.
+pub(super) const VALUE_CAP: u64 = 64 << 20;
+
+/// What a node's lease says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Alive {
+    pub(super) incarnation: u64,
+}
+
+/// One key's value.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Value {
+    Node(NodeRecord),
+    Alive(u64),
+    Flags(FlagSet),
+    Drains(Drains),
+    Director(Elected),
+    Owned(BTreeSet<ServiceKey>),
+}
+
+impl Value {
+    /// Reads a key's value; the error says what is wrong with it.
+    pub(super) fn parse(key: Key, bytes: &[u8]) -> Result<Value, String> {
+        if bytes.len() as u64 > VALUE_CAP {
+            return Err(format!("it is larger than {} MiB", VALUE_CAP >> 20));
+        }
+        Ok(match key {
+            Key::Node(node) => match parse::<NodeRecord>(bytes)? {
+                record if record.node != node => {
+                    return Err(format!("it is the record of node {}", record.node));
+                }
+                record => Value::Node(record),
+            },
+            Key::Alive(_) => Value::Alive(parse::<Alive>(bytes)?.incarnation),
+            Key::Flags(_) => Value::Flags(parse(bytes)?),
+            Key::Drains => {
+                let rows: Vec<Row> = parse(bytes)?;
+                Value::Drains(rows.into_iter().map(Row::into_entry).collect::<Result<_, _>>()?)
+            }
+            Key::Director(_) => Value::Director(parse(bytes)?),
+            Key::Owned(_) => Value::Owned(parse(bytes)?),
+        })
+    }
+
+    /// The value as it is stored.
+    pub(super) fn encode(&self) -> Vec<u8> {
+        match self {
+            Value::Node(record) => encode(record),
+            Value::Alive(incarnation) => encode(&Alive { incarnation: *incarnation }),
+            Value::Flags(flags) => encode(flags),
+            Value::Drains(drains) => encode(&drains.iter().map(Row::new).collect::<Vec<_>>()),
+            Value::Director(elected) => encode(elected),
+            Value::Owned(owned) => encode(owned),
+        }
+    }
+}
+
+/// A value as JSON that a person can read.
+pub(super) fn encode(value: &impl Serialize) -> Vec<u8> {
+    // Maps of these types have text for keys, and nothing else of them can fail.
+    let mut bytes = serde_json::to_vec_pretty(value).expect("a value of the store is JSON");
+    bytes.push(b'\n');
+    bytes
+}
+
+/// What a lease's key says.
+#[cfg(feature = "etcd")]
+pub(super) fn parse_alive(bytes: &[u8]) -> Option<Alive> {
+    parse(bytes).ok()
+}
+
+fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, String> {
+    serde_json::from_slice(bytes).map_err(|e| match bytes.is_empty() {
+        true => "it is empty".to_owned(),
+        false => e.to_string(),
+    })
+}
+
+impl State {
+    /// The view's value of a key.
+    pub(super) fn value(&self, key: Key) -> Option<Value> {
+        match key {
+            Key::Node(node) => self.nodes.get(&node).cloned().map(Value::Node),
+            Key::Alive(node) => self.alive.get(&node).copied().map(Value::Alive),
+            Key::Flags(scope) => self.flags.get(&scope).cloned().map(Value::Flags),
+            Key::Drains if self.drains.is_empty() => None,
+            Key::Drains => Some(Value::Drains(self.drains.clone())),
+            Key::Director(set) => self.directors.get(&set).copied().map(Value::Director),
+            Key::Owned(node) => self.owned.get(&node).cloned().map(Value::Owned),
+        }
+    }
+
+    /// Sets or removes a key's value. True if it is another than before.
+    pub(super) fn set(&mut self, key: Key, value: Option<Value>) -> bool {
+        match (key, value) {
+            (Key::Node(node), Some(Value::Node(v))) => put(&mut self.nodes, node, Some(v)),
+            (Key::Node(node), None) => put(&mut self.nodes, node, None),
+            (Key::Alive(node), Some(Value::Alive(v))) => put(&mut self.alive, node, Some(v)),
+            (Key::Alive(node), None) => put(&mut self.alive, node, None),
+            (Key::Flags(scope), Some(Value::Flags(v))) => put(&mut self.flags, scope, Some(v)),
+            (Key::Flags(scope), None) => put(&mut self.flags, scope, None),
+            (Key::Drains, Some(Value::Drains(v))) => {
+                let changed = self.drains != v;
+                self.drains = v;
+                changed
+            }
+            (Key::Drains, None) => !std::mem::take(&mut self.drains).is_empty(),
+            (Key::Director(set), Some(Value::Director(v))) => {
+                put(&mut self.directors, set, Some(v))
+            }
+            (Key::Director(set), None) => put(&mut self.directors, set, None),
+            (Key::Owned(node), Some(Value::Owned(v))) => put(&mut self.owned, node, Some(v)),
+            (Key::Owned(node), None) => put(&mut self.owned, node, None),
+            (key, value) => unreachable!("{value:?} was read for {key:?}"),
+        }
+    }
+
+    /// Every key that has a value.
+    pub(super) fn keys(&self) -> BTreeSet<Key> {
+        let mut keys: BTreeSet<Key> = self.nodes.keys().map(|node| Key::Node(*node)).collect();
+        keys.extend(self.alive.keys().map(|node| Key::Alive(*node)));
+        keys.extend(self.flags.keys().map(|scope| Key::Flags(*scope)));
+        keys.extend((!self.drains.is_empty()).then_some(Key::Drains));
+        keys.extend(self.directors.keys().map(|set| Key::Director(*set)));
+        keys.extend(self.owned.keys().map(|node| Key::Owned(*node)));
+        keys
+    }
+}
+
+/// Sets or removes a key; true if the value is another than before.
+fn put<K: Ord, V: PartialEq>(map: &mut BTreeMap<K, V>, key: K, value: Option<V>) -> bool {
+    match value {
+        Some(value) if map.get(&key) == Some(&value) => false,
+        Some(value) => {
+            map.insert(key, value);
+            true
+        }
+        None => map.remove(&key).is_some(),
+    }
+}
+
+/// What `claim` and `put_node` find where they want to write.
+#[derive(Debug)]
+pub(super) enum Found<T> {
+    Nothing,
+    Value(T),
+    /// Something that cannot be read.
+    Spoilt,
+}
+
+/// The highest term of each set that a view ever showed. It outlives the values themselves: an
+/// etcd that lost its data, or was put back to an old state, must not make terms go back.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Terms(BTreeMap<u32, u64>);
+
+impl Terms {
+    /// Notes what a view shows.
+    pub(super) fn see(&mut self, state: &State) {
+        for (set, elected) in &state.directors {
+            let highest = self.0.entry(*set).or_default();
+            *highest = elected.term.max(*highest);
+        }
+    }
+
+    fn highest(&self, set: u32) -> u64 {
+        self.0.get(&set).copied().unwrap_or(0)
+    }
+
+    /// The term and the holder that a claim writes, or what stands in its way.
+    ///
+    /// `seen` is the last election that this view could read: where the stored value is spoilt,
+    /// it stands for it.
+    pub(super) fn decide(
+        &self,
+        set: u32,
+        found: &Found<Elected>,
+        seen: Option<Elected>,
+        expected: Option<u64>,
+        claimant: (u32, u64),
+    ) -> Result<Elected, Option<Elected>> {
+        let stands = match found {
+            Found::Value(elected) => Some(*elected),
+            Found::Nothing => None,
+            Found::Spoilt => seen,
+        };
+        let term = stands.map(|elected| elected.term);
+        if term != expected {
+            return Err(stands);
+        }
+        let highest = self.highest(set).max(term.unwrap_or(0));
+        let (node, incarnation) = claimant;
+        Ok(Elected { node, incarnation, term: highest.saturating_add(1) })
+    }
+}
+
+/// True if a record may be written over what is found.
+pub(super) fn may_replace(found: &Found<NodeRecord>, record: &NodeRecord) -> bool {
+    match found {
+        Found::Value(stored) => stored.version() <= record.version(),
+        Found::Nothing | Found::Spoilt => true,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn elected(term: u64) -> Elected {
+        Elected { node: 9, incarnation: 1, term }
+    }
+
+    #[test]
+    fn a_claim_wins_only_over_the_term_that_was_seen_and_terms_only_grow() {
+        let decide = |found: Found<Elected>, seen: Option<u64>, expected| {
+            let mut state = State::default();
+            state.directors.extend(seen.map(|term| (1, elected(term))));
+            let mut terms = Terms::default();
+            terms.see(&state);
+            // What was seen is remembered when it is gone from the view.
+            terms.see(&State::default());
+            terms
+                .decide(1, &found, seen.map(elected), expected, (2, 7))
+                .map(|won| won.term)
+                .map_err(|stands| stands.map(|elected| elected.term))
+        };
+        let stored = |term| Found::Value(elected(term));
+        assert_eq!(decide(Found::Nothing, None, None), Ok(1));
+        assert_eq!(decide(stored(4), Some(4), Some(4)), Ok(5));
+        assert_eq!(decide(stored(5), Some(4), Some(4)), Err(Some(5)));
+        assert_eq!(decide(stored(1), None, None), Err(Some(1)));
+        assert_eq!(decide(Found::Nothing, Some(4), Some(4)), Err(None), "it was removed");
+        assert_eq!(decide(Found::Nothing, Some(4), None), Ok(5), "removed, and not forgotten");
+        assert_eq!(decide(Found::Spoilt, Some(4), Some(4)), Ok(5));
+        assert_eq!(decide(Found::Spoilt, Some(4), Some(3)), Err(Some(4)));
+        assert_eq!(decide(Found::Spoilt, None, None), Ok(1), "nobody could read it");
+        assert_eq!(decide(stored(2), Some(9), Some(2)), Ok(10), "an old backup was put back");
+    }
+}

@@ -1,0 +1,84 @@
+//! A process that holds a lease, to be killed by the tests: this test program itself, started
+//! again with one test.
+
+use std::env;
+use std::io::{BufRead, BufReader};
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
+
+use cvip::cli::StoreOptions;
+use cvip::settings::Settings;
+use cvip::store::{self, Access, Holding, Interest};
+
+use super::support::{Engine, until};
+
+/// Variables that tell the process what to hold.
+const NODE: &str = "CVIP_TEST_NODE";
+const INCARNATION: &str = "CVIP_TEST_INCARNATION";
+pub(crate) const RUN_DIR: &str = "CVIP_RUN_DIR";
+
+/// A running holder; killed, not asked, when it goes out of use.
+pub(crate) struct Holder(Child);
+
+impl Holder {
+    /// Starts a process that holds a node's lease, and waits until it does.
+    #[track_caller]
+    pub(crate) fn start(engine: &dyn Engine, host: u32, node: u32, incarnation: u64) -> Holder {
+        let mut child = Command::new(env::current_exe().unwrap())
+            .args(["--ignored", "--exact", "--nocapture", "holder::the_process_that_holds_a_lease"])
+            .env(NODE, node.to_string())
+            .env(INCARNATION, incarnation.to_string())
+            .envs(engine.environment(host))
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+        let held = lines.any(|line| line.unwrap().contains("the lease is held"));
+        assert!(held, "the holder ended without a lease");
+        Holder(child)
+    }
+
+    /// Kills it, as kill -9 does, and waits until it is gone.
+    pub(crate) fn kill(mut self) {
+        self.0.kill().unwrap();
+        self.0.wait().unwrap();
+    }
+
+    pub(crate) fn pid(&self) -> nix::unistd::Pid {
+        nix::unistd::Pid::from_raw(self.0.id() as i32)
+    }
+}
+
+impl Drop for Holder {
+    fn drop(&mut self) {
+        // It may be gone already.
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+#[test]
+#[ignore = "the process that other tests start and kill"]
+fn the_process_that_holds_a_lease() {
+    let variable = |name: &str| env::var(name).unwrap_or_else(|_| panic!("{name} is not set"));
+    #[derive(clap::Parser)]
+    struct Options {
+        #[command(flatten)]
+        store: StoreOptions,
+    }
+    // As every program does, by its environment.
+    let options = <Options as clap::Parser>::try_parse_from(["holder"]).unwrap();
+    let settings = Settings::load(&options.store.overrides()).unwrap();
+    let node = variable(NODE).parse().unwrap();
+    let run_dir = PathBuf::from(variable(RUN_DIR));
+    let mut store = store::open(&settings, &run_dir, Access::Write, Interest::Node(node)).unwrap();
+    let lease = store.lease(node, variable(INCARNATION).parse().unwrap()).unwrap();
+    until(&mut *store, "the lease is in the view", |state| state.alive.contains_key(&node));
+    assert_eq!(lease.holding(), Holding::Held);
+    println!("the lease is held");
+    // Until it is killed, or whoever started it is gone.
+    let mut line = String::new();
+    let _ = std::io::stdin().read_line(&mut line);
+    drop(lease);
+}
