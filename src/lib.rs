@@ -36,4 +36,5 @@ mod netlink;
 pub mod node;
 pub mod ports;
 pub mod protocol;
+pub mod pulse;
 pub mod store;

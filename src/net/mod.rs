@@ -32,6 +32,7 @@ mod wishes;
 pub use announce::{Announcer, announce};
 pub use error::Error;
 pub use frames::Mac;
+pub(crate) use frames::internet_checksum;
 pub use keeper::Keeper;
 pub use local::{local_addresses, local_port_range};
 pub use report::{Difference, Done, Failure, Reachable, Report};
