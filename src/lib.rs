@@ -36,5 +36,6 @@ mod netlink;
 pub mod node;
 pub mod ports;
 pub mod protocol;
+pub mod pulse;
 pub mod settings;
 pub mod store;

@@ -83,7 +83,7 @@ pub enum Error {
         /// What it is.
         value: String,
     },
-    /// The interface is none on which neighbours could be told something.
+    /// The interface is none on which neighbours could be told or asked something.
     #[error("{0} is no Ethernet interface: addresses can only be announced on one")]
     NotEthernet(String),
     /// The interface is down.
@@ -94,6 +94,24 @@ pub enum Error {
     Announce {
         /// The address.
         addr: IpAddr,
+        /// The interface.
+        device: String,
+        /// The kernel's word.
+        errno: Errno,
+    },
+    /// Nobody could be asked whether he has an address too.
+    #[error("cannot ask on {device} who else has {addr}: {}", .errno.desc())]
+    Probe {
+        /// The address.
+        addr: IpAddr,
+        /// The interface.
+        device: String,
+        /// The kernel's word.
+        errno: Errno,
+    },
+    /// What others say on an interface cannot be heard.
+    #[error("cannot hear who else has an address on {device}: {}", .errno.desc())]
+    Deaf {
         /// The interface.
         device: String,
         /// The kernel's word.

@@ -5,6 +5,7 @@
 //!   wishes      what cvip.conf asks of a node in its role          pure
 //!   keeper      makes it so, remembers what it made, undoes it     kernel, one file
 //!   announce    tells the neighbours who carries an address now    kernel
+//!   rival       notices another who says that he carries it        kernel
 //!   local       what the node has anyway                           kernel
 //! ```
 //!
@@ -15,19 +16,28 @@
 mod addresses;
 mod announce;
 mod error;
+mod filter;
+mod frames;
 mod keeper;
 mod local;
 mod netlink;
+mod packet;
 mod record;
 mod report;
+mod rival;
+mod rivalry;
 mod sysctl;
 mod wishes;
 
 pub use announce::{Announcer, announce};
 pub use error::Error;
+pub use frames::Mac;
+pub(crate) use frames::internet_checksum;
 pub use keeper::Keeper;
 pub use local::{local_addresses, local_port_range};
 pub use report::{Difference, Done, Failure, Reachable, Report};
+pub use rival::RivalWatch;
+pub use rivalry::Rivalry;
 pub use wishes::{
     AddressWish, CVIP_LIFETIME, Device, LinkWish, NeededOn, Role, SysctlWish, Wishes, wishes,
 };

@@ -31,6 +31,7 @@ pub(crate) const WANTED: &[&str] = &[
     "iptable_mangle",
     "xt_mark",
     "nf_tables",
+    "sch_netem",
 ];
 
 /// Every scheduler and persistence engine of IPVS up to Linux 6.12, for a kernel whose modules only `modprobe` can load.

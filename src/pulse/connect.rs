@@ -1,0 +1,286 @@
+//! Do a machine's listeners still take connections, with its cvipd silent? TCP connects to many
+//! at once, none of which waits.
+//!
+//! The server is to notice as little as can be: the handshake's last acknowledgement is held back
+//! (TCP_QUICKACK off, tcp(7)), and as soon as the listener's kernel has agreed, the connection
+//! ends by a reset (SO_LINGER of 0). What is asked is so whether there is a listener with room in
+//! its queue; its program is not woken.
+
+use std::collections::{HashMap, HashSet, VecDeque};
+use std::io;
+use std::net::SocketAddr;
+use std::os::fd::{AsFd, BorrowedFd};
+use std::time::{Duration, Instant};
+
+use nix::errno::Errno;
+use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
+use socket2::{Domain, Protocol, Socket, Type};
+
+/// So many are under way at once; the others wait for their turn.
+const UNDER_WAY: usize = 64;
+
+/// How an attempt ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// There is a listener that takes connections.
+    Open,
+    /// The machine says that nobody listens there.
+    Refused,
+    /// No answer in time: the machine is gone, or the listener's queue is full.
+    Silent,
+    /// There is no way to the machine, says the network.
+    Unreachable,
+    /// This machine could not try: nothing is known.
+    Untried(Errno),
+}
+
+/// Asks listeners, many at once.
+#[derive(Debug)]
+pub struct ConnectProber {
+    epoll: Epoll,
+    patience: Duration,
+    waiting: VecDeque<SocketAddr>,
+    under_way: HashMap<u64, Attempt>,
+    /// Everything that waits or is under way.
+    asked: HashSet<SocketAddr>,
+    next: u64,
+}
+
+#[derive(Debug)]
+struct Attempt {
+    socket: Socket,
+    target: SocketAddr,
+    deadline: Instant,
+}
+
+impl ConnectProber {
+    /// Each attempt is given so much time, from when its turn has come.
+    ///
+    /// # Errors
+    /// This process can open no more files.
+    pub fn new(patience: Duration) -> io::Result<ConnectProber> {
+        let epoll = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC)?;
+        Ok(ConnectProber {
+            epoll,
+            patience,
+            waiting: VecDeque::new(),
+            under_way: HashMap::new(),
+            asked: HashSet::new(),
+            next: 0,
+        })
+    }
+
+    /// Asks whether there is a listener, in the network namespace of the thread that calls
+    /// [`ConnectProber::step`]. A listener that is being asked is not asked twice.
+    pub fn probe(&mut self, target: SocketAddr) {
+        if self.asked.insert(target) {
+            self.waiting.push_back(target);
+        }
+    }
+
+    /// The descriptor whose readability asks for a step.
+    pub fn fd(&self) -> BorrowedFd<'_> {
+        self.epoll.0.as_fd()
+    }
+
+    /// How long a step may wait; none: until there is something to ask.
+    pub fn timeout(&self, now: Instant) -> Option<Duration> {
+        if !self.waiting.is_empty() && self.under_way.len() < UNDER_WAY {
+            return Some(Duration::ZERO);
+        }
+        let deadlines = self.under_way.values().map(|attempt| attempt.deadline);
+        deadlines.min().map(|deadline| deadline.saturating_duration_since(now))
+    }
+
+    /// Begins attempts whose turn has come, and gives those that ended.
+    pub fn step(&mut self, now: Instant) -> Vec<(SocketAddr, Outcome)> {
+        let mut ended = self.answers();
+        let late: Vec<u64> = self
+            .under_way
+            .iter()
+            .filter(|(_, attempt)| attempt.deadline <= now)
+            .map(|(number, _)| *number)
+            .collect();
+        ended.extend(
+            late.iter()
+                .filter_map(|number| self.under_way.remove(number))
+                .map(|attempt| (attempt.target, Outcome::Silent)),
+        );
+        while self.under_way.len() < UNDER_WAY
+            && let Some(target) = self.waiting.pop_front()
+        {
+            match self.begin(target, now) {
+                Ok(()) => {}
+                Err(error) => ended.push((target, outcome(&error))),
+            }
+        }
+        for (target, _) in &ended {
+            self.asked.remove(target);
+        }
+        ended
+    }
+
+    fn answers(&mut self) -> Vec<(SocketAddr, Outcome)> {
+        let mut events = [EpollEvent::empty(); UNDER_WAY];
+        let ready = self.epoll.wait(&mut events, EpollTimeout::ZERO).unwrap_or(0);
+        events[..ready]
+            .iter()
+            .filter_map(|event| self.under_way.remove(&event.data()))
+            .map(|attempt| (attempt.target, attempt.outcome()))
+            .collect()
+    }
+
+    fn begin(&mut self, target: SocketAddr, now: Instant) -> io::Result<()> {
+        let kind = Type::STREAM.cloexec().nonblocking();
+        let socket = Socket::new(Domain::for_address(target), kind, Some(Protocol::TCP))?;
+        socket.set_linger(Some(Duration::ZERO))?;
+        socket.set_tcp_quickack(false)?;
+        match socket.connect(&target.into()) {
+            Ok(()) => {}
+            Err(error) if error.raw_os_error() == Some(Errno::EINPROGRESS as i32) => {}
+            Err(error) => return Err(error),
+        }
+        let number = self.next;
+        self.next += 1;
+        self.epoll.add(&socket, EpollEvent::new(EpollFlags::EPOLLOUT, number))?;
+        let attempt = Attempt { socket, target, deadline: now + self.patience };
+        self.under_way.insert(number, attempt);
+        Ok(())
+    }
+}
+
+impl Attempt {
+    /// Of an attempt that has ended.
+    fn outcome(&self) -> Outcome {
+        match self.socket.take_error() {
+            Ok(None) => {}
+            Ok(Some(error)) | Err(error) => return outcome(&error),
+        }
+        // A port of one's own that nobody listens on, when the kernel chose the same one for
+        // this end, is connected with itself (RFC 9293, 3.5: simultaneous open).
+        match (self.socket.local_addr(), self.socket.peer_addr()) {
+            (Ok(local), Ok(peer)) if local.as_socket() == peer.as_socket() => Outcome::Refused,
+            (_, Err(error)) => outcome(&error),
+            _ => Outcome::Open,
+        }
+    }
+}
+
+fn outcome(error: &io::Error) -> Outcome {
+    match error.raw_os_error().map(Errno::from_raw) {
+        Some(Errno::ECONNREFUSED | Errno::ECONNRESET) => Outcome::Refused,
+        Some(Errno::ETIMEDOUT) => Outcome::Silent,
+        Some(Errno::EHOSTUNREACH | Errno::ENETUNREACH | Errno::EHOSTDOWN) => Outcome::Unreachable,
+        Some(errno) => Outcome::Untried(errno),
+        None => Outcome::Untried(Errno::UnknownErrno),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+    use std::net::TcpListener;
+
+    use nix::poll::{PollFd, PollFlags, ppoll};
+    use nix::sys::time::TimeSpec;
+
+    use super::*;
+
+    /// Asks until all have ended; the most that were under way at once.
+    fn ask(
+        prober: &mut ConnectProber,
+        targets: &[SocketAddr],
+    ) -> (BTreeMap<SocketAddr, Outcome>, usize) {
+        let deadline = Instant::now() + Duration::from_secs(60);
+        targets.iter().for_each(|target| prober.probe(*target));
+        let (mut ended, mut most) = (BTreeMap::new(), 0);
+        while ended.len() < targets.len() {
+            let now = Instant::now();
+            assert!(now < deadline, "{ended:?}");
+            for (target, outcome) in prober.step(now) {
+                assert_eq!(ended.insert(target, outcome), None, "{target} ended twice");
+            }
+            most = most.max(prober.under_way.len());
+            let timeout = prober.timeout(Instant::now()).map(TimeSpec::from);
+            if ended.len() < targets.len() {
+                let mut fds = [PollFd::new(prober.fd(), PollFlags::POLLIN)];
+                ppoll(&mut fds, timeout, None).unwrap();
+            }
+        }
+        assert_eq!(prober.timeout(Instant::now()), None, "nothing is left");
+        assert!(prober.asked.is_empty());
+        (ended, most)
+    }
+
+    fn patient() -> ConnectProber {
+        ConnectProber::new(Duration::from_secs(30)).unwrap()
+    }
+
+    fn listeners() -> [TcpListener; 2] {
+        ["127.0.0.1:0", "[::1]:0"].map(|addr| TcpListener::bind(addr).unwrap())
+    }
+
+    #[test]
+    fn a_listener_is_open_and_its_program_is_not_woken() {
+        for listener in listeners() {
+            listener.set_nonblocking(true).unwrap();
+            let target = listener.local_addr().unwrap();
+            assert_eq!(ask(&mut patient(), &[target]).0[&target], Outcome::Open);
+            let error = listener.accept().expect_err("nobody came in");
+            assert_eq!(error.kind(), io::ErrorKind::WouldBlock);
+        }
+    }
+
+    #[test]
+    fn where_nobody_listens_it_is_refused() {
+        for listener in listeners() {
+            let target = listener.local_addr().unwrap();
+            drop(listener);
+            assert_eq!(ask(&mut patient(), &[target]).0[&target], Outcome::Refused);
+        }
+    }
+
+    #[test]
+    fn many_are_asked_at_once_but_not_all() {
+        let listener = TcpListener::bind("0.0.0.0:0").unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let targets: Vec<SocketAddr> =
+            (1..=200).map(|host| SocketAddr::from(([127, 0, 1, host], port))).collect();
+        let (ended, most) = ask(&mut patient(), &targets);
+        assert!(ended.values().all(|outcome| *outcome == Outcome::Open), "{ended:?}");
+        assert!(most <= UNDER_WAY && most > 1, "{most} at once");
+    }
+
+    #[test]
+    fn a_full_queue_is_silent_when_patience_ends() {
+        // A queue of one, and connections that nobody accepts.
+        let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+        socket.bind(&SocketAddr::from(([127, 0, 0, 1], 0)).into()).unwrap();
+        socket.listen(0).unwrap();
+        let target = socket.local_addr().unwrap().as_socket().unwrap();
+        let _queued = std::net::TcpStream::connect(target).unwrap();
+        let mut prober = ConnectProber::new(Duration::from_millis(50)).unwrap();
+        assert_eq!(ask(&mut prober, &[target]).0[&target], Outcome::Silent);
+    }
+
+    #[test]
+    fn who_is_being_asked_is_not_asked_twice_but_may_be_again() {
+        let [listener, _] = listeners();
+        let target = listener.local_addr().unwrap();
+        let mut prober = patient();
+        prober.probe(target);
+        prober.probe(target);
+        assert_eq!(prober.waiting.len(), 1);
+        for _ in 0..2 {
+            assert_eq!(ask(&mut prober, &[target]).0[&target], Outcome::Open);
+        }
+    }
+
+    #[test]
+    fn what_cannot_be_tried_says_so() {
+        // A multicast address is nobody's to connect to.
+        let target = "[ff02::1]:80".parse().unwrap();
+        let (ended, _) = ask(&mut patient(), &[target]);
+        assert!(matches!(ended[&target], Outcome::Untried(_) | Outcome::Unreachable), "{ended:?}");
+    }
+}

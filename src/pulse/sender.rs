@@ -1,0 +1,205 @@
+//! When the next heartbeat is due, and what it says.
+//!
+//! It has no thread of its own, and is made to be driven by one that does nothing else: what
+//! blocks in cvipd (a store that does not answer, a large table, a slow disk) must not look like
+//! a death to others. Its driver waits for orders no longer than [`Sender::timeout`], hands them
+//! to [`Sender::say`] and calls [`Sender::step`]; none of the three waits for anything.
+
+use std::net::IpAddr;
+use std::time::{Duration, Instant};
+
+use super::beat::{Beat, Leadership, MAX_LEADERSHIPS, MAX_SEEN, Nonce, Seen, TooMany};
+use super::peers::Timing;
+use super::socket::{Sent, Socket};
+
+/// Who speaks: the same from start to end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Speaker {
+    /// The own node number.
+    pub node: u32,
+    /// Which start of cvipd this is: higher than that of every start before.
+    pub incarnation: u64,
+    /// Chosen at this start.
+    pub nonce: Nonce,
+}
+
+/// What heartbeats say, and to whom, until something else is ordered.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Speech {
+    /// The directors' addresses.
+    pub to: Vec<IpAddr>,
+    /// Of each set of directors that the node belongs to.
+    pub leaderships: Vec<Leadership>,
+    /// Nonces of peers: see [`Peers::seen`](super::Peers::seen).
+    pub seen: Vec<Seen>,
+    /// The node is about to stop in good order.
+    pub leaving: bool,
+}
+
+/// One node's heartbeat.
+#[derive(Debug)]
+pub struct Sender {
+    socket: Socket,
+    schedule: Schedule,
+    sent: Sent,
+}
+
+impl Sender {
+    /// Says nothing until [`Sender::say`] names somebody to hear it; the first heartbeat is then
+    /// due at once.
+    pub fn new(socket: Socket, speaker: Speaker, timing: Timing, now: Instant) -> Sender {
+        Sender { socket, schedule: Schedule::new(speaker, timing, now), sent: Sent::default() }
+    }
+
+    /// Changes what is said. What others wait for (a leadership won or laid down, a good-bye) is
+    /// said at once.
+    ///
+    /// # Errors
+    /// It is more than fits into a heartbeat: what was said before goes on.
+    pub fn say(&mut self, speech: Speech, now: Instant) -> Result<(), TooMany> {
+        self.schedule.say(speech, now)
+    }
+
+    /// How long a step may wait.
+    pub fn timeout(&self, now: Instant) -> Duration {
+        self.schedule.next.saturating_duration_since(now)
+    }
+
+    /// Sends the heartbeat that is due, if one is.
+    pub fn step(&mut self, now: Instant) {
+        if let Some(beat) = self.schedule.due(now) {
+            let Sent { sent, unsent } = self.socket.send(&beat, &self.schedule.speech.to);
+            self.sent.sent += sent;
+            self.sent.unsent += unsent;
+        }
+    }
+
+    /// How many datagrams were sent so far, and how many could not be.
+    pub fn sent(&self) -> Sent {
+        self.sent
+    }
+}
+
+/// The part without a socket.
+#[derive(Debug)]
+struct Schedule {
+    speaker: Speaker,
+    period: Duration,
+    speech: Speech,
+    /// Of the last heartbeat.
+    sequence: u64,
+    next: Instant,
+}
+
+impl Schedule {
+    fn new(speaker: Speaker, timing: Timing, now: Instant) -> Schedule {
+        let speech = Speech::default();
+        Schedule { speaker, period: timing.period, speech, sequence: 0, next: now }
+    }
+
+    fn say(&mut self, speech: Speech, now: Instant) -> Result<(), TooMany> {
+        let (leaderships, seen) = (speech.leaderships.len(), speech.seen.len());
+        if leaderships > MAX_LEADERSHIPS || seen > MAX_SEEN {
+            return Err(TooMany { leaderships, seen });
+        }
+        if speech.leaderships != self.speech.leaderships || speech.leaving != self.speech.leaving {
+            self.next = now;
+        }
+        self.speech = speech;
+        Ok(())
+    }
+
+    /// The heartbeat that is due. Who was kept from it sends one, not those that were missed.
+    fn due(&mut self, now: Instant) -> Option<Beat> {
+        if now < self.next {
+            return None;
+        }
+        let on_time = self.next + self.period;
+        self.next = if on_time > now { on_time } else { now + self.period };
+        self.sequence += 1;
+        Some(Beat {
+            node: self.speaker.node,
+            incarnation: self.speaker.incarnation,
+            sequence: self.sequence,
+            nonce: self.speaker.nonce,
+            leaving: self.speech.leaving,
+            leaderships: self.speech.leaderships.clone(),
+            seen: self.speech.seen.clone(),
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SPEAKER: Speaker = Speaker { node: 2, incarnation: 5, nonce: Nonce([7; 16]) };
+
+    fn ms(ms: u64) -> Duration {
+        Duration::from_millis(ms)
+    }
+
+    fn schedule(now: Instant) -> Schedule {
+        Schedule::new(SPEAKER, Timing::default(), now)
+    }
+
+    fn led(active: bool) -> Speech {
+        let leaderships = vec![Leadership { set: 1, term: 3, active }];
+        Speech { leaderships, ..Speech::default() }
+    }
+
+    #[test]
+    fn heartbeats_are_numbered_and_keep_their_rhythm() {
+        let start = Instant::now();
+        let mut schedule = schedule(start);
+        let mut sequences = Vec::new();
+        for at in (0..=220).step_by(10) {
+            // The driver is a little late now and then.
+            let now = start + ms(at) + Duration::from_micros(at * 7);
+            sequences.extend(schedule.due(now).map(|beat| (at, beat.sequence)));
+        }
+        assert_eq!(sequences, [(0, 1), (50, 2), (100, 3), (150, 4), (200, 5)]);
+    }
+
+    #[test]
+    fn who_was_kept_from_it_sends_one_heartbeat_and_goes_on() {
+        let start = Instant::now();
+        let mut schedule = schedule(start);
+        assert!(schedule.due(start).is_some());
+        let late = start + ms(10_003);
+        assert_eq!(schedule.due(late).map(|beat| beat.sequence), Some(2));
+        assert_eq!(schedule.due(late), None);
+        assert_eq!(schedule.next, late + ms(50));
+    }
+
+    #[test]
+    fn a_change_that_others_wait_for_is_said_at_once() {
+        let start = Instant::now();
+        let mut schedule = schedule(start);
+        schedule.due(start);
+        let now = start + ms(10);
+        schedule.say(led(true), now).unwrap();
+        assert!(schedule.due(now).unwrap().leaderships[0].active);
+        schedule.say(Speech { leaving: true, ..led(true) }, now).unwrap();
+        assert!(schedule.due(now).unwrap().leaving);
+        // Everything else waits for the next.
+        let seen = vec![Seen { node: 3, nonce: Nonce([3; 16]) }];
+        let speech = Speech { seen: seen.clone(), leaving: true, ..led(true) };
+        schedule.say(speech, now).unwrap();
+        assert_eq!(schedule.due(now), None);
+        let beat = schedule.due(now + ms(50)).unwrap();
+        assert_eq!((beat.seen, beat.node, beat.incarnation), (seen, 2, 5));
+        assert_eq!(beat.nonce, SPEAKER.nonce);
+    }
+
+    #[test]
+    fn more_than_fits_is_refused_and_the_rest_goes_on() {
+        let now = Instant::now();
+        let mut schedule = schedule(now);
+        schedule.say(led(true), now).unwrap();
+        let leaderships = vec![led(false).leaderships[0]; MAX_LEADERSHIPS + 1];
+        let error = schedule.say(Speech { leaderships, ..Speech::default() }, now).unwrap_err();
+        assert!(error.to_string().contains("at most 16"), "{error}");
+        assert_eq!(schedule.speech, led(true));
+    }
+}

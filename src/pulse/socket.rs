@@ -1,0 +1,375 @@
+//! Heartbeats on the wire: UDP, from the node's own addresses, of both families.
+//!
+//! Nothing here waits. A heartbeat that cannot be sent now is not worth to be sent later, so that
+//! a full buffer or an unreachable network is counted and no error. What is received is refused
+//! in the cheapest order, and no more of it is taken at a time than leaves room for other work:
+//! a flood keeps the descriptor readable, and the caller coming back.
+
+use std::io;
+use std::net::{IpAddr, SocketAddr, UdpSocket};
+use std::os::fd::{AsFd, BorrowedFd};
+
+use nix::sys::socket::{setsockopt, sockopt};
+use socket2::{Domain, Protocol, Type};
+
+use super::beat::{Beat, KEY_LABEL, MAX_BYTES, Refused};
+use super::key::{ClusterKey, MacKey};
+
+/// The UDP port on which directors hear heartbeats, if no other is set.
+pub const PORT: u16 = 8849;
+
+/// Most datagrams that one call takes.
+const AT_ONCE: usize = 256;
+
+/// What a receiver asks the kernel to keep for it, in bytes: a thousand nodes' heartbeats of a
+/// quarter of a second, at some 800 bytes that the kernel counts for each.
+const RECEIVE_BUFFER: usize = 4 << 20;
+
+/// Class selector 6, network control (RFC 4594, 3.1): what routing protocols use, so that
+/// heartbeats do not wait behind the traffic whose director they watch.
+const NETWORK_CONTROL: u32 = 0xc0;
+
+/// Why there is no socket.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot use {address} for heartbeats: {source}{}", hint(.source))]
+pub struct SocketError {
+    /// The address and port that it should have had.
+    pub address: SocketAddr,
+    /// The kernel's word.
+    pub source: io::Error,
+}
+
+fn hint(error: &io::Error) -> &'static str {
+    match error.kind() {
+        io::ErrorKind::AddrInUse => ": does another cvipd run here?",
+        io::ErrorKind::AddrNotAvailable => {
+            ": this node does not have that address; correct clustertab, or configure it"
+        }
+        io::ErrorKind::PermissionDenied => ": this needs root (CAP_NET_RAW for one interface only)",
+        _ => "",
+    }
+}
+
+/// What was received so far.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counts {
+    /// Heartbeats of this cluster, whatever [`Peers`](super::Peers) then say to them.
+    pub beats: u64,
+    /// Datagrams that are no heartbeats.
+    pub malformed: u64,
+    /// Heartbeats of a version that this program does not know.
+    pub other_version: u64,
+    /// Heartbeats that were not signed with this cluster's key.
+    pub forged: u64,
+    /// Failures to receive.
+    pub failed: u64,
+}
+
+/// To how many addresses a heartbeat was sent.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Sent {
+    /// The kernel took it.
+    pub sent: u64,
+    /// The kernel did not: its buffer is full, or there is no way to that address now.
+    pub unsent: u64,
+}
+
+/// Sockets of one node.
+#[derive(Debug)]
+pub struct Socket {
+    /// Each with the address that it is bound to.
+    bound: Vec<(IpAddr, UdpSocket)>,
+    key: MacKey,
+    /// The port of those to whom heartbeats are sent, host order.
+    port: u16,
+    counts: Counts,
+}
+
+impl Socket {
+    /// Receives, and sends, at these local addresses and this port (host order, [`PORT`] by
+    /// custom), if `device` is given through that interface only, in the calling thread's
+    /// network namespace.
+    ///
+    /// # Errors
+    /// An address is not this node's, or the port is taken there.
+    pub fn receiver(
+        local: &[IpAddr],
+        port: u16,
+        device: Option<&str>,
+        key: &ClusterKey,
+    ) -> Result<Socket, SocketError> {
+        Socket::open(local, port, port, device, key)
+    }
+
+    /// Sends only, from these local addresses and any port, to the others' `port`.
+    ///
+    /// # Errors
+    /// As [`Socket::receiver`].
+    pub fn sender(
+        local: &[IpAddr],
+        port: u16,
+        device: Option<&str>,
+        key: &ClusterKey,
+    ) -> Result<Socket, SocketError> {
+        let socket = Socket::open(local, 0, port, device, key)?;
+        for (_, bound) in &socket.bound {
+            // It takes nothing in; if the kernel keeps something for it all the same, little.
+            let _ = setsockopt(bound, sockopt::RcvBuf, &0);
+        }
+        Ok(socket)
+    }
+
+    fn open(
+        local: &[IpAddr],
+        local_port: u16,
+        port: u16,
+        device: Option<&str>,
+        key: &ClusterKey,
+    ) -> Result<Socket, SocketError> {
+        let bind = |addr: &IpAddr| {
+            let address = SocketAddr::new(*addr, local_port);
+            let socket = bind(address, device).map_err(|source| SocketError { address, source })?;
+            Ok((*addr, socket))
+        };
+        let bound = local.iter().map(bind).collect::<Result<_, _>>()?;
+        Ok(Socket { bound, key: key.derive(KEY_LABEL), port, counts: Counts::default() })
+    }
+
+    /// The descriptors whose readability asks for [`Socket::receive`].
+    pub fn fds(&self) -> Vec<BorrowedFd<'_>> {
+        self.bound.iter().map(|(_, socket)| socket.as_fd()).collect()
+    }
+
+    /// Sends a heartbeat, once to each address.
+    ///
+    /// # Panics
+    /// If the heartbeat holds more than fits: [`Sender::say`](super::Sender::say) refuses that.
+    pub fn send(&self, beat: &Beat, to: &[IpAddr]) -> Sent {
+        let datagram = beat.encode(&self.key).expect("no more than fits");
+        let mut result = Sent::default();
+        for addr in to {
+            match self.send_one(&datagram, *addr) {
+                true => result.sent += 1,
+                false => result.unsent += 1,
+            }
+        }
+        result
+    }
+
+    /// From the first local address of the same family.
+    fn send_one(&self, datagram: &[u8], to: IpAddr) -> bool {
+        let of_its_family = |(local, _): &&(IpAddr, UdpSocket)| local.is_ipv4() == to.is_ipv4();
+        let Some((_, socket)) = self.bound.iter().find(of_its_family) else {
+            return false;
+        };
+        loop {
+            match socket.send_to(datagram, (to, self.port)) {
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                other => return other.is_ok(),
+            }
+        }
+    }
+
+    /// Takes what has arrived, at most 256 datagrams at each local address: this cluster's
+    /// heartbeats. The rest is counted.
+    pub fn receive(&mut self) -> impl Iterator<Item = Beat> + '_ {
+        let Socket { bound, key, counts, .. } = self;
+        bound.iter().flat_map(|(_, socket)| datagrams(socket).take(AT_ONCE)).filter_map(
+            |datagram| {
+                let count = match datagram.map(|datagram| Beat::decode(&datagram, key)) {
+                    Ok(Ok(beat)) => {
+                        counts.beats += 1;
+                        return Some(beat);
+                    }
+                    Ok(Err(Refused::Malformed)) => &mut counts.malformed,
+                    Ok(Err(Refused::Version(_))) => &mut counts.other_version,
+                    Ok(Err(Refused::Forged)) => &mut counts.forged,
+                    Err(_) => &mut counts.failed,
+                };
+                *count += 1;
+                None
+            },
+        )
+    }
+
+    /// What was received so far.
+    pub fn counts(&self) -> Counts {
+        self.counts
+    }
+}
+
+/// Everything that waits in a socket, datagram by datagram.
+fn datagrams(socket: &UdpSocket) -> impl Iterator<Item = io::Result<Vec<u8>>> + '_ {
+    // One byte more than fits: a longer datagram is cut, and still too long.
+    let mut buffer = [0; MAX_BYTES + 1];
+    std::iter::from_fn(move || {
+        loop {
+            return match socket.recv(&mut buffer) {
+                Ok(length) => Some(Ok(buffer[..length].to_vec())),
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => None,
+                Err(error) => Some(Err(error)),
+            };
+        }
+    })
+}
+
+fn bind(address: SocketAddr, device: Option<&str>) -> io::Result<UdpSocket> {
+    let socket = socket2::Socket::new(
+        Domain::for_address(address),
+        Type::DGRAM.cloexec().nonblocking(),
+        Some(Protocol::UDP),
+    )?;
+    // Both are good to have, and no reason to do without heartbeats.
+    let _ = match address {
+        SocketAddr::V4(_) => socket.set_tos_v4(NETWORK_CONTROL),
+        SocketAddr::V6(_) => socket.set_tclass_v6(NETWORK_CONTROL),
+    };
+    if setsockopt(&socket, sockopt::RcvBufForce, &RECEIVE_BUFFER).is_err() {
+        let _ = socket.set_recv_buffer_size(RECEIVE_BUFFER);
+    }
+    if address.is_ipv6() {
+        socket.set_only_v6(true)?;
+    }
+    if let Some(device) = device {
+        socket.bind_device(Some(device.as_bytes()))?;
+    }
+    socket.bind(&address.into())?;
+    Ok(socket.into())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::{Duration, Instant};
+
+    use nix::poll::{PollFd, PollFlags, poll};
+
+    use super::super::Nonce;
+    use super::*;
+
+    fn key(secret: &str) -> ClusterKey {
+        ClusterKey::from_bytes(secret.repeat(8).as_bytes()).unwrap()
+    }
+
+    fn ours() -> ClusterKey {
+        key("our key ")
+    }
+
+    fn beat(sequence: u64) -> Beat {
+        Beat {
+            node: 2,
+            incarnation: 1,
+            sequence,
+            nonce: Nonce([2; 16]),
+            leaving: false,
+            leaderships: Vec::new(),
+            seen: Vec::new(),
+        }
+    }
+
+    /// A receiver of both families on ports of the kernel's choice.
+    fn receiver() -> Socket {
+        Socket::receiver(&local(), 0, None, &ours()).unwrap()
+    }
+
+    fn local() -> [IpAddr; 2] {
+        ["127.0.0.1".parse().unwrap(), "::1".parse().unwrap()]
+    }
+
+    /// A sender to one of the receiver's addresses.
+    fn sender(to: &Socket, which: usize, key: &ClusterKey) -> (Socket, IpAddr) {
+        let address = to.bound[which].1.local_addr().unwrap();
+        let sender = Socket::sender(&local(), address.port(), None, key).unwrap();
+        (sender, address.ip())
+    }
+
+    /// Receives until so many datagrams were seen: over loopback they are there when sent.
+    fn take(socket: &mut Socket, datagrams: u64) -> Vec<Beat> {
+        let deadline = Instant::now() + Duration::from_secs(20);
+        let mut beats = Vec::new();
+        let total = |counts: Counts| {
+            counts.beats + counts.malformed + counts.other_version + counts.forged + counts.failed
+        };
+        while total(socket.counts()) < datagrams {
+            let mut fds: Vec<PollFd<'_>> =
+                socket.fds().into_iter().map(|fd| PollFd::new(fd, PollFlags::POLLIN)).collect();
+            poll(&mut fds, 100u16).unwrap();
+            drop(fds);
+            beats.extend(socket.receive());
+            assert!(Instant::now() < deadline, "{:?}", socket.counts());
+        }
+        beats
+    }
+
+    #[test]
+    fn a_beat_arrives_over_both_families() {
+        let mut receiver = receiver();
+        for which in [0, 1] {
+            let (sender, addr) = sender(&receiver, which, &ours());
+            let sequence = which as u64 + 1;
+            assert_eq!(sender.send(&beat(sequence), &[addr]), Sent { sent: 1, unsent: 0 });
+            assert_eq!(take(&mut receiver, sequence), [beat(sequence)]);
+        }
+        assert_eq!(receiver.counts(), Counts { beats: 2, ..Counts::default() });
+        assert_eq!(receiver.receive().count(), 0);
+    }
+
+    #[test]
+    fn what_is_refused_is_counted_by_its_reason() {
+        let mut receiver = receiver();
+        let (stranger, addr) = sender(&receiver, 0, &key("another "));
+        stranger.send(&beat(1), &[addr]);
+        let (insider, addr) = sender(&receiver, 0, &ours());
+        let good = beat(1).encode(&ours().derive(KEY_LABEL)).unwrap();
+        let raw = |datagram: &[u8]| assert!(insider.send_one(datagram, addr));
+        raw(b"");
+        raw(b"hello");
+        raw(&[&good[..], &[0; 2000]].concat());
+        raw(&[&b"cvip\x02"[..], &good[5..]].concat());
+        raw(&good);
+        assert_eq!(take(&mut receiver, 6), [beat(1)]);
+        let expected = Counts { beats: 1, malformed: 3, other_version: 1, forged: 1, failed: 0 };
+        assert_eq!(receiver.counts(), expected);
+    }
+
+    #[test]
+    fn a_flood_is_taken_in_parts() {
+        let mut receiver = receiver();
+        let (flooder, addr) = sender(&receiver, 0, &ours());
+        for _ in 0..AT_ONCE {
+            flooder.send_one(b"flood", addr);
+        }
+        flooder.send(&beat(1), &[addr]);
+        assert_eq!(receiver.receive().count(), 0);
+        assert_eq!(receiver.counts().malformed, AT_ONCE as u64);
+        assert_eq!(receiver.receive().collect::<Vec<_>>(), [beat(1)]);
+    }
+
+    #[test]
+    fn who_cannot_be_reached_is_counted_and_no_error() {
+        let sender = Socket::sender(&local()[..1], PORT, None, &ours()).unwrap();
+        // From a loopback address there is no way out, and none from IPv4 to IPv6.
+        let to = ["192.0.2.1".parse().unwrap(), "::1".parse().unwrap()];
+        assert_eq!(sender.send(&beat(1), &to), Sent { sent: 0, unsent: 2 });
+    }
+
+    #[test]
+    fn a_socket_that_cannot_be_had_says_why_and_what_to_do() {
+        let error = Socket::receiver(&["192.0.2.1".parse().unwrap()], PORT, None, &ours());
+        let text = error.unwrap_err().to_string();
+        assert!(text.starts_with("cannot use 192.0.2.1:8849 for heartbeats: "), "{text}");
+        assert!(text.contains("clustertab"), "{text}");
+
+        let first = receiver();
+        let taken = first.bound[0].1.local_addr().unwrap();
+        let error = Socket::receiver(&[taken.ip()], taken.port(), None, &ours()).unwrap_err();
+        assert!(error.to_string().contains("another cvipd"), "{error}");
+    }
+
+    #[test]
+    fn one_interface_can_be_asked_for() {
+        let bound = |device| Socket::receiver(&local()[..1], 0, Some(device), &ours());
+        assert!(bound("lo").is_ok());
+        assert!(bound("nosuch7").is_err());
+    }
+}
