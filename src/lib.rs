@@ -38,3 +38,4 @@ pub mod node;
 pub mod ports;
 pub mod protocol;
 pub mod store;
+mod wake;
