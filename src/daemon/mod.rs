@@ -1,10 +1,10 @@
 //! cvipd: one process for every node, whatever the node is.
 //!
 //! The main thread owns signals and the control socket; a thread for the node's agent and one
-//! for the director's each own their state. They speak by messages ([`inbox`]), never by locks.
+//! for the director's each own their state. They speak by messages ([`crate::wake`]), never by
+//! locks.
 
 mod control;
-mod inbox;
 mod run;
 mod worker;
 

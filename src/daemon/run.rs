@@ -13,7 +13,6 @@ use sd_notify::NotifyState;
 use tracing::{error, info, warn};
 
 use super::control::{Request, Response, Server};
-use super::inbox::{Outbox, channel};
 use super::worker::{Agent, Order, Reply, drive, wait};
 use crate::conf::{self, Conf};
 use crate::listeners::{self, Dumper};
@@ -21,6 +20,7 @@ use crate::net::{self, Keeper, Reachable, Role};
 use crate::node::{WhichNode, identify};
 use crate::settings;
 use crate::store::{self, Access, Interest, Store, StoreError};
+use crate::wake::{Outbox, channel};
 use crate::{director, ipvs, node};
 
 /// The addresses that the active director announces are announced again after these, for a

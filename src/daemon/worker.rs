@@ -9,8 +9,8 @@ use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, ppoll};
 use nix::sys::time::TimeSpec;
 
-use super::inbox::Inbox;
 use crate::conf::Conf;
+use crate::wake::Inbox;
 use crate::{director, node};
 
 /// Where a worker's report goes; none if its pass failed.

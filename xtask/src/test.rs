@@ -23,7 +23,7 @@ const NATIVE: [&str; 4] = ["cli", "ipvsadm_cases", "ipvsadm_new", "store"];
 const WAITING: (&str, &str) = ("kernel", "--test-threads=4");
 
 /// What the tests in the lab need beside the lab's own packages.
-const PACKAGES: [&str; 1] = ["ldirectord"];
+const PACKAGES: [&str; 2] = ["ldirectord", "dnsmasq-base"];
 
 /// How long one test program may take on a busy machine.
 const PROGRAM_WITHIN: Duration = Duration::from_secs(10 * 60);

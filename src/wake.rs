@@ -8,7 +8,7 @@ use nix::errno::Errno;
 use nix::sys::eventfd::{EfdFlags, EventFd};
 
 /// The end that sends.
-pub(super) struct Outbox<M> {
+pub(crate) struct Outbox<M> {
     sender: Sender<M>,
     bell: Arc<EventFd>,
 }
@@ -20,13 +20,13 @@ impl<M> Clone for Outbox<M> {
 }
 
 /// The end that polls.
-pub(super) struct Inbox<M> {
+pub(crate) struct Inbox<M> {
     receiver: Receiver<M>,
     bell: Arc<EventFd>,
 }
 
 /// A channel whose receiver can be polled.
-pub(super) fn channel<M>() -> Result<(Outbox<M>, Inbox<M>), Errno> {
+pub(crate) fn channel<M>() -> Result<(Outbox<M>, Inbox<M>), Errno> {
     let flags = EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK;
     let bell = Arc::new(EventFd::from_value_and_flags(0, flags)?);
     let (sender, receiver) = mpsc::channel();
@@ -35,19 +35,19 @@ pub(super) fn channel<M>() -> Result<(Outbox<M>, Inbox<M>), Errno> {
 
 impl<M> Outbox<M> {
     /// Sends. False if the receiver is gone.
-    pub(super) fn send(&self, message: M) -> bool {
+    pub(crate) fn send(&self, message: M) -> bool {
         self.sender.send(message).is_ok() && self.bell.write(1).is_ok()
     }
 }
 
 impl<M> Inbox<M> {
     /// Readable when a message waits.
-    pub(super) fn fd(&self) -> BorrowedFd<'_> {
+    pub(crate) fn fd(&self) -> BorrowedFd<'_> {
         self.bell.as_fd()
     }
 
     /// The messages that wait. The bell is emptied first, so that none is overlooked.
-    pub(super) fn take(&self) -> Vec<M> {
+    pub(crate) fn take(&self) -> Vec<M> {
         // EAGAIN: nobody rang.
         let _ = self.bell.read();
         self.receiver.try_iter().collect()
