@@ -36,7 +36,7 @@ struct ServiceObject {
     #[serde(flatten)]
     id: IdObject,
     scheduler: String,
-    scheduler_flags: Vec<String>,
+    scheduler_flags: Vec<&'static str>,
     /// Seconds; `null` without persistence.
     persistent: Option<u32>,
     /// What persistence takes for one client, if that is more than one address.
