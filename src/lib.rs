@@ -22,6 +22,7 @@
 //!
 //! The library neither prints nor exits; the programs in `src/bin` are thin.
 
+pub mod checks;
 pub mod cli;
 pub mod conf;
 pub mod daemon;
