@@ -25,6 +25,7 @@ pub use diagnostic::{Diagnostic, Place, Severity};
 pub use load::{CLUSTERTAB_PATH, CONF_PATH, Loaded, load, load_clustertab};
 pub use model::{
     Conf, Cvip, DirectorNode, DirectorSet, Owner, RealServer, Registration, Routing, ServiceConf,
+    SorryServer,
 };
 pub use parse::parse;
 pub use write::Xml;
