@@ -14,6 +14,7 @@ pub mod marks;
 pub mod plan;
 pub mod reconcile;
 pub mod sync;
+pub mod settings;
 pub mod view;
 
 pub use agent::Agent;

@@ -7,7 +7,7 @@ use clap::ValueEnum;
 
 use super::super::{OK, Site, Streams};
 use super::view;
-use crate::conf::{Conf, Registration as How};
+use crate::conf::Conf;
 use crate::director::desired::{Inputs, desired, keys};
 use crate::director::marks::Marks;
 use crate::ipvs::{Change, Destination, Service};
@@ -58,7 +58,7 @@ pub(super) fn run(args: &Args, site: &Site, streams: &mut Streams<'_>) -> anyhow
         }
     }
     let services = conf.cvips.iter().flat_map(|cvip| &cvip.services);
-    let automatic = services.filter(|service| service.registration == How::Automatic).count();
+    let automatic = services.filter(|service| !service.always_exists()).count();
     if automatic > 0 && !args.all {
         writeln!(
             streams.err,
@@ -79,8 +79,9 @@ fn entries(conf: &Conf, all: bool) -> Vec<(Service, Vec<Destination>)> {
         let inputs = Inputs { conf, nodes: &nodes, me, marks, now };
         for key in keys(inputs).into_iter().filter(|key| key.cvip == cvip.addr) {
             let wanted = desired(key, inputs);
+            let destinations = wanted.beside([]).values().copied().collect();
             if let Some(service) = wanted.service {
-                entries.push((service, wanted.destinations.into_values().collect()));
+                entries.push((service, destinations));
             }
         }
     }
