@@ -8,7 +8,6 @@ use std::fmt::Write as _;
 use super::columns::Columns as _;
 use super::invocation::Columns;
 use super::names::{Names, push_endpoint};
-use super::save::partial_netmask;
 use crate::ipvs::{
     Daemon, DaemonRole, DestinationEntry, Family, Forwarding, Info, SchedulerFlag, Service,
     ServiceEntry, ServiceId, Stats, Timeouts, Tunnel, TunnelKind, service_flags,
@@ -119,7 +118,7 @@ fn push_flags(line: &mut String, service: &Service) {
     }
     if service.flags & service_flags::PERSISTENT != 0 {
         let _ = write!(line, " persistent {}", service.timeout);
-        if let Some(mask) = partial_netmask(service) {
+        if let Some(mask) = service.partial_netmask() {
             let _ = write!(line, " mask {mask}");
         }
         if let Some(pe) = &service.pe {
