@@ -33,6 +33,7 @@ complete -c cvipctl -n "__fish_cvipctl_needs_command" -f -a "check" -d 'Validate
 complete -c cvipctl -n "__fish_cvipctl_needs_command" -f -a "convert" -d 'Print the virtual services of cvip.conf as input for `ipvsadm -R`, or as JSON'
 complete -c cvipctl -n "__fish_cvipctl_needs_command" -f -a "diff" -d 'Show what `apply` would change in the kernel\'s table, as ipvsadm\'s commands'
 complete -c cvipctl -n "__fish_cvipctl_needs_command" -f -a "apply" -d 'Make the kernel\'s table what cvip.conf and the registrations say'
+complete -c cvipctl -n "__fish_cvipctl_needs_command" -f -a "import" -d 'Put services that were made by hand into cvip.conf, as static ones'
 complete -c cvipctl -n "__fish_cvipctl_needs_command" -f -a "status" -d 'Show nodes, flags, registrations and the kernel\'s table'
 complete -c cvipctl -n "__fish_cvipctl_needs_command" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
 complete -c cvipctl -n "__fish_cvipctl_using_subcommand check" -l conf -d 'The cluster\'s configuration, cvip.conf(5)' -r -F
@@ -60,15 +61,22 @@ complete -c cvipctl -n "__fish_cvipctl_using_subcommand apply" -l conf -d 'The c
 complete -c cvipctl -n "__fish_cvipctl_using_subcommand apply" -l clustertab -d 'Node numbers and addresses, clustertab(5)' -r -F
 complete -c cvipctl -n "__fish_cvipctl_using_subcommand apply" -l run-dir -d 'The folder of the store and of cvipd\'s control sockets' -r -f -a "(__fish_complete_directories)"
 complete -c cvipctl -n "__fish_cvipctl_using_subcommand apply" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c cvipctl -n "__fish_cvipctl_using_subcommand import" -l node -d 'The node, by its number in clustertab [default: the one whose address this host has]' -r
+complete -c cvipctl -n "__fish_cvipctl_using_subcommand import" -l conf -d 'The cluster\'s configuration, cvip.conf(5)' -r -F
+complete -c cvipctl -n "__fish_cvipctl_using_subcommand import" -l clustertab -d 'Node numbers and addresses, clustertab(5)' -r -F
+complete -c cvipctl -n "__fish_cvipctl_using_subcommand import" -l run-dir -d 'The folder of the store and of cvipd\'s control sockets' -r -f -a "(__fish_complete_directories)"
+complete -c cvipctl -n "__fish_cvipctl_using_subcommand import" -l dry-run -d 'Change nothing; show how the file would change'
+complete -c cvipctl -n "__fish_cvipctl_using_subcommand import" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c cvipctl -n "__fish_cvipctl_using_subcommand status" -l node -d 'The node, by its number in clustertab [default: the one whose address this host has]' -r
 complete -c cvipctl -n "__fish_cvipctl_using_subcommand status" -l conf -d 'The cluster\'s configuration, cvip.conf(5)' -r -F
 complete -c cvipctl -n "__fish_cvipctl_using_subcommand status" -l clustertab -d 'Node numbers and addresses, clustertab(5)' -r -F
 complete -c cvipctl -n "__fish_cvipctl_using_subcommand status" -l run-dir -d 'The folder of the store and of cvipd\'s control sockets' -r -f -a "(__fish_complete_directories)"
 complete -c cvipctl -n "__fish_cvipctl_using_subcommand status" -l json -d 'Print everything as JSON'
 complete -c cvipctl -n "__fish_cvipctl_using_subcommand status" -s h -l help -d 'Print help'
-complete -c cvipctl -n "__fish_cvipctl_using_subcommand help; and not __fish_seen_subcommand_from check convert diff apply status help" -f -a "check" -d 'Validate cvip.conf and clustertab: every fault in one run, each with its place'
-complete -c cvipctl -n "__fish_cvipctl_using_subcommand help; and not __fish_seen_subcommand_from check convert diff apply status help" -f -a "convert" -d 'Print the virtual services of cvip.conf as input for `ipvsadm -R`, or as JSON'
-complete -c cvipctl -n "__fish_cvipctl_using_subcommand help; and not __fish_seen_subcommand_from check convert diff apply status help" -f -a "diff" -d 'Show what `apply` would change in the kernel\'s table, as ipvsadm\'s commands'
-complete -c cvipctl -n "__fish_cvipctl_using_subcommand help; and not __fish_seen_subcommand_from check convert diff apply status help" -f -a "apply" -d 'Make the kernel\'s table what cvip.conf and the registrations say'
-complete -c cvipctl -n "__fish_cvipctl_using_subcommand help; and not __fish_seen_subcommand_from check convert diff apply status help" -f -a "status" -d 'Show nodes, flags, registrations and the kernel\'s table'
-complete -c cvipctl -n "__fish_cvipctl_using_subcommand help; and not __fish_seen_subcommand_from check convert diff apply status help" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
+complete -c cvipctl -n "__fish_cvipctl_using_subcommand help; and not __fish_seen_subcommand_from check convert diff apply import status help" -f -a "check" -d 'Validate cvip.conf and clustertab: every fault in one run, each with its place'
+complete -c cvipctl -n "__fish_cvipctl_using_subcommand help; and not __fish_seen_subcommand_from check convert diff apply import status help" -f -a "convert" -d 'Print the virtual services of cvip.conf as input for `ipvsadm -R`, or as JSON'
+complete -c cvipctl -n "__fish_cvipctl_using_subcommand help; and not __fish_seen_subcommand_from check convert diff apply import status help" -f -a "diff" -d 'Show what `apply` would change in the kernel\'s table, as ipvsadm\'s commands'
+complete -c cvipctl -n "__fish_cvipctl_using_subcommand help; and not __fish_seen_subcommand_from check convert diff apply import status help" -f -a "apply" -d 'Make the kernel\'s table what cvip.conf and the registrations say'
+complete -c cvipctl -n "__fish_cvipctl_using_subcommand help; and not __fish_seen_subcommand_from check convert diff apply import status help" -f -a "import" -d 'Put services that were made by hand into cvip.conf, as static ones'
+complete -c cvipctl -n "__fish_cvipctl_using_subcommand help; and not __fish_seen_subcommand_from check convert diff apply import status help" -f -a "status" -d 'Show nodes, flags, registrations and the kernel\'s table'
+complete -c cvipctl -n "__fish_cvipctl_using_subcommand help; and not __fish_seen_subcommand_from check convert diff apply import status help" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'

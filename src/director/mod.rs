@@ -9,12 +9,13 @@ pub mod agent;
 pub mod desired;
 pub mod election;
 pub mod flaps;
+pub mod import;
 pub mod liveness;
 pub mod marks;
 pub mod plan;
 pub mod reconcile;
-pub mod sync;
 pub mod settings;
+pub mod sync;
 pub mod view;
 
 pub use agent::Agent;
