@@ -90,8 +90,7 @@ impl<'t> Place<'t> {
         let outer = indentation(text, range.start).unwrap_or("");
         // A service's own indentation before that of others, which may stand in a line.
         let children = || cvip.children().filter(Node::is_element);
-        let service =
-            children().filter(|child| child.tag_name().name() == SERVICE.name).next_back();
+        let service = children().rfind(|child| child.tag_name().name() == SERVICE.name);
         let inner = service
             .into_iter()
             .chain(children())

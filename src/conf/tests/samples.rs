@@ -27,7 +27,7 @@ fn samples(folder: &Path) -> Vec<PathBuf> {
 #[test]
 fn every_sample_loads_without_a_fault() {
     let samples = samples(&package().join("examples"));
-    assert!(samples.len() >= 4, "{samples:?}");
+    assert!(samples.len() >= 7, "{samples:?}");
     for conf in samples {
         let Loaded { conf, diagnostics, .. } = load(&conf, &conf.with_file_name("clustertab"));
         let shown: Vec<String> = diagnostics.iter().map(ToString::to_string).collect();
