@@ -202,3 +202,54 @@ fn an_output_that_nobody_reads_is_no_failure() {
         .unwrap();
     assert_eq!(status.code(), Some(0));
 }
+
+#[test]
+fn every_example_is_a_good_file_and_is_converted() {
+    let examples = Path::new(env!("CARGO_MANIFEST_DIR")).join("examples");
+    let folders = fs::read_dir(&examples).unwrap().map(|entry| entry.unwrap().path());
+    let folders: Vec<_> =
+        folders.filter(|path| path.is_dir()).chain(std::iter::once(examples.clone())).collect();
+    assert!(folders.len() >= 7, "{folders:?}");
+    for folder in folders {
+        for words in [&["check"][..], &["convert", "--all"]] {
+            let output = Command::new(env!("CARGO_BIN_EXE_cvipctl"))
+                .args(words)
+                .env("CVIP_CONF", folder.join("cvip.conf"))
+                .env("CVIP_CLUSTERTAB", folder.join("clustertab"))
+                .output()
+                .unwrap();
+            let shown = format!("{}: {words:?}: {output:?}", folder.display());
+            assert!(output.status.success() && output.stderr.is_empty(), "{shown}");
+            assert!(!output.stdout.is_empty(), "{shown}");
+        }
+    }
+}
+
+#[test]
+fn the_ltsp_examples_line_flags_xdmcp_over_udp() {
+    let examples = Path::new(env!("CARGO_MANIFEST_DIR")).join("examples/ltsp");
+    let folder = tempfile::tempdir().unwrap();
+    let programs = Path::new(env!("CARGO_BIN_EXE_setport_weight")).parent().unwrap();
+    let run = |program: &Path, words: &[&str]| {
+        let output = Command::new(program)
+            .args(words)
+            .env("PATH", programs)
+            .env("CVIP_CONF", examples.join("cvip.conf"))
+            .env("CVIP_CLUSTERTAB", examples.join("clustertab"))
+            .env("CVIP_RUN_DIR", folder.path())
+            .env("CVIP_NODE", "3")
+            .output()
+            .unwrap();
+        assert!(output.status.success(), "{output:?}");
+        text(&output.stdout)
+    };
+    assert_eq!(run(&examples.join("flag-xdmcp"), &[]), "");
+    let list = run(&programs.join("setport_weight"), &["--list", "--json"]);
+    let flags: serde_json::Value = serde_json::from_str(&list).unwrap();
+    let flag = flags.as_array().unwrap().iter().find(|flag| flag["level"] == "node");
+    let flag = flag.unwrap_or_else(|| panic!("{list}"));
+    assert_eq!(
+        (&flag["protocol"], &flag["start"], &flag["end"]),
+        (&"udp".into(), &177.into(), &177.into(),)
+    );
+}

@@ -10,7 +10,7 @@ use std::time::Instant;
 use super::settings::Count;
 
 /// What one run of a check found: a word on what was seen, or why the real server is not fit.
-/// One line, printable, short: see [`super::probe`].
+/// One line, printable, short: see [`mod@super::probe`].
 pub type Outcome = Result<String, String>;
 
 /// What is believed of a real server.

@@ -10,17 +10,15 @@ use roxmltree::Node;
 
 use super::address::{Unusable, usable};
 use super::clustertab::node_number;
-use super::grammar::{CVIP, CVIPS, DIRECTOR_NODE, ELEMENTS, Element, REAL_SERVER_NODE, SERVICE};
-use super::model::{
-    INTERFACE_MAX_LEN, MAX_SECONDS, Owner, Registration, Routing, SCHEDULER_MAX_LEN, ServiceConf,
-};
+use super::grammar::{CVIP, CVIPS, DIRECTOR_NODE, ELEMENTS, Element, REAL_SERVER_NODE};
+use super::model::{INTERFACE_MAX_LEN, Routing};
 use super::report::{At, Report, Span};
 use super::words::{alternatives, closest, quoted};
-use crate::protocol::Protocol;
 
-/// The schedulers of Linux (net/netfilter/ipvs/ip_vs_*.c); a kernel may have others.
-const SCHEDULERS: [&str; 14] =
-    ["rr", "wrr", "lc", "wlc", "fo", "ovf", "lblc", "lblcr", "dh", "sh", "mh", "sed", "nq", "twos"];
+mod check;
+mod service;
+
+pub(super) use service::{DraftService, DraftSorry, Netmask};
 
 #[derive(Default)]
 pub(super) struct DraftConf {
@@ -52,16 +50,6 @@ pub(super) struct DraftServer {
     pub(super) node: Option<At<u32>>,
     pub(super) addr: Option<At<IpAddr>>,
     pub(super) weight: Option<u16>,
-}
-
-pub(super) struct DraftService {
-    /// First and last port, at the place to name in messages; none if they or the protocol
-    /// are wrong.
-    pub(super) range: Option<At<(u16, u16)>>,
-    /// The first `owner`.
-    pub(super) owner: Option<Span>,
-    /// What was right, with defaults for all else; its range is still to be set.
-    pub(super) conf: ServiceConf,
 }
 
 /// Reads the tree of a cvip.conf from its root; reports what is wrong with it.
@@ -228,64 +216,9 @@ impl Reader<'_, '_> {
         self.walk(node, &REAL_SERVER_NODE, |reader, name, node| match name {
             "node_num" => server.node = reader.node_num(node),
             "ip_addr" => server.addr = reader.address(node),
-            _ => server.weight = reader.weight(node),
+            _ => server.weight = reader.weight(node, 0),
         });
         server
-    }
-
-    fn service(&mut self, node: Node<'_, '_>) -> DraftService {
-        let mut conf = ServiceConf::new(Protocol::default(), 0, 0);
-        let mut protocol_is_right = true;
-        let mut ports = Ports::default();
-        let mut first_owner = None;
-        self.walk(node, &SERVICE, |reader, name, node| match name {
-            "protocol" => match reader.protocol(node) {
-                Some(protocol) => conf.protocol = protocol,
-                None => protocol_is_right = false,
-            },
-            "port" => ports.port = Some(reader.port(node)),
-            "start_port" => ports.start = Some(reader.port(node)),
-            "end_port" => ports.end = Some(reader.port(node)),
-            "weight" => set(&mut conf.weight, reader.weight(node)),
-            "scheduler" => set(&mut conf.scheduler, reader.scheduler(node)),
-            "persistence" => conf.persistence = reader.seconds(node, 1),
-            "registration" => set(&mut conf.registration, reader.registration(node)),
-            "drain_timeout" => set(&mut conf.drain_timeout, reader.seconds(node, 0)),
-            "owner" => {
-                first_owner.get_or_insert(reader.tag(node));
-                conf.owners.extend(reader.owner(node));
-            }
-            _ => reader.check(node),
-        });
-        let range = self.range(&self.tag(node), ports).filter(|_| protocol_is_right);
-        DraftService { range, owner: first_owner, conf }
-    }
-
-    /// The range of a service from the elements that give it.
-    fn range(&mut self, service: &Span, ports: Ports) -> Option<At<(u16, u16)>> {
-        let (tag, message) = match (ports.port, ports.start, ports.end) {
-            (Some(port), None, None) => return Some(port.value?.map(|port| (port, port))),
-            (None, Some(start), Some(end)) => {
-                let (start, end) = (start.value?, end.value?);
-                if start.value > end.value {
-                    let message =
-                        format!("start port {} is above end port {}", start.value, end.value);
-                    self.report
-                        .error(&start.span, message)
-                        .help("a range counts upwards, both ends included");
-                    return None;
-                }
-                return Some(start.map(|first| (first, end.value)));
-            }
-            (Some(port), ..) => (port.tag, "`port` stands beside `start_port` or `end_port`"),
-            (None, Some(start), None) => (start.tag, "`start_port` without `end_port`"),
-            (None, None, Some(end)) => (end.tag, "`end_port` without `start_port`"),
-            (None, None, None) => (service.clone(), "this `service` has no port"),
-        };
-        self.report
-            .error(&tag, message)
-            .help("a service has one `port`, or a `start_port` and an `end_port`");
-        None
     }
 
     /// The text of an element that holds a value, without the blanks around it.
@@ -360,15 +293,7 @@ impl Reader<'_, '_> {
     }
 
     fn routing(&mut self, node: Node<'_, '_>) -> Option<At<Routing>> {
-        self.converted(node, |text| {
-            let methods = Routing::ALL.map(Routing::name);
-            Routing::ALL.into_iter().find(|r| r.name().eq_ignore_ascii_case(text)).ok_or_else(
-                || {
-                    let known = format!("it is one of {}", alternatives(&methods));
-                    (format!("unknown routing method {}", quoted(text)), Some(known))
-                },
-            )
-        })
+        self.word(node, &Routing::ALL, Routing::name, ("routing method", "it is one of"))
     }
 
     fn node_num(&mut self, node: Node<'_, '_>) -> Option<At<u32>> {
@@ -410,121 +335,55 @@ impl Reader<'_, '_> {
         })
     }
 
-    fn weight(&mut self, node: Node<'_, '_>) -> Option<u16> {
-        let range = 0..=u16::MAX.into();
+    fn weight(&mut self, node: Node<'_, '_>, least: u32) -> Option<u16> {
+        let range = least..=u16::MAX.into();
         let weight = self.number(node, "weight", range, Some("weight 0 takes no connections"))?;
         u16::try_from(weight.value).ok()
     }
 
-    fn port(&mut self, node: Node<'_, '_>) -> Port {
-        let value = self
-            .number(node, "port", 1..=u16::MAX.into(), None)
-            .and_then(|At { value, span }| Some(At { value: u16::try_from(value).ok()?, span }));
-        Port { tag: self.tag(node), value }
-    }
-
-    fn seconds(&mut self, node: Node<'_, '_>, least: u32) -> Option<u32> {
-        let what = node.tag_name().name().to_owned();
-        let help = match least {
-            0 => "whole seconds",
-            _ => "whole seconds; leave the element out for none",
-        };
-        Some(self.number(node, &what, least..=MAX_SECONDS, Some(help))?.value)
-    }
-
-    fn protocol(&mut self, node: Node<'_, '_>) -> Option<Protocol> {
-        let protocol = self.converted(node, |text| {
-            text.parse::<Protocol>().map_err(|_| {
-                let known = alternatives(&Protocol::ALL.map(Protocol::name));
-                let message = format!("unknown protocol {}", quoted(text));
-                (message, Some(format!("it is one of {known}")))
-            })
-        });
-        Some(protocol?.value)
-    }
-
-    fn registration(&mut self, node: Node<'_, '_>) -> Option<Registration> {
-        let registration = self.converted(node, |text| {
-            let words = Registration::ALL.map(Registration::name);
-            Registration::ALL.into_iter().find(|r| r.name().eq_ignore_ascii_case(text)).ok_or_else(
+    /// One of some words, in any case; `unknown` says what the word is not, and `known` begins
+    /// the help that lists them.
+    fn word<T: Copy>(
+        &mut self,
+        node: Node<'_, '_>,
+        all: &[T],
+        name: impl Fn(T) -> &'static str,
+        (unknown, known): (&str, &str),
+    ) -> Option<At<T>> {
+        self.converted(node, |text| {
+            all.iter().copied().find(|word| name(*word).eq_ignore_ascii_case(text)).ok_or_else(
                 || {
-                    let message = format!("unknown registration {}", quoted(text));
-                    (message, Some(format!("it is {}", alternatives(&words))))
+                    let words: Vec<&str> = all.iter().map(|word| name(*word)).collect();
+                    let help = format!("{known} {}", alternatives(&words));
+                    (format!("unknown {unknown} {}", quoted(text)), Some(help))
                 },
             )
-        });
-        Some(registration?.value)
+        })
     }
 
-    fn scheduler(&mut self, node: Node<'_, '_>) -> Option<String> {
-        let At { value, span } = self.converted(node, |text| {
-            let fits = |b: u8| b.is_ascii_alphanumeric() || b == b'-' || b == b'_';
-            if text.len() > SCHEDULER_MAX_LEN {
-                let why = format!("it is longer than {SCHEDULER_MAX_LEN} bytes");
-                return Err((format!("{} is not a scheduler: {why}", quoted(text)), None));
-            }
-            if !text.bytes().all(fits) {
-                let why = "its name has letters, digits, `-` and `_` only";
-                return Err((format!("{} is not a scheduler: {why}", quoted(text)), None));
-            }
-            Ok(text.to_owned())
-        })?;
-        if !SCHEDULERS.contains(&value.as_str()) {
-            let help = match closest(&value, SCHEDULERS) {
-                Some(meant) => format!("did you mean `{meant}`?"),
-                None => format!("Linux has {}", alternatives(&SCHEDULERS)),
+    /// A list with commas between its items, each with its own place.
+    fn list(&mut self, node: Node<'_, '_>) -> Option<Vec<At<String>>> {
+        let At { value, span } = self.value(node)?;
+        // Not so where a comment or a character reference stands within the list.
+        let literal = self.report.text()[span.clone()] == *value;
+        let mut start = span.start;
+        let mut items = Vec::new();
+        for item in value.split(',') {
+            let place = start..start + item.len();
+            start = place.end + 1;
+            let place = match literal {
+                true => trimmed(self.report.text(), place),
+                false => span.clone(),
             };
-            self.report
-                .warning(
-                    &span,
-                    format!("{} is none of Linux's own schedulers: a kernel without it refuses the service", quoted(&value)),
-                )
-                .help(help);
+            if item.trim().is_empty() {
+                self.report
+                    .error(&place, "an empty item in a list")
+                    .help("one comma stands between two items, and none at the end");
+                return None;
+            }
+            items.push(At { value: item.trim().to_owned(), span: place });
         }
-        Some(value)
-    }
-
-    fn owner(&mut self, node: Node<'_, '_>) -> Option<Owner> {
-        let owner = self.converted(node, |text| {
-            if text == "*" {
-                return Ok(Owner::Anyone);
-            }
-            let odd = |c: char| c.is_whitespace() || c.is_control() || c == ':' || c == '/';
-            if text.contains(odd) {
-                let help = "write one `owner` for each user, or `*` for anyone";
-                let message = format!("{} is not a user name", quoted(text));
-                return Err((message, Some(help.to_owned())));
-            }
-            Ok(Owner::User(text.to_owned()))
-        });
-        Some(owner?.value)
-    }
-
-    fn check(&mut self, node: Node<'_, '_>) {
-        self.report
-            .warning(&self.tag(node), "`check` is not supported yet: it is ignored")
-            .help("a node still leaves the service when it stops listening");
-    }
-}
-
-/// The elements that give a service its ports.
-#[derive(Default)]
-struct Ports {
-    port: Option<Port>,
-    start: Option<Port>,
-    end: Option<Port>,
-}
-
-/// An element that takes a port, and the port if it is one.
-struct Port {
-    tag: Span,
-    value: Option<At<u16>>,
-}
-
-/// Replaces a default by a value that was right.
-fn set<T>(default: &mut T, value: Option<T>) {
-    if let Some(value) = value {
-        *default = value;
+        Some(items)
     }
 }
 

@@ -61,17 +61,52 @@ pub(super) const SERVICE: Element = Element {
         "end_port",
         "weight",
         "scheduler",
+        "scheduler_flags",
+        "one_packet",
         "persistence",
+        "persistence_netmask",
+        "persistence_engine",
+        "upper_threshold",
+        "lower_threshold",
         "registration",
         "drain_timeout",
+        "flap_limit",
+        "damp_time",
         "check",
     ],
-    repeated: &["owner"],
+    repeated: &["node", "owner", "sorry_server"],
     required: &[],
 };
 
-pub(super) const ELEMENTS: [&Element; 5] =
-    [&CVIPS, &CVIP, &DIRECTOR_NODE, &REAL_SERVER_NODE, &SERVICE];
+pub(super) const NODE: Element = Element {
+    name: "node",
+    single: &["node_num", "weight"],
+    repeated: &[],
+    required: &[
+        ("node_num", "the node's number in clustertab"),
+        ("weight", "the node's weight on this service's ports"),
+    ],
+};
+
+pub(super) const SORRY_SERVER: Element = Element {
+    name: "sorry_server",
+    single: &["ip_addr", "port", "weight"],
+    repeated: &[],
+    required: &[("ip_addr", "the address of the server that is left when no real server is")],
+};
+
+pub(super) const CHECK: Element = Element {
+    name: "check",
+    single: &[
+        "type", "interval", "timeout", "rise", "fall", "port", "host", "path", "status", "pattern",
+        "verify", "name", "record", "command", "user",
+    ],
+    repeated: &[],
+    required: &[("type", "what a real server is asked: tcp, http, https, dns or exec")],
+};
+
+pub(super) const ELEMENTS: [&Element; 8] =
+    [&CVIPS, &CVIP, &DIRECTOR_NODE, &REAL_SERVER_NODE, &SERVICE, &NODE, &SORRY_SERVER, &CHECK];
 
 impl Element {
     pub(super) fn children(&self) -> impl Iterator<Item = &'static str> {

@@ -9,6 +9,7 @@ pub mod clustertab;
 pub mod diagnostic;
 mod draft;
 mod grammar;
+pub mod insert;
 pub mod load;
 pub mod model;
 mod parse;
@@ -22,9 +23,11 @@ mod xml;
 
 pub use clustertab::Clustertab;
 pub use diagnostic::{Diagnostic, Place, Severity};
+pub use insert::with_services;
 pub use load::{CLUSTERTAB_PATH, CONF_PATH, Loaded, load, load_clustertab};
 pub use model::{
     Conf, Cvip, DirectorNode, DirectorSet, Owner, RealServer, Registration, Routing, ServiceConf,
+    SorryServer,
 };
 pub use parse::parse;
 pub use write::Xml;

@@ -4,11 +4,13 @@
 //! readers need not ask again whether an address is usable, ranges are disjoint or director
 //! sets agree. It holds no positions and no text of the file.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::net::IpAddr;
 
 use serde::Serialize;
 
+use crate::checks::settings::Check;
 use crate::ports::{FlagSet, PortFlag};
 use crate::protocol::Protocol;
 
@@ -17,6 +19,9 @@ pub const DEFAULT_SCHEDULER: &str = "wlc";
 
 /// Longest scheduler name in bytes (`IP_VS_SCHEDNAME_MAXLEN` - 1, linux/ip_vs.h).
 pub const SCHEDULER_MAX_LEN: usize = 15;
+
+/// Longest name of a persistence engine in bytes (`IP_VS_PENAME_MAXLEN`, linux/ip_vs.h).
+pub const ENGINE_MAX_LEN: usize = 16;
 
 /// Longest interface name in bytes (`IFNAMSIZ` - 1, linux/if.h).
 pub const INTERFACE_MAX_LEN: usize = 15;
@@ -27,8 +32,20 @@ pub const DEFAULT_DRAIN_TIMEOUT: u32 = 30;
 /// Longest persistence or drain in seconds: 31 days, the most that ipvsadm(8) takes.
 pub const MAX_SECONDS: u32 = 31 * 24 * 60 * 60;
 
-/// Weight of a real server or a `service` that names none.
+/// Weight of a real server, a `service` or a `sorry_server` that names none.
 pub const DEFAULT_WEIGHT: u16 = 1;
+
+/// Most connections that a threshold can name (the kernel compares it with an `int`).
+pub const MAX_CONNECTIONS: u32 = i32::MAX as u32;
+
+/// How often a real server may leave a `service` within a minute that does not say.
+pub const DEFAULT_FLAP_LIMIT: u32 = 5;
+
+/// The highest limit of that kind.
+pub const MAX_FLAP_LIMIT: u32 = 1000;
+
+/// Seconds for which a damped real server has to listen where a `service` does not say.
+pub const DEFAULT_DAMP_TIME: u32 = 10;
 
 /// A whole cvip.conf that has passed every check.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -131,14 +148,55 @@ pub struct ServiceConf {
     pub weight: u16,
     /// Scheduler's name; at most [`SCHEDULER_MAX_LEN`] bytes.
     pub scheduler: String,
+    /// The scheduler's flags: `SCHED1` to `SCHED3` of
+    /// [`ipvs::service_flags`](crate::ipvs::service_flags).
+    pub scheduler_flags: u32,
+    /// Each datagram is scheduled by itself; with [`Protocol::Udp`] only.
+    pub one_packet: bool,
     /// Persistence in seconds, 1 to [`MAX_SECONDS`].
     pub persistence: Option<u32>,
+    /// Leading bits of a client's address that persistence looks at: 1 to 32 on an IPv4 CVIP,
+    /// 1 to 128 on an IPv6 one; none: all. With `persistence` only.
+    pub persistence_netmask: Option<u8>,
+    /// What persistence looks at instead of the client's address: an engine of the kernel's,
+    /// such as `sip`; at most [`ENGINE_MAX_LEN`] bytes. With `persistence` only.
+    pub persistence_engine: Option<String>,
+    /// Connections at which a real server is given no more, 1 to [`MAX_CONNECTIONS`].
+    pub upper_threshold: Option<u32>,
+    /// Connections below which it is given some again, 1 to `upper_threshold`, without which
+    /// it is not there.
+    pub lower_threshold: Option<u32>,
+    /// Weights of real servers of the CVIP that replace their own on these ports, by node.
+    pub node_weights: BTreeMap<u32, u32>,
     /// Who becomes a destination.
     pub registration: Registration,
     /// Longest drain in seconds, 0 to [`MAX_SECONDS`].
     pub drain_timeout: u32,
+    /// How often a real server may leave within a minute before it is damped, 0 (is never
+    /// damped) to [`MAX_FLAP_LIMIT`].
+    pub flap_limit: u32,
+    /// Seconds for which a damped real server has to listen without leaving before it is back,
+    /// 1 to [`MAX_SECONDS`].
+    pub damp_time: u32,
     /// Whose listeners register; empty: root's and system accounts'.
     pub owners: Vec<Owner>,
+    /// Who serves while no real server does, in the file's order; no two have one address and
+    /// port.
+    pub sorry_servers: Vec<SorryServer>,
+    /// What a real server that listens is asked besides; none: nothing.
+    pub check: Option<Check>,
+}
+
+/// A `sorry_server`: a destination for a service that has no real server left. It may stand
+/// outside the cluster; it is neither a real server of the CVIP nor a CVIP.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct SorryServer {
+    /// Its address; by DR and NAT of the CVIP's family.
+    pub addr: IpAddr,
+    /// Its port, where it is not the service's: by NAT, in a service of one port.
+    pub port: Option<u16>,
+    /// Its weight among the service's sorry servers, 1 to 65535.
+    pub weight: u16,
 }
 
 /// How real servers become destinations of a service.
@@ -289,11 +347,33 @@ impl ServiceConf {
             end,
             weight: DEFAULT_WEIGHT,
             scheduler: DEFAULT_SCHEDULER.to_owned(),
+            scheduler_flags: 0,
+            one_packet: false,
             persistence: None,
+            persistence_netmask: None,
+            persistence_engine: None,
+            upper_threshold: None,
+            lower_threshold: None,
+            node_weights: BTreeMap::new(),
             registration: Registration::Automatic,
             drain_timeout: DEFAULT_DRAIN_TIMEOUT,
+            flap_limit: DEFAULT_FLAP_LIMIT,
+            damp_time: DEFAULT_DAMP_TIME,
             owners: Vec::new(),
+            sorry_servers: Vec::new(),
+            check: None,
         }
+    }
+
+    /// A real server's weight on the service's ports: the one that the service gives its node,
+    /// or its own.
+    pub fn weight_of(&self, server: &RealServer) -> u32 {
+        self.node_weights.get(&server.node).copied().unwrap_or(server.weight)
+    }
+
+    /// True if the service stands whatever listens: it is static, or has sorry servers.
+    pub fn always_exists(&self) -> bool {
+        self.registration == Registration::Static || !self.sorry_servers.is_empty()
     }
 
     /// True if the service covers this port.

@@ -7,18 +7,13 @@ use std::collections::btree_map::{BTreeMap, Entry};
 use std::net::IpAddr;
 
 use super::clustertab::Clustertab;
-use super::draft::{DraftConf, DraftCvip, DraftServer, DraftService};
-use super::model::{
-    Conf, Cvip, DEFAULT_WEIGHT, DirectorNode, RealServer, Registration, Routing, ServiceConf,
-};
+use super::draft::{DraftConf, DraftCvip, DraftServer};
+use super::model::{Conf, Cvip, DEFAULT_WEIGHT, DirectorNode, RealServer, Routing};
 use super::report::{At, Report, Span};
-use crate::protocol::Protocol;
 
-/// sshd's port: balanced, it lands on nodes with different host keys.
-const SSH: u16 = 22;
+mod services;
 
-/// Ports of one static service above which each being a virtual service is worth a warning.
-const MANY_PORTS: u16 = 1000;
+use services::build_service;
 
 /// Checks a draft and makes a [`Conf`] of it, unless there was an error. Without a
 /// clustertab (it has errors of its own) what it would have said is not judged.
@@ -38,9 +33,10 @@ pub(super) fn validate(
         checks.server_addresses(cvip, &mut owners);
     }
     checks.virtual_addresses(&draft, &owners);
+    let cvips = draft.cvips.iter().filter_map(|cvip| Some(cvip.addr.as_ref()?.value)).collect();
     for cvip in &draft.cvips {
         checks.nodes(cvip);
-        checks.services(&cvip.services);
+        checks.services(cvip, &cvips);
     }
     checks.director_sets(&draft.cvips);
     checks.sync_interfaces(&draft.cvips);
@@ -222,83 +218,6 @@ impl Checks<'_, '_, '_> {
             ));
     }
 
-    /// The services of one CVIP: no two on one port, and what is probably not meant.
-    fn services(&mut self, services: &[DraftService]) {
-        let mut ranges: Vec<(Protocol, (u16, u16), &Span)> = services
-            .iter()
-            .filter_map(|s| s.range.as_ref().map(|r| (s.conf.protocol, r.value, &r.span)))
-            .collect();
-        ranges.sort_by_key(|(protocol, range, span)| (*protocol, *range, span.start));
-        // The range so far that reaches farthest: one that meets any meets it.
-        let mut far: Option<(Protocol, (u16, u16), &Span)> = None;
-        for (protocol, (start, end), span) in ranges {
-            match far {
-                Some((same, (_, last), other)) if same == protocol && start <= last => {
-                    let (first, second) =
-                        if other.start < span.start { (other, span) } else { (span, other) };
-                    let line = self.line(first);
-                    let ports = ports(start, end.min(last));
-                    self.report
-                        .error(second, format!("{protocol} {ports} is in two services"))
-                        .help(format!("the other is on line {line}; ranges must not meet"));
-                    if end > last {
-                        far = Some((protocol, (start, end), span));
-                    }
-                }
-                _ => far = Some((protocol, (start, end), span)),
-            }
-        }
-        for service in services {
-            self.service(service);
-        }
-    }
-
-    fn service(&mut self, service: &DraftService) {
-        let ServiceConf { protocol, registration, .. } = service.conf;
-        if registration == Registration::Static
-            && let Some(owner) = &service.owner
-        {
-            self.report
-                .warning(owner, "`owner` is ignored: a static service asks no listener")
-                .help("remove `owner`, or make the service automatic");
-        }
-        let Some(At { value: (start, end), span }) = &service.range else { return };
-        let (start, end) = (*start, *end);
-        match registration {
-            Registration::Automatic
-                if protocol == Protocol::Tcp && start < end && (start..=end).contains(&SSH) =>
-            {
-                let mut rest = Vec::new();
-                if start < SSH {
-                    rest.push(ports(start, SSH - 1));
-                }
-                if end > SSH {
-                    rest.push(ports(SSH + 1, end));
-                }
-                self.report
-                    .warning(
-                        span,
-                        format!(
-                            "tcp {} has sshd's port {SSH} in it: logins to the CVIP would meet \
-                             the host keys of different nodes",
-                            ports(start, end)
-                        ),
-                    )
-                    .help(format!("to leave sshd out, make it {}", {
-                        let services = if rest.len() > 1 { " in two services" } else { "" };
-                        format!("{}{services}", rest.join(" and "))
-                    }));
-            }
-            Registration::Static if end - start >= MANY_PORTS => {
-                let count = u32::from(end - start) + 1;
-                self.report
-                    .warning(span, format!("a static range of {count} ports"))
-                    .help("the kernel gets a virtual service for each of them, used or not");
-            }
-            _ => {}
-        }
-    }
-
     /// Two CVIPs share all their directors or none, in one order; with NAT those that share
     /// none have different gateways.
     fn director_sets(&mut self, cvips: &[DraftCvip]) {
@@ -421,10 +340,6 @@ fn family(addr: IpAddr) -> &'static str {
     if addr.is_ipv4() { "IPv4" } else { "IPv6" }
 }
 
-fn ports(start: u16, end: u16) -> String {
-    if start == end { start.to_string() } else { format!("{start} to {end}") }
-}
-
 fn list(nodes: &[u32]) -> String {
     const SHOWN: usize = 8;
     let shown: Vec<String> = nodes.iter().take(SHOWN).map(u32::to_string).collect();
@@ -462,15 +377,11 @@ fn build_cvip(draft: DraftCvip, clustertab: &Clustertab) -> Option<Cvip> {
             sync_interface: director.sync_interface.map(|interface| interface.value),
         });
     }
-    let service = |service: DraftService| {
-        let (start, end) = service.range?.value;
-        Some(ServiceConf { start, end, ..service.conf })
-    };
     Some(Cvip {
         addr: draft.addr?.value,
         gateway: draft.gateway.map(|gateway| gateway.value),
         directors,
         real_servers: servers.into_values().collect(),
-        services: draft.services.into_iter().map(service).collect::<Option<_>>()?,
+        services: draft.services.into_iter().map(build_service).collect::<Option<_>>()?,
     })
 }

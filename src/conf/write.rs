@@ -2,7 +2,9 @@
 
 use std::fmt;
 
-use super::model::{Conf, Cvip, ServiceConf};
+use super::model::{Conf, Cvip, DEFAULT_WEIGHT, ServiceConf, SorryServer};
+use crate::checks::settings::{Check, Http, Kind};
+use crate::ipvs::SchedulerFlag;
 use crate::protocol::Protocol;
 
 /// Displays as cvip.conf: a [`Conf`] as the whole file, a [`ServiceConf`] as its element,
@@ -57,8 +59,8 @@ impl fmt::Display for Xml<'_, Cvip> {
 
 impl fmt::Display for Xml<'_, ServiceConf> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let ServiceConf { protocol, start, end, .. } = *self.0;
-        let ServiceConf { weight, scheduler, registration, drain_timeout, .. } = self.0;
+        let service = self.0;
+        let ServiceConf { protocol, start, end, .. } = *service;
         let default = ServiceConf::new(protocol, start, end);
         tag(f, 2, "<service>")?;
         if protocol != Protocol::default() {
@@ -70,26 +72,115 @@ impl fmt::Display for Xml<'_, ServiceConf> {
             value(f, 3, "start_port", start)?;
             value(f, 3, "end_port", end)?;
         }
-        if *weight != default.weight {
-            value(f, 3, "weight", weight)?;
+        unless(f, 3, "weight", service.weight, default.weight)?;
+        unless(f, 3, "scheduler", &service.scheduler, &default.scheduler)?;
+        if service.scheduler_flags != 0 {
+            let words = SchedulerFlag::words(&service.scheduler, service.scheduler_flags);
+            value(f, 3, "scheduler_flags", words.join(","))?;
         }
-        if *scheduler != default.scheduler {
-            value(f, 3, "scheduler", scheduler)?;
+        if service.one_packet {
+            value(f, 3, "one_packet", "yes")?;
         }
-        if let Some(seconds) = self.0.persistence {
-            value(f, 3, "persistence", seconds)?;
+        given(f, 3, "persistence", service.persistence)?;
+        given(f, 3, "persistence_netmask", service.persistence_netmask)?;
+        given(f, 3, "persistence_engine", service.persistence_engine.as_ref())?;
+        given(f, 3, "upper_threshold", service.upper_threshold)?;
+        given(f, 3, "lower_threshold", service.lower_threshold)?;
+        for (node, weight) in &service.node_weights {
+            tag(f, 3, "<node>")?;
+            value(f, 4, "node_num", node)?;
+            value(f, 4, "weight", weight)?;
+            tag(f, 3, "</node>")?;
         }
-        if *registration != default.registration {
-            value(f, 3, "registration", registration)?;
-        }
-        if *drain_timeout != default.drain_timeout {
-            value(f, 3, "drain_timeout", drain_timeout)?;
-        }
-        for owner in &self.0.owners {
+        unless(f, 3, "registration", service.registration, default.registration)?;
+        unless(f, 3, "drain_timeout", service.drain_timeout, default.drain_timeout)?;
+        unless(f, 3, "flap_limit", service.flap_limit, default.flap_limit)?;
+        unless(f, 3, "damp_time", service.damp_time, default.damp_time)?;
+        for owner in &service.owners {
             value(f, 3, "owner", owner)?;
+        }
+        for sorry in &service.sorry_servers {
+            write!(f, "{}", Xml(sorry))?;
+        }
+        if let Some(check) = &service.check {
+            write!(f, "{}", Xml(check))?;
         }
         tag(f, 2, "</service>")
     }
+}
+
+impl fmt::Display for Xml<'_, SorryServer> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let SorryServer { addr, port, weight } = *self.0;
+        tag(f, 3, "<sorry_server>")?;
+        value(f, 4, "ip_addr", addr)?;
+        if let Some(port) = port {
+            value(f, 4, "port", port)?;
+        }
+        if weight != DEFAULT_WEIGHT {
+            value(f, 4, "weight", weight)?;
+        }
+        tag(f, 3, "</sorry_server>")
+    }
+}
+
+impl fmt::Display for Xml<'_, Check> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let check = self.0;
+        tag(f, 3, "<check>")?;
+        value(f, 4, "type", check.kind.name())?;
+        unless(f, 4, "interval", check.interval, Check::INTERVAL)?;
+        unless(f, 4, "timeout", check.timeout, Check::TIMEOUT)?;
+        unless(f, 4, "rise", check.rise, Check::RISE)?;
+        unless(f, 4, "fall", check.fall, Check::FALL)?;
+        given(f, 4, "port", check.port)?;
+        match &check.kind {
+            Kind::Tcp => {}
+            Kind::Http(http) => {
+                let default = Http::new(http.tls);
+                given(f, 4, "host", http.host.as_ref())?;
+                unless(f, 4, "path", &http.path, &default.path)?;
+                unless(f, 4, "status", &http.status, &default.status)?;
+                given(f, 4, "pattern", http.pattern.as_ref())?;
+                if http.verify {
+                    value(f, 4, "verify", "yes")?;
+                }
+            }
+            Kind::Dns(dns) => {
+                value(f, 4, "name", &dns.name)?;
+                value(f, 4, "record", dns.record_type)?;
+            }
+            Kind::Exec(exec) => {
+                let words = std::iter::once(exec.program.path())
+                    .chain(exec.program.arguments().iter().map(String::as_str));
+                // A program's words have no zero byte, which alone cannot be quoted.
+                value(f, 4, "command", shlex::try_join(words).map_err(|_| fmt::Error)?)?;
+                given(f, 4, "user", exec.user.as_ref())?;
+            }
+        }
+        tag(f, 3, "</check>")
+    }
+}
+
+/// A child, unless it says what is so without it.
+fn unless<T: fmt::Display + PartialEq>(
+    f: &mut fmt::Formatter<'_>,
+    depth: usize,
+    name: &str,
+    child: T,
+    default: T,
+) -> fmt::Result {
+    if child == default { Ok(()) } else { value(f, depth, name, child) }
+}
+
+/// A child that may be absent.
+fn given(
+    f: &mut fmt::Formatter<'_>,
+    depth: usize,
+    name: &str,
+    child: Option<impl fmt::Display>,
+) -> fmt::Result {
+    child.map_or(Ok(()), |child| value(f, depth, name, child))
 }
 
 fn tag(f: &mut fmt::Formatter<'_>, depth: usize, tag: &str) -> fmt::Result {
@@ -102,7 +193,17 @@ fn value(
     name: &str,
     value: impl fmt::Display,
 ) -> fmt::Result {
-    let text = value.to_string().replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;");
+    let mut text = String::new();
+    for c in value.to_string().chars() {
+        match c {
+            '&' => text.push_str("&amp;"),
+            '<' => text.push_str("&lt;"),
+            '>' => text.push_str("&gt;"),
+            // XML would read it as a line's end.
+            '\r' => text.push_str("&#13;"),
+            c => text.push(c),
+        }
+    }
     tag(f, depth, &format!("<{name}>{text}</{name}>"))
 }
 

@@ -1,11 +1,13 @@
 //! desired table = config x registrations: pure, one service at a time.
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
 use super::marks::{Marks, Quiet};
-use crate::conf::model::{DEFAULT_DRAIN_TIMEOUT, DEFAULT_SCHEDULER};
+use super::settings::{destination, settings, sorry_servers, weight};
+use crate::conf::model::DEFAULT_DRAIN_TIMEOUT;
 use crate::conf::{Conf, Cvip, Registration, Routing, ServiceConf};
 use crate::ipvs::{Destination, DestinationId, Forwarding, Service, ServiceId};
 use crate::protocol::Protocol;
@@ -31,8 +33,10 @@ pub struct Inputs<'a> {
 pub struct Wanted {
     /// The service; `None` once nothing wants it, and its destinations are to be drained.
     pub service: Option<Service>,
-    /// Its destinations.
+    /// Its destinations: real servers.
     pub destinations: BTreeMap<DestinationId, Destination>,
+    /// Its destinations while no real server takes connections.
+    pub sorry: BTreeMap<DestinationId, Destination>,
     /// Addresses of real servers of which nothing is known: what the kernel has of them stays
     /// as it is.
     pub unknown: BTreeSet<IpAddr>,
@@ -52,6 +56,24 @@ impl Wanted {
     /// The longest drain of a destination.
     pub fn deadline(&self, addr: IpAddr) -> Duration {
         self.deadlines.get(&addr).copied().unwrap_or(self.drain_timeout)
+    }
+
+    /// The destinations that are wanted beside what the kernel has: the sorry servers are among
+    /// them while no real server takes connections. One of which nothing is known may do so.
+    pub fn beside<'a>(
+        &self,
+        present: impl IntoIterator<Item = &'a Destination>,
+    ) -> Cow<'_, BTreeMap<DestinationId, Destination>> {
+        let takes = |destination: &Destination| destination.weight > 0;
+        let kept = |d: &&Destination| self.unknown.contains(&d.id.addr);
+        if self.sorry.is_empty()
+            || self.destinations.values().any(takes)
+            || present.into_iter().filter(kept).any(takes)
+        {
+            return Cow::Borrowed(&self.destinations);
+        }
+        let all = self.destinations.iter().chain(&self.sorry);
+        Cow::Owned(all.map(|(id, destination)| (*id, *destination)).collect())
     }
 }
 
@@ -79,13 +101,13 @@ pub fn forwarding(routing: Routing) -> Forwarding {
     }
 }
 
-/// Every service that the records or a `static` element of cvip.conf ask for on the CVIPs that
-/// this node directs.
+/// Every service that the records or cvip.conf ask for on the CVIPs that this node directs:
+/// there, those that always exist.
 pub fn keys(inputs: Inputs<'_>) -> BTreeSet<ServiceKey> {
     let mine = |cvip: &IpAddr| inputs.conf.cvip(*cvip).is_some_and(|c| c.is_director(inputs.me));
     let mut keys = BTreeSet::new();
     for cvip in inputs.conf.cvips.iter().filter(|cvip| mine(&cvip.addr)) {
-        for service in cvip.services.iter().filter(|s| s.registration == Registration::Static) {
+        for service in cvip.services.iter().filter(|s| s.always_exists()) {
             let key = |port| ServiceKey { cvip: cvip.addr, protocol: service.protocol, port };
             keys.extend((service.start..=service.end).map(key));
         }
@@ -132,6 +154,7 @@ pub fn desired(key: ServiceKey, inputs: Inputs<'_>) -> Wanted {
     let mut wanted = Wanted {
         service: None,
         destinations: BTreeMap::new(),
+        sorry: BTreeMap::new(),
         unknown: BTreeSet::new(),
         lingering: BTreeMap::new(),
         cut: BTreeSet::new(),
@@ -146,8 +169,7 @@ pub fn desired(key: ServiceKey, inputs: Inputs<'_>) -> Wanted {
     if let Some(service) = service {
         wanted.drain_timeout = Duration::from_secs(service.drain_timeout.into());
     }
-    let fixed = service.filter(|service| service.registration == Registration::Static);
-    let candidates = candidates(key, cvip, fixed, inputs, &mut wanted);
+    let candidates = candidates(key, cvip, service, inputs, &mut wanted);
     let floor = floor(&candidates);
     for Candidate { addr, weight, quiet } in candidates {
         let quiet = quiet.filter(|quiet| severity(quiet) > floor);
@@ -155,8 +177,7 @@ pub fn desired(key: ServiceKey, inputs: Inputs<'_>) -> Wanted {
         let gone = quiet.is_some() && key.protocol == Protocol::Udp;
         if !gone {
             let weight = if quiet.is_some() { 0 } else { weight };
-            let forward = forwarding(inputs.conf.routing);
-            let destination = Destination::new(addr, key.port, forward, weight);
+            let destination = destination(key, addr, weight, inputs.conf.routing, service);
             wanted.destinations.insert(destination.id, destination);
         }
         wanted.quiet.extend(quiet.map(|quiet| (addr, quiet)));
@@ -164,8 +185,11 @@ pub fn desired(key: ServiceKey, inputs: Inputs<'_>) -> Wanted {
     let own = inputs.nodes.get(&inputs.me);
     let shielded =
         own.is_some_and(|record| shields(record, key) || registered(record, key).is_some());
-    if fixed.is_some() || !wanted.destinations.is_empty() || shielded {
-        wanted.service = Some(settings(key, cvip));
+    let sorry = sorry_servers(key, inputs.conf.routing, service);
+    wanted.sorry = sorry.map(|destination| (destination.id, destination)).collect();
+    let stands = service.is_some_and(ServiceConf::always_exists);
+    if stands || !wanted.destinations.is_empty() || shielded {
+        wanted.service = Some(settings(key, service));
     }
     wanted
 }
@@ -174,11 +198,12 @@ pub fn desired(key: ServiceKey, inputs: Inputs<'_>) -> Wanted {
 fn candidates(
     key: ServiceKey,
     cvip: &Cvip,
-    fixed: Option<&ServiceConf>,
+    service: Option<&ServiceConf>,
     inputs: Inputs<'_>,
     wanted: &mut Wanted,
 ) -> Vec<Candidate> {
     let marks = inputs.marks;
+    let fixed = service.filter(|service| service.registration == Registration::Static);
     let mut candidates = Vec::new();
     for server in &cvip.real_servers {
         let (node, addr) = (server.node, server.addr);
@@ -188,16 +213,16 @@ fn candidates(
         }
         let record = inputs.nodes.get(&node);
         let registration = record.and_then(|record| registered(record, key));
-        let weight = match (fixed, registration) {
+        let flagged = match (fixed, registration) {
             (Some(service), _) => Some(service.weight),
             (None, Some(registration)) => Some(registration.weight),
             (None, None) => None,
         };
         let drained = marks.drained(node, key);
-        match weight {
-            Some(weight) if drained.is_none() => candidates.push(Candidate {
+        match flagged {
+            Some(flagged) if drained.is_none() => candidates.push(Candidate {
                 addr,
-                weight: u32::from(weight).saturating_mul(server.weight).min(i32::MAX as u32),
+                weight: weight(flagged, server, service),
                 quiet: marks.quiet(
                     (key, node),
                     registration.and_then(|registration| registration.unfit.as_ref()),
@@ -250,21 +275,11 @@ fn shields(own: &NodeRecord, key: ServiceKey) -> bool {
     own.refused.iter().any(|refused| refused.reachable && refused.service == key)
 }
 
-fn settings(key: ServiceKey, cvip: &Cvip) -> Service {
-    let conf = cvip.service_for(key.protocol, key.port);
-    let scheduler = conf.map_or(DEFAULT_SCHEDULER, |service| &service.scheduler);
-    let service = Service::new(service_id(key), scheduler);
-    match conf.and_then(|service| service.persistence) {
-        Some(seconds) => service.persistent(seconds),
-        None => service,
-    }
-}
-
 #[cfg(test)]
 pub(super) mod tests {
     use super::super::marks::Drained;
     use super::*;
-    use crate::conf::{DirectorNode, RealServer};
+    use crate::conf::{DirectorNode, RealServer, SorryServer};
     use crate::ipvs::service_flags;
     use crate::store::{Lingering, Refused};
 
@@ -510,6 +525,35 @@ pub(super) mod tests {
         service.registration = Registration::Static;
         let wanted = ask_with(&conf(vec![service]), vec![], &marks);
         assert_eq!(wanted.destinations.len(), 2);
+    }
+
+    #[test]
+    fn sorry_servers_are_wanted_while_no_real_server_takes_connections_and_keep_the_service() {
+        let mut service = ServiceConf::new(Protocol::Tcp, 80, 80);
+        service.sorry_servers = vec![SorryServer { addr: ip("10.0.0.9"), port: None, weight: 1 }];
+        let conf = conf(vec![service]);
+        assert_eq!(keys(inputs(&conf, &BTreeMap::new(), 1, &Marks::default())), [HTTP].into());
+        let addresses = |wanted: &Wanted, present: &[Destination]| -> Vec<IpAddr> {
+            wanted.beside(present).keys().map(|id| id.addr).collect()
+        };
+        let none = ask(&conf, vec![record(1, &[]), record(2, &[])]);
+        assert!(none.service.is_some() && none.destinations.is_empty());
+        assert_eq!(addresses(&none, &[]), [ip("10.0.0.9")]);
+        let one = ask(&conf, vec![record(1, &[]), record(2, &[HTTP])]);
+        assert_eq!(addresses(&one, &[]), [ip("10.0.0.2")]);
+        // One that is quiesced takes none.
+        let quiesced = NodeRecord {
+            registrations: vec![Registered { weight: 0, ..registration(HTTP) }],
+            ..record(2, &[])
+        };
+        let quiesced = ask(&conf, vec![quiesced]);
+        assert_eq!(addresses(&quiesced, &[]), [ip("10.0.0.2"), ip("10.0.0.9")]);
+        // What the kernel has of a node of which nothing is known may take them.
+        let kept = |weight| Destination::new(ip("10.0.0.3"), 80, Forwarding::Route, weight);
+        assert!(addresses(&none, &[kept(1)]).is_empty());
+        assert_eq!(addresses(&none, &[kept(0)]), [ip("10.0.0.9")]);
+        let known = Destination::new(ip("10.0.0.2"), 80, Forwarding::Route, 1);
+        assert_eq!(addresses(&none, &[known]), [ip("10.0.0.9")], "it is leaving");
     }
 
     #[test]

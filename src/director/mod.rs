@@ -9,10 +9,12 @@ pub mod agent;
 pub mod desired;
 pub mod election;
 pub mod flaps;
+pub mod import;
 pub mod liveness;
 pub mod marks;
 pub mod plan;
 pub mod reconcile;
+pub mod settings;
 pub mod sync;
 pub mod view;
 

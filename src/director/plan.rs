@@ -61,7 +61,8 @@ pub fn plan(
     }
     let none = BTreeMap::new();
     let present = actual.map_or(&none, |actual| &actual.destinations);
-    for (at, destination) in &wanted.destinations {
+    let destinations = wanted.beside(present.values().map(|entry| &entry.destination));
+    for (at, destination) in destinations.iter() {
         drains.remove(&(key, *at));
         match present.get(at) {
             None => changes.push(Change::AddDestination(id, *destination)),
@@ -73,7 +74,7 @@ pub fn plan(
     }
     let mut deleted = Vec::new();
     let mut left = 0;
-    for (at, entry) in present.iter().filter(|(at, _)| !wanted.destinations.contains_key(at)) {
+    for (at, entry) in present.iter().filter(|(at, _)| !destinations.contains_key(at)) {
         if wanted.unknown.contains(&at.addr) {
             left += 1;
         } else if wanted.cut.contains(&at.addr) || drained(key, entry, wanted, drains, now) {
@@ -174,6 +175,7 @@ mod tests {
         Wanted {
             service: (!destinations.is_empty()).then(|| Service::new(service_id(key), "wlc")),
             destinations: destinations.iter().map(|d| (d.id, *d)).collect(),
+            sorry: BTreeMap::new(),
             unknown: BTreeSet::new(),
             lingering: BTreeMap::new(),
             cut: BTreeSet::new(),
@@ -312,6 +314,73 @@ mod tests {
         wanted.deadlines.insert(ip("10.0.0.1"), Duration::ZERO);
         let cut = plan(http(), &wanted, Some(&has), &mut Drains::new(), start);
         assert_eq!(cut.len(), 2, "at once");
+    }
+
+    #[test]
+    fn sorry_servers_come_before_the_last_real_server_drains_and_drain_when_one_is_back() {
+        let (one, sorry) = (destination(1, 80, 1), destination(9, 8080, 1));
+        let (http, id) = (http(), service_id(http()));
+        let (mut drains, now) = (Drains::new(), Instant::now());
+        let with = |list: &[Destination]| Wanted {
+            service: Some(Service::new(id, "wlc")),
+            sorry: [(sorry.id, sorry)].into(),
+            ..wanted(http, list)
+        };
+        let quiesced = |d: Destination| Destination { weight: 0, ..d };
+        let has = actual(http, &[entry(one, 1, 0)]);
+        assert_eq!(
+            plan(http, &with(&[]), Some(&has), &mut drains, now),
+            [Change::AddDestination(id, sorry), Change::EditDestination(id, quiesced(one)),]
+        );
+        let has = actual(http, &[entry(quiesced(one), 1, 0), entry(sorry, 2, 3)]);
+        assert_eq!(
+            plan(http, &with(&[one]), Some(&has), &mut drains, now),
+            [Change::EditDestination(id, one), Change::EditDestination(id, quiesced(sorry))]
+        );
+        let has = actual(http, &[entry(one, 1, 0), entry(quiesced(sorry), 0, 0)]);
+        assert_eq!(
+            plan(http, &with(&[one]), Some(&has), &mut drains, now),
+            [Change::DeleteDestination(id, sorry.id)]
+        );
+        // Over UDP it goes at once.
+        let dns = key(Protocol::Udp, 53);
+        let sorry = destination(9, 53, 1);
+        let with =
+            Wanted { sorry: [(sorry.id, sorry)].into(), ..wanted(dns, &[destination(1, 53, 1)]) };
+        let has = actual(dns, &[entry(sorry, 0, 9)]);
+        let changes = plan(dns, &with, Some(&has), &mut Drains::new(), now);
+        assert!(
+            matches!(changes[..], [Change::AddDestination(..), Change::DeleteDestination(..)]),
+            "{changes:?}"
+        );
+    }
+
+    #[test]
+    fn settings_that_differ_are_edited_in_place_and_those_that_mean_nothing_do_not_count() {
+        let wants =
+            Service { flags: service_flags::SCHED1, ..Service::new(service_id(http()), "sh") };
+        let persistent = |netmask, pe: Option<&str>| Service {
+            netmask,
+            pe: pe.map(str::to_owned),
+            ..wants.clone().persistent(60)
+        };
+        let hashed = |service: &Service| Service {
+            flags: service.flags | service_flags::HASHED,
+            ..service.clone()
+        };
+        let full = u32::MAX;
+        for (wanted, has, same) in [
+            (&wants, hashed(&wants), true),
+            (&wants, Service { netmask: 0xffff_0000, ..hashed(&wants) }, true),
+            (&wants, Service { flags: 0, ..hashed(&wants) }, false),
+            (&wants, hashed(&persistent(full, None)), false),
+            (&persistent(full, None), hashed(&persistent(full, None)), true),
+            (&persistent(full, None), hashed(&persistent(0xffff_ff00, None)), false),
+            (&persistent(full, Some("sip")), hashed(&persistent(full, Some("sip"))), true),
+            (&persistent(full, None), hashed(&persistent(full, Some("sip"))), false),
+        ] {
+            assert_eq!(same_settings(wanted, &has), same, "{wanted:?} {has:?}");
+        }
     }
 
     #[test]

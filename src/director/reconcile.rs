@@ -95,7 +95,7 @@ fn by_key(entries: Vec<ServiceEntry>) -> HashMap<ServiceKey, ServiceEntry> {
 
 /// True if any node's flags, the cluster's or cvip.conf's cover the service, on a CVIP that
 /// this node directs.
-fn is_flagged(key: ServiceKey, conf: &Conf, me: u32, state: &State) -> bool {
+pub fn is_flagged(key: ServiceKey, conf: &Conf, me: u32, state: &State) -> bool {
     let Some(cvip) = conf.cvip(key.cvip).filter(|cvip| cvip.is_director(me)) else { return false };
     let covers = |set: &FlagSet| set.lookup(key.protocol, key.port).is_some();
     cvip.service_for(key.protocol, key.port).is_some()

@@ -31,10 +31,12 @@ mod error;
 mod fake_kernel;
 #[doc(hidden)]
 pub mod fuzzing;
+mod scheduler_flags;
 pub mod types;
 mod wire;
 
 pub use client::{Client, Part};
 pub use error::{Error, Failure, Operation};
+pub use scheduler_flags::SchedulerFlag;
 pub use types::*;
 pub use wire::Malformed;

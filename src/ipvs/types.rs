@@ -4,7 +4,7 @@
 //! edited), and both are apart from counters (what only the kernel writes). Ports, marks and
 //! addresses are in host order everywhere above the netlink codec.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr};
 
 use serde::{Deserialize, Serialize};
 
@@ -111,6 +111,15 @@ impl Service {
             Family::V4 => u32::MAX,
             Family::V6 => 128,
         }
+    }
+
+    /// The netmask in the words of ipvsadm(8), if it takes more than one address for a client.
+    pub fn partial_netmask(&self) -> Option<String> {
+        let family = self.id.family();
+        (self.netmask != Service::full_netmask(family)).then(|| match family {
+            Family::V4 => Ipv4Addr::from_bits(self.netmask).to_string(),
+            Family::V6 => self.netmask.to_string(),
+        })
     }
 
     /// Makes it persistent for `seconds`.

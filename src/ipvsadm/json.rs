@@ -14,7 +14,6 @@ use serde::Serialize;
 use super::connections::Connection;
 use super::line::tunnel_name;
 use super::listing::scheduler_flag_words;
-use super::save::partial_netmask;
 use crate::ipvs::{
     Daemon, DaemonRole, DestinationEntry, Family, Forwarding, Info, ServiceEntry, ServiceId, Stats,
     Timeouts, service_flags,
@@ -36,7 +35,7 @@ struct ServiceObject {
     #[serde(flatten)]
     id: IdObject,
     scheduler: String,
-    scheduler_flags: Vec<String>,
+    scheduler_flags: Vec<&'static str>,
     /// Seconds; `null` without persistence.
     persistent: Option<u32>,
     /// What persistence takes for one client, if that is more than one address.
@@ -163,7 +162,7 @@ fn service(entry: &ServiceEntry, destinations: &[DestinationEntry]) -> ServiceOb
         scheduler: service.scheduler.clone(),
         scheduler_flags: scheduler_flag_words(service),
         persistent: persistent.then_some(service.timeout),
-        persistence_netmask: if persistent { partial_netmask(service) } else { None },
+        persistence_netmask: if persistent { service.partial_netmask() } else { None },
         persistence_engine: service.pe.clone(),
         one_packet: service.flags & service_flags::ONE_PACKET != 0,
         stats: stats(&entry.stats),

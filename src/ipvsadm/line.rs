@@ -16,8 +16,8 @@ use super::options::{Command, Opt, Rule, Rules, Topic, Topics};
 use std::time::Duration;
 
 use crate::ipvs::{
-    Change, Daemon, DaemonRole, Destination, DestinationId, Family, Forwarding, Service, ServiceId,
-    Timeouts, Tunnel, TunnelKind, service_flags,
+    Change, Daemon, DaemonRole, Destination, DestinationId, Family, Forwarding, SchedulerFlag,
+    Service, ServiceId, Timeouts, Tunnel, TunnelKind, service_flags,
 };
 use crate::protocol::Protocol;
 
@@ -576,20 +576,13 @@ pub(super) fn tunnel_name(kind: TunnelKind) -> &'static str {
 pub(super) fn scheduler_flags(list: &str, scheduler: &str) -> Result<u32, ArgumentError> {
     let mut flags = 0;
     for word in list.split(',').filter(|word| !word.is_empty()) {
-        let (flag, of) = match word {
-            "flag-1" => (service_flags::SCHED1, None),
-            "flag-2" => (service_flags::SCHED2, None),
-            "flag-3" => (service_flags::SCHED3, None),
-            "sh-fallback" => (service_flags::SCHED1, Some("sh")),
-            "sh-port" => (service_flags::SCHED2, Some("sh")),
-            "mh-fallback" => (service_flags::SCHED1, Some("mh")),
-            "mh-port" => (service_flags::SCHED2, Some("mh")),
-            _ => return illegal(format!("invalid scheduler flag `{word}'")),
+        let Some(flag) = SchedulerFlag::named(word) else {
+            return illegal(format!("invalid scheduler flag `{word}'"));
         };
-        if of.is_some_and(|of| of != scheduler) {
+        if !flag.fits(scheduler) {
             return illegal(format!("incompatible scheduler flag `{word}'"));
         }
-        flags |= flag;
+        flags |= flag.bit;
     }
     Ok(flags)
 }

@@ -8,10 +8,9 @@ use std::fmt::Write as _;
 use super::columns::Columns as _;
 use super::invocation::Columns;
 use super::names::{Names, push_endpoint};
-use super::save::partial_netmask;
 use crate::ipvs::{
-    Daemon, DaemonRole, DestinationEntry, Family, Forwarding, Info, Service, ServiceEntry,
-    ServiceId, Stats, Timeouts, Tunnel, TunnelKind, service_flags,
+    Daemon, DaemonRole, DestinationEntry, Family, Forwarding, Info, SchedulerFlag, Service,
+    ServiceEntry, ServiceId, Stats, Timeouts, Tunnel, TunnelKind, service_flags,
 };
 use crate::protocol::Protocol;
 
@@ -119,7 +118,7 @@ fn push_flags(line: &mut String, service: &Service) {
     }
     if service.flags & service_flags::PERSISTENT != 0 {
         let _ = write!(line, " persistent {}", service.timeout);
-        if let Some(mask) = partial_netmask(service) {
+        if let Some(mask) = service.partial_netmask() {
             let _ = write!(line, " mask {mask}");
         }
         if let Some(pe) = &service.pe {
@@ -153,15 +152,8 @@ pub(super) fn scheduler_flag_names(service: &Service) -> Option<String> {
 }
 
 /// The same so that nothing is lost: the third flag of `sh` and `mh` by its number.
-pub(super) fn scheduler_flag_words(service: &Service) -> Vec<String> {
-    let names = scheduler_flag_names(service).unwrap_or_default();
-    let mut words: Vec<String> =
-        names.split(',').filter(|word| !word.is_empty()).map(str::to_owned).collect();
-    let numbered = "flag-3".to_owned();
-    if service.flags & service_flags::SCHED3 != 0 && !words.contains(&numbered) {
-        words.push(numbered);
-    }
-    words
+pub(super) fn scheduler_flag_words(service: &Service) -> Vec<&'static str> {
+    SchedulerFlag::words(&service.scheduler, service.flags)
 }
 
 /// The listing of all services' counters together.

@@ -5,7 +5,6 @@
 //! loses nothing of these; see [`Detail`].
 
 use std::fmt::Write as _;
-use std::net::Ipv4Addr;
 
 use super::columns::Columns as _;
 use super::line::tunnel_name;
@@ -33,15 +32,6 @@ pub(super) fn push_service_option(text: &mut String, id: &ServiceId, names: &mut
     }
 }
 
-/// The mask of a service that is not the full one, as listings and rules show it.
-pub(super) fn partial_netmask(service: &Service) -> Option<String> {
-    let family = service.id.family();
-    (service.netmask != Service::full_netmask(family)).then(|| match family {
-        Family::V4 => Ipv4Addr::from(service.netmask).to_string(),
-        Family::V6 => service.netmask.to_string(),
-    })
-}
-
 /// How much of a table is saved.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Detail {
@@ -60,7 +50,7 @@ pub fn push_service(line: &mut String, service: &Service, detail: Detail, names:
     // Writing to a String cannot fail.
     if service.flags & service_flags::PERSISTENT != 0 {
         let _ = write!(line, " -p {}", service.timeout);
-        if let Some(mask) = partial_netmask(service) {
+        if let Some(mask) = service.partial_netmask() {
             let _ = write!(line, " -M {mask}");
         }
     }

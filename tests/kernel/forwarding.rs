@@ -12,7 +12,7 @@ use super::support::{Server, Site, fetch};
 const ABROAD: (&str, &str) = ("198.51.100.7", "2001:db8::7");
 
 /// Moves the client abroad: its packets come from an address for which the nodes need a route.
-fn move_client_abroad(site: &Site) {
+pub(super) fn move_client_abroad(site: &Site) {
     let (client, director) = (site.cluster.client(), site.cluster.director());
     let ip = |host: &Host, line: String| {
         let words: Vec<&str> = line.split_whitespace().collect();
@@ -29,20 +29,23 @@ fn move_client_abroad(site: &Site) {
     }
 }
 
+/// Leads a node's answers through the gateway, as NAT needs it.
+pub(super) fn route_back(site: &Site, number: u32) {
+    let host = site.host(number);
+    // The director cannot be told not to send ICMPv6 redirects to the shorter way.
+    host.sysctl("net.ipv6.conf.eth0.accept_redirects", "0").unwrap();
+    for (version, gateway) in [("-4", site.gateway(false)), ("-6", site.gateway(true))] {
+        let gateway = gateway.to_string();
+        host.run(&["ip", version, "route", "add", "default", "via", &gateway]).unwrap();
+    }
+}
+
 #[test]
 fn by_nat_clients_of_another_network_are_served_in_both_families() {
     let site = Site::start(2, &Plan { routing: "NAT", ipv4: true, ipv6: true, services: "" });
     site.direct("setport_weight --start-port=8080 --end-port=8080 --weight=1 --cluster");
     move_client_abroad(&site);
-    for number in [1, 2] {
-        // The director cannot be told not to send ICMPv6 redirects to the shorter way.
-        site.host(number).sysctl("net.ipv6.conf.eth0.accept_redirects", "0").unwrap();
-        for (version, gateway) in [("-4", site.gateway(false)), ("-6", site.gateway(true))] {
-            let gateway = gateway.to_string();
-            let line = ["ip", version, "route", "add", "default", "via", &gateway];
-            site.host(number).run(&line).unwrap();
-        }
-    }
+    [1, 2].iter().for_each(|number| route_back(&site, *number));
     // On its own address alone: with NAT that is where the packets arrive.
     let one4 = Server::tcp(site.host(1), format!("{}:8080", site.host(1).v4()), "one");
     site.await_pool(site.v4(Tcp, 8080), Some(&[(1, 1)]));

@@ -94,7 +94,8 @@ fn once(site: &Site, conf: Conf, me: u32) -> anyhow::Result<(Vec<String>, Vec<St
     ))
 }
 
-fn director_node(option: &NodeOption, site: &Site, conf: &Conf) -> anyhow::Result<u32> {
+/// The node that is meant, which is a director.
+pub(super) fn director_node(option: &NodeOption, site: &Site, conf: &Conf) -> anyhow::Result<u32> {
     let node = site.node(option)?;
     if !conf.is_director(node) {
         let sets = conf.director_sets();

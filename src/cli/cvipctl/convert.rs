@@ -7,7 +7,7 @@ use clap::ValueEnum;
 
 use super::super::{OK, Site, Streams};
 use super::view;
-use crate::conf::{Conf, Registration as How};
+use crate::conf::Conf;
 use crate::director::desired::{Inputs, desired, keys};
 use crate::director::marks::Marks;
 use crate::ipvs::{Change, Destination, Service};
@@ -58,7 +58,7 @@ pub(super) fn run(args: &Args, site: &Site, streams: &mut Streams<'_>) -> anyhow
         }
     }
     let services = conf.cvips.iter().flat_map(|cvip| &cvip.services);
-    let automatic = services.filter(|service| service.registration == How::Automatic).count();
+    let automatic = services.filter(|service| !service.always_exists()).count();
     if automatic > 0 && !args.all {
         writeln!(
             streams.err,
@@ -79,8 +79,9 @@ fn entries(conf: &Conf, all: bool) -> Vec<(Service, Vec<Destination>)> {
         let inputs = Inputs { conf, nodes: &nodes, me, marks, now };
         for key in keys(inputs).into_iter().filter(|key| key.cvip == cvip.addr) {
             let wanted = desired(key, inputs);
+            let destinations = wanted.beside([]).values().copied().collect();
             if let Some(service) = wanted.service {
-                entries.push((service, wanted.destinations.into_values().collect()));
+                entries.push((service, destinations));
             }
         }
     }
@@ -159,6 +160,52 @@ mod tests {
         assert_eq!(services[0]["scheduler"], "wlc");
         assert_eq!(services[0]["destinations"].as_array().unwrap().len(), 3);
         assert_eq!(services[0]["destinations"][1]["address"], "192.168.200.2");
+    }
+
+    const EVERYTHING: &str = "<protocol>udp</protocol><port>5060</port><weight>2</weight>\
+        <registration>static</registration><scheduler>mh</scheduler>\
+        <scheduler_flags>mh-port,flag-3</scheduler_flags><one_packet>yes</one_packet>\
+        <persistence>60</persistence><persistence_netmask>24</persistence_netmask>\
+        <persistence_engine>sip</persistence_engine><upper_threshold>9</upper_threshold>\
+        <lower_threshold>7</lower_threshold>\
+        <node><node_num>2</node_num><weight>5</weight></node>";
+
+    #[test]
+    fn everything_that_a_service_says_is_printed() {
+        let dir = tempfile::tempdir().unwrap();
+        let (status, out, _) = convert(dir.path(), EVERYTHING, &[]);
+        let to = |host: u8, weight: u32| {
+            format!(
+                "-a -u 192.168.200.10:5060 -r 192.168.200.{host}:5060 -g -w {weight} -x 9 -y 7\n"
+            )
+        };
+        let service = "-A -u 192.168.200.10:5060 -s mh -p 60 -M 255.255.255.0 --pe sip -o \
+                       -b mh-port,flag-3\n";
+        let expected = [service.to_owned(), to(1, 2), to(2, 10), to(3, 2)].concat();
+        assert_eq!((status, out), (0, expected));
+        let (_, json, _) = convert(dir.path(), EVERYTHING, &["--json"]);
+        let services: serde_json::Value = serde_json::from_str(&json).unwrap();
+        assert_eq!(services[0]["scheduler_flags"], serde_json::json!(["mh-port", "flag-3"]));
+        assert_eq!(services[0]["one_packet"], true);
+        assert_eq!(services[0]["persistence_netmask"], "255.255.255.0");
+        assert_eq!(services[0]["persistence_engine"], "sip");
+        assert_eq!(services[0]["destinations"][1]["upper_threshold"], 9);
+        assert_eq!(services[0]["destinations"][1]["lower_threshold"], 7);
+    }
+
+    #[test]
+    fn sorry_servers_are_printed_where_nobody_listens_and_not_where_everybody_does() {
+        let dir = tempfile::tempdir().unwrap();
+        let service = "<port>80</port><sorry_server><ip_addr>192.168.200.9</ip_addr>\
+                       <weight>3</weight></sorry_server>";
+        let (_, out, err) = convert(dir.path(), service, &[]);
+        assert_eq!(
+            out,
+            "-A -t 192.168.200.10:80 -s wlc\n-a -t 192.168.200.10:80 -r 192.168.200.9:80 -g -w 3\n"
+        );
+        assert_eq!(err, "");
+        let (_, out, _) = convert(dir.path(), service, &["--all"]);
+        assert_eq!((out.lines().count(), out.contains("200.9:80")), (4, false), "{out}");
     }
 
     #[test]

@@ -8,6 +8,7 @@ mod apply;
 mod check;
 mod convert;
 mod etcd_roles;
+mod import;
 mod status;
 mod view;
 
@@ -59,6 +60,16 @@ enum Command {
     /// is made right once.
     #[command(after_help = "Example:\n  cvipctl apply && cvipctl status")]
     Apply(apply::ApplyArgs),
+    /// Put services that were made by hand into cvip.conf, as static ones
+    ///
+    /// Services that stand in the kernel's table on a CVIP of this director, and that neither
+    /// cvipd nor a port flag knows, exist on one director only, and a takeover loses them. Here
+    /// they become `service` elements with `static` registration; nothing else in the file
+    /// changes. What cvip.conf cannot say is named with the reason, and left alone.
+    #[command(
+        after_help = "Example:\n  cvipctl import --dry-run\n  cvipctl import && cvipctl apply"
+    )]
+    Import(import::Args),
     /// Show nodes, flags, registrations and the kernel's table
     #[command(after_help = "Examples:\n  cvipctl status\n  cvipctl status --json | jq .services")]
     Status(status::Args),
@@ -80,6 +91,7 @@ pub fn run(args: Args, streams: &mut Streams<'_>) -> anyhow::Result<u8> {
         Command::Convert(own) => convert::run(&own, &args.site, streams),
         Command::Diff(own) => apply::diff(&own, &args.site, streams),
         Command::Apply(own) => apply::apply(&own, &args.site, streams),
+        Command::Import(own) => import::run(&own, &args.site, streams),
         Command::Status(own) => status::run(&own, &args.site, streams),
         Command::EtcdRoles(own) => etcd_roles::run(&own, &args.site, streams),
     }

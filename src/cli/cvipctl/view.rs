@@ -5,7 +5,8 @@ use std::net::IpAddr;
 use serde::Serialize;
 
 use crate::ipvs::{
-    self, DestinationEntry, Forwarding, ServiceEntry, ServiceId, Stats, service_flags,
+    self, DestinationEntry, Forwarding, SchedulerFlag, ServiceEntry, ServiceId, Stats,
+    service_flags,
 };
 
 /// A virtual service.
@@ -21,9 +22,19 @@ pub(super) struct Service {
     #[serde(skip_serializing_if = "Option::is_none")]
     fwmark: Option<u32>,
     scheduler: String,
+    /// ipvsadm's words.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    scheduler_flags: Vec<&'static str>,
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    one_packet: bool,
     /// Seconds.
     #[serde(skip_serializing_if = "Option::is_none")]
     persistence: Option<u32>,
+    /// A mask in IPv4, a number of bits in IPv6; absent where every address is a client.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    persistence_netmask: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    persistence_engine: Option<String>,
     /// True if cvipd made or adopted it; absent where no kernel was asked.
     #[serde(skip_serializing_if = "Option::is_none")]
     owned: Option<bool>,
@@ -40,6 +51,12 @@ pub(super) struct Destination {
     /// ipvsadm's words: Route, Masq, Tunnel.
     forward: String,
     weight: u32,
+    /// Connections at which it is full; absent where it never is.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    upper_threshold: Option<u32>,
+    /// Connections below which it is so no more; absent: three quarters of the upper one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    lower_threshold: Option<u32>,
     #[serde(skip_serializing_if = "Option::is_none")]
     active_connections: Option<u32>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -64,7 +81,11 @@ impl Service {
             port,
             fwmark,
             scheduler: service.scheduler.clone(),
+            scheduler_flags: SchedulerFlag::words(&service.scheduler, service.flags),
+            one_packet: service.flags & service_flags::ONE_PACKET != 0,
             persistence: persistent.then_some(service.timeout),
+            persistence_netmask: service.partial_netmask().filter(|_| persistent),
+            persistence_engine: service.pe.clone().filter(|_| persistent),
             owned: None,
             stats: None,
             destinations: list.iter().map(Destination::settings).collect(),
@@ -94,6 +115,8 @@ impl Destination {
             port: destination.id.port,
             forward: forward.to_string(),
             weight: destination.weight,
+            upper_threshold: (destination.upper > 0).then_some(destination.upper),
+            lower_threshold: (destination.lower > 0).then_some(destination.lower),
             active_connections: None,
             inactive_connections: None,
             stats: None,

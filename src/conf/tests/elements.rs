@@ -139,20 +139,14 @@ help: did you mean `port`? It belongs in `service`
 }
 
 #[test]
-fn attributes_and_checks_are_ignored_with_a_warning() {
+fn attributes_are_ignored_with_a_warning() {
     assert_data_eq!(
-        warned(&service(
-            "<port proto=\"tcp\">80</port>\n<check>\n<http><path>/</path></http>\n</check>"
-        )),
+        warned(&service("<port proto=\"tcp\">80</port>")),
         str![[r#"
 cvip.conf:6:7: warning: attribute `proto` is ignored
 <port proto="tcp">80</port>
       ^~~~~~~~~~~
 help: cvip.conf has no attributes: values stand between tags
-cvip.conf:7:1: warning: `check` is not supported yet: it is ignored
-<check>
-^~~~~~~
-help: a node still leaves the service when it stops listening
 
 "#]]
     );

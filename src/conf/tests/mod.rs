@@ -6,10 +6,12 @@ use std::net::IpAddr;
 use super::*;
 use crate::protocol::Protocol;
 
+mod checks;
 mod elements;
 mod properties;
 mod relations;
 mod samples;
+mod services;
 
 /// Nodes 1 to 4: 192.168.200.1 to 192.168.200.4.
 fn clustertab() -> Clustertab {

@@ -27,7 +27,7 @@ fn samples(folder: &Path) -> Vec<PathBuf> {
 #[test]
 fn every_sample_loads_without_a_fault() {
     let samples = samples(&package().join("examples"));
-    assert!(samples.len() >= 4, "{samples:?}");
+    assert!(samples.len() >= 7, "{samples:?}");
     for conf in samples {
         let Loaded { conf, diagnostics, .. } = load(&conf, &conf.with_file_name("clustertab"));
         let shown: Vec<String> = diagnostics.iter().map(ToString::to_string).collect();
@@ -50,8 +50,11 @@ fn man_examples(page: &str) -> Vec<String> {
 fn the_man_pages_examples_are_what_the_parser_takes_and_says() {
     let page = man_page("cvip.conf.5");
     let examples = man_examples(&page);
-    let [file, without_sshd, diagnostic] = &examples[..] else { panic!("{examples:?}") };
+    let [file, checked, without_sshd, diagnostic] = &examples[..] else { panic!("{examples:?}") };
     assert_eq!(loaded(file).cvips[0].services.len(), 2);
+    let checked = checked.replace("<node_num>3<", "<node_num>1<");
+    let service = &loaded(&cvip("DR", &checked)).cvips[0].services[0];
+    assert!(service.check.is_some() && service.always_exists());
     assert_eq!(loaded(&cvip("DR", without_sshd)).cvips[0].services.len(), 2);
     let mut lines = diagnostic.lines();
     let (first, source) = (lines.next().expect("a message"), lines.next().expect("a line"));

@@ -9,7 +9,7 @@ use std::process::Output;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use cvip::ipvs::{Client, ServiceId};
+use cvip::ipvs::{Client, DestinationEntry, ServiceEntry, ServiceId};
 use cvip::protocol::Protocol;
 use cvip::store::{Access, LocalStore, NodeRecord, State, Store};
 use cvip_lab::{Cluster, Deployment, Plan, wait_until};
@@ -183,6 +183,16 @@ impl Site {
         Some((entry.active, entry.inactive))
     }
 
+    /// A service as the kernel has it, with its destinations in the order of their addresses.
+    #[track_caller]
+    pub(crate) fn entry(&self, id: ServiceId) -> (ServiceEntry, Vec<DestinationEntry>) {
+        let mut table = self.table.lock().unwrap();
+        let service = table.service(&id).unwrap().unwrap_or_else(|| panic!("no service {id}"));
+        let mut destinations = table.destinations(&id).unwrap();
+        destinations.sort_unstable_by_key(|entry| entry.destination.id);
+        (service, destinations)
+    }
+
     /// The number of the node with an address.
     fn node_of(&self, addr: IpAddr) -> Option<u32> {
         self.numbers().find(|number| {
@@ -195,6 +205,20 @@ impl Site {
     #[track_caller]
     pub(crate) fn rules(&self) -> String {
         self.direct("ipvsadm-rs -Sn")
+    }
+
+    /// The table with everything that a command can set.
+    #[track_caller]
+    pub(crate) fn all_rules(&self) -> String {
+        self.direct("ipvsadm-rs -Sn --full")
+    }
+
+    /// Asserts that the table is what cvip.conf and the registrations say: a second application
+    /// finds nothing to do.
+    #[track_caller]
+    pub(crate) fn assert_right(&self) {
+        assert_eq!(self.direct("cvipctl diff"), "");
+        assert_eq!(self.direct("cvipctl apply"), "the table is right: nothing to change\n");
     }
 
     /// Waits until the pool of a service is this; `None`: until there is no such service.

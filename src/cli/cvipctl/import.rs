@@ -1,0 +1,308 @@
+//! `cvipctl import`: services that somebody made by hand become `service` elements of cvip.conf.
+
+use std::fs::{self, File};
+use std::io::Write;
+use std::net::IpAddr;
+use std::os::unix::fs::{MetadataExt, fchown};
+use std::path::Path;
+
+use anyhow::{Context, bail, ensure};
+use similar::TextDiff;
+
+use super::super::{NodeOption, OK, Site, Streams};
+use super::apply::director_node;
+use crate::conf::{Clustertab, Conf, Diagnostic, ServiceConf, Severity, with_services};
+use crate::director::desired::service_key;
+use crate::director::import::as_static;
+use crate::director::reconcile::is_flagged;
+use crate::ipvs::{Client, Destination, Service, ServiceId};
+use crate::store::State;
+
+#[derive(clap::Args, Clone, Debug)]
+pub(super) struct Args {
+    #[command(flatten)]
+    node: NodeOption,
+
+    /// Change nothing; show how the file would change
+    #[arg(long)]
+    dry_run: bool,
+}
+
+pub(super) fn run(args: &Args, site: &Site, streams: &mut Streams<'_>) -> anyhow::Result<u8> {
+    let conf = site.conf()?;
+    let me = director_node(&args.node, site, &conf)?;
+    let (state, faults) = site.state()?;
+    for fault in faults {
+        writeln!(streams.err, "cvipctl: {fault}")?;
+    }
+    let mut table = Vec::new();
+    let mut client = Client::open()?;
+    for entry in client.services()? {
+        if is_by_hand(entry.service.id, &conf, me, &state) {
+            let destinations = client.destinations(&entry.service.id)?;
+            table.push((entry.service, destinations.into_iter().map(|d| d.destination).collect()));
+        }
+    }
+    table.sort_by_key(|(service, _)| service.id);
+    let clustertab = site.load().clustertab.unwrap_or_default();
+    write(args.dry_run, table, me, &clustertab, &site.conf, streams)
+}
+
+/// True if a service is nobody's but somebody's who made it by hand.
+fn is_by_hand(id: ServiceId, conf: &Conf, me: u32, state: &State) -> bool {
+    let Some(key) = service_key(id) else { return true };
+    let owned = state.owned.values().any(|owned| owned.contains(&key));
+    !owned && !is_flagged(key, conf, me, state)
+}
+
+/// Puts what can be said of a table made by hand into the file, or shows what would be put there.
+fn write(
+    dry_run: bool,
+    table: Vec<(Service, Vec<Destination>)>,
+    me: u32,
+    clustertab: &Clustertab,
+    path: &Path,
+    streams: &mut Streams<'_>,
+) -> anyhow::Result<u8> {
+    let text = fs::read_to_string(path).with_context(|| path.display().to_string())?;
+    let file = Conffile { text: &text, name: &path.to_string_lossy(), clustertab };
+    let Outcome { new, imported, left } = file.with(table, me)?;
+    for (id, why) in &left {
+        writeln!(streams.err, "cvipctl: {id} is left alone: {why}")?;
+    }
+    if imported.is_empty() {
+        writeln!(streams.out, "nothing to import")?;
+        return Ok(OK);
+    }
+    if dry_run {
+        let name = path.display().to_string();
+        let diff = TextDiff::from_lines(&text, &new);
+        write!(streams.out, "{}", diff.unified_diff().header(&name, &name))?;
+        return Ok(OK);
+    }
+    replace(path, &text, &new).with_context(|| format!("{} stays as it is", path.display()))?;
+    for id in imported {
+        writeln!(streams.out, "{id} is in {} now", path.display())?;
+    }
+    writeln!(
+        streams.err,
+        "cvipctl: copy the file to every node, then run `cvipctl apply` on the directors"
+    )?;
+    Ok(OK)
+}
+
+/// cvip.conf as it stands.
+struct Conffile<'a> {
+    text: &'a str,
+    name: &'a str,
+    clustertab: &'a Clustertab,
+}
+
+/// What becomes of it.
+#[derive(Debug)]
+struct Outcome {
+    new: String,
+    imported: Vec<ServiceId>,
+    /// What cannot be said, and why.
+    left: Vec<(ServiceId, String)>,
+}
+
+impl Conffile<'_> {
+    fn with(&self, table: Vec<(Service, Vec<Destination>)>, me: u32) -> anyhow::Result<Outcome> {
+        let (conf, faults) = crate::conf::parse(self.text, self.name, self.clustertab);
+        let Some(conf) = conf else { bail!("{}", shown(&faults)) };
+        let mut said: Vec<(ServiceId, (IpAddr, ServiceConf))> = Vec::new();
+        let mut left = Vec::new();
+        for (service, destinations) in table {
+            match as_static(&service, &destinations, &conf, me) {
+                Ok(element) => said.push((service.id, element)),
+                Err(why) => left.push((service.id, why)),
+            }
+        }
+        let elements = |said: &[(ServiceId, (IpAddr, ServiceConf))]| -> Vec<_> {
+            said.iter().map(|(_, element)| element.clone()).collect()
+        };
+        let mut new = self.insert(&elements(&said));
+        if new.is_err() {
+            // One of them is refused: whatever is allowed by itself is taken.
+            let mut taken = Vec::new();
+            for (id, element) in said {
+                taken.push((id, element));
+                if let Err(faults) = self.insert(&elements(&taken)) {
+                    let fault = faults.into_iter().find(|fault| fault.severity == Severity::Error);
+                    let why = fault.map_or_else(String::new, |fault| fault.message);
+                    left.push((id, why));
+                    taken.pop();
+                }
+            }
+            said = taken;
+            new = self.insert(&elements(&said));
+        }
+        let new = new.map_err(|faults| anyhow::anyhow!("{}", shown(&faults)))?;
+        left.sort_by_key(|(id, _)| *id);
+        Ok(Outcome { new, imported: said.into_iter().map(|(id, _)| id).collect(), left })
+    }
+
+    fn insert(&self, elements: &[(IpAddr, ServiceConf)]) -> Result<String, Vec<Diagnostic>> {
+        with_services(self.text, self.name, self.clustertab, elements)
+    }
+}
+
+fn shown(faults: &[Diagnostic]) -> String {
+    faults.iter().map(|fault| format!("{fault}\n")).collect()
+}
+
+/// Replaces a file that still has the text `old`, as one: whoever reads it finds the old text or
+/// the new. Owner and mode stay; where the path is a link, it is its target that is replaced.
+fn replace(path: &Path, old: &str, new: &str) -> anyhow::Result<()> {
+    let path = path.canonicalize()?;
+    let folder = path.parent().context("it has no folder")?;
+    let meta = fs::metadata(&path)?;
+    let mut file = tempfile::Builder::new()
+        .prefix(".cvip.conf.")
+        .tempfile_in(folder)
+        .with_context(|| format!("cannot write in {}", folder.display()))?;
+    file.write_all(new.as_bytes())?;
+    let own = file.as_file().metadata()?;
+    if (own.uid(), own.gid()) != (meta.uid(), meta.gid()) {
+        fchown(file.as_file(), Some(meta.uid()), Some(meta.gid()))
+            .context("its owner cannot be kept: run as root")?;
+    }
+    file.as_file().set_permissions(meta.permissions())?;
+    file.as_file().sync_all()?;
+    ensure!(fs::read_to_string(&path)? == old, "somebody else changed it meanwhile: try again");
+    file.persist(&path)?;
+    File::open(folder)?.sync_all()?;
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::{PermissionsExt, symlink};
+
+    use super::*;
+    use crate::ipvs::{Forwarding, service_flags};
+    use crate::protocol::Protocol;
+
+    const CONF: &str = "<cvips>
+  <routing>DR</routing>
+  <cvip>
+    <!-- the only one -->
+    <ip_addr>192.168.200.10</ip_addr>
+    <director_node><node_num>1</node_num><garp_interface>eth0</garp_interface></director_node>
+  </cvip>
+</cvips>
+";
+
+    fn clustertab() -> Clustertab {
+        Clustertab::parse("1 192.168.200.1\n", "clustertab").0.unwrap()
+    }
+
+    fn by_hand(addr: &str, port: u16, scheduler: &str) -> (Service, Vec<Destination>) {
+        let id = ServiceId::Address { protocol: Protocol::Udp, addr: addr.parse().unwrap(), port };
+        let server = Destination::new("192.168.200.1".parse().unwrap(), port, Forwarding::Route, 1);
+        (Service::new(id, scheduler), vec![server])
+    }
+
+    /// Imports into a file in a folder of its own; what was printed, and the file.
+    fn import(dry_run: bool, table: Vec<(Service, Vec<Destination>)>) -> (String, String, String) {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("cvip.conf");
+        fs::write(&path, CONF).unwrap();
+        let (mut out, mut err) = (Vec::new(), Vec::new());
+        let mut streams = Streams { out: &mut out, err: &mut err };
+        let status = write(dry_run, table, 1, &clustertab(), &path, &mut streams).unwrap();
+        assert_eq!(status, OK);
+        let folder = dir.path().display().to_string();
+        let text = |bytes| String::from_utf8(bytes).unwrap().replace(&folder, "DIR");
+        let left: Vec<_> = fs::read_dir(dir.path()).unwrap().collect();
+        assert_eq!(left.len(), 1, "nothing is left behind");
+        (text(out), text(err), fs::read_to_string(path).unwrap())
+    }
+
+    #[test]
+    fn a_service_that_can_be_said_is_put_into_the_file() {
+        let (out, err, text) = import(false, vec![by_hand("192.168.200.10", 177, "rr")]);
+        assert_eq!(out, "udp 192.168.200.10:177 is in DIR/cvip.conf now\n");
+        assert!(err.contains("cvipctl apply"), "{err}");
+        assert!(text.contains("<!-- the only one -->"), "{text}");
+        let (conf, faults) = crate::conf::parse(&text, "c", &clustertab());
+        assert_eq!(faults, []);
+        let service = &conf.unwrap().cvips[0].services[0];
+        assert_eq!((service.scheduler.as_str(), service.always_exists()), ("rr", true));
+    }
+
+    #[test]
+    fn a_dry_run_shows_the_difference_and_changes_nothing() {
+        let (out, err, text) = import(true, vec![by_hand("192.168.200.10", 177, "wlc")]);
+        snapbox::assert_data_eq!(
+            out,
+            snapbox::str![[r#"
+--- DIR/cvip.conf
++++ DIR/cvip.conf
+@@ -4,5 +4,10 @@
+     <!-- the only one -->
+     <ip_addr>192.168.200.10</ip_addr>
+     <director_node><node_num>1</node_num><garp_interface>eth0</garp_interface></director_node>
++    <service>
++      <protocol>udp</protocol>
++      <port>177</port>
++      <registration>static</registration>
++    </service>
+   </cvip>
+ </cvips>
+
+"#]]
+        );
+        assert_eq!((err.as_str(), text.as_str()), ("", CONF));
+    }
+
+    #[test]
+    fn what_cannot_be_said_is_named_with_the_reason_and_the_rest_is_imported() {
+        let (mut sip, servers) = by_hand("192.168.200.10", 5060, "a scheduler");
+        sip.flags = service_flags::SCHED1;
+        let table = vec![
+            by_hand("192.168.200.11", 177, "wlc"),
+            (sip, servers),
+            by_hand("192.168.200.10", 177, "wlc"),
+        ];
+        let (out, err, text) = import(false, table);
+        assert_eq!(out.lines().count(), 1, "{out}");
+        snapbox::assert_data_eq!(
+            err,
+            snapbox::str![[r#"
+cvipctl: udp 192.168.200.10:5060 is left alone: `a scheduler` is not a scheduler: its name has letters, digits, `-` and `_` only
+cvipctl: udp 192.168.200.11:177 is left alone: 192.168.200.11 is no CVIP of cvip.conf
+cvipctl: copy the file to every node, then run `cvipctl apply` on the directors
+
+"#]]
+        );
+        assert_eq!(text.matches("<service>").count(), 1);
+        let (out, _, text) = import(false, vec![by_hand("192.168.200.11", 177, "wlc")]);
+        assert_eq!((out.as_str(), text.as_str()), ("nothing to import\n", CONF));
+    }
+
+    #[test]
+    fn the_files_mode_stays_and_a_link_stays_a_link() {
+        let dir = tempfile::tempdir().unwrap();
+        let (path, link) = (dir.path().join("real"), dir.path().join("link"));
+        fs::write(&path, "old").unwrap();
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o640)).unwrap();
+        symlink("real", &link).unwrap();
+        replace(&link, "old", "new").unwrap();
+        assert_eq!(fs::read_to_string(&path).unwrap(), "new");
+        assert_eq!(fs::metadata(&path).unwrap().mode() & 0o7777, 0o640);
+        assert!(fs::symlink_metadata(&link).unwrap().is_symlink());
+    }
+
+    #[test]
+    fn a_file_that_changed_meanwhile_is_left_as_it_is() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("cvip.conf");
+        fs::write(&path, "somebody's").unwrap();
+        let error = replace(&path, "old", "new").unwrap_err().to_string();
+        assert!(error.contains("meanwhile"), "{error}");
+        assert_eq!(fs::read_to_string(&path).unwrap(), "somebody's");
+        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1);
+    }
+}
