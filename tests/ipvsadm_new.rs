@@ -237,6 +237,25 @@ fn a_file_with_a_wrong_line_changes_nothing() {
 }
 
 #[test]
+fn apply_takes_nothing_away_if_what_replaces_it_is_refused() {
+    let memory =
+        table("-A -t 10.0.0.1:80\n-a -t 10.0.0.1:80 -r 10.0.1.1:80 -g\n-A -t 10.0.0.2:80\n");
+    let before = saved(&memory);
+    // No kernel takes a lower threshold above the upper one.
+    let wanted = "-A -t 10.0.0.1:80\n-a -t 10.0.0.1:80 -r 10.0.1.2:80 -g -x 1 -y 2\n--set 9 9 9\n";
+    let ran = ipvsadm(&memory, &["--apply"], wanted);
+    assert_eq!(
+        (ran.err.as_str(), ran.status),
+        (
+            "-a -t 10.0.0.1:80 -r 10.0.1.2:80 -g -w 1 -x 1 -y 2: Numerical result out of range\n\
+             left undone: 2 changes that take something away\n",
+            255
+        )
+    );
+    assert_eq!(saved(&memory), before.replace("--set 900 120 300", "--set 9 9 9"));
+}
+
+#[test]
 fn an_interval_shows_what_was_counted_in_it() {
     let memory = table("-A -t 10.0.0.1:80\n-a -t 10.0.0.1:80 -r 10.0.1.1\n");
     let meanwhile = || {

@@ -132,7 +132,8 @@ const DIFFERENCES: &[(&str, &str)] = &[
          language of --restore, with comments, as the description of a whole table: it makes the \
          changes that are missing, first those that add, then those that take away, so that no \
          service loses its last real server on the way. Time-outs and daemons are touched only \
-         if the file speaks of them. If a line is wrong, nothing is changed.",
+         if the file speaks of them. If a line is wrong, nothing is changed; if the kernel \
+         refuses an addition, nothing is taken away.",
     ),
     (
         "--restore-json is new.",

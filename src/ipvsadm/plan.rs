@@ -49,6 +49,16 @@ pub fn plan(current: &Rules, wanted: &Rules) -> Vec<Change> {
     changes
 }
 
+/// Whether a change takes something away from clients: such changes come last in a plan, and
+/// are to be left undone if what was to replace it could not be added.
+pub fn takes_away(change: &Change) -> bool {
+    match change {
+        Change::DeleteService(_) | Change::DeleteDestination(..) => true,
+        Change::EditDestination(_, destination) => destination.weight == 0,
+        _ => false,
+    }
+}
+
 /// One service's destinations: what comes, what is quiesced, what goes.
 fn plan_pool(
     present: Option<&Pool>,
@@ -218,10 +228,6 @@ mod tests {
 
     fn adds(change: &Change) -> bool {
         matches!(change, Change::AddService(_) | Change::AddDestination(..))
-    }
-
-    fn takes_away(change: &Change) -> bool {
-        matches!(change, Change::DeleteService(_) | Change::DeleteDestination(..))
     }
 
     proptest! {

@@ -7,7 +7,7 @@ use super::super::change::change_line;
 use super::super::errors::{self, Operation};
 use super::super::from_json;
 use super::super::invocation::{Failing, Invocation, Source};
-use super::super::plan::plan;
+use super::super::plan::{plan, takes_away};
 use super::super::restore::{Comments, Lines};
 use super::super::rules::{Misfit, Rules};
 use super::super::table::{Table, TableError};
@@ -295,7 +295,29 @@ impl<T: Table, O: FnOnce() -> Result<T, TableError>> Session<'_, T, O> {
                 self.print_changes(&changes);
                 0
             }
-            Ok(changes) => self.apply_naming(&changes),
+            Ok(changes) => self.apply_plan(&changes),
+            Err(status) => status,
+        }
+    }
+
+    /// Makes the changes of a plan. What is there serves on if the kernel refuses what was to
+    /// replace it: then nothing is taken away.
+    fn apply_plan(&mut self, changes: &[Change]) -> u8 {
+        let additions = changes.iter().position(takes_away).unwrap_or(changes.len());
+        let (first, rest) = changes.split_at(additions);
+        match self.refused_by_name(first) {
+            Ok(false) => return self.apply_naming(rest),
+            Ok(true) => {}
+            Err(status) => return status,
+        }
+        // Time-outs, and daemons that have been stopped to be started anew.
+        let (kept, others): (Vec<Change>, Vec<Change>) = rest.iter().cloned().partition(takes_away);
+        if !kept.is_empty() {
+            let count = kept.len();
+            self.complain(&format!("left undone: {count} changes that take something away"));
+        }
+        match self.refused_by_name(&others) {
+            Ok(_) => 255,
             Err(status) => status,
         }
     }
@@ -317,13 +339,18 @@ impl<T: Table, O: FnOnce() -> Result<T, TableError>> Session<'_, T, O> {
 
     /// Makes changes that stand on no line; names those refused by the commands they are.
     fn apply_naming(&mut self, changes: &[Change]) -> u8 {
+        match self.refused_by_name(changes) {
+            Ok(false) => 0,
+            Ok(true) => 255,
+            Err(status) => status,
+        }
+    }
+
+    /// The same: whether any was refused, or the status if the kernel cannot be asked.
+    fn refused_by_name(&mut self, changes: &[Change]) -> Result<bool, u8> {
         let mut failed = false;
         for part in changes.chunks(BATCH) {
-            let refused = match self.refusals(part) {
-                Ok(refused) => refused,
-                Err(status) => return status,
-            };
-            for (index, errno) in refused {
+            for (index, errno) in self.refusals(part)? {
                 if let Some(change) = part.get(index) {
                     let why = errors::text(Operation::of(change), errno);
                     self.complain(&format!("{}: {why}", change_line(change)));
@@ -331,7 +358,7 @@ impl<T: Table, O: FnOnce() -> Result<T, TableError>> Session<'_, T, O> {
                 }
             }
         }
-        if failed { 255 } else { 0 }
+        Ok(failed)
     }
 }
 
