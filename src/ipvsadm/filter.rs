@@ -63,7 +63,10 @@ impl Peer {
         let (addr, port) = match host.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')) {
             Some(addr) => (addr.parse().ok()?, None),
             None => {
-                let endpoint = address::endpoint(&host, Some(Protocol::Tcp), names)?;
+                // A filter names no protocol: a port's name is looked for in each.
+                let endpoint = Protocol::ALL
+                    .into_iter()
+                    .find_map(|protocol| address::endpoint(&host, Some(protocol), names))?;
                 (endpoint.addr, endpoint.port)
             }
         };
@@ -130,6 +133,12 @@ mod tests {
         );
         assert_eq!(peer("10.0.0.0/8:80"), peer("10.0.0.0:80").map(|p| Peer { prefix: 8, ..p }));
         assert_eq!(peer("[2001:db8::1]"), peer("2001:db8::1"));
+    }
+
+    #[test]
+    fn a_port_may_have_the_name_that_any_protocol_gives_it() {
+        assert_eq!(peer("10.0.0.1:http"), peer("10.0.0.1:80"));
+        assert_eq!(peer("10.0.0.1:tftp"), peer("10.0.0.1:69"), "a name of UDP's alone");
     }
 
     #[test]

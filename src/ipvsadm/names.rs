@@ -152,6 +152,7 @@ pub(crate) mod tests {
         (8080, Protocol::Tcp, "http-alt"),
         (53, Protocol::Tcp, "domain"),
         (53, Protocol::Udp, "domain"),
+        (69, Protocol::Udp, "tftp"),
     ];
 
     impl Names for FixedNames {
