@@ -203,6 +203,11 @@ const DIFFERENCES: &[(&str, &str)] = &[
         "The sequence !#:+ in an argument has no meaning.",
         "It is a substitution of the option library of the original, for its aliases.",
     ),
+    (
+        "Bytes that are no UTF-8 come out as U+FFFD in messages, and a NUL does not end a word.",
+        "The original repeats such bytes as they are, and of a word that it restores it reads \
+         what stands before a NUL. No table is saved with either.",
+    ),
 ];
 
 /// What is as it was although it surprises, or loses something.
