@@ -4,6 +4,7 @@
 //! nodes on which cvipd runs", and differ in what they do then.
 
 use std::collections::BTreeMap;
+use std::ffi::OsString;
 use std::fmt::Write as _;
 use std::fs;
 use std::net::IpAddr;
@@ -13,11 +14,12 @@ use std::process::Output;
 use anyhow::{Context, Result, ensure};
 use nix::unistd::Pid;
 
-use crate::cluster::{Cluster, Host, Process};
+use crate::cluster::{Cluster, Host, Network, Process};
 
 /// A cluster with cvip's configuration; daemons are started one by one.
 ///
-/// Nodes have the numbers 1 to N, directors the numbers after them.
+/// Nodes have the numbers 1 to N, directors the numbers after them. Where the cluster has an interconnect, clustertab has
+/// the addresses there, and cvip.conf those on which the nodes are balanced.
 #[derive(Debug)]
 pub struct Deployment {
     /// The hosts.
@@ -27,6 +29,11 @@ pub struct Deployment {
     /// Where the programs were built.
     programs: PathBuf,
     daemons: BTreeMap<u32, Process>,
+    /// Every node has a folder of its own for what it keeps while it runs.
+    separate_run_dirs: bool,
+    /// Variables for every program of cvip, and for those on one node, which come later.
+    variables: Vec<(OsString, OsString)>,
+    variables_of: BTreeMap<u32, Vec<(OsString, OsString)>>,
 }
 
 /// What goes into cvip.conf beside the nodes.
@@ -57,20 +64,56 @@ impl Deployment {
         let dir = std::env::temp_dir().join(format!("cvip-{}", cluster.director().name()));
         let _ = fs::remove_dir_all(&dir);
         fs::create_dir_all(&dir).with_context(|| format!("cannot make {}", dir.display()))?;
-        let deployment =
-            Deployment { cluster, dir, programs: programs.to_owned(), daemons: BTreeMap::new() };
+        let deployment = Deployment {
+            cluster,
+            dir,
+            programs: programs.to_owned(),
+            daemons: BTreeMap::new(),
+            separate_run_dirs: false,
+            variables: Vec::new(),
+            variables_of: BTreeMap::new(),
+        };
         deployment.write_clustertab()?;
         deployment.write_conf(plan)?;
         Ok(deployment)
     }
 
+    /// Gives every node a folder of its own for what it keeps while it runs, as each machine has: for a store that is
+    /// not a folder on one host. To be called before any program has run.
+    pub fn separate_run_dirs(&mut self) {
+        self.separate_run_dirs = true;
+    }
+
+    /// Sets a variable of the environment of every program of cvip that is started from now on.
+    pub fn set_env(&mut self, name: impl Into<OsString>, value: impl Into<OsString>) {
+        self.variables.push((name.into(), value.into()));
+    }
+
+    /// The same for programs on one node: it overrules what holds for all.
+    pub fn set_env_of(
+        &mut self,
+        number: u32,
+        name: impl Into<OsString>,
+        value: impl Into<OsString>,
+    ) {
+        self.variables_of.entry(number).or_default().push((name.into(), value.into()));
+    }
+
     fn write_clustertab(&self) -> Result<()> {
         let mut tab = String::from("# node  address\n");
         for number in self.numbers() {
-            writeln!(tab, "{number}\t{}", self.host(number).v4())?;
+            writeln!(tab, "{number}\t{}", self.host(number).v4_on(self.inside()))?;
         }
         fs::write(self.dir.join("clustertab"), tab)?;
         Ok(())
+    }
+
+    /// The network that only the cluster is on, if there is one.
+    fn inside(&self) -> Network {
+        match self.cluster.has_interconnect() {
+            true => Network::Interconnect,
+            false => Network::Public,
+        }
     }
 
     /// Replaces cvip.conf; a running cvipd reads it when told.
@@ -78,41 +121,60 @@ impl Deployment {
     /// # Errors
     /// It cannot be written.
     pub fn write_conf(&self, plan: &Plan<'_>) -> Result<()> {
-        let routing = plan.routing;
+        let families = [(plan.ipv4, false), (plan.ipv6, true)];
+        let cvips: Vec<(IpAddr, &str)> = families
+            .iter()
+            .filter(|(is, _)| *is)
+            .map(|(_, ipv6)| (self.cvip(*ipv6), plan.services))
+            .collect();
+        self.write_cvips(plan.routing, &cvips)
+    }
+
+    /// Replaces cvip.conf by one with these CVIPs, each with `service` elements of its own. With NAT, those of a family
+    /// share the gateway.
+    ///
+    /// # Errors
+    /// It cannot be written.
+    pub fn write_cvips(&self, routing: &str, cvips: &[(IpAddr, &str)]) -> Result<()> {
         let mut conf =
             format!("<?xml version=\"1.0\"?>\n<cvips>\n  <routing>{routing}</routing>\n");
-        for (_, ipv6) in [(plan.ipv4, false), (plan.ipv6, true)].iter().filter(|(is, _)| *is) {
-            conf += &self.cvip_element(plan, *ipv6)?;
+        for (addr, services) in cvips {
+            conf += &self.cvip_element(routing, *addr, services)?;
         }
         conf += "</cvips>\n";
         fs::write(self.dir.join("cvip.conf"), conf)?;
         Ok(())
     }
 
-    fn cvip_element(&self, plan: &Plan<'_>, ipv6: bool) -> Result<String> {
-        let mut conf = format!("  <cvip>\n    <ip_addr>{}</ip_addr>\n", self.cvip(ipv6));
-        if plan.routing == "NAT" {
-            writeln!(conf, "    <gateway>{}</gateway>", self.gateway(ipv6))?;
+    fn cvip_element(&self, routing: &str, cvip: IpAddr, services: &str) -> Result<String> {
+        let mut conf = format!("  <cvip>\n    <ip_addr>{cvip}</ip_addr>\n");
+        if routing == "NAT" {
+            writeln!(conf, "    <gateway>{}</gateway>", self.gateway(cvip.is_ipv6()))?;
         }
+        let inside = self.inside();
         for number in self.directors() {
             writeln!(
                 conf,
                 "    <director_node><node_num>{number}</node_num>\
                  <garp_interface>eth0</garp_interface>\
-                 <sync_interface>eth0</sync_interface></director_node>",
+                 <sync_interface>{}</sync_interface></director_node>",
+                inside.device(),
             )?;
         }
         for number in self.numbers() {
-            let addr = match ipv6 {
-                true => format!("<ip_addr>{}</ip_addr>", self.host(number).v6()),
-                false => String::new(),
+            let host = self.host(number);
+            // What clustertab says needs no repetition.
+            let addr = match (cvip.is_ipv6(), inside) {
+                (true, _) => format!("<ip_addr>{}</ip_addr>", host.v6()),
+                (false, Network::Interconnect) => format!("<ip_addr>{}</ip_addr>", host.v4()),
+                (false, Network::Public) => String::new(),
             };
             writeln!(
                 conf,
                 "    <real_server_node><node_num>{number}</node_num>{addr}</real_server_node>",
             )?;
         }
-        writeln!(conf, "{}\n  </cvip>", plan.services)?;
+        writeln!(conf, "{services}\n  </cvip>")?;
         Ok(conf)
     }
 
@@ -203,24 +265,66 @@ impl Deployment {
         self.dir.join(format!("cvipd-{number}.log"))
     }
 
+    /// Takes the power from a node's machine; its cvipd is gone with it. See [`Host::power_off`].
+    ///
+    /// # Errors
+    /// A process does not die.
+    pub fn power_off(&mut self, number: u32) -> Result<()> {
+        self.host(number).power_off()?;
+        self.kill_daemon(number);
+        Ok(())
+    }
+
+    /// Starts a node's machine again, without its cvipd; see [`Host::power_on`]. What it kept while it ran is gone, if
+    /// that was its own.
+    ///
+    /// # Errors
+    /// The kernel refuses.
+    pub fn power_on(&mut self, number: u32) -> Result<()> {
+        self.power_off(number)?;
+        let run_dir = self.run_dir_of(number);
+        if self.separate_run_dirs && run_dir.exists() {
+            fs::remove_dir_all(&run_dir)
+                .with_context(|| format!("cannot remove {}", run_dir.display()))?;
+        }
+        self.host(number).power_on()
+    }
+
     /// A command of cvip on a node, with this deployment's files.
     pub fn command(&self, number: u32, program: &str) -> std::process::Command {
         let mut command = self.host(number).command(&self.programs.join(program).to_string_lossy());
-        self.environment(&mut command);
+        self.environment_of(number, &mut command);
         command
     }
 
-    /// Points a command at this deployment's files.
+    /// Points a command at this deployment's files, on a node or elsewhere.
     pub fn environment(&self, command: &mut std::process::Command) {
         command
             .env("CVIP_CONF", self.dir.join("cvip.conf"))
             .env("CVIP_CLUSTERTAB", self.dir.join("clustertab"))
-            .env("CVIP_RUN_DIR", self.run_dir());
+            .env("CVIP_RUN_DIR", self.run_dir())
+            .envs(self.variables.iter().map(|(name, value)| (name, value)));
     }
 
-    /// The folder of the store.
+    /// Points a command at a node's files.
+    pub fn environment_of(&self, number: u32, command: &mut std::process::Command) {
+        self.environment(command);
+        command.env("CVIP_RUN_DIR", self.run_dir_of(number));
+        let own = self.variables_of.get(&number);
+        command.envs(own.into_iter().flatten().map(|(name, value)| (name, value)));
+    }
+
+    /// The folder that the nodes share, with the store in it.
     pub fn run_dir(&self) -> PathBuf {
         self.dir.join("run")
+    }
+
+    /// The folder for what a node keeps while it runs: the shared one, or its own.
+    pub fn run_dir_of(&self, number: u32) -> PathBuf {
+        match self.separate_run_dirs {
+            true => self.dir.join(format!("run-{number}")),
+            false => self.run_dir(),
+        }
     }
 
     /// Runs a command of cvip on a node to its end.

@@ -10,26 +10,33 @@
 mod cluster;
 mod deployment;
 mod emulator;
+pub mod etcd;
 pub mod floor;
 mod frame;
 pub mod guest;
 mod host_kernel;
+pub mod keepalived;
 mod netns;
 mod outgoing;
 mod packages;
+mod people;
 mod qemu;
 mod run;
 mod session;
 mod signals;
 mod sys;
 mod terminal;
+pub mod traffic;
 mod uml;
 mod unpack;
 mod wait;
 
-pub use cluster::{Builder, Capture, Cluster, Host, Process};
+pub use cluster::{
+    Builder, Capture, Cluster, Direction, Fault, Host, Impairment, Network, Process,
+};
 pub use deployment::{Deployment, Plan};
 pub use packages::program;
+pub use people::Person;
 pub use run::{KernelChoice, Lab, Output};
 pub use wait::wait_until;
 

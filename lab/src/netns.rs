@@ -7,6 +7,7 @@ use std::os::fd::OwnedFd;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::{Arc, PoisonError, RwLock};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -25,36 +26,27 @@ const NAMES: &str = "/run/netns";
 #[derive(Debug)]
 pub(crate) struct Namespace {
     name: String,
-    file: File,
+    /// Another one after [`Namespace::renew`].
+    file: RwLock<Arc<File>>,
 }
 
 impl Namespace {
     /// Makes a namespace with its loopback up.
     pub(crate) fn new(name: &str) -> Result<Self> {
-        fs::create_dir_all(NAMES).with_context(|| format!("cannot make {NAMES}"))?;
-        let path = path(name);
-        File::create_new(&path).with_context(|| {
-            format!("a network namespace {name} is there already (ip netns del {name})")
-        })?;
-        let made = thread::scope(|scope| {
-            scope
-                .spawn(|| -> Result<()> {
-                    unshare(CloneFlags::CLONE_NEWNET)
-                        .context("cannot make a network namespace: are you root?")?;
-                    sys::set_link("lo", true).context("cannot bring up lo")?;
-                    let own = Path::new("/proc/thread-self/ns/net");
-                    mount(Some(own), &path, None::<&str>, MsFlags::MS_BIND, None::<&str>)
-                        .with_context(|| format!("cannot name the network namespace {name}"))
-                })
-                .join()
-                .unwrap_or_else(|panic| std::panic::resume_unwind(panic))
-        });
-        if let Err(error) = made {
-            let _ = fs::remove_file(&path);
-            return Err(error);
-        }
-        let file = File::open(&path).with_context(|| format!("cannot open {}", path.display()))?;
-        Ok(Self { name: name.to_owned(), file })
+        Ok(Self { name: name.to_owned(), file: RwLock::new(make(name)?) })
+    }
+
+    /// Puts a fresh namespace of the same name in its place. What still runs in the old one, or holds a socket of it,
+    /// keeps that alive without a name.
+    pub(crate) fn renew(&self) -> Result<()> {
+        let mut file = self.file.write().unwrap_or_else(PoisonError::into_inner);
+        remove(&self.name);
+        *file = make(&self.name)?;
+        Ok(())
+    }
+
+    fn file(&self) -> Arc<File> {
+        Arc::clone(&self.file.read().unwrap_or_else(PoisonError::into_inner))
     }
 
     pub(crate) fn name(&self) -> &str {
@@ -63,7 +55,7 @@ impl Namespace {
 
     /// A command that runs in this namespace, without a process in between.
     pub(crate) fn command(&self, program: &str) -> Result<Command> {
-        let file = self.file.try_clone().context("cannot copy a descriptor")?;
+        let file = self.file().try_clone().context("cannot copy a descriptor")?;
         let mut command = Command::new(program);
         sys::in_network_namespace(&mut command, OwnedFd::from(file));
         Ok(command)
@@ -74,7 +66,7 @@ impl Namespace {
         thread::scope(|scope| {
             scope
                 .spawn(|| {
-                    setns(&self.file, CloneFlags::CLONE_NEWNET).with_context(|| {
+                    setns(&*self.file(), CloneFlags::CLONE_NEWNET).with_context(|| {
                         format!("cannot enter the network namespace {}", self.name)
                     })?;
                     Ok(act())
@@ -86,26 +78,76 @@ impl Namespace {
 
     /// Kills every process in this namespace, save this one.
     pub(crate) fn kill_all(&self) -> Result<()> {
-        let own = self.file.metadata().context("cannot look at a network namespace")?.ino();
-        let deadline = Instant::now() + Duration::from_secs(20);
         let mut killed = HashSet::new();
-        // Again until none is left: one of them may have started another in the meantime. One that dies leaves its
-        // namespace a moment before it is dead.
+        // One that dies leaves its namespace a moment before it is dead.
+        self.until_all(Signal::SIGKILL, |inside| {
+            killed.extend(inside.iter().copied());
+            inside.is_empty() && killed.iter().all(|pid| has_state(*pid, "ZX"))
+        })
+        .map(drop)
+    }
+
+    /// Stops every process in this namespace, save this one, where it stands; the processes that are stopped.
+    pub(crate) fn stop_all(&self) -> Result<Vec<Pid>> {
+        let mut told = HashSet::new();
+        self.until_all(Signal::SIGSTOP, |inside| {
+            // One that waits inside the kernel stops before it comes back from there: a shell, say, that has made a
+            // child by vfork(2), which is stopped itself before it runs its program.
+            let stands =
+                |pid: &Pid| has_state(*pid, "TZX") || (told.contains(pid) && has_state(*pid, "D"));
+            let all_stand = inside.iter().all(stands);
+            told.extend(inside.iter().copied());
+            all_stand
+        })
+    }
+
+    /// Sends every process in this namespace a signal, again until all is as it should be: one of them may have started
+    /// another in the meantime.
+    fn until_all(&self, signal: Signal, mut done: impl FnMut(&[Pid]) -> bool) -> Result<Vec<Pid>> {
+        let own = self.file().metadata().context("cannot look at a network namespace")?.ino();
+        let deadline = Instant::now() + Duration::from_secs(20);
         loop {
             let inside = processes(own)?;
-            killed.extend(inside.iter().copied());
-            if inside.is_empty() && killed.iter().all(|pid| is_dead(*pid)) {
-                return Ok(());
+            if done(&inside) {
+                return Ok(inside);
             }
             for pid in &inside {
-                let _ = kill(*pid, Signal::SIGKILL);
+                let _ = kill(*pid, signal);
             }
             if Instant::now() > deadline {
-                bail!("processes in {} do not die: {inside:?}", self.name);
+                bail!("{signal} has no effect on processes in {}: {inside:?}", self.name);
             }
             thread::sleep(Duration::from_millis(2));
         }
     }
+}
+
+/// Makes a namespace with its loopback up, under this name; a descriptor of it.
+fn make(name: &str) -> Result<Arc<File>> {
+    fs::create_dir_all(NAMES).with_context(|| format!("cannot make {NAMES}"))?;
+    let path = path(name);
+    File::create_new(&path).with_context(|| {
+        format!("a network namespace {name} is there already (ip netns del {name})")
+    })?;
+    let made = thread::scope(|scope| {
+        scope
+            .spawn(|| -> Result<()> {
+                unshare(CloneFlags::CLONE_NEWNET)
+                    .context("cannot make a network namespace: are you root?")?;
+                sys::set_link("lo", true).context("cannot bring up lo")?;
+                let own = Path::new("/proc/thread-self/ns/net");
+                mount(Some(own), &path, None::<&str>, MsFlags::MS_BIND, None::<&str>)
+                    .with_context(|| format!("cannot name the network namespace {name}"))
+            })
+            .join()
+            .unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+    });
+    if let Err(error) = made {
+        let _ = fs::remove_file(&path);
+        return Err(error);
+    }
+    let file = File::open(&path).with_context(|| format!("cannot open {}", path.display()))?;
+    Ok(Arc::new(file))
 }
 
 impl Drop for Namespace {
@@ -142,10 +184,11 @@ fn processes(namespace: u64) -> Result<Vec<Pid>> {
         .collect())
 }
 
-/// Whether a process is gone, or waits for its parent only. See proc(5): the state comes after the name in parentheses.
-fn is_dead(pid: Pid) -> bool {
+/// Whether a process is in one of these states, or gone. See proc(5): the state comes after the name in parentheses.
+fn has_state(pid: Pid, states: &str) -> bool {
     let Ok(stat) = fs::read_to_string(format!("/proc/{pid}/stat")) else {
         return true;
     };
-    stat.rsplit(')').next().is_some_and(|rest| rest.trim_start().starts_with(['Z', 'X']))
+    let state = stat.rsplit(')').next().and_then(|rest| rest.trim_start().chars().next());
+    state.is_some_and(|state| states.contains(state))
 }

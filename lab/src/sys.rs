@@ -9,7 +9,7 @@ use std::process::Command;
 
 use nix::sched::{CloneFlags, setns};
 use nix::sys::signal::{SigSet, Signal};
-use nix::unistd::Pid;
+use nix::unistd::{Gid, Pid, Uid, setgid, setgroups, setuid};
 
 /// Makes the command's process die (SIGKILL) when the thread that starts it ends, whatever ends it.
 pub(crate) fn die_with_parent(command: &mut Command) -> &mut Command {
@@ -49,6 +49,20 @@ pub(crate) fn in_network_namespace(command: &mut Command, namespace: OwnedFd) ->
     unsafe {
         command
             .pre_exec(move || setns(&namespace, CloneFlags::CLONE_NEWNET).map_err(io::Error::from))
+    }
+}
+
+/// Makes the command run as this user, in no other group than this one. What is to be done as root comes before it.
+pub(crate) fn as_user(command: &mut Command, uid: Uid, gid: Gid) -> &mut Command {
+    // SAFETY: the closure calls setgroups(2), setgid(2) and setuid(2) only: they are system calls and no more in a
+    // process that has one thread, as a child between fork and exec has, and allocate and lock nothing.
+    unsafe {
+        command.pre_exec(move || {
+            setgroups(&[gid])?;
+            setgid(gid)?;
+            setuid(uid)?;
+            Ok(())
+        })
     }
 }
 

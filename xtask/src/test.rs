@@ -22,8 +22,14 @@ const NATIVE: [&str; 4] = ["cli", "ipvsadm_cases", "ipvsadm_new", "store"];
 /// run as many as there are processors.
 const WAITING: (&str, &str) = ("kernel", "--test-threads=4");
 
-/// What the tests in the lab need beside the lab's own packages.
-const PACKAGES: [&str; 2] = ["ldirectord", "dnsmasq-base"];
+/// What test programs in the lab need beside the lab's own packages.
+const PACKAGES: [(&str, &[&str]); 5] = [
+    ("checks", &["dnsmasq-base"]),
+    ("etcd", cvip_lab::etcd::PACKAGES),
+    ("keepalived", cvip_lab::keepalived::PACKAGES),
+    ("kernel", &["xdm", "xvfb"]),
+    ("ldirectord", &["ldirectord"]),
+];
 
 /// How long one test program may take on a busy machine.
 const PROGRAM_WITHIN: Duration = Duration::from_secs(10 * 60);
@@ -201,8 +207,10 @@ fn once(kernel: KernelChoice, programs: &Path, name: &str, path: &Path, filter: 
     if name == WAITING.0 {
         command.push(WAITING.1.into());
     }
+    let packages = PACKAGES.iter().filter(|(program, _)| *program == name);
+    let packages: Vec<&str> = packages.flat_map(|(_, names)| names.iter().copied()).collect();
     let outcome = Lab::new(kernel).and_then(|lab| {
-        lab.packages(&PACKAGES)
+        lab.packages(&packages)
             .env("CVIP_TEST_PROGRAMS", programs)
             .timeout(PROGRAM_WITHIN)
             .run(&command)

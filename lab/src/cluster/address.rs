@@ -15,11 +15,48 @@ pub(super) const FIRST_VIRTUAL: u8 = 200;
 /// Where claims of subnets are kept.
 const CLAIMS: &str = "/run/cvip-lab";
 
+/// Which of a cluster's networks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Network {
+    /// Where the clients are: `eth0` of every member.
+    Public,
+    /// Where only the cluster is: `eth1` of every member but the client, if the cluster was built with it.
+    Interconnect,
+}
+
+impl Network {
+    /// The interface with which members are on it.
+    #[must_use]
+    pub fn device(self) -> &'static str {
+        match self {
+            Self::Public => "eth0",
+            Self::Interconnect => "eth1",
+        }
+    }
+
+    /// Its bridge, in the cluster's namespace of bridges.
+    pub(super) fn bridge(self) -> &'static str {
+        match self {
+            Self::Public => "br0",
+            Self::Interconnect => "br1",
+        }
+    }
+
+    /// What tells its addresses from the other's.
+    fn digits(self) -> u8 {
+        match self {
+            Self::Public => 77,
+            Self::Interconnect => 78,
+        }
+    }
+}
+
 /// A member's place in its cluster.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Member {
     Director(u8),
     Node(u8),
+    Store(u8),
     Client,
 }
 
@@ -29,6 +66,7 @@ impl Member {
         match self {
             Self::Director(n) => format!("d{n}"),
             Self::Node(n) => format!("n{n}"),
+            Self::Store(n) => format!("e{n}"),
             Self::Client => "c".into(),
         }
     }
@@ -38,25 +76,27 @@ impl Member {
         match self {
             Self::Director(n) => 10 + n,
             Self::Node(n) => 20 + n,
+            Self::Store(n) => 90 + n,
             Self::Client => 101,
         }
     }
 }
 
 /// Address `last` of subnet `subnet`.
-pub(super) fn v4(subnet: u8, last: u8) -> Ipv4Addr {
-    Ipv4Addr::new(10, 77, subnet, last)
+pub(super) fn v4(network: Network, subnet: u8, last: u8) -> Ipv4Addr {
+    Ipv4Addr::new(10, network.digits(), subnet, last)
 }
 
 /// The same for IPv6; the last part has the same digits as in IPv4, since it is people who read it.
-pub(super) fn v6(subnet: u8, last: u8) -> Ipv6Addr {
-    let digits = u16::from(last / 100) << 8 | u16::from(last / 10 % 10) << 4 | u16::from(last % 10);
-    Ipv6Addr::new(0xfd77, u16::from(subnet), 0, 0, 0, 0, 0, digits)
+pub(super) fn v6(network: Network, subnet: u8, last: u8) -> Ipv6Addr {
+    let digits = |n: u8| u16::from(n / 100) << 8 | u16::from(n / 10 % 10) << 4 | u16::from(n % 10);
+    let (first, digits) = (0xfd00 | digits(network.digits()), digits(last));
+    Ipv6Addr::new(first, u16::from(subnet), 0, 0, 0, 0, 0, digits)
 }
 
 /// The hardware address that goes with it: locally administered, and readable in a capture.
-pub(super) fn mac(subnet: u8, last: u8) -> String {
-    format!("02:77:00:00:{subnet:02x}:{last:02x}")
+pub(super) fn mac(network: Network, subnet: u8, last: u8) -> String {
+    format!("02:{}:00:00:{subnet:02x}:{last:02x}", network.digits())
 }
 
 /// A subnet that this cluster alone has, for as long as this lives.
@@ -121,16 +161,22 @@ mod tests {
 
     #[test]
     fn both_families_show_the_same_digits() {
-        assert_eq!(v4(3, Member::Client.last()).to_string(), "10.77.3.101");
-        assert_eq!(v6(3, Member::Client.last()).to_string(), "fd77:3::101");
-        assert_eq!(v6(12, Member::Node(4).last()).to_string(), "fd77:c::24");
-        assert_eq!(mac(12, Member::Node(4).last()), "02:77:00:00:0c:18");
+        let (public, interconnect) = (Network::Public, Network::Interconnect);
+        assert_eq!(v4(public, 3, Member::Client.last()).to_string(), "10.77.3.101");
+        assert_eq!(v6(public, 3, Member::Client.last()).to_string(), "fd77:3::101");
+        assert_eq!(v6(public, 12, Member::Node(4).last()).to_string(), "fd77:c::24");
+        assert_eq!(mac(public, 12, Member::Node(4).last()), "02:77:00:00:0c:18");
+        assert_eq!(v4(interconnect, 3, Member::Store(2).last()).to_string(), "10.78.3.92");
+        assert_eq!(v6(interconnect, 3, Member::Store(2).last()).to_string(), "fd78:3::92");
+        assert_eq!(mac(interconnect, 3, Member::Store(2).last()), "02:78:00:00:03:5c");
     }
 
     #[test]
     fn no_two_members_share_an_address() {
-        let members =
-            (1..=2).map(Member::Director).chain((1..=60).map(Member::Node)).chain([Member::Client]);
+        let members = (1..=3)
+            .flat_map(|n| [Member::Director(n), Member::Store(n)])
+            .chain((1..=60).map(Member::Node))
+            .chain([Member::Client]);
         let mut seen = std::collections::HashSet::new();
         for member in members {
             assert!(seen.insert(member.last()), "{member:?}");

@@ -4,11 +4,14 @@ use std::net::{Ipv4Addr, Ipv6Addr};
 use std::process::{Command, Output, Stdio};
 use std::sync::Arc;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 
-use super::address::{self, Member};
+use super::address::{self, Member, Network};
+use super::cabling::{self, Cabling};
+use super::faults::set_port;
 use super::{Capture, Process};
 use crate::netns::Namespace;
+use crate::people::Person;
 use crate::sys;
 
 /// One member of a cluster.
@@ -16,7 +19,8 @@ use crate::sys;
 pub struct Host {
     member: Member,
     subnet: u8,
-    namespace: Namespace,
+    cabling: Cabling,
+    namespace: Arc<Namespace>,
     bridge: Arc<Namespace>,
 }
 
@@ -25,10 +29,11 @@ impl Host {
         cluster: &str,
         member: Member,
         subnet: u8,
+        cabling: Cabling,
         bridge: Arc<Namespace>,
     ) -> Result<Self> {
-        let namespace = Namespace::new(&format!("{cluster}-{}", member.short()))?;
-        Ok(Self { member, subnet, namespace, bridge })
+        let namespace = Arc::new(Namespace::new(&format!("{cluster}-{}", member.short()))?);
+        Ok(Self { member, subnet, cabling, namespace, bridge })
     }
 
     /// Its name, which is its network namespace's.
@@ -40,28 +45,74 @@ impl Host {
     /// The IPv4 address of its `eth0`, in a network of 24 bits.
     #[must_use]
     pub fn v4(&self) -> Ipv4Addr {
-        address::v4(self.subnet, self.member.last())
+        self.v4_on(Network::Public)
     }
 
     /// The IPv6 address of its `eth0`, in a network of 64 bits.
     #[must_use]
     pub fn v6(&self) -> Ipv6Addr {
-        address::v6(self.subnet, self.member.last())
+        self.v6_on(Network::Public)
     }
 
     /// The hardware address of its `eth0`, as tcpdump and ip write it.
     #[must_use]
     pub fn mac(&self) -> String {
-        address::mac(self.subnet, self.member.last())
+        self.mac_on(Network::Public)
     }
 
-    /// Its port on the bridge.
-    pub(super) fn port(&self) -> String {
-        self.member.short()
+    /// Its IPv4 address on a network, of 24 bits.
+    #[must_use]
+    pub fn v4_on(&self, network: Network) -> Ipv4Addr {
+        address::v4(network, self.subnet, self.member.last())
     }
 
-    pub(super) fn namespace(&self) -> &Namespace {
+    /// Its IPv6 address on a network, of 64 bits.
+    #[must_use]
+    pub fn v6_on(&self, network: Network) -> Ipv6Addr {
+        address::v6(network, self.subnet, self.member.last())
+    }
+
+    /// The hardware address of its interface on a network.
+    #[must_use]
+    pub fn mac_on(&self, network: Network) -> String {
+        address::mac(network, self.subnet, self.member.last())
+    }
+
+    /// The networks that it is on.
+    #[must_use]
+    pub fn networks(&self) -> &'static [Network] {
+        match (self.cabling.interconnect, self.member) {
+            (true, Member::Director(_) | Member::Node(_) | Member::Store(_)) => {
+                &[Network::Public, Network::Interconnect]
+            }
+            (false, _) | (true, Member::Client) => &[Network::Public],
+        }
+    }
+
+    /// Says so if it is not on a network.
+    pub(super) fn require(&self, network: Network) -> Result<()> {
+        ensure!(self.networks().contains(&network), "{} has no {}", self.name(), network.device());
+        Ok(())
+    }
+
+    /// Its port on the bridge of a network.
+    pub(super) fn port(&self, network: Network) -> String {
+        match network {
+            Network::Public => self.member.short(),
+            Network::Interconnect => self.member.short() + "i",
+        }
+    }
+
+    pub(super) fn cabling(&self) -> Cabling {
+        self.cabling
+    }
+
+    pub(super) fn namespace(&self) -> &Arc<Namespace> {
         &self.namespace
+    }
+
+    pub(super) fn bridge(&self) -> &Arc<Namespace> {
+        &self.bridge
     }
 
     /// A command that runs on this member: a child of this process, with no other process in between. It sees this
@@ -72,6 +123,19 @@ impl Host {
     #[must_use]
     pub fn command(&self, program: &str) -> Command {
         self.namespace.command(program).expect("this process can open no more files")
+    }
+
+    /// The same, run by another user than root.
+    ///
+    /// # Panics
+    /// As [`Host::command`].
+    #[must_use]
+    pub fn command_as(&self, person: &Person, program: &str) -> Command {
+        let mut command = self.command(program);
+        command.env("HOME", "/").env("USER", person.name()).env("LOGNAME", person.name());
+        // After the namespace has been entered, which is root's to do.
+        sys::as_user(&mut command, person.uid(), person.gid());
+        command
     }
 
     /// Runs a command to its end, and keeps what it writes.
@@ -144,35 +208,31 @@ impl Host {
             .with_context(|| format!("{}: cannot set {key} to {value}", self.name()))
     }
 
-    /// Pulls the cable out: `eth0` loses its carrier, and nothing gets in or out.
-    ///
-    /// # Errors
-    /// If the kernel refuses.
-    pub fn cut_link(&self) -> Result<()> {
-        self.set_port(false)
-    }
-
-    /// Puts the cable in again.
-    ///
-    /// # Errors
-    /// If the kernel refuses.
-    pub fn mend_link(&self) -> Result<()> {
-        self.set_port(true)
-    }
-
-    fn set_port(&self, up: bool) -> Result<()> {
-        self.bridge
-            .enter(|| sys::set_link(&self.port(), up))?
-            .with_context(|| format!("{}: cannot switch its port on the bridge", self.name()))
-    }
-
-    /// Lets the machine die: the cable first, so that no connection is closed in good order, then every process in it.
+    /// Takes the power away: the cables first, so that no connection is closed in good order, then every process.
+    /// Nothing on the network answers for it any more. Sockets of this very process that are in there stay, cut off.
     ///
     /// # Errors
     /// If a process does not die.
-    pub fn kill(&self) -> Result<()> {
-        self.cut_link()?;
+    pub fn power_off(&self) -> Result<()> {
+        for network in self.networks() {
+            set_port(&self.bridge, &self.port(*network), false)?;
+        }
         self.namespace.kill_all()
+    }
+
+    /// Starts the machine again after [`Host::power_off`], as it was when the cluster was built: the same name and
+    /// addresses, and a new kernel's IPVS table, settings, routes and neighbours. Faults of its lines are gone as well.
+    ///
+    /// Its network namespace is a new one: a socket that was opened in the old one, an IPVS client of a test's own among
+    /// them, has to be opened again.
+    ///
+    /// # Errors
+    /// If processes still run in it, or if the kernel refuses.
+    pub fn power_on(&self) -> Result<()> {
+        self.power_off()?;
+        cabling::disconnect(self)?;
+        self.namespace.renew()?;
+        cabling::connect(&self.bridge, &[self])
     }
 
     /// Captures packets on `eth0` from now on, as many as match the filter (tcpdump's language; empty for all).

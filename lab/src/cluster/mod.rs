@@ -1,5 +1,5 @@
-//! A cluster on one kernel: director, standby, nodes and client, each a network namespace with an address of its own on
-//! one bridge. IPVS keeps its tables per network namespace, so each member is to IPVS what a machine would be.
+//! A cluster on one kernel: directors, nodes, hosts of a store and a client, each a network namespace with an address of
+//! its own on one bridge, and perhaps with another one on a second. IPVS keeps its tables per network namespace, so each member is to IPVS what a machine would be.
 //!
 //! ```no_run
 //! # fn main() -> anyhow::Result<()> {
@@ -12,39 +12,51 @@
 //!
 //! | member | name | IPv4 | IPv6 |
 //! |---|---|---|---|
-//! | director, standby | `web-d1`, `web-d2` | 10.77.X.11, .12 | fd77:X::11, ::12 |
+//! | directors | `web-d1`, `web-d2`, `web-d3` | 10.77.X.11, .12, .13 | fd77:X::11, ... |
 //! | nodes | `web-n1`, `web-n2`, ... | 10.77.X.21, .22, ... | fd77:X::21, ... |
+//! | hosts of a store | `web-e1`, `web-e2`, `web-e3` | 10.77.X.91, ... | fd77:X::91, ... |
 //! | client | `web-c` | 10.77.X.101 | fd77:X::101 |
 //! | free for virtual addresses | | 10.77.X.201 to .250 | fd77:X::201 to ::250 |
+//!
+//! With an interconnect, every member but the client has an `eth1` too, with the same digits in 10.78.X.0/24 and
+//! fd78:X::/64.
 //!
 //! X (in hexadecimal for IPv6) is another one for each cluster that is alive, so tests can run beside each other. The
 //! bridge is in a namespace too (`web-br`), so nothing is left on the outside when the cluster is dropped.
 
 mod address;
+mod cabling;
 mod capture;
+mod faults;
 mod host;
 mod process;
 
 use std::net::{Ipv4Addr, Ipv6Addr};
-use std::process::Stdio;
+use std::sync::Arc;
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Result, ensure};
 
+pub use address::Network;
 pub use capture::Capture;
+pub use faults::{Direction, Fault, Impairment};
 pub use host::Host;
 pub use process::Process;
 
 use crate::netns::Namespace;
 use address::{Claim, Member};
+use cabling::Cabling;
 
-/// A director, perhaps a standby, nodes and a client on one bridge; removed when dropped.
+/// Directors, nodes, perhaps hosts of a store, and a client on one bridge or two; removed when dropped.
 #[derive(Debug)]
 pub struct Cluster {
     // Members go before the bridge, and the claim of the subnet last.
     directors: Vec<Host>,
     nodes: Vec<Host>,
+    // Shared with those who run a store on them, and need nothing else of the cluster.
+    stores: Vec<Arc<Host>>,
     client: Option<Host>,
-    bridge: std::sync::Arc<Namespace>,
+    // For as long as the cluster lives, though members hold it too.
+    _bridge: Arc<Namespace>,
     claim: Claim,
 }
 
@@ -54,12 +66,13 @@ pub struct Builder {
     name: String,
     directors: u8,
     nodes: u8,
+    stores: u8,
     client: bool,
-    ipv6: bool,
+    cabling: Cabling,
 }
 
 impl Builder {
-    /// How many directors: 1, or 2 with a standby. At first 1.
+    /// How many directors, 1 to 3: all but the active one are standbys. At first 1.
     #[must_use]
     pub fn directors(mut self, count: u8) -> Self {
         self.directors = count;
@@ -73,6 +86,21 @@ impl Builder {
         self
     }
 
+    /// How many hosts for a store (etcd), 0 to 3. At first 0.
+    #[must_use]
+    pub fn stores(mut self, count: u8) -> Self {
+        self.stores = count;
+        self
+    }
+
+    /// Whether every member but the client has a second interface, `eth1`, on a network of the cluster's own. At first
+    /// it has none.
+    #[must_use]
+    pub fn interconnect(mut self, interconnect: bool) -> Self {
+        self.cabling.interconnect = interconnect;
+        self
+    }
+
     /// Whether there is a client. At first there is.
     #[must_use]
     pub fn client(mut self, client: bool) -> Self {
@@ -83,7 +111,7 @@ impl Builder {
     /// Whether the members have IPv6 addresses too. At first they have.
     #[must_use]
     pub fn ipv6(mut self, ipv6: bool) -> Self {
-        self.ipv6 = ipv6;
+        self.cabling.ipv6 = ipv6;
         self
     }
 
@@ -92,9 +120,10 @@ impl Builder {
     /// # Errors
     /// If this is not root, if a cluster of this name is alive, or if the kernel lacks veth or bridge.
     pub fn build(&self) -> Result<Cluster> {
-        ensure!((1..=2).contains(&self.directors), "a cluster has 1 or 2 directors");
+        ensure!((1..=3).contains(&self.directors), "a cluster has 1 to 3 directors");
         ensure!(self.nodes <= 60, "a cluster has up to 60 nodes");
-        // The bridge's ports are named after the members, and a device's name has 15 bytes; so has a host's name here,
+        ensure!(self.stores <= 3, "a cluster has up to 3 hosts for a store");
+        // The bridges' ports are named after the members, and a device's name has 15 bytes; so has a host's name here,
         // to keep both readable.
         ensure!(
             !self.name.is_empty()
@@ -104,20 +133,23 @@ impl Builder {
             self.name
         );
         let claim = Claim::new(&self.name)?;
-        let bridge = std::sync::Arc::new(Namespace::new(&format!("{}-br", self.name))?);
+        let bridge = Arc::new(Namespace::new(&format!("{}-br", self.name))?);
         let make = |member: Member| {
-            Host::new(&self.name, member, claim.number(), std::sync::Arc::clone(&bridge))
+            Host::new(&self.name, member, claim.number(), self.cabling, Arc::clone(&bridge))
         };
+        let store = |n| make(Member::Store(n)).map(Arc::new);
         let cluster = Cluster {
             directors: (1..=self.directors)
                 .map(|n| make(Member::Director(n)))
                 .collect::<Result<_>>()?,
             nodes: (1..=self.nodes).map(|n| make(Member::Node(n))).collect::<Result<_>>()?,
+            stores: (1..=self.stores).map(store).collect::<Result<_>>()?,
             client: self.client.then(|| make(Member::Client)).transpose()?,
-            bridge,
+            _bridge: Arc::clone(&bridge),
             claim,
         };
-        cluster.connect(self.ipv6)?;
+        cabling::make_bridges(&bridge, self.cabling)?;
+        cabling::connect(&bridge, &cluster.members().collect::<Vec<_>>())?;
         Ok(cluster)
     }
 }
@@ -126,7 +158,14 @@ impl Cluster {
     /// A cluster of this name: letters and digits, and no other alive of the same name.
     #[must_use]
     pub fn builder(name: &str) -> Builder {
-        Builder { name: name.to_owned(), directors: 1, nodes: 2, client: true, ipv6: true }
+        Builder {
+            name: name.to_owned(),
+            directors: 1,
+            nodes: 2,
+            stores: 0,
+            client: true,
+            cabling: Cabling { ipv6: true, interconnect: false },
+        }
     }
 
     /// The first director.
@@ -165,6 +204,12 @@ impl Cluster {
         &self.nodes
     }
 
+    /// All hosts of a store.
+    #[must_use]
+    pub fn stores(&self) -> &[Arc<Host>] {
+        &self.stores
+    }
+
     /// The client.
     ///
     /// # Panics
@@ -174,90 +219,27 @@ impl Cluster {
         self.client.as_ref().expect("the cluster was built without a client")
     }
 
-    /// Every member: directors, nodes, client.
+    /// Every member: directors, nodes, hosts of a store, client.
     pub fn members(&self) -> impl Iterator<Item = &Host> {
-        self.directors.iter().chain(&self.nodes).chain(&self.client)
+        let stores = self.stores.iter().map(Arc::as_ref);
+        self.directors.iter().chain(&self.nodes).chain(stores).chain(&self.client)
+    }
+
+    /// Whether the members are on a second network.
+    #[must_use]
+    pub fn has_interconnect(&self) -> bool {
+        self.director().networks().contains(&Network::Interconnect)
     }
 
     /// An IPv4 address of the subnet that no member has, 1 to 50: 10.77.X.201 and so on.
     #[must_use]
     pub fn vip4(&self, number: u8) -> Ipv4Addr {
-        address::v4(self.claim.number(), address::FIRST_VIRTUAL + number)
+        address::v4(Network::Public, self.claim.number(), address::FIRST_VIRTUAL + number)
     }
 
     /// An IPv6 address of the subnet that no member has, 1 to 50: fd77:X::201 and so on.
     #[must_use]
     pub fn vip6(&self, number: u8) -> Ipv6Addr {
-        address::v6(self.claim.number(), address::FIRST_VIRTUAL + number)
+        address::v6(Network::Public, self.claim.number(), address::FIRST_VIRTUAL + number)
     }
-
-    /// Puts a cable between each member and the bridge, and gives each its addresses.
-    fn connect(&self, ipv6: bool) -> Result<()> {
-        // Addresses are usable at once (no duplicate address detection), and nobody asks for routers.
-        for host in self.members() {
-            for key in ["all", "default"] {
-                for (name, value) in
-                    [("accept_dad", "0"), ("dad_transmits", "0"), ("router_solicitations", "0")]
-                {
-                    let key = format!("net.ipv6.conf.{key}.{name}");
-                    // A kernel without IPv6 has none of these.
-                    if ipv6 {
-                        host.sysctl(&key, value)?;
-                    }
-                }
-            }
-        }
-        let mut script = String::from(
-            "link add br0 type bridge stp_state 0 forward_delay 0 mcast_snooping 0\nlink set br0 up\n",
-        );
-        for host in self.members() {
-            let (port, name, mac) = (host.port(), host.name(), host.mac());
-            script +=
-                &format!("link add {port} type veth peer name eth0 address {mac} netns {name}\n");
-            script += &format!("link set {port} master br0 up\n");
-        }
-        batch(&self.bridge, &script)?;
-        std::thread::scope(|scope| {
-            let threads: Vec<_> = self
-                .members()
-                .map(|host| {
-                    let mut script =
-                        format!("addr add {}/24 dev eth0\nlink set eth0 up\n", host.v4());
-                    if ipv6 {
-                        script += &format!("addr add {}/64 dev eth0 nodad\n", host.v6());
-                    }
-                    scope.spawn(move || batch(host.namespace(), &script))
-                })
-                .collect();
-            threads.into_iter().try_for_each(|thread| match thread.join() {
-                Ok(result) => result,
-                Err(panic) => std::panic::resume_unwind(panic),
-            })
-        })
-    }
-}
-
-/// Gives `ip` several commands at once: a process each would take most of the time that a cluster takes.
-fn batch(namespace: &Namespace, script: &str) -> Result<()> {
-    use std::io::Write;
-    let mut command = namespace.command("ip")?;
-    let mut child = command
-        .args(["-batch", "-"])
-        .stdin(Stdio::piped())
-        .stdout(Stdio::null())
-        .stderr(Stdio::piped())
-        .spawn()
-        .context("cannot run ip (of the package iproute2)")?;
-    if let Some(mut stdin) = child.stdin.take() {
-        stdin.write_all(script.as_bytes()).context("cannot write to ip")?;
-    }
-    let output = child.wait_with_output()?;
-    if !output.status.success() {
-        bail!(
-            "ip -batch in {}: {}",
-            namespace.name(),
-            String::from_utf8_lossy(&output.stderr).trim()
-        );
-    }
-    Ok(())
 }

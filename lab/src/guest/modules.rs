@@ -32,6 +32,10 @@ pub(crate) const WANTED: &[&str] = &[
     "xt_mark",
     "nf_tables",
     "sch_netem",
+    "sch_ingress",
+    "cls_matchall",
+    "cls_flower",
+    "act_gact",
 ];
 
 /// Every scheduler and persistence engine of IPVS up to Linux 6.12, for a kernel whose modules only `modprobe` can load.
