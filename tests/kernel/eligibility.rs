@@ -4,7 +4,7 @@
 use std::io::ErrorKind;
 
 use cvip::protocol::Protocol::{Tcp, Udp};
-use cvip_lab::Plan;
+use cvip_lab::{Person, Plan, Process};
 use nix::unistd::User;
 
 use super::support::{
@@ -85,6 +85,36 @@ fn another_users_listener_is_refused_until_its_port_is_anyones() {
     site.write_conf(&Plan { ipv6: true, services, ..Plan::default() }).unwrap();
     site.reload_everywhere();
     site.await_pool(http, Some(&[(1, 1)]));
+}
+
+#[test]
+fn a_real_second_users_server_joins_only_where_the_file_names_him() {
+    let site = flagged();
+    let (carol, dave) = (Person::new("carol", 1101).unwrap(), Person::new("dave", 1102).unwrap());
+    let serve = |who: &Person, port: u16| {
+        let mut server = site.host(1).command_as(who, "nc");
+        Process::spawn({
+            server.args(["-l", "-k", &port.to_string()]);
+            server
+        })
+        .unwrap()
+    };
+    let _hers = [serve(&carol, 8080), serve(&carol, 8081)];
+    let _his = serve(&dave, 8082);
+    for (port, who) in [(8080, 1101), (8081, 1101), (8082, 1102)] {
+        await_refusal(&site, 1, port, &format!("user id {who} may not serve"));
+    }
+    let services = "<service><port>8080</port><owner>carol</owner></service>\
+        <service><port>8082</port><owner>carol</owner><owner>root</owner></service>";
+    site.write_conf(&Plan { ipv6: true, services, ..Plan::default() }).unwrap();
+    site.reload_everywhere();
+    site.await_pool(site.v4(Tcp, 8080), Some(&[(1, 1)]));
+    // Her other port is still nobody's to serve, and so is his where she is named.
+    await_refusal(&site, 1, 8081, "user id 1101 may not serve");
+    await_refusal(&site, 1, 8082, "user id 1102 may not serve");
+    let _root = Server::tcp(site.host(2), "0.0.0.0:8082", "root");
+    site.await_pool(site.v4(Tcp, 8082), Some(&[(2, 1)]));
+    assert_eq!(site.pools().len(), 2, "{:?}", site.pools());
 }
 
 #[test]

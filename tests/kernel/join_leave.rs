@@ -2,15 +2,14 @@
 //! and what the flags say holds.
 
 use std::collections::BTreeSet;
-use std::fs;
 use std::net::SocketAddr;
 use std::process::Output;
 
 use cvip::protocol::Protocol::{Sctp, Tcp, Udp};
-use cvip_lab::{Host, Plan, Process};
+use cvip_lab::{Host, Plan};
 
 use super::support::{
-    Patron, Server, Site, With, ask_udp, connect, fetch, listen, raw, shown, start_listening,
+    Nginx, Patron, Server, Site, With, ask_udp, connect, fetch, listen, raw, shown, start_listening,
 };
 
 const BOTH: Plan<'_> = Plan { routing: "DR", ipv4: true, ipv6: true, services: "" };
@@ -67,25 +66,6 @@ fn joins_and_leaves(options: &[&str]) {
     assert!(site.pools().is_empty());
 }
 
-/// nginx on a node, in a process group of its own, on port 80 of both families.
-fn nginx(site: &Site, number: u32) -> Process {
-    let dir = site.dir.join(format!("nginx-{number}"));
-    fs::create_dir_all(&dir).unwrap();
-    let conf = dir.join("nginx.conf");
-    let text = format!(
-        "daemon off; pid {dir}/pid; error_log {dir}/error.log; worker_processes 1;\n\
-         events {{}}\n\
-         http {{ access_log off; client_body_temp_path {dir}/b; proxy_temp_path {dir}/p;\n\
-         fastcgi_temp_path {dir}/f; uwsgi_temp_path {dir}/u; scgi_temp_path {dir}/s;\n\
-         server {{ listen 80; listen [::]:80; location / {{ return 200 'node {number}\\n'; }} }} }}\n",
-        dir = dir.display()
-    );
-    fs::write(&conf, text).unwrap();
-    let mut command = site.host(number).command("nginx");
-    command.arg("-c").arg(&conf).arg("-e").arg(dir.join("error.log"));
-    Process::spawn_group(command).unwrap()
-}
-
 fn curl(from: &Host, addr: SocketAddr) -> Output {
     let mut command = from.command("curl");
     command.args(["--silent", "--show-error", "--fail", "--max-time", "5"]);
@@ -100,7 +80,7 @@ mod on_stock {
         let site = Site::start(2, &BOTH);
         site.direct("setport_weight --start-port=1 --end-port=80 --weight=1 --cluster");
         let (v4, v6) = (site.v4(Tcp, 80), site.v6(Tcp, 80));
-        let (one, two) = (nginx(&site, 1), nginx(&site, 2));
+        let (one, two) = (Nginx::start(&site, 1), Nginx::start(&site, 2));
         site.await_pool(v4, Some(&[(1, 1), (2, 1)]));
         site.await_pool(v6, Some(&[(1, 1), (2, 1)]));
         // The C program shows the same table as ours.

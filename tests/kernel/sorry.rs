@@ -7,8 +7,8 @@ use cvip::ipvs::ServiceId;
 use cvip::protocol::Protocol::{Tcp, Udp};
 use cvip_lab::Plan;
 
-use super::forwarding::{move_client_abroad, route_back};
-use super::support::{Patron, Server, Site, ask_udp, connect, fetch};
+use super::forwarding::move_client_abroad;
+use super::support::{Patron, Server, Site, ask_udp, connect, fetch, route_through};
 
 /// The sorry server: a machine that cvip.conf gives no other part.
 const SORRY: u32 = 3;
@@ -122,7 +122,7 @@ fn by_nat_a_sorry_server_may_listen_on_another_port() {
          <sorry_server><ip_addr>SORRY</ip_addr><port>8888</port></sorry_server></service>",
     );
     move_client_abroad(&site);
-    [1, SORRY].iter().for_each(|number| route_back(&site, *number));
+    route_through(&site, [site.gateway(false), site.gateway(true)]);
     let _sorry = Server::tcp(site.host(SORRY), "[::]:8888", "sorry");
     let client = site.cluster.client();
     let (v4, v6): (IpAddr, IpAddr) = (site.host(SORRY).v4().into(), site.host(SORRY).v6().into());

@@ -1,4 +1,20 @@
 //! A cluster on which cvipd runs, with the director's table beside it.
+//!
+//! [`Site::start`] has one director. Other clusters are built, and then started as a test likes:
+//!
+//! - `Site::built(|builder| builder.directors(2).nodes(2).stores(3).interconnect(true), &plan)`:
+//!   nodes are 1 to N, directors N + 1 and on; `stores` are hosts for [`cvip_lab::etcd::Etcd`],
+//!   which gives the endpoints and variables that cvipd needs (`site.set_env`, and
+//!   `site.separate_run_dirs`: each machine keeps its own files); with an interconnect, clustertab
+//!   has the addresses there, and it is the `sync_interface`.
+//! - `site.start_on(&[1, 2], &options)`; `site.cluster.directors()`, `.standby()`, `.stores()` are
+//!   the hosts.
+//! - `site.power_off(n)` takes a machine's processes and kernel state away, `site.switch_on(n)`
+//!   gives it a new kernel.
+//! - A [`cvip_lab::Host`] has faults that end when they are dropped: `unplug`, `silence`,
+//!   `part_from`, `impair`, `freeze`.
+//! - [`cvip_lab::traffic`] sends requests, downloads and datagrams through all of that, and says
+//!   what became of each.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
@@ -12,7 +28,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use cvip::ipvs::{Client, DestinationEntry, ServiceEntry, ServiceId};
 use cvip::protocol::Protocol;
 use cvip::store::{Access, LocalStore, NodeRecord, State, Store};
-use cvip_lab::{Cluster, Deployment, Plan, wait_until};
+use cvip_lab::{Builder, Cluster, Deployment, Plan, wait_until};
 use nix::sys::signal::{Signal, kill};
 
 use super::PATIENCE;
@@ -48,13 +64,19 @@ impl Site {
     /// The same, with no cvipd running.
     #[track_caller]
     pub(crate) fn stopped(nodes: u8, plan: &Plan<'_>) -> Site {
+        Site::built(|builder| builder.nodes(nodes), plan)
+    }
+
+    /// A cluster of another build, with no cvipd running.
+    #[track_caller]
+    pub(crate) fn built(build: impl FnOnce(Builder) -> Builder, plan: &Plan<'_>) -> Site {
         cvip_lab::require();
         let programs: PathBuf = std::env::var_os("CVIP_TEST_PROGRAMS")
             .expect("CVIP_TEST_PROGRAMS names the folder of the built programs")
             .into();
         static NEXT: AtomicU32 = AtomicU32::new(1);
         let name = format!("k{}x{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
-        let cluster = Cluster::builder(&name).nodes(nodes).build().unwrap();
+        let cluster = build(Cluster::builder(&name)).build().unwrap();
         let table = cluster.director().enter(Client::open).unwrap();
         let deployment = Deployment::new(cluster, &programs, plan).unwrap();
         Site { deployment, table: Mutex::new(table) }
@@ -90,6 +112,15 @@ impl Site {
             self.daemon(number).expect("cvipd runs").wait(PATIENCE).unwrap();
             self.take_daemon(number);
         }
+    }
+
+    /// Starts a node's machine again, without its cvipd; see [`Deployment::power_on`].
+    #[track_caller]
+    pub(crate) fn switch_on(&mut self, number: u32) {
+        self.deployment.power_on(number).unwrap();
+        // The old kernel's table is no one's any more.
+        let table = self.cluster.director().enter(Client::open).unwrap();
+        self.table = Mutex::new(table);
     }
 
     /// Sends a node's cvipd a signal.
@@ -193,11 +224,41 @@ impl Site {
         (service, destinations)
     }
 
+    /// How many connections IPVS has sent to each node's destination of a service, and, last, how
+    /// many to the service. The kernel adds them up every two seconds.
+    #[track_caller]
+    pub(crate) fn counted(&self, id: ServiceId) -> (BTreeMap<u32, u64>, u64) {
+        let mut table = self.table.lock().unwrap();
+        let service = table.service(&id).unwrap().map_or(0, |entry| entry.stats.connections);
+        let destinations = table.destinations(&id).unwrap();
+        let count = |entry: &DestinationEntry| {
+            let node = self.node_of(entry.destination.id.addr).expect("a node's address");
+            (node, entry.stats.connections)
+        };
+        (destinations.iter().map(count).collect(), service)
+    }
+
+    /// Waits until IPVS has counted so many connections for each node, and no others.
+    #[track_caller]
+    pub(crate) fn await_counted(&self, id: ServiceId, wanted: &[(u32, u64)]) {
+        let all = wanted.iter().map(|(_, connections)| connections).sum();
+        let wanted = (wanted.iter().copied().collect(), all);
+        let mut last = None;
+        let came = wait_until(PATIENCE, || {
+            last = Some(self.counted(id));
+            (last.as_ref() == Some(&wanted)).then_some(())
+        });
+        assert!(came.is_some(), "{id}: {last:?}, not {wanted:?}, within {PATIENCE:?}");
+    }
+
     /// The number of the node with an address.
     fn node_of(&self, addr: IpAddr) -> Option<u32> {
         self.numbers().find(|number| {
             let host = self.host(*number);
-            addr == IpAddr::from(host.v4()) || addr == IpAddr::from(host.v6())
+            host.networks().iter().any(|network| match addr {
+                IpAddr::V4(addr) => host.v4_on(*network) == addr,
+                IpAddr::V6(addr) => host.v6_on(*network) == addr,
+            })
         })
     }
 

@@ -12,6 +12,7 @@ use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
+use cvip_lab::traffic::answer_datagram;
 use cvip_lab::{Host, wait_until};
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
@@ -80,20 +81,25 @@ pub(crate) enum With {
     V6Only,
     ReusePort,
     Sctp,
+    UdpReusePort,
 }
 
-/// A stream socket on a member, bound and not yet listening.
+/// A stream socket on a member, bound and not yet listening; or one for datagrams.
 #[track_caller]
 pub(crate) fn raw(host: &Host, addr: impl ToString, with: With) -> OwnedFd {
     let addr: SocketAddr = addr.to_string().parse().unwrap();
     let make = || -> io::Result<OwnedFd> {
         let family = if addr.is_ipv6() { AddressFamily::Inet6 } else { AddressFamily::Inet };
         let protocol = matches!(with, With::Sctp).then_some(SockProtocol::Sctp);
-        let fd = socket(family, SockType::Stream, SockFlag::SOCK_CLOEXEC, protocol)?;
+        let kind = match with {
+            With::UdpReusePort => SockType::Datagram,
+            With::Nothing | With::V6Only | With::ReusePort | With::Sctp => SockType::Stream,
+        };
+        let fd = socket(family, kind, SockFlag::SOCK_CLOEXEC, protocol)?;
         setsockopt(&fd, sockopt::ReuseAddr, &true)?;
         match with {
             With::V6Only => setsockopt(&fd, sockopt::Ipv6V6Only, &true)?,
-            With::ReusePort => setsockopt(&fd, sockopt::ReusePort, &true)?,
+            With::ReusePort | With::UdpReusePort => setsockopt(&fd, sockopt::ReusePort, &true)?,
             With::Nothing | With::Sctp => {}
         }
         bind(fd.as_raw_fd(), &SockaddrStorage::from(addr))?;
@@ -140,6 +146,15 @@ impl Server {
             if let Ok((_, from)) = socket.recv_from(&mut [0; 512]) {
                 let _ = socket.send_to(name.as_bytes(), from);
             }
+        })
+    }
+
+    /// Binds a UDP address and answers every datagram as [`cvip_lab::traffic::Datagrams`] expects it.
+    #[track_caller]
+    pub(crate) fn numbered_udp(host: &Host, addr: impl ToString, name: impl ToString) -> Server {
+        let name = name.to_string();
+        Server::serve(bind_udp(host, addr), move |socket| {
+            let _ = answer_datagram(socket, &name);
         })
     }
 
