@@ -24,4 +24,5 @@ mod spoilt_store;
 mod support;
 mod traps;
 mod udp;
+mod undone;
 mod xdmcp;

@@ -149,7 +149,8 @@ impl Server {
         })
     }
 
-    /// Binds a UDP address and answers every datagram as [`cvip_lab::traffic::Datagrams`] expects it.
+    /// Binds a UDP address and answers every datagram as [`cvip_lab::traffic::Datagrams`] expects
+    /// it.
     #[track_caller]
     pub(crate) fn numbered_udp(host: &Host, addr: impl ToString, name: impl ToString) -> Server {
         let name = name.to_string();
