@@ -5,6 +5,7 @@
 //! a distribution's kernel. A test waits for what it expects, up to [`support::PATIENCE`], and
 //! never for a time; how fast things go is measured elsewhere (`cargo xtask bench`).
 
+mod apart;
 mod bad_input;
 mod configuration;
 mod drain;

@@ -27,7 +27,7 @@ const PACKAGES: [(&str, &[&str]); 5] = [
     ("checks", &["dnsmasq-base"]),
     ("etcd", cvip_lab::etcd::PACKAGES),
     ("keepalived", cvip_lab::keepalived::PACKAGES),
-    ("kernel", &["xdm", "xvfb"]),
+    ("kernel", &["xdm", "xvfb", "etcd-server", "etcd-client"]),
     ("ldirectord", &["ldirectord"]),
 ];
 

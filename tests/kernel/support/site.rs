@@ -3,10 +3,10 @@
 //! [`Site::start`] has one director. Other clusters are built, and then started as a test likes:
 //!
 //! - `Site::built(|builder| builder.directors(2).nodes(2).stores(3).interconnect(true), &plan)`:
-//!   nodes are 1 to N, directors N + 1 and on; `stores` are hosts for [`cvip_lab::etcd::Etcd`],
-//!   which gives the endpoints and variables that cvipd needs (`site.set_env`, and
-//!   `site.separate_run_dirs`: each machine keeps its own files); with an interconnect, clustertab
-//!   has the addresses there, and it is the `sync_interface`.
+//!   nodes are 1 to N, directors N + 1 and on; with an interconnect, clustertab has the addresses
+//!   there, and it is the `sync_interface`.
+//! - `Site::on_etcd(|builder| builder.stores(3), &plan)`: the same with etcd on hosts of its own,
+//!   whose faults are `site.etcd()`'s; each machine keeps files of its own.
 //! - `site.start_on(&[1, 2], &options)`; `site.cluster.directors()`, `.standby()`, `.stores()` are
 //!   the hosts.
 //! - `site.power_off(n)` takes a machine's processes and kernel state away, `site.switch_on(n)`
@@ -27,7 +27,10 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 use cvip::ipvs::{Client, DestinationEntry, ServiceEntry, ServiceId};
 use cvip::protocol::Protocol;
-use cvip::store::{Access, LocalStore, NodeRecord, State, Store};
+use cvip::settings::EtcdSettings;
+use cvip::store::etcd::EtcdStore;
+use cvip::store::{Access, Interest, LocalStore, NodeRecord, State, Store};
+use cvip_lab::etcd::Etcd;
 use cvip_lab::{Builder, Cluster, Deployment, Plan, wait_until};
 use nix::sys::signal::{Signal, kill};
 
@@ -44,6 +47,13 @@ pub(crate) type Pool = Option<Vec<(u32, u32)>>;
 pub(crate) struct Site {
     deployment: Deployment,
     table: Mutex<Client>,
+    shared: Option<Shared>,
+}
+
+/// A store on machines of its own, and a view of it.
+struct Shared {
+    etcd: Etcd,
+    view: Mutex<EtcdStore>,
 }
 
 impl Site {
@@ -79,7 +89,31 @@ impl Site {
         let cluster = build(Cluster::builder(&name)).build().unwrap();
         let table = cluster.director().enter(Client::open).unwrap();
         let deployment = Deployment::new(cluster, &programs, plan).unwrap();
-        Site { deployment, table: Mutex::new(table) }
+        Site { deployment, table: Mutex::new(table), shared: None }
+    }
+
+    /// The same with etcd on the `stores` that it is built with: beside it the machines share
+    /// nothing, and each keeps files of its own.
+    #[track_caller]
+    pub(crate) fn on_etcd(build: impl FnOnce(Builder) -> Builder, plan: &Plan<'_>) -> Site {
+        let mut site = Site::built(build, plan);
+        let etcd = Etcd::start(&site.cluster, cvip_lab::etcd::Settings::default()).unwrap();
+        site.separate_run_dirs();
+        etcd.variables().into_iter().for_each(|(name, value)| site.set_env(name, value));
+        let endpoints = etcd.endpoints().split(',').map(str::to_owned).collect();
+        let settings = EtcdSettings { endpoints, ..EtcdSettings::default() };
+        let dir = site.run_dir_of(site.director());
+        let open = || EtcdStore::open(&settings, &dir, Access::Read, Interest::All);
+        // Its thread stays in that namespace.
+        let view = site.cluster.director().enter(open).unwrap();
+        site.shared = Some(Shared { etcd, view: Mutex::new(view) });
+        site
+    }
+
+    /// The store that the machines share.
+    #[track_caller]
+    pub(crate) fn etcd(&mut self) -> &mut Etcd {
+        &mut self.shared.as_mut().expect("the site was built with etcd").etcd
     }
 
     /// Starts cvipd on every node, and waits until each has written a record of its own.
@@ -304,7 +338,13 @@ impl Site {
     }
 
     /// What the store says.
+    #[track_caller]
     pub(crate) fn state(&self) -> State {
+        if let Some(shared) = &self.shared {
+            let mut view = shared.view.lock().unwrap();
+            view.refresh().unwrap();
+            return view.state().clone();
+        }
         let mut store = LocalStore::open(&self.run_dir(), Access::Read).unwrap();
         store.refresh().unwrap();
         store.state().clone()
