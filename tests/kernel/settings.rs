@@ -136,6 +136,12 @@ fn a_change_of_settings_edits_the_service_in_place_and_connections_go_on() {
     let client = site.cluster.client();
     let mut patrons = [site.at(8080), site.at6(8080)].map(|at| Patron::new(client, at));
     let names: Vec<String> = patrons.iter_mut().map(|patron| patron.ask().unwrap()).collect();
+    // The kernel adds them up every two seconds.
+    for id in ids {
+        site.until("the connection is counted", |site| {
+            (site.entry(id).0.stats.connections == 1).then_some(())
+        });
+    }
     let before = site.changes().len();
     let mut expected = Vec::new();
     for settings in [
