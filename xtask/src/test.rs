@@ -32,7 +32,7 @@ const PACKAGES: [(&str, &[&str]); 5] = [
 ];
 
 /// How long one test program may take on a busy machine.
-const PROGRAM_WITHIN: Duration = Duration::from_secs(10 * 60);
+const PROGRAM_WITHIN: Duration = Duration::from_secs(15 * 60);
 
 /// On the stock kernel, tests with this in their path run.
 const ON_STOCK: &str = "on_stock";
