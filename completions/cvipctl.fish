@@ -45,6 +45,9 @@ complete -c cvipctl -n "__fish_cvipctl_needs_command" -f -a "diff" -d 'Show what
 complete -c cvipctl -n "__fish_cvipctl_needs_command" -f -a "apply" -d 'Make the kernel\'s table what cvip.conf and the registrations say'
 complete -c cvipctl -n "__fish_cvipctl_needs_command" -f -a "import" -d 'Put services that were made by hand into cvip.conf, as static ones'
 complete -c cvipctl -n "__fish_cvipctl_needs_command" -f -a "status" -d 'Show nodes, flags, registrations and the kernel\'s table'
+complete -c cvipctl -n "__fish_cvipctl_needs_command" -f -a "metrics" -d 'Print what this node\'s cvipd and the kernel\'s table count, for Prometheus'
+complete -c cvipctl -n "__fish_cvipctl_needs_command" -f -a "takeover" -d 'Make this director the active one of its set, in good order'
+complete -c cvipctl -n "__fish_cvipctl_needs_command" -f -a "leave" -d 'Take this node out for good, in good order'
 complete -c cvipctl -n "__fish_cvipctl_needs_command" -f -a "etcd-roles" -d 'Print the users and roles that a cluster on etcd needs, as etcdctl\'s commands'
 complete -c cvipctl -n "__fish_cvipctl_needs_command" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
 complete -c cvipctl -n "__fish_cvipctl_using_subcommand check" -l node -d 'The node, by its number in clustertab [default: the one whose address this host has]' -r
@@ -144,8 +147,55 @@ complete -c cvipctl -n "__fish_cvipctl_using_subcommand status" -l etcd-user -d 
 complete -c cvipctl -n "__fish_cvipctl_using_subcommand status" -l etcd-password-file -d 'The file with the user\'s password, which others may not read' -r -F
 complete -c cvipctl -n "__fish_cvipctl_using_subcommand status" -l etcd-prefix -d 'What cvip\'s keys in etcd begin with [default: /cvip/]' -r
 complete -c cvipctl -n "__fish_cvipctl_using_subcommand status" -l cluster-key-file -d 'The file of the key by which the cluster\'s members know one another, which others may not read [default: /etc/cvip/cluster.key]' -r -F
+complete -c cvipctl -n "__fish_cvipctl_using_subcommand status" -l cluster -d 'Show what the store says of the whole cluster, and nothing of this host\'s kernel'
 complete -c cvipctl -n "__fish_cvipctl_using_subcommand status" -l json -d 'Print everything as JSON'
 complete -c cvipctl -n "__fish_cvipctl_using_subcommand status" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c cvipctl -n "__fish_cvipctl_using_subcommand metrics" -l node -d 'The node, by its number in clustertab [default: the one whose address this host has]' -r
+complete -c cvipctl -n "__fish_cvipctl_using_subcommand metrics" -l conf -d 'The cluster\'s configuration, cvip.conf(5)' -r -F
+complete -c cvipctl -n "__fish_cvipctl_using_subcommand metrics" -l clustertab -d 'Node numbers and addresses, clustertab(5)' -r -F
+complete -c cvipctl -n "__fish_cvipctl_using_subcommand metrics" -l run-dir -d 'The folder of the store and of cvipd\'s control sockets' -r -f -a "(__fish_complete_directories)"
+complete -c cvipctl -n "__fish_cvipctl_using_subcommand metrics" -l settings -d 'Which store, and how to reach it, cvip.toml(5) [default: /etc/cvip/cvip.toml if it exists]' -r -F
+complete -c cvipctl -n "__fish_cvipctl_using_subcommand metrics" -l store -d 'The store: local (one host) or etcd' -r
+complete -c cvipctl -n "__fish_cvipctl_using_subcommand metrics" -l etcd-endpoints -d 'etcd\'s servers, HOST:PORT or https://HOST:PORT, parted by commas' -r
+complete -c cvipctl -n "__fish_cvipctl_using_subcommand metrics" -l etcd-ca -d 'Whose certificates etcd\'s servers have, a PEM file [default: the system\'s authorities]' -r -F
+complete -c cvipctl -n "__fish_cvipctl_using_subcommand metrics" -l etcd-cert -d 'This host\'s certificate for etcd, a PEM file' -r -F
+complete -c cvipctl -n "__fish_cvipctl_using_subcommand metrics" -l etcd-key -d 'The certificate\'s private key, a PEM file that others may not read' -r -F
+complete -c cvipctl -n "__fish_cvipctl_using_subcommand metrics" -l etcd-user -d 'The user to log in to etcd as' -r
+complete -c cvipctl -n "__fish_cvipctl_using_subcommand metrics" -l etcd-password-file -d 'The file with the user\'s password, which others may not read' -r -F
+complete -c cvipctl -n "__fish_cvipctl_using_subcommand metrics" -l etcd-prefix -d 'What cvip\'s keys in etcd begin with [default: /cvip/]' -r
+complete -c cvipctl -n "__fish_cvipctl_using_subcommand metrics" -l cluster-key-file -d 'The file of the key by which the cluster\'s members know one another, which others may not read [default: /etc/cvip/cluster.key]' -r -F
+complete -c cvipctl -n "__fish_cvipctl_using_subcommand metrics" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c cvipctl -n "__fish_cvipctl_using_subcommand takeover" -l node -d 'The node, by its number in clustertab [default: the one whose address this host has]' -r
+complete -c cvipctl -n "__fish_cvipctl_using_subcommand takeover" -l conf -d 'The cluster\'s configuration, cvip.conf(5)' -r -F
+complete -c cvipctl -n "__fish_cvipctl_using_subcommand takeover" -l clustertab -d 'Node numbers and addresses, clustertab(5)' -r -F
+complete -c cvipctl -n "__fish_cvipctl_using_subcommand takeover" -l run-dir -d 'The folder of the store and of cvipd\'s control sockets' -r -f -a "(__fish_complete_directories)"
+complete -c cvipctl -n "__fish_cvipctl_using_subcommand takeover" -l settings -d 'Which store, and how to reach it, cvip.toml(5) [default: /etc/cvip/cvip.toml if it exists]' -r -F
+complete -c cvipctl -n "__fish_cvipctl_using_subcommand takeover" -l store -d 'The store: local (one host) or etcd' -r
+complete -c cvipctl -n "__fish_cvipctl_using_subcommand takeover" -l etcd-endpoints -d 'etcd\'s servers, HOST:PORT or https://HOST:PORT, parted by commas' -r
+complete -c cvipctl -n "__fish_cvipctl_using_subcommand takeover" -l etcd-ca -d 'Whose certificates etcd\'s servers have, a PEM file [default: the system\'s authorities]' -r -F
+complete -c cvipctl -n "__fish_cvipctl_using_subcommand takeover" -l etcd-cert -d 'This host\'s certificate for etcd, a PEM file' -r -F
+complete -c cvipctl -n "__fish_cvipctl_using_subcommand takeover" -l etcd-key -d 'The certificate\'s private key, a PEM file that others may not read' -r -F
+complete -c cvipctl -n "__fish_cvipctl_using_subcommand takeover" -l etcd-user -d 'The user to log in to etcd as' -r
+complete -c cvipctl -n "__fish_cvipctl_using_subcommand takeover" -l etcd-password-file -d 'The file with the user\'s password, which others may not read' -r -F
+complete -c cvipctl -n "__fish_cvipctl_using_subcommand takeover" -l etcd-prefix -d 'What cvip\'s keys in etcd begin with [default: /cvip/]' -r
+complete -c cvipctl -n "__fish_cvipctl_using_subcommand takeover" -l cluster-key-file -d 'The file of the key by which the cluster\'s members know one another, which others may not read [default: /etc/cvip/cluster.key]' -r -F
+complete -c cvipctl -n "__fish_cvipctl_using_subcommand takeover" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c cvipctl -n "__fish_cvipctl_using_subcommand leave" -l node -d 'The node, by its number in clustertab [default: the one whose address this host has]' -r
+complete -c cvipctl -n "__fish_cvipctl_using_subcommand leave" -l within -d 'For how long connections that are left are waited for, such as 90s or 5m' -r
+complete -c cvipctl -n "__fish_cvipctl_using_subcommand leave" -l conf -d 'The cluster\'s configuration, cvip.conf(5)' -r -F
+complete -c cvipctl -n "__fish_cvipctl_using_subcommand leave" -l clustertab -d 'Node numbers and addresses, clustertab(5)' -r -F
+complete -c cvipctl -n "__fish_cvipctl_using_subcommand leave" -l run-dir -d 'The folder of the store and of cvipd\'s control sockets' -r -f -a "(__fish_complete_directories)"
+complete -c cvipctl -n "__fish_cvipctl_using_subcommand leave" -l settings -d 'Which store, and how to reach it, cvip.toml(5) [default: /etc/cvip/cvip.toml if it exists]' -r -F
+complete -c cvipctl -n "__fish_cvipctl_using_subcommand leave" -l store -d 'The store: local (one host) or etcd' -r
+complete -c cvipctl -n "__fish_cvipctl_using_subcommand leave" -l etcd-endpoints -d 'etcd\'s servers, HOST:PORT or https://HOST:PORT, parted by commas' -r
+complete -c cvipctl -n "__fish_cvipctl_using_subcommand leave" -l etcd-ca -d 'Whose certificates etcd\'s servers have, a PEM file [default: the system\'s authorities]' -r -F
+complete -c cvipctl -n "__fish_cvipctl_using_subcommand leave" -l etcd-cert -d 'This host\'s certificate for etcd, a PEM file' -r -F
+complete -c cvipctl -n "__fish_cvipctl_using_subcommand leave" -l etcd-key -d 'The certificate\'s private key, a PEM file that others may not read' -r -F
+complete -c cvipctl -n "__fish_cvipctl_using_subcommand leave" -l etcd-user -d 'The user to log in to etcd as' -r
+complete -c cvipctl -n "__fish_cvipctl_using_subcommand leave" -l etcd-password-file -d 'The file with the user\'s password, which others may not read' -r -F
+complete -c cvipctl -n "__fish_cvipctl_using_subcommand leave" -l etcd-prefix -d 'What cvip\'s keys in etcd begin with [default: /cvip/]' -r
+complete -c cvipctl -n "__fish_cvipctl_using_subcommand leave" -l cluster-key-file -d 'The file of the key by which the cluster\'s members know one another, which others may not read [default: /etc/cvip/cluster.key]' -r -F
+complete -c cvipctl -n "__fish_cvipctl_using_subcommand leave" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c cvipctl -n "__fish_cvipctl_using_subcommand etcd-roles" -l conf -d 'The cluster\'s configuration, cvip.conf(5)' -r -F
 complete -c cvipctl -n "__fish_cvipctl_using_subcommand etcd-roles" -l clustertab -d 'Node numbers and addresses, clustertab(5)' -r -F
 complete -c cvipctl -n "__fish_cvipctl_using_subcommand etcd-roles" -l run-dir -d 'The folder of the store and of cvipd\'s control sockets' -r -f -a "(__fish_complete_directories)"
@@ -162,11 +212,14 @@ complete -c cvipctl -n "__fish_cvipctl_using_subcommand etcd-roles" -l cluster-k
 complete -c cvipctl -n "__fish_cvipctl_using_subcommand etcd-roles" -l certificates -d 'Users without passwords: each is known by the common name of its certificate (etcd\'s --client-cert-auth)'
 complete -c cvipctl -n "__fish_cvipctl_using_subcommand etcd-roles" -l json -d 'Print users and roles as JSON'
 complete -c cvipctl -n "__fish_cvipctl_using_subcommand etcd-roles" -s h -l help -d 'Print help (see more with \'--help\')'
-complete -c cvipctl -n "__fish_cvipctl_using_subcommand help; and not __fish_seen_subcommand_from check convert diff apply import status etcd-roles help" -f -a "check" -d 'Validate cvip.conf and clustertab: every fault in one run, each with its place'
-complete -c cvipctl -n "__fish_cvipctl_using_subcommand help; and not __fish_seen_subcommand_from check convert diff apply import status etcd-roles help" -f -a "convert" -d 'Print the virtual services of cvip.conf as input for `ipvsadm -R`, or as JSON'
-complete -c cvipctl -n "__fish_cvipctl_using_subcommand help; and not __fish_seen_subcommand_from check convert diff apply import status etcd-roles help" -f -a "diff" -d 'Show what `apply` would change in the kernel\'s table, as ipvsadm\'s commands'
-complete -c cvipctl -n "__fish_cvipctl_using_subcommand help; and not __fish_seen_subcommand_from check convert diff apply import status etcd-roles help" -f -a "apply" -d 'Make the kernel\'s table what cvip.conf and the registrations say'
-complete -c cvipctl -n "__fish_cvipctl_using_subcommand help; and not __fish_seen_subcommand_from check convert diff apply import status etcd-roles help" -f -a "import" -d 'Put services that were made by hand into cvip.conf, as static ones'
-complete -c cvipctl -n "__fish_cvipctl_using_subcommand help; and not __fish_seen_subcommand_from check convert diff apply import status etcd-roles help" -f -a "status" -d 'Show nodes, flags, registrations and the kernel\'s table'
-complete -c cvipctl -n "__fish_cvipctl_using_subcommand help; and not __fish_seen_subcommand_from check convert diff apply import status etcd-roles help" -f -a "etcd-roles" -d 'Print the users and roles that a cluster on etcd needs, as etcdctl\'s commands'
-complete -c cvipctl -n "__fish_cvipctl_using_subcommand help; and not __fish_seen_subcommand_from check convert diff apply import status etcd-roles help" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
+complete -c cvipctl -n "__fish_cvipctl_using_subcommand help; and not __fish_seen_subcommand_from check convert diff apply import status metrics takeover leave etcd-roles help" -f -a "check" -d 'Validate cvip.conf and clustertab: every fault in one run, each with its place'
+complete -c cvipctl -n "__fish_cvipctl_using_subcommand help; and not __fish_seen_subcommand_from check convert diff apply import status metrics takeover leave etcd-roles help" -f -a "convert" -d 'Print the virtual services of cvip.conf as input for `ipvsadm -R`, or as JSON'
+complete -c cvipctl -n "__fish_cvipctl_using_subcommand help; and not __fish_seen_subcommand_from check convert diff apply import status metrics takeover leave etcd-roles help" -f -a "diff" -d 'Show what `apply` would change in the kernel\'s table, as ipvsadm\'s commands'
+complete -c cvipctl -n "__fish_cvipctl_using_subcommand help; and not __fish_seen_subcommand_from check convert diff apply import status metrics takeover leave etcd-roles help" -f -a "apply" -d 'Make the kernel\'s table what cvip.conf and the registrations say'
+complete -c cvipctl -n "__fish_cvipctl_using_subcommand help; and not __fish_seen_subcommand_from check convert diff apply import status metrics takeover leave etcd-roles help" -f -a "import" -d 'Put services that were made by hand into cvip.conf, as static ones'
+complete -c cvipctl -n "__fish_cvipctl_using_subcommand help; and not __fish_seen_subcommand_from check convert diff apply import status metrics takeover leave etcd-roles help" -f -a "status" -d 'Show nodes, flags, registrations and the kernel\'s table'
+complete -c cvipctl -n "__fish_cvipctl_using_subcommand help; and not __fish_seen_subcommand_from check convert diff apply import status metrics takeover leave etcd-roles help" -f -a "metrics" -d 'Print what this node\'s cvipd and the kernel\'s table count, for Prometheus'
+complete -c cvipctl -n "__fish_cvipctl_using_subcommand help; and not __fish_seen_subcommand_from check convert diff apply import status metrics takeover leave etcd-roles help" -f -a "takeover" -d 'Make this director the active one of its set, in good order'
+complete -c cvipctl -n "__fish_cvipctl_using_subcommand help; and not __fish_seen_subcommand_from check convert diff apply import status metrics takeover leave etcd-roles help" -f -a "leave" -d 'Take this node out for good, in good order'
+complete -c cvipctl -n "__fish_cvipctl_using_subcommand help; and not __fish_seen_subcommand_from check convert diff apply import status metrics takeover leave etcd-roles help" -f -a "etcd-roles" -d 'Print the users and roles that a cluster on etcd needs, as etcdctl\'s commands'
+complete -c cvipctl -n "__fish_cvipctl_using_subcommand help; and not __fish_seen_subcommand_from check convert diff apply import status metrics takeover leave etcd-roles help" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'

@@ -10,8 +10,10 @@ use crate::daemon::{self, Settings};
 /// director, program the kernel's load balancer.
 ///
 /// What the node is (real server, director, or both) stands in cvip.conf(5). SIGHUP reads the
-/// configuration again; one with faults is not taken. SIGTERM ends cvipd and changes nothing in
-/// the kernel: traffic goes on, and the next start takes over what it finds.
+/// configuration again; one with faults is not taken. SIGTERM ends cvipd: an active director
+/// hands over to another one if any lives, and otherwise nothing changes in the kernel. Traffic
+/// goes on, and the next start takes over what it finds. To take a node out for good, use
+/// `cvipctl leave`.
 #[derive(Parser, Clone, Debug)]
 #[command(
     name = "cvipd",

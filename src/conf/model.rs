@@ -290,6 +290,28 @@ impl Conf {
         sets
     }
 
+    /// Where a node's heartbeats go: to every director but itself. Every node is a real server of
+    /// every CVIP, or one of its directors.
+    pub fn audience(&self, node: u32) -> Vec<IpAddr> {
+        let mut addrs: Vec<IpAddr> = Vec::new();
+        for cvip in &self.cvips {
+            let directors = cvip.real_servers.iter().filter(|s| cvip.is_director(s.node));
+            addrs.extend(directors.filter(|s| s.node != node).map(|s| s.addr));
+        }
+        addrs.sort_unstable();
+        addrs.dedup();
+        addrs
+    }
+
+    /// The addresses at which a node is balanced to, and speaks from.
+    pub fn addresses(&self, node: u32) -> Vec<IpAddr> {
+        let servers = self.cvips.iter().filter_map(|cvip| cvip.real_server(node));
+        let mut addrs: Vec<IpAddr> = servers.map(|server| server.addr).collect();
+        addrs.sort_unstable();
+        addrs.dedup();
+        addrs
+    }
+
     /// The interface on which a director synchronises connections: the first that any of its
     /// CVIPs gives (the kernel has one synchronisation daemon per role, not per CVIP).
     pub fn sync_interface(&self, node: u32) -> Option<&str> {
@@ -325,6 +347,12 @@ impl Cvip {
     /// The service that covers a port, automatic or static.
     pub fn service_for(&self, protocol: Protocol, port: u16) -> Option<&ServiceConf> {
         self.services.iter().find(|service| service.covers(protocol, port))
+    }
+
+    /// Protocols and ports of the services that stand whatever listens.
+    pub fn standing_ports(&self) -> impl Iterator<Item = (Protocol, u16)> {
+        let standing = self.services.iter().filter(|service| service.always_exists());
+        standing.flat_map(|s| (s.start..=s.end).map(|port| (s.protocol, port)))
     }
 
     /// The flags of [`Level::Conf`](crate::ports::Level::Conf) for this CVIP: its automatic

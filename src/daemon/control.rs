@@ -1,16 +1,28 @@
 //! The control socket: one request and one answer for a connection, each a line of JSON.
 //!
 //! It stands beside the store, one for each node: `cvipd-3.sock`. Whoever may open it may ask
-//! for the state; only root may change anything (`SO_PEERCRED`, unix(7)).
+//! for the state; only root may change anything (`SO_PEERCRED`, unix(7)). A thread waits for
+//! those who connect, and each has one of his own for as long as he is answered: the main thread
+//! says what it is at once, and whoever takes longer (a full pass, a takeover) keeps nobody else
+//! waiting.
 
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::sync::Arc;
+use std::sync::mpsc::{self, Receiver, Sender};
+use std::thread;
+use std::time::{Duration, Instant};
 
 use nix::sys::socket::{getsockopt, sockopt::PeerCredentials};
 use serde::{Deserialize, Serialize};
+use tracing::error;
+
+use super::crew::{LookoutOrder, Reply, TableOrder, Tidings};
+use super::worker::Desk;
+use crate::director::{lookout, view};
+use crate::wake::Outbox;
 
 /// No request or answer is longer.
 const LINE_CAP: u64 = 16 << 20;
@@ -21,31 +33,49 @@ const PATIENCE: Duration = Duration::from_secs(2);
 /// How long a full pass over a large table may take.
 const ANSWER_WITHIN: Duration = Duration::from_secs(60);
 
+/// How long the director may take for a full pass that an operator asked for.
+const APPLY_WITHIN: Duration = Duration::from_secs(50);
+
+/// How long a takeover may take: a claim, the new table, and a few turns.
+const TAKE_OVER_WITHIN: Duration = Duration::from_secs(10);
+
+/// How long a director that was just started may look for its part.
+const KNOWN_WITHIN: Duration = Duration::from_secs(5);
+
+/// So many are answered at once; others wait.
+const AT_ONCE: usize = 16;
+
 /// What cvipd is asked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
+#[serde(rename_all = "snake_case")]
 pub enum Request {
     /// What it is and does.
     Status,
     /// Read cvip.conf again and make the table true.
     Apply,
+    /// What a full pass would change.
+    Differences,
+    /// Become the active director of its set.
+    TakeOver,
+    /// Serve and direct nothing any more, undo what was made here, and end.
+    Leave {
+        /// For how many seconds connections that are left are waited for.
+        within_s: u32,
+    },
+}
+
+impl Request {
+    fn changes_anything(self) -> bool {
+        matches!(self, Request::Apply | Request::TakeOver | Request::Leave { .. })
+    }
 }
 
 /// What cvipd answers.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
+#[serde(rename_all = "snake_case")]
 pub enum Response {
     /// What it is and does.
-    Status {
-        /// Process id.
-        pid: u32,
-        /// Node number.
-        node: u32,
-        /// `real server`, `director`, or both.
-        roles: Vec<String>,
-        /// Faults of the configuration that it did not take, as `cvipctl check` shows them.
-        faults: Vec<String>,
-    },
+    Status(Box<Status>),
     /// What a full pass did; the commands are as in its log.
     Applied {
         /// The changes that the kernel took.
@@ -53,8 +83,68 @@ pub enum Response {
         /// Those that it refused, and why.
         refused: Vec<String>,
     },
+    /// What a full pass would change, as commands of ipvsadm.
+    Differences(Vec<String>),
+    /// It is done, or has begun.
+    Done,
     /// It did not do as asked.
     Error(String),
+}
+
+/// What a cvipd is and does.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Status {
+    /// Process id.
+    pub pid: u32,
+    /// Node number.
+    pub node: u32,
+    /// `real server`, `director` and so on.
+    pub roles: Vec<String>,
+    /// Faults of the configuration that it did not take, as `cvipctl check` shows them; and what
+    /// else is wrong.
+    pub faults: Vec<String>,
+    /// How many connections are waited for before it ends, if it is leaving.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub leaving: Option<usize>,
+    /// For how many seconds the store has been away.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub store_away_s: Option<u64>,
+    /// Requests that were sent to the store, of all views together (with the embedded store, of
+    /// the main thread's).
+    pub store_requests: u64,
+    /// What a director's lookout knows.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub lookout: Option<lookout::View>,
+    /// What a director knows of its pools.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pools: Option<view::View>,
+}
+
+/// What the main thread is asked for the sake of a request.
+pub(super) struct Question {
+    pub(super) what: What,
+    pub(super) answer: Sender<Answer>,
+}
+
+/// What of it concerns the main thread.
+pub(super) enum What {
+    /// What it is.
+    State,
+    /// To read cvip.conf again; the table's worker reports what came of it.
+    Apply(Reply),
+    /// To leave, waiting for connections for so long.
+    Leave(Duration),
+}
+
+/// What the main thread says: an error, or what it knows itself and whom else to ask.
+pub(super) type Answer = Result<Base, String>;
+
+pub(super) struct Base {
+    pub(super) status: Status,
+    /// The node is a director, whether or not it knows its part yet.
+    pub(super) directs: bool,
+    pub(super) lookout: Option<Desk<LookoutOrder>>,
+    pub(super) table: Option<Desk<TableOrder>>,
 }
 
 /// Why cvipd could not be asked.
@@ -113,46 +203,25 @@ pub fn ask(run_dir: &Path, node: u32, request: Request) -> Result<Response, Cont
 
 /// The daemon's end.
 pub(super) struct Server {
-    listener: UnixListener,
     path: PathBuf,
 }
 
 impl Server {
-    /// Listens. The caller holds the node's lease, so a socket that stands there is a dead
-    /// cvipd's.
-    pub(super) fn open(run_dir: &Path, node: u32) -> io::Result<Server> {
+    /// Listens, and answers from now on. The caller holds the node's lease, so a socket that
+    /// stands there is a dead cvipd's.
+    pub(super) fn open(run_dir: &Path, node: u32, main: Outbox<Tidings>) -> io::Result<Server> {
         let path = socket_path(run_dir, node);
         match std::fs::remove_file(&path) {
             Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(e),
             _ => {}
         }
         let listener = UnixListener::bind(&path)?;
-        listener.set_nonblocking(true)?;
         std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o660))?;
-        Ok(Server { listener, path })
-    }
-
-    pub(super) fn listener(&self) -> &UnixListener {
-        &self.listener
-    }
-
-    /// Answers one connection, if one waits.
-    pub(super) fn answer(&self, respond: impl FnOnce(Request, bool) -> Response) {
-        let Ok((mut stream, _)) = self.listener.accept() else { return };
-        let outcome = || -> io::Result<()> {
-            stream.set_nonblocking(false)?;
-            stream.set_read_timeout(Some(PATIENCE))?;
-            stream.set_write_timeout(Some(PATIENCE))?;
-            let root = getsockopt(&stream, PeerCredentials)?.uid() == 0;
-            let response = match serde_json::from_slice(&receive(&stream)?) {
-                Ok(request) => respond(request, root),
-                Err(error) => Response::Error(format!("unknown request: {error}")),
-            };
-            send(&mut stream, &response)
-        }();
-        if let Err(error) = outcome {
-            tracing::debug!("control socket: {error}");
-        }
+        // It ends with the process: nobody waits for it.
+        thread::Builder::new()
+            .name("control".to_owned())
+            .spawn(move || listen(&listener, &main))?;
+        Ok(Server { path })
     }
 }
 
@@ -161,6 +230,137 @@ impl Drop for Server {
         // The next cvipd removes it if this one cannot.
         let _ = std::fs::remove_file(&self.path);
     }
+}
+
+fn listen(listener: &UnixListener, main: &Outbox<Tidings>) {
+    let places = Arc::new(());
+    for stream in listener.incoming() {
+        let stream = match stream {
+            Ok(stream) => stream,
+            Err(error) => {
+                error!("the control socket: {error}");
+                // Out of descriptors, perhaps: that may pass.
+                thread::sleep(PATIENCE);
+                continue;
+            }
+        };
+        while Arc::strong_count(&places) > AT_ONCE {
+            thread::sleep(Duration::from_millis(10));
+        }
+        let (main, place) = (main.clone(), Arc::clone(&places));
+        let spawned = thread::Builder::new().name("control".to_owned()).spawn(move || {
+            let _place = place;
+            if let Err(error) = answer(stream, &main) {
+                tracing::debug!("control socket: {error}");
+            }
+        });
+        if let Err(error) = spawned {
+            error!("the control socket: {error}");
+        }
+    }
+}
+
+/// Answers one connection.
+fn answer(mut stream: UnixStream, main: &Outbox<Tidings>) -> io::Result<()> {
+    stream.set_read_timeout(Some(PATIENCE))?;
+    stream.set_write_timeout(Some(PATIENCE))?;
+    let root = getsockopt(&stream, PeerCredentials)?.uid() == 0;
+    let response = match serde_json::from_slice::<Request>(&receive(&stream)?) {
+        Ok(request) if request.changes_anything() && !root => {
+            Response::Error("only root may do that".to_owned())
+        }
+        Ok(request) => respond(request, main).unwrap_or_else(Response::Error),
+        Err(error) => Response::Error(format!("unknown request: {error}")),
+    };
+    send(&mut stream, &response)
+}
+
+fn respond(request: Request, main: &Outbox<Tidings>) -> Result<Response, String> {
+    match request {
+        Request::Status => {
+            let Base { mut status, lookout, table, .. } = ask_main(What::State, main)?;
+            status.lookout = lookout.and_then(|desk| ask_desk(&desk, LookoutOrder::View).ok());
+            status.pools = table.and_then(|desk| ask_desk(&desk, TableOrder::View).ok());
+            let away = status.lookout.as_ref().and_then(|lookout| lookout.store_away_s);
+            status.store_away_s = status.store_away_s.or(away);
+            Ok(Response::Status(Box::new(status)))
+        }
+        Request::Apply => {
+            table_of(main)?;
+            let (reply, report) = mpsc::channel();
+            ask_main(What::Apply(reply), main)?;
+            let report = take(&report, APPLY_WITHIN)??;
+            Ok(Response::Applied {
+                applied: report.applied.iter().map(ToString::to_string).collect(),
+                refused: report.refused.iter().map(ToString::to_string).collect(),
+            })
+        }
+        Request::Differences => {
+            let changes = ask_desk(&table_of(main)?, TableOrder::Differences)??;
+            let lines = changes.iter().map(crate::ipvsadm::change_line).collect();
+            Ok(Response::Differences(lines))
+        }
+        Request::TakeOver => take_over(main),
+        Request::Leave { within_s } => {
+            let within = Duration::from_secs(within_s.into());
+            ask_main(What::Leave(within), main).map(|_| Response::Done)
+        }
+    }
+}
+
+/// The table's desk. A director that was just started may not know its part yet.
+fn table_of(main: &Outbox<Tidings>) -> Result<Desk<TableOrder>, String> {
+    let deadline = Instant::now() + KNOWN_WITHIN;
+    loop {
+        let Base { status, directs, table, .. } = ask_main(What::State, main)?;
+        match table {
+            Some(table) => return Ok(table),
+            None if !directs || Instant::now() >= deadline => return Err(no_director(status.node)),
+            None => thread::sleep(Duration::from_millis(20)),
+        }
+    }
+}
+
+/// Asks for a takeover, and waits for it.
+fn take_over(main: &Outbox<Tidings>) -> Result<Response, String> {
+    let Base { status, lookout, .. } = ask_main(What::State, main)?;
+    let lookout = lookout.ok_or_else(|| no_director(status.node))?;
+    let deadline = Instant::now() + TAKE_OVER_WITHIN;
+    lookout.order(LookoutOrder::TakeOver);
+    loop {
+        let view = ask_desk(&lookout, LookoutOrder::View)?;
+        let Base { status, .. } = ask_main(What::State, main)?;
+        if view.active && status.roles.iter().any(|role| role == super::duty::ACTIVE) {
+            return Ok(Response::Done);
+        }
+        if Instant::now() >= deadline {
+            return Err(match view.store_away_s {
+                Some(_) => "nobody can be elected while the store is away".to_owned(),
+                None => "it was not elected in time: see cvipd's log".to_owned(),
+            });
+        }
+        thread::sleep(Duration::from_millis(20));
+    }
+}
+
+pub(super) fn no_director(node: u32) -> String {
+    format!("node {node} is no director, or does not know its part yet")
+}
+
+fn ask_main(what: What, main: &Outbox<Tidings>) -> Result<Base, String> {
+    let (answer, said) = mpsc::channel();
+    main.send(Tidings::Question(Question { what, answer }));
+    take(&said, ANSWER_WITHIN)?
+}
+
+fn ask_desk<O, T>(desk: &Desk<O>, order: impl FnOnce(Sender<T>) -> O) -> Result<T, String> {
+    let (reply, said) = mpsc::channel();
+    desk.order(order(reply));
+    take(&said, APPLY_WITHIN)
+}
+
+fn take<T>(said: &Receiver<T>, within: Duration) -> Result<T, String> {
+    said.recv_timeout(within).map_err(|_| "cvipd is too busy, or ends: see its log".to_owned())
 }
 
 fn send(stream: &mut UnixStream, message: &impl Serialize) -> io::Result<()> {
@@ -185,25 +385,29 @@ mod tests {
     #[test]
     fn a_request_is_answered_and_rubbish_is_refused() {
         let dir = tempfile::tempdir().unwrap();
-        let server = Server::open(dir.path(), 3).unwrap();
+        let (main, inbox) = crate::wake::channel().unwrap();
+        let _server = Server::open(dir.path(), 3, main).unwrap();
         let path = socket_path(dir.path(), 3);
         std::thread::scope(|scope| {
-            let asked = scope.spawn(|| ask(dir.path(), 3, Request::Apply));
-            let mut polled = false;
+            let asked = scope.spawn(|| ask(dir.path(), 3, Request::Leave { within_s: 1 }));
+            let mut heard = false;
             while !asked.is_finished() {
-                server.answer(|request, _| {
-                    polled = request == Request::Apply;
-                    Response::Error("no".to_owned())
-                });
+                for tidings in inbox.take() {
+                    let Tidings::Question(Question { what, answer }) = tidings else { panic!() };
+                    heard = matches!(what, What::Leave(_));
+                    answer.send(Err("no".to_owned())).unwrap();
+                }
             }
-            assert!(polled);
-            assert_eq!(asked.join().unwrap().unwrap(), Response::Error("no".to_owned()));
+            let root = nix::unistd::geteuid().is_root();
+            let refusal = if root { "no" } else { "only root may do that" };
+            assert_eq!(asked.join().unwrap().unwrap(), Response::Error(refusal.to_owned()));
+            assert_eq!(heard, root);
         });
         let mut rude = UnixStream::connect(&path).unwrap();
         rude.write_all(b"{}\n").unwrap();
-        server.answer(|_, _| unreachable!("rubbish is no request"));
         let answer: Response = serde_json::from_slice(&receive(&rude).unwrap()).unwrap();
         assert!(matches!(answer, Response::Error(_)));
+        assert!(inbox.take().is_empty(), "rubbish is no request");
     }
 
     #[test]

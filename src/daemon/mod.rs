@@ -1,12 +1,28 @@
 //! cvipd: one process for every node, whatever the node is.
 //!
-//! The main thread owns signals and the control socket; a thread for the node's agent and one
-//! for the director's each own their state. They speak by messages ([`crate::wake`]), never by
+//! ```text
+//!   run         the main thread: what this node is, and what follows from it
+//!   duty        how a director comes to its part and leaves it                pure
+//!   presence    the node's addresses and settings in its kernel
+//!   staff       which workers the node needs
+//!   crew        what each worker is told, and what it tells
+//!   worker      a thread that drives one agent
+//!   control     the control socket
+//!   events      the day's record
+//! ```
+//!
+//! Each worker's thread owns its agent's state. They speak by messages ([`crate::wake`]), never by
 //! locks.
 
 mod control;
+mod crew;
+mod duty;
+mod events;
+mod presence;
 mod run;
+mod staff;
 mod worker;
 
-pub use control::{ControlError, Request, Response, ask, socket_path};
+pub use control::{ControlError, Request, Response, Status, ask, socket_path};
+pub use events::{Event, EventReader, recorders};
 pub use run::{RunError, Settings, run};

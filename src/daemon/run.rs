@@ -1,10 +1,9 @@
-//! The main thread: configuration, roles, addresses, signals and the control socket.
+//! The main thread: configuration, roles, addresses, signals, and what its workers tell it.
 
 use std::os::fd::AsFd;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::mpsc;
-use std::thread::{self, JoinHandle};
+use std::sync::mpsc::{self, Receiver};
 use std::time::{Duration, Instant, SystemTime};
 
 use nix::sys::signal::{SigSet, Signal};
@@ -12,30 +11,29 @@ use nix::sys::signalfd::{SfdFlags, SignalFd};
 use sd_notify::NotifyState;
 use tracing::{error, info, warn};
 
-use super::control::{Request, Response, Server};
-use super::worker::{Agent, Order, Reply, drive, wait};
+use super::control::{Answer, Base, Question, Server, Status, What, no_director};
+use super::crew::{LookoutOrder, NodeOrder, TableOrder, Tidings};
+use super::duty::Duty;
+use super::events::Record;
+use super::presence::Presence;
+use super::staff::{Office, Staff};
+use super::worker::wait;
 use crate::conf::{self, Conf};
-use crate::listeners::{self, Dumper};
-use crate::net::{self, Keeper, Reachable, Role};
+use crate::director::lookout::order;
+use crate::director::sync;
+use crate::net::Role;
 use crate::node::{WhichNode, identify};
-use crate::settings;
-use crate::store::{self, Access, Interest, Store, StoreError};
-use crate::wake::{Outbox, channel};
-use crate::{director, ipvs, node};
+use crate::pulse::{ClusterKey, Nonce};
+use crate::store::{self, Access, Interest, Lease, StoreError};
+use crate::wake::{Inbox, channel};
+use crate::{ipvs, listeners, net, pulse, settings};
 
-/// The addresses that the active director announces are announced again after these, for a
-/// switch or a neighbour that missed the first.
-const ANNOUNCE_AGAIN: [Duration; 3] =
-    [Duration::from_millis(200), Duration::from_secs(1), Duration::from_secs(5)];
+/// How long a director that is told to end waits until another has taken over.
+const HAND_OVER_WITHIN: Duration = Duration::from_secs(3);
 
-/// How often addresses and sysctls are looked at, and mended.
-const KEEP_EVERY: Duration = Duration::from_secs(60);
-
-/// How often addresses with a lifetime are renewed; they live ten times as long.
-const RENEW_EVERY: Duration = Duration::from_secs(1);
-
-/// How long the director may take for a full pass that an operator asked for.
-const APPLY_WITHIN: Duration = Duration::from_secs(50);
+/// The threads' health is looked at this often: one that dies is a fault of the program, and a
+/// restart is the cure.
+const LOOK_EVERY: Duration = Duration::from_secs(5);
 
 /// What cvipd is told when it starts.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -72,6 +70,15 @@ pub enum RunError {
     /// The director has no IPVS.
     #[error(transparent)]
     Ipvs(#[from] ipvs::Error),
+    /// The cluster key cannot be used.
+    #[error(transparent)]
+    Key(#[from] settings::SettingsError),
+    /// The cluster key is no secret.
+    #[error(transparent)]
+    WeakKey(#[from] pulse::KeyError),
+    /// Heartbeats cannot be sent or heard.
+    #[error(transparent)]
+    Heartbeats(#[from] pulse::SocketError),
     /// Listeners cannot be seen.
     #[error(transparent)]
     Listeners(#[from] listeners::Error),
@@ -79,41 +86,47 @@ pub enum RunError {
     #[error("{0}: {1}")]
     System(&'static str, std::io::Error),
     /// A thread ended that should not have.
-    #[error("{0} ended unexpectedly; the table stays as it is")]
+    #[error("the {0}'s thread ended unexpectedly; the table stays as it is")]
     Died(&'static str),
-}
-
-/// A running worker.
-struct Worker {
-    name: &'static str,
-    orders: Outbox<Order>,
-    thread: JoinHandle<()>,
 }
 
 struct Daemon {
     settings: Settings,
-    node: u32,
-    /// Which start of this node's cvipd this is.
-    incarnation: u64,
-    /// The workers have views of their own of it.
-    store: Box<dyn Store>,
+    office: Office,
     conf: Arc<Conf>,
     /// Faults of the newest configuration, which was then not taken.
     faults: Vec<String>,
-    real_server: Option<Worker>,
-    director: Option<Worker>,
-    keeper: Keeper,
-    /// When the CVIPs are announced next: index into [`ANNOUNCE_AGAIN`] and time.
-    announce: Option<(usize, Instant)>,
-    next_keep: Instant,
-    /// When addresses with a lifetime are renewed.
-    next_renewal: Option<Instant>,
-    /// What is announced, and where.
-    reachable: Vec<Reachable>,
+    staff: Staff,
+    presence: Presence,
+    duty: Duty,
+    /// The part for which the table is being made.
+    ordered: Option<sync::Part>,
+    record: Record,
+    /// How it is to end, once it is told to.
+    end: Option<End>,
 }
 
-/// Runs until SIGTERM or SIGINT. SIGHUP reads the configuration again. Ending changes nothing
-/// in the kernel: the next start takes over what it finds.
+/// An end that was ordered.
+enum End {
+    /// Another director is to have taken over first, by then at the latest.
+    HandedOver { by: Instant },
+    /// At once.
+    Now,
+    /// The node leaves for good: connections that are left are waited for.
+    Left {
+        report: Receiver<usize>,
+        /// As they were last reported.
+        connections: Option<usize>,
+        /// When they are waited for no longer.
+        until: Instant,
+        /// Another director is to have taken over first, by then at the latest.
+        by: Option<Instant>,
+    },
+}
+
+/// Runs until SIGTERM or SIGINT: an active director then hands over, if another lives, and
+/// nothing else changes in the kernel; the next start takes over what it finds. SIGHUP reads the
+/// configuration again.
 ///
 /// # Errors
 /// It could not start, or a thread of it died.
@@ -143,6 +156,7 @@ pub fn run(settings: Settings) -> Result<(), RunError> {
     if !conf.nodes().contains(&node) {
         return Err(RunError::NoPart(node, settings.conf.display().to_string()));
     }
+    let key = ClusterKey::from_bytes(settings.store.cluster_key(&settings.run_dir)?.as_bytes())?;
     let interest = Interest::Node(node);
     let mut store = store::open(&settings.store, &settings.run_dir, Access::Write, interest)?;
     match store.refresh() {
@@ -153,137 +167,165 @@ pub fn run(settings: Settings) -> Result<(), RunError> {
     let unix_time =
         SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).map_or(0, |since| since.as_secs());
     let incarnation = store.state().next_incarnation(node, unix_time);
-    let _lease = store.lease(node, incarnation)?;
-    let server = Server::open(&settings.run_dir, node)
-        .map_err(|e| RunError::System("the control socket cannot be opened", e))?;
-    let record = settings.run_dir.join(format!("kept-{node}.json"));
-    let keeper = Keeper::open(&record).unwrap_or_else(|error| {
-        error!("{error}; what stands is taken for the administrator's, and left");
-        Keeper::new(&record)
-    });
+    let lease = store.lease(node, incarnation)?;
+    let nonce = Nonce::random().map_err(|e| RunError::System("no random numbers", e))?;
+    let (main, inbox) = channel().map_err(system("no descriptor for messages"))?;
+    let polling = settings.polling.clone();
+    let office = Office { node, incarnation, nonce, key, store, main: main.clone(), polling };
+    let now = Instant::now();
+    let presence = Presence::open(&settings.run_dir, node, now);
+    let record = Record::open(&settings.run_dir, node);
     let mut daemon = Daemon {
         settings,
-        node,
-        incarnation,
-        store,
+        office,
         conf: Arc::new(conf),
         faults: Vec::new(),
-        real_server: None,
-        director: None,
-        keeper,
-        announce: None,
-        next_keep: Instant::now(),
-        next_renewal: None,
-        reachable: Vec::new(),
+        staff: Staff::default(),
+        presence,
+        duty: Duty::Undecided,
+        ordered: None,
+        record,
+        end: None,
     };
-    daemon.take_roles(None)?;
+    daemon.begin(now)?;
+    let server = Server::open(&daemon.settings.run_dir, node, main)
+        .map_err(|e| RunError::System("the control socket cannot be opened", e))?;
     info!("node {node}: {}", daemon.roles().join(" and "));
     notify(&[NotifyState::Ready]);
-    let outcome = daemon.serve(&signals, &server);
+    let outcome = daemon.serve(&signals, &inbox);
     notify(&[NotifyState::Stopping]);
-    daemon.stop();
+    daemon.finish(lease);
+    // Last of all: who waits for a node to leave waits for this.
+    drop(server);
     outcome
 }
 
 impl Daemon {
-    fn serve(&mut self, signals: &SignalFd, server: &Server) -> Result<(), RunError> {
+    /// Takes the configuration's part.
+    fn begin(&mut self, now: Instant) -> Result<(), RunError> {
+        let Daemon { office, conf, settings, .. } = self;
+        self.staff.begin(office, conf, &settings.run_dir)?;
+        if !self.conf.is_director(self.office.node) {
+            self.turn(Duty::Serve, now)?;
+        }
+        Ok(())
+    }
+
+    fn serve(&mut self, signals: &SignalFd, inbox: &Inbox<Tidings>) -> Result<(), RunError> {
         loop {
             let now = Instant::now();
-            self.keep(now);
-            let later = [self.announce.map(|(_, at)| at), self.next_renewal];
-            let at = later.into_iter().flatten().fold(self.next_keep, Instant::min);
-            // The threads' health is looked at now and then: a thread that dies is a fault of
-            // the program, and a restart is the cure.
-            let timeout = at.saturating_duration_since(now).min(Duration::from_secs(5));
-            wait([signals.as_fd(), server.listener().as_fd()], timeout)
+            self.turn(self.duty.at(now), now)?;
+            if !self.presence.step(&self.conf, now) {
+                self.doubt();
+            }
+            if self.is_over(now) {
+                return Ok(());
+            }
+            if let Some(name) = self.staff.dead() {
+                return Err(RunError::Died(name));
+            }
+            let due = [self.presence.due(), self.duty.until(), self.end_due(now)];
+            let at = due.into_iter().flatten().fold(now + LOOK_EVERY, Instant::min);
+            wait([signals.as_fd(), inbox.fd()], at.saturating_duration_since(now))
                 .map_err(|errno| RunError::System("poll", errno.into()))?;
             while let Ok(Some(signal)) = signals.read_signal() {
                 match Signal::try_from(signal.ssi_signo as i32) {
                     Ok(Signal::SIGHUP) => {
                         notify(&[NotifyState::Reloading]);
-                        if let Err(error) = self.reload(None) {
+                        if let Err(error) = self.reload() {
                             error!("{error}");
                         }
                         notify(&[NotifyState::Ready]);
                     }
-                    _ => return Ok(()),
+                    _ => self.end_soon(Instant::now()),
                 }
             }
-            server.answer(|request, root| self.respond(request, root));
-            for worker in self.real_server.iter().chain(&self.director) {
-                if worker.thread.is_finished() {
-                    return Err(RunError::Died(worker.name));
-                }
+            for tidings in inbox.take() {
+                self.hear(tidings, Instant::now())?;
             }
         }
     }
 
-    /// Starts and ends workers so that they are what the configuration says of this node. A
-    /// director is asked for a report of its first pass, if one is wanted.
-    fn take_roles(&mut self, mut report: Option<Reply>) -> Result<(), RunError> {
-        let now = Instant::now();
-        let serves = self.conf.cvips.iter().any(|c| c.real_server(self.node).is_some());
-        let directs = is_active(&self.conf, self.node);
-        if self.real_server.is_some() && !serves {
-            end(self.real_server.take());
+    fn hear(&mut self, tidings: Tidings, now: Instant) -> Result<(), RunError> {
+        match tidings {
+            Tidings::Part(part) => self.turn(self.duty.told(part, now), now),
+            // For an order before the last one.
+            Tidings::Ready(part) if self.ordered != Some(part) => Ok(()),
+            Tidings::Ready(_) => {
+                self.ordered = None;
+                self.turn(self.duty.ready(), now)
+            }
+            Tidings::Event(event) => {
+                self.record.add(event, SystemTime::now());
+                Ok(())
+            }
+            Tidings::Question(Question { what, answer }) => {
+                // Whoever asked may have given up waiting.
+                let _ = answer.send(self.answer(what, now));
+                Ok(())
+            }
         }
-        if self.director.is_some() && !directs {
-            end(self.director.take());
+    }
+
+    /// Takes up a duty.
+    fn turn(&mut self, duty: Duty, now: Instant) -> Result<(), RunError> {
+        if duty == self.duty {
+            return Ok(());
         }
-        if let Some(worker) = &self.real_server {
-            worker.orders.send(Order::Reload(Arc::clone(&self.conf)));
+        self.duty = duty;
+        match duty {
+            Duty::Undecided => return Ok(()),
+            Duty::Serve => self.presence.take(Role::RealServer, &self.conf, now),
+            Duty::Stand => {
+                self.presence.take(Role::Standby, &self.conf, now);
+                self.part(false, false)?;
+                self.tell_node(false);
+            }
+            Duty::Prepare { .. } => {
+                self.part(true, false)?;
+                return Ok(());
+            }
+            Duty::Direct { .. } => {
+                self.presence.take(Role::ActiveDirector, &self.conf, now);
+                self.tell_node(true);
+            }
+            Duty::Yield { .. } => {
+                self.presence.take(Role::Yielding, &self.conf, now);
+                self.part(false, true)?;
+            }
         }
-        if let Some(worker) = &self.director {
-            worker.orders.send(self.order(report.take()));
-        }
-        // The kernel comes first: without IPVS nothing else is touched, and its settings are
-        // there only once it is. Addresses and settings come before the first destination.
-        let client = match directs && self.director.is_none() {
-            true => Some(ipvs::Client::open()?),
-            false => None,
-        };
-        self.next_keep = now;
-        self.keep(now);
-        if let Some(client) = client {
-            let agent = director::Agent::new(
-                self.node,
-                Arc::clone(&self.conf),
-                client,
-                self.store.again(Interest::All)?,
-                now,
-            )?;
-            let first = report.map(|report| self.order(Some(report)));
-            self.director = Some(start("the director's thread", agent, first)?);
-            self.announce = Some((0, now));
-        }
-        if serves && self.real_server.is_none() {
-            let watch = node::agent::open_watch(now, self.settings.polling.as_deref())?;
-            let agent = node::Agent::new(
-                self.node,
-                Arc::clone(&self.conf),
-                watch,
-                Dumper::open()?,
-                self.store.again(Interest::Node(self.node))?,
-                self.incarnation,
-                now,
-            )?;
-            info!("listeners are noticed by {}", agent.bells());
-            self.real_server = Some(start("the node's thread", agent, None)?);
-        }
+        // A node's addresses and settings come before its first registration.
+        self.staff.serve(&self.office, &self.conf)?;
+        self.tell_node(matches!(duty, Duty::Direct { .. } | Duty::Yield { .. }));
         Ok(())
     }
 
-    /// What a worker is told of the present configuration.
-    fn order(&self, report: Option<Reply>) -> Order {
-        let conf = Arc::clone(&self.conf);
-        match report {
-            Some(reply) => Order::Resync(conf, reply),
-            None => Order::Reload(conf),
+    fn part(&mut self, active: bool, forwarding: bool) -> Result<(), RunError> {
+        let node = self.office.node;
+        let set = order(&self.conf, node).into_iter().min().unwrap_or(node);
+        let part = sync::Part { set, active, forwarding };
+        self.ordered = Some(part);
+        self.staff.direct(&self.office, &self.conf, part)
+    }
+
+    fn tell_node(&self, directing: bool) {
+        if let Some(desk) = self.staff.node() {
+            desk.order(NodeOrder::Direct(directing));
+        }
+    }
+
+    /// Asks the lookout whether this is still what it was.
+    fn doubt(&mut self) {
+        if let (Some(desk), Duty::Direct { .. } | Duty::Yield { .. }) =
+            (self.staff.lookout(), self.duty)
+        {
+            self.duty = Duty::Undecided;
+            desk.order(LookoutOrder::Confirm);
         }
     }
 
     /// Reads the configuration again; one with faults is not taken.
-    fn reload(&mut self, report: Option<Reply>) -> Result<(), RunError> {
+    fn reload(&mut self) -> Result<(), RunError> {
         let loaded = conf::load(&self.settings.conf, &self.settings.clustertab);
         self.faults = loaded.diagnostics.iter().map(ToString::to_string).collect();
         let Some(conf) = loaded.conf else {
@@ -292,142 +334,156 @@ impl Daemon {
         for warning in loaded.diagnostics {
             warn!("{warning}");
         }
-        if !conf.nodes().contains(&self.node) {
+        let node = self.office.node;
+        if !conf.nodes().contains(&node) {
             let path = self.settings.conf.display().to_string();
-            self.faults.push(RunError::NoPart(self.node, path.clone()).to_string());
-            return Err(RunError::NoPart(self.node, path));
+            self.faults.push(RunError::NoPart(node, path.clone()).to_string());
+            return Err(RunError::NoPart(node, path));
         }
         self.conf = Arc::new(conf);
         info!("configuration read again");
-        self.take_roles(report)
-    }
-
-    /// Addresses, sysctls and announcements.
-    fn keep(&mut self, now: Instant) {
-        if now >= self.next_keep {
-            self.next_keep = now + KEEP_EVERY;
-            let wishes = net::wishes(&self.conf, self.node, self.role());
-            let leased = wishes.addresses.iter().any(|wish| wish.valid_lft.is_some());
-            let report = self.keeper.apply(&wishes);
-            for done in &report.done {
-                info!("{done}");
-            }
-            for failure in &report.failures {
-                error!("{failure}");
-            }
-            self.reachable = report.reachable;
-            self.next_renewal = leased.then(|| now + RENEW_EVERY);
+        let now = Instant::now();
+        let directs = self.conf.is_director(node);
+        self.staff.reload(&self.office, &self.conf, &self.settings.run_dir)?;
+        match (directs, self.duty) {
+            (false, duty) if duty != Duty::Serve => self.turn(Duty::Serve, now)?,
+            (true, Duty::Serve) => self.duty = Duty::Undecided,
+            _ => {}
         }
-        if self.next_renewal.is_some_and(|at| now >= at) {
-            self.next_renewal = Some(now + RENEW_EVERY);
-            if let Err(errors) = self.keeper.renew() {
-                for error in errors {
-                    error!("{error}");
-                }
-                // There is nobody to have replaced it yet: make it anew.
-                self.next_keep = now;
-            }
+        if let Some(role) = self.duty.role() {
+            self.presence.take(role, &self.conf, now);
         }
-        if let Some((count, at)) = self.announce
-            && now >= at
-        {
-            for Reachable { addr, device } in &self.reachable {
-                if let Err(error) = net::announce(device, *addr) {
-                    warn!("{addr} is not announced: {error}");
-                }
-            }
-            self.announce = ANNOUNCE_AGAIN.get(count).map(|wait| (count + 1, now + *wait));
+        if let Some(desk) = self.staff.table() {
+            desk.order(TableOrder::Reload(Arc::clone(&self.conf)));
         }
-    }
-
-    fn role(&self) -> Role {
-        match (is_active(&self.conf, self.node), self.conf.is_director(self.node)) {
-            (true, _) => Role::ActiveDirector,
-            (false, true) => Role::Standby,
-            (false, false) => Role::RealServer,
-        }
+        Ok(())
     }
 
     fn roles(&self) -> Vec<String> {
-        let mut roles = Vec::new();
-        match self.role() {
-            Role::ActiveDirector => roles.push("director".to_owned()),
-            Role::Standby => roles.push("standby director (takeover is not there yet)".to_owned()),
-            Role::RealServer => {}
-        }
-        if self.real_server.is_some() {
-            roles.push("real server".to_owned());
-        }
-        roles
+        let director = self.duty.name();
+        let serves = self.staff.node().is_some();
+        let roles = director.into_iter().chain(serves.then_some("real server"));
+        roles.map(str::to_owned).collect()
     }
 
-    fn respond(&mut self, request: Request, root: bool) -> Response {
-        match request {
-            Request::Status => Response::Status {
-                pid: std::process::id(),
-                node: self.node,
-                roles: self.roles(),
-                faults: self.faults.clone(),
-            },
-            Request::Apply if !root => Response::Error("only root may change the table".to_owned()),
-            Request::Apply => self.apply(),
-        }
-    }
-
-    fn apply(&mut self) -> Response {
-        let (reply, report) = mpsc::channel();
-        if let Err(error) = self.reload(Some(reply)) {
-            return Response::Error(error.to_string());
-        }
-        if self.director.is_none() {
-            return Response::Error(format!("node {} is not the active director", self.node));
-        }
-        match report.recv_timeout(APPLY_WITHIN) {
-            Ok(Some(report)) => Response::Applied {
-                applied: report.applied.iter().map(ToString::to_string).collect(),
-                refused: report.refused.iter().map(ToString::to_string).collect(),
-            },
-            _ => Response::Error("the table could not be made true: see cvipd's log".to_owned()),
-        }
-    }
-
-    fn stop(self) {
-        end(self.real_server);
-        end(self.director);
-    }
-}
-
-/// True if the node is the active director: the first of its set, until directors are elected.
-fn is_active(conf: &Conf, node: u32) -> bool {
-    conf.director_sets().iter().any(|set| set.directors.first() == Some(&node))
-}
-
-/// Starts a worker. `first` is an order that it finds before its first step.
-fn start(
-    name: &'static str,
-    agent: impl Agent + Send + 'static,
-    first: Option<Order>,
-) -> Result<Worker, RunError> {
-    let (orders, inbox) =
-        channel().map_err(|errno| RunError::System("no descriptor for messages", errno.into()))?;
-    if let Some(first) = first {
-        orders.send(first);
-    }
-    let thread = thread::Builder::new()
-        .spawn(move || {
-            if let Err(errno) = drive(agent, &inbox) {
-                error!("{name}: {errno}");
+    fn answer(&mut self, what: What, now: Instant) -> Answer {
+        match what {
+            What::State => {}
+            What::Apply(reply) => {
+                self.reload().map_err(|error| error.to_string())?;
+                let node = self.office.node;
+                let desk = self.staff.table().ok_or_else(|| no_director(node))?;
+                desk.order(TableOrder::Resync(Arc::clone(&self.conf), reply));
             }
-        })
-        .map_err(|e| RunError::System("no thread", e))?;
-    Ok(Worker { name, orders, thread })
-}
+            What::Leave(within) => self.leave(within, now),
+        }
+        let leaving = match &self.end {
+            Some(End::Left { connections, .. }) => Some(connections.unwrap_or(0)),
+            _ => None,
+        };
+        // Away or not: the view tells, and what of it is new is of no interest here.
+        let _ = self.office.store.refresh();
+        let away = self.office.store.away_since();
+        let status = Status {
+            pid: std::process::id(),
+            node: self.office.node,
+            roles: self.roles(),
+            faults: self.faults.clone(),
+            leaving,
+            store_away_s: away.map(|since| now.saturating_duration_since(since).as_secs()),
+            store_requests: self.office.store.requests(),
+            lookout: None,
+            pools: None,
+        };
+        let (lookout, table) = (self.staff.lookout().cloned(), self.staff.table().cloned());
+        let directs = self.conf.is_director(self.office.node);
+        Ok(Base { status, directs, lookout, table })
+    }
 
-fn end(worker: Option<Worker>) {
-    if let Some(worker) = worker {
-        worker.orders.send(Order::Stop);
-        // A thread that panicked has said so.
-        let _ = worker.thread.join();
+    /// Ends soon: an active director hands over first, if it can. Told twice, it ends at once.
+    fn end_soon(&mut self, now: Instant) {
+        let is_first = self.end.is_none();
+        self.end = Some(match is_first && self.hand_over() {
+            true => End::HandedOver { by: now + HAND_OVER_WITHIN },
+            false => End::Now,
+        });
+    }
+
+    /// True if another director is elected in place of this active one.
+    fn hand_over(&self) -> bool {
+        let is_shared = order(&self.conf, self.office.node).len() > 1;
+        let (Some(desk), Duty::Direct { .. }, true) = (self.staff.lookout(), self.duty, is_shared)
+        else {
+            return false;
+        };
+        let (reply, said) = mpsc::channel();
+        desk.order(LookoutOrder::HandOver(reply));
+        match said.recv_timeout(HAND_OVER_WITHIN) {
+            Ok(Ok(Some(heir))) => {
+                info!("handing over to node {heir}");
+                return true;
+            }
+            Ok(Ok(None)) => warn!("no other director lives: nobody takes over"),
+            Ok(Err(error)) => warn!("nobody takes over: {error}"),
+            Err(_) => warn!("nobody takes over: the lookout does not answer"),
+        }
+        false
+    }
+
+    /// Begins to leave for good.
+    fn leave(&mut self, within: Duration, now: Instant) {
+        if self.end.is_some() {
+            return;
+        }
+        let is_heired = self.hand_over();
+        let (report, left) = mpsc::channel();
+        let connections = match self.staff.node() {
+            Some(desk) => {
+                desk.order(NodeOrder::Leave(report));
+                None
+            }
+            None => Some(0),
+        };
+        let by = is_heired.then_some(now + HAND_OVER_WITHIN);
+        let until = now + within;
+        self.end = Some(End::Left { report: left, connections, until, by });
+    }
+
+    /// When an end that was ordered is to be looked at.
+    fn end_due(&self, now: Instant) -> Option<Instant> {
+        match &self.end {
+            None => None,
+            Some(End::Now) => Some(now),
+            Some(End::HandedOver { by }) => Some(*by),
+            // Its report has no descriptor.
+            Some(End::Left { .. }) => Some(now + Duration::from_millis(100)),
+        }
+    }
+
+    fn is_over(&mut self, now: Instant) -> bool {
+        let is_standby = !matches!(self.duty, Duty::Direct { .. } | Duty::Yield { .. })
+            && self.ordered.is_none();
+        match &mut self.end {
+            None => false,
+            Some(End::Now) => true,
+            Some(End::HandedOver { by }) => is_standby || now >= *by,
+            Some(End::Left { report, connections, until, by }) => {
+                *connections = report.try_iter().last().or(*connections);
+                let handed_over = by.is_none_or(|by| is_standby || now >= by);
+                handed_over && (*connections == Some(0) || now >= *until)
+            }
+        }
+    }
+
+    /// Ends the workers. A node that leaves undoes what it made.
+    fn finish(mut self, lease: Lease) {
+        if matches!(self.end, Some(End::Left { .. })) {
+            self.staff.say_farewell();
+            self.staff.empty_table();
+            self.presence.undo();
+        }
+        self.staff.end();
+        drop(lease);
     }
 }
 

@@ -11,7 +11,7 @@ use crate::conf::model::DEFAULT_DRAIN_TIMEOUT;
 use crate::conf::{Conf, Cvip, Registration, Routing, ServiceConf};
 use crate::ipvs::{Destination, DestinationId, Forwarding, Service, ServiceId};
 use crate::protocol::Protocol;
-use crate::store::{NodeRecord, Registration as Registered, ServiceKey};
+use crate::store::{Drains, NodeRecord, Registration as Registered, ServiceKey, drain_of};
 
 /// What a director knows when it decides.
 #[derive(Clone, Copy, Debug)]
@@ -22,8 +22,13 @@ pub struct Inputs<'a> {
     pub nodes: &'a BTreeMap<u32, NodeRecord>,
     /// The director's own node number.
     pub me: u32,
+    /// What operators drain.
+    pub drains: &'a Drains,
     /// What it knows of real servers beside their records.
     pub marks: &'a Marks,
+    /// The director is a standby whose kernel cannot be told to leave the table alone until it
+    /// is needed: it has none.
+    pub passive: bool,
     /// The moment.
     pub now: Instant,
 }
@@ -107,10 +112,7 @@ pub fn keys(inputs: Inputs<'_>) -> BTreeSet<ServiceKey> {
     let mine = |cvip: &IpAddr| inputs.conf.cvip(*cvip).is_some_and(|c| c.is_director(inputs.me));
     let mut keys = BTreeSet::new();
     for cvip in inputs.conf.cvips.iter().filter(|cvip| mine(&cvip.addr)) {
-        for service in cvip.services.iter().filter(|s| s.always_exists()) {
-            let key = |port| ServiceKey { cvip: cvip.addr, protocol: service.protocol, port };
-            keys.extend((service.start..=service.end).map(key));
-        }
+        keys.extend(standing_keys(cvip));
     }
     for record in inputs.nodes.values() {
         keys.extend(services_of(record).filter(|key| mine(&key.cvip)));
@@ -118,8 +120,14 @@ pub fn keys(inputs: Inputs<'_>) -> BTreeSet<ServiceKey> {
     keys
 }
 
+/// The services of a CVIP that ask nobody whether he listens.
+pub fn standing_keys(cvip: &Cvip) -> impl Iterator<Item = ServiceKey> {
+    let key = |(protocol, port)| ServiceKey { cvip: cvip.addr, protocol, port };
+    cvip.standing_ports().map(key)
+}
+
 /// The services that a record says anything of.
-fn services_of(record: &NodeRecord) -> impl Iterator<Item = ServiceKey> {
+pub fn services_of(record: &NodeRecord) -> impl Iterator<Item = ServiceKey> {
     let registered = record.registrations.iter().map(|registration| registration.service);
     registered.chain(record.refused.iter().map(|refused| refused.service))
 }
@@ -165,6 +173,10 @@ pub fn desired(key: ServiceKey, inputs: Inputs<'_>) -> Wanted {
     let Some(cvip) = inputs.conf.cvip(key.cvip).filter(|cvip| cvip.is_director(inputs.me)) else {
         return wanted;
     };
+    if inputs.passive {
+        wanted.cut.extend(cvip.real_servers.iter().map(|server| server.addr));
+        return wanted;
+    }
     let service = cvip.service_for(key.protocol, key.port);
     if let Some(service) = service {
         wanted.drain_timeout = Duration::from_secs(service.drain_timeout.into());
@@ -218,7 +230,7 @@ fn candidates(
             (None, Some(registration)) => Some(registration.weight),
             (None, None) => None,
         };
-        let drained = marks.drained(node, key);
+        let drained = drain_of(inputs.drains, node, key);
         match flagged {
             Some(flagged) if drained.is_none() => candidates.push(Candidate {
                 addr,
@@ -231,7 +243,8 @@ fn candidates(
             }),
             None if record.is_none() => drop(wanted.unknown.insert(addr)),
             _ => {
-                wanted.deadlines.extend(drained.flatten().map(|deadline| (addr, deadline)));
+                let deadline = drained.and_then(|drain| drain.deadline_s);
+                wanted.deadlines.extend(deadline.map(|s| (addr, Duration::from_secs(s.into()))));
                 wanted.lingering.extend(record.map(|record| (addr, lingering(record, key))));
             }
         }
@@ -246,11 +259,16 @@ fn lingering(record: &NodeRecord, key: ServiceKey) -> u32 {
     of_port.map(|l| l.connections).sum()
 }
 
+/// A reason that counts even where nobody else is left.
+const NEVER_IGNORED: u8 = 3;
+
 /// How much a reason to be quiet counts.
 fn severity(quiet: &Quiet) -> u8 {
     match quiet {
         Quiet::Unfit(_) | Quiet::Damped(_) => 1,
         Quiet::Silent => 2,
+        // Packets that go in circles serve nobody.
+        Quiet::Predecessor => NEVER_IGNORED,
     }
 }
 
@@ -259,7 +277,8 @@ fn severity(quiet: &Quiet) -> u8 {
 /// Who was given weight 0 by hand is nobody here.
 fn floor(candidates: &[Candidate]) -> u8 {
     let serving = candidates.iter().filter(|candidate| candidate.weight > 0);
-    serving.map(|candidate| candidate.quiet.as_ref().map_or(0, severity)).min().unwrap_or(0)
+    let severities = serving.map(|candidate| candidate.quiet.as_ref().map_or(0, severity));
+    severities.min().unwrap_or(0).min(NEVER_IGNORED - 1)
 }
 
 /// What a record says of a service that it registers. Registrations stand in order.
@@ -277,11 +296,10 @@ fn shields(own: &NodeRecord, key: ServiceKey) -> bool {
 
 #[cfg(test)]
 pub(super) mod tests {
-    use super::super::marks::Drained;
     use super::*;
     use crate::conf::{DirectorNode, RealServer, SorryServer};
     use crate::ipvs::service_flags;
-    use crate::store::{Lingering, Refused};
+    use crate::store::{DrainOrder, DrainTarget, Lingering, Refused};
 
     pub(in crate::director) fn ip(text: &str) -> IpAddr {
         text.parse().unwrap()
@@ -316,21 +334,12 @@ pub(super) mod tests {
     }
 
     pub(in crate::director) fn registration(service: ServiceKey) -> Registered {
-        Registered { service, weight: 2, unfit: None }
+        Registered::new(service, 2)
     }
 
     pub(in crate::director) fn record(node: u32, keys: &[ServiceKey]) -> NodeRecord {
-        NodeRecord {
-            node,
-            incarnation: 1,
-            sequence: 1,
-            bells: String::new(),
-            registrations: keys.iter().map(|k| registration(*k)).collect(),
-            refused: vec![],
-            lingering: vec![],
-            hints: vec![],
-            flags: Default::default(),
-        }
+        let registrations = keys.iter().map(|key| registration(*key)).collect();
+        NodeRecord { registrations, ..NodeRecord::empty(node, 1, 1) }
     }
 
     fn refused(reachable: bool) -> Refused {
@@ -351,8 +360,28 @@ pub(super) mod tests {
     }
 
     fn ask_of(key: ServiceKey, conf: &Conf, records: Vec<NodeRecord>, marks: &Marks) -> Wanted {
+        ask_drained(key, conf, records, marks, &Drains::new())
+    }
+
+    fn ask_drained(
+        key: ServiceKey,
+        conf: &Conf,
+        records: Vec<NodeRecord>,
+        marks: &Marks,
+        drains: &Drains,
+    ) -> Wanted {
         let nodes = records.into_iter().map(|record| (record.node, record)).collect();
-        desired(key, Inputs { conf, nodes: &nodes, me: 1, marks, now: Instant::now() })
+        let now = Instant::now();
+        desired(key, Inputs { conf, nodes: &nodes, me: 1, drains, marks, passive: false, now })
+    }
+
+    /// Operators' drains, each with its deadline in seconds, if it has one.
+    fn drains<const N: usize>(of: [(DrainTarget, Option<u32>); N]) -> Drains {
+        let order = |(target, deadline_s)| {
+            let by = "root@node1".to_owned();
+            (target, DrainOrder { reason: None, since: 0, deadline_s, by })
+        };
+        of.into_iter().map(order).collect()
     }
 
     fn inputs<'a>(
@@ -361,7 +390,8 @@ pub(super) mod tests {
         me: u32,
         marks: &'a Marks,
     ) -> Inputs<'a> {
-        Inputs { conf, nodes, me, marks, now: Instant::now() }
+        static NONE: Drains = Drains::new();
+        Inputs { conf, nodes, me, drains: &NONE, marks, passive: false, now: Instant::now() }
     }
 
     fn unfit(node: u32, keys: &[ServiceKey]) -> NodeRecord {
@@ -438,37 +468,31 @@ pub(super) mod tests {
 
     #[test]
     fn an_operators_drain_takes_a_server_out_with_its_own_deadline() {
-        let deadline = Some(Duration::from_secs(300));
-        let port = Some((Protocol::Tcp, 80));
-        let marks = Marks {
-            drained: [
-                (Drained { node: 2, port: None }, None),
-                (Drained { node: 3, port }, deadline),
-            ]
-            .into(),
-            ..Marks::default()
-        };
+        let drains = drains([
+            (DrainTarget { node: 2, port: None }, None),
+            (DrainTarget { node: 3, port: Some((Protocol::Tcp, 80)) }, Some(300)),
+        ]);
+        let ask =
+            |key, records| ask_drained(key, &conf(vec![]), records, &Marks::default(), &drains);
         let counted = NodeRecord {
             lingering: vec![Lingering { protocol: Protocol::Tcp, port: 80, connections: 7 }],
             ..record(3, &[HTTP])
         };
-        let wanted =
-            ask_with(&conf(vec![]), vec![record(1, &[HTTP]), record(2, &[HTTP]), counted], &marks);
+        let wanted = ask(HTTP, vec![record(1, &[HTTP]), record(2, &[HTTP]), counted]);
         assert_eq!(weights(&wanted), [(ip("10.0.0.1"), 2)]);
         assert_eq!(wanted.deadline(ip("10.0.0.2")), Duration::from_secs(30));
         assert_eq!(wanted.deadline(ip("10.0.0.3")), Duration::from_secs(300));
         assert_eq!(wanted.lingering, [(ip("10.0.0.2"), 0), (ip("10.0.0.3"), 7)].into());
         // The other ports of node 3 are not drained.
         let dns = key(Protocol::Udp, 53);
-        let other = ask_of(dns, &conf(vec![]), vec![record(3, &[dns])], &marks);
-        assert_eq!(weights(&other), [(ip("10.0.0.3"), 6)]);
+        assert_eq!(weights(&ask(dns, vec![record(3, &[dns])])), [(ip("10.0.0.3"), 6)]);
     }
 
     #[test]
     fn a_drained_listener_on_the_director_keeps_the_service_in_front_of_it() {
-        let marks =
-            Marks { drained: [(Drained { node: 1, port: None }, None)].into(), ..Marks::default() };
-        let wanted = ask_with(&conf(vec![]), vec![record(1, &[HTTP])], &marks);
+        let drains = drains([(DrainTarget { node: 1, port: None }, None)]);
+        let records = vec![record(1, &[HTTP])];
+        let wanted = ask_drained(HTTP, &conf(vec![]), records, &Marks::default(), &drains);
         assert!(wanted.service.is_some() && wanted.destinations.is_empty());
     }
 
@@ -494,6 +518,13 @@ pub(super) mod tests {
         let marks = Marks { silent: [1, 2].into(), ..Marks::default() };
         let wanted = ask_with(&conf(vec![]), all(), &marks);
         assert_eq!(weights(&wanted), [(ip("10.0.0.1"), 2), (ip("10.0.0.2"), 4)]);
+    }
+
+    #[test]
+    fn a_predecessor_gets_nothing_even_where_nobody_else_is_left() {
+        let marks = Marks { predecessor: Some(2), ..Marks::default() };
+        let wanted = ask_with(&conf(vec![]), vec![record(2, &[HTTP])], &marks);
+        assert_eq!(weights(&wanted), [(ip("10.0.0.2"), 0)]);
     }
 
     #[test]
@@ -554,6 +585,16 @@ pub(super) mod tests {
         assert_eq!(addresses(&none, &[kept(0)]), [ip("10.0.0.9")]);
         let known = Destination::new(ip("10.0.0.2"), 80, Forwarding::Route, 1);
         assert_eq!(addresses(&none, &[known]), [ip("10.0.0.9")], "it is leaving");
+    }
+
+    #[test]
+    fn a_standby_that_cannot_keep_its_table_ready_has_none() {
+        let conf = conf(vec![]);
+        let nodes = [(2, record(2, &[HTTP]))].into();
+        let marks = Marks::default();
+        let wanted = desired(HTTP, Inputs { passive: true, ..inputs(&conf, &nodes, 1, &marks) });
+        assert_eq!(wanted.service, None);
+        assert_eq!(wanted.cut.len(), 3, "it carries nobody's connections");
     }
 
     #[test]

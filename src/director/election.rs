@@ -152,6 +152,12 @@ impl Election {
         self.order.iter().copied().min().unwrap_or(self.node)
     }
 
+    /// A director without others needs no election: it is the active one.
+    pub fn alone(&mut self) -> Part {
+        self.part = Part::Active { term: 0 };
+        self.part
+    }
+
     /// Another order, or other directors, after cvip.conf was read again.
     pub fn reorder(&mut self, order: Vec<u32>) {
         self.order = order;

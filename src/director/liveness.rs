@@ -7,6 +7,8 @@
 
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
+
 /// A node that has been silent to everything for this long, and whose lease has ended, is dead.
 pub const DEAD_AFTER: Duration = Duration::from_secs(2);
 
@@ -36,7 +38,8 @@ pub enum Beats {
 }
 
 /// What is made of it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Life {
     /// Nothing speaks against it.
     Alive,

@@ -6,11 +6,14 @@
 //! the [`Agent`] decides when.
 
 pub mod agent;
+mod checks;
 pub mod desired;
 pub mod election;
 pub mod flaps;
+pub mod happening;
 pub mod import;
 pub mod liveness;
+pub mod lookout;
 pub mod marks;
 pub mod plan;
 pub mod reconcile;
@@ -19,3 +22,4 @@ pub mod sync;
 pub mod view;
 
 pub use agent::Agent;
+pub use happening::Happening;

@@ -62,7 +62,9 @@ pub fn plan_all(
     let standing = by_key(client.services()?);
     let mut services = keys(inputs);
     services.extend(state.owned.get(&inputs.me).into_iter().flatten());
-    let adopted = standing.keys().filter(|key| is_flagged(**key, inputs.conf, inputs.me, state));
+    let others = standing.keys().filter(|key| !services.contains(key));
+    let adopted = others.filter(|key| is_flagged(**key, inputs.conf, inputs.me, state));
+    let adopted: Vec<ServiceKey> = adopted.copied().collect();
     services.extend(adopted);
     plan_each(client, &services, standing, inputs, drains)
 }
@@ -103,6 +105,7 @@ pub fn is_flagged(key: ServiceKey, conf: &Conf, me: u32, state: &State) -> bool 
             Scope::Cluster => covers(set),
             Scope::Node(node) => cvip.real_server(*node).is_some() && covers(set),
         })
+        || cvip.nodes().filter_map(|node| state.nodes.get(&node)).any(|node| covers(&node.flags))
 }
 
 /// Reads the destinations of one service after the other, and plans the changes to it.

@@ -44,7 +44,7 @@ pub struct Quieted {
     pub service: ServiceKey,
     /// The real server's address.
     pub address: IpAddr,
-    /// `unfit`, `damped` or `silent`.
+    /// `unfit`, `damped`, `silent` or `predecessor`.
     pub state: String,
     /// Why, for people.
     pub reason: String,
@@ -61,18 +61,7 @@ impl Draining {
 
 impl Quieted {
     pub(super) fn of(service: ServiceKey, address: IpAddr, quiet: &Quiet) -> Self {
-        let (state, reason) = match quiet {
-            Quiet::Unfit(why) => ("unfit", why.clone()),
-            Quiet::Silent => ("silent", "the node is silent".to_owned()),
-            Quiet::Damped(damped) => {
-                let leaves = damped.leaves;
-                let rest = match damped.left {
-                    Some(left) => format!("let in if it listens for {} s more", left.as_secs()),
-                    None => "it does not listen".to_owned(),
-                };
-                ("damped", format!("left {leaves} times within a minute; {rest}"))
-            }
-        };
+        let (state, reason) = quiet.said();
         Quieted { service, address, state: state.to_owned(), reason }
     }
 }

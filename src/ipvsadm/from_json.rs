@@ -19,6 +19,8 @@ use crate::protocol::Protocol;
 
 /// The longest document, in bytes: some two million destinations.
 pub const LONGEST_DOCUMENT: u64 = 1 << 30;
+/// The longest persistence that a command may set, in seconds: 31 days.
+const LONGEST_PERSISTENCE: u32 = 31 * 24 * 60 * 60;
 /// The kernel's largest weight and threshold (`int`, linux/ip_vs.h).
 const MAX_INT: u32 = i32::MAX as u32;
 
@@ -223,10 +225,20 @@ impl ServiceObject {
         let flags = scheduler_flags(&list, &self.scheduler).map_err(|error| error.to_string())?;
         service.flags |= flags;
         if self.one_packet {
+            if !matches!(id, ServiceId::Mark { .. }) && self.protocol != Some(Protocol::Udp) {
+                return Err("one_packet is for UDP alone".to_owned());
+            }
             service.flags |= service_flags::ONE_PACKET;
         }
-        if let Some(seconds) = self.persistent {
-            service = service.persistent(seconds);
+        match self.persistent {
+            Some(seconds @ 1..=LONGEST_PERSISTENCE) => service = service.persistent(seconds),
+            Some(seconds) => {
+                return Err(format!("persistent {seconds} is not 1 to {LONGEST_PERSISTENCE}"));
+            }
+            None if self.port == Some(0) => {
+                return Err("port 0 is for a persistent service alone".to_owned());
+            }
+            None => {}
         }
         if let Some(text) = &self.persistence_netmask {
             let mask = match id.family() {
@@ -375,6 +387,23 @@ mod tests {
             said(&format!(r#"{{"version":1,"services":[{flags}]}}"#)),
             "services[0]: incompatible scheduler flag `sh-port'"
         );
+    }
+
+    #[test]
+    fn what_no_command_could_set_is_refused() {
+        let said = |service: &str| {
+            let text = format!(r#"{{"version":1,"services":[{{"scheduler":"rr",{service}}}]}}"#);
+            changes(text.as_bytes()).expect_err(service).to_string()
+        };
+        let at = r#""protocol":"tcp","address":"10.0.0.1","port""#;
+        for (service, problem) in [
+            (r#""fwmark":1,"persistent":0"#.to_owned(), "persistent 0 is not 1 to 2678400"),
+            (r#""fwmark":1,"persistent":2678401"#.to_owned(), "persistent 2678401 is not 1"),
+            (format!("{at}:0"), "port 0 is for a persistent service alone"),
+            (format!(r#"{at}:80,"one_packet":true"#), "one_packet is for UDP alone"),
+        ] {
+            assert!(said(&service).contains(problem), "{}", said(&service));
+        }
     }
 
     proptest! {

@@ -20,6 +20,8 @@ const AF_INET6: u8 = libc::AF_INET6 as u8;
 const IFF_UP: u32 = libc::IFF_UP as u32;
 const IFF_LOOPBACK: u32 = libc::IFF_LOOPBACK as u32;
 const IFF_NOARP: u32 = libc::IFF_NOARP as u32;
+/// `IFF_LOWER_UP` (linux/if.h): there is a carrier.
+const IFF_LOWER_UP: u32 = 1 << 16;
 
 /// Attributes of an address (linux/if_addr.h).
 mod ifa {
@@ -45,6 +47,7 @@ mod rta {
 /// Attributes of a link (linux/if_link.h).
 mod ifla {
     pub(super) const IFNAME: u16 = 3;
+    // MTU, 32 bits, is 4.
     pub(super) const EXT_MASK: u16 = 29;
     /// `IFLA_LINKINFO`, and what it contains.
     pub(super) const LINKINFO: u16 = 18;
@@ -65,12 +68,19 @@ pub(super) struct Link {
     pub(super) name: String,
     /// `IFF_*`, netdevice(7).
     flags: u32,
+    /// Bytes of the largest packet.
+    pub(super) mtu: Option<u32>,
 }
 
 impl Link {
     /// True if it is administratively up.
     pub(super) fn is_up(&self) -> bool {
         self.flags & IFF_UP != 0
+    }
+
+    /// True if it has a carrier.
+    pub(super) fn has_carrier(&self) -> bool {
+        self.flags & IFF_LOWER_UP != 0
     }
 
     pub(super) fn is_loopback(&self) -> bool {
@@ -85,22 +95,22 @@ impl Link {
 
 /// An address on an interface.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Address {
+pub struct Address {
     /// The node's own address.
-    pub(super) addr: IpAddr,
+    pub addr: IpAddr,
     /// Prefix length.
-    pub(super) prefix: u8,
+    pub prefix: u8,
     /// The address that the prefix is of: the own one, or a peer's.
-    network: IpAddr,
+    pub network: IpAddr,
     /// The interface's number.
-    pub(super) index: u32,
+    pub index: u32,
     /// Seconds until the kernel drops it; none: never.
-    pub(super) valid_lft: Option<u32>,
+    pub valid_lft: Option<u32>,
 }
 
 impl Address {
     /// True if the network on this interface, of more than one address, contains `addr`.
-    pub(super) fn reaches(&self, addr: IpAddr) -> bool {
+    pub fn reaches(&self, addr: IpAddr) -> bool {
         self.prefix < host_prefix(self.network)
             && match (self.network, addr) {
                 (IpAddr::V4(a), IpAddr::V4(b)) => {
@@ -117,7 +127,7 @@ impl Address {
 }
 
 /// The prefix length of a single address: 32 or 128.
-pub(super) fn host_prefix(addr: IpAddr) -> u8 {
+pub fn host_prefix(addr: IpAddr) -> u8 {
     if addr.is_ipv4() { 32 } else { 128 }
 }
 
@@ -341,9 +351,10 @@ fn parse_link(kind: u16, body: &[u8]) -> Result<Option<Link>, Error> {
     let cut = || Error::Malformed("a link that is cut short");
     let index = u32_at(body, 4).ok_or_else(cut)?;
     let flags = u32_at(body, 8).ok_or_else(cut)?;
-    let [_, _, _, name] = table(body.get(HEADER..).ok_or_else(cut)?)?;
+    let [_, _, _, name, mtu] = table(body.get(HEADER..).ok_or_else(cut)?)?;
     let name = text(name.ok_or(Error::Malformed("a link without a name"))?);
-    Ok(Some(Link { index, name, flags }))
+    let mtu = mtu.map(|value| u32_at(value, 0).ok_or_else(cut)).transpose()?;
+    Ok(Some(Link { index, name, flags, mtu }))
 }
 
 fn parse_address(kind: u16, body: &[u8]) -> Result<Option<Address>, Error> {
@@ -491,11 +502,17 @@ mod tests {
     fn a_link_is_its_number_its_name_and_its_flags() {
         let header = link_header(7, IFF_UP | IFF_NOARP, 0);
         let request = Request::new(libc::RTM_NEWLINK, 0, &header);
-        let bytes = request.clone().attribute(ifla::IFNAME, b"tunl0\0").finish(0, 1);
+        let named = request.clone().attribute(ifla::IFNAME, b"tunl0\0");
+        let bytes = named.clone().attribute(4, &1480u32.to_ne_bytes()).finish(0, 1);
         let (kind, body) = reply(&bytes);
         let link = parse_link(kind, body).unwrap().unwrap();
-        assert_eq!((link.index, link.name.as_str()), (7, "tunl0"));
-        assert!(link.is_up() && !link.answers_neighbours() && !link.is_loopback());
+        assert_eq!((link.index, link.name.as_str(), link.mtu), (7, "tunl0", Some(1480)));
+        assert!(link.is_up() && !link.has_carrier());
+        assert!(!link.answers_neighbours() && !link.is_loopback());
+
+        let bytes = named.attribute(4, &[0; 2]).finish(0, 1);
+        let (kind, body) = reply(&bytes);
+        assert!(parse_link(kind, body).is_err());
 
         let nameless = request.finish(0, 1);
         let (kind, body) = reply(&nameless);
@@ -527,7 +544,7 @@ mod tests {
 
     #[test]
     fn a_refusal_says_what_to_do() {
-        let link = Link { index: 2, name: "eth0.5".into(), flags: 0 };
+        let link = Link { index: 2, name: "eth0.5".into(), flags: 0, mtu: None };
         let say = |errno, to: &str| {
             let action = || format!("add {to}/128 to {}", link.name);
             refusal(Trouble::Refused(errno), action, addr(to), &link).to_string()

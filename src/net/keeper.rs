@@ -120,6 +120,11 @@ impl Keeper {
         self.apply(&Wishes::default())
     }
 
+    /// True if addresses of its own end unless they are renewed.
+    pub fn has_leased(&self) -> bool {
+        self.record.addresses.iter().any(|own| own.valid_lft.is_some())
+    }
+
     /// Renews the addresses that it made with a lifetime. It never adds one that is gone: who
     /// slept through a lifetime may have been replaced, and must ask before it takes an address
     /// again. (Between the look and the renewal lie some microseconds.)
@@ -145,6 +150,25 @@ impl Keeper {
             })
             .collect();
         if errors.is_empty() { Ok(()) } else { Err(errors) }
+    }
+
+    /// What it made, remembers, and would undo: addresses, links, settings.
+    pub fn made(&self) -> Vec<Done> {
+        let addresses = self.record.addresses.iter().map(|own| Done::Added {
+            addr: own.addr,
+            prefix: own.prefix,
+            device: own.device.clone(),
+        });
+        let links = self.record.links.iter().map(|own| match own.made {
+            true => Done::Made(own.device.clone()),
+            false => Done::Up(own.device.clone()),
+        });
+        let settings = self.record.settings.iter().map(|(path, own)| Done::Set {
+            path: path.clone(),
+            value: own.value.clone(),
+            was: own.previous.clone(),
+        });
+        addresses.chain(links).chain(settings).collect()
     }
 
     /// In what the kernel differs from the wishes. Changes nothing, and needs no privilege.

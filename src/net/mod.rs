@@ -7,6 +7,8 @@
 //!   announce    tells the neighbours who carries an address now    kernel
 //!   rival       notices another who says that he carries it        kernel
 //!   local       what the node has anyway                           kernel
+//!   interfaces  links with their addresses, as they are            kernel
+//!   routes      where packets to somebody would go                 kernel
 //! ```
 //!
 //! Everything happens in the network namespace of the calling thread: a netlink or packet
@@ -18,6 +20,7 @@ mod announce;
 mod error;
 mod filter;
 mod frames;
+mod interfaces;
 mod keeper;
 mod local;
 mod netlink;
@@ -26,18 +29,23 @@ mod record;
 mod report;
 mod rival;
 mod rivalry;
+mod routes;
 mod sysctl;
 mod wishes;
 
+pub use addresses::{Address, host_prefix};
 pub use announce::{Announcer, announce};
 pub use error::Error;
 pub use frames::Mac;
 pub(crate) use frames::internet_checksum;
+pub use interfaces::{Interface, interfaces};
 pub use keeper::Keeper;
 pub use local::{local_addresses, local_port_range};
 pub use report::{Difference, Done, Failure, Reachable, Report};
 pub use rival::RivalWatch;
 pub use rivalry::Rivalry;
+pub use routes::{Route, route, route_abroad};
+pub use sysctl::{name as setting_name, read as setting};
 pub use wishes::{
     AddressWish, CVIP_LIFETIME, Device, LinkWish, NeededOn, Role, SysctlWish, Wishes, wishes,
 };

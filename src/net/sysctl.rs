@@ -17,7 +17,7 @@ const ROOT: &str = "/proc/sys";
 const VALUE_CAP: u64 = 4096;
 
 /// A setting's name as sysctl(8) writes it: dots between the parts, slashes for dots in them.
-pub(super) fn name(path: &str) -> String {
+pub fn name(path: &str) -> String {
     path.chars()
         .map(|c| match c {
             '/' => '.',
@@ -32,8 +32,12 @@ pub(super) fn is_network_setting(path: &str) -> bool {
     path.starts_with("net/") && path.split('/').all(|part| !matches!(part, "" | "." | ".."))
 }
 
-/// A setting's value without the blanks around it.
-pub(super) fn read(path: &str) -> Result<String, Error> {
+/// A setting's value without the blanks around it, by its path below `/proc/sys`, in the calling
+/// thread's network namespace.
+///
+/// # Errors
+/// There is no such setting, or it cannot be read.
+pub fn read(path: &str) -> Result<String, Error> {
     let failed = |error| failure("read", path, &error);
     let file = fs::File::open(Path::new(ROOT).join(path)).map_err(failed)?;
     let mut value = String::new();

@@ -26,6 +26,9 @@ pub enum Role {
     RealServer,
     /// The director that carries its set's CVIPs.
     ActiveDirector,
+    /// A director that was active until now: what still reaches it is forwarded, though the address
+    /// is another's.
+    Yielding,
     /// A director that waits; a real server in the meantime.
     Standby,
 }

@@ -5,24 +5,26 @@
 //! something new, and never before every flagged protocol was dumped once: a start must not
 //! look like a leave.
 
-use std::collections::BTreeMap;
+use std::collections::BTreeSet;
 use std::os::fd::BorrowedFd;
 use std::sync::Arc;
+use std::sync::mpsc::Sender;
 use std::time::{Duration, Instant};
 
 use tracing::{error, info, warn};
 
-use super::hints;
+use super::leaving::{Leaving, Port};
 use super::queues::Queues;
 use super::registrations::{self, Outcome};
 use super::surroundings::Surroundings;
+use super::{checks, hints};
+use crate::checks::{Checker, State};
 use crate::conf::Conf;
 use crate::listeners::{self, Dumper, Ranges, Watch};
 use crate::ports::Layers;
 use crate::protocol::Protocol;
 use crate::store::{
-    Fault, Key, Lingering, NodeRecord, Refreshed, Registration, Scope, ServiceKey, Store,
-    StoreError,
+    Fault, Key, NodeRecord, Refreshed, Registration, Scope, ServiceKey, Store, StoreError, drain_of,
 };
 
 /// How often the connections on a port that was left are counted.
@@ -53,14 +55,34 @@ pub struct Agent {
     incarnation: u64,
     outcome: Outcome,
     queues: Queues,
+    checker: Checker<ServiceKey>,
     hints: Vec<String>,
     /// What could not be dumped, as it was last logged.
     faults: Vec<String>,
-    /// Connections on ports that were left, as last counted.
-    left: BTreeMap<(Protocol, u16), u32>,
+    leaving: Leaving,
+    /// This node is the active director.
+    directing: bool,
+    /// Who waits for the node to have left.
+    left: Option<Left>,
     next_count: Instant,
     next_look: Instant,
     retry_at: Option<Instant>,
+}
+
+/// What an agent sees and asks with.
+pub struct Senses {
+    /// Notices listeners.
+    pub watch: Watch,
+    /// For the hints alone, whose ranges are others than the watch's.
+    pub hint_dumper: Dumper,
+    /// Runs cvip.conf's checks.
+    pub checker: Checker<ServiceKey>,
+}
+
+/// Who waits for the node to have left, and what he was told last.
+struct Left {
+    report: Sender<usize>,
+    said: Option<usize>,
 }
 
 impl Agent {
@@ -72,8 +94,7 @@ impl Agent {
     pub fn new(
         node: u32,
         conf: Arc<Conf>,
-        watch: Watch,
-        hint_dumper: Dumper,
+        senses: Senses,
         mut store: Box<dyn Store>,
         incarnation: u64,
         now: Instant,
@@ -88,6 +109,7 @@ impl Agent {
         };
         let stored = store.state().nodes.get(&node);
         let left = stored.into_iter().flat_map(|record| &record.registrations);
+        let Senses { watch, hint_dumper, checker } = senses;
         let mut agent = Agent {
             node,
             around: Surroundings::read(node, &conf),
@@ -95,13 +117,16 @@ impl Agent {
             watch,
             hint_dumper,
             // Ports that the last cvipd served and this one may not find any more.
-            left: left.map(|r| ((r.service.protocol, r.service.port), 0)).collect(),
+            leaving: Leaving::of(left.map(port_of)),
+            directing: false,
+            left: None,
             store,
             known,
             published: None,
             incarnation,
             outcome: Outcome::default(),
             queues: Queues::default(),
+            checker,
             hints: Vec::new(),
             faults: Vec::new(),
             next_count: now,
@@ -120,17 +145,17 @@ impl Agent {
 
     /// The descriptors whose readability asks for a step.
     pub fn fds(&self) -> Vec<BorrowedFd<'_>> {
-        self.watch.fd().into_iter().chain([self.store.wakeup()]).collect()
+        self.watch.fd().into_iter().chain([self.store.wakeup(), self.checker.fd()]).collect()
     }
 
     /// How long a step may wait.
     pub fn timeout(&self, now: Instant) -> Duration {
         let mut at = self.next_look;
         at = at.min(self.retry_at.unwrap_or(at));
-        if !self.left.is_empty() {
+        if !self.leaving.is_empty() {
             at = at.min(self.next_count);
         }
-        let own = at.saturating_duration_since(now);
+        let own = at.saturating_duration_since(now).min(self.checker.timeout(now));
         self.watch.poll_timeout(now).map_or(own, |watch| watch.min(own))
     }
 
@@ -140,6 +165,46 @@ impl Agent {
         self.conf = conf;
         self.set_ranges(now);
         self.next_look = now;
+    }
+
+    /// Whether this node is the active director: its record says so.
+    pub fn direct(&mut self, directing: bool, now: Instant) {
+        if self.directing != directing {
+            self.directing = directing;
+            let served = self.outcome.registrations.clone();
+            self.set_targets(&served, now);
+            self.publish_at_once(now);
+        }
+    }
+
+    /// Serves nothing any more, whatever listens. `report` hears how many connections are left,
+    /// as often as that changes, and 0 at last.
+    pub fn leave(&mut self, report: Sender<usize>, now: Instant) {
+        self.left = Some(Left { report, said: None });
+        self.next_count = now;
+        self.retry_at = Some(now);
+    }
+
+    /// Tells who waits for it how many connections are left.
+    fn tell_left(&mut self) {
+        let Some(left) = &mut self.left else { return };
+        let counted = self.leaving.lingering();
+        let connections = counted.iter().map(|port| port.connections as usize).sum();
+        // Not before the record says so, and everything was counted once.
+        let is_told = self.published.as_ref().is_some_and(|r| r.registrations.is_empty());
+        if is_told && self.retry_at.is_none() && left.said != Some(connections) {
+            left.said = Some(connections);
+            // Whoever asked may have given up waiting.
+            let _ = left.report.send(connections);
+        }
+    }
+
+    fn publish_at_once(&mut self, now: Instant) {
+        // Not before it is known what there is to say.
+        match self.published.is_some() {
+            true => self.publish(now),
+            false => self.retry_at = Some(now),
+        }
     }
 
     /// Looks at what asks for it and publishes what is new.
@@ -153,6 +218,7 @@ impl Agent {
         }
         look |= self.watch.step(now).is_some();
         look |= self.queues.observe(self.watch.observed(), now);
+        look |= self.checker.step(now);
         look |= self.published.is_none();
         look |= self.retry_at.is_some_and(|at| now >= at);
         self.log_faults();
@@ -161,11 +227,14 @@ impl Agent {
         }
         if look {
             self.compute(now);
+            // What is new is asked at once.
+            self.checker.step(now);
         }
-        let counted = !self.left.is_empty() && now >= self.next_count && self.count(now);
+        let counted = !self.leaving.is_empty() && now >= self.next_count && self.count(now);
         if look || counted {
             self.publish(now);
         }
+        self.tell_left();
     }
 
     /// True if the stored flags (or our own record) are others than before.
@@ -192,7 +261,7 @@ impl Agent {
             self.published = None;
             return true;
         }
-        false
+        refreshed.changed.contains(&Key::Drains)
     }
 
     /// A spoilt value that is this node's to write is written anew from what is known.
@@ -249,47 +318,68 @@ impl Agent {
         let (node, cluster) =
             (state.flags_of(Scope::Node(self.node)), state.flags_of(Scope::Cluster));
         let observed = self.watch.observed();
-        let mut outcome =
-            registrations::compute(observed, &self.conf, &node, &cluster, &self.around);
+        let mut outcome = match self.left {
+            Some(_) => Outcome::default(),
+            None => registrations::compute(observed, &self.conf, &node, &cluster, &self.around),
+        };
+        self.set_targets(&outcome.registrations, now);
         for registration in &mut outcome.registrations {
             registration.unfit = self.unfit(registration.service);
         }
-        for gone in &self.outcome.registrations {
-            self.left.entry((gone.service.protocol, gone.service.port)).or_insert(0);
-        }
-        for here in &outcome.registrations {
-            self.left.remove(&(here.service.protocol, here.service.port));
-        }
-        self.left.retain(|(protocol, _), _| *protocol != Protocol::Udp);
-        if outcome != self.outcome {
+        let served = outcome.registrations.iter().map(port_of).collect();
+        let before = self.leaving.clone();
+        let drained = self.drained(&outcome);
+        self.leaving.update(self.outcome.registrations.iter().map(port_of), &served, drained);
+        if outcome != self.outcome || self.leaving != before {
             self.next_count = now;
         }
         self.outcome = outcome;
     }
 
+    fn set_targets(&mut self, served: &[Registration], now: Instant) {
+        let targets = checks::targets(&self.conf, self.node, served, self.directing);
+        self.checker.set_targets(targets, now);
+    }
+
+    /// The ports that operators drain, of those that this node serves.
+    fn drained(&self, outcome: &Outcome) -> BTreeSet<Port> {
+        let drains = &self.store.state().drains;
+        if drains.is_empty() {
+            return BTreeSet::new();
+        }
+        let registered = outcome.registrations.iter().map(|registration| registration.service);
+        let cvips = self.conf.cvips.iter().filter(|cvip| cvip.real_server(self.node).is_some());
+        let fixed = cvips.flat_map(|cvip| cvip.standing_ports().map(|port| (cvip.addr, port)));
+        let fixed = fixed.map(|(cvip, (protocol, port))| ServiceKey { cvip, protocol, port });
+        let is_drained = |key: &ServiceKey| drain_of(drains, self.node, *key).is_some();
+        let drained = registered.chain(fixed).filter(is_drained);
+        drained.map(|key| (key.protocol, key.port)).collect()
+    }
+
     /// Why a service that listens should get no new connections.
     fn unfit(&self, service: ServiceKey) -> Option<String> {
         let hangs = service.protocol == Protocol::Tcp && self.queues.hangs(service.port);
-        hangs.then(|| "accepts no connection: its accept queue stays full".to_owned())
+        if hangs {
+            return Some("accepts no connection: its accept queue stays full".to_owned());
+        }
+        let fitness = self.checker.fitness(&service)?;
+        match (fitness.state(), fitness.outcome()) {
+            (State::Unfit, Some(Err(why))) => Some(why.clone()),
+            (State::Unfit, _) => Some("its check failed".to_owned()),
+            _ => None,
+        }
     }
 
-    /// Counts the connections on the ports that were left. True if any count is another.
+    /// Counts the connections on ports that are left or drained. True if any count is another.
     fn count(&mut self, now: Instant) -> bool {
         let started = Instant::now();
-        let mut changed = false;
         let watch = &mut self.watch;
-        self.left.retain(|(protocol, port), count| match watch.connections(*protocol, *port) {
-            Ok(connections) => {
-                let connections = u32::try_from(connections).unwrap_or(u32::MAX);
-                changed |= *count != connections;
-                *count = connections;
-                connections > 0
-            }
-            Err(error) => {
+        let changed = self.leaving.count(
+            |(protocol, port)| watch.connections(protocol, port),
+            |(protocol, port), error| {
                 warn!("connections on {protocol} port {port} cannot be counted: {error}");
-                false
-            }
-        });
+            },
+        );
         // A count walks every connection of the node: beside very many, it is made less often.
         self.next_count = now + COUNT_EVERY.max(COUNT_SHARE * started.elapsed());
         changed
@@ -312,16 +402,6 @@ impl Agent {
 
     fn publish(&mut self, now: Instant) {
         self.retry_at = None;
-        let lingering = self
-            .left
-            .iter()
-            .filter(|(_, connections)| **connections > 0)
-            .map(|((protocol, port), connections)| Lingering {
-                protocol: *protocol,
-                port: *port,
-                connections: *connections,
-            })
-            .collect();
         let record = NodeRecord {
             node: self.node,
             incarnation: self.incarnation,
@@ -329,9 +409,10 @@ impl Agent {
             bells: self.bells(),
             registrations: self.outcome.registrations.clone(),
             refused: self.outcome.refused.clone(),
-            lingering,
+            lingering: self.leaving.lingering(),
             hints: self.hints.clone(),
             flags: self.store.state().flags_of(Scope::Node(self.node)),
+            directing: self.directing,
         };
         if self.published.as_ref() == Some(&record) {
             return;
@@ -364,7 +445,7 @@ impl Agent {
     fn log_change(&self, record: &NodeRecord) {
         let before = self.published.as_ref().map_or(&[][..], |record| &record.registrations);
         for registration in record.registrations.iter().filter(|r| !before.contains(r)) {
-            let Registration { service, weight, unfit } = registration;
+            let Registration { service, weight, unfit, .. } = registration;
             match unfit {
                 None => info!("node {} serves {service} with weight {weight}", self.node),
                 Some(why) => warn!("node {} is not fit to serve {service}: {why}", self.node),
@@ -375,6 +456,10 @@ impl Agent {
             info!("node {} no longer serves {}", self.node, registration.service);
         }
     }
+}
+
+fn port_of(registration: &Registration) -> Port {
+    (registration.service.protocol, registration.service.port)
 }
 
 /// Opens a watch with the best bells that the kernel allows, or, if `polling` says why not,

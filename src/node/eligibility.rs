@@ -13,8 +13,9 @@ use crate::ports::PortFlag;
 use crate::protocol::Protocol;
 
 /// Ports that never register: etcd's client and peer ports, on which a cluster's own store may
-/// listen. (cvipd itself listens on no port.)
-pub const RESERVED_TCP_PORTS: [u16; 2] = [2379, 2380];
+/// listen, and the port on which directors hear heartbeats.
+pub const RESERVED_PORTS: [(Protocol, u16); 3] =
+    [(Protocol::Tcp, 2379), (Protocol::Tcp, 2380), (Protocol::Udp, crate::pulse::PORT)];
 
 /// `nobody`, a system account above UID_MIN (login.defs(5), useradd(8)).
 const NOBODY: u32 = 65534;
@@ -102,7 +103,7 @@ impl fmt::Display for Refusal {
             Refusal::Ephemeral => f.write_str(
                 "a UDP port of ip_local_port_range joins only if it is flagged by itself",
             ),
-            Refusal::Reserved => f.write_str("a port of the cluster's own store"),
+            Refusal::Reserved => f.write_str("a port of the cluster's own"),
         }
     }
 }
@@ -142,7 +143,7 @@ pub fn judge(
             false => Refusal::Address { wanted },
         });
     }
-    if listener.protocol == Protocol::Tcp && RESERVED_TCP_PORTS.contains(&listener.port) {
+    if RESERVED_PORTS.contains(&(listener.protocol, listener.port)) {
         return Err(Refusal::Reserved);
     }
     let is_ephemeral = (ephemeral.0..=ephemeral.1).contains(&listener.port);
@@ -261,11 +262,13 @@ mod tests {
     }
 
     #[test]
-    fn the_stores_own_ports_never_join() {
+    fn the_clusters_own_ports_never_join() {
         let reach = reach(Routing::Dr, "10.0.0.100", "10.0.0.1");
         assert_eq!(verdict(&listener("0.0.0.0", 2379), &reach), Err(Refusal::Reserved));
         let udp = Listener { protocol: Protocol::Udp, ..listener("0.0.0.0", 2379) };
         assert_eq!(verdict(&udp, &reach), Ok(()));
+        let heartbeats = Listener { port: crate::pulse::PORT, ..udp };
+        assert_eq!(verdict(&heartbeats, &reach), Err(Refusal::Reserved));
     }
 
     #[test]

@@ -102,8 +102,7 @@ mod tests {
     #[test]
     fn sshd_in_a_flagged_range_is_pointed_out() {
         let key = |port| ServiceKey { cvip: [10, 0, 0, 1].into(), protocol: Protocol::Tcp, port };
-        let of =
-            |port| hints(&[], &[], &[Registration { service: key(port), weight: 1, unfit: None }]);
+        let of = |port| hints(&[], &[], &[Registration::new(key(port), 1)]);
         assert!(of(22)[0].contains("host key"));
         assert!(of(80).is_empty());
     }

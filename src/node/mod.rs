@@ -4,9 +4,11 @@
 //! the node's state and puts its record into the store.
 
 pub mod agent;
+mod checks;
 pub mod eligibility;
 pub mod hints;
 pub mod identify;
+pub mod leaving;
 pub mod queues;
 pub mod registrations;
 pub mod surroundings;

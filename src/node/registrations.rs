@@ -55,7 +55,12 @@ pub fn compute(
             let owners = owners(service.map_or(&[], |service| &service.owners), around);
             let key = ServiceKey { cvip: cvip.addr, protocol, port };
             match judge(listener, flag, &reach, &owners, around.ephemeral) {
-                Ok(()) => drop(registrations.insert(key, flag.weight)),
+                Ok(()) => {
+                    let fresh =
+                        || Registration { hidden: true, ..Registration::new(key, flag.weight) };
+                    let registration = registrations.entry(key).or_insert_with(fresh);
+                    registration.hidden &= listener.addr == cvip.addr;
+                }
                 Err(refusal) => drop(refused.insert(Refused {
                     service: key,
                     bound: listener.addr,
@@ -67,15 +72,12 @@ pub fn compute(
         }
     }
     Outcome {
-        registrations: registrations
-            .into_iter()
-            .map(|(service, weight)| Registration { service, weight, unfit: None })
-            .collect(),
+        registrations: registrations.into_values().collect(),
         refused: refused.into_iter().collect(),
     }
 }
 
-fn owners(named: &[Owner], around: &Surroundings) -> Owners {
+pub(crate) fn owners(named: &[Owner], around: &Surroundings) -> Owners {
     if named.is_empty() {
         return Owners::System { uid_min: around.uid_min };
     }
@@ -171,6 +173,19 @@ mod tests {
         let outcome = compute(&seen, &conf(vec![]), &flags(80, 80, 1), &none, &around(2));
         assert_eq!(ports(&outcome), [(80, 1)]);
         assert_eq!(outcome.refused.len(), 1, "the loopback socket is shown all the same");
+    }
+
+    #[test]
+    fn who_listens_on_the_cvip_alone_is_hidden_on_the_nodes_own_address() {
+        let none = FlagSet::default();
+        let with = |seen: &[Listener]| {
+            let outcome = compute(seen, &conf(vec![]), &flags(80, 80, 1), &none, &around(2));
+            outcome.registrations.iter().map(|r| r.hidden).collect::<Vec<_>>()
+        };
+        let (cvip, anywhere) = (listener("10.0.0.100", 80, 0), listener("0.0.0.0", 80, 0));
+        assert_eq!(with(&[cvip]), [true]);
+        assert_eq!(with(&[cvip, anywhere]), [false]);
+        assert_eq!(with(&[anywhere]), [false]);
     }
 
     #[test]

@@ -228,7 +228,8 @@ impl Peers {
         self.judged = now;
         let quiet = |peer: &Peer| Quiet {
             lasting: now.saturating_duration_since(peer.quiet_since),
-            leaving: peer.beat.as_ref().is_some_and(|beat| beat.leaving),
+            // Whoever was never heard has not fallen silent.
+            blameless: peer.beat.as_ref().is_none_or(|beat| beat.leaving),
         };
         let all = self.peers.iter().map(|(node, peer)| (*node, quiet(peer))).collect();
         let told = std::mem::take(&mut self.told);

@@ -65,6 +65,13 @@ pub struct Counts {
     pub failed: u64,
 }
 
+impl Counts {
+    /// Datagrams that were no heartbeats of this cluster.
+    pub fn refused(self) -> u64 {
+        self.malformed + self.other_version + self.forged
+    }
+}
+
 /// To how many addresses a heartbeat was sent.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Sent {

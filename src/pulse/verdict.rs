@@ -39,8 +39,9 @@ pub struct Verdict {
 pub(super) struct Quiet {
     /// How long it has lasted.
     pub(super) lasting: Duration,
-    /// Whether the node had said that it would stop: its silence speaks against nobody's link.
-    pub(super) leaving: bool,
+    /// Whether the node had said that it would stop, or was never heard: its silence speaks
+    /// against nobody's link.
+    pub(super) blameless: bool,
 }
 
 /// What is remembered from one verdict to the next.
@@ -122,7 +123,7 @@ pub(super) fn judge(
 
     let jury: Vec<&Quiet> = quiet
         .iter()
-        .filter(|(node, quiet)| !convicted.contains(node) && !quiet.leaving)
+        .filter(|(node, quiet)| !convicted.contains(node) && !quiet.blameless)
         .map(|(_, quiet)| quiet)
         .collect();
     let fallen = jury.iter().filter(|quiet| quiet.lasting >= timing.overdue()).count();
@@ -168,7 +169,7 @@ mod tests {
             .zip(times)
             .map(|(node, ms)| {
                 let lasting = Duration::from_millis(ms.unsigned_abs());
-                (node, Quiet { lasting, leaving: *ms < 0 })
+                (node, Quiet { lasting, blameless: *ms < 0 })
             })
             .collect()
     }

@@ -34,7 +34,7 @@ mod record;
 mod value;
 
 pub use local::LocalStore;
-pub use orders::{Claim, DrainOrder, DrainTarget, Drains, Elected};
+pub use orders::{Claim, DrainOrder, DrainTarget, Drains, Elected, drain_of};
 pub use record::{Lingering, NodeRecord, Refused, Registration, ServiceKey};
 
 /// What the opener may do.

@@ -5,6 +5,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
+use super::ServiceKey;
 use crate::protocol::Protocol;
 
 /// What an operator drains: a node, or one of its ports.
@@ -45,6 +46,12 @@ pub struct DrainOrder {
 
 /// All drains that operators ordered.
 pub type Drains = BTreeMap<DrainTarget, DrainOrder>;
+
+/// The drain of a service on a node: that of its port counts before that of the whole node.
+pub fn drain_of(drains: &Drains, node: u32, service: ServiceKey) -> Option<&DrainOrder> {
+    let port = DrainTarget { node, port: Some((service.protocol, service.port)) };
+    drains.get(&port).or_else(|| drains.get(&DrainTarget { node, port: None }))
+}
 
 /// A drain as it is stored: JSON's maps take no such keys.
 #[derive(Clone, Debug, Serialize, Deserialize)]

@@ -37,6 +37,16 @@ pub struct Registration {
     /// accept queue.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub unfit: Option<String>,
+    /// It listens on the CVIP alone: on the node's own address nobody answers.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub hidden: bool,
+}
+
+impl Registration {
+    /// A server that is fit, and answers on the node's own address.
+    pub fn new(service: ServiceKey, weight: u16) -> Registration {
+        Registration { service, weight, unfit: None, hidden: false }
+    }
 }
 
 /// A listener on a flagged port that did not join, and why.
@@ -94,6 +104,9 @@ pub struct NodeRecord {
     /// The port flags that were set on the node itself, which no other host can see.
     #[serde(default)]
     pub flags: FlagSet,
+    /// It is the active director of its set, and carries the set's CVIPs.
+    #[serde(default)]
+    pub directing: bool,
 }
 
 impl NodeRecord {
@@ -114,6 +127,7 @@ impl NodeRecord {
             lingering: Vec::new(),
             hints: Vec::new(),
             flags: FlagSet::default(),
+            directing: false,
         }
     }
 }

@@ -120,10 +120,11 @@ fn a_drain_that_a_restart_interrupts_goes_on() {
 fn a_server_that_died_while_its_cvipd_was_away_is_found_out_at_the_next_start() {
     let (mut site, mut servers) = in_service();
     site.kill_daemon(1);
-    // Node 1's servers are the first two.
+    // Node 1's servers are the first two. The director asks them, since nobody tells of them.
     servers.drain(..2);
+    site.await_pool(site.v4(Tcp, 8080), Some(&[(1, 0), (2, 3)]));
     assert_eq!(site.direct("cvipctl apply"), "the table is right: nothing to change\n");
-    assert_eq!(site.pool(site.v4(Tcp, 8080)), Some(vec![(1, 1), (2, 3)]), "nobody could know");
+    assert_eq!(site.pool(site.v4(Udp, 53)), Some(vec![(1, 1), (2, 1)]), "UDP tells nothing");
     site.start_on(&[1], &[]);
     site.await_pool(site.v4(Tcp, 8080), Some(&[(2, 3)]));
     site.await_pool(site.v6(Tcp, 8080), Some(&[(2, 3)]));

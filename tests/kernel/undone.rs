@@ -26,7 +26,7 @@ const SETTINGS: [&str; 10] = [
 ];
 
 /// A machine's addresses with their interfaces, and its settings.
-fn kernel_of(host: &Host) -> BTreeSet<String> {
+pub(crate) fn kernel_of(host: &Host) -> BTreeSet<String> {
     let mut found = BTreeSet::new();
     for line in host.stdout(&["ip", "-br", "addr"]).unwrap().lines() {
         let mut words = line.split_whitespace();
@@ -54,7 +54,7 @@ fn kernel_of(host: &Host) -> BTreeSet<String> {
 
 /// Waits until a machine's kernel is as it was.
 #[track_caller]
-fn await_kernel(site: &Site, number: u32, wanted: &BTreeSet<String>) {
+pub(crate) fn await_kernel(site: &Site, number: u32, wanted: &BTreeSet<String>) {
     let mut now = BTreeSet::new();
     let came = cvip_lab::wait_until(super::support::PATIENCE, || {
         now = kernel_of(site.host(number));

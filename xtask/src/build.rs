@@ -80,7 +80,10 @@ fn statically(package: &str, program: &str) -> Result<Option<PathBuf>> {
     }
     let folder = target().join("static");
     let dir = folder.to_string_lossy();
-    let options = ["--package", package, "--bin", program, "--target", &host, "--target-dir", &dir];
+    // It speaks with no store, and what that takes would have to be built a second time.
+    let options = ["--package", package, "--no-default-features"];
+    let place = ["--bin", program, "--target", &host, "--target-dir", &dir];
+    let options = [&options[..], &place[..]].concat();
     let built = build(&options, Some(STATIC)).is_ok();
     Ok(built.then(|| folder.join(&host).join("release").join(program)))
 }

@@ -58,7 +58,7 @@ fn exit_status(program: &str) -> &'static str {
     match program {
         "cvipctl" => {
             ".SH EXIT STATUS\n0 done as asked; 1 it failed, or `check' found an error, or `diff' \
-             a difference; 2 the command line makes no sense, and nothing was done.\n"
+             a difference, or the wait of `drain' was interrupted; 2 the command line makes no sense, and nothing was done.\n"
         }
         "cvipd" => {
             ".SH EXIT STATUS\n0 it was told to end; 1 it could not start, or had to stop; 2 the \

@@ -20,7 +20,7 @@ const NATIVE: [&str; 4] = ["cli", "ipvsadm_cases", "ipvsadm_new", "store"];
 
 /// Test programs whose tests wait more than they work, and how many of them run at once; others
 /// run as many as there are processors.
-const WAITING: (&str, &str) = ("kernel", "--test-threads=4");
+const WAITING: [(&str, &str); 1] = [("kernel", "--test-threads=4")];
 
 /// What test programs in the lab need beside the lab's own packages.
 const PACKAGES: [(&str, &[&str]); 5] = [
@@ -204,9 +204,8 @@ fn once(kernel: KernelChoice, programs: &Path, name: &str, path: &Path, filter: 
     let mut command: Vec<OsString> = vec![path.into()];
     command.extend(filter.iter().map(OsString::from));
     command.push("--quiet".into());
-    if name == WAITING.0 {
-        command.push(WAITING.1.into());
-    }
+    let threads = WAITING.iter().filter(|(program, _)| *program == name);
+    command.extend(threads.map(|(_, option)| option.into()));
     let packages = PACKAGES.iter().filter(|(program, _)| *program == name);
     let packages: Vec<&str> = packages.flat_map(|(_, names)| names.iter().copied()).collect();
     let outcome = Lab::new(kernel).and_then(|lab| {

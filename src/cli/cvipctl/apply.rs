@@ -6,6 +6,7 @@ use std::time::Instant;
 use anyhow::bail;
 
 use super::super::{FAILED, NodeOption, OK, Site, Streams};
+use crate::checks::Checker;
 use crate::conf::Conf;
 use crate::daemon::{ControlError, Request, Response, ask};
 use crate::director::desired::Inputs;
@@ -35,15 +36,14 @@ pub(super) struct ApplyArgs {
 pub(super) fn diff(args: &DiffArgs, site: &Site, streams: &mut Streams<'_>) -> anyhow::Result<u8> {
     let conf = site.conf()?;
     let me = director_node(&args.node, site, &conf)?;
-    let (state, faults) = site.state()?;
-    for fault in faults {
-        writeln!(streams.err, "cvipctl: {fault}")?;
-    }
-    let mut client = Client::open()?;
-    let (marks, now) = (&Marks::default(), Instant::now());
-    let inputs = Inputs { conf: &conf, nodes: &state.nodes, me, marks, now };
-    let plans = reconcile::plan_all(&mut client, inputs, &state, &mut Drains::new())?;
-    let lines: Vec<String> = plans.changes.iter().map(|(_, change)| change_line(change)).collect();
+    // What a running cvipd knows of silent nodes and damped servers is in its answer only.
+    let lines = match ask(&site.run_dir, me, Request::Differences) {
+        Ok(Response::Differences(lines)) => lines,
+        Ok(Response::Error(error)) => bail!("cvipd: {error}"),
+        Ok(_) => bail!("cvipd answered another question"),
+        Err(ControlError::Absent(_)) => differences(site, &conf, me, streams)?,
+        Err(error) => return Err(error.into()),
+    };
     if args.json {
         serde_json::to_writer_pretty(&mut *streams.out, &lines)?;
         writeln!(streams.out)?;
@@ -53,6 +53,25 @@ pub(super) fn diff(args: &DiffArgs, site: &Site, streams: &mut Streams<'_>) -> a
         }
     }
     Ok(if lines.is_empty() { OK } else { FAILED })
+}
+
+/// What cvipd would change, where none runs.
+fn differences(
+    site: &Site,
+    conf: &Conf,
+    me: u32,
+    streams: &mut Streams<'_>,
+) -> anyhow::Result<Vec<String>> {
+    let (state, faults) = site.state()?;
+    for fault in faults {
+        writeln!(streams.err, "cvipctl: {fault}")?;
+    }
+    let mut client = Client::open()?;
+    let (marks, now) = (&Marks::default(), Instant::now());
+    let (nodes, drains) = (&state.nodes, &state.drains);
+    let inputs = Inputs { conf, nodes, me, drains, marks, passive: false, now };
+    let plans = reconcile::plan_all(&mut client, inputs, &state, &mut Drains::new())?;
+    Ok(plans.changes.iter().map(|(_, change)| change_line(change)).collect())
 }
 
 pub(super) fn apply(
@@ -65,7 +84,7 @@ pub(super) fn apply(
     let (applied, refused) = match ask(&site.run_dir, me, Request::Apply) {
         Ok(Response::Applied { applied, refused }) => (applied, refused),
         Ok(Response::Error(error)) => bail!("cvipd: {error}"),
-        Ok(Response::Status { .. }) => bail!("cvipd answered another question"),
+        Ok(_) => bail!("cvipd answered another question"),
         Err(ControlError::Absent(_)) => once(site, conf, me)?,
         Err(error) => return Err(error.into()),
     };
@@ -86,7 +105,9 @@ fn once(site: &Site, conf: Conf, me: u32) -> anyhow::Result<(Vec<String>, Vec<St
     let client = Client::open()?;
     let store = site.store(Access::Write, Interest::All)?;
     let now = Instant::now();
-    let mut agent = director::Agent::new(me, Arc::new(conf), client, store, now)?;
+    // No check runs for so short a time.
+    let checker = Checker::new(0, now)?;
+    let mut agent = director::Agent::new(me, Arc::new(conf), client, store, checker, now)?;
     let report = agent.full_pass(now)?;
     Ok((
         report.applied.iter().map(ToString::to_string).collect(),

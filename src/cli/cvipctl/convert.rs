@@ -12,7 +12,7 @@ use crate::director::desired::{Inputs, desired, keys};
 use crate::director::marks::Marks;
 use crate::ipvs::{Change, Destination, Service};
 use crate::ipvsadm::change_line;
-use crate::store::{NodeRecord, Registration, ServiceKey};
+use crate::store::{Drains, NodeRecord, Registration, ServiceKey};
 
 #[derive(clap::Args, Clone, Debug)]
 pub(super) struct Args {
@@ -76,7 +76,8 @@ fn entries(conf: &Conf, all: bool) -> Vec<(Service, Vec<Destination>)> {
         let Some(director) = cvip.directors.first() else { continue };
         let nodes = if all { as_if_all_listened(conf) } else { BTreeMap::new() };
         let (me, marks, now) = (director.node, &Marks::default(), Instant::now());
-        let inputs = Inputs { conf, nodes: &nodes, me, marks, now };
+        let drains = &Drains::new();
+        let inputs = Inputs { conf, nodes: &nodes, me, drains, marks, passive: false, now };
         for key in keys(inputs).into_iter().filter(|key| key.cvip == cvip.addr) {
             let wanted = desired(key, inputs);
             let destinations = wanted.beside([]).values().copied().collect();
@@ -93,10 +94,9 @@ fn as_if_all_listened(conf: &Conf) -> BTreeMap<u32, NodeRecord> {
         let mut registrations: Vec<Registration> = Vec::new();
         for cvip in conf.cvips.iter().filter(|cvip| cvip.real_server(node).is_some()) {
             for flag in cvip.flags().iter() {
-                registrations.extend((flag.start..=flag.end).map(|port| Registration {
-                    service: ServiceKey { cvip: cvip.addr, protocol: flag.protocol, port },
-                    weight: flag.weight,
-                    unfit: None,
+                registrations.extend((flag.start..=flag.end).map(|port| {
+                    let (cvip, protocol) = (cvip.addr, flag.protocol);
+                    Registration::new(ServiceKey { cvip, protocol, port }, flag.weight)
                 }));
             }
         }

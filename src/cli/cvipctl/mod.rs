@@ -9,7 +9,10 @@ mod check;
 mod convert;
 mod etcd_roles;
 mod import;
+mod leave;
+mod metrics;
 mod status;
+mod takeover;
 mod view;
 
 /// Check cvip.conf, turn it into virtual services, and see what the cluster does.
@@ -73,6 +76,28 @@ enum Command {
     /// Show nodes, flags, registrations and the kernel's table
     #[command(after_help = "Examples:\n  cvipctl status\n  cvipctl status --json | jq .services")]
     Status(status::Args),
+    /// Print what this node's cvipd and the kernel's table count, for Prometheus
+    ///
+    /// In Prometheus' text format, as its node exporter reads it from a file.
+    #[command(
+        after_help = "Example:\n  cvipctl metrics > /var/lib/prometheus/node-exporter/cvip.prom"
+    )]
+    Metrics(metrics::Args),
+    /// Make this director the active one of its set, in good order
+    ///
+    /// Connections go on: those that the directors synchronise, and new ones with the scheduler
+    /// `mh`. Returns once this director carries the CVIPs.
+    #[command(
+        after_help = "Example:\n  cvipctl takeover   # on the standby, before the other is upgraded"
+    )]
+    Takeover(takeover::Args),
+    /// Take this node out for good, in good order
+    ///
+    /// It serves and directs nothing any more: an active director hands over, connections that are
+    /// left are waited for, what cvipd made in this kernel is undone, and cvipd ends. Starting
+    /// cvipd brings the node back.
+    #[command(after_help = "Example:\n  cvipctl leave --within=30m && systemctl disable cvipd")]
+    Leave(leave::Args),
     /// Print the users and roles that a cluster on etcd needs, as etcdctl's commands
     ///
     /// With them, a node's credentials write the node's own keys and nothing else, directors'
@@ -93,6 +118,9 @@ pub fn run(args: Args, streams: &mut Streams<'_>) -> anyhow::Result<u8> {
         Command::Apply(own) => apply::apply(&own, &args.site, streams),
         Command::Import(own) => import::run(&own, &args.site, streams),
         Command::Status(own) => status::run(&own, &args.site, streams),
+        Command::Metrics(own) => metrics::run(&own, &args.site, streams),
+        Command::Takeover(own) => takeover::run(&own, &args.site, streams),
+        Command::Leave(own) => leave::run(&own, &args.site, streams),
         Command::EtcdRoles(own) => etcd_roles::run(&own, &args.site, streams),
     }
 }

@@ -1,26 +1,36 @@
-//! `cvipctl status`: nodes, flags, registrations, and the kernel's table.
+//! `cvipctl status`: nodes, directors, flags, registrations, drains, and the kernel's table.
+//!
+//! Three who know are asked: the store, the running cvipd of this node, and the kernel. What one
+//! of them cannot say is left out, and named as a problem.
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::io::Write;
+mod print;
+
+use std::collections::BTreeSet;
 use std::net::IpAddr;
 
 use serde::Serialize;
-use tabled::builder::Builder;
-use tabled::settings::Style;
 
 use super::super::{NodeOption, OK, Site, Streams};
 use super::view;
 use crate::conf::Conf;
-use crate::daemon::{Request, Response, ask};
+use crate::daemon::{ControlError, Request, Response, Status, ask};
 use crate::director::desired::service_key;
+use crate::director::liveness::Life;
+use crate::director::view::{Draining, Quieted};
 use crate::ipvs::{self, Client, DestinationEntry, ServiceEntry};
 use crate::ports::PortFlag;
-use crate::store::{Access, Interest, Refused, Registration, ServiceKey, State};
+use crate::store::{
+    Access, DrainOrder, DrainTarget, Interest, Refused, Registration, ServiceKey, State,
+};
 
 #[derive(clap::Args, Clone, Debug)]
 pub(super) struct Args {
     #[command(flatten)]
     node: NodeOption,
+
+    /// Show what the store says of the whole cluster, and nothing of this host's kernel
+    #[arg(long)]
+    cluster: bool,
 
     /// Print everything as JSON
     #[arg(long)]
@@ -35,9 +45,18 @@ struct Report {
     routing: Option<String>,
     cvips: Vec<IpAddr>,
     nodes: Vec<NodeRow>,
+    sets: Vec<SetRow>,
     flags: Vec<FlagRow>,
     registrations: Vec<RegistrationRow>,
     refused: Vec<RefusedRow>,
+    drains: Vec<DrainRow>,
+    /// What this node's cvipd knows of its pools, if it is a director: destinations on their way
+    /// out, and those that get no new connections.
+    draining: Vec<Draining>,
+    quiet: Vec<Quieted>,
+    /// For how many seconds the store has been away.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    store_away_s: Option<u64>,
     /// Absent where the kernel could not be asked; `problems` says why.
     #[serde(skip_serializing_if = "Option::is_none")]
     services: Option<Vec<view::Service>>,
@@ -50,11 +69,42 @@ struct NodeRow {
     addresses: BTreeSet<IpAddr>,
     weights: BTreeSet<u32>,
     roles: Vec<String>,
-    /// True if its cvipd lives.
+    /// True if its cvipd lives, by its lease.
     alive: bool,
+    /// What this node's cvipd makes of it, if it is a director with it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    life: Option<Life>,
     /// How its listeners are noticed.
     bells: Option<String>,
     hints: Vec<String>,
+}
+
+/// Directors that share CVIPs.
+#[derive(Debug, Serialize)]
+struct SetRow {
+    directors: Vec<u32>,
+    cvips: Vec<IpAddr>,
+    /// The elected one; absent if nobody was ever elected. A single director is not elected.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    active: Option<u32>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    term: Option<u64>,
+}
+
+/// What an operator drains.
+#[derive(Debug, Serialize)]
+struct DrainRow {
+    #[serde(skip)]
+    target: DrainTarget,
+    node: u32,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    protocol: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    port: Option<u16>,
+    #[serde(flatten)]
+    order: DrainOrder,
+    /// Connections that are left there, by the node's own count.
+    connections: u32,
 }
 
 #[derive(Debug, Serialize)]
@@ -79,22 +129,13 @@ struct RefusedRow {
 }
 
 /// The kernel's table: each service, its destinations, and whether it is cvipd's.
-type Table = Vec<(ServiceEntry, Vec<DestinationEntry>, bool)>;
+pub(super) type Table = Vec<(ServiceEntry, Vec<DestinationEntry>, bool)>;
 
 pub(super) fn run(args: &Args, site: &Site, streams: &mut Streams<'_>) -> anyhow::Result<u8> {
     let mut problems = Vec::new();
     let loaded = site.load();
     problems.extend(loaded.diagnostics.iter().map(|d| d.to_string()));
-    let me = site.node(&args.node).ok();
-    if let Some(me) = me
-        && let Ok(Response::Status { faults, .. }) = ask(&site.run_dir, me, Request::Status)
-    {
-        let known = problems.clone();
-        let unknown = faults.into_iter().filter(|fault| !known.contains(fault));
-        problems.extend(
-            unknown.map(|fault| format!("cvipd keeps its last good configuration: {fault}")),
-        );
-    }
+    let cvipd = site.node(&args.node).ok().and_then(|me| ask_cvipd(site, me, &mut problems));
     let mut store = site.store(Access::Read, Interest::All)?;
     match store.refresh() {
         Ok(refreshed) => problems.extend(refreshed.faults.iter().map(ToString::to_string)),
@@ -103,22 +144,27 @@ pub(super) fn run(args: &Args, site: &Site, streams: &mut Streams<'_>) -> anyhow
         Err(error) => return Err(error.into()),
     }
     let state = store.state();
-    let table = match read_table(state) {
-        Ok(table) => Some(table),
-        Err(error) => {
-            problems.push(format!("the kernel's table is not shown: {error}"));
-            None
-        }
+    let table = match args.cluster.then_some(()) {
+        Some(()) => None,
+        None => read_table(state)
+            .inspect_err(|e| problems.push(format!("the kernel's table is not shown: {e}")))
+            .ok(),
     };
     let conf = loaded.conf.as_ref();
+    let pools = cvipd.as_ref().and_then(|cvipd| cvipd.pools.as_ref());
     let report = Report {
         schema: 1,
         routing: conf.map(|conf| conf.routing.to_string()),
         cvips: conf.map_or(vec![], |conf| conf.cvips.iter().map(|cvip| cvip.addr).collect()),
-        nodes: nodes(conf, state),
+        nodes: nodes(conf, state, cvipd.as_deref()),
+        sets: sets(conf, state),
         flags: flags(conf, state),
         registrations: registrations(state),
         refused: refused(state),
+        drains: drains(state),
+        draining: pools.map_or(vec![], |pools| pools.draining.clone()),
+        quiet: pools.map_or(vec![], |pools| pools.quiet.clone()),
+        store_away_s: cvipd.as_ref().and_then(|cvipd| cvipd.store_away_s),
         services: table.as_ref().map(|table| {
             table
                 .iter()
@@ -132,11 +178,39 @@ pub(super) fn run(args: &Args, site: &Site, streams: &mut Streams<'_>) -> anyhow
         writeln!(streams.out, "{json}")?;
         return Ok(OK);
     }
-    print(&report, table.as_ref(), streams)?;
+    print::print(&report, table.as_ref(), streams)?;
     Ok(OK)
 }
 
-fn read_table(state: &State) -> Result<Table, ipvs::Error> {
+/// What this node's cvipd says; none where none runs. What it says is wrong is a problem.
+fn ask_cvipd(site: &Site, me: u32, problems: &mut Vec<String>) -> Option<Box<Status>> {
+    let status = match ask(&site.run_dir, me, Request::Status) {
+        Ok(Response::Status(status)) => status,
+        Ok(_) | Err(ControlError::Absent(_)) => return None,
+        Err(error) => {
+            problems.push(error.to_string());
+            return None;
+        }
+    };
+    let unknown = status.faults.iter().filter(|fault| !problems.contains(fault));
+    let unknown: Vec<String> =
+        unknown.map(|fault| format!("cvipd keeps its last good configuration: {fault}")).collect();
+    problems.extend(unknown);
+    if let Some(seconds) = status.store_away_s {
+        problems.push(format!(
+            "the store has been away for {seconds} s: nothing changes until it returns"
+        ));
+    }
+    if status.lookout.as_ref().is_some_and(|lookout| lookout.deaf) {
+        problems.push(
+            "most nodes fell silent at once: this director suspects its own link, the table stays"
+                .to_owned(),
+        );
+    }
+    Some(status)
+}
+
+pub(super) fn read_table(state: &State) -> Result<Table, ipvs::Error> {
     let mut client = Client::open()?;
     let services = client.services()?;
     let ids: Vec<_> = services.iter().map(|entry| entry.service.id).collect();
@@ -152,9 +226,11 @@ fn read_table(state: &State) -> Result<Table, ipvs::Error> {
     Ok(table)
 }
 
-fn nodes(conf: Option<&Conf>, state: &State) -> Vec<NodeRow> {
+fn nodes(conf: Option<&Conf>, state: &State, cvipd: Option<&Status>) -> Vec<NodeRow> {
     let mut numbers: BTreeSet<u32> = state.nodes.keys().copied().collect();
     numbers.extend(conf.map_or(vec![], Conf::nodes));
+    let lives = cvipd.and_then(|cvipd| cvipd.lookout.as_ref()).map(|lookout| &lookout.lives);
+    let sets = sets(conf, state);
     let row = |node| {
         let (mut addresses, mut weights) = (BTreeSet::new(), BTreeSet::new());
         let mut roles = Vec::new();
@@ -164,12 +240,9 @@ fn nodes(conf: Option<&Conf>, state: &State) -> Vec<NodeRow> {
                 weights.insert(server.weight);
             }
         }
-        for set in conf.map_or(vec![], Conf::director_sets) {
-            match set.directors.iter().position(|director| *director == node) {
-                Some(0) => roles.push("director".to_owned()),
-                Some(_) => roles.push("standby".to_owned()),
-                None => {}
-            }
+        for set in sets.iter().filter(|set| set.directors.contains(&node)) {
+            let active = set.active == Some(node) || set.directors.len() == 1;
+            roles.push(if active { "director" } else { "standby" }.to_owned());
         }
         if !addresses.is_empty() {
             roles.push("real server".to_owned());
@@ -181,11 +254,45 @@ fn nodes(conf: Option<&Conf>, state: &State) -> Vec<NodeRow> {
             weights,
             roles,
             alive: state.alive.contains_key(&node),
+            life: lives.and_then(|lives| lives.get(&node)).copied(),
             bells: record.map(|record| record.bells.clone()),
             hints: record.map_or(vec![], |record| record.hints.clone()),
         }
     };
     numbers.into_iter().map(row).collect()
+}
+
+fn sets(conf: Option<&Conf>, state: &State) -> Vec<SetRow> {
+    let sets = conf.map_or(vec![], Conf::director_sets);
+    let row = |set: crate::conf::DirectorSet| {
+        let number = set.directors.iter().min().copied().unwrap_or(0);
+        let elected = state.directors.get(&number).filter(|_| set.directors.len() > 1);
+        SetRow {
+            active: elected.map(|elected| elected.node),
+            term: elected.map(|elected| elected.term),
+            directors: set.directors,
+            cvips: set.cvips,
+        }
+    };
+    sets.into_iter().map(row).collect()
+}
+
+fn drains(state: &State) -> Vec<DrainRow> {
+    let row = |(target, order): (&DrainTarget, &DrainOrder)| {
+        let record = state.nodes.get(&target.node);
+        let lingering = record.into_iter().flat_map(|record| &record.lingering);
+        let of_target =
+            lingering.filter(|l| target.port.is_none_or(|port| port == (l.protocol, l.port)));
+        DrainRow {
+            target: *target,
+            node: target.node,
+            protocol: target.port.map(|(protocol, _)| protocol.to_string()),
+            port: target.port.map(|(_, port)| port),
+            order: order.clone(),
+            connections: of_target.map(|lingering| lingering.connections).sum(),
+        }
+    };
+    state.drains.iter().map(row).collect()
 }
 
 fn flags(conf: Option<&Conf>, state: &State) -> Vec<FlagRow> {
@@ -224,105 +331,4 @@ fn refused(state: &State) -> Vec<RefusedRow> {
         .collect();
     rows.sort_by_key(|row| (row.refused.service, row.node));
     rows
-}
-
-fn print(report: &Report, table: Option<&Table>, streams: &mut Streams<'_>) -> anyhow::Result<()> {
-    let out = &mut *streams.out;
-    for problem in &report.problems {
-        writeln!(streams.err, "{problem}")?;
-    }
-    let routing = report.routing.as_deref().unwrap_or("no cvip.conf");
-    writeln!(out, "CVIP {} by {routing}\n", join(&report.cvips))?;
-    let mut nodes = Builder::new();
-    nodes.push_record(["Node", "Address", "Weight", "Role", "cvipd", "Listeners noticed by"]);
-    for row in &report.nodes {
-        nodes.push_record([
-            row.node.to_string(),
-            join(&row.addresses),
-            join(&row.weights),
-            row.roles.join(", "),
-            if row.alive { "running" } else { "not running" }.to_owned(),
-            row.bells.clone().unwrap_or_else(|| "no record yet".to_owned()),
-        ]);
-    }
-    section(out, nodes)?;
-    let mut flags = Builder::new();
-    flags.push_record(["Flag of", "Protocol", "Ports", "Weight"]);
-    for FlagRow { scope, flag } in &report.flags {
-        let ports = match flag.is_single() {
-            true => flag.start.to_string(),
-            false => format!("{}-{}", flag.start, flag.end),
-        };
-        let (protocol, weight) = (flag.protocol.to_string(), flag.weight.to_string());
-        flags.push_record([scope.clone(), protocol, ports, weight]);
-    }
-    section(out, flags)?;
-    let mut registrations = Builder::new();
-    registrations.push_record(["Registered", "Node", "Weight"]);
-    let mut by_service: BTreeMap<ServiceKey, Vec<&RegistrationRow>> = BTreeMap::new();
-    for row in &report.registrations {
-        by_service.entry(row.registration.service).or_default().push(row);
-    }
-    for (service, rows) in by_service {
-        for (nth, row) in rows.into_iter().enumerate() {
-            let name = if nth == 0 { service.to_string() } else { String::new() };
-            let weight = row.registration.weight.to_string();
-            registrations.push_record([name, row.node.to_string(), weight]);
-        }
-    }
-    section(out, registrations)?;
-    let mut kept_out = Builder::new();
-    kept_out.push_record(["Kept out", "Node", "Bound to", "Reason"]);
-    for RefusedRow { node, refused } in &report.refused {
-        kept_out.push_record([
-            refused.service.to_string(),
-            node.to_string(),
-            refused.bound.to_string(),
-            refused.reason.clone(),
-        ]);
-    }
-    section(out, kept_out)?;
-    if let Some(table) = table {
-        let mut services = Builder::new();
-        services.push_record(["In the kernel", "", "Forward", "Weight", "Active", "Inactive"]);
-        for (entry, destinations, owned) in table {
-            let whose = if *owned { "" } else { " (not cvipd's)" };
-            let name = format!("{} {}{whose}", entry.service.id, entry.service.scheduler);
-            services.push_record([&name, "", "", "", "", ""]);
-            for entry in destinations {
-                let d = &entry.destination;
-                services.push_record([
-                    String::new(),
-                    d.id.to_string(),
-                    d.forward.to_string(),
-                    d.weight.to_string(),
-                    entry.active.to_string(),
-                    entry.inactive.to_string(),
-                ]);
-            }
-        }
-        section(out, services)?;
-    }
-    for row in &report.nodes {
-        for hint in &row.hints {
-            writeln!(out, "node {}: {hint}", row.node)?;
-        }
-    }
-    Ok(())
-}
-
-/// A table with at least one row under its title, and an empty line.
-fn section(out: &mut dyn Write, table: Builder) -> anyhow::Result<()> {
-    if table.count_records() > 1 {
-        writeln!(out, "{}\n", table.build().with(Style::blank()))?;
-    }
-    Ok(())
-}
-
-fn join<T: ToString>(items: impl IntoIterator<Item = T>) -> String {
-    let items: Vec<String> = items.into_iter().map(|item| item.to_string()).collect();
-    match items.is_empty() {
-        true => "none".to_owned(),
-        false => items.join(", "),
-    }
 }

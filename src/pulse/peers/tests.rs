@@ -270,12 +270,24 @@ fn most_silent_at_once_is_the_observers_own_link_until_most_return() {
 fn told_that_the_link_is_good_the_verdict_is_the_nodes() {
     let start = Instant::now();
     let mut peers = peers(&[node(2), node(3), node(4)], start);
+    for node in [2, 3, 4] {
+        peers.hear(beat(node, 1, 1), start);
+    }
     let now = pass(&mut peers, start, ms(600));
     assert_eq!(peers.verdict(now).suspicion, Suspicion::OwnLink);
     peers.trust_link();
     let expected = Verdict { suspicion: Suspicion::Nodes, silent: BTreeSet::from([2, 3, 4]) };
     assert_eq!(peers.verdict(now), expected);
     let now = pass(&mut peers, now, Duration::from_secs(5));
+    assert_eq!(peers.verdict(now), expected);
+}
+
+#[test]
+fn nodes_that_were_never_heard_do_not_make_a_link_suspicious() {
+    let start = Instant::now();
+    let mut peers = peers(&[node(2), node(3), node(4)], start);
+    let now = pass(&mut peers, start, ms(600));
+    let expected = Verdict { suspicion: Suspicion::Nodes, silent: BTreeSet::from([2, 3, 4]) };
     assert_eq!(peers.verdict(now), expected);
 }
 

@@ -423,16 +423,19 @@ impl Store for EtcdStore {
 
     fn put_node(&mut self, record: &NodeRecord) -> Result<(), StoreError> {
         let key = Key::Node(record.node);
-        let known = self.records.remove(&record.node);
-        self.change(key, known, |_, stored| {
+        let is_replaceable = |stored: Option<&Stored>| {
             let found = find(key, stored, |value| match value {
                 Value::Node(record) => Some(record),
                 _ => None,
             });
-            match may_replace(&found, record) {
-                true => Ok((Some(Value::Node(record.clone())), ())),
-                false => Err(StoreError::Superseded(record.node)),
-            }
+            may_replace(&found, record)
+        };
+        // What was written last saves a read. It may be gone, and refuses nothing.
+        let known = self.records.remove(&record.node);
+        let known = known.filter(|stored| is_replaceable(Some(stored)));
+        self.change(key, known, |_, stored| match is_replaceable(stored) {
+            true => Ok((Some(Value::Node(record.clone())), ())),
+            false => Err(StoreError::Superseded(record.node)),
         })?;
         let path = self.path(key).into_bytes();
         if let Some(Item { bytes: Some(bytes), at }) = self.written.get(&path) {

@@ -111,8 +111,7 @@ pub(crate) fn service(port: u16) -> ServiceKey {
 
 /// A record that registers ports.
 pub(crate) fn record(node: u32, version: (u64, u64), ports: &[u16]) -> NodeRecord {
-    let registration =
-        |port: &u16| Registration { service: service(*port), weight: 1, unfit: None };
+    let registration = |port: &u16| Registration::new(service(*port), 1);
     NodeRecord {
         registrations: ports.iter().map(registration).collect(),
         bells: "none".to_owned(),

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
+use cvip::checks::Checker;
 use cvip::conf::{Conf, Cvip, DirectorNode, RealServer, Routing};
 use cvip::director::Agent;
 use cvip::director::desired::{Inputs, desired, service_id, touched};
@@ -66,17 +67,10 @@ fn key(port: u16) -> ServiceKey {
 
 /// A node that serves the first ports.
 fn record(node: u32, ports: u16) -> NodeRecord {
-    let registration = |port| Registration { service: key(port), weight: 1, unfit: None };
+    let registration = |port| Registration::new(key(port), 1);
     NodeRecord {
-        node,
-        incarnation: 1,
-        sequence: 1,
-        bells: String::new(),
         registrations: (1..=ports).map(registration).collect(),
-        refused: Vec::new(),
-        lingering: Vec::new(),
-        hints: Vec::new(),
-        flags: Default::default(),
+        ..NodeRecord::empty(node, 1, 1)
     }
 }
 
@@ -109,8 +103,7 @@ pub(crate) fn one_change(rounds: u32) -> Result<ExitCode> {
             let mut changes = 0;
             for key in touched(before.as_ref(), Some(&after)) {
                 let now = start;
-                let inputs =
-                    Inputs { conf: &conf, nodes: &nodes, me: DIRECTOR, marks: &marks, now };
+                let inputs = inputs(&conf, &nodes, &marks, now);
                 let wanted = desired(key, inputs);
                 changes += plan(key, &wanted, has.get(&key), &mut Drains::new(), now).len();
             }
@@ -131,6 +124,19 @@ pub(crate) fn one_change(rounds: u32) -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
+fn inputs<'a>(
+    conf: &'a Conf,
+    nodes: &'a BTreeMap<u32, NodeRecord>,
+    marks: &'a Marks,
+    now: Instant,
+) -> Inputs<'a> {
+    let drains = NONE.get_or_init(Default::default);
+    Inputs { conf, nodes, me: DIRECTOR, drains, marks, passive: false, now }
+}
+
+/// Nothing is drained.
+static NONE: std::sync::OnceLock<cvip::store::Drains> = std::sync::OnceLock::new();
+
 /// The records as they were.
 fn with(
     nodes: &BTreeMap<u32, NodeRecord>,
@@ -144,7 +150,7 @@ fn with(
 /// A service as the kernel has it once everything wanted was done.
 fn as_wanted(key: ServiceKey, conf: &Conf, nodes: &BTreeMap<u32, NodeRecord>) -> Actual {
     let (marks, now) = (&Marks::default(), Instant::now());
-    let wanted = desired(key, Inputs { conf, nodes, me: DIRECTOR, marks, now });
+    let wanted = desired(key, inputs(conf, nodes, marks, now));
     let entry = |destination| DestinationEntry {
         destination,
         // No drain: it is deleted at once.
@@ -184,7 +190,14 @@ pub(crate) fn inside() -> Result<ExitCode> {
     in_a_fresh_namespace(|| {
         let director = || -> Result<Agent> {
             let (client, now) = (Client::open()?, Instant::now());
-            Ok(Agent::new(DIRECTOR, Arc::clone(&conf), client, Box::new(open()?), now)?)
+            Ok(Agent::new(
+                DIRECTOR,
+                Arc::clone(&conf),
+                client,
+                Box::new(open()?),
+                Checker::new(0, now)?,
+                now,
+            )?)
         };
         let start = Instant::now();
         let report = director()?.full_pass(Instant::now())?;

@@ -1,0 +1,50 @@
+//! `cvipctl leave`: this node serves and directs nothing any more.
+
+use std::thread;
+use std::time::Duration;
+
+use anyhow::bail;
+
+use super::super::{NodeOption, OK, Site, Streams};
+use crate::daemon::{ControlError, Request, Response, ask};
+
+/// How often cvipd is asked how many connections are left.
+const ASK_EVERY: Duration = Duration::from_millis(250);
+
+#[derive(clap::Args, Clone, Debug)]
+pub(super) struct Args {
+    #[command(flatten)]
+    node: NodeOption,
+
+    /// For how long connections that are left are waited for, such as 90s or 5m
+    #[arg(long, value_name = "TIME", default_value = "5m", value_parser = humantime::parse_duration)]
+    within: Duration,
+}
+
+pub(super) fn run(args: &Args, site: &Site, streams: &mut Streams<'_>) -> anyhow::Result<u8> {
+    let me = site.node(&args.node)?;
+    let within_s = u32::try_from(args.within.as_secs()).unwrap_or(u32::MAX);
+    match ask(&site.run_dir, me, Request::Leave { within_s })? {
+        Response::Done => {}
+        Response::Error(error) => bail!("cvipd: {error}"),
+        _ => bail!("cvipd answered another question"),
+    }
+    let mut said = None;
+    loop {
+        match ask(&site.run_dir, me, Request::Status) {
+            Ok(Response::Status(status)) if status.leaving != said => {
+                said = status.leaving;
+                if let Some(connections) = said.filter(|connections| *connections > 0) {
+                    writeln!(streams.out, "connections left: {connections}")?;
+                }
+            }
+            // It ended between the question and the answer, or before.
+            Err(ControlError::Absent(_) | ControlError::Io { .. }) => break,
+            Err(error) => return Err(error.into()),
+            Ok(_) => {}
+        }
+        thread::sleep(ASK_EVERY);
+    }
+    writeln!(streams.out, "node {me} has left")?;
+    Ok(OK)
+}

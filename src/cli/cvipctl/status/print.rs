@@ -1,0 +1,174 @@
+//! The report as tables, for people.
+
+use std::collections::BTreeMap;
+use std::io::Write;
+
+use tabled::builder::Builder;
+use tabled::settings::Style;
+
+use super::super::super::Streams;
+use super::{FlagRow, NodeRow, RefusedRow, RegistrationRow, Report, Table};
+use crate::director::liveness::Life;
+use crate::store::ServiceKey;
+
+pub(super) fn print(
+    report: &Report,
+    table: Option<&Table>,
+    streams: &mut Streams<'_>,
+) -> anyhow::Result<()> {
+    let out = &mut *streams.out;
+    for problem in &report.problems {
+        writeln!(streams.err, "{problem}")?;
+    }
+    let routing = report.routing.as_deref().unwrap_or("no cvip.conf");
+    writeln!(out, "CVIP {} by {routing}\n", join(&report.cvips))?;
+    let mut nodes = Builder::new();
+    nodes.push_record(["Node", "Address", "Weight", "Role", "cvipd", "Listeners noticed by"]);
+    for row in &report.nodes {
+        nodes.push_record([
+            row.node.to_string(),
+            join(&row.addresses),
+            join(&row.weights),
+            row.roles.join(", "),
+            cvipd(row),
+            row.bells.clone().unwrap_or_else(|| "no record yet".to_owned()),
+        ]);
+    }
+    section(out, nodes)?;
+    let mut sets = Builder::new();
+    sets.push_record(["Directors", "CVIP", "Active", "Term"]);
+    for row in report.sets.iter().filter(|row| row.directors.len() > 1) {
+        let known = |number: Option<String>| number.unwrap_or_else(|| "none yet".to_owned());
+        sets.push_record([
+            join(&row.directors),
+            join(&row.cvips),
+            known(row.active.map(|node| node.to_string())),
+            known(row.term.map(|term| term.to_string())),
+        ]);
+    }
+    section(out, sets)?;
+    let mut flags = Builder::new();
+    flags.push_record(["Flag of", "Protocol", "Ports", "Weight"]);
+    for FlagRow { scope, flag } in &report.flags {
+        let ports = match flag.is_single() {
+            true => flag.start.to_string(),
+            false => format!("{}-{}", flag.start, flag.end),
+        };
+        let (protocol, weight) = (flag.protocol.to_string(), flag.weight.to_string());
+        flags.push_record([scope.clone(), protocol, ports, weight]);
+    }
+    section(out, flags)?;
+    let mut registrations = Builder::new();
+    registrations.push_record(["Registered", "Node", "Weight"]);
+    let mut by_service: BTreeMap<ServiceKey, Vec<&RegistrationRow>> = BTreeMap::new();
+    for row in &report.registrations {
+        by_service.entry(row.registration.service).or_default().push(row);
+    }
+    for (service, rows) in by_service {
+        for (nth, row) in rows.into_iter().enumerate() {
+            let name = if nth == 0 { service.to_string() } else { String::new() };
+            let weight = row.registration.weight.to_string();
+            registrations.push_record([name, row.node.to_string(), weight]);
+        }
+    }
+    section(out, registrations)?;
+    let mut kept_out = Builder::new();
+    kept_out.push_record(["Kept out", "Node", "Bound to", "Reason"]);
+    for RefusedRow { node, refused } in &report.refused {
+        kept_out.push_record([
+            refused.service.to_string(),
+            node.to_string(),
+            refused.bound.to_string(),
+            refused.reason.clone(),
+        ]);
+    }
+    section(out, kept_out)?;
+    let mut drains = Builder::new();
+    drains.push_record(["Drained", "Connections", "By", "Reason"]);
+    for row in &report.drains {
+        drains.push_record([
+            row.target.to_string(),
+            row.connections.to_string(),
+            row.order.by.clone(),
+            row.order.reason.clone().unwrap_or_default(),
+        ]);
+    }
+    section(out, drains)?;
+    let mut draining = Builder::new();
+    draining.push_record(["On the way out", "Address", "Active", "Inactive", "At the latest in"]);
+    for row in &report.draining {
+        draining.push_record([
+            row.service.to_string(),
+            row.address.to_string(),
+            row.active.to_string(),
+            row.inactive.to_string(),
+            format!("{} s", row.left_s),
+        ]);
+    }
+    section(out, draining)?;
+    let mut quiet = Builder::new();
+    quiet.push_record(["No new connections", "Address", "State", "Reason"]);
+    for row in &report.quiet {
+        quiet.push_record([
+            row.service.to_string(),
+            row.address.to_string(),
+            row.state.clone(),
+            row.reason.clone(),
+        ]);
+    }
+    section(out, quiet)?;
+    if let Some(table) = table {
+        let mut services = Builder::new();
+        services.push_record(["In the kernel", "", "Forward", "Weight", "Active", "Inactive"]);
+        for (entry, destinations, owned) in table {
+            let whose = if *owned { "" } else { " (not cvipd's)" };
+            let name = format!("{} {}{whose}", entry.service.id, entry.service.scheduler);
+            services.push_record([&name, "", "", "", "", ""]);
+            for entry in destinations {
+                let d = &entry.destination;
+                services.push_record([
+                    String::new(),
+                    d.id.to_string(),
+                    d.forward.to_string(),
+                    d.weight.to_string(),
+                    entry.active.to_string(),
+                    entry.inactive.to_string(),
+                ]);
+            }
+        }
+        section(out, services)?;
+    }
+    for row in &report.nodes {
+        for hint in &row.hints {
+            writeln!(out, "node {}: {hint}", row.node)?;
+        }
+    }
+    Ok(())
+}
+
+/// A node's cvipd: whether it runs, and what a director hears of it.
+fn cvipd(row: &NodeRow) -> String {
+    let running = if row.alive { "running" } else { "not running" };
+    match row.life {
+        None | Some(Life::Alive) => running.to_owned(),
+        Some(Life::Mute) => format!("{running}, not heard (the machine answers)"),
+        Some(Life::Silent) => format!("{running}, silent"),
+        Some(Life::Dead) => "gone".to_owned(),
+    }
+}
+
+/// A table with at least one row under its title, and an empty line.
+fn section(out: &mut dyn Write, table: Builder) -> anyhow::Result<()> {
+    if table.count_records() > 1 {
+        writeln!(out, "{}\n", table.build().with(Style::blank()))?;
+    }
+    Ok(())
+}
+
+fn join<T: ToString>(items: impl IntoIterator<Item = T>) -> String {
+    let items: Vec<String> = items.into_iter().map(|item| item.to_string()).collect();
+    match items.is_empty() {
+        true => "none".to_owned(),
+        false => items.join(", "),
+    }
+}

@@ -1,0 +1,206 @@
+//! What is worth remembering of a director's day: who came and went, when, and why.
+
+use std::fmt;
+use std::net::IpAddr;
+
+use serde::{Deserialize, Serialize};
+
+use super::liveness::Life;
+use super::marks::Quiet;
+use crate::ipvs::{Change, DestinationId};
+use crate::store::{DrainOrder, DrainTarget, ServiceKey};
+
+/// Something that happened; `cvipctl events` shows it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "event", rename_all = "snake_case")]
+pub enum Happening {
+    /// A node serves a service.
+    Joined {
+        /// The service.
+        #[serde(flatten)]
+        service: ServiceKey,
+        /// The node.
+        node: u32,
+        /// With this weight, its port flag's.
+        weight: u16,
+    },
+    /// A node no longer serves a service.
+    Left {
+        /// The service.
+        #[serde(flatten)]
+        service: ServiceKey,
+        /// The node.
+        node: u32,
+    },
+    /// A destination was deleted in the kernel: its drain is over.
+    Out {
+        /// The service.
+        #[serde(flatten)]
+        service: ServiceKey,
+        /// The real server's address.
+        address: IpAddr,
+    },
+    /// A destination gets no new connections, though it listens.
+    Quieted {
+        /// The service.
+        #[serde(flatten)]
+        service: ServiceKey,
+        /// The real server's address.
+        address: IpAddr,
+        /// `unfit`, `damped`, `silent` or `predecessor`.
+        state: String,
+        /// Why, for people.
+        reason: String,
+    },
+    /// It gets new connections again.
+    Restored {
+        /// The service.
+        #[serde(flatten)]
+        service: ServiceKey,
+        /// The real server's address.
+        address: IpAddr,
+    },
+    /// An operator drains a node, or one of its ports.
+    DrainOrdered {
+        /// What, as a sentence has it.
+        target: String,
+        /// Why.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        reason: Option<String>,
+        /// Who ordered it.
+        by: String,
+    },
+    /// An operator drains it no longer.
+    DrainEnded {
+        /// What, as a sentence has it.
+        target: String,
+    },
+    /// A node's life is another.
+    Node {
+        /// The node.
+        node: u32,
+        /// What is made of it.
+        life: Life,
+    },
+    /// This director became the active one.
+    Took {
+        /// In this term.
+        term: u64,
+        /// From whom.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        from: Option<u32>,
+    },
+    /// This director is the active one no longer.
+    Yielded {
+        /// To this term; absent: to a rival while the store was away.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        term: Option<u64>,
+    },
+    /// The store cannot be reached.
+    StoreAway,
+    /// It can be, again.
+    StoreBack,
+    /// Most nodes fell silent at once: this director suspects its own link.
+    Deaf,
+    /// It trusts its link again.
+    HearsAgain,
+}
+
+impl Happening {
+    pub(super) fn out(change: &Change, key: ServiceKey) -> Option<Happening> {
+        match change {
+            Change::DeleteDestination(_, DestinationId { addr, .. }) => {
+                Some(Happening::Out { service: key, address: *addr })
+            }
+            _ => None,
+        }
+    }
+
+    pub(super) fn quieted(service: ServiceKey, address: IpAddr, quiet: &Quiet) -> Happening {
+        let (state, reason) = quiet.said();
+        Happening::Quieted { service, address, state: state.to_owned(), reason }
+    }
+
+    pub(super) fn drain_ordered(target: &DrainTarget, order: &DrainOrder) -> Happening {
+        let DrainOrder { reason, by, .. } = order.clone();
+        Happening::DrainOrdered { target: target.to_string(), reason, by }
+    }
+}
+
+/// One sentence for people.
+impl fmt::Display for Happening {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Happening::Joined { service, node, weight } => {
+                write!(f, "node {node} joined {service} with weight {weight}")
+            }
+            Happening::Left { service, node } => write!(f, "node {node} left {service}"),
+            Happening::Out { service, address } => write!(f, "{address} is out of {service}"),
+            Happening::Quieted { service, address, state, reason } => {
+                write!(f, "{address} gets no new connections of {service}: {state}, {reason}")
+            }
+            Happening::Restored { service, address } => {
+                write!(f, "{address} gets new connections of {service} again")
+            }
+            Happening::DrainOrdered { target, reason, by } => {
+                write!(f, "{target} is drained, by order of {by}")?;
+                match reason {
+                    Some(reason) => write!(f, ": {reason}"),
+                    None => Ok(()),
+                }
+            }
+            Happening::DrainEnded { target } => write!(f, "{target} is drained no longer"),
+            Happening::Node { node, life } => match life {
+                Life::Alive => write!(f, "node {node} is heard again"),
+                Life::Mute => {
+                    write!(f, "node {node} lives, but its cvipd is silent: its servers are asked")
+                }
+                Life::Silent => write!(f, "node {node} is silent: no new connections"),
+                Life::Dead => write!(f, "node {node} is gone: its connections are cut"),
+            },
+            Happening::Took { term, from: Some(from) } => {
+                write!(f, "took over from node {from}, in term {term}")
+            }
+            Happening::Took { term, from: None } => write!(f, "became active, in term {term}"),
+            Happening::Yielded { term: Some(term) } => {
+                write!(f, "yielded to the director of term {term}")
+            }
+            Happening::Yielded { term: None } => {
+                write!(f, "yielded to another who answers for the CVIP, the store being away")
+            }
+            Happening::StoreAway => write!(f, "the store cannot be reached: nothing changes"),
+            Happening::StoreBack => write!(f, "the store is there again"),
+            Happening::Deaf => write!(
+                f,
+                "most nodes fell silent at once: it may be this director's own link, the table stays"
+            ),
+            Happening::HearsAgain => write!(f, "nodes are heard again"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::protocol::Protocol;
+
+    #[test]
+    fn happenings_are_flat_objects_and_sentences() {
+        let service =
+            ServiceKey { cvip: "10.0.0.1".parse().unwrap(), protocol: Protocol::Tcp, port: 80 };
+        let joined = Happening::Joined { service, node: 3, weight: 2 };
+        let json = serde_json::to_value(&joined).unwrap();
+        assert_eq!(
+            json,
+            serde_json::json!({
+                "event": "joined", "cvip": "10.0.0.1", "protocol": "tcp", "port": 80,
+                "node": 3, "weight": 2,
+            })
+        );
+        assert_eq!(serde_json::from_value::<Happening>(json).unwrap(), joined);
+        let took = Happening::Took { term: 4, from: Some(1) };
+        assert_eq!(took.to_string(), "took over from node 1, in term 4");
+        let json = serde_json::to_string(&Happening::Node { node: 3, life: Life::Mute }).unwrap();
+        assert_eq!(json, r#"{"event":"node","node":3,"life":"mute"}"#);
+    }
+}

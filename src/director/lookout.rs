@@ -1,0 +1,564 @@
+//! A director's lookout: it hears who lives, and knows which director is active.
+//!
+//! It owns what is heard (heartbeats, echoes, connects, rivals) and its set's election, and has a
+//! thread apart from the table's, so that a long pass over a large table delays no takeover. What
+//! it finds leaves it as [`Notice`]s: marks for the table, a part for the one who carries
+//! addresses, words for the heartbeat.
+
+mod held;
+mod probes;
+mod rivals;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+use std::os::fd::BorrowedFd;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use serde::{Deserialize, Serialize};
+use tracing::{error, info, warn};
+
+use super::Happening;
+use super::election::{Act, Election, LISTEN, Part, Peer, Sight, Voice};
+use super::liveness::{Beats, Life, Signs};
+use super::marks::Marks;
+use crate::conf::Conf;
+use crate::pulse::{Leadership, Nonce, Peers, Socket, Speech, Suspicion, Timing, Watched};
+use crate::store::{Claim, State, Store, StoreError};
+use held::Held;
+use probes::Probes;
+use rivals::Rivals;
+
+/// It is due every few hundredths of a second ([`Peers::timeout`]): who is this late was kept from
+/// it, by a machine without time for it, or by a store that did not answer.
+const ABSENT_AFTER: Duration = Duration::from_millis(500);
+
+/// Within this time a rival that is asked has answered, and is known
+/// ([`RivalWatch`](crate::net::RivalWatch)).
+const ANSWERED_WITHIN: Duration = Duration::from_millis(1200);
+
+/// What the lookout found.
+#[derive(Clone, Debug)]
+pub enum Notice {
+    /// Marks for the table, all of them.
+    Marks(Marks),
+    /// This director's part is another.
+    Part(Part),
+    /// What the heartbeat says from now on.
+    Speech(Speech),
+    /// Something worth remembering happened.
+    Event(Happening),
+}
+
+/// What `status` and the metrics show of it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct View {
+    /// This director is the active one.
+    pub active: bool,
+    /// Its set, by the lowest node number of its directors.
+    pub set: u32,
+    /// The elected director, as the store says; absent: nobody was ever elected.
+    pub elected: Option<u32>,
+    /// The highest term that it knows.
+    pub term: u64,
+    /// What is made of each other node.
+    pub lives: BTreeMap<u32, Life>,
+    /// It suspects its own link.
+    pub deaf: bool,
+    /// For how many seconds the store has been away.
+    pub store_away_s: Option<u64>,
+    /// Heartbeats that were new.
+    pub beats_heard: u64,
+    /// Heartbeats that were late, doubled, replayed, or of somebody who is not watched.
+    pub beats_ignored: u64,
+    /// Datagrams that were no heartbeats of this cluster.
+    pub beats_refused: u64,
+}
+
+/// One director's lookout.
+pub struct Lookout {
+    me: u32,
+    conf: Arc<Conf>,
+    store: Box<dyn Store>,
+    /// The store was read at least once.
+    known: bool,
+    away: bool,
+    started: Instant,
+    peers: Peers,
+    socket: Socket,
+    probes: Probes,
+    rivals: Rivals,
+    election: Election,
+    /// It is alone in its set: nobody is to be asked.
+    alone: bool,
+    held: Held,
+    deaf: bool,
+    lives: BTreeMap<u32, Life>,
+    /// Every node but this one that matters to the set, with its addresses.
+    nodes: BTreeMap<u32, BTreeSet<IpAddr>>,
+    /// It was told that this director is a standby.
+    told_standby: bool,
+    marks: Marks,
+    speech: Speech,
+    /// When it was last there to hear and to ask.
+    attended: Instant,
+    /// It was not there for a while: until then nobody is taken for worse than before, for those
+    /// who were not asked could not answer.
+    unsure_until: Instant,
+    /// When it is sure enough of its part to tell it again, having been asked to.
+    confirm_at: Option<Instant>,
+    notices: Vec<Notice>,
+}
+
+/// Who a lookout is.
+#[derive(Clone, Copy, Debug)]
+pub struct Identity {
+    /// Node number.
+    pub node: u32,
+    /// Which start of its cvipd.
+    pub incarnation: u64,
+    /// The nonce of its heartbeats.
+    pub nonce: Nonce,
+}
+
+impl Lookout {
+    /// A lookout that has heard nobody yet. `run_dir` keeps the term in which it was active.
+    ///
+    /// # Errors
+    /// The system refuses a descriptor.
+    pub fn new(
+        me: Identity,
+        conf: Arc<Conf>,
+        store: Box<dyn Store>,
+        socket: Socket,
+        run_dir: &Path,
+        now: Instant,
+    ) -> std::io::Result<Lookout> {
+        let order = order(&conf, me.node);
+        let mut lookout = Lookout {
+            me: me.node,
+            alone: order.len() < 2,
+            election: Election::new(me.node, me.incarnation, order, now),
+            conf,
+            store,
+            known: false,
+            away: false,
+            started: now,
+            peers: Peers::new(me.node, me.nonce, Timing::default(), now),
+            socket,
+            probes: Probes::new()?,
+            rivals: Rivals::default(),
+            held: Held::open(run_dir, me.node),
+            deaf: false,
+            lives: BTreeMap::new(),
+            nodes: BTreeMap::new(),
+            told_standby: false,
+            marks: Marks::default(),
+            speech: Speech::default(),
+            attended: now,
+            unsure_until: now,
+            confirm_at: None,
+            notices: Vec::new(),
+        };
+        lookout.follow_store();
+        lookout.nodes = lookout.nodes();
+        lookout.watch(now);
+        Ok(lookout)
+    }
+
+    /// The descriptors whose readability asks for a step.
+    pub fn fds(&self) -> Vec<BorrowedFd<'_>> {
+        let mut fds = vec![self.store.wakeup()];
+        fds.extend(self.socket.fds());
+        fds.extend(self.probes.fds());
+        fds.extend(self.rivals.fds());
+        fds
+    }
+
+    /// How long a step may wait.
+    pub fn timeout(&self, now: Instant) -> Duration {
+        let own = self.peers.timeout(now);
+        let confirm = self.confirm_at.map(|at| at.saturating_duration_since(now));
+        let others = self.probes.timeout(now).into_iter().chain(self.rivals.timeout(now));
+        let others = others.chain(confirm);
+        others.fold(own, Duration::min)
+    }
+
+    /// Takes a new configuration. A director that is no longer one is ended by its owner.
+    pub fn reload(&mut self, conf: Arc<Conf>, now: Instant) {
+        self.conf = conf;
+        let order = order(&self.conf, self.me);
+        self.alone = order.len() < 2;
+        self.election.reorder(order);
+        self.nodes = self.nodes();
+        self.watch(now);
+    }
+
+    /// An operator asks this director to become the active one.
+    pub fn take_over(&mut self) {
+        self.election.ask();
+    }
+
+    /// Elects a successor, if this director is active and one lives; gives its number. This one
+    /// yields once it sees the new term.
+    ///
+    /// # Errors
+    /// The store does not answer: nothing is handed over.
+    pub fn hand_over(&mut self) -> Result<Option<u32>, StoreError> {
+        let peers = self.directors();
+        let act = self.election.hand_over(self.sight(&peers));
+        let Some(Act::Claim { expected, node, incarnation }) = act else { return Ok(None) };
+        match self.store.claim(self.election.set(), expected, node, incarnation)? {
+            Claim::Won(elected) => {
+                info!("node {} is elected in term {}: handing over", elected.node, elected.term);
+                Ok(Some(elected.node))
+            }
+            Claim::Stands(_) => Ok(None),
+        }
+    }
+
+    /// This director was not there for a while, and may have been replaced: its part is told again
+    /// once that is sure. The store knows; while it is away, whoever answers for the CVIP does.
+    pub fn confirm(&mut self, now: Instant) {
+        self.store.distrust();
+        self.follow_store();
+        self.judge(now);
+        self.elect(now);
+        self.confirm_at = Some(match self.away && !self.alone {
+            true => {
+                self.rivals.doubt_at_once(now);
+                now + ANSWERED_WITHIN
+            }
+            false => now,
+        });
+    }
+
+    /// Hears, asks, decides; what came of it.
+    pub fn step(&mut self, now: Instant) -> Vec<Notice> {
+        if now.duration_since(self.attended) > ABSENT_AFTER {
+            self.unsure_until = now + Timing::default().silence;
+        }
+        self.attended = now;
+        let mut look = self.follow_store();
+        if look {
+            self.watch(now);
+        }
+        let beats: Vec<_> = self.socket.receive().collect();
+        for beat in beats {
+            look |= !beat.leaderships.is_empty() || beat.leaving;
+            self.peers.hear(beat, now);
+        }
+        look |= self.probes.step(now);
+        look |= self.rivals.step(now);
+        if look || self.peers.timeout(now).is_zero() {
+            self.judge(now);
+            self.elect(now);
+            self.speak();
+        }
+        if self.confirm_at.is_some_and(|at| now >= at) {
+            self.confirm_at = None;
+            self.notices.push(Notice::Part(self.election.part()));
+        }
+        std::mem::take(&mut self.notices)
+    }
+
+    /// What it knows.
+    pub fn view(&self, now: Instant) -> View {
+        let away = self.store.away_since().filter(|_| self.away);
+        let stored = self.stored();
+        let (active, own) = match self.election.part() {
+            Part::Active { term } => (true, term),
+            Part::Standby => (false, 0),
+        };
+        let (heard, received) = (self.peers.counts(), self.socket.counts());
+        View {
+            active,
+            set: self.election.set(),
+            elected: stored.map(|elected| elected.node),
+            term: stored.map_or(own, |elected| elected.term.max(own)),
+            lives: self.lives.clone(),
+            deaf: self.deaf,
+            store_away_s: away.map(|since| now.saturating_duration_since(since).as_secs()),
+            beats_heard: heard.fresh,
+            beats_ignored: heard.old + heard.outlived + heard.unproven + heard.unwatched,
+            beats_refused: received.refused(),
+        }
+    }
+
+    /// True if the store says something new.
+    fn follow_store(&mut self) -> bool {
+        let changed = match self.store.refresh() {
+            Ok(refreshed) => {
+                self.known = true;
+                !refreshed.changed.is_empty()
+            }
+            // Those who write to it say so.
+            Err(_) => false,
+        };
+        let away = self.store.away_since().is_some();
+        if away != self.away {
+            self.away = away;
+            self.tell(if away { Happening::StoreAway } else { Happening::StoreBack });
+        }
+        changed
+    }
+
+    fn tell(&mut self, happening: Happening) {
+        self.notices.push(Notice::Event(happening));
+    }
+
+    fn stored(&self) -> Option<crate::store::Elected> {
+        self.store.state().directors.get(&self.election.set()).copied()
+    }
+
+    fn nodes(&self) -> BTreeMap<u32, BTreeSet<IpAddr>> {
+        let mut nodes: BTreeMap<u32, BTreeSet<IpAddr>> = BTreeMap::new();
+        for cvip in self.conf.cvips.iter().filter(|cvip| cvip.is_director(self.me)) {
+            for server in cvip.real_servers.iter().filter(|server| server.node != self.me) {
+                nodes.entry(server.node).or_default().insert(server.addr);
+            }
+        }
+        nodes
+    }
+
+    /// Watches whom the configuration and the records name.
+    fn watch(&mut self, now: Instant) {
+        let records = &self.store.state().nodes;
+        let order = order(&self.conf, self.me);
+        let watched = self.nodes.keys().map(|node| (*node, records.get(node)));
+        let watched = watched.map(|(node, record)| Watched {
+            node,
+            hears_us: order.contains(&node),
+            least_incarnation: record.map_or(0, |record| record.incarnation),
+        });
+        let watched: Vec<Watched> = watched.collect();
+        self.peers.watch(watched, now);
+    }
+
+    /// Judges who lives, and asks those who might not.
+    fn judge(&mut self, now: Instant) {
+        let verdict = self.peers.verdict(now);
+        let heard: Vec<u32> = self
+            .nodes
+            .keys()
+            .filter(|node| self.peers.heard_ago(**node, now).is_some())
+            .copied()
+            .collect();
+        let all_silent = heard.len() > 1 && heard.iter().all(|node| verdict.silent.contains(node));
+        let suspected = verdict.suspicion == Suspicion::OwnLink || all_silent;
+        // Where the store is heard, and says that all of them are gone, they are.
+        let alive = &self.store.state().alive;
+        let is_gone = |node: &u32| !verdict.silent.contains(node) || !alive.contains_key(node);
+        let witnessed = suspected && !self.away && heard.iter().all(is_gone);
+        if witnessed {
+            self.peers.trust_link();
+        }
+        let deaf = suspected && !witnessed;
+        if deaf != self.deaf {
+            self.deaf = deaf;
+            self.tell(if deaf { Happening::Deaf } else { Happening::HearsAgain });
+            match deaf {
+                true => warn!("most nodes fell silent at once: it may be this director's own link"),
+                false => info!("nodes are heard again"),
+            }
+        }
+        let State { nodes: records, alive, .. } = self.store.state();
+        let mut lives = BTreeMap::new();
+        for (node, addrs) in &self.nodes {
+            let heard = self.peers.heard_ago(*node, now);
+            let quiet = heard.unwrap_or_else(|| now.saturating_duration_since(self.started));
+            let leased = alive.contains_key(node);
+            let beats = match heard {
+                None => Beats::Never,
+                Some(_) if verdict.silent.contains(node) => Beats::Stopped,
+                Some(_) => Beats::Come,
+            };
+            let doubtful = match beats {
+                Beats::Never => !leased,
+                _ => quiet >= Timing::default().silence / 2,
+            };
+            let echo = self.probes.echo(*node, addrs, doubtful, now);
+            let life = Signs { beats, echo, leased, quiet }.life();
+            // Whoever cannot trust his ears takes nobody out of the world.
+            let life = if self.deaf { life.min(Life::Silent) } else { life };
+            let before = self.lives.get(node).copied().unwrap_or(Life::Alive);
+            let life = if now < self.unsure_until { life.min(before) } else { life };
+            lives.insert(*node, life);
+            let record = records.get(node).filter(|_| life == Life::Mute);
+            self.probes.ask(*node, record, addrs, now);
+        }
+        for (node, life) in &lives {
+            let before = self.lives.get(node).copied().unwrap_or(Life::Alive);
+            if *life != before {
+                match life {
+                    Life::Alive => info!("node {node} is heard again"),
+                    Life::Mute => {
+                        warn!("node {node} lives, but its cvipd is silent: asking its servers")
+                    }
+                    Life::Silent => warn!("node {node} is silent: no new connections"),
+                    Life::Dead => error!("node {node} is gone: its connections are cut"),
+                }
+                self.notices.push(Notice::Event(Happening::Node { node: *node, life: *life }));
+            }
+        }
+        self.lives = lives;
+        let of = |life| {
+            let nodes = self.lives.iter().filter(move |(_, is)| **is == life);
+            nodes.map(|(node, _)| *node).collect()
+        };
+        let marks = Marks {
+            silent: of(Life::Silent),
+            dead: of(Life::Dead),
+            unfit: self.probes.unfit(),
+            predecessor: self.predecessor(),
+            ..Marks::default()
+        };
+        if marks != self.marks {
+            self.marks = marks.clone();
+            self.notices.push(Notice::Marks(marks));
+        }
+    }
+
+    /// The predecessor, until its record says that it is a standby.
+    fn predecessor(&self) -> Option<u32> {
+        let predecessor = self.marks.predecessor?;
+        let records = &self.store.state().nodes;
+        records.get(&predecessor).is_some_and(|record| record.directing).then_some(predecessor)
+    }
+
+    /// The other directors of the set.
+    fn directors(&self) -> BTreeMap<u32, Peer> {
+        let alive = &self.store.state().alive;
+        let set = self.election.set();
+        let peer = |node: u32| {
+            let beat = self.peers.last(node);
+            let said = beat.and_then(|beat| beat.leaderships.iter().find(|l| l.set == set));
+            let voice = match (beat, self.lives.get(&node)) {
+                (None, _) => Voice::Unheard,
+                (_, Some(Life::Mute | Life::Silent | Life::Dead)) => Voice::Silent,
+                (Some(beat), _) if beat.leaving => Voice::Leaving,
+                (Some(_), _) => Voice::Heard,
+            };
+            Peer {
+                voice,
+                term: said.map_or(0, |said| said.term),
+                active: said.is_some_and(|said| said.active),
+                alive: alive.get(&node).copied(),
+            }
+        };
+        let others = order(&self.conf, self.me).into_iter().filter(|node| *node != self.me);
+        others.map(|node| (node, peer(node))).collect()
+    }
+
+    fn sight<'a>(&self, peers: &'a BTreeMap<u32, Peer>) -> Sight<'a> {
+        Sight {
+            stored: self.stored(),
+            known: self.known,
+            away: self.away,
+            peers,
+            deaf: self.deaf,
+            rival: self.rivals.confirmed(),
+            held: self.held.term(),
+        }
+    }
+
+    fn elect(&mut self, now: Instant) {
+        if self.alone {
+            if self.election.part() == Part::Standby {
+                self.notices.push(Notice::Part(self.election.alone()));
+            }
+            return;
+        }
+        // A claim that is won changes the store, and that the part: twice at most.
+        for _ in 0..3 {
+            let peers = self.directors();
+            match self.election.step(self.sight(&peers), now) {
+                None => break,
+                Some(Act::Claim { expected, node, incarnation }) => {
+                    let set = self.election.set();
+                    match self.store.claim(set, expected, node, incarnation) {
+                        Ok(Claim::Won(elected)) => info!("elected, in term {}", elected.term),
+                        Ok(Claim::Stands(_)) => info!("another director was faster"),
+                        Err(error) => warn!("the election cannot be claimed: {error}"),
+                    }
+                    self.follow_store();
+                }
+                Some(Act::Take { term }) => self.took(term, now),
+                Some(Act::Yield { term }) => self.yielded(term),
+            }
+        }
+        self.tell_standby(now);
+        self.rivals.watch(
+            &self.conf,
+            self.me,
+            self.election.part() != Part::Standby,
+            self.away,
+            now,
+        );
+    }
+
+    /// A director that has just been started is nothing until it knows what: what its kernel
+    /// carries stays. It is a standby once another is elected, or nobody is heard of.
+    fn tell_standby(&mut self, now: Instant) {
+        let standby = self.election.part() == Part::Standby;
+        let other = self.known && self.stored().is_some_and(|elected| elected.node != self.me);
+        let listened = now.duration_since(self.started) >= LISTEN;
+        if standby && !self.told_standby && (other || listened) {
+            self.told_standby = true;
+            self.notices.push(Notice::Part(Part::Standby));
+        }
+    }
+
+    fn took(&mut self, term: u64, now: Instant) {
+        let elsewhere = |node: &u32| *node != self.me;
+        let directing =
+            |node: &u32| self.store.state().nodes.get(node).is_some_and(|record| record.directing);
+        let others = order(&self.conf, self.me);
+        let from = others.into_iter().filter(elsewhere).find(directing);
+        info!("this is the active director, in term {term}");
+        self.held.write(Some(term));
+        self.told_standby = false;
+        self.notices.push(Notice::Part(Part::Active { term }));
+        self.tell(Happening::Took { term, from });
+        self.marks.predecessor = from;
+        self.notices.push(Notice::Marks(self.marks.clone()));
+        self.judge(now);
+    }
+
+    fn yielded(&mut self, term: Option<u64>) {
+        match term {
+            Some(term) => info!("another director is active, in term {term}: this one yields"),
+            None => warn!("another answers for the CVIP while the store is away: this one yields"),
+        }
+        self.held.write(None);
+        self.told_standby = true;
+        self.notices.push(Notice::Part(Part::Standby));
+        self.tell(Happening::Yielded { term });
+        if self.marks.predecessor.take().is_some() {
+            self.notices.push(Notice::Marks(self.marks.clone()));
+        }
+    }
+
+    /// What the heartbeat says.
+    fn speak(&mut self) {
+        let to = self.conf.audience(self.me);
+        let (term, active) = match self.election.part() {
+            Part::Active { term } => (term, true),
+            Part::Standby => (self.stored().map_or(0, |elected| elected.term), false),
+        };
+        let leaderships = vec![Leadership { set: self.election.set(), term, active }];
+        let speech = Speech { to, leaderships, seen: self.peers.seen(), leaving: false };
+        if speech != self.speech {
+            self.speech = speech.clone();
+            self.notices.push(Notice::Speech(speech));
+        }
+    }
+}
+
+/// The directors of a node's set, in cvip.conf's order.
+pub fn order(conf: &Conf, node: u32) -> Vec<u32> {
+    let sets = conf.director_sets();
+    let set = sets.into_iter().find(|set| set.directors.contains(&node));
+    set.map_or_else(|| vec![node], |set| set.directors)
+}

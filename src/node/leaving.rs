@@ -1,0 +1,147 @@
+//! Ports whose connections a drain waits for: those that were left, and those that an operator
+//! drains. Pure.
+//!
+//! IPVS does not count half-closed connections as active; the node does. So it counts the
+//! connections on such ports and says so in its record, which also shows a drain's progress to
+//! whoever looks, on any host.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::protocol::Protocol;
+use crate::store::Lingering;
+
+/// Protocol and port, host order.
+pub type Port = (Protocol, u16);
+
+/// The ports, and what was last counted on each.
+#[derive(Clone, Debug, PartialEq, Eq, Default)]
+pub struct Leaving {
+    ports: BTreeMap<Port, u32>,
+    drained: BTreeSet<Port>,
+}
+
+impl Leaving {
+    /// Ports that were served by a cvipd before this one, and perhaps are no more.
+    pub fn of(ports: impl IntoIterator<Item = Port>) -> Leaving {
+        let ports = ports.into_iter().map(|port| (port, 0)).collect();
+        Leaving { ports, drained: BTreeSet::new() }
+    }
+
+    /// Ports were served before, others are now, and some of all are drained. UDP has no
+    /// connections to wait for; that a port of it is drained is told all the same.
+    pub fn update(
+        &mut self,
+        before: impl IntoIterator<Item = Port>,
+        served: &BTreeSet<Port>,
+        drained: BTreeSet<Port>,
+    ) {
+        let left = before.into_iter().filter(|(protocol, _)| *protocol != Protocol::Udp);
+        for port in left.chain(drained.iter().copied()) {
+            self.ports.entry(port).or_insert(0);
+        }
+        let is_over = |port: &Port| served.contains(port) && !drained.contains(port);
+        let was_drained = |port: &Port| port.0 == Protocol::Udp && !drained.contains(port);
+        self.ports.retain(|port, _| !is_over(port) && !was_drained(port));
+        self.drained = drained;
+    }
+
+    /// True if there is nothing to count.
+    pub fn is_empty(&self) -> bool {
+        self.ports.is_empty()
+    }
+
+    /// Counts anew; true if any count is another. A port on which nobody is left is forgotten,
+    /// unless it is drained.
+    pub fn count<E>(
+        &mut self,
+        mut connections: impl FnMut(Port) -> Result<usize, E>,
+        mut failed: impl FnMut(Port, E),
+    ) -> bool {
+        let mut changed = false;
+        let drained = &self.drained;
+        self.ports.retain(|port, count| {
+            let counted = match port.0 {
+                Protocol::Udp => 0,
+                _ => match connections(*port) {
+                    Ok(counted) => u32::try_from(counted).unwrap_or(u32::MAX),
+                    Err(error) => {
+                        failed(*port, error);
+                        return drained.contains(port);
+                    }
+                },
+            };
+            changed |= *count != counted;
+            *count = counted;
+            counted > 0 || drained.contains(port)
+        });
+        changed
+    }
+
+    /// What the record says: who still has connections, and all that are drained.
+    pub fn lingering(&self) -> Vec<Lingering> {
+        let told = |(port, count): &(&Port, &u32)| **count > 0 || self.drained.contains(port);
+        let say = |((protocol, port), connections): (&Port, &u32)| Lingering {
+            protocol: *protocol,
+            port: *port,
+            connections: *connections,
+        };
+        self.ports.iter().filter(told).map(say).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const HTTP: Port = (Protocol::Tcp, 80);
+    const DNS: Port = (Protocol::Udp, 53);
+
+    fn told(leaving: &Leaving) -> Vec<(u16, u32)> {
+        leaving.lingering().iter().map(|l| (l.port, l.connections)).collect()
+    }
+
+    fn count(leaving: &mut Leaving, connections: usize) -> bool {
+        leaving.count(|_| Ok::<_, ()>(connections), |_, ()| unreachable!())
+    }
+
+    #[test]
+    fn a_port_that_was_left_is_counted_until_nobody_is_connected() {
+        let mut leaving = Leaving::default();
+        leaving.update([HTTP, DNS], &[].into(), [].into());
+        assert_eq!(told(&leaving), []);
+        assert!(count(&mut leaving, 3));
+        assert_eq!(told(&leaving), [(80, 3)]);
+        assert!(!count(&mut leaving, 3));
+        assert!(count(&mut leaving, 0));
+        assert!(leaving.is_empty());
+    }
+
+    #[test]
+    fn a_port_that_is_served_again_is_no_longer_left() {
+        let mut leaving = Leaving::of([HTTP]);
+        count(&mut leaving, 3);
+        leaving.update([], &[HTTP].into(), [].into());
+        assert!(leaving.is_empty());
+    }
+
+    #[test]
+    fn a_drained_port_is_told_while_it_is_drained_with_or_without_connections() {
+        let mut leaving = Leaving::default();
+        leaving.update([], &[HTTP, DNS].into(), [HTTP, DNS].into());
+        assert_eq!(told(&leaving), [(80, 0), (53, 0)]);
+        count(&mut leaving, 2);
+        assert_eq!(told(&leaving), [(80, 2), (53, 0)]);
+        count(&mut leaving, 0);
+        assert_eq!(told(&leaving), [(80, 0), (53, 0)]);
+        leaving.update([], &[HTTP, DNS].into(), [].into());
+        assert!(leaving.is_empty());
+    }
+
+    #[test]
+    fn what_cannot_be_counted_is_waited_for_by_the_deadline_alone() {
+        let mut leaving = Leaving::of([HTTP]);
+        let mut failures = 0;
+        leaving.count(|_| Err(()), |_, ()| failures += 1);
+        assert_eq!((failures, leaving.is_empty()), (1, true));
+    }
+}
