@@ -48,6 +48,9 @@ complete -c cvipctl -n "__fish_cvipctl_needs_command" -f -a "status" -d 'Show no
 complete -c cvipctl -n "__fish_cvipctl_needs_command" -f -a "metrics" -d 'Print what this node\'s cvipd and the kernel\'s table count, for Prometheus'
 complete -c cvipctl -n "__fish_cvipctl_needs_command" -f -a "takeover" -d 'Make this director the active one of its set, in good order'
 complete -c cvipctl -n "__fish_cvipctl_needs_command" -f -a "leave" -d 'Take this node out for good, in good order'
+complete -c cvipctl -n "__fish_cvipctl_needs_command" -f -a "drain" -d 'Take a node, or a port of it, out of the pools: no new connections, the old ones go on'
+complete -c cvipctl -n "__fish_cvipctl_needs_command" -f -a "undrain" -d 'Put a drained node, or a port of it, back into the pools'
+complete -c cvipctl -n "__fish_cvipctl_needs_command" -f -a "events" -d 'Tell what happened: who came, who went, who directs, and why'
 complete -c cvipctl -n "__fish_cvipctl_needs_command" -f -a "etcd-roles" -d 'Print the users and roles that a cluster on etcd needs, as etcdctl\'s commands'
 complete -c cvipctl -n "__fish_cvipctl_needs_command" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
 complete -c cvipctl -n "__fish_cvipctl_using_subcommand check" -l node -d 'The node, by its number in clustertab [default: the one whose address this host has]' -r
@@ -196,6 +199,58 @@ complete -c cvipctl -n "__fish_cvipctl_using_subcommand leave" -l etcd-password-
 complete -c cvipctl -n "__fish_cvipctl_using_subcommand leave" -l etcd-prefix -d 'What cvip\'s keys in etcd begin with [default: /cvip/]' -r
 complete -c cvipctl -n "__fish_cvipctl_using_subcommand leave" -l cluster-key-file -d 'The file of the key by which the cluster\'s members know one another, which others may not read [default: /etc/cvip/cluster.key]' -r -F
 complete -c cvipctl -n "__fish_cvipctl_using_subcommand leave" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c cvipctl -n "__fish_cvipctl_using_subcommand drain" -l reason -d 'Why, for whoever looks at `status` and `events`' -r
+complete -c cvipctl -n "__fish_cvipctl_using_subcommand drain" -l deadline -d 'After how long connections that are left are cut, such as 90s, 5m or 1h30m [default: each service\'s drain_timeout]' -r
+complete -c cvipctl -n "__fish_cvipctl_using_subcommand drain" -l conf -d 'The cluster\'s configuration, cvip.conf(5)' -r -F
+complete -c cvipctl -n "__fish_cvipctl_using_subcommand drain" -l clustertab -d 'Node numbers and addresses, clustertab(5)' -r -F
+complete -c cvipctl -n "__fish_cvipctl_using_subcommand drain" -l run-dir -d 'The folder of the store and of cvipd\'s control sockets' -r -f -a "(__fish_complete_directories)"
+complete -c cvipctl -n "__fish_cvipctl_using_subcommand drain" -l settings -d 'Which store, and how to reach it, cvip.toml(5) [default: /etc/cvip/cvip.toml if it exists]' -r -F
+complete -c cvipctl -n "__fish_cvipctl_using_subcommand drain" -l store -d 'The store: local (one host) or etcd' -r
+complete -c cvipctl -n "__fish_cvipctl_using_subcommand drain" -l etcd-endpoints -d 'etcd\'s servers, HOST:PORT or https://HOST:PORT, parted by commas' -r
+complete -c cvipctl -n "__fish_cvipctl_using_subcommand drain" -l etcd-ca -d 'Whose certificates etcd\'s servers have, a PEM file [default: the system\'s authorities]' -r -F
+complete -c cvipctl -n "__fish_cvipctl_using_subcommand drain" -l etcd-cert -d 'This host\'s certificate for etcd, a PEM file' -r -F
+complete -c cvipctl -n "__fish_cvipctl_using_subcommand drain" -l etcd-key -d 'The certificate\'s private key, a PEM file that others may not read' -r -F
+complete -c cvipctl -n "__fish_cvipctl_using_subcommand drain" -l etcd-user -d 'The user to log in to etcd as' -r
+complete -c cvipctl -n "__fish_cvipctl_using_subcommand drain" -l etcd-password-file -d 'The file with the user\'s password, which others may not read' -r -F
+complete -c cvipctl -n "__fish_cvipctl_using_subcommand drain" -l etcd-prefix -d 'What cvip\'s keys in etcd begin with [default: /cvip/]' -r
+complete -c cvipctl -n "__fish_cvipctl_using_subcommand drain" -l cluster-key-file -d 'The file of the key by which the cluster\'s members know one another, which others may not read [default: /etc/cvip/cluster.key]' -r -F
+complete -c cvipctl -n "__fish_cvipctl_using_subcommand drain" -l now -d 'Cut the connections at once: a deadline of 0'
+complete -c cvipctl -n "__fish_cvipctl_using_subcommand drain" -l wait -d 'Wait until it is out, and show the connections that are left; on the director these are the kernel\'s numbers, elsewhere what the node itself counts'
+complete -c cvipctl -n "__fish_cvipctl_using_subcommand drain" -l json -d 'Print what was ordered, and how the wait ended, as JSON'
+complete -c cvipctl -n "__fish_cvipctl_using_subcommand drain" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c cvipctl -n "__fish_cvipctl_using_subcommand undrain" -l conf -d 'The cluster\'s configuration, cvip.conf(5)' -r -F
+complete -c cvipctl -n "__fish_cvipctl_using_subcommand undrain" -l clustertab -d 'Node numbers and addresses, clustertab(5)' -r -F
+complete -c cvipctl -n "__fish_cvipctl_using_subcommand undrain" -l run-dir -d 'The folder of the store and of cvipd\'s control sockets' -r -f -a "(__fish_complete_directories)"
+complete -c cvipctl -n "__fish_cvipctl_using_subcommand undrain" -l settings -d 'Which store, and how to reach it, cvip.toml(5) [default: /etc/cvip/cvip.toml if it exists]' -r -F
+complete -c cvipctl -n "__fish_cvipctl_using_subcommand undrain" -l store -d 'The store: local (one host) or etcd' -r
+complete -c cvipctl -n "__fish_cvipctl_using_subcommand undrain" -l etcd-endpoints -d 'etcd\'s servers, HOST:PORT or https://HOST:PORT, parted by commas' -r
+complete -c cvipctl -n "__fish_cvipctl_using_subcommand undrain" -l etcd-ca -d 'Whose certificates etcd\'s servers have, a PEM file [default: the system\'s authorities]' -r -F
+complete -c cvipctl -n "__fish_cvipctl_using_subcommand undrain" -l etcd-cert -d 'This host\'s certificate for etcd, a PEM file' -r -F
+complete -c cvipctl -n "__fish_cvipctl_using_subcommand undrain" -l etcd-key -d 'The certificate\'s private key, a PEM file that others may not read' -r -F
+complete -c cvipctl -n "__fish_cvipctl_using_subcommand undrain" -l etcd-user -d 'The user to log in to etcd as' -r
+complete -c cvipctl -n "__fish_cvipctl_using_subcommand undrain" -l etcd-password-file -d 'The file with the user\'s password, which others may not read' -r -F
+complete -c cvipctl -n "__fish_cvipctl_using_subcommand undrain" -l etcd-prefix -d 'What cvip\'s keys in etcd begin with [default: /cvip/]' -r
+complete -c cvipctl -n "__fish_cvipctl_using_subcommand undrain" -l cluster-key-file -d 'The file of the key by which the cluster\'s members know one another, which others may not read [default: /etc/cvip/cluster.key]' -r -F
+complete -c cvipctl -n "__fish_cvipctl_using_subcommand undrain" -l json -d 'Print what was taken back as JSON'
+complete -c cvipctl -n "__fish_cvipctl_using_subcommand undrain" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c cvipctl -n "__fish_cvipctl_using_subcommand events" -l since -d 'Only what happened since: a time ago, such as 90s or 1h, or a moment, such as 2026-03-01T22:00:00Z' -r
+complete -c cvipctl -n "__fish_cvipctl_using_subcommand events" -l node -d 'Only what is about this node: what it serves, how it is, its drains, and what it did as a director' -r
+complete -c cvipctl -n "__fish_cvipctl_using_subcommand events" -l conf -d 'The cluster\'s configuration, cvip.conf(5)' -r -F
+complete -c cvipctl -n "__fish_cvipctl_using_subcommand events" -l clustertab -d 'Node numbers and addresses, clustertab(5)' -r -F
+complete -c cvipctl -n "__fish_cvipctl_using_subcommand events" -l run-dir -d 'The folder of the store and of cvipd\'s control sockets' -r -f -a "(__fish_complete_directories)"
+complete -c cvipctl -n "__fish_cvipctl_using_subcommand events" -l settings -d 'Which store, and how to reach it, cvip.toml(5) [default: /etc/cvip/cvip.toml if it exists]' -r -F
+complete -c cvipctl -n "__fish_cvipctl_using_subcommand events" -l store -d 'The store: local (one host) or etcd' -r
+complete -c cvipctl -n "__fish_cvipctl_using_subcommand events" -l etcd-endpoints -d 'etcd\'s servers, HOST:PORT or https://HOST:PORT, parted by commas' -r
+complete -c cvipctl -n "__fish_cvipctl_using_subcommand events" -l etcd-ca -d 'Whose certificates etcd\'s servers have, a PEM file [default: the system\'s authorities]' -r -F
+complete -c cvipctl -n "__fish_cvipctl_using_subcommand events" -l etcd-cert -d 'This host\'s certificate for etcd, a PEM file' -r -F
+complete -c cvipctl -n "__fish_cvipctl_using_subcommand events" -l etcd-key -d 'The certificate\'s private key, a PEM file that others may not read' -r -F
+complete -c cvipctl -n "__fish_cvipctl_using_subcommand events" -l etcd-user -d 'The user to log in to etcd as' -r
+complete -c cvipctl -n "__fish_cvipctl_using_subcommand events" -l etcd-password-file -d 'The file with the user\'s password, which others may not read' -r -F
+complete -c cvipctl -n "__fish_cvipctl_using_subcommand events" -l etcd-prefix -d 'What cvip\'s keys in etcd begin with [default: /cvip/]' -r
+complete -c cvipctl -n "__fish_cvipctl_using_subcommand events" -l cluster-key-file -d 'The file of the key by which the cluster\'s members know one another, which others may not read [default: /etc/cvip/cluster.key]' -r -F
+complete -c cvipctl -n "__fish_cvipctl_using_subcommand events" -l follow -d 'Go on with what happens from now, until interrupted'
+complete -c cvipctl -n "__fish_cvipctl_using_subcommand events" -l json -d 'Print a line of JSON for each event'
+complete -c cvipctl -n "__fish_cvipctl_using_subcommand events" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c cvipctl -n "__fish_cvipctl_using_subcommand etcd-roles" -l conf -d 'The cluster\'s configuration, cvip.conf(5)' -r -F
 complete -c cvipctl -n "__fish_cvipctl_using_subcommand etcd-roles" -l clustertab -d 'Node numbers and addresses, clustertab(5)' -r -F
 complete -c cvipctl -n "__fish_cvipctl_using_subcommand etcd-roles" -l run-dir -d 'The folder of the store and of cvipd\'s control sockets' -r -f -a "(__fish_complete_directories)"
@@ -212,14 +267,17 @@ complete -c cvipctl -n "__fish_cvipctl_using_subcommand etcd-roles" -l cluster-k
 complete -c cvipctl -n "__fish_cvipctl_using_subcommand etcd-roles" -l certificates -d 'Users without passwords: each is known by the common name of its certificate (etcd\'s --client-cert-auth)'
 complete -c cvipctl -n "__fish_cvipctl_using_subcommand etcd-roles" -l json -d 'Print users and roles as JSON'
 complete -c cvipctl -n "__fish_cvipctl_using_subcommand etcd-roles" -s h -l help -d 'Print help (see more with \'--help\')'
-complete -c cvipctl -n "__fish_cvipctl_using_subcommand help; and not __fish_seen_subcommand_from check convert diff apply import status metrics takeover leave etcd-roles help" -f -a "check" -d 'Validate cvip.conf and clustertab: every fault in one run, each with its place'
-complete -c cvipctl -n "__fish_cvipctl_using_subcommand help; and not __fish_seen_subcommand_from check convert diff apply import status metrics takeover leave etcd-roles help" -f -a "convert" -d 'Print the virtual services of cvip.conf as input for `ipvsadm -R`, or as JSON'
-complete -c cvipctl -n "__fish_cvipctl_using_subcommand help; and not __fish_seen_subcommand_from check convert diff apply import status metrics takeover leave etcd-roles help" -f -a "diff" -d 'Show what `apply` would change in the kernel\'s table, as ipvsadm\'s commands'
-complete -c cvipctl -n "__fish_cvipctl_using_subcommand help; and not __fish_seen_subcommand_from check convert diff apply import status metrics takeover leave etcd-roles help" -f -a "apply" -d 'Make the kernel\'s table what cvip.conf and the registrations say'
-complete -c cvipctl -n "__fish_cvipctl_using_subcommand help; and not __fish_seen_subcommand_from check convert diff apply import status metrics takeover leave etcd-roles help" -f -a "import" -d 'Put services that were made by hand into cvip.conf, as static ones'
-complete -c cvipctl -n "__fish_cvipctl_using_subcommand help; and not __fish_seen_subcommand_from check convert diff apply import status metrics takeover leave etcd-roles help" -f -a "status" -d 'Show nodes, flags, registrations and the kernel\'s table'
-complete -c cvipctl -n "__fish_cvipctl_using_subcommand help; and not __fish_seen_subcommand_from check convert diff apply import status metrics takeover leave etcd-roles help" -f -a "metrics" -d 'Print what this node\'s cvipd and the kernel\'s table count, for Prometheus'
-complete -c cvipctl -n "__fish_cvipctl_using_subcommand help; and not __fish_seen_subcommand_from check convert diff apply import status metrics takeover leave etcd-roles help" -f -a "takeover" -d 'Make this director the active one of its set, in good order'
-complete -c cvipctl -n "__fish_cvipctl_using_subcommand help; and not __fish_seen_subcommand_from check convert diff apply import status metrics takeover leave etcd-roles help" -f -a "leave" -d 'Take this node out for good, in good order'
-complete -c cvipctl -n "__fish_cvipctl_using_subcommand help; and not __fish_seen_subcommand_from check convert diff apply import status metrics takeover leave etcd-roles help" -f -a "etcd-roles" -d 'Print the users and roles that a cluster on etcd needs, as etcdctl\'s commands'
-complete -c cvipctl -n "__fish_cvipctl_using_subcommand help; and not __fish_seen_subcommand_from check convert diff apply import status metrics takeover leave etcd-roles help" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
+complete -c cvipctl -n "__fish_cvipctl_using_subcommand help; and not __fish_seen_subcommand_from check convert diff apply import status metrics takeover leave drain undrain events etcd-roles help" -f -a "check" -d 'Validate cvip.conf and clustertab: every fault in one run, each with its place'
+complete -c cvipctl -n "__fish_cvipctl_using_subcommand help; and not __fish_seen_subcommand_from check convert diff apply import status metrics takeover leave drain undrain events etcd-roles help" -f -a "convert" -d 'Print the virtual services of cvip.conf as input for `ipvsadm -R`, or as JSON'
+complete -c cvipctl -n "__fish_cvipctl_using_subcommand help; and not __fish_seen_subcommand_from check convert diff apply import status metrics takeover leave drain undrain events etcd-roles help" -f -a "diff" -d 'Show what `apply` would change in the kernel\'s table, as ipvsadm\'s commands'
+complete -c cvipctl -n "__fish_cvipctl_using_subcommand help; and not __fish_seen_subcommand_from check convert diff apply import status metrics takeover leave drain undrain events etcd-roles help" -f -a "apply" -d 'Make the kernel\'s table what cvip.conf and the registrations say'
+complete -c cvipctl -n "__fish_cvipctl_using_subcommand help; and not __fish_seen_subcommand_from check convert diff apply import status metrics takeover leave drain undrain events etcd-roles help" -f -a "import" -d 'Put services that were made by hand into cvip.conf, as static ones'
+complete -c cvipctl -n "__fish_cvipctl_using_subcommand help; and not __fish_seen_subcommand_from check convert diff apply import status metrics takeover leave drain undrain events etcd-roles help" -f -a "status" -d 'Show nodes, flags, registrations and the kernel\'s table'
+complete -c cvipctl -n "__fish_cvipctl_using_subcommand help; and not __fish_seen_subcommand_from check convert diff apply import status metrics takeover leave drain undrain events etcd-roles help" -f -a "metrics" -d 'Print what this node\'s cvipd and the kernel\'s table count, for Prometheus'
+complete -c cvipctl -n "__fish_cvipctl_using_subcommand help; and not __fish_seen_subcommand_from check convert diff apply import status metrics takeover leave drain undrain events etcd-roles help" -f -a "takeover" -d 'Make this director the active one of its set, in good order'
+complete -c cvipctl -n "__fish_cvipctl_using_subcommand help; and not __fish_seen_subcommand_from check convert diff apply import status metrics takeover leave drain undrain events etcd-roles help" -f -a "leave" -d 'Take this node out for good, in good order'
+complete -c cvipctl -n "__fish_cvipctl_using_subcommand help; and not __fish_seen_subcommand_from check convert diff apply import status metrics takeover leave drain undrain events etcd-roles help" -f -a "drain" -d 'Take a node, or a port of it, out of the pools: no new connections, the old ones go on'
+complete -c cvipctl -n "__fish_cvipctl_using_subcommand help; and not __fish_seen_subcommand_from check convert diff apply import status metrics takeover leave drain undrain events etcd-roles help" -f -a "undrain" -d 'Put a drained node, or a port of it, back into the pools'
+complete -c cvipctl -n "__fish_cvipctl_using_subcommand help; and not __fish_seen_subcommand_from check convert diff apply import status metrics takeover leave drain undrain events etcd-roles help" -f -a "events" -d 'Tell what happened: who came, who went, who directs, and why'
+complete -c cvipctl -n "__fish_cvipctl_using_subcommand help; and not __fish_seen_subcommand_from check convert diff apply import status metrics takeover leave drain undrain events etcd-roles help" -f -a "etcd-roles" -d 'Print the users and roles that a cluster on etcd needs, as etcdctl\'s commands'
+complete -c cvipctl -n "__fish_cvipctl_using_subcommand help; and not __fish_seen_subcommand_from check convert diff apply import status metrics takeover leave drain undrain events etcd-roles help" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'

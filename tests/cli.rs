@@ -4,6 +4,9 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
+#[path = "cli/orders.rs"]
+mod orders;
+
 const CLUSTERTAB: &str = "1 10.0.0.1\n2 10.0.0.2\n3 10.0.0.3\n";
 
 const GOOD: &str = "<?xml version=\"1.0\"?>

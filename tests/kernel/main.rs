@@ -18,6 +18,7 @@ mod idle;
 mod import;
 mod join_leave;
 mod leaving;
+mod operator;
 mod ownership;
 mod power;
 mod restart;

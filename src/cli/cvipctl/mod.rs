@@ -7,7 +7,9 @@ use super::{Site, Streams};
 mod apply;
 mod check;
 mod convert;
+mod drain;
 mod etcd_roles;
+mod events;
 mod import;
 mod leave;
 mod metrics;
@@ -98,6 +100,36 @@ enum Command {
     /// cvipd brings the node back.
     #[command(after_help = "Example:\n  cvipctl leave --within=30m && systemctl disable cvipd")]
     Leave(leave::Args),
+    /// Take a node, or a port of it, out of the pools: no new connections, the old ones go on
+    ///
+    /// Its weight becomes 0 at once; it is out when its connections have ended, or are cut at the
+    /// deadline. UDP, which has no connections, is out at once. The order stands in the store: it
+    /// survives restarts and takeovers, and holds until `cvipctl undrain`. Ordered again, it
+    /// changes what is said anew and keeps the rest: `drain 3 --now` cuts what `drain 3` waits
+    /// for.
+    ///
+    /// With --wait, exit status 0 once it is out; whoever interrupts the wait does not end the
+    /// drain.
+    #[command(after_help = "Examples:\n  \
+      cvipctl drain 3 --reason='new disk' --deadline=5m --wait && ssh node3 poweroff\n  \
+      cvipctl drain 3:80\n  \
+      cvipctl drain 3:53/udp --now")]
+    Drain(drain::Args),
+    /// Put a drained node, or a port of it, back into the pools
+    ///
+    /// What listens there gets its weight back, also where its connections are not over yet. A
+    /// whole node is put back with all of its ports.
+    #[command(after_help = "Examples:\n  cvipctl undrain 3\n  cvipctl undrain 3:80")]
+    Undrain(drain::UndrainArgs),
+    /// Tell what happened: who came, who went, who directs, and why
+    ///
+    /// Directors record it, each on its own host, in the folder of --run-dir. Times are by the
+    /// director's clock, in UTC.
+    #[command(after_help = "Examples:\n  \
+      cvipctl events --since=1h\n  \
+      cvipctl events --since=2026-03-01T22:00:00Z --node=3\n  \
+      cvipctl events --follow --json | jq -r 'select(.event == \"left\")'")]
+    Events(events::Args),
     /// Print the users and roles that a cluster on etcd needs, as etcdctl's commands
     ///
     /// With them, a node's credentials write the node's own keys and nothing else, directors'
@@ -121,6 +153,9 @@ pub fn run(args: Args, streams: &mut Streams<'_>) -> anyhow::Result<u8> {
         Command::Metrics(own) => metrics::run(&own, &args.site, streams),
         Command::Takeover(own) => takeover::run(&own, &args.site, streams),
         Command::Leave(own) => leave::run(&own, &args.site, streams),
+        Command::Drain(own) => drain::run(&own, &args.site, streams),
+        Command::Undrain(own) => drain::undrain(&own, &args.site, streams),
+        Command::Events(own) => events::run(&own, &args.site, streams),
         Command::EtcdRoles(own) => etcd_roles::run(&own, &args.site, streams),
     }
 }

@@ -1,0 +1,288 @@
+//! `cvipctl events`: what the directors of this host recorded, in the order of time.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+use std::path::Path;
+use std::time::{Duration, SystemTime};
+
+use anyhow::Context;
+
+use super::super::{OK, Site, Streams};
+use crate::conf::{Clustertab, Conf};
+use crate::daemon::{Event, EventReader, recorders};
+use crate::director::Happening;
+
+/// Whoever follows is told of what is new this often.
+const LOOK_EVERY: Duration = Duration::from_millis(250);
+
+#[derive(clap::Args, Clone, Debug)]
+pub(super) struct Args {
+    /// Only what happened since: a time ago, such as 90s or 1h, or a moment, such as
+    /// 2026-03-01T22:00:00Z
+    #[arg(long, value_name = "TIME", value_parser = since)]
+    since: Option<Since>,
+
+    /// Go on with what happens from now, until interrupted
+    #[arg(long)]
+    follow: bool,
+
+    /// Only what is about this node: what it serves, how it is, its drains, and what it did as a
+    /// director
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    node: Option<u32>,
+
+    /// Print a line of JSON for each event
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Since {
+    Ago(Duration),
+    At(SystemTime),
+}
+
+fn since(text: &str) -> Result<Since, String> {
+    if let Ok(ago) = humantime::parse_duration(text) {
+        return Ok(Since::Ago(ago));
+    }
+    humantime::parse_rfc3339_weak(text).map(Since::At).map_err(|_| {
+        "it is a time ago such as 90s or 1h, or a moment such as 2026-03-01T22:00:00Z".to_owned()
+    })
+}
+
+impl Since {
+    /// The moment as events have it. Those are of one length and in UTC: their order as texts is
+    /// that of time.
+    fn moment(self, now: SystemTime) -> String {
+        let at = match self {
+            Since::At(at) => at,
+            Since::Ago(ago) => now.checked_sub(ago).unwrap_or(SystemTime::UNIX_EPOCH),
+        };
+        humantime::format_rfc3339_millis(at.max(SystemTime::UNIX_EPOCH)).to_string()
+    }
+}
+
+pub(super) fn run(args: &Args, site: &Site, streams: &mut Streams<'_>) -> anyhow::Result<u8> {
+    let about = args.node.map(|node| {
+        let loaded = site.load();
+        About::of(node, loaded.conf.as_ref(), &loaded.clustertab.unwrap_or_default())
+    });
+    let filter = Filter { since: args.since.map(|since| since.moment(SystemTime::now())), about };
+    let mut readers = Readers::default();
+    let mut first = true;
+    loop {
+        let events = readers
+            .read(&site.run_dir)
+            .with_context(|| format!("no events can be read in {}", site.run_dir.display()))?;
+        if first && readers.0.is_empty() {
+            let dir = site.run_dir.display();
+            writeln!(
+                streams.err,
+                "cvipctl: no director has recorded anything in {dir}: each does so on its own host"
+            )?;
+        }
+        first = false;
+        for event in events.iter().filter(|event| filter.takes(event)) {
+            match args.json {
+                true => writeln!(streams.out, "{}", serde_json::to_string(event)?)?,
+                false => writeln!(streams.out, "{}", line(event))?,
+            }
+        }
+        streams.out.flush()?;
+        if !args.follow {
+            return Ok(OK);
+        }
+        std::thread::sleep(LOOK_EVERY);
+    }
+}
+
+/// Time, director, sentence.
+fn line(event: &Event) -> String {
+    let text = format!("{}  node {}: {}", event.at, event.director, event.what);
+    // Reasons are anybody's words, and this goes to a terminal.
+    text.chars().map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect()
+}
+
+/// A reader for each director.
+#[derive(Default)]
+struct Readers(BTreeMap<u32, EventReader>);
+
+impl Readers {
+    /// What is new since the last time, the older first.
+    fn read(&mut self, run_dir: &Path) -> std::io::Result<Vec<Event>> {
+        let mut events = Vec::new();
+        for node in recorders(run_dir)? {
+            self.0.entry(node).or_insert_with(|| {
+                let (reader, older) = EventReader::open(run_dir, node);
+                events.extend(older);
+                reader
+            });
+        }
+        events.extend(self.0.values_mut().flat_map(EventReader::read));
+        // One director's stay in their order within a millisecond.
+        events.sort_by(|a, b| a.at.cmp(&b.at));
+        Ok(events)
+    }
+}
+
+/// Which events are wanted.
+struct Filter {
+    since: Option<String>,
+    about: Option<About>,
+}
+
+impl Filter {
+    fn takes(&self, event: &Event) -> bool {
+        self.since.as_ref().is_none_or(|since| event.at >= *since)
+            && self.about.as_ref().is_none_or(|about| about.concerns(event))
+    }
+}
+
+/// A node, and how events call it.
+struct About {
+    node: u32,
+    addrs: BTreeSet<IpAddr>,
+}
+
+impl About {
+    fn of(node: u32, conf: Option<&Conf>, clustertab: &Clustertab) -> About {
+        let cvips = conf.into_iter().flat_map(|conf| &conf.cvips);
+        let addrs = cvips.filter_map(|cvip| cvip.real_server(node)).map(|server| server.addr);
+        About { node, addrs: addrs.chain(clustertab.addr(node)).collect() }
+    }
+
+    fn concerns(&self, event: &Event) -> bool {
+        match &event.what {
+            Happening::Joined { node, .. }
+            | Happening::Left { node, .. }
+            | Happening::Node { node, .. } => *node == self.node,
+            Happening::Out { address, .. }
+            | Happening::Quieted { address, .. }
+            | Happening::Restored { address, .. } => self.addrs.contains(address),
+            Happening::DrainOrdered { target, .. } | Happening::DrainEnded { target } => {
+                let name = format!("node {}", self.node);
+                let rest = target.strip_prefix(&name);
+                rest.is_some_and(|rest| rest.is_empty() || rest.starts_with(' '))
+            }
+            Happening::Took { from, .. } => event.director == self.node || *from == Some(self.node),
+            // The rest is how a director fares.
+            _ => event.director == self.node,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::director::liveness::Life;
+    use crate::protocol::Protocol;
+    use crate::store::ServiceKey;
+
+    fn event(at: &str, director: u32, what: Happening) -> Event {
+        Event { at: format!("2026-03-01T{at}Z"), director, what }
+    }
+
+    fn took(term: u64) -> Happening {
+        Happening::Took { term, from: None }
+    }
+
+    fn append(dir: &Path, name: &str, events: &[Event]) {
+        use std::io::Write;
+        let path = dir.join(name);
+        let mut file = std::fs::OpenOptions::new().create(true).append(true).open(path).unwrap();
+        for event in events {
+            writeln!(file, "{}", serde_json::to_string(event).unwrap()).unwrap();
+        }
+    }
+
+    fn terms(events: &[Event]) -> Vec<u64> {
+        let term = |event: &Event| match event.what {
+            Happening::Took { term, .. } => term,
+            _ => unreachable!(),
+        };
+        events.iter().map(term).collect()
+    }
+
+    #[test]
+    fn events_of_several_directors_come_in_the_order_of_time() {
+        let dir = tempfile::tempdir().unwrap();
+        append(dir.path(), "events-1.jsonl.1", &[event("10:00:00.000", 1, took(1))]);
+        let same = [event("10:00:02.000", 1, took(3)), event("10:00:02.000", 1, took(4))];
+        append(dir.path(), "events-1.jsonl", &same);
+        append(dir.path(), "events-2.jsonl", &[event("10:00:01.000", 2, took(2))]);
+        let mut readers = Readers::default();
+        assert_eq!(terms(&readers.read(dir.path()).unwrap()), [1, 2, 3, 4]);
+        assert!(readers.read(dir.path()).unwrap().is_empty());
+        // A director that records for the first time, and one that goes on.
+        append(dir.path(), "events-3.jsonl", &[event("10:00:05.000", 3, took(6))]);
+        append(dir.path(), "events-2.jsonl", &[event("10:00:04.000", 2, took(5))]);
+        assert_eq!(terms(&readers.read(dir.path()).unwrap()), [5, 6]);
+    }
+
+    #[test]
+    fn since_is_a_time_ago_or_a_moment() {
+        let now = humantime::parse_rfc3339("2026-03-01T10:00:00Z").unwrap();
+        for (text, moment) in [
+            ("1h", "2026-03-01T09:00:00.000Z"),
+            ("90s", "2026-03-01T09:58:30.000Z"),
+            ("1h 30m", "2026-03-01T08:30:00.000Z"),
+            ("2026-02-28T00:00:00Z", "2026-02-28T00:00:00.000Z"),
+            ("2026-02-28 01:02:03", "2026-02-28T01:02:03.000Z"),
+            ("1000y", "1970-01-01T00:00:00.000Z"),
+        ] {
+            assert_eq!(since(text).map(|since| since.moment(now)), Ok(moment.to_owned()), "{text}");
+        }
+        for text in ["", "yesterday", "12", "2026-02-30T00:00:00Z"] {
+            assert!(since(text).is_err_and(|error| error.contains("1h")), "{text}");
+        }
+    }
+
+    #[test]
+    fn what_was_before_the_moment_is_left_out() {
+        let filter = Filter { since: Some("2026-03-01T10:00:00.500Z".to_owned()), about: None };
+        assert!(!filter.takes(&event("10:00:00.499", 1, took(1))));
+        assert!(filter.takes(&event("10:00:00.500", 1, took(1))));
+    }
+
+    #[test]
+    fn a_nodes_events_are_those_that_name_it_or_its_address_or_that_it_tells_of_itself() {
+        let service =
+            ServiceKey { cvip: "10.0.0.100".parse().unwrap(), protocol: Protocol::Tcp, port: 80 };
+        let address = |text: &str| text.parse().unwrap();
+        let drained = |target: &str| Happening::DrainEnded { target: target.to_owned() };
+        let about = About { node: 3, addrs: [address("10.0.0.3")].into() };
+        for (director, what, is) in [
+            (1, Happening::Joined { service, node: 3, weight: 1 }, true),
+            (3, Happening::Left { service, node: 2 }, false),
+            (1, Happening::Node { node: 3, life: Life::Mute }, true),
+            (1, Happening::Out { service, address: address("10.0.0.3") }, true),
+            (3, Happening::Restored { service, address: address("10.0.0.2") }, false),
+            (1, drained("node 3"), true),
+            (1, drained("node 3 tcp 80"), true),
+            (1, drained("node 33"), false),
+            (1, Happening::Took { term: 2, from: Some(3) }, true),
+            (1, took(3), false),
+            (3, took(4), true),
+            (3, Happening::StoreAway, true),
+            (1, Happening::StoreAway, false),
+        ] {
+            let event = event("10:00:00.000", director, what);
+            assert_eq!(about.concerns(&event), is, "{event:?}");
+        }
+    }
+
+    #[test]
+    fn a_line_has_time_director_and_sentence_and_no_control_characters() {
+        let ordered = Happening::DrainOrdered {
+            target: "node 3".to_owned(),
+            reason: Some("disk\u{1b}[2J\nnew".to_owned()),
+            by: "root@node1".to_owned(),
+        };
+        assert_eq!(
+            line(&event("10:00:00.000", 1, ordered)),
+            "2026-03-01T10:00:00.000Z  node 1: node 3 is drained, by order of root@node1: \
+             disk\u{fffd}[2J\u{fffd}new"
+        );
+    }
+}
