@@ -27,6 +27,7 @@ pub mod cli;
 pub mod conf;
 pub mod daemon;
 pub mod director;
+pub mod doctor;
 #[doc(hidden)]
 pub mod fuzzing;
 pub mod ipvs;

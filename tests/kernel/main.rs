@@ -8,6 +8,7 @@
 mod apart;
 mod bad_input;
 mod configuration;
+mod doctor;
 mod drain;
 mod eligibility;
 mod fitness;

@@ -7,6 +7,7 @@ use super::{Site, Streams};
 mod apply;
 mod check;
 mod convert;
+mod doctor;
 mod drain;
 mod etcd_roles;
 mod events;
@@ -28,7 +29,8 @@ mod view;
       cvipctl convert --conf=new.conf | ipvsadm -R\n  \
       cvipctl diff && echo the table is right\n  \
       cvipctl apply\n  \
-      cvipctl status --json"
+      cvipctl status --json\n  \
+      cvipctl doctor"
 )]
 pub struct Args {
     #[command(subcommand)]
@@ -136,6 +138,22 @@ enum Command {
     /// also the election, operators' the cluster's flags and drains; all of them read all.
     #[command(after_help = "Examples:\n  cvipctl etcd-roles | sh -e\n  cvipctl etcd-roles --json")]
     EtcdRoles(etcd_roles::Args),
+    /// Examine this running cluster, and say how to mend each fault
+    ///
+    /// This host's kernel is held against what its part in cvip.conf needs: addresses, ARP and
+    /// other settings, routes, connection synchronisation, the IPVS table, listeners. Of other
+    /// nodes the store tells. Nothing is changed; a director asks its neighbours who else has the
+    /// CVIPs. Faults keep clients from being served, now or at the next change; warnings are
+    /// probably not what is meant; notes are good to know, such as what cvipd has set on this
+    /// host. As root it sees everything.
+    ///
+    /// Exit status 0 if there is no fault (warnings and notes are shown all the same), 1
+    /// otherwise.
+    #[command(
+        after_help = "Examples:\n  cvipctl doctor\n  cvipctl doctor --quiet || mail root\n  \
+        cvipctl doctor --json | jq -r '.findings[].commands[]'"
+    )]
+    Doctor(doctor::Args),
 }
 
 /// Runs the program.
@@ -157,5 +175,6 @@ pub fn run(args: Args, streams: &mut Streams<'_>) -> anyhow::Result<u8> {
         Command::Undrain(own) => drain::undrain(&own, &args.site, streams),
         Command::Events(own) => events::run(&own, &args.site, streams),
         Command::EtcdRoles(own) => etcd_roles::run(&own, &args.site, streams),
+        Command::Doctor(own) => doctor::run(&own, &args.site, streams),
     }
 }

@@ -1,0 +1,206 @@
+//! `cvipctl doctor`: what is wrong with a running cluster, and how to mend it.
+
+use anyhow::Context;
+use serde::Serialize;
+
+use super::super::{FAILED, NodeOption, OK, Site, Streams};
+use crate::conf::{Diagnostic, Severity as Gravity};
+use crate::doctor::collect::Subject;
+use crate::doctor::{self, Finding, Severity, Unexamined};
+use crate::net::Role;
+use crate::settings::Engine;
+use crate::store::{self, Access, Interest};
+
+#[derive(clap::Args, Clone, Debug)]
+pub(super) struct Args {
+    #[command(flatten)]
+    node: NodeOption,
+
+    /// Print the findings as JSON
+    #[arg(long)]
+    json: bool,
+
+    /// Print faults only
+    #[arg(long, short)]
+    quiet: bool,
+}
+
+/// The whole of it, as `--json` prints it.
+#[derive(Debug, Serialize)]
+struct Report {
+    /// Raised when a reader of an older one would be misled.
+    schema: u32,
+    /// This host's node; null if it is none.
+    node: Option<u32>,
+    /// Its part at the moment; null if cvip.conf gives it none.
+    role: Option<&'static str>,
+    /// Faults first.
+    findings: Vec<Finding>,
+    /// What could not be examined, and why.
+    unexamined: Vec<Unexamined>,
+}
+
+pub(super) fn run(args: &Args, site: &Site, streams: &mut Streams<'_>) -> anyhow::Result<u8> {
+    let mut report = examine(args, site)?;
+    let faults = count(&report, Severity::Fault);
+    if args.quiet {
+        report.findings.retain(|finding| finding.severity == Severity::Fault);
+        report.unexamined.clear();
+    }
+    if args.json {
+        let json = serde_json::to_string_pretty(&report)?;
+        writeln!(streams.out, "{json}")?;
+    } else {
+        print(&report, args.quiet, streams)?;
+    }
+    Ok(if faults == 0 { OK } else { FAILED })
+}
+
+fn examine(args: &Args, site: &Site) -> anyhow::Result<Report> {
+    let loaded = site.load();
+    let node = site.node(&args.node);
+    let (Some(conf), Some(clustertab)) = (loaded.conf, loaded.clustertab) else {
+        let errors = loaded.diagnostics.iter().filter(|d| d.severity == Gravity::Error);
+        return Ok(Report {
+            schema: 1,
+            node: node.ok(),
+            role: None,
+            findings: errors.map(misconfigured).collect(),
+            unexamined: vec![Unexamined {
+                what: "the cluster".to_owned(),
+                why: "there is no configuration to hold it against".to_owned(),
+            }],
+        });
+    };
+    let settings = site.settings()?;
+    let mut store = store::open(&settings, &site.run_dir, Access::Read, Interest::All)?;
+    let subject = Subject {
+        conf,
+        clustertab,
+        node: node.map_err(|error| format!("{error:#}")),
+        // Whoever chose it knows what network namespaces are.
+        embedded: settings.engine == Engine::Local && !settings.engine_was_chosen,
+        run_dir: &site.run_dir,
+    };
+    let seen = doctor::collect(subject, &mut *store).context("the store cannot be read")?;
+    let part = seen.node.filter(|node| seen.conf.nodes().contains(node));
+    let role = part.map(|node| match seen.roles.of(&seen.conf, node) {
+        Role::RealServer => "real server",
+        Role::ActiveDirector | Role::Yielding => "director",
+        Role::Standby => "standby",
+    });
+    let findings = doctor::examine(&seen);
+    Ok(Report { schema: 1, node: seen.node, role, findings, unexamined: seen.unexamined })
+}
+
+/// A configuration that is refused.
+fn misconfigured(error: &Diagnostic) -> Finding {
+    let mut subject = error.path.clone();
+    if let Some(place) = &error.place {
+        subject += &format!(":{}:{}", place.line, place.column);
+    }
+    let help = error.help.as_deref().unwrap_or("correct it");
+    Finding {
+        severity: Severity::Fault,
+        subject,
+        what: error.message.clone(),
+        mend: format!("{help} (`cvipctl check' shows the place)"),
+        commands: Vec::new(),
+    }
+}
+
+fn count(report: &Report, severity: Severity) -> usize {
+    report.findings.iter().filter(|finding| finding.severity == severity).count()
+}
+
+fn print(report: &Report, quiet: bool, streams: &mut Streams<'_>) -> anyhow::Result<()> {
+    let out = &mut *streams.out;
+    for finding in &report.findings {
+        writeln!(out, "{finding}")?;
+    }
+    if quiet {
+        return Ok(());
+    }
+    for Unexamined { what, why } in &report.unexamined {
+        writeln!(out, "not examined: {what}: {why}")?;
+    }
+    let say = |severity, one: &str| match count(report, severity) {
+        0 => format!("no {one}s"),
+        1 => format!("1 {one}"),
+        many => format!("{many} {one}s"),
+    };
+    writeln!(
+        out,
+        "{}, {}, {}",
+        say(Severity::Fault, "fault"),
+        say(Severity::Warning, "warning"),
+        say(Severity::Note, "note")
+    )?;
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::super::testing::run_with;
+
+    const CONF: &str = "<cvips><routing>DR</routing><cvip><ip_addr>198.18.77.10</ip_addr>\
+        <director_node><node_num>1</node_num><garp_interface>eth0</garp_interface>\
+        </director_node><real_server_node><node_num>2</node_num></real_server_node></cvip></cvips>";
+
+    /// Runs it on files with a store that nobody has written into.
+    fn doctor(conf: &str, more: &[&str]) -> (u8, String, String) {
+        let dir = tempfile::tempdir().unwrap();
+        let path = |name: &str| dir.path().join(name).display().to_string();
+        std::fs::write(path("cvip.conf"), conf).unwrap();
+        std::fs::write(path("clustertab"), "1 198.18.77.1\n2 198.18.77.2\n").unwrap();
+        std::fs::write(path("cvip.toml"), "").unwrap();
+        let (conf, tab, run) = (path("cvip.conf"), path("clustertab"), path("run"));
+        let settings = path("cvip.toml");
+        let mut args = vec!["cvipctl", "doctor", "--conf", &conf, "--clustertab", &tab];
+        args.extend(["--run-dir", &run, "--settings", &settings]);
+        args.extend(more);
+        run_with(&args, super::super::run)
+    }
+
+    #[test]
+    fn from_a_host_that_is_no_node_the_store_is_examined_and_the_rest_is_said() {
+        let (status, out, err) = doctor(CONF, &[]);
+        assert_eq!((status, err.as_str()), (1, ""));
+        assert!(out.contains("fault: node 1: it has no record"), "{out}");
+        assert!(out.contains("not examined: this host's own kernel: cannot tell which"), "{out}");
+        assert!(out.contains("not examined: the kernels of nodes 1, 2: "), "{out}");
+        assert!(out.ends_with("2 faults, 2 warnings, no notes\n"), "{out}");
+    }
+
+    #[test]
+    fn quiet_prints_faults_only() {
+        let (status, out, _) = doctor(CONF, &["--quiet"]);
+        assert_eq!(status, 1);
+        let lines = out.lines().filter(|line| !line.starts_with("    "));
+        assert!(lines.clone().count() == 2 && lines.clone().all(|l| l.starts_with("fault: ")));
+    }
+
+    #[test]
+    fn json_has_everything_under_a_schema() {
+        let (status, out, _) = doctor(CONF, &["--json"]);
+        assert_eq!(status, 1);
+        let report: serde_json::Value = serde_json::from_str(&out).unwrap();
+        assert_eq!((&report["schema"], &report["node"]), (&1.into(), &serde_json::Value::Null));
+        let first = &report["findings"][0];
+        assert_eq!((&first["severity"], &first["subject"]), (&"fault".into(), &"node 1".into()));
+        assert!(first["what"].is_string() && first["mend"].is_string());
+        assert!(first["commands"].is_array());
+        assert!(report["unexamined"][0]["why"].is_string());
+    }
+
+    #[test]
+    fn a_configuration_with_faults_is_the_fault() {
+        let (status, out, _) = doctor(&CONF.replace("DR", "RD"), &[]);
+        assert_eq!(status, 1);
+        assert!(
+            out.starts_with("fault: /") && out.contains("unknown routing method `RD`"),
+            "{out}"
+        );
+        assert!(out.contains("mend: it is one of DR, NAT or TUN (`cvipctl check'"), "{out}");
+    }
+}

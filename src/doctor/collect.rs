@@ -1,0 +1,275 @@
+//! Looks at this host's kernel, its cvipd and the store, and changes nothing.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+use std::path::Path;
+use std::thread::sleep;
+use std::time::{Duration, Instant};
+
+use super::observed::{Host, Observed, Reply, Table, Unexamined};
+use super::{Roles, listeners, rivals};
+use crate::conf::{Clustertab, Conf, Cvip, Routing};
+use crate::daemon::{ControlError, Request, Response, ask};
+use crate::director::desired::Inputs;
+use crate::director::marks::Marks;
+use crate::director::plan::Drains;
+use crate::director::reconcile;
+use crate::director::view::View;
+use crate::ipvs::{self, Change, Client};
+use crate::listeners::{Dumper, Ranges};
+use crate::net::{self, Done, Interface, Keeper};
+use crate::node::Surroundings;
+use crate::store::{ServiceKey, Store, StoreError};
+
+/// A difference between table and store that is still there after this is one; before, it may be
+/// a change that is under way.
+const SETTLED_AFTER: Duration = Duration::from_secs(1);
+
+/// What is to be looked at, and what is known beforehand.
+pub struct Subject<'a> {
+    /// The configuration.
+    pub conf: Conf,
+    /// Node numbers and addresses.
+    pub clustertab: Clustertab,
+    /// This host's node, or why it is not known.
+    pub node: Result<u32, String>,
+    /// The store is this host's own, and nobody said that this is meant.
+    pub embedded: bool,
+    /// The folder of cvipd's own files.
+    pub run_dir: &'a Path,
+}
+
+/// Looks at everything that can be seen from here, in the calling thread's network namespace.
+///
+/// A store that is away is a finding, and nothing that only it knows is examined.
+///
+/// # Errors
+/// The store's folder cannot be read.
+pub fn collect(subject: Subject<'_>, store: &mut dyn Store) -> Result<Observed, StoreError> {
+    let Subject { conf, clustertab, node, embedded, run_dir } = subject;
+    let (faults, away) = match store.refresh() {
+        Ok(refreshed) => (refreshed.faults, None),
+        Err(error) if error.is_away() => (Vec::new(), Some(error.to_string())),
+        Err(error) => return Err(error),
+    };
+    let state = store.state().clone();
+    let roles = Roles::by_election(&conf, &state.directors);
+    let mut seen = Observed {
+        sync: node.as_ref().ok().and_then(|node| roles.sync(&conf, *node)),
+        node: node.as_ref().ok().copied(),
+        alive: state.alive.keys().copied().collect(),
+        conf,
+        clustertab,
+        roles,
+        state,
+        spoilt: faults.iter().map(ToString::to_string).collect(),
+        away,
+        embedded,
+        complaints: Vec::new(),
+        host: None,
+        table: None,
+        unexamined: Vec::new(),
+    };
+    match node {
+        Ok(node) => {
+            let view = own_cvipd(&mut seen, node, run_dir);
+            seen.host = host(&mut seen, node, run_dir);
+            seen.table = table(&mut seen, node, view, store);
+        }
+        Err(why) => seen.skip("this host's own kernel", why),
+    }
+    if seen.away.is_some() {
+        let why = "the store cannot be read (`cvipctl check' says more)";
+        seen.skip("other nodes, flags, listeners and the IPVS table", why.to_owned());
+    }
+    let others = seen.conf.nodes().into_iter().filter(|node| Some(*node) != seen.node);
+    let others: Vec<String> = others.map(|node| node.to_string()).collect();
+    if !others.is_empty() {
+        let what = match others.len() {
+            1 => format!("the kernel of node {}", others[0]),
+            _ => format!("the kernels of nodes {}", others.join(", ")),
+        };
+        seen.skip(&what, "each is seen from its own node only: run `cvipctl doctor' there".into());
+    }
+    Ok(seen)
+}
+
+impl Observed {
+    fn skip(&mut self, what: &str, why: String) {
+        self.unexamined.push(Unexamined { what: what.to_owned(), why });
+    }
+
+    /// The value, or a note that it could not be had.
+    fn noting<T>(&mut self, what: &str, outcome: Result<T, impl ToString>) -> Option<T> {
+        outcome.map_err(|error| self.skip(what, error.to_string())).ok()
+    }
+}
+
+/// What this node's cvipd says of the configuration and of its pools. That none runs is seen by
+/// its lease, if that can be seen.
+fn own_cvipd(seen: &mut Observed, node: u32, run_dir: &Path) -> View {
+    match ask(run_dir, node, Request::Status) {
+        Ok(Response::Status(status)) => {
+            seen.complaints = status.faults;
+            seen.alive.insert(node);
+            status.pools.unwrap_or_default()
+        }
+        // Only who has the socket's group may ask.
+        Err(error @ ControlError::Forbidden(_)) => {
+            seen.skip("what this node's cvipd says", error.to_string());
+            View::default()
+        }
+        _ => View::default(),
+    }
+}
+
+fn host(seen: &mut Observed, node: u32, run_dir: &Path) -> Option<Host> {
+    let interfaces = net::interfaces();
+    let interfaces = seen.noting("this host's addresses and routes", interfaces)?;
+    let keeper = Keeper::open(&run_dir.join(format!("kept-{node}.json")));
+    let keeper = seen.noting("what cvipd has set here", keeper);
+    let made = keeper.as_ref().map(Keeper::made);
+    let wishes = seen.wishes();
+    // What it made is nothing to what is.
+    let keeper = keeper.unwrap_or_else(|| Keeper::new(Path::new("")));
+    let differences = seen.noting("what cvipd should have set here", keeper.check(&wishes));
+    let around = Surroundings::read(node, &seen.conf);
+    let listeners = match seen.away {
+        None => {
+            let ranges: Ranges = listeners::ranges(seen, node).into_iter().collect();
+            let found = Dumper::open().and_then(|mut dumper| dumper.snapshot(&ranges));
+            seen.noting("who listens here", found)
+        }
+        // Nobody knows what is flagged.
+        Some(_) => None,
+    };
+    let mut others = BTreeMap::new();
+    for (device, addrs) in rivals::places(seen, &interfaces) {
+        let asked = rivals::ask(&device, &addrs);
+        others.extend(seen.noting("who else answers for the CVIPs", asked).into_iter().flatten());
+    }
+    Some(Host {
+        settings: settings(&interfaces, made.iter().flatten()),
+        differences: differences.unwrap_or_default(),
+        made,
+        replies: replies(seen, node, &interfaces),
+        rivals: others,
+        listeners,
+        around: Some(around),
+        interfaces,
+    })
+}
+
+/// The settings that any examination reads.
+fn settings<'a>(
+    interfaces: &[Interface],
+    made: impl Iterator<Item = &'a Done>,
+) -> BTreeMap<String, String> {
+    let mut paths: Vec<String> = ["conntrack", "drop_entry", "drop_packet", "backup_only"]
+        .iter()
+        .chain(&["expire_nodest_conn"])
+        .map(|name| format!("net/ipv4/vs/{name}"))
+        .collect();
+    paths.push("net/ipv6/conf/all/forwarding".to_owned());
+    let scopes = interfaces.iter().map(|interface| interface.name.as_str()).chain(["all"]);
+    for scope in scopes {
+        for name in ["rp_filter", "arp_ignore"] {
+            paths.push(format!("net/ipv4/conf/{scope}/{name}"));
+        }
+        for name in ["disable_ipv6", "accept_redirects"] {
+            paths.push(format!("net/ipv6/conf/{scope}/{name}"));
+        }
+    }
+    paths.extend(made.filter_map(|done| match done {
+        Done::Set { path, .. } => Some(path.clone()),
+        _ => None,
+    }));
+    // One that is not there has no value.
+    let value = |path: String| net::setting(&path).ok().map(|value| (path, value));
+    paths.into_iter().filter_map(value).collect()
+}
+
+/// Where replies to clients beyond the network would leave, for each CVIP that this node serves
+/// or directs.
+fn replies(seen: &mut Observed, node: u32, interfaces: &[Interface]) -> BTreeMap<IpAddr, Reply> {
+    let has = |addr: IpAddr| interfaces.iter().flat_map(|i| &i.addresses).any(|a| a.addr == addr);
+    let mine = |cvip: &&Cvip| cvip.real_server(node).is_some();
+    let asked: Vec<(IpAddr, Option<IpAddr>)> = seen
+        .conf
+        .cvips
+        .iter()
+        .filter(mine)
+        .map(|cvip| {
+            let behind_nat =
+                seen.conf.routing == Routing::Nat && seen.roles.active(cvip.addr) != Some(node);
+            let from = match cvip.real_server(node) {
+                Some(server) if behind_nat => server.addr,
+                _ => cvip.addr,
+            };
+            (cvip.addr, has(from).then_some(from))
+        })
+        .collect();
+    let mut replies = BTreeMap::new();
+    for (cvip, from) in asked {
+        let route = net::route_abroad(cvip, from);
+        if let Some(route) = seen.noting("the way of replies to clients", route) {
+            let route = route.map(|route| (route.gateway, route.device));
+            replies.insert(cvip, Reply { route });
+        }
+    }
+    replies
+}
+
+fn table(seen: &mut Observed, node: u32, view: View, store: &mut dyn Store) -> Option<Table> {
+    // Asking a kernel that has no IPVS yet would load it.
+    if seen.away.is_some() || !seen.host.as_ref()?.has_ipvs() {
+        return None;
+    }
+    let table = read_table(seen, node, view, store);
+    seen.noting("the kernel's IPVS table", table)
+}
+
+fn read_table(
+    seen: &mut Observed,
+    node: u32,
+    view: View,
+    store: &mut dyn Store,
+) -> Result<Table, ipvs::Error> {
+    let mut client = Client::open()?;
+    let mut table = Table {
+        changes: changes(&mut client, seen, node)?,
+        daemons: client.daemons()?,
+        view,
+        services: Vec::new(),
+    };
+    if !table.changes.is_empty() {
+        sleep(SETTLED_AFTER);
+        // What cannot be read now was read before.
+        let _ = store.refresh();
+        seen.state = store.state().clone();
+        let again = changes(&mut client, seen, node)?;
+        table.changes.retain(|change| again.contains(change));
+    }
+    let services = client.services()?;
+    let ids: Vec<_> = services.iter().map(|entry| entry.service.id).collect();
+    let destinations = client.destinations_of(&ids)?;
+    let services = services.into_iter().map(|entry| entry.service);
+    table.services = services.zip(destinations).collect();
+    table.services.sort_by_key(|(service, _)| service.id);
+    Ok(table)
+}
+
+/// What the node would have to change as the active director; nothing where it is none.
+fn changes(
+    client: &mut Client,
+    seen: &Observed,
+    node: u32,
+) -> Result<Vec<(ServiceKey, Change)>, ipvs::Error> {
+    if !seen.roles.is_active(node) {
+        return Ok(Vec::new());
+    }
+    let (marks, now) = (&Marks::default(), Instant::now());
+    let (nodes, drains) = (&seen.state.nodes, &seen.state.drains);
+    let inputs = Inputs { conf: &seen.conf, nodes, me: node, drains, marks, passive: false, now };
+    Ok(reconcile::plan_all(client, inputs, &seen.state, &mut Drains::new())?.changes)
+}

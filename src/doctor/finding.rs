@@ -1,0 +1,113 @@
+//! One thing that was found, with its mend.
+
+use std::fmt;
+
+use serde::Serialize;
+
+/// How bad it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Severity {
+    /// Clients are not served as they should be, now or at the next change.
+    Fault,
+    /// Probably not what is meant, or a fault for some clients only.
+    Warning,
+    /// Good to know.
+    Note,
+}
+
+impl fmt::Display for Severity {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Severity::Fault => "fault",
+            Severity::Warning => "warning",
+            Severity::Note => "note",
+        })
+    }
+}
+
+/// One thing that was found. A fault or a warning has a mend, commands, or both.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Finding {
+    /// How bad it is.
+    pub severity: Severity,
+    /// What it is about, such as `node 3`, `CVIP 192.0.2.10` or `tcp 192.0.2.10:80`.
+    pub subject: String,
+    /// What is wrong, and what goes wrong because of it.
+    pub what: String,
+    /// What to do, for people; empty where the commands say it.
+    pub mend: String,
+    /// Commands that mend it, to be run on this host as root, in this order.
+    pub commands: Vec<String>,
+}
+
+impl Finding {
+    fn new(severity: Severity, subject: impl ToString, what: impl Into<String>) -> Finding {
+        Finding {
+            severity,
+            subject: subject.to_string(),
+            what: what.into(),
+            mend: String::new(),
+            commands: Vec::new(),
+        }
+    }
+
+    pub(super) fn fault(subject: impl ToString, what: impl Into<String>) -> Finding {
+        Finding::new(Severity::Fault, subject, what)
+    }
+
+    pub(super) fn warning(subject: impl ToString, what: impl Into<String>) -> Finding {
+        Finding::new(Severity::Warning, subject, what)
+    }
+
+    pub(super) fn note(subject: impl ToString, what: impl Into<String>) -> Finding {
+        Finding::new(Severity::Note, subject, what)
+    }
+
+    /// With what to do, in words.
+    pub(super) fn mend(mut self, mend: impl Into<String>) -> Finding {
+        self.mend = mend.into();
+        self
+    }
+
+    /// With a command to run.
+    pub(super) fn run(mut self, command: impl Into<String>) -> Finding {
+        self.commands.push(command.into());
+        self
+    }
+}
+
+impl fmt::Display for Finding {
+    /// A line for what it is, and one below it for each thing to do.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}: {}", self.severity, self.subject, self.what)?;
+        if !self.mend.is_empty() {
+            write!(f, "\n    mend: {}", self.mend)?;
+        }
+        for command in &self.commands {
+            write!(f, "\n    run: {command}")?;
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_finding_is_a_line_and_its_mend_stands_below_it() {
+        let bare = Finding::note("node 3", "polls");
+        assert_eq!(bare.to_string(), "note: node 3: polls");
+        let full = Finding::fault("node 3", "is down").mend("plug it in, or").run("a").run("b");
+        assert_eq!(
+            full.to_string(),
+            "fault: node 3: is down\n    mend: plug it in, or\n    run: a\n    run: b"
+        );
+    }
+
+    #[test]
+    fn faults_come_before_warnings_and_notes() {
+        assert!(Severity::Fault < Severity::Warning && Severity::Warning < Severity::Note);
+    }
+}

@@ -1,0 +1,63 @@
+//! What keeps a running cluster from working, and how to mend it.
+//!
+//! ```text
+//!   collect     looks at this host's kernel, the store, the neighbours    kernel, files
+//!   observed    what was seen, typed
+//!   the rest    one subject each: what was seen -> findings               pure
+//! ```
+//!
+//! It changes nothing, ever. Of this host it sees the kernel, of other nodes what they say of
+//! themselves in the store; what it could not examine, it says with the reason.
+
+mod addresses;
+pub mod collect;
+pub mod finding;
+mod flags;
+mod kernel;
+mod listeners;
+mod methods;
+mod nodes;
+pub mod observed;
+mod paths;
+mod rivals;
+mod roles;
+mod routes;
+mod sync;
+mod table;
+#[cfg(test)]
+mod testing;
+
+pub use collect::collect;
+pub use finding::{Finding, Severity};
+pub use observed::{Observed, Unexamined};
+pub use roles::Roles;
+
+/// Every examination of what was seen: faults first, then warnings and notes, each once.
+pub fn examine(seen: &Observed) -> Vec<Finding> {
+    let mut findings = nodes::nodes(seen);
+    findings.extend(flags::flags(seen));
+    findings.extend(listeners::of_others(seen));
+    findings.extend(sync::configured(seen));
+    if let Some(host) = &seen.host {
+        findings.extend(kernel::differences(seen, host));
+        findings.extend(addresses::addresses(seen, host));
+        findings.extend(paths::paths(seen, host));
+        findings.extend(rivals::rivals(seen, host));
+        findings.extend(routes::routes(seen, host));
+        findings.extend(sync::here(seen, host));
+        findings.extend(methods::methods(seen, host));
+        findings.extend(listeners::here(seen, host));
+        findings.extend(kernel::made(seen, host));
+    }
+    if let Some(table) = &seen.table {
+        findings.extend(table::table(seen, table));
+    }
+    findings.sort_by_key(|finding| finding.severity);
+    let mut once: Vec<Finding> = Vec::new();
+    for finding in findings {
+        if !once.contains(&finding) {
+            once.push(finding);
+        }
+    }
+    once
+}

@@ -1,0 +1,287 @@
+//! What the store tells of each node: does its cvipd live, does it speak of the same cluster, how
+//! does it notice listeners.
+
+use std::collections::BTreeSet;
+use std::net::IpAddr;
+
+use super::Finding;
+use super::observed::{Observed, subject};
+use crate::conf::Registration;
+use crate::store::{NodeRecord, Scope};
+
+/// Everything that the store tells of nodes.
+pub(super) fn nodes(seen: &Observed) -> Vec<Finding> {
+    let named = seen.conf.nodes();
+    let mut findings: Vec<Finding> = seen
+        .complaints
+        .iter()
+        .map(|complaint| {
+            let what = format!("cvipd goes on with its last good configuration, for: {complaint}");
+            Finding::fault(seen.here(), what)
+                .mend("mend the file (cvipctl check), and let cvipd read it:")
+                .run("systemctl reload cvipd")
+        })
+        .collect();
+    findings.extend(seen.spoilt.iter().map(|fault| {
+        let what = format!("a value cannot be read, and its last good one stays in force: {fault}");
+        Finding::fault("store", what).mend(
+            "let the cvipd that owns it write it anew (restart it); flags are set again with \
+             setport_weight",
+        )
+    }));
+    if let Some(why) = &seen.away {
+        findings.push(Finding::fault("store", why).mend(
+            "`cvipctl check' says which of its servers answer, and what this host may do there",
+        ));
+        return findings;
+    }
+    for node in &named {
+        findings.extend(cvipd(seen, *node));
+        findings.extend(seen.state.nodes.get(node).into_iter().flat_map(|r| told(seen, r)));
+    }
+    for node in seen.state.nodes.keys().filter(|node| !named.contains(node)) {
+        findings.extend(stranger(seen, *node));
+    }
+    if let Some(node) = seen.node.filter(|node| !named.contains(node)) {
+        let what = "cvip.conf gives this node no part: it is neither a director nor a real server";
+        findings.push(Finding::warning(subject(node), what).mend(
+            "add a real_server_node for it to cvip.conf on every node, or run cvipctl doctor on \
+             another",
+        ));
+    }
+    findings.extend(embedded(seen));
+    findings.extend(balanced(seen));
+    findings
+}
+
+/// A node's cvipd.
+fn cvipd(seen: &Observed, node: u32) -> Option<Finding> {
+    let alive = seen.alive.contains(&node);
+    let what = match (alive, seen.state.nodes.contains_key(&node)) {
+        (true, true) => return None,
+        (true, false) => {
+            let what = "its cvipd runs and has not looked at its listeners yet";
+            return Some(Finding::note(subject(node), what));
+        }
+        (false, false) => {
+            "it has no record: its cvipd has never run with this store, and what \
+                           listens there is not known"
+        }
+        (false, true) => "its cvipd does not run: listeners that come and go there are not noticed",
+    };
+    let role = match (seen.roles.is_active(node), seen.conf.is_director(node)) {
+        (true, _) => "; it is the active director, so nobody keeps the table",
+        (false, true) => "; it is a director, and cannot take over",
+        (false, false) => "",
+    };
+    let finding = Finding::fault(subject(node), format!("{what}{role}"));
+    Some(match seen.node == Some(node) {
+        true => finding.run("systemctl start cvipd"),
+        false => finding.mend("start it on that node: `systemctl start cvipd'"),
+    })
+}
+
+/// What a node's record says beside what it serves.
+fn told(seen: &Observed, record: &NodeRecord) -> Vec<Finding> {
+    let node = record.node;
+    let mut findings = Vec::new();
+    if record.bells.starts_with("polling") && seen.alive.contains(&node) {
+        let what = format!(
+            "listeners are noticed by {}: a change takes part up to half a second later than with \
+             the kernel's events",
+            record.bells
+        );
+        findings.push(Finding::note(subject(node), what));
+    }
+    let services = record.registrations.iter().map(|registration| registration.service);
+    let services = services.chain(record.refused.iter().map(|refused| refused.service));
+    let cvips: BTreeSet<IpAddr> = services.map(|service| service.cvip).collect();
+    let foreign = cvips
+        .into_iter()
+        .filter(|cvip| seen.conf.cvip(*cvip).is_none_or(|cvip| cvip.real_server(node).is_none()));
+    let foreign: Vec<String> = foreign.map(|cvip| cvip.to_string()).collect();
+    if !foreign.is_empty() {
+        let what = format!(
+            "its record speaks of {}, which this host's cvip.conf does not let it serve: it goes \
+             by another cvip.conf",
+            foreign.join(", ")
+        );
+        findings.push(Finding::warning(subject(node), what).mend(
+            "give every node the same cvip.conf and clustertab, and let each cvipd read them: \
+             `systemctl reload cvipd'",
+        ));
+    }
+    for unfit in record.registrations.iter().filter_map(|r| Some((r.service, r.unfit.as_ref()?))) {
+        let (service, why) = unfit;
+        let what = format!("{service} gets no new connections there: {why}");
+        findings.push(
+            Finding::fault(subject(node), what).mend("see to the server process on that node"),
+        );
+    }
+    findings
+}
+
+/// A node that cvip.conf does not name.
+fn stranger(seen: &Observed, node: u32) -> Option<Finding> {
+    if seen.alive.contains(&node) {
+        let what = "its cvipd runs, but this host's cvip.conf gives it no part: its listeners are \
+                    not balanced, and it goes by another cvip.conf";
+        return Some(Finding::warning(subject(node), what).mend(
+            "name it in cvip.conf on every node and let each cvipd read it, or end its cvipd",
+        ));
+    }
+    let what = "it has a record, but cvip.conf gives it no part any more";
+    Some(Finding::note(subject(node), what))
+}
+
+/// Nodes that cannot have written into a store that is this host's own.
+fn embedded(seen: &Observed) -> Option<Finding> {
+    let silent = seen.conf.nodes().into_iter().filter(|node| {
+        !seen.alive.contains(node)
+            && !seen.state.nodes.contains_key(node)
+            && Some(*node) != seen.node
+    });
+    let silent: Vec<String> = silent.map(|node| node.to_string()).collect();
+    if !seen.embedded || silent.is_empty() {
+        return None;
+    }
+    let away = match silent.len() {
+        1 => format!("node {} is on another machine, it cannot", silent[0]),
+        _ => format!("nodes {} are on other machines, they cannot", silent.join(", ")),
+    };
+    let what = format!(
+        "it is embedded, and so this host's own: if {away} write into it, and nothing that listens \
+         there is balanced"
+    );
+    Some(Finding::warning("store", what).mend(
+        "set up etcd and name it in cvip.toml(5); if all nodes are network namespaces or \
+         containers of this host, start their cvipd, and say so there with store = \"local\"",
+    ))
+}
+
+/// Is there anything to balance?
+fn balanced(seen: &Observed) -> Option<Finding> {
+    let own = seen.conf.nodes().into_iter().map(|node| seen.flags_of(node));
+    let flags = own.chain([seen.state.flags_of(Scope::Cluster)]).any(|set| !set.is_empty());
+    let services = || seen.conf.cvips.iter().flat_map(|cvip| &cvip.services);
+    if !flags && services().next().is_none() {
+        let what = "nothing is balanced: no port is flagged, and cvip.conf has no service";
+        return Some(
+            Finding::warning("cluster", what)
+                .mend(
+                    "flag the ports whose listeners are to serve the cluster (the command flags \
+                     port 80), or add <service> elements to cvip.conf:",
+                )
+                .run("setport_weight --start-port=80 --end-port=80 --weight=1 --cluster"),
+        );
+    }
+    let registered = seen.state.nodes.values().any(|record| !record.registrations.is_empty());
+    let fixed = services().any(|service| service.registration == Registration::Static);
+    (!registered && !fixed)
+        .then(|| Finding::note("cluster", "nothing is balanced: nobody listens on a flagged port"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::testing::*;
+    use super::*;
+    use crate::conf::{Routing, ServiceConf};
+    use crate::protocol::Protocol;
+    use crate::store::{Refused, State};
+
+    fn healthy(node: u32) -> Observed {
+        seen(conf(Routing::Dr, &["192.0.2.10"], 2), node)
+    }
+
+    #[test]
+    fn a_cluster_whose_cvipds_all_run_has_nothing_to_tell() {
+        assert!(nodes(&healthy(3)).is_empty());
+    }
+
+    #[test]
+    fn a_cvipd_that_does_not_run_is_a_fault_by_its_nodes_part() {
+        let mut seen = healthy(3);
+        seen.alive.clear();
+        seen.state.nodes.remove(&4);
+        seen.embedded = false;
+        let lines = lines(&nodes(&seen));
+        assert!(lines[0].contains("node 1: its cvipd does not run") && lines[0].contains("keeps"));
+        assert!(lines[1].contains("node 2") && lines[1].contains("cannot take over"), "{lines:?}");
+        assert!(lines[2].ends_with("run: systemctl start cvipd"), "this node: {lines:?}");
+        assert!(lines[3].contains("it has no record: its cvipd has never run"), "{lines:?}");
+        assert_eq!(lines.len(), 4);
+    }
+
+    #[test]
+    fn of_a_store_that_is_away_nothing_is_concluded() {
+        let mut seen = healthy(3);
+        (seen.alive, seen.state) = (Default::default(), State::default());
+        seen.away = Some("the store cannot be reached".to_owned());
+        let lines = lines(&nodes(&seen));
+        assert_eq!(lines.len(), 1, "{lines:?}");
+        assert!(lines[0].starts_with("fault: store: the store cannot be reached"), "{lines:?}");
+    }
+
+    #[test]
+    fn an_embedded_store_that_nodes_never_wrote_into_is_a_warning() {
+        let mut seen = healthy(3);
+        seen.alive = [3].into();
+        seen.state.nodes.retain(|node, _| *node == 3);
+        let found = lines(&nodes(&seen));
+        let store = found.iter().find(|line| line.contains("store: ")).unwrap();
+        assert!(store.contains("if nodes 1, 2, 4 are on other machines"), "{store}");
+        seen.embedded = false;
+        assert!(!lines(&nodes(&seen)).iter().any(|line| line.contains("store: ")));
+    }
+
+    #[test]
+    fn polling_another_file_and_a_hung_server_are_told() {
+        let mut seen = healthy(1);
+        let third = seen.state.nodes.get_mut(&3).unwrap();
+        third.bells = "polling every 200 ms (no cgroup v2)".to_owned();
+        third.registrations[0].unfit = Some("its accept queue stays full".to_owned());
+        third.refused.push(Refused {
+            service: key("203.0.113.9", Protocol::Tcp, 81),
+            bound: addr("127.0.0.1"),
+            uid: 0,
+            reason: String::new(),
+            reachable: false,
+        });
+        seen.state.nodes.insert(9, record(9));
+        seen.complaints = vec!["cvip.conf:3:1: error: x".to_owned()];
+        let lines = lines(&nodes(&seen));
+        assert!(lines[0].starts_with("fault: node 1: cvipd goes on with its last good"));
+        assert!(lines[1].starts_with("note: node 3: listeners are noticed by polling"));
+        assert!(lines[2].contains("speaks of 203.0.113.9"), "{lines:?}");
+        assert!(lines[3].contains("its accept queue stays full"), "{lines:?}");
+        assert!(lines[4].starts_with("note: node 9: it has a record"), "{lines:?}");
+        seen.alive.insert(9);
+        assert!(super::super::testing::lines(&nodes(&seen))[4].starts_with("warning: node 9"));
+    }
+
+    #[test]
+    fn a_cluster_in_which_nothing_is_balanced_says_why() {
+        let mut seen = healthy(3);
+        seen.state.nodes.get_mut(&3).unwrap().registrations.clear();
+        let silent = lines(&nodes(&seen));
+        assert_eq!(
+            silent,
+            ["note: cluster: nothing is balanced: nobody listens on a flagged port"]
+        );
+        let state = State { flags: Default::default(), ..seen.state.clone() };
+        seen.state = state;
+        let unflagged = lines(&nodes(&seen));
+        assert!(unflagged[0].starts_with("warning: cluster: nothing is balanced: no port"));
+        let mut service = ServiceConf::new(Protocol::Udp, 177, 177);
+        service.registration = Registration::Static;
+        seen.conf.cvips[0].services.push(service);
+        assert!(nodes(&seen).is_empty());
+    }
+
+    #[test]
+    fn a_node_without_a_part_is_told_so() {
+        let mut seen = healthy(3);
+        seen.node = Some(7);
+        assert!(lines(&nodes(&seen))[0].starts_with("warning: node 7: cvip.conf gives this node"));
+    }
+}

@@ -1,0 +1,219 @@
+//! What was seen of a cluster from one host.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+
+use serde::Serialize;
+
+use super::Roles;
+use crate::conf::{Clustertab, Conf, Cvip};
+use crate::director::sync;
+use crate::director::view::View;
+use crate::ipvs::{Change, Daemon, DestinationEntry, Service};
+use crate::listeners::Listener;
+use crate::net::{Difference, Done, Interface, Mac, Role, Wishes};
+use crate::node::Surroundings;
+use crate::ports::FlagSet;
+use crate::store::{Scope, ServiceKey, State};
+
+/// All of it.
+#[derive(Clone, Debug)]
+pub struct Observed {
+    /// The configuration, which has passed its own checks.
+    pub conf: Conf,
+    /// Node numbers and addresses.
+    pub clustertab: Clustertab,
+    /// Which node this host is; none if it is none, or if it is not known.
+    pub node: Option<u32>,
+    /// Who the active directors are.
+    pub roles: Roles,
+    /// The connection synchronisation daemon that this node should run.
+    pub sync: Option<sync::Wish>,
+    /// What the store says.
+    pub state: State,
+    /// Nodes whose cvipd lives.
+    pub alive: BTreeSet<u32>,
+    /// What of the store cannot be read.
+    pub spoilt: Vec<String>,
+    /// Why the store cannot be read, if it cannot: of other nodes nothing is known then.
+    pub away: Option<String>,
+    /// The store is this host's own, so that other machines cannot reach it, and nobody said
+    /// that this is meant.
+    pub embedded: bool,
+    /// What this host's cvipd says is wrong with the configuration; empty if none runs.
+    pub complaints: Vec<String>,
+    /// This host's kernel, if it is a node.
+    pub host: Option<Host>,
+    /// The kernel's IPVS table, if it has one that may be read.
+    pub table: Option<Table>,
+    /// What could not be examined.
+    pub unexamined: Vec<Unexamined>,
+}
+
+/// Something that could not be examined.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Unexamined {
+    /// What.
+    pub what: String,
+    /// Why not, and what to do to have it examined.
+    pub why: String,
+}
+
+/// A node's own kernel, but for the IPVS table.
+#[derive(Clone, Debug, Default)]
+pub struct Host {
+    /// Interfaces with their addresses.
+    pub interfaces: Vec<Interface>,
+    /// Settings by their paths below `/proc/sys`; those that the kernel does not have are absent.
+    pub settings: BTreeMap<String, String>,
+    /// In what it is not as the node's part needs it.
+    pub differences: Vec<Difference>,
+    /// What cvipd made here and would undo; none if its record cannot be read.
+    pub made: Option<Vec<Done>>,
+    /// Where replies to clients beyond the CVIP's network would leave, by CVIP.
+    pub replies: BTreeMap<IpAddr, Reply>,
+    /// Other hosts that answer for a CVIP that this node carries as its active director.
+    pub rivals: BTreeMap<IpAddr, Mac>,
+    /// Who listens on flagged ports, or on those of another protocol; none if it cannot be read.
+    pub listeners: Option<Vec<Listener>>,
+    /// What else the rules of eligibility need.
+    pub around: Option<Surroundings>,
+}
+
+/// Where a packet would leave.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Reply {
+    /// There is no route if absent: the next hop, if there is one, and the interface's number.
+    pub route: Option<(Option<IpAddr>, u32)>,
+}
+
+/// The kernel's IPVS table.
+#[derive(Clone, Debug, Default)]
+pub struct Table {
+    /// Services with their destinations.
+    pub services: Vec<(Service, Vec<DestinationEntry>)>,
+    /// What a director would have to change to make it true, on two looks in a row. Empty
+    /// where it is nobody's to make true.
+    pub changes: Vec<(ServiceKey, Change)>,
+    /// Connection synchronisation daemons that run.
+    pub daemons: Vec<Daemon>,
+    /// What the running director says of its pools, if it says anything.
+    pub view: View,
+}
+
+impl Observed {
+    /// This host's node and its part, if it is a node that cvip.conf names.
+    pub(super) fn me(&self) -> Option<(u32, Role)> {
+        let node = self.node.filter(|node| self.conf.nodes().contains(node))?;
+        Some((node, self.roles.of(&self.conf, node)))
+    }
+
+    /// `node 3`, or `this host`.
+    pub(super) fn here(&self) -> String {
+        self.node.map_or_else(|| "this host".to_owned(), subject)
+    }
+
+    /// True if this host's cvipd runs.
+    pub(super) fn runs_here(&self) -> bool {
+        self.node.is_some_and(|node| self.alive.contains(&node))
+    }
+
+    /// What this node's kernel should have.
+    pub(super) fn wishes(&self) -> Wishes {
+        self.me().map(|(node, role)| crate::net::wishes(&self.conf, node, role)).unwrap_or_default()
+    }
+
+    /// The CVIPs that this node serves as a real server or standby, and not as their active
+    /// director.
+    pub(super) fn served(&self) -> impl Iterator<Item = &Cvip> {
+        self.conf.cvips.iter().filter(|cvip| {
+            self.node.is_some_and(|node| {
+                cvip.real_server(node).is_some() && self.roles.active(cvip.addr) != Some(node)
+            })
+        })
+    }
+
+    /// The CVIPs whose active director this node is.
+    pub(super) fn directed(&self) -> impl Iterator<Item = &Cvip> {
+        self.conf
+            .cvips
+            .iter()
+            .filter(|cvip| self.node.is_some() && self.roles.active(cvip.addr) == self.node)
+    }
+
+    /// Every address that the two files give a node.
+    pub(super) fn addresses_of(&self, node: u32) -> BTreeSet<IpAddr> {
+        let servers = self.conf.cvips.iter().filter_map(|cvip| cvip.real_server(node));
+        servers.map(|server| server.addr).chain(self.clustertab.addr(node)).collect()
+    }
+
+    /// The node that has an address by the two files.
+    pub(super) fn node_of(&self, addr: IpAddr) -> Option<u32> {
+        let nodes = self.conf.nodes();
+        nodes.into_iter().find(|node| self.addresses_of(*node).contains(&addr))
+    }
+
+    /// The flags that were set on a node: known to its host, and to others by its record.
+    pub(super) fn flags_of(&self, node: u32) -> FlagSet {
+        let own = self.state.flags.get(&Scope::Node(node));
+        let told = self.state.nodes.get(&node).map(|record| &record.flags);
+        own.or(told).cloned().unwrap_or_default()
+    }
+
+    /// True if any node's record registers the service.
+    pub(super) fn is_served(&self, key: ServiceKey) -> bool {
+        let mut records = self.state.nodes.values();
+        records.any(|record| record.registrations.iter().any(|r| r.service == key))
+    }
+}
+
+impl Host {
+    /// A setting's value.
+    pub(super) fn setting(&self, path: &str) -> Option<&str> {
+        self.settings.get(path).map(String::as_str)
+    }
+
+    /// The value of an IPv4 setting that holds on an interface: the larger of its own and that of
+    /// `all` (`IN_DEV_MAXCONF`, linux/inetdevice.h).
+    pub(super) fn effective(&self, name: &str, device: &str) -> Option<u32> {
+        let of = |scope: &str| {
+            self.setting(&format!("net/ipv4/conf/{scope}/{name}"))?.parse::<u32>().ok()
+        };
+        Some(of("all")?.max(of(device)?))
+    }
+
+    pub(super) fn interface(&self, name: &str) -> Option<&Interface> {
+        self.interfaces.iter().find(|interface| interface.name == name)
+    }
+
+    /// The name of an interface by its number.
+    pub(super) fn device(&self, index: u32) -> Option<&str> {
+        let named = self.interfaces.iter().find(|interface| interface.index == index);
+        named.map(|interface| interface.name.as_str())
+    }
+
+    /// The interface that has an address.
+    pub(super) fn carrier_of(&self, addr: IpAddr) -> Option<&Interface> {
+        self.interfaces.iter().find(|i| i.addresses.iter().any(|a| a.addr == addr))
+    }
+
+    /// The interface that answers neighbours on a network that contains the address; one that is
+    /// up, if there is one.
+    pub(super) fn on_network_of(&self, addr: IpAddr) -> Option<&Interface> {
+        let on = |interface: &&Interface| {
+            let mut addresses = interface.addresses.iter();
+            interface.answers_neighbours && addresses.any(|a| a.addr != addr && a.reaches(addr))
+        };
+        self.interfaces.iter().filter(on).max_by_key(|i| (i.up, std::cmp::Reverse(i.index)))
+    }
+
+    /// True if IPVS is there.
+    pub(super) fn has_ipvs(&self) -> bool {
+        self.settings.keys().any(|path| path.starts_with("net/ipv4/vs/"))
+    }
+}
+
+/// A node as findings name it.
+pub(super) fn subject(node: u32) -> String {
+    format!("node {node}")
+}

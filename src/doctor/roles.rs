@@ -1,0 +1,113 @@
+//! Who is the active director of each CVIP: decided elsewhere, and taken from there.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+
+use crate::conf::Conf;
+use crate::director::sync;
+use crate::net::Role;
+use crate::store::Elected;
+
+/// The active directors of the moment.
+#[derive(Clone, Debug, PartialEq, Eq, Default)]
+pub struct Roles {
+    active: BTreeMap<IpAddr, u32>,
+}
+
+impl Roles {
+    /// The first director of each set in cvip.conf's order is active.
+    pub fn by_order(conf: &Conf) -> Roles {
+        Roles::elected(conf, |directors| directors.first().copied())
+    }
+
+    /// By the store's elections, each under the lowest node number of a set's directors; where
+    /// nobody was elected yet, by cvip.conf's order.
+    pub fn by_election(conf: &Conf, elections: &BTreeMap<u32, Elected>) -> Roles {
+        Roles::elected(conf, |directors| {
+            let elected = elections.get(directors.iter().min()?).map(|elected| elected.node);
+            elected.filter(|node| directors.contains(node)).or(directors.first().copied())
+        })
+    }
+
+    /// `elected` says which of a set's directors is active, if any is.
+    pub fn elected(conf: &Conf, elected: impl Fn(&[u32]) -> Option<u32>) -> Roles {
+        let mut active = BTreeMap::new();
+        for set in conf.director_sets() {
+            if let Some(node) = elected(&set.directors) {
+                active.extend(set.cvips.iter().map(|cvip| (*cvip, node)));
+            }
+        }
+        Roles { active }
+    }
+
+    /// The active director of a CVIP.
+    pub fn active(&self, cvip: IpAddr) -> Option<u32> {
+        self.active.get(&cvip).copied()
+    }
+
+    /// True if the node is the active director of any CVIP.
+    pub fn is_active(&self, node: u32) -> bool {
+        self.active.values().any(|active| *active == node)
+    }
+
+    /// A node's part.
+    pub fn of(&self, conf: &Conf, node: u32) -> Role {
+        match (self.is_active(node), conf.is_director(node)) {
+            (true, _) => Role::ActiveDirector,
+            (false, true) => Role::Standby,
+            (false, false) => Role::RealServer,
+        }
+    }
+
+    /// The connection synchronisation daemon that a node should run: none where it is no director,
+    /// the only one of its set, or without a `sync_interface`.
+    pub fn sync(&self, conf: &Conf, node: u32) -> Option<sync::Wish> {
+        let mut sets = conf.director_sets().into_iter();
+        let set = sets.find(|set| set.directors.contains(&node) && set.directors.len() > 1)?;
+        Some(sync::Wish {
+            interface: conf.sync_interface(node)?.to_owned(),
+            set: set.directors.iter().copied().min()?,
+            active: self.is_active(node),
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::testing::conf;
+    use super::*;
+    use crate::conf::Routing;
+
+    #[test]
+    fn the_first_director_is_active_the_others_wait_and_the_rest_serve() {
+        let conf = conf(Routing::Dr, &["192.0.2.10"], 2);
+        let roles = Roles::by_order(&conf);
+        let of = [1, 2, 3].map(|node| roles.of(&conf, node));
+        assert_eq!(of, [Role::ActiveDirector, Role::Standby, Role::RealServer]);
+        assert_eq!(roles.active(conf.cvips[0].addr), Some(1));
+        let roles = Roles::elected(&conf, |directors| directors.last().copied());
+        assert!(roles.is_active(2) && !roles.is_active(1));
+        let elections = |node| [(1, Elected { node, incarnation: 1, term: 1 })].into();
+        assert_eq!(Roles::by_election(&conf, &elections(2)), roles);
+        let first = Roles::by_order(&conf);
+        assert_eq!(Roles::by_election(&conf, &BTreeMap::new()), first);
+        assert_eq!(Roles::by_election(&conf, &elections(4)), first, "no director any more");
+        assert_eq!(Roles::elected(&conf, |_| None).of(&conf, 1), Role::Standby);
+    }
+
+    #[test]
+    fn directors_of_a_set_synchronise_and_a_lone_one_does_not() {
+        let conf = |directors| conf(Routing::Dr, &["192.0.2.10"], directors);
+        let sync = |directors, node| {
+            let conf = conf(directors);
+            Roles::by_order(&conf).sync(&conf, node)
+        };
+        let wish = |active| sync::Wish { interface: "eth1".to_owned(), set: 1, active };
+        assert_eq!(sync(2, 1), Some(wish(true)));
+        assert_eq!(sync(2, 2), Some(wish(false)));
+        assert_eq!((sync(2, 3), sync(1, 1)), (None, None));
+        let mut without = conf(2);
+        without.cvips[0].directors[0].sync_interface = None;
+        assert_eq!(Roles::by_order(&without).sync(&without, 1), None);
+    }
+}
