@@ -20,15 +20,17 @@ const NATIVE: [&str; 4] = ["cli", "ipvsadm_cases", "ipvsadm_new", "store"];
 
 /// Test programs whose tests wait more than they work, and how many of them run at once; others
 /// run as many as there are processors.
-const WAITING: [(&str, &str); 1] = [("kernel", "--test-threads=4")];
+const WAITING: [(&str, &str); 2] =
+    [("kernel", "--test-threads=4"), ("outages", "--test-threads=1")];
 
 /// What test programs in the lab need beside the lab's own packages.
-const PACKAGES: [(&str, &[&str]); 5] = [
+const PACKAGES: [(&str, &[&str]); 6] = [
     ("checks", &["dnsmasq-base"]),
     ("etcd", cvip_lab::etcd::PACKAGES),
     ("keepalived", cvip_lab::keepalived::PACKAGES),
     ("kernel", &["xdm", "xvfb", "etcd-server", "etcd-client"]),
     ("ldirectord", &["ldirectord"]),
+    ("outages", cvip_lab::etcd::PACKAGES),
 ];
 
 /// How long one test program may take on a busy machine.

@@ -1,0 +1,90 @@
+//! What must change nothing: a bad network, a clock that is set, and strangers who forge.
+
+use std::net::UdpSocket;
+use std::time::{Duration, Instant};
+
+use cvip_lab::{Direction, Fault, Impairment, Network};
+use nix::sys::time::TimeSpec;
+use nix::time::{ClockId, clock_gettime, clock_settime};
+
+use super::support::{FIRST, SECOND, Site};
+
+/// For how long nothing may change.
+const CALM: Duration = Duration::from_secs(20);
+
+#[track_caller]
+fn nothing_changes(site: &Site, for_so_long: Duration) {
+    let terms = |site: &Site| site.status(FIRST)["sets"][0]["term"].clone();
+    let term = terms(site);
+    let ends = Instant::now() + for_so_long;
+    site.until("time has passed", |site| {
+        assert_eq!((site.carriers(), site.pool(FIRST)), (vec![FIRST], vec![1, 2, 3]));
+        (Instant::now() >= ends).then_some(())
+    });
+    assert_eq!(terms(site), term, "nobody was elected");
+}
+
+#[test]
+fn a_lossy_and_slow_network_a_set_clock_and_forgeries_change_nothing() {
+    let site = Site::start();
+
+    let bad = || Impairment {
+        loss_percent: 20.0,
+        delay: Duration::from_millis(200),
+        jitter: Duration::from_millis(50),
+        reorder_percent: 5.0,
+    };
+    // Heartbeats go one way, requests to the store the other.
+    let lines = [Network::Public, Network::Interconnect];
+    let faults = Fault::all(site.numbers().flat_map(|number| {
+        lines.map(|line| site.host(number).impair(line, Direction::From, bad()).unwrap())
+    }));
+    nothing_changes(&site, CALM);
+    faults.end().unwrap();
+
+    // Every machine of the lab has one clock: all of them see it leap.
+    let now = clock_gettime(ClockId::CLOCK_REALTIME).unwrap();
+    let leap = |seconds| {
+        let now = clock_gettime(ClockId::CLOCK_REALTIME).unwrap();
+        let then = TimeSpec::new(now.tv_sec() + seconds, now.tv_nsec());
+        clock_settime(ClockId::CLOCK_REALTIME, then).unwrap();
+    };
+    for seconds in [3600, -7200, 3600] {
+        leap(seconds);
+        nothing_changes(&site, Duration::from_secs(3));
+    }
+    let after = clock_gettime(ClockId::CLOCK_REALTIME).unwrap();
+    assert!(after.tv_sec() - now.tv_sec() < 600);
+
+    // A stranger on the segment: bytes that are no heartbeats, and a forged one.
+    let client = site.cluster.client();
+    let to = (site.host(FIRST).v4(), cvip::pulse::PORT);
+    let socket = client.enter(|| UdpSocket::bind("0.0.0.0:0")).unwrap();
+    let stranger =
+        cvip::pulse::ClusterKey::from_bytes(b"another key, which is as long as it must be")
+            .unwrap()
+            .derive("cvip heartbeat");
+    let beat = cvip::pulse::Beat {
+        node: SECOND,
+        incarnation: u64::MAX,
+        sequence: 1,
+        nonce: cvip::pulse::Nonce([1; 16]),
+        leaving: false,
+        leaderships: vec![cvip::pulse::Leadership { set: FIRST, term: u64::MAX, active: true }],
+        seen: vec![],
+    };
+    for _ in 0..50 {
+        socket.send_to(&beat.encode(&stranger).unwrap(), to).unwrap();
+        socket.send_to(b"nonsense", to).unwrap();
+    }
+    site.until("they were refused", |site| {
+        let metrics = site.run(FIRST, &["cvipctl", "metrics", "--node=4"]).unwrap();
+        let line = metrics.lines().find(|line| line.contains("result=\"refused\""))?.to_owned();
+        let count: u64 = line.rsplit(' ').next()?.parse().ok()?;
+        (count >= 100).then_some(())
+    });
+    // And an ARP reply which says that the client has the CVIP.
+    let cvip = site.cvip(false).to_string();
+    let _ = client.run(&["arping", "-c", "1", "-A", "-I", "eth0", "-s", &cvip, &cvip]);
+    nothing_changes(&site, Duration::from_secs(3));
+}

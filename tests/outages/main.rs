@@ -1,0 +1,12 @@
+//! Many machines: three etcd servers, two directors, nodes and a client with traffic running, and
+//! what goes wrong with each of them.
+//!
+//! They run in the lab (`cargo xtask test`). What clients may see of each fault is asserted, with
+//! generous time-outs; how fast things go is measured elsewhere (`cargo xtask bench cluster`).
+
+mod calm;
+mod machines;
+mod parted;
+mod store;
+mod support;
+mod takeover;

@@ -1,0 +1,80 @@
+//! The active director is cut off: from the store only, from the other director and the nodes,
+//! from all.
+
+use std::time::{Duration, Instant};
+
+use cvip_lab::{Direction, Fault, Network};
+
+use super::support::{FIRST, SECOND, Site};
+
+/// For how long nothing may change.
+const CALM: Duration = Duration::from_secs(5);
+
+/// Cuts a director off from every etcd server.
+fn from_etcd(site: &Site, director: u32) -> Fault {
+    let stores = site.cluster.stores().iter();
+    Fault::all(stores.map(|store| {
+        site.host(director).part_from(store, Network::Interconnect, Direction::Both).unwrap()
+    }))
+}
+
+#[test]
+fn a_director_that_has_lost_the_store_alone_stays_and_says_so() {
+    let mut site = Site::start();
+    let traffic = site.traffic(20.0);
+    let fault = from_etcd(&site, FIRST);
+    site.until("it says that the store is away", |site| {
+        site.status(FIRST)["store_away_s"].as_u64().map(drop)
+    });
+    let ends = Instant::now() + CALM;
+    site.until("time has passed", |site| {
+        assert_eq!((site.carriers(), site.pool(FIRST)), (vec![FIRST], vec![1, 2, 3]));
+        (Instant::now() >= ends).then_some(())
+    });
+    let report = traffic.stop();
+    assert!(report.failures().is_empty(), "{report}");
+    // What happens in the meantime is caught up with.
+    site.stop_serving(1);
+    fault.end().unwrap();
+    site.await_pool(FIRST, &[2, 3]);
+    site.until("it says that the store is back", |site| {
+        site.status(FIRST)["store_away_s"].is_null().then_some(())
+    });
+}
+
+#[test]
+fn a_director_that_is_cut_off_from_all_is_replaced_and_yields_when_it_is_back() {
+    let site = Site::start();
+    site.await_pool(SECOND, &[1, 2, 3]);
+    let cut = [Network::Public, Network::Interconnect]
+        .map(|network| site.host(FIRST).silence(network, Direction::Both).unwrap());
+    site.until("the second carries the CVIP", |site| site.carries(SECOND));
+    // It suspects its own link, and keeps its table.
+    assert_eq!(site.pool(FIRST), [1, 2, 3]);
+    for fault in cut {
+        fault.end().unwrap();
+    }
+    site.until("the second alone carries it", |site| (site.carriers() == [SECOND]).then_some(()));
+    site.await_pool(SECOND, &[1, 2, 3]);
+    site.await_pool(FIRST, &[1, 2, 3]);
+}
+
+#[test]
+fn a_director_that_hears_no_node_suspects_itself_and_keeps_its_table() {
+    let site = Site::start();
+    // It is heard by all, and hears nobody.
+    let fault = site.host(FIRST).silence(Network::Public, Direction::To).unwrap();
+    site.until("it says so", |site| {
+        site.logged(FIRST).contains("it may be this director's own link").then_some(())
+    });
+    let ends = Instant::now() + CALM;
+    site.until("time has passed", |site| {
+        assert_eq!((site.carriers(), site.pool(FIRST)), (vec![FIRST], vec![1, 2, 3]));
+        (Instant::now() >= ends).then_some(())
+    });
+    fault.end().unwrap();
+    site.until("it hears them again", |site| {
+        site.logged(FIRST).contains("nodes are heard again").then_some(())
+    });
+    site.await_pool(FIRST, &[1, 2, 3]);
+}

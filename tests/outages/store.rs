@@ -1,0 +1,78 @@
+//! etcd loses a server, its leader, its majority, its disk: nothing changes in the pool.
+
+use std::time::{Duration, Instant};
+
+use cvip_lab::traffic::Outcome;
+
+use super::support::{FIRST, SECOND, Site};
+
+/// For how long the store is away.
+const AWAY: Duration = Duration::from_secs(8);
+
+#[test]
+fn nothing_changes_while_etcd_fails_and_what_happened_is_caught_up_with() {
+    let mut site = Site::start();
+    let traffic = site.traffic(20.0);
+
+    // Its leader is killed, and returns.
+    let leader = site.etcd.leader().unwrap();
+    site.etcd.kill(leader);
+    // A registration finds its way by the other two.
+    site.stop_serving(1);
+    site.await_pool(FIRST, &[2, 3]);
+    site.serve(1);
+    site.await_pool(FIRST, &[1, 2, 3]);
+    site.etcd.start_member(leader).unwrap();
+    site.etcd.wait_healthy().unwrap();
+
+    // All of it is away.
+    for number in site.etcd.numbers() {
+        site.etcd.kill(number);
+    }
+    site.until("the directors say so", |site| {
+        site.logged(FIRST).contains("cannot be reached").then_some(())
+    });
+    let ends = Instant::now() + AWAY;
+    site.until("time has passed", |site| {
+        assert_eq!((site.carriers(), site.pool(FIRST)), (vec![FIRST], vec![1, 2, 3]));
+        (Instant::now() >= ends).then_some(())
+    });
+    // A server ends in the meantime. Its node knows, and says so once it can.
+    site.stop_serving(2);
+    for number in site.etcd.numbers() {
+        site.etcd.start_member(number).unwrap();
+    }
+    site.etcd.wait_healthy().unwrap();
+    site.await_pool(FIRST, &[1, 3]);
+    site.await_pool(SECOND, &[1, 3]);
+    let report = traffic.stop();
+    // Whoever came to a server that had just ended was refused.
+    let others =
+        |r: &&cvip_lab::traffic::Request| !matches!(r.outcome, Outcome::Refused | Outcome::Reset);
+    assert_eq!(report.failures().into_iter().filter(others).count(), 0, "{report}");
+    assert_eq!(site.carriers(), [FIRST]);
+}
+
+#[test]
+fn a_full_disk_of_etcds_changes_nothing() {
+    let mut site = Site::start();
+    let traffic = site.traffic(20.0);
+    let full: Vec<_> =
+        site.etcd.numbers().map(|number| site.etcd.fill_disk(number).unwrap()).collect();
+    let ends = Instant::now() + AWAY;
+    site.until("time has passed", |site| {
+        assert_eq!((site.carriers(), site.pool(FIRST)), (vec![FIRST], vec![1, 2, 3]));
+        (Instant::now() >= ends).then_some(())
+    });
+    drop(full);
+    for number in site.etcd.numbers() {
+        if !site.etcd.is_running(number) {
+            site.etcd.start_member(number).unwrap();
+        }
+    }
+    site.etcd.wait_healthy().unwrap();
+    site.stop_serving(3);
+    site.await_pool(FIRST, &[1, 2]);
+    let report = traffic.stop();
+    assert_eq!(report.count(&Outcome::TimedOut), 0, "{report}");
+}

@@ -1,0 +1,107 @@
+//! The active director dies, freezes, or hands over.
+
+use std::time::Duration;
+
+use cvip_lab::traffic::Outcome;
+use nix::sys::signal::{Signal, kill};
+
+use super::support::{FIRST, SECOND, Site};
+
+#[test]
+fn a_standby_takes_over_from_a_director_whose_machine_dies_and_there_is_no_fail_back() {
+    let mut site = Site::start();
+    // A standby's table is there before it is needed.
+    site.await_pool(SECOND, &[1, 2, 3]);
+    let traffic = site.traffic(40.0);
+    site.until("clients are served", |_| (traffic.ended() >= 20).then_some(()));
+    site.power_off(FIRST).unwrap();
+    site.until("the second carries the CVIP", |site| site.carries(SECOND));
+    let served = traffic.ended();
+    site.until("clients are served again", |_| (traffic.ended() >= served + 80).then_some(()));
+    let report = traffic.stop();
+    let refused = report.count(&Outcome::Refused) + report.count(&Outcome::Reset);
+    assert_eq!(refused, 0, "with mh nobody is refused: {report}");
+    let late = report.requests.last().unwrap();
+    assert!(late.is_served(), "{report}");
+    let took =
+        |event: &cvip::daemon::Event| event.what.to_string().contains("took over from node 4");
+    assert!(site.events(SECOND).iter().any(took), "{:?}", site.events(SECOND));
+
+    site.power_on(FIRST).unwrap();
+    site.restart(FIRST);
+    site.until("the first is a standby", |site| {
+        site.logged(FIRST).contains("node 4").then_some(())?;
+        site.await_pool(FIRST, &[1, 2, 3]);
+        Some(())
+    });
+    assert_eq!(site.carriers(), [SECOND]);
+}
+
+/// The active director's cvipd does nothing any more, its kernel lives: its table goes on until the
+/// address ends there; then, at the latest, another has it.
+fn its_address_ends(disable: impl FnOnce(&mut Site), enable: impl FnOnce(&mut Site)) {
+    let mut site = Site::start();
+    let traffic = site.traffic(20.0);
+    site.until("clients are served", |_| (traffic.ended() >= 10).then_some(()));
+    disable(&mut site);
+    site.until("the second alone carries the CVIP", |site| {
+        (site.carriers() == [SECOND]).then_some(())
+    });
+    let served = traffic.ended();
+    site.until("clients are served", |_| (traffic.ended() >= served + 20).then_some(()));
+    let report = traffic.stop();
+    assert!(report.requests.last().unwrap().is_served(), "{report}");
+    // It returns, and finds that it was replaced.
+    enable(&mut site);
+    site.until("the first knows", |site| {
+        let shown = site.status(FIRST);
+        (shown["sets"][0]["active"] == SECOND).then_some(())
+    });
+    site.await_pool(FIRST, &[1, 2, 3]);
+    assert_eq!(site.carriers(), [SECOND]);
+}
+
+#[test]
+fn a_director_whose_cvipd_is_killed_loses_the_address() {
+    its_address_ends(|site| site.kill_daemon(FIRST), |site| site.restart(FIRST));
+}
+
+#[test]
+fn a_director_whose_cvipd_is_frozen_loses_the_address_and_does_not_take_it_back() {
+    let signal =
+        |signal| move |site: &mut Site| kill(site.daemon_pid(FIRST).unwrap(), signal).unwrap();
+    its_address_ends(signal(Signal::SIGSTOP), signal(Signal::SIGCONT));
+}
+
+#[test]
+fn a_planned_hand_over_and_restarts_everywhere_refuse_nobody() {
+    let mut site = Site::start();
+    site.await_pool(SECOND, &[1, 2, 3]);
+    let traffic = site.traffic(40.0);
+    site.until("clients are served", |_| (traffic.ended() >= 40).then_some(()));
+    let shown = site.run(SECOND, &["cvipctl", "takeover", "--node=5"]).unwrap();
+    assert_eq!(shown, "node 5 is the active director\n");
+    site.until("the second alone carries the CVIP", |site| {
+        (site.carriers() == [SECOND]).then_some(())
+    });
+    // An upgrade: each cvipd ends and starts again. The active director hands over by itself.
+    for number in [SECOND, FIRST, 1, 2, 3] {
+        kill(site.daemon_pid(number).unwrap(), Signal::SIGTERM).unwrap();
+        let status = site.daemon(number).unwrap().wait(Duration::from_secs(30)).unwrap();
+        assert!(status.success(), "node {number}: {status}");
+        site.restart(number);
+        site.until("it is back", |site| {
+            let shown = site.status(number);
+            let row = shown["nodes"].as_array()?.iter().find(|row| row["node"] == number)?;
+            (row["alive"] == true).then_some(())
+        });
+    }
+    let served = traffic.ended();
+    site.until("clients are served", |_| (traffic.ended() >= served + 40).then_some(()));
+    let report = traffic.stop();
+    let refused = report.count(&Outcome::Refused) + report.count(&Outcome::TimedOut);
+    assert_eq!(refused, 0, "{report}");
+    site.await_pool(FIRST, &[1, 2, 3]);
+    site.await_pool(SECOND, &[1, 2, 3]);
+    assert_eq!(site.carriers().len(), 1);
+}
