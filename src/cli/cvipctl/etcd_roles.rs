@@ -84,10 +84,17 @@ fn script(accounts: &Accounts, certificates: bool) -> String {
             line(format_args!("etcdctl user grant-role {name} {role}"));
         }
     }
-    line(format_args!(
-        "# Where authentication is off yet, this turns it on; etcd asks for root's password:\n\
-         # etcdctl user add root && etcdctl user grant-role root root && etcdctl auth enable"
-    ));
+    let root = match certificates {
+        true => {
+            "# Where authentication is off yet, this turns it on; root is known by a certificate:\n\
+                 # etcdctl user add root --no-password"
+        }
+        false => {
+            "# Where authentication is off yet, this turns it on; etcd asks for root's password:\n\
+                  # etcdctl user add root"
+        }
+    };
+    line(format_args!("{root} && etcdctl user grant-role root root && etcdctl auth enable"));
     text
 }
 
@@ -134,6 +141,7 @@ mod tests {
         assert!(script.contains("umask 077"), "{script}");
         let certificates = roles(&["--certificates"]);
         assert!(certificates.contains("etcdctl user add cvip-node-1 --no-password"));
+        assert!(certificates.contains("etcdctl user add root --no-password &&"));
         assert!(!certificates.contains(".password"), "{certificates}");
     }
 
