@@ -24,8 +24,9 @@ const WAITING: [(&str, &str); 2] =
     [("kernel", "--test-threads=4"), ("outages", "--test-threads=1")];
 
 /// What test programs in the lab need beside the lab's own packages.
-const PACKAGES: [(&str, &[&str]); 6] = [
+const PACKAGES: [(&str, &[&str]); 7] = [
     ("checks", &["dnsmasq-base"]),
+    ("cluster_page", cvip_lab::etcd::PACKAGES),
     ("etcd", cvip_lab::etcd::PACKAGES),
     ("keepalived", cvip_lab::keepalived::PACKAGES),
     ("kernel", &["xdm", "xvfb", "etcd-server", "etcd-client"]),
