@@ -34,6 +34,13 @@ pub struct Streams<'a> {
     pub err: &'a mut dyn Write,
 }
 
+/// Lines for a terminal. What stands in a node's record are that node's words: whatever could
+/// command the terminal is replaced.
+fn harmless(text: &str) -> String {
+    let plain = |c: char| c == '\n' || !c.is_control();
+    text.chars().map(|c| if plain(c) { c } else { '\u{fffd}' }).collect()
+}
+
 /// Runs a program: parses its arguments and reports what went wrong, one line for an error.
 pub fn main<P: Parser>(
     args: impl IntoIterator<Item = OsString>,
@@ -107,6 +114,11 @@ fn is_broken_pipe(error: &anyhow::Error) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_nodes_words_cannot_command_a_terminal() {
+        assert_eq!(harmless("one\n\x1b[2Jtwo\u{9b}K"), "one\n\u{fffd}[2Jtwo\u{fffd}K");
+    }
 
     #[test]
     fn a_cause_that_an_error_names_itself_is_said_once() {

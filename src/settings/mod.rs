@@ -159,7 +159,8 @@ pub enum SettingsError {
     },
     /// A file with a secret may be read by others.
     #[error(
-        "{} holds a secret, and others may read it: chmod 600 {}", .0.display(), .0.display()
+        "{path} holds a secret, and others may read it: make it root's (chown root {path}) and its \
+         alone (chmod 600 {path})", path = .0.display()
     )]
     Exposed(PathBuf),
 }

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::fs::File;
 use std::io::{self, Read, Write};
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use super::{CLUSTER_KEY_PATH, Engine, EtcdSettings, Settings, SettingsError};
@@ -166,8 +166,10 @@ fn own_key(run_dir: &Path) -> Result<PathBuf, SettingsError> {
 /// The text of a file that nobody else may read, without white space around it.
 fn read_secret(path: &Path) -> Result<Secret, SettingsError> {
     let file = File::open(path).map_err(|e| unreadable(path, &e))?;
-    let mode = file.metadata().map_err(|e| unreadable(path, &e))?.permissions().mode();
-    if mode & 0o077 != 0 {
+    let metadata = file.metadata().map_err(|e| unreadable(path, &e))?;
+    let owner = metadata.uid();
+    let is_ours = owner == 0 || owner == nix::unistd::geteuid().as_raw();
+    if metadata.permissions().mode() & 0o077 != 0 || !is_ours {
         return Err(SettingsError::Exposed(path.to_owned()));
     }
     let mut text = String::new();

@@ -3,7 +3,7 @@
 use anyhow::Context;
 use serde::Serialize;
 
-use super::super::{FAILED, NodeOption, OK, Site, Streams};
+use super::super::{FAILED, NodeOption, OK, Site, Streams, harmless};
 use crate::conf::{Diagnostic, Severity as Gravity};
 use crate::doctor::collect::Subject;
 use crate::doctor::{self, Finding, Severity, Unexamined};
@@ -116,7 +116,7 @@ fn count(report: &Report, severity: Severity) -> usize {
 fn print(report: &Report, quiet: bool, streams: &mut Streams<'_>) -> anyhow::Result<()> {
     let out = &mut *streams.out;
     for finding in &report.findings {
-        writeln!(out, "{finding}")?;
+        writeln!(out, "{}", harmless(&finding.to_string()))?;
     }
     if quiet {
         return Ok(());

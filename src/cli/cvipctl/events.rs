@@ -7,7 +7,7 @@ use std::time::{Duration, SystemTime};
 
 use anyhow::Context;
 
-use super::super::{OK, Site, Streams};
+use super::super::{OK, Site, Streams, harmless};
 use crate::conf::{Clustertab, Conf};
 use crate::daemon::{Event, EventReader, recorders};
 use crate::director::Happening;
@@ -101,7 +101,7 @@ pub(super) fn run(args: &Args, site: &Site, streams: &mut Streams<'_>) -> anyhow
 fn line(event: &Event) -> String {
     let text = format!("{}  node {}: {}", event.at, event.director, event.what);
     // Reasons are anybody's words, and this goes to a terminal.
-    text.chars().map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect()
+    harmless(&text.replace('\n', "\u{fffd}"))
 }
 
 /// A reader for each director.

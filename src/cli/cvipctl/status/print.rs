@@ -6,7 +6,7 @@ use std::io::Write;
 use tabled::builder::Builder;
 use tabled::settings::Style;
 
-use super::super::super::Streams;
+use super::super::super::{Streams, harmless};
 use super::{FlagRow, NodeRow, RefusedRow, RegistrationRow, Report, Table};
 use crate::director::liveness::Life;
 use crate::store::ServiceKey;
@@ -16,10 +16,16 @@ pub(super) fn print(
     table: Option<&Table>,
     streams: &mut Streams<'_>,
 ) -> anyhow::Result<()> {
-    let out = &mut *streams.out;
     for problem in &report.problems {
-        writeln!(streams.err, "{problem}")?;
+        writeln!(streams.err, "{}", harmless(problem))?;
     }
+    let mut text = Vec::new();
+    write(&mut text, report, table)?;
+    streams.out.write_all(harmless(&String::from_utf8_lossy(&text)).as_bytes())?;
+    Ok(())
+}
+
+fn write(out: &mut dyn Write, report: &Report, table: Option<&Table>) -> anyhow::Result<()> {
     let routing = report.routing.as_deref().unwrap_or("no cvip.conf");
     writeln!(out, "CVIP {} by {routing}\n", join(&report.cvips))?;
     let mut nodes = Builder::new();
