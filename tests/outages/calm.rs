@@ -3,11 +3,13 @@
 use std::net::UdpSocket;
 use std::time::{Duration, Instant};
 
+use cvip::pulse::beat::KEY_LABEL;
+use cvip::pulse::{Beat, ClusterKey, Leadership, Nonce, PORT};
 use cvip_lab::{Direction, Fault, Impairment, Network};
 use nix::sys::time::TimeSpec;
 use nix::time::{ClockId, clock_gettime, clock_settime};
 
-use super::support::{FIRST, SECOND, Site};
+use super::support::{CLUSTER_KEY, FIRST, SECOND, Site};
 
 /// For how long nothing may change.
 const CALM: Duration = Duration::from_secs(20);
@@ -22,6 +24,15 @@ fn nothing_changes(site: &Site, for_so_long: Duration) {
         (Instant::now() >= ends).then_some(())
     });
     assert_eq!(terms(site), term, "nobody was elected");
+}
+
+/// How many heartbeats the first director has heard that came to this.
+#[track_caller]
+fn beats(site: &Site, result: &str) -> u64 {
+    let metrics = site.run(FIRST, &["cvipctl", "metrics", "--node=4"]).unwrap();
+    let name = format!("cvip_heartbeats_total{{result=\"{result}\"}} ");
+    let value = metrics.lines().find_map(|line| line.strip_prefix(&name));
+    value.expect("the metrics have it").parse().unwrap()
 }
 
 #[test]
@@ -56,35 +67,35 @@ fn a_lossy_and_slow_network_a_set_clock_and_forgeries_change_nothing() {
     let after = clock_gettime(ClockId::CLOCK_REALTIME).unwrap();
     assert!(after.tv_sec() - now.tv_sec() < 600);
 
-    // A stranger on the segment: bytes that are no heartbeats, and a forged one.
+    // A stranger on the segment: bytes that are no heartbeats, forged ones, and an old one that he
+    // has kept, which says that another director is the active one.
     let client = site.cluster.client();
-    let to = (site.host(FIRST).v4(), cvip::pulse::PORT);
+    let to = (site.host(FIRST).v4(), PORT);
     let socket = client.enter(|| UdpSocket::bind("0.0.0.0:0")).unwrap();
-    let stranger =
-        cvip::pulse::ClusterKey::from_bytes(b"another key, which is as long as it must be")
-            .unwrap()
-            .derive("cvip heartbeat");
-    let beat = cvip::pulse::Beat {
+    let key = |secret: &str| ClusterKey::from_bytes(secret.as_bytes()).unwrap().derive(KEY_LABEL);
+    let beat = |incarnation| Beat {
         node: SECOND,
-        incarnation: u64::MAX,
+        incarnation,
         sequence: 1,
-        nonce: cvip::pulse::Nonce([1; 16]),
+        nonce: Nonce([1; 16]),
         leaving: false,
-        leaderships: vec![cvip::pulse::Leadership { set: FIRST, term: u64::MAX, active: true }],
+        leaderships: vec![Leadership { set: FIRST, term: u64::MAX, active: true }],
         seen: vec![],
     };
+    let forged =
+        beat(u64::MAX).encode(&key("another key, which is as long as it must be")).unwrap();
+    let replayed = beat(1).encode(&key(CLUSTER_KEY)).unwrap();
+    let (refused, ignored) = (beats(&site, "refused"), beats(&site, "ignored"));
     for _ in 0..50 {
-        socket.send_to(&beat.encode(&stranger).unwrap(), to).unwrap();
+        socket.send_to(&forged, to).unwrap();
         socket.send_to(b"nonsense", to).unwrap();
+        socket.send_to(&replayed, to).unwrap();
     }
-    site.until("they were refused", |site| {
-        let metrics = site.run(FIRST, &["cvipctl", "metrics", "--node=4"]).unwrap();
-        let line = metrics.lines().find(|line| line.contains("result=\"refused\""))?.to_owned();
-        let count: u64 = line.rsplit(' ').next()?.parse().ok()?;
-        (count >= 100).then_some(())
+    site.until("they were refused and ignored", |site| {
+        let came = beats(site, "refused") >= refused + 100;
+        (came && beats(site, "ignored") >= ignored + 50).then_some(())
     });
-    // And an ARP reply which says that the client has the CVIP.
-    let cvip = site.cvip(false).to_string();
-    let _ = client.run(&["arping", "-c", "1", "-A", "-I", "eth0", "-s", &cvip, &cvip]);
+    // And an ARP packet which says that the client has the CVIP.
+    client.enter(|| cvip::net::announce("eth0", site.cvip(false))).unwrap();
     nothing_changes(&site, Duration::from_secs(3));
 }

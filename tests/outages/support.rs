@@ -25,6 +25,9 @@ pub(crate) const SERVICES: &str = "<service><protocol>tcp</protocol><port>80</po
      <scheduler>mh</scheduler>\
      <scheduler_flags>mh-port</scheduler_flags></service>";
 
+/// What the cluster's members sign their heartbeats with.
+pub(crate) const CLUSTER_KEY: &str = "a key of the lab's own, which is long enough";
+
 /// Nodes have the numbers 1 to 3, the directors 4 and 5.
 pub(crate) const NODES: u8 = 3;
 pub(crate) const FIRST: u32 = 4;
@@ -78,7 +81,7 @@ impl Site {
         let mut deployment = Deployment::new(cluster, &programs, &plan).unwrap();
         deployment.separate_run_dirs();
         let key = deployment.dir.join("cluster.key");
-        fs::write(&key, "a key of the lab's own, which is long enough\n").unwrap();
+        fs::write(&key, CLUSTER_KEY).unwrap();
         fs::set_permissions(&key, fs::Permissions::from_mode(0o600)).unwrap();
         deployment.set_env("CVIP_CLUSTER_KEY_FILE", key);
         for (name, value) in etcd.variables() {

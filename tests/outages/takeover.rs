@@ -26,6 +26,10 @@ fn a_standby_takes_over_from_a_director_whose_machine_dies_and_there_is_no_fail_
     let took =
         |event: &cvip::daemon::Event| event.what.to_string().contains("took over from node 4");
     assert!(site.events(SECOND).iter().any(took), "{:?}", site.events(SECOND));
+    let told = site.run(SECOND, &["cvipctl", "events", "--since=1h"]).unwrap();
+    assert!(told.contains("node 5: took over from node 4"), "{told}");
+    let shown = site.run(SECOND, &["cvipctl", "status", "--cluster", "--node=5"]).unwrap();
+    assert!(shown.contains("4, 5") && !shown.contains("In the kernel"), "{shown}");
 
     site.power_on(FIRST).unwrap();
     site.restart(FIRST);
