@@ -24,6 +24,7 @@ mod qemu;
 mod run;
 mod session;
 mod signals;
+mod site;
 mod sys;
 mod terminal;
 pub mod traffic;
@@ -38,6 +39,7 @@ pub use deployment::{Deployment, Plan};
 pub use packages::program;
 pub use people::Person;
 pub use run::{KernelChoice, Lab, Output};
+pub use site::{CLUSTER_KEY, Site};
 pub use wait::wait_until;
 
 /// Whether this process runs in the lab.

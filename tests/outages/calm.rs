@@ -5,11 +5,11 @@ use std::time::{Duration, Instant};
 
 use cvip::pulse::beat::KEY_LABEL;
 use cvip::pulse::{Beat, ClusterKey, Leadership, Nonce, PORT};
-use cvip_lab::{Direction, Fault, Impairment, Network};
+use cvip_lab::{CLUSTER_KEY, Direction, Fault, Impairment, Network};
 use nix::sys::time::TimeSpec;
 use nix::time::{ClockId, clock_gettime, clock_settime};
 
-use super::support::{CLUSTER_KEY, FIRST, SECOND, Site};
+use super::support::{FIRST, SECOND, Site};
 
 /// For how long nothing may change.
 const CALM: Duration = Duration::from_secs(20);

@@ -5,6 +5,7 @@ use std::process::ExitCode;
 use anyhow::Result;
 use cvip_lab::KernelChoice;
 
+pub(crate) mod cluster;
 pub(crate) mod director;
 mod fresh;
 pub(crate) mod idle;
@@ -51,6 +52,22 @@ enum Bench {
         #[arg(long, default_value_t = 5)]
         rounds: u32,
     },
+    /// How fast a cluster of machines gets over each fault, and what its clients see of it, with
+    /// keepalived beside it
+    Cluster {
+        /// The lab's kernel: auto, host, uml, qemu
+        #[arg(long, default_value = "auto")]
+        kernel: KernelChoice,
+        /// How often each fault happens
+        #[arg(long, default_value_t = 20)]
+        rounds: u32,
+        /// Only this fault; may be given several times
+        #[arg(long = "row", value_name = "NAME")]
+        rows: Vec<cluster::Row>,
+        /// Where chance begins: the same seed chooses the same nodes and moments
+        #[arg(long)]
+        seed: Option<u64>,
+    },
     /// ipvsadm-rs beside ipvsadm, and beside what the kernel alone needs
     Ipvsadm {
         /// The lab's kernel: auto, host, uml, qemu
@@ -67,6 +84,9 @@ enum Bench {
 
 pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode> {
     match arguments.bench {
+        Bench::Cluster { kernel, rounds, ref rows, seed } => {
+            cluster::run(kernel, rounds, rows, seed)
+        }
         Bench::JoinLeave { kernel, rounds } => join_leave::run(kernel, rounds),
         Bench::Director { kernel, rounds } => director::run(kernel, rounds.max(1)),
         Bench::Idle { kernel, connections } => idle::run(kernel, connections),

@@ -68,6 +68,11 @@ fn inside(words: &[OsString]) -> anyhow::Result<ExitCode> {
         }
         Some((name, [])) if name == "listen" => bench::join_leave::listen(),
         Some((name, [programs])) if name == "idle" => bench::idle::inside(programs.as_ref()),
+        Some((name, [programs, rounds, seed, rows @ ..])) if name == "cluster" => {
+            let text = |word: &OsString| word.to_string_lossy().into_owned();
+            let rows: Vec<String> = rows.iter().map(text).collect();
+            bench::cluster::inside(programs.as_ref(), &text(rounds), &text(seed), &rows)
+        }
         Some((name, [rounds])) if name == "one-change" => {
             bench::director::one_change(rounds.to_string_lossy().parse()?)
         }

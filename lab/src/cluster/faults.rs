@@ -5,6 +5,7 @@
 //! it, or as the queue of the member's own interface.
 
 use std::fmt;
+use std::io::Write;
 use std::process::Stdio;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU16, Ordering};
@@ -213,16 +214,42 @@ impl Host {
         Ok(Fault::new(Undo::Processes(self.namespace().stop_all()?)))
     }
 
+    /// Loses every frame of every network, both ways and all at once: cut off from all, and nobody is told.
+    ///
+    /// # Errors
+    /// If the kernel refuses.
+    pub fn isolate(&self) -> Result<Fault> {
+        let sides = ["ingress", "egress"];
+        let both = |network: &Network| sides.map(|side| (*network, side));
+        self.drop_all(self.networks().iter().flat_map(both), "matchall")
+    }
+
     fn drop_frames(&self, network: Network, side: &str, which: &str) -> Result<Fault> {
+        self.drop_all([(network, side)], which)
+    }
+
+    /// Drops what comes by on these sides of the bridge's ports. A process for each would take its time, and a fault has
+    /// one moment.
+    fn drop_all<'s>(
+        &self,
+        sides: impl IntoIterator<Item = (Network, &'s str)>,
+        which: &str,
+    ) -> Result<Fault> {
         /// A filter is known by its preference, which no other one of its device may have.
         static PREFERENCE: AtomicU16 = AtomicU16::new(1);
-        let (bridge, port) = (self.bridge(), self.port(network));
-        let preference = PREFERENCE.fetch_add(1, Ordering::Relaxed);
-        // It may have one already, which stays: alone, it does nothing.
-        let _ = tc(bridge, &format!("qdisc add dev {port} clsact"));
-        let filter = format!("dev {port} {side} pref {preference} protocol all");
-        tc(bridge, &format!("filter add {filter} {which} action drop"))?;
-        Ok(Fault::new(Undo::Tc(Arc::clone(bridge), format!("filter del {filter}"))))
+        let (mut queues, mut filters, mut undo) = (String::new(), String::new(), String::new());
+        for (network, side) in sides {
+            let port = self.port(network);
+            let preference = PREFERENCE.fetch_add(1, Ordering::Relaxed);
+            let filter = format!("dev {port} {side} pref {preference} protocol all");
+            // It may have one already, which stays: alone, it does nothing.
+            queues += &format!("qdisc replace dev {port} clsact\n");
+            filters += &format!("filter add {filter} {which} action drop\n");
+            undo += &format!("filter del {filter}\n");
+        }
+        let bridge = self.bridge();
+        tc(bridge, &(queues + &filters))?;
+        Ok(Fault::new(Undo::Tc(Arc::clone(bridge), undo)))
     }
 }
 
@@ -233,16 +260,19 @@ pub(super) fn set_port(bridge: &Namespace, port: &str, up: bool) -> Result<()> {
         .with_context(|| format!("{}: cannot switch the bridge's port {port}", bridge.name()))
 }
 
-fn tc(namespace: &Namespace, line: &str) -> Result<()> {
+/// Runs lines of tc's, one after the other, up to the first that fails.
+fn tc(namespace: &Namespace, lines: &str) -> Result<()> {
     let mut command = namespace.command("tc")?;
-    let output = command
-        .args(line.split_whitespace())
-        .stdin(Stdio::null())
-        .output()
-        .context("cannot run tc (of the package iproute2)")?;
+    command.args(["-batch", "-"]).stdin(Stdio::piped());
+    command.stdout(Stdio::null()).stderr(Stdio::piped());
+    let mut child = command.spawn().context("cannot run tc (of the package iproute2)")?;
+    if let Some(mut stdin) = child.stdin.take() {
+        stdin.write_all(lines.as_bytes()).context("cannot write to tc")?;
+    }
+    let output = child.wait_with_output()?;
     if !output.status.success() {
         let complaint = String::from_utf8_lossy(&output.stderr);
-        bail!("tc {line} in {}: {}", namespace.name(), complaint.trim());
+        bail!("tc in {}: {}\n{}", namespace.name(), lines.trim(), complaint.trim());
     }
     Ok(())
 }

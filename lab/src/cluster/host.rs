@@ -1,10 +1,11 @@
 //! One member of a cluster, as a test sees it: a machine that runs commands, can lose its cable, and can die.
 
-use std::net::{Ipv4Addr, Ipv6Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::process::{Command, Output, Stdio};
 use std::sync::Arc;
 
 use anyhow::{Context, Result, bail, ensure};
+use nix::ifaddrs::{InterfaceAddress, getifaddrs};
 
 use super::address::{self, Member, Network};
 use super::cabling::{self, Cabling};
@@ -195,6 +196,25 @@ impl Host {
             Ok(value) => value,
             Err(error) => panic!("{error:#}"),
         }
+    }
+
+    /// Whether one of its interfaces has an address now.
+    ///
+    /// # Panics
+    /// If the namespace cannot be entered.
+    #[must_use]
+    pub fn has_on(&self, device: &str, addr: IpAddr) -> bool {
+        let has = |interface: InterfaceAddress| {
+            let of = interface.address.as_ref()?;
+            let of = match (of.as_sockaddr_in(), of.as_sockaddr_in6()) {
+                (Some(v4), _) => IpAddr::from(v4.ip()),
+                (_, Some(v6)) => IpAddr::from(v6.ip()),
+                (None, None) => return None,
+            };
+            Some(interface.interface_name == device && of == addr)
+        };
+        let find = || getifaddrs().ok().and_then(|mut all| all.find_map(|i| has(i).filter(|h| *h)));
+        self.enter(find).is_some()
     }
 
     /// Sets a kernel parameter of this member, such as `net.ipv4.ip_forward`.

@@ -1,4 +1,4 @@
-//! Median, 99th percentile and maximum of some durations.
+//! What some durations have in common: their median, percentiles, least and most.
 
 use std::fmt;
 use std::time::Duration;
@@ -12,6 +12,26 @@ pub(super) struct Spread {
 impl Spread {
     pub(super) fn add(&mut self, took: Duration) {
         self.taken.push(took);
+    }
+
+    /// The whole distribution in one line, where the short one of `Display` is not enough.
+    pub(super) fn whole(&self) -> String {
+        let ms = |percent| self.percentile(percent).as_secs_f64() * 1000.0;
+        format!(
+            "n {:4}   min {:8.1}   median {:8.1}   p90 {:8.1}   p99 {:8.1}   max {:8.1} ms",
+            self.taken.len(),
+            ms(0),
+            ms(50),
+            ms(90),
+            ms(99),
+            ms(100)
+        )
+    }
+
+    /// How many times another one's median this one's is; `None` where either has none.
+    pub(super) fn ratio_to(&self, other: &Spread) -> Option<f64> {
+        let measured = !self.taken.is_empty() && other.median() > Duration::ZERO;
+        measured.then(|| self.median().as_secs_f64() / other.median().as_secs_f64())
     }
 
     pub(super) fn median(&self) -> Duration {
@@ -51,9 +71,26 @@ mod tests {
         for ms in (1..=200).rev() {
             spread.add(Duration::from_millis(ms));
         }
+        assert_eq!(spread.percentile(0), Duration::from_millis(1));
         assert_eq!(spread.percentile(50), Duration::from_millis(100));
         assert_eq!(spread.percentile(99), Duration::from_millis(198));
         assert_eq!(spread.percentile(100), Duration::from_millis(200));
         assert_eq!(Spread::default().percentile(99), Duration::ZERO);
+        assert_eq!(
+            spread.whole(),
+            "n  200   min      1.0   median    100.0   p90    180.0   p99    198.0   max    200.0 ms"
+        );
+    }
+
+    #[test]
+    fn a_ratio_is_of_medians_and_needs_two() {
+        let of = |ms| {
+            let mut spread = Spread::default();
+            spread.add(Duration::from_millis(ms));
+            spread
+        };
+        assert_eq!(of(30).ratio_to(&of(10)), Some(3.0));
+        assert_eq!(of(30).ratio_to(&Spread::default()), None);
+        assert_eq!(Spread::default().ratio_to(&of(30)), None);
     }
 }

@@ -1,0 +1,206 @@
+//! The cluster that the faults happen to: its first state, and how its tables are watched.
+
+use std::net::{IpAddr, SocketAddr};
+use std::path::Path;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, ensure};
+use cvip::ipvs::{Client, ServiceId};
+use cvip::protocol::Protocol;
+use cvip_lab::traffic::Running;
+use cvip_lab::{Host, Site};
+
+/// How long anything may take before the bench gives up: emulated kernels are slow.
+pub(super) const PATIENCE: Duration = Duration::from_secs(90);
+
+/// How many requests a second clients make, where they only watch.
+pub(super) const RATE: f64 = 50.0;
+
+/// For how long clients are watched before a fault, and after another answers.
+pub(super) const WATCH: Duration = Duration::from_secs(2);
+
+/// How often an address or a table is looked at: one processor has to do everything.
+const LOOK_EVERY: Duration = Duration::from_millis(3);
+
+/// Nodes have the numbers 1 to 3.
+pub(super) const NODES: u32 = 3;
+
+/// A web service whose scheduler finds the same real server for a client on every director. A
+/// server that comes and goes all the time is not damped: it is what the bench does to it.
+const SERVICES: &str = "<service><protocol>tcp</protocol><port>80</port>\
+     <scheduler>mh</scheduler><flap_limit>0</flap_limit></service>";
+
+/// Chance with a seed (splitmix64).
+#[derive(Debug)]
+pub(super) struct Dice(u64);
+
+impl Dice {
+    pub(super) fn new(seed: u64) -> Dice {
+        Dice(seed)
+    }
+
+    fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut mixed = self.0;
+        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        mixed ^ (mixed >> 31)
+    }
+
+    /// One of the nodes.
+    pub(super) fn node(&mut self) -> u32 {
+        (self.next() % u64::from(NODES)) as u32 + 1
+    }
+
+    /// Waits for up to a second: a fault comes at any moment between two heartbeats.
+    pub(super) fn pause(&mut self) {
+        thread::sleep(Duration::from_millis(self.next() % 1000));
+    }
+}
+
+/// The cluster.
+pub(super) struct Scene {
+    pub(super) site: Site,
+    pub(super) dice: Dice,
+}
+
+impl Scene {
+    /// Starts everything; the first director is the active one.
+    pub(super) fn start(programs: &Path, dice: Dice) -> Result<Scene> {
+        let site = Site::new("bench", NODES as u8, programs, SERVICES)?;
+        let mut scene = Scene { site, dice };
+        let [first, second] = scene.site.directors();
+        scene.run_cvipd(first)?;
+        until(|| scene.site.carries(first)).context("the first director is not elected")?;
+        for number in [second, 1, 2, 3] {
+            scene.run_cvipd(number)?;
+        }
+        for node in 1..=NODES {
+            scene.site.serve(node)?;
+        }
+        scene.heal()?;
+        Ok(scene)
+    }
+
+    pub(super) fn run_cvipd(&mut self, number: u32) -> Result<()> {
+        self.site.start(number, &["--log=info"])
+    }
+
+    /// Waits for the first state: one director carries the CVIP and both know, every cvipd lives,
+    /// and both tables are whole.
+    pub(super) fn heal(&mut self) -> Result<()> {
+        let healed = cvip_lab::wait_until(PATIENCE, || self.is_whole().then_some(()));
+        healed.context("the cluster is not what it was at first")?;
+        self.dice.pause();
+        Ok(())
+    }
+
+    fn is_whole(&self) -> bool {
+        let [active] = self.site.carriers()[..] else { return false };
+        self.site.directors().into_iter().all(|director| {
+            let full = (1..=NODES).collect::<Vec<_>>();
+            self.site.pool(director) == full && self.knows(director, active)
+        })
+    }
+
+    /// Whether a director knows who is active, and sees every cvipd alive.
+    fn knows(&self, director: u32, active: u32) -> bool {
+        let Ok(status) = self.site.status(director) else { return false };
+        let alive = status["nodes"].as_array().map_or(0, |rows| {
+            rows.iter().filter(|row| row["alive"] == serde_json::Value::Bool(true)).count()
+        });
+        status["sets"][0]["active"] == active
+            && alive == self.site.numbers().count()
+            && status["store_away_s"].is_null()
+    }
+
+    /// The director that carries the CVIP.
+    pub(super) fn active(&self) -> Result<u32> {
+        let carriers = self.site.carriers();
+        ensure!(carriers.len() == 1, "directors that carry the CVIP: {carriers:?}");
+        Ok(carriers[0])
+    }
+
+    /// Clients that have been served for a while.
+    pub(super) fn clients(&mut self) -> Running {
+        let clients = self.site.traffic(RATE);
+        thread::sleep(WATCH);
+        self.dice.pause();
+        clients
+    }
+
+    /// The kernel's table on a director, for as long as its machine lives.
+    pub(super) fn table(&self, director: u32) -> Result<Table> {
+        Table::open(self.site.host(director), self.site.web())
+    }
+
+    /// What everybody thought.
+    pub(super) fn story(&self) -> String {
+        self.site.story()
+    }
+}
+
+/// The web service in a director's kernel.
+pub(super) struct Table {
+    client: Client,
+    id: ServiceId,
+}
+
+impl Table {
+    fn open(host: &Host, web: SocketAddr) -> Result<Table> {
+        let id = ServiceId::Address { protocol: Protocol::Tcp, addr: web.ip(), port: web.port() };
+        Ok(Table { client: host.enter(Client::open)?, id })
+    }
+
+    /// The real servers that get new connections.
+    pub(super) fn weighed(&mut self) -> Result<Vec<IpAddr>> {
+        let mut destinations = self.client.destinations(&self.id)?;
+        destinations.retain(|entry| entry.destination.weight > 0);
+        Ok(destinations.into_iter().map(|entry| entry.destination.id.addr).collect())
+    }
+
+    /// Waits until a real server gets new connections, or none any more; since when.
+    pub(super) fn until(&mut self, server: IpAddr, gets: bool) -> Result<Instant> {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            let weighed = self.weighed()?;
+            let now = Instant::now();
+            if weighed.contains(&server) == gets {
+                return Ok(now);
+            }
+            ensure!(now < deadline, "{server} did not change within {PATIENCE:?}");
+            thread::sleep(LOOK_EVERY);
+        }
+    }
+}
+
+/// Waits until something is so; since when.
+pub(super) fn until(mut is: impl FnMut() -> bool) -> Result<Instant> {
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        let so = is();
+        let now = Instant::now();
+        if so {
+            return Ok(now);
+        }
+        ensure!(now < deadline, "not within {PATIENCE:?}");
+        thread::sleep(LOOK_EVERY);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_seed_makes_the_same_nodes_fail() {
+        let nodes = |seed| {
+            let mut dice = Dice::new(seed);
+            std::iter::repeat_with(|| dice.node()).take(50).collect::<Vec<_>>()
+        };
+        assert_eq!(nodes(7), nodes(7));
+        assert_ne!(nodes(7), nodes(8));
+        assert!((1..=NODES).all(|node| nodes(7).contains(&node)));
+    }
+}
