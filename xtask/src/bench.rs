@@ -12,6 +12,7 @@ pub(crate) mod idle;
 pub(crate) mod ipvsadm;
 pub(crate) mod join_leave;
 mod native;
+pub(crate) mod scale;
 mod spread;
 
 /// Measure, and print figures
@@ -68,6 +69,16 @@ enum Bench {
         #[arg(long)]
         seed: Option<u64>,
     },
+    /// A director's view of 1,000 nodes that join within 10 s on a native etcd, and its restart
+    /// beside them
+    Scale {
+        /// How many nodes
+        #[arg(long, default_value_t = 1000)]
+        nodes: u32,
+        /// How often the director's view starts anew
+        #[arg(long, default_value_t = 20)]
+        rounds: u32,
+    },
     /// ipvsadm-rs beside ipvsadm, and beside what the kernel alone needs
     Ipvsadm {
         /// The lab's kernel: auto, host, uml, qemu
@@ -87,6 +98,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode> {
         Bench::Cluster { kernel, rounds, ref rows, seed } => {
             cluster::run(kernel, rounds, rows, seed)
         }
+        Bench::Scale { nodes, rounds } => scale::run(nodes, rounds),
         Bench::JoinLeave { kernel, rounds } => join_leave::run(kernel, rounds),
         Bench::Director { kernel, rounds } => director::run(kernel, rounds.max(1)),
         Bench::Idle { kernel, connections } => idle::run(kernel, connections),

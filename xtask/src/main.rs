@@ -73,6 +73,14 @@ fn inside(words: &[OsString]) -> anyhow::Result<ExitCode> {
             let rows: Vec<String> = rows.iter().map(text).collect();
             bench::cluster::inside(programs.as_ref(), &text(rounds), &text(seed), &rows)
         }
+        Some((name, [nodes, rounds])) if name == "scale" => {
+            let number = |word: &OsString| word.to_string_lossy().parse();
+            bench::scale::inside(number(nodes)?, number(rounds)?)
+        }
+        Some((name, [plan, endpoint, dir])) if name == "scale-nodes" => {
+            let text = |word: &OsString| word.to_string_lossy().into_owned();
+            bench::scale::nodes::run(&text(plan), &text(endpoint), dir.as_ref())
+        }
         Some((name, [rounds])) if name == "one-change" => {
             bench::director::one_change(rounds.to_string_lossy().parse()?)
         }

@@ -118,7 +118,7 @@ fn ticks(pid: i32) -> Result<u64> {
 }
 
 /// Resident memory in KiB (`VmRSS`, proc_pid_status(5)).
-fn resident(pid: i32) -> Result<u64> {
+pub(super) fn resident(pid: i32) -> Result<u64> {
     let status = fs::read_to_string(format!("/proc/{pid}/status"))?;
     let line = status.lines().find(|line| line.starts_with("VmRSS:")).context("no VmRSS")?;
     Ok(line.split_whitespace().nth(1).context("no number")?.parse()?)
