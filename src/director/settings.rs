@@ -14,6 +14,12 @@ pub(super) fn settings(key: ServiceKey, conf: Option<&ServiceConf>) -> Service {
     let Some(conf) = conf else { return Service::new(id, DEFAULT_SCHEDULER) };
     let mut service = Service::new(id, &conf.scheduler);
     service.flags |= conf.scheduler_flags;
+    // These two choose by a hash, a destination with weight 0 too, and then refuse the client
+    // unless they may fall back to another (ip_vs_mh.c, ip_vs_sh.c): whoever is quiesced would take
+    // his share of the new clients down with him.
+    if matches!(conf.scheduler.as_str(), "mh" | "sh") {
+        service.flags |= service_flags::SCHED1;
+    }
     if conf.one_packet {
         service.flags |= service_flags::ONE_PACKET;
     }

@@ -49,7 +49,8 @@ fn services(site: &Site, v6: bool) -> [Service; 3] {
     let mut web = Service::new(id(Tcp, 8080), "sh");
     web.flags = SCHED1 | SCHED2;
     let mut masked = Service::new(id(Tcp, 8081), "mh").persistent(60);
-    masked.flags |= SCHED2 | SCHED3;
+    // mh and sh always have their fallback.
+    masked.flags |= SCHED1 | SCHED2 | SCHED3;
     masked.netmask = if v6 { 24 } else { 0xffff_ff00 };
     let mut sip = Service::new(id(Udp, 5060), "wlc").persistent(90);
     sip.flags |= ONE_PACKET;

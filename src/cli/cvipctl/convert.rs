@@ -180,12 +180,15 @@ mod tests {
             )
         };
         let service = "-A -u 192.168.200.10:5060 -s mh -p 60 -M 255.255.255.0 --pe sip -o \
-                       -b mh-port,flag-3\n";
+                       -b mh-fallback,mh-port,flag-3\n";
         let expected = [service.to_owned(), to(1, 2), to(2, 10), to(3, 2)].concat();
         assert_eq!((status, out), (0, expected));
         let (_, json, _) = convert(dir.path(), EVERYTHING, &["--json"]);
         let services: serde_json::Value = serde_json::from_str(&json).unwrap();
-        assert_eq!(services[0]["scheduler_flags"], serde_json::json!(["mh-port", "flag-3"]));
+        assert_eq!(
+            services[0]["scheduler_flags"],
+            serde_json::json!(["mh-fallback", "mh-port", "flag-3"])
+        );
         assert_eq!(services[0]["one_packet"], true);
         assert_eq!(services[0]["persistence_netmask"], "255.255.255.0");
         assert_eq!(services[0]["persistence_engine"], "sip");
