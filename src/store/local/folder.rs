@@ -307,8 +307,15 @@ impl Folder {
 
     /// Reads one key; `None` where there is no file.
     fn read(&self, key: Key) -> Result<Option<Value>, Fault> {
+        self.requests.fetch_add(1, Ordering::Relaxed);
         let path = self.path(key);
-        self.try_read(key).map_err(|reason| self.set_aside(key, path, reason))
+        let bytes = match read_capped(&path) {
+            Ok(Some(bytes)) => bytes,
+            Ok(None) => return Ok(None),
+            Err(reason) => return Err(self.set_aside(key, path, None, reason)),
+        };
+        let value = Value::parse(key, &bytes);
+        value.map(Some).map_err(|reason| self.set_aside(key, path, Some(&bytes), reason))
     }
 
     fn try_read(&self, key: Key) -> Result<Option<Value>, String> {
@@ -381,11 +388,16 @@ impl Folder {
 
     /// Copies a spoilt file, so that nothing is lost when it is written anew. It stays where it
     /// is until then: a missing file would say that there is no value, and that would be false.
-    pub(in crate::store) fn set_aside(&self, key: Key, path: PathBuf, reason: String) -> Fault {
+    /// What was read is what is kept: another reader may have had the file mended by now.
+    fn set_aside(&self, key: Key, path: PathBuf, bytes: Option<&[u8]>, reason: String) -> Fault {
         let mut aside = path.clone().into_os_string();
         aside.push(".corrupt");
         let aside = PathBuf::from(aside);
-        let copied = self.access == Access::Write && fs::copy(&path, &aside).is_ok();
+        let copy = || match bytes {
+            Some(bytes) => fs::write(&aside, bytes),
+            None => fs::copy(&path, &aside).map(drop),
+        };
+        let copied = self.access == Access::Write && copy().is_ok();
         Fault { key, path, set_aside: copied.then_some(aside), reason }
     }
 
