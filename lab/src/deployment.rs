@@ -8,6 +8,7 @@ use std::ffi::OsString;
 use std::fmt::Write as _;
 use std::fs;
 use std::net::IpAddr;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Output;
 
@@ -15,6 +16,9 @@ use anyhow::{Context, Result, ensure};
 use nix::unistd::Pid;
 
 use crate::cluster::{Cluster, Host, Network, Process};
+
+/// What the cluster's members sign their heartbeats with.
+pub const CLUSTER_KEY: &str = "a key of the lab's own, which is long enough";
 
 /// A cluster with cvip's configuration; daemons are started one by one.
 ///
@@ -82,6 +86,18 @@ impl Deployment {
     /// not a folder on one host. To be called before any program has run.
     pub fn separate_run_dirs(&mut self) {
         self.separate_run_dirs = true;
+    }
+
+    /// Gives the nodes a key in common, as machines that meet in etcd need one.
+    ///
+    /// # Errors
+    /// It cannot be written.
+    pub fn share_cluster_key(&mut self) -> Result<()> {
+        let path = self.dir.join("cluster.key");
+        fs::write(&path, CLUSTER_KEY)?;
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o600))?;
+        self.set_env("CVIP_CLUSTER_KEY_FILE", path);
+        Ok(())
     }
 
     /// Sets a variable of the environment of every program of cvip that is started from now on.

@@ -35,11 +35,11 @@ mod wait;
 pub use cluster::{
     Builder, Capture, Cluster, Direction, Fault, Host, Impairment, Network, Process,
 };
-pub use deployment::{Deployment, Plan};
+pub use deployment::{CLUSTER_KEY, Deployment, Plan};
 pub use packages::program;
 pub use people::Person;
 pub use run::{KernelChoice, Lab, Output};
-pub use site::{CLUSTER_KEY, Site};
+pub use site::Site;
 pub use wait::wait_until;
 
 /// Whether this process runs in the lab.

@@ -6,7 +6,6 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::net::SocketAddr;
 use std::ops::{Deref, DerefMut};
-use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
@@ -16,9 +15,6 @@ use crate::cluster::Cluster;
 use crate::deployment::{Deployment, Plan};
 use crate::etcd::{Etcd, Settings};
 use crate::traffic::{Requests, Running, WebServer};
-
-/// What the cluster's members sign their heartbeats with.
-pub const CLUSTER_KEY: &str = "a key of the lab's own, which is long enough";
 
 /// The cluster, with a store that runs. Nodes have the numbers 1 to N, the directors N + 1 and N + 2.
 #[derive(Debug)]
@@ -48,10 +44,7 @@ impl Site {
         let plan = Plan { services, ..Plan::default() };
         let mut deployment = Deployment::new(cluster, programs, &plan)?;
         deployment.separate_run_dirs();
-        let key = deployment.dir.join("cluster.key");
-        fs::write(&key, CLUSTER_KEY)?;
-        fs::set_permissions(&key, fs::Permissions::from_mode(0o600))?;
-        deployment.set_env("CVIP_CLUSTER_KEY_FILE", key);
+        deployment.share_cluster_key()?;
         for (name, value) in etcd.variables() {
             deployment.set_env(name, value);
         }

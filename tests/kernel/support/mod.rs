@@ -16,4 +16,4 @@ pub(crate) use sockets::{
 };
 
 /// How long anything may take before a test calls it a failure: emulated kernels are slow.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(60);

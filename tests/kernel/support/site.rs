@@ -99,6 +99,7 @@ impl Site {
         let mut site = Site::built(build, plan);
         let etcd = Etcd::start(&site.cluster, cvip_lab::etcd::Settings::default()).unwrap();
         site.separate_run_dirs();
+        site.share_cluster_key().unwrap();
         etcd.variables().into_iter().for_each(|(name, value)| site.set_env(name, value));
         let endpoints = etcd.endpoints().split(',').map(str::to_owned).collect();
         let settings = EtcdSettings { endpoints, ..EtcdSettings::default() };
