@@ -33,6 +33,9 @@ const PATIENCE: Duration = Duration::from_secs(2);
 /// How long a full pass over a large table may take.
 const ANSWER_WITHIN: Duration = Duration::from_secs(60);
 
+/// How long cvipd may take to say what it is.
+const STATUS_WITHIN: Duration = Duration::from_secs(10);
+
 /// How long the director may take for a full pass that an operator asked for.
 const APPLY_WITHIN: Duration = Duration::from_secs(50);
 
@@ -166,6 +169,9 @@ pub enum ControlError {
         /// Why.
         source: io::Error,
     },
+    /// It takes too long.
+    #[error("cvipd does not answer within {} s: is it frozen, or is this machine too busy?", .0.as_secs())]
+    Late(Duration),
     /// The answer makes no sense.
     #[error("cvipd's answer makes no sense (is it of another version?): {0}")]
     Answer(#[from] serde_json::Error),
@@ -195,9 +201,13 @@ pub fn ask(run_dir: &Path, node: u32, request: Request) -> Result<Response, Cont
             });
         }
     };
-    stream.set_read_timeout(Some(ANSWER_WITHIN)).map_err(io)?;
+    let within = if request == Request::Status { STATUS_WITHIN } else { ANSWER_WITHIN };
+    stream.set_read_timeout(Some(within)).map_err(io)?;
     send(&mut stream, &request).map_err(io)?;
-    let line = receive(&stream).map_err(io)?;
+    let line = receive(&stream).map_err(|e| match e.kind() {
+        io::ErrorKind::WouldBlock => ControlError::Late(within),
+        _ => io(e),
+    })?;
     Ok(serde_json::from_slice(&line)?)
 }
 

@@ -10,6 +10,7 @@
 //! The lookout's marks go straight to the table and its words straight to the herald: what is
 //! urgent does not wait for the main thread.
 
+use std::net::IpAddr;
 use std::os::fd::BorrowedFd;
 use std::sync::Arc;
 use std::sync::mpsc::Sender;
@@ -114,6 +115,8 @@ pub(super) struct Watchman {
     pub(super) table: Desk<TableOrder>,
     /// None where there is nobody to speak to.
     pub(super) herald: Option<Desk<Say>>,
+    /// Who is spoken to beside those whom the configuration names.
+    pub(super) also: Vec<IpAddr>,
 }
 
 impl Agent for Watchman {
@@ -141,7 +144,10 @@ impl Agent for Watchman {
         for notice in self.lookout.step(now) {
             match notice {
                 Notice::Marks(marks) => self.table.order(TableOrder::Mark(marks)),
-                Notice::Speech(speech) => {
+                Notice::Speech(mut speech) => {
+                    speech.to.extend(&self.also);
+                    speech.to.sort_unstable();
+                    speech.to.dedup();
                     if let Some(herald) = &self.herald {
                         herald.order(Say(speech));
                     }

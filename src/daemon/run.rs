@@ -12,7 +12,7 @@ use sd_notify::NotifyState;
 use tracing::{error, info, warn};
 
 use super::control::{Answer, Base, Question, Server, Status, What, no_director};
-use super::crew::{LookoutOrder, NodeOrder, TableOrder, Tidings};
+use super::crew::{LookoutOrder, NodeOrder, Reply, TableOrder, Tidings};
 use super::duty::Duty;
 use super::events::Record;
 use super::presence::Presence;
@@ -171,8 +171,9 @@ pub fn run(settings: Settings) -> Result<(), RunError> {
     let nonce = Nonce::random().map_err(|e| RunError::System("no random numbers", e))?;
     let (main, inbox) = channel().map_err(system("no descriptor for messages"))?;
     let polling = settings.polling.clone();
-    let office = Office { node, incarnation, nonce, key, store, main: main.clone(), polling };
     let now = Instant::now();
+    let office =
+        Office { node, incarnation, nonce, started: now, key, store, main: main.clone(), polling };
     let presence = Presence::open(&settings.run_dir, node, now);
     let record = Record::open(&settings.run_dir, node);
     let mut daemon = Daemon {
@@ -232,7 +233,7 @@ impl Daemon {
                 match Signal::try_from(signal.ssi_signo as i32) {
                     Ok(Signal::SIGHUP) => {
                         notify(&[NotifyState::Reloading]);
-                        if let Err(error) = self.reload() {
+                        if let Err(error) = self.reload(None) {
                             error!("{error}");
                         }
                         notify(&[NotifyState::Ready]);
@@ -301,9 +302,7 @@ impl Daemon {
     }
 
     fn part(&mut self, active: bool, forwarding: bool) -> Result<(), RunError> {
-        let node = self.office.node;
-        let set = order(&self.conf, node).into_iter().min().unwrap_or(node);
-        let part = sync::Part { set, active, forwarding };
+        let part = sync::Part { active, forwarding };
         self.ordered = Some(part);
         self.staff.direct(&self.office, &self.conf, part)
     }
@@ -324,8 +323,9 @@ impl Daemon {
         }
     }
 
-    /// Reads the configuration again; one with faults is not taken.
-    fn reload(&mut self) -> Result<(), RunError> {
+    /// Reads the configuration again; one with faults is not taken. The table's worker reports to
+    /// whoever wants to know what came of it.
+    fn reload(&mut self, report: Option<Reply>) -> Result<(), RunError> {
         let loaded = conf::load(&self.settings.conf, &self.settings.clustertab);
         self.faults = loaded.diagnostics.iter().map(ToString::to_string).collect();
         let Some(conf) = loaded.conf else {
@@ -336,15 +336,24 @@ impl Daemon {
         }
         let node = self.office.node;
         if !conf.nodes().contains(&node) {
-            let path = self.settings.conf.display().to_string();
-            self.faults.push(RunError::NoPart(node, path.clone()).to_string());
-            return Err(RunError::NoPart(node, path));
+            let error = RunError::NoPart(node, self.settings.conf.display().to_string());
+            // A real server that is struck from the file goes on as it was, for those who are
+            // connected to it; a director must not, for another directs in its place.
+            if !self.conf.is_director(node) {
+                self.faults.push(error.to_string());
+                return Err(error);
+            }
+            warn!("{error}");
         }
-        self.conf = Arc::new(conf);
+        let conf = Arc::new(conf);
+        if let Err(error) = self.staff.reload(&self.office, &conf, &self.settings.run_dir) {
+            self.faults.push(error.to_string());
+            return Err(error);
+        }
+        self.conf = conf;
         info!("configuration read again");
         let now = Instant::now();
         let directs = self.conf.is_director(node);
-        self.staff.reload(&self.office, &self.conf, &self.settings.run_dir)?;
         match (directs, self.duty) {
             (false, duty) if duty != Duty::Serve => self.turn(Duty::Serve, now)?,
             (true, Duty::Serve) => self.duty = Duty::Undecided,
@@ -354,7 +363,11 @@ impl Daemon {
             self.presence.take(role, &self.conf, now);
         }
         if let Some(desk) = self.staff.table() {
-            desk.order(TableOrder::Reload(Arc::clone(&self.conf)));
+            let conf = Arc::clone(&self.conf);
+            desk.order(match report {
+                Some(report) => TableOrder::Resync(conf, report),
+                None => TableOrder::Reload(conf),
+            });
         }
         Ok(())
     }
@@ -370,10 +383,9 @@ impl Daemon {
         match what {
             What::State => {}
             What::Apply(reply) => {
-                self.reload().map_err(|error| error.to_string())?;
+                self.reload(Some(reply)).map_err(|error| error.to_string())?;
                 let node = self.office.node;
-                let desk = self.staff.table().ok_or_else(|| no_director(node))?;
-                desk.order(TableOrder::Resync(Arc::clone(&self.conf), reply));
+                self.staff.table().ok_or_else(|| no_director(node))?;
             }
             What::Leave(within) => self.leave(within, now),
         }

@@ -33,6 +33,8 @@ pub(super) struct Office {
     /// Which start of this node's cvipd this is.
     pub(super) incarnation: u64,
     pub(super) nonce: Nonce,
+    /// When this cvipd was started.
+    pub(super) started: Instant,
     pub(super) key: ClusterKey,
     /// The workers have views of their own of it.
     pub(super) store: Box<dyn Store>,
@@ -100,12 +102,16 @@ impl Staff {
     }
 
     /// Takes another configuration. Who is a director no longer deletes what it made in the table.
+    ///
+    /// # Errors
+    /// The node cannot speak as the configuration says; then nothing has changed.
     pub(super) fn reload(
         &mut self,
         office: &Office,
         conf: &Arc<Conf>,
         run_dir: &Path,
     ) -> Result<(), RunError> {
+        drop(Socket::sender(&conf.addresses(office.node), pulse::PORT, None, &office.key)?);
         if !conf.is_director(office.node) && self.table.is_some() {
             end(&mut self.lookout);
             self.empty_table();
@@ -128,7 +134,13 @@ impl Staff {
         conf: &Arc<Conf>,
         run_dir: &Path,
     ) -> Result<(), RunError> {
-        let voice = Voice::of(conf, office.node);
+        let mut voice = Voice::of(conf, office.node);
+        // Nodes read a new configuration one after the other: who does not have it yet is to hear
+        // this one all the same, or takes it for dead.
+        let before = self.voice.iter().flat_map(|before| &before.to);
+        voice.to.extend(before.filter(|addr| !conf.addresses(office.node).contains(addr)));
+        voice.to.sort_unstable();
+        voice.to.dedup();
         if self.voice.as_ref() == Some(&voice) {
             return Ok(());
         }
@@ -141,7 +153,10 @@ impl Staff {
             let socket = Socket::sender(&voice.from, port, None, key)?;
             let speaker =
                 Speaker { node: office.node, incarnation: office.incarnation, nonce: office.nonce };
-            let herald = pulse::Sender::new(socket, speaker, Timing::default(), now);
+            // Milliseconds outrun the heartbeats of any herald before this one.
+            let before = now.saturating_duration_since(office.started).as_millis();
+            let before = u64::try_from(before).unwrap_or(u64::MAX);
+            let herald = pulse::Sender::new(socket, speaker, Timing::default(), now).after(before);
             let (desk, orders) = desk().map_err(no_desk)?;
             desk.order(Say(Speech { to: voice.to.clone(), ..Speech::default() }));
             let worker = Worker::start("herald", herald, (desk, orders)).map_err(no_thread)?;
@@ -158,7 +173,8 @@ impl Staff {
             let lookout = Lookout::new(me, Arc::clone(conf), store, socket, run_dir, now)
                 .map_err(|e| RunError::System("no descriptor for the lookout", e))?;
             let herald = self.herald.as_ref().map(|herald| herald.desk.clone());
-            let watchman = Watchman { lookout, main: office.main.clone(), table, herald };
+            let also = voice.to.clone();
+            let watchman = Watchman { lookout, main: office.main.clone(), table, herald, also };
             let worker = Worker::start("lookout", watchman, desk().map_err(no_desk)?);
             self.lookout = Some(worker.map_err(no_thread)?);
         }

@@ -50,6 +50,8 @@ pub struct Peer {
     pub active: bool,
     /// The incarnation of its living cvipd, by the store; `None` if its lease has ended.
     pub alive: Option<u64>,
+    /// Its record says that it is the active director.
+    pub directing: bool,
 }
 
 /// How another director sounds.
@@ -231,6 +233,12 @@ impl Election {
         let expected = sight.stored.map(|elected| elected.term);
         if self.asked {
             return Some(claim(expected));
+        }
+        // One that lives, and directs by a cvip.conf in which it is alone, does not speak to us.
+        let directs_alone =
+            |p: &Peer| p.voice == Voice::Unheard && p.alive.is_some() && p.directing;
+        if sight.peers.values().any(directs_alone) {
+            return None;
         }
         let is_gone = match sight.stored {
             None => self.has_listened(now) || self.rank(sight) == 0,

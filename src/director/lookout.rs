@@ -159,7 +159,8 @@ impl Lookout {
             attended: now,
             unsure_until: now,
             confirm_at: None,
-            notices: Vec::new(),
+            // The table may still have those of a lookout before this one.
+            notices: vec![Notice::Marks(Marks::default())],
         };
         lookout.follow_store();
         lookout.nodes = lookout.nodes();
@@ -429,7 +430,7 @@ impl Lookout {
 
     /// The other directors of the set.
     fn directors(&self) -> BTreeMap<u32, Peer> {
-        let alive = &self.store.state().alive;
+        let State { alive, nodes: records, .. } = self.store.state();
         let set = self.election.set();
         let peer = |node: u32| {
             let beat = self.peers.last(node);
@@ -445,6 +446,7 @@ impl Lookout {
                 term: said.map_or(0, |said| said.term),
                 active: said.is_some_and(|said| said.active),
                 alive: alive.get(&node).copied(),
+                directing: records.get(&node).is_some_and(|record| record.directing),
             }
         };
         let others = order(&self.conf, self.me).into_iter().filter(|node| *node != self.me);

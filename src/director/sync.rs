@@ -6,14 +6,12 @@
 
 use std::fmt;
 
-use crate::conf::Conf;
+use crate::conf::{Conf, DirectorSet};
 use crate::ipvs::{Change, Daemon, DaemonRole};
 
 /// A director's part in its set.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Part {
-    /// The set's number: the lowest node number of its directors.
-    pub set: u32,
     /// It is the active one.
     pub active: bool,
     /// It is not the active one any more, and still forwards what reaches it.
@@ -23,10 +21,11 @@ pub struct Part {
 /// The daemon that cvip.conf asks of a director in its part; none for one that is alone, or whose
 /// `sync_interface` is not named.
 pub fn wish(conf: &Conf, me: u32, part: &Part) -> Option<Wish> {
-    let sets = conf.director_sets();
-    let shared = sets.iter().any(|set| set.directors.contains(&me) && set.directors.len() > 1);
-    let interface = conf.sync_interface(me).filter(|_| shared)?.to_owned();
-    Some(Wish { interface, set: part.set, active: part.active })
+    let is_shared = |set: &DirectorSet| set.directors.contains(&me) && set.directors.len() > 1;
+    let directors = conf.director_sets().into_iter().find(is_shared)?.directors;
+    let set = directors.into_iter().min()?;
+    let interface = conf.sync_interface(me)?.to_owned();
+    Some(Wish { interface, set, active: part.active })
 }
 
 /// What a director's daemon should be.

@@ -51,6 +51,14 @@ impl Sender {
         Sender { socket, schedule: Schedule::new(speaker, timing, now), sent: Sent::default() }
     }
 
+    /// Numbers its heartbeats from above this on: one that is made anew in the same start goes on
+    /// where its predecessor ended, or it is taken for a replay of that.
+    #[must_use]
+    pub fn after(mut self, sequence: u64) -> Sender {
+        self.schedule.sequence = sequence;
+        self
+    }
+
     /// Changes what is said. What others wait for (a leadership won or laid down, a good-bye) is
     /// said at once.
     ///

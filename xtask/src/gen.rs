@@ -63,8 +63,8 @@ fn exit_status(program: &str) -> &'static str {
         "cvipd" => {
             ".SH EXIT STATUS\n0 it was told to end; 1 it could not start, or had to stop; 2 the \
              command line makes no sense.\n.SH SIGNALS\n.TP\n.B SIGHUP\nReads the configuration \
-             again; one with faults is not taken.\n.TP\n.BR SIGTERM ,\\  SIGINT\nEnds, and changes \
-             nothing in the kernel.\n"
+             again; one with faults is not taken.\n.TP\n.BR SIGTERM ,\\  SIGINT\nEnds. An active \
+             director hands over first, if another lives; nothing else changes in the kernel.\n"
         }
         _ => {
             ".SH EXIT STATUS\n0 done as asked; 1 it failed; 2 the command line makes no sense, and \

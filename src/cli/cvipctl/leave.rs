@@ -39,7 +39,8 @@ pub(super) fn run(args: &Args, site: &Site, streams: &mut Streams<'_>) -> anyhow
                 }
             }
             // It ended between the question and the answer, or before.
-            Err(ControlError::Absent(_) | ControlError::Io { .. }) => break,
+            Err(ControlError::Absent(_)) => break,
+            Err(ControlError::Io { .. }) => {}
             Err(error) => return Err(error.into()),
             Ok(_) => {}
         }
