@@ -45,6 +45,7 @@ impl Holder {
         self.0.wait().unwrap();
     }
 
+    #[cfg(feature = "etcd")]
     pub(crate) fn pid(&self) -> nix::unistd::Pid {
         nix::unistd::Pid::from_raw(self.0.id() as i32)
     }

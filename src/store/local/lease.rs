@@ -61,6 +61,7 @@ impl Lock {
     }
 
     /// What the file says.
+    #[cfg(any(test, feature = "etcd"))]
     pub(in crate::store) fn note(&self) -> Option<Note> {
         read_note(&self.file)
     }

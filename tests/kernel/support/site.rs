@@ -27,9 +27,8 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 use cvip::ipvs::{Client, DestinationEntry, ServiceEntry, ServiceId};
 use cvip::protocol::Protocol;
-use cvip::settings::EtcdSettings;
-use cvip::store::etcd::EtcdStore;
-use cvip::store::{Access, Interest, LocalStore, NodeRecord, State, Store};
+use cvip::settings::{Engine, EtcdSettings, Settings};
+use cvip::store::{self, Access, Interest, LocalStore, NodeRecord, State, Store};
 use cvip_lab::etcd::Etcd;
 use cvip_lab::{Builder, Cluster, Deployment, Plan, wait_until};
 use nix::sys::signal::{Signal, kill};
@@ -53,7 +52,7 @@ pub(crate) struct Site {
 /// A store on machines of its own, and a view of it.
 struct Shared {
     etcd: Etcd,
-    view: Mutex<EtcdStore>,
+    view: Mutex<Box<dyn Store>>,
 }
 
 impl Site {
@@ -102,9 +101,10 @@ impl Site {
         site.share_cluster_key().unwrap();
         etcd.variables().into_iter().for_each(|(name, value)| site.set_env(name, value));
         let endpoints = etcd.endpoints().split(',').map(str::to_owned).collect();
-        let settings = EtcdSettings { endpoints, ..EtcdSettings::default() };
+        let etcd_at = EtcdSettings { endpoints, ..EtcdSettings::default() };
+        let settings = Settings { engine: Engine::Etcd, etcd: etcd_at, ..Settings::default() };
         let dir = site.run_dir_of(site.director());
-        let open = || EtcdStore::open(&settings, &dir, Access::Read, Interest::All);
+        let open = || store::open(&settings, &dir, Access::Read, Interest::All);
         // Its thread stays in that namespace.
         let view = site.cluster.director().enter(open).unwrap();
         site.shared = Some(Shared { etcd, view: Mutex::new(view) });
