@@ -15,7 +15,6 @@ mod fitness;
 mod forwarding;
 mod graceful;
 mod history;
-mod idle;
 mod import;
 mod join_leave;
 mod leaving;

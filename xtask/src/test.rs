@@ -20,8 +20,8 @@ const NATIVE: [&str; 4] = ["cli", "ipvsadm_cases", "ipvsadm_new", "store"];
 
 /// Test programs whose tests wait more than they work, and how many of them run at once; others
 /// run as many as there are processors.
-const WAITING: [(&str, &str); 2] =
-    [("kernel", "--test-threads=4"), ("outages", "--test-threads=1")];
+const WAITING: [(&str, &str); 3] =
+    [("idle", "--test-threads=1"), ("kernel", "--test-threads=4"), ("outages", "--test-threads=1")];
 
 /// What test programs in the lab need beside the lab's own packages.
 const PACKAGES: [(&str, &[&str]); 7] = [
