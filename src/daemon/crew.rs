@@ -115,8 +115,8 @@ pub(super) struct Watchman {
     pub(super) table: Desk<TableOrder>,
     /// None where there is nobody to speak to.
     pub(super) herald: Option<Desk<Say>>,
-    /// Who is spoken to beside those whom the configuration names.
-    pub(super) also: Vec<IpAddr>,
+    /// Who is spoken to.
+    pub(super) to: Vec<IpAddr>,
 }
 
 impl Agent for Watchman {
@@ -145,9 +145,7 @@ impl Agent for Watchman {
             match notice {
                 Notice::Marks(marks) => self.table.order(TableOrder::Mark(marks)),
                 Notice::Speech(mut speech) => {
-                    speech.to.extend(&self.also);
-                    speech.to.sort_unstable();
-                    speech.to.dedup();
+                    speech.to.clone_from(&self.to);
                     if let Some(herald) = &self.herald {
                         herald.order(Say(speech));
                     }

@@ -280,16 +280,12 @@ impl Daemon {
             Duty::Stand => {
                 self.presence.take(Role::Standby, &self.conf, now);
                 self.part(false, false)?;
-                self.tell_node(false);
             }
             Duty::Prepare { .. } => {
                 self.part(true, false)?;
                 return Ok(());
             }
-            Duty::Direct { .. } => {
-                self.presence.take(Role::ActiveDirector, &self.conf, now);
-                self.tell_node(true);
-            }
+            Duty::Direct { .. } => self.presence.take(Role::ActiveDirector, &self.conf, now),
             Duty::Yield { .. } => {
                 self.presence.take(Role::Yielding, &self.conf, now);
                 self.part(false, true)?;
@@ -297,7 +293,10 @@ impl Daemon {
         }
         // A node's addresses and settings come before its first registration.
         self.staff.serve(&self.office, &self.conf)?;
-        self.tell_node(matches!(duty, Duty::Direct { .. } | Duty::Yield { .. }));
+        if let Some(desk) = self.staff.node() {
+            let directing = matches!(duty, Duty::Direct { .. } | Duty::Yield { .. });
+            desk.order(NodeOrder::Direct(directing));
+        }
         Ok(())
     }
 
@@ -305,12 +304,6 @@ impl Daemon {
         let part = sync::Part { active, forwarding };
         self.ordered = Some(part);
         self.staff.direct(&self.office, &self.conf, part)
-    }
-
-    fn tell_node(&self, directing: bool) {
-        if let Some(desk) = self.staff.node() {
-            desk.order(NodeOrder::Direct(directing));
-        }
     }
 
     /// Asks the lookout whether this is still what it was.

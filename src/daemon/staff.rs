@@ -173,8 +173,8 @@ impl Staff {
             let lookout = Lookout::new(me, Arc::clone(conf), store, socket, run_dir, now)
                 .map_err(|e| RunError::System("no descriptor for the lookout", e))?;
             let herald = self.herald.as_ref().map(|herald| herald.desk.clone());
-            let also = voice.to.clone();
-            let watchman = Watchman { lookout, main: office.main.clone(), table, herald, also };
+            let (main, to) = (office.main.clone(), voice.to.clone());
+            let watchman = Watchman { lookout, main, table, herald, to };
             let worker = Worker::start("lookout", watchman, desk().map_err(no_desk)?);
             self.lookout = Some(worker.map_err(no_thread)?);
         }

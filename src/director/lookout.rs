@@ -45,7 +45,7 @@ pub enum Notice {
     Marks(Marks),
     /// This director's part is another.
     Part(Part),
-    /// What the heartbeat says from now on.
+    /// What the heartbeat says from now on; to whom is its owner's to know.
     Speech(Speech),
     /// Something worth remembering happened.
     Event(Happening),
@@ -544,13 +544,12 @@ impl Lookout {
 
     /// What the heartbeat says.
     fn speak(&mut self) {
-        let to = self.conf.audience(self.me);
         let (term, active) = match self.election.part() {
             Part::Active { term } => (term, true),
             Part::Standby => (self.stored().map_or(0, |elected| elected.term), false),
         };
         let leaderships = vec![Leadership { set: self.election.set(), term, active }];
-        let speech = Speech { to, leaderships, seen: self.peers.seen(), leaving: false };
+        let speech = Speech { leaderships, seen: self.peers.seen(), ..Speech::default() };
         if speech != self.speech {
             self.speech = speech.clone();
             self.notices.push(Notice::Speech(speech));
