@@ -107,7 +107,7 @@ impl Agent {
                 store.repair(fault.key)?;
             }
         }
-        Ok(Agent {
+        let mut agent = Agent {
             me,
             conf,
             client,
@@ -128,7 +128,9 @@ impl Agent {
             next_drain: now,
             next_full: now,
             retry_after: RETRY_AFTER,
-        })
+        };
+        agent.set_targets(now);
+        Ok(agent)
     }
 
     /// The descriptors whose readability asks for a step.
@@ -150,6 +152,7 @@ impl Agent {
     /// Takes a new configuration; the next step is a full pass.
     pub fn reload(&mut self, conf: Arc<Conf>, now: Instant) {
         self.conf = conf;
+        self.set_targets(now);
         self.next_full = now;
     }
 
@@ -358,16 +361,17 @@ impl Agent {
         }
     }
 
-    /// Asks static real servers, and notes those that fail.
-    fn check(&mut self, now: Instant) {
+    /// Says which static real servers are asked: by another configuration or part, others.
+    fn set_targets(&mut self, now: Instant) {
         let targets = match self.passive {
             true => BTreeMap::new(),
             false => checks::targets(&self.conf, self.me),
         };
-        if targets.is_empty() && self.checker.iter().next().is_none() {
-            return;
-        }
         self.checker.set_targets(targets, now);
+    }
+
+    /// Asks static real servers, and notes those that fail.
+    fn check(&mut self, now: Instant) {
         self.checker.step(now);
         let mut failed = BTreeMap::new();
         for (server, _, fitness) in self.checker.iter().filter(|(.., f)| f.state() == Fit::Unfit) {
@@ -393,6 +397,7 @@ impl Agent {
         let passive = !part.active && !part.forwarding && self.sync.wished.is_none();
         if passive != self.passive {
             self.passive = passive;
+            self.set_targets(now);
             self.next_full = now;
         }
     }
