@@ -10,9 +10,10 @@ use std::net::{IpAddr, SocketAddr};
 use super::Finding;
 use super::flags::{Origin, unflag};
 use super::observed::{Host, Observed, subject};
-use crate::conf::{Conf, Cvip, Registration, Routing};
+use crate::conf::{Conf, Cvip, Routing};
 use crate::listeners::Listener;
-use crate::node::eligibility::{Reach, Refusal, judge};
+use crate::node::eligibility::Refusal;
+use crate::node::registrations::Judged;
 use crate::node::{hints, registrations};
 use crate::ports::{Layers, Level, PortFlag};
 use crate::protocol::Protocol;
@@ -54,23 +55,11 @@ pub(super) fn here(seen: &Observed, host: &Host) -> Vec<Finding> {
     for cvip in &seen.conf.cvips {
         let Some(server) = cvip.real_server(node) else { continue };
         let layers = layers(seen, cvip, node);
-        let reach = Reach {
-            routing: seen.conf.routing,
-            cvip: cvip.addr,
-            addr: server.addr,
-            device: around.devices.get(&server.addr).copied(),
-        };
-        for listener in listeners {
-            let (protocol, port) = (listener.protocol, listener.port);
-            let service = cvip.service_for(protocol, port);
-            if service.is_some_and(|service| service.registration == Registration::Static) {
-                continue;
-            }
-            let Some((flag, _)) = layers.lookup(protocol, port) else { continue };
-            let owners = service.map_or(&[][..], |service| &service.owners);
-            let owners = registrations::owners(owners, around);
-            let key = ServiceKey { cvip: cvip.addr, protocol, port };
-            match judge(listener, flag, &reach, &owners, around.ephemeral) {
+        let pool = (seen.conf.routing, cvip, server.addr);
+        for Judged { service: key, listener, flag, verdict } in
+            registrations::judged(listeners, pool, &layers, around)
+        {
+            match verdict {
                 Ok(()) => drop(served.insert(key)),
                 Err(why) => refused.entry(key).or_default().push((listener, why, flag)),
             }

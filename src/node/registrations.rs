@@ -1,12 +1,13 @@
 //! registrations = snapshot x port flags x eligibility: pure.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
 
-use super::eligibility::{Owners, Reach, judge};
+use super::eligibility::{Owners, Reach, Refusal, judge};
 use super::surroundings::Surroundings;
-use crate::conf::{Conf, Cvip, Owner, Registration as How};
+use crate::conf::{Conf, Cvip, Owner, Registration as How, Routing};
 use crate::listeners::Listener;
-use crate::ports::{FlagSet, Layers};
+use crate::ports::{FlagSet, Layers, PortFlag};
 use crate::store::{Refused, Registration, ServiceKey};
 
 /// What a node serves and what it does not serve though it listens: both in order, each once.
@@ -21,6 +22,38 @@ pub struct Outcome {
 /// Flags in the three layers that hold for one CVIP on one node.
 pub fn layers(cvip: &Cvip, node: &FlagSet, cluster: &FlagSet) -> Layers {
     Layers { node: node.clone(), cluster: cluster.clone(), conf: cvip.flags() }
+}
+
+/// A listener on a flagged port, and whether it may join.
+pub(crate) struct Judged<'a> {
+    pub(crate) service: ServiceKey,
+    pub(crate) listener: &'a Listener,
+    pub(crate) flag: PortFlag,
+    pub(crate) verdict: Result<(), Refusal>,
+}
+
+/// Judges the listeners of a node for one of the CVIPs that it serves at `addr`. Listeners on no
+/// flagged port, and on ports that cvip.conf makes `static`, are passed over.
+pub(crate) fn judged<'l>(
+    listeners: &'l [Listener],
+    (routing, cvip, addr): (Routing, &Cvip, IpAddr),
+    layers: &Layers,
+    around: &Surroundings,
+) -> impl Iterator<Item = Judged<'l>> {
+    let device = around.devices.get(&addr).copied();
+    let reach = Reach { routing, cvip: cvip.addr, addr, device };
+    listeners.iter().filter_map(move |listener| {
+        let (protocol, port) = (listener.protocol, listener.port);
+        let conf = cvip.service_for(protocol, port);
+        if conf.is_some_and(|service| service.registration == How::Static) {
+            return None;
+        }
+        let (flag, _) = layers.lookup(protocol, port)?;
+        let owners = owners(conf.map_or(&[], |service| &service.owners), around);
+        let verdict = judge(listener, flag, &reach, &owners, around.ephemeral);
+        let service = ServiceKey { cvip: cvip.addr, protocol, port };
+        Some(Judged { service, listener, flag, verdict })
+    })
 }
 
 /// Computes the registrations of a node.
@@ -39,22 +72,11 @@ pub fn compute(
     for cvip in &conf.cvips {
         let Some(server) = cvip.real_server(around.node) else { continue };
         let layers = layers(cvip, node, cluster);
-        let reach = Reach {
-            routing: conf.routing,
-            cvip: cvip.addr,
-            addr: server.addr,
-            device: around.devices.get(&server.addr).copied(),
-        };
-        for listener in listeners {
-            let (protocol, port) = (listener.protocol, listener.port);
-            let service = cvip.service_for(protocol, port);
-            if service.is_some_and(|service| service.registration == How::Static) {
-                continue;
-            }
-            let Some((flag, _)) = layers.lookup(protocol, port) else { continue };
-            let owners = owners(service.map_or(&[], |service| &service.owners), around);
-            let key = ServiceKey { cvip: cvip.addr, protocol, port };
-            match judge(listener, flag, &reach, &owners, around.ephemeral) {
+        let pool = (conf.routing, cvip, server.addr);
+        for Judged { service: key, listener, flag, verdict } in
+            judged(listeners, pool, &layers, around)
+        {
+            match verdict {
                 Ok(()) => {
                     let fresh =
                         || Registration { hidden: true, ..Registration::new(key, flag.weight) };
@@ -77,7 +99,7 @@ pub fn compute(
     }
 }
 
-pub(crate) fn owners(named: &[Owner], around: &Surroundings) -> Owners {
+fn owners(named: &[Owner], around: &Surroundings) -> Owners {
     if named.is_empty() {
         return Owners::System { uid_min: around.uid_min };
     }
