@@ -5,6 +5,7 @@ use std::io::{Read, Seek, SeekFrom};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::Child;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
@@ -86,10 +87,12 @@ pub(crate) fn check_cache(cache: &Path) -> Result<()> {
 impl Place {
     /// Makes a place for one run.
     pub(crate) fn new(cache: &Path) -> Result<Self> {
-        let run = (0..)
-            .map(|n| cache.join(format!("run/{}-{n}", std::process::id())))
-            .find(|folder| !folder.exists())
-            .context("no name for the run's folder")?;
+        // Of this process's own runs: several may begin at once.
+        static NEXT: AtomicU32 = AtomicU32::new(0);
+        let number = NEXT.fetch_add(1, Ordering::Relaxed);
+        let run = cache.join(format!("run/{}-{number}", std::process::id()));
+        // An earlier process with this number was killed before it could clean up.
+        let _ = fs::remove_dir_all(&run);
         fs::create_dir_all(&run).with_context(|| format!("cannot make {}", run.display()))?;
         forget_the_dead(cache);
         let mut program = std::env::current_exe().context("cannot find this program's own file")?;

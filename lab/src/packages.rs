@@ -192,10 +192,7 @@ pub(crate) fn ensure(
     }
 
     // One fetch at a time; a second run waits here and then finds the layer made.
-    let lock = File::create(layers.join(format!("{name}.lock")))?;
-    let _lock = Flock::lock(lock, FlockArg::LockExclusive)
-        .map_err(|(_, e)| e)
-        .context("cannot lock the layer")?;
+    let _lock = fetch_alone(cache)?;
     if fresh(&layer) {
         return Ok(layer);
     }
@@ -220,6 +217,14 @@ pub(crate) fn ensure(
         let _ = fs::remove_file(&archive.file);
     }
     Ok(layer)
+}
+
+/// Waits until nobody else fetches: layers share packages, and the folder that these are downloaded to.
+fn fetch_alone(cache: &Path) -> Result<Flock<File>> {
+    let lock = File::create(cache.join("fetch.lock"))?;
+    Flock::lock(lock, FlockArg::LockExclusive)
+        .map_err(|(_, e)| e)
+        .with_context(|| format!("cannot lock {}", cache.display()))
 }
 
 fn remove(folder: &Path) -> Result<()> {
@@ -378,10 +383,11 @@ pub(crate) fn known(cache: &Path, start: &str) -> Result<Vec<String>> {
 
 /// The same, as the archive has them at the moment.
 pub(crate) fn known_now(cache: &Path, start: &str) -> Result<Vec<String>> {
-    match has_apt() {
-        true => Ok(names(&fresh_lists(cache)?, start)),
-        false => Ok(Vec::new()),
+    if !has_apt() {
+        return Ok(Vec::new());
     }
+    let _lock = fetch_alone(cache)?;
+    Ok(names(&fresh_lists(cache)?, start))
 }
 
 fn names(options: &[String], start: &str) -> Vec<String> {

@@ -1,0 +1,248 @@
+//! The test programs that run in the lab: which boots they get, and what comes of each.
+//!
+//! On the fast kernel each module of a test program gets a boot of its own: what one leaves behind
+//! in the kernel, or breaks in it, is not the next one's trouble. (Linux 6.1 now and then never
+//! frees a network device of a namespace that is gone, and then every further namespace waits for
+//! it.) The stock kernel takes longer to come up than most modules take, so that there a whole
+//! program gets one.
+//!
+//! For the same reason, and because an emulator on a busy machine can stall for longer than any
+//! time-out that a test should have, tests that fail are run a second time. If they then pass,
+//! that is said: a test that needs it often is a test to mend.
+
+use std::collections::VecDeque;
+use std::ffi::OsString;
+use std::fmt;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::sync::{Mutex, PoisonError};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, ensure};
+use cvip_lab::{KernelChoice, Lab};
+
+/// Test programs whose tests wait more than they work, and how many of them run at once; others
+/// run as many as there are processors.
+const WAITING: [(&str, &str); 3] =
+    [("idle", "--test-threads=1"), ("kernel", "--test-threads=4"), ("outages", "--test-threads=1")];
+
+/// What test programs in the lab need beside the lab's own packages.
+const PACKAGES: [(&str, &[&str]); 7] = [
+    ("checks", &["dnsmasq-base"]),
+    ("cluster_page", cvip_lab::etcd::PACKAGES),
+    ("etcd", cvip_lab::etcd::PACKAGES),
+    ("keepalived", cvip_lab::keepalived::PACKAGES),
+    ("kernel", &["xdm", "xvfb", "etcd-server", "etcd-client"]),
+    ("ldirectord", &["ldirectord"]),
+    ("outages", cvip_lab::etcd::PACKAGES),
+];
+
+/// How long one boot may take on a busy machine.
+const BOOT_WITHIN: Duration = Duration::from_secs(15 * 60);
+
+/// Tests of one program that share a kernel.
+#[derive(Clone, Debug)]
+pub(super) struct Boot {
+    kernel: KernelChoice,
+    program: String,
+    path: PathBuf,
+    /// Of which module they are, if there are others.
+    module: Option<String>,
+    /// Their names; never none.
+    tests: Vec<String>,
+}
+
+impl Boot {
+    /// The kernel that it boots.
+    pub(super) fn kernel(&self) -> KernelChoice {
+        self.kernel
+    }
+
+    /// How many tests it has.
+    pub(super) fn tests(&self) -> usize {
+        self.tests.len()
+    }
+}
+
+impl fmt::Display for Boot {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.program)?;
+        if let Some(module) = &self.module {
+            write!(f, ", {module}")?;
+        }
+        if self.kernel == KernelChoice::Qemu {
+            f.write_str(", on the stock kernel")?;
+        }
+        Ok(())
+    }
+}
+
+/// One boot for a test program's tests, if it has any of these names.
+pub(super) fn whole(
+    kernel: KernelChoice,
+    program: &str,
+    path: &Path,
+    filter: &[&str],
+) -> Result<Option<Boot>> {
+    let tests = list(path, filter)?;
+    let boot =
+        Boot { kernel, program: program.to_owned(), path: path.to_owned(), module: None, tests };
+    Ok((!boot.tests.is_empty()).then_some(boot))
+}
+
+/// A boot for each module of a test program that has tests of these names.
+pub(super) fn by_module(
+    kernel: KernelChoice,
+    program: &str,
+    path: &Path,
+    filter: &[&str],
+) -> Result<Vec<Boot>> {
+    let Some(whole) = whole(kernel, program, path, filter)? else { return Ok(Vec::new()) };
+    let mut boots: Vec<Boot> = Vec::new();
+    for test in &whole.tests {
+        let module = test.split_once("::").map(|(module, _)| module.to_owned());
+        match boots.iter_mut().find(|boot| boot.module == module) {
+            Some(boot) => boot.tests.push(test.clone()),
+            None => boots.push(Boot { module, tests: vec![test.clone()], ..whole.clone() }),
+        }
+    }
+    Ok(boots)
+}
+
+/// Asks a test program for its tests of these names, which needs no lab. All words of the filter
+/// have to be in a name.
+fn list(program: &Path, filter: &[&str]) -> Result<Vec<String>> {
+    let output = Command::new(program)
+        .args(["--list", "--format=terse"])
+        .stdin(Stdio::null())
+        .output()
+        .with_context(|| format!("cannot run {}", program.display()))?;
+    ensure!(output.status.success(), "{} cannot list its tests", program.display());
+    let text = String::from_utf8_lossy(&output.stdout);
+    let names = text.lines().filter_map(|line| line.strip_suffix(": test"));
+    let names = names.filter(|name| filter.iter().all(|word| name.contains(word)));
+    Ok(names.map(str::to_owned).collect())
+}
+
+/// Runs these, so many at once; what failed twice, a line each.
+pub(super) fn run(queue: Vec<Boot>, jobs: usize, programs: &Path) -> Vec<String> {
+    let queue = Mutex::new(VecDeque::from(queue));
+    let (failed, unsteady) = (Mutex::new(Vec::new()), Mutex::new(Vec::new()));
+    let next = || queue.lock().unwrap_or_else(PoisonError::into_inner).pop_front();
+    let note = |list: &Mutex<Vec<String>>, line: String| {
+        list.lock().unwrap_or_else(PoisonError::into_inner).push(line);
+    };
+    thread::scope(|scope| {
+        for _ in 0..jobs {
+            scope.spawn(|| {
+                while let Some(boot) = next() {
+                    let Some(rest) = once(&boot, programs) else { continue };
+                    let again = Boot { tests: rest, ..boot };
+                    match once(&again, programs) {
+                        None => note(&unsteady, line(&again)),
+                        Some(rest) => note(&failed, line(&Boot { tests: rest, ..again })),
+                    }
+                }
+            });
+        }
+    });
+    let unsteady = unsteady.into_inner().unwrap_or_else(PoisonError::into_inner);
+    if !unsteady.is_empty() {
+        println!("\nUNSTEADY, passed at the second try only:\n  {}", unsteady.join("\n  "));
+    }
+    failed.into_inner().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn line(boot: &Boot) -> String {
+    format!("{boot}: {}", boot.tests.join(" "))
+}
+
+/// Runs a boot's tests and says how it went, in one piece; those that have to be run once more.
+fn once(boot: &Boot, programs: &Path) -> Option<Vec<String>> {
+    let mut command: Vec<OsString> = vec![boot.path.clone().into(), "--exact".into()];
+    command.extend(boot.tests.iter().map(OsString::from));
+    let threads = WAITING.iter().filter(|(program, _)| *program == boot.program);
+    command.extend(threads.map(|(_, option)| option.into()));
+    let packages = PACKAGES.iter().filter(|(program, _)| *program == boot.program);
+    let packages: Vec<&str> = packages.flat_map(|(_, names)| names.iter().copied()).collect();
+    let started = Instant::now();
+    let outcome = Lab::new(boot.kernel).and_then(|lab| {
+        lab.packages(&packages)
+            .env("CVIP_TEST_PROGRAMS", programs)
+            .timeout(BOOT_WITHIN)
+            .output(&command)
+    });
+    let took = started.elapsed().as_secs();
+    let (status, said, complained) = match &outcome {
+        Ok(output) => (
+            output.status,
+            String::from_utf8_lossy(&output.stdout),
+            String::from_utf8_lossy(&output.stderr),
+        ),
+        Err(error) => (-1, "".into(), format!("{error:#}").into()),
+    };
+    // Ignored tests, and names that no test has, are not passed either.
+    if status == 0 && said.contains(&format!("test result: ok. {} passed;", boot.tests())) {
+        println!("passed in {took:3} s: {boot} ({})", boot.tests());
+        return None;
+    }
+    println!(
+        "\nFAILED after {took} s with status {status}: {boot}\n{said}{complained}\nend of {boot}\n"
+    );
+    let rest = not_passed(&boot.tests, &said);
+    // All passed, and then it failed: nobody knows whose fault that is.
+    Some(if rest.is_empty() { boot.tests.clone() } else { rest })
+}
+
+/// The tests that a test program did not report as passed.
+fn not_passed(tests: &[String], said: &str) -> Vec<String> {
+    let passed = |test: &&String| {
+        said.lines().any(|line| {
+            let Some(rest) = line.strip_prefix("test ") else { return false };
+            let Some(rest) = rest.strip_prefix(test.as_str()) else { return false };
+            // What a test's own processes write can come in between.
+            rest.starts_with(" - should panic ... ok")
+                || rest.strip_prefix(" ... ").is_some_and(|result| result.ends_with("ok"))
+        })
+    };
+    tests.iter().filter(|test| !passed(test)).cloned().collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn names(names: &[&str]) -> Vec<String> {
+        names.iter().map(ToString::to_string).collect()
+    }
+
+    #[test]
+    fn what_did_not_say_that_it_passed_has_not_passed() {
+        let said = "running 4 tests\n\
+                    test a::one ... ok\n\
+                    test a::one_more ... FAILED\n\
+                    test a::two - should panic ... ok\n\
+                    test a::three ... ignored, for a reason\n\
+                    test a::four ... ";
+        let tests =
+            names(&["a::one", "a::one_more", "a::two", "a::three", "a::four", "a::five", "a::o"]);
+        assert_eq!(
+            not_passed(&tests, said),
+            ["a::one_more", "a::three", "a::four", "a::five", "a::o"]
+        );
+        assert_eq!(not_passed(&tests, ""), tests);
+    }
+
+    #[test]
+    fn a_boot_is_named_so_that_it_can_be_repeated() {
+        let boot = Boot {
+            kernel: KernelChoice::Qemu,
+            program: "kernel".to_owned(),
+            path: PathBuf::new(),
+            module: Some("drain".to_owned()),
+            tests: names(&["drain::now"]),
+        };
+        assert_eq!(line(&boot), "kernel, drain, on the stock kernel: drain::now");
+    }
+}
