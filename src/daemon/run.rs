@@ -104,6 +104,9 @@ struct Daemon {
     record: Record,
     /// How it is to end, once it is told to.
     end: Option<End>,
+    /// The active director is struck from cvip.conf, and goes on until another has taken over, by
+    /// then at the latest.
+    struck: Option<Instant>,
 }
 
 /// An end that was ordered.
@@ -187,6 +190,7 @@ pub fn run(settings: Settings) -> Result<(), RunError> {
         ordered: None,
         record,
         end: None,
+        struck: None,
     };
     daemon.begin(now)?;
     let server = Server::open(&daemon.settings.run_dir, node, main)
@@ -222,10 +226,13 @@ impl Daemon {
             if self.is_over(now) {
                 return Ok(());
             }
+            if self.struck.is_some_and(|by| self.is_standby() || now >= by) {
+                self.read_again();
+            }
             if let Some(name) = self.staff.dead() {
                 return Err(RunError::Died(name));
             }
-            let due = [self.presence.due(), self.duty.until(), self.end_due(now)];
+            let due = [self.presence.due(), self.duty.until(), self.end_due(now), self.struck];
             let at = due.into_iter().flatten().fold(now + LOOK_EVERY, Instant::min);
             wait([signals.as_fd(), inbox.fd()], at.saturating_duration_since(now))
                 .map_err(|errno| RunError::System("poll", errno.into()))?;
@@ -233,9 +240,7 @@ impl Daemon {
                 match Signal::try_from(signal.ssi_signo as i32) {
                     Ok(Signal::SIGHUP) => {
                         notify(&[NotifyState::Reloading]);
-                        if let Err(error) = self.reload(None) {
-                            error!("{error}");
-                        }
+                        self.read_again();
                         notify(&[NotifyState::Ready]);
                     }
                     _ => self.end_soon(Instant::now()),
@@ -316,6 +321,12 @@ impl Daemon {
         }
     }
 
+    fn read_again(&mut self) {
+        if let Err(error) = self.reload(None) {
+            error!("{error}");
+        }
+    }
+
     /// Reads the configuration again; one with faults is not taken. The table's worker reports to
     /// whoever wants to know what came of it.
     fn reload(&mut self, report: Option<Reply>) -> Result<(), RunError> {
@@ -338,6 +349,13 @@ impl Daemon {
             }
             warn!("{error}");
         }
+        let now = Instant::now();
+        // Clients whose packets still come here are served until they know the new director.
+        if !conf.is_director(node) && self.struck.is_none() && self.hand_over() {
+            self.struck = Some(now + HAND_OVER_WITHIN);
+            return Ok(());
+        }
+        self.struck = None;
         let conf = Arc::new(conf);
         if let Err(error) = self.staff.reload(&self.office, &conf, &self.settings.run_dir) {
             self.faults.push(error.to_string());
@@ -345,7 +363,6 @@ impl Daemon {
         }
         self.conf = conf;
         info!("configuration read again");
-        let now = Instant::now();
         let directs = self.conf.is_director(node);
         match (directs, self.duty) {
             (false, duty) if duty != Duty::Serve => self.turn(Duty::Serve, now)?,
@@ -377,8 +394,9 @@ impl Daemon {
             What::State => {}
             What::Apply(reply) => {
                 self.reload(Some(reply)).map_err(|error| error.to_string())?;
-                let node = self.office.node;
-                self.staff.table().ok_or_else(|| no_director(node))?;
+                if self.struck.is_some() || self.staff.table().is_none() {
+                    return Err(no_director(self.office.node));
+                }
             }
             What::Leave(within) => self.leave(within, now),
         }
@@ -465,9 +483,14 @@ impl Daemon {
         }
     }
 
+    /// It carries no address, and its table is what a standby's is.
+    fn is_standby(&self) -> bool {
+        let directs = matches!(self.duty, Duty::Direct { .. } | Duty::Yield { .. });
+        !directs && self.ordered.is_none()
+    }
+
     fn is_over(&mut self, now: Instant) -> bool {
-        let is_standby = !matches!(self.duty, Duty::Direct { .. } | Duty::Yield { .. })
-            && self.ordered.is_none();
+        let is_standby = self.is_standby();
         match &mut self.end {
             None => false,
             Some(End::Now) => true,

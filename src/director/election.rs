@@ -34,7 +34,8 @@ pub enum Part {
     Standby,
     /// It carries the CVIPs, as the elected of this term.
     Active {
-        /// The term.
+        /// The term; 0: not by an election of this set, but because it was alone, or because
+        /// cvip.conf has made another set of the one that elected it.
         term: u64,
     },
 }
@@ -44,9 +45,10 @@ pub enum Part {
 pub struct Peer {
     /// How it sounds.
     pub voice: Voice,
-    /// The highest term that it said it knows.
+    /// The highest term of this set that it said it knows.
     pub term: u64,
-    /// It says that it is the active director, in that term.
+    /// It says that it is the active director: in that term, or of the set that it read of in an
+    /// older or newer cvip.conf.
     pub active: bool,
     /// The incarnation of its living cvipd, by the store; `None` if its lease has ended.
     pub alive: Option<u64>,
@@ -160,9 +162,14 @@ impl Election {
         self.part
     }
 
-    /// Another order, or other directors, after cvip.conf was read again.
+    /// Another order, or other directors, after cvip.conf was read again. The terms of one set say
+    /// nothing in another.
     pub fn reorder(&mut self, order: Vec<u32>) {
+        let before = self.set();
         self.order = order;
+        if self.part != Part::Standby && self.set() != before {
+            self.part = Part::Active { term: 0 };
+        }
     }
 
     /// An operator asks this director to take over.
@@ -174,6 +181,7 @@ impl Election {
     /// answered by [`Election::step`] once the store shows what came of it.
     pub fn step(&mut self, sight: Sight<'_>, now: Instant) -> Option<Act> {
         let act = match self.part {
+            Part::Active { term: 0 } => self.unelected(sight, now),
             Part::Active { term } => self.active(term, sight),
             Part::Standby => self.standby(sight, now),
         };
@@ -201,6 +209,31 @@ impl Election {
             return Some(Act::Yield { term: Some(peer.term) });
         }
         (sight.away && sight.rival).then_some(Act::Yield { term: None })
+    }
+
+    /// An active director whom this set has not elected: it has itself elected, unless the set has
+    /// another who directs.
+    fn unelected(&self, sight: Sight<'_>, now: Instant) -> Option<Act> {
+        if !sight.known || sight.away {
+            return None;
+        }
+        let elected = sight.stored;
+        if let Some(elected) = elected
+            && elected.node == self.node
+            && elected.incarnation == self.incarnation
+        {
+            return Some(Act::Take { term: elected.term });
+        }
+        let directs = |peer: &Peer| peer.alive.is_some() && peer.directing;
+        let is_heard = |peer: &Peer| peer.voice == Voice::Heard && peer.active;
+        if let Some(elected) = elected
+            && sight.peers.get(&elected.node).is_some_and(|p| directs(p) || is_heard(p))
+        {
+            return Some(Act::Yield { term: Some(elected.term) });
+        }
+        let expected = elected.map(|elected| elected.term);
+        let claim = Act::Claim { expected, node: self.node, incarnation: self.incarnation };
+        (now >= self.not_before).then_some(claim)
     }
 
     /// A director that is heard to be active in a higher term.
@@ -234,10 +267,14 @@ impl Election {
         if self.asked {
             return Some(claim(expected));
         }
-        // One that lives, and directs by a cvip.conf in which it is alone, does not speak to us.
-        let directs_alone =
-            |p: &Peer| p.voice == Voice::Unheard && p.alive.is_some() && p.directing;
-        if sight.peers.values().any(directs_alone) {
+        // One that lives, and directs by a cvip.conf in which it is alone, does not speak to us; one
+        // that was elected in a set of another name will have itself elected in this one.
+        let directs = |p: &Peer| match p.voice {
+            Voice::Unheard => p.alive.is_some() && p.directing,
+            Voice::Heard => p.active && p.term == 0,
+            Voice::Silent | Voice::Leaving => false,
+        };
+        if sight.peers.values().any(directs) {
             return None;
         }
         let is_gone = match sight.stored {

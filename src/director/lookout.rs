@@ -394,6 +394,9 @@ impl Lookout {
             if *life != before {
                 match life {
                     Life::Alive => info!("node {node} is heard again"),
+                    Life::Mute if self.peers.last(*node).is_some_and(|beat| beat.leaving) => {
+                        info!("node {node} has ended its cvipd: asking its servers");
+                    }
                     Life::Mute => {
                         warn!("node {node} lives, but its cvipd is silent: asking its servers")
                     }
@@ -444,7 +447,7 @@ impl Lookout {
             Peer {
                 voice,
                 term: said.map_or(0, |said| said.term),
-                active: said.is_some_and(|said| said.active),
+                active: beat.is_some_and(|beat| beat.leaderships.iter().any(|l| l.active)),
                 alive: alive.get(&node).copied(),
                 directing: records.get(&node).is_some_and(|record| record.directing),
             }
@@ -519,10 +522,14 @@ impl Lookout {
         let others = order(&self.conf, self.me);
         let from = others.into_iter().filter(elsewhere).find(directing);
         info!("this is the active director, in term {term}");
+        // One that was started anew, or reads another cvip.conf, goes on as what it was.
+        let goes_on = self.held.term() == Some(term);
         self.held.write(Some(term));
         self.told_standby = false;
         self.notices.push(Notice::Part(Part::Active { term }));
-        self.tell(Happening::Took { term, from });
+        if !goes_on {
+            self.tell(Happening::Took { term, from });
+        }
         self.marks.predecessor = from;
         self.notices.push(Notice::Marks(self.marks.clone()));
         self.judge(now);

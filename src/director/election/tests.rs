@@ -294,3 +294,50 @@ fn no_order_of_silence_makes_two_active_in_one_term() {
     }
     assert!(by_term.len() > 10, "the story has takeovers: {}", by_term.len());
 }
+
+#[test]
+fn an_active_director_whose_set_gets_another_name_has_itself_elected_and_is_left_alone() {
+    // Node 1 is struck from the file, after node 2 took over from it.
+    let mut scene = Scene::active(2, 5);
+    let mut rest = Scene::of(3, None);
+    for scene in [&mut scene, &mut rest] {
+        scene.election.reorder(vec![2, 3]);
+        scene.stored = None;
+        scene.peers.remove(&1);
+    }
+    assert_eq!(scene.election.part(), Part::Active { term: 0 });
+    rest.peers.get_mut(&2).unwrap().active = true;
+    assert_eq!(rest.after(LISTEN), None, "another directs");
+    assert_eq!(scene.step(), claim(2, None));
+    assert_eq!(scene.step(), None, "it is not asked again at once");
+    scene.stored = elected(2, 1);
+    assert_eq!(scene.step(), Some(Act::Take { term: 1 }));
+    assert_eq!(scene.step(), None);
+    // An order of the same set changes nothing.
+    scene.election.reorder(vec![3, 2]);
+    assert_eq!((scene.election.part(), scene.step()), (Part::Active { term: 1 }, None));
+}
+
+#[test]
+fn an_active_director_that_comes_into_a_set_with_another_yields_and_outlives_an_old_election() {
+    // What the store says of that set is old: whoever was elected there directs no longer.
+    let mut scene = Scene::active(3, 5);
+    scene.election.reorder(vec![2, 3]);
+    scene.election.reorder(SET.to_vec());
+    scene.stored = elected(1, 9);
+    assert_eq!(scene.step(), claim(3, Some(9)));
+    // It does: this one yields.
+    scene.peers.get_mut(&1).unwrap().directing = true;
+    assert_eq!(scene.step(), Some(Act::Yield { term: Some(9) }));
+    assert_eq!(scene.election.part(), Part::Standby);
+}
+
+#[test]
+fn a_director_that_was_alone_stays_when_it_gets_a_standby() {
+    let mut scene = Scene::of(2, None);
+    assert_eq!(scene.election.alone(), Part::Active { term: 0 });
+    scene.away = true;
+    assert_eq!(scene.step(), None, "nothing changes while the store is away");
+    scene.away = false;
+    assert_eq!(scene.step(), claim(2, None));
+}
