@@ -25,8 +25,13 @@ const GOOD: &str = "<?xml version=\"1.0\"?>
 fn check(folder: &Path, conf: &[u8], clustertab: &[u8], options: &[&str]) -> Output {
     fs::write(folder.join("cvip.conf"), conf).unwrap();
     fs::write(folder.join("clustertab"), clustertab).unwrap();
+    cvipctl(folder, &["check"], options)
+}
+
+/// Runs cvipctl on the folder's files.
+fn cvipctl(folder: &Path, command: &[&str], options: &[&str]) -> Output {
     Command::new(env!("CARGO_BIN_EXE_cvipctl"))
-        .arg("check")
+        .args(command)
         .args(options)
         .env("CVIP_CONF", folder.join("cvip.conf"))
         .env("CVIP_CLUSTERTAB", folder.join("clustertab"))
@@ -186,6 +191,25 @@ fn a_fault_of_cvip_toml_is_shown_at_its_place_by_every_program() {
         assert_eq!(output.status.code(), Some(1), "{program}");
         assert!(text(&output.stderr).contains("cvip.toml:2:1: error: "), "{program}: {output:?}");
     }
+}
+
+#[test]
+fn status_knows_no_node_that_stands_nowhere_and_shows_a_faulty_file_as_faulty() {
+    let folder = tempfile::tempdir().unwrap();
+    check(folder.path(), GOOD.as_bytes(), CLUSTERTAB.as_bytes(), &[]);
+    let output = cvipctl(folder.path(), &["status"], &["--node=2"]);
+    assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
+    assert!(text(&output.stdout).starts_with("CVIP 10.0.0.100 by DR\n"));
+    let output = cvipctl(folder.path(), &["status"], &["--node=77"]);
+    assert_eq!(output.status.code(), Some(1));
+    let err = text(&output.stderr);
+    assert!(err.contains("no node 77: cvip.conf and the store know 1, 2"), "{err}");
+
+    check(folder.path(), b"<cvips>", CLUSTERTAB.as_bytes(), &[]);
+    let output = cvipctl(folder.path(), &["status"], &["--node=77"]);
+    assert_eq!(output.status.code(), Some(0), "the kernel's table is worth seeing all the same");
+    assert!(text(&output.stdout).starts_with("CVIP unknown"));
+    assert!(text(&output.stderr).contains("cvip.conf:1:"));
 }
 
 #[test]

@@ -8,6 +8,7 @@ mod print;
 use std::collections::BTreeSet;
 use std::net::IpAddr;
 
+use anyhow::bail;
 use serde::Serialize;
 
 use super::super::{NodeOption, OK, Site, Streams};
@@ -144,19 +145,27 @@ pub(super) fn run(args: &Args, site: &Site, streams: &mut Streams<'_>) -> anyhow
         Err(error) => return Err(error.into()),
     }
     let state = store.state();
+    let conf = loaded.conf.as_ref();
+    let nodes = nodes(conf, state, cvipd.as_deref());
+    if let Some(asked) = args.node.node
+        && conf.is_some()
+        && !nodes.iter().any(|row| row.node == asked)
+    {
+        let known: Vec<String> = nodes.iter().map(|row| row.node.to_string()).collect();
+        bail!("there is no node {asked}: cvip.conf and the store know {}", known.join(", "));
+    }
     let table = match args.cluster.then_some(()) {
         Some(()) => None,
         None => read_table(state)
             .inspect_err(|e| problems.push(format!("the kernel's table is not shown: {e}")))
             .ok(),
     };
-    let conf = loaded.conf.as_ref();
     let pools = cvipd.as_ref().and_then(|cvipd| cvipd.pools.as_ref());
     let report = Report {
         schema: 1,
         routing: conf.map(|conf| conf.routing.to_string()),
         cvips: conf.map_or(vec![], |conf| conf.cvips.iter().map(|cvip| cvip.addr).collect()),
-        nodes: nodes(conf, state, cvipd.as_deref()),
+        nodes,
         sets: sets(conf, state),
         flags: flags(conf, state),
         registrations: registrations(state),

@@ -26,8 +26,10 @@ pub(super) fn print(
 }
 
 fn write(out: &mut dyn Write, report: &Report, table: Option<&Table>) -> anyhow::Result<()> {
-    let routing = report.routing.as_deref().unwrap_or("no cvip.conf");
-    writeln!(out, "CVIP {} by {routing}\n", join(&report.cvips))?;
+    match &report.routing {
+        Some(routing) => writeln!(out, "CVIP {} by {routing}\n", join(&report.cvips))?,
+        None => writeln!(out, "CVIP unknown: there is no cvip.conf, or it has faults\n")?,
+    }
     let mut nodes = Builder::new();
     nodes.push_record(["Node", "Address", "Weight", "Role", "cvipd", "Listeners noticed by"]);
     for row in &report.nodes {
