@@ -215,9 +215,9 @@ impl Deployment {
         1..=(self.cluster.nodes().len() + self.cluster.directors().len()) as u32
     }
 
-    fn directors(&self) -> impl Iterator<Item = u32> + use<> {
-        let first = self.cluster.nodes().len() as u32 + 1;
-        first..=*self.numbers().end()
+    /// The directors' numbers.
+    pub fn directors(&self) -> std::ops::RangeInclusive<u32> {
+        self.director()..=*self.numbers().end()
     }
 
     /// The number of the first director.

@@ -1,4 +1,4 @@
-//! cvip on many machines: two directors, nodes that serve one page each, a client, and three etcd servers as the store.
+//! cvip on many machines: directors, nodes that serve one page each, a client, and three etcd servers as the store.
 //!
 //! What the tests and the benchmarks of takeovers and of dying machines share; each asks of it what it wants to know.
 
@@ -16,7 +16,7 @@ use crate::deployment::{Deployment, Plan};
 use crate::etcd::{Etcd, Settings};
 use crate::traffic::{Requests, Running, WebServer};
 
-/// The cluster, with a store that runs. Nodes have the numbers 1 to N, the directors N + 1 and N + 2.
+/// The cluster, with a store that runs. Nodes have the numbers 1 to N, the directors those after them.
 #[derive(Debug)]
 pub struct Site {
     deployment: Deployment,
@@ -30,9 +30,14 @@ impl Site {
     ///
     /// # Errors
     /// As [`Builder::build`](crate::Builder::build), [`Etcd::start`] and [`Deployment::new`].
-    pub fn new(name: &str, nodes: u8, programs: &Path, services: &str) -> Result<Site> {
-        let builder = Cluster::builder(name).directors(2).nodes(nodes).stores(3).ipv6(false);
-        let cluster = builder.interconnect(true).build()?;
+    pub fn new(
+        name: &str,
+        (directors, nodes): (u8, u8),
+        programs: &Path,
+        services: &str,
+    ) -> Result<Site> {
+        let builder = Cluster::builder(name).directors(directors).nodes(nodes).stores(3);
+        let cluster = builder.ipv6(false).interconnect(true).build()?;
         // An emulated machine's disk and processor are slow: etcd is to elect for faults alone.
         let settings = Settings {
             disk_mib: Some(192),
@@ -49,18 +54,6 @@ impl Site {
             deployment.set_env(name, value);
         }
         Ok(Site { deployment, etcd, servers: BTreeMap::new() })
-    }
-
-    /// The two directors' numbers.
-    pub fn directors(&self) -> [u32; 2] {
-        let first = self.director();
-        [first, first + 1]
-    }
-
-    /// The director that is not this one.
-    pub fn other(&self, director: u32) -> u32 {
-        let [first, second] = self.directors();
-        if director == first { second } else { first }
     }
 
     /// Starts a node's web server, with the node's number on its page.
@@ -112,9 +105,9 @@ impl Site {
         self.host(node).has_on("eth0", self.cvip(false))
     }
 
-    /// The directors of the two that carry the CVIP.
+    /// The directors that carry the CVIP: one, but for a while.
     pub fn carriers(&self) -> Vec<u32> {
-        self.directors().into_iter().filter(|node| self.carries(*node)).collect()
+        self.directors().filter(|node| self.carries(*node)).collect()
     }
 
     /// The state as `cvipctl status --json` shows it on a node.

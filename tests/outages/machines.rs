@@ -6,7 +6,7 @@ use cvip_lab::traffic::Outcome;
 use cvip_lab::{Direction, Network};
 use nix::sys::signal::{Signal, kill};
 
-use super::support::{FIRST, Site};
+use super::support::{FIRST, Site, all, all_but};
 
 /// For how long nothing may change.
 const CALM: Duration = Duration::from_secs(3);
@@ -18,9 +18,9 @@ fn a_server_that_ends_and_a_machine_that_dies_are_out_and_a_machine_that_returns
 
     // The server's process ends; its node lives.
     site.stop_serving(1);
-    site.await_pool(FIRST, &[2, 3]);
+    site.await_pool(FIRST, &all_but(1));
     site.serve(1);
-    site.await_pool(FIRST, &[1, 2, 3]);
+    site.await_pool(FIRST, &all());
     let report = traffic.stop();
     let allowed = [Outcome::Refused, Outcome::Reset];
     let others = report.failures().into_iter().filter(|r| !allowed.contains(&r.outcome)).count();
@@ -29,7 +29,7 @@ fn a_server_that_ends_and_a_machine_that_dies_are_out_and_a_machine_that_returns
     // The machine is unplugged: no FIN, no bye.
     let unplugged = site.host(2).unplug(Network::Public).unwrap();
     let dark = site.host(2).unplug(Network::Interconnect).unwrap();
-    site.await_pool(FIRST, &[1, 3]);
+    site.await_pool(FIRST, &all_but(2));
     // From now on no client meets it.
     let report = {
         let traffic = site.traffic(40.0);
@@ -45,7 +45,7 @@ fn a_server_that_ends_and_a_machine_that_dies_are_out_and_a_machine_that_returns
     });
     unplugged.end().unwrap();
     dark.end().unwrap();
-    site.await_pool(FIRST, &[1, 2, 3]);
+    site.await_pool(FIRST, &all());
 }
 
 #[test]
@@ -61,7 +61,7 @@ fn a_node_whose_cvipd_is_frozen_keeps_serving_and_one_cut_off_comes_back_by_itse
     let traffic = site.traffic(40.0);
     let ends = std::time::Instant::now() + CALM;
     site.until("time has passed", |site| {
-        assert_eq!(site.pool(FIRST), [1, 2, 3]);
+        assert_eq!(site.pool(FIRST), all());
         (std::time::Instant::now() >= ends).then_some(())
     });
     let report = traffic.stop();
@@ -74,10 +74,10 @@ fn a_node_whose_cvipd_is_frozen_keeps_serving_and_one_cut_off_comes_back_by_itse
     // Its network is cut, and returns.
     let cut = [Network::Public, Network::Interconnect]
         .map(|network| site.host(3).silence(network, Direction::Both).unwrap());
-    site.await_pool(FIRST, &[1, 2]);
+    site.await_pool(FIRST, &all_but(3));
     for fault in cut {
         fault.end().unwrap();
     }
-    site.await_pool(FIRST, &[1, 2, 3]);
+    site.await_pool(FIRST, &all());
     assert_eq!(site.carriers(), [FIRST]);
 }

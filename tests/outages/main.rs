@@ -1,4 +1,4 @@
-//! Many machines: three etcd servers, two directors, nodes and a client with traffic running, and
+//! Many machines: three etcd servers, two or three directors, four nodes and a client with traffic running, and
 //! what goes wrong with each of them.
 //!
 //! They run in the lab (`cargo xtask test`). What clients may see of each fault is asserted, with
@@ -7,6 +7,7 @@
 mod calm;
 mod machines;
 mod parted;
+mod reload;
 mod store;
 mod support;
 mod takeover;

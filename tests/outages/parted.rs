@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use cvip_lab::{Direction, Fault, Network};
 
-use super::support::{FIRST, SECOND, Site};
+use super::support::{FIRST, SECOND, Site, all, all_but};
 
 /// For how long nothing may change.
 const CALM: Duration = Duration::from_secs(5);
@@ -28,7 +28,7 @@ fn a_director_that_has_lost_the_store_alone_stays_and_says_so() {
     });
     let ends = Instant::now() + CALM;
     site.until("time has passed", |site| {
-        assert_eq!((site.carriers(), site.pool(FIRST)), (vec![FIRST], vec![1, 2, 3]));
+        assert_eq!((site.carriers(), site.pool(FIRST)), (vec![FIRST], all()));
         (Instant::now() >= ends).then_some(())
     });
     let report = traffic.stop();
@@ -36,7 +36,7 @@ fn a_director_that_has_lost_the_store_alone_stays_and_says_so() {
     // What happens in the meantime is caught up with.
     site.stop_serving(1);
     fault.end().unwrap();
-    site.await_pool(FIRST, &[2, 3]);
+    site.await_pool(FIRST, &all_but(1));
     site.until("it says that the store is back", |site| {
         site.status(FIRST)["store_away_s"].is_null().then_some(())
     });
@@ -45,18 +45,18 @@ fn a_director_that_has_lost_the_store_alone_stays_and_says_so() {
 #[test]
 fn a_director_that_is_cut_off_from_all_is_replaced_and_yields_when_it_is_back() {
     let site = Site::start();
-    site.await_pool(SECOND, &[1, 2, 3]);
+    site.await_pool(SECOND, &all());
     let cut = [Network::Public, Network::Interconnect]
         .map(|network| site.host(FIRST).silence(network, Direction::Both).unwrap());
     site.until("the second carries the CVIP", |site| site.carries(SECOND));
     // It suspects its own link, and keeps its table.
-    assert_eq!(site.pool(FIRST), [1, 2, 3]);
+    assert_eq!(site.pool(FIRST), all());
     for fault in cut {
         fault.end().unwrap();
     }
     site.until("the second alone carries it", |site| (site.carriers() == [SECOND]).then_some(()));
-    site.await_pool(SECOND, &[1, 2, 3]);
-    site.await_pool(FIRST, &[1, 2, 3]);
+    site.await_pool(SECOND, &all());
+    site.await_pool(FIRST, &all());
 }
 
 #[test]
@@ -69,12 +69,12 @@ fn a_director_that_hears_no_node_suspects_itself_and_keeps_its_table() {
     });
     let ends = Instant::now() + CALM;
     site.until("time has passed", |site| {
-        assert_eq!((site.carriers(), site.pool(FIRST)), (vec![FIRST], vec![1, 2, 3]));
+        assert_eq!((site.carriers(), site.pool(FIRST)), (vec![FIRST], all()));
         (Instant::now() >= ends).then_some(())
     });
     fault.end().unwrap();
     site.until("it hears them again", |site| {
         site.logged(FIRST).contains("nodes are heard again").then_some(())
     });
-    site.await_pool(FIRST, &[1, 2, 3]);
+    site.await_pool(FIRST, &all());
 }

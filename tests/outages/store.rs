@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use cvip_lab::traffic::Outcome;
 
-use super::support::{FIRST, SECOND, Site};
+use super::support::{FIRST, SECOND, Site, all, all_but};
 
 /// For how long the store is away.
 const AWAY: Duration = Duration::from_secs(8);
@@ -19,9 +19,9 @@ fn nothing_changes_while_etcd_fails_and_what_happened_is_caught_up_with() {
     site.etcd.kill(leader);
     // A registration finds its way by the other two.
     site.stop_serving(1);
-    site.await_pool(FIRST, &[2, 3]);
+    site.await_pool(FIRST, &all_but(1));
     site.serve(1);
-    site.await_pool(FIRST, &[1, 2, 3]);
+    site.await_pool(FIRST, &all());
     site.etcd.start_member(leader).unwrap();
     site.etcd.wait_healthy().unwrap();
 
@@ -34,7 +34,7 @@ fn nothing_changes_while_etcd_fails_and_what_happened_is_caught_up_with() {
     });
     let ends = Instant::now() + AWAY;
     site.until("time has passed", |site| {
-        assert_eq!((site.carriers(), site.pool(FIRST)), (vec![FIRST], vec![1, 2, 3]));
+        assert_eq!((site.carriers(), site.pool(FIRST)), (vec![FIRST], all()));
         (Instant::now() >= ends).then_some(())
     });
     // A server ends in the meantime. Its node knows, and says so once it can.
@@ -43,8 +43,8 @@ fn nothing_changes_while_etcd_fails_and_what_happened_is_caught_up_with() {
         site.etcd.start_member(number).unwrap();
     }
     site.etcd.wait_healthy().unwrap();
-    site.await_pool(FIRST, &[1, 3]);
-    site.await_pool(SECOND, &[1, 3]);
+    site.await_pool(FIRST, &all_but(2));
+    site.await_pool(SECOND, &all_but(2));
     let report = traffic.stop();
     // Whoever came to a server that had just ended was refused.
     let others =
@@ -61,7 +61,7 @@ fn a_full_disk_of_etcds_changes_nothing() {
         site.etcd.numbers().map(|number| site.etcd.fill_disk(number).unwrap()).collect();
     let ends = Instant::now() + AWAY;
     site.until("time has passed", |site| {
-        assert_eq!((site.carriers(), site.pool(FIRST)), (vec![FIRST], vec![1, 2, 3]));
+        assert_eq!((site.carriers(), site.pool(FIRST)), (vec![FIRST], all()));
         (Instant::now() >= ends).then_some(())
     });
     drop(full);
@@ -72,7 +72,7 @@ fn a_full_disk_of_etcds_changes_nothing() {
     }
     site.etcd.wait_healthy().unwrap();
     site.stop_serving(3);
-    site.await_pool(FIRST, &[1, 2]);
+    site.await_pool(FIRST, &all_but(3));
     let report = traffic.stop();
     assert_eq!(report.count(&Outcome::TimedOut), 0, "{report}");
 }

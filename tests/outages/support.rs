@@ -17,42 +17,60 @@ pub(crate) const SERVICES: &str = "<service><protocol>tcp</protocol><port>80</po
      <scheduler>mh</scheduler>\
      <scheduler_flags>mh-port</scheduler_flags></service>";
 
-/// Nodes have the numbers 1 to 3, the directors 4 and 5.
-pub(crate) const NODES: u8 = 3;
-pub(crate) const FIRST: u32 = 4;
-pub(crate) const SECOND: u32 = 5;
+/// Nodes have the numbers 1 to 4, the directors 5 and 6, and 7 where there are three.
+const NODES: u8 = 4;
+pub(crate) const FIRST: u32 = 5;
+pub(crate) const SECOND: u32 = 6;
+pub(crate) const THIRD: u32 = 7;
+
+/// Every node: a pool that is whole.
+pub(crate) fn all() -> Vec<u32> {
+    (1..=NODES.into()).collect()
+}
+
+/// Every node but this one.
+pub(crate) fn all_but(node: u32) -> Vec<u32> {
+    all().into_iter().filter(|other| *other != node).collect()
+}
 
 /// A cluster on which cvipd runs everywhere.
 pub(crate) struct Site(cvip_lab::Site);
 
 impl Site {
-    /// Three etcd servers, two directors, three nodes that serve port 80, and a client. The first
+    /// Three etcd servers, two directors, four nodes that serve port 80, and a client. The first
     /// director is the active one.
     #[track_caller]
     pub(crate) fn start() -> Site {
-        let mut site = Site::stopped();
+        Site::start_with(2)
+    }
+
+    /// The same with so many directors.
+    #[track_caller]
+    pub(crate) fn start_with(directors: u8) -> Site {
+        let mut site = Site::stopped(directors);
         // Whoever is there first is elected first.
         site.restart(FIRST);
         site.until("the first director carries the CVIP", |site| site.carries(FIRST));
-        for number in [SECOND, 1, 2, 3] {
+        for number in site.numbers().filter(|number| *number != FIRST) {
             site.restart(number);
         }
-        for node in 1..=NODES.into() {
+        for node in all() {
             site.serve(node);
         }
-        site.await_pool(FIRST, &[1, 2, 3]);
+        site.await_pool(FIRST, &all());
         site
     }
 
     #[track_caller]
-    pub(crate) fn stopped() -> Site {
+    fn stopped(directors: u8) -> Site {
         cvip_lab::require();
         let programs: PathBuf = std::env::var_os("CVIP_TEST_PROGRAMS")
             .expect("CVIP_TEST_PROGRAMS names the folder of the built programs")
             .into();
         static NEXT: AtomicU32 = AtomicU32::new(1);
         let name = format!("c{}x{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
-        Site(cvip_lab::Site::new(&name, NODES, &programs, SERVICES).unwrap())
+        let machines = (directors, NODES);
+        Site(cvip_lab::Site::new(&name, machines, &programs, SERVICES).unwrap())
     }
 
     /// Starts a web server for one page, with the node's number on it.

@@ -5,13 +5,13 @@ use std::time::Duration;
 use cvip_lab::traffic::Outcome;
 use nix::sys::signal::{Signal, kill};
 
-use super::support::{FIRST, SECOND, Site};
+use super::support::{FIRST, SECOND, Site, THIRD, all};
 
 #[test]
 fn a_standby_takes_over_from_a_director_whose_machine_dies_and_there_is_no_fail_back() {
     let mut site = Site::start();
     // A standby's table is there before it is needed.
-    site.await_pool(SECOND, &[1, 2, 3]);
+    site.await_pool(SECOND, &all());
     let traffic = site.traffic(40.0);
     site.until("clients are served", |_| (traffic.ended() >= 20).then_some(()));
     site.power_off(FIRST).unwrap();
@@ -23,19 +23,24 @@ fn a_standby_takes_over_from_a_director_whose_machine_dies_and_there_is_no_fail_
     assert_eq!(refused, 0, "with mh nobody is refused: {report}");
     let late = report.requests.last().unwrap();
     assert!(late.is_served(), "{report}");
-    let took =
-        |event: &cvip::daemon::Event| event.what.to_string().contains("took over from node 4");
+    let took = |event: &cvip::daemon::Event| {
+        event.what.to_string().contains(&format!("took over from node {FIRST}"))
+    };
     assert!(site.events(SECOND).iter().any(took), "{:?}", site.events(SECOND));
     let told = site.run(SECOND, &["cvipctl", "events", "--since=1h"]).unwrap();
-    assert!(told.contains("node 5: took over from node 4"), "{told}");
-    let shown = site.run(SECOND, &["cvipctl", "status", "--cluster", "--node=5"]).unwrap();
-    assert!(shown.contains("4, 5") && !shown.contains("In the kernel"), "{shown}");
+    assert!(told.contains(&format!("node {SECOND}: took over from node {FIRST}")), "{told}");
+    let second = SECOND.to_string();
+    let shown = site.run(SECOND, &["cvipctl", "status", "--cluster", "--node", &second]).unwrap();
+    assert!(
+        shown.contains(&format!("{FIRST}, {SECOND}")) && !shown.contains("In the kernel"),
+        "{shown}"
+    );
 
     site.power_on(FIRST).unwrap();
     site.restart(FIRST);
     site.until("the first is a standby", |site| {
-        site.logged(FIRST).contains("node 4").then_some(())?;
-        site.await_pool(FIRST, &[1, 2, 3]);
+        site.logged(FIRST).contains(&format!("node {FIRST}")).then_some(())?;
+        site.await_pool(FIRST, &all());
         Some(())
     });
     assert_eq!(site.carriers(), [SECOND]);
@@ -61,7 +66,7 @@ fn its_address_ends(disable: impl FnOnce(&mut Site), enable: impl FnOnce(&mut Si
         let shown = site.status(FIRST);
         (shown["sets"][0]["active"] == SECOND).then_some(())
     });
-    site.await_pool(FIRST, &[1, 2, 3]);
+    site.await_pool(FIRST, &all());
     assert_eq!(site.carriers(), [SECOND]);
 }
 
@@ -80,16 +85,17 @@ fn a_director_whose_cvipd_is_frozen_loses_the_address_and_does_not_take_it_back(
 #[test]
 fn a_planned_hand_over_and_restarts_everywhere_refuse_nobody() {
     let mut site = Site::start();
-    site.await_pool(SECOND, &[1, 2, 3]);
+    site.await_pool(SECOND, &all());
     let traffic = site.traffic(40.0);
     site.until("clients are served", |_| (traffic.ended() >= 40).then_some(()));
-    let shown = site.run(SECOND, &["cvipctl", "takeover", "--node=5"]).unwrap();
-    assert_eq!(shown, "node 5 is the active director\n");
+    let second = SECOND.to_string();
+    let shown = site.run(SECOND, &["cvipctl", "takeover", "--node", &second]).unwrap();
+    assert_eq!(shown, format!("node {SECOND} is the active director\n"));
     site.until("the second alone carries the CVIP", |site| {
         (site.carriers() == [SECOND]).then_some(())
     });
     // An upgrade: each cvipd ends and starts again. The active director hands over by itself.
-    for number in [SECOND, FIRST, 1, 2, 3] {
+    for number in [SECOND, FIRST].into_iter().chain(all()) {
         kill(site.daemon_pid(number).unwrap(), Signal::SIGTERM).unwrap();
         let status = site.daemon(number).unwrap().wait(Duration::from_secs(30)).unwrap();
         assert!(status.success(), "node {number}: {status}");
@@ -105,7 +111,38 @@ fn a_planned_hand_over_and_restarts_everywhere_refuse_nobody() {
     let report = traffic.stop();
     let refused = report.count(&Outcome::Refused) + report.count(&Outcome::TimedOut);
     assert_eq!(refused, 0, "{report}");
-    site.await_pool(FIRST, &[1, 2, 3]);
-    site.await_pool(SECOND, &[1, 2, 3]);
+    site.await_pool(FIRST, &all());
+    site.await_pool(SECOND, &all());
     assert_eq!(site.carriers().len(), 1);
+}
+
+#[test]
+fn of_three_directors_the_next_in_order_takes_over_and_after_it_the_last() {
+    let mut site = Site::start_with(3);
+    for standby in [SECOND, THIRD] {
+        site.await_pool(standby, &all());
+    }
+    let traffic = site.traffic(20.0);
+    site.power_off(FIRST).unwrap();
+    site.until("the second carries the CVIP", |site| site.carries(SECOND));
+    // The first returns, and is the first in order: but there is no fail-back.
+    site.power_on(FIRST).unwrap();
+    site.restart(FIRST);
+    site.await_pool(FIRST, &all());
+    site.until("the first knows", |site| {
+        (site.status(FIRST)["sets"][0]["active"] == SECOND).then_some(())
+    });
+    assert_eq!(site.carriers(), [SECOND]);
+
+    // Two die at once: the last one in order is left.
+    site.power_off(FIRST).unwrap();
+    site.power_off(SECOND).unwrap();
+    site.until("the third carries the CVIP", |site| site.carries(THIRD));
+    let served = traffic.ended();
+    site.until("clients are served again", |_| (traffic.ended() >= served + 40).then_some(()));
+    let report = traffic.stop();
+    let refused = report.count(&Outcome::Refused) + report.count(&Outcome::Reset);
+    assert_eq!(refused, 0, "with mh nobody is refused: {report}");
+    assert!(report.requests.last().unwrap().is_served(), "{report}");
+    assert_eq!(site.pool(THIRD), all());
 }

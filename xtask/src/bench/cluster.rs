@@ -1,5 +1,5 @@
 //! How fast a cluster of machines gets over each fault, and what its clients see of it: three etcd
-//! servers, two directors, three nodes and a client in the lab, and keepalived beside it.
+//! servers, two directors, four nodes and a client in the lab, and keepalived beside it.
 //!
 //! The cluster is started once. A row repeats its fault, heals it, and waits for the first state
 //! again, as often as asked. Which moment the fault comes at is chance, and chance has a seed.
@@ -119,7 +119,7 @@ pub(crate) fn inside(
     let release = std::fs::read_to_string("/proc/sys/kernel/osrelease")?;
     println!("in the lab, Linux {}, emulated; {rounds} rounds, seed {seed}", release.trim());
 
-    println!("\ncvip: three etcd servers, two directors, three nodes, a client");
+    println!("\ncvip: three etcd servers, two directors, four nodes, a client");
     let mut sheets = BTreeMap::new();
     {
         let mut scene = Scene::start(programs, Dice::new(seed))?;
@@ -135,7 +135,7 @@ pub(crate) fn inside(
     }
     let mut vrrp = Vrrp::build(Dice::new(seed))?;
     for flavour in [Flavour::Two, Flavour::Three] {
-        println!("\nkeepalived, {flavour}: two directors, three nodes, a client");
+        println!("\nkeepalived, {flavour}: two directors, four nodes, a client");
         vrrp.start(flavour)?;
         for row in rows.iter().copied() {
             let Some((round, compared)) = row.beside() else { continue };

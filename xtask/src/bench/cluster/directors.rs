@@ -22,7 +22,7 @@ pub(super) const AMID: u32 = 500;
 /// Its machine loses its power, and gets it back.
 pub(super) fn dies(scene: &mut Scene, sheet: &mut Sheet) -> Result<()> {
     let active = scene.active()?;
-    let other = scene.site.other(active);
+    let other = scene.other(active);
     let clients = scene.clients();
     let at = Instant::now();
     scene.site.power_off(active)?;
@@ -64,7 +64,7 @@ fn address_ends(
     enable: impl FnOnce(&mut Scene, u32) -> Result<()>,
 ) -> Result<()> {
     let active = scene.active()?;
-    let other = scene.site.other(active);
+    let other = scene.other(active);
     let clients = scene.clients();
     let at = Instant::now();
     disable(scene, active)?;
@@ -92,7 +92,7 @@ fn address_ends(
 /// Nothing that it sends arrives, and nothing arrives at it; then the lines are back.
 pub(super) fn cut_off(scene: &mut Scene, sheet: &mut Sheet) -> Result<()> {
     let active = scene.active()?;
-    let other = scene.site.other(active);
+    let other = scene.other(active);
     let clients = scene.clients();
     let cut = scene.site.host(active).isolate()?;
     let at = Instant::now();
@@ -113,7 +113,7 @@ pub(super) fn cut_off(scene: &mut Scene, sheet: &mut Sheet) -> Result<()> {
 /// It is told to hand over while clients make their requests.
 pub(super) fn hands_over(scene: &mut Scene, sheet: &mut Sheet) -> Result<()> {
     let active = scene.active()?;
-    let other = scene.site.other(active);
+    let other = scene.other(active);
     let clients = amid(scene.site.web()).start(scene.site.cluster.client());
     thread::sleep(WATCH);
     scene.dice.pause();

@@ -23,8 +23,8 @@ pub(super) const WATCH: Duration = Duration::from_secs(2);
 /// How often an address or a table is looked at: one processor has to do everything.
 const LOOK_EVERY: Duration = Duration::from_millis(3);
 
-/// Nodes have the numbers 1 to 3.
-pub(super) const NODES: u32 = 3;
+/// Nodes have the numbers 1 to 4, the directors 5 and 6.
+pub(super) const NODES: u32 = 4;
 
 /// A web service whose scheduler finds the same real server for a client on every director. A
 /// server that comes and goes all the time is not damped: it is what the bench does to it.
@@ -68,12 +68,12 @@ pub(super) struct Scene {
 impl Scene {
     /// Starts everything; the first director is the active one.
     pub(super) fn start(programs: &Path, dice: Dice) -> Result<Scene> {
-        let site = Site::new("bench", NODES as u8, programs, SERVICES)?;
+        let site = Site::new("bench", (2, NODES as u8), programs, SERVICES)?;
         let mut scene = Scene { site, dice };
-        let [first, second] = scene.site.directors();
+        let (first, second) = (scene.site.director(), scene.site.director() + 1);
         scene.run_cvipd(first)?;
         until(|| scene.site.carries(first)).context("the first director is not elected")?;
-        for number in [second, 1, 2, 3] {
+        for number in (1..=NODES).chain([second]) {
             scene.run_cvipd(number)?;
         }
         for node in 1..=NODES {
@@ -98,7 +98,7 @@ impl Scene {
 
     fn is_whole(&self) -> bool {
         let [active] = self.site.carriers()[..] else { return false };
-        self.site.directors().into_iter().all(|director| {
+        self.site.directors().all(|director| {
             let full = (1..=NODES).collect::<Vec<_>>();
             self.site.pool(director) == full && self.knows(director, active)
         })
@@ -120,6 +120,12 @@ impl Scene {
         let carriers = self.site.carriers();
         ensure!(carriers.len() == 1, "directors that carry the CVIP: {carriers:?}");
         Ok(carriers[0])
+    }
+
+    /// The other director.
+    pub(super) fn other(&self, director: u32) -> u32 {
+        let first = self.site.director();
+        if director == first { first + 1 } else { first }
     }
 
     /// Clients that have been served for a while.

@@ -49,13 +49,13 @@ pub(super) fn stopped(scene: &mut Scene, sheet: &mut Sheet) -> Result<()> {
 
 /// Looks again and again until then, and counts what is not as it was.
 fn look(scene: &Scene, sheet: &mut Sheet, until: Instant, active: u32) -> Result<()> {
-    let mut tables = scene.site.directors().map(|director| scene.table(director));
+    let tables = scene.site.directors().map(|director| scene.table(director));
+    let mut tables: Vec<_> = tables.collect::<Result<_>>()?;
     loop {
         let carriers = scene.site.carriers();
         sheet.count("looks", 1);
         sheet.count("another carrier", usize::from(carriers != [active]));
         for table in &mut tables {
-            let table = table.as_mut().map_err(|error| anyhow::anyhow!("{error:#}"))?;
             let weighed = table.weighed()?.len();
             sheet.count("another pool", usize::from(weighed != super::scene::NODES as usize));
         }
