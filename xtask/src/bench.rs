@@ -7,6 +7,7 @@ use cvip_lab::KernelChoice;
 
 pub(crate) mod cluster;
 pub(crate) mod director;
+mod etcd;
 mod fresh;
 pub(crate) mod idle;
 pub(crate) mod ipvsadm;

@@ -18,11 +18,11 @@ use self::sheet::{ANSWERED, GAP, Sheet};
 use self::vrrp::{Flavour, Vrrp};
 use crate::build;
 
+mod calm;
 mod directors;
 mod nodes;
 mod scene;
 mod sheet;
-mod store;
 mod vrrp;
 
 /// One round of a row: the fault, and its end. What was measured goes onto the sheet.
@@ -43,10 +43,30 @@ pub(crate) enum Row {
     CvipdFrozen,
     /// The active director is cut off from all: until another carries the CVIP
     DirectorCutOff,
-    /// Every etcd server is stopped for 10 s: what changes
-    EtcdStopped,
     /// A planned hand-over amid 500 requests: what becomes of them
     HandOver,
+    /// Every cvipd is ended and started again, one after the other: what becomes of requests
+    Upgrade,
+    /// A node's cvipd is frozen for 10 s: what changes
+    NodeFrozen,
+    /// The active director is cut off from etcd alone for 10 s: what changes
+    CutOffFromEtcd,
+    /// The active director hears nobody for 10 s: what changes
+    Deaf,
+    /// An etcd server that does not lead is killed for 10 s: what changes
+    EtcdFollowerKilled,
+    /// The leader of the etcd servers is killed for 10 s: what changes
+    EtcdLeaderKilled,
+    /// Every etcd server is stopped for 10 s: what changes
+    EtcdStopped,
+    /// The disks of the etcd servers are full for 10 s: what changes
+    EtcdDiskFull,
+    /// 20 % of all packets are lost and the others late for 16 s: what changes
+    BadNetwork,
+    /// The machines' clock leaps by an hour, and back: what changes
+    ClockSet,
+    /// Forged and old heartbeats, and forged ARP packets: what changes
+    Forged,
 }
 
 impl Row {
@@ -63,8 +83,18 @@ impl Row {
             Row::CvipdKilled => directors::cvipd_killed,
             Row::CvipdFrozen => directors::cvipd_frozen,
             Row::DirectorCutOff => directors::cut_off,
-            Row::EtcdStopped => store::stopped,
             Row::HandOver => directors::hands_over,
+            Row::Upgrade => directors::upgraded,
+            Row::NodeFrozen => calm::node_frozen,
+            Row::CutOffFromEtcd => calm::cut_off_from_etcd,
+            Row::Deaf => calm::deaf,
+            Row::EtcdFollowerKilled => calm::etcd_follower_killed,
+            Row::EtcdLeaderKilled => calm::etcd_leader_killed,
+            Row::EtcdStopped => calm::etcd_stopped,
+            Row::EtcdDiskFull => calm::etcd_disk_full,
+            Row::BadNetwork => calm::bad_network,
+            Row::ClockSet => calm::clock_set,
+            Row::Forged => calm::forged,
         }
     }
 

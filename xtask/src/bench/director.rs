@@ -12,7 +12,7 @@ use anyhow::{Context, Result, ensure};
 use cvip::checks::Checker;
 use cvip::conf::{Conf, Cvip, DirectorNode, RealServer, Routing};
 use cvip::director::Agent;
-use cvip::director::desired::{Inputs, desired, service_id, touched};
+use cvip::director::desired::{Inputs, Wanted, desired, service_id, touched};
 use cvip::director::marks::Marks;
 use cvip::director::plan::{Actual, Drains, plan};
 use cvip::ipvs::{Client, DestinationEntry, Service, Stats};
@@ -97,7 +97,16 @@ pub(crate) fn one_change(rounds: u32) -> Result<ExitCode> {
             let before = nodes.insert(500, after.clone());
             let has: BTreeMap<ServiceKey, Actual> = touched(before.as_ref(), Some(&after))
                 .into_iter()
-                .map(|key| (key, as_wanted(key, &conf, &with(&nodes, before.clone()))))
+                .map(|key| {
+                    let nodes = with(&nodes, before.clone());
+                    (
+                        key,
+                        as_wanted(
+                            key,
+                            &desired(key, inputs(&conf, &nodes, &marks, Instant::now())),
+                        ),
+                    )
+                })
                 .collect();
             let start = Instant::now();
             let mut changes = 0;
@@ -148,9 +157,7 @@ fn with(
 }
 
 /// A service as the kernel has it once everything wanted was done.
-fn as_wanted(key: ServiceKey, conf: &Conf, nodes: &BTreeMap<u32, NodeRecord>) -> Actual {
-    let (marks, now) = (&Marks::default(), Instant::now());
-    let wanted = desired(key, inputs(conf, nodes, marks, now));
+pub(super) fn as_wanted(key: ServiceKey, wanted: &Wanted) -> Actual {
     let entry = |destination| DestinationEntry {
         destination,
         // No drain: it is deleted at once.
@@ -159,10 +166,9 @@ fn as_wanted(key: ServiceKey, conf: &Conf, nodes: &BTreeMap<u32, NodeRecord>) ->
         persistent: 0,
         stats: Stats::default(),
     };
-    Actual {
-        service: wanted.service.unwrap_or_else(|| Service::new(service_id(key), "wlc")),
-        destinations: wanted.destinations.into_iter().map(|(id, d)| (id, entry(d))).collect(),
-    }
+    let service = wanted.service.clone().unwrap_or_else(|| Service::new(service_id(key), "wlc"));
+    let destinations = wanted.destinations.iter();
+    Actual { service, destinations: destinations.map(|(id, d)| (*id, entry(*d))).collect() }
 }
 
 /// A director's full passes over 10,000 services of 5 destinations.

@@ -71,7 +71,7 @@ pub(crate) fn inside(programs: &Path) -> Result<ExitCode> {
 fn natively(programs: &Path, connections: u32) -> Result<()> {
     in_namespace(|| {
         for (what, options) in [("bells", &[][..]), ("polling", &["--poll"])] {
-            let mut node = Node::start(programs, options)?;
+            let mut node = Node::start(programs, options, None)?;
             let _listener = TcpListener::bind(("0.0.0.0", 80))?;
             node.until_registered(true)?;
             watch_pids(&[("node", node.pid())], &format!("{what}, no connections"))?;

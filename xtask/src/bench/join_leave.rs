@@ -1,8 +1,9 @@
 //! How long a join and a leave take.
 //!
-//! Two figures, since an emulated kernel is an order of magnitude slower than a machine: the
-//! whole road (listen to IPVS) in the lab, and the node's half (listen to store) on this
-//! machine's own kernel, which needs no IPVS but root.
+//! Three figures, since an emulated kernel is an order of magnitude slower than a machine: the
+//! whole road (listen to IPVS) in the lab; and on this machine's own kernel, which needs no IPVS
+//! but root, the node's half (listen to store), and all of it but the kernel's table (listen to
+//! the director's decision, over etcd).
 
 use std::fs;
 use std::io::{BufRead, BufReader, Write};
@@ -17,12 +18,16 @@ use cvip::ipvs::{Client, ServiceId};
 use cvip::protocol::Protocol;
 use cvip_lab::{Cluster, Deployment, KernelChoice, Lab, Plan, Process};
 
+use super::etcd::Etcd;
 use super::native::{Node, in_namespace};
 use super::spread::Spread;
 use crate::build;
 
 /// How long anything may take before the bench gives up.
 const PATIENCE: Duration = Duration::from_secs(10);
+
+/// A server that is gone is out of the pool within this time.
+const OUT_WITHIN: Duration = Duration::from_millis(50);
 
 const PORT: u16 = 80;
 
@@ -176,7 +181,7 @@ pub(crate) fn listen() -> Result<ExitCode> {
 fn natively(programs: &Path, rounds: u32) -> Result<()> {
     in_namespace(|| {
         for (what, options) in [("bells", &[][..]), ("polling", &["--poll"])] {
-            let mut node = Node::start(programs, options)?;
+            let mut node = Node::start(programs, options, None)?;
             let (mut joins, mut leaves) = (Spread::default(), Spread::default());
             for _ in 0..rounds {
                 let socket = TcpListener::bind(("0.0.0.0", PORT))?;
@@ -189,6 +194,37 @@ fn natively(programs: &Path, rounds: u32) -> Result<()> {
             println!("  {what:8} listen() to in the store    {joins}");
             println!("  {what:8} close() to out of the store {leaves}");
         }
-        Ok(())
+        with_etcd(programs, rounds)
     })
+}
+
+/// Three etcd servers, the node's cvipd, and a director's eyes and reckoning, all on this machine.
+fn with_etcd(programs: &Path, rounds: u32) -> Result<()> {
+    let dir = std::env::temp_dir().join(format!("cvip-bench-etcd-{}", std::process::id()));
+    let etcd = Etcd::start(&dir, 3)?;
+    println!(
+        "\nlisten() to the director's decision, over three servers of etcd {}, on this machine:",
+        etcd.version()?
+    );
+    {
+        let mut node = Node::start(programs, &[], Some(&etcd))?;
+        let (mut joins, mut leaves) = (Spread::default(), Spread::default());
+        for _ in 0..rounds {
+            let table = node.table();
+            let socket = TcpListener::bind(("0.0.0.0", PORT))?;
+            let at = Instant::now();
+            joins.add(node.until_decided(table.as_ref())?.saturating_duration_since(at));
+            let table = node.table();
+            drop(socket);
+            let at = Instant::now();
+            leaves.add(node.until_decided(table.as_ref())?.saturating_duration_since(at));
+        }
+        println!("  bells    listen() to the decision   {joins}");
+        println!("  bells    close() to the decision    {leaves}");
+        let met = if leaves.p99() < OUT_WITHIN { "met" } else { "NOT met" };
+        println!("  out within {} ms at the 99th percentile: {met}", OUT_WITHIN.as_millis());
+    }
+    drop(etcd);
+    fs::remove_dir_all(&dir)?;
+    Ok(())
 }

@@ -1,19 +1,36 @@
 //! A node of its own on this machine's kernel: cvipd in a network namespace, no IPVS needed.
 
 use std::fs;
+use std::net::{IpAddr, Ipv4Addr};
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
-use cvip::store::{Access, LocalStore, Store};
-use cvip_lab::Process;
+use cvip::conf::{self, Conf};
+use cvip::director::desired::{Inputs, Wanted, desired};
+use cvip::director::marks::Marks;
+use cvip::director::plan::{Actual, Drains, plan};
+use cvip::protocol::Protocol;
+use cvip::store::{self, Access, Interest, LocalStore, ServiceKey, Store};
+use cvip_lab::{CLUSTER_KEY, Process};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sched::{CloneFlags, unshare};
 
+use super::director::as_wanted;
+use super::etcd::{Etcd, settings};
+
 /// How long anything may take before the bench gives up.
 const PATIENCE: Duration = Duration::from_secs(10);
+
+/// The service that its port 80 belongs to.
+const WEB: ServiceKey = ServiceKey {
+    cvip: IpAddr::V4(Ipv4Addr::new(192, 0, 2, 10)),
+    protocol: Protocol::Tcp,
+    port: 80,
+};
 
 /// Runs a closure on a thread with a network namespace of its own: it, and what it starts,
 /// touches nobody else's network.
@@ -38,19 +55,21 @@ fn run_tool(line: &[&str]) -> Result<()> {
     Ok(())
 }
 
-/// A real server whose port 80 is flagged.
+/// A real server whose port 80 is flagged, and who looks at what it stores as a director does.
 pub(super) struct Node {
-    store: LocalStore,
+    store: Box<dyn Store>,
     daemon: Process,
+    conf: Conf,
     dir: PathBuf,
 }
 
 impl Node {
-    /// Starts cvipd and waits for its first record.
-    pub(super) fn start(programs: &Path, options: &[&str]) -> Result<Node> {
+    /// Starts cvipd, with the embedded store or on etcd, and waits for its first record.
+    pub(super) fn start(programs: &Path, options: &[&str], etcd: Option<&Etcd>) -> Result<Node> {
         let dir = std::env::temp_dir().join(format!("cvip-bench-{}", std::process::id()));
         fs::create_dir_all(&dir)?;
-        let (conf, tab, run_dir) = (dir.join("cvip.conf"), dir.join("clustertab"), dir.join("run"));
+        let [conf, tab, run_dir, view, key] =
+            ["cvip.conf", "clustertab", "run", "view", "cluster.key"].map(|name| dir.join(name));
         fs::write(&tab, "1 192.0.2.1\n2 192.0.2.2\n")?;
         fs::write(
             &conf,
@@ -62,17 +81,35 @@ impl Node {
         let mut command = Command::new(programs.join("cvipd"));
         command.arg("--conf").arg(&conf).arg("--clustertab").arg(&tab);
         command.arg("--run-dir").arg(&run_dir).arg("--log=warn").args(options);
+        if let Some(etcd) = etcd {
+            fs::write(&key, CLUSTER_KEY)?;
+            fs::set_permissions(&key, fs::Permissions::from_mode(0o600))?;
+            command.env("CVIP_STORE", "etcd").env("CVIP_CLUSTER_KEY_FILE", &key);
+            command.env("CVIP_ETCD_ENDPOINTS", etcd.endpoints().join(","));
+        }
         let daemon = Process::spawn({
             command.stdin(Stdio::null());
             command
         })?;
+        let open = || -> Result<Box<dyn Store>> {
+            Ok(match etcd {
+                None => Box::new(LocalStore::open(&run_dir, Access::Read)?),
+                Some(etcd) => {
+                    let settings = settings(etcd.endpoints());
+                    store::open(&settings, &view, Access::Read, Interest::All)?
+                }
+            })
+        };
+        let mut store = None;
         let opened = cvip_lab::wait_until(PATIENCE, || {
-            let mut store = LocalStore::open(&run_dir, Access::Read).ok()?;
-            store.refresh().ok()?;
-            store.state().nodes.contains_key(&2).then_some(store)
+            let mut open = store.take().map_or_else(open, Ok).ok()?;
+            let known = open.refresh().is_ok() && open.state().nodes.contains_key(&2);
+            store = Some(open);
+            known.then(|| store.take()).flatten()
         });
         let store = opened.context("cvipd wrote no record")?;
-        Ok(Node { store, daemon, dir })
+        let conf = conf::load(&conf, &tab).conf.context("cvip.conf has faults")?;
+        Ok(Node { store, daemon, conf, dir })
     }
 
     /// The process id of its cvipd.
@@ -82,15 +119,48 @@ impl Node {
 
     /// Waits until the record registers something, or nothing, and says since when.
     pub(super) fn until_registered(&mut self, registered: bool) -> Result<Instant> {
+        self.until(|node| {
+            let record = node.store.state().nodes.get(&2);
+            record.is_some_and(|record| record.registrations.is_empty() != registered)
+        })
+    }
+
+    /// The kernel's service, had a director done what it wants at the moment.
+    pub(super) fn table(&self) -> Option<Actual> {
+        let wanted = self.wanted();
+        wanted.service.is_some().then(|| as_wanted(WEB, &wanted))
+    }
+
+    /// Waits until a director decides to change that, and says since when: what it does next is to
+    /// tell the kernel.
+    pub(super) fn until_decided(&mut self, table: Option<&Actual>) -> Result<Instant> {
+        self.until(|node| {
+            !plan(WEB, &node.wanted(), table, &mut Drains::new(), Instant::now()).is_empty()
+        })
+    }
+
+    /// What the director wants of the service.
+    fn wanted(&self) -> Wanted {
+        let (drains, marks) = (store::Drains::default(), Marks::default());
+        let (conf, nodes, now) = (&self.conf, &self.store.state().nodes, Instant::now());
+        let inputs =
+            Inputs { conf, nodes, me: 1, drains: &drains, marks: &marks, passive: false, now };
+        desired(WEB, inputs)
+    }
+
+    fn until(&mut self, mut is: impl FnMut(&Node) -> bool) -> Result<Instant> {
         let deadline = Instant::now() + PATIENCE;
         loop {
-            self.store.refresh()?;
+            match self.store.refresh() {
+                Err(error) if !error.is_away() => return Err(error.into()),
+                _ => {}
+            }
+            let is = is(self);
             let now = Instant::now();
-            let record = self.store.state().nodes.get(&2);
-            if record.is_some_and(|record| record.registrations.is_empty() != registered) {
+            if is {
                 return Ok(now);
             }
-            ensure!(now < deadline, "the record did not change within {PATIENCE:?}");
+            ensure!(now < deadline, "nothing changed within {PATIENCE:?}");
             poll(
                 &mut [PollFd::new(self.store.wakeup(), PollFlags::POLLIN)],
                 PollTimeout::from(1000_u16),

@@ -11,20 +11,18 @@ use std::process::{Command, ExitCode};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
-use cvip::settings::{Engine, EtcdSettings, Settings};
 use cvip::store::{self, Access, Interest, Store};
 use cvip_lab::Process;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
 use self::clock::now_ns;
-use self::server::Server;
+use super::etcd::{Etcd, settings};
 use super::idle::resident;
 use super::spread::Spread;
 use crate::build;
 
 mod clock;
 pub(crate) mod nodes;
-mod server;
 
 /// The nodes have joined within this time.
 const WITHIN: Duration = Duration::from_secs(10);
@@ -64,7 +62,7 @@ pub(crate) fn inside(nodes: u32, rounds: u32) -> Result<ExitCode> {
 
 fn measure(dir: &Path, nodes: u32, rounds: u32) -> Result<()> {
     let release = std::fs::read_to_string("/proc/sys/kernel/osrelease")?;
-    let server = Server::start(&dir.join("etcd"))?;
+    let server = Etcd::start(&dir.join("etcd"), 1)?;
     println!(
         "{nodes} nodes and a director on etcd {}, on this machine (Linux {}, {} processors):",
         server.version()?,
@@ -73,7 +71,7 @@ fn measure(dir: &Path, nodes: u32, rounds: u32) -> Result<()> {
     );
     let counters = server.counters()?;
     let before = resident(std::process::id() as i32)?;
-    let mut view = Director::open(&server.endpoint(), dir)?;
+    let mut view = Director::open(&server.endpoints().join(","), dir)?;
     view.until(0)?;
     let joined = join(dir, &server, &mut view, nodes)?;
     let kept = resident(std::process::id() as i32)?.saturating_sub(before);
@@ -100,14 +98,14 @@ fn measure(dir: &Path, nodes: u32, rounds: u32) -> Result<()> {
 
 /// Lets the nodes join while the director looks; their processes. They begin at an even pace, as
 /// machines that boot do not all write at one moment; each waits for nobody but etcd.
-fn join(dir: &Path, server: &Server, view: &mut Director, nodes: u32) -> Result<Vec<Process>> {
+fn join(dir: &Path, server: &Etcd, view: &mut Director, nodes: u32) -> Result<Vec<Process>> {
     let pace = (WITHIN - FOR_THE_LAST) / nodes;
     let start = now_ns()? + READY.as_nanos() as u64;
     let mut processes = Vec::new();
     let parts = nodes.div_ceil(TOGETHER);
     for part in 0..parts {
         let plan = nodes::Plan { part, parts, nodes, start, pace: pace.as_nanos() as u64 };
-        processes.push(nodes::spawn(&plan, &server.endpoint(), dir)?);
+        processes.push(nodes::spawn(&plan, &server.endpoints().join(","), dir)?);
     }
     let mut seen = BTreeMap::new();
     let deadline = Instant::now() + PATIENCE;
@@ -158,12 +156,12 @@ fn join(dir: &Path, server: &Server, view: &mut Director, nodes: u32) -> Result<
 }
 
 /// The director starts anew beside the nodes, again and again.
-fn restarts(dir: &Path, server: &Server, nodes: u32, rounds: u32) -> Result<()> {
+fn restarts(dir: &Path, server: &Etcd, nodes: u32, rounds: u32) -> Result<()> {
     let (mut took, mut requests) = (Spread::default(), Vec::new());
     let counters = server.counters()?;
     for _ in 0..rounds {
         let start = Instant::now();
-        let mut view = Director::open(&server.endpoint(), dir)?;
+        let mut view = Director::open(&server.endpoints().join(","), dir)?;
         view.until(nodes as usize)?;
         took.add(start.elapsed());
         requests.push(view.store.requests());
@@ -184,10 +182,9 @@ fn mb(kib: u64) -> f64 {
 }
 
 /// The store as a program opens it.
-fn open(endpoint: &str, dir: &Path, interest: Interest) -> Result<Box<dyn Store>> {
-    let etcd = EtcdSettings { endpoints: vec![endpoint.to_owned()], ..EtcdSettings::default() };
-    let settings = Settings { engine: Engine::Etcd, etcd, ..Settings::default() };
-    Ok(store::open(&settings, dir, Access::Write, interest)?)
+fn open(endpoints: &str, dir: &Path, interest: Interest) -> Result<Box<dyn Store>> {
+    let endpoints: Vec<String> = endpoints.split(',').map(str::to_owned).collect();
+    Ok(store::open(&settings(endpoints), dir, Access::Write, interest)?)
 }
 
 /// A director's view of all nodes.
@@ -196,8 +193,8 @@ struct Director {
 }
 
 impl Director {
-    fn open(endpoint: &str, dir: &Path) -> Result<Director> {
-        Ok(Director { store: open(endpoint, &dir.join("director"), Interest::All)? })
+    fn open(endpoints: &str, dir: &Path) -> Result<Director> {
+        Ok(Director { store: open(endpoints, &dir.join("director"), Interest::All)? })
     }
 
     /// Waits for the store's wake-up.

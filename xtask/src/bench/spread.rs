@@ -34,6 +34,10 @@ impl Spread {
         measured.then(|| self.median().as_secs_f64() / other.median().as_secs_f64())
     }
 
+    pub(super) fn p99(&self) -> Duration {
+        self.percentile(99)
+    }
+
     pub(super) fn median(&self) -> Duration {
         self.percentile(50)
     }

@@ -7,7 +7,7 @@ use anyhow::{Context, Result, ensure};
 use cvip_lab::traffic::Requests;
 use nix::sys::signal::{Signal, kill};
 
-use super::scene::{RATE, Scene, WATCH, until};
+use super::scene::{NODES, PATIENCE, RATE, Scene, WATCH, until};
 use super::sheet::Sheet;
 
 /// From the fault until another director's interface has the CVIP.
@@ -123,6 +123,23 @@ pub(super) fn hands_over(scene: &mut Scene, sheet: &mut Sheet) -> Result<()> {
     let report = clients.finish();
     ensure!(scene.active()? == other, "node {other} did not take over");
     sheet.clients(&report)
+}
+
+/// Every cvipd ends and is started again, the active director's first: it hands over by itself.
+pub(super) fn upgraded(scene: &mut Scene, sheet: &mut Sheet) -> Result<()> {
+    let active = scene.active()?;
+    let clients = scene.clients();
+    let at = Instant::now();
+    for number in [active, scene.other(active)].into_iter().chain(1..=NODES) {
+        let daemon = scene.site.daemon(number).context("its cvipd runs")?;
+        kill(daemon.pid(), Signal::SIGTERM)?;
+        let status = daemon.wait(PATIENCE)?;
+        ensure!(status.success(), "cvipd of node {number}: {status}");
+        scene.run_cvipd(number)?;
+        scene.until_whole()?;
+    }
+    sheet.time("all of them", at.elapsed());
+    sheet.clients(&clients.stop())
 }
 
 /// The requests that a planned hand-over happens amid.

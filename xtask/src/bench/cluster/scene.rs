@@ -90,10 +90,15 @@ impl Scene {
     /// Waits for the first state: one director carries the CVIP and both know, every cvipd lives,
     /// and both tables are whole.
     pub(super) fn heal(&mut self) -> Result<()> {
-        let healed = cvip_lab::wait_until(PATIENCE, || self.is_whole().then_some(()));
-        healed.context("the cluster is not what it was at first")?;
+        self.until_whole()?;
         self.dice.pause();
         Ok(())
+    }
+
+    /// The same, and goes on at once.
+    pub(super) fn until_whole(&self) -> Result<()> {
+        let healed = cvip_lab::wait_until(PATIENCE, || self.is_whole().then_some(()));
+        healed.context("the cluster is not what it was at first")
     }
 
     fn is_whole(&self) -> bool {

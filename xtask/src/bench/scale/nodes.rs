@@ -113,11 +113,11 @@ impl FromStr for Joined {
 }
 
 /// Starts a process with nodes. It lives until it is killed, or until this one is gone.
-pub(super) fn spawn(plan: &Plan, endpoint: &str, dir: &Path) -> Result<Process> {
+pub(super) fn spawn(plan: &Plan, endpoints: &str, dir: &Path) -> Result<Process> {
     let dir = dir.join(format!("nodes-{}", plan.part));
     std::fs::create_dir_all(&dir)?;
     let mut command = Command::new(std::env::current_exe()?);
-    command.args(["inside", "scale-nodes", &plan.to_string(), endpoint]).arg(&dir);
+    command.args(["inside", "scale-nodes", &plan.to_string(), endpoints]).arg(&dir);
     command.stdin(Stdio::piped()).stdout(Stdio::piped());
     Process::spawn(command)
 }
@@ -132,7 +132,7 @@ pub(super) fn reports(process: &mut Process) -> Result<Vec<Joined>> {
 }
 
 /// The process.
-pub(crate) fn run(plan: &str, endpoint: &str, dir: &Path) -> Result<ExitCode> {
+pub(crate) fn run(plan: &str, endpoints: &str, dir: &Path) -> Result<ExitCode> {
     let plan: Plan = plan.parse()?;
     become_another(dir, FIRST_UID + plan.part)?;
     let mut joined = Vec::new();
@@ -141,7 +141,7 @@ pub(crate) fn run(plan: &str, endpoint: &str, dir: &Path) -> Result<ExitCode> {
             .numbers()
             .map(|node| {
                 let dir = dir.join(node.to_string());
-                scope.spawn(move || join(node, plan.due(node), endpoint, &dir))
+                scope.spawn(move || join(node, plan.due(node), endpoints, &dir))
             })
             .collect();
         for thread in threads {
@@ -175,12 +175,12 @@ fn become_another(dir: &Path, uid: u32) -> Result<()> {
 fn join(
     node: u32,
     due: u64,
-    endpoint: &str,
+    endpoints: &str,
     dir: &Path,
 ) -> Result<(Joined, Box<dyn Store>, Lease)> {
     thread::sleep(Duration::from_nanos(due.saturating_sub(now_ns()?)));
     let begun = now_ns()?;
-    let mut store = open(endpoint, dir, Interest::Node(node))?;
+    let mut store = open(endpoints, dir, Interest::Node(node))?;
     let deadline = Instant::now() + PATIENCE;
     while let Err(error) = store.refresh() {
         ensure!(error.is_away() && Instant::now() < deadline, "node {node}: {error}");

@@ -1,4 +1,4 @@
-//! One etcd on this machine, and what it says of itself.
+//! etcd on this machine, and what it says of itself.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -10,74 +10,94 @@ use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
+use cvip::settings::{Engine, EtcdSettings, Settings};
 use cvip_lab::{Process, wait_until};
 
 /// How long it may take to start.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// The server; it dies with this.
-pub(super) struct Server {
+/// How programs of cvip reach it.
+pub(super) fn settings(endpoints: Vec<String>) -> Settings {
+    let etcd = EtcdSettings { endpoints, ..EtcdSettings::default() };
+    Settings { engine: Engine::Etcd, etcd, ..Settings::default() }
+}
+
+/// The servers; they die with this.
+pub(super) struct Etcd {
+    servers: Vec<Server>,
+}
+
+struct Server {
     _process: Process,
     client: u16,
     metrics: u16,
 }
 
-impl Server {
-    /// Starts it with etcd's own defaults, its data below a folder, and waits until it can write.
-    pub(super) fn start(dir: &Path) -> Result<Server> {
-        let etcd = cvip_lab::program("etcd-server", "etcd")?;
-        fs::create_dir_all(dir)?;
-        let (client, peer, metrics) = (free_port()?, free_port()?, free_port()?);
-        let url = |port| format!("http://127.0.0.1:{port}");
-        let log = File::create(dir.join("log"))?;
-        // It dies with the bench, however that ends.
-        let mut command = Command::new("setpriv");
-        command.args(["--pdeathsig", "KILL", "--"]).arg(etcd);
-        command.args(["--name", "bench", "--data-dir"]).arg(dir.join("data"));
-        for (option, value) in [
-            ("--listen-client-urls", url(client)),
-            ("--advertise-client-urls", url(client)),
-            ("--listen-peer-urls", url(peer)),
-            ("--initial-advertise-peer-urls", url(peer)),
-            ("--listen-metrics-urls", url(metrics)),
-            ("--initial-cluster", format!("bench={}", url(peer))),
-        ] {
-            command.args([option, &value]);
-        }
-        command.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log);
-        let process = Process::spawn(command)?;
-        let server = Server { _process: process, client, metrics };
-        let healthy = || {
-            let answer = http(metrics, "/health").ok()?;
-            answer.contains("\"health\":\"true\"").then_some(())
+/// What a server listens on: for clients, for the others, for those who ask how it is.
+struct Ports {
+    client: u16,
+    peer: u16,
+    metrics: u16,
+}
+
+fn url(port: u16) -> String {
+    format!("http://127.0.0.1:{port}")
+}
+
+impl Etcd {
+    /// Starts so many servers with etcd's own defaults, their data below a folder, and waits until
+    /// each of them can write.
+    pub(super) fn start(dir: &Path, servers: usize) -> Result<Etcd> {
+        let ports =
+            || Ok(Ports { client: free_port()?, peer: free_port()?, metrics: free_port()? });
+        let ports = (0..servers).map(|_| ports()).collect::<Result<Vec<Ports>>>()?;
+        let member =
+            |(number, ports): (usize, &Ports)| format!("bench{number}={}", url(ports.peer));
+        let all: Vec<String> = ports.iter().enumerate().map(member).collect();
+        let all = all.join(",");
+        let start = |(number, ports): (usize, &Ports)| {
+            Server::start(&format!("bench{number}"), ports, &all, &dir.join(number.to_string()))
         };
-        wait_until(PATIENCE, healthy).with_context(|| {
-            let log = fs::read_to_string(dir.join("log")).unwrap_or_default();
-            format!("etcd does not start:\n{log}")
-        })?;
-        Ok(server)
+        let servers = ports.iter().enumerate().map(start).collect::<Result<Vec<Server>>>()?;
+        let etcd = Etcd { servers };
+        let healthy = |server: &Server| {
+            let answer = http(server.metrics, "/health").unwrap_or_default();
+            answer.contains("\"health\":\"true\"")
+        };
+        wait_until(PATIENCE, || etcd.servers.iter().all(healthy).then_some(())).with_context(
+            || {
+                let log = fs::read_to_string(dir.join("0/log")).unwrap_or_default();
+                format!("etcd does not start:\n{log}")
+            },
+        )?;
+        Ok(etcd)
     }
 
-    pub(super) fn endpoint(&self) -> String {
-        format!("http://127.0.0.1:{}", self.client)
+    fn first(&self) -> Result<&Server> {
+        self.servers.first().context("no server was asked for")
+    }
+
+    /// Where its clients find it.
+    pub(super) fn endpoints(&self) -> Vec<String> {
+        self.servers.iter().map(|server| url(server.client)).collect()
     }
 
     /// Its version.
     pub(super) fn version(&self) -> Result<String> {
-        let answer = http(self.client, "/version")?;
+        let answer = http(self.first()?.client, "/version")?;
         let json = answer.split("\r\n\r\n").nth(1).context("no answer")?;
         let json: serde_json::Value = serde_json::from_str(json)?;
         Ok(json["etcdserver"].as_str().context("etcd says no version")?.to_owned())
     }
 
-    /// What it was asked for so far.
+    /// What the first of them was asked for so far.
     pub(super) fn counters(&self) -> Result<Counters> {
-        Ok(Counters::read(&http(self.metrics, "/metrics")?))
+        Ok(Counters::read(&http(self.first()?.metrics, "/metrics")?))
     }
 
-    /// How large it is.
+    /// How large the first of them is.
     pub(super) fn size(&self) -> Result<String> {
-        let text = http(self.metrics, "/metrics")?;
+        let text = http(self.first()?.metrics, "/metrics")?;
         let mb = |name| -> Result<f64> {
             let (_, value) = values(&text, name).next().with_context(|| format!("no {name}"))?;
             Ok(value / 1024.0 / 1024.0)
@@ -87,6 +107,31 @@ impl Server {
             mb("process_resident_memory_bytes")?,
             mb("etcd_mvcc_db_total_size_in_bytes")?
         ))
+    }
+}
+
+impl Server {
+    fn start(name: &str, ports: &Ports, all: &str, dir: &Path) -> Result<Server> {
+        let etcd = cvip_lab::program("etcd-server", "etcd")?;
+        fs::create_dir_all(dir)?;
+        let log = File::create(dir.join("log"))?;
+        // It dies with the bench, however that ends.
+        let mut command = Command::new("setpriv");
+        command.args(["--pdeathsig", "KILL", "--"]).arg(etcd);
+        command.args(["--name", name, "--initial-cluster", all]);
+        command.arg("--data-dir").arg(dir.join("data"));
+        for (option, port) in [
+            ("--listen-client-urls", ports.client),
+            ("--advertise-client-urls", ports.client),
+            ("--listen-peer-urls", ports.peer),
+            ("--initial-advertise-peer-urls", ports.peer),
+            ("--listen-metrics-urls", ports.metrics),
+        ] {
+            command.args([option, &url(port)]);
+        }
+        command.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log);
+        let process = Process::spawn(command)?;
+        Ok(Server { _process: process, client: ports.client, metrics: ports.metrics })
     }
 }
 
