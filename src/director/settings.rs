@@ -14,12 +14,7 @@ pub(super) fn settings(key: ServiceKey, conf: Option<&ServiceConf>) -> Service {
     let Some(conf) = conf else { return Service::new(id, DEFAULT_SCHEDULER) };
     let mut service = Service::new(id, &conf.scheduler);
     service.flags |= conf.scheduler_flags;
-    // These two choose by a hash, a destination with weight 0 too, and then refuse the client
-    // unless they may fall back to another (ip_vs_mh.c, ip_vs_sh.c): whoever is quiesced would take
-    // his share of the new clients down with him.
-    if matches!(conf.scheduler.as_str(), "mh" | "sh") {
-        service.flags |= service_flags::SCHED1;
-    }
+    service.flags |= fallback(&conf.scheduler);
     if conf.one_packet {
         service.flags |= service_flags::ONE_PACKET;
     }
@@ -30,6 +25,17 @@ pub(super) fn settings(key: ServiceKey, conf: Option<&ServiceConf>) -> Service {
     }
     service.pe.clone_from(&conf.persistence_engine);
     service
+}
+
+/// The flag that a service of this scheduler always has. These two choose by a hash, a destination
+/// with weight 0 too, and then refuse the client unless they may fall back to another
+/// (ip_vs_mh.c, ip_vs_sh.c): whoever is quiesced would take his share of the new clients down with
+/// him.
+pub fn fallback(scheduler: &str) -> u32 {
+    match scheduler {
+        "mh" | "sh" => service_flags::SCHED1,
+        _ => 0,
+    }
 }
 
 /// A netmask of so many leading bits, as the kernel has it.

@@ -13,7 +13,7 @@ fn by_hand(site: &Site) {
     let (cvip, cvip6) = (site.cvip(false), site.cvip(true));
     let make = |line: String| drop(site.direct(&format!("ipvsadm-rs {line}")));
     make(format!("-A -u {cvip}:177 -s rr -p 300 -M 255.255.255.0"));
-    make(format!("-A -t [{cvip6}]:443 -s sh -b sh-port"));
+    make(format!("-A -t [{cvip6}]:443 -s sh -b sh-fallback,sh-port"));
     for number in site.numbers() {
         let host = site.host(number);
         let weight = if number == 1 { 7 } else { 2 };
@@ -87,6 +87,25 @@ fn services_made_by_hand_become_static_ones_and_the_table_stays_as_it_is() {
     });
     site.assert_right();
     assert_eq!(site.all_rules(), rules);
+}
+
+#[test]
+fn a_service_by_hash_without_a_fallback_gets_it_and_that_is_said() {
+    let site = Site::start(1, &Plan::default());
+    let director = site.director();
+    site.direct(&format!("ipvsadm-rs -A -t {} -s mh", site.at(80)));
+    for number in site.numbers() {
+        let server = format!("{}:80", site.host(number).v4());
+        site.direct(&format!("ipvsadm-rs -a -t {} -r {server} -g", site.at(80)));
+    }
+    let (out, said) = shown(&site.try_run(director, "cvipctl import"));
+    assert!(out.contains("is in"), "{out}{said}");
+    let line = format!("tcp {} gets the flag mh-fallback", site.at(80));
+    assert!(said.contains(&line), "{said}");
+    site.reload_everywhere();
+    site.until("it has the flag", |site| {
+        site.all_rules().contains("-s mh -b mh-fallback").then_some(())
+    });
 }
 
 #[test]

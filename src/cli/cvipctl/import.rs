@@ -15,6 +15,7 @@ use crate::conf::{Clustertab, Conf, Diagnostic, ServiceConf, Severity, with_serv
 use crate::director::desired::service_key;
 use crate::director::import::as_static;
 use crate::director::reconcile::is_flagged;
+use crate::director::settings::fallback;
 use crate::ipvs::{Client, Destination, Service, ServiceId};
 use crate::store::State;
 
@@ -66,9 +67,23 @@ fn write(
 ) -> anyhow::Result<u8> {
     let text = fs::read_to_string(path).with_context(|| path.display().to_string())?;
     let file = Conffile { text: &text, name: &path.to_string_lossy(), clustertab };
+    let falls_back = |service: &Service| {
+        let flag = fallback(&service.scheduler);
+        service.flags & flag == flag
+    };
+    let hashed = table.iter().map(|(service, _)| service).filter(|service| !falls_back(service));
+    let hashed: Vec<(ServiceId, String)> =
+        hashed.map(|service| (service.id, service.scheduler.clone())).collect();
     let Outcome { new, imported, left } = file.with(table, me)?;
     for (id, why) in &left {
         writeln!(streams.err, "cvipctl: {id} is left alone: {why}")?;
+    }
+    for (id, scheduler) in hashed.iter().filter(|(id, _)| imported.contains(id)) {
+        writeln!(
+            streams.err,
+            "cvipctl: {id} gets the flag {scheduler}-fallback when it is applied: without it, \
+             clients of a destination with weight 0 are refused"
+        )?;
     }
     if imported.is_empty() {
         writeln!(streams.out, "nothing to import")?;

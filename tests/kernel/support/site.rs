@@ -374,6 +374,8 @@ impl Site {
     /// The changes of the table that the director's cvipd has logged: what it applied, as the
     /// lines at level INFO that tell of a service.
     pub(crate) fn changes(&self) -> Vec<String> {
+        // A change is logged once it is made; whoever makes them has logged all when it answers.
+        self.direct("cvipctl status");
         let log = self.logged(self.director());
         let tells = ["new service ", " joins ", " removed", " quiesced in ", ", weight "];
         let is_change = |line: &&str| {
