@@ -9,6 +9,7 @@
 
 mod cluster;
 mod deployment;
+mod dice;
 mod emulator;
 pub mod etcd;
 pub mod floor;
@@ -36,6 +37,7 @@ pub use cluster::{
     Builder, Capture, Cluster, Direction, Fault, Host, Impairment, Network, Process,
 };
 pub use deployment::{CLUSTER_KEY, Deployment, Plan};
+pub use dice::{Dice, seed};
 pub use packages::program;
 pub use people::Person;
 pub use run::{KernelChoice, Lab, Output};

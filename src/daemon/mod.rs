@@ -17,6 +17,7 @@
 mod control;
 mod crew;
 mod duty;
+mod error;
 mod events;
 mod presence;
 mod run;
@@ -24,5 +25,6 @@ mod staff;
 mod worker;
 
 pub use control::{ControlError, Request, Response, Status, ask, socket_path};
+pub use error::RunError;
 pub use events::{Event, EventReader, recorders};
-pub use run::{RunError, Settings, run};
+pub use run::{Settings, run};

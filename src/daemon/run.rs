@@ -14,6 +14,7 @@ use tracing::{error, info, warn};
 use super::control::{Answer, Base, Question, Server, Status, What, no_director};
 use super::crew::{LookoutOrder, NodeOrder, Reply, TableOrder, Tidings};
 use super::duty::Duty;
+use super::error::RunError;
 use super::events::Record;
 use super::presence::Presence;
 use super::staff::{Office, Staff};
@@ -22,11 +23,11 @@ use crate::conf::{self, Conf};
 use crate::director::lookout::order;
 use crate::director::sync;
 use crate::net::Role;
-use crate::node::{WhichNode, identify};
+use crate::node::identify;
 use crate::pulse::{ClusterKey, Nonce};
-use crate::store::{self, Access, Interest, Lease, StoreError};
+use crate::store::{self, Access, Interest, Lease};
 use crate::wake::{Inbox, channel};
-use crate::{ipvs, listeners, net, pulse, settings};
+use crate::{net, settings};
 
 /// How long a director that is told to end waits until another has taken over.
 const HAND_OVER_WITHIN: Duration = Duration::from_secs(3);
@@ -50,44 +51,6 @@ pub struct Settings {
     pub node: Option<u32>,
     /// Why no bells are to be used; they are if absent.
     pub polling: Option<String>,
-}
-
-/// Why cvipd does not run.
-#[derive(Debug, thiserror::Error)]
-pub enum RunError {
-    /// The configuration has faults.
-    #[error("{}", .0.iter().map(|d| d.to_string()).collect::<Vec<_>>().join("\n"))]
-    Conf(Vec<conf::Diagnostic>),
-    /// It is not known which node this is.
-    #[error(transparent)]
-    WhichNode(#[from] WhichNode),
-    /// cvip.conf gives this node no part.
-    #[error("node {0} is neither a director nor a real server in {1}")]
-    NoPart(u32, String),
-    /// The store cannot be used.
-    #[error(transparent)]
-    Store(#[from] StoreError),
-    /// The director has no IPVS.
-    #[error(transparent)]
-    Ipvs(#[from] ipvs::Error),
-    /// The cluster key cannot be used.
-    #[error(transparent)]
-    Key(#[from] settings::SettingsError),
-    /// The cluster key is no secret.
-    #[error(transparent)]
-    WeakKey(#[from] pulse::KeyError),
-    /// Heartbeats cannot be sent or heard.
-    #[error(transparent)]
-    Heartbeats(#[from] pulse::SocketError),
-    /// Listeners cannot be seen.
-    #[error(transparent)]
-    Listeners(#[from] listeners::Error),
-    /// The system refused something that every system gives.
-    #[error("{0}: {1}")]
-    System(&'static str, std::io::Error),
-    /// A thread ended that should not have.
-    #[error("the {0}'s thread ended unexpectedly; the table stays as it is")]
-    Died(&'static str),
 }
 
 struct Daemon {

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use tracing::{info, warn};
 
 use super::crew::{LookoutOrder, NodeOrder, Say, Table, TableOrder, Tidings, Watchman};
-use super::run::RunError;
+use super::error::RunError;
 use super::worker::{Desk, Orders, Worker, desk};
 use crate::checks::Checker;
 use crate::conf::Conf;

@@ -15,11 +15,12 @@ use std::time::{Duration, Instant};
 
 use tracing::{error, info, warn};
 
-use super::desired::{Inputs, registered, service_key, services_of, standing_keys, touched};
+use super::desired::{Inputs, registered, services_of, standing_keys, touched};
 use super::flaps::{Limits, Server};
 use super::marks::{Marks, Quiet};
 use super::plan::Drains;
 use super::reconcile::{self, Plans, Refused};
+use super::settings::service_key;
 use super::sync;
 use super::view::{Draining, Quieted, View};
 use super::{Happening, checks};

@@ -8,8 +8,8 @@ use std::time::{Duration, Instant};
 use super::marks::{Marks, Quiet};
 use super::settings::{destination, settings, sorry_servers, weight};
 use crate::conf::model::DEFAULT_DRAIN_TIMEOUT;
-use crate::conf::{Conf, Cvip, Registration, Routing, ServiceConf};
-use crate::ipvs::{Destination, DestinationId, Forwarding, Service, ServiceId};
+use crate::conf::{Conf, Cvip, Registration, ServiceConf};
+use crate::ipvs::{Destination, DestinationId, Service};
 use crate::protocol::Protocol;
 use crate::store::{Drains, NodeRecord, Registration as Registered, ServiceKey, drain_of};
 
@@ -79,30 +79,6 @@ impl Wanted {
         }
         let all = self.destinations.iter().chain(&self.sorry);
         Cow::Owned(all.map(|(id, destination)| (*id, *destination)).collect())
-    }
-}
-
-/// The kernel's identity of a service.
-pub fn service_id(key: ServiceKey) -> ServiceId {
-    ServiceId::Address { protocol: key.protocol, addr: key.cvip, port: key.port }
-}
-
-/// The key of a kernel service; `None` for a firewall mark.
-pub fn service_key(id: ServiceId) -> Option<ServiceKey> {
-    match id {
-        ServiceId::Address { protocol, addr, port } => {
-            Some(ServiceKey { cvip: addr, protocol, port })
-        }
-        ServiceId::Mark { .. } => None,
-    }
-}
-
-/// How packets reach real servers under a routing method.
-pub fn forwarding(routing: Routing) -> Forwarding {
-    match routing {
-        Routing::Dr => Forwarding::Route,
-        Routing::Nat => Forwarding::Masquerade,
-        Routing::Tun => Forwarding::Tunnel,
     }
 }
 
@@ -297,8 +273,8 @@ fn shields(own: &NodeRecord, key: ServiceKey) -> bool {
 #[cfg(test)]
 pub(super) mod tests {
     use super::*;
-    use crate::conf::{DirectorNode, RealServer, SorryServer};
-    use crate::ipvs::service_flags;
+    use crate::conf::{DirectorNode, RealServer, Routing, SorryServer};
+    use crate::ipvs::{Forwarding, service_flags};
     use crate::store::{DrainOrder, DrainTarget, Lingering, Refused};
 
     pub(in crate::director) fn ip(text: &str) -> IpAddr {

@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
-use super::desired::forwarding;
+use super::settings::forwarding;
 use super::settings::prefix;
 use crate::conf::model::{DEFAULT_WEIGHT, MAX_SECONDS};
 use crate::conf::{Conf, Cvip, RealServer, Registration, ServiceConf};

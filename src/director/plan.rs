@@ -7,7 +7,8 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
-use super::desired::{Wanted, service_id};
+use super::desired::Wanted;
+use super::settings::service_id;
 use crate::ipvs::{Change, Destination, DestinationEntry, DestinationId, Service, service_flags};
 use crate::protocol::Protocol;
 use crate::store::ServiceKey;

@@ -7,9 +7,10 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fmt;
 use std::net::IpAddr;
 
-use super::desired::{Inputs, desired, keys, service_id, service_key};
+use super::desired::{Inputs, desired, keys};
 use super::marks::Quiet;
 use super::plan::{Actual, Drains, plan};
+use super::settings::{service_id, service_key};
 use crate::conf::Conf;
 use crate::ipvs::{Change, Client, DestinationEntry, DestinationId, Error, Failure, ServiceEntry};
 use crate::ports::FlagSet;

@@ -2,11 +2,34 @@
 
 use std::net::IpAddr;
 
-use super::desired::{forwarding, service_id};
 use crate::conf::model::DEFAULT_SCHEDULER;
 use crate::conf::{RealServer, Routing, ServiceConf};
-use crate::ipvs::{Destination, Family, Service, service_flags};
+use crate::ipvs::{Destination, Family, Forwarding, Service, ServiceId, service_flags};
 use crate::store::ServiceKey;
+
+/// The kernel's identity of a service.
+pub fn service_id(key: ServiceKey) -> ServiceId {
+    ServiceId::Address { protocol: key.protocol, addr: key.cvip, port: key.port }
+}
+
+/// The key of a kernel service; `None` for a firewall mark.
+pub fn service_key(id: ServiceId) -> Option<ServiceKey> {
+    match id {
+        ServiceId::Address { protocol, addr, port } => {
+            Some(ServiceKey { cvip: addr, protocol, port })
+        }
+        ServiceId::Mark { .. } => None,
+    }
+}
+
+/// How packets reach real servers under a routing method.
+pub fn forwarding(routing: Routing) -> Forwarding {
+    match routing {
+        Routing::Dr => Forwarding::Route,
+        Routing::Nat => Forwarding::Masquerade,
+        Routing::Tun => Forwarding::Tunnel,
+    }
+}
 
 /// The virtual service; `conf` is none where its port is flagged at run time only.
 pub(super) fn settings(key: ServiceKey, conf: Option<&ServiceConf>) -> Service {

@@ -3,9 +3,9 @@
 use super::Finding;
 use super::observed::{Observed, Table, subject};
 use crate::conf::{Cvip, Routing};
-use crate::director::desired::service_key;
 use crate::director::import::as_static;
 use crate::director::reconcile;
+use crate::director::settings::service_key;
 use crate::director::view::Quieted;
 use crate::ipvs::{Change, DaemonRole, DestinationEntry, DestinationId, Service, ServiceId};
 use crate::ipvsadm::change_line;
@@ -233,7 +233,7 @@ fn loops(seen: &Observed, table: &Table) -> Vec<Finding> {
 mod tests {
     use super::super::testing::*;
     use super::*;
-    use crate::director::desired::service_id;
+    use crate::director::settings::service_id;
     use crate::ipvs::{Daemon, Destination, Forwarding, Stats};
     use crate::protocol::Protocol;
 

@@ -7,7 +7,7 @@ use std::net::IpAddr;
 use cvip::ipvs::ServiceId;
 use cvip::listeners::{Dumper, Ranges};
 use cvip::protocol::Protocol;
-use cvip_lab::Plan;
+use cvip_lab::{Dice, Plan, seed};
 
 use super::support::{PATIENCE, Site, With, bind_udp, listen, raw, start_listening};
 
@@ -15,29 +15,6 @@ const NODES: u32 = 3;
 const FIRST: u16 = 8000;
 const PORTS: u64 = 6;
 const STEPS: usize = 60;
-
-/// A small generator (xorshift64*): the same seed gives the same history.
-struct Random(u64);
-
-impl Random {
-    fn below(&mut self, limit: u64) -> u64 {
-        self.0 ^= self.0 >> 12;
-        self.0 ^= self.0 << 25;
-        self.0 ^= self.0 >> 27;
-        (self.0.wrapping_mul(0x2545_F491_4F6C_DD1D) >> 33) % limit
-    }
-}
-
-/// The seed: another one for each run, unless it is given.
-fn seed() -> u64 {
-    match std::env::var("CVIP_TEST_SEED") {
-        Ok(text) => text.parse().expect("CVIP_TEST_SEED is a number"),
-        Err(_) => {
-            let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
-            now.unwrap().as_nanos() as u64 | 1
-        }
-    }
-}
 
 /// A socket by what it takes: IPv4, IPv6, or both; UDP. Its closing is its drop.
 type Held = BTreeMap<(u32, u16, u64), Box<dyn Send>>;
@@ -99,7 +76,7 @@ fn predicted(site: &Site) -> BTreeMap<ServiceId, Vec<(u32, u32)>> {
 fn history(options: &[&str], deaths: bool) {
     let seed = seed();
     println!("CVIP_TEST_SEED={seed}");
-    let mut random = Random(seed);
+    let mut random = Dice::new(seed);
     let mut site = Site::start_with(NODES as u8, &Plan { ipv6: true, ..Plan::default() }, options);
     let last = FIRST + PORTS as u16 - 1;
     for protocol in ["tcp", "udp"] {

@@ -10,6 +10,8 @@ use cvip::store::{
     Claim, DrainOrder, DrainTarget, Elected, Holding, Interest, Key, Scope, StoreError,
 };
 
+use cvip_lab::{Dice, seed};
+
 use super::holder::Holder;
 use super::support::{Engine, PATIENCE, flag, flags, keys, only, opened, record, rings, until};
 
@@ -476,28 +478,6 @@ pub(crate) fn what_only_the_host_knows_shows_beside_what_all_know(engine: &dyn E
     until(&mut *daemon, "nothing is owned", |state| state.owned[&1].is_empty());
 }
 
-/// A small generator (xorshift64*): the same seed gives the same history.
-struct Random(u64);
-
-impl Random {
-    fn below(&mut self, limit: u64) -> u64 {
-        self.0 ^= self.0 >> 12;
-        self.0 ^= self.0 << 25;
-        self.0 ^= self.0 >> 27;
-        (self.0.wrapping_mul(0x2545_F491_4F6C_DD1D) >> 33) % limit
-    }
-}
-
-fn seed() -> u64 {
-    match std::env::var("CVIP_TEST_SEED") {
-        Ok(text) => text.parse().expect("CVIP_TEST_SEED is a number"),
-        Err(_) => {
-            let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
-            now.unwrap().as_nanos() as u64 | 1
-        }
-    }
-}
-
 pub(crate) fn many_writers_leave_every_view_the_same(engine: &dyn Engine) {
     let seed = seed();
     println!("CVIP_TEST_SEED={seed}");
@@ -507,7 +487,7 @@ pub(crate) fn many_writers_leave_every_view_the_same(engine: &dyn Engine) {
         for writer in 1..=4_u32 {
             let done = &done;
             scope.spawn(move || {
-                let mut random = Random(seed.wrapping_mul(u64::from(writer)) | 1);
+                let mut random = Dice::new(seed ^ u64::from(writer));
                 let mut store = opened(engine);
                 let mut lease = None;
                 let mut sequence = 0;

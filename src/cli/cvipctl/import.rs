@@ -12,10 +12,9 @@ use similar::TextDiff;
 use super::super::{NodeOption, OK, Site, Streams};
 use super::apply::director_node;
 use crate::conf::{Clustertab, Conf, Diagnostic, ServiceConf, Severity, with_services};
-use crate::director::desired::service_key;
 use crate::director::import::as_static;
 use crate::director::reconcile::is_flagged;
-use crate::director::settings::fallback;
+use crate::director::settings::{fallback, service_key};
 use crate::ipvs::{Client, Destination, Service, ServiceId};
 use crate::store::State;
 

@@ -11,9 +11,9 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context, Result, ensure};
 use clap::ValueEnum;
-use cvip_lab::{KernelChoice, Lab};
+use cvip_lab::{Dice, KernelChoice, Lab};
 
-use self::scene::{Dice, Scene};
+use self::scene::Scene;
 use self::sheet::{ANSWERED, GAP, Sheet};
 use self::vrrp::{Flavour, Vrrp};
 use crate::build;

@@ -23,7 +23,7 @@ use super::super::super::Streams;
 use super::target::{concerns, served};
 use crate::conf::model::DEFAULT_DRAIN_TIMEOUT;
 use crate::conf::{Conf, DirectorSet};
-use crate::director::desired::service_key;
+use crate::director::settings::service_key;
 use crate::ipvs::{self, Client, ServiceId};
 use crate::store::{DrainTarget, ServiceKey, State, Store, drain_of};
 

@@ -12,7 +12,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::sys::time::TimeSpec;
 use nix::time::{ClockId, clock_gettime, clock_settime};
 
-use super::scene::{NODES, PATIENCE, Scene};
+use super::scene::{NODES, PATIENCE, Scene, any_node};
 use super::sheet::Sheet;
 
 /// For how long a fault lasts.
@@ -175,7 +175,7 @@ pub(super) fn deaf(scene: &mut Scene, sheet: &mut Sheet) -> Result<()> {
 
 /// A node's cvipd stands still and goes on; its machine and its server live.
 pub(super) fn node_frozen(scene: &mut Scene, sheet: &mut Sheet) -> Result<()> {
-    let node = scene.dice.node();
+    let node = any_node(&mut scene.dice);
     let before = Before::of(scene)?;
     let clients = scene.clients();
     let pid = scene.site.daemon_pid(node).context("its cvipd runs")?;

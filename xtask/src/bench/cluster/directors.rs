@@ -7,7 +7,7 @@ use anyhow::{Context, Result, ensure};
 use cvip_lab::traffic::Requests;
 use nix::sys::signal::{Signal, kill};
 
-use super::scene::{NODES, PATIENCE, RATE, Scene, WATCH, until};
+use super::scene::{NODES, PATIENCE, RATE, Scene, WATCH, pause, until};
 use super::sheet::Sheet;
 
 /// From the fault until another director's interface has the CVIP.
@@ -116,7 +116,7 @@ pub(super) fn hands_over(scene: &mut Scene, sheet: &mut Sheet) -> Result<()> {
     let other = scene.other(active);
     let clients = amid(scene.site.web()).start(scene.site.cluster.client());
     thread::sleep(WATCH);
-    scene.dice.pause();
+    pause(&mut scene.dice);
     let at = Instant::now();
     scene.site.run(other, &["cvipctl", "takeover", &format!("--node={other}")])?;
     sheet.time("the command takes", at.elapsed());

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use anyhow::Result;
 use cvip_lab::{Fault, Network};
 
-use super::scene::Scene;
+use super::scene::{Scene, any_node};
 use super::sheet::Sheet;
 
 /// For how long a node's cables are out.
@@ -14,7 +14,7 @@ const UNPLUGGED: Duration = Duration::from_secs(10);
 
 /// A server's socket is closed, as when its process is killed.
 pub(super) fn server_killed(scene: &mut Scene, sheet: &mut Sheet) -> Result<()> {
-    let node = scene.dice.node();
+    let node = any_node(&mut scene.dice);
     let mut table = scene.table(scene.active()?)?;
     let server = scene.site.host(node).v4().into();
     let closed = scene.site.stop_serving(node)?;
@@ -29,7 +29,7 @@ pub(super) fn server_killed(scene: &mut Scene, sheet: &mut Sheet) -> Result<()> 
 
 /// A node's cables are pulled out, and put in again.
 pub(super) fn node_unplugged(scene: &mut Scene, sheet: &mut Sheet) -> Result<()> {
-    let node = scene.dice.node();
+    let node = any_node(&mut scene.dice);
     let mut table = scene.table(scene.active()?)?;
     let host = scene.site.host(node);
     let server = host.v4().into();

@@ -9,7 +9,7 @@ use anyhow::{Context, Result, ensure};
 use cvip::ipvs::{Client, ServiceId};
 use cvip::protocol::Protocol;
 use cvip_lab::traffic::Running;
-use cvip_lab::{Host, Site};
+use cvip_lab::{Dice, Host, Site};
 
 /// How long anything may take before the bench gives up: emulated kernels are slow.
 pub(super) const PATIENCE: Duration = Duration::from_secs(90);
@@ -31,32 +31,14 @@ pub(super) const NODES: u32 = 4;
 const SERVICES: &str = "<service><protocol>tcp</protocol><port>80</port>\
      <scheduler>mh</scheduler><flap_limit>0</flap_limit></service>";
 
-/// Chance with a seed (splitmix64).
-#[derive(Debug)]
-pub(super) struct Dice(u64);
+/// One of the nodes.
+pub(super) fn any_node(dice: &mut Dice) -> u32 {
+    dice.below(NODES.into()) as u32 + 1
+}
 
-impl Dice {
-    pub(super) fn new(seed: u64) -> Dice {
-        Dice(seed)
-    }
-
-    fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut mixed = self.0;
-        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        mixed ^ (mixed >> 31)
-    }
-
-    /// One of the nodes.
-    pub(super) fn node(&mut self) -> u32 {
-        (self.next() % u64::from(NODES)) as u32 + 1
-    }
-
-    /// Waits for up to a second: a fault comes at any moment between two heartbeats.
-    pub(super) fn pause(&mut self) {
-        thread::sleep(Duration::from_millis(self.next() % 1000));
-    }
+/// Waits for up to a second: a fault comes at any moment between two heartbeats.
+pub(super) fn pause(dice: &mut Dice) {
+    thread::sleep(Duration::from_millis(dice.below(1000)));
 }
 
 /// The cluster.
@@ -91,7 +73,7 @@ impl Scene {
     /// and both tables are whole.
     pub(super) fn heal(&mut self) -> Result<()> {
         self.until_whole()?;
-        self.dice.pause();
+        pause(&mut self.dice);
         Ok(())
     }
 
@@ -137,7 +119,7 @@ impl Scene {
     pub(super) fn clients(&mut self) -> Running {
         let clients = self.site.traffic(RATE);
         thread::sleep(WATCH);
-        self.dice.pause();
+        pause(&mut self.dice);
         clients
     }
 
@@ -197,21 +179,5 @@ pub(super) fn until(mut is: impl FnMut() -> bool) -> Result<Instant> {
         }
         ensure!(now < deadline, "not within {PATIENCE:?}");
         thread::sleep(LOOK_EVERY);
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_seed_makes_the_same_nodes_fail() {
-        let nodes = |seed| {
-            let mut dice = Dice::new(seed);
-            std::iter::repeat_with(|| dice.node()).take(50).collect::<Vec<_>>()
-        };
-        assert_eq!(nodes(7), nodes(7));
-        assert_ne!(nodes(7), nodes(8));
-        assert!((1..=NODES).all(|node| nodes(7).contains(&node)));
     }
 }

@@ -10,10 +10,10 @@ use std::time::Instant;
 use anyhow::{Context, Result, ensure};
 use cvip_lab::keepalived::Keepalived;
 use cvip_lab::traffic::{Requests, WebServer};
-use cvip_lab::{Cluster, Host};
+use cvip_lab::{Cluster, Dice, Host};
 
 use super::directors::amid;
-use super::scene::{Dice, NODES, RATE, WATCH, until};
+use super::scene::{NODES, RATE, WATCH, pause, until};
 use super::sheet::Sheet;
 
 /// How keepalived is set.
@@ -145,7 +145,7 @@ impl Vrrp {
         .context("the two are not what they were at first")?;
         // It has to have heard the master.
         thread::sleep(WATCH);
-        self.dice.pause();
+        pause(&mut self.dice);
         Ok(())
     }
 
@@ -162,7 +162,7 @@ impl Vrrp {
         let requests = Requests { to: self.web(), number: u32::MAX, per_second: RATE, patience };
         let clients = requests.start(self.cluster.client());
         thread::sleep(WATCH);
-        self.dice.pause();
+        pause(&mut self.dice);
         let at = Instant::now();
         self.host(active).power_off()?;
         let dead = Instant::now();
@@ -182,7 +182,7 @@ impl Vrrp {
         let active = self.active()?;
         let clients = amid(self.web()).start(self.cluster.client());
         thread::sleep(WATCH);
-        self.dice.pause();
+        pause(&mut self.dice);
         let at = Instant::now();
         if let Some(mut daemon) = self.daemons[active].take() {
             daemon.process().stop()?;

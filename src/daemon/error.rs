@@ -1,0 +1,43 @@
+//! Why cvipd does not run.
+
+use crate::node::WhichNode;
+use crate::store::StoreError;
+use crate::{conf, ipvs, listeners, pulse, settings};
+
+/// Why cvipd does not run.
+#[derive(Debug, thiserror::Error)]
+pub enum RunError {
+    /// The configuration has faults.
+    #[error("{}", .0.iter().map(|d| d.to_string()).collect::<Vec<_>>().join("\n"))]
+    Conf(Vec<conf::Diagnostic>),
+    /// It is not known which node this is.
+    #[error(transparent)]
+    WhichNode(#[from] WhichNode),
+    /// cvip.conf gives this node no part.
+    #[error("node {0} is neither a director nor a real server in {1}")]
+    NoPart(u32, String),
+    /// The store cannot be used.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The director has no IPVS.
+    #[error(transparent)]
+    Ipvs(#[from] ipvs::Error),
+    /// The cluster key cannot be used.
+    #[error(transparent)]
+    Key(#[from] settings::SettingsError),
+    /// The cluster key is no secret.
+    #[error(transparent)]
+    WeakKey(#[from] pulse::KeyError),
+    /// Heartbeats cannot be sent or heard.
+    #[error(transparent)]
+    Heartbeats(#[from] pulse::SocketError),
+    /// Listeners cannot be seen.
+    #[error(transparent)]
+    Listeners(#[from] listeners::Error),
+    /// The system refused something that every system gives.
+    #[error("{0}: {1}")]
+    System(&'static str, std::io::Error),
+    /// A thread ended that should not have.
+    #[error("the {0}'s thread ended unexpectedly; the table stays as it is")]
+    Died(&'static str),
+}
