@@ -182,7 +182,7 @@ impl Election {
     pub fn step(&mut self, sight: Sight<'_>, now: Instant) -> Option<Act> {
         let act = match self.part {
             Part::Active { term: 0 } => self.unelected(sight, now),
-            Part::Active { term } => self.active(term, sight),
+            Part::Active { term } => self.active(term, sight, now),
             Part::Standby => self.standby(sight, now),
         };
         match act {
@@ -198,7 +198,7 @@ impl Election {
         act
     }
 
-    fn active(&self, term: u64, sight: Sight<'_>) -> Option<Act> {
+    fn active(&self, term: u64, sight: Sight<'_>, now: Instant) -> Option<Act> {
         let stored = sight.stored.filter(|elected| elected.term > term);
         if let Some(elected) = stored {
             let mine = (elected.node, elected.incarnation) == (self.node, self.incarnation);
@@ -208,7 +208,14 @@ impl Election {
         if let Some(peer) = self.superior(term, sight) {
             return Some(Act::Yield { term: Some(peer.term) });
         }
-        (sight.away && sight.rival).then_some(Act::Yield { term: None })
+        if sight.away {
+            return sight.rival.then_some(Act::Yield { term: None });
+        }
+        // The store was emptied, or put back to an older state: it is told again.
+        let expected = sight.stored.map(|elected| elected.term);
+        let is_forgotten = sight.known && expected.is_none_or(|stored| stored < term);
+        let claim = Act::Claim { expected, node: self.node, incarnation: self.incarnation };
+        (is_forgotten && now >= self.not_before).then_some(claim)
     }
 
     /// An active director whom this set has not elected: it has itself elected, unless the set has
@@ -268,10 +275,11 @@ impl Election {
             return Some(claim(expected));
         }
         // One that lives, and directs by a cvip.conf in which it is alone, does not speak to us; one
-        // that was elected in a set of another name will have itself elected in this one.
+        // that was elected in a set of another name, or in a term that the store has lost, will
+        // have itself elected.
         let directs = |p: &Peer| match p.voice {
             Voice::Unheard => p.alive.is_some() && p.directing,
-            Voice::Heard => p.active && p.term == 0,
+            Voice::Heard => p.active && (p.term == 0 || expected.is_none_or(|own| own < p.term)),
             Voice::Silent | Voice::Leaving => false,
         };
         if sight.peers.values().any(directs) {
@@ -329,13 +337,16 @@ impl Election {
     /// The claim by which an active director hands over: to the first in cvip.conf's order that is
     /// heard and lives.
     pub fn hand_over(&self, sight: Sight<'_>) -> Option<Act> {
-        let Part::Active { term } = self.part else { return None };
+        if self.part == Part::Standby {
+            return None;
+        }
         let heir = |node: &u32| {
             let peer = sight.peers.get(node).filter(|peer| peer.voice == Voice::Heard)?;
             Some((*node, peer.alive?))
         };
         let (node, incarnation) = self.order.iter().find_map(heir)?;
-        Some(Act::Claim { expected: Some(term), node, incarnation })
+        let expected = sight.stored.map(|elected| elected.term);
+        Some(Act::Claim { expected, node, incarnation })
     }
 }
 

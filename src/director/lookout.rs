@@ -25,7 +25,7 @@ use super::liveness::{Beats, Life, Signs};
 use super::marks::Marks;
 use crate::conf::Conf;
 use crate::pulse::{Leadership, Nonce, Peers, Socket, Speech, Suspicion, Timing, Watched};
-use crate::store::{Claim, State, Store, StoreError};
+use crate::store::{Claim, Elected, State, Store, StoreError};
 use held::Held;
 use probes::Probes;
 use rivals::Rivals;
@@ -79,6 +79,7 @@ pub struct View {
 /// One director's lookout.
 pub struct Lookout {
     me: u32,
+    incarnation: u64,
     conf: Arc<Conf>,
     store: Box<dyn Store>,
     /// The store was read at least once.
@@ -92,6 +93,8 @@ pub struct Lookout {
     election: Election,
     /// It is alone in its set: nobody is to be asked.
     alone: bool,
+    /// Who directs by another cvip.conf, and is waited for.
+    former: Option<u32>,
     held: Held,
     deaf: bool,
     lives: BTreeMap<u32, Life>,
@@ -138,7 +141,9 @@ impl Lookout {
         let order = order(&conf, me.node);
         let mut lookout = Lookout {
             me: me.node,
+            incarnation: me.incarnation,
             alone: order.len() < 2,
+            former: None,
             election: Election::new(me.node, me.incarnation, order, now),
             conf,
             store,
@@ -309,7 +314,7 @@ impl Lookout {
         self.notices.push(Notice::Event(happening));
     }
 
-    fn stored(&self) -> Option<crate::store::Elected> {
+    fn stored(&self) -> Option<Elected> {
         self.store.state().directors.get(&self.election.set()).copied()
     }
 
@@ -468,7 +473,35 @@ impl Lookout {
         }
     }
 
+    /// Another who lives and directs, by a cvip.conf that still names it: this director waits until
+    /// that one has read the new file, or hands over.
+    fn directs_by_another_conf(&self) -> Option<u32> {
+        let State { nodes, alive, directors, .. } = self.store.state();
+        let is_me = |e: &Elected| (e.node, e.incarnation) == (self.me, self.incarnation);
+        let directs = |node: &u32| {
+            let record = nodes.get(node).filter(|_| alive.contains_key(node));
+            record.is_some_and(|record| record.directing) && !self.conf.is_director(*node)
+        };
+        let other = nodes.keys().copied().find(|node| *node != self.me && directs(node));
+        other.filter(|_| !directors.values().any(is_me))
+    }
+
     fn elect(&mut self, now: Instant) {
+        let former =
+            self.directs_by_another_conf().filter(|_| self.election.part() == Part::Standby);
+        if former != self.former {
+            self.former = former;
+            if let Some(node) = former {
+                warn!(
+                    "node {node} directs by a cvip.conf that this node does not have: waiting until \
+                     it has read the new one (copy the file there, and reload its cvipd)"
+                );
+            }
+        }
+        if former.is_some() {
+            self.tell_standby(now);
+            return;
+        }
         if self.alone {
             if self.election.part() == Part::Standby {
                 self.notices.push(Notice::Part(self.election.alone()));

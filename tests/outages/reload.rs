@@ -78,7 +78,10 @@ fn directors_change_places_go_and_come_and_the_active_one_that_is_removed_is_rep
     nothing_changes(&site);
     site.until("the three are in step", |site| in_step(site, &[FIRST, SECOND, THIRD]));
 
-    // One that cvip.conf does not name at all is not the active director any longer.
+    // One that cvip.conf does not name at all is not the active director any longer: once it has
+    // read that. Until then nobody takes its place.
+    direct(&site, &[SECOND, THIRD], &[SECOND, THIRD]);
+    nothing_changes(&site);
     direct(&site, &[SECOND, THIRD], &everybody);
     site.until("the second alone carries the CVIP", |site| {
         (site.carriers() == [SECOND]).then_some(())

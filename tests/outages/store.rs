@@ -76,3 +76,34 @@ fn a_full_disk_of_etcds_changes_nothing() {
     let report = traffic.stop();
     assert_eq!(report.count(&Outcome::TimedOut), 0, "{report}");
 }
+
+#[test]
+fn an_emptied_store_is_told_again_and_nobody_takes_over() {
+    let site = Site::start();
+    site.await_pool(SECOND, &all());
+    let traffic = site.traffic(20.0);
+    for _ in 0..2 {
+        site.etcd.ctl(&["del", "--prefix", "/cvip/"]).unwrap();
+        let ends = Instant::now() + AWAY / 2;
+        site.until("time has passed", |site| {
+            assert_eq!(site.carriers(), [FIRST]);
+            (Instant::now() >= ends).then_some(())
+        });
+        site.until("the store knows again", |site| {
+            let status = site.status(SECOND);
+            let alive = status["nodes"].as_array()?.iter().all(|row| row["alive"] == true);
+            (alive && status["sets"][0]["active"] == FIRST).then_some(())
+        });
+        for director in [FIRST, SECOND] {
+            site.await_pool(director, &all());
+        }
+    }
+    let report = traffic.stop();
+    assert!(report.failures().is_empty(), "{report}");
+    // It has not forgotten how to hand over.
+    let second = SECOND.to_string();
+    site.run(SECOND, &["cvipctl", "takeover", "--node", &second]).unwrap();
+    site.until("the second alone carries the CVIP", |site| {
+        (site.carriers() == [SECOND]).then_some(())
+    });
+}
