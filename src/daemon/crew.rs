@@ -10,6 +10,7 @@
 //! The lookout's marks go straight to the table and its words straight to the herald: what is
 //! urgent does not wait for the main thread.
 
+use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::os::fd::BorrowedFd;
 use std::sync::Arc;
@@ -29,6 +30,7 @@ use crate::director::{self, Happening, sync, view};
 use crate::ipvs::Change;
 use crate::node;
 use crate::pulse::{self, Speech};
+use crate::store::DrainTarget;
 use crate::wake::Outbox;
 
 /// What reaches the main thread.
@@ -37,6 +39,8 @@ pub(super) enum Tidings {
     Part(Part),
     /// The table is what the part asks.
     Ready(sync::Part),
+    /// The drains that the table obeys.
+    Obeys(BTreeSet<DrainTarget>),
     /// Something to remember.
     Event(Happening),
     /// A request on the control socket.
@@ -48,6 +52,8 @@ pub(super) enum NodeOrder {
     Reload(Arc<Conf>),
     /// Whether this node is the active director.
     Direct(bool),
+    /// The drains that this node's table obeys, if it is a director.
+    Obey(BTreeSet<DrainTarget>),
     /// Serve nothing any more; answer how many connections are left, as often as that changes,
     /// and 0 at last.
     Leave(Sender<usize>),
@@ -66,6 +72,7 @@ impl Agent for node::Agent {
         match order {
             NodeOrder::Reload(conf) => self.reload(conf, now),
             NodeOrder::Direct(directing) => self.direct(directing, now),
+            NodeOrder::Obey(obeys) => self.obey(obeys, now),
             NodeOrder::Leave(left) => self.leave(left, now),
         }
     }
@@ -183,6 +190,8 @@ pub(super) struct Table {
     pub(super) main: Outbox<Tidings>,
     /// The main thread waits for the table of this part.
     pub(super) awaited: Option<sync::Part>,
+    /// The drains that its table obeys, as the main thread was last told.
+    pub(super) obeys: BTreeSet<DrainTarget>,
 }
 
 impl Agent for Table {
@@ -222,6 +231,10 @@ impl Agent for Table {
         self.agent.step(now);
         for event in self.agent.take_happenings() {
             self.main.send(Tidings::Event(event));
+        }
+        if let Some(obeys) = self.agent.obeys().filter(|obeys| *obeys != self.obeys) {
+            self.obeys = obeys.clone();
+            self.main.send(Tidings::Obeys(obeys));
         }
         if let Some(part) = self.awaited.take() {
             self.main.send(Tidings::Ready(part));

@@ -1,5 +1,6 @@
 //! The main thread: configuration, roles, addresses, signals, and what its workers tell it.
 
+use std::collections::BTreeSet;
 use std::os::fd::AsFd;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -25,7 +26,7 @@ use crate::director::sync;
 use crate::net::Role;
 use crate::node::identify;
 use crate::pulse::{ClusterKey, Nonce};
-use crate::store::{self, Access, Interest, Lease};
+use crate::store::{self, Access, DrainTarget, Interest, Lease};
 use crate::wake::{Inbox, channel};
 use crate::{net, settings};
 
@@ -65,6 +66,8 @@ struct Daemon {
     /// The part for which the table is being made.
     ordered: Option<sync::Part>,
     record: Record,
+    /// The drains that its table obeys.
+    obeys: BTreeSet<DrainTarget>,
     /// How it is to end, once it is told to.
     end: Option<End>,
     /// The active director is struck from cvip.conf, and goes on until another has taken over, by
@@ -152,6 +155,7 @@ pub fn run(settings: Settings) -> Result<(), RunError> {
         duty: Duty::Undecided,
         ordered: None,
         record,
+        obeys: BTreeSet::new(),
         end: None,
         struck: None,
     };
@@ -224,6 +228,11 @@ impl Daemon {
                 self.ordered = None;
                 self.turn(self.duty.ready(), now)
             }
+            Tidings::Obeys(obeys) => {
+                self.obeys = obeys;
+                self.tell_obedience();
+                Ok(())
+            }
             Tidings::Event(event) => {
                 self.record.add(event, SystemTime::now());
                 Ok(())
@@ -265,7 +274,15 @@ impl Daemon {
             let directing = matches!(duty, Duty::Direct { .. } | Duty::Yield { .. });
             desk.order(NodeOrder::Direct(directing));
         }
+        self.tell_obedience();
         Ok(())
+    }
+
+    /// Whoever waits for a drain reads in this node's record what its table obeys.
+    fn tell_obedience(&self) {
+        if let Some(desk) = self.staff.node() {
+            desk.order(NodeOrder::Obey(self.obeys.clone()));
+        }
     }
 
     fn part(&mut self, active: bool, forwarding: bool) -> Result<(), RunError> {

@@ -3,6 +3,7 @@
 //! A director has a lookout from the start, and a table once the lookout has told it its part:
 //! until then what its kernel has stays as it is.
 
+use std::collections::BTreeSet;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::mpsc;
@@ -198,7 +199,8 @@ impl Staff {
                 let (conf, now) = (Arc::clone(conf), Instant::now());
                 let checker = Checker::new(office.node.into(), now).map_err(no_desk)?;
                 let agent = director::Agent::new(office.node, conf, client, store, checker, now)?;
-                let table = Table { agent, main: office.main.clone(), awaited: None };
+                let (main, obeys) = (office.main.clone(), BTreeSet::new());
+                let table = Table { agent, main, awaited: None, obeys };
                 let worker = Worker::start("table", table, (desk, orders)).map_err(no_thread)?;
                 Bench::Working(worker)
             }

@@ -78,6 +78,8 @@ pub struct Agent {
     next_drain: Instant,
     next_full: Instant,
     retry_after: Duration,
+    /// The last pass left nothing undone.
+    right: bool,
 }
 
 impl Agent {
@@ -129,6 +131,7 @@ impl Agent {
             next_drain: now,
             next_full: now,
             retry_after: RETRY_AFTER,
+            right: false,
         };
         agent.set_targets(now);
         Ok(agent)
@@ -475,7 +478,7 @@ impl Agent {
         before: &BTreeMap<(ServiceKey, IpAddr), Quiet>,
         after: &BTreeMap<(ServiceKey, IpAddr), Quiet>,
     ) {
-        let state = |quiet: &Quiet| quiet.said().0;
+        let state = |quiet: &Quiet| (quiet.said().0, matches!(quiet, Quiet::Spared(_)));
         for ((key, addr), quiet) in after {
             if before.get(&(*key, *addr)).map(state) != Some(state(quiet)) {
                 self.happenings.push(Happening::quieted(*key, *addr, quiet));
@@ -498,6 +501,15 @@ impl Agent {
             record.is_some_and(|record| registered(record, key).is_some())
                 || standing_keys(cvip).any(|fixed| fixed == key)
         })
+    }
+
+    /// The drains that the table obeys; none while it is not what it should be.
+    pub fn obeys(&self) -> Option<BTreeSet<DrainTarget>> {
+        let ordered = match self.passive {
+            true => BTreeSet::new(),
+            false => self.ordered.keys().copied().collect(),
+        };
+        (self.right && self.pending.is_empty()).then_some(ordered)
     }
 
     /// What happened since this was last asked.
@@ -567,6 +579,7 @@ impl Agent {
                 true
             }
         };
+        self.right = !trouble;
         if trouble {
             self.next_full = now + self.retry_after;
             self.retry_after = (self.retry_after * 2).min(RESYNC_EVERY);

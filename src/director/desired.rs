@@ -160,14 +160,15 @@ pub fn desired(key: ServiceKey, inputs: Inputs<'_>) -> Wanted {
     let candidates = candidates(key, cvip, service, inputs, &mut wanted);
     let floor = floor(&candidates);
     for Candidate { addr, weight, quiet } in candidates {
-        let quiet = quiet.filter(|quiet| severity(quiet) > floor);
-        // Every datagram renews a UDP entry: with weight 0 a client would never be moved.
-        let gone = quiet.is_some() && key.protocol == Protocol::Udp;
+        let counts = quiet.as_ref().is_some_and(|quiet| severity(quiet) > floor);
+        let gone =
+            counts && key.protocol == Protocol::Udp && moves_clients(quiet.as_ref(), service);
         if !gone {
-            let weight = if quiet.is_some() { 0 } else { weight };
+            let weight = if counts { 0 } else { weight };
             let destination = destination(key, addr, weight, inputs.conf.routing, service);
             wanted.destinations.insert(destination.id, destination);
         }
+        let quiet = quiet.map(|quiet| if counts { quiet } else { Quiet::Spared(quiet.into()) });
         wanted.quiet.extend(quiet.map(|quiet| (addr, quiet)));
     }
     let own = inputs.nodes.get(&inputs.me);
@@ -235,6 +236,17 @@ fn lingering(record: &NodeRecord, key: ServiceKey) -> u32 {
     of_port.map(|l| l.connections).sum()
 }
 
+/// True if the UDP clients of a real server are to be moved. Every datagram renews a UDP entry: with
+/// weight 0 a client would never be. But where clients are kept at one node on purpose (a login is
+/// a session), a moment's silence is no reason to move them, and nowhere is a change of directors.
+fn moves_clients(quiet: Option<&Quiet>, service: Option<&ServiceConf>) -> bool {
+    match quiet {
+        None | Some(Quiet::Predecessor | Quiet::Spared(_)) => false,
+        Some(Quiet::Silent) => service.is_none_or(|service| service.persistence.is_none()),
+        Some(Quiet::Unfit(_) | Quiet::Damped(_)) => true,
+    }
+}
+
 /// A reason that counts even where nobody else is left.
 const NEVER_IGNORED: u8 = 3;
 
@@ -243,6 +255,8 @@ fn severity(quiet: &Quiet) -> u8 {
     match quiet {
         Quiet::Unfit(_) | Quiet::Damped(_) => 1,
         Quiet::Silent => 2,
+        // Nobody else is left, whatever it is.
+        Quiet::Spared(_) => 0,
         // Packets that go in circles serve nobody.
         Quiet::Predecessor => NEVER_IGNORED,
     }
@@ -487,7 +501,8 @@ pub(super) mod tests {
         let all = || vec![unfit(1, &[HTTP]), unfit(2, &[HTTP]), record(3, &[])];
         let wanted = ask(&conf(vec![]), all());
         assert_eq!(weights(&wanted), [(ip("10.0.0.1"), 2), (ip("10.0.0.2"), 4)]);
-        assert!(wanted.quiet.is_empty());
+        let spared = |quiet: &Quiet| matches!(quiet, Quiet::Spared(_));
+        assert!(wanted.quiet.len() == 2 && wanted.quiet.values().all(spared), "that is said");
         // A silent node is no listener that lives: the unfit ones serve, it does not.
         let marks = Marks { silent: [2].into(), ..Marks::default() };
         let wanted = ask_with(&conf(vec![]), all(), &marks);
@@ -522,6 +537,26 @@ pub(super) mod tests {
         let wanted = ask_of(dns, &conf(vec![]), records, &Marks::default());
         assert_eq!(weights(&wanted), [(ip("10.0.0.3"), 6)]);
         assert!(wanted.quiet.contains_key(&ip("10.0.0.2")));
+    }
+
+    #[test]
+    fn a_moments_silence_moves_udp_clients_unless_they_are_kept_at_one_node() {
+        let xdmcp = key(Protocol::Udp, 177);
+        let records = || vec![record(2, &[xdmcp]), record(3, &[xdmcp])];
+        let mut service = ServiceConf::new(Protocol::Udp, 177, 177);
+        let silent = Marks { silent: [2].into(), ..Marks::default() };
+        let wanted = ask_of(xdmcp, &conf(vec![service.clone()]), records(), &silent);
+        assert_eq!(weights(&wanted), [(ip("10.0.0.3"), 6)]);
+        service.persistence = Some(300);
+        let kept = conf(vec![service]);
+        let wanted = ask_of(xdmcp, &kept, records(), &silent);
+        assert_eq!(weights(&wanted), [(ip("10.0.0.2"), 0), (ip("10.0.0.3"), 6)]);
+        // A change of directors moves nobody.
+        let former = Marks { predecessor: Some(2), ..Marks::default() };
+        for conf in [conf(vec![]), kept] {
+            let wanted = ask_of(xdmcp, &conf, records(), &former);
+            assert_eq!(weights(&wanted), [(ip("10.0.0.2"), 0), (ip("10.0.0.3"), 6)]);
+        }
     }
 
     #[test]

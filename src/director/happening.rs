@@ -52,6 +52,18 @@ pub enum Happening {
         /// Why, for people.
         reason: String,
     },
+    /// It would get none, but nobody else is left.
+    Spared {
+        /// The service.
+        #[serde(flatten)]
+        service: ServiceKey,
+        /// The real server's address.
+        address: IpAddr,
+        /// `unfit`, `damped` or `silent`.
+        state: String,
+        /// Why, for people.
+        reason: String,
+    },
     /// It gets new connections again.
     Restored {
         /// The service.
@@ -118,7 +130,11 @@ impl Happening {
 
     pub(super) fn quieted(service: ServiceKey, address: IpAddr, quiet: &Quiet) -> Happening {
         let (state, reason) = quiet.said();
-        Happening::Quieted { service, address, state: state.to_owned(), reason }
+        let state = state.to_owned();
+        match quiet {
+            Quiet::Spared(_) => Happening::Spared { service, address, state, reason },
+            _ => Happening::Quieted { service, address, state, reason },
+        }
     }
 
     pub(super) fn drain_ordered(target: &DrainTarget, order: &DrainOrder) -> Happening {
@@ -138,6 +154,9 @@ impl fmt::Display for Happening {
             Happening::Out { service, address } => write!(f, "{address} is out of {service}"),
             Happening::Quieted { service, address, state, reason } => {
                 write!(f, "{address} gets no new connections of {service}: {state}, {reason}")
+            }
+            Happening::Spared { service, address, state, reason } => {
+                write!(f, "{address} is {state} for {service}: {reason}")
             }
             Happening::Restored { service, address } => {
                 write!(f, "{address} gets new connections of {service} again")

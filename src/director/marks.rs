@@ -36,6 +36,8 @@ pub enum Quiet {
     Silent,
     /// Its node was the active director, and does not say yet that it is one no more.
     Predecessor,
+    /// One of these, and it gets connections all the same: nobody else is left.
+    Spared(Box<Quiet>),
 }
 
 impl Quiet {
@@ -43,6 +45,10 @@ impl Quiet {
     pub fn said(&self) -> (&'static str, String) {
         match self {
             Quiet::Unfit(why) => ("unfit", why.clone()),
+            Quiet::Spared(quiet) => {
+                let (state, why) = quiet.said();
+                (state, format!("{why}; it is asked all the same, for nobody else is left"))
+            }
             Quiet::Silent => ("silent", "the node is silent".to_owned()),
             Quiet::Predecessor => {
                 ("predecessor", "it does not say yet that it is no director any more".to_owned())

@@ -36,7 +36,8 @@ pub struct Draining {
     pub left_s: u64,
 }
 
-/// A destination that gets no new connections although it listens.
+/// A destination that gets no new connections although it listens, or would get none if another
+/// were left.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Quieted {
     /// The virtual service.
@@ -48,6 +49,9 @@ pub struct Quieted {
     pub state: String,
     /// Why, for people.
     pub reason: String,
+    /// It gets connections all the same, because nobody else is left.
+    #[serde(default)]
+    pub spared: bool,
 }
 
 impl Draining {
@@ -62,6 +66,7 @@ impl Draining {
 impl Quieted {
     pub(super) fn of(service: ServiceKey, address: IpAddr, quiet: &Quiet) -> Self {
         let (state, reason) = quiet.said();
-        Quieted { service, address, state: state.to_owned(), reason }
+        let spared = matches!(quiet, Quiet::Spared(_));
+        Quieted { service, address, state: state.to_owned(), reason, spared }
     }
 }

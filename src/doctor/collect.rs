@@ -62,6 +62,7 @@ pub fn collect(subject: Subject<'_>, store: &mut dyn Store) -> Result<Observed, 
         clustertab,
         roles,
         state,
+        lives: BTreeMap::new(),
         spoilt: faults.iter().map(ToString::to_string).collect(),
         away,
         embedded,
@@ -112,6 +113,7 @@ fn own_cvipd(seen: &mut Observed, node: u32, run_dir: &Path) -> View {
         Ok(Response::Status(status)) => {
             seen.complaints = status.faults;
             seen.alive.insert(node);
+            seen.lives = status.lookout.map(|lookout| lookout.lives).unwrap_or_default();
             status.pools.unwrap_or_default()
         }
         // Only who has the socket's group may ask.

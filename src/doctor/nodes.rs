@@ -7,6 +7,8 @@ use std::net::IpAddr;
 use super::Finding;
 use super::observed::{Observed, subject};
 use crate::conf::Registration;
+use crate::director::liveness::Life;
+use crate::pulse::PORT;
 use crate::store::{NodeRecord, Scope};
 
 /// Everything that the store tells of nodes.
@@ -58,7 +60,7 @@ pub(super) fn nodes(seen: &Observed) -> Vec<Finding> {
 fn cvipd(seen: &Observed, node: u32) -> Option<Finding> {
     let alive = seen.alive.contains(&node);
     let what = match (alive, seen.state.nodes.contains_key(&node)) {
-        (true, true) => return None,
+        (true, true) => return unheard(seen, node),
         (true, false) => {
             let what = "its cvipd runs and has not looked at its listeners yet";
             return Some(Finding::note(subject(node), what));
@@ -79,6 +81,21 @@ fn cvipd(seen: &Observed, node: u32) -> Option<Finding> {
         true => finding.run("systemctl start cvipd"),
         false => finding.mend("start it on that node: `systemctl start cvipd'"),
     })
+}
+
+/// A node whose cvipd has its lease, and is not heard.
+fn unheard(seen: &Observed, node: u32) -> Option<Finding> {
+    if seen.lives.get(&node) != Some(&Life::Mute) {
+        return None;
+    }
+    let what = format!(
+        "its machine answers, but its cvipd is not heard: it hangs, or has another cluster key, or \
+         UDP port {PORT} is filtered; listeners that come and go there may not be noticed"
+    );
+    Some(Finding::fault(subject(node), what).mend(
+        "compare the cluster keys (sha256sum), look at the firewall, and restart it if it hangs: \
+         `systemctl restart cvipd'",
+    ))
 }
 
 /// What a node's record says beside what it serves.
@@ -113,9 +130,10 @@ fn told(seen: &Observed, record: &NodeRecord) -> Vec<Finding> {
     }
     for unfit in record.registrations.iter().filter_map(|r| Some((r.service, r.unfit.as_ref()?))) {
         let (service, why) = unfit;
-        let what = format!("{service} gets no new connections there: {why}");
+        let what = format!("{service} fails its check there: {why}");
         findings.push(
-            Finding::fault(subject(node), what).mend("see to the server process on that node"),
+            Finding::fault(subject(node), what)
+                .mend("see to the server process on that node, or to the check in cvip.conf"),
         );
     }
     findings

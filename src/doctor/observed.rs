@@ -7,6 +7,7 @@ use serde::Serialize;
 
 use super::Roles;
 use crate::conf::{Clustertab, Conf, Cvip};
+use crate::director::liveness::Life;
 use crate::director::sync;
 use crate::director::view::View;
 use crate::ipvs::{Change, Daemon, DestinationEntry, Service};
@@ -33,6 +34,8 @@ pub struct Observed {
     pub state: State,
     /// Nodes whose cvipd lives.
     pub alive: BTreeSet<u32>,
+    /// What this host's cvipd makes of the other nodes, if it is a director.
+    pub lives: BTreeMap<u32, Life>,
     /// What of the store cannot be read.
     pub spoilt: Vec<String>,
     /// Why the store cannot be read, if it cannot: of other nodes nothing is known then.

@@ -4,6 +4,7 @@ use super::Finding;
 use super::observed::{Observed, Table, subject};
 use crate::conf::{Cvip, Routing};
 use crate::director::import::as_static;
+use crate::director::liveness::Life;
 use crate::director::reconcile;
 use crate::director::settings::service_key;
 use crate::director::view::Quieted;
@@ -30,7 +31,7 @@ pub(super) fn table(seen: &Observed, table: &Table) -> Vec<Finding> {
 /// records say it already.
 fn quiet(seen: &Observed, table: &Table) -> Vec<Finding> {
     let mut findings = Vec::new();
-    for Quieted { service, address, reason, .. } in &table.view.quiet {
+    for Quieted { service, address, reason, spared, .. } in &table.view.quiet {
         let node = seen.node_of(*address);
         let record = node.and_then(|node| seen.state.nodes.get(&node));
         let mut registrations = record.into_iter().flat_map(|record| &record.registrations);
@@ -38,7 +39,10 @@ fn quiet(seen: &Observed, table: &Table) -> Vec<Finding> {
             continue;
         }
         let name = node.map_or_else(|| address.to_string(), |node| format!("node {node}"));
-        let what = format!("{name} listens, and gets no new connections: {reason}");
+        let what = match spared {
+            true => format!("{name} would get no new connections: {reason}"),
+            false => format!("{name} listens, and gets no new connections: {reason}"),
+        };
         findings.push(
             Finding::warning(service, what)
                 .mend("see to the server process on that node, and to the node"),
@@ -49,8 +53,11 @@ fn quiet(seen: &Observed, table: &Table) -> Vec<Finding> {
 
 /// In what the table is not what the store says.
 fn differences(seen: &Observed, table: &Table) -> Vec<Finding> {
-    let changes: Vec<_> =
-        table.changes.iter().filter(|(key, change)| !explained(table, *key, change)).collect();
+    let changes: Vec<_> = table
+        .changes
+        .iter()
+        .filter(|(key, change)| !explained(seen, table, *key, change))
+        .collect();
     let mend = match seen.runs_here() {
         true => {
             "make the table true; if the kernel refuses, it says why (cvipd tries again once a \
@@ -72,14 +79,19 @@ fn differences(seen: &Observed, table: &Table) -> Vec<Finding> {
     findings
 }
 
-/// True if the running director says why it leaves a destination without new connections.
-fn explained(table: &Table, key: ServiceKey, change: &Change) -> bool {
+/// True if the running director says why it leaves a destination without new connections, or its
+/// node is dead.
+fn explained(seen: &Observed, table: &Table, key: ServiceKey, change: &Change) -> bool {
     let at = match change {
         Change::AddDestination(_, d) | Change::EditDestination(_, d) => d.id,
         Change::DeleteDestination(_, at) => *at,
         _ => return false,
     };
     let view = &table.view;
+    let life = seen.node_of(at.addr).and_then(|node| seen.lives.get(&node));
+    if life == Some(&Life::Dead) {
+        return true;
+    }
     view.quiet.iter().any(|quiet| (quiet.service, quiet.address) == (key, at.addr))
         || view.draining.iter().any(|drain| (drain.service, drain.address) == (key, at.addr))
 }
@@ -328,6 +340,7 @@ mod tests {
                 address: own(3, false),
                 state: "damped".to_owned(),
                 reason: "left 6 times".to_owned(),
+                spared: false,
             });
         });
         assert_eq!(lines.len(), 1, "{lines:?}");

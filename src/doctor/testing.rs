@@ -68,6 +68,7 @@ pub(super) fn seen(conf: Conf, node: u32) -> Observed {
         node: Some(node),
         state,
         alive: nodes.into_iter().collect(),
+        lives: std::collections::BTreeMap::new(),
         spoilt: Vec::new(),
         away: None,
         embedded: true,

@@ -24,7 +24,8 @@ use crate::listeners::{self, Dumper, Ranges, Watch};
 use crate::ports::Layers;
 use crate::protocol::Protocol;
 use crate::store::{
-    Fault, Key, NodeRecord, Refreshed, Registration, Scope, ServiceKey, Store, StoreError, drain_of,
+    DrainTarget, Fault, Key, NodeRecord, Refreshed, Registration, Scope, ServiceKey, Store,
+    StoreError, drain_of,
 };
 
 /// How often the connections on a port that was left are counted.
@@ -62,6 +63,7 @@ pub struct Agent {
     leaving: Leaving,
     /// This node is the active director.
     directing: bool,
+    obeys: Vec<DrainTarget>,
     /// Who waits for the node to have left.
     left: Option<Left>,
     next_count: Instant,
@@ -119,6 +121,7 @@ impl Agent {
             // Ports that the last cvipd served and this one may not find any more.
             leaving: Leaving::of(left.map(port_of)),
             directing: false,
+            obeys: Vec::new(),
             left: None,
             store,
             known,
@@ -173,6 +176,15 @@ impl Agent {
             self.directing = directing;
             let served = self.outcome.registrations.clone();
             self.set_targets(&served, now);
+            self.publish_at_once(now);
+        }
+    }
+
+    /// The drains that this node's table obeys, if it is a director: its record says so.
+    pub fn obey(&mut self, obeys: BTreeSet<DrainTarget>, now: Instant) {
+        let obeys = obeys.into_iter().collect();
+        if self.obeys != obeys {
+            self.obeys = obeys;
             self.publish_at_once(now);
         }
     }
@@ -413,6 +425,7 @@ impl Agent {
             hints: self.hints.clone(),
             flags: self.store.state().flags_of(Scope::Node(self.node)),
             directing: self.directing,
+            obeys: self.obeys.clone(),
         };
         if self.published.as_ref() == Some(&record) {
             return;

@@ -9,11 +9,12 @@ use super::ServiceKey;
 use crate::protocol::Protocol;
 
 /// What an operator drains: a node, or one of its ports.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct DrainTarget {
     /// Node number.
     pub node: u32,
     /// Protocol and port (host order); the whole node if absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub port: Option<(Protocol, u16)>,
 }
 

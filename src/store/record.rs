@@ -5,6 +5,7 @@ use std::net::{IpAddr, SocketAddr};
 
 use serde::{Deserialize, Serialize};
 
+use super::DrainTarget;
 use crate::ports::FlagSet;
 use crate::protocol::Protocol;
 
@@ -107,6 +108,9 @@ pub struct NodeRecord {
     /// It is the active director of its set, and carries the set's CVIPs.
     #[serde(default)]
     pub directing: bool,
+    /// The drains that its kernel's table obeys, if it is a director, in order.
+    #[serde(default)]
+    pub obeys: Vec<DrainTarget>,
 }
 
 impl NodeRecord {
@@ -128,6 +132,7 @@ impl NodeRecord {
             hints: Vec::new(),
             flags: FlagSet::default(),
             directing: false,
+            obeys: Vec::new(),
         }
     }
 }

@@ -159,6 +159,7 @@ impl About {
             | Happening::Node { node, .. } => *node == self.node,
             Happening::Out { address, .. }
             | Happening::Quieted { address, .. }
+            | Happening::Spared { address, .. }
             | Happening::Restored { address, .. } => self.addrs.contains(address),
             Happening::DrainOrdered { target, .. } | Happening::DrainEnded { target } => {
                 let name = format!("node {}", self.node);

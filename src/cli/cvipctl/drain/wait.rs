@@ -100,6 +100,8 @@ pub(super) enum Left {
     /// By the node's record: ports of which it has not said yet that they are drained, and the
     /// connections on those of which it has.
     Record { unseen: usize, connections: u64 },
+    /// By the records: an active director whose table does not obey the order yet.
+    Disobeyed { director: u32 },
 }
 
 impl Left {
@@ -107,6 +109,7 @@ impl Left {
         match self {
             Left::Table { active, inactive, .. } => active + inactive,
             Left::Record { connections, .. } => *connections,
+            Left::Disobeyed { .. } => 0,
         }
     }
 
@@ -114,6 +117,7 @@ impl Left {
         match self {
             Left::Table { destinations, .. } => *destinations == 0,
             Left::Record { unseen, connections } => *unseen == 0 && *connections == 0,
+            Left::Disobeyed { .. } => false,
         }
     }
 }
@@ -133,6 +137,9 @@ impl fmt::Display for Left {
             ),
             Left::Record { unseen: 0, connections } => {
                 write!(f, "{connections} connection{} left", s(*connections))
+            }
+            Left::Disobeyed { director } => {
+                write!(f, "waiting for the director, node {director}, to take it out")
             }
             Left::Record { unseen, .. } => {
                 write!(f, "waiting for the node to tell of {unseen} port{}", s(*unseen as u64))
@@ -215,10 +222,14 @@ impl<'a> Wait<'a> {
     fn look(&mut self, state: &State, now: Instant) -> anyhow::Result<(Left, Option<Ended>)> {
         let left = match &mut self.table {
             Some(table) => table.look(state)?,
-            None => self.recorded(state),
+            None => match self.disobedient(state) {
+                Some(director) => Left::Disobeyed { director },
+                None => self.recorded(state),
+            },
         };
         let taken_back = self.orders.iter().any(|order| !state.drains.contains_key(order));
         let cut = self.table.is_none()
+            && !matches!(left, Left::Disobeyed { .. })
             && now.duration_since(self.since) >= self.deadline(state).saturating_add(GRACE);
         let ended = match left.is_nothing() {
             _ if taken_back => Some(Ended::Undrained),
@@ -232,6 +243,23 @@ impl<'a> Wait<'a> {
     fn services(&self, state: &State) -> impl Iterator<Item = ServiceKey> {
         let served = served(self.node, self.conf, state);
         served.into_iter().filter(|key| concerns(self.orders, *key))
+    }
+
+    /// An active director of the node's CVIPs that does not live, or whose record does not say
+    /// that its table obeys.
+    fn disobedient(&self, state: &State) -> Option<u32> {
+        let obeys = |director: &u32| {
+            let record = state.nodes.get(director).filter(|_| state.alive.contains_key(director));
+            record.is_some_and(|r| self.orders.iter().all(|order| r.obeys.contains(order)))
+        };
+        let of_node = |set: &DirectorSet| {
+            let mut cvips = set.cvips.iter().filter_map(|addr| self.conf.cvip(*addr));
+            cvips.any(|cvip| cvip.real_server(self.node).is_some())
+        };
+        let sets = self.conf.director_sets();
+        let mut directors =
+            sets.iter().filter(|set| of_node(set)).filter_map(|s| elected(s, state));
+        directors.find(|director| !obeys(director))
     }
 
     /// What the node's record says. A node that never wrote one serves nothing.

@@ -115,7 +115,7 @@ fn write(out: &mut dyn Write, report: &Report, table: Option<&Table>) -> anyhow:
     }
     section(out, draining)?;
     let mut quiet = Builder::new();
-    quiet.push_record(["No new connections", "Address", "State", "Reason"]);
+    quiet.push_record(["In trouble", "Address", "State", "Reason"]);
     for row in &report.quiet {
         quiet.push_record([
             row.service.to_string(),

@@ -1,7 +1,7 @@
 use super::super::tests::{NODE, conf, state};
 use super::*;
 use crate::protocol::Protocol;
-use crate::store::{DrainOrder, Elected, Lingering};
+use crate::store::{DrainOrder, Elected, Lingering, NodeRecord};
 
 fn followed<'a>(conf: &'a Conf, orders: &'a [DrainTarget], since: Instant) -> Wait<'a> {
     Wait { conf, node: 2, orders, table: None, problem: None, since }
@@ -10,6 +10,14 @@ fn followed<'a>(conf: &'a Conf, orders: &'a [DrainTarget], since: Instant) -> Wa
 fn order(state: &mut State, target: DrainTarget, deadline_s: Option<u32>) {
     let by = "root@node1".to_owned();
     state.drains.insert(target, DrainOrder { reason: None, since: 1, deadline_s, by });
+    obey(state);
+}
+
+/// The director's table obeys the orders of the moment.
+fn obey(state: &mut State) {
+    let obeys = state.drains.keys().copied().collect();
+    state.nodes.insert(1, NodeRecord { obeys, ..NodeRecord::empty(1, 1, 1) });
+    state.alive.insert(1, 1);
 }
 
 fn count(state: &mut State, protocol: Protocol, port: u16, connections: u32) {
@@ -38,6 +46,24 @@ fn elsewhere_it_is_over_once_the_node_has_told_of_every_port_and_counts_nobody()
     assert_eq!(look(&state).1, Some(Ended::Out));
     state.drains.clear();
     assert_eq!(look(&state).1, Some(Ended::Undrained));
+}
+
+#[test]
+fn elsewhere_nothing_is_out_before_a_living_director_has_obeyed() {
+    let (conf, _) = conf();
+    let mut state = state(&[(2, Protocol::Tcp, 80)]);
+    order(&mut state, NODE, Some(0));
+    count(&mut state, Protocol::Tcp, 443, 0);
+    count(&mut state, Protocol::Tcp, 80, 0);
+    let since = Instant::now();
+    let mut wait = followed(&conf, &[NODE], since);
+    let mut look = |state: &State| wait.look(state, since + Duration::from_secs(600)).unwrap();
+    assert_eq!(look(&state).1, Some(Ended::Out));
+    state.alive.remove(&1);
+    assert_eq!(look(&state), (Left::Disobeyed { director: 1 }, None));
+    obey(&mut state);
+    state.nodes.get_mut(&1).unwrap().obeys.clear();
+    assert_eq!(look(&state), (Left::Disobeyed { director: 1 }, None));
 }
 
 #[test]
