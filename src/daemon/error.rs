@@ -16,6 +16,12 @@ pub enum RunError {
     /// cvip.conf gives this node no part.
     #[error("node {0} is neither a director nor a real server in {1}")]
     NoPart(u32, String),
+    /// This host lacks an interface that cvip.conf gives it.
+    #[error(
+        "there is no interface {0} here, which cvip.conf gives this node as {1}: the configuration \
+         is not taken"
+    )]
+    Interface(String, &'static str),
     /// The store cannot be used.
     #[error(transparent)]
     Store(#[from] StoreError),

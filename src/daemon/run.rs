@@ -337,6 +337,10 @@ impl Daemon {
         }
         self.struck = None;
         let conf = Arc::new(conf);
+        if let Err(error) = has_interfaces(&conf, node) {
+            self.faults.push(error.to_string());
+            return Err(error);
+        }
         if let Err(error) = self.staff.reload(&self.office, &conf, &self.settings.run_dir) {
             self.faults.push(error.to_string());
             return Err(error);
@@ -493,6 +497,24 @@ impl Daemon {
         self.staff.end();
         drop(lease);
     }
+}
+
+/// Whether this host has the interfaces that cvip.conf gives it as a director. A slip of the pen
+/// there would take the CVIP from the one that carries it.
+fn has_interfaces(conf: &Conf, node: u32) -> Result<(), RunError> {
+    // Whoever cannot list them finds out elsewhere.
+    let Ok(interfaces) = net::interfaces() else { return Ok(()) };
+    let directors = conf.cvips.iter().flat_map(|cvip| &cvip.directors);
+    for director in directors.filter(|director| director.node == node) {
+        let garp = Some((&director.garp_interface, "garp_interface"));
+        let sync = director.sync_interface.as_ref().map(|name| (name, "sync_interface"));
+        for (name, element) in garp.into_iter().chain(sync) {
+            if !interfaces.iter().any(|interface| interface.name == *name) {
+                return Err(RunError::Interface(name.clone(), element));
+            }
+        }
+    }
+    Ok(())
 }
 
 fn notify(states: &[NotifyState<'_>]) {

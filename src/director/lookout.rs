@@ -34,6 +34,9 @@ use rivals::Rivals;
 /// it, by a machine without time for it, or by a store that did not answer.
 const ABSENT_AFTER: Duration = Duration::from_millis(500);
 
+/// How often it is said that heartbeats are refused.
+const REFUSED_EVERY: Duration = Duration::from_secs(60);
+
 /// Within this time a rival that is asked has answered, and is known
 /// ([`RivalWatch`](crate::net::RivalWatch)).
 const ANSWERED_WITHIN: Duration = Duration::from_millis(1200);
@@ -97,6 +100,10 @@ pub struct Lookout {
     former: Option<u32>,
     held: Held,
     deaf: bool,
+    /// How many heartbeats had been refused when that was last said, and when that was.
+    refused: (u64, Option<Instant>),
+    /// Since when it trusts its ears again.
+    trusts_from: Instant,
     lives: BTreeMap<u32, Life>,
     /// Every node but this one that matters to the set, with its addresses.
     nodes: BTreeMap<u32, BTreeSet<IpAddr>>,
@@ -156,6 +163,8 @@ impl Lookout {
             rivals: Rivals::default(),
             held: Held::open(run_dir, me.node),
             deaf: false,
+            refused: (0, None),
+            trusts_from: now,
             lives: BTreeMap::new(),
             nodes: BTreeMap::new(),
             told_standby: false,
@@ -251,6 +260,7 @@ impl Lookout {
             self.watch(now);
         }
         let beats: Vec<_> = self.socket.receive().collect();
+        self.tell_refused(now);
         for beat in beats {
             look |= !beat.leaderships.is_empty() || beat.leaving;
             self.peers.hear(beat, now);
@@ -310,6 +320,20 @@ impl Lookout {
         changed
     }
 
+    /// Says that heartbeats are refused: at first, and then once in a while.
+    fn tell_refused(&mut self, now: Instant) {
+        let Some(from) = self.socket.refused_from() else { return };
+        let (counted, at) = self.refused;
+        let refused = self.socket.counts().forged;
+        if refused > counted && at.is_none_or(|at| now >= at + REFUSED_EVERY) {
+            self.refused = (refused, Some(now));
+            warn!(
+                "heartbeats from {from} are refused ({refused} so far): has that machine another \
+                 cluster key, or does a stranger send them?"
+            );
+        }
+    }
+
     fn tell(&mut self, happening: Happening) {
         self.notices.push(Notice::Event(happening));
     }
@@ -363,6 +387,7 @@ impl Lookout {
         let deaf = suspected && !witnessed;
         if deaf != self.deaf {
             self.deaf = deaf;
+            self.trusts_from = now + Timing::default().silence;
             self.tell(if deaf { Happening::Deaf } else { Happening::HearsAgain });
             match deaf {
                 true => warn!("most nodes fell silent at once: it may be this director's own link"),
@@ -416,8 +441,10 @@ impl Lookout {
             let nodes = self.lives.iter().filter(move |(_, is)| **is == life);
             nodes.map(|(node, _)| *node).collect()
         };
+        // Whoever heard nobody hears them one after the other, and not all at the same moment.
+        let trusts = !self.deaf && now >= self.trusts_from;
         let marks = Marks {
-            silent: of(Life::Silent),
+            silent: if trusts { of(Life::Silent) } else { BTreeSet::new() },
             dead: of(Life::Dead),
             unfit: self.probes.unfit(),
             predecessor: self.predecessor(),

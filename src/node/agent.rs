@@ -64,6 +64,8 @@ pub struct Agent {
     /// This node is the active director.
     directing: bool,
     obeys: Vec<DrainTarget>,
+    /// It was said that the store cannot be read.
+    unread: bool,
     /// Who waits for the node to have left.
     left: Option<Left>,
     next_count: Instant,
@@ -122,6 +124,7 @@ impl Agent {
             leaving: Leaving::of(left.map(port_of)),
             directing: false,
             obeys: Vec::new(),
+            unread: false,
             left: None,
             store,
             known,
@@ -254,11 +257,13 @@ impl Agent {
         let refreshed = match self.store.refresh() {
             Ok(refreshed) => refreshed,
             Err(error) => {
-                warn!("the store cannot be read, the last known flags stay in force: {error}");
+                if !std::mem::replace(&mut self.unread, true) {
+                    warn!("the store cannot be read, the last known flags stay in force: {error}");
+                }
                 return false;
             }
         };
-        self.known = true;
+        (self.known, self.unread) = (true, false);
         self.repair(refreshed.faults);
         let flags = [Key::Flags(Scope::Cluster), Key::Flags(Scope::Node(self.node))];
         if flags.iter().any(|key| refreshed.changed.contains(key)) {

@@ -90,6 +90,7 @@ pub struct Socket {
     /// The port of those to whom heartbeats are sent, host order.
     port: u16,
     counts: Counts,
+    refused_from: Option<IpAddr>,
 }
 
 impl Socket {
@@ -139,7 +140,13 @@ impl Socket {
             Ok((*addr, socket))
         };
         let bound = local.iter().map(bind).collect::<Result<_, _>>()?;
-        Ok(Socket { bound, key: key.derive(KEY_LABEL), port, counts: Counts::default() })
+        Ok(Socket {
+            bound,
+            key: key.derive(KEY_LABEL),
+            port,
+            counts: Counts::default(),
+            refused_from: None,
+        })
     }
 
     /// The descriptors whose readability asks for [`Socket::receive`].
@@ -180,23 +187,32 @@ impl Socket {
     /// Takes what has arrived, at most 256 datagrams at each local address: this cluster's
     /// heartbeats. The rest is counted.
     pub fn receive(&mut self) -> impl Iterator<Item = Beat> + '_ {
-        let Socket { bound, key, counts, .. } = self;
+        let Socket { bound, key, counts, refused_from, .. } = self;
         bound.iter().flat_map(|(_, socket)| datagrams(socket).take(AT_ONCE)).filter_map(
             |datagram| {
-                let count = match datagram.map(|datagram| Beat::decode(&datagram, key)) {
-                    Ok(Ok(beat)) => {
+                let decoded = datagram.map(|(from, bytes)| (from, Beat::decode(&bytes, key)));
+                let count = match decoded {
+                    Ok((_, Ok(beat))) => {
                         counts.beats += 1;
                         return Some(beat);
                     }
-                    Ok(Err(Refused::Malformed)) => &mut counts.malformed,
-                    Ok(Err(Refused::Version(_))) => &mut counts.other_version,
-                    Ok(Err(Refused::Forged)) => &mut counts.forged,
+                    Ok((_, Err(Refused::Malformed))) => &mut counts.malformed,
+                    Ok((_, Err(Refused::Version(_)))) => &mut counts.other_version,
+                    Ok((from, Err(Refused::Forged))) => {
+                        *refused_from = Some(from);
+                        &mut counts.forged
+                    }
                     Err(_) => &mut counts.failed,
                 };
                 *count += 1;
                 None
             },
         )
+    }
+
+    /// Where the last heartbeat came from that was not signed with this cluster's key.
+    pub fn refused_from(&self) -> Option<IpAddr> {
+        self.refused_from
     }
 
     /// What was received so far.
@@ -206,13 +222,13 @@ impl Socket {
 }
 
 /// Everything that waits in a socket, datagram by datagram.
-fn datagrams(socket: &UdpSocket) -> impl Iterator<Item = io::Result<Vec<u8>>> + '_ {
+fn datagrams(socket: &UdpSocket) -> impl Iterator<Item = io::Result<(IpAddr, Vec<u8>)>> + '_ {
     // One byte more than fits: a longer datagram is cut, and still too long.
     let mut buffer = [0; MAX_BYTES + 1];
     std::iter::from_fn(move || {
         loop {
-            return match socket.recv(&mut buffer) {
-                Ok(length) => Some(Ok(buffer[..length].to_vec())),
+            return match socket.recv_from(&mut buffer) {
+                Ok((length, from)) => Some(Ok((from.ip(), buffer[..length].to_vec()))),
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => None,
                 Err(error) => Some(Err(error)),

@@ -125,15 +125,46 @@ pub(super) fn parse(text: &str, path: &Path) -> Result<Settings, SettingsError> 
     })
 }
 
+/// Words with which a line of the file may begin. Another line is not shown whole: somebody may have
+/// written a password there.
+const WORDS: [&str; 12] = [
+    "store",
+    "cluster_key_file",
+    "endpoints",
+    "ca",
+    "cert",
+    "key",
+    "user",
+    "password_file",
+    "prefix",
+    "lease_ttl",
+    "timeout",
+    "[",
+];
+
+/// What of a line may be shown.
+fn shown(line: &str) -> &str {
+    let text = line.trim_start();
+    let is_word = |c: char| c.is_alphanumeric() || c == '_' || c == '-';
+    let length =
+        if text.starts_with('[') { 1 } else { text.find(|c| !is_word(c)).unwrap_or(text.len()) };
+    let word = &text[..length];
+    match WORDS.contains(&word) {
+        true => line,
+        false => &line[..line.len() - text.len() + length],
+    }
+}
+
 /// A fault's place: the part of it that stands in its first line.
 fn place(text: &str, span: Range<usize>) -> Place {
     let start = floor(text, span.start);
     let before = &text[..start];
     let from = before.rfind('\n').map_or(0, |at| at + 1);
     let line = &text[from..];
-    let line = &line[..line.find('\n').unwrap_or(line.len())];
-    let end = floor(text, span.end).clamp(start, from + line.len().max(start - from));
-    Place::new(before.matches('\n').count() + 1, line, start - from..end - from)
+    let line = shown(&line[..line.find('\n').unwrap_or(line.len())]);
+    let within = |at: usize| at.clamp(from, from + line.len()) - from;
+    let fault = within(start)..within(floor(text, span.end).max(start));
+    Place::new(before.matches('\n').count() + 1, line, fault)
 }
 
 /// The boundary of characters at or before a byte.

@@ -29,6 +29,9 @@ pub(super) enum Value {
     Owned(BTreeSet<ServiceKey>),
 }
 
+/// The highest incarnation, sequence and term that make sense: seconds since 1970 and counts.
+const MOST: u64 = 1 << 60;
+
 impl Value {
     /// Reads a key's value; the error says what is wrong with it.
     pub(super) fn parse(key: Key, bytes: &[u8]) -> Result<Value, String> {
@@ -40,15 +43,29 @@ impl Value {
                 record if record.node != node => {
                     return Err(format!("it is the record of node {}", record.node));
                 }
+                // Its node could never write a later one.
+                record if record.incarnation.max(record.sequence) > MOST => {
+                    return Err("no cvipd counts its starts and writes that far".to_owned());
+                }
                 record => Value::Node(record),
             },
-            Key::Alive(_) => Value::Alive(parse::<Alive>(bytes)?.incarnation),
+            Key::Alive(_) => match parse::<Alive>(bytes)?.incarnation {
+                incarnation if incarnation > MOST => {
+                    return Err("no cvipd counts its starts that far".to_owned());
+                }
+                incarnation => Value::Alive(incarnation),
+            },
             Key::Flags(_) => Value::Flags(parse(bytes)?),
             Key::Drains => {
                 let rows: Vec<Row> = parse(bytes)?;
                 Value::Drains(rows.into_iter().map(Row::into_entry).collect::<Result<_, _>>()?)
             }
-            Key::Director(_) => Value::Director(parse(bytes)?),
+            Key::Director(_) => match parse::<Elected>(bytes)? {
+                elected if elected.term > MOST => {
+                    return Err("there were never so many elections".to_owned());
+                }
+                elected => Value::Director(elected),
+            },
             Key::Owned(_) => Value::Owned(parse(bytes)?),
         })
     }

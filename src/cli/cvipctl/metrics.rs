@@ -22,10 +22,19 @@ pub(super) fn run(args: &Args, site: &Site, streams: &mut Streams<'_>) -> anyhow
         Ok(_) | Err(ControlError::Absent(_)) => None,
         Err(error) => return Err(error.into()),
     });
-    let (state, _) = site.state()?;
-    match read_table(&state) {
-        Ok(table) => text.of_table(&table),
-        Err(error) => writeln!(streams.err, "cvipctl: the kernel's table is left out: {error}")?,
+    // Whose a service is, the store knows; where it is away, cvipd's own word is worth the more.
+    let problem = match site.state() {
+        Ok((state, _)) => match read_table(&state) {
+            Ok(table) => {
+                text.of_table(&table);
+                None
+            }
+            Err(error) => Some(error.to_string()),
+        },
+        Err(error) => Some(format!("{error:#}")),
+    };
+    if let Some(problem) = problem {
+        writeln!(streams.err, "cvipctl: the kernel's table is left out: {problem}")?;
     }
     write!(streams.out, "{}", text.0)?;
     Ok(OK)
@@ -84,7 +93,8 @@ impl Text {
                 .value(&[], pools.draining.len());
             let mut quiet = self.gauge(
                 "quiet_destinations",
-                "Destinations that listen and get no new connections.",
+                "Destinations that listen and are in trouble: they get no new connections while \
+                 another is left.",
             );
             for state in ["unfit", "damped", "silent", "predecessor"] {
                 let count = pools.quiet.iter().filter(|quiet| quiet.state == state).count();

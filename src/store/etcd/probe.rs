@@ -81,7 +81,17 @@ impl<'a> Probe<'a> {
         }
         // One of several is what a cluster is made for; all of them is an end.
         for message in silent {
-            let help = "does etcd run there, and does a firewall let port 2379 through?";
+            let help = match self.settings.endpoints.iter().any(|e| e.starts_with("https:")) {
+                false => {
+                    "does etcd run there, does a firewall let port 2379 through, and does etcd not \
+                     want https:// there?"
+                }
+                true => {
+                    "does etcd run there, and does a firewall let port 2379 through? With TLS also: \
+                     is its certificate signed by `ca' and for this address, and does etcd want a \
+                     certificate of its clients (`cert' and `key')?"
+                }
+            };
             self.findings.push(match self.versions.is_empty() {
                 true => error(message, help),
                 false => warning(message, help),

@@ -51,7 +51,7 @@ pub(crate) enum Row {
     NodeFrozen,
     /// The active director is cut off from etcd alone for 10 s: what changes
     CutOffFromEtcd,
-    /// The active director hears nobody for 10 s: what changes
+    /// The active director hears nobody for 3 s: what changes
     Deaf,
     /// An etcd server that does not lead is killed for 10 s: what changes
     EtcdFollowerKilled,

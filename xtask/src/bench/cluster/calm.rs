@@ -164,11 +164,12 @@ pub(super) fn cut_off_from_etcd(scene: &mut Scene, sheet: &mut Sheet) -> Result<
     sheet.clients(&clients.stop())
 }
 
-/// The active director is heard by all, and hears nobody.
+/// The active director is heard by all, and hears nobody: not for so long that its kernel forgets
+/// where they are, for then nobody hears it either, and it is replaced as it should be.
 pub(super) fn deaf(scene: &mut Scene, sheet: &mut Sheet) -> Result<()> {
     let before = Before::of(scene)?;
     let cut = scene.site.host(before.active).silence(Network::Public, Direction::To)?;
-    before.look(scene, sheet, LASTS)?;
+    before.look(scene, sheet, LASTS / 3)?;
     cut.end()?;
     before.end(scene, sheet)
 }
