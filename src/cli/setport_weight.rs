@@ -106,6 +106,16 @@ pub fn run(args: Args, streams: &mut Streams<'_>) -> anyhow::Result<u8> {
         true => Scope::Cluster,
         false => Scope::Node(args.site.node(&args.node)?),
     };
+    if let (Scope::Node(node), Some(conf)) = (scope, args.site.load().conf)
+        && args.node.node.is_some()
+        && !conf.nodes().contains(&node)
+    {
+        writeln!(
+            streams.err,
+            "setport_weight: warning: cvip.conf gives node {node} no part, so that the flag helps \
+             nobody yet"
+        )?;
+    }
     let (start, end) = port_range(start, end)?;
     let mut found = true;
     let mut change = |flags: &mut FlagSet| match flag {

@@ -28,7 +28,9 @@ pub(super) fn validate(
         .map(|(node, addr)| (*addr, *node))
         .collect::<BTreeMap<IpAddr, u32>>();
     let routing = draft.routing.as_ref().map(|routing| routing.value);
-    let mut checks = Checks { report, clustertab, routing };
+    let mut directors = draft.cvips.iter().flat_map(|cvip| &cvip.directors);
+    let synchronised = directors.any(|director| director.names_sync_interface);
+    let mut checks = Checks { report, clustertab, routing, synchronised };
     for cvip in &draft.cvips {
         checks.server_addresses(cvip, &mut owners);
     }
@@ -51,9 +53,28 @@ struct Checks<'c, 'r, 'a> {
     clustertab: Option<&'c Clustertab>,
     /// None if it is missing or wrong: nothing that depends on it is judged.
     routing: Option<Routing>,
+    /// Directors tell one another their connections.
+    synchronised: bool,
 }
 
 impl Checks<'_, '_, '_> {
+    /// Whether real servers may be of another family than their CVIP. The kernel refuses that where
+    /// it synchronises connections (ip_vs_add_dest, net/netfilter/ipvs/ip_vs_ctl.c).
+    fn mixes_families(&self) -> bool {
+        self.routing.is_none_or(Routing::mixes_families) && !self.synchronised
+    }
+
+    /// How to have one family.
+    fn one_family(&self, other: &str) -> String {
+        match self.routing.is_none_or(Routing::mixes_families) {
+            true => format!(
+                "give an {other} address, or leave every `sync_interface` out: the kernel does not \
+                 synchronise connections where families mix"
+            ),
+            false => format!("give an {other} address; only TUN carries one family in the other"),
+        }
+    }
+
     fn line(&self, at: &Span) -> usize {
         self.report.line_of(at.start)
     }
@@ -161,7 +182,7 @@ impl Checks<'_, '_, '_> {
             }
         }
         let Some(virtual_addr) = cvip.addr.as_ref().map(|addr| addr.value) else { return };
-        if self.routing.is_none_or(Routing::mixes_families) {
+        if self.mixes_families() {
             return;
         }
         for server in &cvip.real_servers {
@@ -199,9 +220,10 @@ impl Checks<'_, '_, '_> {
             return;
         }
         let (own, other) = (family(server), family(cvip));
+        let help = self.one_family(other);
         self.report
             .error(span, format!("this real server's address is {own}, CVIP {cvip} is {other}"))
-            .help(format!("give an {other} address; only TUN carries one family in the other"));
+            .help(help);
     }
 
     /// The same, where a real server's address is clustertab's.

@@ -131,6 +131,20 @@ help: give an IPv4 address; only TUN carries one family in the other
 
 "#]]
     );
+    let mixed = cvip("TUN", children).replace("<gateway>fd00::1</gateway>\n", "");
+    loaded(&mixed);
+    let garp = "<garp_interface>eth0</garp_interface>";
+    let synchronised = mixed.replace(garp, &format!("{garp}<sync_interface>eth1</sync_interface>"));
+    assert_data_eq!(
+        refused(&synchronised),
+        str![[r#"
+cvip.conf:6:10: error: this real server's address is IPv6, CVIP 192.168.200.10 is IPv4
+<ip_addr>fd00::2</ip_addr></real_server_node>
+         ^~~~~~~
+help: give an IPv4 address, or leave every `sync_interface` out: the kernel does not synchronise connections where families mix
+
+"#]]
+    );
     let v6 = cvip("DR", "<gateway>fd00::1</gateway>").replace("192.168.200.10", "fd00::10");
     assert_data_eq!(
         refused(&v6),

@@ -293,17 +293,18 @@ impl Checks<'_, '_, '_> {
                 .error(span, format!("{addr} is a CVIP"))
                 .help("give the sorry server's own address");
         }
-        if let (Some(cvip), Some(routing)) = (around.cvip, self.routing)
-            && !routing.mixes_families()
+        if let (Some(cvip), Some(_)) = (around.cvip, self.routing)
+            && !self.mixes_families()
             && cvip.is_ipv4() != addr.is_ipv4()
         {
             let (own, other) = (family(addr), family(cvip));
+            let help = self.one_family(other);
             self.report
                 .error(
                     span,
                     format!("this sorry server's address is {own}, CVIP {cvip} is {other}"),
                 )
-                .help(format!("give an {other} address; only TUN carries one family in the other"));
+                .help(help);
         }
     }
 
