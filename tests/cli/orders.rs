@@ -8,7 +8,8 @@ use std::process::{Child, ChildStdout, Command, Output, Stdio};
 
 use cvip::protocol::Protocol::{Tcp, Udp};
 use cvip::store::{
-    Access, DrainTarget, Drains, Lingering, LocalStore, NodeRecord, Registration, ServiceKey, Store,
+    Access, DrainTarget, Drains, Lease, Lingering, LocalStore, NodeRecord, Registration,
+    ServiceKey, Store,
 };
 use serde_json::{Value, json};
 
@@ -72,6 +73,15 @@ impl Cluster {
         };
         record.lingering = lingering.iter().map(lingers).collect();
         self.store().put_node(&record).unwrap();
+    }
+
+    /// A director lives, and its table obeys the drain of node 2: for as long as this is held.
+    #[must_use]
+    fn obeyed(&self) -> Lease {
+        let mut store = self.store();
+        let lease = store.lease(1, 1).unwrap();
+        store.put_node(&NodeRecord { obeys: vec![NODE], ..NodeRecord::empty(1, 1, 1) }).unwrap();
+        lease
     }
 
     fn command(&self, line: &str) -> Command {
@@ -230,6 +240,7 @@ fn orders_are_told_as_json() {
     let back = parse(&cluster.run("undrain 2:80 --json").0);
     assert_eq!(back, json!({ "undrained": [order] }));
     cluster.put(2, 2, &[(Tcp, 80)], &[((Tcp, 80), 0)]);
+    let _director = cluster.obeyed();
     let waited = parse(&cluster.run("drain 2 --wait --json").0);
     assert_eq!(waited["waited"], "out");
 }
@@ -240,6 +251,8 @@ fn whoever_waits_sees_the_connections_that_the_node_counts_and_its_end() {
     cluster.put(2, 2, &[(Tcp, 80), (Udp, 53)], &[]);
     let mut waiting = cluster.follow("drain 2 --wait --deadline 1h");
     assert_eq!(waiting.line(), "node 2 is drained, connections are cut after 1h");
+    assert_eq!(waiting.line(), "waiting for the director, node 1, to take it out");
+    let _director = cluster.obeyed();
     assert_eq!(waiting.line(), "waiting for the node to tell of 2 ports");
     cluster.put(2, 3, &[(Tcp, 80), (Udp, 53)], &[((Tcp, 80), 3), ((Udp, 53), 0)]);
     assert_eq!(waiting.line(), "3 connections left");

@@ -62,6 +62,18 @@ struct Report {
     #[serde(skip_serializing_if = "Option::is_none")]
     services: Option<Vec<view::Service>>,
     problems: Vec<String>,
+    /// The store was read.
+    #[serde(skip)]
+    known: bool,
+}
+
+/// What the state is told from.
+struct Seen<'a> {
+    conf: Option<&'a Conf>,
+    state: &'a State,
+    /// The store was read; else its state is empty, and says nothing.
+    known: bool,
+    cvipd: Option<&'a Status>,
 }
 
 #[derive(Debug, Serialize)]
@@ -70,8 +82,8 @@ struct NodeRow {
     addresses: BTreeSet<IpAddr>,
     weights: BTreeSet<u32>,
     roles: Vec<String>,
-    /// True if its cvipd lives, by its lease.
-    alive: bool,
+    /// True if its cvipd lives, by its lease; null while the store says nothing.
+    alive: Option<bool>,
     /// What this node's cvipd makes of it, if it is a director with it.
     #[serde(skip_serializing_if = "Option::is_none")]
     life: Option<Life>,
@@ -138,15 +150,22 @@ pub(super) fn run(args: &Args, site: &Site, streams: &mut Streams<'_>) -> anyhow
     problems.extend(loaded.diagnostics.iter().map(|d| d.to_string()));
     let cvipd = site.node(&args.node).ok().and_then(|me| ask_cvipd(site, me, &mut problems));
     let mut store = site.store(Access::Read, Interest::All)?;
-    match store.refresh() {
-        Ok(refreshed) => problems.extend(refreshed.faults.iter().map(ToString::to_string)),
-        // What the kernel has is worth seeing all the same.
-        Err(error) if error.is_away() => problems.push(error.to_string()),
+    let known = match store.refresh() {
+        Ok(refreshed) => {
+            problems.extend(refreshed.faults.iter().map(ToString::to_string));
+            true
+        }
+        // What the kernel has, and what cvipd knows, is worth seeing all the same.
+        Err(error) if error.is_away() => {
+            problems.push(error.to_string());
+            false
+        }
         Err(error) => return Err(error.into()),
-    }
+    };
     let state = store.state();
     let conf = loaded.conf.as_ref();
-    let nodes = nodes(conf, state, cvipd.as_deref());
+    let seen = Seen { conf, state, known, cvipd: cvipd.as_deref() };
+    let nodes = nodes(&seen);
     if let Some(asked) = args.node.node
         && conf.is_some()
         && !nodes.iter().any(|row| row.node == asked)
@@ -166,7 +185,8 @@ pub(super) fn run(args: &Args, site: &Site, streams: &mut Streams<'_>) -> anyhow
         routing: conf.map(|conf| conf.routing.to_string()),
         cvips: conf.map_or(vec![], |conf| conf.cvips.iter().map(|cvip| cvip.addr).collect()),
         nodes,
-        sets: sets(conf, state),
+        sets: sets(&seen),
+        known,
         flags: flags(conf, state),
         registrations: registrations(state),
         refused: refused(state),
@@ -235,11 +255,13 @@ pub(super) fn read_table(state: &State) -> Result<Table, ipvs::Error> {
     Ok(table)
 }
 
-fn nodes(conf: Option<&Conf>, state: &State, cvipd: Option<&Status>) -> Vec<NodeRow> {
+fn nodes(seen: &Seen<'_>) -> Vec<NodeRow> {
+    let Seen { conf, state, known, cvipd } = *seen;
     let mut numbers: BTreeSet<u32> = state.nodes.keys().copied().collect();
     numbers.extend(conf.map_or(vec![], Conf::nodes));
     let lives = cvipd.and_then(|cvipd| cvipd.lookout.as_ref()).map(|lookout| &lookout.lives);
-    let sets = sets(conf, state);
+    let sets = sets(seen);
+    let own = cvipd.map(|cvipd| cvipd.node);
     let row = |node| {
         let (mut addresses, mut weights) = (BTreeSet::new(), BTreeSet::new());
         let mut roles = Vec::new();
@@ -251,7 +273,12 @@ fn nodes(conf: Option<&Conf>, state: &State, cvipd: Option<&Status>) -> Vec<Node
         }
         for set in sets.iter().filter(|set| set.directors.contains(&node)) {
             let active = set.active == Some(node) || set.directors.len() == 1;
-            roles.push(if active { "director" } else { "standby" }.to_owned());
+            let role = match (active, set.active.is_some() || known) {
+                (true, _) => "director",
+                (false, true) => "standby",
+                (false, false) => "director or standby",
+            };
+            roles.push(role.to_owned());
         }
         if !addresses.is_empty() {
             roles.push("real server".to_owned());
@@ -262,7 +289,10 @@ fn nodes(conf: Option<&Conf>, state: &State, cvipd: Option<&Status>) -> Vec<Node
             addresses,
             weights,
             roles,
-            alive: state.alive.contains_key(&node),
+            alive: match known {
+                true => Some(state.alive.contains_key(&node)),
+                false => (own == Some(node)).then_some(true),
+            },
             life: lives.and_then(|lives| lives.get(&node)).copied(),
             bells: record.map(|record| record.bells.clone()),
             hints: record.map_or(vec![], |record| record.hints.clone()),
@@ -271,14 +301,17 @@ fn nodes(conf: Option<&Conf>, state: &State, cvipd: Option<&Status>) -> Vec<Node
     numbers.into_iter().map(row).collect()
 }
 
-fn sets(conf: Option<&Conf>, state: &State) -> Vec<SetRow> {
+fn sets(seen: &Seen<'_>) -> Vec<SetRow> {
+    let Seen { conf, state, known, cvipd } = *seen;
+    let lookout = cvipd.and_then(|cvipd| cvipd.lookout.as_ref()).filter(|_| !known);
     let sets = conf.map_or(vec![], Conf::director_sets);
     let row = |set: crate::conf::DirectorSet| {
         let number = set.directors.iter().min().copied().unwrap_or(0);
         let elected = state.directors.get(&number).filter(|_| set.directors.len() > 1);
+        let told = lookout.filter(|lookout| lookout.set == number);
         SetRow {
-            active: elected.map(|elected| elected.node),
-            term: elected.map(|elected| elected.term),
+            active: elected.map(|elected| elected.node).or(told.and_then(|told| told.elected)),
+            term: elected.map(|elected| elected.term).or(told.map(|told| told.term)),
             directors: set.directors,
             cvips: set.cvips,
         }

@@ -39,14 +39,18 @@ fn write(out: &mut dyn Write, report: &Report, table: Option<&Table>) -> anyhow:
             join(&row.weights),
             row.roles.join(", "),
             cvipd(row),
-            row.bells.clone().unwrap_or_else(|| "no record yet".to_owned()),
+            row.bells.clone().unwrap_or_else(|| {
+                let why = if report.known { "no record yet" } else { "not known" };
+                why.to_owned()
+            }),
         ]);
     }
     section(out, nodes)?;
     let mut sets = Builder::new();
     sets.push_record(["Directors", "CVIP", "Active", "Term"]);
     for row in report.sets.iter().filter(|row| row.directors.len() > 1) {
-        let known = |number: Option<String>| number.unwrap_or_else(|| "none yet".to_owned());
+        let none = if report.known { "none yet" } else { "not known" };
+        let known = |number: Option<String>| number.unwrap_or_else(|| none.to_owned());
         sets.push_record([
             join(&row.directors),
             join(&row.cvips),
@@ -129,7 +133,7 @@ fn write(out: &mut dyn Write, report: &Report, table: Option<&Table>) -> anyhow:
         let mut services = Builder::new();
         services.push_record(["In the kernel", "", "Forward", "Weight", "Active", "Inactive"]);
         for (entry, destinations, owned) in table {
-            let whose = if *owned { "" } else { " (not cvipd's)" };
+            let whose = if *owned || !report.known { "" } else { " (not cvipd's)" };
             let name = format!("{} {}{whose}", entry.service.id, entry.service.scheduler);
             services.push_record([&name, "", "", "", "", ""]);
             for entry in destinations {
@@ -156,7 +160,11 @@ fn write(out: &mut dyn Write, report: &Report, table: Option<&Table>) -> anyhow:
 
 /// A node's cvipd: whether it runs, and what a director hears of it.
 fn cvipd(row: &NodeRow) -> String {
-    let running = if row.alive { "running" } else { "not running" };
+    let running = match row.alive {
+        Some(true) => "running",
+        Some(false) => "not running",
+        None => "not known",
+    };
     match row.life {
         None | Some(Life::Alive) => running.to_owned(),
         Some(Life::Mute) => format!("{running}, not heard (the machine answers)"),
