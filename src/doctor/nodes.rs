@@ -27,8 +27,9 @@ pub(super) fn nodes(seen: &Observed) -> Vec<Finding> {
     findings.extend(seen.spoilt.iter().map(|fault| {
         let what = format!("a value cannot be read, and its last good one stays in force: {fault}");
         Finding::fault("store", what).mend(
-            "let the cvipd that owns it write it anew (restart it); flags are set again with \
-             setport_weight",
+            "let its owner write it anew: a node's record is its cvipd's (restart it), flags are set \
+             with setport_weight, drains ordered with cvipctl; what is nobody's is removed by hand, \
+             in etcd with `etcdctl del KEY'",
         )
     }));
     if let Some(why) = &seen.away {

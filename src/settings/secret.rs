@@ -165,6 +165,12 @@ fn own_key(run_dir: &Path) -> Result<PathBuf, SettingsError> {
 
 /// The text of a file that nobody else may read, without white space around it.
 fn read_secret(path: &Path) -> Result<Secret, SettingsError> {
+    let metadata = std::fs::metadata(path).map_err(|e| unreadable(path, &e))?;
+    if !metadata.is_file() {
+        // Who opens a pipe waits for somebody who writes.
+        let reason = "it is no regular file".to_owned();
+        return Err(SettingsError::Unreadable { path: path.to_owned(), reason });
+    }
     let file = File::open(path).map_err(|e| unreadable(path, &e))?;
     let metadata = file.metadata().map_err(|e| unreadable(path, &e))?;
     let owner = metadata.uid();

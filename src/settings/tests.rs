@@ -205,4 +205,27 @@ fn one_host_makes_its_cluster_key_once_and_a_cluster_has_to_be_given_one() {
     assert_eq!(given.cluster_key(&run_dir), Err(SettingsError::Exposed(file.clone())));
     write(&file, &"k".repeat(32), 0o600);
     assert_eq!(given.cluster_key(&run_dir).unwrap().as_bytes(), [b'k'; 32]);
+    // Who opens a pipe waits for a writer that never comes.
+    fs::remove_file(&file).unwrap();
+    nix::unistd::mkfifo(&file, nix::sys::stat::Mode::S_IRWXU).unwrap();
+    let said = given.cluster_key(&run_dir).unwrap_err().to_string();
+    assert!(said.contains("no regular file"), "{said}");
+}
+
+#[test]
+fn a_line_that_should_not_be_there_is_not_shown_whole() {
+    for line in ["password = \"hunter2\"", "password: hunter2", "  pass-word=\"hunter2\" # mine"] {
+        let text = format!("store = \"etcd\"\n[etcd]\n{line}\n");
+        let said = super::file::parse(&text, Path::new("/etc/cvip/cvip.toml")).unwrap_err();
+        let SettingsError::File(fault) = &said else { panic!("{said}") };
+        let json = serde_json::to_string(fault).unwrap();
+        assert!(
+            !said.to_string().contains("hunter2") && !json.contains("hunter2"),
+            "{said} {json}"
+        );
+        assert!(said.to_string().contains(":3:"), "{said}");
+    }
+    let said =
+        super::file::parse("[etcd]\nlease_ttl = 99999\n", Path::new("/cvip.toml")).unwrap_err();
+    assert!(said.to_string().contains("lease_ttl = 99999"), "{said}");
 }

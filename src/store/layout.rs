@@ -81,7 +81,8 @@ impl Layout {
     /// The roles that the set-up needs, and who has them, given cvip.conf's nodes and the
     /// lowest director of each set with all of that set's directors.
     pub fn access(&self, nodes: &[u32], sets: &[(u32, Vec<u32>)]) -> Accounts {
-        let name = self.prefix.trim_matches('/').replace('/', "-");
+        // `/a/b/' and `/a-b/' are two clusters.
+        let name = self.prefix.trim_matches('/').replace('-', "--").replace('/', "-");
         let name = |role: String| match name.as_str() {
             "" => role,
             name => format!("{name}-{role}"),
@@ -212,6 +213,17 @@ mod tests {
         for key in [Key::Node(30), Key::Alive(2)] {
             assert!(!follows(Interest::Node(3), key) && follows(Interest::All, key), "{key:?}");
         }
+    }
+
+    #[test]
+    fn two_clusters_on_one_etcd_share_no_account() {
+        let names = |prefix| {
+            let accounts = Layout::new(prefix).access(&[1], &[(1, vec![1])]);
+            let users = accounts.users.into_iter().map(|user| user.name);
+            users.chain(accounts.roles.into_iter().map(|r| r.name)).collect::<BTreeSet<_>>()
+        };
+        assert!(names("/a/b/").is_disjoint(&names("/a-b/")));
+        assert!(names("/").is_disjoint(&names("/cvip/")));
     }
 
     #[test]
