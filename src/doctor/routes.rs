@@ -62,7 +62,7 @@ fn beyond(
     reply: &Reply,
     active: bool,
 ) -> Option<Finding> {
-    let Some((gateway, _)) = reply.route else {
+    let Some((gateway, out)) = reply.route else {
         let what = format!(
             "there is no default route for {}: clients of {} beyond the networks that this node \
              knows get no answer from it",
@@ -74,6 +74,17 @@ fn beyond(
              ROUTER'), unless all clients are on its networks",
         ));
     };
+    let ip = if cvip.addr.is_ipv6() { "ip -6" } else { "ip" };
+    if host.interfaces.iter().any(|interface| interface.index == out && interface.loopback) {
+        let what = format!(
+            "the default route leads back into this host, as one over a CVIP does: clients of {} \
+             beyond the networks that this node knows get no answer from it",
+            cvip.addr
+        );
+        return Some(Finding::fault(seen.here(), what).mend(format!(
+            "lead it over the network's router: `{ip} route replace default via ROUTER'"
+        )));
+    }
     if active {
         return None;
     }
@@ -92,7 +103,6 @@ fn beyond(
          is the director's own address, and it drops them",
         cvip.addr
     );
-    let ip = if cvip.addr.is_ipv6() { "ip -6" } else { "ip" };
     let routed = host.on_network_of(gateway).map(|interface| interface.name.as_str());
     Some(Finding::fault(seen.here(), what).mend(format!(
         "lead it over the network's router: `{ip} route replace default via ROUTER{}'",
@@ -160,6 +170,16 @@ mod tests {
             let back = found(routing, 3, "2001:db8::10", Some("2001:db8::10"));
             assert!(back[0].contains("2001:db8::10, a CVIP"), "{back:?}");
             assert!(back[0].contains("ip -6 route replace default via ROUTER dev eth0"));
+            // A router that is this host's own address is no hop for the kernel.
+            let seen = seen(conf(routing, &["192.0.2.10"], 1), 3);
+            let mut host = host(3);
+            let lo = host.interfaces.iter().find(|i| i.loopback).unwrap().index;
+            host.reply("192.0.2.10", None, lo);
+            let back = lines(&routes(&seen, &host));
+            assert!(
+                back[0].starts_with("fault: ") && back[0].contains("back into this host"),
+                "{back:?}"
+            );
         }
     }
 
