@@ -1,6 +1,8 @@
 //! `cvipctl check`: every fault of the configuration, each with its place, and what is wrong
 //! with the store.
 
+mod host;
+
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
@@ -26,7 +28,12 @@ pub(super) struct Args {
 
 pub(super) fn run(args: &Args, site: &Site, streams: &mut Streams<'_>) -> anyhow::Result<u8> {
     let loaded = site.load();
-    let (stores, found) = store(args, site, &loaded);
+    let (stores, mut found) = store(args, site, &loaded);
+    if let (Some(conf), Ok(me)) = (&loaded.conf, site.node(&args.node))
+        && let Ok(interfaces) = net::interfaces()
+    {
+        found.extend(host::lacks(conf, me, &interfaces, host::has_user));
+    }
     let failed = loaded.conf.is_none() || found.iter().any(|d| d.severity == Severity::Error);
     let diagnostics: Vec<&Diagnostic> = loaded.diagnostics.iter().chain(&found).collect();
     if args.json {

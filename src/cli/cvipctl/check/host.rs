@@ -1,0 +1,102 @@
+//! What cvip.conf asks of this host, if it is a node: interfaces, users and programs that it names
+//! and the host lacks.
+
+use std::collections::BTreeSet;
+use std::path::Path;
+
+use nix::unistd::User;
+
+use crate::checks::settings::Kind;
+use crate::conf::{Conf, Diagnostic, Owner, Severity};
+use crate::net::Interface;
+
+/// What is lacking. `has_user` tells whether there is a user of that name.
+pub(super) fn lacks(
+    conf: &Conf,
+    me: u32,
+    interfaces: &[Interface],
+    has_user: impl Fn(&str) -> bool,
+) -> Vec<Diagnostic> {
+    let mut found = BTreeSet::new();
+    for cvip in &conf.cvips {
+        for director in cvip.directors.iter().filter(|director| director.node == me) {
+            let garp = Some(("garp_interface", &director.garp_interface));
+            let sync = director.sync_interface.as_ref().map(|name| ("sync_interface", name));
+            for (element, name) in garp.into_iter().chain(sync) {
+                if !interfaces.iter().any(|interface| interface.name == *name) {
+                    found.insert(format!("{element}: there is no interface {name} here"));
+                }
+            }
+        }
+        if cvip.real_server(me).is_none() {
+            continue;
+        }
+        for service in &cvip.services {
+            for owner in &service.owners {
+                match owner {
+                    Owner::User(name) if !has_user(name) => {
+                        found.insert(format!("owner: there is no user {name} here"));
+                    }
+                    _ => {}
+                }
+            }
+            let Some(Kind::Exec(exec)) = service.check.as_ref().map(|check| &check.kind) else {
+                continue;
+            };
+            if !Path::new(exec.program.path()).exists() {
+                found.insert(format!("command: there is no {} here", exec.program.path()));
+            }
+            if let Some(user) = exec.user.as_ref().filter(|user| !has_user(user.as_str())) {
+                found.insert(format!("user: there is no user {} here", user.as_str()));
+            }
+        }
+    }
+    let warning = |message| Diagnostic {
+        severity: Severity::Warning,
+        path: format!("this host, node {me}"),
+        place: None,
+        message,
+        help: None,
+    };
+    found.into_iter().map(warning).collect()
+}
+
+/// Whether this host has a user of that name. Who cannot be looked up is taken to be there.
+pub(super) fn has_user(name: &str) -> bool {
+    !matches!(User::from_name(name), Ok(None))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::conf::Clustertab;
+
+    #[test]
+    fn what_a_node_lacks_is_named_once_and_what_others_need_is_not() {
+        let tab = Clustertab::parse("1 10.0.0.1\n2 10.0.0.2\n", "clustertab").0.unwrap();
+        let conf = "<cvips><routing>DR</routing><cvip><ip_addr>10.0.0.9</ip_addr>\
+             <director_node><node_num>1</node_num><garp_interface>eth7</garp_interface>\
+             </director_node><real_server_node><node_num>2</node_num></real_server_node>\
+             <service><port>80</port><owner>ghost</owner></service>\
+             <service><port>81</port><owner>ghost</owner><check><type>exec</type>\
+             <command>/no/such/program --now</command><user>phantom</user></check></service>\
+             </cvip></cvips>";
+        let (conf, faults) = crate::conf::parse(conf, "cvip.conf", &tab);
+        let conf = conf.unwrap_or_else(|| panic!("{faults:?}"));
+        let said = |me| -> Vec<String> {
+            lacks(&conf, me, &[], |name| name == "root").into_iter().map(|d| d.message).collect()
+        };
+        let of_both = [
+            "command: there is no /no/such/program here",
+            "owner: there is no user ghost here",
+            "user: there is no user phantom here",
+        ];
+        assert_eq!(said(2), of_both);
+        // A director is a real server too.
+        let interface = "garp_interface: there is no interface eth7 here";
+        let of_director = said(1);
+        assert!(of_director.iter().any(|line| line == interface), "{of_director:?}");
+        assert_eq!(of_director.len(), 1 + of_both.len());
+        assert!(has_user("root") && !has_user("no-such-user-anywhere"));
+    }
+}
