@@ -28,7 +28,7 @@ const WATCH: Duration = Duration::from_secs(5);
 const LOOKS: usize = 4;
 
 /// Of one core.
-const MOST_CPU: f64 = 0.08;
+const MOST_CPU: f64 = 0.12;
 
 /// KiB.
 const MOST_MEMORY: u64 = 20 << 10;
