@@ -100,12 +100,10 @@ impl Node {
                 }
             })
         };
-        let mut store = None;
         let opened = cvip_lab::wait_until(PATIENCE, || {
-            let mut open = store.take().map_or_else(open, Ok).ok()?;
-            let known = open.refresh().is_ok() && open.state().nodes.contains_key(&2);
-            store = Some(open);
-            known.then(|| store.take()).flatten()
+            let mut store = open().ok()?;
+            store.refresh().ok()?;
+            store.state().nodes.contains_key(&2).then_some(store)
         });
         let store = opened.context("cvipd wrote no record")?;
         let conf = conf::load(&conf, &tab).conf.context("cvip.conf has faults")?;
