@@ -169,6 +169,8 @@ impl Node {
 
 impl Drop for Node {
     fn drop(&mut self) {
+        // Who still writes there would complain.
+        let _ = self.daemon.stop();
         // Left behind, it would only be litter.
         let _ = fs::remove_dir_all(&self.dir);
     }
