@@ -257,6 +257,15 @@ pub struct DirectorSet {
 }
 
 impl Conf {
+    /// The interfaces that a node has to have as a director, each with the element that names it.
+    pub fn interfaces(&self, node: u32) -> impl Iterator<Item = (&'static str, &str)> {
+        let directors = self.cvips.iter().flat_map(|cvip| &cvip.directors);
+        directors.filter(move |director| director.node == node).flat_map(|director| {
+            let sync = director.sync_interface.as_deref().map(|name| ("sync_interface", name));
+            std::iter::once(("garp_interface", director.garp_interface.as_str())).chain(sync)
+        })
+    }
+
     /// The CVIP with this address.
     pub fn cvip(&self, addr: IpAddr) -> Option<&Cvip> {
         self.cvips.iter().find(|cvip| cvip.addr == addr)

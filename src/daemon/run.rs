@@ -504,17 +504,11 @@ impl Daemon {
 fn has_interfaces(conf: &Conf, node: u32) -> Result<(), RunError> {
     // Whoever cannot list them finds out elsewhere.
     let Ok(interfaces) = net::interfaces() else { return Ok(()) };
-    let directors = conf.cvips.iter().flat_map(|cvip| &cvip.directors);
-    for director in directors.filter(|director| director.node == node) {
-        let garp = Some((&director.garp_interface, "garp_interface"));
-        let sync = director.sync_interface.as_ref().map(|name| (name, "sync_interface"));
-        for (name, element) in garp.into_iter().chain(sync) {
-            if !interfaces.iter().any(|interface| interface.name == *name) {
-                return Err(RunError::Interface(name.clone(), element));
-            }
-        }
+    let is_here = |name: &str| interfaces.iter().any(|interface| interface.name == name);
+    match conf.interfaces(node).find(|(_, name)| !is_here(name)) {
+        Some((element, name)) => Err(RunError::Interface(name.to_owned(), element)),
+        None => Ok(()),
     }
-    Ok(())
 }
 
 fn notify(states: &[NotifyState<'_>]) {

@@ -214,8 +214,12 @@ impl Election {
         // The store was emptied, or put back to an older state: it is told again.
         let expected = sight.stored.map(|elected| elected.term);
         let is_forgotten = sight.known && expected.is_none_or(|stored| stored < term);
-        let claim = Act::Claim { expected, node: self.node, incarnation: self.incarnation };
-        (is_forgotten && now >= self.not_before).then_some(claim)
+        (is_forgotten && now >= self.not_before).then_some(self.claim(expected))
+    }
+
+    /// The claim by which this director would have itself elected.
+    fn claim(&self, expected: Option<u64>) -> Act {
+        Act::Claim { expected, node: self.node, incarnation: self.incarnation }
     }
 
     /// An active director whom this set has not elected: it has itself elected, unless the set has
@@ -239,8 +243,7 @@ impl Election {
             return Some(Act::Yield { term: Some(elected.term) });
         }
         let expected = elected.map(|elected| elected.term);
-        let claim = Act::Claim { expected, node: self.node, incarnation: self.incarnation };
-        (now >= self.not_before).then_some(claim)
+        (now >= self.not_before).then_some(self.claim(expected))
     }
 
     /// A director that is heard to be active in a higher term.
@@ -251,8 +254,6 @@ impl Election {
     }
 
     fn standby(&mut self, sight: Sight<'_>, now: Instant) -> Option<Act> {
-        let claim =
-            |expected| Act::Claim { expected, node: self.node, incarnation: self.incarnation };
         if !sight.known {
             // It was active, and is again before anybody knows better.
             let term = sight.held.filter(|_| self.has_listened(now))?;
@@ -272,7 +273,7 @@ impl Election {
         }
         let expected = sight.stored.map(|elected| elected.term);
         if self.asked {
-            return Some(claim(expected));
+            return Some(self.claim(expected));
         }
         // One that lives, and directs by a cvip.conf in which it is alone, does not speak to us; one
         // that was elected in a set of another name, or in a term that the store has lost, will
@@ -288,7 +289,7 @@ impl Election {
         let is_gone = match sight.stored {
             None => self.has_listened(now) || self.rank(sight) == 0,
             // It was elected before it was started again.
-            Some(elected) if elected.node == self.node => return Some(claim(expected)),
+            Some(elected) if elected.node == self.node => return Some(self.claim(expected)),
             Some(elected) => self.is_gone(elected, sight, now),
         };
         if !is_gone || sight.deaf {
@@ -297,7 +298,7 @@ impl Election {
         }
         let since = *self.gone_since.get_or_insert(now);
         let turn = since + STAGGER * self.rank(sight);
-        (now >= turn).then(|| claim(expected))
+        (now >= turn).then(|| self.claim(expected))
     }
 
     fn has_listened(&self, now: Instant) -> bool {

@@ -18,19 +18,12 @@ pub(super) fn lacks(
     has_user: impl Fn(&str) -> bool,
 ) -> Vec<Diagnostic> {
     let mut found = BTreeSet::new();
-    for cvip in &conf.cvips {
-        for director in cvip.directors.iter().filter(|director| director.node == me) {
-            let garp = Some(("garp_interface", &director.garp_interface));
-            let sync = director.sync_interface.as_ref().map(|name| ("sync_interface", name));
-            for (element, name) in garp.into_iter().chain(sync) {
-                if !interfaces.iter().any(|interface| interface.name == *name) {
-                    found.insert(format!("{element}: there is no interface {name} here"));
-                }
-            }
+    for (element, name) in conf.interfaces(me) {
+        if !interfaces.iter().any(|interface| interface.name == name) {
+            found.insert(format!("{element}: there is no interface {name} here"));
         }
-        if cvip.real_server(me).is_none() {
-            continue;
-        }
+    }
+    for cvip in conf.cvips.iter().filter(|cvip| cvip.real_server(me).is_some()) {
         for service in &cvip.services {
             for owner in &service.owners {
                 match owner {
