@@ -59,11 +59,7 @@ fn a_node_whose_cvipd_is_frozen_keeps_serving_and_one_cut_off_comes_back_by_itse
         site.logged(FIRST).contains("node 1 lives, but its cvipd is silent").then_some(())
     });
     let traffic = site.traffic(40.0);
-    let ends = std::time::Instant::now() + CALM;
-    site.until("time has passed", |site| {
-        assert_eq!(site.pool(FIRST), all());
-        (std::time::Instant::now() >= ends).then_some(())
-    });
+    site.throughout(CALM, |site| assert_eq!(site.pool(FIRST), all()));
     let report = traffic.stop();
     assert!(report.failures().is_empty(), "{report}");
     kill(pid, Signal::SIGCONT).unwrap();

@@ -1,7 +1,7 @@
 //! cvip.conf gets other directors while clients are served: every node reads it when it is told.
 
 use std::fs;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use cvip_lab::traffic::Outcome;
 use nix::sys::signal::{Signal, kill};
@@ -31,15 +31,6 @@ fn direct(site: &Site, directors: &[u32], tell: &[u32]) {
     }
 }
 
-#[track_caller]
-fn nothing_changes(site: &Site) {
-    let ends = Instant::now() + CALM;
-    site.until("time has passed", |site| {
-        assert_eq!((site.carriers(), site.pool(FIRST)), (vec![FIRST], all()));
-        (Instant::now() >= ends).then_some(())
-    });
-}
-
 /// The number by which the sync daemons of one set know one another; none where none runs.
 fn sync_id(site: &Site, director: u32) -> Option<String> {
     let shown = site.host(director).stdout(&["ipvsadm", "-L", "--daemon"]).unwrap();
@@ -63,25 +54,25 @@ fn directors_change_places_go_and_come_and_the_active_one_that_is_removed_is_rep
     for node in &everybody {
         direct(&site, &[THIRD, SECOND, FIRST], &[*node]);
     }
-    nothing_changes(&site);
+    site.stays_as_it_is(CALM);
 
     // A standby that is one no longer takes its table with it.
     direct(&site, &[FIRST, SECOND], &everybody);
     site.await_pool(THIRD, &[]);
-    nothing_changes(&site);
+    site.stays_as_it_is(CALM);
     assert_eq!(sync_id(&site, THIRD), None);
     site.until("the two are in step", |site| in_step(site, &[FIRST, SECOND]));
 
     // And makes it again when it is back.
     direct(&site, &[FIRST, SECOND, THIRD], &everybody);
     site.await_pool(THIRD, &all());
-    nothing_changes(&site);
+    site.stays_as_it_is(CALM);
     site.until("the three are in step", |site| in_step(site, &[FIRST, SECOND, THIRD]));
 
     // One that cvip.conf does not name at all is not the active director any longer: once it has
     // read that. Until then nobody takes its place.
     direct(&site, &[SECOND, THIRD], &[SECOND, THIRD]);
-    nothing_changes(&site);
+    site.stays_as_it_is(CALM);
     direct(&site, &[SECOND, THIRD], &everybody);
     site.until("the second alone carries the CVIP", |site| {
         (site.carriers() == [SECOND]).then_some(())

@@ -4,7 +4,7 @@ use std::ops::{Deref, DerefMut};
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use cvip::daemon::{Event, EventReader};
 use cvip_lab::wait_until;
@@ -103,6 +103,24 @@ impl Site {
             Some(found) => found,
             None => panic!("{what}: not within {PATIENCE:?}"),
         }
+    }
+
+    /// Asserts something again and again, for so long.
+    #[track_caller]
+    pub(crate) fn throughout(&self, for_so_long: Duration, assert: impl Fn(&Site)) {
+        let ends = Instant::now() + for_so_long;
+        self.until("time has passed", |site| {
+            assert(site);
+            (Instant::now() >= ends).then_some(())
+        });
+    }
+
+    /// Asserts for so long that the first director alone carries the CVIP, with its pool whole.
+    #[track_caller]
+    pub(crate) fn stays_as_it_is(&self, for_so_long: Duration) {
+        self.throughout(for_so_long, |site| {
+            assert_eq!((site.carriers(), site.pool(FIRST)), (vec![FIRST], all()));
+        });
     }
 
     /// What a director recorded of the day, oldest first.
