@@ -55,6 +55,20 @@ fn text(bytes: &[u8]) -> String {
 }
 
 #[test]
+fn an_empty_or_cut_configuration_is_never_applied() {
+    let folder = tempfile::tempdir().unwrap();
+    fs::write(folder.path().join("clustertab"), CLUSTERTAB).unwrap();
+    let cut = &GOOD[..GOOD.len() / 2];
+    let no_cvip = "<cvips><routing>DR</routing></cvips>\n";
+    for conf in ["", "\n", "<cvips></cvips>\n", "<!-- nothing -->\n", no_cvip, cut] {
+        fs::write(folder.path().join("cvip.conf"), conf).unwrap();
+        let output = cvipctl(folder.path(), &["apply", "--node", "1"], &[]);
+        assert_eq!((text(&output.stdout), output.status.code()), (String::new(), Some(1)));
+        assert!(text(&output.stderr).contains("error: "), "{}", text(&output.stderr));
+    }
+}
+
+#[test]
 fn a_good_file_is_one_line_and_status_0() {
     let folder = tempfile::tempdir().unwrap();
     let output = check(folder.path(), GOOD.as_bytes(), CLUSTERTAB.as_bytes(), &[]);

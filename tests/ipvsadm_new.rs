@@ -349,3 +349,40 @@ fn the_new_options_say_where_they_belong() {
         assert_eq!((ran.err, ran.status), (format!("{text}\n"), 2));
     }
 }
+
+#[test]
+fn a_file_that_describes_nothing_changes_nothing() {
+    let memory = table(RULES);
+    let before = saved(&memory);
+    for words in
+        [&["--apply"][..], &["--apply", "--dry-run"], &["--diff"], &["--apply", "/dev/null"]]
+    {
+        for text in ["", "\n \n", "# only\n  # comments\n", "ipvsadm\n"] {
+            let ran = ipvsadm(&memory, words, text);
+            assert!(ran.err.contains(": no commands; nothing was changed"), "{}", ran.err);
+            assert_eq!((ran.out.as_str(), ran.status), ("", 2), "{words:?} of {text:?}");
+        }
+        if words.len() > 1 && words[1] == "/dev/null" {
+            continue;
+        }
+        // It speaks of no service, or its end is lost.
+        for text in ["--set 1 2 3\n", "-A -t 10.0.0.1:80\n-A -t 10.0.0.1:8", "-C"] {
+            let ran = ipvsadm(&memory, words, text);
+            assert!(ran.err.contains("nothing was changed"), "{}", ran.err);
+            assert_eq!((ran.out.as_str(), ran.status), ("", 2), "{words:?} of {text:?}");
+        }
+    }
+    for text in
+        ["", " ", "{}", "{\"version\":1}", "{\"version\":1,\"services\":[]}", "{\"version\":1,"]
+    {
+        let ran = ipvsadm(&memory, &["--restore-json"], text);
+        assert_eq!((ran.out.as_str(), ran.status), ("", 2), "{text:?}");
+        assert!(ran.err.starts_with("standard input: "), "{}", ran.err);
+    }
+    assert_eq!(saved(&memory), before);
+    let ran = ipvsadm(&memory, &["--apply"], "# all of it\n-C\n");
+    assert_eq!((ran.err.as_str(), ran.status), ("", 0));
+    assert!(saved(&memory).starts_with("--set 600 60 30\n"));
+    // Where there are no services, a file without any is right.
+    assert_eq!(ipvsadm(&memory, &["--diff"], &saved(&memory)).status, 0);
+}

@@ -33,8 +33,11 @@ pub enum JsonError {
     /// It is of another version.
     #[error("the document has version {0}, and only version {VERSION} is known")]
     Version(u32),
+    /// There is nothing but blanks.
+    #[error("no document; nothing was changed")]
+    Empty,
     /// It has neither services nor time-outs nor daemons.
-    #[error("the document has no services, timeouts or daemons")]
+    #[error("the document has no services, timeouts or daemons; nothing was changed")]
     Nothing,
     /// It goes beyond [`LONGEST_DOCUMENT`].
     #[error("the document is longer than {LONGEST_DOCUMENT} bytes")]
@@ -166,13 +169,13 @@ pub fn changes(input: impl Read) -> Result<Vec<Change>, JsonError> {
     if text.len() as u64 > LONGEST_DOCUMENT {
         return Err(JsonError::TooLong);
     }
+    if text.trim_ascii().is_empty() {
+        return Err(JsonError::Empty);
+    }
     let document: Document = serde_json::from_slice(&text)?;
     drop(text);
     if document.version != VERSION {
         return Err(JsonError::Version(document.version));
-    }
-    if document.services.is_none() && document.timeouts.is_none() && document.daemons.is_none() {
-        return Err(JsonError::Nothing);
     }
     let mut changes = Vec::new();
     for (index, object) in document.services.into_iter().flatten().enumerate() {
@@ -197,6 +200,9 @@ pub fn changes(input: impl Read) -> Result<Vec<Change>, JsonError> {
     for (index, object) in document.daemons.into_iter().flatten().enumerate() {
         let at = |problem| JsonError::Value { place: format!("daemons[{index}]"), problem };
         changes.push(Change::StartDaemon(object.daemon().map_err(at)?));
+    }
+    if changes.is_empty() {
+        return Err(JsonError::Nothing);
     }
     Ok(changes)
 }
@@ -370,6 +376,8 @@ mod tests {
             "the document has version 2, and only version 1 is known"
         );
         assert!(said(r#"{"version":1,"connections":[]}"#).starts_with("the document has no"));
+        assert!(said(r#"{"version":1,"services":[]}"#).ends_with("nothing was changed"));
+        assert_eq!(said(" \n"), "no document; nothing was changed");
         assert_eq!(
             said(r#"{"version":1,"services":[{"fwmark":0,"scheduler":"rr"}]}"#),
             "services[0]: 0 is no firewall mark"

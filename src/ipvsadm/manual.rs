@@ -133,12 +133,15 @@ const DIFFERENCES: &[(&str, &str)] = &[
          changes that are missing, first those that add, then those that take away, so that no \
          service loses its last real server on the way. Time-outs and daemons are touched only \
          if the file speaks of them. If a line is wrong, nothing is changed; if the kernel \
-         refuses an addition, nothing is taken away.",
+         refuses an addition, nothing is taken away. A file without commands, one whose last line \
+         has no newline, and one that names no service while the table has some are refused: \
+         they are rather lost than meant. A file that has -C as its only line empties the table.",
     ),
     (
         "--restore-json is new.",
         "It adds what --list --json has shown: the table, with thresholds; or the time-outs, or \
-         the daemons. As --restore, it empties nothing first.",
+         the daemons. As --restore, it empties nothing first. A document with nothing to add is \
+         refused.",
     ),
     (
         "--full is new. It goes with --save.",
@@ -218,7 +221,7 @@ const KEPT: &[&str] = &[
     "Listings are sorted by 32-bit differences that wrap, so 192.168.0.1 stands before 10.0.0.1.",
     "--save leaves out thresholds, time-outs and daemons without --full. Without -n it writes names for IPv6 \
      addresses, which --restore refuses; and flags that a scheduler has no name for as nothing.",
-    "--restore empties nothing first (ipvsadm-restore does), by itself takes no comments \
+    "--restore empties nothing first (ipvsadm-restore does, also if it then reads nothing), by itself takes no comments \
      (ipvsadm-restore passes over lines that begin with #), and drops the word ipvsadm wherever it stands.",
     "A persistent service that names no time keeps its clients for 360 seconds.",
 ];

@@ -217,6 +217,7 @@ mod tests {
                 timeouts: timeouts.map(|(tcp, tcp_fin, udp)| Timeouts { tcp, tcp_fin, udp }),
                 master,
                 backup,
+                of_services: true,
             }
         }
     }

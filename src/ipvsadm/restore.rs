@@ -43,6 +43,8 @@ pub struct Lines<R> {
     number: u64,
     /// Where in `pending` the last line stands.
     last: Range<usize>,
+    /// The end came in the middle of a line.
+    cut: bool,
 }
 
 /// Which lines are comments, and passed over.
@@ -67,12 +69,18 @@ impl<R: Read> Lines<R> {
             comments,
             number: 0,
             last: 0..0,
+            cut: false,
         }
     }
 
     /// The number of the line that came last, from 1 on.
     pub fn number(&self) -> u64 {
         self.number
+    }
+
+    /// Whether the input ended without the newline of its last line, as one that was cut off does.
+    pub fn is_cut(&self) -> bool {
+        self.cut
     }
 
     /// The text of the line that came last; until more is read.
@@ -88,6 +96,7 @@ impl<R: Read> Lines<R> {
             let (line, after) = match rest.iter().position(|byte| *byte == b'\n') {
                 Some(end) => (self.start..self.start + end, self.start + end + 1),
                 None if self.ended && !rest.is_empty() => {
+                    self.cut = true;
                     (self.start..self.pending.len(), self.pending.len())
                 }
                 None if self.ended => return Step::End,

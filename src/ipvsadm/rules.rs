@@ -25,6 +25,9 @@ pub struct Rules {
     pub master: DaemonRule,
     /// The backup daemon.
     pub backup: DaemonRule,
+    /// Whether anything is said of services: an empty table can be meant ([`Change::Flush`]), or
+    /// only time-outs and daemons.
+    pub of_services: bool,
 }
 
 /// A service with its destinations.
@@ -64,7 +67,7 @@ impl Rules {
     ///
     /// The kernel's.
     pub fn of(table: &mut impl Table) -> Result<Rules, TableError> {
-        let mut rules = Rules::default();
+        let mut rules = Rules { of_services: true, ..Rules::default() };
         for entry in table.services()? {
             let id = entry.service.id;
             let destinations = table.destinations(&id)?;
@@ -98,6 +101,13 @@ impl Rules {
     pub fn change(&mut self, change: &Change) -> Result<(), Misfit> {
         use Misfit::Refused;
         let no_service = || Refused(libc::ESRCH);
+        self.of_services |= !matches!(
+            change,
+            Change::SetTimeouts(_)
+                | Change::StartDaemon(_)
+                | Change::StopDaemon(..)
+                | Change::Zero(_)
+        );
         match change {
             Change::AddService(service) => match self.services.entry(service.id) {
                 Entry::Occupied(_) => return Err(Refused(libc::EEXIST)),

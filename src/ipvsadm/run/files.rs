@@ -23,6 +23,15 @@ struct Tally {
     status: u8,
 }
 
+/// How an input ended.
+#[derive(Clone, Copy)]
+enum End {
+    /// After a whole line.
+    Whole,
+    /// In the middle of a line.
+    Cut,
+}
+
 /// A line, for the messages.
 struct Place {
     number: u64,
@@ -178,8 +187,8 @@ impl<T: Table, O: FnOnce() -> Result<T, TableError>> Session<'_, T, O> {
         let Tally { applied, failed, .. } = tally;
         self.complain(&format!("{} lines read, {failed} wrong", applied + failed));
         match result {
-            Ok(()) if failed == 0 => 0,
-            Ok(()) => 2,
+            Ok(_) if failed == 0 => 0,
+            Ok(_) => 2,
             Err(status) => status,
         }
     }
@@ -192,7 +201,7 @@ impl<T: Table, O: FnOnce() -> Result<T, TableError>> Session<'_, T, O> {
         what: &str,
         tally: &mut Tally,
         mut each: impl FnMut(Invocation) -> Result<(), String>,
-    ) -> Result<(), u8> {
+    ) -> Result<End, u8> {
         self.setting.restoring = true;
         let mut lines = Lines::new(input, Comments::Indented);
         loop {
@@ -205,7 +214,8 @@ impl<T: Table, O: FnOnce() -> Result<T, TableError>> Session<'_, T, O> {
                     continue;
                 }
                 Next::TooLong => return Err(self.too_long()),
-                Next::End => return Ok(()),
+                Next::End if lines.is_cut() => return Ok(End::Cut),
+                Next::End => return Ok(End::Whole),
             };
             let taken = read.and_then(|invocation| each(invocation).map_err(|why| (why, 2)));
             match taken {
@@ -222,20 +232,26 @@ impl<T: Table, O: FnOnce() -> Result<T, TableError>> Session<'_, T, O> {
         let (input, what) = self.open_source(from, stdin)?;
         let mut rules = Rules::default();
         let mut tally = Tally::default();
-        self.read_lines(input, &what, &mut tally, |invocation| match invocation {
+        let end = self.read_lines(input, &what, &mut tally, |invocation| match invocation {
             Invocation::Change(change) => rules.change(&change).map_err(|misfit| match misfit {
                 Misfit::Refused(errno) => errors::text(Operation::of(&change), errno),
                 Misfit::NoRule => NO_RULE.to_owned(),
             }),
             _ => Err(NO_RULE.to_owned()),
         })?;
-        match tally.failed {
-            0 => Ok(rules),
-            failed => {
-                self.complain(&format!("{failed} lines are wrong: nothing was changed"));
-                Err(2)
-            }
-        }
+        let refusal = match (tally.failed, end) {
+            (1.., _) => format!("{} lines are wrong: nothing was changed", tally.failed),
+            (0, _) if tally.applied == 0 => format!(
+                "{what}: no commands; nothing was changed (-C as its only line empties the table)"
+            ),
+            (0, End::Cut) => format!(
+                "{what}: the last line has no newline, so what followed it may be lost; nothing \
+                 was changed"
+            ),
+            (0, End::Whole) => return Ok(rules),
+        };
+        self.complain(&refusal);
+        Err(2)
     }
 
     /// Opens what is to be read, and says what it is called.
@@ -263,6 +279,14 @@ impl<T: Table, O: FnOnce() -> Result<T, TableError>> Session<'_, T, O> {
             Rules::of(table).map_err(|error| Trouble::Refused(Operation::FindService, error))
         });
         match current {
+            Ok(current) if !wanted.of_services && !current.services.is_empty() => {
+                let count = current.services.len();
+                self.complain(&format!(
+                    "no service is described, and the table has {count}; nothing was changed (a \
+                     line -C says that they are to go)"
+                ));
+                Err(2)
+            }
             Ok(current) => Ok(plan(&current, &wanted)),
             Err(trouble) => Err(self.report(Err(trouble)).0),
         }
