@@ -112,6 +112,9 @@ pub(super) enum LookoutOrder {
     HandOver(Sender<Result<Option<u32>, String>>),
     /// This director was not there for a while: tell its part again, once that is sure.
     Confirm,
+    /// Whether this director can carry its set's CVIPs; it can until something else is said.
+    #[expect(dead_code, reason = "said by the address manager, once it knows")]
+    Carries(bool),
     View(Sender<lookout::View>),
 }
 
@@ -144,6 +147,7 @@ impl Agent for Watchman {
                 let _ = reply.send(self.lookout.hand_over().map_err(|error| error.to_string()));
             }
             LookoutOrder::Confirm => self.lookout.confirm(now),
+            LookoutOrder::Carries(can_carry) => self.lookout.carries(can_carry, now),
             LookoutOrder::View(reply) => drop(reply.send(self.lookout.view(now))),
         }
     }

@@ -10,8 +10,11 @@
 //! - The active director yields to a higher term and to nothing else: neither a lease that ended
 //!   nor a store that is away makes it yield. (While the store is away it also yields to another
 //!   who has proved to answer for the CVIP.)
-//! - There is no fail-back: who was elected stays so until it is silent, ends, or is asked to hand
-//!   over.
+//! - There is no fail-back: who was elected stays so until it is silent, ends, is asked to hand over,
+//!   or cannot carry the CVIPs.
+//! - A director that cannot carry the CVIPs (its interface has no carrier, say) hands over while
+//!   another lives that can, and claims nothing while another lives that can. If nobody can, nothing
+//!   changes for that.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
@@ -23,6 +26,10 @@ pub const LISTEN: Duration = Duration::from_secs(2);
 
 /// How much longer each standby waits than the one before it in cvip.conf's order.
 pub const STAGGER: Duration = Duration::from_millis(250);
+
+/// How long a standby leaves it to the active director that cannot carry the CVIPs to hand over: it
+/// may not reach the store.
+const HANDS_OVER_WITHIN: Duration = Duration::from_millis(500);
 
 /// How soon a claim that led to nothing is made again.
 const CLAIM_AGAIN: Duration = Duration::from_millis(300);
@@ -41,7 +48,7 @@ pub enum Part {
 }
 
 /// Another director of the set, as it is heard and as the store knows it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Peer {
     /// How it sounds.
     pub voice: Voice,
@@ -54,6 +61,29 @@ pub struct Peer {
     pub alive: Option<u64>,
     /// Its record says that it is the active director.
     pub directing: bool,
+    /// It can carry the CVIPs, as far as it says.
+    pub can_carry: bool,
+}
+
+impl Default for Peer {
+    /// A director of which nothing is known but that cvip.conf names it.
+    fn default() -> Peer {
+        Peer {
+            voice: Voice::default(),
+            term: 0,
+            active: false,
+            alive: None,
+            directing: false,
+            can_carry: true,
+        }
+    }
+}
+
+impl Peer {
+    /// It is heard, lives by the store too, and can carry the CVIPs.
+    fn can_follow(&self) -> bool {
+        self.voice == Voice::Heard && self.alive.is_some() && self.can_carry
+    }
 }
 
 /// How another director sounds.
@@ -88,6 +118,15 @@ pub struct Sight<'a> {
     /// The term in which this director was active when it last ran, if the CVIP still stands on
     /// its interface.
     pub held: Option<u64>,
+    /// This director can carry the CVIPs.
+    pub can_carry: bool,
+}
+
+impl Sight<'_> {
+    /// This director cannot carry the CVIPs, and another can that lives.
+    fn another_should_carry(&self) -> bool {
+        !self.can_carry && self.peers.values().any(Peer::can_follow)
+    }
 }
 
 /// What is to be done.
@@ -126,6 +165,8 @@ pub struct Election {
     started: Instant,
     /// Since when the elected director is gone, for those who wait their turn.
     gone_since: Option<Instant>,
+    /// Since when the elected director says that it cannot carry the CVIPs.
+    unable_since: Option<Instant>,
     /// An operator asks this director to take over.
     asked: bool,
     not_before: Instant,
@@ -141,6 +182,7 @@ impl Election {
             part: Part::Standby,
             started: now,
             gone_since: None,
+            unable_since: None,
             asked: false,
             not_before: now,
         }
@@ -213,8 +255,13 @@ impl Election {
         }
         // The store was emptied, or put back to an older state: it is told again.
         let expected = sight.stored.map(|elected| elected.term);
-        let is_forgotten = sight.known && expected.is_none_or(|stored| stored < term);
-        (is_forgotten && now >= self.not_before).then_some(self.claim(expected))
+        if !sight.known || now < self.not_before {
+            return None;
+        }
+        if expected.is_none_or(|stored| stored < term) {
+            return Some(self.claim(expected));
+        }
+        if sight.another_should_carry() { self.hand_over(sight) } else { None }
     }
 
     /// The claim by which this director would have itself elected.
@@ -260,6 +307,10 @@ impl Election {
             let anybody = sight.peers.values().any(|p| p.voice == Voice::Heard && p.active);
             return (!anybody && !sight.deaf).then_some(Act::Take { term });
         }
+        self.unable_since = match self.elected_is_unable(sight) {
+            true => self.unable_since.or(Some(now)),
+            false => None,
+        };
         if let Some(elected) = sight.stored.filter(|elected| elected.node == self.node) {
             if self.superior(elected.term, sight).is_some() {
                 return None; // The store has not told yet.
@@ -272,6 +323,10 @@ impl Election {
             return None;
         }
         let expected = sight.stored.map(|elected| elected.term);
+        if sight.another_should_carry() {
+            (self.asked, self.gone_since) = (false, None);
+            return None;
+        }
         if self.asked {
             return Some(self.claim(expected));
         }
@@ -286,6 +341,10 @@ impl Election {
         if sight.peers.values().any(directs) {
             return None;
         }
+        if let Some(since) = self.unable_since.filter(|_| sight.can_carry) {
+            let turn = since + HANDS_OVER_WITHIN + STAGGER * self.rank(sight);
+            return (now >= turn).then(|| self.claim(expected));
+        }
         let is_gone = match sight.stored {
             None => self.has_listened(now) || self.rank(sight) == 0,
             // It was elected before it was started again.
@@ -299,6 +358,12 @@ impl Election {
         let since = *self.gone_since.get_or_insert(now);
         let turn = since + STAGGER * self.rank(sight);
         (now >= turn).then(|| self.claim(expected))
+    }
+
+    /// The elected director is heard to be active, and to be unable to carry the CVIPs.
+    fn elected_is_unable(&self, sight: Sight<'_>) -> bool {
+        let elected = sight.stored.and_then(|elected| sight.peers.get(&elected.node));
+        elected.is_some_and(|peer| peer.voice == Voice::Heard && peer.active && !peer.can_carry)
     }
 
     fn has_listened(&self, now: Instant) -> bool {
@@ -326,7 +391,8 @@ impl Election {
         let lives = |node: &&u32| {
             Some(**node) != elected
                 && sight.peers.get(node).is_none_or(|peer| match peer.voice {
-                    Voice::Heard => true,
+                    // One that cannot carry the CVIPs leaves them to one that can.
+                    Voice::Heard => peer.can_carry || !sight.can_carry,
                     // At the first start of all nobody has been heard yet.
                     Voice::Unheard => sight.stored.is_none(),
                     Voice::Silent | Voice::Leaving => false,
@@ -336,16 +402,17 @@ impl Election {
     }
 
     /// The claim by which an active director hands over: to the first in cvip.conf's order that is
-    /// heard and lives.
+    /// heard and lives, and to one that can carry the CVIPs if there is one.
     pub fn hand_over(&self, sight: Sight<'_>) -> Option<Act> {
         if self.part == Part::Standby {
             return None;
         }
         let heir = |node: &u32| {
             let peer = sight.peers.get(node).filter(|peer| peer.voice == Voice::Heard)?;
-            Some((*node, peer.alive?))
+            Some((!peer.can_carry, *node, peer.alive?))
         };
-        let (node, incarnation) = self.order.iter().find_map(heir)?;
+        let heirs = self.order.iter().filter_map(heir);
+        let (_, node, incarnation) = heirs.min_by_key(|(is_unable, ..)| *is_unable)?;
         let expected = sight.stored.map(|elected| elected.term);
         Some(Act::Claim { expected, node, incarnation })
     }

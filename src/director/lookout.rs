@@ -98,6 +98,8 @@ pub struct Lookout {
     alone: bool,
     /// Who directs by another cvip.conf, and is waited for.
     former: Option<u32>,
+    /// This director can carry the CVIPs, as far as it was told.
+    can_carry: bool,
     held: Held,
     deaf: bool,
     /// How many heartbeats had been refused when that was last said, and when that was.
@@ -151,6 +153,7 @@ impl Lookout {
             incarnation: me.incarnation,
             alone: order.len() < 2,
             former: None,
+            can_carry: true,
             election: Election::new(me.node, me.incarnation, order, now),
             conf,
             store,
@@ -213,6 +216,16 @@ impl Lookout {
     /// An operator asks this director to become the active one.
     pub fn take_over(&mut self) {
         self.election.ask();
+    }
+
+    /// Whether this director can carry its set's CVIPs: it can until something else is said. One that
+    /// cannot hands over while another lives that can, and claims nothing until then.
+    pub fn carries(&mut self, can_carry: bool, now: Instant) {
+        if can_carry != self.can_carry {
+            self.can_carry = can_carry;
+            self.elect(now);
+            self.speak();
+        }
     }
 
     /// Elects a successor, if this director is active and one lives; gives its number. This one
@@ -482,6 +495,7 @@ impl Lookout {
                 active: beat.is_some_and(|beat| beat.leaderships.iter().any(|l| l.active)),
                 alive: alive.get(&node).copied(),
                 directing: records.get(&node).is_some_and(|record| record.directing),
+                can_carry: beat.is_none_or(|beat| !beat.cannot_carry),
             }
         };
         let others = order(&self.conf, self.me).into_iter().filter(|node| *node != self.me);
@@ -497,6 +511,7 @@ impl Lookout {
             deaf: self.deaf,
             rival: self.rivals.confirmed(),
             held: self.held.term(),
+            can_carry: self.can_carry,
         }
     }
 
@@ -616,7 +631,8 @@ impl Lookout {
             Part::Standby => (self.stored().map_or(0, |elected| elected.term), false),
         };
         let leaderships = vec![Leadership { set: self.election.set(), term, active }];
-        let speech = Speech { leaderships, seen: self.peers.seen(), ..Speech::default() };
+        let (seen, cannot_carry) = (self.peers.seen(), !self.can_carry);
+        let speech = Speech { leaderships, seen, cannot_carry, ..Speech::default() };
         if speech != self.speech {
             self.speech = speech.clone();
             self.notices.push(Notice::Speech(speech));

@@ -6,7 +6,7 @@
 //! |---|---|---|
 //! | 0 | 4 | `cvip` |
 //! | 4 | 1 | version, 1 |
-//! | 5 | 1 | flags: 1 leaving; a receiver ignores those that it does not know |
+//! | 5 | 1 | flags: 1 leaving, 2 cannot carry the CVIPs; a receiver ignores those that it does not know |
 //! | 6 | 1 | how many leaderships follow, at most 16 |
 //! | 7 | 1 | how many seen nonces follow, at most 8 |
 //! | 8 | 4 | the sender's node number, from 1 |
@@ -41,6 +41,7 @@ pub const MAX_BYTES: usize = 508;
 const MAGIC: &[u8; 4] = b"cvip";
 const VERSION: u8 = 1;
 const LEAVING: u8 = 1;
+const CANNOT_CARRY: u8 = 2;
 const HEADER: usize = 44;
 const LEADERSHIP: usize = 13;
 const SEEN: usize = 20;
@@ -105,6 +106,9 @@ pub struct Beat {
     pub nonce: Nonce,
     /// The sender is about to stop in good order.
     pub leaving: bool,
+    /// The sender is a director that cannot carry its set's CVIPs at the moment: the interface has
+    /// no carrier, say. A sender that does not say so can.
+    pub cannot_carry: bool,
     /// Of each set of directors that the sender belongs to; at most [`MAX_LEADERSHIPS`].
     pub leaderships: Vec<Leadership>,
     /// Nonces of peers; at most [`MAX_SEEN`].
@@ -150,7 +154,8 @@ impl Beat {
         }
         let mut bytes = Vec::with_capacity(MAX_BYTES);
         bytes.extend(MAGIC);
-        let flags = if self.leaving { LEAVING } else { 0 };
+        let flag = |is_set: bool, bit: u8| if is_set { bit } else { 0 };
+        let flags = flag(self.leaving, LEAVING) | flag(self.cannot_carry, CANNOT_CARRY);
         bytes.extend([VERSION, flags, leaderships as u8, seen as u8]);
         bytes.extend(self.node.to_be_bytes());
         bytes.extend(self.incarnation.to_be_bytes());
@@ -203,6 +208,7 @@ impl Beat {
             sequence: reader.u64()?,
             nonce: Nonce(reader.take()?),
             leaving: flags & LEAVING != 0,
+            cannot_carry: flags & CANNOT_CARRY != 0,
             leaderships: (0..leaderships).map(|_| reader.leadership()).collect::<Option<_>>()?,
             seen: (0..seen).map(|_| reader.seen()).collect::<Option<_>>()?,
         };
@@ -266,6 +272,7 @@ mod tests {
             sequence: 7,
             nonce: Nonce([0xaa; 16]),
             leaving: true,
+            cannot_carry: true,
             leaderships: vec![Leadership { set: 1, term: 0x1_0000_0000, active: true }],
             seen: vec![Seen { node: 3, nonce: Nonce([0xbb; 16]) }],
         }
@@ -283,7 +290,7 @@ mod tests {
         let message = [
             &b"cvip"[..],              // magic
             &[1],                      // version
-            &[1],                      // flags: leaving
+            &[3],                      // flags: leaving, cannot carry
             &[1],                      // one leadership
             &[1],                      // one seen nonce
             &[0, 0, 0, 2],             // node
@@ -406,11 +413,12 @@ mod tests {
             sequence in any::<u64>(),
             nonce in any_nonce(),
             leaving in any::<bool>(),
+            cannot_carry in any::<bool>(),
             leaderships in vec(any_leadership(), 0..=MAX_LEADERSHIPS),
             seen in vec((any::<u32>(), any_nonce()), 0..=MAX_SEEN),
         ) -> Beat {
             let seen = seen.into_iter().map(|(node, nonce)| Seen { node, nonce }).collect();
-            Beat { node, incarnation, sequence, nonce, leaving, leaderships, seen }
+            Beat { node, incarnation, sequence, nonce, leaving, cannot_carry, leaderships, seen }
         }
     }
 

@@ -34,6 +34,8 @@ pub struct Speech {
     pub seen: Vec<Seen>,
     /// The node is about to stop in good order.
     pub leaving: bool,
+    /// The node is a director that cannot carry its set's CVIPs at the moment.
+    pub cannot_carry: bool,
 }
 
 /// One node's heartbeat.
@@ -110,7 +112,9 @@ impl Schedule {
         if leaderships > MAX_LEADERSHIPS || seen > MAX_SEEN {
             return Err(TooMany { leaderships, seen });
         }
-        if speech.leaderships != self.speech.leaderships || speech.leaving != self.speech.leaving {
+        let urgent = |speech: &Speech| (speech.leaving, speech.cannot_carry);
+        if speech.leaderships != self.speech.leaderships || urgent(&speech) != urgent(&self.speech)
+        {
             self.next = now;
         }
         self.speech = speech;
@@ -131,6 +135,7 @@ impl Schedule {
             sequence: self.sequence,
             nonce: self.speaker.nonce,
             leaving: self.speech.leaving,
+            cannot_carry: self.speech.cannot_carry,
             leaderships: self.speech.leaderships.clone(),
             seen: self.speech.seen.clone(),
         })

@@ -285,6 +285,7 @@ mod tests {
             sequence,
             nonce: Nonce([2; 16]),
             leaving: false,
+            cannot_carry: false,
             leaderships: Vec::new(),
             seen: Vec::new(),
         }

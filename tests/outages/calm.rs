@@ -75,6 +75,7 @@ fn a_lossy_and_slow_network_a_set_clock_and_forgeries_change_nothing() {
         sequence: 1,
         nonce: Nonce([1; 16]),
         leaving: false,
+        cannot_carry: false,
         leaderships: vec![Leadership { set: FIRST, term: u64::MAX, active: true }],
         seen: vec![],
     };

@@ -14,6 +14,7 @@ struct Scene {
     deaf: bool,
     rival: bool,
     held: Option<u64>,
+    can_carry: bool,
     now: Instant,
 }
 
@@ -38,6 +39,7 @@ impl Scene {
             deaf: false,
             rival: false,
             held: None,
+            can_carry: true,
             now,
         }
     }
@@ -58,6 +60,7 @@ impl Scene {
             deaf: self.deaf,
             rival: self.rival,
             held: self.held,
+            can_carry: self.can_carry,
         };
         self.election.step(sight, self.now)
     }
@@ -229,6 +232,7 @@ fn the_active_hands_over_to_the_first_that_lives() {
             deaf: false,
             rival: false,
             held: None,
+            can_carry: true,
         })
     };
     let peers = sight(&active);
@@ -340,4 +344,87 @@ fn a_director_that_was_alone_stays_when_it_gets_a_standby() {
     assert_eq!(scene.step(), None, "nothing changes while the store is away");
     scene.away = false;
     assert_eq!(scene.step(), claim(2, None));
+}
+
+#[test]
+fn an_active_director_that_cannot_carry_the_cvips_hands_over_to_one_that_can() {
+    let mut active = Scene::active(1, 4);
+    active.can_carry = false;
+    let to = |node| Some(Act::Claim { expected: Some(4), node, incarnation: 10 });
+    assert_eq!(active.step(), to(2));
+    assert_eq!(active.step(), None, "not twice at once");
+    active.peers.get_mut(&2).unwrap().can_carry = false;
+    assert_eq!(active.after(LISTEN), to(3), "node 2 cannot either");
+    active.peers.get_mut(&3).unwrap().alive = None;
+    assert_eq!(active.after(LISTEN), None, "nobody else can");
+    active.peers.get_mut(&3).unwrap().alive = Some(10);
+    active.away = true;
+    assert_eq!(active.after(LISTEN), None, "nothing changes while the store is away");
+    active.away = false;
+    active.stored = elected(3, 5);
+    assert_eq!(active.after(LISTEN), Some(Act::Yield { term: Some(5) }));
+    active.can_carry = true;
+    assert_eq!(active.after(LISTEN), None, "there is no fail-back");
+}
+
+#[test]
+fn a_standby_that_cannot_carry_the_cvips_claims_nothing_while_another_can() {
+    let mut second = Scene::of(2, elected(1, 4));
+    second.hear(1, Voice::Silent);
+    second.can_carry = false;
+    assert_eq!(second.after(LISTEN), None);
+    second.election.ask();
+    assert_eq!(second.after(LISTEN), None, "an operator who asks for it asks for an outage");
+    // The third does not wait for it.
+    let mut third = Scene::of(3, elected(1, 4));
+    third.hear(1, Voice::Silent);
+    third.peers.get_mut(&2).unwrap().can_carry = false;
+    assert_eq!(third.step(), claim(3, Some(4)));
+    // Nobody can: all goes as if all could.
+    second.peers.get_mut(&3).unwrap().can_carry = false;
+    assert_eq!(second.after(LISTEN), claim(2, Some(4)));
+}
+
+#[test]
+fn a_standby_follows_an_active_director_that_cannot_carry_the_cvips_and_does_not_hand_over() {
+    let mut second = Scene::of(2, elected(1, 4));
+    let one = second.peers.get_mut(&1).unwrap();
+    (one.active, one.term, one.can_carry) = (true, 4, false);
+    assert_eq!(second.step(), None, "it hands over by itself");
+    assert_eq!(second.after(HANDS_OVER_WITHIN), claim(2, Some(4)), "it does not reach the store");
+    let mut third = Scene::of(3, elected(1, 4));
+    third.peers = BTreeMap::from([(1, second.peers[&1]), (2, peer(Voice::Heard))]);
+    assert_eq!((third.step(), third.after(HANDS_OVER_WITHIN)), (None, None), "node 2 comes first");
+    assert_eq!(third.after(STAGGER), claim(3, Some(4)));
+}
+
+#[test]
+fn nothing_flaps_where_nobody_can_carry_the_cvips() {
+    let mut active = Scene::active(1, 4);
+    active.can_carry = false;
+    active.peers.values_mut().for_each(|peer| peer.can_carry = false);
+    let mut second = Scene::of(2, elected(1, 4));
+    second.can_carry = false;
+    let one = second.peers.get_mut(&1).unwrap();
+    (one.active, one.term, one.can_carry) = (true, 4, false);
+    second.peers.get_mut(&3).unwrap().can_carry = false;
+    for _ in 0..100 {
+        assert_eq!((active.after(STAGGER), second.after(STAGGER)), (None, None));
+    }
+    // A planned end hands over all the same.
+    let peers = active.peers.clone();
+    let sight = Sight {
+        stored: active.stored,
+        known: true,
+        away: false,
+        peers: &peers,
+        deaf: false,
+        rival: false,
+        held: None,
+        can_carry: false,
+    };
+    assert_eq!(
+        active.election.hand_over(sight),
+        Some(Act::Claim { expected: Some(4), node: 2, incarnation: 10 })
+    );
 }

@@ -27,6 +27,7 @@ fn beat(node: u32, incarnation: u64, sequence: u64) -> Beat {
         sequence,
         nonce: Nonce([incarnation as u8; 16]),
         leaving: false,
+        cannot_carry: false,
         leaderships: Vec::new(),
         seen: Vec::new(),
     }

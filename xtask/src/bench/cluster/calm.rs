@@ -243,6 +243,7 @@ pub(super) fn forged(scene: &mut Scene, sheet: &mut Sheet) -> Result<()> {
         sequence: 1,
         nonce: Nonce([1; 16]),
         leaving: false,
+        cannot_carry: false,
         leaderships: vec![Leadership { set: scene.site.director(), term: u64::MAX, active: true }],
         seen: vec![],
     };
