@@ -5,10 +5,12 @@
 //!   herald     heartbeats to the directors                            every node with others
 //!   lookout    who lives, and which director is active                directors
 //!   table      the kernel's table                                     directors
+//!   addresses  the kernel's addresses and settings                    every node
 //! ```
 //!
-//! The lookout's marks go straight to the table and its words straight to the herald: what is
-//! urgent does not wait for the main thread.
+//! The lookout's marks go straight to the table, its words straight to the herald, and that another
+//! director is active straight to the address manager: what is urgent does not wait for the main
+//! thread.
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;
@@ -19,6 +21,7 @@ use std::time::{Duration, Instant};
 
 use tracing::error;
 
+use super::addresses::{AddressNews, AddressOrder};
 use super::control::Question;
 use super::worker::{Agent, Desk};
 use crate::conf::Conf;
@@ -41,6 +44,8 @@ pub(super) enum Tidings {
     Ready(sync::Part),
     /// The drains that the table obeys.
     Obeys(BTreeSet<DrainTarget>),
+    /// What the address manager says.
+    Addresses(AddressNews),
     /// Something to remember.
     Event(Happening),
     /// A request on the control socket.
@@ -123,6 +128,7 @@ pub(super) struct Watchman {
     pub(super) lookout: Lookout,
     pub(super) main: Outbox<Tidings>,
     pub(super) table: Desk<TableOrder>,
+    pub(super) addresses: Desk<AddressOrder>,
     /// None where there is nobody to speak to.
     pub(super) herald: Option<Desk<Say>>,
     /// Who is spoken to.
@@ -161,8 +167,14 @@ impl Agent for Watchman {
                         herald.order(Say(speech));
                     }
                 }
-                // A main thread that is gone ends this one too.
-                Notice::Part(part) => drop(self.main.send(Tidings::Part(part))),
+                Notice::Part(part) => {
+                    // An address that another carries is not kept until the main thread has time.
+                    if part == Part::Standby {
+                        self.addresses.order(AddressOrder::Yield);
+                    }
+                    // A main thread that is gone ends this one too.
+                    self.main.send(Tidings::Part(part));
+                }
                 Notice::Event(event) => drop(self.main.send(Tidings::Event(event))),
             }
         }

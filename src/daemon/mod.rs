@@ -3,7 +3,7 @@
 //! ```text
 //!   run         the main thread: what this node is, and what follows from it
 //!   duty        how a director comes to its part and leaves it                pure
-//!   presence    the node's addresses and settings in its kernel
+//!   addresses   the address manager: the node's addresses and settings in its kernel
 //!   staff       which workers the node needs
 //!   crew        what each worker is told, and what it tells
 //!   worker      a thread that drives one agent
@@ -14,12 +14,12 @@
 //! Each worker's thread owns its agent's state. They speak by messages ([`crate::wake`]), never by
 //! locks.
 
+mod addresses;
 mod control;
 mod crew;
 mod duty;
 mod error;
 mod events;
-mod presence;
 mod run;
 mod staff;
 mod worker;

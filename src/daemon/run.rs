@@ -1,4 +1,4 @@
-//! The main thread: configuration, roles, addresses, signals, and what its workers tell it.
+//! The main thread: configuration, roles, signals, and what its workers tell it.
 
 use std::collections::BTreeSet;
 use std::os::fd::AsFd;
@@ -12,18 +12,17 @@ use nix::sys::signalfd::{SfdFlags, SignalFd};
 use sd_notify::NotifyState;
 use tracing::{error, info, warn};
 
+use super::addresses::{AddressManager, AddressNews, AddressOrder};
 use super::control::{Answer, Base, Question, Server, Status, What, no_director};
 use super::crew::{LookoutOrder, NodeOrder, Reply, TableOrder, Tidings};
 use super::duty::Duty;
 use super::error::RunError;
 use super::events::Record;
-use super::presence::Presence;
 use super::staff::{Office, Staff};
-use super::worker::wait;
+use super::worker::{Worker, desk, wait};
 use crate::conf::{self, Conf};
 use crate::director::lookout::order;
 use crate::director::sync;
-use crate::net::Role;
 use crate::node::identify;
 use crate::pulse::{ClusterKey, Nonce};
 use crate::store::{self, Access, DrainTarget, Interest, Lease};
@@ -32,6 +31,9 @@ use crate::{net, settings};
 
 /// How long a director that is told to end waits until another has taken over.
 const HAND_OVER_WITHIN: Duration = Duration::from_secs(3);
+
+/// How long addresses may take to be given back when the node leaves.
+const UNDONE_WITHIN: Duration = Duration::from_secs(10);
 
 /// The threads' health is looked at this often: one that dies is a fault of the program, and a
 /// restart is the cure.
@@ -61,7 +63,13 @@ struct Daemon {
     /// Faults of the newest configuration, which was then not taken.
     faults: Vec<String>,
     staff: Staff,
-    presence: Presence,
+    addresses: Worker<AddressOrder>,
+    /// How many orders the address manager was given.
+    orders: u64,
+    /// The duty's addresses were ordered, and do not stand yet.
+    awaited: Option<Awaited>,
+    /// What is wrong with addresses and settings.
+    address_faults: Vec<String>,
     duty: Duty,
     /// The part for which the table is being made.
     ordered: Option<sync::Part>,
@@ -73,6 +81,13 @@ struct Daemon {
     /// The active director is struck from cvip.conf, and goes on until another has taken over, by
     /// then at the latest.
     struck: Option<Instant>,
+}
+
+/// An order to the address manager that is not reported yet.
+struct Awaited {
+    order: u64,
+    /// What the duty is to the table and to the node follows then.
+    is_turn: bool,
 }
 
 /// An end that was ordered.
@@ -141,17 +156,34 @@ pub fn run(settings: Settings) -> Result<(), RunError> {
     let (main, inbox) = channel().map_err(system("no descriptor for messages"))?;
     let polling = settings.polling.clone();
     let now = Instant::now();
-    let office =
-        Office { node, incarnation, nonce, started: now, key, store, main: main.clone(), polling };
-    let presence = Presence::open(&settings.run_dir, node, now);
+    let conf = Arc::new(conf);
+    let manager =
+        AddressManager::open(&settings.run_dir, node, Arc::clone(&conf), main.clone(), now);
+    let no_desk = system("no descriptor for messages");
+    let addresses = Worker::start("address manager", manager, desk().map_err(no_desk)?)
+        .map_err(|e| RunError::System("no thread", e))?;
+    let office = Office {
+        node,
+        incarnation,
+        nonce,
+        started: now,
+        key,
+        store,
+        main: main.clone(),
+        addresses: addresses.desk.clone(),
+        polling,
+    };
     let record = Record::open(&settings.run_dir, node);
     let mut daemon = Daemon {
         settings,
         office,
-        conf: Arc::new(conf),
+        conf,
         faults: Vec::new(),
         staff: Staff::default(),
-        presence,
+        addresses,
+        orders: 0,
+        awaited: None,
+        address_faults: Vec::new(),
         duty: Duty::Undecided,
         ordered: None,
         record,
@@ -159,7 +191,7 @@ pub fn run(settings: Settings) -> Result<(), RunError> {
         end: None,
         struck: None,
     };
-    daemon.begin(now)?;
+    daemon.begin()?;
     let server = Server::open(&daemon.settings.run_dir, node, main)
         .map_err(|e| RunError::System("the control socket cannot be opened", e))?;
     info!("node {node}: {}", daemon.roles().join(" and "));
@@ -174,11 +206,11 @@ pub fn run(settings: Settings) -> Result<(), RunError> {
 
 impl Daemon {
     /// Takes the configuration's part.
-    fn begin(&mut self, now: Instant) -> Result<(), RunError> {
+    fn begin(&mut self) -> Result<(), RunError> {
         let Daemon { office, conf, settings, .. } = self;
         self.staff.begin(office, conf, &settings.run_dir)?;
         if !self.conf.is_director(self.office.node) {
-            self.turn(Duty::Serve, now)?;
+            self.turn(Duty::Serve)?;
         }
         Ok(())
     }
@@ -186,20 +218,17 @@ impl Daemon {
     fn serve(&mut self, signals: &SignalFd, inbox: &Inbox<Tidings>) -> Result<(), RunError> {
         loop {
             let now = Instant::now();
-            self.turn(self.duty.at(now), now)?;
-            if !self.presence.step(&self.conf, now) {
-                self.doubt();
-            }
+            self.turn(self.duty.at(now))?;
             if self.is_over(now) {
                 return Ok(());
             }
             if self.struck.is_some_and(|by| self.is_standby() || now >= by) {
                 self.read_again();
             }
-            if let Some(name) = self.staff.dead() {
+            if let Some(name) = self.staff.dead().or_else(|| self.addresses.died()) {
                 return Err(RunError::Died(name));
             }
-            let due = [self.presence.due(), self.duty.until(), self.end_due(now), self.struck];
+            let due = [self.duty.until(), self.end_due(now), self.struck];
             let at = due.into_iter().flatten().fold(now + LOOK_EVERY, Instant::min);
             wait([signals.as_fd(), inbox.fd()], at.saturating_duration_since(now))
                 .map_err(|errno| RunError::System("poll", errno.into()))?;
@@ -221,13 +250,14 @@ impl Daemon {
 
     fn hear(&mut self, tidings: Tidings, now: Instant) -> Result<(), RunError> {
         match tidings {
-            Tidings::Part(part) => self.turn(self.duty.told(part, now), now),
+            Tidings::Part(part) => self.turn(self.duty.told(part, now)),
             // For an order before the last one.
             Tidings::Ready(part) if self.ordered != Some(part) => Ok(()),
             Tidings::Ready(_) => {
                 self.ordered = None;
-                self.turn(self.duty.ready(), now)
+                self.turn(self.duty.ready())
             }
+            Tidings::Addresses(news) => self.hear_addresses(news),
             Tidings::Obeys(obeys) => {
                 self.obeys = obeys;
                 self.tell_obedience();
@@ -245,33 +275,62 @@ impl Daemon {
         }
     }
 
+    fn hear_addresses(&mut self, news: AddressNews) -> Result<(), RunError> {
+        match news {
+            AddressNews::Stand(order) => {
+                let is_awaited = |awaited: &mut Awaited| awaited.order == order;
+                let stands = self.awaited.take_if(is_awaited);
+                if stands.is_some_and(|awaited| awaited.is_turn) {
+                    return self.follow();
+                }
+            }
+            AddressNews::Doubt => self.doubt(),
+            // To be told to the election.
+            AddressNews::Carries(_) => {}
+            AddressNews::Faults(faults) => self.address_faults = faults,
+        }
+        Ok(())
+    }
+
     /// Takes up a duty.
-    fn turn(&mut self, duty: Duty, now: Instant) -> Result<(), RunError> {
+    fn turn(&mut self, duty: Duty) -> Result<(), RunError> {
         if duty == self.duty {
             return Ok(());
         }
         self.duty = duty;
         match duty {
-            Duty::Undecided => return Ok(()),
-            Duty::Serve => self.presence.take(Role::RealServer, &self.conf, now),
-            Duty::Stand => {
-                self.presence.take(Role::Standby, &self.conf, now);
-                self.part(false, false)?;
-            }
-            Duty::Prepare { .. } => {
-                self.part(true, false)?;
-                return Ok(());
-            }
-            Duty::Direct { .. } => self.presence.take(Role::ActiveDirector, &self.conf, now),
-            Duty::Yield { .. } => {
-                self.presence.take(Role::Yielding, &self.conf, now);
-                self.part(false, true)?;
+            Duty::Undecided => {}
+            Duty::Prepare { .. } => self.part(true, false)?,
+            Duty::Serve | Duty::Stand | Duty::Direct { .. } | Duty::Yield { .. } => {
+                self.carry(true);
             }
         }
-        // A node's addresses and settings come before its first registration.
+        Ok(())
+    }
+
+    /// Orders the duty's addresses and settings.
+    fn carry(&mut self, is_turn: bool) {
+        let Some(role) = self.duty.role() else { return };
+        self.orders += 1;
+        let is_turn = is_turn || self.awaited.as_ref().is_some_and(|awaited| awaited.is_turn);
+        self.awaited = Some(Awaited { order: self.orders, is_turn });
+        let conf = Arc::clone(&self.conf);
+        self.addresses.desk.order(AddressOrder::Take { role, conf, order: self.orders });
+    }
+
+    /// What follows once the duty's addresses stand, or could not be made: a director that yields
+    /// gives the address back first, and a node's addresses and settings come before its first
+    /// registration.
+    fn follow(&mut self) -> Result<(), RunError> {
+        match self.duty {
+            Duty::Undecided | Duty::Prepare { .. } => return Ok(()),
+            Duty::Serve | Duty::Direct { .. } => {}
+            Duty::Stand => self.part(false, false)?,
+            Duty::Yield { .. } => self.part(false, true)?,
+        }
         self.staff.serve(&self.office, &self.conf)?;
         if let Some(desk) = self.staff.node() {
-            let directing = matches!(duty, Duty::Direct { .. } | Duty::Yield { .. });
+            let directing = matches!(self.duty, Duty::Direct { .. } | Duty::Yield { .. });
             desk.order(NodeOrder::Direct(directing));
         }
         self.tell_obedience();
@@ -291,13 +350,16 @@ impl Daemon {
         self.staff.direct(&self.office, &self.conf, part)
     }
 
-    /// Asks the lookout whether this is still what it was.
+    /// Asks the lookout whether this is still what it was: the address manager does nothing until
+    /// it is told its role again.
     fn doubt(&mut self) {
-        if let (Some(desk), Duty::Direct { .. } | Duty::Yield { .. }) =
-            (self.staff.lookout(), self.duty)
-        {
-            self.duty = Duty::Undecided;
-            desk.order(LookoutOrder::Confirm);
+        match (self.staff.lookout(), self.duty) {
+            (Some(desk), Duty::Direct { .. } | Duty::Yield { .. }) => {
+                self.duty = Duty::Undecided;
+                desk.order(LookoutOrder::Confirm);
+            }
+            // It is something else by now, and knows it.
+            _ => self.carry(false),
         }
     }
 
@@ -349,12 +411,13 @@ impl Daemon {
         info!("configuration read again");
         let directs = self.conf.is_director(node);
         match (directs, self.duty) {
-            (false, duty) if duty != Duty::Serve => self.turn(Duty::Serve, now)?,
+            (false, duty) if duty != Duty::Serve => self.turn(Duty::Serve)?,
             (true, Duty::Serve) => self.duty = Duty::Undecided,
             _ => {}
         }
-        if let Some(role) = self.duty.role() {
-            self.presence.take(role, &self.conf, now);
+        match self.duty.role() {
+            Some(_) => self.carry(false),
+            None => self.addresses.desk.order(AddressOrder::Reload(Arc::clone(&self.conf))),
         }
         if let Some(desk) = self.staff.table() {
             let conf = Arc::clone(&self.conf);
@@ -395,7 +458,7 @@ impl Daemon {
             pid: std::process::id(),
             node: self.office.node,
             roles: self.roles(),
-            faults: self.faults.clone(),
+            faults: self.faults.iter().chain(&self.address_faults).cloned().collect(),
             leaving,
             store_away_s: away.map(|since| now.saturating_duration_since(since).as_secs()),
             store_requests: self.office.store.requests(),
@@ -470,7 +533,8 @@ impl Daemon {
     /// It carries no address, and its table is what a standby's is.
     fn is_standby(&self) -> bool {
         let directs = matches!(self.duty, Duty::Direct { .. } | Duty::Yield { .. });
-        !directs && self.ordered.is_none()
+        let is_turning = self.awaited.as_ref().is_some_and(|awaited| awaited.is_turn);
+        !directs && !is_turning && self.ordered.is_none()
     }
 
     fn is_over(&mut self, now: Instant) -> bool {
@@ -488,13 +552,18 @@ impl Daemon {
     }
 
     /// Ends the workers. A node that leaves undoes what it made.
-    fn finish(mut self, lease: Lease) {
+    fn finish(self, lease: Lease) {
         if matches!(self.end, Some(End::Left { .. })) {
             self.staff.say_farewell();
             self.staff.empty_table();
-            self.presence.undo();
+            let (reply, undone) = mpsc::channel();
+            self.addresses.desk.order(AddressOrder::Undo(reply));
+            if undone.recv_timeout(UNDONE_WITHIN).is_err() {
+                warn!("addresses and settings could not be undone in time");
+            }
         }
         self.staff.end();
+        self.addresses.end();
         drop(lease);
     }
 }

@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 
 use tracing::{info, warn};
 
+use super::addresses::AddressOrder;
 use super::crew::{LookoutOrder, NodeOrder, Say, Table, TableOrder, Tidings, Watchman};
 use super::error::RunError;
 use super::worker::{Desk, Orders, Worker, desk};
@@ -40,6 +41,8 @@ pub(super) struct Office {
     /// The workers have views of their own of it.
     pub(super) store: Box<dyn Store>,
     pub(super) main: Outbox<Tidings>,
+    /// Where orders for the address manager are left.
+    pub(super) addresses: Desk<AddressOrder>,
     /// Why no bells are to be used; they are if absent.
     pub(super) polling: Option<String>,
 }
@@ -175,7 +178,8 @@ impl Staff {
                 .map_err(|e| RunError::System("no descriptor for the lookout", e))?;
             let herald = self.herald.as_ref().map(|herald| herald.desk.clone());
             let (main, to) = (office.main.clone(), voice.to.clone());
-            let watchman = Watchman { lookout, main, table, herald, to };
+            let addresses = office.addresses.clone();
+            let watchman = Watchman { lookout, main, table, addresses, herald, to };
             let worker = Worker::start("lookout", watchman, desk().map_err(no_desk)?);
             self.lookout = Some(worker.map_err(no_thread)?);
         }

@@ -116,6 +116,19 @@ pub enum Happening {
     Deaf,
     /// It trusts its link again.
     HearsAgain,
+    /// An address, a link or a setting of this node was changed by somebody else, and is again as
+    /// its part needs it.
+    Repaired {
+        /// What was done, as a sentence has it.
+        what: String,
+    },
+    /// This director cannot carry the CVIPs of its set.
+    Incapable {
+        /// Why, for people.
+        reason: String,
+    },
+    /// It can, again.
+    CarriesAgain,
 }
 
 impl Happening {
@@ -194,6 +207,13 @@ impl fmt::Display for Happening {
                 "most nodes fell silent at once: it may be this director's own link, the table stays"
             ),
             Happening::HearsAgain => write!(f, "nodes are heard again"),
+            Happening::Repaired { what } => {
+                write!(f, "repaired what somebody changed here: {what}")
+            }
+            Happening::Incapable { reason } => {
+                write!(f, "the CVIPs cannot be carried here: {reason}")
+            }
+            Happening::CarriesAgain => write!(f, "the CVIPs can be carried here again"),
         }
     }
 }

@@ -7,7 +7,7 @@ use super::observed::{Host, Observed};
 use crate::net::{Difference, Done, Error, Failure, Wishes, setting_name};
 
 /// Why commands are given although cvipd does the same.
-const SOON: &str = "cvipd mends it within a minute; at once:";
+const SOON: &str = "cvipd repairs it within a second; if it does not, its log says why; by hand:";
 /// The same where none runs.
 const START: &str = "start cvipd here, which sees to it, or:";
 
@@ -92,7 +92,7 @@ fn missing(
         // By hand it would stay for ever, or run out.
         return match seen.runs_here() {
             true => finding.mend(
-                "cvipd carries it within a minute; if it does not, its log says why \
+                "cvipd carries it within a second; if it does not, its log says why \
                  (journalctl -u cvipd)",
             ),
             false => finding
@@ -227,7 +227,9 @@ mod tests {
         let run = "    run: sysctl -w net.ipv4.conf.all.arp_ignore=1";
         assert_eq!(
             found(3, 1, arp_ignore("0"), true),
-            [format!("{setting}\n    mend: cvipd mends it within a minute; at once:\n{run}")]
+            [format!(
+                "{setting}\n    mend: cvipd repairs it within a second; if it does not, its log says why; by hand:\n{run}"
+            )]
         );
         assert_eq!(
             found(3, 1, arp_ignore("0"), false),

@@ -66,6 +66,26 @@ fn not_ours(mac: Mac) -> [Instruction; 5] {
     ]
 }
 
+/// Of rtnetlink's notifications: all but those of routes that are not local (`RTN_LOCAL`). The
+/// arguments are the types of a notification of a route that was added and that was deleted.
+pub(super) fn only_local_routes(added: u16, deleted: u16) -> Vec<Instruction> {
+    // struct nlmsghdr is in this machine's byte order, and a load is in network order; rtm_type is
+    // the eighth byte behind it.
+    const TYPE: u32 = 4;
+    const ROUTE_TYPE: u32 = 16 + 7;
+    const LOCAL: u32 = 2;
+    let wire = |kind: u16| u32::from(u16::from_be_bytes(kind.to_ne_bytes()));
+    vec![
+        load(LOAD_HALF, TYPE),
+        Instruction { if_true: 1, ..or_skip(wire(added), 0) },
+        or_skip(wire(deleted), 2),
+        load(LOAD_BYTE, ROUTE_TYPE),
+        or_skip(LOCAL, 1),
+        accept(),
+        drop(),
+    ]
+}
+
 /// Of ARP packets: those of others whose sender has one of these addresses.
 pub(super) fn arp_claims(mac: Mac, addrs: &[Ipv4Addr]) -> Vec<Instruction> {
     let mut program = not_ours(mac).to_vec();
@@ -161,6 +181,29 @@ mod tests {
 
     fn v6(last: u16) -> Ipv6Addr {
         Ipv6Addr::new(0xfd00, 0, 0, 0, 0, 0, 0, last)
+    }
+
+    #[test]
+    fn of_routes_only_local_ones_wake_and_everything_else_does() {
+        let program = only_local_routes(24, 25);
+        let message = |kind: u16, route_type: u8| {
+            let mut bytes = vec![0; 28];
+            bytes[4..6].copy_from_slice(&kind.to_ne_bytes());
+            bytes[23] = route_type;
+            bytes
+        };
+        for (kind, route_type, expected) in [
+            (24, 2, true),
+            (25, 2, true),
+            (24, 1, false),
+            (25, 1, false),
+            (16, 1, true),
+            (20, 0, true),
+            (21, 1, true),
+        ] {
+            let passed = passes(&program, &message(kind, route_type));
+            assert_eq!(passed, expected, "type {kind}, route type {route_type}");
+        }
     }
 
     #[test]

@@ -6,15 +6,18 @@
 //! New things are made before old ones are removed, settings first: a director that yields
 //! hides its address before it moves it, and no connection to the CVIP ever finds it gone.
 
+mod look;
+
 use std::net::IpAddr;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
 use super::addresses::{Address, Link, Rtnetlink, host_prefix, no_interface};
 use super::record::{OwnAddress, OwnLink, OwnSetting, Record, RecordFile};
-use super::report::{Difference, Done, Failure, Reachable, Report};
+use super::report::{Done, Failure, Reachable, Report};
 use super::wishes::{AddressWish, Device, LinkWish, SysctlWish, Wishes};
 use super::{Error, sysctl};
+pub use look::{Incapable, Look};
 
 /// How long new addresses may take, together, until the kernel receives packets to them; it
 /// takes some milliseconds.
@@ -23,8 +26,9 @@ const SETTLING: Duration = Duration::from_millis(500);
 /// The keeper of one network namespace's addresses, links and settings. Its calls act in the
 /// network namespace of the calling thread.
 ///
-/// A daemon [applies](Keeper::apply) its wishes when its role or its configuration changes, and
-/// now and then, since others change addresses too; [announces](super::announce()) what the
+/// A daemon [applies](Keeper::apply) its wishes when its role or its configuration changes;
+/// [looks](Keeper::look) when the kernel says that something changed, since others change addresses
+/// too, and applies them again where that found a difference; [announces](super::announce()) what the
 /// report calls reachable, several times, when it became the active director;
 /// [renews](Keeper::renew) every second while it is; and [undoes](Keeper::undo) on a clean stop.
 #[derive(Debug)]
@@ -141,12 +145,9 @@ impl Keeper {
         let kernel = Kernel::read(&mut netlink).map_err(|error| vec![error])?;
         let errors: Vec<Error> = leased
             .into_iter()
-            .filter_map(|own| {
-                let link = kernel.link(&own.device);
-                match link.filter(|link| kernel.standing(own.addr, link).is_some()) {
-                    Some(link) => netlink.put(link, own.addr, own.prefix, own.valid_lft).err(),
-                    None => Some(Error::Lapsed { addr: own.addr, device: own.device.clone() }),
-                }
+            .filter_map(|own| match kernel.stands(own) {
+                Some(link) => netlink.put(link, own.addr, own.prefix, own.valid_lft).err(),
+                None => Some(lapsed(own)),
             })
             .collect();
         if errors.is_empty() { Ok(()) } else { Err(errors) }
@@ -169,72 +170,6 @@ impl Keeper {
             was: own.previous.clone(),
         });
         addresses.chain(links).chain(settings).collect()
-    }
-
-    /// In what the kernel differs from the wishes. Changes nothing, and needs no privilege.
-    ///
-    /// # Errors
-    /// The kernel's links and addresses cannot be read.
-    pub fn check(&self, wishes: &Wishes) -> Result<Vec<Difference>, Error> {
-        let kernel = Kernel::read(&mut Rtnetlink::open()?)?;
-        let mut differences = Vec::new();
-        for wish in &wishes.sysctls {
-            match sysctl::read(&wish.path) {
-                Ok(is) if wish.accepts(&is) => {}
-                Ok(is) => differences.push(Difference::Setting {
-                    path: wish.path.clone(),
-                    is,
-                    wanted: wish.value,
-                    why: wish.why,
-                    needed_on: wish.needed_on,
-                }),
-                Err(error) => differences.push(Difference::Unmet(Failure::of(wish, error))),
-            }
-        }
-        for wish in &wishes.links {
-            match kernel.named(wish.device) {
-                Ok(link) if link.is_up() => {}
-                Ok(link) => differences.push(Difference::Down(link.name.clone())),
-                Err(error) => differences.push(Difference::Unmet(error.into())),
-            }
-        }
-        for wish in &wishes.addresses {
-            match self.check_address(&kernel, wish) {
-                Ok(found) => differences.extend(found),
-                Err(error) => {
-                    let unmet = Difference::Unmet(error.into());
-                    if !differences.contains(&unmet) {
-                        differences.push(unmet);
-                    }
-                }
-            }
-        }
-        Ok(differences)
-    }
-
-    fn check_address(&self, kernel: &Kernel, wish: &AddressWish) -> Result<Vec<Difference>, Error> {
-        let addr = wish.addr;
-        let place = kernel.place(wish)?;
-        let mut differences = Vec::new();
-        let device = place.link.name.clone();
-        match place.standing {
-            None => {
-                differences.push(Difference::Missing { addr, prefix: place.prefix, device });
-            }
-            Some(standing) if wish.valid_lft.is_some() && standing.valid_lft.is_none() => {
-                differences.push(Difference::Permanent { addr, device });
-            }
-            Some(_) => {}
-        }
-        let elsewhere = kernel
-            .links
-            .iter()
-            .filter(|link| link.index != place.link.index && link.answers_neighbours())
-            .filter(|link| kernel.standing(addr, link).is_some());
-        differences.extend(
-            elsewhere.map(|link| Difference::Misplaced { addr, device: link.name.clone() }),
-        );
-        Ok(differences)
     }
 
     fn save(&mut self, report: &mut Report) {
@@ -555,6 +490,10 @@ impl Keeper {
     }
 }
 
+fn lapsed(own: &OwnAddress) -> Error {
+    Error::Lapsed { addr: own.addr, device: own.device.clone() }
+}
+
 /// True if a setting has a value with which its wish is content.
 fn in_force(settings: &[SysctlWish], path: &str) -> bool {
     settings
@@ -574,6 +513,11 @@ impl Kernel {
 
     fn standing(&self, addr: IpAddr, link: &Link) -> Option<&Address> {
         self.addresses.iter().find(|address| address.addr == addr && address.index == link.index)
+    }
+
+    /// The interface on which an address that was made still stands.
+    fn stands(&self, own: &OwnAddress) -> Option<&Link> {
+        self.link(&own.device).filter(|link| self.standing(own.addr, link).is_some())
     }
 
     fn named(&self, name: &str) -> Result<&Link, Error> {

@@ -5,6 +5,7 @@
 //!   wishes      what cvip.conf asks of a node in its role          pure
 //!   keeper      makes it so, remembers what it made, undoes it     kernel, one file
 //!   announce    tells the neighbours who carries an address now    kernel
+//!   changes     wakes when links, addresses, local routes change   kernel
 //!   rival       notices another who says that he carries it        kernel
 //!   local       what the node has anyway                           kernel
 //!   interfaces  links with their addresses, as they are            kernel
@@ -17,6 +18,7 @@
 
 mod addresses;
 mod announce;
+mod changes;
 mod error;
 mod filter;
 mod frames;
@@ -35,14 +37,15 @@ mod wishes;
 
 pub use addresses::{Address, host_prefix};
 pub use announce::{Announcer, announce};
+pub use changes::ChangeWatch;
 pub use error::Error;
 pub use frames::Mac;
 pub(crate) use frames::internet_checksum;
 pub use interfaces::{Interface, interfaces};
-pub use keeper::Keeper;
+pub use keeper::{Incapable, Keeper, Look};
 pub use local::{local_addresses, local_port_range};
 pub use report::{Difference, Done, Failure, Reachable, Report};
-pub use rival::RivalWatch;
+pub use rival::{Claimed, RivalWatch};
 pub use rivalry::Rivalry;
 pub use routes::{Route, route, route_abroad};
 pub use sysctl::{name as setting_name, read as setting};

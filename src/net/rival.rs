@@ -28,6 +28,17 @@ use super::rivalry::{Event, Rivalry};
 /// Most frames that one step takes from each socket.
 const AT_ONCE: usize = 256;
 
+/// Another host said that it has an address of this one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Claimed {
+    /// The address.
+    pub addr: IpAddr,
+    /// Who said so.
+    pub by: Mac,
+    /// To all neighbours, which believe it; not to this host alone, as an answer to its question.
+    pub to_all: bool,
+}
+
 /// Watches addresses on one interface, the one that carries them.
 #[derive(Debug)]
 pub struct RivalWatch {
@@ -36,6 +47,8 @@ pub struct RivalWatch {
     /// Every Ethernet address of this host.
     ours: BTreeSet<Mac>,
     states: BTreeMap<IpAddr, Rivalry>,
+    /// What was heard since it was last taken, for each address.
+    claims: BTreeMap<IpAddr, Claimed>,
 }
 
 impl RivalWatch {
@@ -53,6 +66,7 @@ impl RivalWatch {
             nd: PacketSocket::open(device, ETHERTYPE_IPV6)?,
             ours: BTreeSet::new(),
             states: BTreeMap::new(),
+            claims: BTreeMap::new(),
         };
         watch.watch(addrs)?;
         Ok(watch)
@@ -123,6 +137,11 @@ impl RivalWatch {
         result
     }
 
+    /// What other hosts claimed since this was last asked, one claim for each address.
+    pub fn take_claims(&mut self) -> Vec<Claimed> {
+        std::mem::take(&mut self.claims).into_values().collect()
+    }
+
     /// What is known of a rival for an address; none: it is not watched.
     pub fn state(&self, addr: IpAddr) -> Option<Rivalry> {
         self.states.get(&addr).copied()
@@ -165,7 +184,10 @@ impl RivalWatch {
                 Answers::Host(asker) => asker == self.arp.mac(),
                 Answers::Anybody => true,
             };
-            if !self.ours.contains(&mac) {
+            if !self.ours.contains(&mac) && self.states.contains_key(&addr) {
+                let to_all = !matches!(answers, Answers::Host(_));
+                let known = self.claims.entry(addr).or_insert(Claimed { addr, by: mac, to_all });
+                (known.by, known.to_all) = (mac, known.to_all | to_all);
                 let event = if answer { Event::Answered(mac) } else { Event::Announced(mac) };
                 self.event(addr, event, now);
             }

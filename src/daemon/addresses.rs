@@ -1,0 +1,322 @@
+//! The address manager: the node's addresses and settings in its own kernel, made, looked at,
+//! repaired, renewed, announced and given back.
+//!
+//! It is a worker of its own, since an active director's addresses end unless they are renewed in
+//! time: it waits for no other thread. When something is to be done is [`upkeep`]'s to say.
+
+mod bucket;
+mod capability;
+mod upkeep;
+
+use std::os::fd::{AsFd, BorrowedFd};
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::mpsc::Sender;
+use std::time::{Duration, Instant};
+
+use tracing::{error, info, warn};
+
+use super::crew::Tidings;
+use super::worker::Agent;
+use crate::conf::Conf;
+use crate::director::Happening;
+use crate::net::{self, AddressWish, ChangeWatch, Error, Keeper, Reachable, Report, Role, Wishes};
+use crate::wake::Outbox;
+use bucket::Bucket;
+use capability::Verdict;
+use upkeep::{Act, Doubt, Upkeep};
+
+/// What happens again and again is recorded so often at once, and then this often.
+const EVENTS: (u32, Duration) = (20, Duration::from_secs(30));
+
+/// What the address manager is told.
+pub(super) enum AddressOrder {
+    /// The node's role: its addresses and settings are made, and [`AddressNews::Stand`] says so.
+    Take {
+        role: Role,
+        conf: Arc<Conf>,
+        /// Which order this is.
+        order: u64,
+    },
+    /// Another configuration, for a node that does not know its role yet.
+    Reload(Arc<Conf>),
+    /// Another director is active: the addresses are given back at once, whatever the main thread
+    /// does at the moment.
+    Yield,
+    /// Undo everything that was made here and that nobody changed since, and answer.
+    Undo(Sender<()>),
+}
+
+/// What it tells the main thread.
+pub(super) enum AddressNews {
+    /// What this order asked for stands, but for what is told as a fault.
+    Stand(u64),
+    /// It touches no address until it is told its role again: another may be active by now.
+    Doubt,
+    /// This node can carry the CVIPs of its set, or cannot.
+    Carries(bool),
+    /// What is wrong with addresses and settings, all of it, as sentences.
+    Faults(Vec<String>),
+}
+
+pub(super) struct AddressManager {
+    node: u32,
+    conf: Arc<Conf>,
+    keeper: Keeper,
+    upkeep: Upkeep,
+    /// None where the kernel does not notify: it is looked every second.
+    changes: Option<ChangeWatch>,
+    main: Outbox<Tidings>,
+    /// What the role asks for.
+    wishes: Wishes,
+    /// What this node would carry as the active director; empty if it is no director.
+    carried: Vec<AddressWish>,
+    /// What is announced, and where.
+    reachable: Vec<Reachable>,
+    /// The order that was not reported yet.
+    order: Option<u64>,
+    /// Why the CVIPs cannot be carried here.
+    incapable: Vec<String>,
+    /// What the kernel refused.
+    failures: Vec<String>,
+    /// The faults as they were last told.
+    told: Vec<String>,
+    events: Bucket,
+}
+
+impl AddressManager {
+    pub(super) fn open(
+        run_dir: &Path,
+        node: u32,
+        conf: Arc<Conf>,
+        main: Outbox<Tidings>,
+        now: Instant,
+    ) -> AddressManager {
+        let record = run_dir.join(format!("kept-{node}.json"));
+        let keeper = Keeper::open(&record).unwrap_or_else(|error| {
+            error!("{error}; what stands is taken for the administrator's, and left");
+            Keeper::new(&record)
+        });
+        let changes = ChangeWatch::open().map_err(|error| {
+            warn!("the kernel does not tell of changes ({error}): it is looked at every second");
+        });
+        let mut manager = AddressManager {
+            node,
+            conf: Arc::clone(&conf),
+            keeper,
+            upkeep: Upkeep::new(now),
+            changes: changes.ok(),
+            main,
+            wishes: Wishes::default(),
+            carried: Vec::new(),
+            reachable: Vec::new(),
+            order: None,
+            incapable: Vec::new(),
+            failures: Vec::new(),
+            told: Vec::new(),
+            events: Bucket::new(EVENTS.0, EVENTS.1, now),
+        };
+        manager.reload(conf);
+        manager
+    }
+
+    fn reload(&mut self, conf: Arc<Conf>) {
+        self.conf = conf;
+        self.carried = match self.conf.is_director(self.node) {
+            true => net::wishes(&self.conf, self.node, Role::ActiveDirector).addresses,
+            false => Vec::new(),
+        };
+        self.upkeep.notified();
+    }
+
+    fn take(&mut self, role: Role, now: Instant) {
+        if self.upkeep.role() != Some(role) {
+            self.reachable.clear();
+        }
+        self.wishes = net::wishes(&self.conf, self.node, role);
+        let leased = self.wishes.addresses.iter().any(|wish| wish.valid_lft.is_some());
+        self.upkeep.order(role, leased, now);
+    }
+
+    fn act(&mut self, act: Act, now: Instant) {
+        match act {
+            Act::Look => match self.keeper.look(&self.wishes, &self.carried) {
+                Ok(look) => {
+                    if look.differences.is_empty() {
+                        self.failures.clear();
+                    }
+                    let verdict = self.upkeep.looked(&look, now);
+                    self.judge(verdict, now);
+                }
+                Err(error) => self.fail(vec![error.to_string()]),
+            },
+            Act::LookAtSettings => {
+                if self.changes.is_none() {
+                    self.upkeep.notified();
+                }
+                let differences = self.keeper.check_settings(&self.wishes);
+                self.upkeep.looked_at_settings(&differences);
+            }
+            Act::Make => drop(self.make(now)),
+            Act::Repair => {
+                for done in self.make(now).done {
+                    self.tell(Happening::Repaired { what: done.to_string() }, now);
+                }
+            }
+            Act::Renew => {
+                let outcome = self.keeper.renew();
+                // What is gone is said when it is asked about.
+                let is_gone = |error: &Error| matches!(error, Error::Lapsed { .. });
+                let errors = outcome.as_ref().err().into_iter().flatten();
+                for error in errors.filter(|error| !is_gone(error)) {
+                    error!("{error}");
+                }
+                self.upkeep.renewed(&outcome);
+            }
+            Act::Announce => {
+                for Reachable { addr, device } in &self.reachable {
+                    if let Err(error) = net::announce(device, *addr) {
+                        warn!("{addr} is not announced: {error}");
+                    }
+                }
+            }
+            Act::Ask(doubt) => {
+                match doubt {
+                    Doubt::Away => {
+                        warn!("this node was away for a while: is it still the active director?");
+                    }
+                    Doubt::Gone => warn!(
+                        "an address of this active director is gone: it was not renewed in time, \
+                         or somebody removed it; is this node still the active director?"
+                    ),
+                }
+                self.news(AddressNews::Doubt);
+            }
+        }
+    }
+
+    /// Makes the kernel what the role asks.
+    fn make(&mut self, now: Instant) -> Report {
+        let Some(role) = self.upkeep.role() else { return Report::default() };
+        let report = self.keeper.apply(&self.wishes);
+        for done in &report.done {
+            info!("{done}");
+        }
+        self.fail(report.failures.iter().map(ToString::to_string).collect());
+        let is_added = |at: &Reachable| {
+            let of = |done: &net::Done| {
+                matches!(done, net::Done::Added { addr, device, .. }
+                    if *addr == at.addr && *device == at.device)
+            };
+            !self.reachable.contains(at) || report.done.iter().any(of)
+        };
+        let anew = role == Role::ActiveDirector && report.reachable.iter().any(is_added);
+        self.reachable.clone_from(&report.reachable);
+        self.upkeep.made(&report, anew, now);
+        if let Some(order) = self.order.take() {
+            self.news(AddressNews::Stand(order));
+        }
+        report
+    }
+
+    /// Says what could not be made, unless it was said already.
+    fn fail(&mut self, failures: Vec<String>) {
+        for failure in failures.iter().filter(|failure| !self.failures.contains(failure)) {
+            error!("{failure}");
+        }
+        self.failures = failures;
+    }
+
+    fn judge(&mut self, verdict: Option<Verdict>, now: Instant) {
+        let Some(Verdict { able, reasons }) = verdict else { return };
+        // A director that starts in good health is nothing to tell of.
+        let is_first = able && self.incapable.is_empty();
+        self.incapable = reasons;
+        let reason = self.incapable.join("; ");
+        if !self.carried.is_empty() && !is_first {
+            match able {
+                true => info!("the CVIPs can be carried here again"),
+                false => warn!("the CVIPs cannot be carried here: {reason}"),
+            }
+            let event =
+                if able { Happening::CarriesAgain } else { Happening::Incapable { reason } };
+            self.tell(event, now);
+        }
+        self.news(AddressNews::Carries(able));
+    }
+
+    fn tell(&mut self, event: Happening, now: Instant) {
+        if self.events.take(now) {
+            self.main.send(Tidings::Event(event));
+        }
+    }
+
+    fn news(&self, news: AddressNews) {
+        // A main thread that is gone ends this one too.
+        self.main.send(Tidings::Addresses(news));
+    }
+
+    fn tell_faults(&mut self) {
+        let incapable = self.incapable.iter().map(|reason| {
+            format!("{reason}: the CVIPs cannot be carried here; see to the interface")
+        });
+        let faults: Vec<String> = incapable.chain(self.failures.iter().cloned()).collect();
+        if faults != self.told {
+            self.told.clone_from(&faults);
+            self.news(AddressNews::Faults(faults));
+        }
+    }
+}
+
+impl Agent for AddressManager {
+    type Order = AddressOrder;
+
+    fn fds(&self) -> Vec<BorrowedFd<'_>> {
+        self.changes.iter().map(AsFd::as_fd).collect()
+    }
+
+    fn timeout(&self, now: Instant) -> Duration {
+        self.upkeep.due().saturating_duration_since(now)
+    }
+
+    fn obey(&mut self, order: AddressOrder, now: Instant) {
+        match order {
+            AddressOrder::Take { role, conf, order } => {
+                self.reload(conf);
+                self.order = Some(order);
+                self.take(role, now);
+            }
+            AddressOrder::Reload(conf) => self.reload(conf),
+            AddressOrder::Yield if self.upkeep.role() == Some(Role::ActiveDirector) => {
+                self.take(Role::Yielding, now);
+            }
+            AddressOrder::Yield => {}
+            AddressOrder::Undo(reply) => {
+                self.upkeep.forget();
+                let report = self.keeper.undo();
+                for done in &report.done {
+                    info!("{done}");
+                }
+                for failure in &report.failures {
+                    error!("{failure}");
+                }
+                // Nobody may wait for it any more.
+                let _ = reply.send(());
+            }
+        }
+    }
+
+    fn step(&mut self, now: Instant) {
+        if self.changes.as_ref().is_some_and(ChangeWatch::changed) {
+            self.upkeep.notified();
+        }
+        let mut now = now;
+        while let Some(act) = self.upkeep.next(now) {
+            self.act(act, now);
+            now = Instant::now();
+        }
+        let verdict = self.upkeep.capability_at(now);
+        self.judge(verdict, now);
+        self.tell_faults();
+    }
+}
