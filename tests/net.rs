@@ -12,8 +12,8 @@ use std::os::fd::AsRawFd;
 use std::time::Instant;
 
 use cvip::net::{
-    self, AddressWish, Announcer, Device, Difference, Done, Error, LinkWish, NeededOn, Reachable,
-    SysctlWish, Wishes,
+    self, AddressWish, Announcer, ChangeWatch, Device, Difference, Done, Error, Incapable,
+    LinkWish, NeededOn, Reachable, SysctlWish, Wishes,
 };
 use nix::sys::socket::{
     AddressFamily, MsgFlags, SockFlag, SockProtocol, SockType, recv, setsockopt, socket, sockopt,
@@ -389,6 +389,79 @@ fn an_address_keeps_its_place_when_only_its_lifetime_changes() {
     assert_eq!(lifetime(), u32::MAX);
     assert!(record.apply_well(&namespace, &carrying([leased("fd00::64", "cv0", 60)])).is_empty());
     assert!(lifetime().as_u64() <= Some(60));
+}
+
+#[test]
+fn an_address_with_a_lifetime_goes_from_an_interface_that_has_another_name_by_now() {
+    let (namespace, neighbour, record) = (Namespace::new(), Namespace::new(), Record::new());
+    namespace.wire("cv0", &neighbour, "cv1");
+    let wishes = carrying([leased("10.0.0.100", "cv0", 60)]);
+    record.apply_well(&namespace, &wishes);
+    for words in ["link set cv0 down", "link set cv0 name cv9", "link set cv9 up"] {
+        namespace.ip(words);
+    }
+    assert!(namespace.shown("10.0.0.100", "cv9").is_some());
+    assert_eq!(record.undo(&namespace), ["removed 10.0.0.100/32 from cv0"]);
+    assert_eq!(namespace.shown("10.0.0.100", "cv9"), None);
+}
+
+#[test]
+fn a_look_tells_what_is_gone_and_why_an_address_cannot_be_carried() {
+    let (namespace, neighbour, record) = (Namespace::new(), Namespace::new(), Record::new());
+    namespace.wire("cv0", &neighbour, "cv1");
+    let wishes = carrying([leased("10.0.0.100", "cv0", 60)]);
+    record.apply_well(&namespace, &wishes);
+    let look = || {
+        let (keeper, wishes) = (record.keeper(), wishes.clone());
+        namespace.run(move || {
+            let unconnected =
+                AddressWish { device: Device::Connected, ..on("198.51.100.1", "unused") };
+            let carried = [on("10.0.0.100", "cv0"), unconnected, on("fd00::64", "cv0")];
+            keeper.look(&wishes, &carried).unwrap()
+        })
+    };
+    let gateway = Incapable::NotConnected(addr("198.51.100.1"));
+    let found = look();
+    assert_eq!((found.incapable, found.lapsed), (vec![gateway.clone()], vec![]));
+    neighbour.ip("link set cv1 down");
+    wait_until("the carrier's end", || {
+        look().incapable == [Incapable::NoCarrier("cv0".into()), gateway.clone()]
+    });
+    namespace.ip("link set cv0 down");
+    assert_eq!(look().incapable, [Incapable::Down("cv0".into()), gateway.clone()]);
+    namespace.ip("addr del 10.0.0.100/32 dev cv0");
+    let lapsed = Error::Lapsed { addr: addr("10.0.0.100"), device: "cv0".into() };
+    assert_eq!(look().lapsed, [lapsed]);
+    namespace.ip("link del cv0");
+    assert_eq!(look().incapable, [Incapable::Absent("cv0".into()), gateway]);
+}
+
+#[test]
+fn changes_of_links_addresses_and_local_routes_wake_and_other_routes_do_not() {
+    let namespace = Namespace::new();
+    let watch = namespace.run(|| ChangeWatch::open().unwrap());
+    for (words, wakes) in [
+        ("addr add 10.1.0.1/24 dev lo", true),
+        ("route add 10.2.0.0/16 dev lo", false),
+        ("route del 10.2.0.0/16 dev lo", false),
+        ("addr del 10.1.0.1/24 dev lo", true),
+        ("route add local 10.3.0.1 dev lo", true),
+        ("addr add fd00::1/64 dev lo nodad", true),
+        ("-6 route add fd01::/64 dev lo", false),
+        ("addr del fd00::1/64 dev lo", true),
+        ("link add cv0 type veth peer name cv1", true),
+        ("link set lo down", true),
+    ] {
+        // The kernel makes IPv6 routes in the background.
+        while watch.changed() {
+            std::thread::sleep(std::time::Duration::from_millis(20));
+        }
+        namespace.ip(words);
+        match wakes {
+            true => wait_until(words, || watch.changed()),
+            false => assert!(!watch.changed(), "{words}"),
+        }
+    }
 }
 
 #[test]

@@ -6,6 +6,8 @@
 
 mod bucket;
 mod capability;
+mod conflicts;
+mod guard;
 mod upkeep;
 
 use std::os::fd::{AsFd, BorrowedFd};
@@ -24,6 +26,8 @@ use crate::net::{self, AddressWish, ChangeWatch, Error, Keeper, Reachable, Repor
 use crate::wake::Outbox;
 use bucket::Bucket;
 use capability::Verdict;
+use conflicts::Conflicts;
+use guard::Guard;
 use upkeep::{Act, Doubt, Upkeep};
 
 /// What happens again and again is recorded so often at once, and then this often.
@@ -43,6 +47,8 @@ pub(super) enum AddressOrder {
     /// Another director is active: the addresses are given back at once, whatever the main thread
     /// does at the moment.
     Yield,
+    /// This node is the active director, as was asked: its addresses are defended.
+    Confirmed,
     /// Undo everything that was made here and that nobody changed since, and answer.
     Undo(Sender<()>),
 }
@@ -53,6 +59,9 @@ pub(super) enum AddressNews {
     Stand(u64),
     /// It touches no address until it is told its role again: another may be active by now.
     Doubt,
+    /// Another host claims an address of this active director, which may be the next one:
+    /// [`AddressOrder::Confirmed`] says that it is not.
+    Claimed,
     /// This node can carry the CVIPs of its set, or cannot.
     Carries(bool),
     /// What is wrong with addresses and settings, all of it, as sentences.
@@ -73,6 +82,9 @@ pub(super) struct AddressManager {
     carried: Vec<AddressWish>,
     /// What is announced, and where.
     reachable: Vec<Reachable>,
+    /// Hears other hosts that claim them.
+    guard: Guard,
+    conflicts: Conflicts,
     /// The order that was not reported yet.
     order: Option<u64>,
     /// Why the CVIPs cannot be carried here.
@@ -110,6 +122,8 @@ impl AddressManager {
             wishes: Wishes::default(),
             carried: Vec::new(),
             reachable: Vec::new(),
+            guard: Guard::default(),
+            conflicts: Conflicts::new(now),
             order: None,
             incapable: Vec::new(),
             failures: Vec::new(),
@@ -133,9 +147,17 @@ impl AddressManager {
         if self.upkeep.role() != Some(role) {
             self.reachable.clear();
         }
+        if role != Role::ActiveDirector {
+            self.guard.watch(&[], now);
+            self.conflicts.forget();
+        }
         self.wishes = net::wishes(&self.conf, self.node, role);
-        let leased = self.wishes.addresses.iter().any(|wish| wish.valid_lft.is_some());
-        self.upkeep.order(role, leased, now);
+        self.upkeep.order(role, self.is_leased(), now);
+    }
+
+    /// Another director may carry the role's addresses, too.
+    fn is_leased(&self) -> bool {
+        self.wishes.addresses.iter().any(|wish| wish.valid_lft.is_some())
     }
 
     fn act(&mut self, act: Act, now: Instant) {
@@ -173,13 +195,7 @@ impl AddressManager {
                 }
                 self.upkeep.renewed(&outcome);
             }
-            Act::Announce => {
-                for Reachable { addr, device } in &self.reachable {
-                    if let Err(error) = net::announce(device, *addr) {
-                        warn!("{addr} is not announced: {error}");
-                    }
-                }
-            }
+            Act::Announce => self.announce(),
             Act::Ask(doubt) => {
                 match doubt {
                     Doubt::Away => {
@@ -192,6 +208,44 @@ impl AddressManager {
                 }
                 self.news(AddressNews::Doubt);
             }
+        }
+    }
+
+    fn announce(&self) {
+        for Reachable { addr, device } in &self.reachable {
+            if let Err(error) = net::announce(device, *addr) {
+                warn!("{addr} is not announced: {error}");
+            }
+        }
+    }
+
+    /// Hears who else claims the addresses, and has the last word.
+    fn guard(&mut self, now: Instant) {
+        for claim in self.guard.step(now) {
+            self.conflicts.claimed(claim, now);
+        }
+        for addr in self.conflicts.questions(now) {
+            self.guard.ask(addr, now);
+        }
+        for address in self.conflicts.over(now) {
+            info!("the address conflict over {address} is over");
+            self.tell(Happening::ConflictOver { address }, now);
+        }
+        if self.upkeep.role() == Some(Role::ActiveDirector) && self.conflicts.defends(now) {
+            match self.is_leased() {
+                true => self.news(AddressNews::Claimed),
+                false => self.defend(now),
+            }
+        }
+    }
+
+    /// Announces the addresses again, and tells of the conflict.
+    fn defend(&mut self, now: Instant) {
+        self.announce();
+        for (address, by) in self.conflicts.confirmed() {
+            let by = by.to_string();
+            warn!("address conflict: another host, {by}, claims {address}: announcing it again");
+            self.tell(Happening::Conflict { address, by }, now);
         }
     }
 
@@ -212,6 +266,9 @@ impl AddressManager {
         };
         let anew = role == Role::ActiveDirector && report.reachable.iter().any(is_added);
         self.reachable.clone_from(&report.reachable);
+        if role == Role::ActiveDirector {
+            self.guard.watch(&self.reachable, now);
+        }
         self.upkeep.made(&report, anew, now);
         if let Some(order) = self.order.take() {
             self.news(AddressNews::Stand(order));
@@ -260,7 +317,8 @@ impl AddressManager {
         let incapable = self.incapable.iter().map(|reason| {
             format!("{reason}: the CVIPs cannot be carried here; see to the interface")
         });
-        let faults: Vec<String> = incapable.chain(self.failures.iter().cloned()).collect();
+        let faults = incapable.chain(self.failures.iter().cloned());
+        let faults: Vec<String> = faults.chain(self.conflicts.faults()).collect();
         if faults != self.told {
             self.told.clone_from(&faults);
             self.news(AddressNews::Faults(faults));
@@ -272,11 +330,13 @@ impl Agent for AddressManager {
     type Order = AddressOrder;
 
     fn fds(&self) -> Vec<BorrowedFd<'_>> {
-        self.changes.iter().map(AsFd::as_fd).collect()
+        self.changes.iter().map(AsFd::as_fd).chain(self.guard.fds()).collect()
     }
 
     fn timeout(&self, now: Instant) -> Duration {
-        self.upkeep.due().saturating_duration_since(now)
+        let others = [self.guard.due(now), self.conflicts.due()];
+        let due = others.into_iter().flatten().fold(self.upkeep.due(), Instant::min);
+        due.saturating_duration_since(now)
     }
 
     fn obey(&mut self, order: AddressOrder, now: Instant) {
@@ -291,6 +351,10 @@ impl Agent for AddressManager {
                 self.take(Role::Yielding, now);
             }
             AddressOrder::Yield => {}
+            AddressOrder::Confirmed if self.upkeep.role() == Some(Role::ActiveDirector) => {
+                self.defend(now);
+            }
+            AddressOrder::Confirmed => {}
             AddressOrder::Undo(reply) => {
                 self.upkeep.forget();
                 let report = self.keeper.undo();
@@ -315,6 +379,7 @@ impl Agent for AddressManager {
             self.act(act, now);
             now = Instant::now();
         }
+        self.guard(now);
         let verdict = self.upkeep.capability_at(now);
         self.judge(verdict, now);
         self.tell_faults();

@@ -118,7 +118,6 @@ pub(super) enum LookoutOrder {
     /// This director was not there for a while: tell its part again, once that is sure.
     Confirm,
     /// Whether this director can carry its set's CVIPs; it can until something else is said.
-    #[expect(dead_code, reason = "said by the address manager, once it knows")]
     Carries(bool),
     View(Sender<lookout::View>),
 }

@@ -68,9 +68,16 @@ struct Daemon {
     orders: u64,
     /// The duty's addresses were ordered, and do not stand yet.
     awaited: Option<Awaited>,
+    /// Whether the CVIPs can be carried here, as the address manager said.
+    carries: Option<bool>,
+    /// Another host claims an address, and the lookout is asked whether this is still the active
+    /// director.
+    is_claimed: bool,
     /// What is wrong with addresses and settings.
     address_faults: Vec<String>,
     duty: Duty,
+    /// The service manager was told that it is ready.
+    is_ready: bool,
     /// The part for which the table is being made.
     ordered: Option<sync::Part>,
     record: Record,
@@ -183,8 +190,11 @@ pub fn run(settings: Settings) -> Result<(), RunError> {
         addresses,
         orders: 0,
         awaited: None,
+        carries: None,
+        is_claimed: false,
         address_faults: Vec::new(),
         duty: Duty::Undecided,
+        is_ready: false,
         ordered: None,
         record,
         obeys: BTreeSet::new(),
@@ -194,8 +204,6 @@ pub fn run(settings: Settings) -> Result<(), RunError> {
     daemon.begin()?;
     let server = Server::open(&daemon.settings.run_dir, node, main)
         .map_err(|e| RunError::System("the control socket cannot be opened", e))?;
-    info!("node {node}: {}", daemon.roles().join(" and "));
-    notify(&[NotifyState::Ready]);
     let outcome = daemon.serve(&signals, &inbox);
     notify(&[NotifyState::Stopping]);
     daemon.finish(lease);
@@ -221,6 +229,13 @@ impl Daemon {
             self.turn(self.duty.at(now))?;
             if self.is_over(now) {
                 return Ok(());
+            }
+            // A real server is ready when its addresses stand, and a director before it knows its
+            // part.
+            if !self.is_ready && !self.is_turning() {
+                self.is_ready = true;
+                info!("node {}: {}", self.office.node, self.roles().join(" and "));
+                notify(&[NotifyState::Ready]);
             }
             if self.struck.is_some_and(|by| self.is_standby() || now >= by) {
                 self.read_again();
@@ -250,7 +265,14 @@ impl Daemon {
 
     fn hear(&mut self, tidings: Tidings, now: Instant) -> Result<(), RunError> {
         match tidings {
-            Tidings::Part(part) => self.turn(self.duty.told(part, now)),
+            Tidings::Part(part) => {
+                self.turn(self.duty.told(part, now))?;
+                let is_claimed = std::mem::take(&mut self.is_claimed);
+                if is_claimed && matches!(self.duty, Duty::Direct { .. }) {
+                    self.addresses.desk.order(AddressOrder::Confirmed);
+                }
+                Ok(())
+            }
             // For an order before the last one.
             Tidings::Ready(part) if self.ordered != Some(part) => Ok(()),
             Tidings::Ready(_) => {
@@ -285,11 +307,26 @@ impl Daemon {
                 }
             }
             AddressNews::Doubt => self.doubt(),
-            // To be told to the election.
-            AddressNews::Carries(_) => {}
+            AddressNews::Claimed => {
+                if let (Some(desk), Duty::Direct { .. }) = (self.staff.lookout(), self.duty) {
+                    self.is_claimed = true;
+                    desk.order(LookoutOrder::Confirm);
+                }
+            }
+            AddressNews::Carries(carries) => {
+                self.carries = Some(carries);
+                self.tell_carries();
+            }
             AddressNews::Faults(faults) => self.address_faults = faults,
         }
         Ok(())
+    }
+
+    /// The election is told whether this director can carry the CVIPs.
+    fn tell_carries(&self) {
+        if let (Some(desk), Some(carries)) = (self.staff.lookout(), self.carries) {
+            desk.order(LookoutOrder::Carries(carries));
+        }
     }
 
     /// Takes up a duty.
@@ -312,7 +349,7 @@ impl Daemon {
     fn carry(&mut self, is_turn: bool) {
         let Some(role) = self.duty.role() else { return };
         self.orders += 1;
-        let is_turn = is_turn || self.awaited.as_ref().is_some_and(|awaited| awaited.is_turn);
+        let is_turn = is_turn || self.is_turning();
         self.awaited = Some(Awaited { order: self.orders, is_turn });
         let conf = Arc::clone(&self.conf);
         self.addresses.desk.order(AddressOrder::Take { role, conf, order: self.orders });
@@ -419,6 +456,8 @@ impl Daemon {
             Some(_) => self.carry(false),
             None => self.addresses.desk.order(AddressOrder::Reload(Arc::clone(&self.conf))),
         }
+        // The lookout may be another.
+        self.tell_carries();
         if let Some(desk) = self.staff.table() {
             let conf = Arc::clone(&self.conf);
             desk.order(match report {
@@ -533,8 +572,12 @@ impl Daemon {
     /// It carries no address, and its table is what a standby's is.
     fn is_standby(&self) -> bool {
         let directs = matches!(self.duty, Duty::Direct { .. } | Duty::Yield { .. });
-        let is_turning = self.awaited.as_ref().is_some_and(|awaited| awaited.is_turn);
-        !directs && !is_turning && self.ordered.is_none()
+        !directs && !self.is_turning() && self.ordered.is_none()
+    }
+
+    /// The duty's addresses do not stand yet, and what follows from it waits for them.
+    fn is_turning(&self) -> bool {
+        self.awaited.as_ref().is_some_and(|awaited| awaited.is_turn)
     }
 
     fn is_over(&mut self, now: Instant) -> bool {

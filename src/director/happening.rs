@@ -129,6 +129,18 @@ pub enum Happening {
     },
     /// It can, again.
     CarriesAgain,
+    /// Another host claims an address that this director carries.
+    Conflict {
+        /// The address.
+        address: IpAddr,
+        /// The other host's Ethernet address.
+        by: String,
+    },
+    /// Nothing was heard of that for a while.
+    ConflictOver {
+        /// The address.
+        address: IpAddr,
+    },
 }
 
 impl Happening {
@@ -212,6 +224,12 @@ impl fmt::Display for Happening {
             }
             Happening::Incapable { reason } => {
                 write!(f, "the CVIPs cannot be carried here: {reason}")
+            }
+            Happening::Conflict { address, by } => {
+                write!(f, "address conflict: another host, {by}, claims {address}")
+            }
+            Happening::ConflictOver { address } => {
+                write!(f, "the address conflict over {address} is over")
             }
             Happening::CarriesAgain => write!(f, "the CVIPs can be carried here again"),
         }

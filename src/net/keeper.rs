@@ -472,8 +472,13 @@ impl Keeper {
         };
         let unwished: Vec<_> =
             self.record.addresses.iter().filter(|own| !is_wished(own)).cloned().collect();
-        for OwnAddress { addr, prefix, device, .. } in unwished {
-            let link = kernel.link(&device).filter(|link| {
+        for OwnAddress { addr, prefix, device, valid_lft } in unwished {
+            let link = match kernel.link(&device) {
+                // Its interface has another name by now; only the keeper gives it a lifetime.
+                None if valid_lft.is_some() => kernel.leased(addr),
+                link => link,
+            };
+            let link = link.filter(|link| {
                 kernel.standing(addr, link).is_some_and(|standing| standing.prefix == prefix)
             });
             match link.map_or(Ok(false), |link| netlink.delete(link, addr, prefix)) {
@@ -518,6 +523,13 @@ impl Kernel {
     /// The interface on which an address that was made still stands.
     fn stands(&self, own: &OwnAddress) -> Option<&Link> {
         self.link(&own.device).filter(|link| self.standing(own.addr, link).is_some())
+    }
+
+    /// The interface on which an address stands with a lifetime.
+    fn leased(&self, addr: IpAddr) -> Option<&Link> {
+        let is_it = |a: &&Address| a.addr == addr && a.valid_lft.is_some();
+        let address = self.addresses.iter().find(is_it)?;
+        self.links.iter().find(|link| link.index == address.index)
     }
 
     fn named(&self, name: &str) -> Result<&Link, Error> {

@@ -1,14 +1,17 @@
-//! What cvipd sets on a machine (addresses, settings) goes again when nothing needs it any more;
-//! what the administrator had set is left alone, and stays.
+//! What cvipd sets on a machine (addresses, settings) is put back when somebody changes it, and goes
+//! again when nothing needs it any more; what the administrator had set is left alone, and stays.
 
 use std::collections::BTreeSet;
 use std::fs;
+use std::net::IpAddr;
 use std::path::Path;
+use std::time::{Duration, Instant};
 
+use cvip::net;
 use cvip::protocol::Protocol::Tcp;
 use cvip_lab::{Host, Plan};
 
-use super::support::{Server, Site, on};
+use super::support::{Server, Site, connect, on};
 
 /// Where settings are that cvipd could have a reason to change, below `/proc/sys/net`. Interfaces
 /// of tunnels come with a kernel module, whoever has it loaded.
@@ -123,5 +126,93 @@ fn what_a_routing_method_needs_goes_with_it_and_what_the_administrator_had_set_s
     }
     for (number, kernel) in [1, 2, director].into_iter().zip(&by_dr) {
         await_kernel(&site, number, kernel);
+    }
+}
+
+/// What somebody may do to a node, until it is as it was again; the wait before this was mended
+/// was a minute at most.
+#[track_caller]
+fn assert_repaired(site: &Site, number: u32, lines: &[&str]) {
+    const AT_MOST: Duration = Duration::from_secs(10);
+    let host = site.host(number);
+    let before = kernel_of(host);
+    let start = Instant::now();
+    lines.iter().for_each(|line| on(host, line));
+    await_kernel(site, number, &before);
+    let took = start.elapsed();
+    println!("node {number}, {lines:?}: {took:?}");
+    assert!(took < AT_MOST, "node {number}, {lines:?}: {took:?}");
+}
+
+#[test]
+fn what_somebody_changes_is_repaired_at_once_and_an_event() {
+    let site = Site::start(2, &Plan { ipv6: true, ..Plan::default() });
+    let (v4, v6, director) = (site.cvip(false), site.cvip(true), site.director());
+    site.until("the director carries both", |site| {
+        let kernel = kernel_of(site.host(director));
+        let has =
+            |addr: std::net::IpAddr| kernel.iter().any(|l| l.starts_with(&format!("{addr}/")));
+        (has(v4) && has(v6)).then_some(())
+    });
+    assert_repaired(&site, 1, &[&format!("ip addr del {v4}/32 dev lo")]);
+    assert_repaired(&site, 1, &[&format!("ip addr del {v6}/128 dev lo")]);
+    assert_repaired(&site, 1, &["ip link set lo down", "ip link set lo up"]);
+    assert_repaired(&site, 2, &["sysctl -qw net.ipv4.conf.all.arp_ignore=0"]);
+    assert_repaired(&site, director, &["sysctl -qw net.ipv4.vs.expire_nodest_conn=0"]);
+    let own = site.host(director).v4();
+    let back = format!("ip addr add {own}/24 dev eth0");
+    assert_repaired(&site, director, &["ip -4 addr flush dev eth0", &back]);
+    assert_repaired(&site, director, &[&format!("ip addr del {v6}/128 dev eth0")]);
+
+    for (number, what) in [
+        (1, format!("added {v4}/32 to lo")),
+        (1, format!("added {v6}/128 to lo")),
+        (2, "set net.ipv4.conf.all.arp_ignore to 1 (was 0)".to_owned()),
+        (director, "set net.ipv4.vs.expire_nodest_conn to 1 (was 0)".to_owned()),
+        (director, format!("added {v4}/32 to eth0")),
+    ] {
+        site.until(&format!("an event of node {number}: {what}"), |site| {
+            let events = site.direct("cvipctl events");
+            let is_it =
+                |line: &str| line.contains(&format!("node {number}")) && line.contains(&what);
+            events.lines().any(is_it).then_some(())
+        });
+    }
+}
+
+/// The Ethernet address that a host knows of a neighbour.
+fn neighbour(host: &Host, addr: IpAddr) -> Option<String> {
+    let shown = host.stdout(&["ip", "neigh", "show", &addr.to_string()]).unwrap();
+    let (_, rest) = shown.split_once("lladdr ")?;
+    rest.split_whitespace().next().map(str::to_owned)
+}
+
+#[test]
+fn another_host_that_claims_the_cvip_is_told_of_and_does_not_keep_the_clients() {
+    let site = Site::start(1, &Plan { ipv6: true, ..Plan::default() });
+    let (client, intruder, director) = (site.cluster.client(), site.host(1), site.director());
+    let (ours, theirs) = (site.host(director).mac(), intruder.mac());
+    for addr in [site.cvip(false), site.cvip(true)] {
+        site.until("a client knows where the CVIP is", |_| {
+            // Refused, but asked for by ARP or neighbour discovery.
+            let _ = connect(client, (addr, 9).into());
+            (neighbour(client, addr)? == ours).then_some(())
+        });
+        let prefix = net::host_prefix(addr);
+        on(intruder, &format!("ip addr add {addr}/{prefix} dev eth0"));
+        for _ in 0..3 {
+            intruder.enter(|| net::announce("eth0", addr)).unwrap();
+        }
+        let claims = format!("address conflict: another host, {theirs}, claims {addr}");
+        let conflict = |site: &Site| {
+            let events = site.direct("cvipctl events");
+            let status = site.direct("cvipctl status --json");
+            (events.contains(&claims) && status.contains(&claims)).then_some(())
+        };
+        site.until("the conflict is told of", conflict);
+        on(intruder, &format!("ip addr del {addr}/{prefix} dev eth0"));
+        let start = Instant::now();
+        site.until("the client is back", |_| (neighbour(client, addr)? == ours).then_some(()));
+        assert!(start.elapsed() < Duration::from_secs(12), "{:?}", start.elapsed());
     }
 }

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use cvip_lab::Network;
 use cvip_lab::traffic::Outcome;
 use nix::sys::signal::{Signal, kill};
 
@@ -145,4 +146,37 @@ fn of_three_directors_the_next_in_order_takes_over_and_after_it_the_last() {
     assert_eq!(refused, 0, "with mh nobody is refused: {report}");
     assert!(report.requests.last().unwrap().is_served(), "{report}");
     assert_eq!(site.pool(THIRD), all());
+}
+
+#[test]
+fn one_that_cannot_carry_the_cvip_hands_over_and_where_nobody_can_nothing_changes() {
+    let site = Site::start();
+    let told = |site: &Site, director: u32, what: &str| {
+        let events = site.events(director);
+        events.iter().filter(|event| event.what.to_string().contains(what)).count()
+    };
+    let again = "can be carried here again";
+    let alone = |site: &Site, director: u32| (site.carriers() == [director]).then_some(());
+
+    let unplugged = site.host(FIRST).unplug(Network::Public).unwrap();
+    site.until("the second alone carries the CVIP", |site| alone(site, SECOND));
+    assert_eq!(told(&site, FIRST, "eth0 has no carrier"), 1, "{:?}", site.events(FIRST));
+    let status = site.status(FIRST).to_string();
+    assert!(status.contains("eth0 has no carrier"), "{status}");
+    unplugged.end().unwrap();
+    site.until("the first can again", |site| (told(site, FIRST, again) == 1).then_some(()));
+    assert_eq!(site.carriers(), [SECOND], "there is no fail-back");
+
+    let both = [FIRST, SECOND].map(|director| {
+        let unplugged = site.host(director).unplug(Network::Public).unwrap();
+        site.until("it is told", |site| (told(site, director, "no carrier") > 0).then_some(()));
+        unplugged
+    });
+    site.throughout(Duration::from_secs(5), |site| assert_eq!(site.carriers(), [SECOND]));
+    both.into_iter().for_each(|unplugged| unplugged.end().unwrap());
+    site.until("the first can again", |site| (told(site, FIRST, again) == 2).then_some(()));
+
+    site.host(SECOND).run(&["ip", "link", "set", "eth0", "down"]).unwrap();
+    site.until("the first alone carries the CVIP", |site| alone(site, FIRST));
+    assert_eq!(told(&site, FIRST, "took over from"), 1, "{:?}", site.events(FIRST));
 }

@@ -243,7 +243,7 @@ impl Upkeep {
 
     /// What a look at everything showed.
     pub(super) fn looked(&mut self, look: &Look, now: Instant) -> Option<Verdict> {
-        self.lapsed = self.role.is_some() && !look.lapsed.is_empty();
+        self.lapsed = self.role.is_some() && self.leased && !look.lapsed.is_empty();
         let is_ours = |difference: &&Difference| {
             !matches!(difference, Difference::Misplaced { .. } | Difference::Permanent { .. })
         };
