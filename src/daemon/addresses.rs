@@ -89,6 +89,8 @@ pub(super) struct AddressManager {
     order: Option<u64>,
     /// Why the CVIPs cannot be carried here.
     incapable: Vec<String>,
+    /// What this kernel is too old for, as it was said.
+    notices: Vec<String>,
     /// What the kernel refused.
     failures: Vec<String>,
     /// The faults as they were last told.
@@ -126,6 +128,7 @@ impl AddressManager {
             conflicts: Conflicts::new(now),
             order: None,
             incapable: Vec::new(),
+            notices: Vec::new(),
             failures: Vec::new(),
             told: Vec::new(),
             events: Bucket::new(EVENTS.0, EVENTS.1, now),
@@ -256,7 +259,15 @@ impl AddressManager {
         for done in &report.done {
             info!("{done}");
         }
-        self.fail(report.failures.iter().map(ToString::to_string).collect());
+        let (notices, failures): (Vec<_>, Vec<_>) =
+            report.failures.iter().partition(|failure| failure.is_notice());
+        self.fail(failures.iter().map(ToString::to_string).collect());
+        for notice in notices.iter().map(ToString::to_string) {
+            if !self.notices.contains(&notice) {
+                info!("{notice}");
+                self.notices.push(notice);
+            }
+        }
         let is_added = |at: &Reachable| {
             let of = |done: &net::Done| {
                 matches!(done, net::Done::Added { addr, device, .. }
@@ -334,7 +345,9 @@ impl Agent for AddressManager {
     }
 
     fn timeout(&self, now: Instant) -> Duration {
-        let others = [self.guard.due(now), self.conflicts.due()];
+        // A node that does not know its part defends nothing.
+        let is_active = self.upkeep.role() == Some(Role::ActiveDirector);
+        let others = [self.guard.due(now), self.conflicts.due().filter(|_| is_active)];
         let due = others.into_iter().flatten().fold(self.upkeep.due(), Instant::min);
         due.saturating_duration_since(now)
     }

@@ -1,4 +1,5 @@
-//! Where CVIPs and gateways stand on a node: in the wrong place, or with the wrong prefix.
+//! Where CVIPs and gateways stand on a node: in the wrong place, with the wrong prefix, or on a
+//! loopback that is down.
 
 use std::net::IpAddr;
 
@@ -11,7 +12,7 @@ use crate::net::{Address, Device, Interface, Wishes, host_prefix};
 /// Everything about addresses that are there and should be elsewhere, or otherwise.
 pub(super) fn addresses(seen: &Observed, host: &Host) -> Vec<Finding> {
     let wishes = seen.wishes();
-    let mut findings = Vec::new();
+    let mut findings = Vec::from_iter(loopback(seen, host, &wishes));
     for cvip in &seen.conf.cvips {
         let gateway = cvip.gateway.filter(|_| seen.conf.routing == Routing::Nat);
         for addr in [Some(cvip.addr), gateway].into_iter().flatten() {
@@ -22,6 +23,16 @@ pub(super) fn addresses(seen: &Observed, host: &Host) -> Vec<Finding> {
         }
     }
     findings
+}
+
+/// A loopback that is to carry CVIPs, and is down: the kernel drops what is sent to them.
+fn loopback(seen: &Observed, host: &Host, wishes: &Wishes) -> Option<Finding> {
+    let down = host.interfaces.iter().find(|interface| interface.loopback && !interface.up)?;
+    let name = &down.name;
+    let is_on_it = |device: &Device| matches!(device, Device::Name(of) if of == name);
+    let wish = wishes.addresses.iter().find(|wish| is_on_it(&wish.device))?;
+    let what = format!("{name} is down: this node drops what the director sends to {}", wish.addr);
+    Some(Finding::fault(seen.here(), what).run(format!("ip link set {name} up")))
 }
 
 /// What is wrong with a CVIP or a gateway that stands here.
@@ -102,6 +113,20 @@ mod tests {
         assert!(found(Routing::Dr, 1, &director).is_empty());
         let nat = [("192.0.2.10", 32, "eth0"), ("192.0.2.254", 24, "eth0")];
         assert!(found(Routing::Nat, 1, &nat).is_empty());
+    }
+
+    #[test]
+    fn a_loopback_that_is_down_is_a_fault_where_it_carries_a_cvip() {
+        let mut host = host(3);
+        host.interfaces.iter_mut().filter(|i| i.loopback).for_each(|lo| lo.up = false);
+        let lines = |routing| {
+            let seen = seen(conf(routing, &["192.0.2.10"], 1), 3);
+            lines(&addresses(&seen, &host))
+        };
+        let found = lines(Routing::Dr);
+        assert!(found[0].contains("lo is down: this node drops"), "{found:?}");
+        assert!(found[0].ends_with("run: ip link set lo up"), "{found:?}");
+        assert!(lines(Routing::Nat).is_empty());
     }
 
     #[test]

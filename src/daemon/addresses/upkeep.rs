@@ -244,11 +244,8 @@ impl Upkeep {
     /// What a look at everything showed.
     pub(super) fn looked(&mut self, look: &Look, now: Instant) -> Option<Verdict> {
         self.lapsed = self.role.is_some() && self.leased && !look.lapsed.is_empty();
-        let is_ours = |difference: &&Difference| {
-            !matches!(difference, Difference::Misplaced { .. } | Difference::Permanent { .. })
-        };
         self.differences = match self.role {
-            Some(_) => look.differences.iter().filter(is_ours).cloned().collect(),
+            Some(_) => look.differences.iter().filter(|d| is_to_be_made(d)).cloned().collect(),
             None => Vec::new(),
         };
         self.stuck.retain(|stuck| self.differences.contains(stuck));
@@ -282,7 +279,8 @@ impl Upkeep {
     /// What a look at the settings showed.
     pub(super) fn looked_at_settings(&mut self, differences: &[Difference]) {
         // A look at everything comes first, so that all is made in one go.
-        self.notified |= differences.iter().any(|found| !self.stuck.contains(found));
+        let is_new = |found: &&Difference| is_to_be_made(found) && !self.stuck.contains(found);
+        self.notified |= differences.iter().any(|found| is_new(&found));
     }
 
     /// What came of making it so. `anew`: something is to be announced that was not there before.
@@ -336,6 +334,16 @@ impl Upkeep {
             (true, false) => self.made + RETRY.0,
             (false, _) => self.repairs.ready(),
         })
+    }
+}
+
+/// What somebody else put where it does not belong is theirs to take away, and what this kernel
+/// is too old for it will never have.
+fn is_to_be_made(difference: &Difference) -> bool {
+    match difference {
+        Difference::Misplaced { .. } | Difference::Permanent { .. } => false,
+        Difference::Unmet(failure) => !failure.is_notice(),
+        _ => true,
     }
 }
 

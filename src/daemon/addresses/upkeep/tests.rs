@@ -37,6 +37,8 @@ struct Kernel {
     remembered: bool,
     stands: bool,
     set: bool,
+    /// It is too old for a setting.
+    outdated: bool,
     refuses: bool,
     incapable: bool,
     acts: Vec<(u128, Act)>,
@@ -54,6 +56,7 @@ impl Kernel {
             remembered: false,
             stands: false,
             set: false,
+            outdated: false,
             refuses: false,
             incapable: false,
             acts: Vec::new(),
@@ -85,6 +88,11 @@ impl Kernel {
         let mut differences = Vec::new();
         differences.extend((wished && !self.set).then(setting));
         differences.extend((wished && !self.stands).then(missing));
+        if self.outdated && wished {
+            let error =
+                Error::NoSetting { setting: "net.x".into(), hint: "too old", outdated: true };
+            differences.push(Difference::Unmet(error.into()));
+        }
         let lapsed = (self.leased && self.remembered && !self.stands).then(gone);
         let incapable = self.incapable.then(|| Incapable::NoCarrier("eth0".into()));
         let (lapsed, incapable) = (Vec::from_iter(lapsed), Vec::from_iter(incapable));
@@ -136,7 +144,7 @@ impl Kernel {
                     }
                     Act::LookAtSettings => {
                         let differences = self.look().differences;
-                        let of_settings = differences.into_iter().filter(|d| *d == setting());
+                        let of_settings = differences.into_iter().filter(|d| *d != missing());
                         self.upkeep.looked_at_settings(&of_settings.collect::<Vec<_>>());
                     }
                     Act::Make | Act::Repair => self.make(),
@@ -208,11 +216,14 @@ fn what_somebody_removes_or_resets_is_back_within_a_second() {
 
 #[test]
 fn while_nothing_happens_little_is_done() {
-    let mut kernel = Kernel::active(false);
-    kernel.run(60_000);
-    assert_eq!(kernel.count(Act::Make) + kernel.count(Act::Repair), 0);
-    assert!(kernel.count(Act::LookAtSettings) <= 60);
-    assert_eq!(kernel.count(Act::Look), 1, "{:?}", kernel.acts);
+    for outdated in [false, true] {
+        let mut kernel = Kernel::active(false);
+        kernel.outdated = outdated;
+        kernel.run(60_000);
+        assert_eq!(kernel.count(Act::Make) + kernel.count(Act::Repair), 0);
+        assert!(kernel.count(Act::LookAtSettings) <= 60);
+        assert_eq!(kernel.count(Act::Look), 1, "{:?}", kernel.acts);
+    }
     // One that renews is notified of that.
     let mut kernel = Kernel::active(true);
     kernel.run(60_000);
