@@ -106,6 +106,9 @@ pub struct Status {
     /// Faults of the configuration that it did not take, as `cvipctl check` shows them; and what
     /// else is wrong.
     pub faults: Vec<String>,
+    /// What is wrong with this node's addresses and settings at the moment.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub addresses: Vec<String>,
     /// How many connections are waited for before it ends, if it is leaving.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub leaving: Option<usize>,

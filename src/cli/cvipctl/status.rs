@@ -225,6 +225,7 @@ fn ask_cvipd(site: &Site, me: u32, problems: &mut Vec<String>) -> Option<Box<Sta
     let unknown: Vec<String> =
         unknown.map(|fault| format!("cvipd keeps its last good configuration: {fault}")).collect();
     problems.extend(unknown);
+    problems.extend(status.addresses.iter().cloned());
     if let Some(seconds) = status.store_away_s {
         problems.push(format!(
             "the store has been away for {seconds} s: nothing changes until it returns"
