@@ -11,7 +11,9 @@ use crate::conf::model::DEFAULT_DRAIN_TIMEOUT;
 use crate::conf::{Conf, Cvip, Registration, ServiceConf};
 use crate::ipvs::{Destination, DestinationId, Service};
 use crate::protocol::Protocol;
-use crate::store::{Drains, NodeRecord, Registration as Registered, ServiceKey, drain_of};
+use crate::store::{
+    Drains, NodeRecord, PortRanges, Registration as Registered, ServiceKey, drain_of,
+};
 
 /// What a director knows when it decides.
 #[derive(Clone, Copy, Debug)]
@@ -105,7 +107,8 @@ pub fn standing_keys(cvip: &Cvip) -> impl Iterator<Item = ServiceKey> {
 /// The services that a record says anything of.
 pub fn services_of(record: &NodeRecord) -> impl Iterator<Item = ServiceKey> {
     let registered = record.registrations.iter().map(|registration| registration.service);
-    registered.chain(record.refused.iter().map(|refused| refused.service))
+    let refused = record.refused.iter().map(|refused| refused.service);
+    registered.chain(refused).chain(record.reachable.iter().flat_map(PortRanges::services))
 }
 
 /// The services on which two records of one node differ: what a change of record touches.
@@ -120,7 +123,8 @@ pub fn touched(before: Option<&NodeRecord>, after: Option<&NodeRecord>) -> BTree
     let (old, new) = (all(before), all(after));
     keys.extend(old.symmetric_difference(&new).map(|registration| registration.service));
     let refused = |record: &NodeRecord| -> BTreeSet<_> {
-        record.refused.iter().filter(|r| r.reachable).map(|r| r.service).collect()
+        let rows = record.refused.iter().filter(|r| r.reachable).map(|r| r.service);
+        rows.chain(record.reachable.iter().flat_map(PortRanges::services)).collect()
     };
     keys.extend(refused(before).symmetric_difference(&refused(after)));
     keys
@@ -281,7 +285,7 @@ pub(super) fn registered(record: &NodeRecord, key: ServiceKey) -> Option<&Regist
 /// no service stood in front of it: an empty service answers port-unreachable instead. So it is
 /// with a listener there that is drained.
 fn shields(own: &NodeRecord, key: ServiceKey) -> bool {
-    own.refused.iter().any(|refused| refused.reachable && refused.service == key)
+    own.shields(key)
 }
 
 #[cfg(test)]

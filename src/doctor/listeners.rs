@@ -12,7 +12,7 @@ use super::flags::{Origin, unflag};
 use super::observed::{Host, Observed, subject};
 use crate::conf::{Conf, Cvip, Routing};
 use crate::listeners::Listener;
-use crate::node::eligibility::Refusal;
+use crate::node::eligibility::{RESERVED_PORTS, Refusal};
 use crate::node::registrations::Judged;
 use crate::node::{hints, registrations};
 use crate::ports::{Layers, Level, PortFlag};
@@ -215,6 +215,7 @@ fn other_protocol(
             };
             let mut within = listeners.iter().filter(|listener| {
                 (flag.start..=flag.end).contains(&listener.port)
+                    && !RESERVED_PORTS.contains(&(listener.protocol, listener.port))
                     && !listener.addr.to_canonical().is_loopback()
             });
             let ports: Vec<u16> =

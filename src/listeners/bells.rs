@@ -28,7 +28,7 @@ use crate::protocol::Protocol;
 
 pub use super::bpf::Bell;
 
-/// Sockets whose release rings. Releases of more than this are found by the poll.
+/// Sockets whose release rings. Releases of further sockets are found by the poll.
 const REMEMBERED: u32 = 16 * 1024;
 
 /// Why no bell can be hung: what is missing, and what to do.
@@ -178,25 +178,22 @@ impl Bells {
         }
     }
 
-    /// Whose release rings from now on: the cookies of the last dump.
+    /// Whose release rings from now on: the first of these cookies, as many as the map holds.
     pub fn remember(&mut self, cookies: impl IntoIterator<Item = u64>) {
-        let mut cookies: Vec<u64> = cookies.into_iter().collect();
-        cookies.sort_unstable();
-        cookies.dedup();
-        if cookies == self.remembered {
+        let wanted = wanted(cookies, REMEMBERED as usize);
+        if wanted == self.remembered {
             return;
         }
-        let before = mem::take(&mut self.remembered);
-        for gone in before.iter().filter(|c| cookies.binary_search(c).is_err()) {
+        let map = &self.cookies;
+        self.remembered = update(
+            mem::take(&mut self.remembered),
+            wanted,
             // Nothing but "not there" can be wrong, and that is what is wanted.
-            let _ = self.cookies.remove(&gone.to_ne_bytes());
-        }
-        cookies.retain(|cookie| {
-            before.binary_search(cookie).is_ok()
-                // A full map is no fault: the poll finds what does not ring.
-                || self.cookies.set(&cookie.to_ne_bytes(), &[1]).is_ok()
-        });
-        self.remembered = cookies;
+            |gone| {
+                let _ = map.remove(&gone.to_ne_bytes());
+            },
+            |new| map.set(&new.to_ne_bytes(), &[1]).is_ok(),
+        );
     }
 
     /// Takes out what rang since the last call. As much as the ring buffer holds, at most.
@@ -209,6 +206,35 @@ impl Bells {
         }
         rang
     }
+}
+
+/// The first cookies, at most `most`, in order of their numbers. More are not even tried: in a
+/// full map each would cost a system call at every dump.
+fn wanted(cookies: impl IntoIterator<Item = u64>, most: usize) -> Vec<u64> {
+    let mut wanted: Vec<u64> = cookies.into_iter().take(most).collect();
+    wanted.sort_unstable();
+    wanted.dedup();
+    wanted
+}
+
+/// Makes a map hold what is wanted instead of what it held before; returns what it holds then.
+/// Both are sorted. The first that cannot be added ends the additions: the map is full, and the
+/// poll finds what does not ring.
+fn update(
+    before: Vec<u64>,
+    mut wanted: Vec<u64>,
+    remove: impl FnMut(u64),
+    mut add: impl FnMut(u64) -> bool,
+) -> Vec<u64> {
+    let lacks = |set: &[u64], cookie: &u64| set.binary_search(cookie).is_err();
+    before.iter().copied().filter(|cookie| lacks(&wanted, cookie)).for_each(remove);
+    let mut full = false;
+    wanted.retain(|cookie| {
+        let held = !lacks(&before, cookie);
+        full |= !held && !full && !add(*cookie);
+        held || !full
+    });
+    wanted
 }
 
 impl AsFd for Bells {
@@ -330,6 +356,32 @@ mod tests {
 32 31 0:29 / /sys/fs/cgroup/cpu rw,relatime - cgroup cgroup rw,cpu
 41 31 0:38 / /sys/fs/cgroup/unified rw,relatime shared:9 master:1 - cgroup2 cgroup2 rw
 ";
+
+    #[test]
+    fn no_more_cookies_are_wanted_than_fit_and_the_first_are_preferred() {
+        assert_eq!(wanted([9, 3, 7, 1], 3), [3, 7, 9]);
+        assert_eq!(wanted([9, 9], 3), [9]);
+    }
+
+    #[test]
+    fn a_map_is_told_only_what_changes_and_the_first_refusal_ends_the_additions() {
+        let run = |before: &[u64], wanted: &[u64], room: usize| {
+            let (mut removed, mut tried) = (Vec::new(), Vec::new());
+            let held = update(
+                before.to_vec(),
+                wanted.to_vec(),
+                |cookie| removed.push(cookie),
+                |cookie| {
+                    tried.push(cookie);
+                    tried.len() <= room
+                },
+            );
+            (held, removed, tried)
+        };
+        assert_eq!(run(&[1, 2, 3], &[2, 3, 4], 9), (vec![2, 3, 4], vec![1], vec![4]));
+        let full = run(&[5], &[1, 2, 3, 4, 5], 1);
+        assert_eq!(full, (vec![1, 5], vec![], vec![1, 2]), "3 and 4 are not tried");
+    }
 
     #[test]
     fn the_version_2_root_is_found_alone_and_beside_version_1() {

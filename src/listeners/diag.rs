@@ -138,6 +138,8 @@ pub(super) struct Row {
     pub(super) rqueue: u32,
     pub(super) wqueue: u32,
     pub(super) uid: u32,
+    /// 0 for a connection that no process has accepted yet.
+    pub(super) inode: u32,
     pub(super) v6only: bool,
 }
 
@@ -215,6 +217,7 @@ fn row(body: &[u8]) -> Result<Row, Error> {
         rqueue: word(56),
         wqueue: word(60),
         uid: word(64),
+        inode: word(68),
         v6only,
     })
 }
@@ -291,6 +294,7 @@ mod tests {
             rqueue: 1,
             wqueue: 128,
             uid: 33,
+            inode: 777,
             v6only: true,
         };
         assert_eq!(rows, [expected]);

@@ -9,7 +9,7 @@ use nix::errno::Errno;
 use nix::sys::socket::SockProtocol;
 
 use super::diag::{self, Progress, Request, Row};
-use super::{Listener, Ranges, ranges};
+use super::{Listener, Ranges, Unaccepted, ranges};
 use crate::netlink::{Cut, LONG_DUMPS, Loss, Socket};
 use crate::protocol::Protocol;
 
@@ -26,6 +26,10 @@ const CONNECTED: u32 = 1 << diag::ESTABLISHED
     | 1 << diag::CLOSE_WAIT
     | 1 << diag::LAST_ACK
     | 1 << diag::CLOSING;
+
+/// States in which a connection can wait in an accept queue. A connection that its process has
+/// closed has no inode either, but is in neither of these states.
+const QUEUED: u32 = 1 << diag::ESTABLISHED | 1 << diag::CLOSE_WAIT;
 
 /// Why sockets cannot be listed.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -160,6 +164,26 @@ impl Dumper {
         Ok(count)
     }
 
+    /// The TCP connections to a local port that the kernel has taken and no process has accepted.
+    /// It walks the kernel's whole connection table, as [`Dumper::connections`] does.
+    pub fn unaccepted(&mut self, port: u16) -> Result<Vec<Unaccepted>, Error> {
+        let mut found = Vec::new();
+        for family in [diag::AF_INET, diag::AF_INET6] {
+            let mark = found.len();
+            self.dump(Protocol::Tcp, family, QUEUED, port, &[], &mut |event| match event {
+                Event::Restart => found.truncate(mark),
+                Event::Row(row) => {
+                    let queued = QUEUED & 1u32.unbounded_shl(row.state.into()) != 0;
+                    if row.port == port && row.inode == 0 && queued {
+                        let Row { device, cookie, .. } = row;
+                        found.push(Unaccepted { addr: row.addr.to_canonical(), device, cookie });
+                    }
+                }
+            })?;
+        }
+        Ok(found)
+    }
+
     /// One family's dump, begun again if it was disturbed.
     fn dump(
         &mut self,
@@ -264,7 +288,7 @@ fn listener(protocol: Protocol, row: &Row) -> Option<Listener> {
 
 #[cfg(test)]
 mod tests {
-    use std::net::{Ipv6Addr, TcpListener};
+    use std::net::{Ipv6Addr, TcpListener, TcpStream};
 
     use super::*;
 
@@ -281,6 +305,7 @@ mod tests {
         rqueue: 2,
         wqueue: 128,
         uid: 33,
+        inode: 777,
         v6only: true,
     };
 
@@ -300,6 +325,27 @@ mod tests {
             (Protocol::Udp, Row { remote_addr: "::1".parse().unwrap(), ..udp }),
         ] {
             assert_eq!(listener(protocol, &row), None, "{row:?}");
+        }
+    }
+
+    #[test]
+    fn a_connection_is_unaccepted_until_its_process_takes_it() {
+        let mut dumper = Dumper::open().unwrap();
+        for to in ["127.0.0.1", "::1"] {
+            let listener = TcpListener::bind((to, 0)).unwrap();
+            let to = listener.local_addr().unwrap();
+            let clients = [to; 3].map(|to| TcpStream::connect(to).unwrap());
+            let before = dumper.unaccepted(to.port()).unwrap();
+            assert_eq!(before.len(), 3, "{before:?}");
+            assert!(before.iter().all(|waits| waits.addr == to.ip() && waits.device == 0));
+            let server = listener.accept().unwrap().0;
+            let after = dumper.unaccepted(to.port()).unwrap();
+            assert_eq!(after.len(), 2, "{after:?}");
+            assert!(after.iter().all(|waits| before.contains(waits)), "{after:?}");
+            // What the server closed was accepted, whatever state it is in.
+            drop(server);
+            assert_eq!(dumper.unaccepted(to.port()).unwrap().len(), 2);
+            drop(clients);
         }
     }
 

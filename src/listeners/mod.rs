@@ -55,6 +55,17 @@ pub struct Listener {
     pub backlog: u32,
 }
 
+/// A TCP connection that the kernel has taken and that no process has accepted yet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Unaccepted {
+    /// The local address that its peer asked for.
+    pub addr: IpAddr,
+    /// The interface that its listener is bound to, 0 for none.
+    pub device: u32,
+    /// The kernel's cookie of the connection's socket, unique for its life.
+    pub cookie: u64,
+}
+
 /// What makes two sockets one listener: several processes that share a port (`SO_REUSEPORT`),
 /// and a server that was restarted between two dumps, are the same to the cluster.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]

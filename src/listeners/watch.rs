@@ -3,6 +3,7 @@
 //! No threads, no waiting: a step listens to the bells, makes the dumps that are due, and says
 //! what changed.
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::time::{Duration, Instant};
@@ -12,7 +13,7 @@ use nix::time::{ClockId, clock_gettime};
 use super::bells::{Bell, Bells};
 use super::dump::{Dumper, Error};
 use super::watcher::{Hears, Watcher};
-use super::{Listener, Ranges};
+use super::{Identity, Listener, Ranges, Unaccepted};
 use crate::protocol::Protocol;
 
 /// What tells this node to look, for status to show.
@@ -57,6 +58,9 @@ pub struct Watch {
     faults: [Option<Error>; 3],
     /// Which protocols were dumped, or found missing in the kernel, at least once.
     dumped: [bool; 3],
+    /// Every TCP socket of the last dump, sorted, and how many dumps of TCP there were.
+    sockets: Vec<Listener>,
+    dumps: u64,
 }
 
 impl Watch {
@@ -89,6 +93,8 @@ impl Watch {
             changed: false,
             faults: [const { None }; 3],
             dumped: [false; 3],
+            sockets: Vec::new(),
+            dumps: 0,
         })
     }
 
@@ -105,6 +111,21 @@ impl Watch {
         self.ranges = ranges;
         // What is wanted no longer is not missed; what still is will fail again.
         self.faults = [const { None }; 3];
+    }
+
+    /// Whose leaves must be noticed at once: listeners that may join. Only their releases ring,
+    /// and only for them a second look follows at once where one missed them: what others open
+    /// and close must not put off a leave. Until this is first called, that is everybody.
+    pub fn set_eligible(&mut self, eligible: BTreeSet<Identity>) {
+        if self.watcher.set_eligible(eligible) {
+            self.remember();
+        }
+    }
+
+    fn remember(&mut self) {
+        if let Some(bells) = &mut self.bells {
+            bells.remember(self.watcher.eligible_cookies());
+        }
     }
 
     /// What to poll for readability beside the time-out, if anything; ask anew before each
@@ -134,8 +155,8 @@ impl Watch {
                 looked = true;
             }
         }
-        if let (true, Some(bells)) = (looked, &mut self.bells) {
-            bells.remember(self.watcher.cookies());
+        if looked {
+            self.remember();
         }
         self.muted_until = (rang && !looked).then(|| now + MUTE);
         std::mem::take(&mut self.changed).then(|| self.watcher.observed())
@@ -165,6 +186,10 @@ impl Watch {
                 self.changed |= self.watcher.dumped(now, protocol, &sockets, cost);
                 *fault = None;
                 self.dumped[protocol as usize] = true;
+                if protocol == Protocol::Tcp {
+                    self.sockets = sockets;
+                    self.dumps += 1;
+                }
             }
             Err(error) => {
                 let unsupported = matches!(error, Error::Unsupported(_));
@@ -187,6 +212,16 @@ impl Watch {
         self.watcher.observed()
     }
 
+    /// Every TCP socket of the last dump, sorted, each with its own queue and backlog.
+    pub fn tcp_sockets(&self) -> &[Listener] {
+        &self.sockets
+    }
+
+    /// How many dumps of TCP succeeded so far.
+    pub fn tcp_dumps(&self) -> u64 {
+        self.dumps
+    }
+
     /// What rings.
     pub fn source(&self) -> &BellSource {
         &self.source
@@ -195,6 +230,12 @@ impl Watch {
     /// Which protocols' last dump failed, and why. What was observed before stays believed.
     pub fn faults(&self) -> impl Iterator<Item = (Protocol, &Error)> {
         Protocol::ALL.into_iter().zip(&self.faults).filter_map(|(p, f)| Some((p, f.as_ref()?)))
+    }
+
+    /// The connections to a local TCP port that no process has accepted: see
+    /// [`Dumper::unaccepted`].
+    pub fn unaccepted(&mut self, port: u16) -> Result<Vec<Unaccepted>, Error> {
+        self.dumper.unaccepted(port)
     }
 
     /// How many peers still have a connection to a local port: see [`Dumper::connections`].

@@ -18,7 +18,7 @@ use std::collections::BTreeSet;
 use std::mem;
 use std::time::{Duration, Instant};
 
-use super::{Listener, Ranges};
+use super::{Identity, Listener, Ranges};
 use crate::protocol::Protocol;
 
 /// Dumps after a bell, counted from the bell. The first, at the bell itself, shows an arrival;
@@ -43,6 +43,15 @@ const SHARE_SAFETY_NET: u32 = 1000;
 const SHARE_STORM: u32 = 10;
 /// The least time from dump to dump, in the worst storm.
 const GAP: Duration = Duration::from_millis(1);
+/// The same once a trusted socket's release rang: only who may serve can cause that, and a leave
+/// waits for it.
+const SHARE_RELEASE: u32 = 2;
+/// Whatever a dump costs, it is made once a second, so that what strangers open cannot put off
+/// what no bell tells; only a dump so dear that this would take a larger share of a core than
+/// one part in [`SHARE_MOST`] is rarer.
+const SLOWEST: Duration = Duration::from_secs(1);
+/// See [`SLOWEST`].
+const SHARE_MOST: u32 = 20;
 /// No dump is so dear that nobody looks for longer.
 const LONGEST: Duration = Duration::from_secs(30);
 /// After a kernel without the protocol's diag module said so: each question makes it look for
@@ -64,6 +73,8 @@ pub struct Watcher {
     lanes: [Lane; 3],
     /// Cookies of believed sockets of which the kernel told that they are gone.
     released: BTreeSet<u64>,
+    /// Who may join, as far as the caller said: see [`Watcher::set_eligible`].
+    eligible: Option<BTreeSet<Identity>>,
     observed: Vec<Listener>,
 }
 
@@ -79,6 +90,8 @@ struct Lane {
     due: Instant,
     /// No dump before this.
     not_before: Instant,
+    /// When the last dump began.
+    dumped: Instant,
     /// The last bell, until all its dumps have been made.
     bell: Option<Instant>,
     /// What the last two dumps cost.
@@ -110,11 +123,12 @@ impl Watcher {
             wanted: false,
             due: now,
             not_before: now,
+            dumped: now,
             bell: None,
             costs: [Duration::ZERO; 2],
             known: Vec::new(),
         });
-        Watcher { lanes, released: BTreeSet::new(), observed: Vec::new() }
+        Watcher { lanes, released: BTreeSet::new(), eligible: None, observed: Vec::new() }
     }
 
     /// Other ports matter from now on: who listens outside them is forgotten at once, and every
@@ -130,6 +144,16 @@ impl Watcher {
         }
         self.show();
         self.observed.len() != before
+    }
+
+    /// Whose leaves are urgent; everybody's until this is first called. True if others are than
+    /// before.
+    pub fn set_eligible(&mut self, eligible: BTreeSet<Identity>) -> bool {
+        if self.eligible.as_ref() == Some(&eligible) {
+            return false;
+        }
+        self.eligible = Some(eligible);
+        true
     }
 
     /// A bell rang for a protocol: it is due as soon as its last dump's cost allows.
@@ -148,8 +172,11 @@ impl Watcher {
             .find(|lane| lane.known.iter().any(|k| k.cookies.contains(&cookie)))
             .map(|lane| lane.protocol);
         // Only what is believed is noted, which bounds the set.
-        if whose.is_some() {
+        if let Some(protocol) = whose {
             self.released.insert(cookie);
+            let lane = &mut self.lanes[protocol as usize];
+            let gap = GAP.max(lane.cost().saturating_mul(SHARE_RELEASE));
+            lane.not_before = lane.not_before.min(lane.dumped + gap);
         }
         self.rang(now, whose.unwrap_or(Protocol::Tcp));
     }
@@ -178,7 +205,9 @@ impl Watcher {
         lane.costs = [cost, lane.costs[0]];
         lane.schedule(now);
         let changed = lane.believe(sockets, &self.released);
-        if lane.hears && lane.known.iter().any(|k| k.missed > 0) {
+        let eligible = &self.eligible;
+        let urgent = |known: &Known| is_eligible(eligible, known);
+        if lane.hears && lane.known.iter().any(|k| k.missed > 0 && urgent(k)) {
             // Where bells ring, a second dump soon is as good as one at the next poll. Where
             // none does, waiting for the poll spares a server that restarts the detour.
             lane.due = now;
@@ -215,6 +244,13 @@ impl Watcher {
         self.lanes.iter().flat_map(|l| &l.known).flat_map(|k| k.cookies.iter().copied())
     }
 
+    /// The cookies of the sockets whose leaves are urgent, in order of their listeners.
+    pub fn eligible_cookies(&self) -> impl Iterator<Item = u64> {
+        let known = self.lanes.iter().flat_map(|lane| &lane.known);
+        let urgent = known.filter(|known| is_eligible(&self.eligible, known));
+        urgent.flat_map(|known| known.cookies.iter().copied())
+    }
+
     /// How often a protocol is looked at if no bell rings.
     pub fn poll_interval(&self, protocol: Protocol) -> Duration {
         self.lanes[protocol as usize].poll_interval()
@@ -224,6 +260,10 @@ impl Watcher {
         self.observed.clear();
         self.observed.extend(self.lanes.iter().flat_map(|l| &l.known).map(|k| k.shown));
     }
+}
+
+fn is_eligible(eligible: &Option<BTreeSet<Identity>>, known: &Known) -> bool {
+    eligible.as_ref().is_none_or(|eligible| eligible.contains(&known.shown.identity()))
 }
 
 impl Lane {
@@ -240,13 +280,19 @@ impl Lane {
     fn poll_interval(&self) -> Duration {
         let floor = if self.protocol == Protocol::Udp { POLL_UDP } else { POLL };
         let share = if self.hears { SHARE_SAFETY_NET } else { SHARE_POLLING };
-        floor.max(self.cost().saturating_mul(share)).min(LONGEST)
+        floor.max(self.cost().saturating_mul(share)).min(self.slowest())
+    }
+
+    /// The longest time from dump to dump.
+    fn slowest(&self) -> Duration {
+        SLOWEST.max(self.cost().saturating_mul(SHARE_MOST)).min(LONGEST)
     }
 
     /// Sets the clockwork after a dump that began at `now`.
     fn schedule(&mut self, now: Instant) {
         let share = if self.protocol == Protocol::Udp { SHARE_POLLING } else { SHARE_STORM };
-        self.not_before = now + GAP.max(self.cost().saturating_mul(share)).min(LONGEST);
+        self.dumped = now;
+        self.not_before = now + GAP.max(self.cost().saturating_mul(share)).min(self.slowest());
         self.due = now + self.poll_interval();
         if let Some(bell) = self.bell {
             // This dump stands for every follow-up whose time had come.

@@ -6,6 +6,7 @@
 //! look like a leave.
 
 use std::collections::BTreeSet;
+use std::net::SocketAddr;
 use std::os::fd::BorrowedFd;
 use std::sync::Arc;
 use std::sync::mpsc::Sender;
@@ -14,18 +15,19 @@ use std::time::{Duration, Instant};
 use tracing::{error, info, warn};
 
 use super::leaving::{Leaving, Port};
+use super::pace::Pace;
 use super::queues::Queues;
 use super::registrations::{self, Outcome};
 use super::surroundings::Surroundings;
-use super::{checks, hints};
+use super::{checks, hints, kept_out};
 use crate::checks::{Checker, State};
 use crate::conf::Conf;
 use crate::listeners::{self, Dumper, Ranges, Watch};
 use crate::ports::Layers;
 use crate::protocol::Protocol;
 use crate::store::{
-    DrainTarget, Fault, Key, NodeRecord, Refreshed, Registration, Scope, ServiceKey, Store,
-    StoreError, drain_of,
+    DrainTarget, Fault, Key, NodeRecord, Refreshed, Refused, Registration, Scope, ServiceKey,
+    Store, StoreError, drain_of, shortened,
 };
 
 /// How often the connections on a port that was left are counted.
@@ -34,11 +36,17 @@ const COUNT_EVERY: Duration = Duration::from_secs(1);
 /// Counting takes at most one part in so many of a core.
 const COUNT_SHARE: u32 = 100;
 
+/// Reading who waits in accept queues takes at most one part in so many of a core.
+const WAITING_SHARE: u32 = 20;
+
 /// How often what does not ring is looked at: addresses, hints.
 const LOOK_AROUND_EVERY: Duration = Duration::from_secs(60);
 
 /// How soon a failed publication is tried again.
 const RETRY_AFTER: Duration = Duration::from_secs(1);
+
+/// One that the store refuses again and again is tried this often.
+const RETRY_LATEST: Duration = Duration::from_secs(15);
 
 /// One node's state.
 pub struct Agent {
@@ -56,6 +64,10 @@ pub struct Agent {
     incarnation: u64,
     outcome: Outcome,
     queues: Queues,
+    /// How many dumps of TCP the queues were seen in.
+    dumps_seen: u64,
+    /// The list of waiting connections is not read before this: its cost is bounded.
+    next_waiting: Instant,
     checker: Checker<ServiceKey>,
     hints: Vec<String>,
     /// What could not be dumped, as it was last logged.
@@ -71,6 +83,12 @@ pub struct Agent {
     next_count: Instant,
     next_look: Instant,
     retry_at: Option<Instant>,
+    /// What can wait is written then.
+    write_at: Option<Instant>,
+    pace: Pace,
+    /// How often in a row the store took no record.
+    refusals: u32,
+    kept_out: kept_out::Log,
 }
 
 /// What an agent sees and asks with.
@@ -132,12 +150,18 @@ impl Agent {
             incarnation,
             outcome: Outcome::default(),
             queues: Queues::default(),
+            dumps_seen: 0,
+            next_waiting: now,
             checker,
             hints: Vec::new(),
             faults: Vec::new(),
             next_count: now,
             next_look: now,
             retry_at: None,
+            write_at: None,
+            pace: Pace::new(now),
+            refusals: 0,
+            kept_out: kept_out::Log::new(now),
         };
         agent.repair(refreshed.faults);
         agent.set_ranges(now);
@@ -157,7 +181,7 @@ impl Agent {
     /// How long a step may wait.
     pub fn timeout(&self, now: Instant) -> Duration {
         let mut at = self.next_look;
-        at = at.min(self.retry_at.unwrap_or(at));
+        at = at.min(self.retry_at.unwrap_or(at)).min(self.write_at.unwrap_or(at));
         if !self.leaving.is_empty() {
             at = at.min(self.next_count);
         }
@@ -232,10 +256,11 @@ impl Agent {
             look = true;
         }
         look |= self.watch.step(now).is_some();
-        look |= self.queues.observe(self.watch.observed(), now);
+        look |= self.look_at_queues(now);
         look |= self.checker.step(now);
         look |= self.published.is_none();
         look |= self.retry_at.is_some_and(|at| now >= at);
+        look |= self.write_at.is_some_and(|at| now >= at);
         self.log_faults();
         if !self.known || !self.watch.is_settled() {
             return;
@@ -250,6 +275,36 @@ impl Agent {
             self.publish(now);
         }
         self.tell_left();
+    }
+
+    /// Looks whether servers hang, after a new dump. True if another service hangs than before,
+    /// or one fewer.
+    fn look_at_queues(&mut self, now: Instant) -> bool {
+        if self.dumps_seen == self.watch.tcp_dumps() {
+            return false;
+        }
+        self.dumps_seen = self.watch.tcp_dumps();
+        let servers = &self.outcome.servers;
+        let mut changed = self.queues.dumped(servers, self.watch.tcp_sockets());
+        let wanted = self.queues.wanted(now);
+        if now < self.next_waiting || wanted.is_empty() {
+            return changed;
+        }
+        let started = Instant::now();
+        for port in wanted {
+            match self.watch.unaccepted(port) {
+                Ok(waiting) => {
+                    let sockets = self.watch.tcp_sockets();
+                    changed |= self.queues.looked(port, &waiting, servers, sockets, now);
+                }
+                Err(error) => warn!(
+                    "who waits in the accept queues of port {port} cannot be read, so that a hung \
+                     server is not noticed: {error}"
+                ),
+            }
+        }
+        self.next_waiting = now + WAITING_SHARE * started.elapsed();
+        changed
     }
 
     /// True if the stored flags (or our own record) are others than before.
@@ -350,7 +405,23 @@ impl Agent {
         if outcome != self.outcome || self.leaving != before {
             self.next_count = now;
         }
+        self.watch.set_eligible(outcome.servers.all());
+        self.log_kept_out(&outcome.refused, now);
         self.outcome = outcome;
+    }
+
+    /// Says once of each listener that it does not join, though its port is flagged.
+    fn log_kept_out(&mut self, refused: &[Refused], now: Instant) {
+        for row in self.kept_out.new_ones(refused, now) {
+            let Refused { service, bound, uid, reason, reachable } = row;
+            let bound = SocketAddr::new(*bound, service.port);
+            let text = format!(
+                "the listener of user id {uid} on {bound} does not join {service}: {reason}; \
+                 `cvipctl doctor' on this node says what to do"
+            );
+            // Most of what listens on loopback alone is meant to.
+            if *reachable { warn!("{text}") } else { info!("{text}") }
+        }
     }
 
     fn set_targets(&mut self, served: &[Registration], now: Instant) {
@@ -375,8 +446,7 @@ impl Agent {
 
     /// Why a service that listens should get no new connections.
     fn unfit(&self, service: ServiceKey) -> Option<String> {
-        let hangs = service.protocol == Protocol::Tcp && self.queues.hangs(service.port);
-        if hangs {
+        if self.queues.hangs(service) {
             return Some("accepts no connection: its accept queue stays full".to_owned());
         }
         let fitness = self.checker.fitness(&service)?;
@@ -418,7 +488,7 @@ impl Agent {
     }
 
     fn publish(&mut self, now: Instant) {
-        self.retry_at = None;
+        (self.retry_at, self.write_at) = (None, None);
         let record = NodeRecord {
             node: self.node,
             incarnation: self.incarnation,
@@ -426,13 +496,21 @@ impl Agent {
             bells: self.bells(),
             registrations: self.outcome.registrations.clone(),
             refused: self.outcome.refused.clone(),
+            refused_more: self.outcome.refused_more,
+            reachable: self.outcome.reachable.clone(),
             lingering: self.leaving.lingering(),
             hints: self.hints.clone(),
             flags: self.store.state().flags_of(Scope::Node(self.node)),
             directing: self.directing,
             obeys: self.obeys.clone(),
         };
+        let record = shortened(record);
         if self.published.as_ref() == Some(&record) {
+            return;
+        }
+        let due = self.pace.due(self.published.as_ref(), &record, now);
+        if due > now {
+            self.write_at = Some(due);
             return;
         }
         let stored = self.store.state().nodes.get(&self.node).map(NodeRecord::version);
@@ -448,14 +526,20 @@ impl Agent {
         };
         match self.store.put_node(&record) {
             Ok(()) => {
+                self.refusals = 0;
+                self.pace.wrote(now);
                 self.log_change(&record);
                 self.incarnation = record.incarnation;
                 self.published = Some(record);
             }
             Err(error) => {
+                // A store that refuses does so for long: it is told of now and then.
+                let again = RETRY_AFTER.saturating_mul(1 << self.refusals).min(RETRY_LATEST);
+                let again = if error.is_away() { RETRY_AFTER } else { again };
+                self.refusals = (self.refusals + 1).min(6);
                 error!("this node's record cannot be stored, trying again: {error}");
                 self.store.distrust();
-                self.retry_at = Some(now + RETRY_AFTER);
+                self.retry_at = Some(now + again);
             }
         }
     }

@@ -58,7 +58,7 @@ impl Owners {
 }
 
 /// Why a listener on a flagged port does not join.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Refusal {
     /// Bound to a loopback address.
     Loopback,

@@ -2,6 +2,7 @@
 //!
 //! Pure: said in the node's record, shown by `cvipctl status`.
 
+use super::eligibility::RESERVED_PORTS;
 use crate::listeners::Listener;
 use crate::ports::Layers;
 use crate::protocol::Protocol;
@@ -32,6 +33,7 @@ pub fn hints(
             let within = |protocol: Protocol| {
                 listeners.iter().find(move |listener| {
                     listener.protocol == protocol
+                        && !RESERVED_PORTS.contains(&(protocol, listener.port))
                         && !listener.addr.to_canonical().is_loopback()
                         && (flag.start..=flag.end).contains(&listener.port)
                 })
@@ -97,6 +99,16 @@ mod tests {
         assert!(hints(&both, &[xdmcp()], &[]).is_empty());
         assert!(hints(&[], &[xdmcp()], &[]).is_empty());
         assert_eq!(other_ranges(&[xdmcp()], Protocol::Udp), [(177, 177)]);
+    }
+
+    #[test]
+    fn the_clusters_own_ports_are_no_servers_with_the_wrong_protocol() {
+        let mut layers = Layers::default();
+        for (protocol, start, end) in [(Protocol::Tcp, 8000, 8999), (Protocol::Udp, 2000, 2999)] {
+            layers.node.set(PortFlag { protocol, start, end, weight: 1 });
+        }
+        let own = RESERVED_PORTS.map(|(protocol, port)| listener(protocol, port));
+        assert!(hints(&own, &[layers], &[]).is_empty());
     }
 
     #[test]

@@ -1,186 +1,218 @@
-//! Servers that hang: whoever listens and accepts nobody has a full accept queue. Pure.
+//! Servers that hang: a server that listens and accepts nothing has a full accept queue. Pure.
 //!
-//! Every dump of listeners carries the queue's length and limit, so a hung server is seen without
-//! asking it anything. A burst fills a queue too, for a moment: it must have been full in every
-//! dump for a while, and it must have emptied well before its server counts again, so that one
-//! that is merely busy does not come and go.
+//! Every dump of listeners carries each queue's length and limit, so a hung server is seen without
+//! asking it anything. A full queue alone is no hang: a flood of connections fills it although its
+//! server accepts as fast as it can. What tells the two apart is who waits in the queue. The
+//! kernel admits a connection to a full queue only after the server accepted one, and a reset
+//! only shortens the list of those who wait; so a connection that was not waiting before proves
+//! that something was accepted. A service hangs if, for [`NOTHING_FOR`], its queues were full in
+//! every dump and nobody new waits. The list is read only when a verdict needs it: when the queue
+//! has been full in two dumps, and once more after that time.
+//!
+//! Only the sockets that serve a CVIP count: what a user opens on another address of the same port
+//! neither hides a hang nor feigns one. Several sockets of one service (`SO_REUSEPORT`, or the
+//! wildcard beside the CVIP) hang if all of them do: while one accepts, a part of the clients is
+//! served, and weight 0 would turn all of them away. Nothing tells which of such sockets a
+//! waiting connection belongs to, so those of one service are looked at together.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
-use crate::listeners::Listener;
-use crate::protocol::Protocol;
+use super::registrations::Servers;
+use crate::listeners::{Identity, Listener, Unaccepted};
+use crate::store::ServiceKey;
 
-/// A queue that was full in every dump for this long belongs to a server that hangs.
-const FULL_FOR: Duration = Duration::from_secs(2);
+/// A server that accepted nothing for so long, while its queue was full, hangs.
+const NOTHING_FOR: Duration = Duration::from_secs(2);
 
-/// So many dumps it must have been at least.
-const DUMPS: u32 = 4;
+/// The list of those who wait is read after so many dumps with a full queue: a burst fills one.
+const DUMPS: u32 = 2;
 
-/// What is known of the accept queues.
+/// What is known of the accept queues of services.
 #[derive(Clone, Debug, PartialEq, Eq, Default)]
 pub struct Queues {
-    ports: BTreeMap<u16, Full>,
+    services: BTreeMap<ServiceKey, Full>,
 }
 
-/// A queue that was full in the last dump, or was full for long and has not emptied.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// A service whose queues were full in the last dump, or which hangs and whose queues have not
+/// emptied.
+#[derive(Clone, Debug, PartialEq, Eq, Default)]
 struct Full {
-    since: Instant,
+    /// Dumps in a row that showed all its queues full.
     dumps: u32,
-    /// It hangs.
+    /// Who waited when something was last known to be accepted, or at the first look since the
+    /// queues are full; and when that was.
+    waiting: Option<(BTreeSet<u64>, Instant)>,
     hangs: bool,
+    /// It hung, and accepts again since then, though its queues are still full.
+    accepts_since: Option<Instant>,
 }
 
-impl Full {
-    /// What one more dump makes of it.
-    fn next(self, seen: Fill, now: Instant) -> Option<Full> {
-        match seen {
-            Fill::Full => {
-                let dumps = self.dumps.saturating_add(1);
-                let long = now.duration_since(self.since) >= FULL_FOR && dumps >= DUMPS;
-                Some(Full { dumps, hangs: self.hangs || long, ..self })
-            }
-            Fill::Some if self.hangs => Some(self),
-            Fill::Some | Fill::Little => None,
-        }
-    }
-}
-
-/// How full a port's queues are, all of its sockets together.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// How full a service's queues are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Fill {
-    /// The kernel drops further connections (`sk_acceptq_is_full`, net/sock.h).
-    Full,
-    /// More than half.
-    Some,
-    /// Half or less.
+    /// One holds half of its limit or less.
     Little,
+    /// None holds so little, and one takes further connections.
+    Some,
+    /// None takes any: the kernel drops further connections (`sk_acceptq_is_full`, net/sock.h).
+    Full,
 }
 
 impl Fill {
-    fn of(queue: u32, backlog: u32) -> Fill {
-        match (queue, backlog) {
-            _ if queue > backlog => Fill::Full,
-            _ if queue > backlog / 2 => Fill::Some,
+    fn of(socket: &Listener) -> Fill {
+        match (socket.queue, socket.backlog) {
+            (queue, backlog) if queue > backlog => Fill::Full,
+            (queue, backlog) if queue > backlog / 2 => Fill::Some,
             _ => Fill::Little,
         }
     }
 }
 
-impl Queues {
-    /// Takes what a dump showed; true if another server hangs than before, or one fewer.
-    pub fn observe(&mut self, listeners: &[Listener], now: Instant) -> bool {
-        let before: Vec<u16> = self.hanging().collect();
-        let mut sums: BTreeMap<u16, (u32, u32)> = BTreeMap::new();
-        for listener in listeners.iter().filter(|listener| listener.protocol == Protocol::Tcp) {
-            let (queue, backlog) = sums.entry(listener.port).or_default();
-            *queue = queue.saturating_add(listener.queue);
-            *backlog = backlog.saturating_add(listener.backlog);
+impl Full {
+    /// What a dump makes of it.
+    fn dumped(self, seen: Fill) -> Option<Full> {
+        match seen {
+            Fill::Full => Some(Full { dumps: self.dumps.saturating_add(1), ..self }),
+            Fill::Some if self.hangs => Some(Full { hangs: true, ..Full::default() }),
+            Fill::Some | Fill::Little => None,
         }
-        self.ports.retain(|port, _| sums.contains_key(port));
-        for (port, (queue, backlog)) in sums {
-            let seen = Fill::of(queue, backlog);
-            let fresh = || Full { since: now, dumps: 1, hangs: false };
-            let next = match self.ports.remove(&port) {
-                Some(full) => full.next(seen, now),
-                None => (seen == Fill::Full).then(fresh),
-            };
-            self.ports.extend(next.map(|full| (port, full)));
+    }
+
+    /// When the list of those who wait is to be read.
+    fn look_at(&self, now: Instant) -> Option<Instant> {
+        match &self.waiting {
+            _ if self.dumps < DUMPS => None,
+            None => Some(now),
+            Some((_, since)) => Some(*since + NOTHING_FOR),
+        }
+    }
+
+    /// What the list of those who wait makes of it.
+    fn looked(&mut self, waiting: BTreeSet<u64>, now: Instant) {
+        let Some((before, since)) = &self.waiting else {
+            self.waiting = Some((waiting, now));
+            return;
+        };
+        let accepted = !waiting.is_subset(before);
+        if !accepted && now.saturating_duration_since(*since) < NOTHING_FOR {
+            return;
+        }
+        self.waiting = Some((waiting, now));
+        match (self.hangs, accepted) {
+            (false, false) => self.hangs = true,
+            (true, false) => self.accepts_since = None,
+            (false, true) => {}
+            // Once may be chance: it must have gone on from one look to the next.
+            (true, true) => match self.accepts_since {
+                None => self.accepts_since = Some(now),
+                Some(_) => {
+                    self.hangs = false;
+                    self.accepts_since = None;
+                }
+            },
+        }
+    }
+}
+
+impl Queues {
+    /// Takes what a dump of TCP showed: every socket, sorted. True if another service hangs than
+    /// before, or one fewer.
+    pub fn dumped(&mut self, servers: &Servers, sockets: &[Listener]) -> bool {
+        let before: Vec<ServiceKey> = self.hanging().collect();
+        let full = sockets.iter().filter(|socket| Fill::of(socket) == Fill::Full);
+        let mut concerned: BTreeSet<ServiceKey> = self.services.keys().copied().collect();
+        for socket in full {
+            concerned.extend(servers.services_of(&socket.identity()));
+        }
+        for service in concerned {
+            let of = servers.of(service).iter().flat_map(|identity| with(sockets, identity));
+            // A service whose sockets are all gone accepts nobody, and hangs no more.
+            let seen = of.map(Fill::of).min().unwrap_or(Fill::Little);
+            let known = self.services.remove(&service).unwrap_or_default();
+            self.services.extend(known.dumped(seen).map(|full| (service, full)));
         }
         !self.hanging().eq(before)
     }
 
-    /// Whether the server of a TCP port hangs.
-    pub fn hangs(&self, port: u16) -> bool {
-        self.ports.get(&port).is_some_and(|full| full.hangs)
+    /// The ports of which the list of those who wait is to be read now.
+    pub fn wanted(&self, now: Instant) -> BTreeSet<u16> {
+        let due = |full: &Full| full.look_at(now).is_some_and(|at| now >= at);
+        self.services.iter().filter(|(_, full)| due(full)).map(|(key, _)| key.port).collect()
     }
 
-    fn hanging(&self) -> impl Iterator<Item = u16> {
-        self.ports.iter().filter(|(_, full)| full.hangs).map(|(port, _)| *port)
+    /// Takes the list of those who wait on a port, read after the last dump of sockets. True if
+    /// another service hangs than before, or one fewer.
+    pub fn looked(
+        &mut self,
+        port: u16,
+        waiting: &[Unaccepted],
+        servers: &Servers,
+        sockets: &[Listener],
+        now: Instant,
+    ) -> bool {
+        let before: Vec<ServiceKey> = self.hanging().collect();
+        let on_port: Vec<&Listener> = sockets.iter().filter(|s| s.port == port).collect();
+        let waiting: Vec<(u64, Vec<Identity>)> =
+            waiting.iter().map(|waits| (waits.cookie, takers(waits, &on_port))).collect();
+        for (service, full) in self.services.iter_mut().filter(|(key, _)| key.port == port) {
+            if full.dumps < DUMPS {
+                continue;
+            }
+            let own = servers.of(*service);
+            let is_own = |takers: &[Identity]| takers.iter().any(|taker| own.contains(taker));
+            let mine = waiting.iter().filter(|(_, takers)| is_own(takers));
+            full.looked(mine.map(|(cookie, _)| *cookie).collect(), now);
+        }
+        !self.hanging().eq(before)
     }
+
+    /// Whether the server of a service hangs.
+    pub fn hangs(&self, service: ServiceKey) -> bool {
+        self.services.get(&service).is_some_and(|full| full.hangs)
+    }
+
+    fn hanging(&self) -> impl Iterator<Item = ServiceKey> {
+        self.services.iter().filter(|(_, full)| full.hangs).map(|(key, _)| *key)
+    }
+}
+
+/// The sockets of one listener, of sorted ones.
+fn with<'a>(sockets: &'a [Listener], identity: &Identity) -> &'a [Listener] {
+    let first = sockets.partition_point(|socket| socket.identity() < *identity);
+    let last = sockets.partition_point(|socket| socket.identity() <= *identity);
+    &sockets[first..last]
+}
+
+/// Whose queue a connection waits in: of the listeners on its port those that the kernel prefers
+/// for its local address and device (`compute_score`, net/ipv4/inet_hashtables.c). Sockets of one
+/// identity share what comes.
+fn takers(waits: &Unaccepted, on_port: &[&Listener]) -> Vec<Identity> {
+    let score = |listener: &Listener| {
+        let exact = match (listener.addr, waits.addr) {
+            (bound, to) if bound == to => 4,
+            (IpAddr::V4(bound), IpAddr::V4(_)) if bound.is_unspecified() => 0,
+            (IpAddr::V6(bound), IpAddr::V6(_)) if bound.is_unspecified() => 0,
+            (IpAddr::V6(bound), IpAddr::V4(_)) if bound.is_unspecified() && !listener.v6only => 0,
+            _ => return None,
+        };
+        let device = match listener.device {
+            0 => 0,
+            device if device == waits.device => 2,
+            _ => return None,
+        };
+        Some(exact + device + u32::from(listener.addr.is_ipv4() == waits.addr.is_ipv4()))
+    };
+    let scored = || on_port.iter().filter_map(|listener| Some((score(listener)?, *listener)));
+    let best = scored().map(|(score, _)| score).max();
+    let mut takers: Vec<Identity> = scored()
+        .filter(|(score, _)| Some(*score) == best)
+        .map(|(_, listener)| listener.identity())
+        .collect();
+    takers.dedup();
+    takers
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn listener(port: u16, queue: u32) -> Listener {
-        Listener {
-            protocol: Protocol::Tcp,
-            addr: [0, 0, 0, 0].into(),
-            port,
-            v6only: false,
-            device: 0,
-            uid: 0,
-            cookie: 1,
-            queue,
-            backlog: 4,
-        }
-    }
-
-    /// Whether port 80 hangs after dumps, 200 ms apart, of a queue of 4 with so many waiting.
-    fn after(queues: &[u32]) -> bool {
-        let (mut known, mut now) = (Queues::default(), Instant::now());
-        for queue in queues {
-            known.observe(&[listener(80, *queue), listener(81, 0)], now);
-            now += Duration::from_millis(200);
-        }
-        assert!(!known.hangs(81));
-        known.hangs(80)
-    }
-
-    #[test]
-    fn every_fill_has_its_next_state() {
-        let start = Instant::now();
-        let (soon, later) = (start + Duration::from_millis(200), start + FULL_FOR);
-        let at = |dumps, hangs| Some(Full { since: start, dumps, hangs });
-        for (dumps, hangs, seen, now, next) in [
-            (1, false, Fill::Full, soon, at(2, false)),
-            (1, false, Fill::Full, later, at(2, false)),
-            (3, false, Fill::Full, soon, at(4, false)),
-            (3, false, Fill::Full, later, at(4, true)),
-            (9, true, Fill::Full, later, at(10, true)),
-            (3, false, Fill::Some, later, None),
-            (3, false, Fill::Little, later, None),
-            (9, true, Fill::Some, later, at(9, true)),
-            (9, true, Fill::Little, later, None),
-        ] {
-            let full = Full { since: start, dumps, hangs };
-            assert_eq!(full.next(seen, now), next, "{full:?} {seen:?}");
-        }
-    }
-
-    #[test]
-    fn a_queue_that_stays_full_is_a_server_that_hangs() {
-        assert!(!after(&[5; 10]), "1.8 s");
-        assert!(after(&[5; 11]), "2 s");
-    }
-
-    #[test]
-    fn a_burst_is_no_hanging_server() {
-        let mut burst = [5; 20];
-        burst[9] = 4;
-        burst[18] = 0;
-        assert!(!after(&burst));
-    }
-
-    #[test]
-    fn a_server_counts_again_when_its_queue_has_half_emptied() {
-        let with = |end: &[u32]| after(&[&[5; 11], end].concat());
-        assert!(with(&[3]) && with(&[4, 5, 3]));
-        assert!(!with(&[2]) && !with(&[0, 5]));
-    }
-
-    #[test]
-    fn the_sockets_of_a_port_count_together() {
-        let (mut known, start) = (Queues::default(), Instant::now());
-        for tenth in 0..30 {
-            let now = start + Duration::from_millis(100 * tenth);
-            known.observe(&[listener(80, 5), listener(80, 0)], now);
-        }
-        assert!(!known.hangs(80), "the other socket still accepts");
-        assert!(!known.observe(&[], start + Duration::from_secs(9)));
-        assert_eq!(known, Queues::default());
-    }
-}
+mod tests;

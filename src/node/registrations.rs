@@ -2,21 +2,75 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
+use std::ops::Bound;
 
 use super::eligibility::{Owners, Reach, Refusal, judge};
+use super::kept_out::KeptOut;
 use super::surroundings::Surroundings;
-use crate::conf::{Conf, Cvip, Owner, Registration as How, Routing};
-use crate::listeners::Listener;
+use crate::conf::{Conf, Cvip, Owner, Registration as How, Routing, ServiceConf};
+use crate::listeners::{Identity, Listener};
 use crate::ports::{FlagSet, Layers, PortFlag};
-use crate::store::{Refused, Registration, ServiceKey};
+use crate::protocol::Protocol;
+use crate::store::{PortRanges, Refused, Registration, ServiceKey};
 
 /// What a node serves and what it does not serve though it listens: both in order, each once.
 #[derive(Clone, Debug, PartialEq, Eq, Default)]
 pub struct Outcome {
     /// The services that the node serves.
     pub registrations: Vec<Registration>,
-    /// The listeners on flagged ports that were kept out.
+    /// The listeners on flagged ports that were kept out, as the record names them.
     pub refused: Vec<Refused>,
+    /// How many more were kept out.
+    pub refused_more: u32,
+    /// The services that some of these would be reached by.
+    pub reachable: Vec<PortRanges>,
+    /// The listeners behind the registrations.
+    pub servers: Servers,
+}
+
+/// The listeners behind each service that a node serves.
+#[derive(Clone, Debug, PartialEq, Eq, Default)]
+pub struct Servers {
+    by_service: BTreeMap<ServiceKey, Vec<Identity>>,
+}
+
+impl Servers {
+    /// Adds a listener to a service; those of one service are added in order.
+    pub fn add(&mut self, service: ServiceKey, listener: Identity) {
+        let of = self.by_service.entry(service).or_default();
+        if of.last() != Some(&listener) {
+            of.push(listener);
+        }
+    }
+
+    /// A service's listeners, in order.
+    pub fn of(&self, service: ServiceKey) -> &[Identity] {
+        self.by_service.get(&service).map_or(&[], Vec::as_slice)
+    }
+
+    /// Every listener that serves anything.
+    pub fn all(&self) -> BTreeSet<Identity> {
+        self.by_service.values().flatten().copied().collect()
+    }
+
+    /// The services that a listener serves, with what else is served on its port looked through.
+    pub fn services_of(&self, listener: &Identity) -> Vec<ServiceKey> {
+        let Identity { protocol, port, .. } = *listener;
+        let mut services = Vec::new();
+        let mut next = self.by_service.keys().next();
+        // One look-up for each CVIP: services are in order of their CVIPs.
+        while let Some(ServiceKey { cvip, .. }) = next.copied() {
+            let key = ServiceKey { cvip, protocol, port };
+            services.extend(self.of(key).contains(listener).then_some(key));
+            let last = ServiceKey { cvip, protocol: Protocol::Sctp, port: u16::MAX };
+            next = self
+                .by_service
+                .range((Bound::Excluded(last), Bound::Unbounded))
+                .map(|e| e.0)
+                .next();
+        }
+        services
+    }
 }
 
 /// Flags in the three layers that hold for one CVIP on one node.
@@ -34,14 +88,16 @@ pub(crate) struct Judged<'a> {
 
 /// Judges the listeners of a node for one of the CVIPs that it serves at `addr`. Listeners on no
 /// flagged port, and on ports that cvip.conf makes `static`, are passed over.
-pub(crate) fn judged<'l>(
+pub(crate) fn judged<'l, 'c>(
     listeners: &'l [Listener],
-    (routing, cvip, addr): (Routing, &Cvip, IpAddr),
-    layers: &Layers,
-    around: &Surroundings,
-) -> impl Iterator<Item = Judged<'l>> {
+    (routing, cvip, addr): (Routing, &'c Cvip, IpAddr),
+    layers: &'c Layers,
+    around: &'c Surroundings,
+) -> impl Iterator<Item = Judged<'l>> + use<'l, 'c> {
     let device = around.devices.get(&addr).copied();
     let reach = Reach { routing, cvip: cvip.addr, addr, device };
+    // Listeners come in order: neighbours belong to one service of cvip.conf, or to none.
+    let mut last: Option<(Option<&ServiceConf>, Owners)> = None;
     listeners.iter().filter_map(move |listener| {
         let (protocol, port) = (listener.protocol, listener.port);
         let conf = cvip.service_for(protocol, port);
@@ -49,8 +105,18 @@ pub(crate) fn judged<'l>(
             return None;
         }
         let (flag, _) = layers.lookup(protocol, port)?;
-        let owners = owners(conf.map_or(&[], |service| &service.owners), around);
-        let verdict = judge(listener, flag, &reach, &owners, around.ephemeral);
+        let is_last = |(of, _): &(Option<&ServiceConf>, Owners)| match (of, conf) {
+            (Some(of), Some(conf)) => std::ptr::eq(*of, conf),
+            (of, conf) => of.is_none() && conf.is_none(),
+        };
+        let (_, owners) = match last.take().filter(is_last) {
+            Some(known) => last.insert(known),
+            None => {
+                let named = conf.map_or(&[][..], |service| &service.owners);
+                last.insert((conf, owners(named, around)))
+            }
+        };
+        let verdict = judge(listener, flag, &reach, owners, around.ephemeral);
         let service = ServiceKey { cvip: cvip.addr, protocol, port };
         Some(Judged { service, listener, flag, verdict })
     })
@@ -68,7 +134,8 @@ pub fn compute(
     around: &Surroundings,
 ) -> Outcome {
     let mut registrations = BTreeMap::new();
-    let mut refused = BTreeSet::new();
+    let mut kept_out = KeptOut::default();
+    let mut servers = Servers::default();
     for cvip in &conf.cvips {
         let Some(server) = cvip.real_server(around.node) else { continue };
         let layers = layers(cvip, node, cluster);
@@ -82,20 +149,19 @@ pub fn compute(
                         || Registration { hidden: true, ..Registration::new(key, flag.weight) };
                     let registration = registrations.entry(key).or_insert_with(fresh);
                     registration.hidden &= listener.addr == cvip.addr;
+                    servers.add(key, listener.identity());
                 }
-                Err(refusal) => drop(refused.insert(Refused {
-                    service: key,
-                    bound: listener.addr,
-                    uid: listener.uid,
-                    reason: refusal.to_string(),
-                    reachable: refusal.is_reachable(),
-                })),
+                Err(refusal) => kept_out.add(key, listener.addr, listener.uid, refusal),
             }
         }
     }
+    let (refused, refused_more, reachable) = kept_out.told();
     Outcome {
         registrations: registrations.into_values().collect(),
-        refused: refused.into_iter().collect(),
+        refused,
+        refused_more,
+        reachable,
+        servers,
     }
 }
 

@@ -25,6 +25,7 @@ use std::time::Instant;
 use crate::ports::FlagSet;
 use crate::settings::{Engine, Settings};
 
+mod compact;
 #[cfg(feature = "etcd")]
 pub mod etcd;
 pub mod layout;
@@ -33,6 +34,7 @@ mod orders;
 mod record;
 mod value;
 
+pub use compact::{MOST_REFUSED, PortRanges, shortened};
 pub use local::LocalStore;
 pub use orders::{Claim, DrainOrder, DrainTarget, Drains, Elected, drain_of};
 pub use record::{Lingering, NodeRecord, Refused, Registration, ServiceKey};

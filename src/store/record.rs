@@ -6,6 +6,7 @@ use std::net::{IpAddr, SocketAddr};
 use serde::{Deserialize, Serialize};
 
 use super::DrainTarget;
+use super::compact::{PortRanges, Stored};
 use crate::ports::FlagSet;
 use crate::protocol::Protocol;
 
@@ -82,6 +83,7 @@ pub struct Lingering {
 /// A node's whole record. (incarnation, sequence) orders the writes of one node: a later start
 /// of cvipd has a higher incarnation, a later write of one start a higher sequence.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(into = "Stored", try_from = "Stored")]
 pub struct NodeRecord {
     /// Node number, from 1.
     pub node: u32,
@@ -94,22 +96,21 @@ pub struct NodeRecord {
     /// What it serves, in order.
     pub registrations: Vec<Registration>,
     /// What it does not serve though it listens, in order.
-    #[serde(default)]
     pub refused: Vec<Refused>,
+    /// How many more listeners were kept out that are not named one by one.
+    pub refused_more: u32,
+    /// The services in front of which those of them stand that packets would reach: see
+    /// [`Refused::reachable`].
+    pub reachable: Vec<PortRanges>,
     /// Ports that were left and still have connections, and all that are drained, in order.
-    #[serde(default)]
     pub lingering: Vec<Lingering>,
     /// What an administrator of the node should know, for people.
-    #[serde(default)]
     pub hints: Vec<String>,
     /// The port flags that were set on the node itself, which no other host can see.
-    #[serde(default)]
     pub flags: FlagSet,
     /// It is the active director of its set, and carries the set's CVIPs.
-    #[serde(default)]
     pub directing: bool,
     /// The drains that its kernel's table obeys, if it is a director, in order.
-    #[serde(default)]
     pub obeys: Vec<DrainTarget>,
 }
 
@@ -117,6 +118,13 @@ impl NodeRecord {
     /// The order of one node's writes.
     pub fn version(&self) -> (u64, u64) {
         (self.incarnation, self.sequence)
+    }
+
+    /// Whether packets for a service would reach a listener that was kept out: see
+    /// [`Refused::reachable`].
+    pub fn shields(&self, service: ServiceKey) -> bool {
+        self.refused.iter().any(|refused| refused.reachable && refused.service == service)
+            || self.reachable.iter().any(|ranges| ranges.contains(service))
     }
 
     /// A record that says of a node that it serves nothing: what a clean leave writes.
@@ -128,6 +136,8 @@ impl NodeRecord {
             bells: String::new(),
             registrations: Vec::new(),
             refused: Vec::new(),
+            refused_more: 0,
+            reachable: Vec::new(),
             lingering: Vec::new(),
             hints: Vec::new(),
             flags: FlagSet::default(),

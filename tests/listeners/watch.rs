@@ -1,12 +1,13 @@
 //! What a watch makes of sockets that come and go: the same with bells and without.
 
 use std::net::{TcpListener, TcpStream, UdpSocket};
-use std::os::fd::AsRawFd;
+use std::os::fd::{AsRawFd, OwnedFd};
 use std::time::{Duration, Instant};
 
 use cvip::listeners::{Listener, Ranges};
 use cvip::protocol::Protocol;
 use nix::errno::Errno;
+use nix::sys::resource::{Resource, setrlimit};
 use nix::sys::socket::{
     Backlog, Shutdown, SockType, SockaddrStorage, getsockname, listen, setsockopt, shutdown,
     sockopt,
@@ -205,4 +206,39 @@ fn a_udp_socket_that_connects_is_no_server_any_more() {
         socket.connect("127.0.0.1:9").unwrap();
         seen.until(&[]);
     });
+}
+
+/// Stranger's sockets: more than the map of the bells holds.
+const FLOOD: usize = 20_000;
+
+#[test]
+fn a_flood_of_sockets_of_others_puts_off_no_leave() {
+    let most = FLOOD as u64 + 1000;
+    setrlimit(Resource::RLIMIT_NOFILE, most, most).unwrap();
+    for kind in [SockType::Stream, SockType::Datagram] {
+        in_own_network(|| {
+            let shared = |to: &str| {
+                let socket = raw(false, kind);
+                setsockopt(&socket, sockopt::ReusePort, &true).unwrap();
+                bind_to(&socket, to);
+                if kind == SockType::Stream {
+                    listen_with(&socket, 1).unwrap();
+                }
+                socket
+            };
+            let _flood: Vec<OwnedFd> = (0..FLOOD).map(|_| shared("127.0.0.1:8001")).collect();
+            let server = shared("0.0.0.0:8000");
+            let ranges = if kind == SockType::Stream { tcp(8000, 8001) } else { udp(8000, 8001) };
+            let mut seen = Seen::new(true, ranges);
+            seen.until(&[8000, 8001]);
+            let eligible = seen.watch.observed().iter().find(|l| l.port == 8000).unwrap();
+            seen.watch.set_eligible([eligible.identity()].into());
+            // Time for the dumps to have become dear.
+            seen.changes_within(Duration::from_secs(3));
+            drop(server);
+            let closed = Instant::now();
+            seen.until(&[8001]);
+            println!("{kind:?}: gone after {:?}", closed.elapsed());
+        });
+    }
 }

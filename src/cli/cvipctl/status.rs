@@ -5,7 +5,7 @@
 
 mod print;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
 use anyhow::bail;
@@ -50,6 +50,8 @@ struct Report {
     flags: Vec<FlagRow>,
     registrations: Vec<RegistrationRow>,
     refused: Vec<RefusedRow>,
+    /// How many more listeners were kept out that are not among them, by node.
+    refused_more: BTreeMap<u32, u32>,
     drains: Vec<DrainRow>,
     /// What this node's cvipd knows of its pools, if it is a director: destinations on their way
     /// out, and those that get no new connections.
@@ -190,6 +192,7 @@ pub(super) fn run(args: &Args, site: &Site, streams: &mut Streams<'_>) -> anyhow
         flags: flags(conf, state),
         registrations: registrations(state),
         refused: refused(state),
+        refused_more: refused_more(state),
         drains: drains(state),
         draining: pools.map_or(vec![], |pools| pools.draining.clone()),
         quiet: pools.map_or(vec![], |pools| pools.quiet.clone()),
@@ -362,6 +365,11 @@ fn registrations(state: &State) -> Vec<RegistrationRow> {
         .collect();
     rows.sort_by_key(|row| (row.registration.service, row.node));
     rows
+}
+
+fn refused_more(state: &State) -> BTreeMap<u32, u32> {
+    let more = state.nodes.values().map(|record| (record.node, record.refused_more));
+    more.filter(|(_, more)| *more > 0).collect()
 }
 
 fn refused(state: &State) -> Vec<RefusedRow> {

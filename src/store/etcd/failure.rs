@@ -54,8 +54,9 @@ impl From<Status> for Failure {
                 )
             }
             _ if says("database space exceeded") => Failure::Refused(
-                "etcd's database is full: compact and defragment it, raise \
-                 --quota-backend-bytes, then `etcdctl alarm disarm`"
+                "etcd's database is full (alarm NOSPACE): no node can write. On an etcd server: \
+                 `etcdctl compact REVISION`, `etcdctl defrag --cluster`, raise \
+                 --quota-backend-bytes if it stays large, then `etcdctl alarm disarm`"
                     .into(),
             ),
             Code::InvalidArgument | Code::FailedPrecondition | Code::NotFound => {

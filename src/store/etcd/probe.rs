@@ -132,8 +132,9 @@ impl<'a> Probe<'a> {
             if !alarm.contains("no leader") {
                 self.findings.push(error(
                     format!("{endpoint} raises an alarm: {alarm}"),
-                    "for NOSPACE: compact and defragment, raise --quota-backend-bytes, then \
-                     `etcdctl alarm disarm'",
+                    "for NOSPACE, which ends every write: `etcdctl compact REVISION', `etcdctl defrag \
+                     --cluster', raise --quota-backend-bytes if it stays large, then `etcdctl \
+                     alarm disarm'",
                 ));
             }
         }

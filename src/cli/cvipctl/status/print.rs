@@ -94,6 +94,14 @@ fn write(out: &mut dyn Write, report: &Report, table: Option<&Table>) -> anyhow:
             refused.reason.clone(),
         ]);
     }
+    for (node, more) in &report.refused_more {
+        kept_out.push_record([
+            format!("and {more} more"),
+            node.to_string(),
+            String::new(),
+            "`cvipctl doctor' there names them".to_owned(),
+        ]);
+    }
     section(out, kept_out)?;
     let mut drains = Builder::new();
     drains.push_record(["Drained", "Connections", "By", "Reason"]);

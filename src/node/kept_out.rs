@@ -1,0 +1,175 @@
+//! Listeners on flagged ports that do not join: which of them the record names, and which are
+//! logged. Pure.
+//!
+//! A user can open very many, so both are bounded; and nobody's many hide another one's few.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+use std::time::{Duration, Instant};
+
+use super::eligibility::Refusal;
+use crate::store::{MOST_REFUSED, PortRanges, Refused, ServiceKey};
+
+/// Most addresses of one owner, service and reason that are named.
+const ADDRESSES: usize = 3;
+/// Most lines that are logged in [`LOG_PERIOD`].
+const LOG_LINES: u32 = 10;
+/// See [`LOG_LINES`].
+const LOG_PERIOD: Duration = Duration::from_secs(60);
+/// No more than so many are remembered as logged.
+const REMEMBERED: usize = 10_000;
+
+/// Those that were kept out, by what they have in common.
+#[derive(Debug, Default)]
+pub struct KeptOut {
+    all: BTreeMap<(ServiceKey, u32, Refusal), Addresses>,
+}
+
+#[derive(Debug, Default)]
+struct Addresses {
+    first: BTreeSet<IpAddr>,
+    count: u32,
+}
+
+impl KeptOut {
+    /// Adds one listener.
+    pub fn add(&mut self, service: ServiceKey, bound: IpAddr, uid: u32, refusal: Refusal) {
+        let addresses = self.all.entry((service, uid, refusal)).or_default();
+        addresses.count = addresses.count.saturating_add(1);
+        if addresses.first.len() < ADDRESSES {
+            addresses.first.insert(bound);
+        }
+    }
+
+    /// Those that are named, in order; how many more there are; and the services in front of
+    /// which some of these are reachable.
+    pub fn told(&self) -> (Vec<Refused>, u32, Vec<PortRanges>) {
+        let mut of_owner: BTreeMap<u32, u32> = BTreeMap::new();
+        let mut ranked = Vec::new();
+        for (key @ (_, uid, _), addresses) in &self.all {
+            for bound in &addresses.first {
+                let rank = of_owner.entry(*uid).or_default();
+                ranked.push((*rank, key, bound));
+                *rank += 1;
+            }
+        }
+        // Every owner's first, then every owner's second, and so on.
+        ranked.sort_unstable();
+        ranked.truncate(MOST_REFUSED);
+        let row =
+            |(_, (service, uid, refusal), bound): &(u32, &(ServiceKey, u32, Refusal), &IpAddr)| {
+                Refused {
+                    service: *service,
+                    bound: **bound,
+                    uid: *uid,
+                    reason: refusal.to_string(),
+                    reachable: refusal.is_reachable(),
+                }
+            };
+        let mut rows: Vec<Refused> = ranked.iter().map(row).collect();
+        rows.sort_unstable();
+        let count = self.all.values().fold(0, |sum: u32, of| sum.saturating_add(of.count));
+        let named = rows.iter().filter(|row| row.reachable).map(|row| row.service);
+        let named: BTreeSet<ServiceKey> = named.collect();
+        let reachable = self.all.keys().filter(|(_, _, refusal)| refusal.is_reachable());
+        let others = reachable.map(|(service, ..)| *service).filter(|s| !named.contains(s));
+        (rows.clone(), count.saturating_sub(rows.len() as u32), PortRanges::of(others))
+    }
+}
+
+/// Which of them were logged.
+#[derive(Debug)]
+pub struct Log {
+    told: BTreeSet<(ServiceKey, u32, String)>,
+    since: Instant,
+    lines: u32,
+}
+
+impl Log {
+    /// Nothing was logged yet.
+    pub fn new(now: Instant) -> Log {
+        Log { told: BTreeSet::new(), since: now, lines: 0 }
+    }
+
+    /// Those that are to be logged now, each once for its owner, service and reason; beyond the
+    /// rate they are left for the next time.
+    pub fn new_ones<'a>(&mut self, refused: &'a [Refused], now: Instant) -> Vec<&'a Refused> {
+        if now.saturating_duration_since(self.since) >= LOG_PERIOD {
+            (self.since, self.lines) = (now, 0);
+        }
+        let mut news = Vec::new();
+        for row in refused {
+            if self.lines >= LOG_LINES || self.told.len() >= REMEMBERED {
+                break;
+            }
+            if self.told.insert((row.service, row.uid, row.reason.clone())) {
+                self.lines += 1;
+                news.push(row);
+            }
+        }
+        news
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::protocol::Protocol;
+
+    fn service(port: u16) -> ServiceKey {
+        ServiceKey { cvip: [10, 0, 0, 100].into(), protocol: Protocol::Tcp, port }
+    }
+
+    fn loopback(number: u32) -> IpAddr {
+        std::net::Ipv4Addr::from(0x7f00_0000 + number).into()
+    }
+
+    #[test]
+    fn one_users_many_hide_nobody_elses_few() {
+        let mut all = KeptOut::default();
+        for number in 1..=9000 {
+            all.add(service(8080), loopback(number), 1000, Refusal::Loopback);
+        }
+        for port in 1..=500 {
+            all.add(service(port), [0, 0, 0, 0].into(), 1000, Refusal::Owner(1000));
+        }
+        all.add(service(9000), loopback(1), 0, Refusal::Loopback);
+        let (rows, more, reachable) = all.told();
+        assert_eq!(rows.len(), MOST_REFUSED);
+        assert_eq!(more as usize, 9501 - MOST_REFUSED);
+        assert!(rows.is_sorted() && rows.iter().any(|row| row.uid == 0));
+        let told = |port| {
+            let key = service(port);
+            rows.iter().any(|row| row.reachable && row.service == key)
+                || reachable.iter().any(|ranges| ranges.contains(key))
+        };
+        assert!((1..=500).all(told) && !told(9000));
+    }
+
+    #[test]
+    fn few_are_named_as_they_are() {
+        let mut all = KeptOut::default();
+        all.add(service(80), loopback(1), 33, Refusal::Loopback);
+        all.add(service(80), [0, 0, 0, 0].into(), 1000, Refusal::Owner(1000));
+        let (rows, more, reachable) = all.told();
+        assert_eq!((rows.len(), more, reachable), (2, 0, vec![]));
+    }
+
+    #[test]
+    fn each_is_logged_once_and_no_user_fills_the_log() {
+        let mut all = KeptOut::default();
+        for port in 1..=50 {
+            all.add(service(port), loopback(1), 1000, Refusal::Loopback);
+        }
+        let (rows, ..) = all.told();
+        let start = Instant::now();
+        let mut log = Log::new(start);
+        assert_eq!(log.new_ones(&rows[..3], start).len(), 3);
+        assert_eq!(log.new_ones(&rows[..3], start).len(), 0);
+        assert_eq!(log.new_ones(&rows, start).len(), 7);
+        assert_eq!(log.new_ones(&rows, start).len(), 0);
+        assert_eq!(log.new_ones(&rows, start + LOG_PERIOD).len(), 10);
+        assert_eq!(log.new_ones(&[], start + 2 * LOG_PERIOD).len(), 0);
+        assert_eq!(log.new_ones(&rows[..3], start + 2 * LOG_PERIOD).len(), 0);
+    }
+}

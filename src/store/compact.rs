@@ -1,0 +1,417 @@
+//! A node's record as it is stored, and how it is kept small. Pure.
+//!
+//! etcd takes 1.5 MiB in one request, and what a node says is partly up to its users. So lists that
+//! tell people something are cut, with the number of what is left out; what directors act on is
+//! told whole, and is told in port ranges where there is much of it. A record of few
+//! registrations is stored row by row, which an older cvipd reads too; one of many has no
+//! `registrations` at all, so that an older cvipd keeps the last record that it could read instead
+//! of taking the node for one that serves nothing.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+use super::record::Lingering;
+use super::{DrainTarget, NodeRecord, Refused, Registration, ServiceKey};
+use crate::ports::FlagSet;
+use crate::protocol::Protocol;
+
+/// More registrations than this are stored as port ranges.
+const MOST_ROWS: usize = 256;
+/// More different reasons than this are not told apart.
+const MOST_REASONS: usize = 256;
+/// Most listeners that were kept out, named one by one.
+pub const MOST_REFUSED: usize = 100;
+/// Most ports with connections that are left.
+const MOST_LINGERING: usize = 2000;
+/// Most hints.
+const MOST_HINTS: usize = 50;
+/// No reason and no hint is longer, in letters.
+const MOST_LETTERS: usize = 300;
+/// No record is larger, in bytes: etcd's limit is 1.5 MiB for the whole request.
+const MOST_BYTES: usize = 1400 << 10;
+
+/// Ports of one CVIP and protocol: sorted, disjoint, inclusive ranges.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PortRanges {
+    /// The CVIP.
+    pub cvip: IpAddr,
+    /// Transport protocol.
+    pub protocol: Protocol,
+    /// The ranges; stored as text: `80,8000-8999`.
+    #[serde(serialize_with = "write_ports", deserialize_with = "read_ports")]
+    pub ports: Vec<(u16, u16)>,
+}
+
+impl PortRanges {
+    /// The ranges of services, by CVIP and protocol.
+    pub fn of(services: impl IntoIterator<Item = ServiceKey>) -> Vec<PortRanges> {
+        let mut all: BTreeMap<(IpAddr, Protocol), BTreeSet<u16>> = BTreeMap::new();
+        for ServiceKey { cvip, protocol, port } in services {
+            all.entry((cvip, protocol)).or_default().insert(port);
+        }
+        let make = |((cvip, protocol), ports)| PortRanges { cvip, protocol, ports: runs(ports) };
+        all.into_iter().map(make).collect()
+    }
+
+    /// Whether a service is among them.
+    pub fn contains(&self, service: ServiceKey) -> bool {
+        let at = self.ports.partition_point(|(_, end)| *end < service.port);
+        (self.cvip, self.protocol) == (service.cvip, service.protocol)
+            && self.ports.get(at).is_some_and(|(start, _)| *start <= service.port)
+    }
+
+    /// Every service among them, in order.
+    pub fn services(&self) -> impl Iterator<Item = ServiceKey> {
+        let (cvip, protocol) = (self.cvip, self.protocol);
+        let ports = self.ports.iter().flat_map(|(start, end)| *start..=*end);
+        ports.map(move |port| ServiceKey { cvip, protocol, port })
+    }
+}
+
+fn runs(ports: BTreeSet<u16>) -> Vec<(u16, u16)> {
+    let mut runs: Vec<(u16, u16)> = Vec::new();
+    for port in ports {
+        match runs.last_mut() {
+            Some((_, end)) if *end + 1 == port => *end = port,
+            _ => runs.push((port, port)),
+        }
+    }
+    runs
+}
+
+fn write_ports<S: Serializer>(ports: &[(u16, u16)], to: S) -> Result<S::Ok, S::Error> {
+    let text = |(start, end): &(u16, u16)| match start == end {
+        true => start.to_string(),
+        false => format!("{start}-{end}"),
+    };
+    to.serialize_str(&ports.iter().map(text).collect::<Vec<_>>().join(","))
+}
+
+fn read_ports<'de, D: Deserializer<'de>>(from: D) -> Result<Vec<(u16, u16)>, D::Error> {
+    let text = String::deserialize(from)?;
+    let mut ports: Vec<(u16, u16)> = Vec::new();
+    for part in text.split(',') {
+        let (start, end) = part.split_once('-').unwrap_or((part, part));
+        let (Ok(start), Ok(end)) = (start.parse::<u16>(), end.parse::<u16>()) else {
+            return Err(serde::de::Error::custom(format!("`{part}' is no range of ports")));
+        };
+        let after = ports.last().map_or(0, |(_, end)| *end);
+        if start <= after || end < start {
+            return Err(serde::de::Error::custom(format!("`{text}' is out of order")));
+        }
+        ports.push((start, end));
+    }
+    Ok(ports)
+}
+
+/// Registrations that differ in their ports alone.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+struct Run {
+    #[serde(flatten)]
+    ranges: PortRanges,
+    weight: u16,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    unfit: Option<String>,
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    hidden: bool,
+}
+
+/// A record as it is stored.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(super) struct Stored {
+    node: u32,
+    incarnation: u64,
+    sequence: u64,
+    bells: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    registrations: Option<Vec<Registration>>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    runs: Option<Vec<Run>>,
+    #[serde(default)]
+    refused: Vec<Refused>,
+    #[serde(default, skip_serializing_if = "is_zero")]
+    refused_more: u32,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    reachable: Vec<PortRanges>,
+    #[serde(default)]
+    lingering: Vec<Lingering>,
+    #[serde(default)]
+    hints: Vec<String>,
+    #[serde(default)]
+    flags: FlagSet,
+    #[serde(default)]
+    directing: bool,
+    #[serde(default)]
+    obeys: Vec<DrainTarget>,
+}
+
+fn is_zero(number: &u32) -> bool {
+    *number == 0
+}
+
+/// What registrations of one run have in common.
+type Alike = (IpAddr, Protocol, u16, Option<String>, bool);
+
+impl From<NodeRecord> for Stored {
+    fn from(record: NodeRecord) -> Stored {
+        let (rows, runs) = match record.registrations.len() {
+            0..=MOST_ROWS => (Some(record.registrations), None),
+            _ => (None, Some(into_runs(record.registrations))),
+        };
+        Stored {
+            node: record.node,
+            incarnation: record.incarnation,
+            sequence: record.sequence,
+            bells: record.bells,
+            registrations: rows,
+            runs,
+            refused: record.refused,
+            refused_more: record.refused_more,
+            reachable: record.reachable,
+            lingering: record.lingering,
+            hints: record.hints,
+            flags: record.flags,
+            directing: record.directing,
+            obeys: record.obeys,
+        }
+    }
+}
+
+fn into_runs(registrations: Vec<Registration>) -> Vec<Run> {
+    let mut alike: BTreeMap<Alike, BTreeSet<u16>> = BTreeMap::new();
+    for Registration { service, weight, unfit, hidden } in registrations {
+        let key = (service.cvip, service.protocol, weight, unfit, hidden);
+        alike.entry(key).or_default().insert(service.port);
+    }
+    let make = |((cvip, protocol, weight, unfit, hidden), ports)| {
+        let ranges = PortRanges { cvip, protocol, ports: runs(ports) };
+        Run { ranges, weight, unfit, hidden }
+    };
+    alike.into_iter().map(make).collect()
+}
+
+impl TryFrom<Stored> for NodeRecord {
+    type Error = &'static str;
+
+    fn try_from(stored: Stored) -> Result<NodeRecord, &'static str> {
+        if stored.registrations.is_none() && stored.runs.is_none() {
+            return Err("it has neither `registrations' nor `runs'");
+        }
+        let mut registrations = stored.registrations.unwrap_or_default();
+        let runs = stored.runs.unwrap_or_default();
+        registrations.extend(runs.iter().flat_map(|run| {
+            run.ranges.services().map(|service| Registration {
+                service,
+                weight: run.weight,
+                unfit: run.unfit.clone(),
+                hidden: run.hidden,
+            })
+        }));
+        if !runs.is_empty() {
+            registrations.sort_unstable();
+        }
+        Ok(NodeRecord {
+            node: stored.node,
+            incarnation: stored.incarnation,
+            sequence: stored.sequence,
+            bells: stored.bells,
+            registrations,
+            refused: stored.refused,
+            refused_more: stored.refused_more,
+            reachable: stored.reachable,
+            lingering: stored.lingering,
+            hints: stored.hints,
+            flags: stored.flags,
+            directing: stored.directing,
+            obeys: stored.obeys,
+        })
+    }
+}
+
+/// A record that fits into every store: what is too much for it is left out, the least needed
+/// first. One that fits is unchanged.
+pub fn shortened(mut record: NodeRecord) -> NodeRecord {
+    record.hints.truncate(MOST_HINTS);
+    record.hints.iter_mut().for_each(cut);
+    if record.refused.len() > MOST_REFUSED {
+        let more = record.refused.split_off(MOST_REFUSED);
+        leave_out(&mut record, more);
+    }
+    record.refused.iter_mut().for_each(|refused| cut(&mut refused.reason));
+    if record.lingering.len() > MOST_LINGERING {
+        // A drain waits for the largest longest.
+        record.lingering.sort_by_key(|lingering| std::cmp::Reverse(lingering.connections));
+        record.lingering.truncate(MOST_LINGERING);
+        record.lingering.sort_unstable();
+    }
+    let reasons = record.registrations.iter_mut().filter_map(|r| r.unfit.as_mut());
+    let mut different: BTreeSet<String> = BTreeSet::new();
+    for reason in reasons {
+        cut(reason);
+        if different.len() >= MOST_REASONS && !different.contains(reason) {
+            "its check failed".clone_into(reason);
+        }
+        different.insert(reason.clone());
+    }
+    // Port ranges are short: only very many CVIPs with very many ports come so far.
+    while size(&record) > MOST_BYTES {
+        if !record.refused.is_empty() {
+            let more = std::mem::take(&mut record.refused);
+            leave_out(&mut record, more);
+        } else if !record.lingering.is_empty() || !record.hints.is_empty() {
+            record.lingering.clear();
+            record.hints.clear();
+        } else if record
+            .registrations
+            .iter()
+            .any(|r| r.unfit.as_ref().is_some_and(|w| w != "unfit"))
+        {
+            let reasons = record.registrations.iter_mut().filter_map(|r| r.unfit.as_mut());
+            reasons.for_each(|reason| "unfit".clone_into(reason));
+        } else if record.registrations.is_empty() {
+            break;
+        } else {
+            let kept = record.registrations.len() * 9 / 10;
+            record.registrations.truncate(kept);
+        }
+    }
+    record
+}
+
+/// Leaves rows out: they are counted, and what directors need of them is kept as port ranges.
+fn leave_out(record: &mut NodeRecord, rows: Vec<Refused>) {
+    record.refused_more = record.refused_more.saturating_add(rows.len() as u32);
+    let kept = rows.iter().filter(|row| row.reachable).map(|row| row.service);
+    let before = record.reachable.iter().flat_map(PortRanges::services);
+    let all: BTreeSet<ServiceKey> = before.chain(kept).collect();
+    record.reachable = PortRanges::of(all);
+}
+
+fn size(record: &NodeRecord) -> usize {
+    super::value::encode(record).len()
+}
+
+fn cut(text: &mut String) {
+    if let Some((at, _)) = text.char_indices().nth(MOST_LETTERS) {
+        text.truncate(at);
+        text.push_str("...");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn service(cvip: u8, protocol: Protocol, port: u16) -> ServiceKey {
+        ServiceKey { cvip: [10, 0, 0, cvip].into(), protocol, port }
+    }
+
+    fn with(registrations: Vec<Registration>) -> NodeRecord {
+        NodeRecord { registrations, ..NodeRecord::empty(1, 2, 3) }
+    }
+
+    fn back(record: &NodeRecord) -> NodeRecord {
+        serde_json::from_slice(&super::super::value::encode(record)).unwrap()
+    }
+
+    #[test]
+    fn every_port_of_several_cvips_fits_whatever_their_weights() {
+        for weights in [1, 2, 3] {
+            let of = |cvip| {
+                (1..=u16::MAX).map(move |port| {
+                    Registration::new(service(cvip, Protocol::Tcp, port), port % weights + 1)
+                })
+            };
+            let record = with((1..=3).flat_map(of).collect());
+            assert!(size(&record) <= MOST_BYTES, "{} bytes", size(&record));
+            assert_eq!(shortened(record.clone()), record);
+            assert_eq!(back(&record), record);
+        }
+        let all = (1..=u16::MAX).map(|port| Registration::new(service(1, Protocol::Tcp, port), 1));
+        assert!(size(&with(all.collect())) < 1000);
+    }
+
+    #[test]
+    fn a_record_of_few_services_is_stored_row_by_row_and_of_many_without_rows() {
+        let of = |count: u16| {
+            let rows = (1..=count).map(|p| Registration::new(service(1, Protocol::Udp, p), 1));
+            serde_json::to_value(with(rows.collect())).unwrap()
+        };
+        let few = of(MOST_ROWS as u16);
+        assert_eq!(few["registrations"].as_array().unwrap().len(), MOST_ROWS);
+        assert!(few.get("runs").is_none());
+        let many = of(MOST_ROWS as u16 + 1);
+        assert!(many.get("registrations").is_none(), "an older cvipd must not see none");
+        assert_eq!(many["runs"][0]["ports"], "1-257");
+        let mut neither = few;
+        neither.as_object_mut().unwrap().remove("registrations");
+        assert!(serde_json::from_value::<NodeRecord>(neither).is_err());
+    }
+
+    #[test]
+    fn ranges_that_make_no_sense_are_refused() {
+        for ports in ["", "0", "9-1", "80,80", "90,80", "1-70000", "x"] {
+            let text = format!(r#"{{"cvip":"10.0.0.1","protocol":"tcp","ports":"{ports}"}}"#);
+            assert!(serde_json::from_str::<PortRanges>(&text).is_err(), "{ports}");
+        }
+    }
+
+    #[test]
+    fn whatever_a_node_has_to_say_its_record_fits_and_tells_directors_what_is_reachable() {
+        let long = "x".repeat(10_000);
+        let refused = |port: u16| Refused {
+            service: service(1, Protocol::Tcp, port),
+            bound: [127, 0, 0, 1].into(),
+            uid: 1000,
+            reason: long.clone(),
+            reachable: port % 2 == 0,
+        };
+        let unfit = |port: u16| Registration {
+            unfit: Some(format!("{port} {long}")),
+            ..Registration::new(service(1, Protocol::Tcp, port), port)
+        };
+        let lingering =
+            |port| Lingering { protocol: Protocol::Tcp, port, connections: port.into() };
+        let record = NodeRecord {
+            refused: (1..9000).map(refused).collect(),
+            lingering: (1..9000).map(lingering).collect(),
+            hints: vec![long.clone(); 9000],
+            ..with((1..9000).map(unfit).collect())
+        };
+        let record = shortened(record);
+        assert!(size(&record) <= MOST_BYTES, "{} bytes", size(&record));
+        assert_eq!(record.registrations.len(), 8999);
+        assert_eq!(record.refused.len() + record.refused_more as usize, 8999);
+        assert_eq!(
+            (1..9000).filter(|p| record.shields(service(1, Protocol::Tcp, *p))).count(),
+            4499
+        );
+        assert!(record.lingering.iter().any(|l| l.port == 8999));
+        assert_eq!(back(&record), record);
+        assert_eq!(shortened(record.clone()), record);
+    }
+
+    proptest! {
+        #[test]
+        fn every_record_is_read_as_it_was_stored(
+            rows in prop::collection::btree_map(
+                (0u8..3, 0usize..3, 1u16..2000),
+                (0u16..3, prop::option::of(0u8..3), any::<bool>()),
+                0..700,
+            ),
+        ) {
+            let rows = rows.into_iter().map(|((cvip, protocol, port), (weight, unfit, hidden))| {
+                let service = service(cvip, Protocol::ALL[protocol], port);
+                Registration { service, weight, unfit: unfit.map(|n| n.to_string()), hidden }
+            });
+            let mut rows: Vec<_> = rows.collect();
+            rows.sort();
+            let record = with(rows);
+            prop_assert_eq!(back(&record), record);
+        }
+    }
+}
