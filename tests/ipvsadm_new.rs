@@ -386,3 +386,129 @@ fn a_file_that_describes_nothing_changes_nothing() {
     // Where there are no services, a file without any is right.
     assert_eq!(ipvsadm(&memory, &["--diff"], &saved(&memory)).status, 0);
 }
+
+/// A standard output that takes some bytes and then fails.
+struct Failing {
+    room: usize,
+    errno: i32,
+}
+
+impl Write for Failing {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        match bytes.len().min(self.room) {
+            0 => Err(std::io::Error::from_raw_os_error(self.errno)),
+            fits => {
+                self.room -= fits;
+                Ok(fits)
+            }
+        }
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+#[test]
+fn what_cannot_be_written_is_an_error_and_a_closed_pipe_is_none() {
+    const ENOSPC: i32 = 28;
+    const EPIPE: i32 = 32;
+    let memory = table(RULES);
+    memory.0.borrow_mut().status = Some("Conns:\t12\n".to_owned());
+    let run_with = |words: &str, stdin: &str, room, errno| {
+        let words: Vec<OsString> = words.split_whitespace().map(OsString::from).collect();
+        let (mut out, mut err) = (Failing { room, errno }, Vec::new());
+        let status = run(
+            Call { program: OsStr::new("ipvsadm"), words: &words, posix: false },
+            Streams { stdin: &mut stdin.as_bytes(), out: &mut out, err: &mut err },
+            &mut RecordedNames::new(),
+            &mut Skipping(Instant::now(), || {}),
+            || Ok(memory.clone()),
+        );
+        (String::from_utf8(err).expect("UTF-8"), status)
+    };
+    for (words, stdin, failed, closed) in [
+        ("", "", 1, 0),
+        ("-Ln", "", 1, 0),
+        ("-L", "", 1, 0),
+        ("-Ln --stats", "", 1, 0),
+        ("-L --json", "", 1, 0),
+        ("-L -t 10.0.0.1:80", "", 1, 0),
+        ("-Lnc", "", 1, 0),
+        ("-Lc --json", "", 1, 0),
+        ("-L --timeout", "", 1, 0),
+        ("-L --daemon --json", "", 1, 0),
+        ("-L --status", "", 1, 0),
+        ("-Ln --interval 1", "", 1, 0),
+        ("-Sn", "", 1, 0),
+        ("-Sn --full", "", 1, 0),
+        ("-h", "", 1, 0),
+        ("-v", "", 1, 0),
+        ("-R", "-L\n", 1, 0),
+        ("--diff", "-C\n", 2, 1),
+        ("--apply --dry-run", "-C\n", 1, 0),
+    ] {
+        for room in [0, 5] {
+            let message = "cannot write to standard output: No space left on device\n";
+            assert_eq!(run_with(words, stdin, room, ENOSPC), (message.to_owned(), failed));
+            assert_eq!(run_with(words, stdin, room, EPIPE), (String::new(), closed), "{words}");
+        }
+    }
+    let (_, status) = run_with("-R --check", "-v\n-A\n", 0, ENOSPC);
+    assert_eq!(status, 2);
+}
+
+#[test]
+fn a_table_is_saved_to_a_file_as_one() {
+    let memory = table(RULES);
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("table");
+    let name = path.to_str().expect("UTF-8");
+    for words in [&["--save", "-n", name][..], &["--save", name, "-n"]] {
+        let ran = ipvsadm(&memory, words, "");
+        assert_eq!((ran.out.as_str(), ran.err.as_str(), ran.status), ("", "", 0));
+        let text = std::fs::read_to_string(&path).expect("saved");
+        assert_eq!(text, ipvsadm(&memory, &["-Sn"], "").out);
+    }
+    assert_eq!(ipvsadm(&memory, &["--save", "-n", "-"], "").out.lines().count(), 4);
+    // No kernel, no folder, no file: what was there stays, and nothing is left beside it.
+    let ran = call(&["--save", name], "", || {}, || Err(TableError::Refused(1)));
+    assert_eq!(ran.status, 2);
+    for wrong in ["/dev/full", "/no/such/folder/table", folder.path().to_str().expect("UTF-8")] {
+        let ran = ipvsadm(&memory, &["--save", "-n", wrong], "");
+        assert!(ran.err.starts_with(&format!("{wrong} stays as it was: ")), "{}", ran.err);
+        assert_eq!((ran.err.lines().count(), ran.status), (1, 1));
+    }
+    assert_eq!(std::fs::read_dir(folder.path()).expect("a folder").count(), 1);
+    assert_eq!(ipvsadm(&memory, &["-S", "foo"], "").err, "unexpected argument foo\n");
+    assert_eq!(ipvsadm(&memory, &["-R"], "--save foo\n").err, "unexpected argument foo\n");
+    assert_eq!(ipvsadm(&memory, &["--save", "foo", "bar"], "").err, "unexpected argument bar\n");
+}
+
+#[test]
+fn one_service_or_one_family_can_be_saved() {
+    let memory = table(RULES);
+    let ipvsadm = |words: &[&str]| ipvsadm(&memory, words, "");
+    let all = ipvsadm(&["-Sn"]).out;
+    let lines = |part: &str| -> String {
+        all.lines().filter(|line| line.contains(part)).map(|line| format!("{line}\n")).collect()
+    };
+    for words in [&["-Sn", "-t", "10.0.0.1:80"][..], &["-S", "-4", "-n"]] {
+        assert_eq!(ipvsadm(words).out, lines("-t 10.0.0.1:80"), "{words:?}");
+    }
+    for words in [&["-S", "-6", "-n"][..], &["-Sn", "-f", "7", "-6"], &["-Sn", "--full", "-6"]] {
+        assert_eq!(ipvsadm(words).out, lines("-f 7 -6"), "{words:?}");
+    }
+    let ran = ipvsadm(&["-Sn", "-t", "10.0.0.9:80"]);
+    assert_eq!((ran.out.as_str(), ran.err.as_str(), ran.status), ("", "No such service\n", 1));
+    for (words, text) in [
+        (&["-S", "-4", "-6"][..], "The option 'ipv6' conflicts with the 'ipv4' option in the"),
+        (&["-S", "-6", "-f", "7"], "The option 'ipv6' conflicts with the 'service-address' option"),
+        (&["-S", "-4", "-f", "7"], "The option 'ipv4' conflicts with the 'service-address' option"),
+        (&["-L", "-6"], "-6 must follow -f"),
+        (&["-L", "-4"], "Illegal 'ipv4' option with the 'list' command"),
+    ] {
+        let ran = ipvsadm(words);
+        assert!(ran.err.starts_with(text) && ran.status == 2, "{}", ran.err);
+    }
+}

@@ -90,6 +90,8 @@ pub fn parse(
         Meaning::Version => return Ok(Invocation::Version),
         Meaning::Option(_) => return Err(no_command()),
     };
+    // `-S FILE' is an error of the original's, which scripts may count on.
+    let takes_file = command == Command::Save && !setting.restoring && popt.last_word() == "--save";
     let mut line = Line::new(command);
     line.role(text(first.argument).as_deref())?;
 
@@ -110,6 +112,9 @@ pub fn parse(
     if matches!(command, Command::Apply | Command::Diff | Command::RestoreJson) {
         // A file's name need not be UTF-8.
         line.source(positional.next().map(OsStr::to_owned));
+    }
+    if takes_file {
+        line.saved_to(positional.next().map(OsStr::to_owned));
     }
     let mut positional = positional.map(|word| word.to_string_lossy().into_owned());
     if command == Command::Set {

@@ -78,13 +78,16 @@ pub fn errno_text(errno: i32) -> String {
         libc::EOPNOTSUPP => "Operation not supported with IPv6",
         libc::EAFNOSUPPORT => "Operation not supported with specified address family",
         libc::EMSGSIZE => "Module is wrong version",
-        _ => {
-            let text = std::io::Error::from_raw_os_error(errno).to_string();
-            let own = format!(" (os error {errno})");
-            return text.strip_suffix(&own).unwrap_or(&text).to_owned();
-        }
+        _ => return io_text(&std::io::Error::from_raw_os_error(errno)),
     };
     special.to_owned()
+}
+
+/// The text of a file's error: strerror(3), without its number.
+pub fn io_text(error: &std::io::Error) -> String {
+    let text = error.to_string();
+    let number = error.raw_os_error().map(|errno| format!(" (os error {errno})"));
+    number.and_then(|number| text.strip_suffix(&number)).unwrap_or(&text).to_owned()
 }
 
 /// The message of a kernel that cannot be reached; two lines.

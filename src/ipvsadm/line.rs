@@ -10,7 +10,9 @@ use super::address;
 use super::args::{ArgumentError, illegal};
 use super::columns::Columns as _;
 use super::filter::{Filter, Peer};
-use super::invocation::{Columns, Failing, Invocation, List, Listing, Restoring, Source, Watch};
+use super::invocation::{
+    Columns, Failing, Invocation, List, Listing, Restoring, Save, Source, Watch,
+};
 use super::names::Names;
 use super::options::{Command, Opt, Rule, Rules, Topic, Topics};
 use std::time::Duration;
@@ -71,6 +73,10 @@ pub(super) struct Line {
     watch: Watch,
     filter: Filter,
     source: Source,
+    /// The one family that is saved.
+    only: Option<Family>,
+    /// The file that is saved to.
+    to: Option<OsString>,
 }
 
 impl Line {
@@ -106,6 +112,8 @@ impl Line {
             watch: Watch { every: Duration::ZERO, rounds: None },
             filter: Filter::default(),
             source: Source::Stdin,
+            only: None,
+            to: None,
         }
     }
 
@@ -151,7 +159,11 @@ impl Line {
             }
             Opt::Ipv6 => {
                 if self.mark == 0 {
-                    return illegal("-6 must follow -f\n");
+                    if self.command != Command::Save {
+                        return illegal("-6 must follow -f\n");
+                    }
+                    self.only = Some(Family::V6);
+                    return Ok(());
                 }
                 self.family = Some(Family::V6);
                 self.netmask = Service::full_netmask(Family::V6);
@@ -213,6 +225,7 @@ impl Line {
                 self.filter.destination = Some(peer(value, "destination", names)?);
             }
             Opt::OfState => self.filter.state = Some(value.to_owned()),
+            Opt::Ipv4 => {}
             // That they were given is all there is to know.
             Opt::Connection
             | Opt::Timeout
@@ -310,6 +323,11 @@ impl Line {
         }
     }
 
+    /// The file that is saved to; `-` is standard output.
+    pub(super) fn saved_to(&mut self, word: Option<OsString>) {
+        self.to = word.filter(|word| word != "-");
+    }
+
     /// The scheduler's flags; only now, as `-s` may come after them.
     pub(super) fn read_scheduler_flags(&mut self) -> Result<(), ArgumentError> {
         self.flags |= scheduler_flags(&self.sched_flags, &self.scheduler)?;
@@ -360,10 +378,7 @@ impl Line {
             }
             Command::StopDaemon => Do(Change::StopDaemon(self.role, self.sync_id)),
             Command::List => Invocation::List(self.list()?),
-            Command::Save => Invocation::Save {
-                numeric: self.topics.contains(Topic::Numeric),
-                full: self.topics.contains(Topic::Full),
-            },
+            Command::Save => Invocation::Save(self.save()?),
             Command::Restore => Invocation::Restore(self.restoring()),
             Command::Apply => Invocation::Apply {
                 from: self.source,
@@ -447,6 +462,25 @@ impl Line {
             upper: self.upper,
             lower: self.lower,
             tunnel: self.tunnel,
+        })
+    }
+
+    fn save(self) -> Result<Save, ArgumentError> {
+        let given = |topic| self.topics.contains(topic);
+        if let Some(other) = [Topic::ServiceAddress, Topic::Ipv4].into_iter().find(|t| given(*t))
+            && self.only.is_some()
+        {
+            let name = other.name();
+            return illegal(format!(
+                "The option 'ipv6' conflicts with the '{name}' option in the 'save' command"
+            ));
+        }
+        Ok(Save {
+            numeric: given(Topic::Numeric),
+            full: given(Topic::Full),
+            service: given(Topic::ServiceAddress).then(|| self.id()),
+            family: if given(Topic::Ipv4) { Some(Family::V4) } else { self.only },
+            to: self.to,
         })
     }
 

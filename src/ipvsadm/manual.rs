@@ -25,7 +25,8 @@ const SYNOPSIS: &[&str] = &[
     "-L [SERVICE] [--stats] [--totals] --interval SECONDS [--count TIMES] [-n] [--json]",
     "-Z [SERVICE]",
     "-C",
-    "-S [-n] [--full]",
+    "-S [SERVICE|-4|-6] [-n] [--full]",
+    "--save [SERVICE|-4|-6] [-n] [--full] [FILE]",
     "-R [--report|--keep-going|--stop-on-error|--check]",
     "--restore-json [FILE]",
     "--apply [--dry-run] [FILE]",
@@ -42,7 +43,7 @@ const PLACEHOLDERS: &[&str] = &[
     "COLUMNS is --stats, --rate, --thresholds, --persistent-conn or --tun-info.",
     "TUNNEL is --tun-type TYPE and what goes with it.",
     "FILTERS are --protocol, --service, --client, --destination and --state.",
-    "FILE is standard input if it is absent or -.",
+    "FILE is standard input (of --save, standard output) if it is absent or -.",
 ];
 
 /// Examples: what is wanted, and the words after the program's name.
@@ -59,8 +60,8 @@ const EXAMPLES: &[(&str, &str)] = &[
     ("No new connections for one of them:", "-e -t 192.0.2.1:80 -r 192.0.2.12 -g -w 0"),
     ("What there is, and how busy it is:", "-Ln\n-Ln --rate"),
     ("All of it for another program:", "-L --json"),
-    ("Keep the table over a reboot:", "-Sn > table\n-R < table"),
-    ("The same with thresholds, time-outs and daemons:", "-Sn --full > table"),
+    ("Keep the table over a reboot:", "--save -n table\n-R < table"),
+    ("The same with thresholds, time-outs and daemons:", "--save -n --full table"),
     (
         "See what is different from a file, and make it so, while traffic flows:",
         "--diff table\n--apply table",
@@ -82,8 +83,8 @@ const STATUSES: &[(&str, &str)] = &[
     ("0", "Done. A reader that closes the pipe early is no failure."),
     (
         "1",
-        "A listing failed: the service does not exist, or the kernel did not answer. --diff found \
-         differences.",
+        "A listing failed: the service does not exist, the kernel did not answer, or what was to \
+         be written could not be. --diff found differences.",
     ),
     (
         "2",
@@ -142,6 +143,18 @@ const DIFFERENCES: &[(&str, &str)] = &[
         "It adds what --list --json has shown: the table, with thresholds; or the time-outs, or \
          the daemons. As --restore, it empties nothing first. A document with nothing to add is \
          refused.",
+    ),
+    (
+        "What cannot be written is an error: a message, and status 1 where all else went well.",
+        "The original ignores it, and a table saved to a full disk is cut in the middle, with \
+         status 0.",
+    ),
+    (
+        "--save takes a file, and -t and its like, -4 or -6. -S takes no file.",
+        "The file is written beside the old one, which it replaces when it is complete and on the \
+         disk; it keeps the owner and the mode. What cannot be replaced so is left as it is. The \
+         original refuses all of these; that -S FILE is an error stays. With a selection --full \
+         leaves out time-outs and daemons, which are of no service.",
     ),
     (
         "--full is new. It goes with --save.",

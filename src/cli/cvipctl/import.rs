@@ -1,9 +1,8 @@
 //! `cvipctl import`: services that somebody made by hand become `service` elements of cvip.conf.
 
-use std::fs::{self, File};
+use std::fs;
 use std::io::Write;
 use std::net::IpAddr;
-use std::os::unix::fs::{MetadataExt, fchown};
 use std::path::Path;
 
 use anyhow::{Context, bail, ensure};
@@ -16,6 +15,7 @@ use crate::director::import::as_static;
 use crate::director::reconcile::is_flagged;
 use crate::director::settings::{fallback, service_key};
 use crate::ipvs::{Client, Destination, Service, ServiceId};
+use crate::replace::Replacement;
 use crate::store::State;
 
 #[derive(clap::Args, Clone, Debug)]
@@ -169,31 +169,15 @@ fn shown(faults: &[Diagnostic]) -> String {
 /// Replaces a file that still has the text `old`, as one: whoever reads it finds the old text or
 /// the new. Owner and mode stay; where the path is a link, it is its target that is replaced.
 fn replace(path: &Path, old: &str, new: &str) -> anyhow::Result<()> {
-    let path = path.canonicalize()?;
-    let folder = path.parent().context("it has no folder")?;
-    let meta = fs::metadata(&path)?;
-    let mut file = tempfile::Builder::new()
-        .prefix(".cvip.conf.")
-        .tempfile_in(folder)
-        .with_context(|| format!("cannot write in {}", folder.display()))?;
-    file.write_all(new.as_bytes())?;
-    let own = file.as_file().metadata()?;
-    if (own.uid(), own.gid()) != (meta.uid(), meta.gid()) {
-        fchown(file.as_file(), Some(meta.uid()), Some(meta.gid()))
-            .context("its owner cannot be kept: run as root")?;
-    }
-    file.as_file().set_permissions(meta.permissions())?;
-    file.as_file().sync_all()?;
-    ensure!(fs::read_to_string(&path)? == old, "somebody else changed it meanwhile: try again");
-    file.persist(&path)?;
-    File::open(folder)?.sync_all()?;
-    Ok(())
+    let mut replacement = Replacement::of(path)?;
+    replacement.file().write_all(new.as_bytes())?;
+    let present = fs::read_to_string(replacement.target())?;
+    ensure!(present == old, "somebody else changed it meanwhile: try again");
+    Ok(replacement.put()?)
 }
 
 #[cfg(test)]
 mod tests {
-    use std::os::unix::fs::{PermissionsExt, symlink};
-
     use super::*;
     use crate::ipvs::{Forwarding, service_flags};
     use crate::protocol::Protocol;
@@ -294,19 +278,6 @@ cvipctl: copy the file to every node, then run `cvipctl apply` on the directors
         assert_eq!(text.matches("<service>").count(), 1);
         let (out, _, text) = import(false, vec![by_hand("192.168.200.11", 177, "wlc")]);
         assert_eq!((out.as_str(), text.as_str()), ("nothing to import\n", CONF));
-    }
-
-    #[test]
-    fn the_files_mode_stays_and_a_link_stays_a_link() {
-        let dir = tempfile::tempdir().unwrap();
-        let (path, link) = (dir.path().join("real"), dir.path().join("link"));
-        fs::write(&path, "old").unwrap();
-        fs::set_permissions(&path, fs::Permissions::from_mode(0o640)).unwrap();
-        symlink("real", &link).unwrap();
-        replace(&link, "old", "new").unwrap();
-        assert_eq!(fs::read_to_string(&path).unwrap(), "new");
-        assert_eq!(fs::metadata(&path).unwrap().mode() & 0o7777, 0o640);
-        assert!(fs::symlink_metadata(&link).unwrap().is_symlink());
     }
 
     #[test]

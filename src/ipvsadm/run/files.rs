@@ -1,7 +1,7 @@
 //! What the original never had of reading commands: a report, a check, and convergence.
 
 use std::fs::File;
-use std::io::{BufReader, Read};
+use std::io::{BufReader, Read, Write};
 
 use super::super::change::change_line;
 use super::super::errors::{self, Operation};
@@ -44,7 +44,7 @@ impl Place {
     }
 }
 
-impl<T: Table, O: FnOnce() -> Result<T, TableError>> Session<'_, T, O> {
+impl<T: Table, O: FnOnce() -> Result<T, TableError>> Session<'_, '_, T, O> {
     /// `-R --report`, `--keep-going` and `--stop-on-error`.
     pub(super) fn restore_reporting(&mut self, stdin: &mut dyn Read, failing: Failing) -> u8 {
         self.setting.restoring = true;
@@ -292,22 +292,21 @@ impl<T: Table, O: FnOnce() -> Result<T, TableError>> Session<'_, T, O> {
         }
     }
 
-    fn print_changes(&mut self, changes: &[Change]) {
-        for change in changes {
-            // A reader that has seen enough closes the pipe.
-            if writeln!(self.out, "{}", change_line(change)).is_err() {
-                return;
-            }
-        }
+    /// Prints changes; `true` if all of them, or as many as somebody reads.
+    fn print_changes(&mut self, changes: &[Change]) -> bool {
+        let mut lines = changes.iter();
+        let _ = lines.try_for_each(|change| writeln!(self.out, "{}", change_line(change)));
+        let _ = self.out.flush();
+        self.out.lost().is_none()
     }
 
     /// `--diff`: 0 for no difference, 1 for some, 2 for trouble, as diff(1) has it.
     pub(super) fn diff(&mut self, from: &Source, stdin: &mut dyn Read) -> u8 {
         match self.changes_to(from, stdin) {
-            Ok(changes) => {
-                self.print_changes(&changes);
-                u8::from(!changes.is_empty())
-            }
+            Ok(changes) => match self.print_changes(&changes) {
+                true => u8::from(!changes.is_empty()),
+                false => 2,
+            },
             Err(_) => 2,
         }
     }
