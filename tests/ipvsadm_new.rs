@@ -134,7 +134,7 @@ fn a_restore_without_the_new_options_is_as_it_was() {
 
 #[test]
 fn a_check_needs_no_kernel_and_finds_every_line() {
-    let ran = without_a_kernel(&["-R", "--check"], BROKEN);
+    let ran = without_a_kernel(&["-R", "--check", "--report"], BROKEN);
     assert_eq!(
         ran.err,
         "line 5: -a -t 10.0.0.1:80 -r 10.0.1.1 -w x: illegal weight specified\n\
@@ -295,6 +295,9 @@ TCP 0A000002 9C42 C0000201 0050 C0A8010A 1F90 FIN_WAIT        100
         ran.out.lines().count() - 2
     };
     assert_eq!(lines(&["-Lnc"]), 2);
+    let value: serde_json::Value =
+        serde_json::from_str(&ipvsadm(&memory, &["-Lnc", "--json"], "").out).expect("JSON");
+    assert_eq!(value["connections"][0]["protocol"], "tcp");
     assert_eq!(lines(&["-Lnc", "--client", "10.0.0.2"]), 1);
     assert_eq!(lines(&["-Lnc", "--state", "established", "--client", "10.0.0.2"]), 0);
     assert_eq!(lines(&["-Lnc", "--service", "192.0.2.1:80", "--protocol", "tcp"]), 2);
@@ -510,5 +513,203 @@ fn one_service_or_one_family_can_be_saved() {
     ] {
         let ran = ipvsadm(words);
         assert!(ran.err.starts_with(text) && ran.status == 2, "{}", ran.err);
+    }
+}
+
+#[test]
+fn apply_and_diff_read_what_a_listing_prints_in_json() {
+    let memory = table(RULES);
+    let listed = |words: &[&str]| ipvsadm(&memory, words, "").out;
+    let (all, times) = (listed(&["-L", "--json"]), listed(&["-L", "--timeout", "--json"]));
+    for text in [&all, &times, &listed(&["-L", "--daemon", "--json"]), &format!("\n \n{all}")] {
+        let ran = ipvsadm(&memory, &["--diff"], text);
+        assert_eq!((ran.out.as_str(), ran.err.as_str(), ran.status), ("", "", 0), "{text}");
+    }
+    let other = table("-A -t 10.0.0.9:80\n");
+    let ran = ipvsadm(&other, &["--apply"], &times);
+    assert_eq!((ran.err.as_str(), ran.status), ("", 0));
+    assert!(saved(&other).contains("-t 10.0.0.9:80") && saved(&other).contains("--set 600 60 30"));
+    for text in ["{}", "{\"version\":1,\"services\":[]}", &all[..all.len() / 2]] {
+        let ran = ipvsadm(&other, &["--apply"], text);
+        assert_eq!((ran.out.as_str(), ran.status), ("", 2), "{}", ran.err);
+    }
+    let ran = ipvsadm(&other, &["--apply"], &all);
+    assert_eq!((ran.err.as_str(), ran.status), ("", 0));
+    assert_eq!(listed(&["-Sn"]), ipvsadm(&other, &["-Sn"], "").out);
+}
+
+#[test]
+fn a_mark_that_was_printed_as_a_negative_number_is_read_back() {
+    let memory = table("-A -f -559038737\n-A -f -1 -6\n-A -f -2147483648\n");
+    assert_eq!(
+        ipvsadm(&memory, &["-Sn"], "").out,
+        "-A -f 2147483648 -s wlc\n-A -f 3735928559 -s wlc\n-A -f 4294967295 -6 -s wlc\n"
+    );
+    assert_eq!(ipvsadm(&memory, &["-D", "-f", "-559038737"], "").status, 0);
+    for wrong in ["-0", "0", "-2147483649", "-", "-1x", "-1"] {
+        let ran = ipvsadm(&memory, &["-D", "-f", wrong], "");
+        assert_eq!(ran.err, format!("invalid fwmark value `{wrong}' specified\n"));
+    }
+}
+
+#[test]
+fn a_long_line_is_cut_in_its_message() {
+    let long = format!("-A -t 10.0.0.1:80 {}\n", "é".repeat(300_000));
+    for words in [&["-R", "--check"][..], &["-R", "--keep-going"], &["--apply"]] {
+        let ran = without_a_kernel(words, &long);
+        assert!(ran.err.starts_with("line 1: -A -t 10.0.0.1:80 éé"), "{}", ran.err);
+        assert!(ran.err.contains("é...: unexpected argument éé") && ran.err.len() < 1000);
+    }
+}
+
+/// A kernel that refuses nothing: what a restore complains of are arguments.
+mod willing {
+    use super::*;
+    use cvip::ipvs::{Change, Daemon, DestinationEntry, Info, ServiceEntry, ServiceId, Timeouts};
+    use cvip::ipvsadm::table::Table;
+    use proptest::prelude::*;
+
+    struct Willing;
+
+    impl Table for Willing {
+        fn info(&mut self) -> Result<Info, TableError> {
+            Ok(Info { version: (1, 2, 1), connection_table_size: 4096 })
+        }
+        fn services(&mut self) -> Result<Vec<ServiceEntry>, TableError> {
+            Ok(vec![])
+        }
+        fn service(&mut self, id: &ServiceId) -> Result<ServiceEntry, TableError> {
+            let service = cvip::ipvs::Service::new(*id, "rr");
+            Ok(ServiceEntry { service, stats: Default::default() })
+        }
+        fn destinations(&mut self, _: &ServiceId) -> Result<Vec<DestinationEntry>, TableError> {
+            Ok(vec![])
+        }
+        fn apply(&mut self, _: &[Change]) -> Result<Vec<(usize, i32)>, TableError> {
+            Ok(vec![])
+        }
+        fn timeouts(&mut self) -> Result<Timeouts, TableError> {
+            Ok(Timeouts { tcp: 1, tcp_fin: 1, udp: 1 })
+        }
+        fn daemons(&mut self) -> Result<Vec<Daemon>, TableError> {
+            Ok(vec![])
+        }
+        fn connections(&mut self) -> std::io::Result<Box<dyn std::io::Read>> {
+            Ok(Box::new(std::io::empty()))
+        }
+    }
+
+    /// What is said on standard error, and the status.
+    fn said(program: &str, words: &[&str], stdin: &str) -> (String, u8) {
+        let words: Vec<OsString> = words.iter().map(OsString::from).collect();
+        let (mut out, mut err) = (Vec::new(), Vec::new());
+        let status = run(
+            Call { program: OsStr::new(program), words: &words, posix: false },
+            Streams { stdin: &mut stdin.as_bytes(), out: &mut out, err: &mut err },
+            &mut RecordedNames::new(),
+            &mut Skipping(Instant::now(), || {}),
+            || Ok(Willing),
+        );
+        (String::from_utf8(err).expect("UTF-8"), status)
+    }
+
+    fn line() -> impl Strategy<Value = String> {
+        let word = prop::sample::select(vec![
+            "-A",
+            "-a",
+            "-E",
+            "-D",
+            "-C",
+            "-L",
+            "-S",
+            "-Z",
+            "-R",
+            "-h",
+            "-v",
+            "--set",
+            "1",
+            "2",
+            "-t",
+            "10.0.0.1:80",
+            "vip1:http",
+            "[2001:db8::1]:80",
+            "-r",
+            "10.0.1.1",
+            "-f",
+            "7",
+            "-6",
+            "-s",
+            "rr",
+            "-p",
+            "60",
+            "-m",
+            "-g",
+            "-w",
+            "-1",
+            "-n",
+            "ipvsadm",
+            "#",
+            "# note",
+            "-x",
+            "--check",
+            "--apply",
+            "--save",
+            "--bogus",
+            "-t=10.0.0.1:80",
+            "--",
+            "é",
+        ]);
+        let good = prop::sample::select(vec![
+            "-A -t 10.0.0.1:80 -s rr",
+            "-a -t 10.0.0.1:80 -r 10.0.1.1 -m",
+            "-C",
+            "--set 1 2 3",
+            "# a comment",
+            "  # indented",
+            "-L -n",
+            "-D -f 7",
+            "",
+            " \t ",
+        ]);
+        let words = prop::collection::vec(word, 0..6).prop_map(|words| words.join(" "));
+        prop_oneof![2 => good.prop_map(str::to_owned), 1 => words]
+    }
+
+    proptest! {
+        #[test]
+        fn a_check_says_what_the_restore_does(
+            lines in prop::collection::vec(line(), 0..5), ended: bool,
+        ) {
+            let text = lines.join("\n") + if ended { "\n" } else { "" };
+            for (program, restore, check) in [
+                ("ipvsadm", &["-R"][..], &["-R", "--check"][..]),
+                ("ipvsadm", &["-R", "--report"], &["-R", "--check", "--report"]),
+                ("ipvsadm-restore", &[], &["--check"]),
+            ] {
+                let (restored, _) = said(program, restore, &text);
+                let refused = match restored.strip_suffix(" 0 failed\n") {
+                    Some(_) => false,
+                    None => !restored.is_empty(),
+                };
+                let (checked, status) = said(program, check, &text);
+                prop_assert_eq!(status != 0, refused, "{:?}: {} {}", text, restored, checked);
+                prop_assert_eq!(status, if refused { 2 } else { 0 });
+            }
+        }
+    }
+
+    #[test]
+    fn a_comment_that_restore_refuses_is_wrong() {
+        let text = "# one\n -A -t 10.0.0.1:80\n   # two\n";
+        let wrong = |program, words: &[&str]| {
+            let (said, status) = said(program, words, text);
+            let last = said.lines().last().unwrap_or_default().to_owned();
+            (last, status)
+        };
+        let some = |text: &str, status| (text.to_owned(), status);
+        assert_eq!(wrong("ipvsadm", &["-R", "--check"]), some("3 lines read, 2 wrong", 2));
+        assert_eq!(wrong("ipvsadm-restore", &["--check"]), some("2 lines read, 1 wrong", 2));
+        let reporting = wrong("ipvsadm", &["-R", "--check", "--report"]);
+        assert_eq!(reporting, some("1 lines read, 0 wrong", 0));
     }
 }

@@ -92,7 +92,7 @@ pub fn parse(
     };
     // `-S FILE' is an error of the original's, which scripts may count on.
     let takes_file = command == Command::Save && !setting.restoring && popt.last_word() == "--save";
-    let mut line = Line::new(command);
+    let mut line = Line::new(command, setting.restoring);
     line.role(text(first.argument).as_deref())?;
 
     while let Some(given) = popt.next() {

@@ -4,6 +4,7 @@ use std::ffi::OsString;
 use std::time::Duration;
 
 use super::filter::Filter;
+use super::restore::Comments;
 use crate::ipvs::{Change, Family, ServiceId};
 
 /// What a command line asks for.
@@ -56,8 +57,8 @@ pub enum Restoring {
     Original,
     /// Naming what fails, with an honest status.
     Reporting(Failing),
-    /// Reading every line and doing nothing.
-    Checking,
+    /// Reading every line and doing nothing; with the comments that it would take.
+    Checking(Comments),
 }
 
 /// What follows a line that fails.

@@ -15,6 +15,7 @@ use super::invocation::{
 };
 use super::names::Names;
 use super::options::{Command, Opt, Rule, Rules, Topic, Topics};
+use super::restore::Comments;
 use std::time::Duration;
 
 use crate::ipvs::{
@@ -45,6 +46,8 @@ const MAX_SYNC_LEN: u32 = 65_507;
 /// What has been read of a command line so far.
 pub(super) struct Line {
     command: Command,
+    /// It is a line of a restore.
+    restoring: bool,
     topics: Topics,
     role: DaemonRole,
     protocol: Option<Protocol>,
@@ -81,9 +84,10 @@ pub(super) struct Line {
 
 impl Line {
     /// A line that has nothing but its command.
-    pub(super) fn new(command: Command) -> Line {
+    pub(super) fn new(command: Command, restoring: bool) -> Line {
         Line {
             command,
+            restoring,
             topics: Topics::default(),
             role: DaemonRole::Master,
             protocol: None,
@@ -152,7 +156,7 @@ impl Line {
                 // The protocol is not the service's: it only lets `-r` name TCP's ports.
                 self.protocol = Some(Protocol::Tcp);
                 self.family = Some(Family::V4);
-                self.mark = match address::number(value, 1, u32::MAX) {
+                self.mark = match self.mark(value) {
                     Some(mark) => mark,
                     None => return illegal(format!("invalid fwmark value `{value}' specified")),
                 };
@@ -270,6 +274,17 @@ impl Line {
         }
         self.service = Some((endpoint.addr, endpoint.port.unwrap_or(0)));
         Ok(())
+    }
+
+    /// A firewall mark. Builds of the original print those above 2147483647 as negative numbers,
+    /// which are read back in a restore; on a command line all but -1, which the original is
+    /// known to refuse there.
+    fn mark(&self, value: &str) -> Option<u32> {
+        let printed = || {
+            let mark = value.parse::<i32>().ok()?;
+            (mark < -1 || mark == -1 && self.restoring).then_some(mark.cast_unsigned())
+        };
+        address::number(value, 1, u32::MAX).or_else(printed)
     }
 
     fn server(&mut self, value: &str, names: &mut dyn Names) -> Result<(), ArgumentError> {
@@ -487,7 +502,8 @@ impl Line {
     fn restoring(&self) -> Restoring {
         let given = |topic| self.topics.contains(topic);
         if given(Topic::Check) {
-            Restoring::Checking
+            let reports = given(Topic::Report);
+            Restoring::Checking(if reports { Comments::Indented } else { Comments::None })
         } else if given(Topic::KeepGoing) {
             Restoring::Reporting(Failing::GoOn)
         } else if given(Topic::StopOnError) {

@@ -68,7 +68,7 @@ const EXAMPLES: &[(&str, &str)] = &[
     ),
     (
         "Find every line that is wrong, before and while it is carried out:",
-        "-R --check < table\n-R --keep-going < table",
+        "-R --check --report < table\n-R --keep-going < table",
     ),
     ("The table as JSON, and back:", "-L --json > table.json\n--restore-json table.json"),
     ("What happens, every two seconds:", "-Ln --interval 2\n-L --totals --interval 2"),
@@ -118,14 +118,16 @@ const DIFFERENCES: &[(&str, &str)] = &[
     (
         "Weights go up to 2147483647, firewall marks are printed unsigned, and a misplaced -6 is \
          answered with `-6 must follow -f'.",
-        "So they are in later builds of the original. Marks that are saved as negative numbers \
-         cannot be restored.",
+        "So they are in later builds of the original. Marks that an earlier build saved as \
+         negative numbers are read as what they were; -1 in a restore alone.",
     ),
     ("--sched-flags with nothing but commas sets no flag.", "The original crashes."),
     (
         "--report, --keep-going, --stop-on-error and --check are new. They go with --restore.",
         "Without them a line that fails is hidden by those that follow. With them, lines whose \
-         first word begins with # are comments.",
+         first word begins with # are comments; --check by itself takes none, as --restore by \
+         itself, and under the name ipvsadm-restore those that it takes. A long line is cut in \
+         its message.",
     ),
     (
         "--apply and --diff are new.",
@@ -136,11 +138,12 @@ const DIFFERENCES: &[(&str, &str)] = &[
          if the file speaks of them. If a line is wrong, nothing is changed; if the kernel \
          refuses an addition, nothing is taken away. A file without commands, one whose last line \
          has no newline, and one that names no service while the table has some are refused: \
-         they are rather lost than meant. A file that has -C as its only line empties the table.",
+         they are rather lost than meant. A file that has -C as its only line empties the table. \
+         What --list --json prints is read too: of the table, or of time-outs or daemons alone.",
     ),
     (
         "--restore-json is new.",
-        "It adds what --list --json has shown: the table, with thresholds; or the time-outs, or \
+        "A member that is unknown is refused by its name. It adds what --list --json has shown: the table, with thresholds; or the time-outs, or \
          the daemons. As --restore, it empties nothing first. A document with nothing to add is \
          refused.",
     ),

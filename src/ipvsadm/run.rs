@@ -88,7 +88,7 @@ pub fn run<T: Table>(
     let status = if base.ends_with("-save") {
         session.save_program(call.words)
     } else if base.ends_with("-restore") {
-        session.restore_program(streams.stdin)
+        session.restore_program(call.words, streams.stdin)
     } else {
         session.command_line(call.words, streams.stdin)
     };
@@ -173,7 +173,7 @@ impl<T: Table, O: FnOnce() -> Result<T, TableError>> Session<'_, '_, T, O> {
             Ok(Invocation::Restore(Restoring::Reporting(failing))) => {
                 self.restore_reporting(stdin, failing)
             }
-            Ok(Invocation::Restore(Restoring::Checking)) => self.check(stdin),
+            Ok(Invocation::Restore(Restoring::Checking(comments))) => self.check(stdin, comments),
             Ok(Invocation::Apply { from, dry_run }) => self.converge(&from, stdin, dry_run),
             Ok(Invocation::Diff(from)) => self.diff(&from, stdin),
             Ok(Invocation::RestoreJson(from)) => self.restore_json(&from, stdin),
@@ -202,10 +202,14 @@ impl<T: Table, O: FnOnce() -> Result<T, TableError>> Session<'_, '_, T, O> {
         self.answer(Invocation::Save(Save { numeric, ..Save::default() })).0
     }
 
-    /// `ipvsadm-restore`: empties the table, then restores what is no comment.
-    fn restore_program(&mut self, stdin: &mut dyn Read) -> u8 {
+    /// `ipvsadm-restore`: empties the table, then restores what is no comment. With `--check` it
+    /// does nothing, as somebody who checks a file wants; other words are passed over.
+    fn restore_program(&mut self, words: &[OsString], stdin: &mut dyn Read) -> u8 {
         // The original's script calls ipvsadm, and so do the messages.
         self.setting.program = OsStr::new("ipvsadm");
+        if words.iter().any(|word| word == "--check") {
+            return self.check(stdin, Comments::AtTheStart);
+        }
         self.restore(Lines::new(stdin, Comments::AtTheStart), vec![Change::Flush])
     }
 

@@ -504,8 +504,8 @@ pub const TABLE: &[Entry] = &[
         "check",
         None,
         Opt::Check,
-        "With --restore: only read the commands and name each line that is wrong; needs neither \
-         IPVS nor root.",
+        "With --restore: only read the commands and name each line that it would refuse for its \
+         words; with --report too, read comments as that does. Needs neither IPVS nor root.",
     ),
     flag(
         Group::Restoring,
