@@ -6,6 +6,7 @@ mod ipvsadm_support;
 
 use std::ffi::{OsStr, OsString};
 use std::io::Write;
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::time::{Duration, Instant};
 
 use cvip::ipvsadm::table::TableError;
@@ -712,4 +713,77 @@ mod willing {
         let reporting = wrong("ipvsadm", &["-R", "--check", "--report"]);
         assert_eq!(reporting, some("1 lines read, 0 wrong", 0));
     }
+}
+
+/// Names that are Latin-1, as some hosts files are, and how many lines were written before each
+/// question.
+struct Latin(std::rc::Rc<std::cell::RefCell<Vec<usize>>>, std::rc::Rc<std::cell::Cell<usize>>);
+
+impl cvip::ipvsadm::names::Names for Latin {
+    fn host_address(&mut self, name: &OsStr) -> Option<std::net::Ipv4Addr> {
+        let host = name.as_bytes().strip_prefix(b"caf\xe9-")?;
+        Some([10, 0, 0, std::str::from_utf8(host).ok()?.parse().ok()?].into())
+    }
+    fn service_port(&mut self, _: &OsStr, _: cvip::protocol::Protocol) -> Option<u16> {
+        None
+    }
+    fn host_name(&mut self, addr: std::net::IpAddr) -> Option<OsString> {
+        self.0.borrow_mut().push(self.1.get());
+        let std::net::IpAddr::V4(addr) = addr else { return None };
+        let name = [&b"caf\xe9-"[..], addr.octets()[3].to_string().as_bytes()].concat();
+        Some(OsString::from_vec(name))
+    }
+    fn service_name(&mut self, _: u16, _: cvip::protocol::Protocol) -> Option<OsString> {
+        None
+    }
+}
+
+/// Counts the lines that were written, and keeps them.
+struct Counting(Vec<u8>, std::rc::Rc<std::cell::Cell<usize>>);
+
+impl Write for Counting {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.1.set(self.1.get() + bytes.iter().filter(|byte| **byte == b'\n').count());
+        self.0.write(bytes)
+    }
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+#[test]
+fn names_are_bytes_and_each_line_is_written_before_the_next_name_is_asked_for() {
+    let memory = table(
+        "-A -t 10.0.0.1:80\n-a -t 10.0.0.1:80 -r 10.0.0.2 -m\n-a -t 10.0.0.1:80 -r 10.0.0.3 -m\n",
+    );
+    let ask = |memory: &Memory, words: &[&str], stdin: &[u8]| {
+        let words: Vec<OsString> = words.iter().map(OsString::from).collect();
+        let (asked, lines) = (std::rc::Rc::default(), std::rc::Rc::default());
+        let mut out = Counting(Vec::new(), std::rc::Rc::clone(&lines));
+        let mut err = Vec::new();
+        let status = run(
+            Call { program: OsStr::new("ipvsadm"), words: &words, posix: false },
+            Streams { stdin: &mut { stdin }, out: &mut out, err: &mut err },
+            &mut Latin(std::rc::Rc::clone(&asked), lines),
+            &mut Skipping(Instant::now(), || {}),
+            || Ok(memory.clone()),
+        );
+        assert_eq!((String::from_utf8_lossy(&err).as_ref(), status), ("", 0), "{words:?}");
+        let asked: Vec<usize> = asked.borrow().clone();
+        (out.0, asked)
+    };
+    let (listed, asked) = ask(&memory, &["-L"], b"");
+    let lines: Vec<&[u8]> = listed.split(|byte| *byte == b'\n').skip(3).collect();
+    assert_eq!(lines[0], b"TCP  caf\xe9-1:80 wlc");
+    let server =
+        [b"  -> caf\xe9-2:80", &b" ".repeat(21)[..], b"Masq    1      0          0         "];
+    assert_eq!(lines[1], server.concat());
+    assert_eq!(asked, [3, 4, 5]);
+    let (saved, asked) = ask(&memory, &["-S"], b"");
+    assert!(saved.starts_with(b"-A -t caf\xe9-1:80 -s wlc\n"));
+    // A rule names its service too.
+    assert_eq!(asked, [0, 1, 1, 2, 2]);
+    let other = Memory::default();
+    ask(&other, &["-R"], &saved);
+    assert_eq!(ipvsadm(&other, &["-Sn"], "").out, ipvsadm(&memory, &["-Sn"], "").out);
 }

@@ -98,7 +98,7 @@ pub fn parse(
     while let Some(given) = popt.next() {
         match given {
             Ok(Given { entry, argument }) => match entry.meaning {
-                Meaning::Option(option) => line.option(option, text(argument).as_deref(), names)?,
+                Meaning::Option(option) => line.option(option, argument, names)?,
                 _ => return illegal(format!("invalid option `{}'", popt.last_word().display())),
             },
             Err(problem) => {
@@ -132,7 +132,7 @@ pub fn parse(
     line.finish()
 }
 
-/// Words that are not UTF-8 cannot be any value that is accepted; they stay recognisable.
+/// A word that is not UTF-8 is none of those that are accepted; it stays recognisable.
 fn text(argument: Option<&OsStr>) -> Option<Cow<'_, str>> {
     argument.map(OsStr::to_string_lossy)
 }

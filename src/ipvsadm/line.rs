@@ -3,12 +3,11 @@
 //! Reading checks each value by itself; [`Line::check_topics`] and [`Line::finish`] check what
 //! the values mean together.
 
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use super::address;
 use super::args::{ArgumentError, illegal};
-use super::columns::Columns as _;
 use super::filter::{Filter, Peer};
 use super::invocation::{
     Columns, Failing, Invocation, List, Listing, Restoring, Save, Source, Watch,
@@ -139,7 +138,7 @@ impl Line {
     pub(super) fn option(
         &mut self,
         option: Opt,
-        argument: Option<&str>,
+        argument: Option<&OsStr>,
         names: &mut dyn Names,
     ) -> Result<(), ArgumentError> {
         if let Some(topic) = option.topic()
@@ -147,11 +146,13 @@ impl Line {
         {
             return illegal(format!("multiple '{}' options specified", topic.name()));
         }
-        let value = argument.unwrap_or_default();
+        // Hosts alone can be called by what is no UTF-8; elsewhere it stays recognisable.
+        let host = argument.unwrap_or_default();
+        let value = &*host.to_string_lossy();
         match option {
-            Opt::TcpService => self.service(value, Protocol::Tcp, names)?,
-            Opt::UdpService => self.service(value, Protocol::Udp, names)?,
-            Opt::SctpService => self.service(value, Protocol::Sctp, names)?,
+            Opt::TcpService => self.service(host, Protocol::Tcp, names)?,
+            Opt::UdpService => self.service(host, Protocol::Udp, names)?,
+            Opt::SctpService => self.service(host, Protocol::Sctp, names)?,
             Opt::FwmarkService => {
                 // The protocol is not the service's: it only lets `-r` name TCP's ports.
                 self.protocol = Some(Protocol::Tcp);
@@ -178,13 +179,13 @@ impl Line {
                 self.flags |= service_flags::PERSISTENT;
                 self.timeout = match argument {
                     None => DEFAULT_PERSISTENCE,
-                    Some(value) => seconds(value, 1)?,
+                    Some(_) => seconds(value, 1)?,
                 };
             }
-            Opt::Netmask => self.netmask = self.netmask(value, names)?,
+            Opt::Netmask => self.netmask = self.netmask(host, names)?,
             Opt::Pe => self.pe = cut(value, PE_BYTES),
             Opt::Ops => self.flags |= service_flags::ONE_PACKET,
-            Opt::RealServer => self.server(value, names)?,
+            Opt::RealServer => self.server(host, names)?,
             Opt::Gatewaying => self.forward = Forwarding::Route,
             Opt::Ipip => self.forward = Forwarding::Tunnel,
             Opt::Masquerading => self.forward = Forwarding::Masquerade,
@@ -258,7 +259,7 @@ impl Line {
 
     fn service(
         &mut self,
-        value: &str,
+        value: &OsStr,
         protocol: Protocol,
         names: &mut dyn Names,
     ) -> Result<(), ArgumentError> {
@@ -287,7 +288,7 @@ impl Line {
         address::number(value, 1, u32::MAX).or_else(printed)
     }
 
-    fn server(&mut self, value: &str, names: &mut dyn Names) -> Result<(), ArgumentError> {
+    fn server(&mut self, value: &OsStr, names: &mut dyn Names) -> Result<(), ArgumentError> {
         let Some(endpoint) = address::endpoint(value, self.protocol, names) else {
             return illegal("illegal real server address[:port] specified");
         };
@@ -300,9 +301,9 @@ impl Line {
         self.service.map_or(0, |(_, port)| port)
     }
 
-    fn netmask(&self, value: &str, names: &mut dyn Names) -> Result<u32, ArgumentError> {
+    fn netmask(&self, value: &OsStr, names: &mut dyn Names) -> Result<u32, ArgumentError> {
         if self.family == Some(Family::V6) {
-            match address::loose_number(value) {
+            match address::loose_number(&value.to_string_lossy()) {
                 prefix @ 1..=128 => Ok(prefix as u32),
                 _ => illegal("illegal ipv6 netmask specified"),
             }
@@ -638,9 +639,9 @@ pub(super) fn scheduler_flags(list: &str, scheduler: &str) -> Result<u32, Argume
 }
 
 fn cut(value: &str, bytes: usize) -> String {
-    let mut value = value.to_owned();
-    value.cut(0, bytes);
-    value
+    let ends = (0..=bytes.min(value.len())).rev();
+    let end = ends.into_iter().find(|end| value.is_char_boundary(*end));
+    value[..end.unwrap_or(0)].to_owned()
 }
 
 fn seconds(value: &str, min: u32) -> Result<u32, ArgumentError> {

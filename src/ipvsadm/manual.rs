@@ -224,7 +224,7 @@ const DIFFERENCES: &[(&str, &str)] = &[
     ),
     (
         "Bytes that are no UTF-8 come out as U+FFFD in messages, and a NUL does not end a word.",
-        "The original repeats such bytes as they are, and of a word that it restores it reads \
+        "Names of hosts and ports are looked up and listed as the bytes that they are. The original repeats such bytes as they are, and of a word that it restores it reads \
          what stands before a NUL. No table is saved with either.",
     ),
 ];

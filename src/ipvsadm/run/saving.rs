@@ -3,6 +3,7 @@
 use std::io::{BufWriter, Write};
 use std::path::Path;
 
+use super::super::columns::Text;
 use super::super::errors::{self, Operation};
 use super::super::glance::Glance;
 use super::super::invocation::Save;
@@ -11,14 +12,13 @@ use super::super::save::{self, Detail};
 use super::super::table::{Table, TableError};
 use super::super::{change, sort};
 use super::{Session, Trouble};
-use crate::ipvs::{Change, Forwarding, ServiceEntry};
+use crate::ipvs::{Change, DestinationEntry, Forwarding, ServiceEntry};
 use crate::replace::Replacement;
 
 impl<T: Table, O: FnOnce() -> Result<T, TableError>> Session<'_, '_, T, O> {
     pub(super) fn save(&mut self, save: &Save) -> Result<(), Trouble> {
         let Some(path) = &save.to else {
-            return self
-                .push_table(save, |session, text| Ok(session.out.write_all(text.as_bytes())?));
+            return self.push_table(save, |session, text| Ok(session.out.write_all(text)?));
         };
         let path = Path::new(path);
         let failed = |error: std::io::Error| {
@@ -27,7 +27,7 @@ impl<T: Table, O: FnOnce() -> Result<T, TableError>> Session<'_, '_, T, O> {
         };
         let mut replacement = Replacement::of(path).map_err(failed)?;
         let mut file = BufWriter::new(replacement.file());
-        self.push_table(save, |_, text| file.write_all(text.as_bytes()).map_err(failed))?;
+        self.push_table(save, |_, text| file.write_all(text).map_err(failed))?;
         file.flush().map_err(failed)?;
         drop(file);
         replacement.put().map_err(failed)
@@ -37,7 +37,7 @@ impl<T: Table, O: FnOnce() -> Result<T, TableError>> Session<'_, '_, T, O> {
     fn push_table(
         &mut self,
         save: &Save,
-        mut put: impl FnMut(&mut Self, &str) -> Result<(), Trouble>,
+        mut put: impl FnMut(&mut Self, &[u8]) -> Result<(), Trouble>,
     ) -> Result<(), Trouble> {
         let Save { numeric, full, service, family, .. } = *save;
         let detail = if full { Detail::Full } else { Detail::Original };
@@ -45,7 +45,7 @@ impl<T: Table, O: FnOnce() -> Result<T, TableError>> Session<'_, '_, T, O> {
         entries.retain(|entry| family.is_none_or(|family| entry.service.id.family() == family));
         // Of one service netlink says everything.
         let mut glance = if full || service.is_some() { Glance::default() } else { self.glance() };
-        let mut text = String::new();
+        let mut text = Text::new();
         for ServiceEntry { service, .. } in entries.iter() {
             let id = &service.id;
             // A tunnel's type stands only in netlink's dump.
@@ -56,17 +56,24 @@ impl<T: Table, O: FnOnce() -> Result<T, TableError>> Session<'_, '_, T, O> {
                 Some(destinations) => sort::destinations(destinations),
                 None => self.destinations_of(id, true)?,
             };
-            let names: &mut dyn Names = if numeric { &mut Numbers } else { self.names };
-            save::push_service(&mut text, service, detail, names);
-            for entry in &destinations {
-                save::push_destination(&mut text, id, &entry.destination, detail, names);
-            }
-            put(self, &text)?;
+            let names = |session: &mut Self, push: &mut dyn FnMut(&mut dyn Names)| match numeric {
+                true => push(&mut Numbers),
+                false => push(&mut *session.names),
+            };
+            names(self, &mut |names| save::push_service(&mut text, service, detail, names));
+            put(self, text.as_bytes())?;
             text.clear();
+            for DestinationEntry { destination, .. } in &destinations {
+                names(self, &mut |names| {
+                    save::push_destination(&mut text, id, destination, detail, names);
+                });
+                put(self, text.as_bytes())?;
+                text.clear();
+            }
         }
         if full && service.is_none() && family.is_none() {
             for setting in self.settings()? {
-                put(self, &format!("{}\n", change::change_line(&setting)))?;
+                put(self, format!("{}\n", change::change_line(&setting)).as_bytes())?;
             }
         }
         Ok(())

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use serde::Serialize;
 
+use super::super::columns::Text;
 use super::super::errors::Operation;
 use super::super::filter::Filter;
 use super::super::glance::Glance;
@@ -70,7 +71,7 @@ impl<T: Table, O: FnOnce() -> Result<T, TableError>> Session<'_, '_, T, O> {
             (Columns::Default, None) => self.glance(),
             _ => Glance::default(),
         };
-        let mut text = String::new();
+        let mut text = Text::new();
         for entry in &entries {
             let glimpsed = glance.take(&entry.service.id, &entry.service.scheduler);
             let destinations = match glimpsed {
@@ -86,7 +87,7 @@ impl<T: Table, O: FnOnce() -> Result<T, TableError>> Session<'_, '_, T, O> {
     /// `text` is room for the lines, and empty before and after.
     fn write_service(
         &mut self,
-        text: &mut String,
+        text: &mut Text,
         entry: &ServiceEntry,
         destinations: &[DestinationEntry],
         show: Show,
@@ -95,11 +96,14 @@ impl<T: Table, O: FnOnce() -> Result<T, TableError>> Session<'_, '_, T, O> {
         let protocol = protocol_of(&entry.service.id);
         let names: &mut dyn Names = if show.numeric { &mut Numbers } else { self.names };
         listing::push_service(text, entry, columns, exact, names);
-        for destination in destinations {
-            listing::push_destination(text, destination, protocol, columns, exact, names);
-        }
         self.out.write_all(text.as_bytes())?;
         text.clear();
+        // The next name may be waited for: what is known is shown meanwhile.
+        for destination in destinations {
+            listing::push_destination(text, destination, protocol, columns, exact, names);
+            self.out.write_all(text.as_bytes())?;
+            text.clear();
+        }
         Ok(())
     }
 
@@ -167,7 +171,7 @@ impl<T: Table, O: FnOnce() -> Result<T, TableError>> Session<'_, '_, T, O> {
                     None
                 }
             };
-            let mut text = String::new();
+            let mut text = Text::new();
             for mut entry in entries {
                 let mut destinations = session.destinations_of(&entry.service.id, show.sorted)?;
                 remember(&mut now, &entry, &destinations);
@@ -287,7 +291,7 @@ impl<T: Table, O: FnOnce() -> Result<T, TableError>> Session<'_, '_, T, O> {
         }
         out.write_all(connections::title(engines).as_bytes())?;
         let names: &mut dyn Names = if numeric { &mut Numbers } else { *names };
-        let mut line = String::new();
+        let mut line = Text::new();
         Ok(connections::for_each(file, |connection| {
             if filter.passes(&connection) {
                 connection.push_line(&mut line, engines, names);
