@@ -10,6 +10,7 @@ use std::fmt::Write as _;
 use std::io::{self, BufReader, Read, Write};
 use std::time::Instant;
 
+use cvip::ipvsadm::columns::Text;
 use cvip::ipvsadm::connections::for_each;
 use cvip::ipvsadm::names::Numbers;
 
@@ -64,12 +65,12 @@ fn main() -> io::Result<()> {
             &mut io::sink(),
         )?;
         let floor = start.elapsed();
-        let (mut shown, mut bytes, mut line) = (0u64, 0u64, String::new());
+        let (mut shown, mut bytes, mut line) = (0u64, 0u64, Text::new());
         let start = Instant::now();
         for_each(BufReader::with_capacity(64 * 1024, File::of(connections)), |connection| {
             connection.push_line(&mut line, false, &mut Numbers);
             io::sink().write_all(line.as_bytes())?;
-            (shown, bytes) = (shown + 1, bytes + line.len() as u64);
+            (shown, bytes) = (shown + 1, bytes + line.as_bytes().len() as u64);
             line.clear();
             Ok(())
         })?;

@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
+use std::process::{Command, Output, Stdio};
 
 #[path = "cli/orders.rs"]
 mod orders;
@@ -65,6 +65,49 @@ fn an_empty_or_cut_configuration_is_never_applied() {
         let output = cvipctl(folder.path(), &["apply", "--node", "1"], &[]);
         assert_eq!((text(&output.stdout), output.status.code()), (String::new(), Some(1)));
         assert!(text(&output.stderr).contains("error: "), "{}", text(&output.stderr));
+    }
+}
+
+#[test]
+fn every_program_says_that_its_output_was_lost() {
+    let folder = tempfile::tempdir().unwrap();
+    fs::write(folder.path().join("cvip.conf"), GOOD).unwrap();
+    fs::write(folder.path().join("clustertab"), CLUSTERTAB).unwrap();
+    let (ipvsadm, cvipctl) = (env!("CARGO_BIN_EXE_ipvsadm-rs"), env!("CARGO_BIN_EXE_cvipctl"));
+    let run = |program: &str, words: &[&str], out: Stdio| {
+        Command::new(program)
+            .args(words)
+            .env("CVIP_CONF", folder.path().join("cvip.conf"))
+            .env("CVIP_CLUSTERTAB", folder.path().join("clustertab"))
+            .env("CVIP_RUN_DIR", folder.path().join("run"))
+            .env("CVIP_SETTINGS", settings(folder.path()))
+            .stdin(Stdio::null())
+            .stdout(out)
+            .output()
+            .unwrap()
+    };
+    for (program, words) in [
+        (ipvsadm, &["--help"][..]),
+        (ipvsadm, &["--version"]),
+        (cvipctl, &["--help"]),
+        (cvipctl, &["check", "--help"]),
+        (cvipctl, &["--version"]),
+        (cvipctl, &["check"]),
+        (env!("CARGO_BIN_EXE_cvipd"), &["--help"]),
+        (env!("CARGO_BIN_EXE_setport_weight"), &["--help"]),
+    ] {
+        // A full disk, and a descriptor that is open, though not for writing.
+        let full = fs::OpenOptions::new().write(true).open("/dev/full").unwrap();
+        for out in [full, fs::File::open("/dev/null").unwrap()] {
+            let output = run(program, words, out.into());
+            let said = text(&output.stderr);
+            assert!(said.contains("cannot write to standard output: "), "{program}: {said:?}");
+            assert_eq!((said.lines().count(), output.status.code()), (1, Some(1)), "{said}");
+        }
+        let (reader, writer) = std::io::pipe().unwrap();
+        drop(reader);
+        let output = run(program, words, writer.into());
+        assert_eq!((text(&output.stderr), output.status.code()), (String::new(), Some(0)));
     }
 }
 

@@ -6,6 +6,7 @@ mod ipvsadm_support;
 
 use std::ffi::{OsStr, OsString};
 use std::io::Write;
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::time::{Duration, Instant};
 
 use cvip::ipvsadm::table::TableError;
@@ -134,7 +135,7 @@ fn a_restore_without_the_new_options_is_as_it_was() {
 
 #[test]
 fn a_check_needs_no_kernel_and_finds_every_line() {
-    let ran = without_a_kernel(&["-R", "--check"], BROKEN);
+    let ran = without_a_kernel(&["-R", "--check", "--report"], BROKEN);
     assert_eq!(
         ran.err,
         "line 5: -a -t 10.0.0.1:80 -r 10.0.1.1 -w x: illegal weight specified\n\
@@ -295,6 +296,9 @@ TCP 0A000002 9C42 C0000201 0050 C0A8010A 1F90 FIN_WAIT        100
         ran.out.lines().count() - 2
     };
     assert_eq!(lines(&["-Lnc"]), 2);
+    let value: serde_json::Value =
+        serde_json::from_str(&ipvsadm(&memory, &["-Lnc", "--json"], "").out).expect("JSON");
+    assert_eq!(value["connections"][0]["protocol"], "tcp");
     assert_eq!(lines(&["-Lnc", "--client", "10.0.0.2"]), 1);
     assert_eq!(lines(&["-Lnc", "--state", "established", "--client", "10.0.0.2"]), 0);
     assert_eq!(lines(&["-Lnc", "--service", "192.0.2.1:80", "--protocol", "tcp"]), 2);
@@ -385,4 +389,401 @@ fn a_file_that_describes_nothing_changes_nothing() {
     assert!(saved(&memory).starts_with("--set 600 60 30\n"));
     // Where there are no services, a file without any is right.
     assert_eq!(ipvsadm(&memory, &["--diff"], &saved(&memory)).status, 0);
+}
+
+/// A standard output that takes some bytes and then fails.
+struct Failing {
+    room: usize,
+    errno: i32,
+}
+
+impl Write for Failing {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        match bytes.len().min(self.room) {
+            0 => Err(std::io::Error::from_raw_os_error(self.errno)),
+            fits => {
+                self.room -= fits;
+                Ok(fits)
+            }
+        }
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+#[test]
+fn what_cannot_be_written_is_an_error_and_a_closed_pipe_is_none() {
+    const ENOSPC: i32 = 28;
+    const EPIPE: i32 = 32;
+    let memory = table(RULES);
+    memory.0.borrow_mut().status = Some("Conns:\t12\n".to_owned());
+    let run_with = |words: &str, stdin: &str, room, errno| {
+        let words: Vec<OsString> = words.split_whitespace().map(OsString::from).collect();
+        let (mut out, mut err) = (Failing { room, errno }, Vec::new());
+        let status = run(
+            Call { program: OsStr::new("ipvsadm"), words: &words, posix: false },
+            Streams { stdin: &mut stdin.as_bytes(), out: &mut out, err: &mut err },
+            &mut RecordedNames::new(),
+            &mut Skipping(Instant::now(), || {}),
+            || Ok(memory.clone()),
+        );
+        (String::from_utf8(err).expect("UTF-8"), status)
+    };
+    for (words, stdin, failed, closed) in [
+        ("", "", 1, 0),
+        ("-Ln", "", 1, 0),
+        ("-L", "", 1, 0),
+        ("-Ln --stats", "", 1, 0),
+        ("-L --json", "", 1, 0),
+        ("-L -t 10.0.0.1:80", "", 1, 0),
+        ("-Lnc", "", 1, 0),
+        ("-Lc --json", "", 1, 0),
+        ("-L --timeout", "", 1, 0),
+        ("-L --daemon --json", "", 1, 0),
+        ("-L --status", "", 1, 0),
+        ("-Ln --interval 1", "", 1, 0),
+        ("-Sn", "", 1, 0),
+        ("-Sn --full", "", 1, 0),
+        ("-h", "", 1, 0),
+        ("-v", "", 1, 0),
+        ("-R", "-L\n", 1, 0),
+        ("--diff", "-C\n", 2, 1),
+        ("--apply --dry-run", "-C\n", 1, 0),
+    ] {
+        for room in [0, 5] {
+            let message = "cannot write to standard output: No space left on device\n";
+            assert_eq!(run_with(words, stdin, room, ENOSPC), (message.to_owned(), failed));
+            assert_eq!(run_with(words, stdin, room, EPIPE), (String::new(), closed), "{words}");
+        }
+    }
+    let (_, status) = run_with("-R --check", "-v\n-A\n", 0, ENOSPC);
+    assert_eq!(status, 2);
+}
+
+#[test]
+fn a_table_is_saved_to_a_file_as_one() {
+    let memory = table(RULES);
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("table");
+    let name = path.to_str().expect("UTF-8");
+    for words in [&["--save", "-n", name][..], &["--save", name, "-n"]] {
+        let ran = ipvsadm(&memory, words, "");
+        assert_eq!((ran.out.as_str(), ran.err.as_str(), ran.status), ("", "", 0));
+        let text = std::fs::read_to_string(&path).expect("saved");
+        assert_eq!(text, ipvsadm(&memory, &["-Sn"], "").out);
+    }
+    assert_eq!(ipvsadm(&memory, &["--save", "-n", "-"], "").out.lines().count(), 4);
+    // No kernel, no folder, no file: what was there stays, and nothing is left beside it.
+    let ran = call(&["--save", name], "", || {}, || Err(TableError::Refused(1)));
+    assert_eq!(ran.status, 2);
+    for wrong in ["/dev/full", "/no/such/folder/table", folder.path().to_str().expect("UTF-8")] {
+        let ran = ipvsadm(&memory, &["--save", "-n", wrong], "");
+        assert!(ran.err.starts_with(&format!("{wrong} stays as it was: ")), "{}", ran.err);
+        assert_eq!((ran.err.lines().count(), ran.status), (1, 1));
+    }
+    assert_eq!(std::fs::read_dir(folder.path()).expect("a folder").count(), 1);
+    assert_eq!(ipvsadm(&memory, &["-S", "foo"], "").err, "unexpected argument foo\n");
+    assert_eq!(ipvsadm(&memory, &["-R"], "--save foo\n").err, "unexpected argument foo\n");
+    assert_eq!(ipvsadm(&memory, &["--save", "foo", "bar"], "").err, "unexpected argument bar\n");
+}
+
+#[test]
+fn one_service_or_one_family_can_be_saved() {
+    let memory = table(RULES);
+    let ipvsadm = |words: &[&str]| ipvsadm(&memory, words, "");
+    let all = ipvsadm(&["-Sn"]).out;
+    let lines = |part: &str| -> String {
+        all.lines().filter(|line| line.contains(part)).map(|line| format!("{line}\n")).collect()
+    };
+    for words in [&["-Sn", "-t", "10.0.0.1:80"][..], &["-S", "-4", "-n"]] {
+        assert_eq!(ipvsadm(words).out, lines("-t 10.0.0.1:80"), "{words:?}");
+    }
+    for words in [&["-S", "-6", "-n"][..], &["-Sn", "-f", "7", "-6"], &["-Sn", "--full", "-6"]] {
+        assert_eq!(ipvsadm(words).out, lines("-f 7 -6"), "{words:?}");
+    }
+    let ran = ipvsadm(&["-Sn", "-t", "10.0.0.9:80"]);
+    assert_eq!((ran.out.as_str(), ran.err.as_str(), ran.status), ("", "No such service\n", 1));
+    for (words, text) in [
+        (&["-S", "-4", "-6"][..], "The option 'ipv6' conflicts with the 'ipv4' option in the"),
+        (&["-S", "-6", "-f", "7"], "The option 'ipv6' conflicts with the 'service-address' option"),
+        (&["-S", "-4", "-f", "7"], "The option 'ipv4' conflicts with the 'service-address' option"),
+        (&["-L", "-6"], "-6 must follow -f"),
+        (&["-L", "-4"], "Illegal 'ipv4' option with the 'list' command"),
+    ] {
+        let ran = ipvsadm(words);
+        assert!(ran.err.starts_with(text) && ran.status == 2, "{}", ran.err);
+    }
+}
+
+#[test]
+fn apply_and_diff_read_what_a_listing_prints_in_json() {
+    let memory = table(RULES);
+    let listed = |words: &[&str]| ipvsadm(&memory, words, "").out;
+    let (all, times) = (listed(&["-L", "--json"]), listed(&["-L", "--timeout", "--json"]));
+    for text in [&all, &times, &listed(&["-L", "--daemon", "--json"]), &format!("\n \n{all}")] {
+        let ran = ipvsadm(&memory, &["--diff"], text);
+        assert_eq!((ran.out.as_str(), ran.err.as_str(), ran.status), ("", "", 0), "{text}");
+    }
+    let other = table("-A -t 10.0.0.9:80\n");
+    let ran = ipvsadm(&other, &["--apply"], &times);
+    assert_eq!((ran.err.as_str(), ran.status), ("", 0));
+    assert!(saved(&other).contains("-t 10.0.0.9:80") && saved(&other).contains("--set 600 60 30"));
+    for text in ["{}", "{\"version\":1,\"services\":[]}", &all[..all.len() / 2]] {
+        let ran = ipvsadm(&other, &["--apply"], text);
+        assert_eq!((ran.out.as_str(), ran.status), ("", 2), "{}", ran.err);
+    }
+    let ran = ipvsadm(&other, &["--apply"], &all);
+    assert_eq!((ran.err.as_str(), ran.status), ("", 0));
+    assert_eq!(listed(&["-Sn"]), ipvsadm(&other, &["-Sn"], "").out);
+}
+
+#[test]
+fn a_mark_that_was_printed_as_a_negative_number_is_read_back() {
+    let memory = table("-A -f -559038737\n-A -f -1 -6\n-A -f -2147483648\n");
+    assert_eq!(
+        ipvsadm(&memory, &["-Sn"], "").out,
+        "-A -f 2147483648 -s wlc\n-A -f 3735928559 -s wlc\n-A -f 4294967295 -6 -s wlc\n"
+    );
+    assert_eq!(ipvsadm(&memory, &["-D", "-f", "-559038737"], "").status, 0);
+    for wrong in ["-0", "0", "-2147483649", "-", "-1x", "-1"] {
+        let ran = ipvsadm(&memory, &["-D", "-f", wrong], "");
+        assert_eq!(ran.err, format!("invalid fwmark value `{wrong}' specified\n"));
+    }
+}
+
+#[test]
+fn a_long_line_is_cut_in_its_message() {
+    let long = format!("-A -t 10.0.0.1:80 {}\n", "é".repeat(300_000));
+    for words in [&["-R", "--check"][..], &["-R", "--keep-going"], &["--apply"]] {
+        let ran = without_a_kernel(words, &long);
+        assert!(ran.err.starts_with("line 1: -A -t 10.0.0.1:80 éé"), "{}", ran.err);
+        assert!(ran.err.contains("é...: unexpected argument éé") && ran.err.len() < 1000);
+    }
+}
+
+/// A kernel that refuses nothing: what a restore complains of are arguments.
+mod willing {
+    use super::*;
+    use cvip::ipvs::{Change, Daemon, DestinationEntry, Info, ServiceEntry, ServiceId, Timeouts};
+    use cvip::ipvsadm::table::Table;
+    use proptest::prelude::*;
+
+    struct Willing;
+
+    impl Table for Willing {
+        fn info(&mut self) -> Result<Info, TableError> {
+            Ok(Info { version: (1, 2, 1), connection_table_size: 4096 })
+        }
+        fn services(&mut self) -> Result<Vec<ServiceEntry>, TableError> {
+            Ok(vec![])
+        }
+        fn service(&mut self, id: &ServiceId) -> Result<ServiceEntry, TableError> {
+            let service = cvip::ipvs::Service::new(*id, "rr");
+            Ok(ServiceEntry { service, stats: Default::default() })
+        }
+        fn destinations(&mut self, _: &ServiceId) -> Result<Vec<DestinationEntry>, TableError> {
+            Ok(vec![])
+        }
+        fn apply(&mut self, _: &[Change]) -> Result<Vec<(usize, i32)>, TableError> {
+            Ok(vec![])
+        }
+        fn timeouts(&mut self) -> Result<Timeouts, TableError> {
+            Ok(Timeouts { tcp: 1, tcp_fin: 1, udp: 1 })
+        }
+        fn daemons(&mut self) -> Result<Vec<Daemon>, TableError> {
+            Ok(vec![])
+        }
+        fn connections(&mut self) -> std::io::Result<Box<dyn std::io::Read>> {
+            Ok(Box::new(std::io::empty()))
+        }
+    }
+
+    /// What is said on standard error, and the status.
+    fn said(program: &str, words: &[&str], stdin: &str) -> (String, u8) {
+        let words: Vec<OsString> = words.iter().map(OsString::from).collect();
+        let (mut out, mut err) = (Vec::new(), Vec::new());
+        let status = run(
+            Call { program: OsStr::new(program), words: &words, posix: false },
+            Streams { stdin: &mut stdin.as_bytes(), out: &mut out, err: &mut err },
+            &mut RecordedNames::new(),
+            &mut Skipping(Instant::now(), || {}),
+            || Ok(Willing),
+        );
+        (String::from_utf8(err).expect("UTF-8"), status)
+    }
+
+    fn line() -> impl Strategy<Value = String> {
+        let word = prop::sample::select(vec![
+            "-A",
+            "-a",
+            "-E",
+            "-D",
+            "-C",
+            "-L",
+            "-S",
+            "-Z",
+            "-R",
+            "-h",
+            "-v",
+            "--set",
+            "1",
+            "2",
+            "-t",
+            "10.0.0.1:80",
+            "vip1:http",
+            "[2001:db8::1]:80",
+            "-r",
+            "10.0.1.1",
+            "-f",
+            "7",
+            "-6",
+            "-s",
+            "rr",
+            "-p",
+            "60",
+            "-m",
+            "-g",
+            "-w",
+            "-1",
+            "-n",
+            "ipvsadm",
+            "#",
+            "# note",
+            "-x",
+            "--check",
+            "--apply",
+            "--save",
+            "--bogus",
+            "-t=10.0.0.1:80",
+            "--",
+            "é",
+        ]);
+        let good = prop::sample::select(vec![
+            "-A -t 10.0.0.1:80 -s rr",
+            "-a -t 10.0.0.1:80 -r 10.0.1.1 -m",
+            "-C",
+            "--set 1 2 3",
+            "# a comment",
+            "  # indented",
+            "-L -n",
+            "-D -f 7",
+            "",
+            " \t ",
+        ]);
+        let words = prop::collection::vec(word, 0..6).prop_map(|words| words.join(" "));
+        prop_oneof![2 => good.prop_map(str::to_owned), 1 => words]
+    }
+
+    proptest! {
+        #[test]
+        fn a_check_says_what_the_restore_does(
+            lines in prop::collection::vec(line(), 0..5), ended: bool,
+        ) {
+            let text = lines.join("\n") + if ended { "\n" } else { "" };
+            for (program, restore, check) in [
+                ("ipvsadm", &["-R"][..], &["-R", "--check"][..]),
+                ("ipvsadm", &["-R", "--report"], &["-R", "--check", "--report"]),
+                ("ipvsadm-restore", &[], &["--check"]),
+            ] {
+                let (restored, _) = said(program, restore, &text);
+                let refused = match restored.strip_suffix(" 0 failed\n") {
+                    Some(_) => false,
+                    None => !restored.is_empty(),
+                };
+                let (checked, status) = said(program, check, &text);
+                prop_assert_eq!(status != 0, refused, "{:?}: {} {}", text, restored, checked);
+                prop_assert_eq!(status, if refused { 2 } else { 0 });
+            }
+        }
+    }
+
+    #[test]
+    fn a_comment_that_restore_refuses_is_wrong() {
+        let text = "# one\n -A -t 10.0.0.1:80\n   # two\n";
+        let wrong = |program, words: &[&str]| {
+            let (said, status) = said(program, words, text);
+            let last = said.lines().last().unwrap_or_default().to_owned();
+            (last, status)
+        };
+        let some = |text: &str, status| (text.to_owned(), status);
+        assert_eq!(wrong("ipvsadm", &["-R", "--check"]), some("3 lines read, 2 wrong", 2));
+        assert_eq!(wrong("ipvsadm-restore", &["--check"]), some("2 lines read, 1 wrong", 2));
+        let reporting = wrong("ipvsadm", &["-R", "--check", "--report"]);
+        assert_eq!(reporting, some("1 lines read, 0 wrong", 0));
+    }
+}
+
+/// Names that are Latin-1, as some hosts files are, and how many lines were written before each
+/// question.
+struct Latin(std::rc::Rc<std::cell::RefCell<Vec<usize>>>, std::rc::Rc<std::cell::Cell<usize>>);
+
+impl cvip::ipvsadm::names::Names for Latin {
+    fn host_address(&mut self, name: &OsStr) -> Option<std::net::Ipv4Addr> {
+        let host = name.as_bytes().strip_prefix(b"caf\xe9-")?;
+        Some([10, 0, 0, std::str::from_utf8(host).ok()?.parse().ok()?].into())
+    }
+    fn service_port(&mut self, _: &OsStr, _: cvip::protocol::Protocol) -> Option<u16> {
+        None
+    }
+    fn host_name(&mut self, addr: std::net::IpAddr) -> Option<OsString> {
+        self.0.borrow_mut().push(self.1.get());
+        let std::net::IpAddr::V4(addr) = addr else { return None };
+        let name = [&b"caf\xe9-"[..], addr.octets()[3].to_string().as_bytes()].concat();
+        Some(OsString::from_vec(name))
+    }
+    fn service_name(&mut self, _: u16, _: cvip::protocol::Protocol) -> Option<OsString> {
+        None
+    }
+}
+
+/// Counts the lines that were written, and keeps them.
+struct Counting(Vec<u8>, std::rc::Rc<std::cell::Cell<usize>>);
+
+impl Write for Counting {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.1.set(self.1.get() + bytes.iter().filter(|byte| **byte == b'\n').count());
+        self.0.write(bytes)
+    }
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+#[test]
+fn names_are_bytes_and_each_line_is_written_before_the_next_name_is_asked_for() {
+    let memory = table(
+        "-A -t 10.0.0.1:80\n-a -t 10.0.0.1:80 -r 10.0.0.2 -m\n-a -t 10.0.0.1:80 -r 10.0.0.3 -m\n",
+    );
+    let ask = |memory: &Memory, words: &[&str], stdin: &[u8]| {
+        let words: Vec<OsString> = words.iter().map(OsString::from).collect();
+        let (asked, lines) = (std::rc::Rc::default(), std::rc::Rc::default());
+        let mut out = Counting(Vec::new(), std::rc::Rc::clone(&lines));
+        let mut err = Vec::new();
+        let status = run(
+            Call { program: OsStr::new("ipvsadm"), words: &words, posix: false },
+            Streams { stdin: &mut { stdin }, out: &mut out, err: &mut err },
+            &mut Latin(std::rc::Rc::clone(&asked), lines),
+            &mut Skipping(Instant::now(), || {}),
+            || Ok(memory.clone()),
+        );
+        assert_eq!((String::from_utf8_lossy(&err).as_ref(), status), ("", 0), "{words:?}");
+        let asked: Vec<usize> = asked.borrow().clone();
+        (out.0, asked)
+    };
+    let (listed, asked) = ask(&memory, &["-L"], b"");
+    let lines: Vec<&[u8]> = listed.split(|byte| *byte == b'\n').skip(3).collect();
+    assert_eq!(lines[0], b"TCP  caf\xe9-1:80 wlc");
+    let server =
+        [b"  -> caf\xe9-2:80", &b" ".repeat(21)[..], b"Masq    1      0          0         "];
+    assert_eq!(lines[1], server.concat());
+    assert_eq!(asked, [3, 4, 5]);
+    let (saved, asked) = ask(&memory, &["-S"], b"");
+    assert!(saved.starts_with(b"-A -t caf\xe9-1:80 -s wlc\n"));
+    // A rule names its service too.
+    assert_eq!(asked, [0, 1, 1, 2, 2]);
+    let other = Memory::default();
+    ask(&other, &["-R"], &saved);
+    assert_eq!(ipvsadm(&other, &["-Sn"], "").out, ipvsadm(&memory, &["-Sn"], "").out);
 }

@@ -1,12 +1,9 @@
 //! The program `cvipd`: see [`cvip::cli::cvipd`].
 
-use std::io;
 use std::process::ExitCode;
 
-use cvip::cli::{self, Streams, cvipd};
+use cvip::cli::{self, cvipd};
 
 fn main() -> ExitCode {
-    let (mut out, mut err) = (io::stdout().lock(), io::stderr());
-    let mut streams = Streams { out: &mut out, err: &mut err };
-    ExitCode::from(cli::main(std::env::args_os(), &mut streams, cvipd::run))
+    cli::program(std::env::args_os(), cvipd::run)
 }

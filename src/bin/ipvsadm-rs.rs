@@ -3,15 +3,14 @@
 
 use std::env;
 use std::ffi::OsString;
-use std::fs::File;
-use std::io::{self, BufWriter, Write};
-use std::os::fd::AsFd;
+use std::io::{self, BufWriter, IsTerminal, LineWriter, Write};
 use std::process::ExitCode;
 
 use cvip::ipvs::Client;
 use cvip::ipvsadm::names::SystemNames;
 use cvip::ipvsadm::watch::SystemClock;
 use cvip::ipvsadm::{Call, Streams, run};
+use cvip::output::StandardOutput;
 
 /// How much of a listing is written at a time, in bytes.
 const OUTPUT: usize = 32 * 1024;
@@ -23,16 +22,23 @@ fn main() -> ExitCode {
     // popt looks for both, and for nothing in them.
     let posix =
         ["POSIXLY_CORRECT", "POSIX_ME_HARDER"].into_iter().any(|v| env::var_os(v).is_some());
-    // Standard output's own buffer would write line by line.
-    let output = io::stdout().as_fd().try_clone_to_owned().map(File::from);
-    let mut output = match output {
-        Ok(file) => BufWriter::with_capacity(OUTPUT, Box::new(file) as Box<dyn Write>),
-        // It is closed, which is the caller's wish.
-        Err(_) => BufWriter::new(Box::new(io::sink()) as Box<dyn Write>),
+    let mut err = io::stderr().lock();
+    let output = match StandardOutput::open() {
+        Ok(output) => output,
+        Err(error) => {
+            let _ = err.write_all(format!("standard output: {error}\n").as_bytes());
+            return ExitCode::from(2);
+        }
+    };
+    // A line appears on a terminal when it is known: the next may wait for a name server.
+    let mut output: Box<dyn Write> = if io::stdout().is_terminal() {
+        Box::new(LineWriter::new(output))
+    } else {
+        Box::new(BufWriter::with_capacity(OUTPUT, output))
     };
     let status = run(
         Call { program: &program, words: &words, posix },
-        Streams { stdin: &mut io::stdin().lock(), out: &mut output, err: &mut io::stderr().lock() },
+        Streams { stdin: &mut io::stdin().lock(), out: &mut *output, err: &mut err },
         &mut SystemNames::default(),
         &mut SystemClock,
         || Ok(Client::open()?),

@@ -1,12 +1,9 @@
 //! The program `setport_weight`: see [`cvip::cli::setport_weight`].
 
-use std::io;
 use std::process::ExitCode;
 
-use cvip::cli::{self, Streams, setport_weight};
+use cvip::cli::{self, setport_weight};
 
 fn main() -> ExitCode {
-    let (mut out, mut err) = (io::stdout().lock(), io::stderr());
-    let mut streams = Streams { out: &mut out, err: &mut err };
-    ExitCode::from(cli::main(std::env::args_os(), &mut streams, setport_weight::run))
+    cli::program(std::env::args_os(), setport_weight::run)
 }

@@ -5,10 +5,13 @@
 //! own, in [`crate::ipvsadm`].
 
 use std::ffi::OsString;
-use std::io::{self, Write};
+use std::io::{self, LineWriter, Write};
+use std::process::ExitCode;
 
 use clap::Parser;
 use clap::error::ErrorKind;
+
+use crate::output::{Output, StandardOutput};
 
 pub mod cvipctl;
 pub mod cvipd;
@@ -41,39 +44,68 @@ fn harmless(text: &str) -> String {
     text.chars().map(|c| if plain(c) { c } else { '\u{fffd}' }).collect()
 }
 
-/// Runs a program: parses its arguments and reports what went wrong, one line for an error.
+/// Runs a program on the process's own output.
+pub fn program<P: Parser>(
+    args: impl IntoIterator<Item = OsString>,
+    run: impl FnOnce(P, &mut Streams<'_>) -> anyhow::Result<u8>,
+) -> ExitCode {
+    let mut err = io::stderr();
+    let status = match StandardOutput::open() {
+        Ok(out) => {
+            let mut out = LineWriter::new(out);
+            main(args, &mut Streams { out: &mut out, err: &mut err }, run)
+        }
+        Err(error) => {
+            let _ = err.write_all(format!("standard output: {error}\n").as_bytes());
+            FAILED
+        }
+    };
+    ExitCode::from(status)
+}
+
+/// Runs a program: parses its arguments and reports what went wrong, one line for an error. What
+/// could not be written is an error too, except to a pipe that its reader closed.
 pub fn main<P: Parser>(
     args: impl IntoIterator<Item = OsString>,
     streams: &mut Streams<'_>,
     run: impl FnOnce(P, &mut Streams<'_>) -> anyhow::Result<u8>,
 ) -> u8 {
     let name = P::command().get_name().to_owned();
-    let parsed = match P::try_parse_from(args) {
-        Ok(parsed) => parsed,
-        Err(error) => return explain(&name, &error, streams),
+    let (mut out, mut err) = (Output::new(streams.out), Output::new(streams.err));
+    let mut noting = Streams { out: &mut out, err: &mut err };
+    let outcome = match P::try_parse_from(args) {
+        Ok(parsed) => run(parsed, &mut noting),
+        Err(error) => Ok(explain(&name, &error, &mut noting)),
     };
-    let outcome = run(parsed, streams).and_then(|status| {
-        streams.out.flush()?;
-        Ok(status)
-    });
-    match outcome {
-        Ok(status) => status,
-        Err(error) if is_broken_pipe(&error) => OK,
-        Err(error) => {
+    // What fails is noted.
+    let _ = out.flush();
+    let mut status = match &outcome {
+        Ok(status) => *status,
+        Err(_) => FAILED,
+    };
+    if let Err(error) = outcome {
+        let nobody_reads = (out.is_closed() || err.is_closed()) && is_broken_pipe(&error);
+        if nobody_reads {
+            status = OK;
+        } else if out.lost().is_none_or(|lost| !is_of_kind(&error, lost.kind())) {
             let text = describe(&error);
             // A fault that shows its place speaks for itself.
             let shown = if text.contains('\n') { text } else { format!("{name}: {text}") };
-            let _ = writeln!(streams.err, "{shown}");
-            FAILED
+            let _ = writeln!(err, "{shown}");
         }
     }
+    if let Some(lost) = out.lost() {
+        let _ = writeln!(err, "{name}: cannot write to standard output: {lost}");
+        status = FAILED;
+    }
+    status
 }
 
 /// Help and version go to standard output; an error is one line on standard error.
 fn explain(name: &str, error: &clap::Error, streams: &mut Streams<'_>) -> u8 {
     match error.kind() {
         ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => {
-            let _ = write!(streams.out, "{error}").and_then(|()| streams.out.flush());
+            let _ = write!(streams.out, "{error}");
             OK
         }
         ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => {
@@ -105,10 +137,16 @@ fn describe(error: &anyhow::Error) -> String {
 }
 
 fn is_broken_pipe(error: &anyhow::Error) -> bool {
-    error
-        .chain()
-        .filter_map(|cause| cause.downcast_ref::<io::Error>())
-        .any(|e| e.kind() == io::ErrorKind::BrokenPipe)
+    is_of_kind(error, io::ErrorKind::BrokenPipe)
+}
+
+fn is_of_kind(error: &anyhow::Error, kind: io::ErrorKind) -> bool {
+    error.chain().any(|cause| {
+        cause.downcast_ref::<io::Error>().is_some_and(|e| e.kind() == kind)
+            || cause
+                .downcast_ref::<serde_json::Error>()
+                .is_some_and(|e| e.io_error_kind() == Some(kind))
+    })
 }
 
 #[cfg(test)]

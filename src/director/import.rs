@@ -3,18 +3,24 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
+use std::time::Instant;
 
-use super::settings::forwarding;
-use super::settings::prefix;
+use super::desired::{Inputs, desired};
+use super::marks::Marks;
+use super::plan::{Actual, Drains, plan};
+use super::settings::{forwarding, prefix, service_key};
 use crate::conf::model::{DEFAULT_WEIGHT, MAX_SECONDS};
 use crate::conf::{Conf, Cvip, RealServer, Registration, ServiceConf};
-use crate::ipvs::{Destination, Service, ServiceId, Tunnel, service_flags};
+use crate::ipvs::{
+    Change, Destination, DestinationEntry, Service, ServiceId, Stats, Tunnel, service_flags,
+};
 use crate::protocol::Protocol;
+use crate::store;
 
 /// The service in cvip.conf's words, and the CVIP that it is to stand in.
 ///
 /// `static` has every real server of the CVIP as a destination: so must it have by hand. Only
-/// those of weight 0 may lack, who would take no connections.
+/// those of weight 0 may lack, who would take no connections: [`differences`] has that they join.
 ///
 /// # Errors
 /// Why cvip.conf cannot say it; a phrase such as `it is found by a firewall mark`.
@@ -44,6 +50,45 @@ pub fn as_static(
     thresholds(destinations, &mut said)?;
     weights(destinations, cvip, &mut said)?;
     Ok((addr, said))
+}
+
+/// What changes in the table when the element that [`as_static`] made of a service is applied:
+/// nothing, where cvip.conf can say all of it.
+pub fn differences(
+    (service, destinations): (&Service, &[Destination]),
+    said: &ServiceConf,
+    conf: &Conf,
+    me: u32,
+    now: Instant,
+) -> Vec<Change> {
+    let Some(key) = service_key(service.id) else { return Vec::new() };
+    let mut conf = conf.clone();
+    for cvip in conf.cvips.iter_mut().filter(|cvip| cvip.addr == key.cvip) {
+        cvip.services = vec![said.clone()];
+    }
+    let entry = |destination: &Destination| DestinationEntry {
+        destination: *destination,
+        active: 0,
+        inactive: 0,
+        persistent: 0,
+        stats: Stats::default(),
+    };
+    let actual = Actual {
+        service: service.clone(),
+        destinations: destinations.iter().map(|d| (d.id, entry(d))).collect(),
+    };
+    // A static service asks no record.
+    let (nodes, drains, marks) = (BTreeMap::new(), store::Drains::new(), Marks::default());
+    let inputs = Inputs {
+        conf: &conf,
+        nodes: &nodes,
+        me,
+        drains: &drains,
+        marks: &marks,
+        passive: false,
+        now,
+    };
+    plan(key, &desired(key, inputs), Some(&actual), &mut Drains::new(), now)
 }
 
 fn scheduling(service: &Service, protocol: Protocol, said: &mut ServiceConf) -> Result<(), String> {
@@ -158,8 +203,10 @@ fn weights(
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::super::desired::tests::{ip, key};
-    use super::super::settings::{destination, settings, weight};
+    use super::super::settings::{destination, fallback, settings, weight};
     use super::*;
     use crate::conf::{DirectorNode, Routing};
     use crate::ipvs::{DestinationId, Forwarding, TunnelKind};
@@ -230,8 +277,88 @@ mod tests {
     #[test]
     fn a_director_only_need_not_be_a_destination() {
         let (service, mut destinations) = made(&xdmcp());
-        destinations.retain(|d| d.id.addr != ip("10.0.0.1"));
-        assert_eq!(imported((service, destinations)), Ok(xdmcp()));
+        let director = destinations.remove(0);
+        assert_eq!(director.id.addr, ip("10.0.0.1"));
+        assert_eq!(imported((service.clone(), destinations.clone())), Ok(xdmcp()));
+        // But it is one once the element is applied, and that is said.
+        let table = (&service, &destinations[..]);
+        let changes = differences(table, &xdmcp(), &conf(), 1, Instant::now());
+        assert_eq!(changes, [Change::AddDestination(service.id, director)]);
+    }
+
+    prop_compose! {
+        /// A service made by hand on the nodes of [`conf`], some of which may lack.
+        fn by_hand()(
+            (protocol, scheduler) in (
+                prop::sample::select(Protocol::ALL.to_vec()),
+                prop::sample::select(vec!["rr", "wlc", "mh", "sh"]),
+            ),
+            flags in 0..0x40u32,
+            timeout in 0..3u32,
+            bits in prop::sample::select(vec![0u32, 8, 24, 32]),
+            pe in any::<bool>(),
+            weights in prop::collection::vec(
+                prop::option::weighted(0.9, prop::sample::select(vec![0u32, 1, 2, 4, 70_000])), 3,
+            ),
+            (upper, lower) in prop::sample::select(vec![(0, 0), (0, 0), (9, 0), (9, 3)]),
+        ) -> (Service, Vec<Destination>) {
+            let id = ServiceId::Address { protocol, addr: ip("10.0.0.100"), port: 177 };
+            let mut service = Service::new(id, scheduler);
+            (service.flags, service.timeout) = (flags, timeout);
+            service.netmask = u32::MAX.checked_shl(32 - bits).unwrap_or(0);
+            service.pe = pe.then(|| "sip".to_owned());
+            let destinations = weights.into_iter().zip(1u8..).filter_map(|(weight, node)| {
+                let addr = IpAddr::from([10, 0, 0, node]);
+                let mut it = Destination::new(addr, 177, Forwarding::Route, weight?);
+                (it.upper, it.lower) = (upper, lower);
+                Some(it)
+            });
+            (service, destinations.collect())
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_imported_is_the_table_or_the_difference_is_said(
+            (service, destinations) in by_hand(),
+        ) {
+            let conf = conf();
+            let Ok((cvip, said)) = as_static(&service, &destinations, &conf, 1) else {
+                return Ok(());
+            };
+            let mut table: BTreeMap<_, _> = destinations.iter().map(|d| (d.id, *d)).collect();
+            let (mut settled, mut edited) = (service.clone(), false);
+            for change in differences((&service, &destinations), &said, &conf, 1, Instant::now()) {
+                match change {
+                    Change::EditService(service) => (settled, edited) = (service, true),
+                    Change::AddDestination(_, added) => {
+                        prop_assert!(added.weight == 0, "{added:?} takes connections");
+                        prop_assert!(table.insert(added.id, added).is_none());
+                    }
+                    other => prop_assert!(false, "{:?} of {:?}", other, destinations),
+                }
+            }
+            // What the element asks for, made without the differences.
+            let key = key(said.protocol, said.start);
+            let wanted = settings(key, Some(&said));
+            let made = conf.cvips[0].real_servers.iter().map(|server| {
+                let weight = weight(said.weight, server, Some(&said));
+                destination(key, server.addr, weight, conf.routing, Some(&said))
+            });
+            prop_assert_eq!(cvip, ip("10.0.0.100"));
+            prop_assert_eq!(table, made.map(|d| (d.id, d)).collect::<BTreeMap<_, _>>());
+            let own = |service: &Service| {
+                let flags = service.flags & !service_flags::HASHED;
+                let kept = (flags & service_flags::PERSISTENT != 0)
+                    .then_some((service.timeout, service.netmask));
+                (service.scheduler.clone(), flags, service.pe.clone(), kept)
+            };
+            prop_assert_eq!(own(&settled), own(&wanted));
+            // No edit but for a hash that always falls back, and an engine without persistence.
+            let fallback = fallback(&service.scheduler);
+            let engine = service.pe.is_some() && service.flags & service_flags::PERSISTENT == 0;
+            prop_assert_eq!(edited, service.flags & fallback != fallback || engine);
+        }
     }
 
     #[test]

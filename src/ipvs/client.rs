@@ -8,7 +8,7 @@
 use std::collections::{HashMap, HashSet};
 use std::hash::Hash;
 use std::process::{Command, Stdio};
-use std::sync::Once;
+use std::sync::OnceLock;
 
 use nix::errno::Errno;
 use nix::libc;
@@ -61,15 +61,18 @@ impl Client {
             // A table is read in as many dumps as it has services, most of them short.
             Socket::open(SockProtocol::NetlinkGeneric, PATIENCE, short_dumps()).map_err(
                 |errno| match errno {
-                    Errno::EPROTONOSUPPORT | Errno::EAFNOSUPPORT => Error::NoIpvs,
+                    Errno::EPROTONOSUPPORT | Errno::EAFNOSUPPORT => Error::NoIpvs(String::new()),
                     errno => errno.into(),
                 },
             )?;
         let mut client = Client { socket, family: 0, outgoing: Vec::new() };
         client.family = match client.find_family() {
-            Err(Error::NoIpvs) => {
-                load_module();
-                client.find_family()
+            Err(Error::NoIpvs(_)) => {
+                let said = load_module();
+                client.find_family().map_err(|error| match error {
+                    Error::NoIpvs(_) => Error::NoIpvs(said.to_owned()),
+                    other => other,
+                })
             }
             found => found,
         }?;
@@ -81,7 +84,7 @@ impl Client {
     /// The lookup itself makes the kernel ask for the module by the family's name.
     fn find_family(&mut self) -> Result<u16, Error> {
         match self.ask(Operation::FindFamily, Query::Family, codec::read_family) {
-            Err(Error::Kernel { errno: libc::ENOENT, .. }) => Err(Error::NoIpvs),
+            Err(Error::Kernel { errno: libc::ENOENT, .. }) => Err(Error::NoIpvs(String::new())),
             found => found,
         }
     }
@@ -417,22 +420,21 @@ fn without_doubles<T, K: Eq + Hash>(mut entries: Vec<T>, name: impl Fn(&T) -> K)
 }
 
 /// Asks modprobe(8) for the module, once in a process's life: what it cannot do the first
-/// time it cannot do later. Its output is nobody's: [`Error::NoIpvs`] says what to do.
-fn load_module() {
-    static ONCE: Once = Once::new();
-    ONCE.call_once(|| {
+/// time it cannot do later. What it says of its failure is for [`Error::NoIpvs`].
+fn load_module() -> &'static str {
+    static SAID: OnceLock<String> = OnceLock::new();
+    SAID.get_or_init(|| {
+        let mut said = String::new();
         for modprobe in ["/sbin/modprobe", "/usr/sbin/modprobe"] {
-            let run = Command::new(modprobe)
-                .args(["--", "ip_vs"])
-                .stdin(Stdio::null())
-                .stdout(Stdio::null())
-                .stderr(Stdio::null())
-                .status();
-            if run.is_ok_and(|status| status.success()) {
-                return;
+            let run = Command::new(modprobe).args(["--", "ip_vs"]).stdin(Stdio::null()).output();
+            match run {
+                Ok(output) if output.status.success() => return String::new(),
+                Ok(output) => said = String::from_utf8_lossy(&output.stderr).trim().to_owned(),
+                Err(_) => {}
             }
         }
-    });
+        said
+    })
 }
 
 #[cfg(test)]

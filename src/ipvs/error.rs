@@ -16,9 +16,13 @@ use crate::netlink::{Cut, Loss, Refusal};
 /// Why the kernel's table could not be read or changed.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// The kernel has no generic-netlink family `IPVS`, and no module brought it.
-    #[error("no IPVS in this kernel: try `modprobe ip_vs', or install a kernel with CONFIG_IP_VS")]
-    NoIpvs,
+    /// The kernel has no generic-netlink family `IPVS`, and no module brought it; with what
+    /// modprobe(8) said, if anything.
+    #[error(
+        "no IPVS in this kernel{}: try `modprobe ip_vs', or install a kernel with CONFIG_IP_VS",
+        InBrackets(.0)
+    )]
+    NoIpvs(String),
     /// The kernel answered `EPERM`: every IPVS command asks for `CAP_NET_ADMIN` in the
     /// initial user namespace (`GENL_ADMIN_PERM`), so root of a user namespace is not enough.
     #[error("changing the IPVS table needs root (CAP_NET_ADMIN in the initial user namespace)")]
@@ -46,6 +50,16 @@ pub enum Error {
     /// The netlink socket itself failed.
     #[error("netlink socket: {0}")]
     Io(#[from] io::Error),
+}
+
+/// A remark that may be empty, on one line.
+struct InBrackets<'a>(&'a str);
+
+impl fmt::Display for InBrackets<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let lines: Vec<&str> = self.0.lines().collect();
+        if lines.is_empty() { Ok(()) } else { write!(f, " ({})", lines.join("; ")) }
+    }
 }
 
 impl From<Errno> for Error {

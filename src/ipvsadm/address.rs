@@ -3,7 +3,9 @@
 //! Each function follows the C function that the original reads with, down to what that one
 //! lets pass: `1.2` is an address, `+5` a weight, `0x7f000001` a host.
 
+use std::ffi::OsStr;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::os::unix::ffi::OsStrExt;
 
 use super::names::Names;
 use crate::protocol::Protocol;
@@ -57,8 +59,8 @@ pub fn loose_number(text: &str) -> i32 {
 
 /// An IPv4 address as inet_aton(3) reads it: one to four parts, each decimal, octal or
 /// hexadecimal, the last one filling the bytes that are left; a blank ends it.
-pub fn inet_aton(text: &str) -> Option<Ipv4Addr> {
-    let mut bytes = text.as_bytes();
+pub fn inet_aton(text: impl AsRef<[u8]>) -> Option<Ipv4Addr> {
+    let mut bytes = text.as_ref();
     let (mut parts, mut count) = ([0; 4], 0);
     loop {
         let (value, rest) = c_number(bytes)?;
@@ -101,9 +103,10 @@ fn c_number(bytes: &[u8]) -> Option<(u32, &[u8])> {
     Some((value, &digits[length..]))
 }
 
-/// A host's IPv4 address: a number, or a name.
-pub fn host(text: &str, names: &mut dyn Names) -> Option<Ipv4Addr> {
-    inet_aton(text).or_else(|| names.host_address(text))
+/// A host's IPv4 address: a number, or a name, which need be no UTF-8.
+pub fn host(text: impl AsRef<OsStr>, names: &mut dyn Names) -> Option<Ipv4Addr> {
+    let text = text.as_ref();
+    inet_aton(text.as_bytes()).or_else(|| names.host_address(text))
 }
 
 /// An address with the port that may stand behind it.
@@ -120,28 +123,33 @@ pub struct Endpoint {
 ///
 /// Digits alone are refused, as they are more likely a forgotten address than a host. In
 /// brackets an IPv4 host loses its port: so it was, and saved rules may count on it.
-pub fn endpoint(text: &str, protocol: Option<Protocol>, names: &mut dyn Names) -> Option<Endpoint> {
-    if text.bytes().all(|byte| byte.is_ascii_digit()) {
+pub fn endpoint(
+    text: impl AsRef<OsStr>,
+    protocol: Option<Protocol>,
+    names: &mut dyn Names,
+) -> Option<Endpoint> {
+    let text = text.as_ref().as_bytes();
+    if text.iter().all(u8::is_ascii_digit) {
         return None;
     }
-    let (bracketed, port_of_brackets) = match text.strip_prefix('[') {
+    let (bracketed, port_of_brackets) = match text.strip_prefix(b"[") {
         None => (text, None),
         Some(inside) => {
-            let (inside, after) = inside.split_once(']')?;
-            (inside, Some(after.strip_prefix(':')?))
+            let end = inside.iter().position(|byte| *byte == b']')?;
+            (&inside[..end], Some(inside[end + 1..].strip_prefix(b":")?))
         }
     };
     // One colon parts a host from its port; an IPv6 address has two at least.
-    let colons = bracketed.bytes().filter(|byte| *byte == b':').count();
-    let six = if colons > 1 { bracketed.parse::<Ipv6Addr>().ok() } else { None };
-    let (addr, port) = match six {
+    let colons = bracketed.iter().filter(|byte| **byte == b':').count();
+    let text = if colons > 1 { std::str::from_utf8(bracketed).ok() } else { None };
+    let (addr, port) = match text.and_then(|text| text.parse::<Ipv6Addr>().ok()) {
         Some(addr) => (IpAddr::V6(addr), port_of_brackets),
         None => {
-            let (name, port) = match bracketed.rsplit_once(':') {
-                Some((name, port)) => (name, Some(port)),
+            let (name, port) = match bracketed.iter().rposition(|byte| *byte == b':') {
+                Some(at) => (&bracketed[..at], Some(&bracketed[at + 1..])),
                 None => (bracketed, None),
             };
-            (IpAddr::V4(host(name, names)?), port)
+            (IpAddr::V4(host(OsStr::from_bytes(name), names)?), port)
         }
     };
     let port = match port {
@@ -151,10 +159,12 @@ pub fn endpoint(text: &str, protocol: Option<Protocol>, names: &mut dyn Names) -
     Some(Endpoint { addr, port })
 }
 
-fn port_number(text: &str, protocol: Option<Protocol>, names: &mut dyn Names) -> Option<u16> {
-    number(text, 0, u16::MAX.into())
+fn port_number(text: &[u8], protocol: Option<Protocol>, names: &mut dyn Names) -> Option<u16> {
+    let digits = std::str::from_utf8(text).ok();
+    digits
+        .and_then(|text| number(text, 0, u16::MAX.into()))
         .and_then(|port| u16::try_from(port).ok())
-        .or_else(|| names.service_port(text, protocol?))
+        .or_else(|| names.service_port(OsStr::from_bytes(text), protocol?))
 }
 
 #[cfg(test)]

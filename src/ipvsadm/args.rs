@@ -90,13 +90,15 @@ pub fn parse(
         Meaning::Version => return Ok(Invocation::Version),
         Meaning::Option(_) => return Err(no_command()),
     };
-    let mut line = Line::new(command);
+    // `-S FILE' is an error of the original's, which scripts may count on.
+    let takes_file = command == Command::Save && !setting.restoring && popt.last_word() == "--save";
+    let mut line = Line::new(command, setting.restoring);
     line.role(text(first.argument).as_deref())?;
 
     while let Some(given) = popt.next() {
         match given {
             Ok(Given { entry, argument }) => match entry.meaning {
-                Meaning::Option(option) => line.option(option, text(argument).as_deref(), names)?,
+                Meaning::Option(option) => line.option(option, argument, names)?,
                 _ => return illegal(format!("invalid option `{}'", popt.last_word().display())),
             },
             Err(problem) => {
@@ -110,6 +112,9 @@ pub fn parse(
     if matches!(command, Command::Apply | Command::Diff | Command::RestoreJson) {
         // A file's name need not be UTF-8.
         line.source(positional.next().map(OsStr::to_owned));
+    }
+    if takes_file {
+        line.saved_to(positional.next().map(OsStr::to_owned));
     }
     let mut positional = positional.map(|word| word.to_string_lossy().into_owned());
     if command == Command::Set {
@@ -127,7 +132,7 @@ pub fn parse(
     line.finish()
 }
 
-/// Words that are not UTF-8 cannot be any value that is accepted; they stay recognisable.
+/// A word that is not UTF-8 is none of those that are accepted; it stays recognisable.
 fn text(argument: Option<&OsStr>) -> Option<Cow<'_, str>> {
     argument.map(OsStr::to_string_lossy)
 }

@@ -1,5 +1,6 @@
 //! A change to the table as the command that would make it.
 
+use super::columns::Text;
 use super::names::Numbers;
 use super::save::{Detail, push_destination, push_service, push_service_option};
 use crate::ipvs::{Change, Daemon, DestinationId, ServiceId};
@@ -7,10 +8,10 @@ use std::net::SocketAddr;
 
 /// The ipvsadm command, without the program's name and in numbers, that makes a change.
 pub fn change_line(change: &Change) -> String {
-    let text = |push: &dyn Fn(&mut String)| {
-        let mut text = String::new();
+    let text = |push: &dyn Fn(&mut Text)| {
+        let mut text = Text::new();
         push(&mut text);
-        text
+        text.to_text()
     };
     let named = |id: &ServiceId| text(&|text| push_service_option(text, id, &mut Numbers));
     let server = |at: &DestinationId| SocketAddr::new(at.addr, at.port);

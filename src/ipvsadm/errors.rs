@@ -62,6 +62,7 @@ pub fn text(operation: Operation, errno: i32) -> String {
 pub fn describe(operation: Operation, error: &TableError) -> String {
     match error {
         TableError::Refused(errno) => text(operation, *errno),
+        TableError::NoIpvs(_) => error.to_string(),
         TableError::Broken(words) => words.clone(),
     }
 }
@@ -78,19 +79,26 @@ pub fn errno_text(errno: i32) -> String {
         libc::EOPNOTSUPP => "Operation not supported with IPv6",
         libc::EAFNOSUPPORT => "Operation not supported with specified address family",
         libc::EMSGSIZE => "Module is wrong version",
-        _ => {
-            let text = std::io::Error::from_raw_os_error(errno).to_string();
-            let own = format!(" (os error {errno})");
-            return text.strip_suffix(&own).unwrap_or(&text).to_owned();
-        }
+        _ => return io_text(&std::io::Error::from_raw_os_error(errno)),
     };
     special.to_owned()
 }
 
-/// The message of a kernel that cannot be reached; two lines.
+/// The text of a file's error: strerror(3), without its number.
+pub fn io_text(error: &std::io::Error) -> String {
+    let text = error.to_string();
+    let number = error.raw_os_error().map(|errno| format!(" (os error {errno})"));
+    number.and_then(|number| text.strip_suffix(&number)).unwrap_or(&text).to_owned()
+}
+
+/// The message of a kernel that cannot be reached: two lines, after those of modprobe(8).
 pub fn no_kernel(error: &TableError) -> String {
+    let said = match error {
+        TableError::NoIpvs(said) if !said.is_empty() => format!("{said}\n"),
+        _ => String::new(),
+    };
     format!(
-        "Can't initialize ipvs: {error}\n\
+        "{said}Can't initialize ipvs: {error}\n\
          Are you sure that IP Virtual Server is built in the kernel or as module?"
     )
 }
@@ -105,6 +113,16 @@ mod tests {
         assert_eq!(text(Operation::AddServer, libc::ESRCH), "Service not defined");
         assert_eq!(text(Operation::StopDaemon, libc::ESRCH), "No daemon is running");
         assert_eq!(text(Operation::Other, libc::ESRCH), "No such process");
+    }
+
+    #[test]
+    fn what_modprobe_said_comes_first() {
+        let text = no_kernel(&TableError::NoIpvs("modprobe: FATAL: Module not found".to_owned()));
+        assert!(
+            text.starts_with("modprobe: FATAL: Module not found\nCan't initialize ipvs: Proto")
+        );
+        assert_eq!(text.lines().count(), 3);
+        assert_eq!(no_kernel(&TableError::NoIpvs(String::new())).lines().count(), 2);
     }
 
     #[test]

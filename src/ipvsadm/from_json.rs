@@ -1,13 +1,14 @@
 //! A table from JSON: what `--restore-json` reads, which is what the listings write.
 //!
-//! The members are those of [`super::json`]; counters and whatever a later version of the
-//! schema adds are passed over. A value that no command could set is refused before anything
-//! is changed, with the place where it stands.
+//! The members are those of [`super::json`]; counters are passed over. A member that is unknown,
+//! as a misspelt one is, and a value that no command could set are refused before anything is
+//! changed, with the place where they stand.
 
 use std::io::Read;
 use std::net::{IpAddr, Ipv4Addr};
 
 use serde::Deserialize;
+use serde::de::IgnoredAny;
 
 use super::json::VERSION;
 use super::line::scheduler_flags;
@@ -53,14 +54,34 @@ pub enum JsonError {
 }
 
 #[derive(Deserialize)]
+struct Versioned {
+    version: u32,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
 struct Document {
     version: u32,
     services: Option<Vec<ServiceObject>>,
     timeouts: Option<TimeoutsObject>,
     daemons: Option<Vec<DaemonObject>>,
+    // What only a kernel says, and what is of another listing.
+    #[serde(rename = "ipvs_version")]
+    _ipvs_version: Option<IgnoredAny>,
+    #[serde(rename = "connection_table_size")]
+    _connection_table_size: Option<IgnoredAny>,
+    #[serde(rename = "connections")]
+    _connections: Option<IgnoredAny>,
+    #[serde(rename = "status")]
+    _status: Option<IgnoredAny>,
+    #[serde(rename = "stats")]
+    _stats: Option<IgnoredAny>,
+    #[serde(rename = "rate")]
+    _rate: Option<IgnoredAny>,
 }
 
 #[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
 struct ServiceObject {
     protocol: Option<Protocol>,
     address: Option<IpAddr>,
@@ -77,6 +98,10 @@ struct ServiceObject {
     one_packet: bool,
     #[serde(default)]
     destinations: Vec<DestinationObject>,
+    #[serde(rename = "stats")]
+    _stats: Option<IgnoredAny>,
+    #[serde(rename = "rate")]
+    _rate: Option<IgnoredAny>,
 }
 
 #[derive(Clone, Copy, Deserialize)]
@@ -87,6 +112,7 @@ enum FamilyWord {
 }
 
 #[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
 struct DestinationObject {
     address: IpAddr,
     port: u16,
@@ -97,6 +123,16 @@ struct DestinationObject {
     #[serde(default)]
     lower_threshold: u32,
     tunnel: Option<TunnelObject>,
+    #[serde(rename = "active_connections")]
+    _active_connections: Option<IgnoredAny>,
+    #[serde(rename = "inactive_connections")]
+    _inactive_connections: Option<IgnoredAny>,
+    #[serde(rename = "persistent_connections")]
+    _persistent_connections: Option<IgnoredAny>,
+    #[serde(rename = "stats")]
+    _stats: Option<IgnoredAny>,
+    #[serde(rename = "rate")]
+    _rate: Option<IgnoredAny>,
 }
 
 #[derive(Clone, Copy, Deserialize)]
@@ -110,6 +146,7 @@ enum ForwardWord {
 }
 
 #[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
 struct TunnelObject {
     r#type: TunnelWord,
     port: Option<u16>,
@@ -133,6 +170,7 @@ enum ChecksumWord {
 }
 
 #[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
 struct TimeoutsObject {
     tcp: u32,
     tcp_fin: u32,
@@ -140,6 +178,7 @@ struct TimeoutsObject {
 }
 
 #[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
 struct DaemonObject {
     role: RoleWord,
     interface: String,
@@ -172,7 +211,13 @@ pub fn changes(input: impl Read) -> Result<Vec<Change>, JsonError> {
     if text.trim_ascii().is_empty() {
         return Err(JsonError::Empty);
     }
-    let document: Document = serde_json::from_slice(&text)?;
+    let document: Document = serde_json::from_slice(&text).map_err(|error| {
+        // Another version may have other members.
+        match serde_json::from_slice(&text) {
+            Ok(Versioned { version }) if version != VERSION => JsonError::Version(version),
+            _ => error.into(),
+        }
+    })?;
     drop(text);
     if document.version != VERSION {
         return Err(JsonError::Version(document.version));
@@ -395,6 +440,31 @@ mod tests {
             said(&format!(r#"{{"version":1,"services":[{flags}]}}"#)),
             "services[0]: incompatible scheduler flag `sh-port'"
         );
+    }
+
+    #[test]
+    fn an_unknown_member_is_refused_by_its_name_at_every_level() {
+        let server = r#"{"address":"10.0.0.1","port":80,"forward":"tunnel","weight":1,SERVER
+            "tunnel":{"type":"gue","port":6080,TUNNEL"checksum":"none"}}"#;
+        let daemon = r#"{"role":"master","interface":"lo",DAEMON"sync_id":1}"#;
+        let document = format!(
+            r#"{{TOP"version":1,"services":[{{"fwmark":1,"scheduler":"rr",SERVICE
+                "destinations":[{server}]}}],"timeouts":{{TIMES"tcp":1,"tcp_fin":1,"udp":1}},
+                "daemons":[{daemon}]}}"#
+        );
+        let places = ["TOP", "SERVICE", "SERVER", "TUNNEL", "TIMES", "DAEMON"];
+        let with = |place: &str| {
+            places.iter().fold(document.clone(), |text, known| {
+                text.replace(known, if *known == place { r#""wieght":5,"# } else { "" })
+            })
+        };
+        assert!(changes(with("").as_bytes()).is_ok());
+        for place in places {
+            let error = changes(with(place).as_bytes()).expect_err(place).to_string();
+            assert!(error.contains("unknown field `wieght`"), "{place}: {error}");
+        }
+        let later = r#"{"version":2,"novelty":[]}"#;
+        assert!(changes(later.as_bytes()).unwrap_err().to_string().contains("version 2"));
     }
 
     #[test]

@@ -4,7 +4,8 @@ use std::ffi::OsString;
 use std::time::Duration;
 
 use super::filter::Filter;
-use crate::ipvs::{Change, ServiceId};
+use super::restore::Comments;
+use crate::ipvs::{Change, Family, ServiceId};
 
 /// What a command line asks for.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -14,12 +15,7 @@ pub enum Invocation {
     /// Show something.
     List(List),
     /// Print the table as commands.
-    Save {
-        /// Without names.
-        numeric: bool,
-        /// With thresholds, time-outs and daemons.
-        full: bool,
-    },
+    Save(Save),
     /// Carry out the commands on standard input.
     Restore(Restoring),
     /// Make the table what a file describes.
@@ -39,6 +35,21 @@ pub enum Invocation {
     Version,
 }
 
+/// What of the table is saved, and where.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Save {
+    /// Without names.
+    pub numeric: bool,
+    /// With thresholds, time-outs and daemons.
+    pub full: bool,
+    /// This service alone.
+    pub service: Option<ServiceId>,
+    /// The services of this family alone.
+    pub family: Option<Family>,
+    /// The file that is replaced; standard output without.
+    pub to: Option<OsString>,
+}
+
 /// How a restore deals with what fails.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Restoring {
@@ -46,8 +57,8 @@ pub enum Restoring {
     Original,
     /// Naming what fails, with an honest status.
     Reporting(Failing),
-    /// Reading every line and doing nothing.
-    Checking,
+    /// Reading every line and doing nothing; with the comments that it would take.
+    Checking(Comments),
 }
 
 /// What follows a line that fails.

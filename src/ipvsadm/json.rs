@@ -307,7 +307,8 @@ impl<'a> StatusDocument<'a> {
 /// One element of `-L -c --json`.
 #[derive(Debug, Serialize)]
 pub struct ConnectionObject<'a> {
-    protocol: &'a str,
+    /// As a service's.
+    protocol: String,
     client: PeerObject,
     service: PeerObject,
     server: PeerObject,
@@ -330,7 +331,7 @@ impl<'a> ConnectionObject<'a> {
     pub fn new(connection: &Connection<'a>) -> ConnectionObject<'a> {
         let peer = |(address, port)| PeerObject { address, port };
         ConnectionObject {
-            protocol: connection.protocol,
+            protocol: connection.protocol.to_ascii_lowercase(),
             client: peer(connection.client),
             service: peer(connection.service),
             server: peer(connection.server),

@@ -3,16 +3,18 @@
 //! Reading checks each value by itself; [`Line::check_topics`] and [`Line::finish`] check what
 //! the values mean together.
 
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use super::address;
 use super::args::{ArgumentError, illegal};
-use super::columns::Columns as _;
 use super::filter::{Filter, Peer};
-use super::invocation::{Columns, Failing, Invocation, List, Listing, Restoring, Source, Watch};
+use super::invocation::{
+    Columns, Failing, Invocation, List, Listing, Restoring, Save, Source, Watch,
+};
 use super::names::Names;
 use super::options::{Command, Opt, Rule, Rules, Topic, Topics};
+use super::restore::Comments;
 use std::time::Duration;
 
 use crate::ipvs::{
@@ -43,6 +45,8 @@ const MAX_SYNC_LEN: u32 = 65_507;
 /// What has been read of a command line so far.
 pub(super) struct Line {
     command: Command,
+    /// It is a line of a restore.
+    restoring: bool,
     topics: Topics,
     role: DaemonRole,
     protocol: Option<Protocol>,
@@ -71,13 +75,18 @@ pub(super) struct Line {
     watch: Watch,
     filter: Filter,
     source: Source,
+    /// The one family that is saved.
+    only: Option<Family>,
+    /// The file that is saved to.
+    to: Option<OsString>,
 }
 
 impl Line {
     /// A line that has nothing but its command.
-    pub(super) fn new(command: Command) -> Line {
+    pub(super) fn new(command: Command, restoring: bool) -> Line {
         Line {
             command,
+            restoring,
             topics: Topics::default(),
             role: DaemonRole::Master,
             protocol: None,
@@ -106,6 +115,8 @@ impl Line {
             watch: Watch { every: Duration::ZERO, rounds: None },
             filter: Filter::default(),
             source: Source::Stdin,
+            only: None,
+            to: None,
         }
     }
 
@@ -127,7 +138,7 @@ impl Line {
     pub(super) fn option(
         &mut self,
         option: Opt,
-        argument: Option<&str>,
+        argument: Option<&OsStr>,
         names: &mut dyn Names,
     ) -> Result<(), ArgumentError> {
         if let Some(topic) = option.topic()
@@ -135,23 +146,29 @@ impl Line {
         {
             return illegal(format!("multiple '{}' options specified", topic.name()));
         }
-        let value = argument.unwrap_or_default();
+        // Hosts alone can be called by what is no UTF-8; elsewhere it stays recognisable.
+        let host = argument.unwrap_or_default();
+        let value = &*host.to_string_lossy();
         match option {
-            Opt::TcpService => self.service(value, Protocol::Tcp, names)?,
-            Opt::UdpService => self.service(value, Protocol::Udp, names)?,
-            Opt::SctpService => self.service(value, Protocol::Sctp, names)?,
+            Opt::TcpService => self.service(host, Protocol::Tcp, names)?,
+            Opt::UdpService => self.service(host, Protocol::Udp, names)?,
+            Opt::SctpService => self.service(host, Protocol::Sctp, names)?,
             Opt::FwmarkService => {
                 // The protocol is not the service's: it only lets `-r` name TCP's ports.
                 self.protocol = Some(Protocol::Tcp);
                 self.family = Some(Family::V4);
-                self.mark = match address::number(value, 1, u32::MAX) {
+                self.mark = match self.mark(value) {
                     Some(mark) => mark,
                     None => return illegal(format!("invalid fwmark value `{value}' specified")),
                 };
             }
             Opt::Ipv6 => {
                 if self.mark == 0 {
-                    return illegal("-6 must follow -f\n");
+                    if self.command != Command::Save {
+                        return illegal("-6 must follow -f\n");
+                    }
+                    self.only = Some(Family::V6);
+                    return Ok(());
                 }
                 self.family = Some(Family::V6);
                 self.netmask = Service::full_netmask(Family::V6);
@@ -162,13 +179,13 @@ impl Line {
                 self.flags |= service_flags::PERSISTENT;
                 self.timeout = match argument {
                     None => DEFAULT_PERSISTENCE,
-                    Some(value) => seconds(value, 1)?,
+                    Some(_) => seconds(value, 1)?,
                 };
             }
-            Opt::Netmask => self.netmask = self.netmask(value, names)?,
+            Opt::Netmask => self.netmask = self.netmask(host, names)?,
             Opt::Pe => self.pe = cut(value, PE_BYTES),
             Opt::Ops => self.flags |= service_flags::ONE_PACKET,
-            Opt::RealServer => self.server(value, names)?,
+            Opt::RealServer => self.server(host, names)?,
             Opt::Gatewaying => self.forward = Forwarding::Route,
             Opt::Ipip => self.forward = Forwarding::Tunnel,
             Opt::Masquerading => self.forward = Forwarding::Masquerade,
@@ -213,6 +230,7 @@ impl Line {
                 self.filter.destination = Some(peer(value, "destination", names)?);
             }
             Opt::OfState => self.filter.state = Some(value.to_owned()),
+            Opt::Ipv4 => {}
             // That they were given is all there is to know.
             Opt::Connection
             | Opt::Timeout
@@ -241,7 +259,7 @@ impl Line {
 
     fn service(
         &mut self,
-        value: &str,
+        value: &OsStr,
         protocol: Protocol,
         names: &mut dyn Names,
     ) -> Result<(), ArgumentError> {
@@ -259,7 +277,18 @@ impl Line {
         Ok(())
     }
 
-    fn server(&mut self, value: &str, names: &mut dyn Names) -> Result<(), ArgumentError> {
+    /// A firewall mark. Builds of the original print those above 2147483647 as negative numbers,
+    /// which are read back in a restore; on a command line all but -1, which the original is
+    /// known to refuse there.
+    fn mark(&self, value: &str) -> Option<u32> {
+        let printed = || {
+            let mark = value.parse::<i32>().ok()?;
+            (mark < -1 || mark == -1 && self.restoring).then_some(mark.cast_unsigned())
+        };
+        address::number(value, 1, u32::MAX).or_else(printed)
+    }
+
+    fn server(&mut self, value: &OsStr, names: &mut dyn Names) -> Result<(), ArgumentError> {
         let Some(endpoint) = address::endpoint(value, self.protocol, names) else {
             return illegal("illegal real server address[:port] specified");
         };
@@ -272,9 +301,9 @@ impl Line {
         self.service.map_or(0, |(_, port)| port)
     }
 
-    fn netmask(&self, value: &str, names: &mut dyn Names) -> Result<u32, ArgumentError> {
+    fn netmask(&self, value: &OsStr, names: &mut dyn Names) -> Result<u32, ArgumentError> {
         if self.family == Some(Family::V6) {
-            match address::loose_number(value) {
+            match address::loose_number(&value.to_string_lossy()) {
                 prefix @ 1..=128 => Ok(prefix as u32),
                 _ => illegal("illegal ipv6 netmask specified"),
             }
@@ -308,6 +337,11 @@ impl Line {
         if let Some(word) = word.filter(|word| word != "-") {
             self.source = Source::File(word);
         }
+    }
+
+    /// The file that is saved to; `-` is standard output.
+    pub(super) fn saved_to(&mut self, word: Option<OsString>) {
+        self.to = word.filter(|word| word != "-");
     }
 
     /// The scheduler's flags; only now, as `-s` may come after them.
@@ -360,10 +394,7 @@ impl Line {
             }
             Command::StopDaemon => Do(Change::StopDaemon(self.role, self.sync_id)),
             Command::List => Invocation::List(self.list()?),
-            Command::Save => Invocation::Save {
-                numeric: self.topics.contains(Topic::Numeric),
-                full: self.topics.contains(Topic::Full),
-            },
+            Command::Save => Invocation::Save(self.save()?),
             Command::Restore => Invocation::Restore(self.restoring()),
             Command::Apply => Invocation::Apply {
                 from: self.source,
@@ -450,10 +481,30 @@ impl Line {
         })
     }
 
+    fn save(self) -> Result<Save, ArgumentError> {
+        let given = |topic| self.topics.contains(topic);
+        if let Some(other) = [Topic::ServiceAddress, Topic::Ipv4].into_iter().find(|t| given(*t))
+            && self.only.is_some()
+        {
+            let name = other.name();
+            return illegal(format!(
+                "The option 'ipv6' conflicts with the '{name}' option in the 'save' command"
+            ));
+        }
+        Ok(Save {
+            numeric: given(Topic::Numeric),
+            full: given(Topic::Full),
+            service: given(Topic::ServiceAddress).then(|| self.id()),
+            family: if given(Topic::Ipv4) { Some(Family::V4) } else { self.only },
+            to: self.to,
+        })
+    }
+
     fn restoring(&self) -> Restoring {
         let given = |topic| self.topics.contains(topic);
         if given(Topic::Check) {
-            Restoring::Checking
+            let reports = given(Topic::Report);
+            Restoring::Checking(if reports { Comments::Indented } else { Comments::None })
         } else if given(Topic::KeepGoing) {
             Restoring::Reporting(Failing::GoOn)
         } else if given(Topic::StopOnError) {
@@ -588,9 +639,9 @@ pub(super) fn scheduler_flags(list: &str, scheduler: &str) -> Result<u32, Argume
 }
 
 fn cut(value: &str, bytes: usize) -> String {
-    let mut value = value.to_owned();
-    value.cut(0, bytes);
-    value
+    let ends = (0..=bytes.min(value.len())).rev();
+    let end = ends.into_iter().find(|end| value.is_char_boundary(*end));
+    value[..end.unwrap_or(0)].to_owned()
 }
 
 fn seconds(value: &str, min: u32) -> Result<u32, ArgumentError> {

@@ -5,7 +5,7 @@
 
 use std::fmt::Write as _;
 
-use super::columns::Columns as _;
+use super::columns::{Columns as _, Text};
 use super::invocation::Columns;
 use super::names::{Names, push_endpoint};
 use crate::ipvs::{
@@ -67,7 +67,7 @@ pub fn title(columns: Columns) -> String {
 
 /// Appends a service's line.
 pub fn push_service(
-    line: &mut String,
+    line: &mut Text,
     entry: &ServiceEntry,
     columns: Columns,
     exact: bool,
@@ -90,7 +90,7 @@ pub fn push_service(
     line.push('\n');
 }
 
-fn push_service_name(line: &mut String, id: &ServiceId, names: &mut dyn Names) {
+fn push_service_name(line: &mut Text, id: &ServiceId, names: &mut dyn Names) {
     match *id {
         ServiceId::Mark { mark, family } => {
             line.push_str("FWM  ");
@@ -112,7 +112,7 @@ fn push_service_name(line: &mut String, id: &ServiceId, names: &mut dyn Names) {
     }
 }
 
-fn push_flags(line: &mut String, service: &Service) {
+fn push_flags(line: &mut Text, service: &Service) {
     if let Some(flags) = scheduler_flag_names(service) {
         let _ = write!(line, " ({flags})");
     }
@@ -157,8 +157,8 @@ pub(super) fn scheduler_flag_words(service: &Service) -> Vec<&'static str> {
 }
 
 /// The listing of all services' counters together.
-pub fn totals_lines(stats: &Stats, exact: bool) -> String {
-    let mut text = String::new();
+pub fn totals_lines(stats: &Stats, exact: bool) -> Text {
+    let mut text = Text::new();
     for (columns, name) in [(Columns::Stats, "Total"), (Columns::Rate, "Per second")] {
         let title = title(columns);
         let names = title.lines().next().and_then(|line| line.get(SERVICE_WIDTH..));
@@ -171,8 +171,8 @@ pub fn totals_lines(stats: &Stats, exact: bool) -> String {
 }
 
 /// The lines of the kernel's status, each of a name and a value.
-pub fn status_lines(lines: &[(&str, &str)]) -> String {
-    let mut text = String::new();
+pub fn status_lines(lines: &[(&str, &str)]) -> Text {
+    let mut text = Text::new();
     for (name, value) in lines {
         text.word(name, SERVICE_WIDTH);
         text.push(' ');
@@ -184,7 +184,7 @@ pub fn status_lines(lines: &[(&str, &str)]) -> String {
 
 /// Appends a destination's line; `protocol` is its service's, `None` for a firewall mark.
 pub fn push_destination(
-    line: &mut String,
+    line: &mut Text,
     entry: &DestinationEntry,
     protocol: Option<Protocol>,
     columns: Columns,
@@ -199,7 +199,7 @@ pub fn push_destination(
         line.cut(start, DESTINATION_WIDTH);
     }
     line.fill(start, DESTINATION_WIDTH);
-    let number = |line: &mut String, value: u32, width| {
+    let number = |line: &mut Text, value: u32, width| {
         line.push(' ');
         line.number_left(value.into(), width);
     };
@@ -259,13 +259,7 @@ fn tunnel_info(tunnel: Tunnel) -> String {
 
 /// Appends the five counters of a line. A destination's rates of connections and packets are
 /// never abbreviated.
-fn push_counters(
-    line: &mut String,
-    stats: &Stats,
-    columns: Columns,
-    exact: bool,
-    destination: bool,
-) {
+fn push_counters(line: &mut Text, stats: &Stats, columns: Columns, exact: bool, destination: bool) {
     let (whole, short) = if columns == Columns::Rate {
         ([stats.cps, stats.in_pps, stats.out_pps], [stats.in_bps, stats.out_bps])
     } else {
@@ -282,7 +276,7 @@ fn push_counters(
 
 /// Appends a counter, nine columns wide: in full below 100 million, then in thousands, millions,
 /// billions or trillions, never rounded up. In full at any size with `exact`.
-fn push_counter(line: &mut String, value: u64, exact: bool) {
+fn push_counter(line: &mut Text, value: u64, exact: bool) {
     if exact {
         line.push(' ');
         line.number_right(value, 8);
@@ -340,15 +334,15 @@ mod tests {
     use crate::ipvs::Destination;
 
     fn counter(value: u64, exact: bool) -> String {
-        let mut line = String::new();
+        let mut line = Text::new();
         push_counter(&mut line, value, exact);
-        line
+        line.to_text()
     }
 
     fn service_line(entry: &ServiceEntry, names: &mut dyn Names) -> String {
-        let mut line = String::new();
+        let mut line = Text::new();
         push_service(&mut line, entry, Columns::Default, false, names);
-        line
+        line.to_text()
     }
 
     fn service(addr: &str, port: u16) -> ServiceEntry {
@@ -413,10 +407,10 @@ mod tests {
         };
         entry.destination.tunnel = Tunnel { kind: TunnelKind::Gue, port: 65535, flags: 2 };
         let line = |columns| {
-            let mut line = String::new();
+            let mut line = Text::new();
             let tcp = Some(Protocol::Tcp);
             push_destination(&mut line, &entry, tcp, columns, false, &mut Numbers);
-            line
+            line.to_text()
         };
         assert_eq!(
             line(Columns::Default),

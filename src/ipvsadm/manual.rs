@@ -25,7 +25,8 @@ const SYNOPSIS: &[&str] = &[
     "-L [SERVICE] [--stats] [--totals] --interval SECONDS [--count TIMES] [-n] [--json]",
     "-Z [SERVICE]",
     "-C",
-    "-S [-n] [--full]",
+    "-S [SERVICE|-4|-6] [-n] [--full]",
+    "--save [SERVICE|-4|-6] [-n] [--full] [FILE]",
     "-R [--report|--keep-going|--stop-on-error|--check]",
     "--restore-json [FILE]",
     "--apply [--dry-run] [FILE]",
@@ -42,7 +43,7 @@ const PLACEHOLDERS: &[&str] = &[
     "COLUMNS is --stats, --rate, --thresholds, --persistent-conn or --tun-info.",
     "TUNNEL is --tun-type TYPE and what goes with it.",
     "FILTERS are --protocol, --service, --client, --destination and --state.",
-    "FILE is standard input if it is absent or -.",
+    "FILE is standard input (of --save, standard output) if it is absent or -.",
 ];
 
 /// Examples: what is wanted, and the words after the program's name.
@@ -59,15 +60,15 @@ const EXAMPLES: &[(&str, &str)] = &[
     ("No new connections for one of them:", "-e -t 192.0.2.1:80 -r 192.0.2.12 -g -w 0"),
     ("What there is, and how busy it is:", "-Ln\n-Ln --rate"),
     ("All of it for another program:", "-L --json"),
-    ("Keep the table over a reboot:", "-Sn > table\n-R < table"),
-    ("The same with thresholds, time-outs and daemons:", "-Sn --full > table"),
+    ("Keep the table over a reboot:", "--save -n table\n-R < table"),
+    ("The same with thresholds, time-outs and daemons:", "--save -n --full table"),
     (
         "See what is different from a file, and make it so, while traffic flows:",
         "--diff table\n--apply table",
     ),
     (
         "Find every line that is wrong, before and while it is carried out:",
-        "-R --check < table\n-R --keep-going < table",
+        "-R --check --report < table\n-R --keep-going < table",
     ),
     ("The table as JSON, and back:", "-L --json > table.json\n--restore-json table.json"),
     ("What happens, every two seconds:", "-Ln --interval 2\n-L --totals --interval 2"),
@@ -82,8 +83,8 @@ const STATUSES: &[(&str, &str)] = &[
     ("0", "Done. A reader that closes the pipe early is no failure."),
     (
         "1",
-        "A listing failed: the service does not exist, or the kernel did not answer. --diff found \
-         differences.",
+        "A listing failed: the service does not exist, the kernel did not answer, or what was to \
+         be written could not be. --diff found differences.",
     ),
     (
         "2",
@@ -117,14 +118,16 @@ const DIFFERENCES: &[(&str, &str)] = &[
     (
         "Weights go up to 2147483647, firewall marks are printed unsigned, and a misplaced -6 is \
          answered with `-6 must follow -f'.",
-        "So they are in later builds of the original. Marks that are saved as negative numbers \
-         cannot be restored.",
+        "So they are in later builds of the original. Marks that an earlier build saved as \
+         negative numbers are read as what they were; -1 in a restore alone.",
     ),
     ("--sched-flags with nothing but commas sets no flag.", "The original crashes."),
     (
         "--report, --keep-going, --stop-on-error and --check are new. They go with --restore.",
         "Without them a line that fails is hidden by those that follow. With them, lines whose \
-         first word begins with # are comments.",
+         first word begins with # are comments; --check by itself takes none, as --restore by \
+         itself, and under the name ipvsadm-restore those that it takes. A long line is cut in \
+         its message.",
     ),
     (
         "--apply and --diff are new.",
@@ -135,13 +138,26 @@ const DIFFERENCES: &[(&str, &str)] = &[
          if the file speaks of them. If a line is wrong, nothing is changed; if the kernel \
          refuses an addition, nothing is taken away. A file without commands, one whose last line \
          has no newline, and one that names no service while the table has some are refused: \
-         they are rather lost than meant. A file that has -C as its only line empties the table.",
+         they are rather lost than meant. A file that has -C as its only line empties the table. \
+         What --list --json prints is read too: of the table, or of time-outs or daemons alone.",
     ),
     (
         "--restore-json is new.",
-        "It adds what --list --json has shown: the table, with thresholds; or the time-outs, or \
+        "A member that is unknown is refused by its name. It adds what --list --json has shown: the table, with thresholds; or the time-outs, or \
          the daemons. As --restore, it empties nothing first. A document with nothing to add is \
          refused.",
+    ),
+    (
+        "What cannot be written is an error: a message, and status 1 where all else went well.",
+        "The original ignores it, and a table saved to a full disk is cut in the middle, with \
+         status 0.",
+    ),
+    (
+        "--save takes a file, and -t and its like, -4 or -6. -S takes no file.",
+        "The file is written beside the old one, which it replaces when it is complete and on the \
+         disk; it keeps the owner and the mode. What cannot be replaced so is left as it is. The \
+         original refuses all of these; that -S FILE is an error stays. With a selection --full \
+         leaves out time-outs and daemons, which are of no service.",
     ),
     (
         "--full is new. It goes with --save.",
@@ -208,7 +224,7 @@ const DIFFERENCES: &[(&str, &str)] = &[
     ),
     (
         "Bytes that are no UTF-8 come out as U+FFFD in messages, and a NUL does not end a word.",
-        "The original repeats such bytes as they are, and of a word that it restores it reads \
+        "Names of hosts and ports are looked up and listed as the bytes that they are. The original repeats such bytes as they are, and of a word that it restores it reads \
          what stands before a NUL. No table is saved with either.",
     ),
 ];

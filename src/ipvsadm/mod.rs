@@ -17,7 +17,7 @@
 pub mod address;
 pub mod args;
 mod change;
-mod columns;
+pub mod columns;
 pub mod connections;
 pub mod errors;
 pub mod filter;

@@ -5,22 +5,23 @@
 //! listing of a thousand real servers asks the resolver once for each of them.
 
 use std::collections::HashMap;
+use std::ffi::{OsStr, OsString};
 use std::net::{IpAddr, Ipv4Addr};
 
-use super::columns::Columns;
+use super::columns::{Columns, Text};
 use super::resolver;
 use crate::protocol::Protocol;
 
 /// Where names come from.
 pub trait Names {
     /// The first IPv4 address of a host, as gethostbyname(3) gives it.
-    fn host_address(&mut self, name: &str) -> Option<Ipv4Addr>;
+    fn host_address(&mut self, name: &OsStr) -> Option<Ipv4Addr>;
     /// The port of a service, host order, as getservbyname(3) gives it.
-    fn service_port(&mut self, name: &str, protocol: Protocol) -> Option<u16>;
+    fn service_port(&mut self, name: &OsStr, protocol: Protocol) -> Option<u16>;
     /// The name of an address, as gethostbyaddr(3) gives it.
-    fn host_name(&mut self, addr: IpAddr) -> Option<String>;
+    fn host_name(&mut self, addr: IpAddr) -> Option<OsString>;
     /// The name of a port, as getservbyport(3) gives it.
-    fn service_name(&mut self, port: u16, protocol: Protocol) -> Option<String>;
+    fn service_name(&mut self, port: u16, protocol: Protocol) -> Option<OsString>;
 }
 
 /// The system's names: nsswitch, `/etc/hosts`, DNS, `/etc/services`.
@@ -29,10 +30,10 @@ pub trait Names {
 /// bounded: it is emptied when it has grown past [`SystemNames::LIMIT`] entries.
 #[derive(Debug, Default)]
 pub struct SystemNames {
-    addresses: HashMap<String, Option<Ipv4Addr>>,
-    ports: HashMap<(String, Protocol), Option<u16>>,
-    hosts: HashMap<IpAddr, Option<String>>,
-    services: HashMap<(u16, Protocol), Option<String>>,
+    addresses: HashMap<OsString, Option<Ipv4Addr>>,
+    ports: HashMap<(OsString, Protocol), Option<u16>>,
+    hosts: HashMap<IpAddr, Option<OsString>>,
+    services: HashMap<(u16, Protocol), Option<OsString>>,
 }
 
 impl SystemNames {
@@ -59,21 +60,21 @@ fn remembered<K: std::hash::Hash + Eq, V: Clone>(
 }
 
 impl Names for SystemNames {
-    fn host_address(&mut self, name: &str) -> Option<Ipv4Addr> {
+    fn host_address(&mut self, name: &OsStr) -> Option<Ipv4Addr> {
         remembered(&mut self.addresses, name.to_owned(), |name| resolver::host_address(name))
     }
 
-    fn service_port(&mut self, name: &str, protocol: Protocol) -> Option<u16> {
+    fn service_port(&mut self, name: &OsStr, protocol: Protocol) -> Option<u16> {
         remembered(&mut self.ports, (name.to_owned(), protocol), |(name, protocol)| {
             resolver::service_port(name, protocol.name())
         })
     }
 
-    fn host_name(&mut self, addr: IpAddr) -> Option<String> {
+    fn host_name(&mut self, addr: IpAddr) -> Option<OsString> {
         remembered(&mut self.hosts, addr, |addr| resolver::host_name(*addr))
     }
 
-    fn service_name(&mut self, port: u16, protocol: Protocol) -> Option<String> {
+    fn service_name(&mut self, port: u16, protocol: Protocol) -> Option<OsString> {
         remembered(&mut self.services, (port, protocol), |(port, protocol)| {
             resolver::service_name(*port, protocol.name())
         })
@@ -85,19 +86,19 @@ impl Names for SystemNames {
 pub struct Numbers;
 
 impl Names for Numbers {
-    fn host_address(&mut self, _: &str) -> Option<Ipv4Addr> {
+    fn host_address(&mut self, _: &OsStr) -> Option<Ipv4Addr> {
         None
     }
 
-    fn service_port(&mut self, _: &str, _: Protocol) -> Option<u16> {
+    fn service_port(&mut self, _: &OsStr, _: Protocol) -> Option<u16> {
         None
     }
 
-    fn host_name(&mut self, _: IpAddr) -> Option<String> {
+    fn host_name(&mut self, _: IpAddr) -> Option<OsString> {
         None
     }
 
-    fn service_name(&mut self, _: u16, _: Protocol) -> Option<String> {
+    fn service_name(&mut self, _: u16, _: Protocol) -> Option<OsString> {
         None
     }
 }
@@ -107,7 +108,7 @@ impl Names for Numbers {
 /// `protocol` is `None` for a firewall mark, whose ports have no name. At most 59 bytes come
 /// out: the original's buffer, and scripts may rely on where it cuts.
 pub fn push_endpoint(
-    text: &mut String,
+    text: &mut Text,
     addr: IpAddr,
     port: u16,
     protocol: Option<Protocol>,
@@ -118,12 +119,12 @@ pub fn push_endpoint(
         text.push('[');
     }
     match names.host_name(addr) {
-        Some(name) => text.push_str(&name),
+        Some(name) => text.push_os(&name),
         None => text.address(addr),
     }
     text.push_str(if addr.is_ipv6() { "]:" } else { ":" });
     match protocol.and_then(|protocol| names.service_name(port, protocol)) {
-        Some(name) => text.push_str(&name),
+        Some(name) => text.push_os(&name),
         None => text.number(port.into()),
     }
     text.cut(start, 59);
@@ -131,6 +132,8 @@ pub fn push_endpoint(
 
 #[cfg(test)]
 pub(crate) mod tests {
+    use std::os::unix::ffi::OsStringExt;
+
     use super::*;
 
     /// The names that the recorded cases were made with, as far as the unit tests need them.
@@ -156,27 +159,32 @@ pub(crate) mod tests {
     ];
 
     impl Names for FixedNames {
-        fn host_address(&mut self, name: &str) -> Option<Ipv4Addr> {
+        fn host_address(&mut self, name: &OsStr) -> Option<Ipv4Addr> {
             self.questions += 1;
-            let (addr, _) = HOSTS.iter().find(|(_, known)| *known == name)?;
+            let (addr, _) = HOSTS.iter().find(|(_, known)| OsStr::new(known) == name)?;
             addr.parse().ok()
         }
 
-        fn service_port(&mut self, name: &str, protocol: Protocol) -> Option<u16> {
+        fn service_port(&mut self, name: &OsStr, protocol: Protocol) -> Option<u16> {
             self.questions += 1;
-            Some(SERVICES.iter().find(|(_, p, known)| *p == protocol && *known == name)?.0)
+            Some(
+                SERVICES
+                    .iter()
+                    .find(|(_, p, known)| *p == protocol && OsStr::new(known) == name)?
+                    .0,
+            )
         }
 
-        fn host_name(&mut self, addr: IpAddr) -> Option<String> {
+        fn host_name(&mut self, addr: IpAddr) -> Option<OsString> {
             self.questions += 1;
             let text = addr.to_string();
-            Some(HOSTS.iter().find(|(known, _)| *known == text)?.1.to_owned())
+            Some(HOSTS.iter().find(|(known, _)| *known == text)?.1.into())
         }
 
-        fn service_name(&mut self, port: u16, protocol: Protocol) -> Option<String> {
+        fn service_name(&mut self, port: u16, protocol: Protocol) -> Option<OsString> {
             self.questions += 1;
             let known = SERVICES.iter().find(|(known, p, _)| *known == port && *p == protocol)?;
-            Some(known.2.to_owned())
+            Some(known.2.into())
         }
     }
 
@@ -184,9 +192,9 @@ pub(crate) mod tests {
     fn an_endpoint_is_shown_by_name_where_it_has_one() {
         let mut names = FixedNames::default();
         let mut show = |addr: &str, port, protocol| {
-            let mut text = String::new();
+            let mut text = Text::new();
             push_endpoint(&mut text, addr.parse().unwrap(), port, protocol, &mut names);
-            text
+            text.to_text()
         };
         assert_eq!(show("10.0.0.1", 80, Some(Protocol::Tcp)), "vip1.example.com:http");
         assert_eq!(show("10.0.0.1", 80, Some(Protocol::Udp)), "vip1.example.com:80");
@@ -198,35 +206,38 @@ pub(crate) mod tests {
     #[test]
     fn numbers_stay_numbers() {
         let addr = "10.0.0.1".parse().unwrap();
-        let mut text = "to ".to_owned();
+        let mut text = Text::new();
+        text.push_str("to ");
         push_endpoint(&mut text, addr, 80, Some(Protocol::Tcp), &mut Numbers);
-        assert_eq!(text, "to 10.0.0.1:80");
+        assert_eq!(text.to_text(), "to 10.0.0.1:80");
     }
 
     #[test]
     fn an_endpoint_is_cut_at_the_originals_buffer() {
         struct Long;
         impl Names for Long {
-            fn host_address(&mut self, _: &str) -> Option<Ipv4Addr> {
+            fn host_address(&mut self, _: &OsStr) -> Option<Ipv4Addr> {
                 None
             }
-            fn service_port(&mut self, _: &str, _: Protocol) -> Option<u16> {
+            fn service_port(&mut self, _: &OsStr, _: Protocol) -> Option<u16> {
                 None
             }
-            fn host_name(&mut self, _: IpAddr) -> Option<String> {
-                Some("é".repeat(29))
+            fn host_name(&mut self, _: IpAddr) -> Option<OsString> {
+                // Latin-1, and no UTF-8.
+                Some(OsString::from_vec(b"\xe9".repeat(57)))
             }
-            fn service_name(&mut self, _: u16, _: Protocol) -> Option<String> {
-                Some("é".to_owned())
+            fn service_name(&mut self, _: u16, _: Protocol) -> Option<OsString> {
+                Some("www".into())
             }
         }
-        let mut text = "-> ".to_owned();
+        let mut text = Text::new();
+        text.push_str("-> ");
         push_endpoint(&mut text, [10, 0, 0, 2].into(), 80, Some(Protocol::Tcp), &mut Long);
-        assert_eq!(text, format!("-> {}:", "é".repeat(29)));
+        assert_eq!(text.as_bytes(), [b"-> ", &b"\xe9".repeat(57)[..], b":w"].concat());
         let mut names = FixedNames::default();
-        let mut text = String::new();
+        let mut text = Text::new();
         push_endpoint(&mut text, [10, 0, 0, 2].into(), 60_000, None, &mut names);
-        assert_eq!(text, "a-rather-long-host-name-for-truncation.example.com:60000");
+        assert_eq!(text.to_text(), "a-rather-long-host-name-for-truncation.example.com:60000");
     }
 
     #[test]

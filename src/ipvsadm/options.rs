@@ -123,7 +123,9 @@ impl Command {
             C::Flush | C::Set | C::Diff | C::RestoreJson => const { Rules::new(&[], &[], &[]) },
             C::Restore => RESTORE,
             C::Apply => const { Rules::new(&[], &[], &[T::DryRun]) },
-            C::Save => const { Rules::new(&[], &[], &[T::Numeric, T::Full]) },
+            C::Save => {
+                const { Rules::new(&[], &[T::ServiceAddress, T::Ipv4], &[T::Numeric, T::Full]) }
+            }
             C::Zero => const { Rules::new(&[], &[], &[T::ServiceAddress]) },
             C::List => LIST,
             C::AddServer | C::EditServer => SERVER,
@@ -246,11 +248,12 @@ pub enum Topic {
     OfClient,
     OfDestination,
     OfState,
+    Ipv4,
 }
 
 impl Topic {
     /// Every topic, in the order of the checks.
-    pub const ALL: [Topic; 50] = [
+    pub const ALL: [Topic; 51] = [
         Topic::Numeric,
         Topic::Connection,
         Topic::ServiceAddress,
@@ -301,6 +304,7 @@ impl Topic {
         Topic::OfClient,
         Topic::OfDestination,
         Topic::OfState,
+        Topic::Ipv4,
     ];
 
     /// The name that error messages use.
@@ -356,6 +360,7 @@ impl Topic {
             Topic::OfClient => "client",
             Topic::OfDestination => "destination",
             Topic::OfState => "state",
+            Topic::Ipv4 => "ipv4",
         }
     }
 }
@@ -462,6 +467,7 @@ pub enum Opt {
     OfClient,
     OfDestination,
     OfState,
+    Ipv4,
 }
 
 impl Opt {
@@ -522,6 +528,7 @@ impl Opt {
             Opt::OfClient => Topic::OfClient,
             Opt::OfDestination => Topic::OfDestination,
             Opt::OfState => Topic::OfState,
+            Opt::Ipv4 => Topic::Ipv4,
         })
     }
 }

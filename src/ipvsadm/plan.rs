@@ -218,6 +218,7 @@ mod tests {
                 master,
                 backup,
                 of_services: true,
+                keeps_services: false,
             }
         }
     }

@@ -6,8 +6,9 @@
 //! nothing else in this library calls them.
 #![allow(unsafe_code)]
 
-use std::ffi::{CStr, CString, c_char, c_int};
+use std::ffi::{CStr, CString, OsStr, OsString, c_char, c_int};
 use std::net::{IpAddr, Ipv4Addr};
+use std::os::unix::ffi::OsStrExt;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use nix::libc;
@@ -26,8 +27,8 @@ fn alone() -> MutexGuard<'static, ()> {
 }
 
 /// The first IPv4 address of a host.
-pub(super) fn host_address(name: &str) -> Option<Ipv4Addr> {
-    let name = CString::new(name).ok()?;
+pub(super) fn host_address(name: &OsStr) -> Option<Ipv4Addr> {
+    let name = CString::new(name.as_bytes()).ok()?;
     let _alone = alone();
     // SAFETY: `name` is a NUL-terminated string that outlives the call. The answer is NULL or
     // a hostent in static memory that stays valid until the next call, which `_alone` keeps
@@ -47,8 +48,8 @@ pub(super) fn host_address(name: &str) -> Option<Ipv4Addr> {
 }
 
 /// The port of a service, host order.
-pub(super) fn service_port(name: &str, protocol: &str) -> Option<u16> {
-    let (name, protocol) = (CString::new(name).ok()?, CString::new(protocol).ok()?);
+pub(super) fn service_port(name: &OsStr, protocol: &str) -> Option<u16> {
+    let (name, protocol) = (CString::new(name.as_bytes()).ok()?, CString::new(protocol).ok()?);
     let _alone = alone();
     // SAFETY: both strings are NUL-terminated and outlive the call; the answer is NULL or a
     // servent in static memory, read before `_alone` lets anybody else call.
@@ -57,7 +58,7 @@ pub(super) fn service_port(name: &str, protocol: &str) -> Option<u16> {
 }
 
 /// The name of a port (host order).
-pub(super) fn service_name(port: u16, protocol: &str) -> Option<String> {
+pub(super) fn service_name(port: u16, protocol: &str) -> Option<OsString> {
     let protocol = CString::new(protocol).ok()?;
     let _alone = alone();
     // SAFETY: `protocol` is NUL-terminated and outlives the call; the answer is NULL or a
@@ -65,12 +66,12 @@ pub(super) fn service_name(port: u16, protocol: &str) -> Option<String> {
     // `_alone` lets anybody else call.
     unsafe {
         let service = libc::getservbyport(c_int::from(port.to_be()), protocol.as_ptr()).as_ref()?;
-        Some(CStr::from_ptr(service.s_name).to_string_lossy().into_owned())
+        Some(owned(CStr::from_ptr(service.s_name)))
     }
 }
 
 /// The name of an address.
-pub(super) fn host_name(addr: IpAddr) -> Option<String> {
+pub(super) fn host_name(addr: IpAddr) -> Option<OsString> {
     let mut name = [0u8; libc::NI_MAXHOST as usize];
     // SAFETY: both socket addresses are plain data for which all zeroes is a valid value. The
     // pointer and the length passed to getnameinfo describe the one that is filled in, `name`
@@ -110,7 +111,12 @@ pub(super) fn host_name(addr: IpAddr) -> Option<String> {
     if status != 0 {
         return None;
     }
-    Some(CStr::from_bytes_until_nul(&name).ok()?.to_string_lossy().into_owned())
+    Some(owned(CStr::from_bytes_until_nul(&name).ok()?))
+}
+
+/// A name as it is: it need be no UTF-8.
+fn owned(name: &CStr) -> OsString {
+    OsStr::from_bytes(name.to_bytes()).to_owned()
 }
 
 /// `s_port` is an int that holds a port in network order.
@@ -129,13 +135,13 @@ mod tests {
 
     #[test]
     fn a_numeric_host_needs_no_name_service() {
-        assert_eq!(host_address("10.1.2.3"), Some(Ipv4Addr::new(10, 1, 2, 3)));
-        assert_eq!(host_address("nul\0inside"), None);
+        assert_eq!(host_address("10.1.2.3".as_ref()), Some(Ipv4Addr::new(10, 1, 2, 3)));
+        assert_eq!(host_address("nul\0inside".as_ref()), None);
     }
 
     #[test]
     fn what_has_no_name_has_none() {
-        assert_eq!(service_port("no-such-service-anywhere", "tcp"), None);
+        assert_eq!(service_port("no-such-service-anywhere".as_ref(), "tcp"), None);
         assert_eq!(service_name(80, "no-such-protocol"), None);
     }
 }

@@ -28,6 +28,8 @@ pub struct Rules {
     /// Whether anything is said of services: an empty table can be meant ([`Change::Flush`]), or
     /// only time-outs and daemons.
     pub of_services: bool,
+    /// The services stay as they are.
+    pub keeps_services: bool,
 }
 
 /// A service with its destinations.

@@ -9,6 +9,7 @@
 //! 255 the kernel refused a change, or no sense could be made of the words.
 
 mod files;
+mod saving;
 mod show;
 
 use std::borrow::Cow;
@@ -18,13 +19,14 @@ use std::path::Path;
 
 use super::args::{self, ArgumentError, Setting};
 use super::errors::{self, Operation};
-use super::invocation::{Invocation, List, Restoring};
+use super::invocation::{Invocation, List, Restoring, Save};
 use super::manual;
 use super::names::Names;
 use super::restore::{Comments, LONGEST_LINE, Lines, Step};
 use super::table::{Table, TableError};
 use super::watch::Clock;
 use crate::ipvs::{Change, Info};
+use crate::output::Output;
 
 /// What `--version` prints: what scripts take the version of ipvsadm from.
 pub const VERSION: &str = "ipvsadm v1.31 2019/12/24 (compiled with popt and IPVS v1.2.1)";
@@ -63,7 +65,8 @@ pub struct Streams<'a> {
 /// Runs one call and returns its exit status. `open` reaches for the kernel's table, at most
 /// once, when it is needed.
 ///
-/// What cannot be written is no failure: a reader that has seen enough closes the pipe.
+/// What cannot be written is a failure of its own, also where the original says nothing of it;
+/// except that a reader that has seen enough closes the pipe.
 pub fn run<T: Table>(
     call: Call<'_>,
     streams: Streams<'_>,
@@ -72,10 +75,11 @@ pub fn run<T: Table>(
     open: impl FnOnce() -> Result<T, TableError>,
 ) -> u8 {
     let base = base_name(call.program);
+    let (mut out, mut err) = (Output::new(streams.out), Output::new(streams.err));
     let mut session = Session {
         setting: Setting { program: call.program, posix: call.posix, restoring: false },
-        out: streams.out,
-        err: streams.err,
+        out: &mut out,
+        err: &mut err,
         names,
         clock,
         open: Some(open),
@@ -84,12 +88,20 @@ pub fn run<T: Table>(
     let status = if base.ends_with("-save") {
         session.save_program(call.words)
     } else if base.ends_with("-restore") {
-        session.restore_program(streams.stdin)
+        session.restore_program(call.words, streams.stdin)
     } else {
         session.command_line(call.words, streams.stdin)
     };
-    let _ = session.out.flush();
-    status
+    // What fails is noted.
+    let _ = out.flush();
+    match out.lost() {
+        None => status,
+        Some(error) => {
+            let why = errors::io_text(&error);
+            let _ = writeln!(err, "cannot write to standard output: {why}");
+            if status == 0 { 1 } else { status }
+        }
+    }
 }
 
 fn base_name(program: &OsStr) -> Cow<'_, str> {
@@ -110,8 +122,10 @@ enum Trouble {
     NoTotals,
     /// The kernel does not say how full its tables are.
     NoStatus,
-    /// Nobody reads on.
+    /// Standard output takes no more.
     Output,
+    /// A file could not be written; in words.
+    File(String),
 }
 
 impl From<std::io::Error> for Trouble {
@@ -136,17 +150,17 @@ enum Next {
     End,
 }
 
-struct Session<'a, T, O> {
+struct Session<'a, 'o, T, O> {
     setting: Setting<'a>,
-    out: &'a mut dyn Write,
-    err: &'a mut dyn Write,
+    out: &'a mut Output<'o>,
+    err: &'a mut Output<'o>,
     names: &'a mut dyn Names,
     clock: &'a mut dyn Clock,
     open: Option<O>,
     kernel: Option<T>,
 }
 
-impl<T: Table, O: FnOnce() -> Result<T, TableError>> Session<'_, T, O> {
+impl<T: Table, O: FnOnce() -> Result<T, TableError>> Session<'_, '_, T, O> {
     fn command_line(&mut self, words: &[OsString], stdin: &mut dyn Read) -> u8 {
         if words.is_empty() {
             return self.show(List::ALL).0;
@@ -159,7 +173,7 @@ impl<T: Table, O: FnOnce() -> Result<T, TableError>> Session<'_, T, O> {
             Ok(Invocation::Restore(Restoring::Reporting(failing))) => {
                 self.restore_reporting(stdin, failing)
             }
-            Ok(Invocation::Restore(Restoring::Checking)) => self.check(stdin),
+            Ok(Invocation::Restore(Restoring::Checking(comments))) => self.check(stdin, comments),
             Ok(Invocation::Apply { from, dry_run }) => self.converge(&from, stdin, dry_run),
             Ok(Invocation::Diff(from)) => self.diff(&from, stdin),
             Ok(Invocation::RestoreJson(from)) => self.restore_json(&from, stdin),
@@ -185,13 +199,17 @@ impl<T: Table, O: FnOnce() -> Result<T, TableError>> Session<'_, T, O> {
                 _ => {}
             }
         }
-        self.answer(Invocation::Save { numeric, full: false }).0
+        self.answer(Invocation::Save(Save { numeric, ..Save::default() })).0
     }
 
-    /// `ipvsadm-restore`: empties the table, then restores what is no comment.
-    fn restore_program(&mut self, stdin: &mut dyn Read) -> u8 {
+    /// `ipvsadm-restore`: empties the table, then restores what is no comment. With `--check` it
+    /// does nothing, as somebody who checks a file wants; other words are passed over.
+    fn restore_program(&mut self, words: &[OsString], stdin: &mut dyn Read) -> u8 {
         // The original's script calls ipvsadm, and so do the messages.
         self.setting.program = OsStr::new("ipvsadm");
+        if words.iter().any(|word| word == "--check") {
+            return self.check(stdin, Comments::AtTheStart);
+        }
         self.restore(Lines::new(stdin, Comments::AtTheStart), vec![Change::Flush])
     }
 
@@ -286,8 +304,8 @@ impl<T: Table, O: FnOnce() -> Result<T, TableError>> Session<'_, T, O> {
                 (0, true)
             }
             Invocation::List(list) => self.show(list),
-            Invocation::Save { numeric, full } => {
-                let result = self.save(numeric, full);
+            Invocation::Save(save) => {
+                let result = self.save(&save);
                 self.report(result)
             }
             Invocation::Change(change) => self.apply(&[change]),
@@ -356,6 +374,10 @@ impl<T: Table, O: FnOnce() -> Result<T, TableError>> Session<'_, T, O> {
                 (1, true)
             }
             Err(Trouble::RefusedInSilence) => (1, true),
+            Err(Trouble::File(why)) => {
+                self.complain(&why);
+                (1, true)
+            }
             Err(Trouble::NoConnections) => {
                 self.complain("cannot open file /proc/net/ip_vs_conn");
                 (1, true)

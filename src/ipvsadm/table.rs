@@ -17,6 +17,9 @@ pub enum TableError {
     /// The kernel refused, with this errno (errno(3)).
     #[error("{}", super::errors::errno_text(*.0))]
     Refused(i32),
+    /// There is no IPVS; with what modprobe(8) said.
+    #[error("{}", super::errors::errno_text(libc::ENOPROTOOPT))]
+    NoIpvs(String),
     /// The kernel could not be asked, or its answer was lost; in words that say what to do.
     #[error("{0}")]
     Broken(String),
@@ -120,7 +123,7 @@ fn proc_net(file: &str) -> std::io::Result<Box<dyn Read>> {
 impl From<ipvs::Error> for TableError {
     fn from(error: ipvs::Error) -> TableError {
         match error {
-            ipvs::Error::NoIpvs => TableError::Refused(libc::ENOPROTOOPT),
+            ipvs::Error::NoIpvs(said) => TableError::NoIpvs(said),
             ipvs::Error::Permission => TableError::Refused(libc::EPERM),
             ipvs::Error::Kernel { errno, .. } => TableError::Refused(errno),
             other => TableError::Broken(other.to_string()),

@@ -4,6 +4,7 @@
 //! same ones run against a real kernel in `ipvsadm_kernel.rs`.
 
 use std::cell::RefCell;
+use std::ffi::{OsStr, OsString};
 use std::io::{self, Read};
 use std::net::{IpAddr, Ipv4Addr};
 use std::rc::Rc;
@@ -271,25 +272,27 @@ impl RecordedNames {
 }
 
 impl Names for RecordedNames {
-    fn host_address(&mut self, name: &str) -> Option<Ipv4Addr> {
+    fn host_address(&mut self, name: &OsStr) -> Option<Ipv4Addr> {
         self.hosts.iter().find_map(|(addr, names)| match addr {
-            IpAddr::V4(addr) if names.iter().any(|known| known == name) => Some(*addr),
+            IpAddr::V4(addr) if names.iter().any(|known| OsStr::new(known) == name) => Some(*addr),
             _ => None,
         })
     }
 
-    fn service_port(&mut self, name: &str, protocol: Protocol) -> Option<u16> {
-        let known = SERVICES.iter().find(|(known, _, ps)| *known == name && ps.contains(&protocol));
+    fn service_port(&mut self, name: &OsStr, protocol: Protocol) -> Option<u16> {
+        let known = SERVICES
+            .iter()
+            .find(|(known, _, ps)| OsStr::new(known) == name && ps.contains(&protocol));
         known.map(|(_, port, _)| *port)
     }
 
-    fn host_name(&mut self, addr: IpAddr) -> Option<String> {
+    fn host_name(&mut self, addr: IpAddr) -> Option<OsString> {
         let (_, names) = self.hosts.iter().find(|(known, _)| *known == addr)?;
-        names.first().cloned()
+        names.first().map(OsString::from)
     }
 
-    fn service_name(&mut self, port: u16, protocol: Protocol) -> Option<String> {
+    fn service_name(&mut self, port: u16, protocol: Protocol) -> Option<OsString> {
         let known = SERVICES.iter().find(|(_, known, ps)| *known == port && ps.contains(&protocol));
-        known.map(|(name, _, _)| (*name).to_owned())
+        known.map(|(name, _, _)| OsString::from(name))
     }
 }

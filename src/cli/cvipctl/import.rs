@@ -1,10 +1,10 @@
 //! `cvipctl import`: services that somebody made by hand become `service` elements of cvip.conf.
 
-use std::fs::{self, File};
+use std::fs;
 use std::io::Write;
 use std::net::IpAddr;
-use std::os::unix::fs::{MetadataExt, fchown};
 use std::path::Path;
+use std::time::Instant;
 
 use anyhow::{Context, bail, ensure};
 use similar::TextDiff;
@@ -12,10 +12,11 @@ use similar::TextDiff;
 use super::super::{NodeOption, OK, Site, Streams};
 use super::apply::director_node;
 use crate::conf::{Clustertab, Conf, Diagnostic, ServiceConf, Severity, with_services};
-use crate::director::import::as_static;
+use crate::director::import::{as_static, differences};
 use crate::director::reconcile::is_flagged;
 use crate::director::settings::{fallback, service_key};
-use crate::ipvs::{Client, Destination, Service, ServiceId};
+use crate::ipvs::{Change, Client, Destination, Service, ServiceId};
+use crate::replace::Replacement;
 use crate::store::State;
 
 #[derive(clap::Args, Clone, Debug)]
@@ -73,7 +74,7 @@ fn write(
     let hashed = table.iter().map(|(service, _)| service).filter(|service| !falls_back(service));
     let hashed: Vec<(ServiceId, String)> =
         hashed.map(|service| (service.id, service.scheduler.clone())).collect();
-    let Outcome { new, imported, left } = file.with(table, me)?;
+    let Outcome { new, imported, changes, left } = file.with(table, me)?;
     for (id, why) in &left {
         writeln!(streams.err, "cvipctl: {id} is left alone: {why}")?;
     }
@@ -83,6 +84,9 @@ fn write(
             "cvipctl: {id} gets the flag {scheduler}-fallback when it is applied: without it, \
              clients of a destination with weight 0 are refused"
         )?;
+    }
+    for change in &changes {
+        writeln!(streams.err, "cvipctl: when it is applied: {change}")?;
     }
     if imported.is_empty() {
         writeln!(streams.out, "nothing to import")?;
@@ -117,6 +121,8 @@ struct Conffile<'a> {
 struct Outcome {
     new: String,
     imported: Vec<ServiceId>,
+    /// What changes in the table when it is applied, beside the flag of [`fallback`].
+    changes: Vec<Change>,
     /// What cannot be said, and why.
     left: Vec<(ServiceId, String)>,
 }
@@ -126,10 +132,16 @@ impl Conffile<'_> {
         let (conf, faults) = crate::conf::parse(self.text, self.name, self.clustertab);
         let Some(conf) = conf else { bail!("{}", shown(&faults)) };
         let mut said: Vec<(ServiceId, (IpAddr, ServiceConf))> = Vec::new();
-        let mut left = Vec::new();
-        for (service, destinations) in table {
+        let (mut left, mut changes) = (Vec::new(), Vec::new());
+        for (mut service, destinations) in table {
             match as_static(&service, &destinations, &conf, me) {
-                Ok(element) => said.push((service.id, element)),
+                Ok(element) => {
+                    service.flags |= fallback(&service.scheduler);
+                    let table = (&service, &destinations[..]);
+                    let differing = differences(table, &element.1, &conf, me, Instant::now());
+                    changes.extend(differing.into_iter().map(|change| (service.id, change)));
+                    said.push((service.id, element));
+                }
                 Err(why) => left.push((service.id, why)),
             }
         }
@@ -154,7 +166,10 @@ impl Conffile<'_> {
         }
         let new = new.map_err(|faults| anyhow::anyhow!("{}", shown(&faults)))?;
         left.sort_by_key(|(id, _)| *id);
-        Ok(Outcome { new, imported: said.into_iter().map(|(id, _)| id).collect(), left })
+        let imported: Vec<ServiceId> = said.into_iter().map(|(id, _)| id).collect();
+        changes.retain(|(id, _)| imported.contains(id));
+        let changes = changes.into_iter().map(|(_, change)| change).collect();
+        Ok(Outcome { new, imported, changes, left })
     }
 
     fn insert(&self, elements: &[(IpAddr, ServiceConf)]) -> Result<String, Vec<Diagnostic>> {
@@ -169,31 +184,15 @@ fn shown(faults: &[Diagnostic]) -> String {
 /// Replaces a file that still has the text `old`, as one: whoever reads it finds the old text or
 /// the new. Owner and mode stay; where the path is a link, it is its target that is replaced.
 fn replace(path: &Path, old: &str, new: &str) -> anyhow::Result<()> {
-    let path = path.canonicalize()?;
-    let folder = path.parent().context("it has no folder")?;
-    let meta = fs::metadata(&path)?;
-    let mut file = tempfile::Builder::new()
-        .prefix(".cvip.conf.")
-        .tempfile_in(folder)
-        .with_context(|| format!("cannot write in {}", folder.display()))?;
-    file.write_all(new.as_bytes())?;
-    let own = file.as_file().metadata()?;
-    if (own.uid(), own.gid()) != (meta.uid(), meta.gid()) {
-        fchown(file.as_file(), Some(meta.uid()), Some(meta.gid()))
-            .context("its owner cannot be kept: run as root")?;
-    }
-    file.as_file().set_permissions(meta.permissions())?;
-    file.as_file().sync_all()?;
-    ensure!(fs::read_to_string(&path)? == old, "somebody else changed it meanwhile: try again");
-    file.persist(&path)?;
-    File::open(folder)?.sync_all()?;
-    Ok(())
+    let mut replacement = Replacement::of(path)?;
+    replacement.file().write_all(new.as_bytes())?;
+    let present = fs::read_to_string(replacement.target())?;
+    ensure!(present == old, "somebody else changed it meanwhile: try again");
+    Ok(replacement.put()?)
 }
 
 #[cfg(test)]
 mod tests {
-    use std::os::unix::fs::{PermissionsExt, symlink};
-
     use super::*;
     use crate::ipvs::{Forwarding, service_flags};
     use crate::protocol::Protocol;
@@ -209,7 +208,7 @@ mod tests {
 ";
 
     fn clustertab() -> Clustertab {
-        Clustertab::parse("1 192.168.200.1\n", "clustertab").0.unwrap()
+        Clustertab::parse("1 192.168.200.1\n2 192.168.200.2\n", "clustertab").0.unwrap()
     }
 
     fn by_hand(addr: &str, port: u16, scheduler: &str) -> (Service, Vec<Destination>) {
@@ -220,9 +219,17 @@ mod tests {
 
     /// Imports into a file in a folder of its own; what was printed, and the file.
     fn import(dry_run: bool, table: Vec<(Service, Vec<Destination>)>) -> (String, String, String) {
+        import_into(CONF, dry_run, table)
+    }
+
+    fn import_into(
+        conf: &str,
+        dry_run: bool,
+        table: Vec<(Service, Vec<Destination>)>,
+    ) -> (String, String, String) {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("cvip.conf");
-        fs::write(&path, CONF).unwrap();
+        fs::write(&path, conf).unwrap();
         let (mut out, mut err) = (Vec::new(), Vec::new());
         let mut streams = Streams { out: &mut out, err: &mut err };
         let status = write(dry_run, table, 1, &clustertab(), &path, &mut streams).unwrap();
@@ -244,6 +251,25 @@ mod tests {
         assert_eq!(faults, []);
         let service = &conf.unwrap().cvips[0].services[0];
         assert_eq!((service.scheduler.as_str(), service.always_exists()), ("rr", true));
+    }
+
+    #[test]
+    fn what_applying_it_changes_is_said() {
+        let director =
+            "<real_server_node><node_num>1</node_num><weight>0</weight></real_server_node>
+    <real_server_node><node_num>2</node_num></real_server_node>
+  </cvip>";
+        let conf = CONF.replace("</cvip>\n</cvips>", &format!("{director}\n</cvips>"));
+        let (service, _) = by_hand("192.168.200.10", 177, "wlc");
+        let server = Destination::new([192, 168, 200, 2].into(), 177, Forwarding::Route, 1);
+        for dry_run in [true, false] {
+            let table = vec![(service.clone(), vec![server])];
+            let (out, err, _) = import_into(&conf, dry_run, table);
+            assert!(out.contains("177"), "{out}{err}");
+            let first = "cvipctl: when it is applied: 192.168.200.1:177 joins udp \
+                         192.168.200.10:177, Route, weight 0";
+            assert_eq!(err.lines().next(), Some(first));
+        }
     }
 
     #[test]
@@ -294,19 +320,6 @@ cvipctl: copy the file to every node, then run `cvipctl apply` on the directors
         assert_eq!(text.matches("<service>").count(), 1);
         let (out, _, text) = import(false, vec![by_hand("192.168.200.11", 177, "wlc")]);
         assert_eq!((out.as_str(), text.as_str()), ("nothing to import\n", CONF));
-    }
-
-    #[test]
-    fn the_files_mode_stays_and_a_link_stays_a_link() {
-        let dir = tempfile::tempdir().unwrap();
-        let (path, link) = (dir.path().join("real"), dir.path().join("link"));
-        fs::write(&path, "old").unwrap();
-        fs::set_permissions(&path, fs::Permissions::from_mode(0o640)).unwrap();
-        symlink("real", &link).unwrap();
-        replace(&link, "old", "new").unwrap();
-        assert_eq!(fs::read_to_string(&path).unwrap(), "new");
-        assert_eq!(fs::metadata(&path).unwrap().mode() & 0o7777, 0o640);
-        assert!(fs::symlink_metadata(&link).unwrap().is_symlink());
     }
 
     #[test]

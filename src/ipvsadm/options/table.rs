@@ -110,7 +110,9 @@ pub const TABLE: &[Entry] = &[
         "save",
         Some('S'),
         Command::Save,
-        "Print the table as the commands that make it, for --restore.",
+        "Print the table as the commands that make it, for --restore; all of it, one service \
+         (-t and its like), or one address family (-4, -6). The long form takes a file to replace \
+         as one: what is there stays until all is written.",
     ),
     command(
         "restore",
@@ -215,8 +217,10 @@ pub const TABLE: &[Entry] = &[
         "ipv6",
         Some('6'),
         Opt::Ipv6,
-        "The firewall mark given just before is one of IPv6 packets.",
+        "The firewall mark given just before is one of IPv6 packets; with --save and no mark: \
+         save IPv6 services alone.",
     ),
+    flag(Group::Service, "ipv4", Some('4'), Opt::Ipv4, "With --save: save IPv4 services alone."),
     value(
         Group::Service,
         "scheduler",
@@ -500,8 +504,8 @@ pub const TABLE: &[Entry] = &[
         "check",
         None,
         Opt::Check,
-        "With --restore: only read the commands and name each line that is wrong; needs neither \
-         IPVS nor root.",
+        "With --restore: only read the commands and name each line that it would refuse for its \
+         words; with --report too, read comments as that does. Needs neither IPVS nor root.",
     ),
     flag(
         Group::Restoring,

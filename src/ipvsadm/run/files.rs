@@ -1,14 +1,15 @@
 //! What the original never had of reading commands: a report, a check, and convergence.
 
+use std::borrow::Cow;
 use std::fs::File;
-use std::io::{BufReader, Read};
+use std::io::{self, BufRead, BufReader, Read, Write};
 
 use super::super::change::change_line;
 use super::super::errors::{self, Operation};
 use super::super::from_json;
 use super::super::invocation::{Failing, Invocation, Source};
 use super::super::plan::{plan, takes_away};
-use super::super::restore::{Comments, Lines};
+use super::super::restore::{Comments, LONGEST_LINE, Lines};
 use super::super::rules::{Misfit, Rules};
 use super::super::table::{Table, TableError};
 use super::{BATCH, Next, Session, Trouble};
@@ -40,11 +41,11 @@ struct Place {
 
 impl Place {
     fn of<R: Read>(lines: &Lines<R>) -> Place {
-        Place { number: lines.number(), text: lines.text() }
+        Place { number: lines.number(), text: shortened(&lines.text()).into_owned() }
     }
 }
 
-impl<T: Table, O: FnOnce() -> Result<T, TableError>> Session<'_, T, O> {
+impl<T: Table, O: FnOnce() -> Result<T, TableError>> Session<'_, '_, T, O> {
     /// `-R --report`, `--keep-going` and `--stop-on-error`.
     pub(super) fn restore_reporting(&mut self, stdin: &mut dyn Read, failing: Failing) -> u8 {
         self.setting.restoring = true;
@@ -173,17 +174,19 @@ impl<T: Table, O: FnOnce() -> Result<T, TableError>> Session<'_, T, O> {
     }
 
     fn failed(&mut self, place: &Place, why: &str, status: u8, tally: &mut Tally) {
-        self.complain(&format!("line {}: {}: {why}", place.number, place.text));
+        self.complain(&format!("line {}: {}: {}", place.number, place.text, shortened(why)));
         tally.failed += 1;
         if tally.status == 0 {
             tally.status = status;
         }
     }
 
-    /// `-R --check`: reads every line and does nothing.
-    pub(super) fn check(&mut self, stdin: &mut dyn Read) -> u8 {
+    /// `-R --check`: reads every line and does nothing. A line is wrong if the restore that it
+    /// is read for would refuse it for its words.
+    pub(super) fn check(&mut self, stdin: &mut dyn Read, comments: Comments) -> u8 {
         let mut tally = Tally::default();
-        let result = self.read_lines(Box::new(stdin), "standard input", &mut tally, |_| Ok(()));
+        let lines = Lines::new(Box::new(stdin) as Box<dyn Read>, comments);
+        let result = self.read_lines(lines, "standard input", &mut tally, |_| Ok(()));
         let Tally { applied, failed, .. } = tally;
         self.complain(&format!("{} lines read, {failed} wrong", applied + failed));
         match result {
@@ -197,13 +200,12 @@ impl<T: Table, O: FnOnce() -> Result<T, TableError>> Session<'_, T, O> {
     /// that `each` does not want. The error is the exit status if it cannot be read on.
     fn read_lines(
         &mut self,
-        input: Box<dyn Read + '_>,
+        mut lines: Lines<Box<dyn Read + '_>>,
         what: &str,
         tally: &mut Tally,
         mut each: impl FnMut(Invocation) -> Result<(), String>,
     ) -> Result<End, u8> {
         self.setting.restoring = true;
-        let mut lines = Lines::new(input, Comments::Indented);
         loop {
             let read = match self.next_of(&mut lines) {
                 Next::Change(change) => Ok(Invocation::Change(change)),
@@ -217,8 +219,14 @@ impl<T: Table, O: FnOnce() -> Result<T, TableError>> Session<'_, T, O> {
                 Next::End if lines.is_cut() => return Ok(End::Cut),
                 Next::End => return Ok(End::Whole),
             };
+            // These end a restore, whatever follows.
+            let ends = matches!(read, Ok(Invocation::Help | Invocation::Version));
             let taken = read.and_then(|invocation| each(invocation).map_err(|why| (why, 2)));
             match taken {
+                Ok(()) if ends => {
+                    tally.applied += 1;
+                    return Ok(End::Whole);
+                }
                 Ok(()) => tally.applied += 1,
                 Err((why, status)) => {
                     self.failed(&Place::of(&lines), why.trim_end(), status, tally);
@@ -230,9 +238,14 @@ impl<T: Table, O: FnOnce() -> Result<T, TableError>> Session<'_, T, O> {
     /// The table that a file describes; complains and gives the status if it describes none.
     fn rules(&mut self, from: &Source, stdin: &mut dyn Read) -> Result<Rules, u8> {
         let (input, what) = self.open_source(from, stdin)?;
+        let (first, input) = peek(input).map_err(|error| self.unreadable(&what, &error))?;
+        if first == Some(b'{') {
+            return self.rules_in_json(input, &what);
+        }
         let mut rules = Rules::default();
         let mut tally = Tally::default();
-        let end = self.read_lines(input, &what, &mut tally, |invocation| match invocation {
+        let lines = Lines::new(input, Comments::Indented);
+        let end = self.read_lines(lines, &what, &mut tally, |invocation| match invocation {
             Invocation::Change(change) => rules.change(&change).map_err(|misfit| match misfit {
                 Misfit::Refused(errno) => errors::text(Operation::of(&change), errno),
                 Misfit::NoRule => NO_RULE.to_owned(),
@@ -251,6 +264,33 @@ impl<T: Table, O: FnOnce() -> Result<T, TableError>> Session<'_, T, O> {
             (0, End::Whole) => return Ok(rules),
         };
         self.complain(&refusal);
+        Err(2)
+    }
+
+    /// The same of a listing in JSON. One of time-outs or daemons says nothing of services.
+    fn rules_in_json(&mut self, input: impl Read, what: &str) -> Result<Rules, u8> {
+        let mut rules = Rules::default();
+        let refusal = match from_json::changes(input) {
+            Err(error) => error.to_string(),
+            Ok(changes) => {
+                let refused = changes.iter().find_map(|change| {
+                    let misfit = rules.change(change).err()?;
+                    let why = match misfit {
+                        Misfit::Refused(errno) => errors::text(Operation::of(change), errno),
+                        Misfit::NoRule => NO_RULE.to_owned(),
+                    };
+                    Some(format!("{}: {why}", change_line(change)))
+                });
+                match refused {
+                    Some(refused) => format!("{refused}; nothing was changed"),
+                    None => {
+                        rules.keeps_services = !rules.of_services;
+                        return Ok(rules);
+                    }
+                }
+            }
+        };
+        self.complain(&format!("{what}: {refusal}"));
         Err(2)
     }
 
@@ -274,11 +314,15 @@ impl<T: Table, O: FnOnce() -> Result<T, TableError>> Session<'_, T, O> {
 
     /// What leads from the kernel's table to that of a file.
     fn changes_to(&mut self, from: &Source, stdin: &mut dyn Read) -> Result<Vec<Change>, u8> {
-        let wanted = self.rules(from, stdin)?;
+        let mut wanted = self.rules(from, stdin)?;
         let current = self.kernel().and_then(|table| {
             Rules::of(table).map_err(|error| Trouble::Refused(Operation::FindService, error))
         });
         match current {
+            Ok(current) if wanted.keeps_services => {
+                wanted.services.clone_from(&current.services);
+                Ok(plan(&current, &wanted))
+            }
             Ok(current) if !wanted.of_services && !current.services.is_empty() => {
                 let count = current.services.len();
                 self.complain(&format!(
@@ -292,22 +336,21 @@ impl<T: Table, O: FnOnce() -> Result<T, TableError>> Session<'_, T, O> {
         }
     }
 
-    fn print_changes(&mut self, changes: &[Change]) {
-        for change in changes {
-            // A reader that has seen enough closes the pipe.
-            if writeln!(self.out, "{}", change_line(change)).is_err() {
-                return;
-            }
-        }
+    /// Prints changes; `true` if all of them, or as many as somebody reads.
+    fn print_changes(&mut self, changes: &[Change]) -> bool {
+        let mut lines = changes.iter();
+        let _ = lines.try_for_each(|change| writeln!(self.out, "{}", change_line(change)));
+        let _ = self.out.flush();
+        self.out.lost().is_none()
     }
 
     /// `--diff`: 0 for no difference, 1 for some, 2 for trouble, as diff(1) has it.
     pub(super) fn diff(&mut self, from: &Source, stdin: &mut dyn Read) -> u8 {
         match self.changes_to(from, stdin) {
-            Ok(changes) => {
-                self.print_changes(&changes);
-                u8::from(!changes.is_empty())
-            }
+            Ok(changes) => match self.print_changes(&changes) {
+                true => u8::from(!changes.is_empty()),
+                false => 2,
+            },
             Err(_) => 2,
         }
     }
@@ -383,6 +426,38 @@ impl<T: Table, O: FnOnce() -> Result<T, TableError>> Session<'_, T, O> {
             }
         }
         Ok(failed)
+    }
+}
+
+/// The first byte of an input that is no blank, among the first [`LONGEST_LINE`]; and the whole
+/// input.
+fn peek<'r>(input: Box<dyn Read + 'r>) -> io::Result<(Option<u8>, Box<dyn Read + 'r>)> {
+    let mut input = BufReader::new(input);
+    let mut seen = Vec::new();
+    let first = loop {
+        let [byte] = match input.fill_buf() {
+            Ok([]) => break None,
+            Ok([byte, ..]) => [*byte],
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+            Err(error) => return Err(error),
+        };
+        input.consume(1);
+        seen.push(byte);
+        if !byte.is_ascii_whitespace() || seen.len() > LONGEST_LINE {
+            break Some(byte);
+        }
+    };
+    Ok((first, Box::new(io::Cursor::new(seen).chain(input))))
+}
+
+/// The most of a line, and of what is wrong with it, that a message repeats, in characters.
+const SHOWN: usize = 200;
+
+/// A text that may be long, as a message repeats it.
+fn shortened(text: &str) -> Cow<'_, str> {
+    match text.char_indices().nth(SHOWN) {
+        Some((end, _)) => Cow::Owned(format!("{}...", &text[..end])),
+        None => Cow::Borrowed(text),
     }
 }
 

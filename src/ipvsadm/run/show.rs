@@ -6,18 +6,16 @@ use std::time::{Duration, Instant};
 
 use serde::Serialize;
 
+use super::super::columns::Text;
 use super::super::errors::Operation;
 use super::super::filter::Filter;
 use super::super::glance::Glance;
 use super::super::invocation::{Columns, List, Listing, Watch};
 use super::super::names::{Names, Numbers};
-use super::super::save::Detail;
 use super::super::table::{Table, TableError};
-use super::super::{change, connections, json, listing, save, sort, totals, watch};
+use super::super::{connections, json, listing, sort, totals, watch};
 use super::{Session, Trouble};
-use crate::ipvs::{
-    Change, DestinationEntry, DestinationId, Forwarding, ServiceEntry, ServiceId, Stats,
-};
+use crate::ipvs::{DestinationEntry, DestinationId, ServiceEntry, ServiceId, Stats};
 use crate::protocol::Protocol;
 
 /// How much of a file of the kernel's is read at a time, in bytes: for many reads it walks its
@@ -35,7 +33,7 @@ struct Show {
     json: bool,
 }
 
-impl<T: Table, O: FnOnce() -> Result<T, TableError>> Session<'_, T, O> {
+impl<T: Table, O: FnOnce() -> Result<T, TableError>> Session<'_, '_, T, O> {
     pub(super) fn show(&mut self, list: List) -> (u8, bool) {
         let List { what, numeric, json, watch } = list;
         let result = match what {
@@ -73,13 +71,13 @@ impl<T: Table, O: FnOnce() -> Result<T, TableError>> Session<'_, T, O> {
             (Columns::Default, None) => self.glance(),
             _ => Glance::default(),
         };
-        let mut text = String::new();
+        let mut text = Text::new();
         for entry in &entries {
             let glimpsed = glance.take(&entry.service.id, &entry.service.scheduler);
             let destinations = match glimpsed {
                 Some(destinations) if show.sorted => sort::destinations(destinations),
                 Some(destinations) => destinations,
-                None => self.destinations_of(entry, show.sorted)?,
+                None => self.destinations_of(&entry.service.id, show.sorted)?,
             };
             self.write_service(&mut text, entry, &destinations, show)?;
         }
@@ -89,7 +87,7 @@ impl<T: Table, O: FnOnce() -> Result<T, TableError>> Session<'_, T, O> {
     /// `text` is room for the lines, and empty before and after.
     fn write_service(
         &mut self,
-        text: &mut String,
+        text: &mut Text,
         entry: &ServiceEntry,
         destinations: &[DestinationEntry],
         show: Show,
@@ -98,11 +96,14 @@ impl<T: Table, O: FnOnce() -> Result<T, TableError>> Session<'_, T, O> {
         let protocol = protocol_of(&entry.service.id);
         let names: &mut dyn Names = if show.numeric { &mut Numbers } else { self.names };
         listing::push_service(text, entry, columns, exact, names);
-        for destination in destinations {
-            listing::push_destination(text, destination, protocol, columns, exact, names);
-        }
         self.out.write_all(text.as_bytes())?;
         text.clear();
+        // The next name may be waited for: what is known is shown meanwhile.
+        for destination in destinations {
+            listing::push_destination(text, destination, protocol, columns, exact, names);
+            self.out.write_all(text.as_bytes())?;
+            text.clear();
+        }
         Ok(())
     }
 
@@ -111,57 +112,15 @@ impl<T: Table, O: FnOnce() -> Result<T, TableError>> Session<'_, T, O> {
         let entries = self.entries(show.service, show.sorted, |_| Ok(()))?;
         let mut document = json::TableDocument::begin(self.out, info.as_ref())?;
         for entry in entries {
-            let destinations = self.destinations_of(&entry, show.sorted)?;
+            let destinations = self.destinations_of(&entry.service.id, show.sorted)?;
             document.push(self.out, &entry, &destinations)?;
         }
         Ok(document.end(self.out)?)
     }
 
-    pub(super) fn save(&mut self, numeric: bool, full: bool) -> Result<(), Trouble> {
-        let detail = if full { Detail::Full } else { Detail::Original };
-        let entries = self.entries(None, true, |_| Ok(()))?;
-        let mut glance = if full { Glance::default() } else { self.glance() };
-        let mut text = String::new();
-        for entry in entries {
-            let id = &entry.service.id;
-            // A tunnel's type stands only in netlink's dump.
-            let glimpsed = glance
-                .take(id, &entry.service.scheduler)
-                .filter(|all| all.iter().all(|d| d.destination.forward != Forwarding::Tunnel));
-            let destinations = match glimpsed {
-                Some(destinations) => sort::destinations(destinations),
-                None => self.destinations_of(&entry, true)?,
-            };
-            let names: &mut dyn Names = if numeric { &mut Numbers } else { self.names };
-            save::push_service(&mut text, &entry.service, detail, names);
-            for entry in &destinations {
-                save::push_destination(&mut text, id, &entry.destination, detail, names);
-            }
-            self.out.write_all(text.as_bytes())?;
-            text.clear();
-        }
-        if full {
-            self.save_settings()?;
-        }
-        Ok(())
-    }
-
-    /// What is of no service: the time-outs and the daemons.
-    fn save_settings(&mut self) -> Result<(), Trouble> {
-        let refused = |error| Trouble::Refused(Operation::Other, error);
-        let timeouts = self.kernel()?.timeouts().map_err(refused)?;
-        let daemons = self.kernel()?.daemons().map_err(refused)?;
-        let settings = std::iter::once(Change::SetTimeouts(timeouts))
-            .chain(daemons.into_iter().map(Change::StartDaemon));
-        for setting in settings {
-            writeln!(self.out, "{}", change::change_line(&setting))?;
-        }
-        Ok(())
-    }
-
     /// The services of a listing. `title` is written before the whole table is fetched, but
     /// only after a single service was found.
-    fn entries(
+    pub(super) fn entries(
         &mut self,
         service: Option<ServiceId>,
         sorted: bool,
@@ -178,18 +137,18 @@ impl<T: Table, O: FnOnce() -> Result<T, TableError>> Session<'_, T, O> {
         Ok(if sorted { sort::services(entries) } else { entries })
     }
 
-    fn destinations_of(
+    pub(super) fn destinations_of(
         &mut self,
-        entry: &ServiceEntry,
+        id: &ServiceId,
         sorted: bool,
     ) -> Result<Vec<DestinationEntry>, Trouble> {
         let refused = |error| Trouble::Refused(Operation::FindService, error);
-        let entries = self.kernel()?.destinations(&entry.service.id).map_err(refused)?;
+        let entries = self.kernel()?.destinations(id).map_err(refused)?;
         Ok(if sorted { sort::destinations(entries) } else { entries })
     }
 
     /// What one reading of the kernel's own listing says; nothing, if it cannot be had.
-    fn glance(&mut self) -> Glance {
+    pub(super) fn glance(&mut self) -> Glance {
         let file = self.kernel().ok().and_then(|table| table.glance().ok());
         let glance = file.map(|file| Glance::read(BufReader::with_capacity(BLOCK, file)));
         glance.and_then(Result::ok).unwrap_or_default()
@@ -199,7 +158,7 @@ impl<T: Table, O: FnOnce() -> Result<T, TableError>> Session<'_, T, O> {
     fn watch_table(&mut self, show: Show, watch: Watch) -> Result<(), Trouble> {
         let mut before = Counters::new();
         for entry in self.entries(show.service, show.sorted, |_| Ok(()))? {
-            let destinations = self.destinations_of(&entry, show.sorted)?;
+            let destinations = self.destinations_of(&entry.service.id, show.sorted)?;
             remember(&mut before, &entry, &destinations);
         }
         self.every(watch, |session, time| {
@@ -212,9 +171,9 @@ impl<T: Table, O: FnOnce() -> Result<T, TableError>> Session<'_, T, O> {
                     None
                 }
             };
-            let mut text = String::new();
+            let mut text = Text::new();
             for mut entry in entries {
-                let mut destinations = session.destinations_of(&entry, show.sorted)?;
+                let mut destinations = session.destinations_of(&entry.service.id, show.sorted)?;
                 remember(&mut now, &entry, &destinations);
                 since(&before, &mut entry, &mut destinations, time);
                 match &mut document {
@@ -332,7 +291,7 @@ impl<T: Table, O: FnOnce() -> Result<T, TableError>> Session<'_, T, O> {
         }
         out.write_all(connections::title(engines).as_bytes())?;
         let names: &mut dyn Names = if numeric { &mut Numbers } else { *names };
-        let mut line = String::new();
+        let mut line = Text::new();
         Ok(connections::for_each(file, |connection| {
             if filter.passes(&connection) {
                 connection.push_line(&mut line, engines, names);
