@@ -240,7 +240,7 @@ impl Agent for Table {
             self.obeys = obeys.clone();
             self.main.send(Tidings::Obeys(obeys));
         }
-        if let Some(part) = self.awaited.take() {
+        if let Some(part) = self.awaited.take_if(|_| !self.agent.owes_table()) {
             self.main.send(Tidings::Ready(part));
         }
     }

@@ -305,7 +305,7 @@ pub(super) mod tests {
         port: 80,
     };
 
-    fn conf(services: Vec<ServiceConf>) -> Conf {
+    pub(in crate::director) fn conf(services: Vec<ServiceConf>) -> Conf {
         let server = |node: u32| RealServer {
             node,
             addr: IpAddr::from([10, 0, 0, node as u8]),
