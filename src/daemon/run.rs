@@ -1,6 +1,5 @@
 //! The main thread: configuration, roles, addresses, signals, and what its workers tell it.
 
-use std::collections::BTreeSet;
 use std::os::fd::AsFd;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -25,13 +24,18 @@ use crate::director::lookout::order;
 use crate::director::sync;
 use crate::net::Role;
 use crate::node::identify;
+use crate::node::leaving::holders;
 use crate::pulse::{ClusterKey, Nonce};
-use crate::store::{self, Access, DrainTarget, Interest, Lease};
+use crate::store::{self, Access, Interest, Lease, Obedience, Store};
 use crate::wake::{Inbox, channel};
 use crate::{net, settings};
 
 /// How long a director that is told to end waits until another has taken over.
 const HAND_OVER_WITHIN: Duration = Duration::from_secs(3);
+
+/// How long a node that leaves keeps its addresses until the directors' records say that they send it
+/// no new connections.
+const RELEASED_WITHIN: Duration = Duration::from_secs(10);
 
 /// The threads' health is looked at this often: one that dies is a fault of the program, and a
 /// restart is the cure.
@@ -66,8 +70,8 @@ struct Daemon {
     /// The part for which the table is being made.
     ordered: Option<sync::Part>,
     record: Record,
-    /// The drains that its table obeys.
-    obeys: BTreeSet<DrainTarget>,
+    /// What its table obeys.
+    obeys: Obedience,
     /// How it is to end, once it is told to.
     end: Option<End>,
     /// The active director is struck from cvip.conf, and goes on until another has taken over, by
@@ -90,6 +94,10 @@ enum End {
         until: Instant,
         /// Another director is to have taken over first, by then at the latest.
         by: Option<Instant>,
+        /// What directors say of it: they are to send it no new connections any more.
+        view: Option<Box<dyn Store>>,
+        /// When they are waited for no longer.
+        released_by: Instant,
     },
 }
 
@@ -155,7 +163,7 @@ pub fn run(settings: Settings) -> Result<(), RunError> {
         duty: Duty::Undecided,
         ordered: None,
         record,
-        obeys: BTreeSet::new(),
+        obeys: Obedience::default(),
         end: None,
         struck: None,
     };
@@ -453,7 +461,15 @@ impl Daemon {
         };
         let by = is_heired.then_some(now + HAND_OVER_WITHIN);
         let until = now + within;
-        self.end = Some(End::Left { report: left, connections, until, by });
+        let view = match self.office.store.again(Interest::All) {
+            Ok(view) => Some(view),
+            Err(error) => {
+                warn!("directors' records cannot be read, and are not waited for: {error}");
+                None
+            }
+        };
+        let released_by = now + RELEASED_WITHIN;
+        self.end = Some(End::Left { report: left, connections, until, by, view, released_by });
     }
 
     /// When an end that was ordered is to be looked at.
@@ -475,14 +491,22 @@ impl Daemon {
 
     fn is_over(&mut self, now: Instant) -> bool {
         let is_standby = self.is_standby();
+        let node = self.office.node;
         match &mut self.end {
             None => false,
             Some(End::Now) => true,
             Some(End::HandedOver { by }) => is_standby || now >= *by,
-            Some(End::Left { report, connections, until, by }) => {
+            Some(End::Left { report, connections, until, by, view, released_by }) => {
                 *connections = report.try_iter().last().or(*connections);
                 let handed_over = by.is_none_or(|by| is_standby || now >= by);
-                handed_over && (*connections == Some(0) || now >= *until)
+                if !handed_over || (*connections != Some(0) && now < *until) {
+                    return false;
+                }
+                let Some(view) = view.as_mut().filter(|_| now < *released_by) else { return true };
+                // Away: what it said last holds, and time is up soon.
+                let _ = view.refresh();
+                let holders = holders(node, &self.conf, view.state());
+                holders.is_empty()
             }
         }
     }

@@ -3,7 +3,6 @@
 //! A director has a lookout from the start, and a table once the lookout has told it its part:
 //! until then what its kernel has stays as it is.
 
-use std::collections::BTreeSet;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::mpsc;
@@ -21,7 +20,7 @@ use crate::director::{self, sync};
 use crate::listeners::Dumper;
 use crate::node::agent::Senses;
 use crate::pulse::{self, ClusterKey, Nonce, Socket, Speaker, Speech, Timing};
-use crate::store::{Interest, Store};
+use crate::store::{Interest, Obedience, Store};
 use crate::wake::Outbox;
 use crate::{ipvs, node};
 
@@ -199,7 +198,7 @@ impl Staff {
                 let (conf, now) = (Arc::clone(conf), Instant::now());
                 let checker = Checker::new(office.node.into(), now).map_err(no_desk)?;
                 let agent = director::Agent::new(office.node, conf, client, store, checker, now)?;
-                let (main, obeys) = (office.main.clone(), BTreeSet::new());
+                let (main, obeys) = (office.main.clone(), Obedience::default());
                 let table = Table { agent, main, awaited: None, obeys };
                 let worker = Worker::start("table", table, (desk, orders)).map_err(no_thread)?;
                 Bench::Working(worker)

@@ -30,7 +30,8 @@ use crate::conf::Conf;
 use crate::ipvs::{Change, Client, Error, ServiceId};
 use crate::net;
 use crate::store::{
-    self, DrainOrder, DrainTarget, Key, NodeRecord, Refreshed, ServiceKey, State, Store, StoreError,
+    self, DrainOrder, DrainTarget, Key, NodeRecord, Obedience, Refreshed, ServiceKey, State, Store,
+    StoreError,
 };
 
 /// The synchronisation daemon is looked at this often.
@@ -298,7 +299,7 @@ impl Agent {
                 Key::Flags(_) => self.passes.ask_full(now),
                 Key::Drains => {
                     self.touch_drained();
-                    self.passes.drains_changed(now);
+                    self.passes.confirm_soon(now);
                 }
                 Key::Alive(_) | Key::Director(_) | Key::Owned(_) => {}
             }
@@ -330,6 +331,13 @@ impl Agent {
             }
             self.pending.insert(key);
         }
+        let leaves = |record: Option<&NodeRecord>| record.is_some_and(|record| record.leaving);
+        if leaves(old) != leaves(new) {
+            let services = self.services_on(node);
+            self.pending.extend(services);
+            self.passes.confirm_soon(now);
+        }
+        let old = self.seen.get(&node);
         if old.map(|record| &record.flags) != new.map(|record| &record.flags) {
             self.passes.ask_full(now);
         }
@@ -618,11 +626,15 @@ impl Agent {
         })
     }
 
-    /// The drains that the table obeys; none while it is not what it should be.
-    pub fn obeys(&self) -> Option<BTreeSet<DrainTarget>> {
+    /// The drains that the table obeys, and the nodes that leave and are out; none while it is not what
+    /// it should be.
+    pub fn obeys(&self) -> Option<Obedience> {
         let obeyed = match self.passive {
-            Some(_) => BTreeSet::new(),
-            None => self.passes.obeys(&self.ordered),
+            Some(_) => Obedience::default(),
+            None => Obedience {
+                drains: self.passes.obeys(&self.ordered),
+                released: self.passes.released(&self.store.state().nodes),
+            },
         };
         (self.passes.is_settled() && self.pending.is_empty()).then_some(obeyed)
     }

@@ -95,6 +95,11 @@ pub enum Happening {
         /// What is made of it.
         life: Life,
     },
+    /// A node has left the cluster, by an operator's order, and is not heard any more.
+    NodeLeft {
+        /// The node.
+        node: u32,
+    },
     /// This director became the active one.
     Took {
         /// In this term.
@@ -220,6 +225,7 @@ impl fmt::Display for Happening {
                 Life::Silent => write!(f, "node {node} is silent: no new connections"),
                 Life::Dead => write!(f, "node {node} is gone: its connections are cut"),
             },
+            Happening::NodeLeft { node } => write!(f, "node {node} has left the cluster"),
             Happening::Took { term, from: Some(from) } => {
                 write!(f, "took over from node {from}, in term {term}")
             }

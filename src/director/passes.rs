@@ -14,7 +14,7 @@ use super::marks::Quiet;
 use super::plan::{Actual, Drains, settle};
 use super::reconcile::{Plans, Refused, Table, plans};
 use crate::ipvs::Change;
-use crate::store::{self, DrainTarget, ServiceKey};
+use crate::store::{self, DrainTarget, NodeRecord, ServiceKey};
 
 /// A full pass this often repairs what nobody said and no look shows.
 pub(super) const RESYNC_EVERY: Duration = Duration::from_secs(60);
@@ -52,6 +52,8 @@ pub struct Passes {
     whole: bool,
     /// Operators' drains that a full pass has met which succeeded.
     obeyed: store::Drains,
+    /// Nodes that leave, with their incarnations, which such a pass has met.
+    released: BTreeMap<u32, u64>,
     /// What the last pass left of each service that stands.
     expected: HashMap<ServiceKey, Print>,
     /// What the last look showed of those that were not as expected.
@@ -75,6 +77,8 @@ pub struct Pass {
     pub(super) plans: Plans,
     /// Operators' drains, as the pass saw them.
     ordered: store::Drains,
+    /// The nodes that leave, as the pass saw them, with their incarnations.
+    leaving: BTreeMap<u32, u64>,
     /// Services that another program changed since the last pass over them.
     foreign: BTreeSet<ServiceKey>,
 }
@@ -114,6 +118,7 @@ impl Passes {
             refused: BTreeSet::new(),
             whole: false,
             obeyed: store::Drains::new(),
+            released: BTreeMap::new(),
             expected: HashMap::new(),
             suspects: HashMap::new(),
             repairs: Repairs::new(now),
@@ -158,8 +163,8 @@ impl Passes {
         self.next_full = now;
     }
 
-    /// Operators' drains are others: a full pass soon says whether the table obeys them.
-    pub fn drains_changed(&mut self, now: Instant) {
+    /// Operators' drains are others, or a node leaves: a full pass soon says whether the table obeys.
+    pub fn confirm_soon(&mut self, now: Instant) {
         self.next_full = self.next_full.min(now + CONFIRM_AFTER);
     }
 
@@ -229,12 +234,13 @@ impl Passes {
         if full {
             self.next_full = inputs.now + RESYNC_EVERY;
         }
-        Pass { full, services, table, plans, ordered: inputs.drains.clone(), foreign }
+        let (ordered, leaving) = (inputs.drains.clone(), leaving(inputs.nodes));
+        Pass { full, services, table, plans, ordered, leaving, foreign }
     }
 
     /// The kernel has answered: what it refused is taken as not done.
     pub fn applied(&mut self, pass: Pass, refused: &[Refused], now: Instant) -> Outcome {
-        let Pass { full, services, mut table, plans, ordered, foreign } = pass;
+        let Pass { full, services, mut table, plans, ordered, leaving, foreign } = pass;
         let failed: BTreeSet<usize> = refused.iter().map(|r| r.failure.index).collect();
         let mut repair: Option<Repair> = None;
         let mut changed = BTreeSet::new();
@@ -268,7 +274,7 @@ impl Passes {
             (true, true) => {
                 self.whole = true;
                 self.retry_after = RETRY_AFTER;
-                self.obeyed = ordered;
+                (self.obeyed, self.released) = (ordered, leaving);
             }
             (true, false) => {
                 self.whole = true;
@@ -354,11 +360,24 @@ impl Passes {
         ordered.iter().filter(met).map(|(target, _)| *target).collect()
     }
 
+    /// Of the nodes that leave those that get no new connections by the table: a full pass has met
+    /// them, and it succeeded.
+    pub fn released(&self, nodes: &BTreeMap<u32, NodeRecord>) -> BTreeSet<u32> {
+        let met = |(node, incarnation): &(u32, u64)| self.released.get(node) == Some(incarnation);
+        leaving(nodes).into_iter().filter(met).map(|(node, _)| node).collect()
+    }
+
     /// The table was emptied: nothing is expected any more.
     pub fn forget(&mut self) {
         self.expected.clear();
         self.suspects.clear();
     }
+}
+
+/// The nodes that leave, with their incarnations.
+fn leaving(nodes: &BTreeMap<u32, NodeRecord>) -> BTreeMap<u32, u64> {
+    let leaving = nodes.iter().filter(|(_, record)| record.leaving);
+    leaving.map(|(node, record)| (*node, record.incarnation)).collect()
 }
 
 /// The word for a reason, and whether it counts.

@@ -95,6 +95,9 @@ struct NodeRow {
     roles: Vec<String>,
     /// True if its cvipd lives, by its lease; null while the store says nothing.
     alive: Option<bool>,
+    /// It leaves the cluster, or has left if its cvipd does not run.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    leaving: bool,
     /// What this node's cvipd makes of it, if it is a director with it.
     #[serde(skip_serializing_if = "Option::is_none")]
     life: Option<Life>,
@@ -334,6 +337,7 @@ fn nodes(seen: &Seen<'_>) -> Vec<NodeRow> {
                 true => Some(state.alive.contains_key(&node)),
                 false => (own == Some(node)).then_some(true),
             },
+            leaving: record.is_some_and(|record| record.leaving),
             life: lives.and_then(|lives| lives.get(&node)).copied(),
             bells: record.map(|record| record.bells.clone()),
             hints: record.map_or(vec![], |record| record.hints.clone()),

@@ -164,6 +164,11 @@ fn write(out: &mut dyn Write, report: &Report, table: Option<&Table>) -> anyhow:
 
 /// A node's cvipd: whether it runs, and what a director hears of it.
 fn cvipd(row: &NodeRow) -> String {
+    match (row.leaving, row.alive) {
+        (true, Some(true)) => return "leaving".to_owned(),
+        (true, Some(false)) => return "left".to_owned(),
+        _ => {}
+    }
     let running = match row.alive {
         Some(true) => "running",
         Some(false) => "not running",
