@@ -515,7 +515,7 @@ impl Daemon {
     fn finish(mut self, lease: Lease) {
         if matches!(self.end, Some(End::Left { .. })) {
             self.staff.say_farewell();
-            self.staff.empty_table();
+            self.staff.leave_table();
             self.presence.undo();
         }
         self.staff.end();
