@@ -3,7 +3,7 @@
 use std::os::fd::AsFd;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::mpsc::{self, Receiver};
+use std::sync::mpsc::{self, Receiver, TryRecvError};
 use std::time::{Duration, Instant, SystemTime};
 
 use nix::sys::signal::{SigSet, Signal};
@@ -32,6 +32,9 @@ use crate::{net, settings};
 
 /// How long a director that is told to end waits until another has taken over.
 const HAND_OVER_WITHIN: Duration = Duration::from_secs(3);
+
+/// How often an answer that is awaited is looked for.
+const ASK_EVERY: Duration = Duration::from_millis(50);
 
 /// How long a node that leaves keeps its addresses until the directors' records say that they send it
 /// no new connections.
@@ -74,15 +77,56 @@ struct Daemon {
     obeys: Obedience,
     /// How it is to end, once it is told to.
     end: Option<End>,
-    /// The active director is struck from cvip.conf, and goes on until another has taken over, by
-    /// then at the latest.
-    struck: Option<Instant>,
+    /// The active director is struck from cvip.conf, and goes on until another has taken over.
+    struck: Option<HandOver>,
+}
+
+/// Another director is to take over in place of this active one. Nothing waits for the answer.
+struct HandOver {
+    /// The lookout says which, if any lives.
+    reply: Receiver<Result<Option<u32>, String>>,
+    /// By then at the latest it is over.
+    by: Instant,
+    agreed: bool,
+}
+
+impl HandOver {
+    /// True once another has taken over, or nobody does.
+    fn is_over(&mut self, is_standby: bool, now: Instant) -> bool {
+        if !self.agreed {
+            match self.reply.try_recv() {
+                Ok(Ok(Some(heir))) => {
+                    info!("handing over to node {heir}");
+                    (self.agreed, self.by) = (true, now + HAND_OVER_WITHIN);
+                }
+                Ok(Ok(None)) => {
+                    warn!("no other director lives: nobody takes over");
+                    return true;
+                }
+                Ok(Err(error)) => {
+                    warn!("nobody takes over: {error}");
+                    return true;
+                }
+                Err(TryRecvError::Empty) if now < self.by => return false,
+                Err(_) => {
+                    warn!("nobody takes over: the lookout does not answer");
+                    return true;
+                }
+            }
+        }
+        is_standby || now >= self.by
+    }
+
+    /// When it is to be looked at: the answer has no descriptor.
+    fn due(&self, now: Instant) -> Instant {
+        if self.agreed { self.by } else { self.by.min(now + ASK_EVERY) }
+    }
 }
 
 /// An end that was ordered.
 enum End {
     /// Another director is to have taken over first, by then at the latest.
-    HandedOver { by: Instant },
+    HandedOver(HandOver),
     /// At once.
     Now,
     /// The node leaves for good: connections that are left are waited for.
@@ -92,8 +136,8 @@ enum End {
         connections: Option<usize>,
         /// When they are waited for no longer.
         until: Instant,
-        /// Another director is to have taken over first, by then at the latest.
-        by: Option<Instant>,
+        /// Another director is to have taken over first.
+        hand_over: Option<HandOver>,
         /// What directors say of it: they are to send it no new connections any more.
         view: Option<Box<dyn Store>>,
         /// When they are waited for no longer.
@@ -201,13 +245,15 @@ impl Daemon {
             if self.is_over(now) {
                 return Ok(());
             }
-            if self.struck.is_some_and(|by| self.is_standby() || now >= by) {
+            let is_standby = self.is_standby();
+            if self.struck.as_mut().is_some_and(|struck| struck.is_over(is_standby, now)) {
                 self.read_again();
             }
             if let Some(name) = self.staff.dead() {
                 return Err(RunError::Died(name));
             }
-            let due = [self.presence.due(), self.duty.until(), self.end_due(now), self.struck];
+            let struck = self.struck.as_ref().map(|struck| struck.due(now));
+            let due = [self.presence.due(), self.duty.until(), self.end_due(now), struck];
             let at = due.into_iter().flatten().fold(now + LOOK_EVERY, Instant::min);
             wait([signals.as_fd(), inbox.fd()], at.saturating_duration_since(now))
                 .map_err(|errno| RunError::System("poll", errno.into()))?;
@@ -339,9 +385,11 @@ impl Daemon {
         }
         let now = Instant::now();
         // Clients whose packets still come here are served until they know the new director.
-        if !conf.is_director(node) && self.struck.is_none() && self.hand_over() {
-            self.struck = Some(now + HAND_OVER_WITHIN);
-            return Ok(());
+        if !conf.is_director(node) && self.struck.is_none() {
+            self.struck = self.hand_over(now);
+            if self.struck.is_some() {
+                return Ok(());
+            }
         }
         self.struck = None;
         let conf = Arc::new(conf);
@@ -418,31 +466,20 @@ impl Daemon {
     /// Ends soon: an active director hands over first, if it can. Told twice, it ends at once.
     fn end_soon(&mut self, now: Instant) {
         let is_first = self.end.is_none();
-        self.end = Some(match is_first && self.hand_over() {
-            true => End::HandedOver { by: now + HAND_OVER_WITHIN },
-            false => End::Now,
-        });
+        let hand_over = is_first.then(|| self.hand_over(now)).flatten();
+        self.end = Some(hand_over.map_or(End::Now, End::HandedOver));
     }
 
-    /// True if another director is elected in place of this active one.
-    fn hand_over(&self) -> bool {
+    /// Has another director elected in place of this active one; none if there can be none.
+    fn hand_over(&self, now: Instant) -> Option<HandOver> {
         let is_shared = order(&self.conf, self.office.node).len() > 1;
         let (Some(desk), Duty::Direct { .. }, true) = (self.staff.lookout(), self.duty, is_shared)
         else {
-            return false;
+            return None;
         };
-        let (reply, said) = mpsc::channel();
-        desk.order(LookoutOrder::HandOver(reply));
-        match said.recv_timeout(HAND_OVER_WITHIN) {
-            Ok(Ok(Some(heir))) => {
-                info!("handing over to node {heir}");
-                return true;
-            }
-            Ok(Ok(None)) => warn!("no other director lives: nobody takes over"),
-            Ok(Err(error)) => warn!("nobody takes over: {error}"),
-            Err(_) => warn!("nobody takes over: the lookout does not answer"),
-        }
-        false
+        let (answer, reply) = mpsc::channel();
+        desk.order(LookoutOrder::HandOver(answer));
+        Some(HandOver { reply, by: now + HAND_OVER_WITHIN, agreed: false })
     }
 
     /// Begins to leave for good.
@@ -450,7 +487,7 @@ impl Daemon {
         if self.end.is_some() {
             return;
         }
-        let is_heired = self.hand_over();
+        let hand_over = self.hand_over(now);
         let (report, left) = mpsc::channel();
         let connections = match self.staff.node() {
             Some(desk) => {
@@ -459,7 +496,6 @@ impl Daemon {
             }
             None => Some(0),
         };
-        let by = is_heired.then_some(now + HAND_OVER_WITHIN);
         let until = now + within;
         let view = match self.office.store.again(Interest::All) {
             Ok(view) => Some(view),
@@ -469,7 +505,8 @@ impl Daemon {
             }
         };
         let released_by = now + RELEASED_WITHIN;
-        self.end = Some(End::Left { report: left, connections, until, by, view, released_by });
+        self.end =
+            Some(End::Left { report: left, connections, until, hand_over, view, released_by });
     }
 
     /// When an end that was ordered is to be looked at.
@@ -477,7 +514,7 @@ impl Daemon {
         match &self.end {
             None => None,
             Some(End::Now) => Some(now),
-            Some(End::HandedOver { by }) => Some(*by),
+            Some(End::HandedOver(hand_over)) => Some(hand_over.due(now)),
             // Its report has no descriptor.
             Some(End::Left { .. }) => Some(now + Duration::from_millis(100)),
         }
@@ -495,11 +532,13 @@ impl Daemon {
         match &mut self.end {
             None => false,
             Some(End::Now) => true,
-            Some(End::HandedOver { by }) => is_standby || now >= *by,
-            Some(End::Left { report, connections, until, by, view, released_by }) => {
+            Some(End::HandedOver(hand_over)) => hand_over.is_over(is_standby, now),
+            Some(End::Left { report, connections, until, hand_over, view, released_by }) => {
                 *connections = report.try_iter().last().or(*connections);
-                let handed_over = by.is_none_or(|by| is_standby || now >= by);
-                if !handed_over || (*connections != Some(0) && now < *until) {
+                if hand_over.as_mut().is_some_and(|h| h.is_over(is_standby, now)) {
+                    *hand_over = None;
+                }
+                if hand_over.is_some() || (*connections != Some(0) && now < *until) {
                     return false;
                 }
                 let Some(view) = view.as_mut().filter(|_| now < *released_by) else { return true };
