@@ -12,7 +12,6 @@
 //! director is active straight to the address manager: what is urgent does not wait for the main
 //! thread.
 
-use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::os::fd::BorrowedFd;
 use std::sync::Arc;
@@ -33,7 +32,7 @@ use crate::director::{self, Happening, sync, view};
 use crate::ipvs::Change;
 use crate::node;
 use crate::pulse::{self, Speech};
-use crate::store::DrainTarget;
+use crate::store::Obedience;
 use crate::wake::Outbox;
 
 /// What reaches the main thread.
@@ -42,10 +41,10 @@ pub(super) enum Tidings {
     Part(Part),
     /// The table is what the part asks.
     Ready(sync::Part),
-    /// The drains that the table obeys.
-    Obeys(BTreeSet<DrainTarget>),
     /// What the address manager says.
     Addresses(AddressNews),
+    /// The drains that the table obeys, and who leaves and is out of it.
+    Obeys(Obedience),
     /// Something to remember.
     Event(Happening),
     /// A request on the control socket.
@@ -57,8 +56,8 @@ pub(super) enum NodeOrder {
     Reload(Arc<Conf>),
     /// Whether this node is the active director.
     Direct(bool),
-    /// The drains that this node's table obeys, if it is a director.
-    Obey(BTreeSet<DrainTarget>),
+    /// What this node's table obeys, if it is a director.
+    Obey(Obedience),
     /// Serve nothing any more; answer how many connections are left, as often as that changes,
     /// and 0 at last.
     Leave(Sender<usize>),
@@ -205,8 +204,8 @@ pub(super) struct Table {
     pub(super) main: Outbox<Tidings>,
     /// The main thread waits for the table of this part.
     pub(super) awaited: Option<sync::Part>,
-    /// The drains that its table obeys, as the main thread was last told.
-    pub(super) obeys: BTreeSet<DrainTarget>,
+    /// What its table obeys, as the main thread was last told.
+    pub(super) obeys: Obedience,
 }
 
 impl Agent for Table {
@@ -251,7 +250,7 @@ impl Agent for Table {
             self.obeys = obeys.clone();
             self.main.send(Tidings::Obeys(obeys));
         }
-        if let Some(part) = self.awaited.take() {
+        if let Some(part) = self.awaited.take_if(|_| !self.agent.owes_table()) {
             self.main.send(Tidings::Ready(part));
         }
     }

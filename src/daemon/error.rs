@@ -44,6 +44,9 @@ pub enum RunError {
     #[error("{0}: {1}")]
     System(&'static str, std::io::Error),
     /// A thread ended that should not have.
-    #[error("the {0}'s thread ended unexpectedly; the table stays as it is")]
+    #[error(
+        "the {0}'s thread ended unexpectedly, or could not be started; the table stays as it is: start \
+         cvipd again"
+    )]
     Died(&'static str),
 }

@@ -1,10 +1,9 @@
 //! The main thread: configuration, roles, signals, and what its workers tell it.
 
-use std::collections::BTreeSet;
 use std::os::fd::AsFd;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::mpsc::{self, Receiver};
+use std::sync::mpsc::{self, Receiver, TryRecvError};
 use std::time::{Duration, Instant, SystemTime};
 
 use nix::sys::signal::{SigSet, Signal};
@@ -24,8 +23,9 @@ use crate::conf::{self, Conf};
 use crate::director::lookout::order;
 use crate::director::sync;
 use crate::node::identify;
+use crate::node::leaving::holders;
 use crate::pulse::{ClusterKey, Nonce};
-use crate::store::{self, Access, DrainTarget, Interest, Lease};
+use crate::store::{self, Access, Interest, Lease, Obedience, Store};
 use crate::wake::{Inbox, channel};
 use crate::{net, settings};
 
@@ -34,6 +34,12 @@ const HAND_OVER_WITHIN: Duration = Duration::from_secs(3);
 
 /// How long addresses may take to be given back when the node leaves.
 const UNDONE_WITHIN: Duration = Duration::from_secs(10);
+/// How often an answer that is awaited is looked for.
+const ASK_EVERY: Duration = Duration::from_millis(50);
+
+/// How long a node that leaves keeps its addresses until the directors' records say that they send it
+/// no new connections.
+const RELEASED_WITHIN: Duration = Duration::from_secs(10);
 
 /// The threads' health is looked at this often: one that dies is a fault of the program, and a
 /// restart is the cure.
@@ -81,13 +87,54 @@ struct Daemon {
     /// The part for which the table is being made.
     ordered: Option<sync::Part>,
     record: Record,
-    /// The drains that its table obeys.
-    obeys: BTreeSet<DrainTarget>,
+    /// What its table obeys.
+    obeys: Obedience,
     /// How it is to end, once it is told to.
     end: Option<End>,
-    /// The active director is struck from cvip.conf, and goes on until another has taken over, by
-    /// then at the latest.
-    struck: Option<Instant>,
+    /// The active director is struck from cvip.conf, and goes on until another has taken over.
+    struck: Option<HandOver>,
+}
+
+/// Another director is to take over in place of this active one. Nothing waits for the answer.
+struct HandOver {
+    /// The lookout says which, if any lives.
+    reply: Receiver<Result<Option<u32>, String>>,
+    /// By then at the latest it is over.
+    by: Instant,
+    agreed: bool,
+}
+
+impl HandOver {
+    /// True once another has taken over, or nobody does.
+    fn is_over(&mut self, is_standby: bool, now: Instant) -> bool {
+        if !self.agreed {
+            match self.reply.try_recv() {
+                Ok(Ok(Some(heir))) => {
+                    info!("handing over to node {heir}");
+                    (self.agreed, self.by) = (true, now + HAND_OVER_WITHIN);
+                }
+                Ok(Ok(None)) => {
+                    warn!("no other director lives: nobody takes over");
+                    return true;
+                }
+                Ok(Err(error)) => {
+                    warn!("nobody takes over: {error}");
+                    return true;
+                }
+                Err(TryRecvError::Empty) if now < self.by => return false,
+                Err(_) => {
+                    warn!("nobody takes over: the lookout does not answer");
+                    return true;
+                }
+            }
+        }
+        is_standby || now >= self.by
+    }
+
+    /// When it is to be looked at: the answer has no descriptor.
+    fn due(&self, now: Instant) -> Instant {
+        if self.agreed { self.by } else { self.by.min(now + ASK_EVERY) }
+    }
 }
 
 /// An order to the address manager that is not reported yet.
@@ -100,7 +147,7 @@ struct Awaited {
 /// An end that was ordered.
 enum End {
     /// Another director is to have taken over first, by then at the latest.
-    HandedOver { by: Instant },
+    HandedOver(HandOver),
     /// At once.
     Now,
     /// The node leaves for good: connections that are left are waited for.
@@ -110,8 +157,12 @@ enum End {
         connections: Option<usize>,
         /// When they are waited for no longer.
         until: Instant,
-        /// Another director is to have taken over first, by then at the latest.
-        by: Option<Instant>,
+        /// Another director is to have taken over first.
+        hand_over: Option<HandOver>,
+        /// What directors say of it: they are to send it no new connections any more.
+        view: Option<Box<dyn Store>>,
+        /// When they are waited for no longer.
+        released_by: Instant,
     },
 }
 
@@ -197,7 +248,7 @@ pub fn run(settings: Settings) -> Result<(), RunError> {
         is_ready: false,
         ordered: None,
         record,
-        obeys: BTreeSet::new(),
+        obeys: Obedience::default(),
         end: None,
         struck: None,
     };
@@ -237,13 +288,15 @@ impl Daemon {
                 info!("node {}: {}", self.office.node, self.roles().join(" and "));
                 notify(&[NotifyState::Ready]);
             }
-            if self.struck.is_some_and(|by| self.is_standby() || now >= by) {
+            let is_standby = self.is_standby();
+            if self.struck.as_mut().is_some_and(|struck| struck.is_over(is_standby, now)) {
                 self.read_again();
             }
             if let Some(name) = self.staff.dead().or_else(|| self.addresses.died()) {
                 return Err(RunError::Died(name));
             }
-            let due = [self.duty.until(), self.end_due(now), self.struck];
+            let struck = self.struck.as_ref().map(|struck| struck.due(now));
+            let due = [self.duty.until(), self.end_due(now), struck];
             let at = due.into_iter().flatten().fold(now + LOOK_EVERY, Instant::min);
             wait([signals.as_fd(), inbox.fd()], at.saturating_duration_since(now))
                 .map_err(|errno| RunError::System("poll", errno.into()))?;
@@ -430,9 +483,11 @@ impl Daemon {
         }
         let now = Instant::now();
         // Clients whose packets still come here are served until they know the new director.
-        if !conf.is_director(node) && self.struck.is_none() && self.hand_over() {
-            self.struck = Some(now + HAND_OVER_WITHIN);
-            return Ok(());
+        if !conf.is_director(node) && self.struck.is_none() {
+            self.struck = self.hand_over(now);
+            if self.struck.is_some() {
+                return Ok(());
+            }
         }
         self.struck = None;
         let conf = Arc::new(conf);
@@ -513,31 +568,20 @@ impl Daemon {
     /// Ends soon: an active director hands over first, if it can. Told twice, it ends at once.
     fn end_soon(&mut self, now: Instant) {
         let is_first = self.end.is_none();
-        self.end = Some(match is_first && self.hand_over() {
-            true => End::HandedOver { by: now + HAND_OVER_WITHIN },
-            false => End::Now,
-        });
+        let hand_over = is_first.then(|| self.hand_over(now)).flatten();
+        self.end = Some(hand_over.map_or(End::Now, End::HandedOver));
     }
 
-    /// True if another director is elected in place of this active one.
-    fn hand_over(&self) -> bool {
+    /// Has another director elected in place of this active one; none if there can be none.
+    fn hand_over(&self, now: Instant) -> Option<HandOver> {
         let is_shared = order(&self.conf, self.office.node).len() > 1;
         let (Some(desk), Duty::Direct { .. }, true) = (self.staff.lookout(), self.duty, is_shared)
         else {
-            return false;
+            return None;
         };
-        let (reply, said) = mpsc::channel();
-        desk.order(LookoutOrder::HandOver(reply));
-        match said.recv_timeout(HAND_OVER_WITHIN) {
-            Ok(Ok(Some(heir))) => {
-                info!("handing over to node {heir}");
-                return true;
-            }
-            Ok(Ok(None)) => warn!("no other director lives: nobody takes over"),
-            Ok(Err(error)) => warn!("nobody takes over: {error}"),
-            Err(_) => warn!("nobody takes over: the lookout does not answer"),
-        }
-        false
+        let (answer, reply) = mpsc::channel();
+        desk.order(LookoutOrder::HandOver(answer));
+        Some(HandOver { reply, by: now + HAND_OVER_WITHIN, agreed: false })
     }
 
     /// Begins to leave for good.
@@ -545,7 +589,7 @@ impl Daemon {
         if self.end.is_some() {
             return;
         }
-        let is_heired = self.hand_over();
+        let hand_over = self.hand_over(now);
         let (report, left) = mpsc::channel();
         let connections = match self.staff.node() {
             Some(desk) => {
@@ -554,9 +598,17 @@ impl Daemon {
             }
             None => Some(0),
         };
-        let by = is_heired.then_some(now + HAND_OVER_WITHIN);
         let until = now + within;
-        self.end = Some(End::Left { report: left, connections, until, by });
+        let view = match self.office.store.again(Interest::All) {
+            Ok(view) => Some(view),
+            Err(error) => {
+                warn!("directors' records cannot be read, and are not waited for: {error}");
+                None
+            }
+        };
+        let released_by = now + RELEASED_WITHIN;
+        self.end =
+            Some(End::Left { report: left, connections, until, hand_over, view, released_by });
     }
 
     /// When an end that was ordered is to be looked at.
@@ -564,7 +616,7 @@ impl Daemon {
         match &self.end {
             None => None,
             Some(End::Now) => Some(now),
-            Some(End::HandedOver { by }) => Some(*by),
+            Some(End::HandedOver(hand_over)) => Some(hand_over.due(now)),
             // Its report has no descriptor.
             Some(End::Left { .. }) => Some(now + Duration::from_millis(100)),
         }
@@ -583,14 +635,24 @@ impl Daemon {
 
     fn is_over(&mut self, now: Instant) -> bool {
         let is_standby = self.is_standby();
+        let node = self.office.node;
         match &mut self.end {
             None => false,
             Some(End::Now) => true,
-            Some(End::HandedOver { by }) => is_standby || now >= *by,
-            Some(End::Left { report, connections, until, by }) => {
+            Some(End::HandedOver(hand_over)) => hand_over.is_over(is_standby, now),
+            Some(End::Left { report, connections, until, hand_over, view, released_by }) => {
                 *connections = report.try_iter().last().or(*connections);
-                let handed_over = by.is_none_or(|by| is_standby || now >= by);
-                handed_over && (*connections == Some(0) || now >= *until)
+                if hand_over.as_mut().is_some_and(|h| h.is_over(is_standby, now)) {
+                    *hand_over = None;
+                }
+                if hand_over.is_some() || (*connections != Some(0) && now < *until) {
+                    return false;
+                }
+                let Some(view) = view.as_mut().filter(|_| now < *released_by) else { return true };
+                // Away: what it said last holds, and time is up soon.
+                let _ = view.refresh();
+                let holders = holders(node, &self.conf, view.state());
+                holders.is_empty()
             }
         }
     }
@@ -599,7 +661,7 @@ impl Daemon {
     fn finish(self, lease: Lease) {
         if matches!(self.end, Some(End::Left { .. })) {
             self.staff.say_farewell();
-            self.staff.empty_table();
+            self.staff.leave_table();
             let (reply, undone) = mpsc::channel();
             self.addresses.desk.order(AddressOrder::Undo(reply));
             if undone.recv_timeout(UNDONE_WITHIN).is_err() {

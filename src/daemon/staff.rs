@@ -3,7 +3,6 @@
 //! A director has a lookout from the start, and a table once the lookout has told it its part:
 //! until then what its kernel has stays as it is.
 
-use std::collections::BTreeSet;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::mpsc;
@@ -14,7 +13,7 @@ use tracing::{info, warn};
 use super::addresses::AddressOrder;
 use super::crew::{LookoutOrder, NodeOrder, Say, Table, TableOrder, Tidings, Watchman};
 use super::error::RunError;
-use super::worker::{Desk, Orders, Worker, desk};
+use super::worker::{Desk, Orders, Prepared, Worker, desk};
 use crate::checks::Checker;
 use crate::conf::Conf;
 use crate::director::lookout::{Identity, Lookout, order};
@@ -22,12 +21,15 @@ use crate::director::{self, sync};
 use crate::listeners::Dumper;
 use crate::node::agent::Senses;
 use crate::pulse::{self, ClusterKey, Nonce, Socket, Speaker, Speech, Timing};
-use crate::store::{Interest, Store};
+use crate::store::{Interest, Obedience, Store};
 use crate::wake::Outbox;
 use crate::{ipvs, node};
 
-/// How long a table may take to be emptied.
+/// How long a table may take to be emptied before the node ends.
 const EMPTIED_WITHIN: Duration = Duration::from_secs(20);
+
+/// How long a reload waits for that, before the node's addresses are others.
+const EMPTIED_SOON: Duration = Duration::from_secs(2);
 
 /// What a node's workers have in common.
 pub(super) struct Office {
@@ -88,6 +90,17 @@ pub(super) struct Staff {
     lookout: Option<Worker<LookoutOrder>>,
     table: Option<Bench>,
     voice: Option<Voice>,
+    /// The lookout's sockets, to be shared with its successor.
+    ears: Option<Socket>,
+    /// The worker of a table that is not this node's any more, which may not have ended yet.
+    retired: Option<Worker<TableOrder>>,
+}
+
+/// A herald and a lookout that are ready to take the place of those before.
+struct Successors {
+    voice: Voice,
+    herald: Option<(Prepared<pulse::Sender>, pulse::Sender)>,
+    lookout: Option<(Prepared<Watchman>, Watchman, Socket)>,
 }
 
 impl Staff {
@@ -99,45 +112,65 @@ impl Staff {
         conf: &Arc<Conf>,
         run_dir: &Path,
     ) -> Result<(), RunError> {
-        if conf.is_director(office.node) && self.table.is_none() {
-            self.table = Some(Bench::Waiting(ipvs::Client::open()?, desk().map_err(no_desk)?));
-        }
-        self.give_voice(office, conf, run_dir)
+        let bench = self.new_bench(office, conf)?;
+        let table = self.table.as_ref().or(bench.as_ref()).map(|bench| bench.desk().clone());
+        let successors = self.successors(office, conf, run_dir, table)?;
+        self.table = self.table.take().or(bench);
+        self.succeed(successors);
+        Ok(())
     }
 
     /// Takes another configuration. Who is a director no longer deletes what it made in the table.
     ///
     /// # Errors
-    /// The node cannot speak as the configuration says; then nothing has changed.
+    /// The node cannot speak or listen as the configuration says; then nothing has changed.
     pub(super) fn reload(
         &mut self,
         office: &Office,
         conf: &Arc<Conf>,
         run_dir: &Path,
     ) -> Result<(), RunError> {
+        // Whatever can fail comes first.
         drop(Socket::sender(&conf.addresses(office.node), pulse::PORT, None, &office.key)?);
+        let bench = self.new_bench(office, conf)?;
+        let table = self.table.as_ref().or(bench.as_ref()).map(|bench| bench.desk().clone());
+        let successors = self.successors(office, conf, run_dir, table)?;
         if !conf.is_director(office.node) && self.table.is_some() {
-            end(&mut self.lookout);
-            self.empty_table();
-            self.end_table();
+            if let Some(lookout) = self.lookout.take() {
+                lookout.end();
+            }
+            self.ears = None;
+            self.empty_table(EMPTIED_SOON);
+            self.retire_table();
         }
         if let Some(worker) = &self.node {
             worker.desk.order(NodeOrder::Reload(Arc::clone(conf)));
         }
-        self.begin(office, conf, run_dir)?;
+        self.table = self.table.take().or(bench);
+        self.succeed(successors);
         if let Some(worker) = &self.lookout {
             worker.desk.order(LookoutOrder::Reload(Arc::clone(conf)));
         }
         Ok(())
     }
 
-    /// The lookout and the herald, anew if they are to listen or speak elsewhere.
-    fn give_voice(
-        &mut self,
+    /// What the table's worker will be made of, for a node that becomes a director.
+    fn new_bench(&self, office: &Office, conf: &Conf) -> Result<Option<Bench>, RunError> {
+        if !conf.is_director(office.node) || self.table.is_some() {
+            return Ok(None);
+        }
+        Ok(Some(Bench::Waiting(ipvs::Client::open()?, desk().map_err(no_desk)?)))
+    }
+
+    /// A lookout and a herald that listen and speak as the configuration says; none if those that
+    /// there are do so. Nothing has changed yet.
+    fn successors(
+        &self,
         office: &Office,
         conf: &Arc<Conf>,
         run_dir: &Path,
-    ) -> Result<(), RunError> {
+        table: Option<Desk<TableOrder>>,
+    ) -> Result<Option<Successors>, RunError> {
         let mut voice = Voice::of(conf, office.node);
         // Nodes read a new configuration one after the other: who does not have it yet is to hear
         // this one all the same, or takes it for dead.
@@ -146,13 +179,11 @@ impl Staff {
         voice.to.sort_unstable();
         voice.to.dedup();
         if self.voice.as_ref() == Some(&voice) {
-            return Ok(());
+            return Ok(None);
         }
-        end(&mut self.lookout);
-        end(&mut self.herald);
-        self.voice = None;
         let now = Instant::now();
         let (port, key) = (pulse::PORT, &office.key);
+        let mut herald = None;
         if !voice.to.is_empty() {
             let socket = Socket::sender(&voice.from, port, None, key)?;
             let speaker =
@@ -160,31 +191,57 @@ impl Staff {
             // Milliseconds outrun the heartbeats of any herald before this one.
             let before = now.saturating_duration_since(office.started).as_millis();
             let before = u64::try_from(before).unwrap_or(u64::MAX);
-            let herald = pulse::Sender::new(socket, speaker, Timing::default(), now).after(before);
-            let (desk, orders) = desk().map_err(no_desk)?;
-            desk.order(Say(Speech { to: voice.to.clone(), ..Speech::default() }));
-            let worker = Worker::start("herald", herald, (desk, orders)).map_err(no_thread)?;
-            self.herald = Some(worker);
+            let sender = pulse::Sender::new(socket, speaker, Timing::default(), now).after(before);
+            let worker = Prepared::new("herald", desk().map_err(no_desk)?).map_err(no_thread)?;
+            worker.desk.order(Say(Speech { to: voice.to.clone(), ..Speech::default() }));
+            herald = Some((worker, sender));
         }
-        if let Some(table) = self.table.as_ref().map(|table| table.desk().clone()) {
+        let mut lookout = None;
+        if let Some(table) = table.filter(|_| conf.is_director(office.node)) {
             let me = Identity {
                 node: office.node,
                 incarnation: office.incarnation,
                 nonce: office.nonce,
             };
-            let socket = Socket::receiver(&voice.from, port, None, key)?;
+            let no_descriptor = |e| RunError::System("no descriptor for the lookout", e);
+            let socket = Socket::successor(&voice.from, port, None, key, self.ears.as_ref())?;
+            let ears = socket.share().map_err(no_descriptor)?;
             let store = office.store.again(Interest::All)?;
-            let lookout = Lookout::new(me, Arc::clone(conf), store, socket, run_dir, now)
-                .map_err(|e| RunError::System("no descriptor for the lookout", e))?;
-            let herald = self.herald.as_ref().map(|herald| herald.desk.clone());
+            let agent = Lookout::new(me, Arc::clone(conf), store, socket, run_dir, now)
+                .map_err(no_descriptor)?;
+            let herald = herald.as_ref().map(|(worker, _)| worker.desk.clone());
             let (main, to) = (office.main.clone(), voice.to.clone());
             let addresses = office.addresses.clone();
-            let watchman = Watchman { lookout, main, table, addresses, herald, to };
-            let worker = Worker::start("lookout", watchman, desk().map_err(no_desk)?);
-            self.lookout = Some(worker.map_err(no_thread)?);
+            let watchman = Watchman { lookout: agent, main, table, addresses, herald, to };
+            let worker = Prepared::new("lookout", desk().map_err(no_desk)?).map_err(no_thread)?;
+            lookout = Some((worker, watchman, ears));
         }
+        Ok(Some(Successors { voice, herald, lookout }))
+    }
+
+    /// Puts them in the places of those before, who end.
+    fn succeed(&mut self, successors: Option<Successors>) {
+        let Some(Successors { voice, herald, lookout }) = successors else { return };
+        // The lookout speaks through the herald: first the one, then the other.
+        let before = self.herald.take();
+        self.herald = match (herald, before) {
+            (Some((worker, agent)), before) => Some(worker.start(agent, before)),
+            (None, before) => {
+                before.into_iter().for_each(Worker::end);
+                None
+            }
+        };
+        let before = self.lookout.take();
+        (self.lookout, self.ears) = match (lookout, before) {
+            (Some((worker, agent, ears)), before) => {
+                (Some(worker.start(agent, before)), Some(ears))
+            }
+            (None, before) => {
+                before.into_iter().for_each(Worker::end);
+                (None, None)
+            }
+        };
         self.voice = Some(voice);
-        Ok(())
     }
 
     /// Tells the table its part, and makes its worker if there is none yet.
@@ -203,10 +260,10 @@ impl Staff {
                 let (conf, now) = (Arc::clone(conf), Instant::now());
                 let checker = Checker::new(office.node.into(), now).map_err(no_desk)?;
                 let agent = director::Agent::new(office.node, conf, client, store, checker, now)?;
-                let (main, obeys) = (office.main.clone(), BTreeSet::new());
+                let (main, obeys) = (office.main.clone(), Obedience::default());
                 let table = Table { agent, main, awaited: None, obeys };
-                let worker = Worker::start("table", table, (desk, orders)).map_err(no_thread)?;
-                Bench::Working(worker)
+                let worker = Prepared::new("table", (desk, orders)).map_err(no_thread)?;
+                Bench::Working(worker.start(table, self.retired.take()))
             }
         });
         Ok(())
@@ -253,18 +310,29 @@ impl Staff {
         herald.desk.order(Say(Speech { to, leaving: true, ..Speech::default() }));
     }
 
-    /// Deletes from the kernel's table what is cvipd's own, and waits for it.
-    pub(super) fn empty_table(&self) {
+    /// Deletes from the kernel's table what is cvipd's own before the node ends, and waits for it.
+    pub(super) fn leave_table(&self) {
+        self.empty_table(EMPTIED_WITHIN);
+    }
+
+    fn empty_table(&self, within: Duration) {
         let Some(desk) = self.table() else { return };
         let (reply, emptied) = mpsc::channel();
         desk.order(TableOrder::Leave(reply));
-        if emptied.recv_timeout(EMPTIED_WITHIN).is_err() {
+        if emptied.recv_timeout(within).is_err() {
             warn!("the kernel's table could not be emptied in time");
         }
     }
 
-    /// A worker that has ended and should not have.
+    /// A worker that should be there, and is not or has ended.
     pub(super) fn dead(&self) -> Option<&'static str> {
+        let voice = self.voice.as_ref();
+        if voice.is_some_and(|voice| !voice.to.is_empty()) && self.herald.is_none() {
+            return Some("herald");
+        }
+        if self.table.is_some() && self.lookout.is_none() {
+            return Some("lookout");
+        }
         let table = match &self.table {
             Some(Bench::Working(worker)) => worker.died(),
             _ => None,
@@ -278,8 +346,19 @@ impl Staff {
         dead.into_iter().flatten().next()
     }
 
+    /// Ends the table's worker without waiting: one that is made anew begins after it.
+    fn retire_table(&mut self) {
+        if let Some(Bench::Working(worker)) = self.table.take() {
+            worker.stop();
+            self.retired = Some(worker);
+        }
+    }
+
     fn end_table(&mut self) {
         if let Some(Bench::Working(worker)) = self.table.take() {
+            worker.end();
+        }
+        if let Some(worker) = self.retired.take() {
             worker.end();
         }
     }
@@ -305,4 +384,73 @@ fn no_desk(errno: nix::errno::Errno) -> RunError {
 
 fn no_thread(error: std::io::Error) -> RunError {
     RunError::System("no thread", error)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::{IpAddr, UdpSocket};
+
+    use super::*;
+    use crate::conf::{Cvip, DirectorNode, RealServer, Routing};
+    use crate::store::{Access, LocalStore};
+
+    /// Two directors on addresses of the loopback interface that nothing else uses.
+    fn conf(own: &str, other: &str) -> Arc<Conf> {
+        let director =
+            |node| DirectorNode { node, garp_interface: "lo".to_owned(), sync_interface: None };
+        let server = |node, addr: &str| RealServer { node, addr: addr.parse().unwrap(), weight: 1 };
+        let cvip = Cvip {
+            addr: "127.77.9.9".parse().unwrap(),
+            gateway: None,
+            directors: vec![director(1), director(2)],
+            real_servers: [server(1, own), server(2, other)].into(),
+            services: Vec::new(),
+        };
+        Arc::new(Conf { routing: Routing::Dr, cvips: vec![cvip] })
+    }
+
+    #[test]
+    fn a_reload_that_fails_leaves_lookout_and_herald_as_they_are_and_one_that_succeeds_replaces_them()
+     {
+        let dir = tempfile::tempdir().unwrap();
+        let store = LocalStore::open(dir.path(), Access::Write).unwrap();
+        let (main, _inbox) = crate::wake::channel().unwrap();
+        let office = Office {
+            node: 1,
+            incarnation: 1,
+            nonce: Nonce([1; 16]),
+            started: Instant::now(),
+            key: ClusterKey::from_bytes(b"a key that is only for this test").unwrap(),
+            store: Box::new(store),
+            main,
+            polling: None,
+        };
+        let (table, _orders) = desk().unwrap();
+        let mut staff = Staff::default();
+        let take = |staff: &mut Staff, conf: &Arc<Conf>| {
+            let successors = staff.successors(&office, conf, dir.path(), Some(table.clone()))?;
+            staff.succeed(successors);
+            Ok::<_, RunError>(())
+        };
+        take(&mut staff, &conf("127.77.0.1", "127.77.0.9")).unwrap();
+        let voice = staff.voice.clone().unwrap();
+        let from = |staff: &Staff| staff.voice.as_ref().unwrap().from.clone();
+        // Another program has the port of the new address: the sender would have been bound.
+        let taken = UdpSocket::bind(("127.77.0.2", pulse::PORT)).unwrap();
+        let failed = take(&mut staff, &conf("127.77.0.2", "127.77.0.9"));
+        assert!(matches!(failed, Err(RunError::Heartbeats(_))), "{failed:?}");
+        assert_eq!((staff.voice.as_ref(), staff.dead()), (Some(&voice), None));
+        assert!(staff.lookout.is_some() && staff.herald.is_some());
+        drop(taken);
+        take(&mut staff, &conf("127.77.0.2", "127.77.0.9")).unwrap();
+        assert_eq!(from(&staff), ["127.77.0.2".parse::<IpAddr>().unwrap()]);
+        assert_eq!(staff.dead(), None);
+        // The same address, others to speak to: the sockets are passed on.
+        take(&mut staff, &conf("127.77.0.2", "127.77.0.8")).unwrap();
+        assert_eq!(staff.dead(), None);
+        // One that should be there is missed.
+        staff.herald.take().unwrap().end();
+        assert_eq!(staff.dead(), Some("herald"));
+        staff.end();
+    }
 }

@@ -1,6 +1,7 @@
 //! A thread that drives one agent: poll, step, and again.
 
 use std::os::fd::{AsFd, BorrowedFd};
+use std::sync::mpsc;
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
@@ -60,24 +61,67 @@ pub(super) struct Worker<O> {
     thread: JoinHandle<()>,
 }
 
-impl<O: Send + 'static> Worker<O> {
-    /// Starts one: the orders that wait on its desk come before its first step.
-    pub(super) fn start(
+/// A worker whose thread waits for its agent: once there is one, nothing can fail any more that
+/// would leave its predecessor without a successor.
+pub(super) struct Prepared<A: Agent> {
+    name: &'static str,
+    pub(super) desk: Desk<A::Order>,
+    thread: JoinHandle<()>,
+    agent: mpsc::Sender<(A, Option<JoinHandle<()>>)>,
+}
+
+impl<A: Agent> Prepared<A> {
+    /// A thread that waits. It ends if this is dropped.
+    pub(super) fn new(
         name: &'static str,
-        agent: impl Agent<Order = O>,
-        (desk, orders): (Desk<O>, Orders<O>),
-    ) -> std::io::Result<Worker<O>> {
+        (desk, orders): (Desk<A::Order>, Orders<A::Order>),
+    ) -> std::io::Result<Prepared<A>> {
+        let (agent, given) = mpsc::channel::<(A, Option<JoinHandle<()>>)>();
         let thread = thread::Builder::new().name(name.to_owned()).spawn(move || {
+            let Ok((agent, before)) = given.recv() else { return };
+            if let Some(before) = before {
+                // A thread that panicked has said so.
+                let _ = before.join();
+            }
             if let Err(errno) = drive(agent, &orders.0) {
                 error!("the {name}'s thread: {errno}");
             }
         })?;
-        Ok(Worker { name, desk, thread })
+        Ok(Prepared { name, desk, thread, agent })
+    }
+
+    /// Starts it: the orders that wait on its desk come before its first step. Its predecessor, if it
+    /// has one, is told to stop, and has ended before that; the caller waits for neither.
+    pub(super) fn start(self, agent: A, before: Option<Worker<A::Order>>) -> Worker<A::Order> {
+        let Prepared { name, desk, thread, agent: give } = self;
+        let before = before.map(|before| {
+            before.desk.0.send(Message::Stop);
+            before.thread
+        });
+        // Its thread waits for nothing else.
+        let _ = give.send((agent, before));
+        Worker { name, desk, thread }
+    }
+}
+
+impl<O: Send + 'static> Worker<O> {
+    /// Starts one that has no predecessor.
+    pub(super) fn start<A: Agent<Order = O>>(
+        name: &'static str,
+        agent: A,
+        desk: (Desk<O>, Orders<O>),
+    ) -> std::io::Result<Worker<O>> {
+        Ok(Prepared::new(name, desk)?.start(agent, None))
     }
 
     /// The name of a worker whose thread has ended, which it should not have.
     pub(super) fn died(&self) -> Option<&'static str> {
         self.thread.is_finished().then_some(self.name)
+    }
+
+    /// Tells it to end once it has obeyed what it was ordered before.
+    pub(super) fn stop(&self) {
+        self.desk.0.send(Message::Stop);
     }
 
     /// Ends it once it has obeyed what it was ordered before.
@@ -160,5 +204,27 @@ mod tests {
         worker.desk.order(5);
         worker.end();
         assert_eq!(heard.iter().last(), Some(12));
+    }
+
+    #[test]
+    fn a_successor_begins_when_its_predecessor_has_ended_and_one_that_is_not_started_changes_nothing()
+     {
+        let (said, heard) = channel();
+        let counter = |sum| Counter { sum, said: said.clone() };
+        let old = Worker::start("counter", counter(1), desk().unwrap()).unwrap();
+        assert_eq!(heard.recv(), Ok(1));
+        drop(Prepared::<Counter>::new("counter", desk().unwrap()).unwrap());
+        old.desk.order(2);
+        assert_eq!(heard.recv(), Ok(3));
+        assert_eq!(old.died(), None);
+        let next = Prepared::<Counter>::new("counter", desk().unwrap()).unwrap();
+        next.desk.order(100);
+        old.desk.order(4);
+        let next = next.start(counter(1000), Some(old));
+        assert_eq!(next.died(), None);
+        next.end();
+        let all: Vec<u32> = heard.try_iter().collect();
+        let first = all.iter().position(|sum| *sum >= 1000).unwrap();
+        assert!(all[..first].ends_with(&[7]) && all[first..].iter().all(|s| *s == 1100), "{all:?}");
     }
 }

@@ -3,42 +3,42 @@
 //! It owns its state and has no thread: whoever drives it polls [`Agent::fds`], waits no longer
 //! than [`Agent::timeout`], and calls [`Agent::step`]. A change of one node's record touches
 //! that node's services; a full pass at start, on a change of flags or configuration, after a
-//! failure and once a minute repairs everything else. Stopping changes nothing: the table goes
-//! on, and the next start adopts it.
+//! failure and once a minute repairs everything else, and a cheap look once a second says which
+//! services another program changed. What passes decide and remember stands in [`Passes`]. Stopping
+//! changes nothing: the table goes on, and the next start adopts it.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
-use std::ops::RangeInclusive;
+use std::net::IpAddr;
 use std::os::fd::BorrowedFd;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use nix::time::{ClockId, clock_gettime};
 use tracing::{error, info, warn};
 
 use super::desired::{Inputs, registered, services_of, standing_keys, touched};
 use super::flaps::{Limits, Server};
-use super::marks::{Marks, Quiet};
-use super::plan::Drains;
-use super::reconcile::{self, Plans, Refused};
+use super::marks::Marks;
+use super::passes::{Outcome, Pass, Passes};
+use super::reconcile::{self, Refused};
 use super::settings::service_key;
-use super::sync;
+use super::sync::{self, Synchroniser};
 use super::view::{Draining, Quieted, View};
-use super::{Happening, checks};
+use super::{Happening, checks, look};
 use crate::checks::{Checker, State as Fit};
 use crate::conf::Conf;
 use crate::ipvs::{Change, Client, Error, ServiceId};
+use crate::net;
 use crate::store::{
-    self, DrainOrder, DrainTarget, Key, NodeRecord, Refreshed, ServiceKey, State, Store, StoreError,
+    self, DrainOrder, DrainTarget, Key, NodeRecord, Obedience, Refreshed, ServiceKey, State, Store,
+    StoreError,
 };
 
-/// A full pass this often repairs what nobody said.
-const RESYNC_EVERY: Duration = Duration::from_secs(60);
+/// The synchronisation daemon is looked at this often.
+const LOOK_AT_DAEMON: Duration = Duration::from_secs(1);
 
-/// Drains are looked at this often while there are any.
-const DRAIN_EVERY: Duration = Duration::from_millis(500);
-
-/// A failed pass is made again after this, doubled each time up to the next full one.
-const RETRY_AFTER: Duration = Duration::from_millis(500);
+/// Whether the kernel leaves the table alone while a daemon receives.
+const BACKUP_ONLY: &str = "net/ipv4/vs/backup_only";
 
 /// What a pass did.
 #[derive(Clone, Debug, Default)]
@@ -61,7 +61,7 @@ pub struct Agent {
     seen: BTreeMap<u32, NodeRecord>,
     /// Services that changed records touch, not looked at yet.
     pending: BTreeSet<ServiceKey>,
-    drains: Drains,
+    passes: Passes,
     /// Operators' drains, as they were last looked at.
     ordered: store::Drains,
     marks: Marks,
@@ -69,17 +69,15 @@ pub struct Agent {
     checker: Checker<Server>,
     /// Those that failed, and why.
     failed: BTreeMap<Server, String>,
-    sync: Sync,
-    /// It is a standby that keeps no table.
-    passive: bool,
-    /// Who gets no new connections, by the last pass over each service.
-    quiet: BTreeMap<(ServiceKey, IpAddr), Quiet>,
+    sync: Synchroniser,
+    next_sync: Instant,
+    /// It is a standby that keeps no table: why.
+    passive: Option<String>,
+    /// Its part asks for a table that no full pass has made yet.
+    owes: bool,
+    /// It was said that the table cannot be looked at.
+    blind: bool,
     happenings: Vec<Happening>,
-    next_drain: Instant,
-    next_full: Instant,
-    retry_after: Duration,
-    /// The last pass left nothing undone.
-    right: bool,
 }
 
 impl Agent {
@@ -120,18 +118,16 @@ impl Agent {
             store,
             known,
             pending: BTreeSet::new(),
-            drains: Drains::new(),
+            passes: Passes::new(now),
             marks: Marks::default(),
             checker,
             failed: BTreeMap::new(),
-            sync: Sync::default(),
-            passive: false,
-            quiet: BTreeMap::new(),
+            sync: Synchroniser::default(),
+            next_sync: now,
+            passive: None,
+            owes: false,
+            blind: false,
             happenings: Vec::new(),
-            next_drain: now,
-            next_full: now,
-            retry_after: RETRY_AFTER,
-            right: false,
         };
         agent.set_targets(now);
         Ok(agent)
@@ -147,9 +143,9 @@ impl Agent {
         if !self.pending.is_empty() {
             return Duration::ZERO;
         }
-        let drain = (!self.drains.is_empty()).then_some(self.next_drain);
-        let others = drain.into_iter().chain(self.marks.flaps.next_tick());
-        let at = others.fold(self.next_full, Instant::min);
+        let sync = self.sync.has_any().then_some(self.next_sync);
+        let others = sync.into_iter().chain(self.marks.flaps.next_tick());
+        let at = others.fold(self.passes.due(), Instant::min);
         at.saturating_duration_since(now).min(self.checker.timeout(now))
     }
 
@@ -157,7 +153,7 @@ impl Agent {
     pub fn reload(&mut self, conf: Arc<Conf>, now: Instant) {
         self.conf = conf;
         self.set_targets(now);
-        self.next_full = now;
+        self.passes.ask_full(now);
     }
 
     /// Looks at what asks for it and makes the table true.
@@ -165,7 +161,10 @@ impl Agent {
         self.follow_store(now);
         self.pending.extend(self.marks.flaps.tick(now));
         self.check(now);
-        if now >= self.next_full {
+        if now >= self.next_sync && self.sync.has_any() {
+            self.look_at_daemon(now);
+        }
+        if self.passes.is_full_due(now) {
             // Noted, and tried again, by the pass itself.
             let _ = self.full_pass(now);
             return;
@@ -174,12 +173,35 @@ impl Agent {
             return;
         }
         let mut services = std::mem::take(&mut self.pending);
-        if !self.drains.is_empty() && now >= self.next_drain {
-            services.extend(self.drains.keys().map(|(key, _)| *key));
+        services.extend(self.passes.moving(now));
+        let is_flushed = self.passes.is_glance_due(now) && look::is_flushed();
+        if is_flushed || self.passes.is_look_due(now) {
+            services.extend(self.look(now));
         }
         if !services.is_empty() {
-            let outcome = self.pass(&services, now);
-            self.note(&outcome, now);
+            let outcome = self.pass(services, now);
+            self.log(&outcome);
+        }
+    }
+
+    /// Looks at the whole table; gives the services that another program changed.
+    fn look(&mut self, now: Instant) -> BTreeSet<ServiceKey> {
+        let started = processor_time();
+        match look::read() {
+            Ok(text) => {
+                let prints = look::prints(&text);
+                self.blind = false;
+                self.passes.looked(&prints, processor_time().saturating_sub(started), now)
+            }
+            Err(error) => {
+                if !std::mem::replace(&mut self.blind, true) {
+                    warn!(
+                        "the kernel's table cannot be looked at, hand edits are undone late: {error}"
+                    );
+                }
+                self.passes.skip_look(now);
+                BTreeSet::new()
+            }
         }
     }
 
@@ -191,22 +213,40 @@ impl Agent {
         self.store.distrust();
         self.follow_store(now);
         self.pending.clear();
-        self.next_full = now + RESYNC_EVERY;
         let outcome = self.try_full_pass(now);
-        self.note(&outcome, now);
+        if outcome.is_ok() && (self.passive.is_none() || self.passes.is_settled()) {
+            self.owes = false;
+        }
+        self.log(&outcome);
         outcome
     }
 
     fn try_full_pass(&mut self, now: Instant) -> Result<Report, Trouble> {
+        let read = self.read_for_full_pass(now);
+        match read {
+            Ok((services, table)) => self.carry_out(true, services, table, now),
+            Err(error) => {
+                self.passes.failed(true, None, now);
+                Err(error)
+            }
+        }
+    }
+
+    fn read_for_full_pass(
+        &mut self,
+        now: Instant,
+    ) -> Result<(BTreeSet<ServiceKey>, reconcile::Table), Trouble> {
         if !self.known {
             // Says why.
             self.store.refresh()?;
             self.known = true;
         }
-        self.synchronise()?;
-        let plans = self.plan_all(now, None)?;
-        let before = std::mem::take(&mut self.quiet);
-        self.carry_out(plans, before, now)
+        self.synchronise(now)?;
+        let Agent { me, conf, client, store, marks, passive, .. } = self;
+        let State { nodes, drains, .. } = store.state();
+        let passive = passive.is_some();
+        let inputs = Inputs { conf, nodes, me: *me, drains, marks, passive, now };
+        Ok(reconcile::read_all(client, inputs, store.state())?)
     }
 
     /// What a full pass would change now. Nothing is changed by asking.
@@ -215,18 +255,13 @@ impl Agent {
     /// The kernel could not be read.
     pub fn differences(&mut self, now: Instant) -> Result<Vec<Change>, Trouble> {
         self.follow_store(now);
-        let mut drains = self.drains.clone();
-        let plans = self.plan_all(now, Some(&mut drains))?;
-        Ok(plans.changes.into_iter().map(|(_, change)| change).collect())
-    }
-
-    /// Plans a full pass, with these drains instead of its own.
-    fn plan_all(&mut self, now: Instant, instead: Option<&mut Drains>) -> Result<Plans, Trouble> {
-        let Agent { me, conf, client, store, marks, drains, passive, .. } = self;
+        let mut drains = self.passes.drains.clone();
+        let Agent { me, conf, client, store, marks, passive, .. } = self;
         let State { nodes, drains: ordered, .. } = store.state();
-        let inputs =
-            Inputs { conf, nodes, me: *me, drains: ordered, marks, passive: *passive, now };
-        Ok(reconcile::plan_all(client, inputs, store.state(), instead.unwrap_or(drains))?)
+        let passive = passive.is_some();
+        let inputs = Inputs { conf, nodes, me: *me, drains: ordered, marks, passive, now };
+        let plans = reconcile::plan_all(client, inputs, store.state(), &mut drains)?;
+        Ok(plans.changes.into_iter().map(|(_, change)| change).collect())
     }
 
     /// Notes the services that changed records touch. A change of flags asks for a full pass: a
@@ -241,7 +276,7 @@ impl Agent {
         };
         if !self.known {
             self.known = true;
-            self.next_full = now;
+            self.passes.ask_full(now);
         }
         for fault in refreshed.faults {
             error!("spoilt store file {fault}; the last known value stays in force");
@@ -261,8 +296,11 @@ impl Agent {
                         None => drop(self.seen.remove(&node)),
                     }
                 }
-                Key::Flags(_) => self.next_full = now,
-                Key::Drains => self.touch_drained(),
+                Key::Flags(_) => self.passes.ask_full(now),
+                Key::Drains => {
+                    self.touch_drained();
+                    self.passes.confirm_soon(now);
+                }
                 Key::Alive(_) | Key::Director(_) | Key::Owned(_) => {}
             }
         }
@@ -293,8 +331,15 @@ impl Agent {
             }
             self.pending.insert(key);
         }
+        let leaves = |record: Option<&NodeRecord>| record.is_some_and(|record| record.leaving);
+        if leaves(old) != leaves(new) {
+            let services = self.services_on(node);
+            self.pending.extend(services);
+            self.passes.confirm_soon(now);
+        }
+        let old = self.seen.get(&node);
         if old.map(|record| &record.flags) != new.map(|record| &record.flags) {
-            self.next_full = now;
+            self.passes.ask_full(now);
         }
     }
 
@@ -368,8 +413,8 @@ impl Agent {
     /// Says which static real servers are asked: by another configuration or part, others.
     fn set_targets(&mut self, now: Instant) {
         let targets = match self.passive {
-            true => BTreeMap::new(),
-            false => checks::targets(&self.conf, self.me),
+            Some(_) => BTreeMap::new(),
+            None => checks::targets(&self.conf, self.me),
         };
         self.checker.set_targets(targets, now);
     }
@@ -392,103 +437,181 @@ impl Agent {
 
     /// Takes its part in its set: which synchronisation daemon runs depends on it, and whether
     /// there is a table. A standby's is ready only where the kernel leaves it alone until it is
-    /// needed, which it does beside a daemon that receives (`backup_only`, ipvs-sysctl.rst).
+    /// needed, which it does beside a daemon that receives (`backup_only`, ipvs-sysctl.rst), and as
+    /// soon as the kernel shows that it does.
     pub fn take_part(&mut self, part: sync::Part, now: Instant) {
-        self.sync.part = Some(part);
-        if let Err(error) = self.synchronise() {
+        self.sync.take_part(part);
+        self.look_at_daemon(now);
+    }
+
+    /// True if a full pass is still to make the table that its part asks.
+    pub fn owes_table(&self) -> bool {
+        self.owes
+    }
+
+    fn look_at_daemon(&mut self, now: Instant) {
+        if let Err(error) = self.synchronise(now) {
             error!("{error}");
-        }
-        let passive = !part.active && !part.forwarding && self.sync.wished.is_none();
-        if passive != self.passive {
-            self.passive = passive;
-            self.set_targets(now);
-            self.next_full = now;
         }
     }
 
-    /// Makes the synchronisation daemon the one of its part.
-    fn synchronise(&mut self) -> Result<(), Trouble> {
-        let wish = self.sync.part.as_ref().and_then(|part| sync::wish(&self.conf, self.me, part));
-        if wish.is_none() && self.sync.wished.is_none() {
+    /// Makes the synchronisation daemon the one of its part, and sees whether it is. A standby whose
+    /// daemon is not there, whatever was ordered, has no table.
+    fn synchronise(&mut self, now: Instant) -> Result<(), Trouble> {
+        self.next_sync = now + LOOK_AT_DAEMON;
+        let wish = self.sync.part().and_then(|part| sync::wish(&self.conf, self.me, part));
+        self.sync.wish(wish);
+        let outcome = self.try_synchronise(now);
+        self.decide_passive(now);
+        outcome
+    }
+
+    fn try_synchronise(&mut self, now: Instant) -> Result<(), Trouble> {
+        if !self.sync.has_any() {
             return Ok(());
         }
-        let running = self.client.daemons()?;
-        let (changes, in_the_way) = sync::plan(wish.as_ref(), self.sync.wished.as_ref(), &running);
-        for failure in self.client.apply(&changes)? {
-            error!("connection synchronisation: {failure}");
+        let mut running = match self.client.daemons() {
+            Ok(running) => running,
+            Err(error) => {
+                // What cannot be seen does not run.
+                let unseen = [error.to_string()];
+                self.happenings.extend(self.sync.show(&[], Some(&unseen), false));
+                return Err(error.into());
+            }
+        };
+        let changes = self.sync.plan(&running, now);
+        let mut refused = None;
+        if !changes.is_empty() {
+            let outcome = self.client.apply(&changes);
+            let said: Vec<String> = match &outcome {
+                Ok(failures) => failures.iter().map(ToString::to_string).collect(),
+                Err(error) => vec![error.to_string()],
+            };
+            for failure in &said {
+                error!("connection synchronisation: {failure}");
+            }
+            refused = Some(said);
+            running = self.client.daemons().unwrap_or_default();
         }
-        if in_the_way != self.sync.in_the_way {
-            in_the_way.iter().for_each(|daemon| warn!("{daemon}"));
+        let backup_only = net::setting(BACKUP_ONLY).is_ok_and(|value| value == "1");
+        let told = self.sync.show(&running, refused.as_deref(), backup_only);
+        if let Some(told) = &told {
+            warn!("{told}");
         }
-        (self.sync.wished, self.sync.in_the_way) = (wish, in_the_way);
+        self.happenings.extend(told);
         Ok(())
     }
 
-    fn pass(&mut self, services: &BTreeSet<ServiceKey>, now: Instant) -> Result<Report, Trouble> {
-        let Agent { me, conf, client, store, marks, drains, passive, .. } = self;
-        let State { nodes, drains: ordered, .. } = store.state();
-        let inputs =
-            Inputs { conf, nodes, me: *me, drains: ordered, marks, passive: *passive, now };
-        let plans = reconcile::plan_some(client, services, inputs, drains)?;
-        let mut before = BTreeMap::new();
-        for key in services {
-            before.extend(self.quiet.extract_if(quieted_of(*key), |_, _| true));
+    /// A table that comes or goes is made by a full pass.
+    fn decide_passive(&mut self, now: Instant) {
+        let passive = self.sync.passive();
+        if passive.is_some() != self.passive.is_some() {
+            // One that never has a table tells it nobody.
+            let is_news = self.sync.has_any();
+            match &passive {
+                Some(reason) if is_news => {
+                    warn!("this standby's table is emptied: {reason}");
+                    self.happenings.push(Happening::TablePassive { reason: reason.clone() });
+                }
+                None if is_news => self.happenings.push(Happening::TableReady),
+                _ => {}
+            }
+            self.owes = true;
+            self.passive = passive;
+            self.set_targets(now);
+            self.passes.ask_full(now);
+        } else {
+            self.passive = passive;
         }
-        self.carry_out(plans, before, now)
     }
 
-    /// Makes the changes of plans. `before` is who got no new connections, of the services that
-    /// were planned.
+    fn pass(&mut self, services: BTreeSet<ServiceKey>, now: Instant) -> Result<Report, Trouble> {
+        match reconcile::read_some(&mut self.client, &services) {
+            Ok(table) => self.carry_out(false, services, table, now),
+            Err(error) => {
+                self.passes.failed(false, None, now);
+                Err(error.into())
+            }
+        }
+    }
+
+    /// Plans a pass, makes its changes, and notes what came of them.
     fn carry_out(
         &mut self,
-        mut plans: Plans,
-        before: BTreeMap<(ServiceKey, IpAddr), Quiet>,
+        full: bool,
+        services: BTreeSet<ServiceKey>,
+        table: reconcile::Table,
         now: Instant,
     ) -> Result<Report, Trouble> {
-        self.next_drain = now + DRAIN_EVERY;
-        let quiet = std::mem::take(&mut plans.quiet);
-        let quiet: BTreeMap<_, _> =
-            quiet.into_iter().map(|(key, addr, why)| ((key, addr), why)).collect();
-        self.tell_quiet(&before, &quiet);
-        self.quiet.extend(quiet);
+        let Agent { me, conf, store, marks, passes, passive, .. } = self;
+        let State { nodes, drains, .. } = store.state();
+        let passive = passive.is_some();
+        let inputs = Inputs { conf, nodes, me: *me, drains, marks, passive, now };
+        let pass = passes.plan(full, services, table, inputs);
+        match self.make(&pass, now) {
+            Ok(refused) => {
+                let failed: BTreeSet<usize> = refused.iter().map(|r| r.failure.index).collect();
+                let changes = pass.plans.changes.iter().enumerate();
+                let mut applied = Vec::new();
+                for (_, (key, change)) in changes.filter(|(i, _)| !failed.contains(i)) {
+                    self.happenings.extend(Happening::out(change, *key));
+                    applied.push(change.clone());
+                }
+                let gone = pass.plans.gone.clone();
+                let outcome = self.passes.applied(pass, &refused, now);
+                self.tell(outcome);
+                if refused.is_empty() {
+                    self.disown(&gone, now)?;
+                }
+                Ok(Report { applied, refused })
+            }
+            Err(error) => {
+                let outcome = self.passes.failed(full, Some(pass), now);
+                self.tell(outcome);
+                Err(error)
+            }
+        }
+    }
+
+    /// Makes the changes of a pass; gives those that were refused.
+    fn make(&mut self, pass: &Pass, now: Instant) -> Result<Vec<Refused>, Trouble> {
         // Owned before it is made: a crash between the two leaves nothing that nobody owns.
-        let owned = self.store.state().owned.get(&self.me).cloned().unwrap_or_default();
-        let standing: BTreeSet<ServiceKey> = owned.union(&plans.standing).copied().collect();
+        let owned = self.owned();
+        let standing: BTreeSet<ServiceKey> = owned.union(&pass.plans.standing).copied().collect();
         if standing != owned {
             self.own(&standing, now)?;
         }
-        let refused = reconcile::apply(&mut self.client, &plans)?;
-        let failed = |index: usize| refused.iter().any(|refused| refused.failure.index == index);
-        let changes = plans.changes.iter().enumerate();
-        let mut applied = Vec::new();
-        for (_, (key, change)) in changes.filter(|(i, _)| !failed(*i)) {
-            self.happenings.extend(Happening::out(change, *key));
-            applied.push(change.clone());
-        }
-        let kept: BTreeSet<ServiceKey> = standing.difference(&plans.gone).copied().collect();
-        if kept != standing && refused.is_empty() {
-            self.own(&kept, now)?;
-        }
-        Ok(Report { applied, refused })
+        Ok(reconcile::apply(&mut self.client, &pass.plans)?)
     }
 
-    /// Tells who gets no new connections any more, and who does again.
-    fn tell_quiet(
-        &mut self,
-        before: &BTreeMap<(ServiceKey, IpAddr), Quiet>,
-        after: &BTreeMap<(ServiceKey, IpAddr), Quiet>,
-    ) {
-        let state = |quiet: &Quiet| (quiet.said().0, matches!(quiet, Quiet::Spared(_)));
-        for ((key, addr), quiet) in after {
-            if before.get(&(*key, *addr)).map(state) != Some(state(quiet)) {
-                self.happenings.push(Happening::quieted(*key, *addr, quiet));
-            }
+    /// Services that are gone from the kernel are not owned any more.
+    fn disown(&mut self, gone: &BTreeSet<ServiceKey>, now: Instant) -> Result<(), Trouble> {
+        let owned = self.owned();
+        let kept: BTreeSet<ServiceKey> = owned.difference(gone).copied().collect();
+        if kept != owned {
+            self.own(&kept, now)?;
         }
-        for (service, address) in before.keys().filter(|server| !after.contains_key(server)) {
-            if self.serves(*service, *address) {
-                let (service, address) = (*service, *address);
+        Ok(())
+    }
+
+    fn owned(&self) -> BTreeSet<ServiceKey> {
+        self.store.state().owned.get(&self.me).cloned().unwrap_or_default()
+    }
+
+    /// Tells who gets no new connections any more, who does again, and what was repaired.
+    fn tell(&mut self, outcome: Outcome) {
+        for (key, addr, quiet) in outcome.quieted {
+            self.happenings.push(Happening::quieted(key, addr, &quiet));
+        }
+        for (service, address) in outcome.unquieted {
+            if self.serves(service, address) {
                 self.happenings.push(Happening::Restored { service, address });
             }
+        }
+        if let Some(repair) = outcome.repair {
+            let repaired = Happening::repaired(repair);
+            warn!("{repaired}");
+            self.happenings.push(repaired);
         }
     }
 
@@ -503,13 +626,17 @@ impl Agent {
         })
     }
 
-    /// The drains that the table obeys; none while it is not what it should be.
-    pub fn obeys(&self) -> Option<BTreeSet<DrainTarget>> {
-        let ordered = match self.passive {
-            true => BTreeSet::new(),
-            false => self.ordered.keys().copied().collect(),
+    /// The drains that the table obeys, and the nodes that leave and are out; none while it is not what
+    /// it should be.
+    pub fn obeys(&self) -> Option<Obedience> {
+        let obeyed = match self.passive {
+            Some(_) => Obedience::default(),
+            None => Obedience {
+                drains: self.passes.obeys(&self.ordered),
+                released: self.passes.released(&self.store.state().nodes),
+            },
         };
-        (self.right && self.pending.is_empty()).then_some(ordered)
+        (self.passes.is_settled() && self.pending.is_empty()).then_some(obeyed)
     }
 
     /// What happened since this was last asked.
@@ -527,14 +654,15 @@ impl Agent {
 
     fn try_leave(&mut self, now: Instant) -> Result<(), Trouble> {
         self.follow_store(now);
-        let owned = self.store.state().owned.get(&self.me).cloned().unwrap_or_default();
+        let owned = self.owned();
+        self.passes.forget();
         let standing = self.client.services()?;
         let standing = standing.iter().map(|entry| entry.service.id);
         let is_own = |id: &ServiceId| service_key(*id).is_some_and(|key| owned.contains(&key));
         let mut changes: Vec<Change> = standing.filter(is_own).map(Change::DeleteService).collect();
-        if self.sync.wished.is_some() {
+        if self.sync.has_any() {
             let running = self.client.daemons()?;
-            changes.extend(sync::plan(None, self.sync.wished.as_ref(), &running).0);
+            changes.extend(self.sync.end(&running));
         }
         let failures = self.client.apply(&changes)?;
         for failure in &failures {
@@ -548,11 +676,15 @@ impl Agent {
 
     /// What it knows of its pools beside what stands in the kernel.
     pub fn view(&self, now: Instant) -> View {
-        let draining = self.drains.iter();
-        let quiet = self.quiet.iter();
+        let draining = self.passes.drains.iter();
+        let quiet = self.passes.quiet.iter();
         View {
             draining: draining.map(|((key, at), d)| Draining::of(*key, *at, d, now)).collect(),
             quiet: quiet.map(|((key, addr), why)| Quieted::of(*key, *addr, why)).collect(),
+            sync: self.sync.view(),
+            passive: self.passive.clone(),
+            look_every_ms: self.passes.look_every().as_millis().try_into().unwrap_or(u64::MAX),
+            contested: self.passes.is_contested(now),
         }
     }
 
@@ -562,9 +694,9 @@ impl Agent {
         Ok(())
     }
 
-    /// Logs a pass and decides when the next one is.
-    fn note(&mut self, outcome: &Result<Report, Trouble>, now: Instant) {
-        let trouble = match outcome {
+    /// Logs a pass.
+    fn log(&self, outcome: &Result<Report, Trouble>) {
+        match outcome {
             Ok(report) => {
                 for change in &report.applied {
                     info!("{change}");
@@ -572,19 +704,8 @@ impl Agent {
                 for refused in &report.refused {
                     error!("{refused}");
                 }
-                !report.refused.is_empty()
             }
-            Err(error) => {
-                error!("the table could not be made true, trying again: {error}");
-                true
-            }
-        };
-        self.right = !trouble;
-        if trouble {
-            self.next_full = now + self.retry_after;
-            self.retry_after = (self.retry_after * 2).min(RESYNC_EVERY);
-        } else {
-            self.retry_after = RETRY_AFTER;
+            Err(error) => error!("the table could not be made true, trying again: {error}"),
         }
     }
 
@@ -594,20 +715,9 @@ impl Agent {
     }
 }
 
-/// The keys of those who get no new connections of a service.
-fn quieted_of(key: ServiceKey) -> RangeInclusive<(ServiceKey, IpAddr)> {
-    (key, IpAddr::V4(Ipv4Addr::UNSPECIFIED))..=(key, IpAddr::V6(Ipv6Addr::from_bits(u128::MAX)))
-}
-
-/// What it makes of the kernel's connection synchronisation.
-#[derive(Default)]
-struct Sync {
-    /// Its part, once it has one.
-    part: Option<sync::Part>,
-    /// The daemon that it last wished.
-    wished: Option<sync::Wish>,
-    /// What was last said to be in the way.
-    in_the_way: Option<sync::InTheWay>,
+/// The processor time that the calling thread has used.
+fn processor_time() -> Duration {
+    clock_gettime(ClockId::CLOCK_THREAD_CPUTIME_ID).map_or(Duration::ZERO, Duration::from)
 }
 
 /// Why a pass ended early.

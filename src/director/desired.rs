@@ -212,8 +212,10 @@ fn candidates(
             (None, None) => None,
         };
         let drained = drain_of(inputs.drains, node, key);
+        // Whoever leaves serves nothing, static services neither.
+        let leaves = record.is_some_and(|record| record.leaving);
         match flagged {
-            Some(flagged) if drained.is_none() => candidates.push(Candidate {
+            Some(flagged) if drained.is_none() && !leaves => candidates.push(Candidate {
                 addr,
                 weight: weight(flagged, server, service),
                 quiet: marks.quiet(
@@ -309,7 +311,7 @@ pub(super) mod tests {
         port: 80,
     };
 
-    fn conf(services: Vec<ServiceConf>) -> Conf {
+    pub(in crate::director) fn conf(services: Vec<ServiceConf>) -> Conf {
         let server = |node: u32| RealServer {
             node,
             addr: IpAddr::from([10, 0, 0, node as u8]),
@@ -612,6 +614,19 @@ pub(super) mod tests {
         let wanted = desired(HTTP, Inputs { passive: true, ..inputs(&conf, &nodes, 1, &marks) });
         assert_eq!(wanted.service, None);
         assert_eq!(wanted.cut.len(), 3, "it carries nobody's connections");
+    }
+
+    #[test]
+    fn a_node_that_leaves_serves_nothing_static_or_not() {
+        let mut service = ServiceConf::new(Protocol::Tcp, 80, 80);
+        service.registration = Registration::Static;
+        for conf in [conf(vec![service]), conf(vec![])] {
+            let leaving = NodeRecord { leaving: true, ..record(2, &[HTTP]) };
+            let wanted = ask(&conf, vec![record(1, &[HTTP]), leaving, record(3, &[HTTP])]);
+            let addresses: Vec<_> = wanted.destinations.keys().map(|id| id.addr).collect();
+            assert_eq!(addresses, [ip("10.0.0.1"), ip("10.0.0.3")]);
+            assert_eq!(wanted.lingering.get(&ip("10.0.0.2")), Some(&0), "it is drained");
+        }
     }
 
     #[test]

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::liveness::Life;
 use super::marks::Quiet;
+use super::passes::Repair;
 use crate::ipvs::{Change, DestinationId};
 use crate::store::{DrainOrder, DrainTarget, ServiceKey};
 
@@ -94,6 +95,11 @@ pub enum Happening {
         /// What is made of it.
         life: Life,
     },
+    /// A node has left the cluster, by an operator's order, and is not heard any more.
+    NodeLeft {
+        /// The node.
+        node: u32,
+    },
     /// This director became the active one.
     Took {
         /// In this term.
@@ -112,6 +118,43 @@ pub enum Happening {
     StoreAway,
     /// It can be, again.
     StoreBack,
+    /// The kernel's table was changed by another program, and put right.
+    TableRepaired {
+        /// The first of the services.
+        #[serde(flatten)]
+        service: ServiceKey,
+        /// How many services were missing.
+        services: usize,
+        /// How many destinations were missing.
+        destinations: usize,
+        /// How many services and destinations had other settings.
+        edited: usize,
+        /// How many were there in excess.
+        removed: usize,
+    },
+    /// The sync daemon of this director's part does not run.
+    SyncMissing {
+        /// `master` or `backup`.
+        role: String,
+        /// On which interface.
+        interface: String,
+        /// Why.
+        reason: String,
+    },
+    /// The sync daemon of this director's part runs, after it did not.
+    SyncRuns {
+        /// `master` or `backup`.
+        role: String,
+        /// On which interface.
+        interface: String,
+    },
+    /// A standby's table is empty, because the kernel would forward by it.
+    TablePassive {
+        /// Why.
+        reason: String,
+    },
+    /// A director's table is what it should be, after it was empty.
+    TableReady,
     /// Most nodes fell silent at once: this director suspects its own link.
     Deaf,
     /// It trusts its link again.
@@ -151,6 +194,11 @@ impl Happening {
             }
             _ => None,
         }
+    }
+
+    pub(super) fn repaired(repair: Repair) -> Happening {
+        let Repair { service, services, destinations, edited, removed } = repair;
+        Happening::TableRepaired { service, services, destinations, edited, removed }
     }
 
     pub(super) fn quieted(service: ServiceKey, address: IpAddr, quiet: &Quiet) -> Happening {
@@ -202,6 +250,7 @@ impl fmt::Display for Happening {
                 Life::Silent => write!(f, "node {node} is silent: no new connections"),
                 Life::Dead => write!(f, "node {node} is gone: its connections are cut"),
             },
+            Happening::NodeLeft { node } => write!(f, "node {node} has left the cluster"),
             Happening::Took { term, from: Some(from) } => {
                 write!(f, "took over from node {from}, in term {term}")
             }
@@ -214,6 +263,40 @@ impl fmt::Display for Happening {
             }
             Happening::StoreAway => write!(f, "the store cannot be reached: nothing changes"),
             Happening::StoreBack => write!(f, "the store is there again"),
+            Happening::TableRepaired { service, services, destinations, edited, removed } => {
+                write!(f, "another program changed the IPVS table ({service}")?;
+                if services + destinations + edited + removed > 1 {
+                    f.write_str(" first")?;
+                }
+                f.write_str("); repaired:")?;
+                let counts = [
+                    (services, "services put back"),
+                    (destinations, "destinations put back"),
+                    (edited, "settings corrected"),
+                    (removed, "entries removed"),
+                ];
+                let mut separator = " ";
+                for (count, what) in counts.into_iter().filter(|(count, _)| **count > 0) {
+                    write!(f, "{separator}{count} {what}")?;
+                    separator = ", ";
+                }
+                Ok(())
+            }
+            Happening::SyncMissing { role, interface, reason } => {
+                write!(f, "the {role} sync daemon on {interface} does not run: {reason}")
+            }
+            Happening::SyncRuns { role, interface } => {
+                write!(f, "the {role} sync daemon runs on {interface} again")
+            }
+            Happening::TablePassive { reason } => {
+                write!(
+                    f,
+                    "this standby's IPVS table is empty, so that it forwards nothing: {reason}"
+                )
+            }
+            Happening::TableReady => {
+                write!(f, "this director's IPVS table is complete again")
+            }
             Happening::Deaf => write!(
                 f,
                 "most nodes fell silent at once: it may be this director's own link, the table stays"

@@ -435,6 +435,13 @@ impl Lookout {
         for (node, life) in &lives {
             let before = self.lives.get(node).copied().unwrap_or(Life::Alive);
             if *life != before {
+                let has_left =
+                    *life == Life::Dead && records.get(node).is_some_and(|record| record.leaving);
+                if has_left {
+                    info!("node {node} has left the cluster");
+                    self.notices.push(Notice::Event(Happening::NodeLeft { node: *node }));
+                    continue;
+                }
                 match life {
                     Life::Alive => info!("node {node} is heard again"),
                     Life::Mute if self.peers.last(*node).is_some_and(|beat| beat.leaving) => {

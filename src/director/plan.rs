@@ -2,14 +2,18 @@
 //!
 //! A destination that leaves gets weight 0 at once and goes when it is drained; UDP goes at
 //! once, since every datagram renews its entry and weight 0 would never drain it. Additions
-//! come before removals, so that a service never stands empty on the way.
+//! come first, then edits (those to weight 0 last), then deletions, so that a service never stands
+//! empty on the way ([`rank`]). A drain is over once the kernel has deleted the destination or
+//! shows it as it is wanted, and not when that was asked for ([`settle`]).
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use super::desired::Wanted;
 use super::settings::service_id;
-use crate::ipvs::{Change, Destination, DestinationEntry, DestinationId, Service, service_flags};
+use crate::ipvs::{
+    Change, Destination, DestinationEntry, DestinationId, Service, Stats, service_flags,
+};
 use crate::protocol::Protocol;
 use crate::store::ServiceKey;
 
@@ -26,6 +30,16 @@ pub struct Actual {
     pub destinations: BTreeMap<DestinationId, DestinationEntry>,
 }
 
+impl Actual {
+    /// Sets a destination, new or known.
+    pub(super) fn put(&mut self, destination: Destination) {
+        let (active, inactive, persistent) = (0, 0, 0);
+        let stats = Stats::default();
+        let fresh = DestinationEntry { destination, active, inactive, persistent, stats };
+        self.destinations.entry(destination.id).or_insert(fresh).destination = destination;
+    }
+}
+
 /// A destination on its way out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Drain {
@@ -39,8 +53,22 @@ pub struct Drain {
     pub connections: (u32, u32),
 }
 
-/// The drains of one director: state that only [`plan`] writes.
+/// The drains of one director: state that only [`plan`] and [`settle`] write.
 pub type Drains = BTreeMap<(ServiceKey, DestinationId), Drain>;
+
+/// The place of a change among those that are made together: additions, then edits, then deletions.
+/// A weight is given before another is taken away.
+pub fn rank(change: &Change) -> u8 {
+    match change {
+        Change::AddService(_) => 0,
+        Change::AddDestination(..) => 1,
+        Change::EditService(_) => 2,
+        Change::EditDestination(_, destination) if destination.weight > 0 => 3,
+        Change::EditDestination(..) => 4,
+        Change::DeleteDestination(..) => 5,
+        _ => 6,
+    }
+}
 
 /// The changes that lead from what the kernel has to what is wanted, in the order in which
 /// they are to be made. `now` moves the drains on.
@@ -64,47 +92,71 @@ pub fn plan(
     let present = actual.map_or(&none, |actual| &actual.destinations);
     let destinations = wanted.beside(present.values().map(|entry| &entry.destination));
     for (at, destination) in destinations.iter() {
-        drains.remove(&(key, *at));
         match present.get(at) {
             None => changes.push(Change::AddDestination(id, *destination)),
             Some(entry) if entry.destination != *destination => {
                 changes.push(Change::EditDestination(id, *destination));
             }
-            Some(_) => {}
+            Some(_) => drop(drains.remove(&(key, *at))),
         }
     }
-    let mut deleted = Vec::new();
     let mut left = 0;
     for (at, entry) in present.iter().filter(|(at, _)| !destinations.contains_key(at)) {
         if wanted.unknown.contains(&at.addr) {
             left += 1;
-        } else if wanted.cut.contains(&at.addr) || drained(key, entry, wanted, drains, now) {
-            drains.remove(&(key, *at));
-            deleted.push(Change::DeleteDestination(id, *at));
-        } else {
-            left += 1;
-            if entry.destination.weight != 0 {
-                let quiesced = Destination { weight: 0, ..entry.destination };
-                changes.push(Change::EditDestination(id, quiesced));
-            }
+            continue;
+        }
+        let is_over = wanted.cut.contains(&at.addr) || drained(key, entry, wanted, drains, now);
+        // Of one that is still there after its drain the deletion was refused, and may be again.
+        let is_draining = drains.contains_key(&(key, *at));
+        if entry.destination.weight != 0 && (!is_over || is_draining) {
+            let quiesced = Destination { weight: 0, ..entry.destination };
+            changes.push(Change::EditDestination(id, quiesced));
+        }
+        match is_over {
+            true => changes.push(Change::DeleteDestination(id, *at)),
+            false => left += 1,
         }
     }
-    changes.extend(deleted);
     // A drain whose destination is gone, by hand or with its service, is over.
-    let range = (key, least())..;
-    let gone: Vec<_> = drains
-        .range(range)
-        .take_while(|((of, _), _)| *of == key)
-        .filter(|((_, at), _)| !present.contains_key(at))
-        .map(|(drain, _)| *drain)
-        .collect();
-    for drain in gone {
-        drains.remove(&drain);
+    let gone = |at: &DestinationId| !present.contains_key(at);
+    let gone: Vec<_> = draining(key, drains).filter(gone).collect();
+    for at in gone {
+        drains.remove(&(key, at));
     }
     if wanted.service.is_none() && actual.is_some() && left == 0 {
         changes.push(Change::DeleteService(id));
     }
+    changes.sort_by_key(rank);
     changes
+}
+
+/// Notes what the kernel made of a planned change: `done` if it agreed. A destination whose
+/// deletion it refused is on its way out, whether or not it was drained before.
+pub fn settle(
+    key: ServiceKey,
+    change: &Change,
+    done: bool,
+    actual: Option<&Actual>,
+    drains: &mut Drains,
+    now: Instant,
+) {
+    match change {
+        Change::DeleteDestination(_, at) if done => drop(drains.remove(&(key, *at))),
+        Change::DeleteDestination(_, at) => {
+            let entry = actual.and_then(|actual| actual.destinations.get(at));
+            let connections = entry.map_or((0, 0), |entry| (entry.active, entry.inactive));
+            let over =
+                Drain { since: now, deadline: Duration::ZERO, quiet_since: None, connections };
+            drains.entry((key, *at)).or_insert(over);
+        }
+        // Only what is wanted gets a weight.
+        Change::EditDestination(_, destination) if done && destination.weight > 0 => {
+            drains.remove(&(key, destination.id));
+        }
+        Change::DeleteService(_) if done => drains.retain(|(of, _), _| *of != key),
+        _ => {}
+    }
 }
 
 /// Moves a destination's drain on; true if it may go now.
@@ -118,12 +170,18 @@ fn drained(
     if key.protocol == Protocol::Udp || (entry.active == 0 && entry.inactive == 0) {
         return true;
     }
-    let deadline = wanted.deadline(entry.destination.id.addr);
+    let addr = entry.destination.id.addr;
+    let deadline = wanted.deadline(addr);
     let connections = (entry.active, entry.inactive);
     let fresh = Drain { since: now, deadline, quiet_since: None, connections };
     let drain = drains.entry((key, entry.destination.id)).or_insert(fresh);
-    (drain.deadline, drain.connections) = (deadline, connections);
-    if now.duration_since(drain.since) >= deadline {
+    // Only an operator's word makes a drain longer than it was to be.
+    drain.deadline = match wanted.deadlines.contains_key(&addr) {
+        true => deadline,
+        false => drain.deadline.min(deadline),
+    };
+    drain.connections = connections;
+    if now.duration_since(drain.since) >= drain.deadline {
         return true;
     }
     if entry.active > 0 {
@@ -147,6 +205,12 @@ fn same_settings(wanted: &Service, actual: &Service) -> bool {
         && (!persistent || (wanted.timeout, wanted.netmask) == (actual.timeout, actual.netmask))
 }
 
+/// The destinations of a service that drain.
+fn draining(key: ServiceKey, drains: &Drains) -> impl Iterator<Item = DestinationId> {
+    let of_key = drains.range((key, least())..).take_while(move |((of, _), _)| *of == key);
+    of_key.map(|((_, at), _)| *at)
+}
+
 /// The least of all destinations, where a service's drains begin.
 fn least() -> DestinationId {
     DestinationId { addr: std::net::Ipv4Addr::UNSPECIFIED.into(), port: 0 }
@@ -161,7 +225,7 @@ mod tests {
 
     use super::super::desired::tests::{ip, key};
     use super::*;
-    use crate::ipvs::{Forwarding, Stats};
+    use crate::ipvs::Forwarding;
 
     fn destination(host: u8, port: u16, weight: u32) -> Destination {
         Destination::new(IpAddr::from([10, 0, 0, host]), port, Forwarding::Route, weight)
@@ -267,6 +331,7 @@ mod tests {
             }
             let changes = plan(http(), &wanted, Some(&has), &mut drains, at(gone_at));
             assert_eq!(changes.len(), 2, "count {count:?}");
+            settle(http(), &changes[0], true, Some(&has), &mut drains, at(gone_at));
             assert!(drains.is_empty());
         }
     }
@@ -281,7 +346,74 @@ mod tests {
         assert_eq!(drains.len(), 1);
         let changes = plan(http(), &wanted(http(), &[one]), Some(&has), &mut drains, now);
         assert_eq!(changes, [Change::EditDestination(service_id(http()), one)]);
+        settle(http(), &changes[0], true, Some(&has), &mut drains, now);
         assert!(drains.is_empty());
+    }
+
+    #[test]
+    fn a_refused_deletion_is_asked_for_again_at_the_same_deadline_and_leaves_weight_0() {
+        let (one, id) = (destination(1, 80, 1), service_id(http()));
+        let quiesced = Destination { weight: 0, ..one };
+        let (mut drains, start) = (Drains::new(), Instant::now());
+        let wanted = wanted(http(), &[]);
+        let has = actual(http(), &[entry(quiesced, 1, 0)]);
+        plan(http(), &wanted, Some(&has), &mut drains, start);
+        let later = start + wanted.drain_timeout;
+        for second in 0..3 {
+            let now = later + Duration::from_secs(second);
+            let changes = plan(http(), &wanted, Some(&has), &mut drains, now);
+            assert_eq!(changes[0], Change::DeleteDestination(id, one.id), "after {second} s");
+            settle(http(), &changes[0], false, Some(&has), &mut drains, now);
+        }
+        // One that had nothing to drain is on its way out all the same.
+        let has = actual(http(), &[entry(one, 0, 0)]);
+        let mut drains = Drains::new();
+        let changes = plan(http(), &wanted, Some(&has), &mut drains, start);
+        assert_eq!(changes[0], Change::DeleteDestination(id, one.id));
+        settle(http(), &changes[0], false, Some(&has), &mut drains, start);
+        assert_eq!(
+            plan(http(), &wanted, Some(&has), &mut drains, start)[..2],
+            [Change::EditDestination(id, quiesced), Change::DeleteDestination(id, one.id)]
+        );
+    }
+
+    #[test]
+    fn only_an_operators_word_makes_a_drain_longer() {
+        let quiesced = Destination { weight: 0, ..destination(1, 80, 1) };
+        let has = actual(http(), &[entry(quiesced, 1, 0)]);
+        let (mut drains, now) = (Drains::new(), Instant::now());
+        let mut end = |seconds, ordered: Option<u64>| {
+            let mut wanted = wanted(http(), &[]);
+            wanted.drain_timeout = Duration::from_secs(seconds);
+            let ordered = ordered.map(|s| (quiesced.id.addr, Duration::from_secs(s)));
+            wanted.deadlines = ordered.into_iter().collect();
+            plan(http(), &wanted, Some(&has), &mut drains, now);
+            drains.values().next().unwrap().deadline.as_secs()
+        };
+        assert_eq!([end(30, None), end(300, None), end(10, None)], [30, 30, 10]);
+        assert_eq!([end(30, Some(60)), end(30, Some(20)), end(90, None)], [60, 20, 20]);
+    }
+
+    #[test]
+    fn additions_come_before_edits_and_those_before_deletions() {
+        let [one, two, three, four] = [1, 2, 3, 4].map(|host| destination(host, 80, 1));
+        let quiesced = |d: Destination| Destination { weight: 0, ..d };
+        let id = service_id(http());
+        let has = actual(
+            http(),
+            &[entry(one, 1, 0), entry(quiesced(three), 1, 0), entry(destination(9, 80, 1), 0, 0)],
+        );
+        let wanted = wanted(http(), &[quiesced(one), two, three, four]);
+        assert_eq!(
+            plan(http(), &wanted, Some(&has), &mut Drains::new(), Instant::now()),
+            [
+                Change::AddDestination(id, two),
+                Change::AddDestination(id, four),
+                Change::EditDestination(id, three),
+                Change::EditDestination(id, quiesced(one)),
+                Change::DeleteDestination(id, destination(9, 80, 1).id),
+            ]
+        );
     }
 
     #[test]
@@ -459,6 +591,7 @@ mod tests {
             let wanted_ids: Vec<_> = wanted.destinations.keys().collect();
             prop_assert_eq!(left, wanted_ids);
             prop_assert_eq!(end.is_some(), wanted.service.is_some());
+            prop_assert_eq!(plan(http(), &wanted, end.as_ref(), &mut drains, later), []);
             prop_assert!(drains.is_empty());
         }
     }

@@ -1,7 +1,8 @@
 //! Reads what the kernel has of some services, plans, and applies: one batch for all of them.
 //!
-//! Nothing is remembered of the kernel's table: each pass reads the services it is about, so a
-//! hand edit is mended by the next pass that touches it, and by the full one.
+//! Nothing is remembered of the kernel's table but a fingerprint of each service, which only says
+//! where to look: each pass reads the services it is about, so a hand edit is undone by the next pass
+//! that touches it.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fmt;
@@ -9,7 +10,7 @@ use std::net::IpAddr;
 
 use super::desired::{Inputs, desired, keys};
 use super::marks::Quiet;
-use super::plan::{Actual, Drains, plan};
+use super::plan::{Actual, Drains, plan, rank};
 use super::settings::{service_id, service_key};
 use crate::conf::Conf;
 use crate::ipvs::{Change, Client, DestinationEntry, DestinationId, Error, Failure, ServiceEntry};
@@ -49,8 +50,64 @@ impl fmt::Display for Refused {
     }
 }
 
-/// Plans a full pass: over all services that are wanted, owned, or adopted because they stand in
-/// the kernel on a flagged port of a CVIP that this node directs. Others are not ours.
+/// What the kernel has of the services of a pass; those that are absent it does not have.
+pub type Table = BTreeMap<ServiceKey, Actual>;
+
+/// The services of a full pass, and what the kernel has of them: all services that are wanted,
+/// owned, or adopted because they stand in the kernel on a flagged port of a CVIP that this node
+/// directs. Others are not ours.
+///
+/// # Errors
+/// The kernel could not be read.
+pub fn read_all(
+    client: &mut Client,
+    inputs: Inputs<'_>,
+    state: &State,
+) -> Result<(BTreeSet<ServiceKey>, Table), Error> {
+    let standing = by_key(client.services()?);
+    let mut services = keys(inputs);
+    services.extend(state.owned.get(&inputs.me).into_iter().flatten());
+    let others = standing.keys().filter(|key| !services.contains(key));
+    let adopted = others.filter(|key| is_flagged(**key, inputs.conf, inputs.me, state));
+    let adopted: Vec<ServiceKey> = adopted.copied().collect();
+    services.extend(adopted);
+    let table = read(client, &services, standing)?;
+    Ok((services, table))
+}
+
+/// What the kernel has of some services.
+///
+/// # Errors
+/// The kernel could not be read.
+pub fn read_some(client: &mut Client, services: &BTreeSet<ServiceKey>) -> Result<Table, Error> {
+    let mut entries: Vec<ServiceEntry> = Vec::new();
+    if services.len() < DUMP_FROM {
+        for key in services {
+            entries.extend(client.service(&service_id(*key))?);
+        }
+    } else {
+        entries = client.services()?;
+    }
+    read(client, services, by_key(entries))
+}
+
+/// Reads the destinations of those services that stand.
+fn read(
+    client: &mut Client,
+    services: &BTreeSet<ServiceKey>,
+    mut standing: HashMap<ServiceKey, ServiceEntry>,
+) -> Result<Table, Error> {
+    let mut table = Table::new();
+    for key in services {
+        if let Some(entry) = standing.remove(key) {
+            let destinations = index(client.destinations(&entry.service.id)?);
+            table.insert(*key, Actual { service: entry.service, destinations });
+        }
+    }
+    Ok(table)
+}
+
+/// Plans a full pass.
 ///
 /// # Errors
 /// The kernel could not be read.
@@ -60,35 +117,8 @@ pub fn plan_all(
     state: &State,
     drains: &mut Drains,
 ) -> Result<Plans, Error> {
-    let standing = by_key(client.services()?);
-    let mut services = keys(inputs);
-    services.extend(state.owned.get(&inputs.me).into_iter().flatten());
-    let others = standing.keys().filter(|key| !services.contains(key));
-    let adopted = others.filter(|key| is_flagged(**key, inputs.conf, inputs.me, state));
-    let adopted: Vec<ServiceKey> = adopted.copied().collect();
-    services.extend(adopted);
-    plan_each(client, &services, standing, inputs, drains)
-}
-
-/// Plans a pass over some services.
-///
-/// # Errors
-/// The kernel could not be read.
-pub fn plan_some(
-    client: &mut Client,
-    services: &BTreeSet<ServiceKey>,
-    inputs: Inputs<'_>,
-    drains: &mut Drains,
-) -> Result<Plans, Error> {
-    let mut entries: Vec<ServiceEntry> = Vec::new();
-    if services.len() < DUMP_FROM {
-        for key in services {
-            entries.extend(client.service(&service_id(*key))?);
-        }
-    } else {
-        entries = client.services()?;
-    }
-    plan_each(client, services, by_key(entries), inputs, drains)
+    let (services, table) = read_all(client, inputs, state)?;
+    Ok(plans(&services, &table, inputs, drains))
 }
 
 fn by_key(entries: Vec<ServiceEntry>) -> HashMap<ServiceKey, ServiceEntry> {
@@ -109,25 +139,19 @@ pub fn is_flagged(key: ServiceKey, conf: &Conf, me: u32, state: &State) -> bool 
         || cvip.nodes().filter_map(|node| state.nodes.get(&node)).any(|node| covers(&node.flags))
 }
 
-/// Reads the destinations of one service after the other, and plans the changes to it.
-fn plan_each(
-    client: &mut Client,
+/// Plans the changes to some services, from what the kernel has of them: the additions to all of
+/// them come first, the deletions last ([`rank`]). Pure.
+pub fn plans(
     services: &BTreeSet<ServiceKey>,
-    mut standing: HashMap<ServiceKey, ServiceEntry>,
+    table: &Table,
     inputs: Inputs<'_>,
     drains: &mut Drains,
-) -> Result<Plans, Error> {
+) -> Plans {
     let mut plans = Plans::default();
     for key in services {
-        let has = match standing.remove(key) {
-            Some(entry) => Some(Actual {
-                destinations: index(client.destinations(&entry.service.id)?),
-                service: entry.service,
-            }),
-            None => None,
-        };
+        let has = table.get(key);
         let wanted = desired(*key, inputs);
-        let changes = plan(*key, &wanted, has.as_ref(), drains, inputs.now);
+        let changes = plan(*key, &wanted, has, drains, inputs.now);
         let removed = matches!(changes.last(), Some(Change::DeleteService(_)));
         let made = matches!(changes.first(), Some(Change::AddService(_)));
         match !removed && (made || has.is_some()) {
@@ -137,7 +161,8 @@ fn plan_each(
         plans.changes.extend(changes.into_iter().map(|change| (*key, change)));
         plans.quiet.extend(wanted.quiet.into_iter().map(|(addr, why)| (*key, addr, why)));
     }
-    Ok(plans)
+    plans.changes.sort_by_key(|(_, change)| rank(change));
+    plans
 }
 
 /// Applies planned changes in one batch.

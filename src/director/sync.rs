@@ -2,10 +2,15 @@
 //!
 //! The active director sends its connections, a standby receives them into its own table. The
 //! kernel runs one daemon of each role at most, whoever started it; ours are known by our sync id
-//! and interface. Another's is left alone, and said to be in the way.
+//! and interface. Another's is left alone, and said to be in the way. A standby has a table only
+//! while the kernel shows that it leaves it alone ([`Synchroniser::passive`]).
 
 use std::fmt;
+use std::time::{Duration, Instant};
 
+use serde::{Deserialize, Serialize};
+
+use super::Happening;
 use crate::conf::{Conf, DirectorSet};
 use crate::ipvs::{Change, Daemon, DaemonRole};
 
@@ -74,10 +79,10 @@ impl Wish {
 
 /// The changes that lead from the daemons that run to the one that is wished; none is wished where
 /// a director is alone or cvip.conf names no interface. `before` is what this director wished
-/// last: its daemon ends if it is wished no longer.
+/// earlier: its daemons end if they are wished no longer.
 pub fn plan(
     wish: Option<&Wish>,
-    before: Option<&Wish>,
+    before: &[Wish],
     running: &[Daemon],
 ) -> (Vec<Change>, Option<InTheWay>) {
     let mut changes = Vec::new();
@@ -94,7 +99,7 @@ pub fn plan(
         });
         match running.iter().find(|daemon| daemon.role == wish.role()) {
             Some(daemon) if wish.is_ours(daemon) => {}
-            Some(daemon) if before.is_some_and(|before| before.is_ours(daemon)) => {
+            Some(daemon) if before.iter().any(|before| before.is_ours(daemon)) => {
                 changes.push(Change::StopDaemon(daemon.role, daemon.sync_id));
                 changes.push(start);
             }
@@ -102,15 +107,190 @@ pub fn plan(
             None => changes.push(start),
         }
     }
-    let known = [wish, before];
     for daemon in running {
-        let ours = known.iter().flatten().any(|known| known.is_ours(daemon));
+        let ours = wish.into_iter().chain(before).any(|known| known.is_ours(daemon));
         let wished = wish.is_some_and(|wish| wish.role() == daemon.role);
         if ours && !wished {
             changes.push(Change::StopDaemon(daemon.role, daemon.sync_id));
         }
     }
     (changes, in_the_way)
+}
+
+/// A daemon that does not run is started again after this, doubled each time.
+const RETRY_AFTER: Duration = Duration::from_secs(1);
+
+/// It is tried again this often at least.
+const RETRY_WITHIN: Duration = Duration::from_secs(30);
+
+/// One that has run for this long has ended by itself, or by hand: it is started again at once.
+const STEADY_AFTER: Duration = Duration::from_secs(10);
+
+/// What a director knows of its daemon: what it wishes, and what the kernel shows. A daemon runs if
+/// the kernel says so, and not because it was started.
+#[derive(Debug)]
+pub struct Synchroniser {
+    part: Option<Part>,
+    wish: Option<Wish>,
+    /// Earlier wishes, whose daemons may still run.
+    before: Vec<Wish>,
+    /// Why the wished daemon does not run; none if it does, or none is wished.
+    missing: Option<String>,
+    /// The kernel leaves the table alone while a daemon receives (`backup_only`,
+    /// ipvs-sysctl.rst).
+    backup_only: bool,
+    /// The kernel has shown a daemon of the present wish.
+    ran: bool,
+    /// When it was last to be started.
+    tried: Option<Instant>,
+    retry_after: Duration,
+}
+
+/// What `status` shows of it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SyncView {
+    /// `master` (sends) or `backup` (receives).
+    pub role: String,
+    /// Its interface.
+    pub interface: String,
+    /// The number by which the daemons of one set know one another.
+    pub sync_id: u32,
+    /// Why it does not run; absent if the kernel shows it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub missing: Option<String>,
+}
+
+impl Default for Synchroniser {
+    fn default() -> Synchroniser {
+        Synchroniser {
+            part: None,
+            wish: None,
+            before: Vec::new(),
+            missing: None,
+            backup_only: false,
+            ran: false,
+            tried: None,
+            retry_after: RETRY_AFTER,
+        }
+    }
+}
+
+impl Synchroniser {
+    /// The director's part, once it has one.
+    pub fn part(&self) -> Option<&Part> {
+        self.part.as_ref()
+    }
+
+    /// Takes a part.
+    pub fn take_part(&mut self, part: Part) {
+        self.part = Some(part);
+    }
+
+    /// True if there is a daemon to look for.
+    pub fn has_any(&self) -> bool {
+        self.wish.is_some() || !self.before.is_empty()
+    }
+
+    /// Takes what is wished by the part and cvip.conf. Another wish is tried at once.
+    pub fn wish(&mut self, wish: Option<Wish>) {
+        if wish == self.wish {
+            return;
+        }
+        let old = std::mem::replace(&mut self.wish, wish);
+        self.before.retain(|before| self.wish.as_ref() != Some(before));
+        self.before.extend(old);
+        (self.missing, self.ran) = (None, false);
+        (self.tried, self.retry_after) = (None, RETRY_AFTER);
+    }
+
+    /// The changes to be made now; what was refused is not tried again at once.
+    pub fn plan(&mut self, running: &[Daemon], now: Instant) -> Vec<Change> {
+        let (changes, _) = plan(self.wish.as_ref(), &self.before, running);
+        let waits = self.tried.is_some_and(|tried| now < tried + self.retry_after);
+        if changes.is_empty() || waits {
+            return Vec::new();
+        }
+        if self.tried.is_some_and(|tried| now < tried + self.retry_after + STEADY_AFTER) {
+            self.retry_after = (self.retry_after * 2).min(RETRY_WITHIN);
+        } else {
+            self.retry_after = RETRY_AFTER;
+        }
+        self.tried = Some(now);
+        changes
+    }
+
+    /// Takes what the kernel shows now; `refused` is what it said to the last changes, if it was asked
+    /// for any. Gives what is to be told.
+    pub fn show(
+        &mut self,
+        running: &[Daemon],
+        refused: Option<&[String]>,
+        backup_only: bool,
+    ) -> Option<Happening> {
+        self.backup_only = backup_only;
+        let shown = |wish: &Wish| running.iter().any(|daemon| wish.is_ours(daemon));
+        self.before.retain(|before| shown(before) && self.wish.as_ref() != Some(before));
+        let wish = self.wish.as_ref()?;
+        let (_, in_the_way) = plan(Some(wish), &self.before, running);
+        let mut daemons = running.iter();
+        if daemons.any(|daemon| daemon.role == wish.role() && wish.is_ours(daemon)) {
+            let restarted = self.ran && refused.is_some();
+            self.ran = true;
+            let was_missing = self.missing.take().is_some();
+            return (was_missing || restarted).then(|| Happening::SyncRuns {
+                role: wish.role().to_string(),
+                interface: wish.interface.clone(),
+            });
+        }
+        let before = self.missing.clone();
+        let reason = match (in_the_way, refused) {
+            (Some(other), _) => other.to_string(),
+            (None, Some([first, ..])) => first.clone(),
+            (None, _) => match before.clone() {
+                Some(before) => before,
+                None => "it ended, or was ended by hand".to_owned(),
+            },
+        };
+        self.missing = Some(reason.clone());
+        (before.as_ref() != Some(&reason)).then(|| Happening::SyncMissing {
+            role: wish.role().to_string(),
+            interface: wish.interface.clone(),
+            reason,
+        })
+    }
+
+    /// Why a standby is to have no table: the kernel would forward by it. None if the kernel leaves it
+    /// alone, and for a director that forwards.
+    pub fn passive(&self) -> Option<String> {
+        self.part.filter(|part| !part.active && !part.forwarding)?;
+        let Some(wish) = &self.wish else {
+            return Some("cvip.conf gives this director no sync_interface".to_owned());
+        };
+        if let Some(why) = &self.missing {
+            return Some(format!("no backup sync daemon runs on {}: {why}", wish.interface));
+        }
+        if !self.ran {
+            return Some(format!("no backup sync daemon was seen yet on {}", wish.interface));
+        }
+        (!self.backup_only).then(|| "net.ipv4.vs.backup_only is not 1".to_owned())
+    }
+
+    /// The changes that end its daemons.
+    pub fn end(&self, running: &[Daemon]) -> Vec<Change> {
+        let known: Vec<Wish> = self.wish.iter().chain(&self.before).cloned().collect();
+        plan(None, &known, running).0
+    }
+
+    /// What `status` shows.
+    pub fn view(&self) -> Option<SyncView> {
+        let wish = self.wish.as_ref()?;
+        Some(SyncView {
+            role: wish.role().to_string(),
+            interface: wish.interface.clone(),
+            sync_id: wish.sync_id(),
+            missing: self.missing.clone(),
+        })
+    }
 }
 
 #[cfg(test)]
@@ -156,7 +336,7 @@ mod tests {
             (true, vec![daemon(Backup, "eth1", 3)], vec!["start master eth1 3", "stop backup 3"]),
             (false, vec![daemon(Master, "eth1", 3)], vec!["start backup eth1 3", "stop master 3"]),
         ] {
-            let (changes, in_the_way) = plan(Some(&wish(active)), None, &running);
+            let (changes, in_the_way) = plan(Some(&wish(active)), &[], &running);
             assert_eq!(names(&changes), planned);
             assert_eq!(in_the_way, None);
         }
@@ -165,9 +345,9 @@ mod tests {
     #[test]
     fn what_is_somebody_elses_is_left_alone() {
         let other = daemon(Master, "eth1", 77);
-        let (changes, in_the_way) = plan(Some(&wish(true)), None, std::slice::from_ref(&other));
+        let (changes, in_the_way) = plan(Some(&wish(true)), &[], std::slice::from_ref(&other));
         assert_eq!((changes, in_the_way), (vec![], Some(InTheWay(other.clone()))));
-        let (changes, in_the_way) = plan(None, None, &[other]);
+        let (changes, in_the_way) = plan(None, &[], &[other]);
         assert_eq!((changes, in_the_way), (vec![], None));
     }
 
@@ -175,10 +355,116 @@ mod tests {
     fn another_interface_or_none_ends_the_old_daemon() {
         let running = [daemon(Backup, "eth1", 3)];
         let new = Wish { interface: "eth2".to_owned(), ..wish(false) };
-        let (changes, _) = plan(Some(&new), Some(&wish(false)), &running);
+        let (changes, _) = plan(Some(&new), &[wish(false)], &running);
         assert_eq!(names(&changes), ["stop backup 3", "start backup eth2 3"]);
-        let (changes, _) = plan(None, Some(&wish(false)), &running);
+        let (changes, _) = plan(None, &[wish(false)], &running);
         assert_eq!(names(&changes), ["stop backup 3"]);
+    }
+
+    const STANDBY: Part = Part { active: false, forwarding: false };
+
+    /// One look at the kernel's daemons: those that are to be started are, unless they are refused.
+    fn look(
+        sync: &mut Synchroniser,
+        running: &mut Vec<Daemon>,
+        refuses: bool,
+        now: Instant,
+    ) -> Option<Happening> {
+        let changes = sync.plan(running, now);
+        for change in &changes {
+            match change {
+                Change::StartDaemon(_) if refuses => {}
+                Change::StartDaemon(d) => running.push(d.clone()),
+                Change::StopDaemon(role, _) => running.retain(|d| d.role != *role),
+                other => panic!("{other:?}"),
+            }
+        }
+        let said = if refuses { vec!["No such device".to_owned()] } else { vec![] };
+        sync.show(running, (!changes.is_empty()).then_some(&said[..]), true)
+    }
+
+    #[test]
+    fn a_standby_is_passive_until_the_kernel_shows_its_daemon_and_again_when_it_does_not() {
+        let mut sync = Synchroniser::default();
+        let (mut running, start) = (Vec::new(), Instant::now());
+        let at = |second| start + Duration::from_secs(second);
+        assert_eq!(sync.passive(), None, "nothing is known of its part");
+        sync.take_part(STANDBY);
+        assert!(sync.passive().unwrap().contains("no sync_interface"));
+        sync.wish(Some(wish(false)));
+        assert!(sync.passive().is_some(), "what was ordered is not done");
+        let refused = look(&mut sync, &mut running, true, at(0));
+        assert!(matches!(refused, Some(Happening::SyncMissing { .. })), "{refused:?}");
+        assert!(sync.passive().unwrap().contains("No such device"));
+        assert_eq!(look(&mut sync, &mut running, true, at(0)), None, "it waits, and says it once");
+        let runs = look(&mut sync, &mut running, false, at(4));
+        assert!(matches!(runs, Some(Happening::SyncRuns { .. })), "{runs:?}");
+        assert_eq!(sync.passive(), None);
+        // Ended by hand: started again at once.
+        running.clear();
+        let again = look(&mut sync, &mut running, false, at(60));
+        assert!(matches!(again, Some(Happening::SyncRuns { .. })), "{again:?}");
+        assert_eq!((sync.passive(), running.len()), (None, 1));
+        // And not at full speed.
+        let mut starts = 0;
+        for second in 61..121 {
+            running.clear();
+            look(&mut sync, &mut running, false, at(second));
+            starts += running.len();
+            assert_eq!(sync.passive().is_some(), running.is_empty(), "after {second} s");
+        }
+        assert!((2..10).contains(&starts), "{starts}");
+        // The kernel would forward by the table all the same.
+        running = vec![daemon(Backup, "eth1", 3)];
+        sync.show(&running, None, false);
+        assert!(sync.passive().unwrap().contains("backup_only"));
+        sync.show(&running, None, true);
+        assert_eq!(sync.passive(), None);
+    }
+
+    #[test]
+    fn a_daemon_of_another_part_or_of_somebody_else_leaves_a_standby_passive() {
+        let mut sync = Synchroniser::default();
+        let now = Instant::now();
+        sync.take_part(Part { active: true, forwarding: false });
+        sync.wish(Some(wish(true)));
+        let mut running = Vec::new();
+        look(&mut sync, &mut running, false, now);
+        assert_eq!((sync.passive(), running.len()), (None, 1));
+        // Demoted: the master is not the backup.
+        sync.take_part(Part { active: false, forwarding: true });
+        sync.wish(Some(wish(false)));
+        assert_eq!(sync.passive(), None, "it forwards");
+        sync.take_part(STANDBY);
+        assert!(sync.passive().is_some(), "the kernel has not shown the backup yet");
+        look(&mut sync, &mut running, false, now);
+        assert_eq!((sync.passive(), running[0].role), (None, Backup));
+        // Promoted while the backup is still there, and demoted again.
+        sync.take_part(Part { active: true, forwarding: false });
+        sync.wish(Some(wish(true)));
+        assert_eq!(sync.passive(), None);
+        sync.take_part(STANDBY);
+        sync.wish(Some(wish(false)));
+        let other = vec![daemon(Backup, "eth0", 77)];
+        sync.show(&other, None, true);
+        assert!(sync.passive().unwrap().contains("ipvsadm --stop-daemon backup"));
+    }
+
+    #[test]
+    fn an_old_daemon_is_remembered_until_the_kernel_shows_it_no_more() {
+        let mut sync = Synchroniser::default();
+        let now = Instant::now();
+        sync.take_part(STANDBY);
+        sync.wish(Some(wish(false)));
+        let running = vec![daemon(Backup, "eth1", 3)];
+        sync.show(&running, None, true);
+        sync.wish(None);
+        assert_eq!(names(&sync.plan(&running, now)), ["stop backup 3"]);
+        sync.show(&running, Some(&["refused".to_owned()]), true);
+        let later = now + RETRY_WITHIN;
+        assert_eq!(names(&sync.plan(&running, later)), ["stop backup 3"], "it was refused");
+        sync.show(&[], Some(&[]), true);
+        assert!(!sync.has_any());
     }
 
     #[test]

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use super::marks::Quiet;
 use super::plan::Drain;
+use super::sync::SyncView;
 use crate::ipvs::DestinationId;
 use crate::store::ServiceKey;
 
@@ -18,6 +19,18 @@ pub struct View {
     pub draining: Vec<Draining>,
     /// Destinations that get no new connections although they listen.
     pub quiet: Vec<Quieted>,
+    /// The sync daemon of its part, if it has one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sync: Option<SyncView>,
+    /// Why a standby's table is empty.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub passive: Option<String>,
+    /// Every so many milliseconds the table is looked at, and repaired if another program changed it.
+    #[serde(default)]
+    pub look_every_ms: u64,
+    /// Another program changes the table again and again: it is repaired less often.
+    #[serde(default)]
+    pub contested: bool,
 }
 
 /// A destination on its way out.

@@ -60,6 +60,16 @@ pub(super) fn nodes(seen: &Observed) -> Vec<Finding> {
 /// A node's cvipd.
 fn cvipd(seen: &Observed, node: u32) -> Option<Finding> {
     let alive = seen.alive.contains(&node);
+    if seen.state.nodes.get(&node).is_some_and(|record| record.leaving) {
+        let what = match alive {
+            true => "it is leaving the cluster (cvipctl leave): it gets no new connections",
+            false => {
+                "it has left the cluster (cvipctl leave), and serves and directs nothing until its \
+                 cvipd is started again"
+            }
+        };
+        return Some(Finding::note(subject(node), what));
+    }
     let what = match (alive, seen.state.nodes.contains_key(&node)) {
         (true, true) => return unheard(seen, node),
         (true, false) => {
@@ -229,6 +239,18 @@ mod tests {
         assert!(lines[2].ends_with("run: systemctl start cvipd"), "this node: {lines:?}");
         assert!(lines[3].contains("it has no record: its cvipd has never run"), "{lines:?}");
         assert_eq!(lines.len(), 4);
+    }
+
+    #[test]
+    fn a_node_that_left_is_no_fault() {
+        let mut seen = healthy(3);
+        seen.state.nodes.get_mut(&4).unwrap().leaving = true;
+        let leaving = lines(&nodes(&seen));
+        assert!(leaving[0].starts_with("note: node 4: it is leaving the cluster"), "{leaving:?}");
+        seen.alive.remove(&4);
+        let left = lines(&nodes(&seen));
+        assert!(left[0].starts_with("note: node 4: it has left the cluster"), "{left:?}");
+        assert_eq!(left.len(), 1);
     }
 
     #[test]

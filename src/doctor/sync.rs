@@ -81,7 +81,7 @@ fn carrier(seen: &Observed, host: &Host, wish: &sync::Wish) -> Vec<Finding> {
 }
 
 fn daemon(seen: &Observed, wish: &sync::Wish, running: &[crate::ipvs::Daemon]) -> Vec<Finding> {
-    let (changes, in_the_way) = sync::plan(Some(wish), None, running);
+    let (changes, in_the_way) = sync::plan(Some(wish), &[], running);
     let mut findings = Vec::new();
     if let Some(other) = in_the_way {
         let stop = Change::StopDaemon(other.0.role, other.0.sync_id);

@@ -24,6 +24,32 @@ pub(super) fn table(seen: &Observed, table: &Table) -> Vec<Finding> {
     }
     findings.extend(quiet(seen, table));
     findings.extend(loops(seen, table));
+    findings.extend(passive(seen, table));
+    findings
+}
+
+/// What keeps the running director from having the table that it should.
+fn passive(seen: &Observed, table: &Table) -> Vec<Finding> {
+    let mut findings = Vec::new();
+    let view = &table.view;
+    if let Some(why) = view.passive.as_ref().filter(|_| view.sync.is_some()) {
+        let what = format!(
+            "this standby's IPVS table is empty, so that it forwards nothing: {why}; a takeover has \
+             to make the table first, and connections are lost"
+        );
+        findings.push(Finding::fault(seen.here(), what).mend(
+            "let the backup sync daemon run (see to the sync_interface): cvipd tries again by itself, \
+             and makes the table once the kernel shows the daemon",
+        ));
+    }
+    if view.contested {
+        let what = "another program changes the IPVS table again and again: cvipd repairs it once in \
+                    10 s only";
+        findings.push(
+            Finding::fault(seen.here(), what)
+                .mend("find that program and end it (`cvipctl events' shows what it changed)"),
+        );
+    }
     findings
 }
 
@@ -60,8 +86,8 @@ fn differences(seen: &Observed, table: &Table) -> Vec<Finding> {
         .collect();
     let mend = match seen.runs_here() {
         true => {
-            "make the table true; if the kernel refuses, it says why (cvipd tries again once a \
-             minute, and logs it):"
+            "make the table true; if the kernel refuses, it says why (cvipd tries again, at growing \
+             intervals, and logs it):"
         }
         false => "start cvipd here, which keeps the table, or make it true once:",
     };

@@ -26,8 +26,8 @@ use crate::listeners::{self, Dumper, Ranges, Watch};
 use crate::ports::Layers;
 use crate::protocol::Protocol;
 use crate::store::{
-    DrainTarget, Fault, Key, NodeRecord, Refreshed, Refused, Registration, Scope, ServiceKey,
-    Store, StoreError, drain_of, shortened,
+    Fault, Key, NodeRecord, Obedience, Refreshed, Refused, Registration, Scope, ServiceKey, Store,
+    StoreError, drain_of, shortened,
 };
 
 /// How often the connections on a port that was left are counted.
@@ -75,7 +75,7 @@ pub struct Agent {
     leaving: Leaving,
     /// This node is the active director.
     directing: bool,
-    obeys: Vec<DrainTarget>,
+    obeys: Obedience,
     /// It was said that the store cannot be read.
     unread: bool,
     /// Who waits for the node to have left.
@@ -141,7 +141,7 @@ impl Agent {
             // Ports that the last cvipd served and this one may not find any more.
             leaving: Leaving::of(left.map(port_of)),
             directing: false,
-            obeys: Vec::new(),
+            obeys: Obedience::default(),
             unread: false,
             left: None,
             store,
@@ -207,9 +207,8 @@ impl Agent {
         }
     }
 
-    /// The drains that this node's table obeys, if it is a director: its record says so.
-    pub fn obey(&mut self, obeys: BTreeSet<DrainTarget>, now: Instant) {
-        let obeys = obeys.into_iter().collect();
+    /// What this node's table obeys, if it is a director: its record says so.
+    pub fn obey(&mut self, obeys: Obedience, now: Instant) {
         if self.obeys != obeys {
             self.obeys = obeys;
             self.publish_at_once(now);
@@ -230,7 +229,7 @@ impl Agent {
         let counted = self.leaving.lingering();
         let connections = counted.iter().map(|port| port.connections as usize).sum();
         // Not before the record says so, and everything was counted once.
-        let is_told = self.published.as_ref().is_some_and(|r| r.registrations.is_empty());
+        let is_told = self.published.as_ref().is_some_and(|record| record.leaving);
         if is_told && self.retry_at.is_none() && left.said != Some(connections) {
             left.said = Some(connections);
             // Whoever asked may have given up waiting.
@@ -429,17 +428,18 @@ impl Agent {
         self.checker.set_targets(targets, now);
     }
 
-    /// The ports that operators drain, of those that this node serves.
+    /// The ports that operators drain, of those that this node serves; all of them while it leaves.
     fn drained(&self, outcome: &Outcome) -> BTreeSet<Port> {
         let drains = &self.store.state().drains;
-        if drains.is_empty() {
+        let leaves = self.left.is_some();
+        if drains.is_empty() && !leaves {
             return BTreeSet::new();
         }
         let registered = outcome.registrations.iter().map(|registration| registration.service);
         let cvips = self.conf.cvips.iter().filter(|cvip| cvip.real_server(self.node).is_some());
         let fixed = cvips.flat_map(|cvip| cvip.standing_ports().map(|port| (cvip.addr, port)));
         let fixed = fixed.map(|(cvip, (protocol, port))| ServiceKey { cvip, protocol, port });
-        let is_drained = |key: &ServiceKey| drain_of(drains, self.node, *key).is_some();
+        let is_drained = |key: &ServiceKey| leaves || drain_of(drains, self.node, *key).is_some();
         let drained = registered.chain(fixed).filter(is_drained);
         drained.map(|key| (key.protocol, key.port)).collect()
     }
@@ -502,7 +502,9 @@ impl Agent {
             hints: self.hints.clone(),
             flags: self.store.state().flags_of(Scope::Node(self.node)),
             directing: self.directing,
-            obeys: self.obeys.clone(),
+            obeys: self.obeys.drains.iter().copied().collect(),
+            leaving: self.left.is_some(),
+            released: self.obeys.released.iter().copied().collect(),
         };
         let record = shortened(record);
         if self.published.as_ref() == Some(&record) {

@@ -7,8 +7,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use crate::conf::Conf;
 use crate::protocol::Protocol;
-use crate::store::Lingering;
+use crate::store::{Lingering, State};
 
 /// Protocol and port, host order.
 pub type Port = (Protocol, u16);
@@ -89,9 +90,76 @@ impl Leaving {
     }
 }
 
+/// The directors, running and active, whose kernels may still send new connections to a node that
+/// leaves: it keeps its addresses until their records say that they do not.
+pub fn holders(node: u32, conf: &Conf, state: &State) -> BTreeSet<u32> {
+    let serves = |addr| conf.cvip(addr).is_some_and(|cvip| cvip.real_server(node).is_some());
+    let mut directors = BTreeSet::new();
+    for set in conf.director_sets() {
+        if !set.cvips.iter().any(|addr| serves(*addr)) {
+            continue;
+        }
+        let elected = set.directors.iter().min().and_then(|name| state.directors.get(name));
+        directors.extend(match set.directors.len() {
+            1 => set.directors.first().copied(),
+            _ => elected.map(|elected| elected.node),
+        });
+        // One that has taken over, or has not given up yet.
+        let directing = |node: &&u32| state.nodes.get(*node).is_some_and(|r| r.directing);
+        directors.extend(set.directors.iter().filter(directing));
+    }
+    // Its own table goes with it.
+    directors.remove(&node);
+    directors.retain(|director| {
+        let record = state.nodes.get(director);
+        let released = record.is_some_and(|record| record.released.contains(&node));
+        state.alive.contains_key(director) && !released
+    });
+    directors
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::conf::{Cvip, DirectorNode, RealServer, Routing};
+    use crate::store::{Elected, NodeRecord};
+
+    #[test]
+    fn a_node_that_leaves_waits_for_the_directors_that_may_still_send_it_connections() {
+        let director =
+            |node| DirectorNode { node, garp_interface: "eth0".to_owned(), sync_interface: None };
+        let server = |node: u32| RealServer {
+            node,
+            addr: std::net::IpAddr::from([10, 0, 0, node as u8]),
+            weight: 1,
+        };
+        let cvip = Cvip {
+            addr: "10.0.0.100".parse().unwrap(),
+            gateway: None,
+            directors: vec![director(5), director(6)],
+            real_servers: [1, 5, 6].map(server).into(),
+            services: Vec::new(),
+        };
+        let conf = Conf { routing: Routing::Dr, cvips: vec![cvip] };
+        let mut state = State::default();
+        for node in [1, 5, 6] {
+            state.nodes.insert(node, NodeRecord::empty(node, 1, 1));
+            state.alive.insert(node, 1);
+        }
+        assert_eq!(holders(1, &conf, &state), [].into(), "nobody was elected");
+        state.directors.insert(5, Elected { node: 6, incarnation: 1, term: 1 });
+        assert_eq!(holders(1, &conf, &state), [6].into());
+        state.nodes.get_mut(&5).unwrap().directing = true;
+        assert_eq!(holders(1, &conf, &state), [5, 6].into(), "one has not yielded yet");
+        assert_eq!(holders(6, &conf, &state), [5].into(), "not for itself");
+        state.nodes.get_mut(&5).unwrap().directing = false;
+        state.nodes.get_mut(&6).unwrap().released = vec![1];
+        assert_eq!(holders(1, &conf, &state), [].into());
+        state.nodes.get_mut(&6).unwrap().released.clear();
+        state.alive.remove(&6);
+        assert_eq!(holders(1, &conf, &state), [].into(), "nobody is there to answer");
+        assert_eq!(holders(9, &conf, &state), [].into(), "it serves nothing");
+    }
 
     const HTTP: Port = (Protocol::Tcp, 80);
     const DNS: Port = (Protocol::Udp, 53);

@@ -106,7 +106,33 @@ impl Socket {
         device: Option<&str>,
         key: &ClusterKey,
     ) -> Result<Socket, SocketError> {
-        Socket::open(local, port, port, device, key)
+        Socket::open(local, port, port, device, key, None)
+    }
+
+    /// As [`Socket::receiver`], but what `kept` has bound already, at the same port, is shared with
+    /// it: a successor listens before its predecessor ends, and nothing is lost in between.
+    ///
+    /// # Errors
+    /// As [`Socket::receiver`].
+    pub fn successor(
+        local: &[IpAddr],
+        port: u16,
+        device: Option<&str>,
+        key: &ClusterKey,
+        kept: Option<&Socket>,
+    ) -> Result<Socket, SocketError> {
+        Socket::open(local, port, port, device, key, kept)
+    }
+
+    /// The same sockets for another owner.
+    ///
+    /// # Errors
+    /// The system refuses a descriptor.
+    pub fn share(&self) -> io::Result<Socket> {
+        let share = |(addr, socket): &(IpAddr, UdpSocket)| Ok((*addr, socket.try_clone()?));
+        let bound = self.bound.iter().map(share).collect::<io::Result<_>>()?;
+        let (counts, refused_from) = (Counts::default(), None);
+        Ok(Socket { bound, key: self.key.clone(), port: self.port, counts, refused_from })
     }
 
     /// Sends only, from these local addresses and any port, to the others' `port`.
@@ -119,7 +145,7 @@ impl Socket {
         device: Option<&str>,
         key: &ClusterKey,
     ) -> Result<Socket, SocketError> {
-        let socket = Socket::open(local, 0, port, device, key)?;
+        let socket = Socket::open(local, 0, port, device, key, None)?;
         for (_, bound) in &socket.bound {
             // It takes nothing in; if the kernel keeps something for it all the same, little.
             let _ = setsockopt(bound, sockopt::RcvBuf, &0);
@@ -133,11 +159,16 @@ impl Socket {
         port: u16,
         device: Option<&str>,
         key: &ClusterKey,
+        kept: Option<&Socket>,
     ) -> Result<Socket, SocketError> {
         let bind = |addr: &IpAddr| {
             let address = SocketAddr::new(*addr, local_port);
-            let socket = bind(address, device).map_err(|source| SocketError { address, source })?;
-            Ok((*addr, socket))
+            let mut kept = kept.into_iter().flat_map(|kept| &kept.bound);
+            let bound = match kept.find(|(bound, _)| bound == addr) {
+                Some((_, socket)) => socket.try_clone(),
+                None => bind(address, device),
+            };
+            Ok((*addr, bound.map_err(|source| SocketError { address, source })?))
         };
         let bound = local.iter().map(bind).collect::<Result<_, _>>()?;
         Ok(Socket {

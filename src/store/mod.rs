@@ -37,7 +37,7 @@ mod value;
 pub use compact::{MOST_REFUSED, PortRanges, shortened};
 pub use local::LocalStore;
 pub use orders::{Claim, DrainOrder, DrainTarget, Drains, Elected, drain_of};
-pub use record::{Lingering, NodeRecord, Refused, Registration, ServiceKey};
+pub use record::{Lingering, NodeRecord, Obedience, Refused, Registration, ServiceKey};
 
 /// What the opener may do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -1,5 +1,6 @@
 //! What a node says of itself, as the store keeps it.
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 
@@ -112,6 +113,23 @@ pub struct NodeRecord {
     pub directing: bool,
     /// The drains that its kernel's table obeys, if it is a director, in order.
     pub obeys: Vec<DrainTarget>,
+    /// It leaves the cluster, or has left (`cvipctl leave`): it is to serve nothing, whatever
+    /// cvip.conf says.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub leaving: bool,
+    /// The nodes that leave and get no new connections by its kernel's table, if it is a director,
+    /// in order.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub released: Vec<u32>,
+}
+
+/// What a director's kernel is seen to have been told.
+#[derive(Clone, Debug, PartialEq, Eq, Default)]
+pub struct Obedience {
+    /// Operators' drains that its table obeys.
+    pub drains: BTreeSet<DrainTarget>,
+    /// Nodes that leave and get no new connections by its table.
+    pub released: BTreeSet<u32>,
 }
 
 impl NodeRecord {
@@ -143,6 +161,8 @@ impl NodeRecord {
             flags: FlagSet::default(),
             directing: false,
             obeys: Vec::new(),
+            leaving: false,
+            released: Vec::new(),
         }
     }
 }

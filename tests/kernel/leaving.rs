@@ -3,7 +3,7 @@
 use cvip::protocol::Protocol::Tcp;
 use cvip_lab::Plan;
 
-use super::support::{PATIENCE, Server, Site, connect};
+use super::support::{PATIENCE, Server, Site, Visitor, connect};
 use super::undone::{await_kernel, kernel_of};
 
 #[test]
@@ -35,6 +35,38 @@ fn a_node_that_leaves_waits_for_its_connections_undoes_what_it_made_and_is_out()
     site.take_daemon(1);
     site.start_on(&[1], &[]);
     site.await_pool(site.v4(Tcp, 8080), Some(&[(1, 1), (2, 1)]));
+}
+
+#[test]
+fn a_node_that_leaves_is_out_of_static_services_before_it_gives_its_cvip_back() {
+    let service = "<service><port>8080</port><registration>static</registration></service>";
+    let mut site = Site::start(2, &Plan { services: service, ..Plan::default() });
+    let director = site.director();
+    // The director is a real server of static services too.
+    let _servers: Vec<Server> =
+        site.numbers().map(|n| Server::tcp(site.host(n), "0.0.0.0:8080", n)).collect();
+    let whole: Vec<(u32, u32)> = site.numbers().map(|number| (number, 1)).collect();
+    site.await_pool(site.v4(Tcp, 8080), Some(&whole));
+    let visitor = Visitor::start(site.cluster.client(), site.at(8080));
+    site.run(1, "cvipctl leave --within=20s");
+    assert!(site.daemon(1).unwrap().wait(PATIENCE).unwrap().success());
+    let without: Vec<(u32, u32)> = whole.iter().copied().filter(|(n, _)| *n != 1).collect();
+    site.await_pool(site.v4(Tcp, 8080), Some(&without));
+    let before = visitor.fetches();
+    site.until("clients are served", |_| (visitor.fetches() >= before + 20).then_some(()));
+    assert_eq!(visitor.failures(), Vec::<String>::new());
+    let status = site.run(director, "cvipctl status");
+    assert!(
+        status.lines().any(|line| line.trim_start().starts_with("1 ") && line.contains("left")),
+        "{status}"
+    );
+    let record = site.record(1);
+    assert!(record.leaving && record.registrations.is_empty());
+
+    // Starting cvipd brings it back.
+    site.take_daemon(1);
+    site.start_on(&[1], &[]);
+    site.await_pool(site.v4(Tcp, 8080), Some(&whole));
 }
 
 #[test]

@@ -1,9 +1,13 @@
 //! Whose a service is: what was made by hand on ports that nobody flags is never touched, what
 //! stands on a flagged port is cvipd's.
 
+use std::time::{Duration, Instant};
+
 use cvip::protocol::Protocol::{Tcp, Udp};
 use cvip_lab::Plan;
 use nix::sys::signal::Signal;
+
+use cvip::daemon::EventReader;
 
 use super::support::{Server, Site, fetch, listen};
 
@@ -131,4 +135,47 @@ fn what_was_edited_by_hand_is_mended_by_the_next_change_of_the_same_service() {
     site.direct(&format!("ipvsadm-rs -e -t {at} -r {}:8080 -g -w 99", site.host(1).v4()));
     let _two = listen(site.host(2), "0.0.0.0:8080");
     site.await_pool(http, Some(&[(1, 2), (2, 2)]));
+}
+
+/// How often a director's table was repaired, by its events: the sentences.
+fn repairs(site: &Site) -> Vec<String> {
+    let (mut reader, mut events) = EventReader::open(&site.run_dir(), site.director());
+    events.extend(reader.read());
+    let sentences = events.iter().map(|event| event.what.to_string());
+    sentences.filter(|text| text.starts_with("another program changed")).collect()
+}
+
+#[test]
+fn a_flushed_table_and_a_hand_edit_are_repaired_soon_and_each_is_one_event() {
+    let site = Site::start(2, &Plan::default());
+    site.direct("setport_weight --start-port=8000 --end-port=8099 --weight=1 --cluster");
+    let ports: Vec<u16> = (8000..8020).collect();
+    let _all: Vec<_> = ports.iter().map(|p| listen(site.host(1), format!("0.0.0.0:{p}"))).collect();
+    let _one = listen(site.host(2), "0.0.0.0:8000");
+    let pools = |site: &Site| {
+        for port in &ports {
+            let whole: &[(u32, u32)] = if *port == 8000 { &[(1, 1), (2, 1)] } else { &[(1, 1)] };
+            site.await_pool(site.v4(Tcp, *port), Some(whole));
+        }
+    };
+    pools(&site);
+    assert_eq!(repairs(&site), Vec::<String>::new());
+
+    site.direct("ipvsadm-rs -C");
+    let started = Instant::now();
+    pools(&site);
+    // A second, and much patience with an emulated kernel; the full pass comes once a minute.
+    assert!(started.elapsed() < Duration::from_secs(8), "{:?}", started.elapsed());
+    let told = site
+        .until("the repair is told", |site| Some(repairs(site)).filter(|told| !told.is_empty()));
+    assert_eq!(told.len(), 1, "{told:?}");
+    assert!(told[0].contains("20 services put back, 21 destinations put back"), "{told:?}");
+
+    let (at, one, two) = (site.at(8000), site.host(1).v4(), site.host(2).v4());
+    site.direct(&format!("ipvsadm-rs -d -t {at} -r {one}:8000"));
+    site.direct(&format!("ipvsadm-rs -e -t {at} -r {two}:8000 -g -w 0"));
+    let started = Instant::now();
+    pools(&site);
+    assert!(started.elapsed() < Duration::from_secs(8), "{:?}", started.elapsed());
+    site.until("the repair is told", |site| (repairs(site).len() > 1).then_some(()));
 }

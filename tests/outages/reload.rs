@@ -85,3 +85,58 @@ fn directors_change_places_go_and_come_and_the_active_one_that_is_removed_is_rep
     assert_eq!(refused, 0, "{report}");
     assert!(report.requests.last().unwrap().is_served(), "{report}");
 }
+
+/// Runs a program on a node.
+#[track_caller]
+fn on(site: &Site, node: u32, line: &[&str]) {
+    site.host(node).stdout(line).unwrap();
+}
+
+/// What a director says of its own table: why it is empty.
+fn passive(site: &Site, director: u32) -> Option<String> {
+    site.status(director)["passive"].as_str().map(str::to_owned)
+}
+
+#[test]
+fn a_standby_has_a_table_only_while_its_sync_daemon_runs() {
+    let site = Site::start();
+    site.await_pool(SECOND, &all());
+    let traffic = site.traffic(20.0);
+    // Ended by hand: it is there again.
+    let id = sync_id(&site, SECOND).unwrap();
+    on(&site, SECOND, &["ipvsadm", "--stop-daemon", "backup"]);
+    site.until("the backup daemon runs again", |site| {
+        sync_id(site, SECOND).filter(|new| *new == id)
+    });
+    site.await_pool(SECOND, &all());
+
+    // Another's is in the way: the table is empty until it is not.
+    on(&site, SECOND, &["ipvsadm", "--stop-daemon", "backup"]);
+    let _ = site.host(SECOND).stdout(&[
+        "ipvsadm",
+        "--start-daemon",
+        "backup",
+        "--mcast-interface",
+        "eth0",
+        "--syncid",
+        "99",
+    ]);
+    if sync_id(&site, SECOND).as_deref() == Some("99") {
+        site.await_pool(SECOND, &[]);
+        site.until("status says why", |site| passive(site, SECOND));
+        on(&site, SECOND, &["ipvsadm", "--stop-daemon", "backup"]);
+    }
+    site.await_pool(SECOND, &all());
+    site.until("status says nothing", |site| passive(site, SECOND).is_none().then_some(()));
+
+    // The kernel would forward by the table.
+    on(&site, SECOND, &["sysctl", "-qw", "net.ipv4.vs.backup_only=0"]);
+    site.until("the table is empty, or the setting is right again", |site| {
+        let set = site.host(SECOND).stdout(&["sysctl", "-n", "net.ipv4.vs.backup_only"]).unwrap();
+        (set.trim() == "1" || site.pool(SECOND).is_empty()).then_some(())
+    });
+    on(&site, SECOND, &["sysctl", "-qw", "net.ipv4.vs.backup_only=1"]);
+    site.await_pool(SECOND, &all());
+    let report = traffic.stop();
+    assert_eq!(report.count(&Outcome::Refused) + report.count(&Outcome::Reset), 0, "{report}");
+}

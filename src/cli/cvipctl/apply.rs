@@ -108,6 +108,19 @@ fn once(site: &Site, conf: Conf, me: u32) -> anyhow::Result<(Vec<String>, Vec<St
     let client = Client::open()?;
     let store = site.store(Access::Write, Interest::All)?;
     let now = Instant::now();
+    // A standby's kernel would forward by the table.
+    let (state, _) = site.state()?;
+    let sets = conf.director_sets();
+    let set = sets.iter().find(|set| set.directors.contains(&me) && set.directors.len() > 1);
+    let elected =
+        set.and_then(|set| set.directors.iter().min()).and_then(|set| state.directors.get(set));
+    if let Some(elected) = elected.filter(|elected| elected.node != me) {
+        bail!(
+            "node {me} is a standby, whose table stays empty while no cvipd runs here: start cvipd, or \
+             run this on node {}, the active director",
+            elected.node
+        );
+    }
     // No check runs for so short a time.
     let checker = Checker::new(0, now)?;
     let mut agent = director::Agent::new(me, Arc::new(conf), client, store, checker, now)?;

@@ -156,7 +156,8 @@ impl About {
         match &event.what {
             Happening::Joined { node, .. }
             | Happening::Left { node, .. }
-            | Happening::Node { node, .. } => *node == self.node,
+            | Happening::Node { node, .. }
+            | Happening::NodeLeft { node } => *node == self.node,
             Happening::Out { address, .. }
             | Happening::Quieted { address, .. }
             | Happening::Spared { address, .. }

@@ -97,9 +97,9 @@ enum Command {
     Takeover(takeover::Args),
     /// Take this node out for good, in good order
     ///
-    /// It serves and directs nothing any more: an active director hands over, connections that are
-    /// left are waited for, what cvipd made in this kernel is undone, and cvipd ends. Starting
-    /// cvipd brings the node back.
+    /// It serves and directs nothing any more, static services neither: an active director hands
+    /// over, the directors send it no new connections, those that are left are waited for, what
+    /// cvipd made in this kernel is undone, and cvipd ends. Starting cvipd brings the node back.
     #[command(after_help = "Example:\n  cvipctl leave --within=30m && systemctl disable cvipd")]
     Leave(leave::Args),
     /// Take a node, or a port of it, out of the pools: no new connections, the old ones go on

@@ -17,7 +17,8 @@ use crate::conf::Conf;
 use crate::daemon::{ControlError, Request, Response, Status, ask};
 use crate::director::liveness::Life;
 use crate::director::settings::service_key;
-use crate::director::view::{Draining, Quieted};
+use crate::director::sync::SyncView;
+use crate::director::view::{Draining, Quieted, View};
 use crate::ipvs::{self, Client, DestinationEntry, ServiceEntry};
 use crate::ports::PortFlag;
 use crate::store::{
@@ -57,6 +58,16 @@ struct Report {
     /// out, and those that get no new connections.
     draining: Vec<Draining>,
     quiet: Vec<Quieted>,
+    /// The sync daemon of this director's part.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    sync: Option<SyncView>,
+    /// Why this standby's table is empty.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    passive: Option<String>,
+    /// Every so many milliseconds this director looks at its table, and repairs what another program
+    /// changed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    look_every_ms: Option<u64>,
     /// For how many seconds the store has been away.
     #[serde(skip_serializing_if = "Option::is_none")]
     store_away_s: Option<u64>,
@@ -86,6 +97,9 @@ struct NodeRow {
     roles: Vec<String>,
     /// True if its cvipd lives, by its lease; null while the store says nothing.
     alive: Option<bool>,
+    /// It leaves the cluster, or has left if its cvipd does not run.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    leaving: bool,
     /// What this node's cvipd makes of it, if it is a director with it.
     #[serde(skip_serializing_if = "Option::is_none")]
     life: Option<Life>,
@@ -196,6 +210,9 @@ pub(super) fn run(args: &Args, site: &Site, streams: &mut Streams<'_>) -> anyhow
         drains: drains(state),
         draining: pools.map_or(vec![], |pools| pools.draining.clone()),
         quiet: pools.map_or(vec![], |pools| pools.quiet.clone()),
+        sync: pools.and_then(|pools| pools.sync.clone()),
+        passive: pools.and_then(|pools| pools.passive.clone()),
+        look_every_ms: pools.map(|pools| pools.look_every_ms),
         store_away_s: cvipd.as_ref().and_then(|cvipd| cvipd.store_away_s),
         services: table.as_ref().map(|table| {
             table
@@ -240,7 +257,34 @@ fn ask_cvipd(site: &Site, me: u32, problems: &mut Vec<String>) -> Option<Box<Sta
                 .to_owned(),
         );
     }
+    if let Some(pools) = &status.pools {
+        problems.extend(of_table(pools));
+    }
     Some(status)
+}
+
+/// What is wrong with a director's table and its connection synchronisation.
+fn of_table(pools: &View) -> Vec<String> {
+    let mut problems = Vec::new();
+    if let Some((sync, why)) = pools.sync.as_ref().and_then(|s| Some((s, s.missing.as_ref()?))) {
+        problems.push(format!(
+            "connections are not synchronised: no {} sync daemon runs on {}: {why}",
+            sync.role, sync.interface
+        ));
+    }
+    // A director without sync_interface never has a table while it is a standby.
+    if let Some(why) = pools.passive.as_ref().filter(|_| pools.sync.is_some()) {
+        problems.push(format!(
+            "this standby's IPVS table is empty, so that it forwards nothing: {why}"
+        ));
+    }
+    if pools.contested {
+        problems.push(
+            "another program changes the IPVS table again and again: it is repaired once in 10 s"
+                .to_owned(),
+        );
+    }
+    problems
 }
 
 pub(super) fn read_table(state: &State) -> Result<Table, ipvs::Error> {
@@ -297,6 +341,7 @@ fn nodes(seen: &Seen<'_>) -> Vec<NodeRow> {
                 true => Some(state.alive.contains_key(&node)),
                 false => (own == Some(node)).then_some(true),
             },
+            leaving: record.is_some_and(|record| record.leaving),
             life: lives.and_then(|lives| lives.get(&node)).copied(),
             bells: record.map(|record| record.bells.clone()),
             hints: record.map_or(vec![], |record| record.hints.clone()),

@@ -137,6 +137,10 @@ fn write(out: &mut dyn Write, report: &Report, table: Option<&Table>) -> anyhow:
         ]);
     }
     section(out, quiet)?;
+    if let Some(every) = report.look_every_ms.filter(|every| *every > 1000) {
+        let every = every.div_ceil(1000);
+        writeln!(out, "The table is large: it is looked at, and repaired, every {every} s\n")?;
+    }
     if let Some(table) = table {
         let mut services = Builder::new();
         services.push_record(["In the kernel", "", "Forward", "Weight", "Active", "Inactive"]);
@@ -168,6 +172,11 @@ fn write(out: &mut dyn Write, report: &Report, table: Option<&Table>) -> anyhow:
 
 /// A node's cvipd: whether it runs, and what a director hears of it.
 fn cvipd(row: &NodeRow) -> String {
+    match (row.leaving, row.alive) {
+        (true, Some(true)) => return "leaving".to_owned(),
+        (true, Some(false)) => return "left".to_owned(),
+        _ => {}
+    }
     let running = match row.alive {
         Some(true) => "running",
         Some(false) => "not running",

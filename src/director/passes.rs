@@ -1,0 +1,472 @@
+//! What passes over the table decide and remember, and when the next one is due. Pure.
+//!
+//! Nothing is taken as done because it was ordered: what the kernel made of each change is fed back
+//! ([`Passes::applied`], [`Passes::failed`]) into the state that decided it. Only a full pass that
+//! succeeds ends what a failed one left undone.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::net::IpAddr;
+use std::time::{Duration, Instant};
+
+use super::desired::Inputs;
+use super::look::{Print, print_of};
+use super::marks::Quiet;
+use super::plan::{Actual, Drains, settle};
+use super::reconcile::{Plans, Refused, Table, plans};
+use crate::ipvs::Change;
+use crate::store::{self, DrainTarget, NodeRecord, ServiceKey};
+
+/// A full pass this often repairs what nobody said and no look shows.
+pub(super) const RESYNC_EVERY: Duration = Duration::from_secs(60);
+
+/// Drains are looked at this often while there are any.
+const DRAIN_EVERY: Duration = Duration::from_millis(500);
+
+/// A failed pass is made again after this, doubled each time up to the next full one.
+const RETRY_AFTER: Duration = Duration::from_millis(500);
+
+/// An operator's drain is confirmed by a full pass this long after it was seen.
+const CONFIRM_AFTER: Duration = Duration::from_millis(100);
+
+/// The table is looked at this often.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
+
+/// Looking takes one part in so many of a core at most: a very large table is looked at less often.
+const LOOK_SHARE: u32 = 100;
+
+/// The table is repaired so many times at once ...
+const REPAIRS: u32 = 10;
+
+/// ... and then once in this time: who keeps changing it is not fought at full speed.
+const REPAIR_EVERY: Duration = Duration::from_secs(10);
+
+/// What is remembered from one pass to the next.
+#[derive(Debug)]
+pub struct Passes {
+    pub(super) drains: Drains,
+    /// Destinations that get no new connections, by the last pass over each service.
+    pub(super) quiet: BTreeMap<(ServiceKey, IpAddr), Quiet>,
+    /// Services of which the kernel refused a change in the last pass over them.
+    refused: BTreeSet<ServiceKey>,
+    /// The last full pass could read and change the kernel.
+    whole: bool,
+    /// Operators' drains that a full pass has met which succeeded.
+    obeyed: store::Drains,
+    /// Nodes that leave, with their incarnations, which such a pass has met.
+    released: BTreeMap<u32, u64>,
+    /// What the last pass left of each service that stands.
+    expected: HashMap<ServiceKey, Print>,
+    /// What the last look showed of those that were not as expected.
+    suspects: HashMap<ServiceKey, Print>,
+    repairs: Repairs,
+    /// How often the table is looked at.
+    look_every: Duration,
+    next_look: Instant,
+    next_glance: Instant,
+    next_drain: Instant,
+    next_full: Instant,
+    retry_after: Duration,
+}
+
+/// One pass: what it is about, and what is to be done.
+#[derive(Debug)]
+pub struct Pass {
+    full: bool,
+    services: BTreeSet<ServiceKey>,
+    table: Table,
+    pub(super) plans: Plans,
+    /// Operators' drains, as the pass saw them.
+    ordered: store::Drains,
+    /// The nodes that leave, as the pass saw them, with their incarnations.
+    leaving: BTreeMap<u32, u64>,
+    /// Services that another program changed since the last pass over them.
+    foreign: BTreeSet<ServiceKey>,
+}
+
+/// What came of a pass, to be told.
+#[derive(Debug, Default)]
+pub struct Outcome {
+    /// Destinations that get no new connections from now on, or for another reason.
+    pub quieted: Vec<(ServiceKey, IpAddr, Quiet)>,
+    /// Destinations that no longer have a reason to get none.
+    pub unquieted: Vec<(ServiceKey, IpAddr)>,
+    /// What was put right after another program had changed it.
+    pub repair: Option<Repair>,
+}
+
+/// What one pass put right after another program had changed it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Repair {
+    /// The first of the services.
+    pub service: ServiceKey,
+    /// Services that were missing.
+    pub services: usize,
+    /// Destinations that were missing.
+    pub destinations: usize,
+    /// Services and destinations that had other settings.
+    pub edited: usize,
+    /// What was there in excess.
+    pub removed: usize,
+}
+
+impl Passes {
+    /// The first full pass is due now.
+    pub fn new(now: Instant) -> Passes {
+        Passes {
+            drains: Drains::new(),
+            quiet: BTreeMap::new(),
+            refused: BTreeSet::new(),
+            whole: false,
+            obeyed: store::Drains::new(),
+            released: BTreeMap::new(),
+            expected: HashMap::new(),
+            suspects: HashMap::new(),
+            repairs: Repairs::new(now),
+            look_every: LOOK_EVERY,
+            next_look: now + LOOK_EVERY,
+            next_glance: now + LOOK_EVERY,
+            next_drain: now,
+            next_full: now,
+            retry_after: RETRY_AFTER,
+        }
+    }
+
+    /// When something is due.
+    pub fn due(&self) -> Instant {
+        let drain = (!self.drains.is_empty()).then_some(self.next_drain);
+        let look = self.next_look.min(self.next_glance);
+        let look = (!self.expected.is_empty()).then_some(look);
+        drain.into_iter().chain(look).fold(self.next_full, Instant::min)
+    }
+
+    /// True if a full pass is due.
+    pub fn is_full_due(&self, now: Instant) -> bool {
+        now >= self.next_full
+    }
+
+    /// True if a look is due.
+    pub fn is_look_due(&self, now: Instant) -> bool {
+        now >= self.next_look && !self.expected.is_empty()
+    }
+
+    /// True if it is to be seen whether the table was flushed, between two looks that are far apart.
+    pub fn is_glance_due(&mut self, now: Instant) -> bool {
+        let is_due = now >= self.next_glance && !self.expected.is_empty();
+        if is_due {
+            self.next_glance = now + LOOK_EVERY;
+        }
+        is_due && self.look_every > LOOK_EVERY
+    }
+
+    /// Asks for a full pass now.
+    pub fn ask_full(&mut self, now: Instant) {
+        self.next_full = now;
+    }
+
+    /// Operators' drains are others, or a node leaves: a full pass soon says whether the table obeys.
+    pub fn confirm_soon(&mut self, now: Instant) {
+        self.next_full = self.next_full.min(now + CONFIRM_AFTER);
+    }
+
+    /// The services whose drains are to be looked at now. One of which a change was refused waits for
+    /// the full pass.
+    pub fn moving(&mut self, now: Instant) -> BTreeSet<ServiceKey> {
+        if now < self.next_drain {
+            return BTreeSet::new();
+        }
+        self.next_drain = now + DRAIN_EVERY;
+        let keys = self.drains.keys().map(|(key, _)| *key);
+        keys.filter(|key| !self.refused.contains(key)).collect()
+    }
+
+    /// Compares what a look showed with what the last passes left; gives the services that are to be
+    /// read. `cost` is the processor time of the look.
+    pub fn looked(
+        &mut self,
+        shown: &HashMap<ServiceKey, Print>,
+        cost: Duration,
+        now: Instant,
+    ) -> BTreeSet<ServiceKey> {
+        self.look_every = (LOOK_SHARE * cost).clamp(LOOK_EVERY, RESYNC_EVERY);
+        self.next_look = now + self.look_every;
+        self.next_glance = now + LOOK_EVERY;
+        let differs = |(key, print): &(&ServiceKey, &Print)| shown.get(key) != Some(*print);
+        let suspects: BTreeSet<ServiceKey> =
+            self.expected.iter().filter(differs).map(|(key, _)| *key).collect();
+        if suspects.is_empty() || !self.repairs.take(now) {
+            return BTreeSet::new();
+        }
+        let known = suspects.iter().filter_map(|key| Some((*key, *shown.get(key)?)));
+        self.suspects = known.collect();
+        suspects
+    }
+
+    /// The table cannot be looked at now.
+    pub fn skip_look(&mut self, now: Instant) {
+        self.next_look = now + self.look_every;
+    }
+
+    /// How often the table is looked at.
+    pub fn look_every(&self) -> Duration {
+        self.look_every
+    }
+
+    /// Another program changes the table again and again: it is repaired less often.
+    pub fn is_contested(&self, now: Instant) -> bool {
+        self.repairs.left(now).0 == 0
+    }
+
+    /// Plans a pass over these services, from what the kernel has of them.
+    pub fn plan(
+        &mut self,
+        full: bool,
+        services: BTreeSet<ServiceKey>,
+        table: Table,
+        inputs: Inputs<'_>,
+    ) -> Pass {
+        let is_foreign = |key: &&ServiceKey| match self.expected.get(key) {
+            Some(print) => table.get(key).map(print_of) != Some(*print),
+            None => false,
+        };
+        let foreign = services.iter().filter(is_foreign).copied().collect();
+        let plans = plans(&services, &table, inputs, &mut self.drains);
+        self.next_drain = inputs.now + DRAIN_EVERY;
+        if full {
+            self.next_full = inputs.now + RESYNC_EVERY;
+        }
+        let (ordered, leaving) = (inputs.drains.clone(), leaving(inputs.nodes));
+        Pass { full, services, table, plans, ordered, leaving, foreign }
+    }
+
+    /// The kernel has answered: what it refused is taken as not done.
+    pub fn applied(&mut self, pass: Pass, refused: &[Refused], now: Instant) -> Outcome {
+        let Pass { full, services, mut table, plans, ordered, leaving, foreign } = pass;
+        let failed: BTreeSet<usize> = refused.iter().map(|r| r.failure.index).collect();
+        let mut repair: Option<Repair> = None;
+        let mut changed = BTreeSet::new();
+        for (index, (key, change)) in plans.changes.iter().enumerate() {
+            let done = !failed.contains(&index);
+            settle(*key, change, done, table.get(key), &mut self.drains, now);
+            changed.insert(*key);
+            if !done {
+                continue;
+            }
+            if foreign.contains(key) {
+                repair.get_or_insert_with(|| Repair::none(*key)).count(change);
+            }
+            apply(&mut table, *key, change);
+        }
+        for key in &services {
+            let suspect = self.suspects.remove(key).filter(|_| !changed.contains(key));
+            // What the pass finds right is right, whatever a look makes of it.
+            match suspect.or_else(|| table.get(key).map(print_of)) {
+                Some(print) if table.contains_key(key) => drop(self.expected.insert(*key, print)),
+                _ => drop(self.expected.remove(key)),
+            }
+        }
+        let untouched = |addr: &IpAddr, key: &ServiceKey| {
+            !refused.iter().any(|r| r.service == *key && concerns(&r.change, *addr))
+        };
+        let outcome = self.turn_quiet(full, &services, plans.quiet, untouched);
+        self.refused.retain(|key| !full && !services.contains(key));
+        self.refused.extend(refused.iter().map(|refused| refused.service));
+        match (full, refused.is_empty()) {
+            (true, true) => {
+                self.whole = true;
+                self.retry_after = RETRY_AFTER;
+                (self.obeyed, self.released) = (ordered, leaving);
+            }
+            (true, false) => {
+                self.whole = true;
+                self.retry_later(now);
+            }
+            (false, false) => self.next_full = self.next_full.min(now + self.retry_after),
+            // What a full pass left undone only a full pass ends.
+            (false, true) => {}
+        }
+        Outcome { repair, ..outcome }
+    }
+
+    /// The kernel could not be read, or its answers were lost: what was planned may have been done, or
+    /// not. Gives what is to be told.
+    pub fn failed(&mut self, full: bool, pass: Option<Pass>, now: Instant) -> Outcome {
+        self.whole = false;
+        match full {
+            true => self.retry_later(now),
+            false => self.next_full = self.next_full.min(now + self.retry_after),
+        }
+        let Some(pass) = pass else { return Outcome::default() };
+        for key in &pass.services {
+            self.expected.remove(key);
+            self.suspects.remove(key);
+        }
+        // Whatever has weight 0 now has a reason that is known.
+        let mut outcome = Outcome::default();
+        for (key, addr, quiet) in pass.plans.quiet {
+            let before = self.quiet.insert((key, addr), quiet.clone());
+            if before.as_ref().map(state) != Some(state(&quiet)) {
+                outcome.quieted.push((key, addr, quiet));
+            }
+        }
+        outcome
+    }
+
+    fn retry_later(&mut self, now: Instant) {
+        self.next_full = now + self.retry_after;
+        self.retry_after = (self.retry_after * 2).min(RESYNC_EVERY);
+    }
+
+    /// Takes the reasons of a pass in place of those before. A destination of which a change was
+    /// refused keeps what it had.
+    fn turn_quiet(
+        &mut self,
+        full: bool,
+        services: &BTreeSet<ServiceKey>,
+        planned: Vec<(ServiceKey, IpAddr, Quiet)>,
+        untouched: impl Fn(&IpAddr, &ServiceKey) -> bool,
+    ) -> Outcome {
+        let of_pass = |(key, _): &(ServiceKey, IpAddr)| full || services.contains(key);
+        let before: BTreeMap<_, _> =
+            self.quiet.extract_if(.., |server, _| of_pass(server)).collect();
+        let mut after: BTreeMap<_, _> = planned
+            .into_iter()
+            .filter(|(key, addr, _)| untouched(addr, key))
+            .map(|(key, addr, quiet)| ((key, addr), quiet))
+            .collect();
+        let kept = before.iter().filter(|((key, addr), _)| !untouched(addr, key));
+        after.extend(kept.map(|(server, quiet)| (*server, quiet.clone())));
+        let mut outcome = Outcome::default();
+        for ((key, addr), quiet) in &after {
+            if before.get(&(*key, *addr)).map(state) != Some(state(quiet)) {
+                outcome.quieted.push((*key, *addr, quiet.clone()));
+            }
+        }
+        let gone = before.into_keys().filter(|server| !after.contains_key(server));
+        outcome.unquieted = gone.collect();
+        self.quiet.extend(after);
+        outcome
+    }
+
+    /// Nothing is left undone.
+    pub fn is_settled(&self) -> bool {
+        self.whole && self.refused.is_empty()
+    }
+
+    /// Of these drains those that the table obeys: a full pass has met them, and it succeeded.
+    pub fn obeys(&self, ordered: &store::Drains) -> BTreeSet<DrainTarget> {
+        let met = |(target, order): &(&DrainTarget, &store::DrainOrder)| {
+            self.obeyed.get(target) == Some(order)
+        };
+        ordered.iter().filter(met).map(|(target, _)| *target).collect()
+    }
+
+    /// Of the nodes that leave those that get no new connections by the table: a full pass has met
+    /// them, and it succeeded.
+    pub fn released(&self, nodes: &BTreeMap<u32, NodeRecord>) -> BTreeSet<u32> {
+        let met = |(node, incarnation): &(u32, u64)| self.released.get(node) == Some(incarnation);
+        leaving(nodes).into_iter().filter(met).map(|(node, _)| node).collect()
+    }
+
+    /// The table was emptied: nothing is expected any more.
+    pub fn forget(&mut self) {
+        self.expected.clear();
+        self.suspects.clear();
+    }
+}
+
+/// The nodes that leave, with their incarnations.
+fn leaving(nodes: &BTreeMap<u32, NodeRecord>) -> BTreeMap<u32, u64> {
+    let leaving = nodes.iter().filter(|(_, record)| record.leaving);
+    leaving.map(|(node, record)| (*node, record.incarnation)).collect()
+}
+
+/// The word for a reason, and whether it counts.
+fn state(quiet: &Quiet) -> (&'static str, bool) {
+    (quiet.said().0, matches!(quiet, Quiet::Spared(_)))
+}
+
+/// True if a change concerns the destinations of an address, or the whole service.
+fn concerns(change: &Change, addr: IpAddr) -> bool {
+    match change {
+        Change::AddDestination(_, d) | Change::EditDestination(_, d) => d.id.addr == addr,
+        Change::DeleteDestination(_, at) => at.addr == addr,
+        _ => true,
+    }
+}
+
+/// Makes a change to what was read.
+fn apply(table: &mut Table, key: ServiceKey, change: &Change) {
+    let destinations = |table: &mut Table, of: &dyn Fn(&mut Actual)| {
+        if let Some(actual) = table.get_mut(&key) {
+            of(actual);
+        }
+    };
+    match change {
+        Change::AddService(service) => {
+            let actual = Actual { service: service.clone(), destinations: BTreeMap::new() };
+            table.insert(key, actual);
+        }
+        Change::EditService(service) => {
+            destinations(table, &|actual| actual.service = service.clone());
+        }
+        Change::DeleteService(_) => drop(table.remove(&key)),
+        Change::AddDestination(_, d) | Change::EditDestination(_, d) => {
+            destinations(table, &|actual| actual.put(*d));
+        }
+        Change::DeleteDestination(_, at) => {
+            destinations(table, &|actual| {
+                actual.destinations.remove(at);
+            });
+        }
+        _ => {}
+    }
+}
+
+impl Repair {
+    fn none(service: ServiceKey) -> Repair {
+        Repair { service, services: 0, destinations: 0, edited: 0, removed: 0 }
+    }
+
+    fn count(&mut self, change: &Change) {
+        let counter = match change {
+            Change::AddService(_) => &mut self.services,
+            Change::AddDestination(..) => &mut self.destinations,
+            Change::EditService(_) | Change::EditDestination(..) => &mut self.edited,
+            _ => &mut self.removed,
+        };
+        *counter += 1;
+    }
+}
+
+/// How many repairs may be made now.
+#[derive(Debug)]
+struct Repairs {
+    left: u32,
+    /// Since when one more is earned.
+    since: Instant,
+}
+
+impl Repairs {
+    fn new(now: Instant) -> Repairs {
+        Repairs { left: REPAIRS, since: now }
+    }
+
+    /// How many there are, and since when the next one is earned.
+    fn left(&self, now: Instant) -> (u32, Instant) {
+        let earned = now.saturating_duration_since(self.since).as_secs() / REPAIR_EVERY.as_secs();
+        let earned = u32::try_from(earned).unwrap_or(REPAIRS).min(REPAIRS);
+        match self.left + earned {
+            left if left >= REPAIRS => (REPAIRS, now),
+            left => (left, self.since + earned * REPAIR_EVERY),
+        }
+    }
+
+    fn take(&mut self, now: Instant) -> bool {
+        let (left, since) = self.left(now);
+        (self.left, self.since) = (left.saturating_sub(1), since);
+        left > 0
+    }
+}
+
+#[cfg(test)]
+mod tests;
