@@ -39,6 +39,8 @@ pub(super) struct Presence {
     next_renewal: Instant,
     /// What is announced, and where.
     reachable: Vec<Reachable>,
+    /// What failed when it was last kept, as it was logged.
+    failures: Vec<String>,
 }
 
 impl Presence {
@@ -56,6 +58,7 @@ impl Presence {
             next_keep: now,
             next_renewal: now,
             reachable: Vec::new(),
+            failures: Vec::new(),
         }
     }
 
@@ -110,6 +113,11 @@ impl Presence {
         !errors.iter().any(|error| matches!(error, net::Error::Lapsed { .. }))
     }
 
+    /// Looks after the record of what was made here.
+    pub(super) fn tend(&mut self) {
+        self.keeper.tend();
+    }
+
     /// When something is due, if anything is.
     pub(super) fn due(&self) -> Option<Instant> {
         self.role?;
@@ -135,9 +143,11 @@ impl Presence {
         for done in &report.done {
             info!("{done}");
         }
-        for failure in &report.failures {
+        let failures: Vec<String> = report.failures.iter().map(ToString::to_string).collect();
+        for failure in failures.iter().filter(|failure| !self.failures.contains(failure)) {
             error!("{failure}");
         }
+        self.failures = failures;
         let is_new = |at: &Reachable| !self.reachable.contains(at);
         if role == Role::ActiveDirector && report.reachable.iter().any(is_new) {
             self.announce = Some((0, now));

@@ -25,10 +25,10 @@ use crate::director::lookout::order;
 use crate::director::sync;
 use crate::net::Role;
 use crate::node::identify;
-use crate::pulse::{ClusterKey, Nonce};
+use crate::pulse::{self, ClusterKey, Nonce};
 use crate::store::{self, Access, DrainTarget, Interest, Lease};
 use crate::wake::{Inbox, channel};
-use crate::{net, settings};
+use crate::{files, net, settings};
 
 /// How long a director that is told to end waits until another has taken over.
 const HAND_OVER_WITHIN: Duration = Duration::from_secs(3);
@@ -36,6 +36,10 @@ const HAND_OVER_WITHIN: Duration = Duration::from_secs(3);
 /// The threads' health is looked at this often: one that dies is a fault of the program, and a
 /// restart is the cure.
 const LOOK_EVERY: Duration = Duration::from_secs(5);
+
+/// What stands below the run folder is looked after this often: what somebody deleted is made
+/// again, and what found no room is written.
+const TEND_EVERY: Duration = Duration::from_secs(1);
 
 /// What cvipd is told when it starts.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -56,6 +60,7 @@ pub struct Settings {
 
 struct Daemon {
     settings: Settings,
+    cluster_key: settings::ClusterKey,
     office: Office,
     conf: Arc<Conf>,
     /// Faults of the newest configuration, which was then not taken.
@@ -125,7 +130,8 @@ pub fn run(settings: Settings) -> Result<(), RunError> {
     if !conf.nodes().contains(&node) {
         return Err(RunError::NoPart(node, settings.conf.display().to_string()));
     }
-    let key = ClusterKey::from_bytes(settings.store.cluster_key(&settings.run_dir)?.as_bytes())?;
+    let cluster_key = settings.store.cluster_key(&settings.run_dir)?;
+    let key = ClusterKey::from_bytes(cluster_key.as_bytes())?;
     let interest = Interest::Node(node);
     let mut store = store::open(&settings.store, &settings.run_dir, Access::Write, interest)?;
     match store.refresh() {
@@ -141,12 +147,23 @@ pub fn run(settings: Settings) -> Result<(), RunError> {
     let (main, inbox) = channel().map_err(system("no descriptor for messages"))?;
     let polling = settings.polling.clone();
     let now = Instant::now();
-    let office =
-        Office { node, incarnation, nonce, started: now, key, store, main: main.clone(), polling };
+    let port = settings.store.heartbeat_port.unwrap_or(pulse::PORT);
+    let office = Office {
+        node,
+        incarnation,
+        nonce,
+        started: now,
+        key,
+        port,
+        store,
+        main: main.clone(),
+        polling,
+    };
     let presence = Presence::open(&settings.run_dir, node, now);
     let record = Record::open(&settings.run_dir, node);
     let mut daemon = Daemon {
         settings,
+        cluster_key,
         office,
         conf: Arc::new(conf),
         faults: Vec::new(),
@@ -160,11 +177,11 @@ pub fn run(settings: Settings) -> Result<(), RunError> {
         struck: None,
     };
     daemon.begin(now)?;
-    let server = Server::open(&daemon.settings.run_dir, node, main)
+    let mut server = Server::open(&daemon.settings.run_dir, node, main)
         .map_err(|e| RunError::System("the control socket cannot be opened", e))?;
     info!("node {node}: {}", daemon.roles().join(" and "));
     notify(&[NotifyState::Ready]);
-    let outcome = daemon.serve(&signals, &inbox);
+    let outcome = daemon.serve(&signals, &inbox, &lease, &mut server);
     notify(&[NotifyState::Stopping]);
     daemon.finish(lease);
     // Last of all: who waits for a node to leave waits for this.
@@ -183,9 +200,25 @@ impl Daemon {
         Ok(())
     }
 
-    fn serve(&mut self, signals: &SignalFd, inbox: &Inbox<Tidings>) -> Result<(), RunError> {
+    fn serve(
+        &mut self,
+        signals: &SignalFd,
+        inbox: &Inbox<Tidings>,
+        lease: &Lease,
+        server: &mut Server,
+    ) -> Result<(), RunError> {
+        let mut next_tend = Instant::now();
         loop {
             let now = Instant::now();
+            if now >= next_tend {
+                next_tend = now + TEND_EVERY;
+                lease.tend();
+                server.tend();
+                self.presence.tend();
+                self.record.tend();
+                let Settings { store, run_dir, .. } = &self.settings;
+                store.tend_cluster_key(run_dir, &self.cluster_key);
+            }
             self.turn(self.duty.at(now), now)?;
             if !self.presence.step(&self.conf, now) {
                 self.doubt();
@@ -200,7 +233,8 @@ impl Daemon {
                 return Err(RunError::Died(name));
             }
             let due = [self.presence.due(), self.duty.until(), self.end_due(now), self.struck];
-            let at = due.into_iter().flatten().fold(now + LOOK_EVERY, Instant::min);
+            let look = next_tend.min(now + LOOK_EVERY);
+            let at = due.into_iter().flatten().fold(look, Instant::min);
             wait([signals.as_fd(), inbox.fd()], at.saturating_duration_since(now))
                 .map_err(|errno| RunError::System("poll", errno.into()))?;
             while let Ok(Some(signal)) = signals.read_signal() {
@@ -396,6 +430,7 @@ impl Daemon {
             node: self.office.node,
             roles: self.roles(),
             faults: self.faults.clone(),
+            unsaved: files::unsaved(),
             leaving,
             store_away_s: away.map(|since| now.saturating_duration_since(since).as_secs()),
             store_requests: self.office.store.requests(),

@@ -37,6 +37,8 @@ pub(super) struct Office {
     /// When this cvipd was started.
     pub(super) started: Instant,
     pub(super) key: ClusterKey,
+    /// The UDP port on which directors hear heartbeats.
+    pub(super) port: u16,
     /// The workers have views of their own of it.
     pub(super) store: Box<dyn Store>,
     pub(super) main: Outbox<Tidings>,
@@ -112,7 +114,7 @@ impl Staff {
         conf: &Arc<Conf>,
         run_dir: &Path,
     ) -> Result<(), RunError> {
-        drop(Socket::sender(&conf.addresses(office.node), pulse::PORT, None, &office.key)?);
+        drop(Socket::sender(&conf.addresses(office.node), office.port, None, &office.key)?);
         if !conf.is_director(office.node) && self.table.is_some() {
             end(&mut self.lookout);
             self.empty_table();
@@ -149,7 +151,7 @@ impl Staff {
         end(&mut self.herald);
         self.voice = None;
         let now = Instant::now();
-        let (port, key) = (pulse::PORT, &office.key);
+        let (port, key) = (office.port, &office.key);
         if !voice.to.is_empty() {
             let socket = Socket::sender(&voice.from, port, None, key)?;
             let speaker =
@@ -169,7 +171,7 @@ impl Staff {
                 incarnation: office.incarnation,
                 nonce: office.nonce,
             };
-            let socket = Socket::receiver(&voice.from, port, None, key)?;
+            let socket = Socket::patient_receiver(&voice.from, port, key)?;
             let store = office.store.again(Interest::All)?;
             let lookout = Lookout::new(me, Arc::clone(conf), store, socket, run_dir, now)
                 .map_err(|e| RunError::System("no descriptor for the lookout", e))?;

@@ -66,6 +66,9 @@ pub struct Agent {
     obeys: Vec<DrainTarget>,
     /// It was said that the store cannot be read.
     unread: bool,
+    /// Why its record cannot be stored, and what of the store is spoilt, as it was last said.
+    unstored: Option<String>,
+    spoilt: Option<String>,
     /// Who waits for the node to have left.
     left: Option<Left>,
     next_count: Instant,
@@ -125,6 +128,8 @@ impl Agent {
             directing: false,
             obeys: Vec::new(),
             unread: false,
+            unstored: None,
+            spoilt: None,
             left: None,
             store,
             known,
@@ -292,10 +297,20 @@ impl Agent {
             if !mine {
                 continue;
             }
-            error!("spoilt store file {fault}; it is rebuilt from what this node knows");
-            if let Err(error) = self.store.repair(fault.key) {
-                error!("{error}");
+            let text = fault.to_string();
+            let is_news = self.spoilt.as_ref() != Some(&text);
+            if is_news {
+                error!("spoilt store file {text}; it is rebuilt from what this node knows");
             }
+            self.spoilt = match self.store.repair(fault.key) {
+                Ok(()) => None,
+                Err(error) => {
+                    if is_news {
+                        error!("{error}");
+                    }
+                    Some(text)
+                }
+            };
             self.published = None;
         }
     }
@@ -448,12 +463,19 @@ impl Agent {
         };
         match self.store.put_node(&record) {
             Ok(()) => {
+                if self.unstored.take().is_some() {
+                    info!("this node's record is stored again");
+                }
                 self.log_change(&record);
                 self.incarnation = record.incarnation;
                 self.published = Some(record);
             }
             Err(error) => {
-                error!("this node's record cannot be stored, trying again: {error}");
+                let text = error.to_string();
+                if self.unstored.as_ref() != Some(&text) {
+                    error!("this node's record cannot be stored, trying again: {text}");
+                    self.unstored = Some(text);
+                }
                 self.store.distrust();
                 self.retry_at = Some(now + RETRY_AFTER);
             }

@@ -130,6 +130,15 @@ impl Settings {
         }
     }
 
+    /// Writes the key that was made here again, where somebody deleted it: a cvipd that is started
+    /// anew would make another, and hear nobody.
+    pub(crate) fn tend_cluster_key(&self, run_dir: &Path, key: &ClusterKey) {
+        let path = own_key_path(run_dir);
+        if self.cluster_key_path().is_none() && path.try_exists().is_ok_and(|there| !there) {
+            files::note(&path, &write_own_key(run_dir, &path, key.as_bytes()));
+        }
+    }
+
     /// Where the key is to stand; none where one is made.
     fn cluster_key_path(&self) -> Option<PathBuf> {
         if let Some(file) = &self.cluster_key_file {
@@ -179,20 +188,10 @@ fn own_key_path(run_dir: &Path) -> PathBuf {
 fn own_key(run_dir: &Path) -> Result<PathBuf, SettingsError> {
     let path = own_key_path(run_dir);
     let make = || -> io::Result<()> {
-        std::fs::create_dir_all(run_dir)?;
         let mut random = [0; 32];
         File::open("/dev/urandom")?.read_exact(&mut random)?;
         let text: String = random.iter().map(|byte| format!("{byte:02x}")).collect();
-        let mut file = tempfile::Builder::new()
-            .permissions(std::fs::Permissions::from_mode(0o600))
-            .tempfile_in(run_dir)?;
-        writeln!(file, "{text}")?;
-        file.as_file().sync_all()?;
-        // Only if there is none: whoever was first has told others.
-        match file.persist_noclobber(&path) {
-            Err(e) if e.error.kind() != io::ErrorKind::AlreadyExists => Err(e.error),
-            _ => Ok(()),
-        }
+        write_own_key(run_dir, &path, text.as_bytes())
     };
     if !path.try_exists().unwrap_or(true) {
         make().map_err(|e| SettingsError::Unreadable {
@@ -201,6 +200,22 @@ fn own_key(run_dir: &Path) -> Result<PathBuf, SettingsError> {
         })?;
     }
     Ok(path)
+}
+
+/// Writes a key where there is none.
+fn write_own_key(run_dir: &Path, path: &Path, text: &[u8]) -> io::Result<()> {
+    std::fs::create_dir_all(run_dir)?;
+    let mut file = tempfile::Builder::new()
+        .permissions(std::fs::Permissions::from_mode(0o600))
+        .tempfile_in(run_dir)?;
+    file.write_all(text)?;
+    file.write_all(b"\n")?;
+    file.as_file().sync_all()?;
+    // Only if there is none: whoever was first has told others.
+    match file.persist_noclobber(path) {
+        Err(e) if e.error.kind() != io::ErrorKind::AlreadyExists => Err(e.error),
+        _ => Ok(()),
+    }
 }
 
 /// The text of a file that nobody else may read, without white space around it.

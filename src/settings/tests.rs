@@ -291,7 +291,10 @@ fn a_key_is_advised_where_there_is_none_and_never_over_one_that_there_is() {
         let run_dir = dir.path().join("run");
         assert_eq!(own.check_cluster_key(&run_dir), Ok(()));
         assert!(!run_dir.exists());
-        own.cluster_key(&run_dir).unwrap();
+        let key = own.cluster_key(&run_dir).unwrap();
+        fs::remove_dir_all(&run_dir).unwrap();
+        own.tend_cluster_key(&run_dir, &key);
+        assert_eq!(own.cluster_key(&run_dir), Ok(key), "deleted, and written again");
         assert_eq!(own.check_cluster_key(&run_dir), Ok(()));
         write(&run_dir.join("cluster.key"), "short", 0o600);
         assert!(own.check_cluster_key(&run_dir).is_err());
