@@ -28,6 +28,7 @@ pub mod conf;
 pub mod daemon;
 pub mod director;
 pub mod doctor;
+mod files;
 #[doc(hidden)]
 pub mod fuzzing;
 pub mod ipvs;

@@ -1,6 +1,5 @@
 //! The two files on disk: read with a limit, as regular files and UTF-8 only, then parsed.
 
-use std::fs::File;
 use std::io::{self, Read};
 use std::path::Path;
 
@@ -8,6 +7,7 @@ use super::clustertab::Clustertab;
 use super::diagnostic::{Diagnostic, Place, Severity};
 use super::model::Conf;
 use super::parse::parse_with;
+use crate::files;
 
 /// Where cvip.conf stands, as in OpenSSI.
 pub const CONF_PATH: &str = "/etc/cvip.conf";
@@ -81,7 +81,7 @@ fn read(path: &Path, missing: &str) -> Result<String, Box<Diagnostic>> {
         return Err(fault(format!("it is {what}"), Some("give the path of a file")));
     }
     let mut bytes = Vec::new();
-    let file = File::open(path).map_err(failed)?;
+    let file = files::open(path).map_err(failed)?;
     file.take(MAX_BYTES + 1).read_to_end(&mut bytes).map_err(failed)?;
     if bytes.len() as u64 > MAX_BYTES {
         let message = format!("it is larger than {MAX_BYTES} bytes (1 MiB)");

@@ -176,6 +176,7 @@ impl AddressManager {
                 Err(error) => self.fail(vec![error.to_string()]),
             },
             Act::LookAtSettings => {
+                self.keeper.tend();
                 if self.changes.is_none() {
                     self.upkeep.notified();
                 }

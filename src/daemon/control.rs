@@ -6,28 +6,34 @@
 //! says what it is at once, and whoever takes longer (a full pass, a takeover) keeps nobody else
 //! waiting.
 
-use std::io::{self, BufRead, BufReader, Read, Write};
-use std::os::unix::fs::PermissionsExt;
+use std::collections::BTreeMap;
+use std::io::{self, Read, Write};
+use std::os::fd::AsRawFd;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::sync::mpsc::{self, Receiver, Sender};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use nix::sys::socket::{getsockopt, sockopt::PeerCredentials};
+use nix::sys::socket::{Shutdown, getsockopt, shutdown, sockopt::PeerCredentials};
 use serde::{Deserialize, Serialize};
 use tracing::error;
 
 use super::crew::{LookoutOrder, Reply, TableOrder, Tidings};
 use super::worker::Desk;
 use crate::director::{lookout, view};
+use crate::files;
 use crate::wake::Outbox;
 
-/// No request or answer is longer.
-const LINE_CAP: u64 = 16 << 20;
+/// No request is longer: a few words.
+const REQUEST_CAP: usize = 1024;
 
-/// Whoever connects and says nothing is not waited for any longer.
+/// No answer is longer.
+const ANSWER_CAP: usize = 16 << 20;
+
+/// Within this a request has come, or it is not waited for any longer.
 const PATIENCE: Duration = Duration::from_secs(2);
 
 /// How long a full pass over a large table may take.
@@ -45,8 +51,13 @@ const TAKE_OVER_WITHIN: Duration = Duration::from_secs(10);
 /// How long a director that was just started may look for its part.
 const KNOWN_WITHIN: Duration = Duration::from_secs(5);
 
-/// So many are answered at once; others wait.
-const AT_ONCE: usize = 16;
+/// So many connections of one user are answered at once, and so many of all users but root, whose
+/// orders never wait for theirs. Others are told to come again.
+const OF_ONE: usize = 8;
+const OF_ALL: usize = 32;
+
+/// So many connections of root's are answered at once.
+const OF_ROOT: usize = 128;
 
 /// What cvipd is asked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -109,6 +120,9 @@ pub struct Status {
     /// What is wrong with this node's addresses and settings at the moment.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub addresses: Vec<String>,
+    /// What it could not save below its run folder, and why: it is in force all the same.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub unsaved: Vec<String>,
     /// How many connections are waited for before it ends, if it is leaving.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub leaving: Option<usize>,
@@ -207,7 +221,7 @@ pub fn ask(run_dir: &Path, node: u32, request: Request) -> Result<Response, Cont
     let within = if request == Request::Status { STATUS_WITHIN } else { ANSWER_WITHIN };
     stream.set_read_timeout(Some(within)).map_err(io)?;
     send(&mut stream, &request).map_err(io)?;
-    let line = receive(&stream).map_err(|e| match e.kind() {
+    let line = receive(&mut stream, ANSWER_CAP, within).map_err(|e| match e.kind() {
         io::ErrorKind::WouldBlock => ControlError::Late(within),
         _ => io(e),
     })?;
@@ -217,25 +231,73 @@ pub fn ask(run_dir: &Path, node: u32, request: Request) -> Result<Response, Cont
 /// The daemon's end.
 pub(super) struct Server {
     path: PathBuf,
+    main: Outbox<Tidings>,
+    places: Arc<Places>,
+    /// Where it listens; none while the socket cannot be made.
+    open: Option<Open>,
+}
+
+/// A socket that is listened on.
+struct Open {
+    listener: UnixListener,
+    /// Which file it is.
+    identity: (u64, u64),
+}
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        // The thread that waits on it ends.
+        let _ = shutdown(self.listener.as_raw_fd(), Shutdown::Both);
+    }
 }
 
 impl Server {
     /// Listens, and answers from now on. The caller holds the node's lease, so a socket that
-    /// stands there is a dead cvipd's.
+    /// stands there is a dead cvipd's. One that cannot be made now is made later.
+    ///
+    /// # Errors
+    /// It could never be made: its path is too long.
     pub(super) fn open(run_dir: &Path, node: u32, main: Outbox<Tidings>) -> io::Result<Server> {
         let path = socket_path(run_dir, node);
-        match std::fs::remove_file(&path) {
+        std::os::unix::net::SocketAddr::from_pathname(&path)?;
+        let mut server = Server { path, main, places: Arc::default(), open: None };
+        server.tend();
+        Ok(server)
+    }
+
+    /// Makes the socket again where somebody deleted it.
+    pub(super) fn tend(&mut self) {
+        if self.open.as_ref().is_some_and(|open| identity(&self.path).ok() == Some(open.identity)) {
+            return;
+        }
+        self.open = None;
+        let listening = self.listen();
+        files::note(&self.path, &listening);
+        self.open = listening.ok();
+    }
+
+    fn listen(&self) -> io::Result<Open> {
+        match std::fs::remove_file(&self.path) {
             Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(e),
             _ => {}
         }
-        let listener = UnixListener::bind(&path)?;
-        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o660))?;
-        // It ends with the process: nobody waits for it.
+        if let Some(folder) = self.path.parent() {
+            std::fs::create_dir_all(folder)?;
+        }
+        let listener = UnixListener::bind(&self.path)?;
+        std::fs::set_permissions(&self.path, std::fs::Permissions::from_mode(0o660))?;
+        let open = Open { listener: listener.try_clone()?, identity: identity(&self.path)? };
+        let (main, places) = (self.main.clone(), Arc::clone(&self.places));
+        // It ends with the process, or with the socket: nobody waits for it.
         thread::Builder::new()
             .name("control".to_owned())
-            .spawn(move || listen(&listener, &main))?;
-        Ok(Server { path })
+            .spawn(move || listen(&listener, &main, &places))?;
+        Ok(open)
     }
+}
+
+fn identity(path: &Path) -> io::Result<(u64, u64)> {
+    std::fs::symlink_metadata(path).map(|metadata| (metadata.dev(), metadata.ino()))
 }
 
 impl Drop for Server {
@@ -245,11 +307,56 @@ impl Drop for Server {
     }
 }
 
-fn listen(listener: &UnixListener, main: &Outbox<Tidings>) {
-    let places = Arc::new(());
+/// How many connections of each user are being answered.
+#[derive(Default)]
+struct Places(Mutex<BTreeMap<u32, usize>>);
+
+/// One of them.
+struct Place {
+    of: Arc<Places>,
+    uid: u32,
+}
+
+impl Places {
+    fn with<T>(&self, f: impl FnOnce(&mut BTreeMap<u32, usize>) -> T) -> T {
+        f(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// A place for one more of a user; none if it has too many already.
+    fn take(self: &Arc<Places>, uid: u32) -> Option<Place> {
+        self.with(|taken| {
+            let of_this = taken.get(&uid).copied().unwrap_or(0);
+            let of_users: usize = taken.iter().filter(|(uid, _)| **uid != 0).map(|(_, n)| n).sum();
+            let has_room = match uid {
+                0 => of_this < OF_ROOT,
+                _ => of_this < OF_ONE && of_users < OF_ALL,
+            };
+            has_room.then(|| {
+                taken.insert(uid, of_this + 1);
+                Place { of: Arc::clone(self), uid }
+            })
+        })
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.of.with(|taken| {
+            let left = taken.get(&self.uid).copied().unwrap_or(0).saturating_sub(1);
+            match left {
+                0 => taken.remove(&self.uid),
+                left => taken.insert(self.uid, left),
+            };
+        });
+    }
+}
+
+fn listen(listener: &UnixListener, main: &Outbox<Tidings>, places: &Arc<Places>) {
     for stream in listener.incoming() {
-        let stream = match stream {
+        let mut stream = match stream {
             Ok(stream) => stream,
+            // It is no longer listened on.
+            Err(error) if error.raw_os_error() == Some(nix::libc::EINVAL) => return,
             Err(error) => {
                 error!("the control socket: {error}");
                 // Out of descriptors, perhaps: that may pass.
@@ -257,13 +364,18 @@ fn listen(listener: &UnixListener, main: &Outbox<Tidings>) {
                 continue;
             }
         };
-        while Arc::strong_count(&places) > AT_ONCE {
-            thread::sleep(Duration::from_millis(10));
-        }
-        let (main, place) = (main.clone(), Arc::clone(&places));
+        let Ok(uid) = getsockopt(&stream, PeerCredentials).map(|peer| peer.uid()) else { continue };
+        let Some(place) = places.take(uid) else {
+            let text = format!("cvipd answers {OF_ONE} requests of user {uid} already: try again");
+            // Into an empty buffer, or not at all.
+            let _ = stream.set_nonblocking(true);
+            let _ = send(&mut stream, &Response::Error(text));
+            continue;
+        };
+        let main = main.clone();
         let spawned = thread::Builder::new().name("control".to_owned()).spawn(move || {
             let _place = place;
-            if let Err(error) = answer(stream, &main) {
+            if let Err(error) = answer(stream, uid == 0, &main) {
                 tracing::debug!("control socket: {error}");
             }
         });
@@ -274,11 +386,10 @@ fn listen(listener: &UnixListener, main: &Outbox<Tidings>) {
 }
 
 /// Answers one connection.
-fn answer(mut stream: UnixStream, main: &Outbox<Tidings>) -> io::Result<()> {
-    stream.set_read_timeout(Some(PATIENCE))?;
+fn answer(mut stream: UnixStream, root: bool, main: &Outbox<Tidings>) -> io::Result<()> {
     stream.set_write_timeout(Some(PATIENCE))?;
-    let root = getsockopt(&stream, PeerCredentials)?.uid() == 0;
-    let response = match serde_json::from_slice::<Request>(&receive(&stream)?) {
+    let request = receive(&mut stream, REQUEST_CAP, PATIENCE)?;
+    let response = match serde_json::from_slice::<Request>(&request) {
         Ok(request) if request.changes_anything() && !root => {
             Response::Error("only root may do that".to_owned())
         }
@@ -382,12 +493,29 @@ fn send(stream: &mut UnixStream, message: &impl Serialize) -> io::Result<()> {
     stream.write_all(&line)
 }
 
-fn receive(stream: &UnixStream) -> io::Result<Vec<u8>> {
-    let mut line = Vec::new();
-    BufReader::new(stream.take(LINE_CAP)).read_until(b'\n', &mut line)?;
-    match line.last() {
-        Some(b'\n') => Ok(line),
-        _ => Err(io::ErrorKind::UnexpectedEof.into()),
+/// A line, however it arrives, within a time.
+fn receive(stream: &mut UnixStream, cap: usize, within: Duration) -> io::Result<Vec<u8>> {
+    let deadline = Instant::now() + within;
+    let (mut line, mut buffer) = (Vec::new(), [0; 4096]);
+    loop {
+        let left = deadline.saturating_duration_since(Instant::now());
+        if left.is_zero() {
+            return Err(io::ErrorKind::WouldBlock.into());
+        }
+        stream.set_read_timeout(Some(left))?;
+        let count = stream.read(&mut buffer)?;
+        line.extend_from_slice(&buffer[..count]);
+        let end = line.len() - count;
+        if let Some(at) = line[end..].iter().position(|byte| *byte == b'\n') {
+            line.truncate(end + at + 1);
+            return Ok(line);
+        }
+        if count == 0 {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+        if line.len() > cap {
+            return Err(io::ErrorKind::FileTooLarge.into());
+        }
     }
 }
 
@@ -418,9 +546,61 @@ mod tests {
         });
         let mut rude = UnixStream::connect(&path).unwrap();
         rude.write_all(b"{}\n").unwrap();
-        let answer: Response = serde_json::from_slice(&receive(&rude).unwrap()).unwrap();
+        let answer: Response =
+            serde_json::from_slice(&receive(&mut rude, ANSWER_CAP, PATIENCE).unwrap()).unwrap();
         assert!(matches!(answer, Response::Error(_)));
         assert!(inbox.take().is_empty(), "rubbish is no request");
+    }
+
+    #[test]
+    fn a_user_with_many_connections_keeps_nobody_else_waiting() {
+        let places = Arc::new(Places::default());
+        let of_one: Vec<Place> = (0..300).filter_map(|_| places.take(1000)).collect();
+        assert_eq!(of_one.len(), OF_ONE);
+        let of_others: Vec<Place> = (1001..1300).filter_map(|uid| places.take(uid)).collect();
+        assert_eq!(of_others.len(), OF_ALL - OF_ONE);
+        assert!(places.take(0).is_some(), "root gets through");
+        drop(of_one);
+        assert!(places.take(1000).is_some());
+        assert!(places.take(1000).is_some(), "a place is given back");
+    }
+
+    #[test]
+    fn who_says_nothing_says_it_slowly_or_says_too_much_is_not_waited_for() {
+        let (mut ours, mut theirs) = UnixStream::pair().unwrap();
+        let short = Duration::from_millis(60);
+        let late = receive(&mut ours, REQUEST_CAP, short).unwrap_err();
+        assert_eq!(late.kind(), io::ErrorKind::WouldBlock);
+        theirs.write_all(&[b' '; REQUEST_CAP + 1]).unwrap();
+        let long = receive(&mut ours, REQUEST_CAP, PATIENCE).unwrap_err();
+        assert_eq!(long.kind(), io::ErrorKind::FileTooLarge);
+        theirs.write_all(b"{}\n{}").unwrap();
+        assert_eq!(receive(&mut ours, REQUEST_CAP, PATIENCE).unwrap(), b"{}\n");
+        // A byte now and then does not make it any longer.
+        let began = Instant::now();
+        std::thread::scope(|scope| {
+            let dripping = scope.spawn(|| while theirs.write_all(b" ").is_ok() {});
+            assert!(receive(&mut ours, usize::MAX, short).is_err());
+            assert!(began.elapsed() < PATIENCE);
+            drop(ours);
+            dripping.join().unwrap();
+        });
+    }
+
+    #[test]
+    fn a_socket_that_somebody_deleted_is_made_again() {
+        let dir = tempfile::tempdir().unwrap();
+        let run_dir = dir.path().join("run");
+        let (main, _inbox) = crate::wake::channel().unwrap();
+        let mut server = Server::open(&run_dir, 3, main).unwrap();
+        let path = socket_path(&run_dir, 3);
+        let before = identity(&path).unwrap();
+        server.tend();
+        assert_eq!(identity(&path).unwrap(), before);
+        std::fs::remove_dir_all(&run_dir).unwrap();
+        assert!(matches!(ask(&run_dir, 3, Request::Status), Err(ControlError::Absent(3))));
+        server.tend();
+        UnixStream::connect(&path).unwrap();
     }
 
     #[test]

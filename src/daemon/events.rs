@@ -3,18 +3,25 @@
 //! Each director writes its own file, `events-N.jsonl`; `cvipctl events` reads them all. The log
 //! has more to say; this is for scripts, and for the question `what happened tonight'.
 
+use std::collections::VecDeque;
 use std::fs::{File, OpenOptions};
 use std::io::{self, BufRead, BufReader, Write};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
+use nix::libc;
 use serde::{Deserialize, Serialize};
 use tracing::error;
 
 use crate::director::Happening;
+use crate::files;
 
 /// A file that has grown so large, in bytes, is put aside as `.1`, in place of the one before.
 const ROTATE_AT: u64 = 4 << 20;
+
+/// So many lines wait for room to be written; the oldest go.
+const WAITING: usize = 1000;
 
 /// One line.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -34,6 +41,8 @@ pub(super) struct Record {
     path: PathBuf,
     file: Option<File>,
     size: u64,
+    /// Lines that are not written yet.
+    waiting: VecDeque<Vec<u8>>,
 }
 
 fn path_of(run_dir: &Path, node: u32) -> PathBuf {
@@ -47,52 +56,82 @@ fn aside(path: &Path) -> PathBuf {
 impl Record {
     /// Goes on with the file that is there.
     pub(super) fn open(run_dir: &Path, node: u32) -> Record {
-        let mut record = Record { node, path: path_of(run_dir, node), file: None, size: 0 };
-        record.reopen();
+        let path = path_of(run_dir, node);
+        let mut record = Record { node, path, file: None, size: 0, waiting: VecDeque::new() };
+        record.tend();
         record
-    }
-
-    fn reopen(&mut self) {
-        let opened = OpenOptions::new().create(true).append(true).open(&self.path);
-        match opened.and_then(|file| Ok((file.metadata()?.len(), file))) {
-            Ok((size, file)) => (self.size, self.file) = (size, Some(file)),
-            Err(error) => {
-                error!("events are not recorded in {}: {error}", self.path.display());
-                self.file = None;
-            }
-        }
     }
 
     /// Adds a line.
     pub(super) fn add(&mut self, what: Happening, at: SystemTime) {
         let at = humantime::format_rfc3339_millis(at).to_string();
         let event = Event { at, director: self.node, what };
-        let Some(file) = &mut self.file else { return };
-        let written = serde_json::to_vec(&event).map_err(io::Error::from).and_then(|mut line| {
-            line.push(b'\n');
-            file.write_all(&line)?;
-            Ok(line.len() as u64)
-        });
-        match written {
-            Ok(length) => self.size += length,
+        match serde_json::to_vec(&event) {
+            Ok(mut line) => {
+                line.push(b'\n');
+                self.waiting.push_back(line);
+            }
             Err(error) => error!("an event is not recorded: {error}"),
         }
-        if self.size >= ROTATE_AT {
-            if let Err(error) = std::fs::rename(&self.path, aside(&self.path)) {
-                error!("{} cannot be put aside: {error}", self.path.display());
-            }
-            self.reopen();
+        self.tend();
+    }
+
+    /// Writes what waits. A file that somebody deleted is made again.
+    pub(super) fn tend(&mut self) {
+        let written = self.write();
+        files::note(&self.path, &written);
+        let surplus = self.waiting.len().saturating_sub(WAITING);
+        self.waiting.drain(..surplus);
+    }
+
+    fn write(&mut self) -> io::Result<()> {
+        if !self.file.as_ref().is_some_and(|file| stands_at(file, &self.path)) {
+            self.file = None;
+            let (file, size) = open(&self.path)?;
+            (self.file, self.size) = (Some(file), size);
         }
+        let Some(file) = &mut self.file else { return Ok(()) };
+        while let Some(line) = self.waiting.front() {
+            if let Err(error) = file.write_all(line) {
+                // Half a line would spoil the next.
+                file.set_len(self.size)?;
+                return Err(error);
+            }
+            self.size += line.len() as u64;
+            self.waiting.pop_front();
+        }
+        if self.size >= ROTATE_AT {
+            std::fs::rename(&self.path, aside(&self.path))?;
+            let (file, size) = open(&self.path)?;
+            (self.file, self.size) = (Some(file), size);
+        }
+        Ok(())
     }
 }
 
-/// Reads what directors recorded, and then what they add.
-#[derive(Debug)]
-pub struct EventReader {
-    path: PathBuf,
-    file: Option<BufReader<File>>,
-    /// The beginning of a line whose end is not written yet.
-    part: Vec<u8>,
+/// Goes on with a file, or begins it.
+fn open(path: &Path) -> io::Result<(File, u64)> {
+    let mut options = OpenOptions::new();
+    options.create(true).append(true).custom_flags(libc::O_NONBLOCK | libc::O_NOFOLLOW);
+    let opened = match options.open(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            path.parent().map_or(Ok(()), std::fs::create_dir_all)?;
+            options.open(path)
+        }
+        opened => opened,
+    };
+    let file = opened?;
+    let metadata = file.metadata()?;
+    match metadata.is_file() {
+        true => Ok((file, metadata.len())),
+        false => Err(io::Error::new(io::ErrorKind::InvalidInput, "it is no regular file")),
+    }
+}
+
+/// True if the path leads to this file.
+fn stands_at(file: &File, path: &Path) -> bool {
+    let (Ok(open), Ok(named)) = (file.metadata(), std::fs::metadata(path)) else { return false };
+    (open.dev(), open.ino()) == (named.dev(), named.ino())
 }
 
 /// The directors whose events stand in this folder.
@@ -110,6 +149,15 @@ pub fn recorders(run_dir: &Path) -> io::Result<Vec<u32>> {
     }
     nodes.sort_unstable();
     Ok(nodes)
+}
+
+/// Reads what directors recorded, and then what they add.
+#[derive(Debug)]
+pub struct EventReader {
+    path: PathBuf,
+    file: Option<BufReader<File>>,
+    /// The beginning of a line whose end is not written yet.
+    part: Vec<u8>,
 }
 
 impl EventReader {
@@ -137,7 +185,6 @@ impl EventReader {
     }
 
     fn moved(&self) -> bool {
-        use std::os::unix::fs::MetadataExt;
         let Some(file) = &self.file else { return false };
         let (Ok(open), Ok(named)) = (file.get_ref().metadata(), std::fs::metadata(&self.path))
         else {
@@ -148,7 +195,7 @@ impl EventReader {
 
     fn drain(&mut self, events: &mut Vec<Event>) {
         if self.file.is_none() {
-            self.file = File::open(&self.path).ok().map(BufReader::new);
+            self.file = files::open(&self.path).ok().map(BufReader::new);
         }
         let Some(file) = &mut self.file else { return };
         while let Ok(1..) = file.read_until(b'\n', &mut self.part) {
@@ -190,6 +237,33 @@ mod tests {
         Record::open(dir.path(), 3).add(Happening::Took { term: 2, from: Some(1) }, at);
         assert_eq!(terms(&reader.read()), [2]);
         assert_eq!(recorders(dir.path()).unwrap(), [3]);
+    }
+
+    #[test]
+    fn what_happens_while_the_file_cannot_be_written_is_written_later() {
+        let dir = tempfile::tempdir().unwrap();
+        let run_dir = dir.path().join("run");
+        let took = |term| Happening::Took { term, from: None };
+        let mut record = Record::open(&run_dir, 3);
+        record.add(took(1), SystemTime::UNIX_EPOCH);
+        std::fs::remove_dir_all(&run_dir).unwrap();
+        record.add(took(2), SystemTime::UNIX_EPOCH);
+        let (mut reader, _) = EventReader::open(&run_dir, 3);
+        assert_eq!(terms(&reader.read()), [2], "deleted with its folder, and made again");
+        // A folder, or a pipe that nobody reads, stands in its place.
+        std::fs::remove_file(&record.path).unwrap();
+        std::fs::create_dir(&record.path).unwrap();
+        for term in 3..WAITING as u64 + 10 {
+            record.add(took(term), SystemTime::UNIX_EPOCH);
+        }
+        std::fs::remove_dir(&record.path).unwrap();
+        nix::unistd::mkfifo(&record.path, nix::sys::stat::Mode::S_IRWXU).unwrap();
+        record.tend();
+        std::fs::remove_file(&record.path).unwrap();
+        record.tend();
+        let (mut reader, _) = EventReader::open(&run_dir, 3);
+        let kept = terms(&reader.read());
+        assert_eq!((kept.len(), kept[0], kept.last()), (WAITING, 10, Some(&1009)));
     }
 
     #[test]

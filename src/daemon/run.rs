@@ -24,10 +24,10 @@ use crate::director::lookout::order;
 use crate::director::sync;
 use crate::node::identify;
 use crate::node::leaving::holders;
-use crate::pulse::{ClusterKey, Nonce};
+use crate::pulse::{self, ClusterKey, Nonce};
 use crate::store::{self, Access, Interest, Lease, Obedience, Store};
 use crate::wake::{Inbox, channel};
-use crate::{net, settings};
+use crate::{files, net, settings};
 
 /// How long a director that is told to end waits until another has taken over.
 const HAND_OVER_WITHIN: Duration = Duration::from_secs(3);
@@ -44,6 +44,10 @@ const RELEASED_WITHIN: Duration = Duration::from_secs(10);
 /// The threads' health is looked at this often: one that dies is a fault of the program, and a
 /// restart is the cure.
 const LOOK_EVERY: Duration = Duration::from_secs(5);
+
+/// What stands below the run folder is looked after this often: what somebody deleted is made
+/// again, and what found no room is written.
+const TEND_EVERY: Duration = Duration::from_secs(1);
 
 /// What cvipd is told when it starts.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -64,6 +68,7 @@ pub struct Settings {
 
 struct Daemon {
     settings: Settings,
+    cluster_key: settings::ClusterKey,
     office: Office,
     conf: Arc<Conf>,
     /// Faults of the newest configuration, which was then not taken.
@@ -198,7 +203,8 @@ pub fn run(settings: Settings) -> Result<(), RunError> {
     if !conf.nodes().contains(&node) {
         return Err(RunError::NoPart(node, settings.conf.display().to_string()));
     }
-    let key = ClusterKey::from_bytes(settings.store.cluster_key(&settings.run_dir)?.as_bytes())?;
+    let cluster_key = settings.store.cluster_key(&settings.run_dir)?;
+    let key = ClusterKey::from_bytes(cluster_key.as_bytes())?;
     let interest = Interest::Node(node);
     let mut store = store::open(&settings.store, &settings.run_dir, Access::Write, interest)?;
     match store.refresh() {
@@ -214,6 +220,7 @@ pub fn run(settings: Settings) -> Result<(), RunError> {
     let (main, inbox) = channel().map_err(system("no descriptor for messages"))?;
     let polling = settings.polling.clone();
     let now = Instant::now();
+    let port = settings.store.heartbeat_port.unwrap_or(pulse::PORT);
     let conf = Arc::new(conf);
     let manager =
         AddressManager::open(&settings.run_dir, node, Arc::clone(&conf), main.clone(), now);
@@ -226,6 +233,7 @@ pub fn run(settings: Settings) -> Result<(), RunError> {
         nonce,
         started: now,
         key,
+        port,
         store,
         main: main.clone(),
         addresses: addresses.desk.clone(),
@@ -234,6 +242,7 @@ pub fn run(settings: Settings) -> Result<(), RunError> {
     let record = Record::open(&settings.run_dir, node);
     let mut daemon = Daemon {
         settings,
+        cluster_key,
         office,
         conf,
         faults: Vec::new(),
@@ -253,9 +262,9 @@ pub fn run(settings: Settings) -> Result<(), RunError> {
         struck: None,
     };
     daemon.begin()?;
-    let server = Server::open(&daemon.settings.run_dir, node, main)
+    let mut server = Server::open(&daemon.settings.run_dir, node, main)
         .map_err(|e| RunError::System("the control socket cannot be opened", e))?;
-    let outcome = daemon.serve(&signals, &inbox);
+    let outcome = daemon.serve(&signals, &inbox, &lease, &mut server);
     notify(&[NotifyState::Stopping]);
     daemon.finish(lease);
     // Last of all: who waits for a node to leave waits for this.
@@ -274,9 +283,24 @@ impl Daemon {
         Ok(())
     }
 
-    fn serve(&mut self, signals: &SignalFd, inbox: &Inbox<Tidings>) -> Result<(), RunError> {
+    fn serve(
+        &mut self,
+        signals: &SignalFd,
+        inbox: &Inbox<Tidings>,
+        lease: &Lease,
+        server: &mut Server,
+    ) -> Result<(), RunError> {
+        let mut next_tend = Instant::now();
         loop {
             let now = Instant::now();
+            if now >= next_tend {
+                next_tend = now + TEND_EVERY;
+                lease.tend();
+                server.tend();
+                self.record.tend();
+                let Settings { store, run_dir, .. } = &self.settings;
+                store.tend_cluster_key(run_dir, &self.cluster_key);
+            }
             self.turn(self.duty.at(now))?;
             if self.is_over(now) {
                 return Ok(());
@@ -297,7 +321,8 @@ impl Daemon {
             }
             let struck = self.struck.as_ref().map(|struck| struck.due(now));
             let due = [self.duty.until(), self.end_due(now), struck];
-            let at = due.into_iter().flatten().fold(now + LOOK_EVERY, Instant::min);
+            let look = next_tend.min(now + LOOK_EVERY);
+            let at = due.into_iter().flatten().fold(look, Instant::min);
             wait([signals.as_fd(), inbox.fd()], at.saturating_duration_since(now))
                 .map_err(|errno| RunError::System("poll", errno.into()))?;
             while let Ok(Some(signal)) = signals.read_signal() {
@@ -554,6 +579,7 @@ impl Daemon {
             roles: self.roles(),
             faults: self.faults.clone(),
             addresses: self.address_faults.clone(),
+            unsaved: files::unsaved(),
             leaving,
             store_away_s: away.map(|since| now.saturating_duration_since(since).as_secs()),
             store_requests: self.office.store.requests(),

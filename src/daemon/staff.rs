@@ -40,6 +40,8 @@ pub(super) struct Office {
     /// When this cvipd was started.
     pub(super) started: Instant,
     pub(super) key: ClusterKey,
+    /// The UDP port on which directors hear heartbeats.
+    pub(super) port: u16,
     /// The workers have views of their own of it.
     pub(super) store: Box<dyn Store>,
     pub(super) main: Outbox<Tidings>,
@@ -131,7 +133,7 @@ impl Staff {
         run_dir: &Path,
     ) -> Result<(), RunError> {
         // Whatever can fail comes first.
-        drop(Socket::sender(&conf.addresses(office.node), pulse::PORT, None, &office.key)?);
+        drop(Socket::sender(&conf.addresses(office.node), office.port, None, &office.key)?);
         let bench = self.new_bench(office, conf)?;
         let table = self.table.as_ref().or(bench.as_ref()).map(|bench| bench.desk().clone());
         let successors = self.successors(office, conf, run_dir, table)?;
@@ -182,7 +184,7 @@ impl Staff {
             return Ok(None);
         }
         let now = Instant::now();
-        let (port, key) = (pulse::PORT, &office.key);
+        let (port, key) = (office.port, &office.key);
         let mut herald = None;
         if !voice.to.is_empty() {
             let socket = Socket::sender(&voice.from, port, None, key)?;
@@ -204,7 +206,7 @@ impl Staff {
                 nonce: office.nonce,
             };
             let no_descriptor = |e| RunError::System("no descriptor for the lookout", e);
-            let socket = Socket::successor(&voice.from, port, None, key, self.ears.as_ref())?;
+            let socket = Socket::patient_receiver(&voice.from, port, key, self.ears.as_ref())?;
             let ears = socket.share().map_err(no_descriptor)?;
             let store = office.store.again(Interest::All)?;
             let agent = Lookout::new(me, Arc::clone(conf), store, socket, run_dir, now)

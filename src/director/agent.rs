@@ -57,6 +57,8 @@ pub struct Agent {
     store: Box<dyn Store>,
     /// The store was read at least once: before that, nothing is known, and the table stays.
     known: bool,
+    /// It was said that the store cannot be read.
+    unread: bool,
     /// The records by which the table was last made.
     seen: BTreeMap<u32, NodeRecord>,
     /// Services that changed records touch, not looked at yet.
@@ -117,6 +119,7 @@ impl Agent {
             ordered: store.state().drains.clone(),
             store,
             known,
+            unread: false,
             pending: BTreeSet::new(),
             passes: Passes::new(now),
             marks: Marks::default(),
@@ -270,10 +273,13 @@ impl Agent {
         let refreshed = match self.store.refresh() {
             Ok(refreshed) => refreshed,
             Err(error) => {
-                warn!("the store cannot be read, the table stays as it is: {error}");
+                if !std::mem::replace(&mut self.unread, true) {
+                    warn!("the store cannot be read, the table stays as it is: {error}");
+                }
                 return;
             }
         };
+        self.unread = false;
         if !self.known {
             self.known = true;
             self.passes.ask_full(now);

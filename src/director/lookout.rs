@@ -24,7 +24,7 @@ use super::election::{Act, Election, LISTEN, Part, Peer, Sight, Voice};
 use super::liveness::{Beats, Life, Signs};
 use super::marks::Marks;
 use crate::conf::Conf;
-use crate::pulse::{Leadership, Nonce, Peers, Socket, Speech, Suspicion, Timing, Watched};
+use crate::pulse::{self, Leadership, Nonce, Peers, Socket, Speech, Suspicion, Timing, Watched};
 use crate::store::{Claim, Elected, State, Store, StoreError};
 use held::Held;
 use probes::Probes;
@@ -40,6 +40,9 @@ const REFUSED_EVERY: Duration = Duration::from_secs(60);
 /// Within this time a rival that is asked has answered, and is known
 /// ([`RivalWatch`](crate::net::RivalWatch)).
 const ANSWERED_WITHIN: Duration = Duration::from_millis(1200);
+
+/// How often the file of its term is looked after.
+const TEND_EVERY: Duration = Duration::from_secs(1);
 
 /// What the lookout found.
 #[derive(Clone, Debug)]
@@ -77,6 +80,9 @@ pub struct View {
     pub beats_ignored: u64,
     /// Datagrams that were no heartbeats of this cluster.
     pub beats_refused: u64,
+    /// Where no heartbeats are heard, for another program has the port, and which program that is.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub ports_taken: Vec<String>,
 }
 
 /// One director's lookout.
@@ -101,6 +107,11 @@ pub struct Lookout {
     /// This director can carry the CVIPs, as far as it was told.
     can_carry: bool,
     held: Held,
+    next_tend: Instant,
+    /// Why the last claim failed, as it was said.
+    unclaimed: Option<String>,
+    /// Where another program has the port, and which one, as it was said.
+    taken: Vec<String>,
     deaf: bool,
     /// How many heartbeats had been refused when that was last said, and when that was.
     refused: (u64, Option<Instant>),
@@ -165,6 +176,9 @@ impl Lookout {
             probes: Probes::new()?,
             rivals: Rivals::default(),
             held: Held::open(run_dir, me.node),
+            next_tend: now,
+            unclaimed: None,
+            taken: Vec::new(),
             deaf: false,
             refused: (0, None),
             trusts_from: now,
@@ -268,6 +282,11 @@ impl Lookout {
             self.unsure_until = now + Timing::default().silence;
         }
         self.attended = now;
+        if now >= self.next_tend {
+            self.next_tend = now + TEND_EVERY;
+            self.held.tend();
+            self.tend_ports();
+        }
         let mut look = self.follow_store();
         if look {
             self.watch(now);
@@ -312,6 +331,7 @@ impl Lookout {
             beats_heard: heard.fresh,
             beats_ignored: heard.old + heard.outlived + heard.unproven + heard.unwatched,
             beats_refused: received.refused(),
+            ports_taken: self.taken.clone(),
         }
     }
 
@@ -345,6 +365,29 @@ impl Lookout {
                  cluster key, or does a stranger send them?"
             );
         }
+    }
+
+    /// Asks again for ports that another program has.
+    fn tend_ports(&mut self) {
+        if self.socket.taken().is_empty() && self.taken.is_empty() {
+            return;
+        }
+        if self.socket.tend() {
+            info!("heartbeats are heard on ports that another program had");
+        }
+        let taken = self.socket.taken().iter().map(|address| {
+            let who = pulse::holder(*address).unwrap_or_else(|| "an unknown program".to_owned());
+            format!("UDP {address} is taken by {who}")
+        });
+        let taken: Vec<String> = taken.collect();
+        for taken in taken.iter().filter(|taken| !self.taken.contains(taken)) {
+            error!(
+                "{taken}: no heartbeats are heard there, and nodes are judged by the store and by \
+                 probes alone; end that program (it is tried again every second), or set \
+                 heartbeat_port in cvip.toml to a port below 1024, which is root's"
+            );
+        }
+        self.taken = taken;
     }
 
     fn tell(&mut self, happening: Happening) {
@@ -564,11 +607,14 @@ impl Lookout {
                 None => break,
                 Some(Act::Claim { expected, node, incarnation }) => {
                     let set = self.election.set();
-                    match self.store.claim(set, expected, node, incarnation) {
+                    let claimed = self.store.claim(set, expected, node, incarnation);
+                    match &claimed {
                         Ok(Claim::Won(elected)) => info!("elected, in term {}", elected.term),
                         Ok(Claim::Stands(_)) => info!("another director was faster"),
+                        Err(error) if self.unclaimed.as_ref() == Some(&error.to_string()) => {}
                         Err(error) => warn!("the election cannot be claimed: {error}"),
                     }
+                    self.unclaimed = claimed.err().map(|error| error.to_string());
                     self.follow_store();
                 }
                 Some(Act::Take { term }) => self.took(term, now),

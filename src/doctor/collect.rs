@@ -37,6 +37,8 @@ pub struct Subject<'a> {
     pub embedded: bool,
     /// The folder of cvipd's own files.
     pub run_dir: &'a Path,
+    /// Servers of the store whose faults are known: what is wrong, and what to do.
+    pub store_servers: Vec<(String, String)>,
 }
 
 /// Looks at everything that can be seen from here, in the calling thread's network namespace.
@@ -46,7 +48,7 @@ pub struct Subject<'a> {
 /// # Errors
 /// The store's folder cannot be read.
 pub fn collect(subject: Subject<'_>, store: &mut dyn Store) -> Result<Observed, StoreError> {
-    let Subject { conf, clustertab, node, embedded, run_dir } = subject;
+    let Subject { conf, clustertab, node, embedded, run_dir, store_servers } = subject;
     let (faults, away) = match store.refresh() {
         Ok(refreshed) => (refreshed.faults, None),
         Err(error) if error.is_away() => (Vec::new(), Some(error.to_string())),
@@ -67,6 +69,9 @@ pub fn collect(subject: Subject<'_>, store: &mut dyn Store) -> Result<Observed, 
         away,
         embedded,
         complaints: Vec::new(),
+        unsaved: Vec::new(),
+        ports_taken: Vec::new(),
+        store_servers,
         host: None,
         table: None,
         unexamined: Vec::new(),
@@ -113,7 +118,10 @@ fn own_cvipd(seen: &mut Observed, node: u32, run_dir: &Path) -> View {
         Ok(Response::Status(status)) => {
             seen.complaints = status.faults;
             seen.alive.insert(node);
-            seen.lives = status.lookout.map(|lookout| lookout.lives).unwrap_or_default();
+            seen.unsaved = status.unsaved;
+            if let Some(lookout) = status.lookout {
+                (seen.lives, seen.ports_taken) = (lookout.lives, lookout.ports_taken);
+            }
             status.pools.unwrap_or_default()
         }
         // Only who has the socket's group may ask.

@@ -32,6 +32,20 @@ pub(super) fn nodes(seen: &Observed) -> Vec<Finding> {
              in etcd with `etcdctl del KEY'",
         )
     }));
+    findings.extend(seen.unsaved.iter().map(|unsaved| {
+        let what = format!("what cvipd knows stays in force, and is lost with its end: {unsaved}");
+        Finding::warning(seen.here(), what)
+            .mend("make room in the file system of the run folder, or let root write there")
+    }));
+    findings.extend(seen.ports_taken.iter().map(|taken| {
+        let what = format!("{taken}: no heartbeats are heard there, and a failure is seen late");
+        Finding::fault(seen.here(), what).mend(
+            "end that program: cvipd tries again every second; or set heartbeat_port in cvip.toml, \
+             on every node, to a port below 1024, which is root's",
+        )
+    }));
+    let servers = seen.store_servers.iter();
+    findings.extend(servers.map(|(what, mend)| Finding::warning("store", what).mend(mend)));
     if let Some(why) = &seen.away {
         findings.push(Finding::fault("store", why).mend(
             "`cvipctl check' says which of its servers answer, and what this host may do there",
@@ -290,6 +304,16 @@ mod tests {
         });
         seen.state.nodes.insert(9, record(9));
         seen.complaints = vec!["cvip.conf:3:1: error: x".to_owned()];
+        let wrong = |seen: &mut Observed, wrong: &str| {
+            let wrong = wrong.to_owned();
+            seen.unsaved = vec![wrong.clone()];
+            seen.ports_taken = vec![wrong.clone()];
+            seen.store_servers = vec![(wrong.clone(), wrong)];
+        };
+        wrong(&mut seen, "xyz");
+        let all = lines(&nodes(&seen));
+        assert_eq!(all.iter().filter(|line| line.contains("xyz")).count(), 3, "{all:?}");
+        (seen.unsaved, seen.ports_taken, seen.store_servers) = Default::default();
         let lines = lines(&nodes(&seen));
         assert!(lines[0].starts_with("fault: node 1: cvipd goes on with its last good"));
         assert!(lines[1].starts_with("note: node 3: listeners are noticed by polling"));

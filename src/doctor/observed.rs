@@ -45,6 +45,12 @@ pub struct Observed {
     pub embedded: bool,
     /// What this host's cvipd says is wrong with the configuration; empty if none runs.
     pub complaints: Vec<String>,
+    /// What this host's cvipd could not save below its run folder.
+    pub unsaved: Vec<String>,
+    /// UDP ports of heartbeats that another program has, and which one that is.
+    pub ports_taken: Vec<String>,
+    /// Servers of the store whose faults are known: what is wrong, and what to do.
+    pub store_servers: Vec<(String, String)>,
     /// This host's kernel, if it is a node.
     pub host: Option<Host>,
     /// The kernel's IPVS table, if it has one that may be read.

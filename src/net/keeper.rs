@@ -124,6 +124,13 @@ impl Keeper {
         self.apply(&Wishes::default())
     }
 
+    /// Writes the record again where somebody deleted it, or where there was no room for it.
+    pub fn tend(&mut self) {
+        if self.unsaved || !self.record.is_empty() && self.file.is_missing() {
+            self.unsaved = self.file.save(&self.record).is_err();
+        }
+    }
+
     /// True if addresses of its own end unless they are renewed.
     pub fn has_leased(&self) -> bool {
         self.record.addresses.iter().any(|own| own.valid_lft.is_some())

@@ -6,8 +6,8 @@
 //! it was written in, for nothing that it lists survives one.
 
 use std::collections::BTreeMap;
-use std::fs::{self, File};
-use std::io::{self, ErrorKind, Read, Write};
+use std::fs;
+use std::io::{self, ErrorKind};
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 
@@ -15,6 +15,7 @@ use serde::{Deserialize, Serialize};
 
 use super::addresses::host_prefix;
 use super::{Error, sysctl};
+use crate::files;
 
 /// Far more than a thousand CVIPs need.
 const SIZE_CAP: u64 = 1 << 20;
@@ -132,22 +133,23 @@ impl RecordFile {
                  check this node's addresses with `ip address' and its settings with sysctl(8)"
             ))
         };
-        let file = match File::open(&self.path) {
-            Ok(file) => file,
-            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Record::default()),
-            Err(error) => return Err(self.failed(format!("cannot be opened: {error}"))),
+        let text = match files::read_text(&self.path, SIZE_CAP) {
+            Ok(text) => text,
+            Err(error) => match error.kind() {
+                ErrorKind::NotFound => return Ok(Record::default()),
+                ErrorKind::InvalidData | ErrorKind::FileTooLarge | ErrorKind::InvalidInput => {
+                    return Err(spoilt(&error));
+                }
+                _ => return Err(self.failed(format!("cannot be opened: {error}"))),
+            },
         };
-        let mut text = String::new();
-        let length = file.take(SIZE_CAP + 1).read_to_string(&mut text).map_err(|e| spoilt(&e))?;
-        if length as u64 > SIZE_CAP {
-            return Err(spoilt(&"it is larger than any record"));
-        }
         Record::parse(&text, &self.boot).map_err(|error| spoilt(&error))
     }
 
     /// Replaces the file, or removes it if nothing is left to remember.
     pub(super) fn save(&self, record: &Record) -> Result<(), Error> {
         let saved = if record.is_empty() { self.remove() } else { self.replace(record) };
+        files::note(&self.path, &saved);
         saved.map_err(|error| self.failed(format!("cannot be written: {error}")))
     }
 
@@ -166,12 +168,13 @@ impl RecordFile {
             Some(folder) if folder != Path::new("") => folder,
             _ => Path::new("."),
         };
-        fs::create_dir_all(folder)?;
         // No fsync: the file need not survive what the kernel's own state does not.
-        let mut file = tempfile::NamedTempFile::new_in(folder)?;
-        file.write_all(&bytes)?;
-        file.persist(&self.path)?;
-        Ok(())
+        files::replace(&self.path, folder, &bytes, false)
+    }
+
+    /// The file does not stand where it was written.
+    pub(super) fn is_missing(&self) -> bool {
+        !self.path.exists()
     }
 
     fn failed(&self, reason: String) -> Error {

@@ -78,6 +78,9 @@ pub struct Agent {
     obeys: Obedience,
     /// It was said that the store cannot be read.
     unread: bool,
+    /// Why its record cannot be stored, and what of the store is spoilt, as it was last said.
+    unstored: Option<String>,
+    spoilt: Option<String>,
     /// Who waits for the node to have left.
     left: Option<Left>,
     next_count: Instant,
@@ -143,6 +146,8 @@ impl Agent {
             directing: false,
             obeys: Obedience::default(),
             unread: false,
+            unstored: None,
+            spoilt: None,
             left: None,
             store,
             known,
@@ -346,10 +351,20 @@ impl Agent {
             if !mine {
                 continue;
             }
-            error!("spoilt store file {fault}; it is rebuilt from what this node knows");
-            if let Err(error) = self.store.repair(fault.key) {
-                error!("{error}");
+            let text = fault.to_string();
+            let is_news = self.spoilt.as_ref() != Some(&text);
+            if is_news {
+                error!("spoilt store file {text}; it is rebuilt from what this node knows");
             }
+            self.spoilt = match self.store.repair(fault.key) {
+                Ok(()) => None,
+                Err(error) => {
+                    if is_news {
+                        error!("{error}");
+                    }
+                    Some(text)
+                }
+            };
             self.published = None;
         }
     }
@@ -530,16 +545,23 @@ impl Agent {
             Ok(()) => {
                 self.refusals = 0;
                 self.pace.wrote(now);
+                if self.unstored.take().is_some() {
+                    info!("this node's record is stored again");
+                }
                 self.log_change(&record);
                 self.incarnation = record.incarnation;
                 self.published = Some(record);
             }
             Err(error) => {
-                // A store that refuses does so for long: it is told of now and then.
+                // A store that refuses does so for long: it is asked less and less often.
                 let again = RETRY_AFTER.saturating_mul(1 << self.refusals).min(RETRY_LATEST);
                 let again = if error.is_away() { RETRY_AFTER } else { again };
                 self.refusals = (self.refusals + 1).min(6);
-                error!("this node's record cannot be stored, trying again: {error}");
+                let text = error.to_string();
+                if self.unstored.as_ref() != Some(&text) {
+                    error!("this node's record cannot be stored, trying again: {text}");
+                    self.unstored = Some(text);
+                }
                 self.store.distrust();
                 self.retry_at = Some(now + again);
             }

@@ -1,13 +1,13 @@
 //! What a node knows of itself, read from the system.
 
 use std::collections::BTreeMap;
-use std::fs;
 use std::net::IpAddr;
+use std::path::Path;
 
 use nix::unistd::User;
 
 use crate::conf::{Conf, Owner};
-use crate::net;
+use crate::{files, net};
 
 /// UID_MIN where /etc/login.defs does not say (shadow's own default).
 const DEFAULT_UID_MIN: u32 = 1000;
@@ -43,7 +43,7 @@ impl Surroundings {
                 Owner::Anyone => None,
             })
             .collect();
-        let login_defs = fs::read("/etc/login.defs").unwrap_or_default();
+        let login_defs = files::read(Path::new("/etc/login.defs"), 1 << 20).unwrap_or_default();
         Surroundings {
             node,
             devices: net::local_addresses().unwrap_or_default(),

@@ -19,6 +19,7 @@
 pub mod beat;
 mod connect;
 mod echo;
+mod holder;
 mod key;
 mod peers;
 mod sender;
@@ -28,6 +29,7 @@ mod verdict;
 pub use beat::{Beat, Leadership, Nonce, Seen};
 pub use connect::{ConnectProber, Outcome};
 pub use echo::{Access, EchoError, EchoProber};
+pub use holder::holder;
 pub use key::{ClusterKey, KeyError, MacKey};
 pub use peers::{Heard, HeardCounts, Peers, Timing, Watched};
 pub use sender::{Sender, Speaker, Speech};

@@ -86,6 +86,9 @@ pub struct Sent {
 pub struct Socket {
     /// Each with the address that it is bound to.
     bound: Vec<(IpAddr, UdpSocket)>,
+    /// Those that another program has, and the interface that is asked for.
+    taken: Vec<SocketAddr>,
+    device: Option<String>,
     key: MacKey,
     /// The port of those to whom heartbeats are sent, host order.
     port: u16,
@@ -106,22 +109,7 @@ impl Socket {
         device: Option<&str>,
         key: &ClusterKey,
     ) -> Result<Socket, SocketError> {
-        Socket::open(local, port, port, device, key, None)
-    }
-
-    /// As [`Socket::receiver`], but what `kept` has bound already, at the same port, is shared with
-    /// it: a successor listens before its predecessor ends, and nothing is lost in between.
-    ///
-    /// # Errors
-    /// As [`Socket::receiver`].
-    pub fn successor(
-        local: &[IpAddr],
-        port: u16,
-        device: Option<&str>,
-        key: &ClusterKey,
-        kept: Option<&Socket>,
-    ) -> Result<Socket, SocketError> {
-        Socket::open(local, port, port, device, key, kept)
+        Socket::open(local, port, port, device, key)
     }
 
     /// The same sockets for another owner.
@@ -131,8 +119,64 @@ impl Socket {
     pub fn share(&self) -> io::Result<Socket> {
         let share = |(addr, socket): &(IpAddr, UdpSocket)| Ok((*addr, socket.try_clone()?));
         let bound = self.bound.iter().map(share).collect::<io::Result<_>>()?;
-        let (counts, refused_from) = (Counts::default(), None);
-        Ok(Socket { bound, key: self.key.clone(), port: self.port, counts, refused_from })
+        Ok(Socket {
+            bound,
+            taken: Vec::new(),
+            device: self.device.clone(),
+            key: self.key.clone(),
+            port: self.port,
+            counts: Counts::default(),
+            refused_from: None,
+        })
+    }
+
+    /// As [`Socket::receiver`], but an address whose port another program has is no error: it is
+    /// asked for again by [`Socket::tend`]. A port that every user may bind must not decide
+    /// whether this node serves. What `kept` has bound already is shared with it: a successor
+    /// listens before the former one ends, and nothing is lost in between.
+    ///
+    /// # Errors
+    /// An address is not this node's.
+    pub fn patient_receiver(
+        local: &[IpAddr],
+        port: u16,
+        key: &ClusterKey,
+        kept: Option<&Socket>,
+    ) -> Result<Socket, SocketError> {
+        let mut socket = Socket::open(&[], port, port, None, key)?;
+        for addr in local {
+            let address = SocketAddr::new(*addr, port);
+            let mut kept = kept.into_iter().flat_map(|kept| &kept.bound);
+            let bound = match kept.find(|(bound, _)| bound == addr) {
+                Some((_, socket)) => socket.try_clone(),
+                None => bind(address, None),
+            };
+            match bound {
+                Ok(bound) => socket.bound.push((*addr, bound)),
+                Err(source) if source.kind() == io::ErrorKind::AddrInUse => {
+                    socket.taken.push(address);
+                }
+                Err(source) => return Err(SocketError { address, source }),
+            }
+        }
+        Ok(socket)
+    }
+
+    /// Asks again for what another program had. True if some of it is free now.
+    pub fn tend(&mut self) -> bool {
+        let before = self.taken.len();
+        for address in std::mem::take(&mut self.taken) {
+            match bind(address, self.device.as_deref()) {
+                Ok(socket) => self.bound.push((address.ip(), socket)),
+                Err(_) => self.taken.push(address),
+            }
+        }
+        self.taken.len() < before
+    }
+
+    /// The addresses on which nothing is heard, for another program has their port.
+    pub fn taken(&self) -> &[SocketAddr] {
+        &self.taken
     }
 
     /// Sends only, from these local addresses and any port, to the others' `port`.
@@ -145,7 +189,7 @@ impl Socket {
         device: Option<&str>,
         key: &ClusterKey,
     ) -> Result<Socket, SocketError> {
-        let socket = Socket::open(local, 0, port, device, key, None)?;
+        let socket = Socket::open(local, 0, port, device, key)?;
         for (_, bound) in &socket.bound {
             // It takes nothing in; if the kernel keeps something for it all the same, little.
             let _ = setsockopt(bound, sockopt::RcvBuf, &0);
@@ -159,20 +203,17 @@ impl Socket {
         port: u16,
         device: Option<&str>,
         key: &ClusterKey,
-        kept: Option<&Socket>,
     ) -> Result<Socket, SocketError> {
         let bind = |addr: &IpAddr| {
             let address = SocketAddr::new(*addr, local_port);
-            let mut kept = kept.into_iter().flat_map(|kept| &kept.bound);
-            let bound = match kept.find(|(bound, _)| bound == addr) {
-                Some((_, socket)) => socket.try_clone(),
-                None => bind(address, device),
-            };
-            Ok((*addr, bound.map_err(|source| SocketError { address, source })?))
+            let bound = bind(address, device).map_err(|source| SocketError { address, source })?;
+            Ok((*addr, bound))
         };
         let bound = local.iter().map(bind).collect::<Result<_, _>>()?;
         Ok(Socket {
             bound,
+            taken: Vec::new(),
+            device: device.map(str::to_owned),
             key: key.derive(KEY_LABEL),
             port,
             counts: Counts::default(),
@@ -419,6 +460,22 @@ mod tests {
         let taken = first.bound[0].1.local_addr().unwrap();
         let error = Socket::receiver(&[taken.ip()], taken.port(), None, &ours()).unwrap_err();
         assert!(error.to_string().contains("another cvipd"), "{error}");
+    }
+
+    #[test]
+    fn a_port_that_another_program_has_is_waited_for() {
+        let first = receiver();
+        let (v4, v6) = (first.bound[0].1.local_addr().unwrap(), local()[1]);
+        let mut late = Socket::patient_receiver(&[v4.ip()], v4.port(), &ours()).unwrap();
+        assert!(!late.tend());
+        assert_eq!((late.taken(), late.fds().len()), (&[v4][..], 0));
+        drop(first);
+        assert!(late.tend() && late.taken().is_empty());
+        let sender = Socket::sender(&local(), v4.port(), None, &ours()).unwrap();
+        sender.send(&beat(1), &[v4.ip()]);
+        assert_eq!(take(&mut late, 1), [beat(1)]);
+        let missing = Socket::patient_receiver(&[v6, "192.0.2.1".parse().unwrap()], 0, &ours());
+        assert!(missing.is_err(), "an address that is not this node's is no port that is taken");
     }
 
     #[test]

@@ -1,7 +1,6 @@
 //! cvip.toml on disk: read, parsed, each fault with its place.
 
-use std::fs::File;
-use std::io::{self, Read};
+use std::io;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -11,6 +10,7 @@ use toml::Spanned;
 
 use super::{Engine, EtcdSettings, Settings, SettingsError, endpoint_of, prefix_of};
 use crate::conf::{Diagnostic, Place, Severity};
+use crate::files;
 
 /// Largest file in bytes.
 const MAX_BYTES: u64 = 1024 * 1024;
@@ -27,6 +27,7 @@ const TIMEOUT: std::ops::RangeInclusive<u64> = 1..=30;
 struct Written {
     store: Option<Engine>,
     cluster_key_file: Option<PathBuf>,
+    heartbeat_port: Option<Spanned<u16>>,
     etcd: Etcd,
 }
 
@@ -46,7 +47,7 @@ struct Etcd {
 
 /// Reads the file. One that `must_be` there and is not is an error.
 pub(super) fn read(path: &Path, must_be: bool) -> Result<Settings, SettingsError> {
-    let text = match text_of(path) {
+    let text = match files::read_text(path, MAX_BYTES) {
         Ok(text) => text,
         Err(e) if e.kind() == io::ErrorKind::NotFound && !must_be => return Ok(Settings::default()),
         Err(e) => {
@@ -60,29 +61,21 @@ pub(super) fn read(path: &Path, must_be: bool) -> Result<Settings, SettingsError
     parse(&text, path)
 }
 
-fn text_of(path: &Path) -> io::Result<String> {
-    let file = File::open(path)?;
-    let mut text = String::new();
-    file.take(MAX_BYTES + 1).read_to_string(&mut text)?;
-    match text.len() as u64 > MAX_BYTES {
-        true => Err(io::Error::other("the file is larger than 1 MiB")),
-        false => Ok(text),
-    }
-}
-
 /// Files that are named without a folder at their beginning stand beside cvip.toml.
 pub(super) fn parse(text: &str, path: &Path) -> Result<Settings, SettingsError> {
-    let fault = |span: Option<Range<usize>>, message: String| {
+    let fault_in = |span: Option<Range<usize>>, is_known: bool, message: String| {
         SettingsError::File(Box::new(Diagnostic {
             severity: Severity::Error,
             path: path.display().to_string(),
-            place: span.map(|span| place(text, span)),
+            place: span.map(|span| place(text, span, is_known)),
             message,
             help: None,
         }))
     };
-    let written: Written =
-        toml::from_str(text).map_err(|e| fault(e.span(), one_line(e.message())))?;
+    // A value that was understood, and is not what it may be.
+    let fault = |span, message| fault_in(span, true, message);
+    let written: Written = toml::from_str(text)
+        .map_err(|e| fault_in(e.span(), false, without_values(&one_line(e.message()))))?;
     let folder = path.parent().unwrap_or(Path::new("/"));
     let beside = |file: PathBuf| folder.join(file);
     let at = |spanned: &Spanned<String>, check: fn(&str) -> Result<String, String>| {
@@ -105,6 +98,12 @@ pub(super) fn parse(text: &str, path: &Path) -> Result<Settings, SettingsError> 
     };
     let Etcd { endpoints, ca, cert, key, user, password_file, prefix, lease_ttl, timeout } =
         written.etcd;
+    let heartbeat_port = match written.heartbeat_port {
+        Some(port) if *port.get_ref() == 0 => {
+            return Err(fault(Some(port.span()), "a port is 1 to 65535".to_owned()));
+        }
+        port => port.map(Spanned::into_inner),
+    };
     let defaults = EtcdSettings::default();
     let etcd = EtcdSettings {
         endpoints: endpoints.iter().map(|e| at(e, endpoint_of)).collect::<Result<_, _>>()?,
@@ -122,14 +121,15 @@ pub(super) fn parse(text: &str, path: &Path) -> Result<Settings, SettingsError> 
         engine_was_chosen: written.store.is_some(),
         etcd,
         cluster_key_file: written.cluster_key_file.map(beside),
+        heartbeat_port,
     })
 }
 
-/// Words with which a line of the file may begin. Another line is not shown whole: somebody may have
-/// written a password there.
+/// Words with which a line of the file may begin.
 const WORDS: [&str; 12] = [
     "store",
     "cluster_key_file",
+    "heartbeat_port",
     "endpoints",
     "ca",
     "cert",
@@ -139,32 +139,60 @@ const WORDS: [&str; 12] = [
     "prefix",
     "lease_ttl",
     "timeout",
-    "[",
 ];
 
-/// What of a line may be shown.
-fn shown(line: &str) -> &str {
+/// What of a line may be shown: its key, and a value that was understood and is at fault. The rest
+/// is stars, since somebody may have written a password there: into the wrong key, behind the
+/// value, or into a section's name.
+fn shown(line: &str, fault: Range<usize>, is_known: bool) -> String {
     let text = line.trim_start();
+    let indent = line.len() - text.len();
     let is_word = |c: char| c.is_alphanumeric() || c == '_' || c == '-';
-    let length =
-        if text.starts_with('[') { 1 } else { text.find(|c| !is_word(c)).unwrap_or(text.len()) };
-    let word = &text[..length];
-    match WORDS.contains(&word) {
-        true => line,
-        false => &line[..line.len() - text.len() + length],
+    let length = text.find(|c| !is_word(c)).unwrap_or(text.len());
+    let after = text[length..].trim_start();
+    let is_key = after.starts_with(['=', ':']);
+    let visible = match () {
+        () if text.trim_end() == "[etcd]" => line.len(),
+        () if is_key && WORDS.contains(&&text[..length]) => line.len() - after.len() + 1,
+        () if is_key => indent + length,
+        () => indent,
+    };
+    let value = line.get(fault.clone()).unwrap_or_default();
+    let is_shown = is_known && !value.contains('@');
+    let mut shown = String::new();
+    for (at, c) in line.char_indices() {
+        match at < visible || c.is_whitespace() || is_shown && fault.contains(&at) {
+            true => shown.push(c),
+            // As long in bytes, so that places stay what they are.
+            false => shown.extend(std::iter::repeat_n('*', c.len_utf8())),
+        }
+    }
+    shown
+}
+
+/// What the parser says, without the texts that it quotes from the file: its own words stand in
+/// grave accents.
+fn without_values(message: &str) -> String {
+    match (message.find('"'), message.rfind('"')) {
+        (Some(start), Some(end)) if end > start => {
+            let before = message[..start].trim_end();
+            format!("{before}{}", &message[end + 1..])
+        }
+        _ => message.to_owned(),
     }
 }
 
 /// A fault's place: the part of it that stands in its first line.
-fn place(text: &str, span: Range<usize>) -> Place {
+fn place(text: &str, span: Range<usize>, is_known: bool) -> Place {
     let start = floor(text, span.start);
     let before = &text[..start];
     let from = before.rfind('\n').map_or(0, |at| at + 1);
     let line = &text[from..];
-    let line = shown(&line[..line.find('\n').unwrap_or(line.len())]);
+    let line = &line[..line.find('\n').unwrap_or(line.len())];
     let within = |at: usize| at.clamp(from, from + line.len()) - from;
     let fault = within(start)..within(floor(text, span.end).max(start));
-    Place::new(before.matches('\n').count() + 1, line, fault)
+    let shown = shown(line, fault.clone(), is_known);
+    Place::new(before.matches('\n').count() + 1, &shown, fault)
 }
 
 /// The boundary of characters at or before a byte.

@@ -102,6 +102,8 @@ pub struct Settings {
     pub etcd: EtcdSettings,
     /// The file of the cluster key, if one was named.
     pub cluster_key_file: Option<PathBuf>,
+    /// The UDP port on which directors hear heartbeats, if another than the usual one.
+    pub heartbeat_port: Option<u16>,
 }
 
 impl Default for Settings {
@@ -111,6 +113,7 @@ impl Default for Settings {
             engine_was_chosen: false,
             etcd: EtcdSettings::default(),
             cluster_key_file: None,
+            heartbeat_port: None,
         }
     }
 }
@@ -157,6 +160,17 @@ pub enum SettingsError {
         /// Why.
         reason: String,
     },
+    /// A file that is named is not there.
+    #[error("{}: {reason}", path.display())]
+    Missing {
+        /// The file.
+        path: PathBuf,
+        /// What to do about it.
+        reason: String,
+    },
+    /// A file that is named may not be read by this user; nothing is said of what is in it.
+    #[error("{}: this user may not read it: run this as root, or as its owner", .0.display())]
+    Forbidden(PathBuf),
     /// A file with a secret may be read by others.
     #[error(
         "{path} holds a secret, and others may read it: make it root's (chown root {path}) and its \
@@ -250,11 +264,17 @@ fn endpoint_of(text: &str) -> Result<String, String> {
     let text = text.trim().trim_end_matches('/');
     let authority = match text.split_once("://") {
         Some(("http" | "https", authority)) => authority,
-        Some((scheme, _)) => {
+        Some((scheme, _)) if !text.contains('@') => {
             return Err(format!("`{text}' is no server of etcd: {scheme} is not http or https"));
         }
-        None => text,
+        _ => text,
     };
+    if authority.contains('@') {
+        // Not shown: it may be a password.
+        return Err("a server of etcd is HOST:PORT, and has no user and no password in it: set \
+                    user and password_file"
+            .to_owned());
+    }
     let parts = authority.rsplit_once(':');
     let good = parts.is_some_and(|(host, port)| {
         let bracketed = host.strip_prefix('[').and_then(|host| host.strip_suffix(']'));

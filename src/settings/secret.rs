@@ -7,12 +7,16 @@ use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use super::{CLUSTER_KEY_PATH, Engine, EtcdSettings, Settings, SettingsError};
+use crate::files;
 
 /// The shortest cluster key, in bytes of text.
 const LEAST_KEY: usize = 32;
 
 /// No secret is longer, in bytes.
 const MAX_BYTES: u64 = 64 * 1024;
+
+/// No file of certificates is longer, in bytes: a system's authorities are a few hundred KiB.
+const MAX_PUBLIC: u64 = 4 << 20;
 
 /// A secret text. It has no `Display`, and its `Debug` says nothing.
 #[derive(Clone, PartialEq, Eq)]
@@ -104,74 +108,119 @@ impl Settings {
     /// # Errors
     /// It cannot be read or made, is too short, or others may read it.
     pub fn cluster_key(&self, run_dir: &Path) -> Result<ClusterKey, SettingsError> {
-        let path = match &self.cluster_key_file {
-            Some(file) => file.clone(),
-            None => {
-                let path = PathBuf::from(CLUSTER_KEY_PATH);
-                match self.engine {
-                    Engine::Local if !path.exists() => own_key(run_dir)?,
-                    _ => path,
-                }
-            }
+        let path = match self.cluster_key_path() {
+            Some(path) => path,
+            None => own_key(run_dir)?,
         };
-        let key = read_secret(&path).map_err(|error| match error {
-            SettingsError::Unreadable { path, reason } => {
-                let how = format!(
-                    "{reason}: every node needs the same cluster key; make one with `(umask 077; \
-                     head -c 32 /dev/urandom | base64 > {})', and copy it to the others",
-                    path.display()
-                );
-                SettingsError::Unreadable { path, reason: how }
-            }
-            other => other,
-        })?;
-        let bytes = key.0.into_bytes();
-        if bytes.len() < LEAST_KEY {
-            let reason = format!(
-                "the cluster key has {} bytes, and needs {LEAST_KEY}: make one with `head -c 32 \
-                 /dev/urandom | base64'",
-                bytes.len()
-            );
-            return Err(SettingsError::Unreadable { path, reason });
-        }
-        Ok(ClusterKey(bytes))
+        read_key(&path)
     }
+
+    /// Looks at the cluster key as [`Settings::cluster_key`] does, and makes none.
+    ///
+    /// # Errors
+    /// It cannot be read, is too short, or others may read it.
+    pub fn check_cluster_key(&self, run_dir: &Path) -> Result<(), SettingsError> {
+        match self.cluster_key_path() {
+            Some(path) => read_key(&path).map(drop),
+            None => match read_key(&own_key_path(run_dir)) {
+                // It is made by the first cvipd.
+                Err(SettingsError::Missing { .. }) => Ok(()),
+                read => read.map(drop),
+            },
+        }
+    }
+
+    /// Writes the key that was made here again, where somebody deleted it: a cvipd that is started
+    /// anew would make another, and hear nobody.
+    pub(crate) fn tend_cluster_key(&self, run_dir: &Path, key: &ClusterKey) {
+        let path = own_key_path(run_dir);
+        if self.cluster_key_path().is_none() && path.try_exists().is_ok_and(|there| !there) {
+            files::note(&path, &write_own_key(run_dir, &path, key.as_bytes()));
+        }
+    }
+
+    /// Where the key is to stand; none where one is made.
+    fn cluster_key_path(&self) -> Option<PathBuf> {
+        if let Some(file) = &self.cluster_key_file {
+            return Some(file.clone());
+        }
+        let path = PathBuf::from(CLUSTER_KEY_PATH);
+        // Only one that is certainly not there is made in its place: who may not look into the
+        // folder knows nothing of it.
+        let is_there = path.try_exists().unwrap_or(true);
+        (self.engine != Engine::Local || is_there).then_some(path)
+    }
+}
+
+/// Reads a cluster key. A new one is advised only where there is none: where there is one, it is
+/// the cluster's.
+fn read_key(path: &Path) -> Result<ClusterKey, SettingsError> {
+    let key = read_secret(path).map_err(|error| match error {
+        SettingsError::Missing { path, reason } => {
+            let how = format!(
+                "{reason}: every node needs the same cluster key. Copy it from a node that has it; \
+                 for a new cluster make one with `(umask 077; set -C; head -c 32 /dev/urandom | \
+                 base64 > {})', which overwrites nothing, and copy it to the others",
+                path.display()
+            );
+            SettingsError::Missing { path, reason: how }
+        }
+        other => other,
+    })?;
+    let bytes = key.0.into_bytes();
+    if bytes.len() < LEAST_KEY {
+        let reason = format!(
+            "the cluster key has {} bytes, and needs {LEAST_KEY}: is this the right file, and whole? \
+             Copy it from a node that has it; `head -c 32 /dev/urandom | base64' prints a new one, \
+             which every node then needs",
+            bytes.len()
+        );
+        return Err(SettingsError::Unreadable { path: path.to_owned(), reason });
+    }
+    Ok(ClusterKey(bytes))
+}
+
+fn own_key_path(run_dir: &Path) -> PathBuf {
+    run_dir.join("cluster.key")
 }
 
 /// The key of a cluster on one host; made by whoever comes first.
 fn own_key(run_dir: &Path) -> Result<PathBuf, SettingsError> {
-    let path = run_dir.join("cluster.key");
+    let path = own_key_path(run_dir);
     let make = || -> io::Result<()> {
-        std::fs::create_dir_all(run_dir)?;
         let mut random = [0; 32];
         File::open("/dev/urandom")?.read_exact(&mut random)?;
         let text: String = random.iter().map(|byte| format!("{byte:02x}")).collect();
-        let mut file = tempfile::Builder::new()
-            .permissions(std::fs::Permissions::from_mode(0o600))
-            .tempfile_in(run_dir)?;
-        writeln!(file, "{text}")?;
-        file.as_file().sync_all()?;
-        // Only if there is none: whoever was first has told others.
-        match file.persist_noclobber(&path) {
-            Err(e) if e.error.kind() != io::ErrorKind::AlreadyExists => Err(e.error),
-            _ => Ok(()),
-        }
+        write_own_key(run_dir, &path, text.as_bytes())
     };
-    if !path.exists() {
-        make().map_err(|e| unreadable(&path, &e))?;
+    if !path.try_exists().unwrap_or(true) {
+        make().map_err(|e| SettingsError::Unreadable {
+            path: path.clone(),
+            reason: format!("the cluster key cannot be made: {e}"),
+        })?;
     }
     Ok(path)
 }
 
+/// Writes a key where there is none.
+fn write_own_key(run_dir: &Path, path: &Path, text: &[u8]) -> io::Result<()> {
+    std::fs::create_dir_all(run_dir)?;
+    let mut file = tempfile::Builder::new()
+        .permissions(std::fs::Permissions::from_mode(0o600))
+        .tempfile_in(run_dir)?;
+    file.write_all(text)?;
+    file.write_all(b"\n")?;
+    file.as_file().sync_all()?;
+    // Only if there is none: whoever was first has told others.
+    match file.persist_noclobber(path) {
+        Err(e) if e.error.kind() != io::ErrorKind::AlreadyExists => Err(e.error),
+        _ => Ok(()),
+    }
+}
+
 /// The text of a file that nobody else may read, without white space around it.
 fn read_secret(path: &Path) -> Result<Secret, SettingsError> {
-    let metadata = std::fs::metadata(path).map_err(|e| unreadable(path, &e))?;
-    if !metadata.is_file() {
-        // Who opens a pipe waits for somebody who writes.
-        let reason = "it is no regular file".to_owned();
-        return Err(SettingsError::Unreadable { path: path.to_owned(), reason });
-    }
-    let file = File::open(path).map_err(|e| unreadable(path, &e))?;
+    let file = files::open(path).map_err(|e| unreadable(path, &e))?;
     let metadata = file.metadata().map_err(|e| unreadable(path, &e))?;
     let owner = metadata.uid();
     let is_ours = owner == 0 || owner == nix::unistd::geteuid().as_raw();
@@ -189,19 +238,16 @@ fn read_secret(path: &Path) -> Result<Secret, SettingsError> {
 }
 
 fn read_public(path: &Path) -> Result<Vec<u8>, SettingsError> {
-    let read = || {
-        let mut bytes = Vec::new();
-        File::open(path)?.take(MAX_BYTES).read_to_end(&mut bytes)?;
-        Ok(bytes)
-    };
-    read().map_err(|e: io::Error| unreadable(path, &e))
+    files::read(path, MAX_PUBLIC).map_err(|e| unreadable(path, &e))
 }
 
 fn unreadable(path: &Path, error: &io::Error) -> SettingsError {
-    let reason = match error.kind() {
-        io::ErrorKind::NotFound => "there is no such file".to_owned(),
-        io::ErrorKind::PermissionDenied => "it cannot be read: you must be root".to_owned(),
-        _ => error.to_string(),
-    };
-    SettingsError::Unreadable { path: path.to_owned(), reason }
+    let path = path.to_owned();
+    match error.kind() {
+        io::ErrorKind::NotFound => {
+            SettingsError::Missing { path, reason: "there is no such file".to_owned() }
+        }
+        io::ErrorKind::PermissionDenied => SettingsError::Forbidden(path),
+        _ => SettingsError::Unreadable { path, reason: error.to_string() },
+    }
 }

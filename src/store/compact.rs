@@ -145,6 +145,10 @@ pub(super) struct Stored {
     directing: bool,
     #[serde(default)]
     obeys: Vec<DrainTarget>,
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    leaving: bool,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    released: Vec<u32>,
 }
 
 fn is_zero(number: &u32) -> bool {
@@ -175,6 +179,8 @@ impl From<NodeRecord> for Stored {
             flags: record.flags,
             directing: record.directing,
             obeys: record.obeys,
+            leaving: record.leaving,
+            released: record.released,
         }
     }
 }
@@ -226,6 +232,8 @@ impl TryFrom<Stored> for NodeRecord {
             flags: stored.flags,
             directing: stored.directing,
             obeys: stored.obeys,
+            leaving: stored.leaving,
+            released: stored.released,
         })
     }
 }

@@ -268,6 +268,8 @@ pub enum Holding {
 /// What holds a lease.
 trait Hold: fmt::Debug + Send + Sync {
     fn holding(&self) -> Holding;
+    /// Makes again what somebody deleted.
+    fn tend(&self);
 }
 
 /// A node's lease: held while its cvipd lives. Dropping it gives it back at once; if the process
@@ -283,6 +285,12 @@ impl Lease {
     /// How it stands. It is kept, and taken again after the store was away, by itself.
     pub fn holding(&self) -> Holding {
         self.0.holding()
+    }
+
+    /// Looks after the lease's files: those that somebody deleted are made again, and what found
+    /// no room is written. Whoever holds it calls this once a second or so.
+    pub fn tend(&self) {
+        self.0.tend();
     }
 }
 
@@ -301,7 +309,9 @@ pub trait Store: Send {
     ///
     /// # Errors
     /// Nothing was ever read: the view is empty because nothing is known, not because there is
-    /// nothing. (Or the embedded store's folder cannot be read; the view is then what it was.)
+    /// nothing. Or the host's folder cannot be read, or a full read was asked for and nothing
+    /// answered in time. The view is then as it was last read, and whatever changed in it is told
+    /// by the next refresh that succeeds.
     fn refresh(&mut self) -> Result<Refreshed, StoreError>;
 
     /// Forgets what is known to be unchanged: the next refresh reads everything, and waits for
@@ -392,7 +402,8 @@ pub trait Store: Send {
     /// The store could not be written.
     fn repair(&mut self, key: Key) -> Result<(), StoreError>;
 
-    /// Replaces the services that a director owns.
+    /// Replaces the services that a director owns. Where they cannot be written, the view has them
+    /// all the same, and they are written when they can be.
     ///
     /// # Errors
     /// The store could not be written.

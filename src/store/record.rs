@@ -115,11 +115,9 @@ pub struct NodeRecord {
     pub obeys: Vec<DrainTarget>,
     /// It leaves the cluster, or has left (`cvipctl leave`): it is to serve nothing, whatever
     /// cvip.conf says.
-    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub leaving: bool,
     /// The nodes that leave and get no new connections by its kernel's table, if it is a director,
     /// in order.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub released: Vec<u32>,
 }
 

@@ -7,7 +7,7 @@ use cvip::protocol::Protocol::{Tcp, Udp};
 use cvip_lab::Plan;
 use nix::sys::signal::Signal;
 
-use super::support::{Patron, Server, Site, Visitor, ask_udp, listen};
+use super::support::{Patron, Server, Site, Visitor, ask_udp, bind_udp_as, listen, shown};
 
 /// For how long nothing may change while no cvipd runs.
 const AWAY: Duration = Duration::from_secs(3);
@@ -177,4 +177,32 @@ fn a_director_that_comes_last_finds_the_nodes_that_serve() {
     assert_eq!(site.pool(site.v4(Tcp, 8080)), None);
     site.start_on(&[director], &[]);
     site.await_pool(site.v4(Tcp, 8080), Some(&[(1, 1)]));
+}
+
+/// The port of heartbeats is any user's while no cvipd runs.
+#[test]
+fn a_director_whose_port_of_heartbeats_somebody_has_serves_and_says_whose_it_is() {
+    let mut site = Site::stopped(2, &Plan::default());
+    let director = site.director();
+    let taken = bind_udp_as(site.cluster.director(), 4711, "0.0.0.0:8849");
+    site.start_everywhere(&[]);
+    site.direct("setport_weight --start-port=8080 --end-port=8080 --weight=1 --cluster");
+    let one = listen(site.host(1), "0.0.0.0:8080");
+    let _two = listen(site.host(2), "0.0.0.0:8080");
+    site.await_pool(site.v4(Tcp, 8080), Some(&[(1, 1), (2, 1)]));
+    drop(one);
+    site.await_pool(site.v4(Tcp, 8080), Some(&[(2, 1)]));
+    site.await_log(director, ":8849 is taken by ");
+    let problem = "no heartbeats are heard there";
+    let says = |site: &Site, command: &str| shown(&site.try_run(site.director(), command));
+    let (out, err) = says(&site, "cvipctl status");
+    assert!((out + &err).contains(problem));
+    let (out, err) = says(&site, "cvipctl doctor");
+    assert!((out + &err).contains(problem));
+    drop(taken);
+    site.await_log(director, "heartbeats are heard on ports that another program had");
+    site.until("nothing is said of it any more", |site| {
+        let (out, err) = says(site, "cvipctl status");
+        (!(out + &err).contains(problem)).then_some(())
+    });
 }

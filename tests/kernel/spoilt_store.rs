@@ -162,23 +162,66 @@ impl Drop for SmallDisk {
 }
 
 #[test]
-fn a_full_disk_delays_a_join_and_loses_nothing() {
+fn a_full_disk_keeps_nobody_from_joining_leaving_and_starting_again() {
     let mut site = Site::stopped(2, &Plan::default());
     let disk = SmallDisk::over(&site.run_dir());
     site.start_everywhere(&[]);
     site.direct("setport_weight --start-port=8080 --end-port=8081 --weight=1 --cluster");
-    let _one = listen(site.host(1), "0.0.0.0:8080");
+    let one = listen(site.host(1), "0.0.0.0:8080");
     site.await_pool(site.v4(Tcp, 8080), Some(&[(1, 1)]));
     let filler = disk.fill();
-    let _two = listen(site.host(2), "0.0.0.0:8080");
-    site.await_log(2, "this node's record cannot be stored, trying again");
-    assert!(site.logged(2).contains("No space left on device"));
-    let flag = "setport_weight --start-port=9000 --end-port=9000 --weight=1 --cluster";
-    let refused = site.try_run(1, flag);
-    assert_eq!(refused.status.code(), Some(1));
-    assert!(shown(&refused).1.contains("the flags were not changed"), "{refused:?}");
-    assert_eq!(site.pool(site.v4(Tcp, 8080)), Some(vec![(1, 1)]));
-    fs::remove_file(filler).unwrap();
+    let two = listen(site.host(2), "0.0.0.0:8080");
     site.await_pool(site.v4(Tcp, 8080), Some(&[(1, 1), (2, 1)]));
-    assert_eq!(site.state().flags_of(Scope::Cluster).iter().count(), 1);
+    drop(one);
+    site.await_pool(site.v4(Tcp, 8080), Some(&[(2, 1)]));
+    site.direct("setport_weight --start-port=9000 --end-port=9000 --weight=1 --cluster");
+    assert_eq!(site.state().flags_of(Scope::Cluster).iter().count(), 2);
+    // Whoever is started again takes up what it was.
+    site.end_everywhere(Signal::SIGKILL);
+    let _again = listen(site.host(1), "0.0.0.0:8080");
+    site.start_everywhere(&[]);
+    site.await_pool(site.v4(Tcp, 8080), Some(&[(1, 1), (2, 1)]));
+    assert_eq!(site.state().alive.len(), site.numbers().count());
+    drop(two);
+    site.await_pool(site.v4(Tcp, 8080), Some(&[(1, 1)]));
+    fs::remove_file(filler).unwrap();
+    site.until("everything is saved", |site| {
+        (!site.direct("cvipctl status").contains("not saved")).then_some(())
+    });
+}
+
+#[test]
+fn a_run_folder_that_somebody_empties_takes_nothing_from_anybody_and_is_made_again() {
+    let Served { site, files, _held } = served();
+    let before = site.rules();
+    let key = fs::read(site.run_dir().join("cluster.key")).ok();
+    for round in 0..2 {
+        for entry in fs::read_dir(site.run_dir()).unwrap() {
+            let path = entry.unwrap().path();
+            match path.is_dir() {
+                true => fs::remove_dir_all(path).unwrap(),
+                false => fs::remove_file(path).unwrap(),
+            }
+        }
+        let late = listen(site.host(1), "0.0.0.0:8081");
+        site.until("cvipd can be asked again", |site| {
+            let asked = site.try_run(site.director(), "cvipctl apply");
+            (asked.status.code() == Some(0)).then_some(())
+        });
+        site.direct("setport_weight --start-port=8081 --end-port=8081 --weight=1 --cluster");
+        site.await_pool(site.v4(Tcp, 8081), Some(&[(1, 1)]));
+        drop(late);
+        site.await_pool(site.v4(Tcp, 8081), None);
+        assert_eq!(site.rules(), before, "round {round}");
+        site.until("every file stands again, and every lease", |site| {
+            let stand = files.iter().all(|(path, _)| path.exists());
+            (stand && site.state().alive.len() == site.numbers().count()).then_some(())
+        });
+        site.direct("setport_weight --start-port=8081 --end-port=8081 --delete --cluster");
+    }
+    assert_eq!(fs::read(site.run_dir().join("cluster.key")).ok(), key);
+    for number in site.numbers() {
+        let errors = site.logged(number).lines().filter(|line| line.contains("ERROR")).count();
+        assert!(errors < 20, "{errors} errors: {}", site.logged(number));
+    }
 }

@@ -38,6 +38,9 @@ macro_rules! conformance {
             spoilt_orders_that_nobody_remembers_are_started_anew_and_said
             a_removed_key_is_gone_from_the_view
             a_full_read_finds_what_no_wake_up_told
+            a_full_read_that_nothing_answers_is_said_to_be_none
+            what_changes_is_told_though_the_host_s_folder_cannot_be_read
+            a_host_s_folder_that_is_deleted_takes_nothing_away_and_is_made_again
             what_only_the_host_knows_shows_beside_what_all_know
             many_writers_leave_every_view_the_same
             another_view_of_the_same_store_wakes_by_itself
@@ -460,6 +463,101 @@ pub(crate) fn a_full_read_finds_what_no_wake_up_told(engine: &dyn Engine) {
     store.distrust();
     assert!(store.refresh().unwrap().changed.is_superset(&BTreeSet::from([Key::Node(2)])));
     assert_eq!(store.state().nodes.keys().copied().collect::<Vec<_>>(), [1, 3]);
+}
+
+pub(crate) fn a_full_read_that_nothing_answers_is_said_to_be_none(engine: &dyn Engine) {
+    let (mut store, mut other) = (opened(engine), opened(engine));
+    other.put_node(&record(1, (7, 1), &[80])).unwrap();
+    until(&mut *store, "the record", |state| state.nodes.contains_key(&1));
+    engine.hold_up(true);
+    // An answer that came before may still be on its way.
+    for _ in 0..2 {
+        store.distrust();
+        let is_away = store.refresh().is_err_and(|error| error.is_away());
+        let is_told = is_away || store.away_since().is_some();
+        assert!(is_told || is_local(engine), "an old view is no full read");
+        assert!(store.state().nodes.contains_key(&1), "and nothing is taken from it");
+    }
+    engine.hold_up(false);
+    until(&mut *other, "it answers again", |_| true);
+    cvip_lab::wait_until(PATIENCE, || other.put_node(&record(1, (7, 2), &[443])).ok());
+    until(&mut *store, "what came meanwhile", |state| state.nodes[&1].sequence == 2);
+}
+
+fn is_local(engine: &dyn Engine) -> bool {
+    engine.environment(1).contains(&("CVIP_STORE", "local".to_owned()))
+}
+
+pub(crate) fn what_changes_is_told_though_the_host_s_folder_cannot_be_read(engine: &dyn Engine) {
+    let (mut store, mut other) = (opened(engine), opened(engine));
+    // A file stands where a folder was.
+    let folder = engine.run_dir().join("flags");
+    std::fs::remove_dir_all(&folder).unwrap();
+    std::fs::write(&folder, "").unwrap();
+    other.put_node(&record(1, (7, 1), &[80])).unwrap();
+    other.claim(1, None, 1, 7).unwrap();
+    let mut told = BTreeSet::new();
+    let seen = |store: &dyn cvip::store::Store| {
+        let state = store.state();
+        state.nodes.contains_key(&1) && state.directors.contains_key(&1)
+    };
+    let shown = cvip_lab::wait_until(PATIENCE, || {
+        // Whether it fails or not, what it shows is told once.
+        store.distrust();
+        told.extend(store.refresh().map(|refreshed| refreshed.changed).unwrap_or_default());
+        seen(&*store).then_some(())
+    });
+    assert!(shown.is_some(), "what stands elsewhere is shown all the same");
+    std::fs::remove_file(&folder).unwrap();
+    store.distrust();
+    told.extend(store.refresh().unwrap().changed);
+    assert!(told.is_superset(&BTreeSet::from([Key::Node(1), Key::Director(1)])), "{told:?}");
+    store.update_flags(Scope::Node(1), &mut |flags| flags.set(flag(80))).unwrap();
+    until(&mut *store, "the folder is used again", |state| {
+        state.flags_of(Scope::Node(1)) == flags(&[80])
+    });
+}
+
+pub(crate) fn a_host_s_folder_that_is_deleted_takes_nothing_away_and_is_made_again(
+    engine: &dyn Engine,
+) {
+    let (mut store, mut director) = (opened(engine), opened(engine));
+    let lease = store.lease(1, 7).unwrap();
+    store.put_node(&record(1, (7, 1), &[80, 443])).unwrap();
+    store.update_flags(Scope::Node(1), &mut |flags| flags.set(flag(80))).unwrap();
+    store.update_flags(Scope::Cluster, &mut |flags| flags.set(flag(443))).unwrap();
+    director.put_owned(1, &[super::support::service(80)].into()).unwrap();
+    director.claim(1, None, 1, 7).unwrap();
+    let all = |state: &cvip::store::State| {
+        (state.nodes.len(), state.alive.len(), state.flags.len(), state.owned.len()) == (1, 1, 2, 1)
+            && state.directors.len() == 1
+    };
+    until(&mut *store, "everything", all);
+    until(&mut *director, "everything", all);
+    for whole in [false, true] {
+        match whole {
+            true => std::fs::remove_dir_all(engine.run_dir()).unwrap(),
+            false => {
+                for entry in std::fs::read_dir(engine.run_dir()).unwrap() {
+                    std::fs::remove_dir_all(entry.unwrap().path()).unwrap();
+                }
+            }
+        }
+        lease.tend();
+        for store in [&mut store, &mut director] {
+            store.refresh().unwrap();
+            assert!(all(store.state()), "whole: {whole}: {:#?}", store.state());
+        }
+        // What is written from now on is seen: a leave among it.
+        let sequence = 2 + u64::from(whole);
+        store.put_node(&record(1, (7, sequence), &[80])).unwrap();
+        director.put_owned(1, &[super::support::service(443)].into()).unwrap();
+        until(&mut *director, "the leave", |state| state.nodes[&1].sequence == sequence);
+        let mut late = opened(engine);
+        until(&mut *late, "everything is there for those who come later", all);
+        assert_eq!(late.state().owned[&1], [super::support::service(443)].into());
+        assert!(matches!(late.lease(1, 8), Err(StoreError::Leased(1))), "it is held");
+    }
 }
 
 pub(crate) fn what_only_the_host_knows_shows_beside_what_all_know(engine: &dyn Engine) {

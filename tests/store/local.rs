@@ -43,6 +43,12 @@ impl Engine for Local {
         fs::remove_file(self.path(key)).unwrap();
     }
 
+    fn run_dir(&self) -> PathBuf {
+        self.0.path().to_owned()
+    }
+
+    fn hold_up(&self, _held_up: bool) {}
+
     fn environment(&self, _host: u32) -> Vec<(&'static str, String)> {
         vec![("CVIP_STORE", "local".to_owned()), (RUN_DIR, self.0.path().display().to_string())]
     }

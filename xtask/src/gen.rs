@@ -42,6 +42,9 @@ Which store holds the cluster together,
 .TP
 .I /run/cvip
 The embedded store and cvipd's control sockets; gone after a reboot.
+What somebody deletes there cvipd makes again; what it cannot write there stays in force, is shown by
+.BR cvipctl\-status (8),
+and is written when that is possible.
 "#;
 
 const SEE_ALSO: &str = r#".SH SEE ALSO

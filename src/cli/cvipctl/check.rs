@@ -118,6 +118,7 @@ fn local(site: &Site, settings: &Settings, loaded: &Loaded) -> Vec<Diagnostic> {
             });
         }
     }
+    found.extend(key(settings, site));
     let state = site.store(Access::Read, Interest::All).and_then(|mut store| Ok(store.refresh()?));
     match state {
         Ok(refreshed) => {
@@ -127,6 +128,19 @@ fn local(site: &Site, settings: &Settings, loaded: &Loaded) -> Vec<Diagnostic> {
         Err(error) => found.push(fault(Severity::Error, "store", format!("{error:#}"))),
     }
     found
+}
+
+/// What is wrong with the cluster key; that this user may not read it is as it should be.
+fn key(settings: &Settings, site: &Site) -> Option<Diagnostic> {
+    let error = settings.check_cluster_key(&site.run_dir).err()?;
+    Some(match error {
+        SettingsError::Forbidden(path) => fault(
+            Severity::Warning,
+            "store",
+            format!("the cluster key was not checked: only root may read {}", path.display()),
+        ),
+        error => fault(Severity::Error, "store", error.to_string()),
+    })
 }
 
 /// The nodes' own addresses, as far as the two files name them.
@@ -152,11 +166,8 @@ fn etcd(
 ) -> (Vec<String>, Vec<Diagnostic>) {
     let mut found = Vec::new();
     let files = settings.etcd.check_files().err();
-    let key = settings.cluster_key(&site.run_dir).err();
-    found.extend(files.iter().chain(&key).map(|error| {
-        let text = error.to_string();
-        fault(Severity::Error, "store", text)
-    }));
+    found.extend(files.as_ref().map(|e| fault(Severity::Error, "store", e.to_string())));
+    found.extend(key(settings, site));
     if files.is_some() {
         return (vec![], found);
     }

@@ -8,7 +8,7 @@ use crate::conf::{Diagnostic, Severity as Gravity};
 use crate::doctor::collect::Subject;
 use crate::doctor::{self, Finding, Severity, Unexamined};
 use crate::net::Role;
-use crate::settings::Engine;
+use crate::settings::{Engine, Settings};
 use crate::store::{self, Access, Interest};
 
 #[derive(clap::Args, Clone, Debug)]
@@ -81,6 +81,7 @@ fn examine(args: &Args, site: &Site) -> anyhow::Result<Report> {
         // Whoever chose it knows what network namespaces are.
         embedded: settings.engine == Engine::Local && !settings.engine_was_chosen,
         run_dir: &site.run_dir,
+        store_servers: servers(&settings),
     };
     let seen = doctor::collect(subject, &mut *store).context("the store cannot be read")?;
     let part = seen.node.filter(|node| seen.conf.nodes().contains(node));
@@ -91,6 +92,20 @@ fn examine(args: &Args, site: &Site) -> anyhow::Result<Report> {
     });
     let findings = doctor::examine(&seen);
     Ok(Report { schema: 1, node: seen.node, role, findings, unexamined: seen.unexamined })
+}
+
+/// Servers of etcd whose faults are known.
+#[cfg(feature = "etcd")]
+fn servers(settings: &Settings) -> Vec<(String, String)> {
+    match settings.engine {
+        Engine::Local => Vec::new(),
+        Engine::Etcd => store::etcd::outdated(&settings.etcd),
+    }
+}
+
+#[cfg(not(feature = "etcd"))]
+fn servers(_settings: &Settings) -> Vec<(String, String)> {
+    Vec::new()
 }
 
 /// A configuration that is refused.

@@ -246,6 +246,9 @@ fn ask_cvipd(site: &Site, me: u32, problems: &mut Vec<String>) -> Option<Box<Sta
         unknown.map(|fault| format!("cvipd keeps its last good configuration: {fault}")).collect();
     problems.extend(unknown);
     problems.extend(status.addresses.iter().cloned());
+    problems.extend(status.unsaved.iter().cloned());
+    let taken = status.lookout.iter().flat_map(|lookout| &lookout.ports_taken);
+    problems.extend(taken.map(|port| format!("{port}: no heartbeats are heard there")));
     if let Some(seconds) = status.store_away_s {
         problems.push(format!(
             "the store has been away for {seconds} s: nothing changes until it returns"

@@ -3,13 +3,19 @@
 
 use std::path::{Path, PathBuf};
 
-use tracing::error;
+use crate::files;
+
+/// The file is no longer than a number.
+const CAP: u64 = 64;
 
 /// The file, and what it says.
 #[derive(Debug)]
 pub(super) struct Held {
     path: PathBuf,
+    run_dir: PathBuf,
     term: Option<u64>,
+    /// This start has said what is true: until then the file is an earlier one's.
+    written: bool,
 }
 
 impl Held {
@@ -17,8 +23,9 @@ impl Held {
     /// interface that carried the CVIP.
     pub(super) fn open(run_dir: &Path, node: u32) -> Held {
         let path = run_dir.join(format!("elected-{node}"));
-        let text = std::fs::read_to_string(&path).unwrap_or_default();
-        Held { path, term: text.trim().parse().ok() }
+        let text = files::read_text(&path, CAP).unwrap_or_default();
+        let term = text.trim().parse().ok();
+        Held { path, run_dir: run_dir.to_owned(), term, written: false }
     }
 
     /// The term, as it was when this director was started.
@@ -28,17 +35,28 @@ impl Held {
 
     /// Notes the term in which it is active; `None`: it is not.
     pub(super) fn write(&mut self, term: Option<u64>) {
-        let written = match term {
-            Some(term) => std::fs::write(&self.path, format!("{term}\n")),
+        (self.term, self.written) = (term, true);
+        self.save();
+    }
+
+    /// Writes the file again where somebody deleted it, or where there was no room.
+    pub(super) fn tend(&mut self) {
+        if self.written && self.path.exists() != self.term.is_some() {
+            self.save();
+        }
+    }
+
+    fn save(&self) {
+        let saved = match self.term {
+            Some(term) => {
+                files::replace(&self.path, &self.run_dir, format!("{term}\n").as_bytes(), false)
+            }
             None => match std::fs::remove_file(&self.path) {
                 Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(()),
                 removed => removed,
             },
         };
-        if let Err(error) = written {
-            error!("cannot write {}: {error}", self.path.display());
-        }
-        self.term = term;
+        files::note(&self.path, &saved);
     }
 }
 
@@ -57,6 +75,10 @@ mod tests {
         held.write(None);
         held.write(None);
         assert_eq!(Held::open(dir.path(), 3).term(), None);
+        held.write(Some(8));
+        std::fs::remove_dir_all(dir.path()).unwrap();
+        held.tend();
+        assert_eq!(Held::open(dir.path(), 3).term(), Some(8), "deleted, and written again");
         std::fs::write(dir.path().join("elected-3"), "7 or so").unwrap();
         assert_eq!(Held::open(dir.path(), 3).term(), None);
     }

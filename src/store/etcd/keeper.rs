@@ -85,6 +85,8 @@ pub(super) type End = mpsc::Receiver<oneshot::Sender<()>>;
 pub(super) struct Handle {
     holding: watch::Receiver<Holding>,
     end: mpsc::Sender<oneshot::Sender<()>>,
+    /// The keeper's own, for whoever looks after its files.
+    pub(super) lock: Arc<Lock>,
     /// The runtime lives as long as one of these.
     _living: mpsc::Sender<()>,
 }
@@ -111,12 +113,12 @@ impl Keeper {
             held,
             doubt: Arc::new(Notify::new()),
             lease: None,
-            earlier: lock.note().and_then(|note| note.etcd_lease).into_iter().collect(),
+            earlier: lock.earlier().and_then(|note| note.etcd_lease).into_iter().collect(),
             holding,
             said: None,
-            lock,
+            lock: Arc::clone(&lock),
         };
-        (keeper, end, Handle { holding: reader, end: sender, _living: living })
+        (keeper, end, Handle { holding: reader, end: sender, lock, _living: living })
     }
 
     /// Keeps until it is told to end.
@@ -202,15 +204,12 @@ impl Keeper {
         }
     }
 
-    /// Takes a new lease. Its number is noted in the lock file first: whoever holds the lock
+    /// Takes a new lease. Its number is noted beside the lock first: whoever holds the lock
     /// after us then knows a key on it for a dead holder's.
     async fn take(&mut self, session: &Session) -> Result<i64, Failure> {
         let lease = session.grant(self.ttl).await?;
-        let note = Note { incarnation: self.incarnation, etcd_lease: Some(lease) };
-        if let Err(error) = self.lock.write(&note) {
-            // Then a successor waits for the lease to end.
-            error!("the number of the lease cannot be noted: {error}");
-        }
+        // Where there is no room for it, a successor waits for the lease to end.
+        self.lock.write(Note { incarnation: self.incarnation, etcd_lease: Some(lease) });
         self.earlier.extend(self.lease.replace(lease));
         self.earlier.push(lease);
         Ok(lease)

@@ -46,7 +46,7 @@ mod probe;
 mod session;
 mod wire;
 
-pub use probe::{Finding, probe};
+pub use probe::{Finding, outdated, probe};
 
 /// A change that others' changes keep overtaking is given up after so many times the time that
 /// one request may take.
@@ -78,6 +78,10 @@ pub struct EtcdStore {
     follower: AbortHandle,
     /// The last full read that was asked for.
     ticket: u64,
+    /// The last one that was waited for.
+    awaited: Option<u64>,
+    /// What was taken into the view and could not be told yet.
+    untold: Refreshed,
     /// Readable when the mailbox or the folder rings.
     wakeup: Epoll,
     view: State,
@@ -156,6 +160,8 @@ impl EtcdStore {
             rereads,
             follower,
             ticket: 0,
+            awaited: None,
+            untold: Refreshed::default(),
             wakeup,
             view: State::default(),
             terms: Terms::default(),
@@ -348,19 +354,38 @@ impl Drop for EtcdStore {
 impl Store for EtcdStore {
     fn refresh(&mut self) -> Result<Refreshed, StoreError> {
         let patience = self.shared.settings.timeout;
-        self.mailbox.wait(self.ticket, patience);
+        // A full read that was waited for in vain is not waited for again: it wakes when it comes.
+        let is_asked = self.awaited != Some(self.ticket);
+        self.mailbox.wait(self.ticket, if is_asked { patience } else { Duration::ZERO });
+        self.awaited = Some(self.ticket);
         let (letters, reading) = self.mailbox.take();
         self.away = reading.away.as_ref().map(|away| away.since);
+        let unanswered = || format!("no answer within {patience:?}");
         if !reading.ever {
             // Half a view would be a false one.
-            let unanswered = || format!("no answer within {patience:?}");
+            self.awaited = None;
             let reason = reading.away.map_or_else(unanswered, |away| away.reason);
             return Err(StoreError::Away { reason });
         }
-        let mut refreshed = self.folder.refresh(&mut self.view)?;
+        // What was taken out is in the view, and told, whatever comes of the rest.
+        let mut refreshed = std::mem::take(&mut self.untold);
         self.apply(letters, &mut refreshed);
         self.terms.see(&self.view);
-        Ok(refreshed)
+        let of_the_host = self.folder.refresh(&mut self.view).and_then(|of_the_host| {
+            refreshed.changed.extend(of_the_host.changed);
+            refreshed.faults.extend(of_the_host.faults);
+            match reading.answered >= self.ticket || reading.away.is_some() {
+                true => Ok(()),
+                false => Err(StoreError::Away { reason: unanswered() }),
+            }
+        });
+        match of_the_host {
+            Ok(()) => Ok(refreshed),
+            Err(error) => {
+                self.untold = refreshed;
+                Err(error)
+            }
+        }
     }
 
     fn distrust(&mut self) {
@@ -392,7 +417,7 @@ impl Store for EtcdStore {
     }
 
     fn lease(&mut self, node: u32, incarnation: u64) -> Result<Lease, StoreError> {
-        let lock = Lock::take(&self.folder.path(Key::Alive(node)), node)?;
+        let lock = Arc::new(Lock::take(self.folder.dir(), node, incarnation)?);
         let key = self.path(Key::Alive(node)).into_bytes();
         let settings = &self.shared.settings;
         let (keeper, end, handle) = Keeper::new(
@@ -401,7 +426,7 @@ impl Store for EtcdStore {
             key,
             incarnation,
             settings.lease_ttl,
-            Arc::new(lock),
+            lock,
             self.shared.living.clone(),
         );
         self.shared.runtime.spawn(keeper.run(end));
@@ -503,7 +528,12 @@ impl Store for EtcdStore {
             return Ok(());
         }
         let path = self.path(key);
+        let deadline = Instant::now() + OVERTAKEN * self.shared.settings.timeout;
         while let Some(stored) = self.get(&path)? {
+            if Instant::now() > deadline {
+                let reason = format!("others change {path} all the time");
+                return Err(StoreError::Away { reason });
+            }
             if Value::parse(key, &stored.bytes).is_ok() {
                 break;
             }
@@ -516,7 +546,9 @@ impl Store for EtcdStore {
     }
 
     fn put_owned(&mut self, director: u32, owned: &BTreeSet<ServiceKey>) -> Result<(), StoreError> {
-        self.folder.write(Key::Owned(director), &Value::Owned(owned.clone()))
+        self.folder.keep(Key::Owned(director), Value::Owned(owned.clone()), Instant::now());
+        self.view.set(Key::Owned(director), Some(Value::Owned(owned.clone())));
+        Ok(())
     }
 }
 
@@ -530,5 +562,9 @@ fn find<T>(key: Key, stored: Option<&Stored>, take: impl FnOnce(Value) -> Option
 impl Hold for keeper::Handle {
     fn holding(&self) -> Holding {
         self.now()
+    }
+
+    fn tend(&self) {
+        self.lock.tend();
     }
 }

@@ -19,6 +19,11 @@ use crate::store::{Interest, Key};
 /// The oldest etcd that will do: leases and watches as they are used here.
 const OLDEST: (u64, u64) = (3, 4);
 
+/// In these the users of etcd are not kept to their roles: a transaction within a transaction is
+/// not looked over (CVE-2026-33343), and some calls ask for no role at all (CVE-2026-33413). The
+/// first release of each series that is mended; later series are.
+const MENDED: [(u64, u64, u64); 3] = [(3, 4, 42), (3, 5, 28), (3, 6, 9)];
+
 /// Something that is not as it should be.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Finding {
@@ -45,6 +50,24 @@ pub fn probe(settings: &EtcdSettings, writes: &[Key]) -> (Vec<String>, Vec<Findi
         Ok(runtime) => runtime.block_on(Probe::new(settings).run(writes)),
         Err(e) => (vec![], vec![error(format!("no runtime for etcd: {e}"), "try again")]),
     }
+}
+
+/// The servers that do not keep their users to their roles: what is wrong, and what to do. Those
+/// that do not answer are left out.
+pub fn outdated(settings: &EtcdSettings) -> Vec<(String, String)> {
+    let Ok(runtime) = runtime::Builder::new_current_thread().enable_all().build() else {
+        return Vec::new();
+    };
+    let ask = |endpoint: &String| {
+        let tally = Arc::new(Tally::new());
+        let within = settings.timeout;
+        runtime.block_on(async {
+            let session = Session::connect(settings, endpoint, 0, tally, within).await.ok()?;
+            let version = session.status().await.ok()?.version;
+            leak(endpoint, &version)
+        })
+    };
+    settings.endpoints.iter().filter_map(ask).collect()
 }
 
 struct Probe<'a> {
@@ -112,12 +135,14 @@ impl<'a> Probe<'a> {
     fn look_at(&mut self, endpoint: &str, status: &StatusResponse) -> bool {
         self.versions.push(format!("{endpoint} etcd {}", status.version));
         self.clusters.extend(status.header.as_ref().map(|header| header.cluster_id));
-        let before = self.findings.len();
         if version(&status.version).is_none_or(|version| version < OLDEST) {
             self.findings.push(error(
                 format!("{endpoint} is etcd {}", status.version),
                 format!("cvip needs etcd {}.{} or later", OLDEST.0, OLDEST.1),
             ));
+        }
+        if let Some((message, help)) = leak(endpoint, &status.version) {
+            self.findings.push(warning(message, help));
         }
         if status.leader == 0 {
             self.findings.push(error(
@@ -126,7 +151,7 @@ impl<'a> Probe<'a> {
                  another",
             ));
         }
-        let usable = self.findings.len() == before;
+        let usable = status.leader != 0 && version(&status.version).is_some_and(|v| v >= OLDEST);
         for alarm in &status.errors {
             // Without a leader it says so here too.
             if !alarm.contains("no leader") {
@@ -236,6 +261,31 @@ fn version(text: &str) -> Option<(u64, u64)> {
     Some((numbers.next()??, numbers.next()??))
 }
 
+/// What is wrong with a server that does not keep users to their roles, and what to do.
+fn leak(endpoint: &str, version: &str) -> Option<(String, String)> {
+    let mended = leaky(version)?;
+    let what = format!(
+        "{endpoint} is etcd {version}, which does not keep its users to their roles: whoever may \
+         write any key can write every key (CVE-2026-33343, CVE-2026-33413)"
+    );
+    let mend = format!(
+        "update etcd to {mended} or later; until then every node's credentials are worth as much \
+         as the operator's"
+    );
+    Some((what, mend))
+}
+
+/// The release to update to, of a server that does not keep users to their roles.
+fn leaky(text: &str) -> Option<String> {
+    let of = version(text)?;
+    let third = text.split('.').nth(2).unwrap_or_default();
+    let digits = third.find(|c: char| !c.is_ascii_digit()).unwrap_or(third.len());
+    let patch: u64 = third[..digits].parse().unwrap_or(0);
+    let (major, minor, mended) = *MENDED.iter().find(|(x, y, _)| (*x, *y) >= of)?;
+    let is_mended = (major, minor) == of && patch >= mended;
+    (!is_mended).then(|| format!("{major}.{minor}.{mended}"))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -252,7 +302,7 @@ mod tests {
     }
 
     fn status() -> StatusResponse {
-        StatusResponse { version: "3.4.23".into(), leader: 1, ..StatusResponse::default() }
+        StatusResponse { version: "3.5.28".into(), leader: 1, ..StatusResponse::default() }
     }
 
     #[test]
@@ -271,6 +321,33 @@ mod tests {
         let alarm = vec!["memberID:1 alarm:NOSPACE ".into()];
         let (usable, said) = says(StatusResponse { errors: alarm, ..status() });
         assert!(usable && said[0].contains("NOSPACE"), "{said:?}");
+    }
+
+    #[test]
+    fn a_server_that_does_not_keep_its_users_to_their_roles_is_told_what_to_become() {
+        for (version, update) in [
+            ("3.4.23", Some("3.4.42")),
+            ("3.4.41", Some("3.4.42")),
+            ("3.4.42", None),
+            ("3.5.0", Some("3.5.28")),
+            ("3.5.27", Some("3.5.28")),
+            ("3.5.28-rc.1", None),
+            ("3.5.30", None),
+            ("3.6.8", Some("3.6.9")),
+            ("3.6.9", None),
+            ("3.6", Some("3.6.9")),
+            ("3.7.0", None),
+            ("4.0.0", None),
+        ] {
+            assert_eq!(leaky(version).as_deref(), update, "{version}");
+        }
+        let (usable, said) = says(StatusResponse { version: "3.4.23".into(), ..status() });
+        assert!(usable && said[0].contains("CVE-2026-33343"), "{said:?}");
+        // It is a fault of theirs, and cvip works with it.
+        let settings = settings();
+        let mut probe = Probe::new(&settings);
+        probe.look_at("http://a:2379", &StatusResponse { version: "3.5.1".into(), ..status() });
+        assert!(!probe.findings[0].is_error && probe.findings[0].help.is_some());
     }
 
     #[test]

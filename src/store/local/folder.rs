@@ -3,15 +3,21 @@
 //! Each key is a file of its own (`nodes/3.json`, `flags/cluster.json`, `owned/1.json`), so
 //! that nodes never wait for one another's writes, a change is read alone, and one spoilt file
 //! spoils one record. A write goes to `tmp/`, is synced, and is renamed into place, so a reader
-//! sees the old value or the new one and takes no lock; writers that read first take a lock.
+//! sees the old value or the new one and takes no lock; writers that read first take a [lock](locks).
 //! inotify is the wake-up.
+//!
+//! What is in memory goes on when the files do not. A file that is missing is believed to be gone
+//! when it was missing for a while, or by a full read: whose it is writes it again. Folders that
+//! somebody deleted are made again with what the view has, and where there is no room to write,
+//! the view keeps what this host alone needs until there is.
 //!
 //! With etcd, the same folder keeps what only this host needs to know: see [`Part`].
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fs::{self, File, OpenOptions};
-use std::io::{self, Read, Write};
+use std::fs::{self, File};
+use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -22,8 +28,9 @@ use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify, InotifyEvent, WatchDe
 use nix::sys::time::TimeSpec;
 use nix::sys::timerfd::{ClockId, Expiration, TimerFd, TimerFlags, TimerSetTimeFlags};
 
-use super::io_error;
 use super::lease::{Holder, holder};
+use super::{io_error, locks};
+use crate::files;
 use crate::store::value::{Found, VALUE_CAP, Value};
 use crate::store::{Access, Fault, Key, Refreshed, Scope, State, StoreError};
 
@@ -82,11 +89,26 @@ impl Part {
 const FIRST_LOOK: Duration = Duration::from_millis(1);
 const LAST_LOOK: Duration = Duration::from_millis(1024);
 
+/// A file that is missing may be written again by whose it is: so long it is waited for. A node's
+/// lease is looked after once a second.
+const GRACE: Duration = Duration::from_secs(2);
+
+/// How soon a folder that is missing is looked for again, and a value that found no room written.
+const AGAIN: Duration = Duration::from_secs(1);
+
 /// When a lock is looked at again, and after which pause that is.
 #[derive(Clone, Copy, Debug)]
 struct Look {
     at: Instant,
     pause: Duration,
+}
+
+/// A folder in the folder that is watched, and which one of that name it is.
+#[derive(Debug)]
+struct Watched {
+    descriptor: WatchDescriptor,
+    shelf: Shelf,
+    identity: (u64, u64),
 }
 
 /// The folder and its watch.
@@ -96,10 +118,18 @@ pub(in crate::store) struct Folder {
     access: Access,
     part: Part,
     inotify: Inotify,
-    watches: Vec<(WatchDescriptor, Shelf)>,
-    /// Rings when a lock is to be looked at again.
+    watches: Vec<Watched>,
+    /// Rings when something is to be looked at again.
     timer: TimerFd,
     looks: BTreeMap<u32, Look>,
+    /// Keys whose files are missing, and until when that is not believed.
+    missing: BTreeMap<Key, Instant>,
+    /// Keys that this view wrote itself: no other writes them again.
+    own: BTreeSet<Key>,
+    /// Values that found no room: the view has them.
+    unsaved: BTreeMap<Key, Value>,
+    /// When folders that are missing are looked for, and what is unsaved is written.
+    next_mend: Option<Instant>,
     /// Readable when the watch or the timer is.
     wakeup: Epoll,
     /// True until everything was read once, and again when the watch lost its place.
@@ -119,51 +149,142 @@ impl Folder {
     ) -> Result<Folder, StoreError> {
         let watch_error = |errno: Errno| io_error("cannot watch", dir, errno.into());
         if access == Access::Write {
-            // Leases are locks on files in `nodes` with every engine.
-            let shelves = part.shelves().map(Shelf::name).chain([Shelf::Nodes.name(), "tmp"]);
-            for name in shelves {
-                let path = dir.join(name);
-                fs::create_dir_all(&path).map_err(|e| io_error("cannot make", &path, e))?;
-            }
+            make_folders(dir, part)?;
         }
         let inotify =
             Inotify::init(InitFlags::IN_NONBLOCK | InitFlags::IN_CLOEXEC).map_err(watch_error)?;
-        let mut watches = Vec::new();
-        for shelf in part.shelves() {
-            let path = dir.join(shelf.name());
-            let mut flags = AddWatchFlags::IN_MOVED_TO
-                | AddWatchFlags::IN_MOVED_FROM
-                | AddWatchFlags::IN_DELETE
-                | AddWatchFlags::IN_CLOSE_WRITE;
-            if shelf == Shelf::Nodes {
-                // A lease says in its file who holds it, and keeps the file open.
-                flags |= AddWatchFlags::IN_MODIFY;
-            }
-            match inotify.add_watch(&path, flags) {
-                Ok(watch) => watches.push((watch, shelf)),
-                // A reader may come before the first writer: it then reads an empty store.
-                Err(Errno::ENOENT) if access == Access::Read => {}
-                Err(errno) => return Err(io_error("cannot watch", &path, errno.into())),
-            }
-        }
         let flags = TimerFlags::TFD_NONBLOCK | TimerFlags::TFD_CLOEXEC;
         let timer = TimerFd::new(ClockId::CLOCK_MONOTONIC, flags).map_err(watch_error)?;
         let wakeup = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC).map_err(watch_error)?;
         let readable = || EpollEvent::new(EpollFlags::EPOLLIN, 0);
         wakeup.add(&inotify, readable()).map_err(watch_error)?;
         wakeup.add(&timer, readable()).map_err(watch_error)?;
-        Ok(Folder {
+        let mut folder = Folder {
             dir: dir.to_owned(),
             access,
             part,
             inotify,
-            watches,
+            watches: Vec::new(),
             timer,
             looks: BTreeMap::new(),
+            missing: BTreeMap::new(),
+            own: BTreeSet::new(),
+            unsaved: BTreeMap::new(),
+            next_mend: None,
             wakeup,
             reread: true,
             requests: AtomicU64::new(0),
-        })
+        };
+        folder.watch_all().1?;
+        Ok(folder)
+    }
+
+    /// Watches the folders that are not watched yet, or are others than before: they come back,
+    /// and what failed first.
+    fn watch_all(&mut self) -> (Vec<Shelf>, Result<(), StoreError>) {
+        let (mut new, mut outcome) = (Vec::new(), Ok(()));
+        for shelf in self.part.shelves() {
+            match self.watch(shelf) {
+                Ok(true) => new.push(shelf),
+                Ok(false) => {}
+                Err(error) => outcome = outcome.and(Err(error)),
+            }
+        }
+        (new, outcome)
+    }
+
+    /// True if the folder was not watched before.
+    fn watch(&mut self, shelf: Shelf) -> Result<bool, StoreError> {
+        let path = self.dir.join(shelf.name());
+        let identity = match fs::metadata(&path) {
+            Ok(metadata) => (metadata.dev(), metadata.ino()),
+            // A reader may come before the first writer: it then reads an empty store.
+            Err(e) if e.kind() == io::ErrorKind::NotFound && self.access == Access::Read => {
+                self.watches.retain(|watched| watched.shelf != shelf);
+                return Ok(false);
+            }
+            Err(e) => return Err(io_error("cannot watch", &path, e)),
+        };
+        let before = self.watches.iter().position(|watched| watched.shelf == shelf);
+        if before.is_some_and(|at| self.watches[at].identity == identity) {
+            return Ok(false);
+        }
+        if let Some(at) = before {
+            // It may be gone with its folder.
+            let _ = self.inotify.rm_watch(self.watches.swap_remove(at).descriptor);
+        }
+        let mut flags = AddWatchFlags::IN_MOVED_TO
+            | AddWatchFlags::IN_MOVED_FROM
+            | AddWatchFlags::IN_DELETE
+            | AddWatchFlags::IN_CLOSE_WRITE
+            | AddWatchFlags::IN_ONLYDIR;
+        if shelf == Shelf::Nodes {
+            // A lease says in its file who holds it, and keeps the file open.
+            flags |= AddWatchFlags::IN_MODIFY;
+        }
+        let descriptor = self.inotify.add_watch(&path, flags);
+        let descriptor = descriptor.map_err(|e| io_error("cannot watch", &path, e.into()))?;
+        self.watches.push(Watched { descriptor, shelf, identity });
+        Ok(true)
+    }
+
+    /// Makes folders again that are gone, with what the view has of them. Those that cannot be
+    /// had, come back: what the view has of them is not believed to be gone.
+    fn mend(&mut self, view: &State, now: Instant) -> Vec<Shelf> {
+        self.next_mend = None;
+        let made = match self.access {
+            Access::Write => make_folders(&self.dir, self.part),
+            Access::Read => Ok(()),
+        };
+        let (new, watched) = self.watch_all();
+        if self.access == Access::Write {
+            files::note(&self.dir, &made.and(watched));
+        }
+        let is_watched = |shelf: &Shelf| self.watches.iter().any(|w| w.shelf == *shelf);
+        let gone: Vec<Shelf> = self.part.shelves().filter(|shelf| !is_watched(shelf)).collect();
+        if !gone.is_empty() {
+            self.next_mend = Some(now + AGAIN);
+        }
+        if self.access == Access::Write {
+            self.restore(view, &new);
+        }
+        gone
+    }
+
+    /// Writes what the view has of folders that are new where no file stands: whoever has a later
+    /// value writes it over this one.
+    fn restore(&self, view: &State, shelves: &[Shelf]) {
+        for key in view.keys().into_iter().filter(|key| self.part.keeps(*key)) {
+            let (shelf, _) = place(key);
+            let Some(value) = view.value(key) else { continue };
+            if !shelves.contains(&shelf) || matches!(key, Key::Alive(_)) {
+                continue;
+            }
+            let path = self.path(key);
+            let write = || -> io::Result<()> {
+                let mut file = tempfile::Builder::new()
+                    .permissions(std::os::unix::fs::PermissionsExt::from_mode(0o644))
+                    .tempfile_in(self.dir.join("tmp"))?;
+                io::Write::write_all(&mut file, &value.encode())?;
+                match file.persist_noclobber(&path) {
+                    Err(e) if e.error.kind() != io::ErrorKind::AlreadyExists => Err(e.error),
+                    _ => Ok(()),
+                }
+            };
+            if let Err(error) = write() {
+                tracing::debug!("{} is not written again: {error}", path.display());
+            }
+        }
+    }
+
+    /// Writes what found no room before.
+    fn save(&mut self, now: Instant) {
+        for (key, value) in std::mem::take(&mut self.unsaved) {
+            if self.write(key, &value).is_err() {
+                self.unsaved.insert(key, value);
+                self.next_mend = Some(now + AGAIN);
+            }
+        }
     }
 
     pub(in crate::store) fn dir(&self) -> &Path {
@@ -191,31 +312,38 @@ impl Folder {
 
     /// Where a key's value stands.
     pub(in crate::store) fn path(&self, key: Key) -> PathBuf {
-        let (shelf, name) = match key {
-            Key::Node(node) => (Shelf::Nodes, format!("{node}.json")),
-            Key::Alive(node) => (Shelf::Nodes, format!("{node}.lease")),
-            Key::Flags(Scope::Node(node)) => (Shelf::Flags, format!("{node}.json")),
-            Key::Flags(Scope::Cluster) => (Shelf::Flags, "cluster.json".to_owned()),
-            Key::Drains => (Shelf::Drains, "cluster.json".to_owned()),
-            Key::Director(set) => (Shelf::Directors, format!("{set}.json")),
-            Key::Owned(node) => (Shelf::Owned, format!("{node}.json")),
-        };
+        let (shelf, name) = place(key);
         self.dir.join(shelf.name()).join(name)
     }
 
     /// Brings the keys of this folder up to date in a view.
     pub(in crate::store) fn refresh(&mut self, view: &mut State) -> Result<Refreshed, StoreError> {
         let now = Instant::now();
+        let asked = self.reread;
         let mut keys = self.rung(now);
-        if self.reread {
-            keys = self.all_keys(view)?;
+        let mut gone = Vec::new();
+        if self.reread || self.next_mend.is_some_and(|at| now >= at) {
+            self.reread = true;
+            gone = self.mend(view, now);
+            self.save(now);
+            keys.extend(self.all_keys(view, &gone)?);
             self.reread = false;
         }
         let mut refreshed = Refreshed::default();
         for key in keys {
+            if gone.contains(&place(key).0) || self.unsaved.contains_key(&key) {
+                continue;
+            }
             let read = match key {
-                Key::Alive(node) => self.look(node, view, now),
-                key => self.read(key).map(|value| view.set(key, value)),
+                Key::Alive(node) => self.look(node, view, now, asked),
+                key => match self.read(key) {
+                    Ok(None) if self.awaits(key, view, now, asked) => Ok(false),
+                    Ok(value) => {
+                        self.missing.remove(&key);
+                        Ok(view.set(key, value))
+                    }
+                    Err(fault) => Err(fault),
+                },
             };
             match read {
                 Ok(true) => drop(refreshed.changed.insert(key)),
@@ -227,17 +355,36 @@ impl Folder {
         Ok(refreshed)
     }
 
+    /// True if a file that is missing may still be written again by whose it is. What this view
+    /// wrote itself nobody else writes, and who asks for a full read wants to know; but what a
+    /// director owns it alone knows, and writes again.
+    fn awaits(&mut self, key: Key, view: &State, now: Instant, asked: bool) -> bool {
+        let Some(value) = view.value(key) else { return false };
+        if matches!(key, Key::Owned(_)) && self.own.contains(&key) {
+            self.keep(key, value, now);
+            return true;
+        }
+        if asked || self.own.contains(&key) {
+            return false;
+        }
+        now < *self.missing.entry(key).or_insert(now + GRACE)
+    }
+
     /// The keys of which the watch or the timer says that they may be others.
     fn rung(&mut self, now: Instant) -> BTreeSet<Key> {
         // EAGAIN: the timer has not run out.
         let _ = self.timer.wait();
         let due = self.looks.iter().filter(|(_, look)| look.at <= now);
         let mut keys: BTreeSet<Key> = due.map(|(node, _)| Key::Alive(*node)).collect();
+        keys.extend(self.missing.iter().filter(|(_, until)| **until <= now).map(|(key, _)| *key));
         loop {
             match self.inotify.read_events() {
                 Ok(events) => {
                     for event in events {
                         self.reread |= overflowed(&event);
+                        if event.mask.contains(AddWatchFlags::IN_IGNORED) {
+                            self.watches.retain(|watched| watched.descriptor != event.wd);
+                        }
                         let Some(key) = self.key_of_event(&event) else { continue };
                         if let Key::Alive(node) = key {
                             let look = Look { at: now, pause: FIRST_LOOK };
@@ -258,8 +405,8 @@ impl Folder {
     }
 
     fn key_of_event(&self, event: &InotifyEvent) -> Option<Key> {
-        let (_, shelf) = self.watches.iter().find(|(watch, _)| *watch == event.wd)?;
-        let key = self.key_of(*shelf, event.name.as_ref()?.to_str()?)?;
+        let watched = self.watches.iter().find(|watched| watched.descriptor == event.wd)?;
+        let key = self.key_of(watched.shelf, event.name.as_ref()?.to_str()?)?;
         // A value is complete when it is renamed into place, or closed by an editor.
         let only_begun = event.mask.contains(AddWatchFlags::IN_MODIFY);
         (matches!(key, Key::Alive(_)) || !only_begun).then_some(key)
@@ -287,10 +434,10 @@ impl Folder {
     }
 
     /// Every key that stands in the folder or in the view.
-    fn all_keys(&self, view: &State) -> Result<BTreeSet<Key>, StoreError> {
+    fn all_keys(&self, view: &State, gone: &[Shelf]) -> Result<BTreeSet<Key>, StoreError> {
         let mut keys = view.keys();
         keys.retain(|key| self.part.keeps(*key));
-        for shelf in self.part.shelves() {
+        for shelf in self.part.shelves().filter(|shelf| !gone.contains(shelf)) {
             let path = self.dir.join(shelf.name());
             let entries = match fs::read_dir(&path) {
                 Ok(entries) => entries,
@@ -338,7 +485,13 @@ impl Folder {
     }
 
     /// Looks who holds a node's lease.
-    fn look(&mut self, node: u32, view: &mut State, now: Instant) -> Result<bool, Fault> {
+    fn look(
+        &mut self,
+        node: u32,
+        view: &mut State,
+        now: Instant,
+        asked: bool,
+    ) -> Result<bool, Fault> {
         self.requests.fetch_add(1, Ordering::Relaxed);
         let key = Key::Alive(node);
         let path = self.path(key);
@@ -349,9 +502,14 @@ impl Folder {
             set_aside: None,
             reason: e.to_string(),
         })?;
+        // Its holder sees to it, if it has one.
+        if holder == Holder::Missing && self.awaits(key, view, now, asked) {
+            return Ok(false);
+        }
+        self.missing.remove(&key);
         let last = self.looks.get(&node).is_none_or(|look| look.pause > LAST_LOOK);
         let (after, settled) = match holder {
-            Holder::Nobody => (None, true),
+            Holder::Nobody | Holder::Missing => (None, true),
             Holder::Incarnation(incarnation) if Some(incarnation) != before => {
                 (Some(incarnation), true)
             }
@@ -370,7 +528,9 @@ impl Folder {
     }
 
     fn set_timer(&self) {
-        let next = self.looks.values().map(|look| look.at).min();
+        let looks = self.looks.values().map(|look| look.at);
+        let others = self.missing.values().copied().chain(self.next_mend);
+        let next = looks.chain(others).min();
         let set = match next {
             Some(at) => {
                 // 0 would disarm it.
@@ -393,49 +553,52 @@ impl Folder {
         let mut aside = path.clone().into_os_string();
         aside.push(".corrupt");
         let aside = PathBuf::from(aside);
+        // What is no file, or too large, is not copied.
         let copy = || match bytes {
             Some(bytes) => fs::write(&aside, bytes),
-            None => fs::copy(&path, &aside).map(drop),
+            None => files::read(&path, VALUE_CAP).and_then(|bytes| fs::write(&aside, bytes)),
         };
         let copied = self.access == Access::Write && copy().is_ok();
         Fault { key, path, set_aside: copied.then_some(aside), reason }
     }
 
     /// Replaces a key's value.
-    pub(in crate::store) fn write(&self, key: Key, value: &Value) -> Result<(), StoreError> {
+    pub(in crate::store) fn write(&mut self, key: Key, value: &Value) -> Result<(), StoreError> {
         self.requests.fetch_add(1, Ordering::Relaxed);
         let path = self.path(key);
-        self.replace(&path, &value.encode()).map_err(|e| io_error("cannot write", &path, e))
+        let written = files::replace(&path, &self.dir.join("tmp"), &value.encode(), true);
+        // Of what is for all, whoever wanted to write it is told; it stays as it was.
+        if matches!(key, Key::Node(_) | Key::Owned(_)) {
+            files::note(&path, &written);
+        }
+        self.own.insert(key);
+        written.map_err(|e| io_error("cannot write", &path, e))
     }
 
-    fn replace(&self, path: &Path, bytes: &[u8]) -> io::Result<()> {
-        let mut file = tempfile::Builder::new()
-            .permissions(std::os::unix::fs::PermissionsExt::from_mode(0o644))
-            .tempfile_in(self.dir.join("tmp"))?;
-        file.write_all(bytes)?;
-        file.as_file().sync_all()?;
-        file.persist(path)?;
-        let folder = path.parent().ok_or(io::ErrorKind::InvalidInput)?;
-        File::open(folder)?.sync_all()
+    /// Replaces the value of a key that no other process needs: where it cannot be written, the
+    /// view has it all the same, and it is written when it can be.
+    pub(in crate::store) fn keep(&mut self, key: Key, value: Value, now: Instant) {
+        self.unsaved.remove(&key);
+        if self.write(key, &value).is_err() {
+            self.unsaved.insert(key, value);
+            self.next_mend = Some(now + AGAIN);
+            self.set_timer();
+        }
     }
 
     /// Waits for its turn among those who read a key before they write it; the guard ends it.
     /// Each node has a turn of its own: nodes do not wait for one another.
     pub(in crate::store) fn turn(&self, key: Key) -> Result<File, StoreError> {
-        let path = match key {
-            Key::Node(node) => self.dir.join("tmp").join(format!("node-{node}.lock")),
-            _ => self.dir.join("lock"),
-        };
-        let open = OpenOptions::new().create(true).truncate(false).write(true).open(&path);
-        let lock = open.map_err(|e| io_error("cannot open", &path, e))?;
-        lock.lock().map_err(|e| io_error("cannot lock", &path, e))?;
-        Ok(lock)
+        match key {
+            Key::Node(node) => locks::turn(&self.dir, &format!("node-{node}")),
+            _ => locks::turn(&self.dir, "store"),
+        }
     }
 
     /// Reads a value, changes it and writes it, with nobody in between. A value that cannot be
     /// read is set aside, and the change starts from none.
     pub(in crate::store) fn update<T: Default>(
-        &self,
+        &mut self,
         key: Key,
         change: &mut dyn FnMut(&mut T),
         take: impl FnOnce(Value) -> Option<T>,
@@ -452,7 +615,7 @@ impl Folder {
     }
 
     /// Puts the view's value back where the stored one cannot be read.
-    pub(in crate::store) fn repair(&self, key: Key, view: &State) -> Result<(), StoreError> {
+    pub(in crate::store) fn repair(&mut self, key: Key, view: &State) -> Result<(), StoreError> {
         let _turn = self.turn(key)?;
         if self.try_read(key).is_ok() {
             return Ok(());
@@ -471,96 +634,40 @@ fn overflowed(event: &InotifyEvent) -> bool {
     event.mask.intersects(AddWatchFlags::IN_Q_OVERFLOW | AddWatchFlags::IN_IGNORED)
 }
 
+/// In which folder a key stands, and under which name.
+fn place(key: Key) -> (Shelf, String) {
+    match key {
+        Key::Node(node) => (Shelf::Nodes, format!("{node}.json")),
+        Key::Alive(node) => (Shelf::Nodes, format!("{node}.lease")),
+        Key::Flags(Scope::Node(node)) => (Shelf::Flags, format!("{node}.json")),
+        Key::Flags(Scope::Cluster) => (Shelf::Flags, "cluster.json".to_owned()),
+        Key::Drains => (Shelf::Drains, "cluster.json".to_owned()),
+        Key::Director(set) => (Shelf::Directors, format!("{set}.json")),
+        Key::Owned(node) => (Shelf::Owned, format!("{node}.json")),
+    }
+}
+
+/// Makes the folders that are missing, all that can be made.
+fn make_folders(dir: &Path, part: Part) -> Result<(), StoreError> {
+    // Leases are shown in `nodes` with every engine.
+    let names = part.shelves().map(Shelf::name).chain([Shelf::Nodes.name(), "tmp"]);
+    let made = names.map(|name| {
+        let path = dir.join(name);
+        fs::create_dir_all(&path).map_err(|e| io_error("cannot make", &path, e))
+    });
+    let made = made.fold(Ok(()), Result::and);
+    let locks = locks::make_folder(dir);
+    made.and(locks.map_err(|e| io_error("cannot make", &dir.join("locks"), e)))
+}
+
 /// The file's bytes, `None` where there is no file.
 fn read_capped(path: &Path) -> Result<Option<Vec<u8>>, String> {
-    let file = match File::open(path) {
-        Ok(file) => file,
-        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(None),
-        Err(e) => return Err(e.to_string()),
-    };
-    let mut bytes = Vec::new();
-    file.take(VALUE_CAP + 1).read_to_end(&mut bytes).map_err(|e| e.to_string())?;
-    Ok(Some(bytes))
+    match files::read(path, VALUE_CAP) {
+        Ok(bytes) => Ok(Some(bytes)),
+        Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(e) => Err(e.to_string()),
+    }
 }
 
 #[cfg(test)]
-mod tests {
-    use nix::fcntl::{FcntlArg, fcntl};
-    use nix::libc;
-    use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-
-    use super::super::lease::{Lock, Note};
-    use super::*;
-
-    /// Refreshes when woken, and only then.
-    #[track_caller]
-    fn until(folder: &mut Folder, view: &mut State, is: impl Fn(&State) -> bool) {
-        for _ in 0..1000 {
-            folder.refresh(view).unwrap();
-            if is(view) {
-                return;
-            }
-            let mut fds = [PollFd::new(folder.wakeup(), PollFlags::POLLIN)];
-            let woken = poll(&mut fds, PollTimeout::from(60_000_u16)).unwrap();
-            assert!(woken > 0, "no wake-up: {view:?}");
-        }
-        panic!("woken for nothing: {view:?}");
-    }
-
-    #[test]
-    fn a_lock_that_is_released_after_its_file_was_closed_is_noticed_all_the_same() {
-        let dir = tempfile::tempdir().unwrap();
-        let mut folder = Folder::open(dir.path(), Access::Write, Part::All).unwrap();
-        let mut view = State::default();
-        let path = folder.path(Key::Alive(1));
-        // Only this file is locked, and it stays open.
-        let lock = Lock::take(&path, 1).unwrap();
-        lock.write(&Note { incarnation: 7, etcd_lease: None }).unwrap();
-        until(&mut folder, &mut view, |view| view.alive.get(&1) == Some(&7));
-        // The kernel tells of the close...
-        drop(OpenOptions::new().write(true).open(&path).unwrap());
-        folder.refresh(&mut view).unwrap();
-        assert_eq!(view.alive.get(&1), Some(&7), "it is held");
-        // ...and releases the lock an instant later, of which it tells nobody.
-        let released = libc::flock {
-            l_type: libc::F_UNLCK as libc::c_short,
-            l_whence: libc::SEEK_SET as libc::c_short,
-            l_start: 0,
-            l_len: 0,
-            l_pid: 0,
-        };
-        fcntl(lock.file(), FcntlArg::F_OFD_SETLK(&released)).unwrap();
-        until(&mut folder, &mut view, |view| view.alive.is_empty());
-    }
-
-    #[test]
-    fn a_file_that_is_only_begun_is_not_read() {
-        let dir = tempfile::tempdir().unwrap();
-        let mut folder = Folder::open(dir.path(), Access::Write, Part::All).unwrap();
-        let mut view = State::default();
-        folder.refresh(&mut view).unwrap();
-        let mut file = File::create(folder.path(Key::Node(1))).unwrap();
-        file.write_all(b"{\"node\": 1,").unwrap();
-        let refreshed = folder.refresh(&mut view).unwrap();
-        assert_eq!(refreshed.faults, [], "an editor is not done yet");
-        drop(file);
-        assert_eq!(folder.refresh(&mut view).unwrap().faults.len(), 1, "now it says so");
-    }
-
-    #[test]
-    fn the_host_s_part_keeps_what_no_other_host_needs_and_nothing_else() {
-        let dir = tempfile::tempdir().unwrap();
-        let all = Folder::open(dir.path(), Access::Write, Part::All).unwrap();
-        let flags = Value::Flags(Default::default());
-        for key in [Key::Flags(Scope::Cluster), Key::Flags(Scope::Node(1))] {
-            all.write(key, &flags).unwrap();
-        }
-        all.write(Key::Owned(1), &Value::Owned(BTreeSet::new())).unwrap();
-        let mut host = Folder::open(dir.path(), Access::Write, Part::Host).unwrap();
-        let mut view = State::default();
-        host.refresh(&mut view).unwrap();
-        assert_eq!(view.keys(), [Key::Flags(Scope::Node(1)), Key::Owned(1)].into());
-        all.write(Key::Flags(Scope::Cluster), &flags).unwrap();
-        assert!(host.refresh(&mut view).unwrap().changed.is_empty());
-    }
-}
+mod tests;

@@ -1,25 +1,39 @@
-//! Leases of one host: a lock on a file, which the kernel releases with its process.
+//! Leases of one host: locks that the kernel releases with their process.
 //!
-//! The lock belongs to the open file (F_OFD_SETLK, fcntl(2)), so whoever only asks whether it is
-//! held takes nothing, and cannot be in a holder's way. The file says which start of cvipd holds
-//! it; with etcd also which lease it keeps there, so that the next holder of the lock knows that
-//! lease for a dead one's.
+//! A lease is two files. The one in `locks` is what counts between those who want it, and only
+//! root can open it. The one in `nodes` is what everybody may read: its holder keeps it locked for
+//! writing as long as it lives, and it says which start of cvipd that is; with etcd also which
+//! lease it keeps there, so that the next holder knows that lease for a dead one's. It is made
+//! anew by each holder, and locked before others can open it, so that nobody can hold a lock on it
+//! before the holder does; what a reader could lock afterwards, a lock for reading, says nothing.
+//!
+//! The locks belong to the open files (F_OFD_SETLK, fcntl(2)), so whoever only asks takes nothing.
 
-use std::fs::{File, OpenOptions};
-use std::io;
-use std::os::unix::fs::FileExt;
+use std::fs::{self, File};
+use std::io::{self, ErrorKind};
+use std::os::unix::fs::{FileExt, PermissionsExt};
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::thread;
+use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, fcntl};
 use nix::libc;
 use serde::{Deserialize, Serialize};
 
-use super::io_error;
+use super::{io_error, locks};
+use crate::files;
 use crate::store::StoreError;
 
 /// Notes are padded to this, so that a later one leaves nothing of an earlier one behind.
 const NOTE_LENGTH: usize = 128;
+
+/// A dying holder's two files are closed one after the other: so long it may take.
+const DYING: Duration = Duration::from_secs(1);
+
+/// How often it is looked at meanwhile.
+const LOOK_EVERY: Duration = Duration::from_millis(10);
 
 /// What the holder of a lock writes into the file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -31,56 +45,187 @@ pub(in crate::store) struct Note {
     pub(in crate::store) etcd_lease: Option<i64>,
 }
 
-/// A held lock; it ends with the last copy of the file.
+/// A held lease; it ends with this.
 #[derive(Debug)]
 pub(in crate::store) struct Lock {
-    file: File,
-    path: PathBuf,
+    run_dir: PathBuf,
+    node: u32,
+    /// What the last holder wrote.
+    #[cfg_attr(not(feature = "etcd"), allow(dead_code))]
+    earlier: Option<Note>,
+    held: Mutex<Held>,
+}
+
+/// Its files. The shown one is closed first: whoever gets the other finds it free.
+#[derive(Debug)]
+struct Held {
+    note: Note,
+    /// None while it cannot be made, or not be written.
+    shown: Option<File>,
+    lock: File,
+}
+
+/// Where everybody sees who holds a node's lease.
+fn shown_path(run_dir: &Path, node: u32) -> PathBuf {
+    run_dir.join("nodes").join(format!("{node}.lease"))
+}
+
+fn lock_name(node: u32) -> String {
+    format!("{node}.lease")
 }
 
 impl Lock {
-    /// Takes a node's lock. The file, and what the last holder wrote, stays where it is.
+    /// Takes a node's lease, for this start of its cvipd.
     ///
     /// # Errors
     /// [`StoreError::Leased`] if a live process holds it.
-    pub(in crate::store) fn take(path: &Path, node: u32) -> Result<Lock, StoreError> {
-        let open =
-            OpenOptions::new().create(true).truncate(false).read(true).write(true).open(path);
-        let file = open.map_err(|e| io_error("cannot open", path, e))?;
-        match fcntl(&file, FcntlArg::F_OFD_SETLK(&whole_file())) {
-            Ok(_) => Ok(Lock { file, path: path.to_owned() }),
-            Err(Errno::EAGAIN | Errno::EACCES) => Err(StoreError::Leased(node)),
-            Err(errno) => Err(io_error("cannot lock", path, errno.into())),
+    pub(in crate::store) fn take(
+        run_dir: &Path,
+        node: u32,
+        incarnation: u64,
+    ) -> Result<Lock, StoreError> {
+        let lock = take_lock(run_dir, node)?;
+        let path = shown_path(run_dir, node);
+        let deadline = Instant::now() + DYING;
+        // A cvipd of before there was a folder for locks has its lock here.
+        while !matches!(holder(&path), Ok(Holder::Nobody | Holder::Missing) | Err(_)) {
+            if Instant::now() >= deadline {
+                return Err(StoreError::Leased(node));
+            }
+            thread::sleep(LOOK_EVERY);
         }
+        let earlier = files::open(&path).ok().and_then(|file| read_note(&file));
+        let etcd_lease = earlier.and_then(|note| note.etcd_lease);
+        let held = Held { note: Note { incarnation, etcd_lease }, shown: None, lock };
+        let lock = Lock { run_dir: run_dir.to_owned(), node, earlier, held: Mutex::new(held) };
+        // Where it cannot be shown, it is held all the same, and shown later.
+        lock.tend();
+        Ok(lock)
     }
 
-    /// The locked file.
-    #[cfg(test)]
-    pub(super) fn file(&self) -> &File {
-        &self.file
+    fn held(&self) -> MutexGuard<'_, Held> {
+        // Whoever panicked in it had only replaced a file by another.
+        self.held.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// What the file says.
+    /// What the last holder wrote.
     #[cfg(any(test, feature = "etcd"))]
-    pub(in crate::store) fn note(&self) -> Option<Note> {
-        read_note(&self.file)
+    pub(in crate::store) fn earlier(&self) -> Option<Note> {
+        self.earlier
     }
 
-    /// Says who holds it. Readers see the old text or the new one.
-    pub(in crate::store) fn write(&self, note: &Note) -> Result<(), StoreError> {
-        let write = || -> io::Result<()> {
-            let mut bytes = serde_json::to_vec(note)?;
-            bytes.resize(NOTE_LENGTH.max(bytes.len()), b' ');
-            bytes[NOTE_LENGTH - 1] = b'\n';
-            self.file.write_all_at(&bytes, 0)
-        };
-        write().map_err(|e| io_error("cannot write", &self.path, e))
+    /// Says who holds it.
+    #[cfg(any(test, feature = "etcd"))]
+    pub(in crate::store) fn write(&self, note: Note) {
+        let mut held = self.held();
+        held.note = note;
+        let path = shown_path(&self.run_dir, self.node);
+        let written = held.shown.as_ref().map(|file| write_note(file, &note));
+        match written {
+            Some(Ok(())) => {}
+            // Made anew.
+            _ => held.shown = None,
+        }
+        held.show(&self.run_dir, &path);
+    }
+
+    /// Makes the files again where somebody deleted them, or where there was no room.
+    pub(in crate::store) fn tend(&self) {
+        let mut held = self.held();
+        let path = shown_path(&self.run_dir, self.node);
+        let lock_path = locks::path(&self.run_dir, &lock_name(self.node));
+        if !locks::is_at(&held.lock, &lock_path) {
+            match take_lock(&self.run_dir, self.node) {
+                Ok(lock) => held.lock = lock,
+                Err(error) => files::note::<(), _>(&lock_path, &Err(error)),
+            }
+            if locks::is_at(&held.lock, &lock_path) {
+                files::note::<(), &str>(&lock_path, &Ok(()));
+            }
+        }
+        held.show(&self.run_dir, &path);
+    }
+
+    /// The file that others read.
+    #[cfg(test)]
+    pub(super) fn shown(&self) -> File {
+        self.held().shown.as_ref().unwrap().try_clone().unwrap()
     }
 }
 
-/// Who holds a node's lock.
+impl Held {
+    /// Sees to the file that others read.
+    fn show(&mut self, run_dir: &Path, path: &Path) {
+        let stands = self.shown.as_ref().filter(|file| locks::is_at(file, path));
+        let outcome = match stands {
+            Some(file) if is_whole(file) => return,
+            Some(file) => write_note(file, &self.note),
+            None => show(run_dir, path, &self.note).and_then(|(file, written)| {
+                self.shown = Some(file);
+                written
+            }),
+        };
+        files::note(path, &outcome);
+    }
+}
+
+/// Nothing of what it says is missing for want of room.
+fn is_whole(file: &File) -> bool {
+    file.metadata().is_ok_and(|metadata| metadata.len() >= NOTE_LENGTH as u64)
+}
+
+/// Takes the lock that counts.
+fn take_lock(run_dir: &Path, node: u32) -> Result<File, StoreError> {
+    let path = locks::path(run_dir, &lock_name(node));
+    loop {
+        let file = locks::open(run_dir, &lock_name(node));
+        let file = file.map_err(|e| io_error("cannot open", &path, e))?;
+        match fcntl(&file, FcntlArg::F_OFD_SETLK(&whole_file(libc::F_WRLCK))) {
+            Ok(_) if locks::is_at(&file, &path) => return Ok(file),
+            // It was deleted in between.
+            Ok(_) => {}
+            Err(Errno::EAGAIN | Errno::EACCES) => return Err(StoreError::Leased(node)),
+            Err(errno) => return Err(io_error("cannot lock", &path, errno.into())),
+        }
+    }
+}
+
+/// Makes the file that others read, locked before they can open it. Where there is no room for
+/// what it says, it stands empty: that it is held is told all the same.
+fn show(run_dir: &Path, path: &Path, note: &Note) -> io::Result<(File, io::Result<()>)> {
+    let drafts = run_dir.join("tmp");
+    let draft = || {
+        let private = fs::Permissions::from_mode(0o600);
+        tempfile::Builder::new().permissions(private).tempfile_in(&drafts)
+    };
+    let file = match draft() {
+        Err(e) if e.kind() == ErrorKind::NotFound => {
+            fs::create_dir_all(&drafts)?;
+            draft()?
+        }
+        file => file?,
+    };
+    fcntl(file.as_file(), FcntlArg::F_OFD_SETLK(&whole_file(libc::F_WRLCK)))?;
+    let written = write_note(file.as_file(), note);
+    file.as_file().set_permissions(fs::Permissions::from_mode(0o644))?;
+    if let Some(folder) = path.parent() {
+        fs::create_dir_all(folder)?;
+    }
+    Ok((file.persist(path)?, written))
+}
+
+fn write_note(file: &File, note: &Note) -> io::Result<()> {
+    let mut bytes = serde_json::to_vec(note)?;
+    bytes.resize(NOTE_LENGTH.max(bytes.len()), b' ');
+    bytes[NOTE_LENGTH - 1] = b'\n';
+    file.write_all_at(&bytes, 0)
+}
+
+/// Who holds a node's lease.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Holder {
+    /// Nobody, and no file says that anybody ever did.
+    Missing,
     /// Nobody.
     Nobody,
     /// This start of cvipd.
@@ -89,14 +234,16 @@ pub(super) enum Holder {
     Unnamed,
 }
 
-/// Asks who holds a node's lock; nothing is taken, and nobody disturbed.
+/// Asks who holds a node's lease; nothing is taken, and nobody disturbed.
 pub(super) fn holder(path: &Path) -> io::Result<Holder> {
-    let file = match File::open(path) {
+    let file = match files::open(path) {
         Ok(file) => file,
-        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(Holder::Nobody),
+        Err(e) if e.kind() == ErrorKind::NotFound => return Ok(Holder::Missing),
         Err(e) => return Err(e),
     };
-    let mut lock = whole_file();
+    // A lock for reading is in the way of a lock for writing alone, which nobody has who can only
+    // read the file.
+    let mut lock = whole_file(libc::F_RDLCK);
     fcntl(&file, FcntlArg::F_OFD_GETLK(&mut lock))?;
     if libc::c_int::from(lock.l_type) == libc::F_UNLCK {
         return Ok(Holder::Nobody);
@@ -110,10 +257,10 @@ fn read_note(file: &File) -> Option<Note> {
     serde_json::from_slice(&bytes[..read]).ok()
 }
 
-/// A write lock on a whole file.
-fn whole_file() -> libc::flock {
+/// A lock on a whole file.
+fn whole_file(kind: libc::c_int) -> libc::flock {
     libc::flock {
-        l_type: libc::F_WRLCK as libc::c_short,
+        l_type: kind as libc::c_short,
         l_whence: libc::SEEK_SET as libc::c_short,
         l_start: 0,
         l_len: 0,
@@ -123,22 +270,79 @@ fn whole_file() -> libc::flock {
 
 #[cfg(test)]
 mod tests {
+    use std::fs::OpenOptions;
+
     use super::*;
 
     #[test]
     fn who_asks_is_never_in_the_way_of_who_takes() {
         let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("1.lease");
-        assert_eq!(holder(&path).unwrap(), Holder::Nobody);
-        let lock = Lock::take(&path, 1).unwrap();
-        assert_eq!(holder(&path).unwrap(), Holder::Unnamed);
-        lock.write(&Note { incarnation: u64::MAX, etcd_lease: Some(i64::MAX) }).unwrap();
-        lock.write(&Note { incarnation: 7, etcd_lease: None }).unwrap();
+        let path = shown_path(dir.path(), 1);
+        assert_eq!(holder(&path).unwrap(), Holder::Missing);
+        let lock = Lock::take(dir.path(), 1, 6).unwrap();
+        assert_eq!(holder(&path).unwrap(), Holder::Incarnation(6));
+        lock.write(Note { incarnation: u64::MAX, etcd_lease: Some(i64::MAX) });
+        lock.write(Note { incarnation: 7, etcd_lease: None });
         assert_eq!(holder(&path).unwrap(), Holder::Incarnation(7));
-        assert!(matches!(Lock::take(&path, 1), Err(StoreError::Leased(1))));
+        assert!(matches!(Lock::take(dir.path(), 1, 8), Err(StoreError::Leased(1))));
         drop(lock);
         assert_eq!(holder(&path).unwrap(), Holder::Nobody);
-        let next = Lock::take(&path, 1).unwrap();
-        assert_eq!(next.note(), Some(Note { incarnation: 7, etcd_lease: None }));
+        let next = Lock::take(dir.path(), 1, 8).unwrap();
+        assert_eq!(next.earlier(), Some(Note { incarnation: 7, etcd_lease: None }));
+    }
+
+    #[test]
+    fn a_lock_of_somebody_who_may_only_read_neither_keeps_nor_takes_a_lease() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = shown_path(dir.path(), 1);
+        drop(Lock::take(dir.path(), 1, 6).unwrap());
+        // A file that everybody may read can be locked for reading by everybody.
+        let stranger = File::open(&path).unwrap();
+        fcntl(&stranger, FcntlArg::F_OFD_SETLK(&whole_file(libc::F_RDLCK))).unwrap();
+        stranger.lock().unwrap();
+        assert_eq!(holder(&path).unwrap(), Holder::Nobody);
+        let lock = Lock::take(dir.path(), 1, 7).unwrap();
+        assert_eq!(holder(&path).unwrap(), Holder::Incarnation(7));
+        let stranger = File::open(&path).unwrap();
+        let reading = whole_file(libc::F_RDLCK);
+        assert!(fcntl(&stranger, FcntlArg::F_OFD_SETLK(&reading)).is_err());
+        drop(lock);
+        fcntl(&stranger, FcntlArg::F_OFD_SETLK(&reading)).unwrap();
+        assert_eq!(holder(&path).unwrap(), Holder::Nobody, "it is over, whoever reads");
+        let mode = fs::metadata(locks::path(dir.path(), "1.lease")).unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, 0o600);
+    }
+
+    #[test]
+    fn a_cvipd_of_before_there_was_a_folder_for_locks_is_noticed() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = shown_path(dir.path(), 1);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        let mut open = OpenOptions::new();
+        open.create(true).truncate(false).read(true).write(true);
+        let old = open.open(&path).unwrap();
+        fcntl(&old, FcntlArg::F_OFD_SETLK(&whole_file(libc::F_WRLCK))).unwrap();
+        assert!(matches!(Lock::take(dir.path(), 1, 8), Err(StoreError::Leased(1))));
+        drop(old);
+        let lock = Lock::take(dir.path(), 1, 8).unwrap();
+        // And it notices this one.
+        let old = open.open(&path).unwrap();
+        assert!(fcntl(&old, FcntlArg::F_OFD_SETLK(&whole_file(libc::F_WRLCK))).is_err());
+        drop(lock);
+    }
+
+    #[test]
+    fn a_lease_whose_files_are_deleted_is_shown_again_and_still_held() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = shown_path(dir.path(), 1);
+        let lock = Lock::take(dir.path(), 1, 7).unwrap();
+        fs::remove_dir_all(dir.path()).unwrap();
+        assert_eq!(holder(&path).unwrap(), Holder::Missing);
+        lock.tend();
+        assert_eq!(holder(&path).unwrap(), Holder::Incarnation(7));
+        assert!(matches!(Lock::take(dir.path(), 1, 8), Err(StoreError::Leased(1))));
+        drop(lock);
+        assert_eq!(holder(&path).unwrap(), Holder::Nobody);
+        Lock::take(dir.path(), 1, 8).unwrap();
     }
 }

@@ -18,9 +18,12 @@ use crate::ports::FlagSet;
 
 mod folder;
 mod lease;
+mod locks;
 
 pub(super) use folder::{Folder, Part};
-pub(super) use lease::{Lock, Note};
+pub(super) use lease::Lock;
+#[cfg(feature = "etcd")]
+pub(super) use lease::Note;
 
 /// The folder and the view.
 #[derive(Debug)]
@@ -73,9 +76,7 @@ impl Store for LocalStore {
     }
 
     fn lease(&mut self, node: u32, incarnation: u64) -> Result<Lease, StoreError> {
-        let lock = Lock::take(&self.folder.path(Key::Alive(node)), node)?;
-        lock.write(&Note { incarnation, etcd_lease: None })?;
-        Ok(Lease::new(lock))
+        Ok(Lease::new(Lock::take(self.folder.dir(), node, incarnation)?))
     }
 
     fn put_node(&mut self, record: &NodeRecord) -> Result<(), StoreError> {
@@ -142,7 +143,9 @@ impl Store for LocalStore {
     }
 
     fn put_owned(&mut self, director: u32, owned: &BTreeSet<ServiceKey>) -> Result<(), StoreError> {
-        self.folder.write(Key::Owned(director), &Value::Owned(owned.clone()))
+        self.folder.keep(Key::Owned(director), Value::Owned(owned.clone()), Instant::now());
+        self.view.set(Key::Owned(director), Some(Value::Owned(owned.clone())));
+        Ok(())
     }
 }
 
@@ -150,6 +153,10 @@ impl Store for LocalStore {
 impl super::Hold for Lock {
     fn holding(&self) -> Holding {
         Holding::Held
+    }
+
+    fn tend(&self) {
+        Lock::tend(self);
     }
 }
 

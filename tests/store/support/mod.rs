@@ -30,6 +30,12 @@ pub(crate) trait Engine: Sync {
     /// Removes a key past the store.
     fn remove(&self, key: Key);
 
+    /// The folder of the first host.
+    fn run_dir(&self) -> std::path::PathBuf;
+
+    /// Nothing answers any more, or it does again. The embedded store always answers.
+    fn hold_up(&self, held_up: bool);
+
     /// What a process needs to be told to open the store on a host: variables.
     fn environment(&self, host: u32) -> Vec<(&'static str, String)>;
 

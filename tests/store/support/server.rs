@@ -318,6 +318,15 @@ impl Engine for Etcd {
         self.ctl(&["del", &self.path(key)]);
     }
 
+    fn run_dir(&self) -> PathBuf {
+        self.host(1)
+    }
+
+    fn hold_up(&self, held_up: bool) {
+        let signal = if held_up { Signal::SIGSTOP } else { Signal::SIGCONT };
+        self.servers.iter().for_each(|server| server.signal(signal));
+    }
+
     fn environment(&self, host: u32) -> Vec<(&'static str, String)> {
         // The time of a lease has no variable of its own.
         let settings = self.hosts.path().join("cvip.toml");

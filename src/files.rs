@@ -1,0 +1,204 @@
+//! Files, read with a bound and written whole: what every program does with the files that an
+//! administrator, or somebody else, may have put there.
+//!
+//! A named pipe, a device or a folder where a file should be is refused at once: opening it could
+//! wait for ever. A file that cannot be written is noted here once, and again when it can be, so
+//! that the log has one line for each and `status` shows what is not saved.
+
+use std::collections::BTreeMap;
+use std::fmt::Display;
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, ErrorKind, Read, Write};
+use std::os::unix::fs::{FileExt, OpenOptionsExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use nix::libc;
+use tracing::{error, info};
+
+/// File systems give room in blocks of at least this many bytes: a file keeps its last block
+/// when others have taken all the rest.
+const BLOCK: usize = 4096;
+
+/// Opens a regular file for reading, and waits for nobody.
+pub(crate) fn open(path: &Path) -> io::Result<File> {
+    // Before opening: a device may do something when it is opened.
+    is_regular(&fs::metadata(path)?)?;
+    let flags = libc::O_NONBLOCK | libc::O_NOCTTY;
+    let file = OpenOptions::new().read(true).custom_flags(flags).open(path)?;
+    // It may be another one by now.
+    is_regular(&file.metadata()?)?;
+    Ok(file)
+}
+
+fn is_regular(metadata: &fs::Metadata) -> io::Result<()> {
+    let what = match (metadata.is_file(), metadata.is_dir()) {
+        (true, _) => return Ok(()),
+        (false, true) => "it is a directory",
+        (false, false) => "it is no regular file",
+    };
+    Err(io::Error::new(ErrorKind::InvalidInput, what))
+}
+
+/// The bytes of a regular file that is no longer than `cap`.
+pub(crate) fn read(path: &Path, cap: u64) -> io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    open(path)?.take(cap.saturating_add(1)).read_to_end(&mut bytes)?;
+    match bytes.len() as u64 > cap {
+        true => Err(io::Error::new(
+            ErrorKind::FileTooLarge,
+            format!("it is larger than {cap} bytes, and no such file is"),
+        )),
+        false => Ok(bytes),
+    }
+}
+
+/// The text of a regular file that is no longer than `cap`.
+pub(crate) fn read_text(path: &Path, cap: u64) -> io::Result<String> {
+    String::from_utf8(read(path, cap)?).map_err(|e| io::Error::new(ErrorKind::InvalidData, e))
+}
+
+/// Replaces a file: readers see the old text or the new one. `drafts` is the folder in which the
+/// new one is written, of the same file system; folders that are missing are made. Where there is
+/// no room, the new text takes the place of the old one in the blocks that the file has: a reader
+/// may then see half of it for a moment, and is woken again when it is whole.
+pub(crate) fn replace(path: &Path, drafts: &Path, bytes: &[u8], sync: bool) -> io::Result<()> {
+    let folder = path.parent().ok_or(ErrorKind::InvalidInput)?;
+    let write = || -> io::Result<()> {
+        let mut file = tempfile::Builder::new()
+            .permissions(fs::Permissions::from_mode(0o644))
+            .tempfile_in(drafts)?;
+        file.write_all(bytes)?;
+        if sync {
+            file.as_file().sync_all()?;
+        }
+        file.persist(path)?;
+        if sync {
+            File::open(folder)?.sync_all()?;
+        }
+        Ok(())
+    };
+    let written = match write() {
+        Err(error) if error.kind() == ErrorKind::NotFound => {
+            fs::create_dir_all(folder)?;
+            fs::create_dir_all(drafts)?;
+            write()
+        }
+        written => written,
+    };
+    match written {
+        Err(error) if has_no_room(&error) => overwrite(path, bytes).map_err(|_| error),
+        written => written,
+    }
+}
+
+/// Every byte is somebody's.
+fn has_no_room(error: &io::Error) -> bool {
+    matches!(error.kind(), ErrorKind::StorageFull | ErrorKind::QuotaExceeded)
+}
+
+/// Writes into the blocks that a file has.
+fn overwrite(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    let flags = libc::O_NONBLOCK | libc::O_NOFOLLOW;
+    let file = OpenOptions::new().read(true).write(true).custom_flags(flags).open(path)?;
+    let metadata = file.metadata()?;
+    is_regular(&metadata)?;
+    let length = usize::try_from(metadata.len()).map_err(|_| ErrorKind::FileTooLarge)?;
+    if bytes.len() > length.next_multiple_of(BLOCK) {
+        return Err(ErrorKind::StorageFull.into());
+    }
+    // All at once, and what is longer than the new text is blank: every text here may end so.
+    let mut whole = bytes.to_vec();
+    whole.resize(length.max(bytes.len()), b' ');
+    file.write_all_at(&whole, 0)
+}
+
+/// What cannot be written at the moment, and why.
+static UNSAVED: Mutex<BTreeMap<PathBuf, String>> = Mutex::new(BTreeMap::new());
+
+fn lock() -> MutexGuard<'static, BTreeMap<PathBuf, String>> {
+    UNSAVED.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Notes whether a file could be written. What is new is logged.
+pub(crate) fn note<T, E: Display>(path: &Path, outcome: &Result<T, E>) {
+    let mut unsaved = lock();
+    match outcome {
+        Ok(_) => {
+            if unsaved.remove(path).is_some() {
+                info!("{} is written again", path.display());
+            }
+        }
+        Err(error) => {
+            let before = unsaved.insert(path.to_owned(), error.to_string());
+            if before.is_none() {
+                error!(
+                    "{} cannot be written: {error}; what it should say stays in force, and is \
+                     written as soon as that is possible",
+                    path.display()
+                );
+            }
+        }
+    }
+}
+
+/// What this process could not save, a line for each file.
+pub(crate) fn unsaved() -> Vec<String> {
+    lock().iter().map(|(path, why)| format!("not saved: {}: {why}", path.display())).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use nix::sys::stat::Mode;
+    use nix::unistd::mkfifo;
+
+    use super::*;
+
+    #[test]
+    fn what_is_no_file_is_refused_and_waited_for_by_nobody() {
+        let dir = tempfile::tempdir().unwrap();
+        let pipe = dir.path().join("pipe");
+        mkfifo(&pipe, Mode::S_IRWXU).unwrap();
+        let link = dir.path().join("link");
+        std::os::unix::fs::symlink(&pipe, &link).unwrap();
+        let socket = dir.path().join("socket");
+        let _listener = std::os::unix::net::UnixListener::bind(&socket).unwrap();
+        for path in [&pipe, &link, &socket, Path::new("/dev/zero")] {
+            let error = read(path, 10).unwrap_err();
+            assert_eq!(error.to_string(), "it is no regular file", "{}", path.display());
+        }
+        assert_eq!(read(dir.path(), 10).unwrap_err().to_string(), "it is a directory");
+        let file = dir.path().join("file");
+        fs::write(&file, "0123456789").unwrap();
+        assert_eq!(read(&file, 10).unwrap(), b"0123456789");
+        assert!(read(&file, 9).unwrap_err().to_string().contains("larger than 9 bytes"));
+        assert_eq!(read(&dir.path().join("none"), 9).unwrap_err().kind(), ErrorKind::NotFound);
+    }
+
+    #[test]
+    fn a_file_is_written_though_its_folder_was_deleted_and_in_place_where_there_is_no_room() {
+        let dir = tempfile::tempdir().unwrap();
+        let (path, drafts) = (dir.path().join("a/b"), dir.path().join("drafts"));
+        replace(&path, &drafts, b"first and long", true).unwrap();
+        fs::remove_dir_all(dir.path()).unwrap();
+        replace(&path, &drafts, b"first and long", false).unwrap();
+        overwrite(&path, b"short").unwrap();
+        assert_eq!(fs::read(&path).unwrap(), b"short         ");
+        overwrite(&path, &[b'x'; BLOCK]).unwrap();
+        let error = overwrite(&path, &[b'x'; BLOCK + 1]).unwrap_err();
+        assert!(has_no_room(&error), "{error}");
+        assert_eq!(fs::read(&path).unwrap(), [b'x'; BLOCK], "nothing was begun");
+    }
+
+    #[test]
+    fn what_is_not_saved_is_known_until_it_is() {
+        let path = Path::new("/nonexistent/saved-by-this-test");
+        let shown = || unsaved().into_iter().filter(|line| line.contains("saved-by-this-test"));
+        note::<(), _>(path, &Err("no room"));
+        note::<(), _>(path, &Err("still no room"));
+        let lines: Vec<String> = shown().collect();
+        assert_eq!(lines, ["not saved: /nonexistent/saved-by-this-test: still no room"]);
+        note::<(), &str>(path, &Ok(()));
+        assert_eq!(shown().count(), 0);
+    }
+}
