@@ -353,7 +353,8 @@ impl Store for EtcdStore {
         self.away = reading.away.as_ref().map(|away| away.since);
         if !reading.ever {
             // Half a view would be a false one.
-            let unanswered = || format!("no answer within {patience:?}");
+            let unanswered =
+                || format!("no answer within {}", humantime::format_duration(patience));
             let reason = reading.away.map_or_else(unanswered, |away| away.reason);
             return Err(StoreError::Away { reason });
         }
