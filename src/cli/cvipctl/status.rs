@@ -11,15 +11,16 @@ use std::net::IpAddr;
 use anyhow::bail;
 use serde::Serialize;
 
-use super::super::{NodeOption, OK, Site, Streams};
+use super::super::{FAILED, NodeOption, OK, Site, Streams};
 use super::view;
-use crate::conf::Conf;
+use crate::conf::{Conf, Registration as Kind};
 use crate::daemon::{ControlError, Request, Response, Status, ask};
 use crate::director::liveness::Life;
 use crate::director::settings::service_key;
 use crate::director::view::{Draining, Quieted};
 use crate::ipvs::{self, Client, DestinationEntry, ServiceEntry};
 use crate::ports::PortFlag;
+use crate::protocol::Protocol;
 use crate::store::{
     Access, DrainOrder, DrainTarget, Interest, Refused, Registration, ServiceKey, State,
 };
@@ -43,12 +44,17 @@ pub(super) struct Args {
 struct Report {
     /// Raised when a reader of an older one would be misled.
     schema: u32,
+    /// Whose configuration is shown: that of the `file`; that of `cvipd`, where the file is faulty;
+    /// or none, where it is `unknown`.
+    configuration: &'static str,
     routing: Option<String>,
     cvips: Vec<IpAddr>,
     nodes: Vec<NodeRow>,
     sets: Vec<SetRow>,
     flags: Vec<FlagRow>,
     registrations: Vec<RegistrationRow>,
+    /// What real servers serve by cvip.conf alone, whatever listens there.
+    fixed: Vec<FixedRow>,
     refused: Vec<RefusedRow>,
     drains: Vec<DrainRow>,
     /// What this node's cvipd knows of its pools, if it is a director: destinations on their way
@@ -134,6 +140,17 @@ struct RegistrationRow {
     registration: Registration,
 }
 
+/// A static service of a real server.
+#[derive(Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+struct FixedRow {
+    cvip: IpAddr,
+    protocol: Protocol,
+    start: u16,
+    end: u16,
+    node: u32,
+    weight: u32,
+}
+
 #[derive(Debug, Serialize)]
 struct RefusedRow {
     node: u32,
@@ -146,9 +163,14 @@ pub(super) type Table = Vec<(ServiceEntry, Vec<DestinationEntry>, bool)>;
 
 pub(super) fn run(args: &Args, site: &Site, streams: &mut Streams<'_>) -> anyhow::Result<u8> {
     let mut problems = Vec::new();
-    let loaded = site.load();
-    problems.extend(loaded.diagnostics.iter().map(|d| d.to_string()));
-    let cvipd = site.node(&args.node).ok().and_then(|me| ask_cvipd(site, me, &mut problems));
+    let configuration = site.known();
+    match &configuration.problem {
+        Some(problem) => problems.push(problem.clone()),
+        None => problems.extend(configuration.diagnostics.iter().map(|d| d.to_string())),
+    }
+    let is_faulty = configuration.problem.is_some();
+    let me = site.node(&args.node).ok();
+    let cvipd = me.and_then(|me| ask_cvipd(site, me, is_faulty, &mut problems));
     let mut store = site.store(Access::Read, Interest::All)?;
     let known = match store.refresh() {
         Ok(refreshed) => {
@@ -163,7 +185,7 @@ pub(super) fn run(args: &Args, site: &Site, streams: &mut Streams<'_>) -> anyhow
         Err(error) => return Err(error.into()),
     };
     let state = store.state();
-    let conf = loaded.conf.as_ref();
+    let conf = configuration.conf.as_ref();
     let seen = Seen { conf, state, known, cvipd: cvipd.as_deref() };
     let nodes = nodes(&seen);
     if let Some(asked) = args.node.node
@@ -182,6 +204,7 @@ pub(super) fn run(args: &Args, site: &Site, streams: &mut Streams<'_>) -> anyhow
     let pools = cvipd.as_ref().and_then(|cvipd| cvipd.pools.as_ref());
     let report = Report {
         schema: 1,
+        configuration: configuration.origin(),
         routing: conf.map(|conf| conf.routing.to_string()),
         cvips: conf.map_or(vec![], |conf| conf.cvips.iter().map(|cvip| cvip.addr).collect()),
         nodes,
@@ -189,6 +212,7 @@ pub(super) fn run(args: &Args, site: &Site, streams: &mut Streams<'_>) -> anyhow
         known,
         flags: flags(conf, state),
         registrations: registrations(state),
+        fixed: conf.map_or(vec![], fixed),
         refused: refused(state),
         drains: drains(state),
         draining: pools.map_or(vec![], |pools| pools.draining.clone()),
@@ -202,17 +226,24 @@ pub(super) fn run(args: &Args, site: &Site, streams: &mut Streams<'_>) -> anyhow
         }),
         problems,
     };
+    // Without a configuration half of it is missing.
+    let outcome = if conf.is_some() { OK } else { FAILED };
     if args.json {
         let json = serde_json::to_string_pretty(&report)?;
         writeln!(streams.out, "{json}")?;
-        return Ok(OK);
+        return Ok(outcome);
     }
     print::print(&report, table.as_ref(), streams)?;
-    Ok(OK)
+    Ok(outcome)
 }
 
 /// What this node's cvipd says; none where none runs. What it says is wrong is a problem.
-fn ask_cvipd(site: &Site, me: u32, problems: &mut Vec<String>) -> Option<Box<Status>> {
+fn ask_cvipd(
+    site: &Site,
+    me: u32,
+    is_faulty: bool,
+    problems: &mut Vec<String>,
+) -> Option<Box<Status>> {
     let status = match ask(&site.run_dir, me, Request::Status) {
         Ok(Response::Status(status)) => status,
         Ok(_) | Err(ControlError::Absent(_)) => return None,
@@ -221,10 +252,14 @@ fn ask_cvipd(site: &Site, me: u32, problems: &mut Vec<String>) -> Option<Box<Sta
             return None;
         }
     };
-    let unknown = status.faults.iter().filter(|fault| !problems.contains(fault));
-    let unknown: Vec<String> =
-        unknown.map(|fault| format!("cvipd keeps its last good configuration: {fault}")).collect();
-    problems.extend(unknown);
+    // What is wrong with the file itself is said already, in one line.
+    if !is_faulty {
+        let unknown = status.faults.iter().filter(|fault| !problems.contains(fault));
+        let unknown: Vec<String> = unknown
+            .map(|fault| format!("cvipd keeps its last good configuration: {fault}"))
+            .collect();
+        problems.extend(unknown);
+    }
     if let Some(seconds) = status.store_away_s {
         problems.push(format!(
             "the store has been away for {seconds} s: nothing changes until it returns"
@@ -360,6 +395,24 @@ fn registrations(state: &State) -> Vec<RegistrationRow> {
         })
         .collect();
     rows.sort_by_key(|row| (row.registration.service, row.node));
+    rows
+}
+
+fn fixed(conf: &Conf) -> Vec<FixedRow> {
+    let mut rows = Vec::new();
+    for cvip in &conf.cvips {
+        for service in cvip.services.iter().filter(|s| s.registration == Kind::Static) {
+            rows.extend(cvip.real_servers.iter().map(|server| FixedRow {
+                cvip: cvip.addr,
+                protocol: service.protocol,
+                start: service.start,
+                end: service.end,
+                node: server.node,
+                weight: service.weight_of(server),
+            }));
+        }
+    }
+    rows.sort_unstable();
     rows
 }
 
