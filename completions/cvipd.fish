@@ -1,5 +1,5 @@
 complete -c cvipd -l node -d 'The node, by its number in clustertab [default: the one whose address this host has]' -r
-complete -c cvipd -l log -d 'What is logged on standard error: error, warn, info, debug, or a filter such as cvip::node=debug' -r
+complete -c cvipd -l log -d 'What is logged on standard error: error, warn, info, debug, trace or off, and more of one part, as in info,cvip::node=debug' -r
 complete -c cvipd -l conf -d 'The cluster\'s configuration, cvip.conf(5)' -r -F
 complete -c cvipd -l clustertab -d 'Node numbers and addresses, clustertab(5)' -r -F
 complete -c cvipd -l run-dir -d 'The folder of the store and of cvipd\'s control sockets' -r -f -a "(__fish_complete_directories)"

@@ -264,7 +264,8 @@ fn status_knows_no_node_that_stands_nowhere_and_shows_a_faulty_file_as_faulty() 
 
     check(folder.path(), b"<cvips>", CLUSTERTAB.as_bytes(), &[]);
     let output = cvipctl(folder.path(), &["status"], &["--node=77"]);
-    assert_eq!(output.status.code(), Some(0), "the kernel's table is worth seeing all the same");
+    // What else there is to see is shown, and the status says that half of it is missing.
+    assert_eq!(output.status.code(), Some(1), "{}", text(&output.stderr));
     assert!(text(&output.stdout).starts_with("CVIP unknown"));
     assert!(text(&output.stderr).contains("cvip.conf:1:"));
 }
@@ -338,4 +339,52 @@ fn the_ltsp_examples_line_flags_xdmcp_over_udp() {
         (&flag["protocol"], &flag["start"], &flag["end"]),
         (&"udp".into(), &177.into(), &177.into(),)
     );
+}
+
+#[test]
+fn what_journald_reads_has_priorities_and_what_a_file_gets_has_not() {
+    use std::os::unix::fs::MetadataExt;
+    let folder = tempfile::tempdir().unwrap();
+    fs::write(folder.path().join("cvip.conf"), "<cvips>\n<routing>FLY</routing></cvips>").unwrap();
+    fs::write(folder.path().join("clustertab"), CLUSTERTAB).unwrap();
+    let log = folder.path().join("log");
+    let start = |is_journal: bool| {
+        let file = fs::File::create(&log).unwrap();
+        let meta = file.metadata().unwrap();
+        let named = match is_journal {
+            true => format!("{}:{}", meta.dev(), meta.ino()),
+            // Inherited from a service, while the output goes elsewhere.
+            false => "1:1".to_owned(),
+        };
+        let status = Command::new(env!("CARGO_BIN_EXE_cvipd"))
+            .arg("--node=1")
+            .env("CVIP_CONF", folder.path().join("cvip.conf"))
+            .env("CVIP_CLUSTERTAB", folder.path().join("clustertab"))
+            .env("CVIP_RUN_DIR", folder.path().join("run"))
+            .env("CVIP_SETTINGS", settings(folder.path()))
+            .env("JOURNAL_STREAM", named)
+            .stderr(file)
+            .status()
+            .unwrap();
+        assert_eq!(status.code(), Some(1));
+        fs::read_to_string(&log).unwrap()
+    };
+    let journal = start(true);
+    assert!(journal.contains("unknown routing method `FLY`"), "{journal}");
+    assert!(journal.lines().all(|line| line.starts_with("<3>")), "{journal}");
+    let file = start(false);
+    assert!(!file.contains("<3>") && file.contains("`FLY`"), "{file}");
+}
+
+#[test]
+fn a_slip_of_the_pen_in_cvip_conf_is_refused_and_a_misspelt_owner_is_named() {
+    let folder = tempfile::tempdir().unwrap();
+    let slip = GOOD.replace("service>", "servcie>");
+    let output = check(folder.path(), slip.as_bytes(), CLUSTERTAB.as_bytes(), &["--offline"]);
+    assert_eq!(output.status.code(), Some(1));
+    assert!(text(&output.stderr).contains("did you mean `service`?"), "{output:?}");
+    let owner = GOOD.replace("<port>80</port>", "<port>80</port><owner>rooot</owner>");
+    let output = check(folder.path(), owner.as_bytes(), CLUSTERTAB.as_bytes(), &["--offline"]);
+    let err = text(&output.stderr);
+    assert!(err.contains("no user rooot here") && err.contains("did you mean `root`?"), "{err}");
 }

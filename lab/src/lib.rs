@@ -28,6 +28,7 @@ mod signals;
 mod site;
 mod sys;
 mod terminal;
+mod toolchain;
 pub mod traffic;
 mod uml;
 mod unpack;
@@ -42,6 +43,7 @@ pub use packages::program;
 pub use people::Person;
 pub use run::{KernelChoice, Lab, Output};
 pub use site::Site;
+pub use toolchain::is_set_by_cargo;
 pub use wait::wait_until;
 
 /// Whether this process runs in the lab.

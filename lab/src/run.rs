@@ -15,6 +15,7 @@ use crate::host_kernel;
 use crate::packages::{self, Layer};
 use crate::qemu;
 use crate::session::{self, DidNotBoot, Ended, Limits, Streams};
+use crate::toolchain;
 use crate::uml;
 
 /// Which kernel to run on.
@@ -110,7 +111,8 @@ impl Lab {
         self.packages(&[name])
     }
 
-    /// A variable of the command's environment. Those that begin with `CVIP_`, `CARGO_` or `RUST` are there anyway.
+    /// A variable of the command's environment. Those that begin with `CVIP_`, `CARGO_` or `RUST` are there anyway,
+    /// without those that cargo itself sets for the programs that it runs.
     #[must_use]
     pub fn env(mut self, name: impl Into<OsString>, value: impl Into<OsString>) -> Self {
         self.env.push((name.into(), value.into()));
@@ -302,6 +304,8 @@ fn environment(
         ("LANG".into(), "C.UTF-8".into()),
     ];
     let mut path = OsString::from(PATH);
+    let callers: Vec<(OsString, OsString)> = callers.collect();
+    env.extend(toolchain::homes(&callers));
     for (name, value) in callers {
         let text = name.to_string_lossy();
         if text == "PATH" {
@@ -312,7 +316,8 @@ fn environment(
                     path.push(folder);
                 }
             }
-        } else if ["CVIP_", "CARGO_", "RUST"].iter().any(|start| text.starts_with(start))
+        } else if (["CVIP_", "CARGO_", "RUST"].iter().any(|start| text.starts_with(start))
+            && !toolchain::is_set_by_cargo(&text))
             || text == "TERM"
         {
             env.push((name, value));
@@ -352,6 +357,9 @@ mod tests {
         let callers = [
             ("CVIP_X", "1"),
             ("RUST_LOG", "debug"),
+            ("CARGO_MANIFEST_DIR", "/src/xtask"),
+            ("CARGO_PKG_NAME", "xtask"),
+            ("CARGO_TARGET_DIR", "/t"),
             ("LD_PRELOAD", "evil.so"),
             ("PATH", "/home/me/bin:/usr/bin:rel"),
         ];
@@ -359,7 +367,10 @@ mod tests {
         let env = environment("uml", Path::new("/s"), &[("A".into(), "b".into())], callers);
         assert_eq!(value(&env, "CVIP_X"), Some("1"));
         assert_eq!(value(&env, "RUST_LOG"), Some("debug"));
-        assert_eq!(value(&env, "LD_PRELOAD"), None);
+        for cargos_or_strange in ["LD_PRELOAD", "CARGO_MANIFEST_DIR", "CARGO_PKG_NAME"] {
+            assert_eq!(value(&env, cargos_or_strange), None);
+        }
+        assert_eq!(value(&env, "CARGO_TARGET_DIR"), Some("/t"));
         assert_eq!(value(&env, "A"), Some("b"));
         assert_eq!(value(&env, "CVIP_LAB"), Some("uml"));
         assert_eq!(value(&env, "PATH"), Some(format!("{PATH}:/home/me/bin").as_str()));

@@ -1,9 +1,8 @@
 //! `cvipd`: the daemon on every node.
 
 use clap::Parser;
-use tracing_subscriber::EnvFilter;
 
-use super::{NodeOption, OK, Site, Streams};
+use super::{NodeOption, OK, Site, Streams, log};
 use crate::daemon::{self, Settings};
 
 /// Keep the cluster's virtual services true: register what listens on this node, and, on a
@@ -32,15 +31,15 @@ pub struct Args {
     #[arg(long)]
     poll: bool,
 
-    /// What is logged on standard error: error, warn, info, debug, or a filter such as
-    /// cvip::node=debug
+    /// What is logged on standard error: error, warn, info, debug, trace or off, and more of one
+    /// part, as in info,cvip::node=debug
     #[arg(
         long,
         value_name = "FILTER",
         env = "CVIP_LOG",
         hide_env_values = true,
         default_value = "info",
-        value_parser = filter
+        value_parser = log::filter
     )]
     log: String,
 
@@ -48,24 +47,12 @@ pub struct Args {
     site: Site,
 }
 
-/// The filter as it was given, if it makes sense.
-fn filter(text: &str) -> Result<String, String> {
-    EnvFilter::try_new(text).map(|_| text.to_owned()).map_err(|error| error.to_string())
-}
-
 /// Runs the program until it is told to end.
 ///
 /// # Errors
 /// It could not start, or a thread of it died.
 pub fn run(args: Args, _streams: &mut Streams<'_>) -> anyhow::Result<u8> {
-    // A second subscriber is there only in tests, and does no harm.
-    let _ = tracing_subscriber::fmt()
-        .with_env_filter(EnvFilter::new(&args.log))
-        .with_writer(std::io::stderr)
-        .with_target(false)
-        // journald has a clock of its own, and marks its stream so (systemd.exec(5)).
-        .with_ansi(false)
-        .try_init();
+    log::begin(&args.log);
     let store = args.site.settings()?;
     daemon::run(Settings {
         store,
@@ -84,8 +71,10 @@ mod tests {
 
     #[test]
     fn a_filter_that_makes_no_sense_is_a_usage_error() {
-        let (status, _, err) = run_with(&["cvipd", "--log=a=b=c"], super::run);
-        assert_eq!(status, 2);
-        assert_eq!(err.lines().count(), 1, "{err}");
+        for filter in ["--log=a=b=c", "--log=inof"] {
+            let (status, _, err) = run_with(&["cvipd", filter], super::run);
+            assert_eq!((status, err.lines().count()), (2, 1), "{err}");
+            assert!(err.contains("warn, info, debug"), "{err}");
+        }
     }
 }

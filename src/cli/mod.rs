@@ -9,17 +9,19 @@ use std::io::{self, LineWriter, Write};
 use std::process::ExitCode;
 
 use clap::Parser;
-use clap::error::ErrorKind;
+use clap::error::{ContextKind, ContextValue, ErrorKind};
 
 use crate::output::{Output, StandardOutput};
 
 pub mod cvipctl;
 pub mod cvipd;
+pub mod log;
 pub mod setport_weight;
 mod site;
 mod store_options;
 
-pub use site::{NodeOption, Site};
+use site::all_faults;
+pub use site::{Known, NodeOption, Site};
 pub use store_options::StoreOptions;
 
 /// Done as asked.
@@ -49,11 +51,11 @@ pub fn program<P: Parser>(
     args: impl IntoIterator<Item = OsString>,
     run: impl FnOnce(P, &mut Streams<'_>) -> anyhow::Result<u8>,
 ) -> ExitCode {
-    let mut err = io::stderr();
+    let mut err = log::errors();
     let status = match StandardOutput::open() {
         Ok(out) => {
             let mut out = LineWriter::new(out);
-            main(args, &mut Streams { out: &mut out, err: &mut err }, run)
+            main(args, &mut Streams { out: &mut out, err: &mut *err }, run)
         }
         Err(error) => {
             let _ = err.write_all(format!("standard output: {error}\n").as_bytes());
@@ -119,9 +121,29 @@ fn explain(name: &str, error: &clap::Error, streams: &mut Streams<'_>) -> u8 {
             let line: Vec<&str> = paragraph.lines().map(str::trim).collect();
             let line = line.join(" ");
             let line = line.strip_prefix("error: ").unwrap_or(&line);
-            let _ = writeln!(streams.err, "{name}: {line} (try {name} --help)");
+            let hint = meant(error);
+            let _ = writeln!(streams.err, "{name}: {line} ({hint}try {name} --help)");
             USAGE
         }
+    }
+}
+
+/// What clap takes the wrong word for, as a question; empty if it resembles nothing.
+fn meant(error: &clap::Error) -> String {
+    let kinds =
+        [ContextKind::SuggestedSubcommand, ContextKind::SuggestedArg, ContextKind::SuggestedValue];
+    let words: Vec<&str> = kinds
+        .into_iter()
+        .filter_map(|kind| error.get(kind))
+        .flat_map(|value| match value {
+            ContextValue::String(word) => vec![word.as_str()],
+            ContextValue::Strings(words) => words.iter().map(String::as_str).collect(),
+            _ => Vec::new(),
+        })
+        .collect();
+    match words.is_empty() {
+        true => String::new(),
+        false => format!("did you mean {}? ", words.join(" or ")),
     }
 }
 
@@ -151,11 +173,48 @@ fn is_of_kind(error: &anyhow::Error, kind: io::ErrorKind) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use clap::CommandFactory;
+
     use super::*;
 
     #[test]
     fn a_nodes_words_cannot_command_a_terminal() {
         assert_eq!(harmless("one\n\x1b[2Jtwo\u{9b}K"), "one\n\u{fffd}[2Jtwo\u{fffd}K");
+    }
+
+    #[test]
+    fn a_slip_of_the_keyboard_is_told_what_was_meant() {
+        for (words, meant) in [
+            (&["cvipctl", "statsu"][..], "did you mean status? try cvipctl --help"),
+            (&["cvipctl", "status", "--jsno"], "did you mean --json? "),
+            (&["cvipctl", "convert", "--format=jsno"], "did you mean json? "),
+            (&["cvipctl", "frobnicate"], "(try cvipctl --help)"),
+        ] {
+            let (status, out, err) = testing::run_with(words, cvipctl::run);
+            assert_eq!((status, out.as_str(), err.lines().count()), (USAGE, "", 1), "{err}");
+            assert!(err.contains(meant), "{words:?}: {err}");
+        }
+    }
+
+    #[test]
+    fn every_help_ends_with_an_example() {
+        fn check(command: &mut clap::Command) {
+            let name = command.get_name().to_owned();
+            for text in [command.render_help(), command.render_long_help()] {
+                let text = text.to_string();
+                let last = text.trim_end().rsplit("\n\n").next().unwrap_or_default();
+                assert!(last.starts_with("Example"), "{name}: {last}");
+            }
+            for sub in command.get_subcommands_mut().filter(|sub| sub.get_name() != "help") {
+                check(sub);
+            }
+        }
+        for mut command in
+            [cvipctl::Args::command(), cvipd::Args::command(), setport_weight::Args::command()]
+        {
+            command.build();
+            check(&mut command);
+        }
     }
 
     #[test]

@@ -3,13 +3,13 @@
 //! The three long options are OpenSSI's and behave as they did: the range is inclusive, nothing
 //! is registered by the command itself, and success is silent. Everything else is ours.
 
-use anyhow::{Context, bail};
+use anyhow::Context;
 use clap::{ArgGroup, Parser};
 use serde::Serialize;
 use tabled::builder::Builder;
 use tabled::settings::Style;
 
-use super::{NodeOption, OK, Site, Streams, USAGE};
+use super::{FAILED, NodeOption, OK, Site, Streams, USAGE};
 use crate::ports::{FlagSet, Level, PortFlag, port_range};
 use crate::protocol::Protocol;
 use crate::store::{Access, Interest, Scope};
@@ -106,7 +106,11 @@ pub fn run(args: Args, streams: &mut Streams<'_>) -> anyhow::Result<u8> {
         true => Scope::Cluster,
         false => Scope::Node(args.site.node(&args.node)?),
     };
-    if let (Scope::Node(node), Some(conf)) = (scope, args.site.load().conf)
+    let known = args.site.known();
+    if let (Scope::Node(node), Some(_)) = (scope, args.node.node) {
+        known.node(node, [])?;
+    }
+    if let (Scope::Node(node), Some(conf)) = (scope, &known.conf)
         && args.node.node.is_some()
         && !conf.nodes().contains(&node)
     {
@@ -131,13 +135,29 @@ pub fn run(args: Args, streams: &mut Streams<'_>) -> anyhow::Result<u8> {
         writeln!(streams.err, "setport_weight: started from no flags, for {fault}")?;
     }
     if !found {
-        bail!("{scope} has no flag in {} {start}-{end}", args.protocol);
+        // Scripts repeat themselves: what was asked for is so.
+        writeln!(
+            streams.err,
+            "setport_weight: {scope} has no flag in {} {start}-{end}: nothing to delete",
+            args.protocol
+        )?;
     }
     Ok(OK)
 }
 
 fn list(args: &Args, streams: &mut Streams<'_>) -> anyhow::Result<u8> {
+    let known = args.site.known();
+    if let Some(problem) = &known.problem {
+        writeln!(streams.err, "setport_weight: {problem}")?;
+    }
     let (state, faults) = args.site.state()?;
+    if let Some(node) = args.node.node {
+        let flagged = state.flags.keys().filter_map(|scope| match scope {
+            Scope::Node(node) => Some(*node),
+            Scope::Cluster => None,
+        });
+        known.node(node, state.nodes.keys().copied().chain(flagged))?;
+    }
     for fault in faults {
         writeln!(streams.err, "setport_weight: {fault}")?;
     }
@@ -150,13 +170,15 @@ fn list(args: &Args, streams: &mut Streams<'_>) -> anyhow::Result<u8> {
         add(Level::Node, None, state.flags_of(Scope::Node(node)));
     }
     add(Level::Cluster, None, state.flags_of(Scope::Cluster));
-    for cvip in args.site.load().conf.into_iter().flat_map(|conf| conf.cvips) {
+    for cvip in known.conf.iter().flat_map(|conf| &conf.cvips) {
         add(Level::Conf, Some(cvip.addr), cvip.flags());
     }
+    // Without a configuration its flags are missing.
+    let outcome = if known.conf.is_some() { OK } else { FAILED };
     if args.json {
         serde_json::to_writer_pretty(&mut *streams.out, &rows)?;
         writeln!(streams.out)?;
-        return Ok(OK);
+        return Ok(outcome);
     }
     let mut table = Builder::new();
     table.push_record(["Level", "Protocol", "Ports", "Weight", "CVIP"]);
@@ -171,7 +193,7 @@ fn list(args: &Args, streams: &mut Streams<'_>) -> anyhow::Result<u8> {
         ]);
     }
     writeln!(streams.out, "{}", table.build().with(Style::blank()))?;
-    Ok(OK)
+    Ok(outcome)
 }
 
 fn ports(flag: PortFlag) -> String {
@@ -249,15 +271,15 @@ mod tests {
     }
 
     #[test]
-    fn deleting_unflags_the_range_and_says_if_there_was_none() {
+    fn deleting_unflags_the_range_and_says_if_there_was_none_and_succeeds() {
         let dir = tempfile::tempdir().unwrap();
         setport(dir.path(), &["--start-port=1", "--end-port=80", "--weight=1", "--node=1"]);
         let delete = ["--start-port=20", "--end-port=80", "--delete", "--node=1"];
         assert_eq!(setport(dir.path(), &delete).0, 0);
         assert!(flags(dir.path()).contains("\"end\": 19"));
         let (status, _, err) = setport(dir.path(), &delete);
-        assert_eq!(status, 1);
-        assert_eq!(err, "setport_weight: node 1 has no flag in tcp 20-80\n");
+        assert_eq!(status, 0, "a script that repeats itself goes on");
+        assert_eq!(err, "setport_weight: node 1 has no flag in tcp 20-80: nothing to delete\n");
     }
 
     #[test]
@@ -267,6 +289,35 @@ mod tests {
         let (status, _, err) = setport(dir.path(), &args);
         assert_eq!(status, 1);
         assert!(err.contains("--node=N"), "{err}");
+    }
+
+    #[test]
+    fn a_node_that_nobody_knows_is_refused_and_a_faulty_file_is_said() {
+        let dir = tempfile::tempdir().unwrap();
+        let conf = "<cvips><routing>DR</routing><cvip><ip_addr>198.18.77.10</ip_addr>\
+            <director_node><node_num>1</node_num><garp_interface>eth0</garp_interface>\
+            </director_node><service><port>80</port></service></cvip></cvips>";
+        let files = |conf: &str| {
+            std::fs::write(dir.path().join("none.conf"), conf).unwrap();
+            std::fs::write(dir.path().join("none.tab"), "1 198.18.77.1\n3 198.18.77.3\n").unwrap();
+        };
+        files(conf);
+        for args in [
+            &["--list", "--node=77"][..],
+            &["--start-port=80", "--end-port=80", "--weight=1", "--node=77"],
+            &["--start-port=80", "--end-port=80", "--delete", "--node=77"],
+        ] {
+            let (status, out, err) = setport(dir.path(), args);
+            assert_eq!((status, out.as_str()), (1, ""), "{args:?}");
+            assert!(err.contains("no node 77") && err.contains("1, 3"), "{args:?}: {err}");
+        }
+        let (status, out, err) = setport(dir.path(), &["--list", "--cluster"]);
+        assert_eq!((status, err.as_str()), (0, ""));
+        assert!(out.contains("198.18.77.10"), "{out}");
+        files("<cvips>");
+        let (status, _, err) = setport(dir.path(), &["--list", "--cluster"]);
+        assert_eq!((status, err.lines().count()), (1, 1), "{err}");
+        assert!(err.contains("none.conf:1:") && err.contains("not shown"), "{err}");
     }
 
     #[test]

@@ -1,12 +1,14 @@
 //! Where things stand, and which node this is: the same for all programs.
 
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 
-use anyhow::Context;
+use anyhow::{Context, bail};
 use clap::Args;
 
 use super::StoreOptions;
-use crate::conf::{self, Conf};
+use crate::conf::{self, Clustertab, Conf, Diagnostic, Severity};
+use crate::daemon::{self, Request, Response};
 use crate::settings::Settings;
 use crate::store::{self, Access, Interest, State, Store};
 use crate::{net, node};
@@ -65,7 +67,126 @@ pub struct NodeOption {
     pub node: Option<u32>,
 }
 
+/// The configuration as commands know it that only look: that of the files, or, where those have
+/// an error, the former one, by which a running cvipd goes.
+#[derive(Clone, Debug)]
+pub struct Known {
+    /// cvip.conf; none if nobody knows it.
+    pub conf: Option<Conf>,
+    /// clustertab; empty if nobody knows it.
+    pub clustertab: Clustertab,
+    /// What is wrong with the files, or odd in them.
+    pub diagnostics: Vec<Diagnostic>,
+    /// The files are faulty: which fault is the first, and what is shown in their place.
+    pub problem: Option<String>,
+}
+
+impl Known {
+    /// Whose configuration this is, in one word.
+    pub fn origin(&self) -> &'static str {
+        match (&self.conf, &self.problem) {
+            (None, _) => "unknown",
+            (Some(_), None) => "file",
+            (Some(_), Some(_)) => "cvipd",
+        }
+    }
+
+    /// Refuses a node that nobody knows. `recorded` are the nodes that the store knows.
+    ///
+    /// # Errors
+    /// Neither the files nor the store name the node.
+    pub fn node(&self, node: u32, recorded: impl IntoIterator<Item = u32>) -> anyhow::Result<()> {
+        let mut known: BTreeSet<u32> = recorded.into_iter().collect();
+        known.extend(self.clustertab.nodes.keys());
+        known.extend(self.conf.iter().flat_map(Conf::nodes));
+        // Where there is no configuration at all, any number may be right.
+        if known.contains(&node) || (self.conf.is_none() && self.clustertab.nodes.is_empty()) {
+            return Ok(());
+        }
+        let known: Vec<String> = known.iter().map(ToString::to_string).collect();
+        bail!(
+            "there is no node {node}: clustertab, cvip.conf and the store know {}",
+            known.join(", ")
+        )
+    }
+}
+
+/// Every fault, as an error of several lines shows them.
+pub(super) fn all_faults(diagnostics: &[Diagnostic]) -> String {
+    let faults: Vec<String> = diagnostics.iter().map(ToString::to_string).collect();
+    format!("{}\n", faults.join("\n"))
+}
+
+/// One line: the first fault of the files, and what follows from it for what is shown.
+fn problem(diagnostics: &[Diagnostic], instead: Option<u32>) -> String {
+    let mut errors = diagnostics.iter().filter(|d| d.severity == Severity::Error);
+    let first = errors.next().map_or_else(String::new, |first| {
+        let place = first.place.as_ref();
+        let place = place.map_or_else(String::new, |at| format!(":{}:{}", at.line, at.column));
+        format!("{}{place}: {}", first.path, first.message)
+    });
+    let more = match errors.count() {
+        0 => String::new(),
+        1 => " (and 1 more fault)".to_owned(),
+        many => format!(" (and {many} more faults)"),
+    };
+    let then = match instead {
+        Some(node) => format!(
+            "the file is not taken: cvipd of node {node} runs the former configuration, which is \
+             what is shown"
+        ),
+        None => "the file is not taken, and no cvipd here tells which configuration it runs: what \
+                 cvip.conf says is not shown"
+            .to_owned(),
+    };
+    format!("{first}{more}; {then} (`cvipctl check' shows every fault)")
+}
+
 impl Site {
+    /// The configuration for commands that only look: where the files have an error, a running
+    /// cvipd is asked for the one by which it goes, this host's own before others that share the
+    /// folder.
+    pub fn known(&self) -> Known {
+        let conf::Loaded { conf, clustertab, diagnostics, .. } = self.load();
+        if conf.is_some() {
+            let clustertab = clustertab.unwrap_or_default();
+            return Known { conf, clustertab, diagnostics, problem: None };
+        }
+        match self.running() {
+            Some((node, conf, clustertab)) => Known {
+                problem: Some(problem(&diagnostics, Some(node))),
+                conf: Some(conf),
+                clustertab,
+                diagnostics,
+            },
+            None => Known {
+                problem: Some(problem(&diagnostics, None)),
+                conf: None,
+                clustertab: clustertab.unwrap_or_default(),
+                diagnostics,
+            },
+        }
+    }
+
+    /// What a running cvipd goes by, and which node it is.
+    fn running(&self) -> Option<(u32, Conf, Clustertab)> {
+        let local = net::local_addresses().unwrap_or_default();
+        let mut found = None;
+        for node in daemon::answering(&self.run_dir) {
+            let answer = daemon::ask(&self.run_dir, node, Request::Configuration);
+            let Ok(Response::Configuration(sources)) = answer else { continue };
+            let Some((conf, clustertab)) = sources.parse() else { continue };
+            let is_own = node::identify(&clustertab, Some(&conf), &local) == Ok(node);
+            if is_own || found.is_none() {
+                found = Some((node, conf, clustertab));
+            }
+            if is_own {
+                break;
+            }
+        }
+        found
+    }
+
     /// Reads and checks the configuration.
     pub fn load(&self) -> conf::Loaded {
         conf::load(&self.conf, &self.clustertab)
@@ -74,10 +195,7 @@ impl Site {
     /// The configuration, or all of its faults as the error.
     pub fn conf(&self) -> anyhow::Result<Conf> {
         let loaded = self.load();
-        loaded.conf.ok_or_else(|| {
-            let faults: Vec<String> = loaded.diagnostics.iter().map(|d| d.to_string()).collect();
-            anyhow::anyhow!("{}\n", faults.join("\n"))
-        })
+        loaded.conf.ok_or_else(|| anyhow::anyhow!("{}", all_faults(&loaded.diagnostics)))
     }
 
     /// Which store, and how to reach it.
@@ -98,14 +216,98 @@ impl Site {
         Ok((store.state().clone(), faults))
     }
 
+    /// The same, and refuses a number that neither the files nor a cvipd of this host knows.
+    pub fn known_node(&self, option: &NodeOption) -> anyhow::Result<u32> {
+        let node = self.node(option)?;
+        self.known().node(node, daemon::answering(&self.run_dir))?;
+        Ok(node)
+    }
+
     /// The node that is meant: the one that was named, or the one whose address this host has.
     pub fn node(&self, option: &NodeOption) -> anyhow::Result<u32> {
         if let Some(node) = option.node {
             return Ok(node);
         }
-        let loaded = self.load();
+        let known = self.known();
         let local = net::local_addresses().context("cannot list this host's addresses")?;
-        let clustertab = loaded.clustertab.unwrap_or_default();
-        Ok(node::identify(&clustertab, loaded.conf.as_ref(), &local)?)
+        Ok(node::identify(&known.clustertab, known.conf.as_ref(), &local)?)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::io::{BufRead, BufReader, Write};
+    use std::os::unix::net::UnixListener;
+    use std::path::Path;
+
+    use super::*;
+
+    const CONF: &str = "<cvips><routing>DR</routing><cvip><ip_addr>198.18.77.10</ip_addr>\
+        <director_node><node_num>1</node_num><garp_interface>eth0</garp_interface>\
+        </director_node><real_server_node><node_num>2</node_num></real_server_node></cvip></cvips>";
+    const TAB: &str = "1 198.18.77.1\n2 198.18.77.2\n";
+
+    fn site(dir: &Path, conf: &str, clustertab: &str) -> Site {
+        fs::write(dir.join("cvip.conf"), conf).unwrap();
+        fs::write(dir.join("clustertab"), clustertab).unwrap();
+        #[derive(clap::Parser)]
+        struct Only {
+            #[command(flatten)]
+            site: Site,
+        }
+        let option = |name: &str, file: &str| format!("--{name}={}", dir.join(file).display());
+        let words = [option("conf", "cvip.conf"), option("clustertab", "clustertab")];
+        let all = ["x".to_owned(), option("run-dir", ".")].into_iter().chain(words);
+        <Only as clap::Parser>::try_parse_from(all).unwrap().site
+    }
+
+    /// A cvipd that answers one question with the configuration by which it goes.
+    fn cvipd(dir: &Path, node: u32) -> std::thread::JoinHandle<String> {
+        let listener = UnixListener::bind(daemon::socket_path(dir, node)).unwrap();
+        std::thread::spawn(move || {
+            let (mut stream, _) = listener.accept().unwrap();
+            let mut asked = String::new();
+            BufReader::new(&stream).read_line(&mut asked).unwrap();
+            let sources = conf::Sources { conf: CONF.to_owned(), clustertab: TAB.to_owned() };
+            let answer = Response::Configuration(Box::new(sources));
+            writeln!(stream, "{}", serde_json::to_string(&answer).unwrap()).unwrap();
+            asked
+        })
+    }
+
+    #[test]
+    fn faulty_files_hide_nothing_that_a_running_cvipd_knows() {
+        for (conf, tab, first) in [
+            ("<cvips><routing>", TAB, "cvip.conf:1:17: "),
+            (CONF, "1 nowhere\n", "clustertab:1:3: "),
+        ] {
+            let dir = tempfile::tempdir().unwrap();
+            let site = site(dir.path(), conf, tab);
+            let alone = site.known();
+            assert_eq!((alone.origin(), alone.conf.is_none()), ("unknown", true));
+            let problem = alone.problem.unwrap();
+            assert!(problem.contains(first) && problem.contains("is not shown"), "{problem}");
+            assert!(!problem.contains('\n'), "one line: {problem}");
+
+            let answers = cvipd(dir.path(), 2);
+            let known = site.known();
+            assert_eq!(answers.join().unwrap(), "\"configuration\"\n");
+            assert_eq!(known.origin(), "cvipd");
+            assert_eq!(known.conf.as_ref().map(Conf::nodes), Some(vec![1, 2]));
+            assert_eq!(known.clustertab.nodes.len(), 2);
+            let problem = known.problem.unwrap();
+            assert!(problem.contains(first) && problem.contains("cvipd of node 2"), "{problem}");
+        }
+    }
+
+    #[test]
+    fn a_good_file_is_what_is_known() {
+        let dir = tempfile::tempdir().unwrap();
+        let known = site(dir.path(), CONF, TAB).known();
+        assert_eq!((known.origin(), known.problem.as_deref()), ("file", None));
+        assert!(known.node(2, []).is_ok() && known.node(9, [9]).is_ok());
+        let refused = known.node(7, []).unwrap_err().to_string();
+        assert!(refused.contains("no node 7") && refused.contains("1, 2"), "{refused}");
     }
 }

@@ -71,6 +71,28 @@ pub(super) fn read(report: &mut Report<'_>, root: Node<'_, '_>) -> DraftConf {
     conf
 }
 
+/// Words that people note things with: such an element is no slip of the pen.
+const ANNOTATIONS: [&str; 4] = ["comment", "description", "name", "title"];
+
+/// What was probably meant by an element that is unknown here; none if it resembles nothing.
+fn meant(name: &str, element: &Element) -> Option<String> {
+    let home = |name: &str| ELEMENTS.iter().find(|e| e.children().any(|child| child == name));
+    if let Some(home) = home(name) {
+        return Some(format!("`{name}` belongs in `{}`", home.name));
+    }
+    let begins = |child: &&str| {
+        let rest = child.strip_prefix(name).or_else(|| name.strip_prefix(*child));
+        name.len() > 1 && rest.is_some_and(|rest| rest.starts_with('_'))
+    };
+    let own = closest(name, element.children()).or_else(|| element.children().find(begins));
+    if let Some(meant) = own {
+        return Some(format!("did you mean `{meant}`?"));
+    }
+    let all = || ELEMENTS.iter().flat_map(|element| element.children());
+    let meant = closest(name, all()).or_else(|| all().find(begins))?;
+    Some(format!("did you mean `{meant}`? It belongs in `{}`", home(meant)?.name))
+}
+
 struct Reader<'r, 'a> {
     report: &'r mut Report<'a>,
 }
@@ -135,7 +157,18 @@ impl Reader<'_, '_> {
     }
 
     fn no_attributes(&mut self, node: Node<'_, '_>) {
+        let parent = node.tag_name().name();
+        let element = ELEMENTS.iter().find(|element| element.name == parent);
         for attribute in node.attributes() {
+            let name = attribute.name();
+            // A setting in the wrong place would be missing.
+            if element.is_some_and(|element| element.children().any(|child| child == name)) {
+                let message = format!("attribute `{name}` where `{parent}` takes an element");
+                self.report
+                    .error(&attribute.range(), message)
+                    .help(format!("write it between the tags of `{parent}`: <{name}>...</{name}>"));
+                continue;
+            }
             let message = format!("attribute {} is ignored", quoted(attribute.name()));
             self.report
                 .warning(&attribute.range(), message)
@@ -157,20 +190,26 @@ impl Reader<'_, '_> {
             .help("put it between the tags of an element, or in a comment: <!-- ... -->");
     }
 
+    /// An element that does not belong here. A slip of the pen is an error, for what was meant by it
+    /// would be missing; a word that means nothing here is ignored, as one of a later version.
     fn unknown(&mut self, node: Node<'_, '_>, name: &str, element: &Element) {
-        let message =
-            format!("unknown element {} in `{}`: it is ignored", quoted(name), element.name);
-        let home = |name: &str| ELEMENTS.iter().find(|e| e.children().any(|child| child == name));
-        self.report.warning(&self.tag(node), message).help_by(|| {
-            if let Some(home) = home(name) {
-                return Some(format!("`{name}` belongs in `{}`", home.name));
+        let tag = self.tag(node);
+        let (word, parent) = (quoted(name), element.name);
+        if ANNOTATIONS.contains(&name) && !element.children().any(|child| child == name) {
+            self.report
+                .warning(&tag, format!("unknown element {word} in `{parent}`: it is ignored"))
+                .help("comments stand between <!-- and -->");
+            return;
+        }
+        match meant(name, element) {
+            Some(help) => {
+                self.report.error(&tag, format!("unknown element {word} in `{parent}`")).help(help)
             }
-            if let Some(meant) = closest(name, element.children()) {
-                return Some(format!("did you mean `{meant}`?"));
-            }
-            let meant = closest(name, ELEMENTS.iter().flat_map(|e| e.children()))?;
-            Some(format!("did you mean `{meant}`? It belongs in `{}`", home(meant)?.name))
-        });
+            None => self
+                .report
+                .warning(&tag, format!("unknown element {word} in `{parent}`: it is ignored"))
+                .help("is it of another version? See cvip.conf(5) for the elements that there are"),
+        }
     }
 
     fn cvip(&mut self, node: Node<'_, '_>) -> DraftCvip {

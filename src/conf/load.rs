@@ -3,6 +3,8 @@
 use std::io::{self, Read};
 use std::path::Path;
 
+use serde::{Deserialize, Serialize};
+
 use super::clustertab::Clustertab;
 use super::diagnostic::{Diagnostic, Place, Severity};
 use super::model::Conf;
@@ -27,17 +29,45 @@ pub struct Loaded {
     pub clustertab: Option<Clustertab>,
     /// The faults of clustertab, then those of cvip.conf, each in the order of the file.
     pub diagnostics: Vec<Diagnostic>,
+    /// The text that was read.
+    pub sources: Sources,
+}
+
+/// The text of the two files; empty for one that could not be read.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Sources {
+    /// Of cvip.conf.
+    pub conf: String,
+    /// Of clustertab.
+    pub clustertab: String,
+}
+
+impl Sources {
+    /// What the texts say; none if they have an error.
+    pub fn parse(&self) -> Option<(Conf, Clustertab)> {
+        let clustertab = Clustertab::parse(&self.clustertab, CLUSTERTAB_PATH).0?;
+        let conf = parse_with(&self.conf, CONF_PATH, Some(&clustertab)).0?;
+        Some((conf, clustertab))
+    }
 }
 
 /// Loads cvip.conf and clustertab. What is wrong stands in the diagnostics.
 pub fn load(conf_path: &Path, clustertab_path: &Path) -> Loaded {
-    let (clustertab, mut diagnostics) = load_clustertab(clustertab_path);
+    let mut sources = Sources::default();
+    let (clustertab, mut diagnostics) = match read_clustertab(clustertab_path) {
+        Ok(text) => {
+            sources.clustertab = text;
+            Clustertab::parse(&sources.clustertab, &clustertab_path.to_string_lossy())
+        }
+        Err(fault) => (None, vec![*fault]),
+    };
     let missing = "HA-LVS is on where this file exists: see cvip.conf(5)";
     let conf = match read(conf_path, missing) {
         Ok(text) => {
             let name = conf_path.to_string_lossy();
             let (conf, mut found) = parse_with(&text, &name, clustertab.as_ref());
             diagnostics.append(&mut found);
+            sources.conf = text;
             conf
         }
         Err(fault) => {
@@ -45,15 +75,19 @@ pub fn load(conf_path: &Path, clustertab_path: &Path) -> Loaded {
             None
         }
     };
-    Loaded { conf, clustertab, diagnostics }
+    Loaded { conf, clustertab, diagnostics, sources }
 }
 
 /// Loads clustertab alone; `None` if any of the diagnostics is an error.
 pub fn load_clustertab(path: &Path) -> (Option<Clustertab>, Vec<Diagnostic>) {
-    match read(path, "it gives every node's number and address: see clustertab(5)") {
+    match read_clustertab(path) {
         Ok(text) => Clustertab::parse(&text, &path.to_string_lossy()),
         Err(fault) => (None, vec![*fault]),
     }
+}
+
+fn read_clustertab(path: &Path) -> Result<String, Box<Diagnostic>> {
+    read(path, "it gives every node's number and address: see clustertab(5)")
 }
 
 /// The text of a file; `missing` is the help where there is none.
@@ -159,6 +193,9 @@ mod tests {
         assert_eq!(shown, "");
         assert!(loaded.conf.is_some_and(|conf| conf.is_director(1)));
         assert_eq!(loaded.clustertab.map(|tab| tab.nodes.len()), Some(1));
+        let again = loaded.sources.parse().map(|(conf, tab)| (conf.nodes(), tab.nodes.len()));
+        assert_eq!(again, Some((vec![1], 1)), "the text says it again");
+        assert_eq!(Sources::default().parse(), None);
     }
 
     #[test]

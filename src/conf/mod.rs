@@ -24,10 +24,11 @@ mod xml;
 pub use clustertab::Clustertab;
 pub use diagnostic::{Diagnostic, Place, Severity};
 pub use insert::with_services;
-pub use load::{CLUSTERTAB_PATH, CONF_PATH, Loaded, load, load_clustertab};
+pub use load::{CLUSTERTAB_PATH, CONF_PATH, Loaded, Sources, load, load_clustertab};
 pub use model::{
     Conf, Cvip, DirectorNode, DirectorSet, Owner, RealServer, Registration, Routing, ServiceConf,
     SorryServer,
 };
 pub use parse::parse;
+pub(crate) use words::closest;
 pub use write::Xml;

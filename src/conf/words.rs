@@ -44,7 +44,7 @@ pub(super) fn alternatives(words: &[&str]) -> String {
 
 /// The candidate that was probably meant by a word: case and `-` for `_` count for nothing,
 /// and a third of the letters may be wrong, missing, too many or swapped.
-pub(super) fn closest<'c>(
+pub(crate) fn closest<'c>(
     word: &str,
     candidates: impl IntoIterator<Item = &'c str>,
 ) -> Option<&'c str> {

@@ -23,6 +23,7 @@ use tracing::error;
 
 use super::crew::{LookoutOrder, Reply, TableOrder, Tidings};
 use super::worker::Desk;
+use crate::conf::Sources;
 use crate::director::{lookout, view};
 use crate::files;
 use crate::wake::Outbox;
@@ -65,6 +66,8 @@ const OF_ROOT: usize = 128;
 pub enum Request {
     /// What it is and does.
     Status,
+    /// The configuration by which it goes, which may be another than that in the files.
+    Configuration,
     /// Read cvip.conf again and make the table true.
     Apply,
     /// What a full pass would change.
@@ -90,6 +93,8 @@ impl Request {
 pub enum Response {
     /// What it is and does.
     Status(Box<Status>),
+    /// The configuration by which it goes, as it was read.
+    Configuration(Box<Sources>),
     /// What a full pass did; the commands are as in its log.
     Applied {
         /// The changes that the kernel took.
@@ -161,6 +166,8 @@ pub(super) type Answer = Result<Base, String>;
 
 pub(super) struct Base {
     pub(super) status: Status,
+    /// The text of the configuration that it took.
+    pub(super) sources: Arc<Sources>,
     /// The node is a director, whether or not it knows its part yet.
     pub(super) directs: bool,
     pub(super) lookout: Option<Desk<LookoutOrder>>,
@@ -171,7 +178,10 @@ pub(super) struct Base {
 #[derive(Debug, thiserror::Error)]
 pub enum ControlError {
     /// No cvipd listens.
-    #[error("no cvipd runs for node {0}")]
+    #[error(
+        "no cvipd runs for node {0} here: start it (`systemctl start cvipd'), or run this on that \
+         node's host; with another folder than /run/cvip, name it with --run-dir"
+    )]
     Absent(u32),
     /// The caller may not open the socket.
     #[error(
@@ -199,6 +209,18 @@ pub fn socket_path(run_dir: &Path, node: u32) -> PathBuf {
     run_dir.join(format!("cvipd-{node}.sock"))
 }
 
+/// The nodes whose cvipd has a socket in a folder: those that run, and some that were killed.
+pub fn answering(run_dir: &Path) -> Vec<u32> {
+    let Ok(entries) = std::fs::read_dir(run_dir) else { return Vec::new() };
+    let names = entries.flatten().map(|entry| entry.file_name());
+    let number = |name: std::ffi::OsString| {
+        name.to_str()?.strip_prefix("cvipd-")?.strip_suffix(".sock")?.parse().ok()
+    };
+    let mut nodes: Vec<u32> = names.filter_map(number).collect();
+    nodes.sort_unstable();
+    nodes
+}
+
 /// Asks the cvipd of a node.
 ///
 /// # Errors
@@ -218,7 +240,10 @@ pub fn ask(run_dir: &Path, node: u32, request: Request) -> Result<Response, Cont
             });
         }
     };
-    let within = if request == Request::Status { STATUS_WITHIN } else { ANSWER_WITHIN };
+    let within = match request {
+        Request::Status | Request::Configuration => STATUS_WITHIN,
+        _ => ANSWER_WITHIN,
+    };
     stream.set_read_timeout(Some(within)).map_err(io)?;
     send(&mut stream, &request).map_err(io)?;
     let line = receive(&mut stream, ANSWER_CAP, within).map_err(|e| match e.kind() {
@@ -391,7 +416,7 @@ fn answer(mut stream: UnixStream, root: bool, main: &Outbox<Tidings>) -> io::Res
     let request = receive(&mut stream, REQUEST_CAP, PATIENCE)?;
     let response = match serde_json::from_slice::<Request>(&request) {
         Ok(request) if request.changes_anything() && !root => {
-            Response::Error("only root may do that".to_owned())
+            Response::Error("only root may do that: run this as root".to_owned())
         }
         Ok(request) => respond(request, main).unwrap_or_else(Response::Error),
         Err(error) => Response::Error(format!("unknown request: {error}")),
@@ -408,6 +433,10 @@ fn respond(request: Request, main: &Outbox<Tidings>) -> Result<Response, String>
             let away = status.lookout.as_ref().and_then(|lookout| lookout.store_away_s);
             status.store_away_s = status.store_away_s.or(away);
             Ok(Response::Status(Box::new(status)))
+        }
+        Request::Configuration => {
+            let sources = ask_main(What::State, main)?.sources;
+            Ok(Response::Configuration(Box::new(Sources::clone(&sources))))
         }
         Request::Apply => {
             table_of(main)?;
@@ -540,7 +569,7 @@ mod tests {
                 }
             }
             let root = nix::unistd::geteuid().is_root();
-            let refusal = if root { "no" } else { "only root may do that" };
+            let refusal = if root { "no" } else { "only root may do that: run this as root" };
             assert_eq!(asked.join().unwrap().unwrap(), Response::Error(refusal.to_owned()));
             assert_eq!(heard, root);
         });

@@ -24,7 +24,7 @@ mod run;
 mod staff;
 mod worker;
 
-pub use control::{ControlError, Request, Response, Status, ask, socket_path};
+pub use control::{ControlError, Request, Response, Status, answering, ask, socket_path};
 pub use error::RunError;
 pub use events::{Event, EventReader, recorders};
 pub use run::{Settings, run};

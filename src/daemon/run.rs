@@ -22,8 +22,8 @@ use super::worker::{Worker, desk, wait};
 use crate::conf::{self, Conf};
 use crate::director::lookout::order;
 use crate::director::sync;
-use crate::node::identify;
 use crate::node::leaving::holders;
+use crate::node::{host, identify};
 use crate::pulse::{self, ClusterKey, Nonce};
 use crate::store::{self, Access, Interest, Lease, Obedience, Store};
 use crate::wake::{Inbox, channel};
@@ -71,6 +71,8 @@ struct Daemon {
     cluster_key: settings::ClusterKey,
     office: Office,
     conf: Arc<Conf>,
+    /// Its text, for those who find the files faulty.
+    sources: Arc<conf::Sources>,
     /// Faults of the newest configuration, which was then not taken.
     faults: Vec<String>,
     staff: Staff,
@@ -203,6 +205,7 @@ pub fn run(settings: Settings) -> Result<(), RunError> {
     if !conf.nodes().contains(&node) {
         return Err(RunError::NoPart(node, settings.conf.display().to_string()));
     }
+    warn_of_lacks(&conf, node);
     let cluster_key = settings.store.cluster_key(&settings.run_dir)?;
     let key = ClusterKey::from_bytes(cluster_key.as_bytes())?;
     let interest = Interest::Node(node);
@@ -245,6 +248,7 @@ pub fn run(settings: Settings) -> Result<(), RunError> {
         cluster_key,
         office,
         conf,
+        sources: Arc::new(loaded.sources),
         faults: Vec::new(),
         staff: Staff::default(),
         addresses,
@@ -524,7 +528,9 @@ impl Daemon {
             self.faults.push(error.to_string());
             return Err(error);
         }
+        warn_of_lacks(&conf, node);
         self.conf = conf;
+        self.sources = Arc::new(loaded.sources);
         info!("configuration read again");
         let directs = self.conf.is_director(node);
         match (directs, self.duty) {
@@ -588,7 +594,8 @@ impl Daemon {
         };
         let (lookout, table) = (self.staff.lookout().cloned(), self.staff.table().cloned());
         let directs = self.conf.is_director(self.office.node);
-        Ok(Base { status, directs, lookout, table })
+        let sources = Arc::clone(&self.sources);
+        Ok(Base { status, sources, directs, lookout, table })
     }
 
     /// Ends soon: an active director hands over first, if it can. Told twice, it ends at once.
@@ -709,6 +716,14 @@ fn has_interfaces(conf: &Conf, node: u32) -> Result<(), RunError> {
     match conf.interfaces(node).find(|(_, name)| !is_here(name)) {
         Some((element, name)) => Err(RunError::Interface(name.to_owned(), element)),
         None => Ok(()),
+    }
+}
+
+/// Says what cvip.conf names and this host does not have, such as the user of an `owner`.
+fn warn_of_lacks(conf: &Conf, node: u32) {
+    let interfaces = net::interfaces().unwrap_or_default();
+    for lack in host::lacks(conf, node, &interfaces, host::has_user) {
+        warn!("{}: {}", lack.path, lack.message);
     }
 }
 

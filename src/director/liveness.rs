@@ -5,6 +5,7 @@
 //! themselves. A node is dead, and its connections are cut, once its lease has ended too: a lease
 //! alone says nothing (the node may have lost the store), and neither does silence alone.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -67,6 +68,51 @@ impl Signs {
     }
 }
 
+/// Nodes whose silence is no news: since this director was started it has not heard them, nor seen a
+/// lease by which they should be heard. That is so at each start, and said once, quietly.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Absent {
+    absent: BTreeSet<u32>,
+    /// Nodes that had a lease or were heard.
+    present: BTreeSet<u32>,
+}
+
+/// How a change is told.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum News {
+    /// To everybody: it is an event.
+    Event,
+    /// In the log, at `info`: it has been so since before the start.
+    Absent,
+    /// In the log, at `info`: who was absent has come.
+    Came,
+    /// Not at all: it was said.
+    Known,
+}
+
+impl Absent {
+    /// How it is told what is made of a node, which was `before` what it is not now. To be called
+    /// at each judgement.
+    pub fn tell(&mut self, node: u32, before: Life, life: Life, heard: bool, leased: bool) -> News {
+        if heard || leased {
+            self.present.insert(node);
+        }
+        match (life, self.absent.contains(&node)) {
+            _ if life == before => News::Known,
+            (Life::Alive, true) => {
+                self.absent.remove(&node);
+                News::Came
+            }
+            (_, true) => News::Known,
+            (_, false) if before == Life::Alive && !self.present.contains(&node) => {
+                self.absent.insert(node);
+                News::Absent
+            }
+            (_, false) => News::Event,
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -92,5 +138,23 @@ mod tests {
             let signs = Signs { beats, echo, leased, quiet };
             assert_eq!(signs.life(), life, "{signs:?}");
         }
+    }
+
+    #[test]
+    fn a_node_that_was_absent_before_the_start_is_no_news() {
+        let mut absent = Absent::default();
+        let mut tell =
+            |node, before, life, heard, leased| absent.tell(node, before, life, heard, leased);
+        assert_eq!(tell(3, Life::Alive, Life::Alive, false, false), News::Known);
+        assert_eq!(tell(3, Life::Alive, Life::Mute, false, false), News::Absent);
+        assert_eq!(tell(3, Life::Mute, Life::Dead, false, false), News::Known);
+        assert_eq!(tell(3, Life::Dead, Life::Alive, true, true), News::Came);
+        // From now on it is.
+        assert_eq!(tell(3, Life::Alive, Life::Silent, true, true), News::Event);
+        assert_eq!(tell(3, Life::Silent, Life::Dead, true, false), News::Event);
+        assert_eq!(tell(3, Life::Dead, Life::Alive, true, true), News::Event);
+        // One whose lease ended since the start was there.
+        assert_eq!(tell(4, Life::Alive, Life::Alive, false, true), News::Known);
+        assert_eq!(tell(4, Life::Alive, Life::Dead, false, false), News::Event);
     }
 }

@@ -21,7 +21,7 @@ use tracing::{error, info, warn};
 
 use super::Happening;
 use super::election::{Act, Election, LISTEN, Part, Peer, Sight, Voice};
-use super::liveness::{Beats, Life, Signs};
+use super::liveness::{Absent, Beats, Life, News, Signs};
 use super::marks::Marks;
 use crate::conf::Conf;
 use crate::pulse::{self, Leadership, Nonce, Peers, Socket, Speech, Suspicion, Timing, Watched};
@@ -118,6 +118,8 @@ pub struct Lookout {
     /// Since when it trusts its ears again.
     trusts_from: Instant,
     lives: BTreeMap<u32, Life>,
+    /// Those who were not there when this director started.
+    absent: Absent,
     /// Every node but this one that matters to the set, with its addresses.
     nodes: BTreeMap<u32, BTreeSet<IpAddr>>,
     /// It was told that this director is a standby.
@@ -183,6 +185,7 @@ impl Lookout {
             refused: (0, None),
             trusts_from: now,
             lives: BTreeMap::new(),
+            absent: Absent::default(),
             nodes: BTreeMap::new(),
             told_standby: false,
             marks: Marks::default(),
@@ -477,26 +480,35 @@ impl Lookout {
         }
         for (node, life) in &lives {
             let before = self.lives.get(node).copied().unwrap_or(Life::Alive);
-            if *life != before {
-                let has_left =
-                    *life == Life::Dead && records.get(node).is_some_and(|record| record.leaving);
-                if has_left {
+            let heard = self.peers.heard_ago(*node, now).is_some();
+            let has_left = *life == Life::Dead
+                && *life != before
+                && records.get(node).is_some_and(|record| record.leaving);
+            match self.absent.tell(*node, before, *life, heard, alive.contains_key(node)) {
+                News::Known => {}
+                _ if has_left => {
                     info!("node {node} has left the cluster");
                     self.notices.push(Notice::Event(Happening::NodeLeft { node: *node }));
-                    continue;
                 }
-                match life {
-                    Life::Alive => info!("node {node} is heard again"),
-                    Life::Mute if self.peers.last(*node).is_some_and(|beat| beat.leaving) => {
-                        info!("node {node} has ended its cvipd: asking its servers");
+                News::Came => info!("node {node} is heard"),
+                News::Absent => info!(
+                    "node {node} has not been heard since this start, and has no lease: its cvipd \
+                     does not run"
+                ),
+                News::Event => {
+                    match life {
+                        Life::Alive => info!("node {node} is heard again"),
+                        Life::Mute if self.peers.last(*node).is_some_and(|beat| beat.leaving) => {
+                            info!("node {node} has ended its cvipd: asking its servers");
+                        }
+                        Life::Mute => {
+                            warn!("node {node} lives, but its cvipd is silent: asking its servers")
+                        }
+                        Life::Silent => warn!("node {node} is silent: no new connections"),
+                        Life::Dead => error!("node {node} is gone: its connections are cut"),
                     }
-                    Life::Mute => {
-                        warn!("node {node} lives, but its cvipd is silent: asking its servers")
-                    }
-                    Life::Silent => warn!("node {node} is silent: no new connections"),
-                    Life::Dead => error!("node {node} is gone: its connections are cut"),
+                    self.notices.push(Notice::Event(Happening::Node { node: *node, life: *life }));
                 }
-                self.notices.push(Notice::Event(Happening::Node { node: *node, life: *life }));
             }
         }
         self.lives = lives;

@@ -51,6 +51,8 @@ pub(super) fn here(seen: &Observed, host: &Host) -> Vec<Finding> {
     // By service: everybody who was refused, unless somebody joins.
     let mut refused: BTreeMap<ServiceKey, Vec<(&Listener, Refusal, PortFlag)>> = BTreeMap::new();
     let mut served: BTreeSet<ServiceKey> = BTreeSet::new();
+    // Wildcard sockets that datagrams to these CVIPs reach, by port.
+    let mut datagrams: BTreeMap<u16, BTreeSet<IpAddr>> = BTreeMap::new();
     let mut findings = Vec::new();
     for cvip in &seen.conf.cvips {
         let Some(server) = cvip.real_server(node) else { continue };
@@ -60,12 +62,18 @@ pub(super) fn here(seen: &Observed, host: &Host) -> Vec<Finding> {
             registrations::judged(listeners, pool, &layers, around)
         {
             match verdict {
-                Ok(()) => drop(served.insert(key)),
+                Ok(()) => {
+                    served.insert(key);
+                    if key.protocol == Protocol::Udp && listener.addr.is_unspecified() {
+                        datagrams.entry(key.port).or_default().insert(key.cvip);
+                    }
+                }
                 Err(why) => refused.entry(key).or_default().push((listener, why, flag)),
             }
         }
         findings.extend(other_protocol(seen, &layers, cvip, node, listeners));
     }
+    findings.extend(answering(seen.conf.routing, node, &datagrams));
     for (key, refused) in refused.into_iter().filter(|(key, _)| !served.contains(key)) {
         // The one that would be easiest to let in.
         let easiest = refused.iter().find(|(_, why, _)| why.is_reachable()).or(refused.first());
@@ -76,6 +84,38 @@ pub(super) fn here(seen: &Observed, host: &Host) -> Vec<Finding> {
         findings.extend(kept_out(&seen.conf, node, key, *flag, wanted, bound, why, true));
     }
     findings
+}
+
+/// UDP servers that may answer from another address than the one that was asked. A datagram to
+/// the CVIP reaches a wildcard socket, and an answer that names no source leaves with the node's own
+/// address, which the client takes for a stranger's. With NAT the director translates it back.
+///
+/// Whether a program asks for the datagrams' destinations (IP_PKTINFO) no interface of the kernel
+/// tells: sock_diag(7) reports some options of a socket, and this one is not among them.
+fn answering(
+    routing: Routing,
+    node: u32,
+    datagrams: &BTreeMap<u16, BTreeSet<IpAddr>>,
+) -> Vec<Finding> {
+    if routing == Routing::Nat {
+        return Vec::new();
+    }
+    let finding = |(port, cvips): (&u16, &BTreeSet<IpAddr>)| {
+        let cvips: Vec<String> = cvips.iter().map(ToString::to_string).collect();
+        let cvips = cvips.join(", ");
+        Finding::note(
+            subject(node),
+            format!(
+                "the server on UDP port {port} is bound to every address: unless it answers from \
+                 the address that was asked (IP_PKTINFO), its answers come from the node's own \
+                 address, and clients of {cvips} drop them"
+            ),
+        )
+        .mend(format!(
+            "if clients get no answer, bind the server to {cvips} (cvip.conf(5), UDP SERVERS)"
+        ))
+    };
+    datagrams.iter().map(finding).collect()
 }
 
 /// Other nodes' listeners, as their records tell of them.
@@ -372,11 +412,34 @@ mod tests {
                         --end-port=177 --delete --cluster";
         assert!(lines[0].ends_with(commands), "{lines:?}");
         let both = [flag(Protocol::Tcp, 177, 177), flag(Protocol::Udp, 177, 177)];
-        assert!(found(V4, &both, &xdmcp).is_empty(), "what listens is flagged");
+        let flagged = found(V4, &both, &xdmcp);
+        assert!(
+            flagged.iter().all(|line| line.starts_with("note: ")),
+            "it is flagged: {flagged:?}"
+        );
         let tcp_too = [xdmcp[0], tcp("0.0.0.0", 177)];
         assert!(found(V4, &[flag(Protocol::Tcp, 177, 177)], &tcp_too).is_empty());
         let udp = found(V4, &[flag(Protocol::Udp, 81, 90)], &[tcp("0.0.0.0", 81)]);
         assert!(udp[0].starts_with("warning: ") && udp[0].contains("--protocol=udp --delete"));
+    }
+
+    #[test]
+    fn a_udp_server_on_every_address_may_answer_from_the_wrong_one_unless_nat_mends_it() {
+        let flags = [flag(Protocol::Udp, 53, 53)];
+        let dns = |text| [listener(Protocol::Udp, text, 53)];
+        for wildcard in ["0.0.0.0", "::"] {
+            let lines = found(V4, &flags, &dns(wildcard));
+            assert_eq!(lines.len(), 1, "{lines:?}");
+            assert!(lines[0].starts_with("note: node 4: the server on UDP port 53"), "{lines:?}");
+            assert!(lines[0].contains("IP_PKTINFO"), "{lines:?}");
+            assert!(lines[0].contains("bind the server to 192.0.2.10"), "{lines:?}");
+        }
+        assert!(found(V4, &flags, &dns("192.0.2.10")).is_empty(), "it is bound to the CVIP");
+        let mut nat = seen(conf(Routing::Nat, V4, 1), 4);
+        nat.state.flags.insert(Scope::Cluster, flags.iter().copied().collect());
+        let mut host = host(4);
+        host.listeners = Some(dns("0.0.0.0").to_vec());
+        assert!(here(&nat, &host).is_empty(), "the director translates it back");
     }
 
     #[test]

@@ -29,6 +29,7 @@ mod testing;
 
 pub use collect::collect;
 pub use finding::{Finding, Severity};
+pub use nodes::LAST_GOOD;
 pub use observed::{Observed, Unexamined};
 pub use roles::Roles;
 

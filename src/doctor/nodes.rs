@@ -11,6 +11,9 @@ use crate::director::liveness::Life;
 use crate::pulse::PORT;
 use crate::store::{NodeRecord, Scope};
 
+/// How a finding begins about a configuration that cvipd did not take.
+pub const LAST_GOOD: &str = "cvipd goes on with its last good configuration";
+
 /// Everything that the store tells of nodes.
 pub(super) fn nodes(seen: &Observed) -> Vec<Finding> {
     let named = seen.conf.nodes();
@@ -18,7 +21,7 @@ pub(super) fn nodes(seen: &Observed) -> Vec<Finding> {
         .complaints
         .iter()
         .map(|complaint| {
-            let what = format!("cvipd goes on with its last good configuration, for: {complaint}");
+            let what = format!("{LAST_GOOD}, for: {complaint}");
             Finding::fault(seen.here(), what)
                 .mend("mend the file (cvipctl check), and let cvipd read it:")
                 .run("systemctl reload cvipd")
@@ -66,9 +69,36 @@ pub(super) fn nodes(seen: &Observed) -> Vec<Finding> {
              another",
         ));
     }
+    findings.extend(undirected(seen));
     findings.extend(embedded(seen));
     findings.extend(balanced(seen));
     findings
+}
+
+/// CVIPs whose directors have not elected one of them.
+fn undirected(seen: &Observed) -> Vec<Finding> {
+    let sets = seen.conf.director_sets().into_iter();
+    let undirected =
+        sets.filter(|set| set.cvips.iter().all(|cvip| seen.roles.active(*cvip).is_none()));
+    let finding = |set: crate::conf::DirectorSet| {
+        let listed = |items: &mut dyn Iterator<Item = String>| items.collect::<Vec<_>>().join(", ");
+        let cvips = listed(&mut set.cvips.iter().map(ToString::to_string));
+        let directors = listed(&mut set.directors.iter().map(ToString::to_string));
+        let subject = format!("CVIP {cvips}");
+        let what = format!(
+            "none of its directors (nodes {directors}) was elected yet: nobody carries it, and \
+             clients are not answered"
+        );
+        match set.directors.iter().any(|node| seen.alive.contains(node)) {
+            true => Finding::warning(subject, what).mend(
+                "an election takes a few seconds after a start; if it lasts, see the log of a \
+                 director's cvipd: `journalctl -u cvipd'",
+            ),
+            false => Finding::fault(subject, what)
+                .mend("start cvipd on one of them: `systemctl start cvipd'"),
+        }
+    };
+    undirected.map(finding).collect()
 }
 
 /// A node's cvipd.
@@ -265,6 +295,19 @@ mod tests {
         let left = lines(&nodes(&seen));
         assert!(left[0].starts_with("note: node 4: it has left the cluster"), "{left:?}");
         assert_eq!(left.len(), 1);
+    }
+
+    #[test]
+    fn before_an_election_no_director_is_called_active() {
+        let mut seen = healthy(3);
+        seen.roles = super::super::Roles::by_election(&seen.conf, &Default::default());
+        let before = lines(&nodes(&seen));
+        assert_eq!(before.len(), 1, "{before:?}");
+        assert!(before[0].starts_with("warning: CVIP 192.0.2.10: none of its directors"));
+        seen.alive.clear();
+        let down = lines(&nodes(&seen));
+        assert!(down.iter().any(|line| line.starts_with("fault: CVIP 192.0.2.10: none")));
+        assert!(!down.iter().any(|line| line.contains("is the active director")), "{down:?}");
     }
 
     #[test]

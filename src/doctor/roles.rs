@@ -20,12 +20,16 @@ impl Roles {
         Roles::elected(conf, |directors| directors.first().copied())
     }
 
-    /// By the store's elections, each under the lowest node number of a set's directors; where
-    /// nobody was elected yet, by cvip.conf's order.
+    /// By the store's elections, each under the lowest node number of a set's directors, as
+    /// `cvipctl status` tells it: a lone director is not elected, and of several none is active
+    /// before the first election.
     pub fn by_election(conf: &Conf, elections: &BTreeMap<u32, Elected>) -> Roles {
-        Roles::elected(conf, |directors| {
-            let elected = elections.get(directors.iter().min()?).map(|elected| elected.node);
-            elected.filter(|node| directors.contains(node)).or(directors.first().copied())
+        Roles::elected(conf, |directors| match directors {
+            [alone] => Some(*alone),
+            _ => {
+                let elected = elections.get(directors.iter().min()?).map(|elected| elected.node);
+                elected.filter(|node| directors.contains(node))
+            }
         })
     }
 
@@ -89,9 +93,11 @@ mod tests {
         assert!(roles.is_active(2) && !roles.is_active(1));
         let elections = |node| [(1, Elected { node, incarnation: 1, term: 1 })].into();
         assert_eq!(Roles::by_election(&conf, &elections(2)), roles);
-        let first = Roles::by_order(&conf);
-        assert_eq!(Roles::by_election(&conf, &BTreeMap::new()), first);
-        assert_eq!(Roles::by_election(&conf, &elections(4)), first, "no director any more");
+        let none = Roles::default();
+        assert_eq!(Roles::by_election(&conf, &BTreeMap::new()), none, "nobody was elected yet");
+        assert_eq!(Roles::by_election(&conf, &elections(4)), none, "no director any more");
+        let alone = super::super::testing::conf(Routing::Dr, &["192.0.2.10"], 1);
+        assert!(Roles::by_election(&alone, &BTreeMap::new()).is_active(1), "it is not elected");
         assert_eq!(Roles::elected(&conf, |_| None).of(&conf, 1), Role::Standby);
     }
 

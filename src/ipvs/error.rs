@@ -25,7 +25,10 @@ pub enum Error {
     NoIpvs(String),
     /// The kernel answered `EPERM`: every IPVS command asks for `CAP_NET_ADMIN` in the
     /// initial user namespace (`GENL_ADMIN_PERM`), so root of a user namespace is not enough.
-    #[error("changing the IPVS table needs root (CAP_NET_ADMIN in the initial user namespace)")]
+    #[error(
+        "the kernel shows and changes the IPVS table for root only (CAP_NET_ADMIN in the initial \
+         user namespace): run this as root"
+    )]
     Permission,
     /// The kernel refused one request.
     #[error("the kernel refused to {operation}: {}{}", Describe(*.errno), Words(.text))]

@@ -296,7 +296,8 @@ impl ServiceObject {
                 Family::V4 => text.parse::<Ipv4Addr>().ok().map(u32::from),
                 Family::V6 => text.parse().ok().filter(|prefix| (1..=128).contains(prefix)),
             };
-            service.netmask = mask.ok_or_else(|| format!("{text:?} is no persistence_netmask"))?;
+            service.netmask = mask
+                .ok_or_else(|| format!("`{}' is no persistence_netmask", text.escape_default()))?;
         }
         if let Some(engine) = &self.persistence_engine {
             service.pe = Some(short(engine, 16, "persistence_engine")?);
@@ -363,7 +364,7 @@ impl DaemonObject {
 /// A name that the kernel has room for.
 fn short(name: &str, most: usize, what: &str) -> Result<String, String> {
     if name.is_empty() || name.len() > most || name.contains('\0') {
-        return Err(format!("{name:?} is no {what}: it has 1 to {most} bytes"));
+        return Err(format!("`{}' is no {what}: it has 1 to {most} bytes", name.escape_default()));
     }
     Ok(name.to_owned())
 }

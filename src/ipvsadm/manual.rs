@@ -328,6 +328,12 @@ pub fn help(program: &str) -> String {
         push_wrapped(&mut text, &format!("  {status:<5}{meaning}"), 7);
     }
     text.push_str("\nEverything about it, with what differs from ipvsadm: man 8 ipvsadm-rs\n");
+    text.push_str("\nExamples:\n");
+    for (_, lines) in &EXAMPLES[..2] {
+        for line in lines.lines() {
+            let _ = writeln!(text, "  {program} {line}");
+        }
+    }
     text
 }
 
@@ -543,9 +549,10 @@ fn bash() -> String {
 }
 
 fn zsh() -> String {
+    // The colon ends the options of `_arguments' itself, which has a -A of its own (zshcompsys(1)).
     let mut script = String::from(
         "#compdef ipvsadm-rs ipvsadm\n# Completions of ipvsadm-rs for zsh. Generated: do not edit.\n\
-         _arguments -s -S \\\n",
+         _arguments -s -S : \\\n",
     );
     for entry in TABLE {
         let help = entry
@@ -632,11 +639,24 @@ mod tests {
     }
 
     #[test]
+    fn zsh_takes_no_option_of_ours_for_one_of_its_own() {
+        let script = completions(Shell::Zsh);
+        let mut lines = script.lines().skip_while(|line| !line.starts_with("_arguments"));
+        let words: Vec<&str> = lines.next().unwrap().split(' ').collect();
+        assert_eq!(words.last(), Some(&"\\"), "the options follow: {words:?}");
+        assert_eq!(words[words.len() - 2], ":", "and zsh's own end before them: {words:?}");
+        assert!(lines.next().unwrap().starts_with("  '-A["));
+    }
+
+    #[test]
     fn the_help_fits_a_terminal() {
         for line in help("ipvsadm-rs").lines() {
             assert!(line.len() <= WIDTH, "{line}");
             assert_eq!(line, line.trim_end());
         }
+        let text = help("ipvsadm-rs");
+        let last = text.trim_end().rsplit("\n\n").next().unwrap();
+        assert!(last.starts_with("Examples:\n  ipvsadm-rs -A -t "), "{last}");
     }
 
     #[test]

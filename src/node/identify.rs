@@ -15,8 +15,12 @@ pub enum WhichNode {
     )]
     None,
     /// Local addresses are those of several nodes.
-    #[error("this host has the addresses of nodes {0:?}: say which one it is with --node=N")]
+    #[error("this host has the addresses of nodes {}: say which one it is with --node=N", listed(.0))]
     Several(BTreeSet<u32>),
+}
+
+fn listed(nodes: &BTreeSet<u32>) -> String {
+    nodes.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
 }
 
 /// The node that has one of these local addresses, by clustertab or by a real server's own
@@ -58,6 +62,8 @@ mod tests {
         assert_eq!(identify(&two, None, &local), Ok(2));
         assert_eq!(identify(&tab(&[(1, "10.0.0.1")]), None, &local), Err(WhichNode::None));
         let both = tab(&[(1, "127.0.0.1"), (2, "10.0.0.2")]);
-        assert_eq!(identify(&both, None, &local), Err(WhichNode::Several([1, 2].into())));
+        let several = identify(&both, None, &local).unwrap_err();
+        assert_eq!(several, WhichNode::Several([1, 2].into()));
+        assert!(several.to_string().contains("of nodes 1, 2: say"), "{several}");
     }
 }

@@ -7,6 +7,7 @@ pub mod agent;
 mod checks;
 pub mod eligibility;
 pub mod hints;
+pub mod host;
 pub mod identify;
 mod kept_out;
 pub mod leaving;

@@ -31,12 +31,28 @@ const NETWORK_CONTROL: u32 = 0xc0;
 
 /// Why there is no socket.
 #[derive(Debug, thiserror::Error)]
-#[error("cannot use {address} for heartbeats: {source}{}", hint(.source))]
+#[error("{} {}: {source}{}", wanted(*.address), whose(*.address), hint(.source))]
 pub struct SocketError {
     /// The address and port that it should have had.
     pub address: SocketAddr,
     /// The kernel's word.
     pub source: io::Error,
+}
+
+/// What was wanted: to receive at a port, or to send from any.
+fn wanted(address: SocketAddr) -> &'static str {
+    match address.port() {
+        0 => "cannot send heartbeats from",
+        _ => "cannot receive heartbeats at",
+    }
+}
+
+/// The address, and the port if it matters.
+fn whose(address: SocketAddr) -> String {
+    match address.port() {
+        0 => address.ip().to_string(),
+        _ => address.to_string(),
+    }
 }
 
 fn hint(error: &io::Error) -> &'static str {
@@ -453,8 +469,12 @@ mod tests {
     fn a_socket_that_cannot_be_had_says_why_and_what_to_do() {
         let error = Socket::receiver(&["192.0.2.1".parse().unwrap()], PORT, None, &ours());
         let text = error.unwrap_err().to_string();
-        assert!(text.starts_with("cannot use 192.0.2.1:8849 for heartbeats: "), "{text}");
+        assert!(text.starts_with("cannot receive heartbeats at 192.0.2.1:8849: "), "{text}");
         assert!(text.contains("clustertab"), "{text}");
+
+        let error = Socket::sender(&["192.0.2.1".parse().unwrap()], PORT, None, &ours());
+        let text = error.unwrap_err().to_string();
+        assert!(text.starts_with("cannot send heartbeats from 192.0.2.1: "), "{text}");
 
         let first = receiver();
         let taken = first.bound[0].1.local_addr().unwrap();

@@ -166,9 +166,14 @@ fn an_order_stands_in_the_store_until_it_is_taken_back() {
     let (out, err) = cluster.run("undrain 2");
     assert_eq!((out.as_str(), err.as_str()), ("node 2 is drained no longer\n", ""));
     assert!(cluster.drains().is_empty());
+    // A script that repeats itself is told so, and goes on.
     let (status, _, err) = cluster.try_run("undrain 2");
-    assert_eq!((status, err.lines().count()), (Some(1), 1), "{err}");
+    assert_eq!((status, err.lines().count()), (Some(0), 1), "{err}");
     assert!(err.contains("not drained"), "{err}");
+    cluster.run("drain 2");
+    let (status, _, err) = cluster.try_run("undrain 2:80");
+    assert_eq!(status, Some(1), "it stays drained with its node: {err}");
+    assert!(err.contains("drained as a whole"), "{err}");
 }
 
 #[test]
@@ -210,7 +215,17 @@ fn what_makes_no_sense_changes_nothing_and_says_what_would() {
         ("drain 2 --now --deadline 5m", 2, "cannot be used with"),
         ("drain 2 --reason ''", 2, "at least one word"),
         ("drain", 2, "not provided"),
-        ("undrain 2", 1, "nothing is"),
+        ("undrain 9", 1, "no node 9"),
+        ("events --node=9", 1, "no node 9"),
+        ("metrics --node=9", 1, "no node 9"),
+        ("diff --node=9", 1, "no node 9"),
+        ("takeover --node=9", 1, "no node 9"),
+        ("leave --node=9", 1, "no node 9"),
+        ("check --node=9", 1, "no node 9"),
+        ("doctor --node=9", 1, "no node 9"),
+        ("status --node=9", 1, "no node 9"),
+        ("takeover --node=2", 1, "systemctl start cvipd"),
+        ("leave --node=2", 1, "systemctl start cvipd"),
         ("events --since yesterday", 2, "such as 90s or 1h"),
     ] {
         let (code, out, err) = cluster.try_run(line);

@@ -34,7 +34,25 @@ fn a_broken_configuration_is_not_taken_and_status_shows_its_fault() {
     let (out, err) = shown(&status);
     assert!(status.status.success(), "{out}{err}");
     assert!(err.contains("heavy") && err.contains("cvip.conf:"), "no place of the fault: {err}");
+    assert_eq!(err.lines().count(), 1, "one line: {err}");
+    assert!(err.contains("runs the former configuration"), "{err}");
+    assert!(out.starts_with(&format!("CVIP {}", site.cvip(false))), "it hides nothing: {out}");
     assert_eq!(site.rules(), before);
+    // So do the others that only look.
+    for (line, shows, code) in [
+        ("setport_weight --list --cluster", "8080", 0),
+        ("setport_weight --list", "8080", 0),
+        ("cvipctl status --json", "\"configuration\": \"cvipd\"", 0),
+        ("cvipctl doctor", "weight `heavy`", 1),
+        ("cvipctl events --node=1", "", 0),
+        ("cvipctl metrics", "cvip_up 1", 0),
+        ("cvipctl diff", "", 1),
+    ] {
+        let seen = site.try_run(director, line);
+        let (out, err) = shown(&seen);
+        assert_eq!(seen.status.code(), Some(code), "{line}: {out}{err}");
+        assert!(out.contains(shows), "{line}: {out}{err}");
+    }
     // cvipd goes on with what it had.
     let _two = listen(site.host(2), "0.0.0.0:8080");
     site.await_pool(site.v4(Tcp, 8080), Some(&[(1, 2), (2, 2)]));
@@ -216,6 +234,6 @@ fn a_command_for_a_director_says_on_another_node_where_to_run_it() {
         let output = site.try_run(1, line);
         assert_eq!(output.status.code(), Some(1), "{line}");
         let err = shown(&output).1;
-        assert!(err.contains(&format!("the directors are [{}]", site.director())), "{err}");
+        assert!(err.contains(&format!("the directors are {}:", site.director())), "{err}");
     }
 }

@@ -11,10 +11,16 @@ pub(crate) fn root() -> &'static Path {
     Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/.."))
 }
 
-/// Cargo, in the project's root.
+/// Cargo, in the project's root. It is given the environment that a cargo called by hand has, so that each finds the
+/// other's work done.
 pub(crate) fn cargo() -> Command {
     let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     command.current_dir(root());
+    for (name, _) in std::env::vars_os() {
+        if name.to_str().is_some_and(cvip_lab::is_set_by_cargo) {
+            command.env_remove(name);
+        }
+    }
     command
 }
 

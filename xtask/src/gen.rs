@@ -61,13 +61,21 @@ fn exit_status(program: &str) -> &'static str {
     match program {
         "cvipctl" => {
             ".SH EXIT STATUS\n0 done as asked; 1 it failed, or `check' found an error, or `diff' \
-             a difference, or the wait of `drain' was interrupted; 2 the command line makes no sense, and nothing was done.\n"
+             a difference, or the wait of `drain' was interrupted, or what is shown is incomplete; \
+             2 the command line makes no sense, and nothing was done.\n.SH FAULTY FILES\nWhere \
+             cvip.conf or clustertab has an error, a running cvipd goes on with the former \
+             configuration. Commands that only look (`status', `events', `metrics', `diff', \
+             `doctor'), and `drain', then ask it for that one, and say so in one line; where no \
+             cvipd answers, what only the configuration tells is left out, and the exit status is 1.\n"
         }
         "cvipd" => {
             ".SH EXIT STATUS\n0 it was told to end; 1 it could not start, or had to stop; 2 the \
              command line makes no sense.\n.SH SIGNALS\n.TP\n.B SIGHUP\nReads the configuration \
              again; one with faults is not taken.\n.TP\n.BR SIGTERM ,\\  SIGINT\nEnds. An active \
-             director hands over first, if another lives; nothing else changes in the kernel.\n"
+             director hands over first, if another lives; nothing else changes in the kernel.\n\
+             .SH LOG\nThe log goes to standard error, a line for each event, with the time in UTC. \
+             Where journald reads it (JOURNAL_STREAM names the stream), each line has a priority \
+             in its place, so that `journalctl \\-p err \\-u cvipd' shows errors alone.\n"
         }
         _ => {
             ".SH EXIT STATUS\n0 done as asked; 1 it failed; 2 the command line makes no sense, and \
@@ -134,7 +142,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode> {
     let root = build::root();
     let stale = stale(root)?;
     if arguments.check {
-        anyhow::ensure!(stale.is_empty(), "stale: {stale:?}; run `cargo xtask gen`");
+        anyhow::ensure!(stale.is_empty(), "stale: {}; run `cargo xtask gen`", shown(&stale));
         return Ok(ExitCode::SUCCESS);
     }
     for (path, text) in files()? {
@@ -146,6 +154,10 @@ pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode> {
         }
     }
     Ok(ExitCode::SUCCESS)
+}
+
+fn shown(paths: &[PathBuf]) -> String {
+    paths.iter().map(|path| path.display().to_string()).collect::<Vec<_>>().join(", ")
 }
 
 fn stale(root: &Path) -> Result<Vec<PathBuf>> {

@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use anyhow::bail;
 
-use super::super::{FAILED, NodeOption, OK, Site, Streams};
+use super::super::{FAILED, NodeOption, OK, Site, Streams, all_faults};
 use crate::checks::Checker;
 use crate::conf::Conf;
 use crate::daemon::{ControlError, Request, Response, ask};
@@ -34,7 +34,11 @@ pub(super) struct ApplyArgs {
 }
 
 pub(super) fn diff(args: &DiffArgs, site: &Site, streams: &mut Streams<'_>) -> anyhow::Result<u8> {
-    let conf = site.conf()?;
+    let known = site.known();
+    if let (Some(problem), Some(_)) = (&known.problem, &known.conf) {
+        writeln!(streams.err, "cvipctl: {problem}")?;
+    }
+    let Some(conf) = known.conf else { bail!("{}", all_faults(&known.diagnostics)) };
     let me = director_node(&args.node, site, &conf)?;
     // What a running cvipd knows of silent nodes and damped servers is in its answer only.
     let lines = match ask(&site.run_dir, me, Request::Differences) {
@@ -55,7 +59,8 @@ pub(super) fn diff(args: &DiffArgs, site: &Site, streams: &mut Streams<'_>) -> a
             writeln!(streams.out, "{line}")?;
         }
     }
-    Ok(if lines.is_empty() { OK } else { FAILED })
+    // What a faulty file would change is not known.
+    Ok(if lines.is_empty() && known.problem.is_none() { OK } else { FAILED })
 }
 
 /// What cvipd would change, where none runs.
@@ -133,11 +138,15 @@ fn once(site: &Site, conf: Conf, me: u32) -> anyhow::Result<(Vec<String>, Vec<St
 
 /// The node that is meant, which is a director.
 pub(super) fn director_node(option: &NodeOption, site: &Site, conf: &Conf) -> anyhow::Result<u32> {
-    let node = site.node(option)?;
+    let node = site.known_node(option)?;
     if !conf.is_director(node) {
         let sets = conf.director_sets();
-        let directors: Vec<u32> = sets.iter().flat_map(|set| &set.directors).copied().collect();
-        bail!("node {node} is not a director; the directors are {directors:?}: run it there");
+        let directors = sets.iter().flat_map(|set| &set.directors);
+        let directors: Vec<String> = directors.map(ToString::to_string).collect();
+        bail!(
+            "node {node} is not a director; the directors are {}: run it there",
+            directors.join(", ")
+        );
     }
     Ok(node)
 }

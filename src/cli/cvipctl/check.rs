@@ -1,14 +1,13 @@
 //! `cvipctl check`: every fault of the configuration, each with its place, and what is wrong
 //! with the store.
 
-mod host;
-
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 use super::super::{FAILED, NodeOption, OK, Site, Streams};
 use crate::conf::{Conf, Diagnostic, Loaded, Severity};
 use crate::net;
+use crate::node::host;
 use crate::settings::{Engine, Settings, SettingsError};
 use crate::store::{Access, Interest, Key};
 
@@ -28,11 +27,18 @@ pub(super) struct Args {
 
 pub(super) fn run(args: &Args, site: &Site, streams: &mut Streams<'_>) -> anyhow::Result<u8> {
     let loaded = site.load();
+    if let (Some(node), Some(_)) = (args.node.node, &loaded.conf) {
+        site.known().node(node, [])?;
+    }
     let (stores, mut found) = store(args, site, &loaded);
-    if let (Some(conf), Ok(me)) = (&loaded.conf, site.node(&args.node))
-        && let Ok(interfaces) = net::interfaces()
-    {
-        found.extend(host::lacks(conf, me, &interfaces, host::has_user));
+    match (&loaded.conf, site.node(&args.node)) {
+        (Some(conf), Ok(me)) if is_here(me, args, &loaded) => {
+            if let Ok(interfaces) = net::interfaces() {
+                found.extend(host::lacks(conf, me, &interfaces, host::has_user));
+            }
+        }
+        (Some(conf), _) => found.extend(host::misspelt_owners(conf, &host::users())),
+        (None, _) => {}
     }
     let failed = loaded.conf.is_none() || found.iter().any(|d| d.severity == Severity::Error);
     let diagnostics: Vec<&Diagnostic> = loaded.diagnostics.iter().chain(&found).collect();
@@ -60,6 +66,14 @@ pub(super) fn run(args: &Args, site: &Site, streams: &mut Streams<'_>) -> anyhow
         writeln!(streams.out, "{store}")?;
     }
     Ok(if failed { FAILED } else { OK })
+}
+
+/// True if a node is this host: it has the node's address, or nobody named another one.
+fn is_here(me: u32, args: &Args, loaded: &Loaded) -> bool {
+    let Some(conf) = &loaded.conf else { return false };
+    let here = net::local_addresses().unwrap_or_default();
+    let own = addresses(conf, loaded).get(&me).is_none_or(|addr| here.contains_key(addr));
+    args.node.node.is_none() || own
 }
 
 fn count(number: usize, what: &str) -> String {

@@ -3,8 +3,9 @@
 use anyhow::Context;
 use serde::Serialize;
 
-use super::super::{FAILED, NodeOption, OK, Site, Streams, harmless};
+use super::super::{FAILED, Known, NodeOption, OK, Site, Streams, harmless};
 use crate::conf::{Diagnostic, Severity as Gravity};
+use crate::daemon;
 use crate::doctor::collect::Subject;
 use crate::doctor::{self, Finding, Severity, Unexamined};
 use crate::net::Role;
@@ -57,15 +58,19 @@ pub(super) fn run(args: &Args, site: &Site, streams: &mut Streams<'_>) -> anyhow
 }
 
 fn examine(args: &Args, site: &Site) -> anyhow::Result<Report> {
-    let loaded = site.load();
+    let known = site.known();
     let node = site.node(&args.node);
-    let (Some(conf), Some(clustertab)) = (loaded.conf, loaded.clustertab) else {
-        let errors = loaded.diagnostics.iter().filter(|d| d.severity == Gravity::Error);
+    if let Some(node) = args.node.node {
+        known.node(node, daemon::answering(&site.run_dir))?;
+    }
+    let errors = known.diagnostics.iter().filter(|d| d.severity == Gravity::Error);
+    let misconfigured: Vec<Finding> = errors.map(misconfigured).collect();
+    let Known { conf: Some(conf), clustertab, problem, .. } = known else {
         return Ok(Report {
             schema: 1,
             node: node.ok(),
             role: None,
-            findings: errors.map(misconfigured).collect(),
+            findings: misconfigured,
             unexamined: vec![Unexamined {
                 what: "the cluster".to_owned(),
                 why: "there is no configuration to hold it against".to_owned(),
@@ -90,8 +95,17 @@ fn examine(args: &Args, site: &Site) -> anyhow::Result<Report> {
         Role::ActiveDirector | Role::Yielding => "director",
         Role::Standby => "standby",
     });
-    let findings = doctor::examine(&seen);
-    Ok(Report { schema: 1, node: seen.node, role, findings, unexamined: seen.unexamined })
+    let mut findings = misconfigured;
+    let is_faulty = problem.is_some();
+    findings.extend(doctor::examine(&seen).into_iter().filter(|finding| {
+        // What cvipd says of the same file is said already.
+        !(is_faulty && finding.what.starts_with(doctor::LAST_GOOD))
+    }));
+    let mut unexamined = seen.unexamined;
+    if let Some(why) = problem {
+        unexamined.insert(0, Unexamined { what: "what cvip.conf says now".to_owned(), why });
+    }
+    Ok(Report { schema: 1, node: seen.node, role, findings, unexamined })
 }
 
 /// Servers of etcd whose faults are known.

@@ -13,7 +13,7 @@ use nix::sys::utsname::uname;
 use nix::unistd::{Uid, User};
 use serde::Serialize;
 
-use super::super::{FAILED, OK, Site, Streams};
+use super::super::{FAILED, Known, OK, Site, Streams, all_faults};
 use crate::conf::Conf;
 use crate::director::desired::{Inputs, desired};
 use crate::director::marks::Marks;
@@ -118,8 +118,12 @@ struct Report {
 pub(super) fn run(args: &Args, site: &Site, streams: &mut Streams<'_>) -> anyhow::Result<u8> {
     // Before the store has threads, which would be ended by the signal in our place.
     let interrupts = args.wait.then(Interrupts::hold).transpose()?;
-    let conf = site.conf()?;
-    let clustertab = site.load().clustertab.unwrap_or_default();
+    // A faulty file keeps nobody from draining what runs.
+    let Known { conf, clustertab, problem, diagnostics } = site.known();
+    let Some(conf) = conf else { bail!("{}", all_faults(&diagnostics)) };
+    if let Some(problem) = problem {
+        writeln!(streams.err, "cvipctl: {problem}")?;
+    }
     let mut store = site.store(Access::Write, Interest::All)?;
     let refreshed = store.refresh()?;
     for fault in refreshed.faults {
@@ -334,7 +338,13 @@ pub(super) fn undrain(
     if let Some(fault) = fault {
         writeln!(streams.err, "cvipctl: no drain is left, for {fault}")?;
     } else if taken.is_empty() {
-        bail!("{}", nothing(&args.target, &left));
+        // Scripts repeat themselves; a node that nobody knows, or that stays drained, is a slip.
+        site.known().node(args.target.node, [])?;
+        let text = nothing(&args.target, &left);
+        if left.contains_key(&DrainTarget { node: args.target.node, port: None }) {
+            bail!("{text}");
+        }
+        writeln!(streams.err, "cvipctl: {text}")?;
     }
     if args.json {
         let undrained = taken.iter().map(Row::new).collect();

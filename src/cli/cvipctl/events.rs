@@ -7,7 +7,7 @@ use std::time::{Duration, SystemTime};
 
 use anyhow::Context;
 
-use super::super::{OK, Site, Streams, harmless};
+use super::super::{FAILED, OK, Site, Streams, harmless};
 use crate::conf::{Clustertab, Conf};
 use crate::daemon::{Event, EventReader, recorders};
 use crate::director::Happening;
@@ -64,12 +64,25 @@ impl Since {
 }
 
 pub(super) fn run(args: &Args, site: &Site, streams: &mut Streams<'_>) -> anyhow::Result<u8> {
-    let about = args.node.map(|node| {
-        let loaded = site.load();
-        About::of(node, loaded.conf.as_ref(), &loaded.clustertab.unwrap_or_default())
-    });
+    let mut outcome = OK;
+    let about = match args.node {
+        None => None,
+        Some(node) => {
+            let known = site.known();
+            if let Some(problem) = &known.problem {
+                writeln!(streams.err, "cvipctl: {problem}")?;
+            }
+            // Events that call it by its address are not found without a configuration.
+            outcome = if known.conf.is_some() { OK } else { FAILED };
+            // A node that was struck from the files may still be what is asked for.
+            let recorded = recorders(&site.run_dir).unwrap_or_default();
+            known.node(node, recorded.into_iter().chain(named(&site.run_dir)))?;
+            Some(About::of(node, known.conf.as_ref(), &known.clustertab))
+        }
+    };
     let filter = Filter { since: args.since.map(|since| since.moment(SystemTime::now())), about };
     let mut readers = Readers::default();
+    let mut echoes = Echoes::default();
     let mut first = true;
     loop {
         let events = readers
@@ -83,6 +96,7 @@ pub(super) fn run(args: &Args, site: &Site, streams: &mut Streams<'_>) -> anyhow
             )?;
         }
         first = false;
+        let events: Vec<Event> = events.into_iter().filter(|event| echoes.is_news(event)).collect();
         for event in events.iter().filter(|event| filter.takes(event)) {
             match args.json {
                 true => writeln!(streams.out, "{}", serde_json::to_string(event)?)?,
@@ -91,7 +105,7 @@ pub(super) fn run(args: &Args, site: &Site, streams: &mut Streams<'_>) -> anyhow
         }
         streams.out.flush()?;
         if !args.follow {
-            return Ok(OK);
+            return Ok(outcome);
         }
         std::thread::sleep(LOOK_EVERY);
     }
@@ -124,6 +138,79 @@ impl Readers {
         events.sort_by(|a, b| a.at.cmp(&b.at));
         Ok(events)
     }
+}
+
+/// The nodes that the events of this folder name.
+fn named(run_dir: &Path) -> BTreeSet<u32> {
+    let events = Readers::default().read(run_dir).unwrap_or_default();
+    let node = |event: Event| match event.what {
+        Happening::Joined { node, .. }
+        | Happening::Left { node, .. }
+        | Happening::Node { node, .. } => Some(node),
+        _ => None,
+    };
+    events.into_iter().filter_map(node).collect()
+}
+
+/// How far apart two directors of one host may record the same thing.
+const SAME_WITHIN: Duration = Duration::from_secs(2);
+
+/// Directors that share a host each record what they see of the cluster. What another one has
+/// recorded a moment ago is not told again.
+#[derive(Default)]
+struct Echoes {
+    recent: Vec<Told>,
+}
+
+/// What was told a moment ago, and by which other directors it was recorded too.
+struct Told {
+    at: SystemTime,
+    event: Event,
+    by: BTreeSet<u32>,
+}
+
+impl Echoes {
+    /// False for what another director has told already. Events come in the order of time.
+    fn is_news(&mut self, event: &Event) -> bool {
+        let Ok(at) = humantime::parse_rfc3339(&event.at) else { return true };
+        let age = |then: SystemTime| at.duration_since(then).unwrap_or_default();
+        self.recent.retain(|told| age(told.at) <= SAME_WITHIN);
+        if tells_of_itself(&event.what) {
+            return true;
+        }
+        // Each hides one of each other director: a second one is something that happened again.
+        let told = self.recent.iter_mut().find(|told| {
+            told.event.what == event.what
+                && told.event.director != event.director
+                && !told.by.contains(&event.director)
+        });
+        match told {
+            Some(told) => {
+                told.by.insert(event.director);
+                false
+            }
+            None => {
+                self.recent.push(Told { at, event: event.clone(), by: BTreeSet::new() });
+                true
+            }
+        }
+    }
+}
+
+/// True for what only the director that records it can have done or met with.
+fn tells_of_itself(what: &Happening) -> bool {
+    !matches!(
+        what,
+        Happening::Joined { .. }
+            | Happening::Left { .. }
+            | Happening::Out { .. }
+            | Happening::Quieted { .. }
+            | Happening::Spared { .. }
+            | Happening::Restored { .. }
+            | Happening::DrainOrdered { .. }
+            | Happening::DrainEnded { .. }
+            | Happening::Node { .. }
+    )
 }
 
 /// Which events are wanted.
@@ -237,6 +324,33 @@ mod tests {
         }
         for text in ["", "yesterday", "12", "2026-02-30T00:00:00Z"] {
             assert!(since(text).is_err_and(|error| error.contains("1h")), "{text}");
+        }
+    }
+
+    #[test]
+    fn what_several_directors_saw_is_told_once_and_what_happened_twice_is_told_twice() {
+        let service =
+            ServiceKey { cvip: "10.0.0.100".parse().unwrap(), protocol: Protocol::Tcp, port: 80 };
+        let joined = || Happening::Joined { service, node: 3, weight: 1 };
+        let left = || Happening::Left { service, node: 3 };
+        let mut echoes = Echoes::default();
+        for (at, director, what, is_news) in [
+            ("10:00:00.000", 1, joined(), true),
+            ("10:00:00.010", 2, joined(), false),
+            ("10:00:00.020", 4, joined(), false),
+            ("10:00:00.300", 2, left(), true),
+            ("10:00:00.310", 1, left(), false),
+            // It flaps.
+            ("10:00:00.600", 1, joined(), true),
+            ("10:00:00.610", 2, joined(), false),
+            // What a director did itself, or met with.
+            ("10:00:01.000", 1, Happening::StoreAway, true),
+            ("10:00:01.000", 2, Happening::StoreAway, true),
+            // Long after, by another: it happened again.
+            ("10:00:09.000", 2, joined(), true),
+        ] {
+            let event = event(at, director, what);
+            assert_eq!(echoes.is_news(&event), is_news, "{event:?}");
         }
     }
 

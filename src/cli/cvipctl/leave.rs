@@ -22,7 +22,7 @@ pub(super) struct Args {
 }
 
 pub(super) fn run(args: &Args, site: &Site, streams: &mut Streams<'_>) -> anyhow::Result<u8> {
-    let me = site.node(&args.node)?;
+    let me = site.known_node(&args.node)?;
     let within_s = u32::try_from(args.within.as_secs()).unwrap_or(u32::MAX);
     match ask(&site.run_dir, me, Request::Leave { within_s })? {
         Response::Done => {}

@@ -15,7 +15,7 @@ pub(super) struct Args {
 }
 
 pub(super) fn run(args: &Args, site: &Site, streams: &mut Streams<'_>) -> anyhow::Result<u8> {
-    let me = site.node(&args.node)?;
+    let me = site.known_node(&args.node)?;
     let mut text = Text::default();
     text.of_cvipd(match ask(&site.run_dir, me, Request::Status) {
         Ok(Response::Status(status)) => Some(status),

@@ -11,9 +11,9 @@ use std::net::IpAddr;
 use anyhow::bail;
 use serde::Serialize;
 
-use super::super::{NodeOption, OK, Site, Streams};
+use super::super::{FAILED, NodeOption, OK, Site, Streams};
 use super::view;
-use crate::conf::Conf;
+use crate::conf::{Conf, Registration as Kind};
 use crate::daemon::{ControlError, Request, Response, Status, ask};
 use crate::director::liveness::Life;
 use crate::director::settings::service_key;
@@ -21,6 +21,7 @@ use crate::director::sync::SyncView;
 use crate::director::view::{Draining, Quieted, View};
 use crate::ipvs::{self, Client, DestinationEntry, ServiceEntry};
 use crate::ports::PortFlag;
+use crate::protocol::Protocol;
 use crate::store::{
     Access, DrainOrder, DrainTarget, Interest, Refused, Registration, ServiceKey, State,
 };
@@ -44,12 +45,17 @@ pub(super) struct Args {
 struct Report {
     /// Raised when a reader of an older one would be misled.
     schema: u32,
+    /// Whose configuration is shown: that of the `file`; that of `cvipd`, where the file is faulty;
+    /// or none, where it is `unknown`.
+    configuration: &'static str,
     routing: Option<String>,
     cvips: Vec<IpAddr>,
     nodes: Vec<NodeRow>,
     sets: Vec<SetRow>,
     flags: Vec<FlagRow>,
     registrations: Vec<RegistrationRow>,
+    /// What real servers serve by cvip.conf alone, whatever listens there.
+    fixed: Vec<FixedRow>,
     refused: Vec<RefusedRow>,
     /// How many more listeners were kept out that are not among them, by node.
     refused_more: BTreeMap<u32, u32>,
@@ -150,6 +156,17 @@ struct RegistrationRow {
     registration: Registration,
 }
 
+/// A static service of a real server.
+#[derive(Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+struct FixedRow {
+    cvip: IpAddr,
+    protocol: Protocol,
+    start: u16,
+    end: u16,
+    node: u32,
+    weight: u32,
+}
+
 #[derive(Debug, Serialize)]
 struct RefusedRow {
     node: u32,
@@ -162,9 +179,14 @@ pub(super) type Table = Vec<(ServiceEntry, Vec<DestinationEntry>, bool)>;
 
 pub(super) fn run(args: &Args, site: &Site, streams: &mut Streams<'_>) -> anyhow::Result<u8> {
     let mut problems = Vec::new();
-    let loaded = site.load();
-    problems.extend(loaded.diagnostics.iter().map(|d| d.to_string()));
-    let cvipd = site.node(&args.node).ok().and_then(|me| ask_cvipd(site, me, &mut problems));
+    let configuration = site.known();
+    match &configuration.problem {
+        Some(problem) => problems.push(problem.clone()),
+        None => problems.extend(configuration.diagnostics.iter().map(|d| d.to_string())),
+    }
+    let is_faulty = configuration.problem.is_some();
+    let me = site.node(&args.node).ok();
+    let cvipd = me.and_then(|me| ask_cvipd(site, me, is_faulty, &mut problems));
     let mut store = site.store(Access::Read, Interest::All)?;
     let known = match store.refresh() {
         Ok(refreshed) => {
@@ -179,7 +201,7 @@ pub(super) fn run(args: &Args, site: &Site, streams: &mut Streams<'_>) -> anyhow
         Err(error) => return Err(error.into()),
     };
     let state = store.state();
-    let conf = loaded.conf.as_ref();
+    let conf = configuration.conf.as_ref();
     let seen = Seen { conf, state, known, cvipd: cvipd.as_deref() };
     let nodes = nodes(&seen);
     if let Some(asked) = args.node.node
@@ -198,6 +220,7 @@ pub(super) fn run(args: &Args, site: &Site, streams: &mut Streams<'_>) -> anyhow
     let pools = cvipd.as_ref().and_then(|cvipd| cvipd.pools.as_ref());
     let report = Report {
         schema: 1,
+        configuration: configuration.origin(),
         routing: conf.map(|conf| conf.routing.to_string()),
         cvips: conf.map_or(vec![], |conf| conf.cvips.iter().map(|cvip| cvip.addr).collect()),
         nodes,
@@ -205,6 +228,7 @@ pub(super) fn run(args: &Args, site: &Site, streams: &mut Streams<'_>) -> anyhow
         known,
         flags: flags(conf, state),
         registrations: registrations(state),
+        fixed: conf.map_or(vec![], fixed),
         refused: refused(state),
         refused_more: refused_more(state),
         drains: drains(state),
@@ -222,17 +246,24 @@ pub(super) fn run(args: &Args, site: &Site, streams: &mut Streams<'_>) -> anyhow
         }),
         problems,
     };
+    // Without a configuration half of it is missing.
+    let outcome = if conf.is_some() { OK } else { FAILED };
     if args.json {
         let json = serde_json::to_string_pretty(&report)?;
         writeln!(streams.out, "{json}")?;
-        return Ok(OK);
+        return Ok(outcome);
     }
     print::print(&report, table.as_ref(), streams)?;
-    Ok(OK)
+    Ok(outcome)
 }
 
 /// What this node's cvipd says; none where none runs. What it says is wrong is a problem.
-fn ask_cvipd(site: &Site, me: u32, problems: &mut Vec<String>) -> Option<Box<Status>> {
+fn ask_cvipd(
+    site: &Site,
+    me: u32,
+    is_faulty: bool,
+    problems: &mut Vec<String>,
+) -> Option<Box<Status>> {
     let status = match ask(&site.run_dir, me, Request::Status) {
         Ok(Response::Status(status)) => status,
         Ok(_) | Err(ControlError::Absent(_)) => return None,
@@ -241,10 +272,14 @@ fn ask_cvipd(site: &Site, me: u32, problems: &mut Vec<String>) -> Option<Box<Sta
             return None;
         }
     };
-    let unknown = status.faults.iter().filter(|fault| !problems.contains(fault));
-    let unknown: Vec<String> =
-        unknown.map(|fault| format!("cvipd keeps its last good configuration: {fault}")).collect();
-    problems.extend(unknown);
+    // What is wrong with the file itself is said already, in one line.
+    if !is_faulty {
+        let unknown = status.faults.iter().filter(|fault| !problems.contains(fault));
+        let unknown: Vec<String> = unknown
+            .map(|fault| format!("cvipd keeps its last good configuration: {fault}"))
+            .collect();
+        problems.extend(unknown);
+    }
     problems.extend(status.addresses.iter().cloned());
     problems.extend(status.unsaved.iter().cloned());
     let taken = status.lookout.iter().flat_map(|lookout| &lookout.ports_taken);
@@ -418,6 +453,24 @@ fn registrations(state: &State) -> Vec<RegistrationRow> {
 fn refused_more(state: &State) -> BTreeMap<u32, u32> {
     let more = state.nodes.values().map(|record| (record.node, record.refused_more));
     more.filter(|(_, more)| *more > 0).collect()
+}
+
+fn fixed(conf: &Conf) -> Vec<FixedRow> {
+    let mut rows = Vec::new();
+    for cvip in &conf.cvips {
+        for service in cvip.services.iter().filter(|s| s.registration == Kind::Static) {
+            rows.extend(cvip.real_servers.iter().map(|server| FixedRow {
+                cvip: cvip.addr,
+                protocol: service.protocol,
+                start: service.start,
+                end: service.end,
+                node: server.node,
+                weight: service.weight_of(server),
+            }));
+        }
+    }
+    rows.sort_unstable();
+    rows
 }
 
 fn refused(state: &State) -> Vec<RefusedRow> {

@@ -12,7 +12,7 @@ pub(super) struct Args {
 }
 
 pub(super) fn run(args: &Args, site: &Site, streams: &mut Streams<'_>) -> anyhow::Result<u8> {
-    let me = site.node(&args.node)?;
+    let me = site.known_node(&args.node)?;
     match ask(&site.run_dir, me, Request::TakeOver)? {
         Response::Done => writeln!(streams.out, "node {me} is the active director")?,
         Response::Error(error) => bail!("cvipd: {error}"),

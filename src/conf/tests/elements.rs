@@ -112,30 +112,56 @@ help: the first is on line 2; keep one of them
 #[test]
 fn an_unknown_element_is_ignored_with_a_warning() {
     assert_data_eq!(
-        warned(&cvip(
-            "DR",
-            "<ipaddr><port>0</port>text</ipaddr>\n<lvs_persistence>5</lvs_persistence>\n\
-             <scheduler>wlc</scheduler>\n<Prot>80</Prot>"
-        )),
+        warned(&cvip("DR", "<lvs_persistence>5</lvs_persistence>\n<comment>of web</comment>")),
         str![[r#"
-cvip.conf:5:1: warning: unknown element `ipaddr` in `cvip`: it is ignored
-<ipaddr><port>0</port>text</ipaddr>
-^~~~~~~~
-help: did you mean `ip_addr`?
-cvip.conf:6:1: warning: unknown element `lvs_persistence` in `cvip`: it is ignored
+cvip.conf:5:1: warning: unknown element `lvs_persistence` in `cvip`: it is ignored
 <lvs_persistence>5</lvs_persistence>
 ^~~~~~~~~~~~~~~~~
-cvip.conf:7:1: warning: unknown element `scheduler` in `cvip`: it is ignored
-<scheduler>wlc</scheduler>
-^~~~~~~~~~~
-help: `scheduler` belongs in `service`
-cvip.conf:8:1: warning: unknown element `Prot` in `cvip`: it is ignored
-<Prot>80</Prot>
-^~~~~~
-help: did you mean `port`? It belongs in `service`
+help: is it of another version? See cvip.conf(5) for the elements that there are
+cvip.conf:6:1: warning: unknown element `comment` in `cvip`: it is ignored
+<comment>of web</comment>
+^~~~~~~~~
+help: comments stand between <!-- and -->
 
 "#]]
     );
+}
+
+#[test]
+fn a_slip_of_the_pen_is_an_error_that_says_what_was_meant() {
+    assert_data_eq!(
+        refused(&cvip(
+            "DR",
+            "<ipaddr><port>0</port>text</ipaddr>\n<scheduler>wlc</scheduler>\n<Prot>80</Prot>\n\
+             <servcie/>\n<real_server/>\n<service start_port=\"1\" colour=\"red\"/>"
+        )),
+        str![[r#"
+cvip.conf:5:1: error: unknown element `ipaddr` in `cvip`
+<ipaddr><port>0</port>text</ipaddr>
+^~~~~~~~
+help: did you mean `ip_addr`?
+cvip.conf:6:1: error: unknown element `scheduler` in `cvip`
+<scheduler>wlc</scheduler>
+^~~~~~~~~~~
+help: `scheduler` belongs in `service`
+cvip.conf:7:1: error: unknown element `Prot` in `cvip`
+<Prot>80</Prot>
+^~~~~~
+help: did you mean `port`? It belongs in `service`
+cvip.conf:8:1: error: unknown element `servcie` in `cvip`
+<servcie/>
+^~~~~~~~
+help: did you mean `service`?
+cvip.conf:9:1: error: unknown element `real_server` in `cvip`
+<real_server/>
+^~~~~~~~~~~~
+help: did you mean `real_server_node`?
+...
+"#]]
+    );
+    let attribute = refused(&cvip("DR", "<service start_port=\"1\" colour=\"red\"/>"));
+    assert!(attribute.contains("error: attribute `start_port` where `service` takes an element"));
+    assert!(attribute.contains("warning: attribute `colour` is ignored"), "{attribute}");
 }
 
 #[test]

@@ -132,7 +132,11 @@ impl Keeper {
         self.held.with(|held| held.remove(&self.key));
         if let (Some(lease), Phase::Up(session)) = (self.lease, self.link.phase()) {
             let given = timeout(GIVE_BACK_WITHIN, session.revoke(lease)).await;
-            debug!("the lease is given back: {given:?}");
+            match given {
+                Ok(Ok(_)) => debug!("the lease is given back"),
+                Ok(Err(error)) => debug!("the lease is not given back: {error}"),
+                Err(_) => debug!("the lease is not given back: no answer in time"),
+            }
         }
         // The lock goes before the owner goes on: whoever comes next finds it free.
         drop(self);

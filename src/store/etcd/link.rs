@@ -141,7 +141,12 @@ impl Link {
                     Ok(()) => continue,
                     Err(_) => {
                         let reason = last.map_or_else(
-                            || format!("no answer within {:?}", self.patience),
+                            || {
+                                format!(
+                                    "no answer within {}",
+                                    humantime::format_duration(self.patience)
+                                )
+                            },
                             |(_, reason)| reason,
                         );
                         return Err(Failure::Session(reason));
@@ -151,7 +156,10 @@ impl Link {
             let failure = match timeout_at(deadline, request(session.clone())).await {
                 Ok(Err(failure @ (Failure::Session(_) | Failure::Late(_)))) => failure,
                 Ok(outcome) => return outcome,
-                Err(_) => Failure::Late(format!("no answer within {:?}", self.patience)),
+                Err(_) => Failure::Late(format!(
+                    "no answer within {}",
+                    humantime::format_duration(self.patience)
+                )),
             };
             link.report(&session, &failure);
             last = Some((session.generation, format!("{}: {failure}", session.endpoint)));

@@ -360,7 +360,7 @@ impl Store for EtcdStore {
         self.awaited = Some(self.ticket);
         let (letters, reading) = self.mailbox.take();
         self.away = reading.away.as_ref().map(|away| away.since);
-        let unanswered = || format!("no answer within {patience:?}");
+        let unanswered = || format!("no answer within {}", humantime::format_duration(patience));
         if !reading.ever {
             // Half a view would be a false one.
             self.awaited = None;

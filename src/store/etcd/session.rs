@@ -166,9 +166,12 @@ impl Session {
         &self,
         request: impl Future<Output = Result<T, Failure>>,
     ) -> Result<T, Failure> {
-        timeout(self.patience, request)
-            .await
-            .unwrap_or_else(|_| Err(Failure::Late(format!("no answer within {:?}", self.patience))))
+        timeout(self.patience, request).await.unwrap_or_else(|_| {
+            Err(Failure::Late(format!(
+                "no answer within {}",
+                humantime::format_duration(self.patience)
+            )))
+        })
     }
 
     /// Logs in.

@@ -28,7 +28,11 @@ pub(super) fn print(
 fn write(out: &mut dyn Write, report: &Report, table: Option<&Table>) -> anyhow::Result<()> {
     match &report.routing {
         Some(routing) => writeln!(out, "CVIP {} by {routing}\n", join(&report.cvips))?,
-        None => writeln!(out, "CVIP unknown: there is no cvip.conf, or it has faults\n")?,
+        None => writeln!(
+            out,
+            "CVIP unknown: there is no cvip.conf, or it has faults, and no cvipd here tells what it \
+             runs\n"
+        )?,
     }
     let mut nodes = Builder::new();
     nodes.push_record(["Node", "Address", "Weight", "Role", "cvipd", "Listeners noticed by"]);
@@ -84,6 +88,25 @@ fn write(out: &mut dyn Write, report: &Report, table: Option<&Table>) -> anyhow:
         }
     }
     section(out, registrations)?;
+    let mut fixed = Builder::new();
+    fixed.push_record(["Static", "Node", "Weight"]);
+    let mut last = None;
+    for row in &report.fixed {
+        let key = (row.cvip, row.protocol, row.start);
+        let name = match (last == Some(key), row.start == row.end) {
+            (true, _) => String::new(),
+            (false, true) => {
+                ServiceKey { cvip: row.cvip, protocol: row.protocol, port: row.start }.to_string()
+            }
+            (false, false) => {
+                let first = ServiceKey { cvip: row.cvip, protocol: row.protocol, port: row.start };
+                format!("{first}-{}", row.end)
+            }
+        };
+        last = Some(key);
+        fixed.push_record([name, row.node.to_string(), row.weight.to_string()]);
+    }
+    section(out, fixed)?;
     let mut kept_out = Builder::new();
     kept_out.push_record(["Kept out", "Node", "Bound to", "Reason"]);
     for RefusedRow { node, refused } in &report.refused {

@@ -10,8 +10,9 @@ use crate::checks::settings::Kind;
 use crate::conf::{Conf, Diagnostic, Owner, Severity};
 use crate::net::Interface;
 
-/// What is lacking. `has_user` tells whether there is a user of that name.
-pub(super) fn lacks(
+/// What is lacking on this host, which is this node: it cannot serve or direct as the file says.
+/// `has_user` tells whether there is a user of that name.
+pub fn lacks(
     conf: &Conf,
     me: u32,
     interfaces: &[Interface],
@@ -44,18 +45,55 @@ pub(super) fn lacks(
             }
         }
     }
-    let warning = |message| Diagnostic {
-        severity: Severity::Warning,
+    let fault = |message: String| Diagnostic {
+        severity: Severity::Error,
         path: format!("this host, node {me}"),
         place: None,
+        help: message.contains(": there is no user ").then(|| {
+            "correct the name, or make the user: until then nobody's listeners register as this \
+             user's"
+                .to_owned()
+        }),
         message,
-        help: None,
     };
-    found.into_iter().map(warning).collect()
+    found.into_iter().map(fault).collect()
+}
+
+/// The users that cvip.conf names as owners and that this host, which may be no node at all, does
+/// not have although it has one whose name is almost the same.
+pub fn misspelt_owners(conf: &Conf, users: &[String]) -> Vec<Diagnostic> {
+    let services = conf.cvips.iter().flat_map(|cvip| &cvip.services);
+    let named: BTreeSet<&str> = services
+        .flat_map(|service| &service.owners)
+        .filter_map(|owner| match owner {
+            Owner::User(name) => Some(name.as_str()),
+            Owner::Anyone => None,
+        })
+        .collect();
+    let unknown = named.into_iter().filter(|name| !users.iter().any(|user| user == name));
+    let almost = unknown.filter_map(|name| {
+        let meant = crate::conf::closest(name, users.iter().map(String::as_str))?;
+        Some(Diagnostic {
+            severity: Severity::Warning,
+            path: "this host".to_owned(),
+            place: None,
+            message: format!("owner: there is no user {name} here"),
+            help: Some(format!("did you mean `{meant}`?")),
+        })
+    });
+    almost.collect()
+}
+
+/// The names of the users in this host's /etc/passwd.
+pub fn users() -> Vec<String> {
+    let text = std::fs::read("/etc/passwd").unwrap_or_default();
+    let text = String::from_utf8_lossy(&text);
+    let names = text.lines().filter_map(|line| line.split(':').next());
+    names.filter(|name| !name.is_empty()).map(str::to_owned).collect()
 }
 
 /// Whether this host has a user of that name. Who cannot be looked up is taken to be there.
-pub(super) fn has_user(name: &str) -> bool {
+pub fn has_user(name: &str) -> bool {
     !matches!(User::from_name(name), Ok(None))
 }
 
@@ -91,5 +129,12 @@ mod tests {
         assert!(of_director.iter().any(|line| line == interface), "{of_director:?}");
         assert_eq!(of_director.len(), 1 + of_both.len());
         assert!(has_user("root") && !has_user("no-such-user-anywhere"));
+        assert!(lacks(&conf, 2, &[], |_| false).iter().all(|d| d.severity == Severity::Error));
+        assert!(users().iter().any(|user| user == "root"));
+        let almost = misspelt_owners(&conf, &["gohst".to_owned(), "web".to_owned()]);
+        assert_eq!(almost.len(), 1, "{almost:?}");
+        assert_eq!(almost[0].help.as_deref(), Some("did you mean `gohst`?"));
+        assert_eq!(misspelt_owners(&conf, &["ghost".to_owned()]), []);
+        assert_eq!(misspelt_owners(&conf, &["web".to_owned()]), [], "it may be another node's");
     }
 }
