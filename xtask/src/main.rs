@@ -88,10 +88,6 @@ fn inside(words: &[OsString]) -> anyhow::Result<ExitCode> {
         Some((name, [programs, floor])) if name == "ipvsadm" => {
             bench::ipvsadm::inside(programs.as_ref(), floor.as_ref())
         }
-        Some((name, [seconds, seed])) if name == "fuzz" => {
-            let number = |word: &OsString| word.to_string_lossy().parse();
-            fuzz::inside(number(seconds)?, number(seed)?)
-        }
         _ => anyhow::bail!("no such inner command: {words:?}"),
     }
 }
