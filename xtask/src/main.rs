@@ -3,9 +3,11 @@
 mod bench;
 mod build;
 mod demo;
+mod deny;
 mod fuzz;
 mod r#gen;
 mod lab;
+mod musl;
 mod test;
 
 use std::ffi::OsString;
@@ -29,6 +31,8 @@ enum Task {
     Bench(bench::Arguments),
     Test(test::Arguments),
     Fuzz(fuzz::Arguments),
+    Deny(deny::Arguments),
+    Musl(musl::Arguments),
     Gen(r#gen::Arguments),
     /// The second half of a command, in the lab's kernel
     #[command(hide = true)]
@@ -51,6 +55,8 @@ fn main() -> ExitCode {
         Task::Bench(arguments) => bench::run(&arguments),
         Task::Test(arguments) => test::run(&arguments),
         Task::Fuzz(arguments) => fuzz::run(&arguments),
+        Task::Deny(arguments) => deny::run(&arguments),
+        Task::Musl(arguments) => musl::run(&arguments),
         Task::Gen(arguments) => r#gen::run(&arguments),
         Task::Inside { words } => inside(&words),
     };
