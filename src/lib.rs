@@ -21,27 +21,48 @@
 //! ```
 //!
 //! The library neither prints nor exits; the programs in `src/bin` are thin.
+//!
+//! # Features
+//!
+//! - `daemon` (default): the programs `cvipd`, `cvipctl` and `setport_weight`, and the modules that
+//!   they are made of. Without it there are `ipvs`, `ipvsadm`, `listeners`, `ports` and `protocol`
+//!   alone, from a handful of crates.
+//! - `etcd` (default): the store for a cluster of machines. Without it, only the embedded one is
+//!   there.
 
+#[cfg(feature = "daemon")]
 pub mod checks;
+#[cfg(feature = "daemon")]
 pub mod cli;
+#[cfg(feature = "daemon")]
 pub mod conf;
+#[cfg(feature = "daemon")]
 pub mod daemon;
+#[cfg(feature = "daemon")]
 pub mod director;
+#[cfg(feature = "daemon")]
 pub mod doctor;
+#[cfg(feature = "daemon")]
 mod files;
 #[doc(hidden)]
 pub mod fuzzing;
 pub mod ipvs;
 pub mod ipvsadm;
 pub mod listeners;
+#[cfg(feature = "daemon")]
 pub mod net;
 mod netlink;
+#[cfg(feature = "daemon")]
 pub mod node;
 pub mod output;
 pub mod ports;
 pub mod protocol;
+#[cfg(feature = "daemon")]
 pub mod pulse;
 mod replace;
+#[cfg(feature = "daemon")]
 pub mod settings;
+#[cfg(feature = "daemon")]
 pub mod store;
+#[cfg(feature = "daemon")]
 mod wake;

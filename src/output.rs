@@ -160,7 +160,7 @@ mod tests {
     #[test]
     fn a_message_is_one_write() {
         let mut full = Full { room: 99, writes: Vec::new() };
-        writeln!(Output::new(&mut full), "{}: {}, {}", "a", 1, "b").unwrap();
+        writeln!(Output::new(&mut full), "a: {}, b", 1).unwrap();
         assert_eq!(full.writes, [b"a: 1, b\n"]);
     }
 

@@ -390,7 +390,7 @@ fn no_thread(error: std::io::Error) -> RunError {
 
 #[cfg(test)]
 mod tests {
-    use std::net::{IpAddr, UdpSocket};
+    use std::net::IpAddr;
 
     use super::*;
     use crate::conf::{Cvip, DirectorNode, RealServer, Routing};
@@ -423,8 +423,10 @@ mod tests {
             nonce: Nonce([1; 16]),
             started: Instant::now(),
             key: ClusterKey::from_bytes(b"a key that is only for this test").unwrap(),
+            port: pulse::PORT,
             store: Box::new(store),
             main,
+            addresses: desk().unwrap().0,
             polling: None,
         };
         let (table, _orders) = desk().unwrap();
@@ -437,13 +439,11 @@ mod tests {
         take(&mut staff, &conf("127.77.0.1", "127.77.0.9")).unwrap();
         let voice = staff.voice.clone().unwrap();
         let from = |staff: &Staff| staff.voice.as_ref().unwrap().from.clone();
-        // Another program has the port of the new address: the sender would have been bound.
-        let taken = UdpSocket::bind(("127.77.0.2", pulse::PORT)).unwrap();
-        let failed = take(&mut staff, &conf("127.77.0.2", "127.77.0.9"));
+        // An address that this host does not have.
+        let failed = take(&mut staff, &conf("192.0.2.77", "127.77.0.9"));
         assert!(matches!(failed, Err(RunError::Heartbeats(_))), "{failed:?}");
         assert_eq!((staff.voice.as_ref(), staff.dead()), (Some(&voice), None));
         assert!(staff.lookout.is_some() && staff.herald.is_some());
-        drop(taken);
         take(&mut staff, &conf("127.77.0.2", "127.77.0.9")).unwrap();
         assert_eq!(from(&staff), ["127.77.0.2".parse::<IpAddr>().unwrap()]);
         assert_eq!(staff.dead(), None);

@@ -79,6 +79,7 @@ pub(crate) struct Writer<'a> {
 
 impl<'a> Writer<'a> {
     /// Attributes without a message around them.
+    #[cfg(feature = "daemon")]
     pub(crate) fn append(buffer: &'a mut Vec<u8>) -> Writer<'a> {
         Writer { start: buffer.len(), buffer }
     }

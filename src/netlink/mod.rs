@@ -13,10 +13,12 @@
 mod frame;
 mod socket;
 
+#[cfg(feature = "daemon")]
+pub(crate) use frame::ACK;
 #[cfg(test)]
 pub(crate) use frame::Message;
 pub(crate) use frame::{
-    ACK, Body, Cut, DUMP, DUMP_INTR, HEADER, Messages, REQUEST, Refusal, Writer, table, text,
-    u32_at, write_barrier,
+    Body, Cut, DUMP, DUMP_INTR, HEADER, Messages, REQUEST, Refusal, Writer, table, text, u32_at,
+    write_barrier,
 };
 pub(crate) use socket::{LONG_DUMPS, Loss, Socket, short_dumps};

@@ -21,7 +21,7 @@ const REMEMBERED: usize = 10_000;
 
 /// Those that were kept out, by what they have in common.
 #[derive(Debug, Default)]
-pub struct KeptOut {
+pub(super) struct KeptOut {
     all: BTreeMap<(ServiceKey, u32, Refusal), Addresses>,
 }
 
@@ -33,7 +33,7 @@ struct Addresses {
 
 impl KeptOut {
     /// Adds one listener.
-    pub fn add(&mut self, service: ServiceKey, bound: IpAddr, uid: u32, refusal: Refusal) {
+    pub(super) fn add(&mut self, service: ServiceKey, bound: IpAddr, uid: u32, refusal: Refusal) {
         let addresses = self.all.entry((service, uid, refusal)).or_default();
         addresses.count = addresses.count.saturating_add(1);
         if addresses.first.len() < ADDRESSES {
@@ -43,7 +43,7 @@ impl KeptOut {
 
     /// Those that are named, in order; how many more there are; and the services in front of
     /// which some of these are reachable.
-    pub fn told(&self) -> (Vec<Refused>, u32, Vec<PortRanges>) {
+    pub(super) fn told(&self) -> (Vec<Refused>, u32, Vec<PortRanges>) {
         let mut of_owner: BTreeMap<u32, u32> = BTreeMap::new();
         let mut ranked = Vec::new();
         for (key @ (_, uid, _), addresses) in &self.all {
@@ -79,7 +79,7 @@ impl KeptOut {
 
 /// Which of them were logged.
 #[derive(Debug)]
-pub struct Log {
+pub(super) struct Log {
     told: BTreeSet<(ServiceKey, u32, String)>,
     since: Instant,
     lines: u32,
@@ -87,13 +87,17 @@ pub struct Log {
 
 impl Log {
     /// Nothing was logged yet.
-    pub fn new(now: Instant) -> Log {
+    pub(super) fn new(now: Instant) -> Log {
         Log { told: BTreeSet::new(), since: now, lines: 0 }
     }
 
     /// Those that are to be logged now, each once for its owner, service and reason; beyond the
     /// rate they are left for the next time.
-    pub fn new_ones<'a>(&mut self, refused: &'a [Refused], now: Instant) -> Vec<&'a Refused> {
+    pub(super) fn new_ones<'a>(
+        &mut self,
+        refused: &'a [Refused],
+        now: Instant,
+    ) -> Vec<&'a Refused> {
         if now.saturating_duration_since(self.since) >= LOG_PERIOD {
             (self.since, self.lines) = (now, 0);
         }

@@ -18,7 +18,7 @@ const URGENT: Duration = Duration::from_millis(100);
 
 /// When the next write may be.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Pace {
+pub(super) struct Pace {
     minor: Instant,
     /// The time at which a whole burst is free again.
     free: Instant,
@@ -26,12 +26,17 @@ pub struct Pace {
 
 impl Pace {
     /// Everything may be written.
-    pub fn new(now: Instant) -> Pace {
+    pub(super) fn new(now: Instant) -> Pace {
         Pace { minor: now, free: now }
     }
 
     /// When a record that is to replace another may be written: now, or later.
-    pub fn due(&self, before: Option<&NodeRecord>, after: &NodeRecord, now: Instant) -> Instant {
+    pub(super) fn due(
+        &self,
+        before: Option<&NodeRecord>,
+        after: &NodeRecord,
+        now: Instant,
+    ) -> Instant {
         let urgent = before.is_none_or(|before| is_urgent(before, after));
         match urgent {
             false => self.minor.max(now),
@@ -44,7 +49,7 @@ impl Pace {
     }
 
     /// A record was written.
-    pub fn wrote(&mut self, now: Instant) {
+    pub(super) fn wrote(&mut self, now: Instant) {
         self.minor = now + MINOR;
         self.free = self.free.max(now) + URGENT;
     }

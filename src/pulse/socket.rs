@@ -486,7 +486,7 @@ mod tests {
     fn a_port_that_another_program_has_is_waited_for() {
         let first = receiver();
         let (v4, v6) = (first.bound[0].1.local_addr().unwrap(), local()[1]);
-        let mut late = Socket::patient_receiver(&[v4.ip()], v4.port(), &ours()).unwrap();
+        let mut late = Socket::patient_receiver(&[v4.ip()], v4.port(), &ours(), None).unwrap();
         assert!(!late.tend());
         assert_eq!((late.taken(), late.fds().len()), (&[v4][..], 0));
         drop(first);
@@ -494,7 +494,8 @@ mod tests {
         let sender = Socket::sender(&local(), v4.port(), None, &ours()).unwrap();
         sender.send(&beat(1), &[v4.ip()]);
         assert_eq!(take(&mut late, 1), [beat(1)]);
-        let missing = Socket::patient_receiver(&[v6, "192.0.2.1".parse().unwrap()], 0, &ours());
+        let missing =
+            Socket::patient_receiver(&[v6, "192.0.2.1".parse().unwrap()], 0, &ours(), None);
         assert!(missing.is_err(), "an address that is not this node's is no port that is taken");
     }
 

@@ -376,7 +376,7 @@ mod tests {
             bound: [127, 0, 0, 1].into(),
             uid: 1000,
             reason: long.clone(),
-            reachable: port % 2 == 0,
+            reachable: port.is_multiple_of(2),
         };
         let unfit = |port: u16| Registration {
             unfit: Some(format!("{port} {long}")),

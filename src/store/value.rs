@@ -20,6 +20,7 @@ pub(super) struct Alive {
 
 /// One key's value.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[expect(clippy::large_enum_variant, reason = "most values are records of nodes")]
 pub(super) enum Value {
     Node(NodeRecord),
     Alive(u64),
@@ -83,10 +84,17 @@ impl Value {
     }
 }
 
+/// A longer value is written without white space: it is too long for a person to read anyway, and
+/// white space is a third of it.
+const MOST_PRETTY: usize = 64 << 10;
+
 /// A value as JSON that a person can read.
 pub(super) fn encode(value: &impl Serialize) -> Vec<u8> {
     // Maps of these types have text for keys, and nothing else of them can fail.
     let mut bytes = serde_json::to_vec_pretty(value).expect("a value of the store is JSON");
+    if bytes.len() > MOST_PRETTY {
+        bytes = serde_json::to_vec(value).expect("a value of the store is JSON");
+    }
     bytes.push(b'\n');
     bytes
 }

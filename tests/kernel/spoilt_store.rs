@@ -11,7 +11,7 @@ use cvip_lab::Plan;
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use nix::sys::signal::Signal;
 
-use super::support::{Site, bind_udp, listen, shown};
+use super::support::{Site, bind_udp, listen};
 
 /// What a crash, a full disk or an editor may leave.
 const SPOILT: [&[u8]; 4] = [b"", b"{\"node\": 1, \"incarn", b"\xff\xfe\x00rubbish", b"[1, 2, 3]"];

@@ -24,12 +24,39 @@ pub(crate) fn cargo() -> Command {
     command
 }
 
+/// How programs are built.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Profile {
+    /// As they are shipped: optimised as a whole, which takes long.
+    Release,
+    /// For tests in the lab: optimised crate by crate.
+    Quick,
+}
+
+impl Profile {
+    /// Its name in Cargo.toml, and of its folder below cargo's.
+    fn name(self) -> &'static str {
+        match self {
+            Profile::Release => "release",
+            Profile::Quick => "quick",
+        }
+    }
+
+    /// Where the programs are put together, below cargo's folder.
+    fn folder(self) -> &'static str {
+        match self {
+            Profile::Release => "programs",
+            Profile::Quick => "programs-quick",
+        }
+    }
+}
+
 /// Build the four programs, optimised, into one folder
 #[derive(clap::Args)]
 pub(crate) struct Arguments {}
 
 pub(crate) fn run(_: &Arguments) -> Result<ExitCode> {
-    println!("the programs are in {}", programs()?.canonicalize()?.display());
+    println!("the programs are in {}", programs(Profile::Release)?.canonicalize()?.display());
     Ok(ExitCode::SUCCESS)
 }
 
@@ -38,40 +65,53 @@ pub(crate) fn run(_: &Arguments) -> Result<ExitCode> {
 /// ipvsadm-rs is linked statically where the machine has a static C library: scripts call it
 /// thousands of times, and most of a short call is the dynamic linker's work. Names are looked
 /// up by nsswitch.conf(5) all the same.
-pub(crate) fn programs() -> Result<PathBuf> {
+pub(crate) fn programs(profile: Profile) -> Result<PathBuf> {
     println!("building the programs ...");
-    build(&["--package", "cvip", "--bins"], None)?;
-    let folder = target().join("programs");
+    let folder = target().join(profile.folder());
     fs::create_dir_all(&folder)?;
-    let built = target().join("release");
-    for program in ["cvipctl", "cvipd", "setport_weight"] {
+    let built = target().join(profile.name());
+    let daemons = ["cvipctl", "cvipd", "setport_weight"];
+    let bins = daemons.iter().flat_map(|program| ["--bin", program]);
+    build(profile, &["--package", "cvip"].into_iter().chain(bins).collect::<Vec<_>>(), None)?;
+    for program in daemons {
         place(&built.join(program), &folder)?;
     }
-    match statically("cvip", "ipvsadm-rs")? {
+    match statically(profile, "cvip", "ipvsadm-rs")? {
         Some(program) => place(&program, &folder)?,
         None => {
             println!(
                 "ipvsadm-rs is linked dynamically, and starts the slower for it: there is no \
                  static C library here (Fedora: dnf install glibc-static)"
             );
+            build(profile, &["--package", "cvip", "--bin", "ipvsadm-rs"], None)?;
             place(&built.join("ipvsadm-rs"), &folder)?;
         }
     }
     Ok(folder)
 }
 
+/// Builds the four programs as they are while one works on them, and returns their folder.
+///
+/// They are not optimised, and share with this program's own build all that it has built: for the
+/// demo, which is to begin soon.
+pub(crate) fn programs_at_once() -> Result<PathBuf> {
+    println!("building the programs, not optimised ...");
+    run_cargo(cargo().args(["build", "--package", "cvip", "--bins"]))?;
+    Ok(target().join("debug"))
+}
+
 /// Builds this program, optimised: for benches that measure what the library computes in it.
 pub(crate) fn myself() -> Result<PathBuf> {
-    build(&["--package", "xtask"], None)?;
+    build(Profile::Release, &["--package", "xtask"], None)?;
     Ok(target().join("release/xtask"))
 }
 
 /// Builds the bench's least program that fills a table, linked as ipvsadm-rs is.
 pub(crate) fn floor() -> Result<PathBuf> {
-    if let Some(program) = statically("cvip-lab", "ipvs-floor")? {
+    if let Some(program) = statically(Profile::Release, "cvip-lab", "ipvs-floor")? {
         return Ok(program);
     }
-    build(&["--package", "cvip-lab", "--bin", "ipvs-floor"], None)?;
+    build(Profile::Release, &["--package", "cvip-lab", "--bin", "ipvs-floor"], None)?;
     Ok(target().join("release/ipvs-floor"))
 }
 
@@ -79,27 +119,28 @@ pub(crate) fn floor() -> Result<PathBuf> {
 const STATIC: &str = "-C target-feature=+crt-static -C relocation-model=static";
 
 /// Builds a program that needs no other file; none where the machine has not what that takes.
-fn statically(package: &str, program: &str) -> Result<Option<PathBuf>> {
+fn statically(profile: Profile, package: &str, program: &str) -> Result<Option<PathBuf>> {
     let host = host()?;
     if !host.ends_with("-linux-gnu") {
         return Ok(None);
     }
-    let folder = target().join("static");
-    let dir = folder.to_string_lossy();
-    // It speaks with no store, and what that takes would have to be built a second time.
+    // Without any feature it is made of a handful of crates, which alone are built a second time.
     let options = ["--package", package, "--no-default-features"];
-    let place = ["--bin", program, "--target", &host, "--target-dir", &dir];
-    let options = [&options[..], &place[..]].concat();
-    let built = build(&options, Some(STATIC)).is_ok();
-    Ok(built.then(|| folder.join(&host).join("release").join(program)))
+    let options = [&options[..], &["--bin", program, "--target", &host]].concat();
+    let built = build(profile, &options, Some(STATIC)).is_ok();
+    Ok(built.then(|| target().join(&host).join(profile.name()).join(program)))
 }
 
-fn build(options: &[&str], flags: Option<&str>) -> Result<()> {
+fn build(profile: Profile, options: &[&str], flags: Option<&str>) -> Result<()> {
     let mut command = cargo();
-    command.args(["build", "--release"]).args(options);
+    command.args(["build", "--profile", profile.name()]).args(options);
     if let Some(flags) = flags {
         command.env("RUSTFLAGS", flags);
     }
+    run_cargo(&mut command)
+}
+
+fn run_cargo(command: &mut Command) -> Result<()> {
     let status = command.stdin(Stdio::null()).status().context("cannot run cargo")?;
     ensure!(status.success(), "cargo build failed");
     Ok(())

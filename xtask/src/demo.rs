@@ -3,20 +3,23 @@
 //! Outside the lab it builds the programs and boots a kernel; inside ([`scenario`]) it is an
 //! administrator who looks at the table, and a client who fetches.
 
+mod hands;
+mod table;
+
 use std::collections::BTreeMap;
-use std::fs;
-use std::net::{IpAddr, SocketAddr};
-use std::path::{Path, PathBuf};
+use std::net::IpAddr;
+use std::path::Path;
 use std::process::ExitCode;
-use std::thread::sleep;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, bail, ensure};
-use cvip::ipvs::{Client, ServiceId};
-use cvip::listeners::{Dumper, Ranges};
+use anyhow::{Context, Result};
 use cvip::protocol::Protocol;
 use cvip_lab::{Cluster, Deployment, KernelChoice, Lab, Plan, Process};
 
+use self::hands::{
+    admin, await_status, bind_udp, fetch, fetch_again, kernel_release, show, start_nginx,
+};
+use self::table::{Table, Watched};
 use crate::build;
 
 /// How long anything may take before the demo calls it a failure.
@@ -26,6 +29,12 @@ const PATIENCE: Duration = Duration::from_secs(20);
 const LOOK_EVERY: Duration = Duration::from_millis(1);
 
 const NODES: u32 = 3;
+
+/// How often the client fetches to see who serves.
+const FETCHES: u32 = 30;
+
+/// How long the scenario is, as people are told.
+const LASTS: &str = "a minute";
 
 /// Show the main job on a real kernel, step by step
 #[derive(clap::Args)]
@@ -37,7 +46,9 @@ pub(crate) struct Arguments {
 
 /// Builds, boots, and runs the scenario there.
 pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode> {
-    let programs = build::programs()?;
+    println!("The demo takes about {LASTS}, once its programs are built and its kernel is here:");
+    println!("the first time, on two processors, that is 2 to 4 minutes more.");
+    let programs = build::programs_at_once()?;
     let me = std::env::current_exe()?;
     println!("booting a kernel with IPVS ...");
     let status = Lab::new(arguments.kernel)?.timeout(Duration::from_secs(300)).run(&[
@@ -67,6 +78,13 @@ impl Story {
         self.latencies.push((what.to_owned(), latency));
     }
 
+    /// All of these fetches succeeded.
+    fn all_served(&mut self, spread: &BTreeMap<String, u32>) {
+        println!("      {spread:?}");
+        let served = spread.values().sum::<u32>();
+        self.check(&format!("{served} of {FETCHES} fetches succeeded"), served == FETCHES);
+    }
+
     fn check(&mut self, what: &str, holds: bool) {
         println!("      {} {what}", if holds { "ok:" } else { "FAILED:" });
         if !holds {
@@ -79,14 +97,16 @@ impl Story {
 pub(crate) fn scenario(programs: &Path) -> Result<ExitCode> {
     cvip_lab::require();
     let mut story = Story { step: 0, latencies: Vec::new(), failures: Vec::new() };
-    let release = nix_release()?;
-    story.tell(&format!(
-        "a director and {NODES} nodes, network namespaces on one bridge; kernel {release}"
-    ));
-    let cluster = Cluster::builder("demo").directors(1).nodes(NODES as u8).client(true).build()?;
+    let release = kernel_release()?;
+    let cluster = Cluster::builder("demo").directors(2).nodes(NODES as u8).client(true).build()?;
     let mut site = Deployment::new(cluster, programs, &Plan::default())?;
-    site.start_all(&["--log=info"])?;
     let director = site.director();
+    let standby = director + 1;
+    story.tell(&format!(
+        "{NODES} nodes, a director (number {director} in cvip.conf) and a standby ({standby}), \
+         network namespaces on one bridge; kernel {release}"
+    ));
+    site.start_all(&["--log=info"])?;
     let cvip = site.cvip(false);
     await_status(&site, director)?;
     show(&site, director, &["cvipctl", "status"])?;
@@ -134,10 +154,9 @@ pub(crate) fn scenario(programs: &Path) -> Result<ExitCode> {
     }
     show(&site, director, &["ipvsadm-rs", "-L", "-n"])?;
 
-    story.tell("the client fetches through the CVIP 30 times");
-    let spread = fetch(&site, cvip, 30)?;
-    println!("      {spread:?}");
-    story.check("30 of 30 fetches succeeded", spread.values().sum::<u32>() == 30);
+    story.tell(&format!("the client fetches through the CVIP {FETCHES} times"));
+    let spread = fetch(&site, cvip, FETCHES)?;
+    story.all_served(&spread);
     story.check("every node served", spread.len() == NODES as usize);
 
     story.tell("node 2's nginx is killed with SIGKILL, all of its processes");
@@ -145,10 +164,11 @@ pub(crate) fn scenario(programs: &Path) -> Result<ExitCode> {
     drop(servers.remove(&2));
     let gone = table.until(&http, site.host(2).v4().into(), |w| w.is_none_or(|w| w == 0))?;
     story.took("node 2 left tcp port 80", gone.saturating_duration_since(killed));
-    let spread = fetch(&site, cvip, 30)?;
-    println!("      {spread:?}");
-    story.check("none of the next 30 fetches failed", spread.values().sum::<u32>() == 30);
+    let spread = fetch(&site, cvip, FETCHES)?;
+    story.all_served(&spread);
     story.check("node 2 served none of them", !spread.contains_key("node 2"));
+
+    drain(&mut story, &site, &mut table, &http)?;
 
     story.tell("the others stop: the last takes the service with it");
     for number in [1, 3] {
@@ -198,7 +218,53 @@ pub(crate) fn scenario(programs: &Path) -> Result<ExitCode> {
     }
     story.check("it is as it was made", before == after && before.len() == 2);
 
+    takeover(&mut story, &mut site, standby, &http)?;
     finish(&story)
+}
+
+/// Node 3 is taken out of the pools and put back, while its nginx goes on.
+fn drain(story: &mut Story, site: &Deployment, table: &mut Table, http: &Watched) -> Result<()> {
+    let director = site.director();
+    let server: IpAddr = site.host(3).v4().into();
+    story.tell("an administrator drains node 3, whose nginx goes on");
+    let ordered = Instant::now();
+    show(site, director, &["cvipctl", "drain", "3", "--reason", "a new disk"])?;
+    let out = table.until(http, server, |w| w.is_none_or(|w| w == 0))?;
+    story.took("node 3 drained", out.saturating_duration_since(ordered));
+    let spread = fetch(site, http.cvip, FETCHES)?;
+    story.all_served(&spread);
+    story.check("node 3 served none of them", !spread.contains_key("node 3"));
+    let ordered = Instant::now();
+    show(site, director, &["cvipctl", "undrain", "3"])?;
+    let back = table.until(http, server, |w| w.is_some_and(|w| w > 0))?;
+    story.took("node 3 put back", back.saturating_duration_since(ordered));
+    Ok(())
+}
+
+/// The director's machine dies, and the standby goes on in its place.
+fn takeover(story: &mut Story, site: &mut Deployment, standby: u32, http: &Watched) -> Result<()> {
+    let director = site.director();
+    story.tell("nginx starts on nodes 1 and 2 again, and the director's machine loses its power");
+    let mut servers = Vec::new();
+    let mut table = Table::open(site, standby)?;
+    for number in [1, 2] {
+        servers.push(start_nginx(site, number)?);
+        table.until(http, site.host(number).v4().into(), |w| w.is_some_and(|w| w > 0))?;
+    }
+    println!("    the standby has the table already, and clients do not come to it:");
+    show(site, standby, &["ipvsadm-rs", "-L", "-n"])?;
+    let off = Instant::now();
+    site.power_off(director)?;
+    let served = fetch_again(site, http.cvip)?;
+    println!(
+        "      the standby took over: the client is served again after {:.1} s",
+        served.saturating_duration_since(off).as_secs_f64()
+    );
+    let spread = fetch(site, http.cvip, FETCHES)?;
+    story.all_served(&spread);
+    story.check("nodes 1 and 2 served", spread.len() == 2);
+    show(site, standby, &["cvipctl", "status"])?;
+    Ok(())
 }
 
 fn finish(story: &Story) -> Result<ExitCode> {
@@ -210,157 +276,10 @@ fn finish(story: &Story) -> Result<ExitCode> {
     }
     let (what, latency) = slowest.context("something joined")?;
     println!(
-        "demo: passed: {} joins and leaves, the slowest {:.1} ms ({what}); joins, balances, survives SIGKILL, leaves; \
-         hand-made services untouched",
+        "demo: passed: {} changes of the table, the slowest {:.1} ms ({what}); joins, balances, \
+         survives SIGKILL, drains, leaves, takes over; hand-made services untouched",
         story.latencies.len(),
         latency.as_secs_f64() * 1000.0
     );
     Ok(ExitCode::SUCCESS)
-}
-
-/// The kernel's table on the director, as the demo watches it.
-struct Table {
-    client: Client,
-}
-
-/// A virtual service that is awaited.
-struct Watched {
-    protocol: Protocol,
-    cvip: IpAddr,
-    port: u16,
-}
-
-impl Watched {
-    fn id(&self) -> ServiceId {
-        ServiceId::Address { protocol: self.protocol, addr: self.cvip, port: self.port }
-    }
-}
-
-impl Table {
-    fn open(site: &Deployment, director: u32) -> Result<Table> {
-        Ok(Table { client: site.host(director).enter(Client::open)? })
-    }
-
-    /// Waits until a server's weight in a service (`None`: it is not there) is as asked.
-    fn until(
-        &mut self,
-        service: &Watched,
-        server: IpAddr,
-        holds: impl Fn(Option<u32>) -> bool,
-    ) -> Result<Instant> {
-        let deadline = Instant::now() + PATIENCE;
-        loop {
-            let destinations = self.client.destinations(&service.id())?;
-            let now = Instant::now();
-            let found = destinations.iter().find(|d| d.destination.id.addr == server);
-            if holds(found.map(|d| d.destination.weight)) {
-                return Ok(now);
-            }
-            ensure!(now < deadline, "the table did not change within {PATIENCE:?}");
-            sleep(LOOK_EVERY);
-        }
-    }
-
-    /// Waits until a service is gone; finished connections hold it for some seconds.
-    fn until_gone(&mut self, service: &Watched) -> Result<()> {
-        let deadline = Instant::now() + 2 * PATIENCE;
-        while self.client.service(&service.id())?.is_some() {
-            ensure!(Instant::now() < deadline, "the service stayed");
-            sleep(LOOK_EVERY);
-        }
-        Ok(())
-    }
-}
-
-/// Runs a command of cvip as an administrator on a node would, and shows it.
-fn admin(site: &Deployment, number: u32, line: &[&str]) -> Result<String> {
-    println!("    node {number} # {}", line.join(" "));
-    site.run(number, line)
-}
-
-/// The same, with what it prints.
-fn show(site: &Deployment, number: u32, line: &[&str]) -> Result<String> {
-    let text = admin(site, number, line)?;
-    for line in text.lines() {
-        println!("      {line}");
-    }
-    Ok(text)
-}
-
-/// Waits until every node has put its record into the store.
-fn await_status(site: &Deployment, director: u32) -> Result<()> {
-    let deadline = Instant::now() + PATIENCE;
-    loop {
-        let json = site.run(director, &["cvipctl", "status", "--json"])?;
-        if !json.contains("\"bells\": null") {
-            return Ok(());
-        }
-        if Instant::now() > deadline {
-            for number in site.numbers() {
-                let log = fs::read_to_string(site.log(number)).unwrap_or_default();
-                eprintln!("cvipd of node {number}:\n{log}");
-            }
-            bail!("not every cvipd wrote a record");
-        }
-        sleep(Duration::from_millis(50));
-    }
-}
-
-/// Starts nginx on a node, in a process group of its own, and says since when it listens.
-fn start_nginx(site: &Deployment, number: u32) -> Result<(Process, Instant)> {
-    let dir: PathBuf = site.dir.join(format!("nginx-{number}"));
-    fs::create_dir_all(&dir)?;
-    let conf = dir.join("nginx.conf");
-    let text = format!(
-        "daemon off; pid {dir}/pid; error_log {dir}/error.log; worker_processes 1;\n\
-         events {{}}\n\
-         http {{ access_log off; client_body_temp_path {dir}/b; proxy_temp_path {dir}/p;\n\
-         fastcgi_temp_path {dir}/f; uwsgi_temp_path {dir}/u; scgi_temp_path {dir}/s;\n\
-         server {{ listen 80; listen [::]:80; location / {{ return 200 'node {number}\\n'; }} }} }}\n",
-        dir = dir.display()
-    );
-    fs::write(&conf, text)?;
-    let mut dumper = site.host(number).enter(Dumper::open)?;
-    let mut ranges = Ranges::new();
-    ranges.add(Protocol::Tcp, 80, 80);
-    let mut command = site.host(number).command("nginx");
-    command.arg("-c").arg(&conf).arg("-e").arg(dir.join("error.log"));
-    let process = Process::spawn_group(command)?;
-    let deadline = Instant::now() + PATIENCE;
-    while dumper.snapshot(&ranges)?.is_empty() {
-        ensure!(Instant::now() < deadline, "nginx does not listen: see {}", dir.display());
-        sleep(LOOK_EVERY);
-    }
-    Ok((process, Instant::now()))
-}
-
-/// Binds UDP port 177 on a node, as an XDMCP server does.
-fn bind_udp(site: &Deployment, number: u32) -> Result<(std::net::UdpSocket, Instant)> {
-    let any: SocketAddr = "0.0.0.0:177".parse()?;
-    let socket = site.host(number).enter(move || std::net::UdpSocket::bind(any))?;
-    Ok((socket, Instant::now()))
-}
-
-/// Fetches `times` times through the CVIP and says how often each node answered.
-fn fetch(site: &Deployment, cvip: IpAddr, times: u32) -> Result<BTreeMap<String, u32>> {
-    let client = site.cluster.client();
-    let mut spread = BTreeMap::new();
-    for _ in 0..times {
-        let output = client
-            .command("curl")
-            .args(["--silent", "--show-error", "--fail", "--max-time", "3"])
-            .arg(format!("http://{cvip}/"))
-            .output()?;
-        if output.status.success() {
-            let node = String::from_utf8_lossy(&output.stdout).trim().to_owned();
-            *spread.entry(node).or_default() += 1;
-        } else {
-            println!("      {}", String::from_utf8_lossy(&output.stderr).trim());
-        }
-    }
-    Ok(spread)
-}
-
-fn nix_release() -> Result<String> {
-    Ok(fs::read_to_string("/proc/sys/kernel/osrelease")?.trim().to_owned())
 }

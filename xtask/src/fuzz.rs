@@ -1,39 +1,19 @@
-//! `cargo xtask fuzz --smoke`: the fuzz targets for a minute each, without cargo-fuzz.
-//!
-//! Mutations of recorded rules, blind to coverage; what cargo-fuzz finds over night this does
-//! not, but it needs nothing that a stable toolchain has not, and finds what is close. It runs
-//! optimised, with debug assertions and checks for overflow.
+//! `cargo xtask fuzz --smoke`: the fuzz targets for a minute, without cargo-fuzz.
 
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::process::{ExitCode, Stdio};
-use std::sync::{Arc, Mutex, PoisonError};
-use std::thread;
-use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
 
 use crate::build;
-
-/// The longest that one input may take.
-const PATIENCE: Duration = Duration::from_secs(5);
-
-/// The longest input, in bytes.
-const LONGEST: usize = 8192;
-
-/// Takes any bytes at all.
-type Target = fn(&[u8]);
-
-const TARGETS: [(&str, Target); 2] =
-    [("rules", cvip::fuzzing::rules), ("replies", cvip::fuzzing::replies)];
 
 /// Feed the parsers with damaged input
 #[derive(clap::Args)]
 pub(crate) struct Arguments {
-    /// Each target for a while, with mutations of our own; `cargo fuzz` in fuzz/ does more
+    /// The targets for a while, with mutations of our own; `cargo fuzz` in fuzz/ does more
     #[arg(long, required = true)]
     smoke: bool,
 
-    /// How long each target runs
+    /// How long the targets run, all at once
     #[arg(long, default_value_t = 60)]
     seconds: u64,
 
@@ -44,200 +24,10 @@ pub(crate) struct Arguments {
 
 pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode> {
     let status = build::cargo()
-        .args(["run", "--release", "--quiet", "--package", "xtask", "--target-dir"])
-        .arg(build::target().join("fuzz"))
-        .args(["--config", "profile.release.debug-assertions=true"])
-        .args(["--config", "profile.release.overflow-checks=true"])
-        .args(["--config", "profile.release.lto=false"])
-        .args(["--config", "profile.release.codegen-units=16"])
-        .args(["--", "inside", "fuzz"])
+        .args(["run", "--quiet", "--profile", "fuzz", "--package", "cvip-fuzz-smoke", "--"])
         .args([arguments.seconds.to_string(), arguments.seed.to_string()])
         .stdin(Stdio::null())
         .status()
         .context("cannot run cargo")?;
     Ok(if status.success() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
-}
-
-/// The input under way, and since when.
-type UnderWay = Arc<Mutex<(Vec<u8>, Instant)>>;
-
-pub(crate) fn inside(seconds: u64, seed: u64) -> Result<ExitCode> {
-    let rules = recorded_rules()?;
-    let seconds = Duration::from_secs(seconds);
-    // What is said about a panic comes with the input, below.
-    std::panic::set_hook(Box::new(|_| {}));
-    for (name, target) in TARGETS {
-        let corpus = match name {
-            "rules" => rules.iter().map(|text| text.clone().into_bytes()).collect(),
-            _ => rules.iter().flat_map(|text| cvip::fuzzing::as_messages(text)).collect(),
-        };
-        println!("{name}: {} recorded inputs, seed {seed}", Vec::len(&corpus));
-        let under_way: UnderWay = Arc::new(Mutex::new((Vec::new(), Instant::now())));
-        let seen = Arc::clone(&under_way);
-        let worker = thread::spawn(move || fuzz(target, &corpus, seed, seconds, &seen));
-        while !worker.is_finished() {
-            thread::sleep(Duration::from_millis(100));
-            let (input, since) = &*under_way.lock().unwrap_or_else(PoisonError::into_inner);
-            if since.elapsed() > PATIENCE && !worker.is_finished() {
-                println!("{name}: HANGS for more than {PATIENCE:?} on\n{}", hex(input));
-                // The thread cannot be ended; the process can.
-                return Ok(ExitCode::FAILURE);
-            }
-        }
-        match worker.join() {
-            Ok(Ok(executions)) => {
-                println!("{name}: {executions} executions, {} a second", {
-                    executions / seconds.as_secs().max(1)
-                });
-            }
-            Ok(Err((input, message))) => {
-                println!("{name}: PANICS: {message}\non {}", hex(&input));
-                return Ok(ExitCode::FAILURE);
-            }
-            Err(_) => bail!("{name}: the fuzzer itself failed"),
-        }
-    }
-    Ok(ExitCode::SUCCESS)
-}
-
-/// Runs a target until the time is up; else the input that it cannot take, and what it said.
-fn fuzz(
-    target: Target,
-    corpus: &[Vec<u8>],
-    seed: u64,
-    seconds: Duration,
-    under_way: &UnderWay,
-) -> Result<u64, (Vec<u8>, String)> {
-    let mut mutator = Mutator { state: seed, corpus };
-    let start = Instant::now();
-    let mut executions = 0;
-    // First all as they are, and no byte at all.
-    let whole = corpus.iter().cloned().chain([Vec::new()]);
-    let mut inputs = whole.collect::<Vec<_>>().into_iter();
-    while start.elapsed() < seconds {
-        let input = inputs.next().unwrap_or_else(|| mutator.input());
-        *under_way.lock().unwrap_or_else(PoisonError::into_inner) = (input.clone(), Instant::now());
-        if let Err(panic) = catch_unwind(AssertUnwindSafe(|| target(&input))) {
-            let message = panic.downcast_ref::<String>().cloned();
-            let message = message.or_else(|| panic.downcast_ref::<&str>().map(ToString::to_string));
-            return Err((input, message.unwrap_or_default()));
-        }
-        executions += 1;
-    }
-    Ok(executions)
-}
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
-}
-
-/// The rules of the recorded cases: what was set up, what was called, what was restored.
-fn recorded_rules() -> Result<Vec<String>> {
-    let path = build::root().join("tests/ipvsadm-cases/cases.jsonl");
-    let text = std::fs::read_to_string(&path).with_context(|| path.display().to_string())?;
-    let mut rules = Vec::new();
-    for line in text.lines().skip(1) {
-        let case: serde_json::Value = serde_json::from_str(line)?;
-        let words = |name: &str, separator: &str| {
-            let words = case[name].as_array().map(Vec::as_slice).unwrap_or_default();
-            let words: Vec<&str> = words.iter().filter_map(|word| word.as_str()).collect();
-            words.join(separator)
-        };
-        rules.push(words("setup_rules", "\n"));
-        rules.push(words("argv", " "));
-        rules.push(words("argv", "\0"));
-        rules.push(case["stdin"].as_str().unwrap_or_default().to_owned());
-    }
-    rules.retain(|text| !text.is_empty());
-    rules.sort();
-    rules.dedup();
-    Ok(rules)
-}
-
-struct Mutator<'a> {
-    state: u64,
-    corpus: &'a [Vec<u8>],
-}
-
-impl Mutator<'_> {
-    /// SplitMix64, by Steele, Lea and Flood.
-    fn random(&mut self) -> u64 {
-        self.state = self.state.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut mixed = self.state;
-        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        mixed ^ (mixed >> 31)
-    }
-
-    /// Less than `bound`, which may be 0 for 0.
-    fn below(&mut self, bound: usize) -> usize {
-        (self.random() % (bound as u64).max(1)) as usize
-    }
-
-    fn recorded(&mut self) -> Vec<u8> {
-        let at = self.below(self.corpus.len());
-        self.corpus.get(at).cloned().unwrap_or_default()
-    }
-
-    /// A recorded input, damaged a few times.
-    fn input(&mut self) -> Vec<u8> {
-        let mut input = self.recorded();
-        for _ in 0..=self.below(8) {
-            let at = self.below(input.len());
-            let byte = self.random() as u8;
-            match self.below(8) {
-                _ if input.is_empty() => input.push(byte),
-                0 | 1 => input[at] ^= 1 << (byte % 8),
-                2 => {
-                    input[at] =
-                        *[0, 0xff, 0x7f, 0x80, b' ', b'-', byte].get(self.below(7)).unwrap_or(&byte)
-                }
-                3 => input.truncate(at),
-                4 => input.insert(at, byte),
-                5 => drop(input.remove(at)),
-                6 => {
-                    // A piece of another.
-                    let other = self.recorded();
-                    let (from, to) = (self.below(other.len()), self.below(other.len() + 1));
-                    input.splice(at..at, other.get(from..to).unwrap_or(&other).iter().copied());
-                }
-                _ => {
-                    // A piece of its own once more.
-                    let piece = input[at..].to_vec();
-                    input.extend(piece);
-                }
-            }
-        }
-        input.truncate(LONGEST);
-        input
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn never_two(data: &[u8]) {
-        assert_ne!(data.len(), 2, "two");
-    }
-
-    #[test]
-    fn an_input_that_panics_is_found_and_told() {
-        let under_way = Arc::new(Mutex::new((Vec::new(), Instant::now())));
-        let found = fuzz(never_two, &[vec![1, 2, 3]], 1, Duration::from_secs(60), &under_way);
-        let (input, message) = found.unwrap_err();
-        assert_eq!(input.len(), 2);
-        assert!(message.contains("two"), "{message}");
-    }
-
-    #[test]
-    fn a_seed_makes_the_same_inputs() {
-        let corpus = [b"-A -t 10.0.0.1:80".to_vec(), b"-C".to_vec()];
-        let inputs = |seed| {
-            let mut mutator = Mutator { state: seed, corpus: &corpus };
-            (0..100).map(|_| mutator.input()).collect::<Vec<_>>()
-        };
-        assert_eq!(inputs(7), inputs(7));
-        assert_ne!(inputs(7), inputs(8));
-    }
 }

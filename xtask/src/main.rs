@@ -3,9 +3,11 @@
 mod bench;
 mod build;
 mod demo;
+mod deny;
 mod fuzz;
 mod r#gen;
 mod lab;
+mod musl;
 mod test;
 
 use std::ffi::OsString;
@@ -29,6 +31,8 @@ enum Task {
     Bench(bench::Arguments),
     Test(test::Arguments),
     Fuzz(fuzz::Arguments),
+    Deny(deny::Arguments),
+    Musl(musl::Arguments),
     Gen(r#gen::Arguments),
     /// The second half of a command, in the lab's kernel
     #[command(hide = true)]
@@ -51,6 +55,8 @@ fn main() -> ExitCode {
         Task::Bench(arguments) => bench::run(&arguments),
         Task::Test(arguments) => test::run(&arguments),
         Task::Fuzz(arguments) => fuzz::run(&arguments),
+        Task::Deny(arguments) => deny::run(&arguments),
+        Task::Musl(arguments) => musl::run(&arguments),
         Task::Gen(arguments) => r#gen::run(&arguments),
         Task::Inside { words } => inside(&words),
     };
@@ -87,10 +93,6 @@ fn inside(words: &[OsString]) -> anyhow::Result<ExitCode> {
         Some((name, [])) if name == "director" => bench::director::inside(),
         Some((name, [programs, floor])) if name == "ipvsadm" => {
             bench::ipvsadm::inside(programs.as_ref(), floor.as_ref())
-        }
-        Some((name, [seconds, seed])) if name == "fuzz" => {
-            let number = |word: &OsString| word.to_string_lossy().parse();
-            fuzz::inside(number(seconds)?, number(seed)?)
         }
         _ => anyhow::bail!("no such inner command: {words:?}"),
     }

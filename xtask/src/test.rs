@@ -14,7 +14,7 @@ use anyhow::{Context, Result, ensure};
 use cvip_lab::KernelChoice;
 
 use self::boots::Boot;
-use crate::build;
+use crate::build::{self, Profile};
 
 mod boots;
 
@@ -30,6 +30,10 @@ pub(crate) struct Arguments {
     /// Leave out the tests on this machine's kernel, or on the lab's: native, lab, stock
     #[arg(long, value_name = "PART")]
     skip: Vec<Part>,
+
+    /// In the lab, test the programs as they are shipped, which takes minutes more to build
+    #[arg(long)]
+    release: bool,
 
     /// The lab's fast kernel: auto, host, uml, qemu
     #[arg(long, default_value = "auto", value_name = "KERNEL")]
@@ -63,7 +67,8 @@ pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode> {
     }
     if runs(Part::Lab) || runs(Part::Stock) {
         // The programs under test, and the test programs themselves.
-        let programs = build::programs()?;
+        let profile = if arguments.release { Profile::Release } else { Profile::Quick };
+        let programs = build::programs(profile)?;
         let mut queue = Vec::new();
         for (name, path) in test_programs()? {
             if runs(Part::Lab) {

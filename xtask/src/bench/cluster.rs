@@ -120,7 +120,7 @@ pub(crate) fn run(
     let rows = if rows.is_empty() { Row::value_variants() } else { rows };
     let now = SystemTime::now().duration_since(UNIX_EPOCH)?;
     let seed = seed.unwrap_or(u64::from(now.subsec_nanos()));
-    let programs = build::programs()?;
+    let programs = build::programs(build::Profile::Release)?;
     println!("\nto repeat this: cargo xtask bench cluster --rounds {rounds} --seed {seed}{asked}");
     let mut words = vec![std::env::current_exe()?.into_os_string()];
     words.extend(["inside".into(), "cluster".into(), programs.into(), rounds.to_string().into()]);

@@ -22,7 +22,7 @@ const WATCH: Duration = Duration::from_secs(30);
 const TICKS_PER_SECOND: f64 = 100.0;
 
 pub(crate) fn run(kernel: KernelChoice, connections: u32) -> Result<ExitCode> {
-    let programs = build::programs()?;
+    let programs = build::programs(build::Profile::Release)?;
     let release = fs::read_to_string("/proc/sys/kernel/osrelease")?;
     println!("\nan idle node on this machine, Linux {}:", release.trim());
     if let Err(error) = natively(&programs, connections) {

@@ -32,7 +32,7 @@ const ORIGINAL: &str = "ipvsadm";
 const FAST_CONNECTIONS: (u32, u32) = (6, 14);
 
 pub(crate) fn run(kernel: KernelChoice, rounds: u32, large: bool) -> Result<ExitCode> {
-    let programs = build::programs()?;
+    let programs = build::programs(build::Profile::Release)?;
     let me = std::env::current_exe()?;
     let floor = build::floor()?;
     let words =

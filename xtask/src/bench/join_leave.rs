@@ -33,7 +33,7 @@ const PORT: u16 = 80;
 
 pub(crate) fn run(kernel: KernelChoice, rounds: u32) -> Result<ExitCode> {
     ensure!(rounds > 0, "no rounds, no figures");
-    let programs = build::programs()?;
+    let programs = build::programs(build::Profile::Release)?;
     let release = fs::read_to_string("/proc/sys/kernel/osrelease")?;
     println!(
         "\nthe node's half, listen() to the store's record, on this machine (Linux {}):",
