@@ -458,7 +458,7 @@ fn what_cannot_be_written_is_an_error_and_a_closed_pipe_is_none() {
             assert_eq!(run_with(words, stdin, room, EPIPE), (String::new(), closed), "{words}");
         }
     }
-    let (_, status) = run_with("-R --check", "-v\n-A\n", 0, ENOSPC);
+    let (_, status) = run_with("-R --check", "-A\n", 0, ENOSPC);
     assert_eq!(status, 2);
 }
 
@@ -688,10 +688,7 @@ mod willing {
                 ("ipvsadm-restore", &[], &["--check"]),
             ] {
                 let (restored, _) = said(program, restore, &text);
-                let refused = match restored.strip_suffix(" 0 failed\n") {
-                    Some(_) => false,
-                    None => !restored.is_empty(),
-                };
+                let refused = !restored.is_empty() && !restored.contains(", 0 failed");
                 let (checked, status) = said(program, check, &text);
                 prop_assert_eq!(status != 0, refused, "{:?}: {} {}", text, restored, checked);
                 prop_assert_eq!(status, if refused { 2 } else { 0 });
@@ -776,7 +773,7 @@ fn names_are_bytes_and_each_line_is_written_before_the_next_name_is_asked_for() 
     let lines: Vec<&[u8]> = listed.split(|byte| *byte == b'\n').skip(3).collect();
     assert_eq!(lines[0], b"TCP  caf\xe9-1:80 wlc");
     let server =
-        [b"  -> caf\xe9-2:80", &b" ".repeat(21)[..], b"Masq    1      0          0         "];
+        [&b"  -> caf\xe9-2:80"[..], &b" ".repeat(20), b"Masq    1      0          0         "];
     assert_eq!(lines[1], server.concat());
     assert_eq!(asked, [3, 4, 5]);
     let (saved, asked) = ask(&memory, &["-S"], b"");

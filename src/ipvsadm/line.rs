@@ -639,8 +639,7 @@ pub(super) fn scheduler_flags(list: &str, scheduler: &str) -> Result<u32, Argume
 }
 
 fn cut(value: &str, bytes: usize) -> String {
-    let ends = (0..=bytes.min(value.len())).rev();
-    let end = ends.into_iter().find(|end| value.is_char_boundary(*end));
+    let end = (0..=bytes.min(value.len())).rev().find(|end| value.is_char_boundary(*end));
     value[..end.unwrap_or(0)].to_owned()
 }
 

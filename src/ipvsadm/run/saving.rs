@@ -58,7 +58,7 @@ impl<T: Table, O: FnOnce() -> Result<T, TableError>> Session<'_, '_, T, O> {
             };
             let names = |session: &mut Self, push: &mut dyn FnMut(&mut dyn Names)| match numeric {
                 true => push(&mut Numbers),
-                false => push(&mut *session.names),
+                false => push(session.names),
             };
             names(self, &mut |names| save::push_service(&mut text, service, detail, names));
             put(self, text.as_bytes())?;
