@@ -17,7 +17,8 @@ use cvip::protocol::Protocol;
 use cvip_lab::{Cluster, Deployment, KernelChoice, Lab, Plan, Process};
 
 use self::hands::{
-    admin, await_status, bind_udp, fetch, fetch_again, kernel_release, show, start_nginx,
+    admin, await_carrier, await_status, bind_udp, fetch, fetch_again, kernel_release, show,
+    start_nginx,
 };
 use self::table::{Table, Watched};
 use crate::build;
@@ -106,7 +107,12 @@ pub(crate) fn scenario(programs: &Path) -> Result<ExitCode> {
         "{NODES} nodes, a director (number {director} in cvip.conf) and a standby ({standby}), \
          network namespaces on one bridge; kernel {release}"
     ));
-    site.start_all(&["--log=info"])?;
+    // Whoever is there first is elected first.
+    site.start(director, &["--log=info"])?;
+    await_carrier(&site, director)?;
+    for number in site.numbers().filter(|number| *number != director) {
+        site.start(number, &["--log=info"])?;
+    }
     let cvip = site.cvip(false);
     await_status(&site, director)?;
     show(&site, director, &["cvipctl", "status"])?;

@@ -38,6 +38,19 @@ pub(super) fn show(site: &Deployment, number: u32, line: &[&str]) -> Result<Stri
     Ok(text)
 }
 
+/// Waits until a director carries the CVIP.
+pub(super) fn await_carrier(site: &Deployment, director: u32) -> Result<()> {
+    let deadline = Instant::now() + PATIENCE;
+    while !site.host(director).has_on("eth0", site.cvip(false)) {
+        if Instant::now() > deadline {
+            eprintln!("{}", fs::read_to_string(site.log(director)).unwrap_or_default());
+            bail!("the {} does not carry the CVIP", name(site, director));
+        }
+        sleep(Duration::from_millis(50));
+    }
+    Ok(())
+}
+
 /// Waits until every node has put its record into the store.
 pub(super) fn await_status(site: &Deployment, director: u32) -> Result<()> {
     let deadline = Instant::now() + PATIENCE;
