@@ -22,6 +22,13 @@
 //!
 //! The library neither prints nor exits; the programs in `src/bin` are thin.
 //!
+//! # What others may use
+//!
+//! [`ipvs`] (the kernel's table), [`listeners`] (who listens on this host), [`ports`] (port flags),
+//! [`protocol`], and with the feature `daemon` `conf` (cvip.conf and clustertab) and `store` (the
+//! cluster's records). All other modules are what the programs are made of: they are public for the
+//! programs' and the tests' sake, are not shown here, and change without notice.
+//!
 //! # Features
 //!
 //! - `daemon` (default): the programs `cvipd`, `cvipctl` and `setport_weight`, and the modules that
@@ -31,36 +38,47 @@
 //!   there.
 
 #[cfg(feature = "daemon")]
+#[cfg_attr(not(internal_docs), doc(hidden))]
 pub mod checks;
 #[cfg(feature = "daemon")]
+#[cfg_attr(not(internal_docs), doc(hidden))]
 pub mod cli;
 #[cfg(feature = "daemon")]
 pub mod conf;
 #[cfg(feature = "daemon")]
+#[cfg_attr(not(internal_docs), doc(hidden))]
 pub mod daemon;
 #[cfg(feature = "daemon")]
+#[cfg_attr(not(internal_docs), doc(hidden))]
 pub mod director;
 #[cfg(feature = "daemon")]
+#[cfg_attr(not(internal_docs), doc(hidden))]
 pub mod doctor;
 #[cfg(feature = "daemon")]
 mod files;
-#[doc(hidden)]
+#[cfg_attr(not(internal_docs), doc(hidden))]
 pub mod fuzzing;
 pub mod ipvs;
+#[cfg_attr(not(internal_docs), doc(hidden))]
 pub mod ipvsadm;
 pub mod listeners;
 #[cfg(feature = "daemon")]
+#[cfg_attr(not(internal_docs), doc(hidden))]
 pub mod net;
 mod netlink;
 #[cfg(feature = "daemon")]
+#[cfg_attr(not(internal_docs), doc(hidden))]
 pub mod node;
+#[cfg_attr(not(internal_docs), doc(hidden))]
 pub mod output;
 pub mod ports;
 pub mod protocol;
 #[cfg(feature = "daemon")]
+#[cfg_attr(not(internal_docs), doc(hidden))]
 pub mod pulse;
 mod replace;
 #[cfg(feature = "daemon")]
+#[cfg_attr(not(internal_docs), doc(hidden))]
 pub mod settings;
 #[cfg(feature = "daemon")]
 pub mod store;

@@ -55,6 +55,7 @@ impl Replacement {
     }
 
     /// The file that it replaces, links resolved.
+    #[cfg(feature = "daemon")]
     pub(crate) fn target(&self) -> &Path {
         &self.target
     }

@@ -22,6 +22,7 @@ pub const MAX_BYTES: u64 = 1024 * 1024;
 
 /// What the two files said.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Loaded {
     /// The configuration; `None` if any of the diagnostics is an error.
     pub conf: Option<Conf>,

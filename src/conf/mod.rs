@@ -3,6 +3,32 @@
 //! The way of a file: [`load`](load()) reads it, `xml` makes a tree of it, `draft` judges
 //! each value by itself, `validate` judges what values mean to each other, and a [`Conf`]
 //! comes out, or [`Diagnostic`]s that show every fault where it stands.
+//!
+//! ```
+//! use cvip::conf::{Clustertab, parse};
+//!
+//! let (nodes, _) = Clustertab::parse("1 192.0.2.1\n2 192.0.2.2\n", "clustertab");
+//! let nodes = nodes.expect("it has no fault");
+//! let text = "<?xml version=\"1.0\"?>
+//! <cvips>
+//!     <routing>DR</routing>
+//!     <cvip>
+//!         <ip_addr>192.0.2.10</ip_addr>
+//!         <director_node>
+//!             <node_num>1</node_num>
+//!             <garp_interface>eth0</garp_interface>
+//!         </director_node>
+//!         <real_server_node><node_num>2</node_num></real_server_node>
+//!     </cvip>
+//! </cvips>";
+//! let (conf, diagnostics) = parse(text, "cvip.conf", &nodes);
+//! let conf = conf.unwrap_or_else(|| panic!("{}", diagnostics[0]));
+//! assert!(conf.is_director(1) && !conf.is_director(2));
+//!
+//! let (conf, diagnostics) = parse(&text.replace("DR", "round"), "cvip.conf", &nodes);
+//! assert!(conf.is_none());
+//! assert_eq!(diagnostics[0].place.as_ref().map(|place| place.line), Some(3));
+//! ```
 
 mod address;
 pub mod clustertab;

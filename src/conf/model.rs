@@ -59,6 +59,7 @@ pub struct Conf {
 /// The `routing` of the file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
 #[serde(rename_all = "UPPERCASE")]
+#[non_exhaustive]
 pub enum Routing {
     /// Direct routing.
     Dr,
@@ -137,6 +138,7 @@ pub struct RealServer {
 
 /// A `service`: a range of ports and how it is balanced.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
 pub struct ServiceConf {
     /// Transport protocol.
     pub protocol: Protocol,
@@ -202,6 +204,7 @@ pub struct SorryServer {
 /// How real servers become destinations of a service.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
 #[serde(rename_all = "lowercase")]
+#[non_exhaustive]
 pub enum Registration {
     /// A node joins when it listens.
     Automatic,
@@ -231,6 +234,7 @@ impl fmt::Display for Registration {
 /// An `owner`: whose listeners may register.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize)]
 #[serde(rename_all = "lowercase")]
+#[non_exhaustive]
 pub enum Owner {
     /// A user's, by name.
     User(String),

@@ -15,6 +15,7 @@ use crate::netlink::{Cut, Loss, Refusal};
 
 /// Why the kernel's table could not be read or changed.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum Error {
     /// The kernel has no generic-netlink family `IPVS`, and no module brought it; with what
     /// modprobe(8) said, if anything.
@@ -126,6 +127,7 @@ impl From<Failure> for Error {
 
 /// What the kernel was asked, one for each command of its family.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
 pub enum Operation {
     /// `IPVS_CMD_NEW_SERVICE`.
     AddService,

@@ -167,6 +167,7 @@ pub struct Tunnel {
 
 /// Tunnel types (`IP_VS_CONN_F_TUNNEL_TYPE_*`, linux/ip_vs.h).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Default)]
+#[non_exhaustive]
 pub enum TunnelKind {
     /// IP in IP, 0.
     #[default]

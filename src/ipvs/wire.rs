@@ -10,6 +10,7 @@ const GENL_HEADER: usize = 4;
 
 /// A reply that cannot be read.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
 pub enum Malformed {
     /// It ends, or claims to end, where it cannot.
     #[error("it ends within {0}")]

@@ -33,6 +33,7 @@ const REMEMBERED: u32 = 16 * 1024;
 
 /// Why no bell can be hung: what is missing, and what to do.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
 pub enum NoBells {
     /// There is no cgroup to hang them on.
     #[error("no cgroup v2 in this kernel, or no privilege to mount it")]

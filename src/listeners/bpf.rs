@@ -50,6 +50,7 @@ const WORDS_PER_PROTOCOL: usize = 65536 / 64;
 
 /// What rang.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Bell {
     /// A socket on a port that matters took its place: a TCP listen() or a UDP bind().
     Arrival(Protocol),

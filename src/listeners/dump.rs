@@ -33,6 +33,7 @@ const QUEUED: u32 = 1 << diag::ESTABLISHED | 1 << diag::CLOSE_WAIT;
 
 /// Why sockets cannot be listed.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
 pub enum Error {
     /// No sock_diag at all.
     #[error("cannot ask this kernel for its sockets ({0}): try modprobe inet_diag")]

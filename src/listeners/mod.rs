@@ -10,6 +10,25 @@
 //! [`Listener`] is one row of a sock_diag dump. Nothing here knows of port flags' weights, of
 //! cvip.conf or of IPVS: a caller says which [`Ranges`] matter, and is told who listens there,
 //! in the network namespace of the thread that opened the dumper.
+//!
+//! ```no_run
+//! use std::time::Instant;
+//!
+//! use cvip::listeners::{Ranges, Watch};
+//! use cvip::protocol::Protocol;
+//!
+//! let mut watch = Watch::open(Instant::now())?;
+//! let mut ranges = Ranges::new();
+//! ranges.add(Protocol::Tcp, 80, 80);
+//! watch.set_ranges(Instant::now(), ranges);
+//! // When `fd()` is readable, or after `poll_timeout()`:
+//! if let Some(listeners) = watch.step(Instant::now()) {
+//!     for listener in listeners {
+//!         println!("{} port {} on {}", listener.protocol, listener.port, listener.addr);
+//!     }
+//! }
+//! # Ok::<(), cvip::listeners::Error>(())
+//! ```
 
 use std::net::IpAddr;
 

@@ -18,6 +18,7 @@ use crate::protocol::Protocol;
 
 /// What tells this node to look, for status to show.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum BellSource {
     /// Programs on the root cgroup: which of them hang, and what this kernel lacks.
     CgroupBpf {

@@ -4,6 +4,21 @@
 //! own (`setport_weight`), the cluster's (`setport_weight --cluster`), and cvip.conf's
 //! `service` elements. Nearer wins; within a level a later flag splits an earlier one;
 //! deleting uncovers the level below. Everything here is pure.
+//!
+//! ```
+//! use cvip::ports::{FlagSet, PortFlag};
+//! use cvip::protocol::Protocol::Tcp;
+//!
+//! let mut flags = FlagSet::default();
+//! flags.set(PortFlag::new(Tcp, 1, 80, 1)?);
+//! flags.set(PortFlag::new(Tcp, 22, 22, 5)?);
+//! let weight = |flags: &FlagSet, port| flags.lookup(Tcp, port).map(|flag| flag.weight);
+//! assert_eq!(weight(&flags, 22), Some(5));
+//! assert_eq!(weight(&flags, 80), Some(1));
+//! flags.remove(Tcp, 22, 22);
+//! assert_eq!(weight(&flags, 22), None);
+//! # Ok::<(), cvip::ports::FlagError>(())
+//! ```
 
 use std::fmt;
 
@@ -48,6 +63,7 @@ impl TryFrom<RawFlag> for PortFlag {
 
 /// Why a flag cannot be.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
 pub enum FlagError {
     /// A port outside 1 to 65535.
     #[error("port {0} is outside 1 to 65535")]
@@ -121,6 +137,7 @@ impl fmt::Display for PortFlag {
 /// Where a flag was set; nearer levels win.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
+#[non_exhaustive]
 pub enum Level {
     /// This node's own, by `setport_weight`.
     Node,

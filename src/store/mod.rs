@@ -15,6 +15,21 @@
 //! A store keeps a view ([`State`]) that [`Store::refresh`] brings up to date; its descriptor
 //! becomes readable when a refresh may find something. The descriptor only wakes: what is true
 //! is always what a refresh reads. A store that cannot be reached takes nothing from the view.
+//!
+//! ```
+//! use cvip::store::{Access, LocalStore, NodeRecord, Store};
+//!
+//! let dir = tempfile::tempdir()?;
+//! let mut writer = LocalStore::open(dir.path(), Access::Write)?;
+//! let mut reader = LocalStore::open(dir.path(), Access::Read)?;
+//! reader.refresh()?;
+//! assert!(reader.state().nodes.is_empty());
+//!
+//! writer.put_node(&NodeRecord::empty(7, 1, 1))?;
+//! reader.refresh()?;
+//! assert!(reader.state().nodes.contains_key(&7));
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -107,6 +122,7 @@ impl fmt::Display for Scope {
 
 /// One thing that the store keeps.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[non_exhaustive]
 pub enum Key {
     /// A node's record.
     Node(u32),
@@ -189,6 +205,7 @@ impl fmt::Display for Fault {
 
 /// Why the store did not do as asked.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum StoreError {
     /// Reading or writing failed.
     #[error("{action} {}: {source}{}", path.display(), hint(source))]
@@ -253,6 +270,7 @@ fn hint(error: &std::io::Error) -> &'static str {
 
 /// How a lease stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Holding {
     /// The store says that this process holds it.
     Held,
