@@ -77,6 +77,8 @@ pub struct Agent {
     passive: Option<String>,
     /// Its part asks for a table that no full pass has made yet.
     owes: bool,
+    /// Once there is that table, an event says so.
+    tells_ready: bool,
     /// It was said that the table cannot be looked at.
     blind: bool,
     happenings: Vec<Happening>,
@@ -129,6 +131,7 @@ impl Agent {
             next_sync: now,
             passive: None,
             owes: false,
+            tells_ready: false,
             blind: false,
             happenings: Vec::new(),
         };
@@ -219,6 +222,9 @@ impl Agent {
         let outcome = self.try_full_pass(now);
         if outcome.is_ok() && (self.passive.is_none() || self.passes.is_settled()) {
             self.owes = false;
+            if std::mem::take(&mut self.tells_ready) {
+                self.happenings.push(Happening::TableReady);
+            }
         }
         self.log(&outcome);
         outcome
@@ -514,13 +520,10 @@ impl Agent {
         if passive.is_some() != self.passive.is_some() {
             // One that never has a table tells it nobody.
             let is_news = self.sync.has_any();
-            match &passive {
-                Some(reason) if is_news => {
-                    warn!("this standby's table is emptied: {reason}");
-                    self.happenings.push(Happening::TablePassive { reason: reason.clone() });
-                }
-                None if is_news => self.happenings.push(Happening::TableReady),
-                _ => {}
+            self.tells_ready = is_news && passive.is_none();
+            if let Some(reason) = passive.as_ref().filter(|_| is_news) {
+                warn!("this standby's table is emptied: {reason}");
+                self.happenings.push(Happening::TablePassive { reason: reason.clone() });
             }
             self.owes = true;
             self.passive = passive;

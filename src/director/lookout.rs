@@ -481,14 +481,15 @@ impl Lookout {
         for (node, life) in &lives {
             let before = self.lives.get(node).copied().unwrap_or(Life::Alive);
             let heard = self.peers.heard_ago(*node, now).is_some();
-            let has_left = *life == Life::Dead
-                && *life != before
-                && records.get(node).is_some_and(|record| record.leaving);
+            let leaves = records.get(node).is_some_and(|record| record.leaving);
             match self.absent.tell(*node, before, *life, heard, alive.contains_key(node)) {
                 News::Known => {}
-                _ if has_left => {
-                    info!("node {node} has left the cluster");
-                    self.notices.push(Notice::Event(Happening::NodeLeft { node: *node }));
+                // It is no fault that it is not heard any more, however that goes on.
+                News::Event if leaves && *life != Life::Alive => {
+                    if before == Life::Alive {
+                        info!("node {node} has left the cluster");
+                        self.notices.push(Notice::Event(Happening::NodeLeft { node: *node }));
+                    }
                 }
                 News::Came => info!("node {node} is heard"),
                 News::Absent => info!(

@@ -272,8 +272,25 @@ mod tests {
     use super::super::testing::*;
     use super::*;
     use crate::director::settings::service_id;
+    use crate::director::sync::SyncView;
     use crate::ipvs::{Daemon, Destination, Forwarding, Stats};
     use crate::protocol::Protocol;
+
+    #[test]
+    fn a_standby_without_its_daemon_and_a_contested_table_are_faults() {
+        let seen = seen(conf(Routing::Dr, &["192.0.2.10"], 2), 2);
+        let mut table = seen.table.clone().unwrap();
+        table.view.passive = Some("cvip.conf gives this director no sync_interface".to_owned());
+        assert!(passive(&seen, &table).is_empty(), "that is its configuration, told elsewhere");
+        let (role, interface) = ("backup".to_owned(), "eth1".to_owned());
+        let missing = Some("No such device".to_owned());
+        table.view.sync = Some(SyncView { role, interface, sync_id: 1, missing });
+        table.view.passive = Some("no backup sync daemon runs on eth1".to_owned());
+        table.view.contested = true;
+        let found = lines(&passive(&seen, &table));
+        assert!(found[0].contains("table is empty") && found[0].contains("on eth1"), "{found:?}");
+        assert!(found[1].contains("again and again"), "{found:?}");
+    }
 
     fn http() -> ServiceKey {
         key("192.0.2.10", Protocol::Tcp, 80)
