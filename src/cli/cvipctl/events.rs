@@ -146,6 +146,7 @@ fn named(run_dir: &Path) -> BTreeSet<u32> {
     let node = |event: Event| match event.what {
         Happening::Joined { node, .. }
         | Happening::Left { node, .. }
+        | Happening::NodeLeft { node }
         | Happening::Node { node, .. } => Some(node),
         _ => None,
     };
@@ -210,6 +211,7 @@ fn tells_of_itself(what: &Happening) -> bool {
             | Happening::DrainOrdered { .. }
             | Happening::DrainEnded { .. }
             | Happening::Node { .. }
+            | Happening::NodeLeft { .. }
     )
 }
 
@@ -343,6 +345,8 @@ mod tests {
             // It flaps.
             ("10:00:00.600", 1, joined(), true),
             ("10:00:00.610", 2, joined(), false),
+            ("10:00:00.700", 1, Happening::NodeLeft { node: 3 }, true),
+            ("10:00:00.710", 2, Happening::NodeLeft { node: 3 }, false),
             // What a director did itself, or met with.
             ("10:00:01.000", 1, Happening::StoreAway, true),
             ("10:00:01.000", 2, Happening::StoreAway, true),
