@@ -580,6 +580,7 @@ fn beat(node: u32, incarnation: u64, sequence: u64) -> Beat {
         nonce: Nonce([node as u8; 16]),
         leaving: false,
         cannot_carry: false,
+        left: None,
         leaderships: Vec::new(),
         seen: Vec::new(),
     }

@@ -31,7 +31,7 @@ use crate::director::marks::Marks;
 use crate::director::{self, Happening, sync, view};
 use crate::ipvs::Change;
 use crate::node;
-use crate::pulse::{self, Speech};
+use crate::pulse::{self, Left, Speech};
 use crate::store::Obedience;
 use crate::wake::Outbox;
 
@@ -45,6 +45,8 @@ pub(super) enum Tidings {
     Addresses(AddressNews),
     /// The drains that the table obeys, and who leaves and is out of it.
     Obeys(Obedience),
+    /// The ports that this node has left.
+    Left(Left),
     /// Something to remember.
     Event(Happening),
     /// A request on the control socket.
@@ -86,7 +88,12 @@ impl Agent for node::Agent {
 }
 
 /// What the herald is told: what it says from now on.
-pub(super) struct Say(pub(super) Speech);
+pub(super) enum Say {
+    /// To whom, and of leaderships and peers.
+    Speech(Speech),
+    /// Of the ports that the node has left.
+    Left(Left),
+}
 
 impl Agent for pulse::Sender {
     type Order = Say;
@@ -97,9 +104,14 @@ impl Agent for pulse::Sender {
     fn timeout(&self, now: Instant) -> Duration {
         pulse::Sender::timeout(self, now)
     }
-    fn obey(&mut self, Say(speech): Say, now: Instant) {
-        if let Err(error) = self.say(speech, now) {
-            error!("{error}");
+    fn obey(&mut self, order: Say, now: Instant) {
+        match order {
+            Say::Speech(speech) => {
+                if let Err(error) = self.say(speech, now) {
+                    error!("{error}");
+                }
+            }
+            Say::Left(left) => self.tell_left(left, now),
         }
     }
     fn step(&mut self, now: Instant) {
@@ -118,6 +130,8 @@ pub(super) enum LookoutOrder {
     Confirm,
     /// Whether this director can carry its set's CVIPs; it can until something else is said.
     Carries(bool),
+    /// The ports that this node has left.
+    Left(Left),
     View(Sender<lookout::View>),
 }
 
@@ -152,6 +166,7 @@ impl Agent for Watchman {
             }
             LookoutOrder::Confirm => self.lookout.confirm(now),
             LookoutOrder::Carries(can_carry) => self.lookout.carries(can_carry, now),
+            LookoutOrder::Left(left) => self.lookout.tell_left(left),
             LookoutOrder::View(reply) => drop(reply.send(self.lookout.view(now))),
         }
     }
@@ -162,7 +177,7 @@ impl Agent for Watchman {
                 Notice::Speech(mut speech) => {
                     speech.to.clone_from(&self.to);
                     if let Some(herald) = &self.herald {
-                        herald.order(Say(speech));
+                        herald.order(Say::Speech(speech));
                     }
                 }
                 Notice::Part(part) => {
@@ -225,7 +240,7 @@ impl Agent for Table {
                 let outcome = self.agent.full_pass(now).map_err(|error| error.to_string());
                 let _ = reply.send(outcome);
             }
-            TableOrder::Mark(marks) => self.agent.mark(marks),
+            TableOrder::Mark(marks) => self.agent.mark(marks, now),
             TableOrder::Part(part) => {
                 self.agent.take_part(part, now);
                 self.awaited = Some(part);

@@ -362,6 +362,10 @@ impl Daemon {
                 self.turn(self.duty.ready())
             }
             Tidings::Addresses(news) => self.hear_addresses(news),
+            Tidings::Left(left) => {
+                self.staff.tell_left(left);
+                Ok(())
+            }
             Tidings::Obeys(obeys) => {
                 self.obeys = obeys;
                 self.tell_obedience();

@@ -20,7 +20,7 @@ use crate::director::lookout::{Identity, Lookout, order};
 use crate::director::{self, sync};
 use crate::listeners::Dumper;
 use crate::node::agent::Senses;
-use crate::pulse::{self, ClusterKey, Nonce, Socket, Speaker, Speech, Timing};
+use crate::pulse::{self, ClusterKey, Left, Nonce, Socket, Speaker, Speech, Timing};
 use crate::store::{Interest, Obedience, Store};
 use crate::wake::Outbox;
 use crate::{ipvs, node};
@@ -96,6 +96,8 @@ pub(super) struct Staff {
     ears: Option<Socket>,
     /// The worker of a table that is not this node's any more, which may not have ended yet.
     retired: Option<Worker<TableOrder>>,
+    /// The ports that this node has left, as it last said.
+    left: Option<Left>,
 }
 
 /// A herald and a lookout that are ready to take the place of those before.
@@ -195,7 +197,7 @@ impl Staff {
             let before = u64::try_from(before).unwrap_or(u64::MAX);
             let sender = pulse::Sender::new(socket, speaker, Timing::default(), now).after(before);
             let worker = Prepared::new("herald", desk().map_err(no_desk)?).map_err(no_thread)?;
-            worker.desk.order(Say(Speech { to: voice.to.clone(), ..Speech::default() }));
+            worker.desk.order(Say::Speech(Speech { to: voice.to.clone(), ..Speech::default() }));
             herald = Some((worker, sender));
         }
         let mut lookout = None;
@@ -244,6 +246,9 @@ impl Staff {
             }
         };
         self.voice = Some(voice);
+        if let Some(left) = self.left.take() {
+            self.tell_left(left);
+        }
     }
 
     /// Tells the table its part, and makes its worker if there is none yet.
@@ -282,7 +287,12 @@ impl Staff {
         let checker = Checker::new(office.node.into(), now).map_err(no_desk)?;
         let senses = Senses { watch, hint_dumper: Dumper::open()?, checker };
         let (conf, incarnation) = (Arc::clone(conf), office.incarnation);
+        let main = office.main.clone();
+        let departed = Box::new(move |left| {
+            main.send(Tidings::Left(left));
+        });
         let agent = node::Agent::new(office.node, conf, senses, store, incarnation, now)?;
+        let agent = agent.telling(departed);
         info!("listeners are noticed by {}", agent.bells());
         let worker = Worker::start("node", agent, desk().map_err(no_desk)?).map_err(no_thread)?;
         self.node = Some(worker);
@@ -305,11 +315,22 @@ impl Staff {
         }
     }
 
+    /// Names the ports that this node has left: in its heartbeat, and to its own lookout.
+    pub(super) fn tell_left(&mut self, left: Left) {
+        if let Some(herald) = &self.herald {
+            herald.desk.order(Say::Left(left.clone()));
+        }
+        if let Some(lookout) = &self.lookout {
+            lookout.desk.order(LookoutOrder::Left(left.clone()));
+        }
+        self.left = Some(left);
+    }
+
     /// Says that this node leaves, so that nobody takes it for dead.
     pub(super) fn say_farewell(&self) {
         let (Some(herald), Some(voice)) = (&self.herald, &self.voice) else { return };
         let to = voice.to.clone();
-        herald.desk.order(Say(Speech { to, leaving: true, ..Speech::default() }));
+        herald.desk.order(Say::Speech(Speech { to, leaving: true, ..Speech::default() }));
     }
 
     /// Deletes from the kernel's table what is cvipd's own before the node ends, and waits for it.

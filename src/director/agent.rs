@@ -24,7 +24,7 @@ use super::reconcile::{self, Refused};
 use super::settings::service_key;
 use super::sync::{self, Synchroniser};
 use super::view::{Draining, Quieted, View};
-use super::{Happening, checks, look};
+use super::{Happening, checks, departures, look};
 use crate::checks::{Checker, State as Fit};
 use crate::conf::Conf;
 use crate::ipvs::{Change, Client, Error, ServiceId};
@@ -249,10 +249,13 @@ impl Agent {
             // Says why.
             self.store.refresh()?;
             self.known = true;
+            let nodes: BTreeSet<u32> =
+                self.store.state().nodes.keys().chain(self.seen.keys()).copied().collect();
+            nodes.into_iter().for_each(|node| self.take_record(node, now));
         }
         self.synchronise(now)?;
-        let Agent { me, conf, client, store, marks, passive, .. } = self;
-        let State { nodes, drains, .. } = store.state();
+        let Agent { me, conf, client, store, seen: nodes, marks, passive, .. } = self;
+        let drains = &store.state().drains;
         let passive = passive.is_some();
         let inputs = Inputs { conf, nodes, me: *me, drains, marks, passive, now };
         Ok(reconcile::read_all(client, inputs, store.state())?)
@@ -265,8 +268,8 @@ impl Agent {
     pub fn differences(&mut self, now: Instant) -> Result<Vec<Change>, Trouble> {
         self.follow_store(now);
         let mut drains = self.passes.drains.clone();
-        let Agent { me, conf, client, store, marks, passive, .. } = self;
-        let State { nodes, drains: ordered, .. } = store.state();
+        let Agent { me, conf, client, store, seen: nodes, marks, passive, .. } = self;
+        let ordered = &store.state().drains;
         let passive = passive.is_some();
         let inputs = Inputs { conf, nodes, me: *me, drains: ordered, marks, passive, now };
         let plans = reconcile::plan_all(client, inputs, store.state(), &mut drains)?;
@@ -300,14 +303,7 @@ impl Agent {
         }
         for key in refreshed.changed {
             match key {
-                Key::Node(node) => {
-                    let new = self.store.state().nodes.get(&node).cloned();
-                    self.touch(node, new.as_ref(), now);
-                    match new {
-                        Some(record) => drop(self.seen.insert(node, record)),
-                        None => drop(self.seen.remove(&node)),
-                    }
-                }
+                Key::Node(node) => self.take_record(node, now),
                 Key::Flags(_) => self.passes.ask_full(now),
                 Key::Drains => {
                     self.touch_drained();
@@ -316,10 +312,27 @@ impl Agent {
                 Key::Alive(_) | Key::Director(_) | Key::Owned(_) => {}
             }
         }
+        self.keep_directed();
+    }
+
+    /// Forgets the services that this node does not direct.
+    fn keep_directed(&mut self) {
         let directed = |key: &ServiceKey| {
             self.conf.cvip(key.cvip).is_some_and(|cvip| cvip.is_director(self.me))
         };
         self.pending.retain(directed);
+    }
+
+    /// Takes a node's record from the store, without the ports that the node has left since.
+    fn take_record(&mut self, node: u32, now: Instant) {
+        let stored = self.store.state().nodes.get(&node);
+        let left = self.marks.left.get(&node);
+        let new = stored.map(|record| departures::without(record, left).into_owned());
+        self.touch(node, new.as_ref(), now);
+        match new {
+            Some(record) => drop(self.seen.insert(node, record)),
+            None => drop(self.seen.remove(&node)),
+        }
     }
 
     /// Notes what a node's new record changes: the services to look at, and who came or went.
@@ -399,7 +412,7 @@ impl Agent {
 
     /// Takes other marks, but for those that the agent makes itself: what they touch is looked at
     /// in the next step.
-    pub fn mark(&mut self, marks: Marks) {
+    pub fn mark(&mut self, marks: Marks, now: Instant) {
         let flaps = std::mem::take(&mut self.marks.flaps);
         let mut marks = Marks { flaps, ..marks };
         marks.unfit.extend(self.failed.clone());
@@ -416,10 +429,17 @@ impl Agent {
             before.unfit.get(server) != Some(why) || after.unfit.get(server) != Some(why)
         };
         self.pending.extend(unfit.filter(is_new).map(|((key, _), _)| *key));
+        let changed = |node: &u32| before.left.get(node) != after.left.get(node);
+        let left: BTreeSet<u32> =
+            before.left.keys().chain(after.left.keys()).copied().filter(changed).collect();
         for node in nodes {
             let services = self.services_on(node);
             self.pending.extend(services);
         }
+        for node in left {
+            self.take_record(node, now);
+        }
+        self.keep_directed();
     }
 
     /// Says which static real servers are asked: by another configuration or part, others.
@@ -443,7 +463,7 @@ impl Agent {
             let before = std::mem::replace(&mut self.failed, failed);
             let mut marks = self.marks.clone();
             marks.unfit.retain(|server, _| !before.contains_key(server));
-            self.mark(marks);
+            self.mark(marks, now);
         }
     }
 
@@ -552,8 +572,8 @@ impl Agent {
         table: reconcile::Table,
         now: Instant,
     ) -> Result<Report, Trouble> {
-        let Agent { me, conf, store, marks, passes, passive, .. } = self;
-        let State { nodes, drains, .. } = store.state();
+        let Agent { me, conf, store, seen: nodes, marks, passes, passive, .. } = self;
+        let drains = &store.state().drains;
         let passive = passive.is_some();
         let inputs = Inputs { conf, nodes, me: *me, drains, marks, passive, now };
         let pass = passes.plan(full, services, table, inputs);

@@ -24,7 +24,9 @@ use super::election::{Act, Election, LISTEN, Part, Peer, Sight, Voice};
 use super::liveness::{Absent, Beats, Life, News, Signs};
 use super::marks::Marks;
 use crate::conf::Conf;
-use crate::pulse::{self, Leadership, Nonce, Peers, Socket, Speech, Suspicion, Timing, Watched};
+use crate::pulse::{
+    self, Leadership, Left, Nonce, Peers, Socket, Speech, Suspicion, Timing, Watched,
+};
 use crate::store::{Claim, Elected, State, Store, StoreError};
 use held::Held;
 use probes::Probes;
@@ -106,6 +108,8 @@ pub struct Lookout {
     former: Option<u32>,
     /// This director can carry the CVIPs, as far as it was told.
     can_carry: bool,
+    /// Ports that nodes have left, as they last said.
+    left: BTreeMap<u32, Left>,
     held: Held,
     next_tend: Instant,
     /// Why the last claim failed, as it was said.
@@ -167,6 +171,7 @@ impl Lookout {
             alone: order.len() < 2,
             former: None,
             can_carry: true,
+            left: BTreeMap::new(),
             election: Election::new(me.node, me.incarnation, order, now),
             conf,
             store,
@@ -233,6 +238,11 @@ impl Lookout {
     /// An operator asks this director to become the active one.
     pub fn take_over(&mut self) {
         self.election.ask();
+    }
+
+    /// The ports that this director's own node has left: its own heartbeat does not reach it.
+    pub fn tell_left(&mut self, left: Left) {
+        self.left.insert(self.me, left);
     }
 
     /// Whether this director can carry its set's CVIPs: it can until something else is said. One that
@@ -519,11 +529,16 @@ impl Lookout {
         };
         // Whoever heard nobody hears them one after the other, and not all at the same moment.
         let trusts = !self.deaf && now >= self.trusts_from;
+        let said = |node: &u32| Some((*node, self.peers.last(*node)?.left.clone()?));
+        let said: Vec<(u32, Left)> = self.lives.keys().filter_map(said).collect();
+        // What says nothing leaves in force what was said before.
+        self.left.extend(said);
         let marks = Marks {
             silent: if trusts { of(Life::Silent) } else { BTreeSet::new() },
             dead: of(Life::Dead),
             unfit: self.probes.unfit(),
             predecessor: self.predecessor(),
+            left: self.left.clone(),
             ..Marks::default()
         };
         if marks != self.marks {

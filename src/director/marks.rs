@@ -8,6 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Instant;
 
 use super::flaps::{Damped, Flaps, Server};
+use crate::pulse::Left;
 
 /// The marks of the moment.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -21,6 +22,8 @@ pub struct Marks {
     /// The director from which this one took over: until its record says that it is a standby,
     /// what is sent to it might come back.
     pub predecessor: Option<u32>,
+    /// Ports that nodes have left, by their heartbeats.
+    pub left: BTreeMap<u32, Left>,
     /// Servers that come and go.
     pub flaps: Flaps,
 }

@@ -7,6 +7,7 @@
 
 pub mod agent;
 mod checks;
+mod departures;
 pub mod desired;
 pub mod election;
 pub mod flaps;

@@ -14,6 +14,7 @@ use std::time::{Duration, Instant};
 
 use tracing::{error, info, warn};
 
+use super::gone::Gone;
 use super::leaving::{Leaving, Port};
 use super::pace::Pace;
 use super::queues::Queues;
@@ -25,6 +26,7 @@ use crate::conf::Conf;
 use crate::listeners::{self, Dumper, Ranges, Watch};
 use crate::ports::Layers;
 use crate::protocol::Protocol;
+use crate::pulse;
 use crate::store::{
     Fault, Key, NodeRecord, Obedience, Refreshed, Refused, Registration, Scope, ServiceKey, Store,
     StoreError, drain_of, shortened,
@@ -47,6 +49,9 @@ const RETRY_AFTER: Duration = Duration::from_secs(1);
 
 /// One that the store refuses again and again is tried this often.
 const RETRY_LATEST: Duration = Duration::from_secs(15);
+
+/// Takes the ports that a node has left.
+pub type Tell = Box<dyn Fn(pulse::Left) + Send>;
 
 /// One node's state.
 pub struct Agent {
@@ -89,6 +94,13 @@ pub struct Agent {
     /// What can wait is written then.
     write_at: Option<Instant>,
     pace: Pace,
+    /// Ports that were served and are not, the last one last.
+    gone: Gone,
+    /// The newest record that was written, or that was tried.
+    tried: Option<(u64, u64)>,
+    /// What was last told of them, and whom.
+    departed: pulse::Left,
+    tell: Option<Tell>,
     /// How often in a row the store took no record.
     refusals: u32,
     kept_out: kept_out::Log,
@@ -134,6 +146,8 @@ impl Agent {
         };
         let stored = store.state().nodes.get(&node);
         let left = stored.into_iter().flat_map(|record| &record.registrations);
+        let left: Vec<Port> = left.map(port_of).collect();
+        let gone = Gone::of(left.iter().copied());
         let Senses { watch, hint_dumper, checker } = senses;
         let mut agent = Agent {
             node,
@@ -142,7 +156,7 @@ impl Agent {
             watch,
             hint_dumper,
             // Ports that the last cvipd served and this one may not find any more.
-            leaving: Leaving::of(left.map(port_of)),
+            leaving: Leaving::of(left),
             directing: false,
             obeys: Obedience::default(),
             unread: false,
@@ -165,12 +179,22 @@ impl Agent {
             retry_at: None,
             write_at: None,
             pace: Pace::new(now),
+            gone,
+            tried: None,
+            departed: pulse::Left::default(),
+            tell: None,
             refusals: 0,
             kept_out: kept_out::Log::new(now),
         };
         agent.repair(refreshed.faults);
         agent.set_ranges(now);
         Ok(agent)
+    }
+
+    /// Who is told which ports the node has left, before the store is: it may not answer.
+    #[must_use]
+    pub fn telling(self, tell: Tell) -> Agent {
+        Agent { tell: Some(tell), ..self }
     }
 
     /// How listeners are noticed.
@@ -413,6 +437,7 @@ impl Agent {
             registration.unfit = self.unfit(registration.service);
         }
         let served = outcome.registrations.iter().map(port_of).collect();
+        self.gone.update(self.outcome.registrations.iter().map(port_of), &served);
         let before = self.leaving.clone();
         let drained = self.drained(&outcome);
         self.leaving.update(self.outcome.registrations.iter().map(port_of), &served, drained);
@@ -422,6 +447,18 @@ impl Agent {
         self.watch.set_eligible(outcome.servers.all());
         self.log_kept_out(&outcome.refused, now);
         self.outcome = outcome;
+    }
+
+    /// Tells which ports the node has left, for its heartbeat. Before a record was tried, nothing
+    /// is known.
+    fn tell_gone(&mut self) {
+        let (Some(record), Some(tell)) = (self.tried, &self.tell) else { return };
+        let served = self.outcome.registrations.iter().map(port_of).collect();
+        let departed = self.gone.told(record, &served);
+        if departed != self.departed {
+            self.departed.clone_from(&departed);
+            tell(departed);
+        }
     }
 
     /// Says once of each listener that it does not join, though its port is flagged.
@@ -504,6 +541,7 @@ impl Agent {
 
     fn publish(&mut self, now: Instant) {
         (self.retry_at, self.write_at) = (None, None);
+        self.tell_gone();
         let record = NodeRecord {
             node: self.node,
             incarnation: self.incarnation,
@@ -541,6 +579,8 @@ impl Agent {
             }
             _ => NodeRecord { sequence: record.sequence + 1, ..record },
         };
+        self.tried = self.tried.max(Some(record.version()));
+        self.tell_gone();
         match self.store.put_node(&record) {
             Ok(()) => {
                 self.refusals = 0;

@@ -6,6 +6,7 @@
 pub mod agent;
 mod checks;
 pub mod eligibility;
+mod gone;
 pub mod hints;
 pub mod host;
 pub mod identify;

@@ -6,7 +6,7 @@
 //! |---|---|---|
 //! | 0 | 4 | `cvip` |
 //! | 4 | 1 | version, 1 |
-//! | 5 | 1 | flags: 1 leaving, 2 cannot carry the CVIPs; a receiver ignores those that it does not know |
+//! | 5 | 1 | flags: 1 leaving, 2 cannot carry the CVIPs, 4 left ports are named; a receiver ignores those that it does not know |
 //! | 6 | 1 | how many leaderships follow, at most 16 |
 //! | 7 | 1 | how many seen nonces follow, at most 8 |
 //! | 8 | 4 | the sender's node number, from 1 |
@@ -15,6 +15,7 @@
 //! | 28 | 16 | nonce: chosen at random at that start |
 //! | 44 | 13 each | leaderships: set (4), term (8), active (1: 0 or 1) |
 //! | | 20 each | seen nonces: node (4), nonce (16) |
+//! | | 0, or 17 and more | ports that were left: see [`left`](super::left); only with flag 4 |
 //! | | 0 or more | what a later version may add; ignored |
 //! | the end | 32 | HMAC-SHA256 over all before it |
 //!
@@ -26,6 +27,7 @@
 use std::fmt;
 
 use super::key::{MAC_BYTES, MacKey};
+use super::left::Left;
 
 /// What the key for heartbeats is derived for: [`ClusterKey::derive`](super::ClusterKey::derive).
 pub const KEY_LABEL: &str = "cvip heartbeat";
@@ -42,6 +44,7 @@ const MAGIC: &[u8; 4] = b"cvip";
 const VERSION: u8 = 1;
 const LEAVING: u8 = 1;
 const CANNOT_CARRY: u8 = 2;
+const LEFT: u8 = 4;
 const HEADER: usize = 44;
 const LEADERSHIP: usize = 13;
 const SEEN: usize = 20;
@@ -109,6 +112,8 @@ pub struct Beat {
     /// The sender is a director that cannot carry its set's CVIPs at the moment: the interface has
     /// no carrier, say. A sender that does not say so can.
     pub cannot_carry: bool,
+    /// Ports that the sender has left; `None` if it does not say.
+    pub left: Option<Left>,
     /// Of each set of directors that the sender belongs to; at most [`MAX_LEADERSHIPS`].
     pub leaderships: Vec<Leadership>,
     /// Nonces of peers; at most [`MAX_SEEN`].
@@ -155,7 +160,11 @@ impl Beat {
         let mut bytes = Vec::with_capacity(MAX_BYTES);
         bytes.extend(MAGIC);
         let flag = |is_set: bool, bit: u8| if is_set { bit } else { 0 };
-        let flags = flag(self.leaving, LEAVING) | flag(self.cannot_carry, CANNOT_CARRY);
+        let others = HEADER + leaderships * LEADERSHIP + seen * SEEN + MAC_BYTES;
+        let left = self.left.as_ref().and_then(|left| left.encode(MAX_BYTES - others));
+        let flags = flag(self.leaving, LEAVING)
+            | flag(self.cannot_carry, CANNOT_CARRY)
+            | flag(left.is_some(), LEFT);
         bytes.extend([VERSION, flags, leaderships as u8, seen as u8]);
         bytes.extend(self.node.to_be_bytes());
         bytes.extend(self.incarnation.to_be_bytes());
@@ -170,6 +179,7 @@ impl Beat {
             bytes.extend(seen.node.to_be_bytes());
             bytes.extend(seen.nonce.0);
         }
+        bytes.extend(left.unwrap_or_default());
         let code = key.sign(&bytes);
         bytes.extend(code);
         Ok(bytes)
@@ -202,16 +212,20 @@ impl Beat {
         if leaderships > MAX_LEADERSHIPS || seen > MAX_SEEN {
             return None;
         }
-        let beat = Beat {
+        let mut beat = Beat {
             node: reader.u32()?,
             incarnation: reader.u64()?,
             sequence: reader.u64()?,
             nonce: Nonce(reader.take()?),
             leaving: flags & LEAVING != 0,
             cannot_carry: flags & CANNOT_CARRY != 0,
+            left: None,
             leaderships: (0..leaderships).map(|_| reader.leadership()).collect::<Option<_>>()?,
             seen: (0..seen).map(|_| reader.seen()).collect::<Option<_>>()?,
         };
+        if flags & LEFT != 0 {
+            beat.left = Some(Left::decode(reader.0)?);
+        }
         (beat.node != 0).then_some(beat)
     }
 }
@@ -256,6 +270,7 @@ mod tests {
 
     use super::super::ClusterKey;
     use super::*;
+    use crate::protocol::Protocol;
 
     fn key(secret: &[u8]) -> MacKey {
         ClusterKey::from_bytes(secret).unwrap().derive(KEY_LABEL)
@@ -273,6 +288,7 @@ mod tests {
             nonce: Nonce([0xaa; 16]),
             leaving: true,
             cannot_carry: true,
+            left: None,
             leaderships: vec![Leadership { set: 1, term: 0x1_0000_0000, active: true }],
             seen: vec![Seen { node: 3, nonce: Nonce([0xbb; 16]) }],
         }
@@ -377,6 +393,25 @@ mod tests {
     }
 
     #[test]
+    fn left_ports_are_named_as_far_as_there_is_room_and_a_cut_list_is_refused() {
+        let ranges = (1..=60).map(|n| (Protocol::Tcp, 10 * n, 10 * n + 1)).collect();
+        let left = Left { record: (3, 4), ranges };
+        let mut named = Beat { left: Some(left.clone()), ..beat() };
+        let datagram = named.encode(&ours()).unwrap();
+        assert_eq!(Beat::decode(&datagram, &ours()), Ok(named.clone()));
+        let mut message = datagram;
+        message.truncate(message.len() - MAC_BYTES - 1);
+        assert_eq!(Beat::decode(&signed(message), &ours()), Err(Refused::Malformed));
+        named.leaderships = vec![named.leaderships[0]; MAX_LEADERSHIPS];
+        named.seen = vec![named.seen[0]; MAX_SEEN];
+        let datagram = named.encode(&ours()).unwrap();
+        assert!(datagram.len() <= MAX_BYTES);
+        let read = Beat::decode(&datagram, &ours()).unwrap().left.unwrap();
+        assert_eq!((read.record, read.ranges.len()), ((3, 4), 9));
+        assert_eq!(read.ranges, left.ranges[..9]);
+    }
+
+    #[test]
     fn a_full_beat_fits_and_a_fuller_one_is_an_error() {
         let mut full = beat();
         full.leaderships = vec![full.leaderships[0]; MAX_LEADERSHIPS];
@@ -418,7 +453,8 @@ mod tests {
             seen in vec((any::<u32>(), any_nonce()), 0..=MAX_SEEN),
         ) -> Beat {
             let seen = seen.into_iter().map(|(node, nonce)| Seen { node, nonce }).collect();
-            Beat { node, incarnation, sequence, nonce, leaving, cannot_carry, leaderships, seen }
+            let left = None;
+            Beat { node, incarnation, sequence, nonce, leaving, cannot_carry, left, leaderships, seen }
         }
     }
 

@@ -4,6 +4,7 @@
 //! ```text
 //!   key         the cluster's secret, and what is derived from it
 //!   beat        the heartbeat as a datagram; any other bytes are refused       pure
+//!   left        ports that the sender has left, while the store is unavailable    pure
 //!   socket      the datagrams' sockets                                         kernel
 //!   sender      when the next heartbeat is due                                 kernel
 //!   peers       what was heard of each peer, and who is silent                 pure
@@ -21,6 +22,7 @@ mod connect;
 mod echo;
 mod holder;
 mod key;
+pub mod left;
 mod peers;
 mod sender;
 mod socket;
@@ -31,6 +33,7 @@ pub use connect::{ConnectProber, Outcome};
 pub use echo::{Access, EchoError, EchoProber};
 pub use holder::holder;
 pub use key::{ClusterKey, KeyError, MacKey};
+pub use left::Left;
 pub use peers::{Heard, HeardCounts, Peers, Timing, Watched};
 pub use sender::{Sender, Speaker, Speech};
 pub use socket::{Counts, PORT, Sent, Socket, SocketError};

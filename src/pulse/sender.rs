@@ -9,6 +9,7 @@ use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
 use super::beat::{Beat, Leadership, MAX_LEADERSHIPS, MAX_SEEN, Nonce, Seen, TooMany};
+use super::left::Left;
 use super::peers::Timing;
 use super::socket::{Sent, Socket};
 
@@ -70,6 +71,11 @@ impl Sender {
         self.schedule.say(speech, now)
     }
 
+    /// Names the ports that the node has left, from the next heartbeat on, which goes at once.
+    pub fn tell_left(&mut self, left: Left, now: Instant) {
+        self.schedule.tell_left(left, now);
+    }
+
     /// How long a step may wait.
     pub fn timeout(&self, now: Instant) -> Duration {
         self.schedule.next.saturating_duration_since(now)
@@ -96,6 +102,7 @@ struct Schedule {
     speaker: Speaker,
     period: Duration,
     speech: Speech,
+    left: Option<Left>,
     /// Of the last heartbeat.
     sequence: u64,
     next: Instant,
@@ -104,7 +111,7 @@ struct Schedule {
 impl Schedule {
     fn new(speaker: Speaker, timing: Timing, now: Instant) -> Schedule {
         let speech = Speech::default();
-        Schedule { speaker, period: timing.period, speech, sequence: 0, next: now }
+        Schedule { speaker, period: timing.period, speech, left: None, sequence: 0, next: now }
     }
 
     fn say(&mut self, speech: Speech, now: Instant) -> Result<(), TooMany> {
@@ -119,6 +126,13 @@ impl Schedule {
         }
         self.speech = speech;
         Ok(())
+    }
+
+    fn tell_left(&mut self, left: Left, now: Instant) {
+        if self.left.as_ref().is_none_or(|before| before.ranges != left.ranges) {
+            self.next = now;
+        }
+        self.left = Some(left);
     }
 
     /// The heartbeat that is due. Who was kept from it sends one, not those that were missed.
@@ -136,6 +150,7 @@ impl Schedule {
             nonce: self.speaker.nonce,
             leaving: self.speech.leaving,
             cannot_carry: self.speech.cannot_carry,
+            left: self.left.clone(),
             leaderships: self.speech.leaderships.clone(),
             seen: self.speech.seen.clone(),
         })

@@ -374,6 +374,7 @@ mod tests {
             nonce: Nonce([2; 16]),
             leaving: false,
             cannot_carry: false,
+            left: None,
             leaderships: Vec::new(),
             seen: Vec::new(),
         }

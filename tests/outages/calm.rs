@@ -76,6 +76,7 @@ fn a_lossy_and_slow_network_a_set_clock_and_forgeries_change_nothing() {
         nonce: Nonce([1; 16]),
         leaving: false,
         cannot_carry: false,
+        left: None,
         leaderships: vec![Leadership { set: FIRST, term: u64::MAX, active: true }],
         seen: vec![],
     };

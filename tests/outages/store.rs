@@ -33,7 +33,14 @@ fn nothing_changes_while_etcd_fails_and_what_happened_is_caught_up_with() {
         site.logged(FIRST).contains("cannot be reached").then_some(())
     });
     site.stays_as_it_is(AWAY);
-    // A server ends in the meantime. Its node knows, and says so once it can.
+    // A server ends in the meantime: its node's heartbeat says so, and that it is back, too. The
+    // standby knows as well, for it may have to take over.
+    site.stop_serving(2);
+    site.await_pool(FIRST, &all_but(2));
+    site.await_pool(SECOND, &all_but(2));
+    site.serve(2);
+    site.await_pool(FIRST, &all());
+    // It ends once more, and the store is told when it returns.
     site.stop_serving(2);
     for number in site.etcd.numbers() {
         site.etcd.start_member(number).unwrap();

@@ -244,6 +244,7 @@ pub(super) fn forged(scene: &mut Scene, sheet: &mut Sheet) -> Result<()> {
         nonce: Nonce([1; 16]),
         leaving: false,
         cannot_carry: false,
+        left: None,
         leaderships: vec![Leadership { set: scene.site.director(), term: u64::MAX, active: true }],
         seen: vec![],
     };

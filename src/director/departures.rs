@@ -1,0 +1,84 @@
+//! Records as a director takes them: without the ports that their nodes have left since, by their
+//! heartbeats. Pure.
+//!
+//! The store tells of a leave, unless it is unavailable: then the heartbeat does. Heartbeats that
+//! are not newer than the newest were dropped before (see [`Peers`](crate::pulse::Peers)). One
+//! that says nothing of ports (of an older cvipd, or of one that was just started and has not
+//! looked yet) leaves what was last said in force, until a record is newer than that.
+
+use std::borrow::Cow;
+
+use crate::pulse::Left;
+use crate::store::NodeRecord;
+
+/// A node's record without the ports that it has left.
+pub(super) fn without<'a>(record: &'a NodeRecord, left: Option<&Left>) -> Cow<'a, NodeRecord> {
+    let Some(left) = left.filter(|left| left.is_of(record.version())) else {
+        return Cow::Borrowed(record);
+    };
+    let is_left = |port| left.contains(port);
+    let services = record.registrations.iter().map(|registration| registration.service);
+    if !services.map(|service| (service.protocol, service.port)).any(is_left) {
+        return Cow::Borrowed(record);
+    }
+    let mut record = record.clone();
+    record.registrations.retain(|registration| {
+        !is_left((registration.service.protocol, registration.service.port))
+    });
+    Cow::Owned(record)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+    use crate::protocol::Protocol;
+    use crate::pulse::left::Port;
+    use crate::store::{Registration, ServiceKey};
+
+    fn record(version: (u64, u64), ports: &[u16]) -> NodeRecord {
+        let service =
+            |port| ServiceKey { cvip: [10, 0, 0, 100].into(), protocol: Protocol::Tcp, port };
+        let registrations = ports.iter().map(|port| Registration::new(service(*port), 1)).collect();
+        NodeRecord { registrations, ..NodeRecord::empty(2, version.0, version.1) }
+    }
+
+    fn left(version: (u64, u64), left: &[u16], served: &[u16]) -> Left {
+        let tcp = |ports: &[u16]| ports.iter().map(|p| (Protocol::Tcp, *p)).collect::<Vec<Port>>();
+        Left::new(version, &tcp(left), &tcp(served).into_iter().collect::<BTreeSet<_>>())
+    }
+
+    fn ports(record: &NodeRecord, left: Option<&Left>) -> Vec<u16> {
+        without(record, left).registrations.iter().map(|r| r.service.port).collect()
+    }
+
+    #[test]
+    fn an_outage_of_the_store_and_its_end() {
+        let known = record((5, 7), &[80, 443]);
+        assert_eq!(ports(&known, None), [80, 443]);
+        let says = |version, gone: &[u16], served: &[u16]| left(version, gone, served);
+        assert_eq!(ports(&known, Some(&says((5, 7), &[], &[80, 443]))), [80, 443]);
+        assert_eq!(ports(&known, Some(&says((5, 7), &[80], &[443]))), [443], "it stopped");
+        assert_eq!(ports(&known, Some(&says((5, 8), &[80], &[443]))), [443], "and tried to write");
+        assert_eq!(ports(&known, Some(&says((5, 8), &[], &[80, 443]))), [80, 443], "it is back");
+        // The store is back before the heartbeat that knows of it: the record is newer.
+        let newer = record((5, 9), &[80, 443]);
+        assert_eq!(ports(&newer, Some(&says((5, 8), &[80], &[443]))), [80, 443]);
+        // It was put back to an old state: what the node says is newer.
+        let older = record((5, 3), &[80, 8080]);
+        assert_eq!(ports(&older, Some(&says((5, 8), &[80], &[443]))), [8080]);
+    }
+
+    #[test]
+    fn a_restart_of_cvipd_in_an_outage_brings_no_dead_server_back() {
+        let known = record((5, 7), &[80, 443]);
+        let before = left((5, 8), &[80], &[443]);
+        // The new one names the ports that the stored record has and that it does not find.
+        let after = left((6, 1), &[80], &[443]);
+        assert_eq!(ports(&known, Some(&before)), [443]);
+        assert_eq!(ports(&known, Some(&after)), [443]);
+        // Its first record is newer than what its predecessor said.
+        assert_eq!(ports(&record((6, 1), &[80]), Some(&before)), [80]);
+    }
+}
