@@ -409,13 +409,19 @@ fn a_value_that_etcd_does_not_take_and_a_full_database_are_said_and_change_nothi
     let etcd = Etcd::with(&["--quota-backend-bytes", "16777216"]);
     let mut store = opened(&etcd);
     store.put_node(&record(1, (7, 1), &[80])).unwrap();
-    let ports: Vec<u16> = (1..=30_000).collect();
-    let error = store.put_node(&record(1, (7, 2), &ports)).unwrap_err();
+    // What differs from port to port cannot be written as ranges.
+    let large = |node, sequence, ports: u16| {
+        let mut record = record(node, (7, sequence), &(1..=ports).collect::<Vec<_>>());
+        for registration in &mut record.registrations {
+            registration.unfit = Some(format!("{} {}", registration.service.port, "x".repeat(80)));
+        }
+        record
+    };
+    let error = store.put_node(&large(1, 2, 30_000)).unwrap_err();
     assert!(error.to_string().contains("--max-request-bytes"), "{error}");
-    let ports: Vec<u16> = (1..=5_000).collect();
     let mut sequence = 2;
     let full = loop {
-        match store.put_node(&record(2, (7, sequence), &ports)) {
+        match store.put_node(&large(2, sequence, 5_000)) {
             Ok(()) => sequence += 1,
             Err(error) => break error,
         }
