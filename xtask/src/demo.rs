@@ -47,8 +47,10 @@ pub(crate) struct Arguments {
 
 /// Builds, boots, and runs the scenario there.
 pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode> {
-    println!("The demo takes about {LASTS}, once its programs are built and its kernel is here:");
-    println!("the first time, on two processors, that is 2 to 4 minutes more.");
+    println!(
+        "The demo takes about {LASTS}. The first time, building the programs and fetching a kernel \
+         take another minute or two before it."
+    );
     let programs = build::programs_at_once()?;
     let me = std::env::current_exe()?;
     println!("booting a kernel with IPVS ...");
@@ -75,8 +77,13 @@ impl Story {
     }
 
     fn took(&mut self, what: &str, latency: Duration) {
-        println!("      {what}: {:.1} ms", latency.as_secs_f64() * 1000.0);
+        Story::time(what, latency);
         self.latencies.push((what.to_owned(), latency));
+    }
+
+    /// How long something took that is not the table's own work.
+    fn time(what: &str, time: Duration) {
+        println!("      {what}: {:.1} ms", time.as_secs_f64() * 1000.0);
     }
 
     /// All of these fetches succeeded.
@@ -236,14 +243,17 @@ fn drain(story: &mut Story, site: &Deployment, table: &mut Table, http: &Watched
     let ordered = Instant::now();
     show(site, director, &["cvipctl", "drain", "3", "--reason", "a new disk"])?;
     let out = table.until(http, server, |w| w.is_none_or(|w| w == 0))?;
-    story.took("node 3 drained", out.saturating_duration_since(ordered));
+    Story::time(
+        "node 3 drained, with the command's own time",
+        out.saturating_duration_since(ordered),
+    );
     let spread = fetch(site, http.cvip, FETCHES)?;
     story.all_served(&spread);
     story.check("node 3 served none of them", !spread.contains_key("node 3"));
     let ordered = Instant::now();
     show(site, director, &["cvipctl", "undrain", "3"])?;
     let back = table.until(http, server, |w| w.is_some_and(|w| w > 0))?;
-    story.took("node 3 put back", back.saturating_duration_since(ordered));
+    Story::time("node 3 put back, likewise", back.saturating_duration_since(ordered));
     Ok(())
 }
 
@@ -282,7 +292,7 @@ fn finish(story: &Story) -> Result<ExitCode> {
     }
     let (what, latency) = slowest.context("something joined")?;
     println!(
-        "demo: passed: {} changes of the table, the slowest {:.1} ms ({what}); joins, balances, \
+        "demo: passed: {} joins and leaves, the slowest {:.1} ms ({what}); joins, balances, \
          survives SIGKILL, drains, leaves, takes over; hand-made services untouched",
         story.latencies.len(),
         latency.as_secs_f64() * 1000.0

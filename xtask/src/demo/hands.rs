@@ -25,7 +25,12 @@ pub(super) fn name(site: &Deployment, number: u32) -> String {
 
 /// Runs a command of cvip as an administrator on a node would, and shows it.
 pub(super) fn admin(site: &Deployment, number: u32, line: &[&str]) -> Result<String> {
-    println!("    {} # {}", name(site, number), line.join(" "));
+    let quoted = |word: &&str| match word.contains(' ') {
+        true => format!("'{word}'"),
+        false => (*word).to_owned(),
+    };
+    let words: Vec<String> = line.iter().map(quoted).collect();
+    println!("    {} # {}", name(site, number), words.join(" "));
     site.run(number, line)
 }
 
