@@ -7,6 +7,7 @@ use std::ops::Deref;
 
 use cvip::protocol::Protocol::{Tcp, Udp};
 use cvip_lab::{Host, Plan};
+use nix::sys::signal::{Signal, kill};
 use serde_json::Value;
 
 use super::support::{Site, bind_udp, listen, shown};
@@ -109,8 +110,8 @@ impl Ward {
         }
     }
 
-    /// Spoils something until doctor on a node names it: cvipd may have mended it in between, for
-    /// it looks once a minute. The finding's severity is as expected.
+    /// Spoils something until doctor on a node names it: cvipd may have repaired it in between, which
+    /// it does at once for some times, and then more rarely. The finding's severity is as expected.
     #[track_caller]
     fn finds(&self, number: u32, severity: &str, text: &str, spoil: impl Fn(&Site)) -> Value {
         let mut last = None;
@@ -128,14 +129,19 @@ impl Ward {
         found
     }
 
-    /// Runs what a finding says on its node, and waits until it is gone.
+    /// Runs what a finding says on its node, and waits until it is gone. cvipd may have been faster:
+    /// a command has nothing to do then.
     #[track_caller]
     fn mends(&self, number: u32, finding: &Value) {
-        let commands = finding["commands"].as_array().unwrap();
-        assert!(!commands.is_empty(), "nothing to run: {finding:#}");
-        for command in commands {
-            self.shell(number, command.as_str().unwrap());
+        for command in commands(finding) {
+            let _ = self.try_shell(number, command);
         }
+        self.is_gone(number, finding);
+    }
+
+    /// Waits until a finding is gone.
+    #[track_caller]
+    fn is_gone(&self, number: u32, finding: &Value) {
         let what = finding["what"].as_str().unwrap();
         let same = |f: &&Value| f["what"] == what && f["subject"] == finding["subject"];
         self.until(&format!("node {number} is mended: {what}"), |_| {
@@ -148,21 +154,49 @@ impl Ward {
     /// Finds a fault that was made by hand, and mends it as doctor says.
     #[track_caller]
     fn cures(&self, number: u32, text: &str, spoil: impl Fn(&Site)) {
-        let found = self.finds(number, "fault", text, spoil);
-        self.mends(number, &found);
+        let found = self.finds(number, "fault", text, &spoil);
+        let of_kernel = |line: &&str| line.starts_with("ip ") || line.starts_with("sysctl ");
+        if !commands(&found).iter().all(of_kernel) {
+            return self.mends(number, &found);
+        }
+        // What is said to run has to do by itself: cvipd is stopped for that moment.
+        let daemon = self.daemon_pid(number).unwrap();
+        kill(daemon, Signal::SIGSTOP).unwrap();
+        spoil(self);
+        let ran = commands(&found).into_iter().map(|command| self.try_shell(number, command));
+        let ran: Result<Vec<()>, String> = ran.collect();
+        kill(daemon, Signal::SIGCONT).unwrap();
+        assert_eq!(ran.err(), None, "{found:#}");
+        self.is_gone(number, &found);
     }
 
     /// Runs a shell command on a node, with cvip's programs on its path.
     #[track_caller]
     fn shell(&self, number: u32, line: &str) {
+        self.try_shell(number, line).unwrap_or_else(|error| panic!("{error}"));
+    }
+
+    /// The same; what it says if it fails.
+    fn try_shell(&self, number: u32, line: &str) -> Result<(), String> {
         let programs = std::env::var("CVIP_TEST_PROGRAMS").unwrap();
         let path = format!("{programs}:{}", std::env::var("PATH").unwrap_or_default());
         let mut command = self.host(number).command("sh");
         self.environment(&mut command);
         let output = command.args(["-ec", line]).env("PATH", path).output().unwrap();
         let (out, err) = shown(&output);
-        assert!(output.status.success(), "{line}: {}: {out}{err}", output.status);
+        match output.status.success() {
+            true => Ok(()),
+            false => Err(format!("{line}: {}: {out}{err}", output.status)),
+        }
     }
+}
+
+/// What a finding says to run.
+#[track_caller]
+fn commands(finding: &Value) -> Vec<&str> {
+    let commands = finding["commands"].as_array().unwrap();
+    assert!(!commands.is_empty(), "nothing to run: {finding:#}");
+    commands.iter().map(|command| command.as_str().unwrap()).collect()
 }
 
 /// Does it, whatever comes of it: what is to be spoilt may be so already.
