@@ -46,6 +46,8 @@ pub mod cli;
 #[cfg(feature = "daemon")]
 pub mod conf;
 #[cfg(feature = "daemon")]
+pub mod counter;
+#[cfg(feature = "daemon")]
 #[cfg_attr(not(internal_docs), doc(hidden))]
 pub mod daemon;
 #[cfg(feature = "daemon")]

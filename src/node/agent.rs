@@ -23,6 +23,7 @@ use super::surroundings::Surroundings;
 use super::{checks, hints, kept_out};
 use crate::checks::{Checker, State};
 use crate::conf::Conf;
+use crate::counter;
 use crate::listeners::{self, Dumper, Ranges, Watch};
 use crate::ports::Layers;
 use crate::protocol::Protocol;
@@ -80,6 +81,8 @@ pub struct Agent {
     leaving: Leaving,
     /// This node is the active director.
     directing: bool,
+    /// How often it has vouched for itself as the active director.
+    vouched: Option<u32>,
     obeys: Obedience,
     /// It was said that the store cannot be read.
     unread: bool,
@@ -158,6 +161,7 @@ impl Agent {
             // Ports that the last cvipd served and this one may not find any more.
             leaving: Leaving::of(left),
             directing: false,
+            vouched: None,
             obeys: Obedience::default(),
             unread: false,
             unstored: None,
@@ -232,6 +236,14 @@ impl Agent {
             self.directing = directing;
             let served = self.outcome.registrations.clone();
             self.set_targets(&served, now);
+            self.publish_at_once(now);
+        }
+    }
+
+    /// The active director on this node vouches for itself: its record says so.
+    pub fn vouch(&mut self, number: u32, now: Instant) {
+        if self.directing && self.vouched != Some(number) {
+            self.vouched = Some(number);
             self.publish_at_once(now);
         }
     }
@@ -555,6 +567,7 @@ impl Agent {
             hints: self.hints.clone(),
             flags: self.store.state().flags_of(Scope::Node(self.node)),
             directing: self.directing,
+            vouched: self.vouched,
             obeys: self.obeys.drains.iter().copied().collect(),
             leaving: self.left.is_some(),
             released: self.obeys.released.iter().copied().collect(),
@@ -568,18 +581,17 @@ impl Agent {
             self.write_at = Some(due);
             return;
         }
-        let stored = self.store.state().nodes.get(&self.node).map(NodeRecord::version);
-        let record = match stored {
-            // Whoever wrote that is not us any more: the lease is ours.
-            Some((incarnation, _)) if incarnation > self.incarnation => {
-                NodeRecord { incarnation: incarnation + 1, sequence: 1, ..record }
-            }
-            Some((incarnation, sequence)) if incarnation == self.incarnation => {
-                NodeRecord { sequence: sequence.max(record.sequence) + 1, ..record }
-            }
-            _ => NodeRecord { sequence: record.sequence + 1, ..record },
+        // The store may be behind, or have been emptied.
+        let own = record.next_version(self.incarnation);
+        let stored = self.store.state().nodes.get(&self.node);
+        let after = stored.map_or(own, |stored| stored.next_version(self.incarnation));
+        let is_behind = counter::is_later_pair(own, after);
+        let (incarnation, sequence) = if is_behind { own } else { after };
+        let record = NodeRecord { incarnation, sequence, ..record };
+        self.tried = match self.tried {
+            Some(tried) if !counter::is_later_pair(record.version(), tried) => Some(tried),
+            _ => Some(record.version()),
         };
-        self.tried = self.tried.max(Some(record.version()));
         self.tell_gone();
         match self.store.put_node(&record) {
             Ok(()) => {

@@ -67,6 +67,7 @@ fn is_urgent(before: &NodeRecord, after: &NodeRecord) -> bool {
         || before.lingering != after.lingering
         || before.flags != after.flags
         || before.directing != after.directing
+        || before.vouched != after.vouched
         || before.obeys != after.obeys
         || before.incarnation != after.incarnation
 }

@@ -19,6 +19,9 @@
 //! | | 0 or more | what a later version may add; ignored |
 //! | the end | 32 | HMAC-SHA256 over all before it |
 //!
+//! Incarnations, sequences and terms are counters ([`counter`]): a datagram with a higher number
+//! than [`counter::LAST`] is no heartbeat.
+//!
 //! A heartbeat holds no time of day. That an old one is not taken for a new one is for
 //! [`Peers`](super::Peers) to see: (incarnation, sequence) must grow, and where the receiver is a
 //! sender too, the peer's nonce counts only once the peer has shown that it heard the receiver's
@@ -28,6 +31,7 @@ use std::fmt;
 
 use super::key::{MAC_BYTES, MacKey};
 use super::left::Left;
+use crate::counter;
 
 /// What the key for heartbeats is derived for: [`ClusterKey::derive`](super::ClusterKey::derive).
 pub const KEY_LABEL: &str = "cvip heartbeat";
@@ -214,8 +218,8 @@ impl Beat {
         }
         let mut beat = Beat {
             node: reader.u32()?,
-            incarnation: reader.u64()?,
-            sequence: reader.u64()?,
+            incarnation: reader.counter()?,
+            sequence: reader.counter()?,
             nonce: Nonce(reader.take()?),
             leaving: flags & LEAVING != 0,
             cannot_carry: flags & CANNOT_CARRY != 0,
@@ -244,12 +248,13 @@ impl Reader<'_> {
         self.take().map(u32::from_be_bytes)
     }
 
-    fn u64(&mut self) -> Option<u64> {
-        self.take().map(u64::from_be_bytes)
+    /// A number that is counted up: none is higher than the last of its kind.
+    fn counter(&mut self) -> Option<u64> {
+        self.take().map(u64::from_be_bytes).filter(|number| *number <= counter::LAST)
     }
 
     fn leadership(&mut self) -> Option<Leadership> {
-        let (set, term) = (self.u32()?, self.u64()?);
+        let (set, term) = (self.u32()?, self.counter()?);
         let active = match self.take()? {
             [0] => false,
             [1] => true,
@@ -381,6 +386,11 @@ mod tests {
         assert_eq!(with(7, 255), Err(Refused::Malformed), "more nonces than fit");
         assert_eq!(with(11, 0), Err(Refused::Malformed), "node 0");
         assert_eq!(with(56, 2), Err(Refused::Malformed), "neither active nor not");
+        for (at, what) in [(12, "incarnation"), (20, "sequence"), (48, "term")] {
+            assert_eq!(with(at, 0x10), Err(Refused::Malformed), "{what} 2^60 and more");
+            assert_eq!(with(at + 1, 0x20), Err(Refused::Malformed), "{what} 2^53 and more");
+            assert!(with(at + 1, 0x1f).is_ok(), "{what} below");
+        }
     }
 
     #[test]
@@ -434,18 +444,15 @@ mod tests {
     }
 
     fn any_leadership() -> impl Strategy<Value = Leadership> {
-        (any::<u32>(), any::<u64>(), any::<bool>()).prop_map(|(set, term, active)| Leadership {
-            set,
-            term,
-            active,
-        })
+        (any::<u32>(), 0..=counter::LAST, any::<bool>())
+            .prop_map(|(set, term, active)| Leadership { set, term, active })
     }
 
     prop_compose! {
         fn any_beat()(
             node in 1..=u32::MAX,
-            incarnation in any::<u64>(),
-            sequence in any::<u64>(),
+            incarnation in 0..=counter::LAST,
+            sequence in 0..=counter::LAST,
             nonce in any_nonce(),
             leaving in any::<bool>(),
             cannot_carry in any::<bool>(),

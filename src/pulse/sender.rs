@@ -12,6 +12,7 @@ use super::beat::{Beat, Leadership, MAX_LEADERSHIPS, MAX_SEEN, Nonce, Seen, TooM
 use super::left::Left;
 use super::peers::Timing;
 use super::socket::{Sent, Socket};
+use crate::counter;
 
 /// Who speaks: the same from start to end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -142,7 +143,7 @@ impl Schedule {
         }
         let on_time = self.next + self.period;
         self.next = if on_time > now { on_time } else { now + self.period };
-        self.sequence += 1;
+        self.sequence = counter::next(self.sequence);
         Some(Beat {
             node: self.speaker.node,
             incarnation: self.speaker.incarnation,

@@ -143,6 +143,8 @@ pub(super) struct Stored {
     flags: FlagSet,
     #[serde(default)]
     directing: bool,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    vouched: Option<u32>,
     #[serde(default)]
     obeys: Vec<DrainTarget>,
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
@@ -178,6 +180,7 @@ impl From<NodeRecord> for Stored {
             hints: record.hints,
             flags: record.flags,
             directing: record.directing,
+            vouched: record.vouched,
             obeys: record.obeys,
             leaving: record.leaving,
             released: record.released,
@@ -231,6 +234,7 @@ impl TryFrom<Stored> for NodeRecord {
             hints: stored.hints,
             flags: stored.flags,
             directing: stored.directing,
+            vouched: stored.vouched,
             obeys: stored.obeys,
             leaving: stored.leaving,
             released: stored.released,

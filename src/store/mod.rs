@@ -37,6 +37,7 @@ use std::os::fd::BorrowedFd;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
+use crate::counter;
 use crate::ports::FlagSet;
 use crate::settings::{Engine, Settings};
 
@@ -166,8 +167,12 @@ impl State {
     /// `unix_time` (seconds) only makes a first one; a clock that went back does no harm.
     pub fn next_incarnation(&self, node: u32, unix_time: u64) -> u64 {
         let recorded = self.nodes.get(&node).map(|record| record.incarnation);
-        let earlier = recorded.into_iter().chain(self.alive.get(&node).copied()).max();
-        earlier.map_or(unix_time, |earlier| unix_time.max(earlier.saturating_add(1)))
+        let alive = self.alive.get(&node).copied();
+        match recorded.into_iter().chain(alive).reduce(counter::latest) {
+            Some(earlier) if counter::is_later(unix_time, earlier) => unix_time,
+            Some(earlier) => counter::next(earlier),
+            None => unix_time.min(counter::LAST),
+        }
     }
 }
 
@@ -412,6 +417,10 @@ pub trait Store: Send {
         node: u32,
         incarnation: u64,
     ) -> Result<Claim, StoreError>;
+
+    /// Says of a term that it was won, as is known from elsewhere: a claim through this view is for
+    /// a later one. So terms do not repeat where the store was emptied or put back.
+    fn surpass(&mut self, set: u32, term: u64);
 
     /// Puts the view's value back where a stored one cannot be read; removes it where the view
     /// has none. A value that can be read is left alone. Leases mend themselves.

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use super::DrainTarget;
 use super::compact::{PortRanges, Stored};
+use crate::counter;
 use crate::ports::FlagSet;
 use crate::protocol::Protocol;
 
@@ -111,6 +112,9 @@ pub struct NodeRecord {
     pub flags: FlagSet,
     /// It is the active director of its set, and carries the set's CVIPs.
     pub directing: bool,
+    /// How often it has vouched for itself, as the active director that another director does not
+    /// hear: it is another number each time.
+    pub vouched: Option<u32>,
     /// The drains that its kernel's table obeys, if it is a director, in order.
     pub obeys: Vec<DrainTarget>,
     /// It leaves the cluster, or has left (`cvipctl leave`): it is to serve nothing, whatever
@@ -143,6 +147,20 @@ impl NodeRecord {
             || self.reachable.iter().any(|ranges| ranges.contains(service))
     }
 
+    /// (incarnation, sequence) of the record that follows this one, written by a cvipd of this
+    /// incarnation: its own, unless this record is of a later one. Whoever wrote that is not there
+    /// any more, for the writer holds the node's lease.
+    pub fn next_version(&self, incarnation: u64) -> (u64, u64) {
+        if self.incarnation == incarnation {
+            // A sequence that begins anew is later all the same.
+            (incarnation, counter::next(self.sequence))
+        } else if counter::is_later(self.incarnation, incarnation) {
+            (counter::next(self.incarnation), 1)
+        } else {
+            (incarnation, 1)
+        }
+    }
+
     /// A record that says of a node that it serves nothing: what a clean leave writes.
     pub fn empty(node: u32, incarnation: u64, sequence: u64) -> NodeRecord {
         NodeRecord {
@@ -158,6 +176,7 @@ impl NodeRecord {
             hints: Vec::new(),
             flags: FlagSet::default(),
             directing: false,
+            vouched: None,
             obeys: Vec::new(),
             leaving: false,
             released: Vec::new(),

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::orders::Row;
 use super::{Drains, Elected, Key, NodeRecord, ServiceKey, State};
+use crate::counter;
 use crate::ports::FlagSet;
 
 /// No value is larger: 65,535 registrations for each of several CVIPs fit.
@@ -30,9 +31,6 @@ pub(super) enum Value {
     Owned(BTreeSet<ServiceKey>),
 }
 
-/// The highest incarnation, sequence and term that make sense: seconds since 1970 and counts.
-const MOST: u64 = 1 << 60;
-
 impl Value {
     /// Reads a key's value; the error says what is wrong with it.
     pub(super) fn parse(key: Key, bytes: &[u8]) -> Result<Value, String> {
@@ -44,29 +42,28 @@ impl Value {
                 record if record.node != node => {
                     return Err(format!("it is the record of node {}", record.node));
                 }
-                // Its node could never write a later one.
-                record if record.incarnation.max(record.sequence) > MOST => {
-                    return Err("no cvipd counts its starts and writes that far".to_owned());
+                record => {
+                    within("incarnation", record.incarnation)?;
+                    within("sequence", record.sequence)?;
+                    Value::Node(record)
                 }
-                record => Value::Node(record),
             },
-            Key::Alive(_) => match parse::<Alive>(bytes)?.incarnation {
-                incarnation if incarnation > MOST => {
-                    return Err("no cvipd counts its starts that far".to_owned());
-                }
-                incarnation => Value::Alive(incarnation),
-            },
+            Key::Alive(_) => {
+                let Alive { incarnation } = parse(bytes)?;
+                within("incarnation", incarnation)?;
+                Value::Alive(incarnation)
+            }
             Key::Flags(_) => Value::Flags(parse(bytes)?),
             Key::Drains => {
                 let rows: Vec<Row> = parse(bytes)?;
                 Value::Drains(rows.into_iter().map(Row::into_entry).collect::<Result<_, _>>()?)
             }
-            Key::Director(_) => match parse::<Elected>(bytes)? {
-                elected if elected.term > MOST => {
-                    return Err("there were never so many elections".to_owned());
-                }
-                elected => Value::Director(elected),
-            },
+            Key::Director(_) => {
+                let elected: Elected = parse(bytes)?;
+                within("term", elected.term)?;
+                within("incarnation", elected.incarnation)?;
+                Value::Director(elected)
+            }
             Key::Owned(_) => Value::Owned(parse(bytes)?),
         })
     }
@@ -88,6 +85,16 @@ impl Value {
 /// white space is a third of it.
 const MOST_PRETTY: usize = 64 << 10;
 
+/// What is counted has a number that can be followed by another.
+fn within(what: &str, number: u64) -> Result<(), String> {
+    match number <= counter::LAST {
+        true => Ok(()),
+        false => {
+            Err(format!("its {what}, {number}, is higher than any can be ({})", counter::LAST))
+        }
+    }
+}
+
 /// A value as JSON that a person can read.
 pub(super) fn encode(value: &impl Serialize) -> Vec<u8> {
     // Maps of these types have text for keys, and nothing else of them can fail.
@@ -102,7 +109,9 @@ pub(super) fn encode(value: &impl Serialize) -> Vec<u8> {
 /// What a lease's key says.
 #[cfg(feature = "etcd")]
 pub(super) fn parse_alive(bytes: &[u8]) -> Option<Alive> {
-    parse(bytes).ok()
+    let alive: Alive = parse(bytes).ok()?;
+    within("incarnation", alive.incarnation).ok()?;
+    Some(alive)
 }
 
 fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, String> {
@@ -193,9 +202,14 @@ impl Terms {
     /// Notes what a view shows.
     pub(super) fn see(&mut self, state: &State) {
         for (set, elected) in &state.directors {
-            let highest = self.0.entry(*set).or_default();
-            *highest = elected.term.max(*highest);
+            self.surpass(*set, elected.term);
         }
+    }
+
+    /// Notes a term that is known from elsewhere.
+    pub(super) fn surpass(&mut self, set: u32, term: u64) {
+        let highest = self.0.entry(set).or_default();
+        *highest = counter::latest(*highest, term.min(counter::LAST));
     }
 
     fn highest(&self, set: u32) -> u64 {
@@ -223,22 +237,24 @@ impl Terms {
         if term != expected {
             return Err(stands);
         }
-        let highest = self.highest(set).max(term.unwrap_or(0));
+        let highest = counter::latest(self.highest(set), term.unwrap_or(0));
         let (node, incarnation) = claimant;
-        Ok(Elected { node, incarnation, term: highest.saturating_add(1) })
+        Ok(Elected { node, incarnation, term: counter::next(highest) })
     }
 }
 
 /// True if a record may be written over what is found.
 pub(super) fn may_replace(found: &Found<NodeRecord>, record: &NodeRecord) -> bool {
     match found {
-        Found::Value(stored) => stored.version() <= record.version(),
+        Found::Value(stored) => !counter::is_later_pair(stored.version(), record.version()),
         Found::Nothing | Found::Spoilt => true,
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     fn elected(term: u64) -> Elected {
@@ -270,5 +286,64 @@ mod tests {
         assert_eq!(decide(Found::Spoilt, Some(4), Some(3)), Err(Some(4)));
         assert_eq!(decide(Found::Spoilt, None, None), Ok(1), "nobody could read it");
         assert_eq!(decide(stored(2), Some(9), Some(2)), Ok(10), "an old backup was put back");
+        assert_eq!(decide(stored(counter::LAST), None, Some(counter::LAST)), Ok(1));
+    }
+
+    #[test]
+    fn a_claim_is_for_a_term_above_what_is_known_from_elsewhere() {
+        let mut terms = Terms::default();
+        terms.surpass(1, 9);
+        terms.surpass(1, 4);
+        let decide = |set, terms: &Terms| {
+            terms.decide(set, &Found::Nothing, None, None, (2, 7)).unwrap().term
+        };
+        assert_eq!((decide(1, &terms), decide(2, &terms)), (10, 1));
+        terms.surpass(2, u64::MAX);
+        assert_eq!(decide(2, &terms), 1);
+    }
+
+    /// Any number, small ones and those around the last more often.
+    fn number() -> impl Strategy<Value = u64> {
+        let last = counter::LAST;
+        prop_oneof![any::<u64>(), 0..9u64, last - 9..last + 9, Just(1 << 59), Just(1 << 60)]
+    }
+
+    proptest! {
+        /// Whatever is stored: what can be read can be followed, and what follows can be read.
+        #[test]
+        fn what_can_be_read_can_be_followed_and_what_follows_can_be_read(
+            (term, incarnation, sequence) in (number(), number(), number()),
+            unix_time in 0..1_u64 << 40,
+        ) {
+            let read = |key, value: Value| Value::parse(key, &value.encode()).ok();
+            let elected = Elected { node: 1, incarnation, term };
+            if let Some(Value::Director(read_back)) = read(Key::Director(1), Value::Director(elected)) {
+                prop_assert_eq!(read_back, elected);
+                let found = Found::Value(elected);
+                let next = Terms::default().decide(1, &found, None, Some(term), (2, 7)).unwrap();
+                prop_assert!(counter::is_later(next.term, term));
+                let next = Value::Director(next);
+                prop_assert_eq!(read(Key::Director(1), next.clone()), Some(next));
+            }
+            let record = NodeRecord::empty(1, incarnation, sequence);
+            let mut state = State::default();
+            if let Some(read_back @ Value::Node(_)) = read(Key::Node(1), Value::Node(record.clone())) {
+                state.set(Key::Node(1), Some(read_back));
+                for next in [record.next_version(incarnation), record.next_version(1)] {
+                    let next = NodeRecord::empty(1, next.0, next.1);
+                    prop_assert!(counter::is_later_pair(next.version(), record.version()));
+                    prop_assert!(may_replace(&Found::Value(record.clone()), &next));
+                    prop_assert_eq!(read(Key::Node(1), Value::Node(next.clone())), Some(Value::Node(next)));
+                }
+            }
+            if let Some(alive) = read(Key::Alive(1), Value::Alive(incarnation)) {
+                state.set(Key::Alive(1), Some(alive));
+            }
+            let start = state.next_incarnation(1, unix_time);
+            for earlier in state.alive.values().chain(state.nodes.values().map(|r| &r.incarnation)) {
+                prop_assert!(counter::is_later(start, *earlier), "{} after {}", start, earlier);
+            }
+            prop_assert_eq!(read(Key::Alive(1), Value::Alive(start)), Some(Value::Alive(start)));
+        }
     }
 }

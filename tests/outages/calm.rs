@@ -3,6 +3,7 @@
 use std::net::UdpSocket;
 use std::time::Duration;
 
+use cvip::counter;
 use cvip::pulse::beat::KEY_LABEL;
 use cvip::pulse::{Beat, ClusterKey, Leadership, Nonce, PORT};
 use cvip_lab::{CLUSTER_KEY, Direction, Fault, Impairment, Network};
@@ -77,11 +78,11 @@ fn a_lossy_and_slow_network_a_set_clock_and_forgeries_change_nothing() {
         leaving: false,
         cannot_carry: false,
         left: None,
-        leaderships: vec![Leadership { set: FIRST, term: u64::MAX, active: true }],
+        leaderships: vec![Leadership { set: FIRST, term: counter::LAST, active: true }],
         seen: vec![],
     };
     let forged =
-        beat(u64::MAX).encode(&key("another key, which is as long as it must be")).unwrap();
+        beat(counter::LAST).encode(&key("another key, which is as long as it must be")).unwrap();
     let replayed = beat(1).encode(&key(CLUSTER_KEY)).unwrap();
     let (refused, ignored) = (beats(&site, "refused"), beats(&site, "ignored"));
     for _ in 0..50 {

@@ -519,6 +519,10 @@ impl Store for EtcdStore {
         })
     }
 
+    fn surpass(&mut self, set: u32, term: u64) {
+        self.terms.surpass(set, term);
+    }
+
     fn repair(&mut self, key: Key) -> Result<(), StoreError> {
         if self.shared.layout.path(key).is_none() {
             return self.folder.repair(key, &self.view);

@@ -138,6 +138,10 @@ impl Store for LocalStore {
         }
     }
 
+    fn surpass(&mut self, set: u32, term: u64) {
+        self.terms.surpass(set, term);
+    }
+
     fn repair(&mut self, key: Key) -> Result<(), StoreError> {
         self.folder.repair(key, &self.view)
     }

@@ -5,6 +5,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
+use cvip::counter;
 use cvip::pulse::beat::KEY_LABEL;
 use cvip::pulse::{Beat, ClusterKey, Leadership, Nonce, PORT};
 use cvip_lab::{CLUSTER_KEY, Direction, Fault, Impairment, Network};
@@ -245,10 +246,14 @@ pub(super) fn forged(scene: &mut Scene, sheet: &mut Sheet) -> Result<()> {
         leaving: false,
         cannot_carry: false,
         left: None,
-        leaderships: vec![Leadership { set: scene.site.director(), term: u64::MAX, active: true }],
+        leaderships: vec![Leadership {
+            set: scene.site.director(),
+            term: counter::LAST,
+            active: true,
+        }],
         seen: vec![],
     };
-    let forged = signed(beat(u64::MAX), "another key, which is as long as it must be")?;
+    let forged = signed(beat(counter::LAST), "another key, which is as long as it must be")?;
     let replayed = signed(beat(1), CLUSTER_KEY)?;
     let socket = stranger.enter(|| UdpSocket::bind("0.0.0.0:0"))?;
     let to = (scene.site.host(before.active).v4(), PORT);
