@@ -46,6 +46,7 @@ pub mod cli;
 #[cfg(feature = "daemon")]
 pub mod conf;
 #[cfg(feature = "daemon")]
+#[cfg_attr(not(internal_docs), doc(hidden))]
 pub mod counter;
 #[cfg(feature = "daemon")]
 #[cfg_attr(not(internal_docs), doc(hidden))]

@@ -47,6 +47,8 @@ pub(super) enum Tidings {
     Obeys(Obedience),
     /// The ports that this node has left.
     Left(Left),
+    /// The active director vouches for itself.
+    Vouch(u32),
     /// Something to remember.
     Event(Happening),
     /// A request on the control socket.
@@ -60,6 +62,8 @@ pub(super) enum NodeOrder {
     Direct(bool),
     /// What this node's table obeys, if it is a director.
     Obey(Obedience),
+    /// The active director here vouches for itself, in the record.
+    Vouch(u32),
     /// Serve nothing any more; answer how many connections are left, as often as that changes,
     /// and 0 at last.
     Leave(Sender<usize>),
@@ -78,6 +82,7 @@ impl Agent for node::Agent {
         match order {
             NodeOrder::Reload(conf) => self.reload(conf, now),
             NodeOrder::Direct(directing) => self.direct(directing, now),
+            NodeOrder::Vouch(number) => self.vouch(number, now),
             NodeOrder::Obey(obeys) => self.obey(obeys, now),
             NodeOrder::Leave(left) => self.leave(left, now),
         }
@@ -188,6 +193,7 @@ impl Agent for Watchman {
                     // A main thread that is gone ends this one too.
                     self.main.send(Tidings::Part(part));
                 }
+                Notice::Vouch(number) => drop(self.main.send(Tidings::Vouch(number))),
                 Notice::Event(event) => drop(self.main.send(Tidings::Event(event))),
             }
         }

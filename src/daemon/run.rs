@@ -371,6 +371,12 @@ impl Daemon {
                 self.tell_obedience();
                 Ok(())
             }
+            Tidings::Vouch(number) => {
+                if let Some(desk) = self.staff.node() {
+                    desk.order(NodeOrder::Vouch(number));
+                }
+                Ok(())
+            }
             Tidings::Event(event) => {
                 self.record.add(event, SystemTime::now());
                 Ok(())

@@ -16,10 +16,16 @@
 //!   another lives that can, and claims nothing while another lives that can. If nobody can, nothing
 //!   changes for that.
 
+mod pace;
+mod sight;
+
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
+use crate::counter;
 use crate::store::Elected;
+use pace::Pace;
+pub use sight::{Act, Part, Peer, Sight, Voice};
 
 /// How long a director that was just started listens before it judges that nobody is there.
 pub const LISTEN: Duration = Duration::from_secs(2);
@@ -31,128 +37,16 @@ pub const STAGGER: Duration = Duration::from_millis(250);
 /// may not reach the store.
 const HANDS_OVER_WITHIN: Duration = Duration::from_millis(500);
 
-/// How soon a claim that led to nothing is made again.
-const CLAIM_AGAIN: Duration = Duration::from_millis(300);
+/// An elected director that is heard and does not direct for so long will not: it does not reach
+/// the store, or has given its term up.
+const IDLE_AFTER: Duration = Duration::from_secs(3);
 
-/// A director's part in its set.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Part {
-    /// It waits, its table programmed.
-    Standby,
-    /// It carries the CVIPs, as the elected of this term.
-    Active {
-        /// The term; 0: not by an election of this set, but because it was alone, or because
-        /// cvip.conf has made another set of the one that elected it.
-        term: u64,
-    },
-}
+/// From one time that an active director vouches for itself to the next.
+pub const VOUCH_EVERY: Duration = Duration::from_millis(500);
 
-/// Another director of the set, as it is heard and as the store knows it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Peer {
-    /// How it sounds.
-    pub voice: Voice,
-    /// The highest term of this set that it said it knows.
-    pub term: u64,
-    /// It says that it is the active director: in that term, or of the set that it read of in an
-    /// older or newer cvip.conf.
-    pub active: bool,
-    /// The incarnation of its living cvipd, by the store; `None` if its lease has ended.
-    pub alive: Option<u64>,
-    /// Its record says that it is the active director.
-    pub directing: bool,
-    /// It can carry the CVIPs, as far as it says.
-    pub can_carry: bool,
-}
-
-impl Default for Peer {
-    /// A director of which nothing is known but that cvip.conf names it.
-    fn default() -> Peer {
-        Peer {
-            voice: Voice::default(),
-            term: 0,
-            active: false,
-            alive: None,
-            directing: false,
-            can_carry: true,
-        }
-    }
-}
-
-impl Peer {
-    /// It is heard, lives by the store too, and can carry the CVIPs.
-    fn can_follow(&self) -> bool {
-        self.voice == Voice::Heard && self.alive.is_some() && self.can_carry
-    }
-}
-
-/// How another director sounds.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
-pub enum Voice {
-    /// It was never heard since this director started.
-    #[default]
-    Unheard,
-    /// Its heartbeats come.
-    Heard,
-    /// They came, and stopped.
-    Silent,
-    /// It said that it is leaving.
-    Leaving,
-}
-
-/// What a director knows at a moment.
-#[derive(Clone, Copy, Debug)]
-pub struct Sight<'a> {
-    /// Whom the store says is elected, as it was last read.
-    pub stored: Option<Elected>,
-    /// The store was read at least once.
-    pub known: bool,
-    /// The store cannot be reached.
-    pub away: bool,
-    /// The other directors of the set.
-    pub peers: &'a BTreeMap<u32, Peer>,
-    /// So many others fell silent at once that it may be this director that does not hear.
-    pub deaf: bool,
-    /// Another answers for the CVIP: proved by probes.
-    pub rival: bool,
-    /// The term in which this director was active when it last ran, if the CVIP still stands on
-    /// its interface.
-    pub held: Option<u64>,
-    /// This director can carry the CVIPs.
-    pub can_carry: bool,
-}
-
-impl Sight<'_> {
-    /// This director cannot carry the CVIPs, and another can that lives.
-    fn another_should_carry(&self) -> bool {
-        !self.can_carry && self.peers.values().any(Peer::can_follow)
-    }
-}
-
-/// What is to be done.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Act {
-    /// Ask the store for the term after this one (`None`: the first), for a node and its
-    /// incarnation: this director itself, or the one it hands over to.
-    Claim {
-        /// The term that stands.
-        expected: Option<u64>,
-        /// The node that is to be elected.
-        node: u32,
-        /// Its incarnation.
-        incarnation: u64,
-    },
-    /// Become active.
-    Take {
-        /// In this term.
-        term: u64,
-    },
-    /// Become standby.
-    Yield {
-        /// The term that it yields to; `None`: to a rival, while the store is away.
-        term: Option<u64>,
-    },
-}
+/// A director that has vouched for itself, and is not heard, is gone when it has not done so again
+/// for so long.
+pub const VOUCHED_FOR: Duration = Duration::from_millis(1500);
 
 /// One director's view of its set's election.
 #[derive(Clone, Debug)]
@@ -163,13 +57,32 @@ pub struct Election {
     order: Vec<u32>,
     part: Part,
     started: Instant,
+    /// By set: the latest term that this director has given up. Neither it nor any before it is
+    /// ever taken again.
+    given_up: BTreeMap<u32, u64>,
+    /// The latest term of this set that is known from anywhere.
+    latest: u64,
+    /// The elected director, as the store has it, and what was heard of it since.
+    incumbent: Option<Incumbent>,
     /// Since when the elected director is gone, for those who wait their turn.
     gone_since: Option<Instant>,
-    /// Since when the elected director says that it cannot carry the CVIPs.
-    unable_since: Option<Instant>,
     /// An operator asks this director to take over.
     asked: bool,
-    not_before: Instant,
+    pace: Pace,
+}
+
+/// The elected director since its election was seen. What was before says nothing about it: a
+/// director that was elected while this one did not hear it has not fallen silent.
+#[derive(Clone, Copy, Debug)]
+struct Incumbent {
+    elected: Elected,
+    since: Instant,
+    /// It was heard since then.
+    heard: bool,
+    /// Since when it is heard and says that it does not direct.
+    idle_since: Option<Instant>,
+    /// Since when it says that it directs and cannot carry the CVIPs.
+    unable_since: Option<Instant>,
 }
 
 impl Election {
@@ -181,16 +94,35 @@ impl Election {
             order,
             part: Part::Standby,
             started: now,
+            given_up: BTreeMap::new(),
+            latest: 0,
+            incumbent: None,
             gone_since: None,
-            unable_since: None,
             asked: false,
-            not_before: now,
+            pace: Pace::new(now),
         }
+    }
+
+    /// One that knows which terms this node has given up before, by set.
+    #[must_use]
+    pub fn having_given_up(mut self, given_up: BTreeMap<u32, u64>) -> Election {
+        self.given_up = given_up;
+        self
     }
 
     /// The part at the moment.
     pub fn part(&self) -> Part {
         self.part
+    }
+
+    /// The latest term that this director has given up in each set.
+    pub fn given_up(&self) -> &BTreeMap<u32, u64> {
+        &self.given_up
+    }
+
+    /// The latest term of the set that is known from anywhere: a claim is for a later one.
+    pub fn latest(&self) -> u64 {
+        counter::latest(self.latest, self.given_up.get(&self.set()).copied().unwrap_or(0))
     }
 
     /// The name of the set in the store and in heartbeats: its lowest node number.
@@ -208,10 +140,18 @@ impl Election {
     /// nothing in another.
     pub fn reorder(&mut self, order: Vec<u32>) {
         let before = self.set();
-        self.order = order;
-        if self.part != Part::Standby && self.set() != before {
+        let order_before = std::mem::replace(&mut self.order, order);
+        if self.set() == before {
+            return;
+        }
+        if let Part::Active { term } = self.part {
+            // Should it come back into that set, it is elected anew.
+            let order = std::mem::replace(&mut self.order, order_before);
+            self.give_up(term);
+            self.order = order;
             self.part = Part::Active { term: 0 };
         }
+        (self.latest, self.incumbent, self.gone_since) = (0, None, None);
     }
 
     /// An operator asks this director to take over.
@@ -219,10 +159,25 @@ impl Election {
         self.asked = self.part == Part::Standby;
     }
 
+    fn give_up(&mut self, term: u64) {
+        if term > 0 {
+            let given_up = self.given_up.entry(self.set()).or_default();
+            *given_up = counter::latest(*given_up, term);
+        }
+    }
+
+    /// A term that this director may take: it has given up neither it nor a later one.
+    pub fn may_take(&self, term: u64) -> bool {
+        let given_up = self.given_up.get(&self.set()).copied().unwrap_or(0);
+        counter::is_later(term, given_up)
+    }
+
     /// What is to be done now, if anything. The part has changed when this returns, and a claim is
     /// answered by [`Election::step`] once the store shows what came of it.
     pub fn step(&mut self, sight: Sight<'_>, now: Instant) -> Option<Act> {
-        let act = match self.part {
+        self.observe(sight, now);
+        let before = self.part;
+        let act = match before {
             Part::Active { term: 0 } => self.unelected(sight, now),
             Part::Active { term } => self.active(term, sight, now),
             Part::Standby => self.standby(sight, now),
@@ -232,20 +187,62 @@ impl Election {
                 (self.part, self.asked, self.gone_since) = (Part::Active { term }, false, None);
             }
             Some(Act::Yield { .. }) => {
+                if let Part::Active { term } = before {
+                    self.give_up(term);
+                }
                 (self.part, self.gone_since) = (Part::Standby, None);
+                self.pace.remember(now);
             }
-            Some(Act::Claim { .. }) => self.not_before = now + CLAIM_AGAIN,
+            Some(Act::Claim { expected, node, .. }) => {
+                // A director that has itself elected anew replaces nobody.
+                let is_anew = match before {
+                    Part::Active { .. } => node == self.node,
+                    Part::Standby => sight.stored.is_none_or(|elected| elected.node == self.node),
+                };
+                self.pace.tried(expected, !is_anew && !self.asked, now);
+            }
             None => {}
         }
         act
     }
 
+    /// Notes what is new of the elected director and of terms.
+    fn observe(&mut self, sight: Sight<'_>, now: Instant) {
+        let stored = sight.stored.map(|elected| elected.term);
+        let own = if let Part::Active { term } = self.part { term } else { 0 };
+        let heard = sight.peers.values().map(|peer| peer.term);
+        self.latest = heard.chain(stored).fold(counter::latest(self.latest, own), counter::latest);
+        if self.incumbent.map(|incumbent| incumbent.elected) != sight.stored {
+            self.gone_since = None;
+            self.incumbent = sight.stored.map(|elected| Incumbent {
+                elected,
+                since: now,
+                heard: false,
+                idle_since: None,
+                unable_since: None,
+            });
+        }
+        let Some(incumbent) = &mut self.incumbent else { return };
+        let peer = sight.peers.get(&incumbent.elected.node);
+        let heard = peer.filter(|peer| peer.voice == Voice::Heard);
+        let since = |holds: bool, since: Option<Instant>| holds.then(|| since.unwrap_or(now));
+        incumbent.heard |= heard.is_some();
+        incumbent.idle_since = since(heard.is_some_and(|p| !p.active), incumbent.idle_since);
+        let is_unable = heard.is_some_and(|peer| peer.active && !peer.can_carry);
+        incumbent.unable_since = since(is_unable, incumbent.unable_since);
+    }
+
     fn active(&self, term: u64, sight: Sight<'_>, now: Instant) -> Option<Act> {
-        let stored = sight.stored.filter(|elected| elected.term > term);
-        if let Some(elected) = stored {
-            let mine = (elected.node, elected.incarnation) == (self.node, self.incarnation);
-            let term = elected.term;
-            return Some(if mine { Act::Take { term } } else { Act::Yield { term: Some(term) } });
+        let later = |than: u64| counter::is_later(than, term);
+        if let Some(elected) = sight.stored {
+            let is_mine = elected.node == self.node;
+            // Two of one term come of a store that was emptied: it decides.
+            if !is_mine && (later(elected.term) || elected.term == term) {
+                return Some(Act::Yield { term: Some(elected.term) });
+            }
+            if later(elected.term) && self.is_me(elected) && self.may_take(elected.term) {
+                return Some(Act::Take { term: elected.term });
+            }
         }
         if let Some(peer) = self.superior(term, sight) {
             return Some(Act::Yield { term: Some(peer.term) });
@@ -253,15 +250,22 @@ impl Election {
         if sight.away {
             return sight.rival.then_some(Act::Yield { term: None });
         }
-        // The store was emptied, or put back to an older state: it is told again.
         let expected = sight.stored.map(|elected| elected.term);
-        if !sight.known || now < self.not_before {
+        if !sight.known || !self.pace.may_try(expected, now) {
             return None;
         }
-        if expected.is_none_or(|stored| stored < term) {
+        // The store was emptied, or put back to an older state: it is told again. Or it names this
+        // director in an earlier life, in a term that it has not taken.
+        if expected != Some(term) {
             return Some(self.claim(expected));
         }
-        if sight.another_should_carry() { self.hand_over(sight) } else { None }
+        let hands_over = sight.another_should_carry() && self.pace.may_replace(expected, now);
+        if hands_over { self.hand_over(sight) } else { None }
+    }
+
+    /// The store means this very cvipd.
+    fn is_me(&self, elected: Elected) -> bool {
+        (elected.node, elected.incarnation) == (self.node, self.incarnation)
     }
 
     /// The claim by which this director would have itself elected.
@@ -276,10 +280,7 @@ impl Election {
             return None;
         }
         let elected = sight.stored;
-        if let Some(elected) = elected
-            && elected.node == self.node
-            && elected.incarnation == self.incarnation
-        {
+        if let Some(elected) = elected.filter(|e| self.is_me(*e) && self.may_take(e.term)) {
             return Some(Act::Take { term: elected.term });
         }
         let directs = |peer: &Peer| peer.alive.is_some() && peer.directing;
@@ -290,97 +291,119 @@ impl Election {
             return Some(Act::Yield { term: Some(elected.term) });
         }
         let expected = elected.map(|elected| elected.term);
-        (now >= self.not_before).then_some(self.claim(expected))
+        self.pace.may_try(expected, now).then(|| self.claim(expected))
     }
 
-    /// A director that is heard to be active in a higher term.
+    /// A director that is heard to be active in a later term; or in the same one, before this one
+    /// in cvip.conf's order, while the store does not say whose it is.
     fn superior<'a>(&self, term: u64, sight: Sight<'a>) -> Option<&'a Peer> {
-        let is_superior =
-            |peer: &&Peer| peer.voice == Voice::Heard && peer.active && peer.term > term;
-        sight.peers.values().find(is_superior)
+        let is_decided = sight.stored.is_some_and(|elected| elected.term == term);
+        let place = |node: u32| self.order.iter().position(|other| *other == node);
+        let is_superior = |(node, peer): &(&u32, &Peer)| {
+            let is_equal = peer.term == term && term > 0 && !is_decided;
+            let is_before = is_equal && place(**node) < place(self.node);
+            let is_above = counter::is_later(peer.term, term) || is_before;
+            peer.voice == Voice::Heard && peer.active && is_above
+        };
+        sight.peers.iter().find(is_superior).map(|(_, peer)| peer)
     }
 
     fn standby(&mut self, sight: Sight<'_>, now: Instant) -> Option<Act> {
+        if let Some(held) = sight.held.filter(|held| self.is_over(*held, sight)) {
+            self.give_up(held);
+        }
         if !sight.known {
             // It was active, and is again before anybody knows better.
-            let term = sight.held.filter(|_| self.has_listened(now))?;
+            let held = sight.held.filter(|term| *term == 0 || self.may_take(*term));
+            let term = held.filter(|_| self.has_listened(now))?;
             let anybody = sight.peers.values().any(|p| p.voice == Voice::Heard && p.active);
             return (!anybody && !sight.deaf).then_some(Act::Take { term });
         }
-        self.unable_since = match self.elected_is_unable(sight) {
-            true => self.unable_since.or(Some(now)),
-            false => None,
-        };
-        if let Some(elected) = sight.stored.filter(|elected| elected.node == self.node) {
+        let expected = sight.stored.map(|elected| elected.term);
+        let mine = sight.stored.filter(|elected| elected.node == self.node);
+        if let Some(elected) = mine {
             if self.superior(elected.term, sight).is_some() {
                 return None; // The store has not told yet.
             }
-            if elected.incarnation == self.incarnation {
+            if self.is_me(elected) && self.may_take(elected.term) {
                 return Some(Act::Take { term: elected.term });
             }
         }
-        if sight.away || now < self.not_before {
-            return None;
-        }
-        let expected = sight.stored.map(|elected| elected.term);
-        if sight.another_should_carry() {
-            (self.asked, self.gone_since) = (false, None);
-            return None;
-        }
-        if self.asked {
-            return Some(self.claim(expected));
-        }
-        // One that lives, and directs by a cvip.conf in which it is alone, does not speak to us; one
-        // that was elected in a set of another name, or in a term that the store has lost, will
-        // have itself elected.
-        let directs = |p: &Peer| match p.voice {
-            Voice::Unheard => p.alive.is_some() && p.directing,
-            Voice::Heard => p.active && (p.term == 0 || expected.is_none_or(|own| own < p.term)),
-            Voice::Silent | Voice::Leaving => false,
-        };
-        if sight.peers.values().any(directs) {
-            return None;
-        }
-        if let Some(since) = self.unable_since.filter(|_| sight.can_carry) {
-            let turn = since + HANDS_OVER_WITHIN + STAGGER * self.rank(sight);
-            return (now >= turn).then(|| self.claim(expected));
-        }
-        let is_gone = match sight.stored {
-            None => self.has_listened(now) || self.rank(sight) == 0,
-            // It was elected before it was started again.
-            Some(elected) if elected.node == self.node => return Some(self.claim(expected)),
-            Some(elected) => self.is_gone(elected, sight, now),
-        };
-        if !is_gone || sight.deaf {
+        if sight.away {
             self.gone_since = None;
             return None;
         }
-        let since = *self.gone_since.get_or_insert(now);
-        let turn = since + STAGGER * self.rank(sight);
-        (now >= turn).then(|| self.claim(expected))
+        if sight.another_should_carry() {
+            (self.asked, self.gone_since) = (false, None);
+            // The election is this one's to hand on.
+            let hands_on = mine.is_some() && self.pace.may_replace(expected, now);
+            return if hands_on { self.successor(sight) } else { None };
+        }
+        if self.asked {
+            return self.pace.may_try(expected, now).then(|| self.claim(expected));
+        }
+        if sight.peers.values().any(|peer| directs(peer, expected, mine.is_some())) {
+            self.gone_since = None;
+            return None;
+        }
+        // It was elected before it was started again, or has given that term up.
+        if mine.is_some() {
+            return self.pace.may_try(expected, now).then(|| self.claim(expected));
+        }
+        let Some(vacant) = self.vacant_since(sight, now).filter(|_| !sight.deaf) else {
+            self.gone_since = None;
+            return None;
+        };
+        let turn = vacant + STAGGER * self.rank(sight);
+        let claims = now >= turn && self.pace.may_replace(expected, now);
+        claims.then(|| self.claim(expected))
     }
 
-    /// The elected director is heard to be active, and to be unable to carry the CVIPs.
-    fn elected_is_unable(&self, sight: Sight<'_>) -> bool {
-        let elected = sight.stored.and_then(|elected| sight.peers.get(&elected.node));
-        elected.is_some_and(|peer| peer.voice == Voice::Heard && peer.active && !peer.can_carry)
+    /// A term in which this director was active when it last ran is over: another was elected, or is
+    /// heard to be active, in a later one.
+    fn is_over(&self, held: u64, sight: Sight<'_>) -> bool {
+        let later = |term| counter::is_later(term, held);
+        let is_other = |elected: &Elected| elected.node != self.node && later(elected.term);
+        sight.stored.as_ref().is_some_and(is_other) || self.superior(held, sight).is_some()
+    }
+
+    /// Since when nobody directs, or nobody who can go on, so that it is the standbys' turn.
+    fn vacant_since(&mut self, sight: Sight<'_>, now: Instant) -> Option<Instant> {
+        let is_gone = match self.incumbent {
+            None => self.has_listened(now) || self.rank(sight) == 0,
+            Some(incumbent) => self.is_gone(incumbent, sight, now),
+        };
+        if is_gone {
+            return Some(*self.gone_since.get_or_insert(now));
+        }
+        self.gone_since = None;
+        let incumbent = self.incumbent?;
+        let idle = incumbent.idle_since.map(|since| since + IDLE_AFTER);
+        let unable = incumbent.unable_since.filter(|_| sight.can_carry);
+        let unable = unable.map(|since| since + HANDS_OVER_WITHIN);
+        idle.into_iter().chain(unable).min()
     }
 
     fn has_listened(&self, now: Instant) -> bool {
         now.duration_since(self.started) >= LISTEN
     }
 
-    /// Whether the elected director is gone: silent after it was heard, leaving, or never heard
-    /// and without a lease.
-    fn is_gone(&self, elected: Elected, sight: Sight<'_>, now: Instant) -> bool {
+    /// Whether the elected director is gone: leaving, silent after it was heard in this term, or
+    /// not heard in it and without a lease. One that vouches for itself is silent to this one only.
+    fn is_gone(&self, incumbent: Incumbent, sight: Sight<'_>, now: Instant) -> bool {
         // A director that cvip.conf does not name any more is nobody's to wait for.
-        let Some(peer) = sight.peers.get(&elected.node) else {
-            return !self.order.contains(&elected.node);
+        let Some(peer) = sight.peers.get(&incumbent.elected.node) else {
+            return !self.order.contains(&incumbent.elected.node);
         };
-        match peer.voice {
-            Voice::Heard => false,
-            Voice::Silent | Voice::Leaving => true,
-            Voice::Unheard => peer.alive.is_none() && self.has_listened(now),
+        let vouched = peer.vouched.filter(|at| *at >= incumbent.since);
+        match (peer.voice, vouched) {
+            (Voice::Heard, _) => false,
+            (Voice::Leaving, _) => true,
+            (_, Some(at)) => now.saturating_duration_since(at) >= VOUCHED_FOR,
+            (Voice::Silent, None) if incumbent.heard => true,
+            (Voice::Silent | Voice::Unheard, None) => {
+                peer.alive.is_none() && self.has_listened(now)
+            }
         }
     }
 
@@ -404,9 +427,10 @@ impl Election {
     /// The claim by which an active director hands over: to the first in cvip.conf's order that is
     /// heard and lives, and to one that can carry the CVIPs if there is one.
     pub fn hand_over(&self, sight: Sight<'_>) -> Option<Act> {
-        if self.part == Part::Standby {
-            return None;
-        }
+        if self.part == Part::Standby { None } else { self.successor(sight) }
+    }
+
+    fn successor(&self, sight: Sight<'_>) -> Option<Act> {
         let heir = |node: &u32| {
             let peer = sight.peers.get(node).filter(|peer| peer.voice == Voice::Heard)?;
             Some((!peer.can_carry, *node, peer.alive?))
@@ -418,6 +442,27 @@ impl Election {
     }
 }
 
+/// Another directs, or is about to have itself elected: one that lives, and directs by a cvip.conf in
+/// which it is alone, does not speak to us; one that was elected in a set of another name, or in a
+/// term that the store has lost, will have itself elected. `mine`: the store still names this
+/// director, which directs no longer: whoever took its place will too.
+fn directs(peer: &Peer, expected: Option<u64>, mine: bool) -> bool {
+    let by_record = peer.alive.is_some() && peer.directing;
+    match peer.voice {
+        Voice::Unheard => by_record,
+        Voice::Heard => {
+            let is_unknown = peer.term == 0 || counter::is_later(peer.term, expected.unwrap_or(0));
+            peer.active && is_unknown
+        }
+        Voice::Silent => mine && by_record,
+        Voice::Leaving => false,
+    }
+}
+
 #[cfg(test)]
 #[path = "election/tests.rs"]
 mod tests;
+
+#[cfg(test)]
+#[path = "election/world.rs"]
+mod world;

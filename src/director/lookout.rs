@@ -8,6 +8,7 @@
 mod held;
 mod probes;
 mod rivals;
+mod vouching;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
@@ -24,6 +25,7 @@ use super::election::{Act, Election, LISTEN, Part, Peer, Sight, Voice};
 use super::liveness::{Absent, Beats, Life, News, Signs};
 use super::marks::Marks;
 use crate::conf::Conf;
+use crate::counter;
 use crate::pulse::{
     self, Leadership, Left, Nonce, Peers, Socket, Speech, Suspicion, Timing, Watched,
 };
@@ -31,6 +33,7 @@ use crate::store::{Claim, Elected, State, Store, StoreError};
 use held::Held;
 use probes::Probes;
 use rivals::Rivals;
+use vouching::{Vouches, Vouching};
 
 /// It is due every few hundredths of a second ([`Peers::timeout`]): who is this late was kept from
 /// it, by a machine without time for it, or by a store that did not answer.
@@ -46,6 +49,9 @@ const ANSWERED_WITHIN: Duration = Duration::from_millis(1200);
 /// How often the file of its term is looked after.
 const TEND_EVERY: Duration = Duration::from_secs(1);
 
+/// So many nodes are asked when an active director is to know whether it is reached.
+const WITNESSES: usize = 4;
+
 /// What the lookout found.
 #[derive(Clone, Debug)]
 pub enum Notice {
@@ -55,6 +61,8 @@ pub enum Notice {
     Part(Part),
     /// What the heartbeat says from now on; to whom is its owner's to know.
     Speech(Speech),
+    /// This director vouches for itself in its node's record, with another number each time.
+    Vouch(u32),
     /// Something worth remembering happened.
     Event(Happening),
 }
@@ -101,6 +109,8 @@ pub struct Lookout {
     socket: Socket,
     probes: Probes,
     rivals: Rivals,
+    vouching: Vouching,
+    vouches: Vouches,
     election: Election,
     /// It is alone in its set: nobody is to be asked.
     alone: bool,
@@ -165,6 +175,8 @@ impl Lookout {
         now: Instant,
     ) -> std::io::Result<Lookout> {
         let order = order(&conf, me.node);
+        let held = Held::open(run_dir, me.node);
+        let election = Election::new(me.node, me.incarnation, order.clone(), now);
         let mut lookout = Lookout {
             me: me.node,
             incarnation: me.incarnation,
@@ -172,7 +184,7 @@ impl Lookout {
             former: None,
             can_carry: true,
             left: BTreeMap::new(),
-            election: Election::new(me.node, me.incarnation, order, now),
+            election: election.having_given_up(held.given_up().clone()),
             conf,
             store,
             known: false,
@@ -182,7 +194,9 @@ impl Lookout {
             socket,
             probes: Probes::new()?,
             rivals: Rivals::default(),
-            held: Held::open(run_dir, me.node),
+            vouching: Vouching::new(now),
+            vouches: Vouches::default(),
+            held,
             next_tend: now,
             unclaimed: None,
             taken: Vec::new(),
@@ -230,7 +244,11 @@ impl Lookout {
         self.conf = conf;
         let order = order(&self.conf, self.me);
         self.alone = order.len() < 2;
+        let set = self.election.set();
         self.election.reorder(order);
+        if let (true, Part::Active { term }) = (self.election.set() != set, self.election.part()) {
+            self.held.write(Some((self.election.set(), term)), self.election.given_up());
+        }
         self.nodes = self.nodes();
         self.watch(now);
     }
@@ -264,6 +282,7 @@ impl Lookout {
         let peers = self.directors();
         let act = self.election.hand_over(self.sight(&peers));
         let Some(Act::Claim { expected, node, incarnation }) = act else { return Ok(None) };
+        self.store.surpass(self.election.set(), self.election.latest());
         match self.store.claim(self.election.set(), expected, node, incarnation)? {
             Claim::Won(elected) => {
                 info!("node {} is elected in term {}: handing over", elected.node, elected.term);
@@ -337,7 +356,7 @@ impl Lookout {
             active,
             set: self.election.set(),
             elected: stored.map(|elected| elected.node),
-            term: stored.map_or(own, |elected| elected.term.max(own)),
+            term: stored.map_or(own, |elected| counter::latest(elected.term, own)),
             lives: self.lives.clone(),
             deaf: self.deaf,
             store_away_s: away.map(|since| now.saturating_duration_since(since).as_secs()),
@@ -423,13 +442,17 @@ impl Lookout {
 
     /// Watches whom the configuration and the records name.
     fn watch(&mut self, now: Instant) {
-        let records = &self.store.state().nodes;
+        let State { nodes: records, alive, .. } = self.store.state();
         let order = order(&self.conf, self.me);
         let watched = self.nodes.keys().map(|node| (*node, records.get(node)));
         let watched = watched.map(|(node, record)| Watched {
             node,
             hears_us: order.contains(&node),
-            least_incarnation: record.map_or(0, |record| record.incarnation),
+            // A record may have been written by somebody else; the lease says who lives.
+            least_incarnation: match alive.get(&node) {
+                Some(living) => *living,
+                None => record.map_or(0, |record| record.incarnation),
+            },
         });
         let watched: Vec<Watched> = watched.collect();
         self.peers.watch(watched, now);
@@ -463,6 +486,8 @@ impl Lookout {
                 false => info!("nodes are heard again"),
             }
         }
+        let witnesses = self.witnesses(now);
+        let mut is_answered = false;
         let State { nodes: records, alive, .. } = self.store.state();
         let mut lives = BTreeMap::new();
         for (node, addrs) in &self.nodes {
@@ -478,7 +503,9 @@ impl Lookout {
                 Beats::Never => !leased,
                 _ => quiet >= Timing::default().silence / 2,
             };
-            let echo = self.probes.echo(*node, addrs, doubtful, now);
+            let is_witness = witnesses.contains(node);
+            let echo = self.probes.echo(*node, addrs, doubtful || is_witness, now);
+            is_answered |= is_witness && echo;
             let life = Signs { beats, echo, leased, quiet }.life();
             // Whoever cannot trust his ears takes nobody out of the world.
             let life = if self.deaf { life.min(Life::Silent) } else { life };
@@ -523,6 +550,9 @@ impl Lookout {
             }
         }
         self.lives = lives;
+        if let Some(number) = self.vouching.step(is_answered, now) {
+            self.notices.push(Notice::Vouch(number));
+        }
         let of = |life| {
             let nodes = self.lives.iter().filter(move |(_, is)| **is == life);
             nodes.map(|(node, _)| *node).collect()
@@ -545,6 +575,23 @@ impl Lookout {
             self.marks = marks.clone();
             self.notices.push(Notice::Marks(marks));
         }
+    }
+
+    /// The nodes that this director asks whether they answer it, since another director does not
+    /// hear it: none while it is no active director, or all of those hear it.
+    fn witnesses(&self, now: Instant) -> BTreeSet<u32> {
+        let directors = order(&self.conf, self.me);
+        let alive = &self.store.state().alive;
+        let is_doubted = |node: &u32| {
+            *node != self.me && alive.contains_key(node) && !self.peers.in_touch(*node, now)
+        };
+        let is_active = self.election.part() != Part::Standby;
+        if !is_active || !directors.iter().any(is_doubted) {
+            return BTreeSet::new();
+        }
+        let nodes = self.nodes.keys().filter(|node| !directors.contains(node));
+        let is_heard = |node: &&u32| self.lives.get(node) == Some(&Life::Alive);
+        nodes.filter(is_heard).take(WITNESSES).copied().collect()
     }
 
     /// The predecessor, until its record says that it is a standby.
@@ -574,6 +621,7 @@ impl Lookout {
                 alive: alive.get(&node).copied(),
                 directing: records.get(&node).is_some_and(|record| record.directing),
                 can_carry: beat.is_none_or(|beat| !beat.cannot_carry),
+                vouched: self.vouches.of(node),
             }
         };
         let others = order(&self.conf, self.me).into_iter().filter(|node| *node != self.me);
@@ -586,9 +634,9 @@ impl Lookout {
             known: self.known,
             away: self.away,
             peers,
-            deaf: self.deaf,
+            deaf: self.deaf || self.attended < self.trusts_from,
             rival: self.rivals.confirmed(),
-            held: self.held.term(),
+            held: self.held.term(self.election.set()),
             can_carry: self.can_carry,
         }
     }
@@ -629,14 +677,19 @@ impl Lookout {
             return;
         }
         // A claim that is won changes the store, and that the part: twice at most.
+        self.vouches.follow(&self.store.state().nodes, now);
         for _ in 0..3 {
             let peers = self.directors();
             match self.election.step(self.sight(&peers), now) {
                 None => break,
                 Some(Act::Claim { expected, node, incarnation }) => {
                     let set = self.election.set();
+                    self.store.surpass(set, self.election.latest());
                     let claimed = self.store.claim(set, expected, node, incarnation);
                     match &claimed {
+                        Ok(Claim::Won(Elected { node, term, .. })) if *node != self.me => {
+                            info!("node {node} is elected, in term {term}: it can carry the CVIPs");
+                        }
                         Ok(Claim::Won(elected)) => info!("elected, in term {}", elected.term),
                         Ok(Claim::Stands(_)) => info!("another director was faster"),
                         Err(error) if self.unclaimed.as_ref() == Some(&error.to_string()) => {}
@@ -648,6 +701,12 @@ impl Lookout {
                 Some(Act::Take { term }) => self.took(term, now),
                 Some(Act::Yield { term }) => self.yielded(term),
             }
+        }
+        // It was replaced before it was started again.
+        let held = self.held.term(self.election.set()).filter(|term| *term > 0);
+        let is_standby = self.election.part() == Part::Standby;
+        if held.is_some_and(|term| is_standby && !self.election.may_take(term)) {
+            self.held.write(None, self.election.given_up());
         }
         self.tell_standby(now);
         self.rivals.watch(
@@ -679,8 +738,9 @@ impl Lookout {
         let from = others.into_iter().filter(elsewhere).find(directing);
         info!("this is the active director, in term {term}");
         // One that was started anew, or reads another cvip.conf, goes on as what it was.
-        let goes_on = self.held.term() == Some(term);
-        self.held.write(Some(term));
+        let set = self.election.set();
+        let goes_on = self.held.term(set) == Some(term);
+        self.held.write(Some((set, term)), self.election.given_up());
         self.told_standby = false;
         self.notices.push(Notice::Part(Part::Active { term }));
         if !goes_on {
@@ -696,7 +756,7 @@ impl Lookout {
             Some(term) => info!("another director is active, in term {term}: this one yields"),
             None => warn!("another answers for the CVIP while the store is away: this one yields"),
         }
-        self.held.write(None);
+        self.held.write(None, self.election.given_up());
         self.told_standby = true;
         self.notices.push(Notice::Part(Part::Standby));
         self.tell(Happening::Yielded { term });

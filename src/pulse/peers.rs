@@ -30,6 +30,7 @@ use std::time::{Duration, Instant};
 
 use super::beat::{Beat, MAX_SEEN, Nonce, Seen};
 use super::verdict::{self, Quiet, State, Verdict};
+use crate::counter;
 
 /// How often heartbeats are sent, and what is silence.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -130,6 +131,8 @@ struct Peer {
     /// (incarnation, sequence) and nonce of the newest, be it proven or not. Only a newer one
     /// replaces it, so that a recording cannot put an old nonce in its place.
     newest: Option<((u64, u64), Nonce)>,
+    /// When that came.
+    newest_at: Instant,
     /// The nonce with which it showed that it hears this observer.
     proven: Option<Nonce>,
     /// The last new heartbeat.
@@ -138,7 +141,15 @@ struct Peer {
 
 impl Peer {
     fn new(watched: Watched, now: Instant) -> Peer {
-        Peer { watched, quiet_since: now, heard: None, newest: None, proven: None, beat: None }
+        Peer {
+            watched,
+            quiet_since: now,
+            heard: None,
+            newest: None,
+            newest_at: now,
+            proven: None,
+            beat: None,
+        }
     }
 }
 
@@ -200,14 +211,16 @@ impl Peers {
         let Some(peer) = self.peers.get_mut(&beat.node) else {
             return Heard::Unwatched;
         };
-        if beat.incarnation < peer.watched.least_incarnation {
+        if counter::is_later(peer.watched.least_incarnation, beat.incarnation) {
             return Heard::Outlived;
         }
         let version = (beat.incarnation, beat.sequence);
-        if peer.newest.is_some_and(|(newest, _)| version <= newest) {
+        let is_newer = |newest| counter::is_later_pair(version, newest);
+        if peer.newest.is_some_and(|(newest, _)| !is_newer(newest)) {
             return Heard::Old;
         }
         peer.newest = Some((version, beat.nonce));
+        peer.newest_at = now;
         if peer.watched.hears_us && peer.proven != Some(beat.nonce) {
             if !beat.seen.contains(&Seen { node: self.me, nonce: self.nonce }) {
                 return Heard::Unproven;
@@ -280,18 +293,29 @@ impl Peers {
         self.peers.get(&node)?.beat.as_ref()
     }
 
-    /// Nonces to put into the next own heartbeat: of peers that hear this observer, in turn if
-    /// there are more than fit into one.
+    /// Nonces to put into the next own heartbeat: of peers that hear this observer and are heard
+    /// themselves, in turn if there are more than fit into one. A peer whose heartbeats are overdue
+    /// is left out, and so learns that it is not heard.
     pub fn seen(&mut self) -> Vec<Seen> {
+        let (now, overdue) = (self.attended, self.timing.overdue());
         let hearing = |(node, peer): (&u32, &Peer)| {
             let (_, nonce) = peer.newest.filter(|_| peer.watched.hears_us)?;
-            Some(Seen { node: *node, nonce })
+            let is_heard = now.saturating_duration_since(peer.newest_at) < overdue;
+            is_heard.then_some(Seen { node: *node, nonce })
         };
         let after = self.peers.range(self.turn.saturating_add(1)..);
         let before = self.peers.range(..=self.turn);
         let seen: Vec<Seen> = after.chain(before).filter_map(hearing).take(MAX_SEEN).collect();
         self.turn = seen.last().map_or(0, |seen| seen.node);
         seen
+    }
+
+    /// Whether a peer is heard, and says that it hears this observer.
+    pub fn in_touch(&self, node: u32, now: Instant) -> bool {
+        let Some(peer) = self.peers.get(&node) else { return false };
+        let is_heard = |at| now.saturating_duration_since(at) < self.timing.overdue();
+        let own = Seen { node: self.me, nonce: self.nonce };
+        peer.heard.is_some_and(is_heard) && peer.beat.iter().any(|beat| beat.seen.contains(&own))
     }
 
     /// How many heartbeats there were of each kind.

@@ -70,3 +70,57 @@ fn a_director_that_hears_no_node_suspects_itself_and_keeps_its_table() {
     });
     site.await_pool(FIRST, &all());
 }
+
+/// The term of the set's election, as a director's node knows it.
+fn term(site: &Site) -> serde_json::Value {
+    site.status(SECOND)["sets"][0]["term"].clone()
+}
+
+#[test]
+fn directors_that_do_not_hear_one_another_elect_nobody_and_a_death_is_found_all_the_same() {
+    let mut site = Site::start();
+    site.await_pool(SECOND, &all());
+    let before = term(&site);
+    for direction in [Direction::Both, Direction::From, Direction::To] {
+        let (first, second) = (site.host(FIRST), site.host(SECOND));
+        let fault = first.part_from(second, Network::Public, direction).unwrap();
+        site.stays_as_it_is(CALM);
+        fault.end().unwrap();
+        site.stays_as_it_is(CALM / 5);
+    }
+    assert_eq!(term(&site), before, "nobody was elected");
+    let fault =
+        site.host(FIRST).part_from(site.host(SECOND), Network::Public, Direction::Both).unwrap();
+    site.stays_as_it_is(CALM / 5);
+    site.power_off(FIRST).unwrap();
+    site.until("the second carries the CVIP", |site| site.carries(SECOND));
+    drop(fault);
+}
+
+#[test]
+fn a_director_that_yielded_to_another_host_while_the_store_is_away_stays_a_standby() {
+    let mut site = Site::start();
+    site.await_pool(SECOND, &all());
+    let before = term(&site);
+    for number in site.etcd.numbers() {
+        site.etcd.kill(number);
+    }
+    let heard =
+        site.host(FIRST).part_from(site.host(SECOND), Network::Public, Direction::Both).unwrap();
+    let address = format!("{}/32", site.cvip(false));
+    let address = |what: &str| {
+        let address = ["ip", "addr", what, &address, "dev", "eth0"];
+        site.cluster.client().stdout(&address).unwrap()
+    };
+    address("add");
+    site.until("the first has yielded", |site| site.carries(FIRST).is_none().then_some(()));
+    site.throughout(CALM, |site| assert_eq!(site.carries(FIRST), None, "it takes its term again"));
+    address("del");
+    heard.end().unwrap();
+    for number in site.etcd.numbers() {
+        site.etcd.start_member(number).unwrap();
+    }
+    site.etcd.wait_healthy().unwrap();
+    site.until("one carries the CVIP", |site| (site.carriers().len() == 1).then_some(()));
+    assert_ne!(term(&site), before, "it was elected anew");
+}

@@ -51,8 +51,8 @@ impl Scene {
         scene
     }
 
-    fn step(&mut self) -> Option<Act> {
-        let sight = Sight {
+    fn sight(&self) -> Sight<'_> {
+        Sight {
             stored: self.stored,
             known: self.known,
             away: self.away,
@@ -61,8 +61,14 @@ impl Scene {
             rival: self.rival,
             held: self.held,
             can_carry: self.can_carry,
-        };
-        self.election.step(sight, self.now)
+        }
+    }
+
+    fn step(&mut self) -> Option<Act> {
+        let mut election = self.election.clone();
+        let act = election.step(self.sight(), self.now);
+        self.election = election;
+        act
     }
 
     fn after(&mut self, wait: Duration) -> Option<Act> {
@@ -70,7 +76,11 @@ impl Scene {
         self.step()
     }
 
+    /// From now on; until now it was as it is.
     fn hear(&mut self, node: u32, voice: Voice) {
+        let mut election = self.election.clone();
+        election.observe(self.sight(), self.now);
+        self.election = election;
         self.peers.get_mut(&node).unwrap().voice = voice;
     }
 }
@@ -427,4 +437,106 @@ fn nothing_flaps_where_nobody_can_carry_the_cvips() {
         active.election.hand_over(sight),
         Some(Act::Claim { expected: Some(4), node: 2, incarnation: 10 })
     );
+}
+
+#[test]
+fn a_term_that_was_given_up_is_never_taken_again() {
+    // To a rival, while the store is away.
+    let mut active = Scene::active(1, 4);
+    (active.away, active.rival) = (true, true);
+    assert_eq!(active.step(), Some(Act::Yield { term: None }));
+    for _ in 0..5 {
+        assert_eq!(active.after(STAGGER), None);
+    }
+    // The store is back, and names it still: it is elected anew.
+    (active.away, active.rival) = (false, false);
+    assert_eq!(active.step(), claim(1, Some(4)));
+    active.stored = elected(1, 5);
+    assert_eq!(active.step(), Some(Act::Take { term: 5 }));
+
+    // To a heartbeat of a director that falls silent then.
+    let mut active = Scene::active(1, 4);
+    active.away = true;
+    let two = active.peers.get_mut(&2).unwrap();
+    (two.term, two.active) = (5, true);
+    assert_eq!(active.step(), Some(Act::Yield { term: Some(5) }));
+    active.hear(2, Voice::Silent);
+    assert_eq!(active.after(LISTEN), None);
+    // Made anew by a reload, or started again, it still knows.
+    let given_up = active.election.given_up().clone();
+    active.election =
+        Election::new(1, 10, SET.to_vec(), active.now).having_given_up(given_up.clone());
+    assert_eq!(active.step(), None);
+    (active.known, active.held) = (false, Some(4));
+    assert_eq!(active.after(LISTEN), None);
+    // While the other lives and directs, by the store, this one does not claim its place.
+    (active.known, active.away) = (true, false);
+    active.peers.get_mut(&2).unwrap().directing = true;
+    assert_eq!(active.after(LISTEN), None);
+    active.peers.get_mut(&2).unwrap().alive = None;
+    assert_eq!(active.step(), claim(1, Some(4)));
+}
+
+#[test]
+fn an_elected_director_that_does_not_direct_is_followed() {
+    let mut second = Scene::of(2, elected(1, 4));
+    assert_eq!(second.step(), None);
+    assert_eq!(second.after(IDLE_AFTER - STAGGER), None, "it may be about to");
+    assert_eq!(second.after(STAGGER), claim(2, Some(4)));
+}
+
+#[test]
+fn silence_from_before_an_election_says_nothing_about_who_was_elected() {
+    let mut second = Scene::of(2, elected(1, 4));
+    second.hear(1, Voice::Silent);
+    second.hear(3, Voice::Silent);
+    second.stored = elected(3, 5);
+    assert_eq!(second.after(100 * LISTEN), None, "it holds its lease");
+    second.hear(3, Voice::Heard);
+    second.peers.get_mut(&3).unwrap().active = true;
+    assert_eq!(second.step(), None);
+    second.hear(3, Voice::Silent);
+    assert_eq!(second.step(), claim(2, Some(5)), "it has been heard in this term");
+    let mut second = Scene::of(2, elected(1, 4));
+    second.hear(3, Voice::Silent);
+    second.stored = elected(3, 5);
+    second.peers.get_mut(&3).unwrap().alive = None;
+    assert_eq!(second.after(LISTEN), None, "its lease has ended, and node 1 comes first");
+    assert_eq!(second.after(STAGGER), claim(2, Some(5)));
+}
+
+#[test]
+fn a_director_that_vouches_for_itself_is_silent_to_this_one_only() {
+    let mut second = Scene::of(2, elected(1, 4));
+    second.hear(1, Voice::Silent);
+    for _ in 0..20 {
+        second.peers.get_mut(&1).unwrap().vouched = Some(second.now);
+        assert_eq!(second.after(VOUCH_EVERY), None);
+    }
+    assert_eq!(second.after(VOUCHED_FOR), claim(2, Some(4)), "and does so no longer");
+}
+
+#[test]
+fn two_active_directors_of_one_term_are_told_apart_by_the_store_and_else_by_their_order() {
+    // The store was emptied, and has elected another in a term of the same number.
+    let mut first = Scene::active(1, 4);
+    first.stored = elected(2, 4);
+    assert_eq!(first.step(), Some(Act::Yield { term: Some(4) }));
+    let mut second = Scene::active(2, 4);
+    let one = second.peers.get_mut(&1).unwrap();
+    (one.active, one.term) = (true, 4);
+    assert_eq!(second.step(), None, "the store names this one");
+    (second.stored, second.away) = (None, true);
+    assert_eq!(second.step(), Some(Act::Yield { term: Some(4) }));
+}
+
+#[test]
+fn after_the_last_term_comes_the_first() {
+    let mut active = Scene::active(1, counter::LAST);
+    active.stored = elected(2, 1);
+    assert_eq!(active.step(), Some(Act::Yield { term: Some(1) }));
+    assert_eq!(active.election.latest(), 1);
+    let mut active = Scene::active(1, 1);
+    active.stored = elected(2, counter::LAST);
+    assert_eq!(active.step(), claim(1, Some(counter::LAST)), "an old backup was put back");
 }

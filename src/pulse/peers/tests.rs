@@ -197,6 +197,29 @@ fn every_peer_is_shown_its_nonce_in_turn() {
 }
 
 #[test]
+fn a_peer_that_is_not_heard_is_told_so_and_tells_so() {
+    let start = Instant::now();
+    let mut peers = peers(&[director(2)], start);
+    assert!(!peers.in_touch(2, start));
+    peers.hear(hearing(beat(2, 5, 1), MINE), start);
+    assert!(peers.in_touch(2, start));
+    assert_eq!(peers.seen().len(), 1);
+    // It is heard, and hears us no longer.
+    let now = start + ms(50);
+    peers.hear(beat(2, 5, 2), now);
+    assert!(!peers.in_touch(2, now));
+    assert_eq!(peers.seen().len(), 1);
+    // It is not heard any longer either.
+    peers.hear(hearing(beat(2, 5, 3), MINE), now);
+    let now = pass(&mut peers, now, ms(250));
+    assert_eq!((peers.in_touch(2, now), peers.seen().len()), (true, 1));
+    let now = pass(&mut peers, now, ms(50));
+    assert_eq!((peers.in_touch(2, now), peers.seen().len()), (false, 0));
+    peers.hear(hearing(beat(2, 5, 4), MINE), now);
+    assert_eq!((peers.in_touch(2, now), peers.seen().len()), (true, 1));
+}
+
+#[test]
 fn nobody_else_and_not_oneself_is_watched() {
     let now = Instant::now();
     let mut peers = peers(&[node(ME), node(2)], now);

@@ -1,0 +1,119 @@
+//! How fast claims may follow one another. Pure.
+
+use std::time::{Duration, Instant};
+
+/// How soon a claim that led to nothing is made again; each time twice as late.
+const AGAIN: Duration = Duration::from_millis(300);
+
+/// The latest that it is made again.
+const AGAIN_AT_MOST: Duration = Duration::from_secs(5);
+
+/// So many elections of short succession are nothing unusual: a director dies, and its successor
+/// does too.
+const FREE: u32 = 2;
+
+/// How long the next one waits after that; each time twice as long.
+const WAIT: Duration = Duration::from_secs(1);
+
+/// The longest that one waits.
+const WAIT_AT_MOST: Duration = Duration::from_secs(32);
+
+/// One election is forgotten after this time.
+const FORGOTTEN_AFTER: Duration = Duration::from_secs(60);
+
+/// The claims of one director, and the elections that it lost.
+#[derive(Clone, Debug)]
+pub(super) struct Pace {
+    /// What the last claim expected, and how often it was made.
+    tried: Option<(Option<u64>, u32)>,
+    /// When the next try of it is due.
+    again: Instant,
+    /// How many elections are remembered, and since when there have been so many.
+    remembered: u32,
+    since: Instant,
+}
+
+impl Pace {
+    pub(super) fn new(now: Instant) -> Pace {
+        Pace { tried: None, again: now, remembered: 0, since: now }
+    }
+
+    /// A claim may be made again.
+    pub(super) fn may_try(&self, expected: Option<u64>, now: Instant) -> bool {
+        self.tried.is_none_or(|(tried, _)| tried != expected) || now >= self.again
+    }
+
+    /// A claim may be made on the ground that another director is gone.
+    pub(super) fn may_replace(&self, expected: Option<u64>, now: Instant) -> bool {
+        let is_again = self.tried.is_some_and(|(tried, _)| tried == expected);
+        self.may_try(expected, now) && (is_again || now >= self.since + self.wait(now))
+    }
+
+    fn wait(&self, now: Instant) -> Duration {
+        let passed = now.saturating_duration_since(self.since).as_secs();
+        let forgotten = u32::try_from(passed / FORGOTTEN_AFTER.as_secs()).unwrap_or(u32::MAX);
+        match self.remembered.saturating_sub(forgotten).checked_sub(FREE) {
+            None => Duration::ZERO,
+            Some(doublings) => (WAIT * (1 << doublings.min(5))).min(WAIT_AT_MOST),
+        }
+    }
+
+    /// A claim is made; `replaces`: since another is gone, or cannot go on.
+    pub(super) fn tried(&mut self, expected: Option<u64>, replaces: bool, now: Instant) {
+        let times =
+            self.tried.filter(|(tried, _)| *tried == expected).map_or(0, |(_, times)| times);
+        if replaces && times == 0 {
+            self.remember(now);
+        }
+        self.again = now + (AGAIN * (1 << times.min(5))).min(AGAIN_AT_MOST);
+        self.tried = Some((expected, times + 1));
+    }
+
+    /// An election was lost, or won by a claim of this one.
+    pub(super) fn remember(&mut self, now: Instant) {
+        let passed = now.saturating_duration_since(self.since).as_secs();
+        let forgotten = u32::try_from(passed / FORGOTTEN_AFTER.as_secs()).unwrap_or(u32::MAX);
+        self.remembered = self.remembered.saturating_sub(forgotten).saturating_add(1);
+        self.since = now;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn claims_that_follow_one_another_are_made_ever_later_and_a_quiet_minute_forgives_one() {
+        let start = Instant::now();
+        let mut pace = Pace::new(start);
+        let mut now = start;
+        let mut waits = Vec::new();
+        for term in 0..9 {
+            let before = now;
+            while !pace.may_replace(Some(term), now) {
+                now += Duration::from_millis(100);
+            }
+            waits.push((now - before).as_secs());
+            pace.tried(Some(term), true, now);
+        }
+        assert_eq!(waits, [0, 0, 1, 2, 4, 8, 16, 32, 32]);
+        assert!(!pace.may_replace(Some(9), now + Duration::from_secs(31)));
+        assert!(pace.may_replace(Some(9), now + 10 * FORGOTTEN_AFTER));
+    }
+
+    #[test]
+    fn a_claim_that_led_to_nothing_is_made_again_ever_later_and_another_one_at_once() {
+        let start = Instant::now();
+        let mut pace = Pace::new(start);
+        let mut tries = Vec::new();
+        for ms in (0..20_000).step_by(100) {
+            let now = start + Duration::from_millis(ms);
+            if pace.may_replace(None, now) {
+                pace.tried(None, true, now);
+                tries.push(ms);
+            }
+        }
+        assert_eq!(tries, [0, 300, 900, 2100, 4500, 9300, 14300, 19300]);
+        assert!(pace.may_try(Some(1), start));
+    }
+}
