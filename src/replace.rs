@@ -1,20 +1,29 @@
-//! A file replaced as one: a reader finds the old text or the new, and a crash or a full disk
-//! leaves the old one.
+//! A file replaced as one: a reader finds the old text or the new, and a crash, a signal or a full
+//! disk leaves the old one.
 
-use std::fs::{self, File, Metadata};
+use std::fs::{self, File, Metadata, OpenOptions};
 use std::io::{self, ErrorKind};
-use std::os::unix::fs::{MetadataExt, PermissionsExt, fchown};
+use std::os::fd::AsRawFd;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt, fchown};
 use std::path::{Path, PathBuf};
 
-use tempfile::NamedTempFile;
+use nix::fcntl::{AT_FDCWD, AtFlags};
+use nix::libc;
+use nix::unistd::linkat;
+use tempfile::TempPath;
 
 /// The mode of a file that was not there, before the process's umask.
 const NEW_MODE: u32 = 0o666;
 
 /// The new text of a file, which is not in its place yet. Dropped, it leaves nothing.
+///
+/// Where the file system can, the new text has no name before it is complete: a program that is
+/// killed leaves nothing either.
 #[derive(Debug)]
 pub(crate) struct Replacement {
-    file: NamedTempFile,
+    file: File,
+    /// Its temporary name, if it has one.
+    name: Option<TempPath>,
     target: PathBuf,
     folder: PathBuf,
 }
@@ -32,26 +41,27 @@ impl Replacement {
             Some(folder) if !folder.as_os_str().is_empty() => folder.to_owned(),
             _ => PathBuf::from("."),
         };
-        let name = target.file_name().unwrap_or_default().to_string_lossy();
-        let file = tempfile::Builder::new()
-            .prefix(&format!(".{name}."))
-            .permissions(fs::Permissions::from_mode(NEW_MODE))
-            .tempfile_in(&folder)
-            .map_err(|error| {
-                // The crate's own words name the temporary file, which says nothing to anybody.
-                let why = std::error::Error::source(&error)
-                    .map_or_else(|| error.to_string(), ToString::to_string);
-                words(error.kind(), format!("cannot write in {}: {why}", folder.display()))
-            })?;
+        let (file, name) = match unnamed(&folder) {
+            Some(file) => (file, None),
+            None => {
+                let named = tempfile::Builder::new()
+                    .prefix(&prefix(&target))
+                    .permissions(fs::Permissions::from_mode(NEW_MODE))
+                    .tempfile_in(&folder)
+                    .map_err(|error| unwritable(&folder, &error))?;
+                let (file, name) = named.into_parts();
+                (file, Some(name))
+            }
+        };
         if let Some(old) = old {
-            keep(file.as_file(), &old)?;
+            keep(&file, &old)?;
         }
-        Ok(Replacement { file, target, folder })
+        Ok(Replacement { file, name, target, folder })
     }
 
     /// Where the new text is written.
     pub(crate) fn file(&mut self) -> &mut File {
-        self.file.as_file_mut()
+        &mut self.file
     }
 
     /// The file that it replaces, links resolved.
@@ -65,10 +75,51 @@ impl Replacement {
     /// # Errors
     /// If the disk does not take it; then the old file stays.
     pub(crate) fn put(self) -> io::Result<()> {
-        self.file.as_file().sync_all()?;
-        self.file.persist(&self.target).map_err(|error| error.error)?;
+        self.file.sync_all()?;
+        let name = match self.name {
+            Some(name) => name,
+            None => name(&self.file, &self.target, &self.folder)?,
+        };
+        name.persist(&self.target).map_err(|error| error.error)?;
         File::open(&self.folder)?.sync_all()
     }
+}
+
+/// A file that has no name yet, in a folder whose file system has such files.
+fn unnamed(folder: &Path) -> Option<File> {
+    let mut options = OpenOptions::new();
+    options.read(true).write(true).mode(NEW_MODE).custom_flags(libc::O_TMPFILE);
+    let file = options.open(folder).ok()?;
+    // It gets its name through /proc.
+    fs::symlink_metadata(descriptor(&file)).is_ok().then_some(file)
+}
+
+/// The path to an open file, whether it has a name or none.
+fn descriptor(file: &File) -> PathBuf {
+    PathBuf::from(format!("/proc/self/fd/{}", file.as_raw_fd()))
+}
+
+/// Gives such a file a temporary name.
+fn name(file: &File, target: &Path, folder: &Path) -> io::Result<TempPath> {
+    let link = |path: &Path| {
+        let from = descriptor(file);
+        linkat(AT_FDCWD, &from, AT_FDCWD, path, AtFlags::AT_SYMLINK_FOLLOW).map_err(io::Error::from)
+    };
+    let named = tempfile::Builder::new().prefix(&prefix(target)).make_in(folder, link);
+    Ok(named.map_err(|error| unwritable(folder, &error))?.into_temp_path())
+}
+
+/// What the temporary names for a target begin with.
+fn prefix(target: &Path) -> String {
+    format!(".{}.", target.file_name().unwrap_or_default().to_string_lossy())
+}
+
+/// Why a folder takes no file. The crate's own words name the temporary file, which says nothing
+/// to anybody.
+fn unwritable(folder: &Path, error: &io::Error) -> io::Error {
+    let why = error.to_string();
+    let why = why.split(" at path ").next().unwrap_or(&why);
+    words(error.kind(), format!("cannot write in {}: {why}", folder.display()))
 }
 
 /// The file that a path leads to, and what is there.
@@ -167,6 +218,8 @@ mod tests {
         ] {
             assert!(replace(path, "x").is_err(), "{}", path.display());
         }
+        let said = replace(Path::new("/no/such/folder/file"), "x").unwrap_err().to_string();
+        assert_eq!(said, "cannot write in /no/such/folder: No such file or directory (os error 2)");
         assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1);
     }
 
@@ -177,6 +230,11 @@ mod tests {
         fs::write(&path, "old").unwrap();
         let mut new = Replacement::of(&path).unwrap();
         new.file().write_all(b"half of it").unwrap();
+        // As it is while the text is written, and stays if the program is killed.
+        let can = OpenOptions::new().write(true).custom_flags(libc::O_TMPFILE).open(dir.path());
+        if can.is_ok() {
+            assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1);
+        }
         drop(new);
         assert_eq!(fs::read_to_string(&path).unwrap(), "old");
         assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1);
