@@ -11,6 +11,8 @@ use std::os::fd::AsFd;
 
 use nix::errno::Errno;
 
+mod closed;
+
 /// A writer that remembers its first error and writes nothing after it.
 ///
 /// What `write!` formats is written in one piece, so that the messages of several processes that
@@ -90,8 +92,8 @@ impl Write for Output<'_> {
 /// The process's standard output, unbuffered, with every error of its own.
 ///
 /// That of the standard library takes a descriptor that is not open for writing for one that
-/// nobody wants. Flushing this one also asks for what a file system says of its written pages only
-/// when a file is closed.
+/// nobody wants, and opens /dev/null in the place of one that is closed. Flushing this one also asks
+/// for what a file system says of its written pages only when a file is closed.
 #[derive(Debug)]
 pub struct StandardOutput(File);
 
@@ -107,7 +109,10 @@ impl StandardOutput {
 
 impl Write for StandardOutput {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.0.write(bytes)
+        match closed::at_start() {
+            true => Err(Errno::EBADF.into()),
+            false => self.0.write(bytes),
+        }
     }
 
     fn flush(&mut self) -> io::Result<()> {

@@ -108,6 +108,17 @@ fn every_program_says_that_its_output_was_lost() {
         drop(reader);
         let output = run(program, words, writer.into());
         assert_eq!((text(&output.stderr), output.status.code()), (String::new(), Some(0)));
+        // None at all; what is printed nowhere needs none.
+        let without = |words: &[&str]| {
+            let shell = ["-c", "exec \"$0\" \"$@\" >&-", program];
+            run("sh", &[&shell, words].concat(), Stdio::piped())
+        };
+        let output = without(words);
+        let said = text(&output.stderr);
+        assert!(said.contains("cannot write to standard output: Bad file"), "{program}: {said:?}");
+        assert_eq!((said.lines().count(), output.status.code()), (1, Some(1)), "{said}");
+        let said = text(&without(&["--no-such-option"]).stderr);
+        assert!(!said.is_empty() && !said.contains("standard output"), "{program}: {said}");
     }
 }
 
