@@ -540,6 +540,27 @@ fn apply_and_diff_read_what_a_listing_prints_in_json() {
 }
 
 #[test]
+fn a_listing_of_one_service_is_added_and_never_applied_as_a_table() {
+    let memory = table(RULES);
+    let one = ["-L", "-t", "10.0.0.1:80", "--json"];
+    for words in [&one[..], &[&one[..], &["--interval", "1", "--count", "1"]].concat()] {
+        let text = ipvsadm(&memory, words, "").out;
+        let before = saved(&memory);
+        for words in [&["--apply"][..], &["--apply", "--dry-run"], &["--diff"]] {
+            let ran = ipvsadm(&memory, words, &text);
+            assert_eq!((ran.out.as_str(), ran.status), ("", 2), "{text}");
+            assert!(ran.err.contains("lists one service"), "{}", ran.err);
+            assert!(ran.err.contains("nothing was changed"), "{}", ran.err);
+        }
+        assert_eq!(saved(&memory), before);
+        let other = table("-A -t 10.0.0.9:80\n");
+        let ran = ipvsadm(&other, &["--restore-json"], &text);
+        assert_eq!((ran.err.as_str(), ran.status), ("", 0));
+        assert_eq!(other.0.borrow().services.len(), 2);
+    }
+}
+
+#[test]
 fn a_mark_that_was_printed_as_a_negative_number_is_read_back() {
     let memory = table("-A -f -559038737\n-A -f -1 -6\n-A -f -2147483648\n");
     assert_eq!(

@@ -65,6 +65,8 @@ struct Document {
     services: Option<Vec<ServiceObject>>,
     timeouts: Option<TimeoutsObject>,
     daemons: Option<Vec<DaemonObject>>,
+    #[serde(default)]
+    one_service: bool,
     // What only a kernel says, and what is of another listing.
     #[serde(rename = "ipvs_version")]
     _ipvs_version: Option<IgnoredAny>,
@@ -196,12 +198,21 @@ enum RoleWord {
     Backup,
 }
 
-/// Reads a document: the changes that make on an empty table what it lists.
+/// What a document holds.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Listing {
+    /// The changes that make on an empty table what it lists.
+    pub changes: Vec<Change>,
+    /// It lists one service that was asked for, and says nothing of others.
+    pub one_service: bool,
+}
+
+/// Reads a document.
 ///
 /// # Errors
 ///
 /// If it is no listing, or holds a value that cannot be set.
-pub fn changes(input: impl Read) -> Result<Vec<Change>, JsonError> {
+pub fn listing(input: impl Read) -> Result<Listing, JsonError> {
     let mut text = Vec::new();
     let read = input.take(LONGEST_DOCUMENT + 1).read_to_end(&mut text);
     read.map_err(serde_json::Error::io)?;
@@ -249,7 +260,7 @@ pub fn changes(input: impl Read) -> Result<Vec<Change>, JsonError> {
     if changes.is_empty() {
         return Err(JsonError::Nothing);
     }
-    Ok(changes)
+    Ok(Listing { changes, one_service: document.one_service })
 }
 
 impl ServiceObject {
@@ -373,9 +384,13 @@ fn short(name: &str, most: usize, what: &str) -> Result<String, String> {
 mod tests {
     use proptest::prelude::*;
 
-    use super::super::json::TableDocument;
+    use super::super::json::{Extent, TableDocument};
     use super::*;
     use crate::ipvs::{DestinationEntry, ServiceEntry, Stats};
+
+    fn changes(input: &[u8]) -> Result<Vec<Change>, JsonError> {
+        listing(input).map(|listing| listing.changes)
+    }
 
     fn id() -> ServiceId {
         let addr = "2001:db8::1".parse().unwrap();
@@ -396,7 +411,7 @@ mod tests {
 
         let stats = Stats { connections: 7, ..Stats::default() };
         let mut text = Vec::new();
-        let mut document = TableDocument::begin(&mut text, None).unwrap();
+        let mut document = TableDocument::begin(&mut text, Extent::Table, None).unwrap();
         let entry = DestinationEntry { destination, active: 1, inactive: 2, persistent: 0, stats };
         let web = ServiceEntry { service: service.clone(), stats };
         document.push(&mut text, &web, &[entry]).unwrap();
@@ -404,7 +419,7 @@ mod tests {
         document.push(&mut text, &marked, &[]).unwrap();
         document.end(&mut text).unwrap();
         assert_eq!(
-            changes(text.as_slice()).unwrap(),
+            changes(&text).unwrap(),
             [
                 Change::AddService(service),
                 Change::AddDestination(id(), destination),

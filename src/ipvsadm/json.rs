@@ -99,14 +99,30 @@ struct RateObject {
     bytes_out: u64,
 }
 
+/// How much of the table a document lists.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Extent {
+    /// All services.
+    Table,
+    /// One service that was asked for.
+    OneService,
+}
+
 impl TableDocument {
-    /// Begins a document; `info` where the whole table is listed.
+    /// Begins a document; `info` where the table itself is listed, not what happened in it.
     ///
     /// # Errors
     ///
     /// The writer's.
-    pub fn begin(out: &mut dyn Write, info: Option<&Info>) -> io::Result<TableDocument> {
+    pub fn begin(
+        out: &mut dyn Write,
+        extent: Extent,
+        info: Option<&Info>,
+    ) -> io::Result<TableDocument> {
         write!(out, "{{\"version\":{VERSION},")?;
+        if extent == Extent::OneService {
+            out.write_all(b"\"one_service\":true,")?;
+        }
         if let Some(Info { version: (major, minor, patch), connection_table_size }) = info {
             write!(
                 out,
@@ -353,7 +369,7 @@ mod tests {
         services: &[(ServiceEntry, Vec<DestinationEntry>)],
     ) -> serde_json::Value {
         let mut text = Vec::new();
-        let mut document = TableDocument::begin(&mut text, info).unwrap();
+        let mut document = TableDocument::begin(&mut text, Extent::Table, info).unwrap();
         for (entry, destinations) in services {
             document.push(&mut text, entry, destinations).unwrap();
         }

@@ -255,6 +255,11 @@ const JSON: &[(&str, &str)] = &[
       when one service is asked for.",
     ),
     (
+        "one_service",
+        "True when one service is asked for, else absent. Such a document is for --restore-json; \
+      --apply and --diff refuse it, as it says nothing of the other services.",
+    ),
+    (
         "services",
         "One object a service: protocol, address and port, or fwmark and family (ipv4, \
       ipv6); scheduler, scheduler_flags, persistent (seconds or null), persistence_netmask, \

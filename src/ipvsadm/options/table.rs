@@ -132,7 +132,9 @@ pub const TABLE: &[Entry] = &[
         None,
         Command::Apply,
         "Make the table what the commands in the file that follows (or on standard input) \
-         describe, with the fewest changes, additions before deletions.",
+         describe, or the document that --list --json printed of a whole table, with the fewest \
+         changes, additions before deletions. Services that are not described are deleted, if any \
+         is.",
     ),
     command(
         "diff",

@@ -270,9 +270,14 @@ impl<T: Table, O: FnOnce() -> Result<T, TableError>> Session<'_, '_, T, O> {
     /// The same of a listing in JSON. One of time-outs or daemons says nothing of services.
     fn rules_in_json(&mut self, input: impl Read, what: &str) -> Result<Rules, u8> {
         let mut rules = Rules::default();
-        let refusal = match from_json::changes(input) {
+        let refusal = match from_json::listing(input) {
             Err(error) => error.to_string(),
-            Ok(changes) => {
+            Ok(listing) if listing.one_service => {
+                "this lists one service (-L with -t or its like) \
+                and describes no table; nothing was changed (--restore-json adds it)"
+                    .to_owned()
+            }
+            Ok(from_json::Listing { changes, .. }) => {
                 let refused = changes.iter().find_map(|change| {
                     let misfit = rules.change(change).err()?;
                     let why = match misfit {
@@ -395,8 +400,8 @@ impl<T: Table, O: FnOnce() -> Result<T, TableError>> Session<'_, '_, T, O> {
             Ok(opened) => opened,
             Err(status) => return status,
         };
-        match from_json::changes(BufReader::new(input)) {
-            Ok(changes) => self.apply_naming(&changes),
+        match from_json::listing(BufReader::new(input)) {
+            Ok(listing) => self.apply_naming(&listing.changes),
             Err(error) => {
                 self.complain(&format!("{what}: {error}"));
                 2

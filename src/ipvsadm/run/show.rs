@@ -33,6 +33,15 @@ struct Show {
     json: bool,
 }
 
+impl Show {
+    fn extent(&self) -> json::Extent {
+        match self.service {
+            Some(_) => json::Extent::OneService,
+            None => json::Extent::Table,
+        }
+    }
+}
+
 impl<T: Table, O: FnOnce() -> Result<T, TableError>> Session<'_, '_, T, O> {
     pub(super) fn show(&mut self, list: List) -> (u8, bool) {
         let List { what, numeric, json, watch } = list;
@@ -110,7 +119,7 @@ impl<T: Table, O: FnOnce() -> Result<T, TableError>> Session<'_, '_, T, O> {
     fn list_table_as_json(&mut self, show: Show) -> Result<(), Trouble> {
         let info = if show.service.is_none() { Some(self.info()?) } else { None };
         let entries = self.entries(show.service, show.sorted, |_| Ok(()))?;
-        let mut document = json::TableDocument::begin(self.out, info.as_ref())?;
+        let mut document = json::TableDocument::begin(self.out, show.extent(), info.as_ref())?;
         for entry in entries {
             let destinations = self.destinations_of(&entry.service.id, show.sorted)?;
             document.push(self.out, &entry, &destinations)?;
@@ -165,7 +174,7 @@ impl<T: Table, O: FnOnce() -> Result<T, TableError>> Session<'_, '_, T, O> {
             let mut now = Counters::new();
             let entries = session.entries(show.service, show.sorted, |_| Ok(()))?;
             let mut document = match show.json {
-                true => Some(json::TableDocument::begin(session.out, None)?),
+                true => Some(json::TableDocument::begin(session.out, show.extent(), None)?),
                 false => {
                     session.out.write_all(listing::title(show.columns).as_bytes())?;
                     None
