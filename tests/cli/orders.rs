@@ -240,6 +240,16 @@ fn what_makes_no_sense_changes_nothing_and_says_what_would() {
 }
 
 #[test]
+fn a_node_that_has_left_leaves_again_without_a_fault() {
+    let cluster = Cluster::new();
+    let record = NodeRecord { leaving: true, ..NodeRecord::empty(2, 1, 2) };
+    cluster.store().put_node(&record).unwrap();
+    let (out, err) = cluster.run("leave --node=2");
+    assert_eq!((out.as_str(), err.lines().count()), ("", 1), "{err}");
+    assert!(err.contains("node 2 has left already"), "{err}");
+}
+
+#[test]
 fn orders_are_told_as_json() {
     let cluster = Cluster::new();
     let parse = |text: &str| serde_json::from_str::<Value>(text).unwrap();

@@ -7,6 +7,7 @@ use anyhow::bail;
 
 use super::super::{NodeOption, OK, Site, Streams};
 use crate::daemon::{ControlError, Request, Response, ask};
+use crate::store::State;
 
 /// How often cvipd is asked how many connections are left.
 const ASK_EVERY: Duration = Duration::from_millis(250);
@@ -21,13 +22,29 @@ pub(super) struct Args {
     within: Duration,
 }
 
+/// By its last record, and without a cvipd that could take it back.
+fn has_left(node: u32, state: &State) -> bool {
+    !state.alive.contains_key(&node) && state.nodes.get(&node).is_some_and(|record| record.leaving)
+}
+
 pub(super) fn run(args: &Args, site: &Site, streams: &mut Streams<'_>) -> anyhow::Result<u8> {
     let me = site.known_node(&args.node)?;
     let within_s = u32::try_from(args.within.as_secs()).unwrap_or(u32::MAX);
-    match ask(&site.run_dir, me, Request::Leave { within_s })? {
-        Response::Done => {}
-        Response::Error(error) => bail!("cvipd: {error}"),
-        _ => bail!("cvipd answered another question"),
+    match ask(&site.run_dir, me, Request::Leave { within_s }) {
+        Ok(Response::Done) => {}
+        Ok(Response::Error(error)) => bail!("cvipd: {error}"),
+        Ok(_) => bail!("cvipd answered another question"),
+        // Scripts repeat themselves.
+        Err(ControlError::Absent(_))
+            if site.state().is_ok_and(|(state, _)| has_left(me, &state)) =>
+        {
+            writeln!(
+                streams.err,
+                "cvipctl: node {me} has left already; a start of cvipd brings it back"
+            )?;
+            return Ok(OK);
+        }
+        Err(error) => return Err(error.into()),
     }
     let mut said = None;
     loop {
