@@ -50,7 +50,13 @@ fn is_level(word: &str) -> bool {
 }
 
 fn no_level(word: &str) -> String {
-    let hint = closest(word, LEVELS).map_or_else(String::new, |m| format!(": did you mean `{m}`?"));
+    // Other programs say `warning` and `err`.
+    let lower = word.to_ascii_lowercase();
+    let longer = |level: &&str| lower.starts_with(level) || level.starts_with(&lower);
+    let begun = LEVELS.into_iter().find(longer).filter(|_| word.len() > 2);
+    let hint = begun
+        .or_else(|| closest(word, LEVELS))
+        .map_or_else(String::new, |m| format!(": did you mean `{m}`?"));
     format!(
         "`{word}` is no level{hint} The levels are {}; one part of cvipd is named as in \
          info,cvip::node=debug",
@@ -216,6 +222,8 @@ mod tests {
         }
         for (bad, says) in [
             ("inof", "did you mean `info`?"),
+            ("warning", "did you mean `warn`?"),
+            ("Err", "did you mean `error`?"),
             ("inof", "error, warn, info, debug, trace, off"),
             ("verbose", "is no level. The levels are"),
             ("", "is no level"),

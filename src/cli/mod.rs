@@ -140,6 +140,8 @@ fn meant(error: &clap::Error) -> String {
             ContextValue::Strings(words) => words.iter().map(String::as_str).collect(),
             _ => Vec::new(),
         })
+        // Nobody is led from a slip to what cuts connections.
+        .filter(|word| *word != "--now")
         .collect();
     match words.is_empty() {
         true => String::new(),
@@ -189,6 +191,7 @@ mod tests {
             (&["cvipctl", "status", "--jsno"], "did you mean --json? "),
             (&["cvipctl", "convert", "--format=jsno"], "did you mean json? "),
             (&["cvipctl", "frobnicate"], "(try cvipctl --help)"),
+            (&["cvipctl", "drain", "--node", "2"], "(try cvipctl --help)"),
         ] {
             let (status, out, err) = testing::run_with(words, cvipctl::run);
             assert_eq!((status, out.as_str(), err.lines().count()), (USAGE, "", 1), "{err}");
