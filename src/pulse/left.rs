@@ -17,6 +17,7 @@
 
 use std::collections::BTreeSet;
 
+use crate::counter;
 use crate::protocol::Protocol;
 
 /// Bytes before the ranges, and of each range.
@@ -63,7 +64,7 @@ impl Left {
 
     /// Whether it counts against a record of this version.
     pub fn is_of(&self, version: (u64, u64)) -> bool {
-        self.record >= version
+        !counter::is_later_pair(version, self.record)
     }
 
     /// Whether a port is named.
@@ -95,7 +96,10 @@ impl Left {
     /// Reads what stands at the beginning of these bytes.
     pub(super) fn decode(bytes: &[u8]) -> Option<Left> {
         let (head, rest) = bytes.split_first_chunk::<HEAD>()?;
-        let number = |at: usize| Some(u64::from_be_bytes(head[at..at + 8].try_into().ok()?));
+        let number = |at: usize| {
+            let number = u64::from_be_bytes(head[at..at + 8].try_into().ok()?);
+            (number <= counter::LAST).then_some(number)
+        };
         let record = (number(0)?, number(8)?);
         let count = usize::from(head[16]);
         let rows = rest.get(..RANGE * count).filter(|_| count <= MAX_RANGES)?;
@@ -137,6 +141,19 @@ mod tests {
         let left = Left::new((5, 7), &[WEB], &BTreeSet::new());
         assert!(left.is_of((5, 7)) && left.is_of((5, 6)) && left.is_of((4, 99)));
         assert!(!left.is_of((5, 8)) && !left.is_of((6, 1)));
+        // 1 follows the last number.
+        let first = Left::new((5, 1), &[WEB], &BTreeSet::new());
+        assert!(first.is_of((5, counter::LAST)) && first.is_of((5, 1)));
+        let last = Left::new((counter::LAST, 3), &[WEB], &BTreeSet::new());
+        assert!(!last.is_of((1, 1)) && last.is_of((counter::LAST, 2)));
+    }
+
+    #[test]
+    fn a_record_that_none_can_be_is_refused() {
+        for record in [(counter::LAST + 1, 1), (1, u64::MAX)] {
+            let bytes = Left { record, ranges: Vec::new() }.encode(HEAD).unwrap();
+            assert_eq!(Left::decode(&bytes), None, "{record:?}");
+        }
     }
 
     #[test]
@@ -159,7 +176,7 @@ mod tests {
         fn every_left_port_is_named_and_no_served_one_and_it_is_read_as_written(
             left in prop::collection::vec((0usize..3, 1u16..60), 0..30),
             served in prop::collection::btree_set((0usize..3, 1u16..60), 0..30),
-            record in any::<(u64, u64)>(),
+            record in (0..=counter::LAST, 0..=counter::LAST),
         ) {
             let port = |(protocol, port): (usize, u16)| (Protocol::ALL[protocol], port);
             let left: Vec<Port> = left.into_iter().map(port).collect();
