@@ -416,6 +416,7 @@ impl Agent {
         let flaps = std::mem::take(&mut self.marks.flaps);
         let mut marks = Marks { flaps, ..marks };
         marks.unfit.extend(self.failed.clone());
+        marks.keep_left(&self.marks.left);
         let before = std::mem::replace(&mut self.marks, marks);
         let after = &self.marks;
         let mut nodes: BTreeSet<u32> =

@@ -30,7 +30,7 @@ pub(super) fn without<'a>(record: &'a NodeRecord, left: Option<&Left>) -> Cow<'a
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeSet;
+    use std::collections::{BTreeMap, BTreeSet};
 
     use super::*;
     use crate::protocol::Protocol;
@@ -68,6 +68,22 @@ mod tests {
         // It was put back to an old state: what the node says is newer.
         let older = record((5, 3), &[80, 8080]);
         assert_eq!(ports(&older, Some(&says((5, 8), &[80], &[443]))), [8080]);
+    }
+
+    #[test]
+    fn a_lookout_that_has_heard_nobody_yet_brings_no_dead_server_back() {
+        use crate::director::marks::Marks;
+        let known = record((5, 7), &[80, 443]);
+        let says = |gone: &[u16], served: &[u16]| BTreeMap::from([(2, left((5, 8), gone, served))]);
+        let before = says(&[80], &[443]);
+        // A reload starts another lookout.
+        let mut marks = Marks::default();
+        marks.keep_left(&before);
+        assert_eq!(ports(&known, marks.left.get(&2)), [443]);
+        // What it hears then is later.
+        let mut marks = Marks { left: says(&[], &[80, 443]), ..Marks::default() };
+        marks.keep_left(&before);
+        assert_eq!(ports(&known, marks.left.get(&2)), [80, 443]);
     }
 
     #[test]

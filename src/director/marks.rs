@@ -69,6 +69,14 @@ impl Quiet {
 }
 
 impl Marks {
+    /// Keeps what nodes said before of the ports that they have left, where these marks do not
+    /// know: those of a lookout that was just started, which has heard nobody yet.
+    pub fn keep_left(&mut self, before: &BTreeMap<u32, Left>) {
+        for (node, left) in before {
+            self.left.entry(*node).or_insert_with(|| left.clone());
+        }
+    }
+
     /// Why a server is to be quiet; what its own node says of it comes in `unfit`. A silent
     /// node's checks say nothing any more.
     pub fn quiet(&self, server: Server, unfit: Option<&String>, now: Instant) -> Option<Quiet> {
