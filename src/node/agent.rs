@@ -147,9 +147,7 @@ impl Agent {
             }
             Err(error) => return Err(error),
         };
-        let stored = store.state().nodes.get(&node);
-        let left = stored.into_iter().flat_map(|record| &record.registrations);
-        let left: Vec<Port> = left.map(port_of).collect();
+        let left = recorded(&*store, node);
         let gone = Gone::of(left.iter().copied());
         let Senses { watch, hint_dumper, checker } = senses;
         let mut agent = Agent {
@@ -358,6 +356,11 @@ impl Agent {
                 return false;
             }
         };
+        if !self.known {
+            // What the last cvipd served is known only now.
+            let left = recorded(&*self.store, self.node);
+            (self.gone, self.leaving) = (Gone::of(left.iter().copied()), Leaving::of(left));
+        }
         (self.known, self.unread) = (true, false);
         self.repair(refreshed.faults);
         let flags = [Key::Flags(Scope::Cluster), Key::Flags(Scope::Node(self.node))];
@@ -634,6 +637,12 @@ impl Agent {
             info!("node {} no longer serves {}", self.node, registration.service);
         }
     }
+}
+
+/// The ports of a node's stored record.
+fn recorded(store: &dyn Store, node: u32) -> Vec<Port> {
+    let record = store.state().nodes.get(&node);
+    record.into_iter().flat_map(|record| &record.registrations).map(port_of).collect()
 }
 
 fn port_of(registration: &Registration) -> Port {
