@@ -96,6 +96,18 @@ const GRACE: Duration = Duration::from_secs(2);
 /// How soon a folder that is missing is looked for again, and a value that found no room written.
 const AGAIN: Duration = Duration::from_secs(1);
 
+/// How rarely a file that cannot be read is read again.
+const RAREST: Duration = Duration::from_secs(60);
+
+/// A file that cannot be read, though there may be nothing wrong with it: this process may have
+/// no descriptor left. Nothing tells when it can be.
+#[derive(Clone, Debug)]
+struct Unreadable {
+    reason: String,
+    at: Instant,
+    pause: Duration,
+}
+
 /// When a lock is looked at again, and after which pause that is.
 #[derive(Clone, Copy, Debug)]
 struct Look {
@@ -124,6 +136,7 @@ pub(in crate::store) struct Folder {
     looks: BTreeMap<u32, Look>,
     /// Keys whose files are missing, and until when that is not believed.
     missing: BTreeMap<Key, Instant>,
+    unreadable: BTreeMap<Key, Unreadable>,
     /// Keys that this view wrote itself: no other writes them again.
     own: BTreeSet<Key>,
     /// Values that found no room: the view has them.
@@ -168,6 +181,7 @@ impl Folder {
             timer,
             looks: BTreeMap::new(),
             missing: BTreeMap::new(),
+            unreadable: BTreeMap::new(),
             own: BTreeSet::new(),
             unsaved: BTreeMap::new(),
             next_mend: None,
@@ -326,7 +340,15 @@ impl Folder {
             self.reread = true;
             gone = self.mend(view, now);
             self.save(now);
-            keys.extend(self.all_keys(view, &gone)?);
+            match self.all_keys(view, &gone) {
+                Ok(all) => keys.extend(all),
+                Err(error) => {
+                    // Nothing else wakes for what was not read.
+                    self.next_mend = Some(now + AGAIN);
+                    self.set_timer();
+                    return Err(error);
+                }
+            }
             self.reread = false;
         }
         let mut refreshed = Refreshed::default();
@@ -346,13 +368,34 @@ impl Folder {
                 },
             };
             match read {
-                Ok(true) => drop(refreshed.changed.insert(key)),
-                Ok(false) => {}
-                Err(fault) => refreshed.faults.push(fault),
+                Ok(changed) => {
+                    self.unreadable.remove(&key);
+                    refreshed.changed.extend(changed.then_some(key));
+                }
+                Err(fault) => {
+                    if self.is_news(&fault, now) || asked {
+                        refreshed.faults.push(fault);
+                    }
+                }
             }
         }
         self.set_timer();
         Ok(refreshed)
+    }
+
+    /// Notes when a file is read again that could not be read. True if that was not known.
+    fn is_news(&mut self, fault: &Fault, now: Instant) -> bool {
+        // What could be copied could be read: its next write wakes.
+        if fault.set_aside.is_some() {
+            self.unreadable.remove(&fault.key);
+            return true;
+        }
+        let before = self.unreadable.get(&fault.key).filter(|it| it.reason == fault.reason);
+        let pause = before.map_or(AGAIN, |before| (before.pause * 2).min(RAREST));
+        let is_news = before.is_none();
+        let again = Unreadable { reason: fault.reason.clone(), at: now + pause, pause };
+        self.unreadable.insert(fault.key, again);
+        is_news
     }
 
     /// True if a file that is missing may still be written again by whose it is. What this view
@@ -377,6 +420,7 @@ impl Folder {
         let due = self.looks.iter().filter(|(_, look)| look.at <= now);
         let mut keys: BTreeSet<Key> = due.map(|(node, _)| Key::Alive(*node)).collect();
         keys.extend(self.missing.iter().filter(|(_, until)| **until <= now).map(|(key, _)| *key));
+        keys.extend(self.unreadable.iter().filter(|(_, it)| it.at <= now).map(|(key, _)| *key));
         loop {
             match self.inotify.read_events() {
                 Ok(events) => {
@@ -530,7 +574,8 @@ impl Folder {
     fn set_timer(&self) {
         let looks = self.looks.values().map(|look| look.at);
         let others = self.missing.values().copied().chain(self.next_mend);
-        let next = looks.chain(others).min();
+        let unreadable = self.unreadable.values().map(|it| it.at);
+        let next = looks.chain(others).chain(unreadable).min();
         let set = match next {
             Some(at) => {
                 // 0 would disarm it.

@@ -176,6 +176,39 @@ fn what_a_director_owns_is_in_force_before_it_can_be_written() {
 }
 
 #[test]
+fn what_could_not_be_read_is_read_again_though_nothing_tells_when_it_can_be() {
+    let dir = tempfile::tempdir().unwrap();
+    let (mut folder, mut view) = opened(dir.path());
+    let mut writer = opened(dir.path()).0;
+    // As if no descriptor were left: the link leads in a circle, and what mends that is elsewhere.
+    let (elsewhere, path) = (dir.path().join("elsewhere"), folder.path(Key::Node(1)));
+    std::os::unix::fs::symlink(&elsewhere, &elsewhere).unwrap();
+    std::os::unix::fs::symlink(&elsewhere, &path).unwrap();
+    folder.distrust();
+    assert_eq!(folder.refresh(&mut view).unwrap().faults.len(), 1);
+    fs::remove_file(&elsewhere).unwrap();
+    let record = crate::store::NodeRecord::empty(1, 7, 1);
+    fs::write(&elsewhere, Value::Node(record).encode()).unwrap();
+    until(&mut folder, &mut view, |view| view.nodes.contains_key(&1));
+    assert!(folder.unreadable.is_empty());
+    // What stays as it is is told once, and looked at ever more rarely.
+    fs::remove_file(&path).unwrap();
+    fs::create_dir(&path).unwrap();
+    folder.distrust();
+    assert_eq!(folder.refresh(&mut view).unwrap().faults.len(), 1);
+    let fault = |view: &mut State, folder: &mut Folder| {
+        folder.unreadable.get_mut(&Key::Node(1)).unwrap().at = Instant::now();
+        let faults = folder.refresh(view).unwrap().faults.len();
+        (faults, folder.unreadable[&Key::Node(1)].pause)
+    };
+    assert_eq!(fault(&mut view, &mut folder), (0, 2 * AGAIN));
+    assert_eq!(fault(&mut view, &mut folder), (0, 4 * AGAIN));
+    fs::remove_dir(&path).unwrap();
+    writer.write(Key::Node(1), &Value::Node(crate::store::NodeRecord::empty(1, 7, 2))).unwrap();
+    until(&mut folder, &mut view, |view| view.nodes[&1].sequence == 2);
+}
+
+#[test]
 fn a_pipe_where_a_record_should_be_is_a_fault_and_waited_for_by_nobody() {
     let dir = tempfile::tempdir().unwrap();
     let (mut folder, mut view) = opened(dir.path());
