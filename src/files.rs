@@ -142,6 +142,15 @@ pub(crate) fn note<T, E: Display>(path: &Path, outcome: &Result<T, E>) {
     }
 }
 
+/// Notes why something cannot be saved, or that it can, where another says so in the log.
+#[cfg(feature = "etcd")]
+pub(crate) fn set_unsaved(path: &Path, why: Option<String>) {
+    match why {
+        Some(why) => drop(lock().insert(path.to_owned(), why)),
+        None => drop(lock().remove(path)),
+    }
+}
+
 /// What this process could not save, a line for each file.
 pub(crate) fn unsaved() -> Vec<String> {
     lock().iter().map(|(path, why)| format!("not saved: {}: {why}", path.display())).collect()

@@ -6,7 +6,7 @@ use std::path::Path;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
-use super::observed::{Host, Observed, Reply, Table, Unexamined};
+use super::observed::{Host, Observed, Reply, ServerFault, Table, Unexamined};
 use super::{Roles, listeners, rivals};
 use crate::conf::{Clustertab, Conf, Cvip, Routing};
 use crate::daemon::{ControlError, Request, Response, ask};
@@ -37,8 +37,8 @@ pub struct Subject<'a> {
     pub embedded: bool,
     /// The folder of cvipd's own files.
     pub run_dir: &'a Path,
-    /// Servers of the store whose faults are known: what is wrong, and what to do.
-    pub store_servers: Vec<(String, String)>,
+    /// What is wrong with the store's servers.
+    pub store_servers: Vec<ServerFault>,
 }
 
 /// Looks at everything that can be seen from here, in the calling thread's network namespace.

@@ -30,7 +30,7 @@ mod testing;
 pub use collect::collect;
 pub use finding::{Finding, Severity};
 pub use nodes::LAST_GOOD;
-pub use observed::{Observed, Unexamined};
+pub use observed::{Observed, ServerFault, Unexamined};
 pub use roles::Roles;
 
 /// Every examination of what was seen: faults first, then warnings and notes, each once.

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use std::net::IpAddr;
 
 use super::Finding;
-use super::observed::{Observed, subject};
+use super::observed::{Observed, ServerFault, subject};
 use crate::conf::Registration;
 use crate::director::liveness::Life;
 use crate::pulse::PORT;
@@ -37,8 +37,10 @@ pub(super) fn nodes(seen: &Observed) -> Vec<Finding> {
     }));
     findings.extend(seen.unsaved.iter().map(|unsaved| {
         let what = format!("what cvipd knows stays in force, and is lost with its end: {unsaved}");
-        Finding::warning(seen.here(), what)
-            .mend("make room in the file system of the run folder, or let root write there")
+        Finding::warning(seen.here(), what).mend(
+            "do what it says; if that is nothing, make room in the file system of the run \
+                 folder, or let root write there",
+        )
     }));
     findings.extend(seen.ports_taken.iter().map(|taken| {
         let what = format!("{taken}: no heartbeats are heard there, and a failure is seen late");
@@ -47,8 +49,12 @@ pub(super) fn nodes(seen: &Observed) -> Vec<Finding> {
              on every node, to a port below 1024, which is root's",
         )
     }));
-    let servers = seen.store_servers.iter();
-    findings.extend(servers.map(|(what, mend)| Finding::warning("store", what).mend(mend)));
+    findings.extend(seen.store_servers.iter().map(|ServerFault { ends_writes, what, mend }| {
+        match ends_writes {
+            true => Finding::fault("store", what).mend(mend),
+            false => Finding::warning("store", what).mend(mend),
+        }
+    }));
     if let Some(why) = &seen.away {
         findings.push(Finding::fault("store", why).mend(
             "`cvipctl check' says which of its servers answer, and what this host may do there",
@@ -351,11 +357,14 @@ mod tests {
             let wrong = wrong.to_owned();
             seen.unsaved = vec![wrong.clone()];
             seen.ports_taken = vec![wrong.clone()];
-            seen.store_servers = vec![(wrong.clone(), wrong)];
+            let of_server =
+                |ends_writes| ServerFault { ends_writes, what: wrong.clone(), mend: wrong.clone() };
+            seen.store_servers = vec![of_server(true), of_server(false)];
         };
         wrong(&mut seen, "xyz");
         let all = lines(&nodes(&seen));
-        assert_eq!(all.iter().filter(|line| line.contains("xyz")).count(), 3, "{all:?}");
+        assert_eq!(all.iter().filter(|line| line.contains("xyz")).count(), 4, "{all:?}");
+        assert_eq!(all.iter().filter(|line| line.starts_with("fault: store: xyz")).count(), 1);
         (seen.unsaved, seen.ports_taken, seen.store_servers) = Default::default();
         let lines = lines(&nodes(&seen));
         assert!(lines[0].starts_with("fault: node 1: cvipd goes on with its last good"));

@@ -17,6 +17,17 @@ use crate::node::Surroundings;
 use crate::ports::FlagSet;
 use crate::store::{Scope, ServiceKey, State};
 
+/// What is wrong with a server of the store.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ServerFault {
+    /// The store does not work with this; otherwise it works, and should be seen to.
+    pub ends_writes: bool,
+    /// What is wrong.
+    pub what: String,
+    /// What to do about it.
+    pub mend: String,
+}
+
 /// All of it.
 #[derive(Clone, Debug)]
 pub struct Observed {
@@ -49,8 +60,8 @@ pub struct Observed {
     pub unsaved: Vec<String>,
     /// UDP ports of heartbeats that another program has, and which one that is.
     pub ports_taken: Vec<String>,
-    /// Servers of the store whose faults are known: what is wrong, and what to do.
-    pub store_servers: Vec<(String, String)>,
+    /// What is wrong with the store's servers.
+    pub store_servers: Vec<ServerFault>,
     /// This host's kernel, if it is a node.
     pub host: Option<Host>,
     /// The kernel's IPVS table, if it has one that may be read.

@@ -7,7 +7,7 @@ use super::super::{FAILED, Known, NodeOption, OK, Site, Streams, harmless};
 use crate::conf::{Diagnostic, Severity as Gravity};
 use crate::daemon;
 use crate::doctor::collect::Subject;
-use crate::doctor::{self, Finding, Severity, Unexamined};
+use crate::doctor::{self, Finding, ServerFault, Severity, Unexamined};
 use crate::net::Role;
 use crate::settings::{Engine, Settings};
 use crate::store::{self, Access, Interest};
@@ -108,17 +108,23 @@ fn examine(args: &Args, site: &Site) -> anyhow::Result<Report> {
     Ok(Report { schema: 1, node: seen.node, role, findings, unexamined })
 }
 
-/// Servers of etcd whose faults are known.
+/// What is wrong with the servers of etcd.
 #[cfg(feature = "etcd")]
-fn servers(settings: &Settings) -> Vec<(String, String)> {
-    match settings.engine {
+fn servers(settings: &Settings) -> Vec<ServerFault> {
+    let found = match settings.engine {
         Engine::Local => Vec::new(),
-        Engine::Etcd => store::etcd::outdated(&settings.etcd),
-    }
+        Engine::Etcd => store::etcd::server_faults(&settings.etcd),
+    };
+    let fault = |finding: store::etcd::Finding| ServerFault {
+        ends_writes: finding.is_error,
+        what: finding.message,
+        mend: finding.help.unwrap_or_default(),
+    };
+    found.into_iter().map(fault).collect()
 }
 
 #[cfg(not(feature = "etcd"))]
-fn servers(_settings: &Settings) -> Vec<(String, String)> {
+fn servers(_settings: &Settings) -> Vec<ServerFault> {
     Vec::new()
 }
 

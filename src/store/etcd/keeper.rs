@@ -5,6 +5,7 @@
 //! hangs on another live holder's lease is never touched: that is what a lease is for.
 
 use std::collections::HashMap;
+use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -15,6 +16,7 @@ use tracing::{debug, error, info};
 use super::failure::Failure;
 use super::link::{Link, Phase};
 use super::session::{Session, Stored, Swapped};
+use crate::files;
 use crate::store::Holding;
 use crate::store::local::{Lock, Note};
 use crate::store::value;
@@ -164,6 +166,7 @@ impl Keeper {
                     let text = format!("this node's lease cannot be held: {failure}");
                     if self.said.as_ref() != Some(&text) {
                         error!("{text}");
+                        self.note(Some(failure.to_string()));
                         self.said = Some(text);
                     }
                     sleep(self.ttl).await;
@@ -267,7 +270,14 @@ impl Keeper {
         if *self.holding.borrow() != Holding::Held {
             self.holding.send_replace(Holding::Held);
         }
-        self.said = None;
+        if self.said.take().is_some() {
+            self.note(None);
+        }
+    }
+
+    /// Notes for `status' why the key cannot be written.
+    fn note(&self, why: Option<String>) {
+        files::set_unsaved(Path::new(&*String::from_utf8_lossy(&self.key)), why);
     }
 }
 

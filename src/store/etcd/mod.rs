@@ -34,6 +34,7 @@ use super::{
     Access, Claim, Drains, Fault, Hold, Holding, Interest, Key, Lease, NodeRecord, Refreshed,
     Scope, ServiceKey, State, Store, StoreError,
 };
+use crate::files;
 use crate::ports::FlagSet;
 use crate::settings::EtcdSettings;
 
@@ -46,7 +47,7 @@ mod probe;
 mod session;
 mod wire;
 
-pub use probe::{Finding, outdated, probe};
+pub use probe::{Finding, probe, server_faults};
 
 /// A change that others' changes keep overtaking is given up after so many times the time that
 /// one request may take.
@@ -339,10 +340,30 @@ impl EtcdStore {
                 }
             };
             if self.view.set(key, value) {
+                // Somebody could write it.
+                if matches!(key, Key::Director(_)) {
+                    files::set_unsaved(Path::new(&self.path(key)), None);
+                }
                 refreshed.changed.insert(key);
             }
         }
     }
+}
+
+/// Notes for `status' why etcd takes no value of a key. That it cannot be reached is said there
+/// already.
+fn noting<T>(path: &str, outcome: Result<T, StoreError>) -> Result<T, StoreError> {
+    match &outcome {
+        Err(error) if error.is_away() => {}
+        Err(StoreError::Refused { reason, .. }) => {
+            files::set_unsaved(Path::new(path), Some(reason.clone()));
+        }
+        Err(error @ StoreError::Denied { .. }) => {
+            files::set_unsaved(Path::new(path), Some(error.to_string()));
+        }
+        _ => files::set_unsaved(Path::new(path), None),
+    }
+    outcome
 }
 
 impl Drop for EtcdStore {
@@ -458,11 +479,13 @@ impl Store for EtcdStore {
         // What was written last saves a read. It may be gone, and refuses nothing.
         let known = self.records.remove(&record.node);
         let known = known.filter(|stored| is_replaceable(Some(stored)));
-        self.change(key, known, |_, stored| match is_replaceable(stored) {
+        let path = self.path(key);
+        let written = self.change(key, known, |_, stored| match is_replaceable(stored) {
             true => Ok((Some(Value::Node(record.clone())), ())),
             false => Err(StoreError::Superseded(record.node)),
-        })?;
-        let path = self.path(key).into_bytes();
+        });
+        noting(&path, written)?;
+        let path = path.into_bytes();
         if let Some(Item { bytes: Some(bytes), at }) = self.written.get(&path) {
             let stored = Stored { bytes: bytes.clone(), revision: at.revision, lease: 0 };
             self.records.insert(record.node, stored);
@@ -505,7 +528,7 @@ impl Store for EtcdStore {
         incarnation: u64,
     ) -> Result<Claim, StoreError> {
         let key = Key::Director(set);
-        self.change(key, None, |store, stored| {
+        let claimed = self.change(key, None, |store, stored| {
             let found = find(key, stored, |value| match value {
                 Value::Director(elected) => Some(elected),
                 _ => None,
@@ -516,7 +539,8 @@ impl Store for EtcdStore {
                 Ok(elected) => (Some(Value::Director(elected)), Claim::Won(elected)),
                 Err(stands) => (None, Claim::Stands(stands)),
             })
-        })
+        });
+        noting(&self.path(key), claimed)
     }
 
     fn surpass(&mut self, set: u32, term: u64) {

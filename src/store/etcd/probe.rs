@@ -52,22 +52,43 @@ pub fn probe(settings: &EtcdSettings, writes: &[Key]) -> (Vec<String>, Vec<Findi
     }
 }
 
-/// The servers that do not keep their users to their roles: what is wrong, and what to do. Those
-/// that do not answer are left out.
-pub fn outdated(settings: &EtcdSettings) -> Vec<(String, String)> {
+/// What is wrong with the servers by what they say of themselves: an alarm, or that they do not
+/// keep their users to their roles. Those that do not answer are left out.
+pub fn server_faults(settings: &EtcdSettings) -> Vec<Finding> {
     let Ok(runtime) = runtime::Builder::new_current_thread().enable_all().build() else {
         return Vec::new();
     };
-    let ask = |endpoint: &String| {
-        let tally = Arc::new(Tally::new());
-        let within = settings.timeout;
+    let within = settings.timeout;
+    let ask = |endpoint: &str| {
         runtime.block_on(async {
+            let tally = Arc::new(Tally::new());
             let session = Session::connect(settings, endpoint, 0, tally, within).await.ok()?;
-            let version = session.status().await.ok()?.version;
-            leak(endpoint, &version)
+            session.status().await.ok()
         })
     };
-    settings.endpoints.iter().filter_map(ask).collect()
+    let answers = settings.endpoints.iter().filter_map(|e| Some((e, ask(e)?)));
+    answers.flat_map(|(endpoint, status)| lasting(endpoint, &status)).collect()
+}
+
+/// The faults of a server that do not go by themselves.
+fn lasting(endpoint: &str, status: &StatusResponse) -> Vec<Finding> {
+    let mut findings = alarms(endpoint, status);
+    let leak = leak(endpoint, &status.version);
+    findings.extend(leak.map(|(message, help)| warning(message, help)));
+    findings
+}
+
+/// The alarms that a server raises. Without a leader it says so there too, which is no alarm.
+fn alarms(endpoint: &str, status: &StatusResponse) -> Vec<Finding> {
+    let raised = status.errors.iter().filter(|alarm| !alarm.contains("no leader"));
+    let finding = |alarm: &String| {
+        error(
+            format!("{endpoint} raises an alarm: {alarm}"),
+            "for NOSPACE, which ends every write: `etcdctl compact REVISION', `etcdctl defrag \
+             --cluster', raise --quota-backend-bytes if it stays large, then `etcdctl alarm disarm'",
+        )
+    };
+    raised.map(finding).collect()
 }
 
 struct Probe<'a> {
@@ -152,17 +173,7 @@ impl<'a> Probe<'a> {
             ));
         }
         let usable = status.leader != 0 && version(&status.version).is_some_and(|v| v >= OLDEST);
-        for alarm in &status.errors {
-            // Without a leader it says so here too.
-            if !alarm.contains("no leader") {
-                self.findings.push(error(
-                    format!("{endpoint} raises an alarm: {alarm}"),
-                    "for NOSPACE, which ends every write: `etcdctl compact REVISION', `etcdctl defrag \
-                     --cluster', raise --quota-backend-bytes if it stays large, then `etcdctl \
-                     alarm disarm'",
-                ));
-            }
-        }
+        self.findings.extend(alarms(endpoint, status));
         if status.is_learner {
             self.findings.push(warning(
                 format!("{endpoint} is a learner, which answers nothing"),
@@ -321,6 +332,18 @@ mod tests {
         let alarm = vec!["memberID:1 alarm:NOSPACE ".into()];
         let (usable, said) = says(StatusResponse { errors: alarm, ..status() });
         assert!(usable && said[0].contains("NOSPACE"), "{said:?}");
+    }
+
+    #[test]
+    fn doctor_is_told_of_an_alarm_as_an_error_and_of_an_old_server_as_a_warning() {
+        let alarm = vec!["etcdserver: no leader".into(), "memberID:1 alarm:NOSPACE ".into()];
+        let full = StatusResponse { version: "3.5.1".into(), errors: alarm, ..status() };
+        let found = lasting("http://a:2379", &full);
+        let is_error: Vec<bool> = found.iter().map(|finding| finding.is_error).collect();
+        assert_eq!(is_error, [true, false], "{found:?}");
+        let help = found[0].help.as_deref().unwrap();
+        assert!(found[0].message.contains("NOSPACE") && help.contains("alarm disarm"), "{found:?}");
+        assert_eq!(lasting("http://a:2379", &status()), []);
     }
 
     #[test]
