@@ -42,6 +42,9 @@ pub struct Wanted {
     pub service: Option<Service>,
     /// Its destinations: real servers.
     pub destinations: BTreeMap<DestinationId, Destination>,
+    /// Destinations that keep weight 0 where the kernel has them, and are never added: a static
+    /// service's real servers whose own weight is 0.
+    pub optional: BTreeMap<DestinationId, Destination>,
     /// Its destinations while no real server takes connections.
     pub sorry: BTreeMap<DestinationId, Destination>,
     /// Addresses of real servers of which nothing is known: what the kernel has of them stays
@@ -65,21 +68,25 @@ impl Wanted {
         self.deadlines.get(&addr).copied().unwrap_or(self.drain_timeout)
     }
 
-    /// The destinations that are wanted beside what the kernel has: the sorry servers are among
-    /// them while no real server takes connections. One of which nothing is known may do so.
-    pub fn beside<'a>(
-        &self,
-        present: impl IntoIterator<Item = &'a Destination>,
-    ) -> Cow<'_, BTreeMap<DestinationId, Destination>> {
+    /// The destinations that are wanted beside what the kernel has: the optional ones that it has,
+    /// and the sorry servers while no real server takes connections. One of which nothing is known
+    /// may do so.
+    pub fn beside<'a, I>(&self, present: I) -> Cow<'_, BTreeMap<DestinationId, Destination>>
+    where
+        I: IntoIterator<Item = &'a Destination, IntoIter: Clone>,
+    {
+        let present = present.into_iter();
         let takes = |destination: &Destination| destination.weight > 0;
         let kept = |d: &&Destination| self.unknown.contains(&d.id.addr);
-        if self.sorry.is_empty()
-            || self.destinations.values().any(takes)
-            || present.into_iter().filter(kept).any(takes)
-        {
+        let is_served = self.destinations.values().any(takes)
+            || (!self.sorry.is_empty() && present.clone().filter(kept).any(takes));
+        let sorry = self.sorry.iter().filter(|_| !is_served);
+        let optional = present.filter_map(|d| self.optional.get_key_value(&d.id));
+        let mut others = optional.chain(sorry).peekable();
+        if others.peek().is_none() {
             return Cow::Borrowed(&self.destinations);
         }
-        let all = self.destinations.iter().chain(&self.sorry);
+        let all = self.destinations.iter().chain(others);
         Cow::Owned(all.map(|(id, destination)| (*id, *destination)).collect())
     }
 }
@@ -135,6 +142,8 @@ struct Candidate {
     addr: IpAddr,
     weight: u32,
     quiet: Option<Quiet>,
+    /// It takes no connections by its own weight, and nothing registered it.
+    is_optional: bool,
 }
 
 /// What one service should be.
@@ -142,6 +151,7 @@ pub fn desired(key: ServiceKey, inputs: Inputs<'_>) -> Wanted {
     let mut wanted = Wanted {
         service: None,
         destinations: BTreeMap::new(),
+        optional: BTreeMap::new(),
         sorry: BTreeMap::new(),
         unknown: BTreeSet::new(),
         lingering: BTreeMap::new(),
@@ -163,14 +173,18 @@ pub fn desired(key: ServiceKey, inputs: Inputs<'_>) -> Wanted {
     }
     let candidates = candidates(key, cvip, service, inputs, &mut wanted);
     let floor = floor(&candidates);
-    for Candidate { addr, weight, quiet } in candidates {
+    for Candidate { addr, weight, quiet, is_optional } in candidates {
         let counts = quiet.as_ref().is_some_and(|quiet| severity(quiet) > floor);
         let gone =
             counts && key.protocol == Protocol::Udp && moves_clients(quiet.as_ref(), service);
         if !gone {
             let weight = if counts { 0 } else { weight };
             let destination = destination(key, addr, weight, inputs.conf.routing, service);
-            wanted.destinations.insert(destination.id, destination);
+            let of_kind = match is_optional {
+                true => &mut wanted.optional,
+                false => &mut wanted.destinations,
+            };
+            of_kind.insert(destination.id, destination);
         }
         let quiet = quiet.map(|quiet| if counts { quiet } else { Quiet::Spared(quiet.into()) });
         wanted.quiet.extend(quiet.map(|quiet| (addr, quiet)));
@@ -223,6 +237,8 @@ fn candidates(
                     registration.and_then(|registration| registration.unfit.as_ref()),
                     inputs.now,
                 ),
+                is_optional: fixed.is_some_and(|service| service.weight_of(server) == 0)
+                    && server.weight == 0,
             }),
             None if record.is_none() => drop(wanted.unknown.insert(addr)),
             _ => {
@@ -440,6 +456,43 @@ pub(super) mod tests {
         assert_eq!(wanted.destinations.len(), 3);
         let nodes = BTreeMap::new();
         assert_eq!(keys(inputs(&conf, &nodes, 1, &Marks::default())), [HTTP].into());
+    }
+
+    #[test]
+    fn a_real_server_of_weight_0_is_kept_in_a_static_service_and_never_added_to_it() {
+        let mut service = ServiceConf::new(Protocol::Tcp, 80, 80);
+        service.registration = Registration::Static;
+        service.sorry_servers = vec![SorryServer { addr: ip("10.0.0.9"), port: None, weight: 1 }];
+        let mut conf = conf(vec![service]);
+        conf.cvips[0].real_servers[0].weight = 0;
+        let present = |weight| [Destination::new(ip("10.0.0.1"), 80, Forwarding::Route, weight)];
+        let of = |wanted: &Wanted, present: &[Destination]| -> Vec<(IpAddr, u32)> {
+            wanted.beside(present).values().map(|d| (d.id.addr, d.weight)).collect()
+        };
+        let others = [(ip("10.0.0.2"), 2), (ip("10.0.0.3"), 3)];
+        let wanted = ask(&conf, vec![]);
+        assert_eq!(of(&wanted, &[]), others);
+        for weight in [0, 5] {
+            let kept = [(ip("10.0.0.1"), 0), others[0], others[1]];
+            assert_eq!(of(&wanted, &present(weight)), kept);
+        }
+        // One that leaves or is dead is not kept.
+        let leaving = NodeRecord { leaving: true, ..record(1, &[]) };
+        assert_eq!(of(&ask(&conf, vec![leaving]), &present(0)), others);
+        let dead = Marks { dead: [1].into(), ..Marks::default() };
+        assert_eq!(of(&ask_with(&conf, vec![], &dead), &present(0)), others);
+        // A weight of 0 by name, node by node, is a destination's.
+        conf.cvips[0].real_servers[1].weight = 1;
+        conf.cvips[0].services[0].node_weights = [(1, 4), (2, 0)].into();
+        let named = [(ip("10.0.0.1"), 4), (ip("10.0.0.2"), 0), others[1]];
+        assert_eq!(of(&ask(&conf, vec![]), &[]), named);
+        // A sorry server stands in all the same.
+        conf.cvips[0].services[0].node_weights.clear();
+        conf.cvips[0].real_servers.truncate(1);
+        let wanted = ask(&conf, vec![]);
+        assert!(wanted.service.is_some());
+        assert_eq!(of(&wanted, &[]), [(ip("10.0.0.9"), 1)]);
+        assert_eq!(of(&wanted, &present(0)), [(ip("10.0.0.1"), 0), (ip("10.0.0.9"), 1)]);
     }
 
     #[test]

@@ -240,6 +240,7 @@ mod tests {
         Wanted {
             service: (!destinations.is_empty()).then(|| Service::new(service_id(key), "wlc")),
             destinations: destinations.iter().map(|d| (d.id, *d)).collect(),
+            optional: BTreeMap::new(),
             sorry: BTreeMap::new(),
             unknown: BTreeSet::new(),
             lingering: BTreeMap::new(),
