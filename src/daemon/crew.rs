@@ -135,6 +135,8 @@ pub(super) enum LookoutOrder {
     Confirm,
     /// Whether this director can carry its set's CVIPs; it can until something else is said.
     Carries(bool),
+    /// This node begins to leave the cluster.
+    Leave,
     /// The ports that this node has left.
     Left(Left),
     View(Sender<lookout::View>),
@@ -171,6 +173,7 @@ impl Agent for Watchman {
             }
             LookoutOrder::Confirm => self.lookout.confirm(now),
             LookoutOrder::Carries(can_carry) => self.lookout.carries(can_carry, now),
+            LookoutOrder::Leave => self.lookout.leave(now),
             LookoutOrder::Left(left) => self.lookout.tell_left(left),
             LookoutOrder::View(reply) => drop(reply.send(self.lookout.view(now))),
         }

@@ -3,6 +3,7 @@
 //! ```text
 //!   run         the main thread: what this node is, and what follows from it
 //!   duty        how a director comes to its part and leaves it                pure
+//!   leave       what a node that leaves waits for                             pure
 //!   addresses   the address manager: the node's addresses and settings in its kernel
 //!   staff       which workers the node needs
 //!   crew        what each worker is told, and what it tells
@@ -20,6 +21,7 @@ mod crew;
 mod duty;
 mod error;
 mod events;
+mod leave;
 mod run;
 mod staff;
 mod worker;

@@ -17,6 +17,7 @@ use super::crew::{LookoutOrder, NodeOrder, Reply, TableOrder, Tidings};
 use super::duty::Duty;
 use super::error::RunError;
 use super::events::Record;
+use super::leave::{Leave, Step};
 use super::staff::{Office, Staff};
 use super::worker::{Worker, desk, wait};
 use crate::conf::{self, Conf};
@@ -36,10 +37,6 @@ const HAND_OVER_WITHIN: Duration = Duration::from_secs(3);
 const UNDONE_WITHIN: Duration = Duration::from_secs(10);
 /// How often an answer that is awaited is looked for.
 const ASK_EVERY: Duration = Duration::from_millis(50);
-
-/// How long a node that leaves keeps its addresses until the directors' records say that they send it
-/// no new connections.
-const RELEASED_WITHIN: Duration = Duration::from_secs(10);
 
 /// The threads' health is looked at this often: one that dies is a fault of the program, and a
 /// restart is the cure.
@@ -160,16 +157,13 @@ enum End {
     /// The node leaves for good: connections that are left are waited for.
     Left {
         report: Receiver<usize>,
-        /// As they were last reported.
-        connections: Option<usize>,
-        /// When they are waited for no longer.
-        until: Instant,
+        leave: Leave,
         /// Another director is to have taken over first.
         hand_over: Option<HandOver>,
         /// What directors say of it: they are to send it no new connections any more.
         view: Option<Box<dyn Store>>,
-        /// When they are waited for no longer.
-        released_by: Instant,
+        /// That was read at least once.
+        is_known: bool,
     },
 }
 
@@ -580,10 +574,10 @@ impl Daemon {
                     return Err(no_director(self.office.node));
                 }
             }
-            What::Leave(within) => self.leave(within, now),
+            What::Leave(within) => self.leave(within, now)?,
         }
         let leaving = match &self.end {
-            Some(End::Left { connections, .. }) => Some(connections.unwrap_or(0)),
+            Some(End::Left { leave, .. }) => Some(leave.connections()),
             _ => None,
         };
         // Away or not: the view tells, and what of it is new is of no interest here.
@@ -628,20 +622,20 @@ impl Daemon {
     }
 
     /// Begins to leave for good.
-    fn leave(&mut self, within: Duration, now: Instant) {
-        if self.end.is_some() {
-            return;
+    fn leave(&mut self, within: Duration, now: Instant) -> Result<(), String> {
+        match &self.end {
+            None => {}
+            Some(End::Left { .. }) => return Ok(()),
+            Some(_) => return Err("it is ending already, and the node does not leave".to_owned()),
         }
-        let hand_over = self.hand_over(now);
-        let (report, left) = mpsc::channel();
-        let connections = match self.staff.node() {
-            Some(desk) => {
-                desk.order(NodeOrder::Leave(report));
-                None
-            }
-            None => Some(0),
+        let Some(desk) = self.staff.node() else {
+            let what = "it was just started, and does not know this node's part yet: try again";
+            return Err(what.to_owned());
         };
-        let until = now + within;
+        let (report, left) = mpsc::channel();
+        desk.order(NodeOrder::Leave(report));
+        let hand_over = self.hand_over(now);
+        self.staff.say_that_it_leaves();
         let view = match self.office.store.again(Interest::All) {
             Ok(view) => Some(view),
             Err(error) => {
@@ -649,9 +643,9 @@ impl Daemon {
                 None
             }
         };
-        let released_by = now + RELEASED_WITHIN;
-        self.end =
-            Some(End::Left { report: left, connections, until, hand_over, view, released_by });
+        let leave = Leave::new(within, now);
+        self.end = Some(End::Left { report: left, leave, hand_over, view, is_known: false });
+        Ok(())
     }
 
     /// When an end that was ordered is to be looked at.
@@ -683,19 +677,29 @@ impl Daemon {
             None => false,
             Some(End::Now) => true,
             Some(End::HandedOver(hand_over)) => hand_over.is_over(is_standby, now),
-            Some(End::Left { report, connections, until, hand_over, view, released_by }) => {
-                *connections = report.try_iter().last().or(*connections);
+            Some(End::Left { report, leave, hand_over, view, is_known }) => {
+                leave.report(report.try_iter().last());
                 if hand_over.as_mut().is_some_and(|h| h.is_over(is_standby, now)) {
                     *hand_over = None;
                 }
-                if hand_over.is_some() || (*connections != Some(0) && now < *until) {
-                    return false;
+                match leave.step(hand_over.is_some(), now) {
+                    Step::Wait => false,
+                    Step::Over => true,
+                    Step::Directors => {
+                        let Some(view) = view else { return true };
+                        // Away: what it said last holds, and time is up soon.
+                        *is_known |= view.refresh().is_ok();
+                        *is_known && holders(node, &self.conf, view.state()).is_empty()
+                    }
+                    Step::Untold => {
+                        error!(
+                            "the store could not be told that this node leaves: its addresses and \
+                             settings stay; start cvipd, and leave again when the store is back"
+                        );
+                        self.end = Some(End::Now);
+                        true
+                    }
                 }
-                let Some(view) = view.as_mut().filter(|_| now < *released_by) else { return true };
-                // Away: what it said last holds, and time is up soon.
-                let _ = view.refresh();
-                let holders = holders(node, &self.conf, view.state());
-                holders.is_empty()
             }
         }
     }

@@ -98,6 +98,8 @@ pub(super) struct Staff {
     retired: Option<Worker<TableOrder>>,
     /// The ports that this node has left, as it last said.
     left: Option<Left>,
+    /// This node is leaving the cluster.
+    leaving: bool,
 }
 
 /// A herald and a lookout that are ready to take the place of those before.
@@ -197,7 +199,8 @@ impl Staff {
             let before = u64::try_from(before).unwrap_or(u64::MAX);
             let sender = pulse::Sender::new(socket, speaker, Timing::default(), now).after(before);
             let worker = Prepared::new("herald", desk().map_err(no_desk)?).map_err(no_thread)?;
-            worker.desk.order(Say::Speech(Speech { to: voice.to.clone(), ..Speech::default() }));
+            let (to, leaving) = (voice.to.clone(), self.leaving);
+            worker.desk.order(Say::Speech(Speech { to, leaving, ..Speech::default() }));
             herald = Some((worker, sender));
         }
         let mut lookout = None;
@@ -218,6 +221,9 @@ impl Staff {
             let addresses = office.addresses.clone();
             let watchman = Watchman { lookout: agent, main, table, addresses, herald, to };
             let worker = Prepared::new("lookout", desk().map_err(no_desk)?).map_err(no_thread)?;
+            if self.leaving {
+                worker.desk.order(LookoutOrder::Leave);
+            }
             lookout = Some((worker, watchman, ears));
         }
         Ok(Some(Successors { voice, herald, lookout }))
@@ -324,6 +330,16 @@ impl Staff {
             lookout.desk.order(LookoutOrder::Left(left.clone()));
         }
         self.left = Some(left);
+    }
+
+    /// Says from now on that this node leaves: directors that the store cannot tell take it out of
+    /// their tables all the same, and its own lookout hands over.
+    pub(super) fn say_that_it_leaves(&mut self) {
+        self.leaving = true;
+        match &self.lookout {
+            Some(lookout) => lookout.desk.order(LookoutOrder::Leave),
+            None => self.say_farewell(),
+        }
     }
 
     /// Says that this node leaves, so that nobody takes it for dead.

@@ -422,6 +422,7 @@ impl Agent {
         let mut nodes: BTreeSet<u32> =
             before.silent.symmetric_difference(&after.silent).copied().collect();
         nodes.extend(before.dead.symmetric_difference(&after.dead));
+        nodes.extend(before.leaving.symmetric_difference(&after.leaving));
         if before.predecessor != after.predecessor {
             nodes.extend(before.predecessor.iter().chain(&after.predecessor));
         }

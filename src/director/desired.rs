@@ -227,7 +227,7 @@ fn candidates(
         };
         let drained = drain_of(inputs.drains, node, key);
         // Whoever leaves serves nothing, static services neither.
-        let leaves = record.is_some_and(|record| record.leaving);
+        let leaves = record.is_some_and(|record| record.leaving) || marks.leaving.contains(&node);
         match flagged {
             Some(flagged) if drained.is_none() && !leaves => candidates.push(Candidate {
                 addr,
@@ -679,6 +679,12 @@ pub(super) mod tests {
             let addresses: Vec<_> = wanted.destinations.keys().map(|id| id.addr).collect();
             assert_eq!(addresses, [ip("10.0.0.1"), ip("10.0.0.3")]);
             assert_eq!(wanted.lingering.get(&ip("10.0.0.2")), Some(&0), "it is drained");
+            // The store was not told, its heartbeats say so.
+            let marks = Marks { leaving: [2].into(), ..Marks::default() };
+            let records = [1, 2, 3].map(|node| record(node, &[HTTP])).into();
+            let wanted = ask_with(&conf, records, &marks);
+            let addresses: Vec<_> = wanted.destinations.keys().map(|id| id.addr).collect();
+            assert_eq!(addresses, [ip("10.0.0.1"), ip("10.0.0.3")]);
         }
     }
 

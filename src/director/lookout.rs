@@ -29,7 +29,7 @@ use crate::counter;
 use crate::pulse::{
     self, Leadership, Left, Nonce, Peers, Socket, Speech, Suspicion, Timing, Watched,
 };
-use crate::store::{Claim, Elected, State, Store, StoreError};
+use crate::store::{Claim, Elected, NodeRecord, State, Store, StoreError};
 use held::Held;
 use probes::Probes;
 use rivals::Rivals;
@@ -80,6 +80,9 @@ pub struct View {
     pub term: u64,
     /// What is made of each other node.
     pub lives: BTreeMap<u32, Life>,
+    /// Those of them that have left the cluster: it is no fault that they are not heard.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub left: BTreeSet<u32>,
     /// It suspects its own link.
     pub deaf: bool,
     /// For how many seconds the store has been away.
@@ -118,6 +121,8 @@ pub struct Lookout {
     former: Option<u32>,
     /// This director can carry the CVIPs, as far as it was told.
     can_carry: bool,
+    /// This node is leaving the cluster.
+    leaving: bool,
     /// Ports that nodes have left, as they last said.
     left: BTreeMap<u32, Left>,
     held: Held,
@@ -183,6 +188,7 @@ impl Lookout {
             alone: order.len() < 2,
             former: None,
             can_carry: true,
+            leaving: false,
             left: BTreeMap::new(),
             election: election.having_given_up(held.given_up().clone()),
             conf,
@@ -273,6 +279,14 @@ impl Lookout {
         }
     }
 
+    /// This node begins to leave the cluster: its heartbeats say so, and it directs only while no
+    /// other director lives that can.
+    pub fn leave(&mut self, now: Instant) {
+        self.leaving = true;
+        self.elect(now);
+        self.speak();
+    }
+
     /// Elects a successor, if this director is active and one lives; gives its number. This one
     /// yields once it sees the new term.
     ///
@@ -358,6 +372,7 @@ impl Lookout {
             elected: stored.map(|elected| elected.node),
             term: stored.map_or(own, |elected| counter::latest(elected.term, own)),
             lives: self.lives.clone(),
+            left: self.left(),
             deaf: self.deaf,
             store_away_s: away.map(|since| now.saturating_duration_since(since).as_secs()),
             beats_heard: heard.fresh,
@@ -458,6 +473,28 @@ impl Lookout {
         self.peers.watch(watched, now);
     }
 
+    /// True if a node's heartbeats say that it leaves, and no cvipd of it has written since then.
+    fn says_that_it_leaves(&self, node: u32) -> bool {
+        let record = self.store.state().nodes.get(&node);
+        self.peers.last(node).is_some_and(|beat| {
+            let is_later = |record: &NodeRecord| {
+                !record.leaving && counter::is_later(record.incarnation, beat.incarnation)
+            };
+            beat.leaving && !record.is_some_and(is_later)
+        })
+    }
+
+    /// The nodes that have left the cluster.
+    fn left(&self) -> BTreeSet<u32> {
+        let records = &self.store.state().nodes;
+        let is_gone = self.lives.iter().filter(|(_, life)| **life != Life::Alive);
+        let leaves = |node: &u32| {
+            records.get(node).is_some_and(|record| record.leaving)
+                || self.says_that_it_leaves(*node)
+        };
+        is_gone.map(|(node, _)| *node).filter(leaves).collect()
+    }
+
     /// Judges who lives, and asks those who might not.
     fn judge(&mut self, now: Instant) {
         let verdict = self.peers.verdict(now);
@@ -487,6 +524,8 @@ impl Lookout {
             }
         }
         let witnesses = self.witnesses(now);
+        let leaving = self.nodes.keys().copied().filter(|node| self.says_that_it_leaves(*node));
+        let leaving: BTreeSet<u32> = leaving.collect();
         let mut is_answered = false;
         let State { nodes: records, alive, .. } = self.store.state();
         let mut lives = BTreeMap::new();
@@ -518,7 +557,8 @@ impl Lookout {
         for (node, life) in &lives {
             let before = self.lives.get(node).copied().unwrap_or(Life::Alive);
             let heard = self.peers.heard_ago(*node, now).is_some();
-            let leaves = records.get(node).is_some_and(|record| record.leaving);
+            let leaves =
+                leaving.contains(node) || records.get(node).is_some_and(|record| record.leaving);
             match self.absent.tell(*node, before, *life, heard, alive.contains_key(node)) {
                 News::Known => {}
                 // It is no fault that it is not heard any more, however that goes on.
@@ -536,9 +576,6 @@ impl Lookout {
                 News::Event => {
                     match life {
                         Life::Alive => info!("node {node} is heard again"),
-                        Life::Mute if self.peers.last(*node).is_some_and(|beat| beat.leaving) => {
-                            info!("node {node} has ended its cvipd: asking its servers");
-                        }
                         Life::Mute => {
                             warn!("node {node} lives, but its cvipd is silent: asking its servers")
                         }
@@ -568,6 +605,7 @@ impl Lookout {
             dead: of(Life::Dead),
             unfit: self.probes.unfit(),
             predecessor: self.predecessor(),
+            leaving,
             left: self.left.clone(),
             ..Marks::default()
         };
@@ -637,7 +675,7 @@ impl Lookout {
             deaf: self.deaf || self.attended < self.trusts_from,
             rival: self.rivals.confirmed(),
             held: self.held.term(self.election.set()),
-            can_carry: self.can_carry,
+            can_carry: self.can_carry && !self.leaving,
         }
     }
 
@@ -772,8 +810,9 @@ impl Lookout {
             Part::Standby => (self.stored().map_or(0, |elected| elected.term), false),
         };
         let leaderships = vec![Leadership { set: self.election.set(), term, active }];
-        let (seen, cannot_carry) = (self.peers.seen(), !self.can_carry);
-        let speech = Speech { leaderships, seen, cannot_carry, ..Speech::default() };
+        let (seen, cannot_carry) = (self.peers.seen(), !self.can_carry || self.leaving);
+        let leaving = self.leaving;
+        let speech = Speech { leaderships, seen, leaving, cannot_carry, ..Speech::default() };
         if speech != self.speech {
             self.speech = speech.clone();
             self.notices.push(Notice::Speech(speech));

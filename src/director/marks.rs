@@ -22,6 +22,8 @@ pub struct Marks {
     /// The director from which this one took over: until its record says that it is a standby,
     /// what is sent to it might come back.
     pub predecessor: Option<u32>,
+    /// Nodes that leave the cluster, by their heartbeats: the store may not have been told.
+    pub leaving: BTreeSet<u32>,
     /// Ports that nodes have left, by their heartbeats.
     pub left: BTreeMap<u32, Left>,
     /// Servers that come and go.

@@ -46,9 +46,17 @@ pub(super) fn run(args: &Args, site: &Site, streams: &mut Streams<'_>) -> anyhow
         }
         Err(error) => return Err(error.into()),
     }
-    let mut said = None;
+    let (mut said, mut is_away) = (None, false);
     loop {
         match ask(&site.run_dir, me, Request::Status) {
+            Ok(Response::Status(status)) if status.store_away_s.is_some() && !is_away => {
+                is_away = true;
+                writeln!(
+                    streams.err,
+                    "cvipctl: the store is unavailable, and cannot be told that node {me} leaves: \
+                     waiting for it"
+                )?;
+            }
             Ok(Response::Status(status)) if status.leaving != said => {
                 said = status.leaving;
                 if let Some(connections) = said.filter(|connections| *connections > 0) {
@@ -62,6 +70,19 @@ pub(super) fn run(args: &Args, site: &Site, streams: &mut Streams<'_>) -> anyhow
             Ok(_) => {}
         }
         thread::sleep(ASK_EVERY);
+    }
+    // It may have been ended, or have given up waiting for the store.
+    let record = site.state().map(|(state, _)| state.nodes.get(&me).map(|record| record.leaving));
+    match record {
+        Ok(None | Some(true)) => {}
+        Ok(Some(false)) => bail!(
+            "cvipd ended before node {me} had left: its addresses and settings stay, and \
+             directors still count on it; start cvipd, and leave again"
+        ),
+        Err(error) => bail!(
+            "cvipd ended, and it is not known whether node {me} has left: {error:#}; its log says \
+             (`journalctl -u cvipd`)"
+        ),
     }
     writeln!(streams.out, "node {me} has left")?;
     Ok(OK)

@@ -80,9 +80,10 @@ impl Text {
                 (Life::Silent, "silent"),
                 (Life::Dead, "dead"),
             ] {
-                let count = lookout.lives.values().filter(|is| **is == life).count();
-                nodes.value(&[("life", name)], count);
+                let lives = lookout.lives.iter().filter(|(node, _)| !lookout.left.contains(node));
+                nodes.value(&[("life", name)], lives.filter(|(_, is)| **is == life).count());
             }
+            nodes.value(&[("life", "left")], lookout.left.len());
             let mut beats = self.metric("heartbeats_total", "counter", "Heartbeats received.");
             beats.value(&[("result", "heard")], lookout.beats_heard);
             beats.value(&[("result", "ignored")], lookout.beats_ignored);

@@ -345,7 +345,9 @@ fn nodes(seen: &Seen<'_>) -> Vec<NodeRow> {
     let Seen { conf, state, known, cvipd } = *seen;
     let mut numbers: BTreeSet<u32> = state.nodes.keys().copied().collect();
     numbers.extend(conf.map_or(vec![], Conf::nodes));
-    let lives = cvipd.and_then(|cvipd| cvipd.lookout.as_ref()).map(|lookout| &lookout.lives);
+    let lookout = cvipd.and_then(|cvipd| cvipd.lookout.as_ref());
+    let lives = lookout.map(|lookout| &lookout.lives);
+    let has_left = |node: &u32| lookout.is_some_and(|lookout| lookout.left.contains(node));
     let sets = sets(seen);
     let own = cvipd.map(|cvipd| cvipd.node);
     let row = |node| {
@@ -379,8 +381,9 @@ fn nodes(seen: &Seen<'_>) -> Vec<NodeRow> {
                 true => Some(state.alive.contains_key(&node)),
                 false => (own == Some(node)).then_some(true),
             },
-            leaving: record.is_some_and(|record| record.leaving),
-            life: lives.and_then(|lives| lives.get(&node)).copied(),
+            leaving: record.is_some_and(|record| record.leaving) || has_left(&node),
+            // What has left is not dead.
+            life: lives.and_then(|lives| lives.get(&node)).copied().filter(|_| !has_left(&node)),
             bells: record.map(|record| record.bells.clone()),
             hints: record.map_or(vec![], |record| record.hints.clone()),
         }

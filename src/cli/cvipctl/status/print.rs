@@ -197,7 +197,7 @@ fn write(out: &mut dyn Write, report: &Report, table: Option<&Table>) -> anyhow:
 fn cvipd(row: &NodeRow) -> String {
     match (row.leaving, row.alive) {
         (true, Some(true)) => return "leaving".to_owned(),
-        (true, Some(false)) => return "left".to_owned(),
+        (true, Some(false) | None) => return "left".to_owned(),
         _ => {}
     }
     let running = match row.alive {
