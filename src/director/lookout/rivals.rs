@@ -55,6 +55,8 @@ impl Rivals {
                 warn!("others who answer for the CVIP cannot be seen on {device}: {fault}");
                 watch.fault = fault;
             }
+            // Its interface may be another of the same name by now.
+            (watch.open, watch.opened) = (None, now);
         }
         self.confirmed() != before
     }
