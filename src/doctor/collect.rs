@@ -55,7 +55,7 @@ pub fn collect(subject: Subject<'_>, store: &mut dyn Store) -> Result<Observed, 
         Err(error) => return Err(error),
     };
     let state = store.state().clone();
-    let roles = Roles::by_election(&conf, &state.directors);
+    let roles = Roles::by_store(&conf, &state);
     let mut seen = Observed {
         sync: node.as_ref().ok().and_then(|node| roles.sync(&conf, *node)),
         node: node.as_ref().ok().copied(),

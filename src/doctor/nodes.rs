@@ -306,7 +306,7 @@ mod tests {
     #[test]
     fn before_an_election_no_director_is_called_active() {
         let mut seen = healthy(3);
-        seen.roles = super::super::Roles::by_election(&seen.conf, &Default::default());
+        seen.roles = super::super::Roles::by_store(&seen.conf, &Default::default());
         let before = lines(&nodes(&seen));
         assert_eq!(before.len(), 1, "{before:?}");
         assert!(before[0].starts_with("warning: CVIP 192.0.2.10: none of its directors"));

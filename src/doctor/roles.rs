@@ -6,7 +6,7 @@ use std::net::IpAddr;
 use crate::conf::Conf;
 use crate::director::sync;
 use crate::net::Role;
-use crate::store::Elected;
+use crate::store::State;
 
 /// The active directors of the moment.
 #[derive(Clone, Debug, PartialEq, Eq, Default)]
@@ -20,17 +20,9 @@ impl Roles {
         Roles::elected(conf, |directors| directors.first().copied())
     }
 
-    /// By the store's elections, each under the lowest node number of a set's directors, as
-    /// `cvipctl status` tells it: a lone director is not elected, and of several none is active
-    /// before the first election.
-    pub fn by_election(conf: &Conf, elections: &BTreeMap<u32, Elected>) -> Roles {
-        Roles::elected(conf, |directors| match directors {
-            [alone] => Some(*alone),
-            _ => {
-                let elected = elections.get(directors.iter().min()?).map(|elected| elected.node);
-                elected.filter(|node| directors.contains(node))
-            }
-        })
+    /// By the store, as `cvipctl status` tells it: see [`State::active_director`].
+    pub fn by_store(conf: &Conf, state: &State) -> Roles {
+        Roles::elected(conf, |directors| state.active_director(directors))
     }
 
     /// `elected` says which of a set's directors is active, if any is.
@@ -81,6 +73,7 @@ mod tests {
     use super::super::testing::conf;
     use super::*;
     use crate::conf::Routing;
+    use crate::store::{Elected, NodeRecord};
 
     #[test]
     fn the_first_director_is_active_the_others_wait_and_the_rest_serve() {
@@ -91,13 +84,26 @@ mod tests {
         assert_eq!(roles.active(conf.cvips[0].addr), Some(1));
         let roles = Roles::elected(&conf, |directors| directors.last().copied());
         assert!(roles.is_active(2) && !roles.is_active(1));
-        let elections = |node| [(1, Elected { node, incarnation: 1, term: 1 })].into();
-        assert_eq!(Roles::by_election(&conf, &elections(2)), roles);
-        let none = Roles::default();
-        assert_eq!(Roles::by_election(&conf, &BTreeMap::new()), none, "nobody was elected yet");
-        assert_eq!(Roles::by_election(&conf, &elections(4)), none, "no director any more");
+        let mut state = State::default();
+        let by_store = |state: &State| Roles::by_store(&conf, state);
+        let elect = |state: &mut State, node| {
+            state.directors.insert(1, Elected { node, incarnation: 1, term: 1 });
+        };
+        elect(&mut state, 2);
+        assert_eq!(by_store(&state), roles);
+        elect(&mut state, 4);
+        assert_eq!(by_store(&state), Roles::default(), "no director any more");
+        state.directors.clear();
+        assert_eq!(by_store(&state), Roles::default(), "nobody was elected yet");
+        let directing = NodeRecord { directing: true, ..NodeRecord::empty(2, 1, 1) };
+        state.nodes.insert(2, directing);
+        assert_eq!(by_store(&state), Roles::default(), "its lease has ended");
+        state.alive.insert(2, 1);
+        assert_eq!(by_store(&state), roles, "it was alone until now");
+        elect(&mut state, 1);
+        assert!(by_store(&state).is_active(1), "an election counts for more");
         let alone = super::super::testing::conf(Routing::Dr, &["192.0.2.10"], 1);
-        assert!(Roles::by_election(&alone, &BTreeMap::new()).is_active(1), "it is not elected");
+        assert!(Roles::by_store(&alone, &State::default()).is_active(1), "it is not elected");
         assert_eq!(Roles::elected(&conf, |_| None).of(&conf, 1), Role::Standby);
     }
 

@@ -163,6 +163,21 @@ impl State {
         self.flags.get(&scope).cloned().unwrap_or_default()
     }
 
+    /// The active director of a set: the elected one or, before the set's first election, the one
+    /// whose record says that it directs and whose lease lives. A lone director is not elected.
+    pub fn active_director(&self, directors: &[u32]) -> Option<u32> {
+        if let [alone] = directors {
+            return Some(*alone);
+        }
+        let elected = self.directors.get(directors.iter().min()?).map(|elected| elected.node);
+        let directs = |node: &&u32| {
+            let record = self.nodes.get(*node).filter(|_| self.alive.contains_key(*node));
+            record.is_some_and(|record| record.directing)
+        };
+        let elected = elected.filter(|node| directors.contains(node));
+        elected.or_else(|| directors.iter().find(directs).copied())
+    }
+
     /// The incarnation of a new start of a node's cvipd: later than any that wrote before.
     /// `unix_time` (seconds) only makes a first one; a clock that went back does no harm.
     pub fn next_incarnation(&self, node: u32, unix_time: u64) -> u64 {

@@ -110,14 +110,19 @@ impl Ward {
         }
     }
 
-    /// Spoils something until doctor on a node names it: cvipd may have repaired it in between, which
-    /// it does at once for some times, and then more rarely. The finding's severity is as expected.
+    /// Spoils something until doctor on a node names it. cvipd may have repaired it in between: from
+    /// the third time on it is stopped while doctor looks. The finding's severity is as expected.
     #[track_caller]
     fn finds(&self, number: u32, severity: &str, text: &str, spoil: impl Fn(&Site)) -> Value {
         let mut last = None;
+        let mut times = 0;
         let found = cvip_lab::wait_until(super::support::PATIENCE, || {
+            times += 1;
+            let daemon = self.daemon_pid(number).filter(|_| times > 2);
+            daemon.into_iter().for_each(|pid| kill(pid, Signal::SIGSTOP).unwrap());
             spoil(self);
             let report = self.ask(number);
+            daemon.into_iter().for_each(|pid| kill(pid, Signal::SIGCONT).unwrap());
             let found = report.finding(text).cloned();
             last = Some(report);
             found

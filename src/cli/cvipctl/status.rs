@@ -399,8 +399,10 @@ fn sets(seen: &Seen<'_>) -> Vec<SetRow> {
         let number = set.directors.iter().min().copied().unwrap_or(0);
         let elected = state.directors.get(&number).filter(|_| set.directors.len() > 1);
         let told = lookout.filter(|lookout| lookout.set == number);
+        let is_shared = set.directors.len() > 1;
+        let active = state.active_director(&set.directors).filter(|_| is_shared);
         SetRow {
-            active: elected.map(|elected| elected.node).or(told.and_then(|told| told.elected)),
+            active: active.or(told.and_then(|told| told.elected)),
             term: elected.map(|elected| elected.term).or(told.map(|told| told.term)),
             directors: set.directors,
             cvips: set.cvips,
