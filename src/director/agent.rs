@@ -37,6 +37,9 @@ use crate::store::{
 /// The synchronisation daemon is looked at this often.
 const LOOK_AT_DAEMON: Duration = Duration::from_secs(1);
 
+/// How long an agent that has left waits for nothing: until it is ended.
+const LEFT_FOR: Duration = Duration::from_secs(3600);
+
 /// Whether the kernel leaves the table alone while a daemon receives.
 const BACKUP_ONLY: &str = "net/ipv4/vs/backup_only";
 
@@ -59,6 +62,8 @@ pub struct Agent {
     known: bool,
     /// It was said that the store cannot be read.
     unread: bool,
+    /// It has left: it touches the kernel's table no more.
+    left: bool,
     /// The records by which the table was last made.
     seen: BTreeMap<u32, NodeRecord>,
     /// Services that changed records touch, not looked at yet.
@@ -116,6 +121,7 @@ impl Agent {
             me,
             conf,
             client,
+            left: false,
             // The first pass is made by these records: what differs from them is news.
             seen: store.state().nodes.clone(),
             ordered: store.state().drains.clone(),
@@ -146,6 +152,9 @@ impl Agent {
 
     /// How long a step may wait.
     pub fn timeout(&self, now: Instant) -> Duration {
+        if self.left {
+            return LEFT_FOR;
+        }
         if !self.pending.is_empty() {
             return Duration::ZERO;
         }
@@ -164,6 +173,10 @@ impl Agent {
 
     /// Looks at what asks for it and makes the table true.
     pub fn step(&mut self, now: Instant) {
+        // A worker that is to end makes one more step.
+        if self.left {
+            return;
+        }
         self.follow_store(now);
         self.pending.extend(self.marks.flaps.tick(now));
         self.check(now);
@@ -676,8 +689,9 @@ impl Agent {
     }
 
     /// Deletes every service of its own, and ends its synchronisation daemon: this node is to
-    /// direct no more.
+    /// direct no more, and no step makes any of it again.
     pub fn leave(&mut self, now: Instant) {
+        self.left = true;
         if let Err(error) = self.try_leave(now) {
             error!("what cvipd made in the kernel's table is not all deleted: {error}");
         }
