@@ -495,6 +495,8 @@ impl Daemon {
     /// Reads the configuration again; one with faults is not taken. The table's worker reports to
     /// whoever wants to know what came of it.
     fn reload(&mut self, report: Option<Reply>) -> Result<(), RunError> {
+        // Whatever comes of it, nothing is handed over twice for one change of the file.
+        let was_struck = self.struck.take().is_some();
         let loaded = conf::load(&self.settings.conf, &self.settings.clustertab);
         self.faults = loaded.diagnostics.iter().map(ToString::to_string).collect();
         let Some(conf) = loaded.conf else {
@@ -515,14 +517,18 @@ impl Daemon {
             warn!("{error}");
         }
         let now = Instant::now();
+        // What cannot be taken hands nothing over.
+        if let Err(error) = Staff::check(&self.office, &conf) {
+            self.faults.push(error.to_string());
+            return Err(error);
+        }
         // Clients whose packets still come here are served until they know the new director.
-        if !conf.is_director(node) && self.struck.is_none() {
+        if !conf.is_director(node) && !was_struck {
             self.struck = self.hand_over(now);
             if self.struck.is_some() {
                 return Ok(());
             }
         }
-        self.struck = None;
         let conf = Arc::new(conf);
         if let Err(error) = has_interfaces(&conf, node) {
             self.faults.push(error.to_string());

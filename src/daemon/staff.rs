@@ -137,7 +137,7 @@ impl Staff {
         run_dir: &Path,
     ) -> Result<(), RunError> {
         // Whatever can fail comes first.
-        drop(Socket::sender(&conf.addresses(office.node), office.port, None, &office.key)?);
+        Staff::check(office, conf)?;
         let bench = self.new_bench(office, conf)?;
         let table = self.table.as_ref().or(bench.as_ref()).map(|bench| bench.desk().clone());
         let successors = self.successors(office, conf, run_dir, table)?;
@@ -157,6 +157,12 @@ impl Staff {
         if let Some(worker) = &self.lookout {
             worker.desk.order(LookoutOrder::Reload(Arc::clone(conf)));
         }
+        Ok(())
+    }
+
+    /// Whether the node can speak as a configuration says. Changes nothing.
+    pub(super) fn check(office: &Office, conf: &Conf) -> Result<(), RunError> {
+        drop(Socket::sender(&conf.addresses(office.node), office.port, None, &office.key)?);
         Ok(())
     }
 

@@ -240,7 +240,10 @@ fn candidates(
                 is_optional: fixed.is_some_and(|service| service.weight_of(server) == 0)
                     && server.weight == 0,
             }),
-            None if record.is_none() => drop(wanted.unknown.insert(addr)),
+            // But for what an operator or the node itself says.
+            None if record.is_none() && drained.is_none() && !leaves => {
+                wanted.unknown.insert(addr);
+            }
             _ => {
                 let deadline = drained.and_then(|drain| drain.deadline_s);
                 wanted.deadlines.extend(deadline.map(|s| (addr, Duration::from_secs(s.into()))));
@@ -430,6 +433,17 @@ pub(super) mod tests {
         let wanted = ask(&conf(vec![]), vec![record(1, &[])]);
         assert_eq!(wanted.unknown, [ip("10.0.0.2"), ip("10.0.0.3")].into());
         assert_eq!(wanted.service, None);
+    }
+
+    #[test]
+    fn a_node_without_a_record_is_drained_all_the_same_and_leaves_if_it_says_so() {
+        let drained = drains([(DrainTarget { node: 2, port: None }, None)]);
+        let records = vec![record(1, &[])];
+        let wanted = ask_drained(HTTP, &conf(vec![]), records.clone(), &Marks::default(), &drained);
+        assert_eq!(wanted.unknown, [ip("10.0.0.3")].into());
+        let marks = Marks { leaving: [3].into(), ..Marks::default() };
+        let wanted = ask_with(&conf(vec![]), records, &marks);
+        assert_eq!(wanted.unknown, [ip("10.0.0.2")].into());
     }
 
     #[test]
