@@ -172,7 +172,7 @@ _cvipctl() {
                     return 0
                     ;;
                 --store)
-                    COMPREPLY=($(compgen -f "${cur}"))
+                    COMPREPLY=($(compgen -W "local etcd" -- "${cur}"))
                     return 0
                     ;;
                 --etcd-endpoints)
@@ -333,7 +333,7 @@ _cvipctl() {
                     return 0
                     ;;
                 --store)
-                    COMPREPLY=($(compgen -f "${cur}"))
+                    COMPREPLY=($(compgen -W "local etcd" -- "${cur}"))
                     return 0
                     ;;
                 --etcd-endpoints)
@@ -494,7 +494,7 @@ _cvipctl() {
                     return 0
                     ;;
                 --store)
-                    COMPREPLY=($(compgen -f "${cur}"))
+                    COMPREPLY=($(compgen -W "local etcd" -- "${cur}"))
                     return 0
                     ;;
                 --etcd-endpoints)
@@ -655,7 +655,7 @@ _cvipctl() {
                     return 0
                     ;;
                 --store)
-                    COMPREPLY=($(compgen -f "${cur}"))
+                    COMPREPLY=($(compgen -W "local etcd" -- "${cur}"))
                     return 0
                     ;;
                 --etcd-endpoints)
@@ -816,7 +816,7 @@ _cvipctl() {
                     return 0
                     ;;
                 --store)
-                    COMPREPLY=($(compgen -f "${cur}"))
+                    COMPREPLY=($(compgen -W "local etcd" -- "${cur}"))
                     return 0
                     ;;
                 --etcd-endpoints)
@@ -977,7 +977,7 @@ _cvipctl() {
                     return 0
                     ;;
                 --store)
-                    COMPREPLY=($(compgen -f "${cur}"))
+                    COMPREPLY=($(compgen -W "local etcd" -- "${cur}"))
                     return 0
                     ;;
                 --etcd-endpoints)
@@ -1142,7 +1142,7 @@ _cvipctl() {
                     return 0
                     ;;
                 --store)
-                    COMPREPLY=($(compgen -f "${cur}"))
+                    COMPREPLY=($(compgen -W "local etcd" -- "${cur}"))
                     return 0
                     ;;
                 --etcd-endpoints)
@@ -1299,7 +1299,7 @@ _cvipctl() {
                     return 0
                     ;;
                 --store)
-                    COMPREPLY=($(compgen -f "${cur}"))
+                    COMPREPLY=($(compgen -W "local etcd" -- "${cur}"))
                     return 0
                     ;;
                 --etcd-endpoints)
@@ -1464,7 +1464,7 @@ _cvipctl() {
                     return 0
                     ;;
                 --store)
-                    COMPREPLY=($(compgen -f "${cur}"))
+                    COMPREPLY=($(compgen -W "local etcd" -- "${cur}"))
                     return 0
                     ;;
                 --etcd-endpoints)
@@ -1849,7 +1849,7 @@ _cvipctl() {
                     return 0
                     ;;
                 --store)
-                    COMPREPLY=($(compgen -f "${cur}"))
+                    COMPREPLY=($(compgen -W "local etcd" -- "${cur}"))
                     return 0
                     ;;
                 --etcd-endpoints)
@@ -2014,7 +2014,7 @@ _cvipctl() {
                     return 0
                     ;;
                 --store)
-                    COMPREPLY=($(compgen -f "${cur}"))
+                    COMPREPLY=($(compgen -W "local etcd" -- "${cur}"))
                     return 0
                     ;;
                 --etcd-endpoints)
@@ -2175,7 +2175,7 @@ _cvipctl() {
                     return 0
                     ;;
                 --store)
-                    COMPREPLY=($(compgen -f "${cur}"))
+                    COMPREPLY=($(compgen -W "local etcd" -- "${cur}"))
                     return 0
                     ;;
                 --etcd-endpoints)
@@ -2336,7 +2336,7 @@ _cvipctl() {
                     return 0
                     ;;
                 --store)
-                    COMPREPLY=($(compgen -f "${cur}"))
+                    COMPREPLY=($(compgen -W "local etcd" -- "${cur}"))
                     return 0
                     ;;
                 --etcd-endpoints)
@@ -2497,7 +2497,7 @@ _cvipctl() {
                     return 0
                     ;;
                 --store)
-                    COMPREPLY=($(compgen -f "${cur}"))
+                    COMPREPLY=($(compgen -W "local etcd" -- "${cur}"))
                     return 0
                     ;;
                 --etcd-endpoints)
@@ -2654,7 +2654,7 @@ _cvipctl() {
                     return 0
                     ;;
                 --store)
-                    COMPREPLY=($(compgen -f "${cur}"))
+                    COMPREPLY=($(compgen -W "local etcd" -- "${cur}"))
                     return 0
                     ;;
                 --etcd-endpoints)

@@ -90,7 +90,7 @@ _cvipd() {
                     return 0
                     ;;
                 --store)
-                    COMPREPLY=($(compgen -f "${cur}"))
+                    COMPREPLY=($(compgen -W "local etcd" -- "${cur}"))
                     return 0
                     ;;
                 --etcd-endpoints)

@@ -42,7 +42,7 @@ _setport_weight() {
                     return 0
                     ;;
                 --protocol)
-                    COMPREPLY=($(compgen -f "${cur}"))
+                    COMPREPLY=($(compgen -W "tcp udp sctp" -- "${cur}"))
                     return 0
                     ;;
                 --node)
@@ -102,7 +102,7 @@ _setport_weight() {
                     return 0
                     ;;
                 --store)
-                    COMPREPLY=($(compgen -f "${cur}"))
+                    COMPREPLY=($(compgen -W "local etcd" -- "${cur}"))
                     return 0
                     ;;
                 --etcd-endpoints)

@@ -1,13 +1,16 @@
 complete -c setport_weight -l start-port -d 'First port of the range, 1 to 65535' -r
 complete -c setport_weight -l end-port -d 'Last port of the range, inclusive' -r
 complete -c setport_weight -l weight -d 'Weight of this node on these ports, 0 to 65535; 0 quiesces' -r
-complete -c setport_weight -l protocol -d 'Transport protocol: tcp, udp, sctp' -r
+complete -c setport_weight -l protocol -d 'Transport protocol: tcp, udp, sctp' -r -f -a "tcp\t''
+udp\t''
+sctp\t''"
 complete -c setport_weight -l node -d 'The node, by its number in clustertab [default: the one whose address this host has]' -r
 complete -c setport_weight -l conf -d 'The cluster\'s configuration, cvip.conf(5)' -r -F
 complete -c setport_weight -l clustertab -d 'Node numbers and addresses, clustertab(5)' -r -F
 complete -c setport_weight -l run-dir -d 'The folder of the store and of cvipd\'s control sockets' -r -f -a "(__fish_complete_directories)"
 complete -c setport_weight -l settings -d 'Which store, and how to reach it, cvip.toml(5) [default: /etc/cvip/cvip.toml if it exists]' -r -F
-complete -c setport_weight -l store -d 'The store: local (one host) or etcd' -r
+complete -c setport_weight -l store -d 'The store: local (one host) or etcd' -r -f -a "local\t''
+etcd\t''"
 complete -c setport_weight -l etcd-endpoints -d 'etcd\'s servers, HOST:PORT or https://HOST:PORT, parted by commas' -r
 complete -c setport_weight -l etcd-ca -d 'Whose certificates etcd\'s servers have, a PEM file [default: the system\'s authorities]' -r -F
 complete -c setport_weight -l etcd-cert -d 'This host\'s certificate for etcd, a PEM file' -r -F

@@ -11,6 +11,7 @@ use std::process::ExitCode;
 use clap::Parser;
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 
+use crate::conf::closest;
 use crate::output::{Output, StandardOutput};
 
 pub mod cvipctl;
@@ -20,8 +21,8 @@ pub mod setport_weight;
 mod site;
 mod store_options;
 
-use site::all_faults;
 pub use site::{Known, NodeOption, Site};
+use site::{all_faults, node_number};
 pub use store_options::StoreOptions;
 
 /// Done as asked.
@@ -143,10 +144,25 @@ fn meant(error: &clap::Error) -> String {
         // Nobody is led from a slip to what cuts connections.
         .filter(|word| *word != "--now")
         .collect();
+    // Of a short word clap finds no two letters that changed places.
+    let words = match words.is_empty() {
+        true => swapped(error).into_iter().collect(),
+        false => words,
+    };
     match words.is_empty() {
         true => String::new(),
         false => format!("did you mean {}? ", words.join(" or ")),
     }
+}
+
+/// The value that a wrong one resembles.
+fn swapped(error: &clap::Error) -> Option<&str> {
+    let (ContextValue::String(wrong), ContextValue::Strings(valid)) =
+        (error.get(ContextKind::InvalidValue)?, error.get(ContextKind::ValidValue)?)
+    else {
+        return None;
+    };
+    closest(wrong, valid.iter().map(String::as_str))
 }
 
 /// An error and its causes, without those that it names itself.
@@ -190,6 +206,8 @@ mod tests {
             (&["cvipctl", "statsu"][..], "did you mean status? try cvipctl --help"),
             (&["cvipctl", "status", "--jsno"], "did you mean --json? "),
             (&["cvipctl", "convert", "--format=jsno"], "did you mean json? "),
+            (&["cvipctl", "events", "--node=web1"], "`web1' is no node: it is a number of"),
+            (&["cvipctl", "status", "--store=etdc"], "did you mean etcd? "),
             (&["cvipctl", "frobnicate"], "(try cvipctl --help)"),
             (&["cvipctl", "drain", "--node", "2"], "(try cvipctl --help)"),
         ] {
@@ -197,6 +215,17 @@ mod tests {
             assert_eq!((status, out.as_str(), err.lines().count()), (USAGE, "", 1), "{err}");
             assert!(err.contains(meant), "{words:?}: {err}");
         }
+    }
+
+    #[test]
+    fn a_misspelt_protocol_is_told_what_was_meant_and_capitals_are_no_fault() {
+        let words = ["setport_weight", "--start-port=1", "--end-port=2", "--weight=1"];
+        let of = |word: &'static str| {
+            setport_weight::Args::try_parse_from(words.into_iter().chain(["--protocol", word]))
+        };
+        let error = of("tpc").unwrap_err();
+        assert!(error.to_string().contains("tcp, udp, sctp") && meant(&error).contains("tcp"));
+        assert!(of("UDP").is_ok());
     }
 
     #[test]

@@ -4,6 +4,7 @@
 //! is registered by the command itself, and success is silent. Everything else is ours.
 
 use anyhow::Context;
+use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::{ArgGroup, Parser};
 use serde::Serialize;
 use tabled::builder::Builder;
@@ -45,7 +46,16 @@ pub struct Args {
     weight: Option<i64>,
 
     /// Transport protocol: tcp, udp, sctp
-    #[arg(long, value_name = "PROTOCOL", default_value = "tcp", conflicts_with = "list")]
+    #[arg(
+        long,
+        value_name = "PROTOCOL",
+        default_value = "tcp",
+        conflicts_with = "list",
+        ignore_case = true,
+        hide_possible_values = true,
+        value_parser = PossibleValuesParser::new(Protocol::ALL.map(Protocol::name))
+            .try_map(|word| word.parse::<Protocol>())
+    )]
     protocol: Protocol,
 
     /// Unflag the range; a flag of the level below (cluster, cvip.conf) holds again

@@ -63,8 +63,16 @@ pub struct Site {
 pub struct NodeOption {
     /// The node, by its number in clustertab [default: the one whose address this host has]
     #[arg(long, value_name = "N", env = "CVIP_NODE", hide_env_values = true,
-          value_parser = clap::value_parser!(u32).range(1..))]
+          value_parser = node_number)]
     pub node: Option<u32>,
+}
+
+/// A node's number as it is typed.
+pub(super) fn node_number(text: &str) -> Result<u32, String> {
+    match text.parse() {
+        Ok(node) if node > 0 => Ok(node),
+        _ => Err(format!("`{text}' is no node: it is a number of clustertab, from 1")),
+    }
 }
 
 /// The configuration as commands know it that only look: that of the files, or, where those have

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use clap::Args;
+use clap::builder::{PossibleValuesParser, TypedValueParser};
 
 use crate::settings::{Engine, Overrides};
 
@@ -22,7 +23,16 @@ pub struct StoreOptions {
     pub settings: Option<PathBuf>,
 
     /// The store: local (one host) or etcd
-    #[arg(long, global = true, value_name = "STORE", env = "CVIP_STORE", hide_env_values = true)]
+    #[arg(
+        long,
+        global = true,
+        value_name = "STORE",
+        env = "CVIP_STORE",
+        hide_env_values = true,
+        hide_possible_values = true,
+        value_parser = PossibleValuesParser::new(["local", "etcd"])
+            .try_map(|word| word.parse::<Engine>())
+    )]
     pub store: Option<Engine>,
 
     /// etcd's servers, HOST:PORT or https://HOST:PORT, parted by commas

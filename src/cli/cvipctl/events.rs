@@ -7,7 +7,7 @@ use std::time::{Duration, SystemTime};
 
 use anyhow::Context;
 
-use super::super::{FAILED, OK, Site, Streams, harmless};
+use super::super::{FAILED, OK, Site, Streams, harmless, node_number};
 use crate::conf::{Clustertab, Conf};
 use crate::daemon::{Event, EventReader, recorders};
 use crate::director::Happening;
@@ -28,7 +28,7 @@ pub(super) struct Args {
 
     /// Only what is about this node: what it serves, how it is, its drains, and what it did as a
     /// director
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    #[arg(long, value_name = "N", value_parser = node_number)]
     node: Option<u32>,
 
     /// Print a line of JSON for each event

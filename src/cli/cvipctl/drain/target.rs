@@ -6,6 +6,7 @@ use std::str::FromStr;
 
 use anyhow::{bail, ensure};
 
+use super::super::super::node_number;
 use crate::conf::{Clustertab, Conf};
 use crate::protocol::Protocol;
 use crate::store::{DrainTarget, Registration, Scope, ServiceKey, State};
@@ -27,10 +28,7 @@ impl FromStr for Target {
             Some((node, port)) => (node, Some(port)),
             None => (text, None),
         };
-        let node = match node.parse() {
-            Ok(node) if node > 0 => node,
-            _ => return Err(format!("`{node}' is no node: it is a number of clustertab, from 1")),
-        };
+        let node = node_number(node)?;
         let Some(port) = port else { return Ok(Target { node, port: None }) };
         let (port, protocol) = match port.split_once('/') {
             Some((port, word)) => {
