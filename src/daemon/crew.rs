@@ -166,7 +166,7 @@ impl Agent for Watchman {
     fn obey(&mut self, order: LookoutOrder, now: Instant) {
         match order {
             LookoutOrder::Reload(conf) => self.lookout.reload(conf, now),
-            LookoutOrder::TakeOver => self.lookout.take_over(),
+            LookoutOrder::TakeOver => self.lookout.take_over(now),
             LookoutOrder::HandOver(reply) => {
                 // Whoever asked may have given up waiting.
                 let _ = reply.send(self.lookout.hand_over().map_err(|error| error.to_string()));

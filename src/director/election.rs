@@ -37,9 +37,17 @@ pub const STAGGER: Duration = Duration::from_millis(250);
 /// may not reach the store.
 const HANDS_OVER_WITHIN: Duration = Duration::from_millis(500);
 
+/// Within this time after an election a director that is ending has said so: who was elected in its
+/// place does not hand back to it.
+const SETTLED_AFTER: Duration = Duration::from_millis(300);
+
 /// An elected director that is heard and does not direct for so long will not: it does not reach
 /// the store, or has given its term up.
 const IDLE_AFTER: Duration = Duration::from_secs(3);
+
+/// How long an operator's wish for a takeover stands: whoever asked is told by then that it was not
+/// answered, and does not expect it later.
+pub const ASKED_FOR: Duration = Duration::from_secs(10);
 
 /// From one time that an active director vouches for itself to the next.
 pub const VOUCH_EVERY: Duration = Duration::from_millis(500);
@@ -66,8 +74,8 @@ pub struct Election {
     incumbent: Option<Incumbent>,
     /// Since when the elected director is gone, for those who wait their turn.
     gone_since: Option<Instant>,
-    /// An operator asks this director to take over.
-    asked: bool,
+    /// An operator asks this director to take over: until when.
+    asked: Option<Instant>,
     pace: Pace,
 }
 
@@ -98,7 +106,7 @@ impl Election {
             latest: 0,
             incumbent: None,
             gone_since: None,
-            asked: false,
+            asked: None,
             pace: Pace::new(now),
         }
     }
@@ -152,11 +160,12 @@ impl Election {
             self.part = Part::Active { term: 0 };
         }
         (self.latest, self.incumbent, self.gone_since) = (0, None, None);
+        self.asked = None;
     }
 
     /// An operator asks this director to take over.
-    pub fn ask(&mut self) {
-        self.asked = self.part == Part::Standby;
+    pub fn ask(&mut self, now: Instant) {
+        self.asked = (self.part == Part::Standby).then(|| now + ASKED_FOR);
     }
 
     fn give_up(&mut self, term: u64) {
@@ -176,6 +185,7 @@ impl Election {
     /// answered by [`Election::step`] once the store shows what came of it.
     pub fn step(&mut self, sight: Sight<'_>, now: Instant) -> Option<Act> {
         self.observe(sight, now);
+        self.asked = self.asked.filter(|until| now < *until);
         let before = self.part;
         let act = match before {
             Part::Active { term: 0 } => self.unelected(sight, now),
@@ -184,14 +194,13 @@ impl Election {
         };
         match act {
             Some(Act::Take { term }) => {
-                (self.part, self.asked, self.gone_since) = (Part::Active { term }, false, None);
+                (self.part, self.asked, self.gone_since) = (Part::Active { term }, None, None);
             }
             Some(Act::Yield { .. }) => {
                 if let Part::Active { term } = before {
                     self.give_up(term);
                 }
                 (self.part, self.gone_since) = (Part::Standby, None);
-                self.pace.remember(now);
             }
             Some(Act::Claim { expected, node, .. }) => {
                 // A director that has itself elected anew replaces nobody.
@@ -199,7 +208,7 @@ impl Election {
                     Part::Active { .. } => node == self.node,
                     Part::Standby => sight.stored.is_none_or(|elected| elected.node == self.node),
                 };
-                self.pace.tried(expected, !is_anew && !self.asked, now);
+                self.pace.tried(expected, !is_anew && self.asked.is_none(), now);
             }
             None => {}
         }
@@ -259,8 +268,13 @@ impl Election {
         if expected != Some(term) {
             return Some(self.claim(expected));
         }
-        let hands_over = sight.another_should_carry() && self.pace.may_replace(expected, now);
-        if hands_over { self.hand_over(sight) } else { None }
+        let is_settled = self.incumbent.is_some_and(|i| now >= i.since + SETTLED_AFTER);
+        let hands_over = is_settled && sight.another_should_carry();
+        if hands_over && self.pace.may_replace(expected, now) {
+            self.hand_over(sight)
+        } else {
+            None
+        }
     }
 
     /// The store means this very cvipd.
@@ -334,15 +348,20 @@ impl Election {
             return None;
         }
         if sight.another_should_carry() {
-            (self.asked, self.gone_since) = (false, None);
+            (self.asked, self.gone_since) = (None, None);
             // The election is this one's to hand on.
             let hands_on = mine.is_some() && self.pace.may_replace(expected, now);
             return if hands_on { self.successor(sight) } else { None };
         }
-        if self.asked {
+        if self.asked.is_some() {
             return self.pace.may_try(expected, now).then(|| self.claim(expected));
         }
-        if sight.peers.values().any(|peer| directs(peer, expected, mine.is_some())) {
+        // One that was active in the very term that stands, and was started again, goes on: what a
+        // record says of another that is not heard is older.
+        let goes_on = sight.held == expected && mine.is_some_and(|e| self.may_take(e.term));
+        let another = |peer: &Peer| directs(peer, expected, mine.is_some());
+        let mut others = sight.peers.values();
+        if others.any(|peer| another(peer) && !(goes_on && peer.voice != Voice::Heard)) {
             self.gone_since = None;
             return None;
         }

@@ -123,6 +123,8 @@ pub struct Lookout {
     can_carry: bool,
     /// This node is leaving the cluster.
     leaving: bool,
+    /// It has handed over, or tried to, since it ends: it carries nothing any more if another can.
+    ending: bool,
     /// Ports that nodes have left, as they last said.
     left: BTreeMap<u32, Left>,
     held: Held,
@@ -180,7 +182,8 @@ impl Lookout {
         now: Instant,
     ) -> std::io::Result<Lookout> {
         let order = order(&conf, me.node);
-        let held = Held::open(run_dir, me.node);
+        let set = order.iter().copied().min().unwrap_or(me.node);
+        let held = Held::open(run_dir, me.node, set);
         let election = Election::new(me.node, me.incarnation, order.clone(), now);
         let mut lookout = Lookout {
             me: me.node,
@@ -189,6 +192,7 @@ impl Lookout {
             former: None,
             can_carry: true,
             leaving: false,
+            ending: false,
             left: BTreeMap::new(),
             election: election.having_given_up(held.given_up().clone()),
             conf,
@@ -248,6 +252,7 @@ impl Lookout {
     /// Takes a new configuration. A director that is no longer one is ended by its owner.
     pub fn reload(&mut self, conf: Arc<Conf>, now: Instant) {
         self.conf = conf;
+        self.ending = false;
         let order = order(&self.conf, self.me);
         self.alone = order.len() < 2;
         let set = self.election.set();
@@ -259,9 +264,9 @@ impl Lookout {
         self.watch(now);
     }
 
-    /// An operator asks this director to become the active one.
-    pub fn take_over(&mut self) {
-        self.election.ask();
+    /// An operator asks this director to become the active one: for as long as the answer is waited for.
+    pub fn take_over(&mut self, now: Instant) {
+        self.election.ask(now);
     }
 
     /// The ports that this director's own node has left: its own heartbeat does not reach it.
@@ -288,11 +293,14 @@ impl Lookout {
     }
 
     /// Elects a successor, if this director is active and one lives; gives its number. This one
-    /// yields once it sees the new term.
+    /// yields once it sees the new term. It is ending: from now on it is one that cannot carry the
+    /// CVIPs, so that nobody hands back to it, and it claims nothing while another can.
     ///
     /// # Errors
     /// The store does not answer: nothing is handed over.
     pub fn hand_over(&mut self) -> Result<Option<u32>, StoreError> {
+        self.ending = true;
+        self.speak();
         let peers = self.directors();
         let act = self.election.hand_over(self.sight(&peers));
         let Some(Act::Claim { expected, node, incarnation }) = act else { return Ok(None) };
@@ -675,8 +683,13 @@ impl Lookout {
             deaf: self.deaf || self.attended < self.trusts_from,
             rival: self.rivals.confirmed(),
             held: self.held.term(self.election.set()),
-            can_carry: self.can_carry && !self.leaving,
+            can_carry: self.carries_addresses(),
         }
+    }
+
+    /// It can carry the CVIPs, and is to.
+    fn carries_addresses(&self) -> bool {
+        self.can_carry && !self.leaving && !self.ending
     }
 
     /// Another who lives and directs, by a cvip.conf that still names it: this director waits until
@@ -810,7 +823,7 @@ impl Lookout {
             Part::Standby => (self.stored().map_or(0, |elected| elected.term), false),
         };
         let leaderships = vec![Leadership { set: self.election.set(), term, active }];
-        let (seen, cannot_carry) = (self.peers.seen(), !self.can_carry || self.leaving);
+        let (seen, cannot_carry) = (self.peers.seen(), !self.carries_addresses());
         let leaving = self.leaving;
         let speech = Speech { leaderships, seen, leaving, cannot_carry, ..Speech::default() };
         if speech != self.speech {

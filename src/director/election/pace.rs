@@ -16,26 +16,28 @@ const FREE: u32 = 2;
 const WAIT: Duration = Duration::from_secs(1);
 
 /// The longest that one waits.
-const WAIT_AT_MOST: Duration = Duration::from_secs(32);
+const WAIT_AT_MOST: Duration = Duration::from_secs(8);
 
-/// One election is forgotten after this time.
-const FORGOTTEN_AFTER: Duration = Duration::from_secs(60);
+/// One claim is forgotten after this time: directors that cannot agree do not elect faster than that for
+/// long, and one that dies is followed at once, though others died before it.
+const FORGOTTEN_AFTER: Duration = Duration::from_secs(10);
 
-/// The claims of one director, and the elections that it lost.
+/// The claims of one director.
 #[derive(Clone, Debug)]
 pub(super) struct Pace {
     /// What the last claim expected, and how often it was made.
     tried: Option<(Option<u64>, u32)>,
     /// When the next try of it is due.
     again: Instant,
-    /// How many elections are remembered, and since when there have been so many.
-    remembered: u32,
-    since: Instant,
+    /// When the last claim was made on the ground that another director is gone, and how long from
+    /// then it takes until all such claims are forgotten.
+    replaced: Instant,
+    forgotten_in: Duration,
 }
 
 impl Pace {
     pub(super) fn new(now: Instant) -> Pace {
-        Pace { tried: None, again: now, remembered: 0, since: now }
+        Pace { tried: None, again: now, replaced: now, forgotten_in: Duration::ZERO }
     }
 
     /// A claim may be made again.
@@ -46,16 +48,20 @@ impl Pace {
     /// A claim may be made on the ground that another director is gone.
     pub(super) fn may_replace(&self, expected: Option<u64>, now: Instant) -> bool {
         let is_again = self.tried.is_some_and(|(tried, _)| tried == expected);
-        self.may_try(expected, now) && (is_again || now >= self.since + self.wait(now))
+        self.may_try(expected, now) && (is_again || now >= self.replaced + self.wait(now))
     }
 
+    /// How long the last such claim must lie back.
     fn wait(&self, now: Instant) -> Duration {
-        let passed = now.saturating_duration_since(self.since).as_secs();
-        let forgotten = u32::try_from(passed / FORGOTTEN_AFTER.as_secs()).unwrap_or(u32::MAX);
-        match self.remembered.saturating_sub(forgotten).checked_sub(FREE) {
+        let remembered = self.left(now).as_millis().div_ceil(FORGOTTEN_AFTER.as_millis());
+        match u32::try_from(remembered).unwrap_or(u32::MAX).checked_sub(FREE) {
             None => Duration::ZERO,
             Some(doublings) => (WAIT * (1 << doublings.min(5))).min(WAIT_AT_MOST),
         }
+    }
+
+    fn left(&self, now: Instant) -> Duration {
+        self.forgotten_in.saturating_sub(now.saturating_duration_since(self.replaced))
     }
 
     /// A claim is made; `replaces`: since another is gone, or cannot go on.
@@ -63,18 +69,11 @@ impl Pace {
         let times =
             self.tried.filter(|(tried, _)| *tried == expected).map_or(0, |(_, times)| times);
         if replaces && times == 0 {
-            self.remember(now);
+            self.forgotten_in = self.left(now) + FORGOTTEN_AFTER;
+            self.replaced = now;
         }
         self.again = now + (AGAIN * (1 << times.min(5))).min(AGAIN_AT_MOST);
         self.tried = Some((expected, times + 1));
-    }
-
-    /// An election was lost, or won by a claim of this one.
-    pub(super) fn remember(&mut self, now: Instant) {
-        let passed = now.saturating_duration_since(self.since).as_secs();
-        let forgotten = u32::try_from(passed / FORGOTTEN_AFTER.as_secs()).unwrap_or(u32::MAX);
-        self.remembered = self.remembered.saturating_sub(forgotten).saturating_add(1);
-        self.since = now;
     }
 }
 
@@ -83,7 +82,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn claims_that_follow_one_another_are_made_ever_later_and_a_quiet_minute_forgives_one() {
+    fn claims_that_follow_one_another_are_made_ever_later_and_quiet_seconds_forgive_one() {
         let start = Instant::now();
         let mut pace = Pace::new(start);
         let mut now = start;
@@ -96,9 +95,9 @@ mod tests {
             waits.push((now - before).as_secs());
             pace.tried(Some(term), true, now);
         }
-        assert_eq!(waits, [0, 0, 1, 2, 4, 8, 16, 32, 32]);
-        assert!(!pace.may_replace(Some(9), now + Duration::from_secs(31)));
-        assert!(pace.may_replace(Some(9), now + 10 * FORGOTTEN_AFTER));
+        assert_eq!(waits, [0, 0, 1, 2, 4, 4, 8, 8, 8]);
+        assert!(!pace.may_replace(Some(9), now + Duration::from_secs(4)));
+        assert!(pace.may_replace(Some(9), now + 8 * FORGOTTEN_AFTER));
     }
 
     #[test]

@@ -221,7 +221,7 @@ fn one_that_was_started_again_without_a_store_goes_on_if_nobody_else_does() {
 #[test]
 fn an_operator_can_ask_for_a_takeover() {
     let mut third = Scene::of(3, elected(1, 4));
-    third.election.ask();
+    third.election.ask(third.now);
     assert_eq!(third.step(), claim(3, Some(4)));
     assert_eq!(third.step(), None, "not twice at once");
     third.stored = elected(3, 5);
@@ -361,7 +361,8 @@ fn an_active_director_that_cannot_carry_the_cvips_hands_over_to_one_that_can() {
     let mut active = Scene::active(1, 4);
     active.can_carry = false;
     let to = |node| Some(Act::Claim { expected: Some(4), node, incarnation: 10 });
-    assert_eq!(active.step(), to(2));
+    assert_eq!(active.step(), None, "who handed over to it may be about to say that it ends");
+    assert_eq!(active.after(SETTLED_AFTER), to(2));
     assert_eq!(active.step(), None, "not twice at once");
     active.peers.get_mut(&2).unwrap().can_carry = false;
     assert_eq!(active.after(LISTEN), to(3), "node 2 cannot either");
@@ -383,7 +384,7 @@ fn a_standby_that_cannot_carry_the_cvips_claims_nothing_while_another_can() {
     second.hear(1, Voice::Silent);
     second.can_carry = false;
     assert_eq!(second.after(LISTEN), None);
-    second.election.ask();
+    second.election.ask(second.now);
     assert_eq!(second.after(LISTEN), None, "an operator who asks for it asks for an outage");
     // The third does not wait for it.
     let mut third = Scene::of(3, elected(1, 4));

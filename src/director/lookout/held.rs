@@ -25,13 +25,16 @@ pub(super) struct Held {
 
 impl Held {
     /// Reads it; what makes no sense says nothing. The folder is emptied by a reboot, as is the
-    /// interface that carried the CVIP.
-    pub(super) fn open(run_dir: &Path, node: u32) -> Held {
+    /// interface that carried the CVIP. An older cvipd noted nothing but the term, of the set that it
+    /// was in: `set`, as far as is known.
+    pub(super) fn open(run_dir: &Path, node: u32, set: u32) -> Held {
         let path = run_dir.join(format!("elected-{node}"));
         let text = files::read_text(&path, CAP).unwrap_or_default();
         let run_dir = run_dir.to_owned();
         let (active, given_up, written) = (None, BTreeMap::new(), false);
         let mut held = Held { path, run_dir, active, given_up, written };
+        let noted: Option<u64> = text.trim().parse().ok();
+        held.active = noted.filter(|term| *term <= counter::LAST).map(|term| (set, term));
         for line in text.lines() {
             let words: Vec<&str> = line.split_whitespace().collect();
             let [what, set, term] = words[..] else { continue };
@@ -94,7 +97,7 @@ mod tests {
     #[test]
     fn a_term_outlives_its_director_until_it_yields_and_is_then_known_to_be_given_up() {
         let dir = tempfile::tempdir().unwrap();
-        let open = |node| Held::open(dir.path(), node);
+        let open = |node| Held::open(dir.path(), node, 1);
         let mut held = open(3);
         assert_eq!(held.term(1), None);
         held.write(Some((1, 7)), &BTreeMap::new());
@@ -104,20 +107,28 @@ mod tests {
         held.write(None, &given_up);
         held.write(None, &given_up);
         assert_eq!((open(3).term(1), open(3).given_up()), (None, &given_up));
-        for text in ["7 or so", "active 1", "active one 7", "active 1 9007199254740992", "7"] {
+        for text in [
+            "7 or so",
+            "active 1",
+            "active one 7",
+            "active 1 9007199254740992",
+            "9007199254740992\n",
+        ] {
             std::fs::write(dir.path().join("elected-3"), text).unwrap();
             assert_eq!((open(3).term(1), open(3).given_up().len()), (None, 0), "{text}");
         }
+        std::fs::write(dir.path().join("elected-3"), "7\n").unwrap();
+        assert_eq!(open(3).term(1), Some(7), "an older cvipd's");
     }
 
     #[test]
     fn what_it_knows_is_written_again_when_it_can_be() {
         let dir = tempfile::tempdir().unwrap();
-        let mut held = Held::open(dir.path(), 3);
+        let mut held = Held::open(dir.path(), 3, 1);
         held.write(Some((1, 7)), &BTreeMap::new());
         std::fs::remove_dir_all(dir.path()).unwrap();
         held.tend();
-        assert_eq!(Held::open(dir.path(), 3).term(1), Some(7), "deleted, and written again");
+        assert_eq!(Held::open(dir.path(), 3, 1).term(1), Some(7), "deleted, and written again");
         // A file stands where the folder was.
         std::fs::remove_dir_all(dir.path()).unwrap();
         std::fs::write(dir.path(), "").unwrap();
@@ -125,6 +136,6 @@ mod tests {
         assert_eq!(held.given_up().get(&1), Some(&7), "it knows by itself");
         std::fs::remove_file(dir.path()).unwrap();
         held.tend();
-        assert_eq!(Held::open(dir.path(), 3).given_up().get(&1), Some(&7));
+        assert_eq!(Held::open(dir.path(), 3, 1).given_up().get(&1), Some(&7));
     }
 }
