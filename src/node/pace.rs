@@ -62,14 +62,36 @@ fn is_urgent(before: &NodeRecord, after: &NodeRecord) -> bool {
         (old.service, old.weight, old.hidden) == (*service, *weight, *hidden)
             && old.unfit.is_some() == unfit.is_some()
     };
-    before.registrations.len() != after.registrations.len()
-        || !before.registrations.iter().zip(&after.registrations).all(|(old, new)| alike(old, new))
-        || before.lingering != after.lingering
-        || before.flags != after.flags
-        || before.directing != after.directing
-        || before.vouched != after.vouched
-        || before.obeys != after.obeys
-        || before.incarnation != after.incarnation
+    // Named one by one, so that a new one is thought about: node, sequence, bells, hints and those
+    // that were kept out only tell people something, or are what users can change.
+    let NodeRecord {
+        node: _,
+        incarnation,
+        sequence: _,
+        bells: _,
+        registrations,
+        refused: _,
+        refused_more: _,
+        reachable: _,
+        lingering,
+        hints: _,
+        flags,
+        directing,
+        vouched,
+        obeys,
+        leaving,
+        released,
+    } = after;
+    before.registrations.len() != registrations.len()
+        || !before.registrations.iter().zip(registrations).all(|(old, new)| alike(old, new))
+        || before.lingering != *lingering
+        || before.flags != *flags
+        || before.directing != *directing
+        || before.vouched != *vouched
+        || before.obeys != *obeys
+        || before.leaving != *leaving
+        || before.released != *released
+        || before.incarnation != *incarnation
 }
 
 #[cfg(test)]
@@ -99,6 +121,11 @@ mod tests {
         let mut unfit = serving(&[80]);
         unfit.registrations[0].unfit = Some("it took 12 ms".to_owned());
         assert_eq!(pace.due(Some(&served), &unfit, now), now);
+        // A node of static services leaves, and a director says that it is out.
+        let leaving = NodeRecord { leaving: true, ..serving(&[80]) };
+        let released = NodeRecord { released: vec![2], ..serving(&[80]) };
+        assert_eq!(pace.due(Some(&served), &leaving, now), now);
+        assert_eq!(pace.due(Some(&served), &released, now), now);
         let mut why = unfit.clone();
         why.registrations[0].unfit = Some("it took 13 ms".to_owned());
         assert_eq!(pace.due(Some(&unfit), &why, now), now + MINOR);
