@@ -32,6 +32,10 @@ const MOST_LETTERS: usize = 300;
 /// No record is larger, in bytes: etcd's limit is 1.5 MiB for the whole request.
 const MOST_BYTES: usize = 1400 << 10;
 
+/// No record has more registrations: all ports of sixteen CVIPs. What is stored as port ranges is
+/// short, whatever it says, and a reader makes rows of it.
+const MOST_REGISTRATIONS: usize = 1 << 20;
+
 /// Ports of one CVIP and protocol: sorted, disjoint, inclusive ranges.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PortRanges {
@@ -60,6 +64,11 @@ impl PortRanges {
         let at = self.ports.partition_point(|(_, end)| *end < service.port);
         (self.cvip, self.protocol) == (service.cvip, service.protocol)
             && self.ports.get(at).is_some_and(|(start, _)| *start <= service.port)
+    }
+
+    /// How many services they are.
+    fn count(&self) -> usize {
+        self.ports.iter().map(|(start, end)| usize::from(end - start) + 1).sum()
     }
 
     /// Every service among them, in order.
@@ -210,6 +219,10 @@ impl TryFrom<Stored> for NodeRecord {
         }
         let mut registrations = stored.registrations.unwrap_or_default();
         let runs = stored.runs.unwrap_or_default();
+        let in_runs = runs.iter().fold(0, |sum: usize, r| sum.saturating_add(r.ranges.count()));
+        if in_runs.saturating_add(registrations.len()) > MOST_REGISTRATIONS {
+            return Err("it has more registrations than any record");
+        }
         registrations.extend(runs.iter().flat_map(|run| {
             run.ranges.services().map(|service| Registration {
                 service,
@@ -245,6 +258,7 @@ impl TryFrom<Stored> for NodeRecord {
 /// A record that fits into every store: what is too much for it is left out, the least needed
 /// first. One that fits is unchanged.
 pub fn shortened(mut record: NodeRecord) -> NodeRecord {
+    record.registrations.truncate(MOST_REGISTRATIONS);
     record.hints.truncate(MOST_HINTS);
     record.hints.iter_mut().for_each(cut);
     if record.refused.len() > MOST_REFUSED {
@@ -324,6 +338,20 @@ mod tests {
 
     fn with(registrations: Vec<Registration>) -> NodeRecord {
         NodeRecord { registrations, ..NodeRecord::empty(1, 2, 3) }
+    }
+
+    #[test]
+    fn a_short_record_that_says_very_much_is_refused_before_it_is_made() {
+        let text = |runs: usize| {
+            let run = r#"{"cvip":"10.0.0.1","protocol":"tcp","ports":"1-65535","weight":1}"#;
+            let runs = vec![run; runs].join(",");
+            format!(r#"{{"node":1,"incarnation":2,"sequence":3,"bells":"","runs":[{runs}]}}"#)
+        };
+        let read = |runs| serde_json::from_str::<NodeRecord>(&text(runs));
+        assert_eq!(read(2).unwrap().registrations.len(), 2 * 65535);
+        // 1.4 MiB, of which rows would be made for some hundred GiB.
+        let error = read(20_000).unwrap_err().to_string();
+        assert!(error.contains("more registrations than any record"), "{error}");
     }
 
     fn back(record: &NodeRecord) -> NodeRecord {
