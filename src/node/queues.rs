@@ -16,7 +16,7 @@
 //! waiting connection belongs to, so those of one service are looked at together.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::time::{Duration, Instant};
 
 use super::registrations::Servers;
@@ -153,7 +153,9 @@ impl Queues {
         now: Instant,
     ) -> bool {
         let before: Vec<ServiceKey> = self.hanging().collect();
-        let on_port: Vec<&Listener> = sockets.iter().filter(|s| s.port == port).collect();
+        let mut on_port: Vec<&Listener> = sockets.iter().filter(|s| s.port == port).collect();
+        // A user can open very many of one identity.
+        on_port.dedup_by_key(|listener| listener.identity());
         let waiting: Vec<(u64, Vec<Identity>)> =
             waiting.iter().map(|waits| (waits.cookie, takers(waits, &on_port))).collect();
         for (service, full) in self.services.iter_mut().filter(|(key, _)| key.port == port) {
@@ -187,7 +189,8 @@ fn with<'a>(sockets: &'a [Listener], identity: &Identity) -> &'a [Listener] {
 
 /// Whose queue a connection waits in: of the listeners on its port those that the kernel prefers
 /// for its local address and device (`compute_score`, net/ipv4/inet_hashtables.c). Sockets of one
-/// identity share what comes.
+/// identity share what comes. The listeners are sorted: a user can have very many on addresses of
+/// the loopback network, and very many connections to them.
 fn takers(waits: &Unaccepted, on_port: &[&Listener]) -> Vec<Identity> {
     let score = |listener: &Listener| {
         let exact = match (listener.addr, waits.addr) {
@@ -204,7 +207,14 @@ fn takers(waits: &Unaccepted, on_port: &[&Listener]) -> Vec<Identity> {
         };
         Some(exact + device + u32::from(listener.addr.is_ipv4() == waits.addr.is_ipv4()))
     };
-    let scored = || on_port.iter().filter_map(|listener| Some((score(listener)?, *listener)));
+    let at = |addr: IpAddr| {
+        let first = on_port.partition_point(|listener| listener.addr < addr);
+        let last = on_port.partition_point(|listener| listener.addr <= addr);
+        &on_port[first..last]
+    };
+    let any: [IpAddr; 2] = [Ipv4Addr::UNSPECIFIED.into(), Ipv6Addr::UNSPECIFIED.into()];
+    let candidates = || any.into_iter().chain([waits.addr]).flat_map(at);
+    let scored = || candidates().filter_map(|listener| Some((score(listener)?, *listener)));
     let best = scored().map(|(score, _)| score).max();
     let mut takers: Vec<Identity> = scored()
         .filter(|(score, _)| Some(*score) == best)
