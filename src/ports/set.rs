@@ -1,5 +1,7 @@
 //! One level's flags: disjoint ranges, in order. A later flag splits an earlier one.
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 
 use super::PortFlag;
@@ -21,11 +23,44 @@ impl From<Vec<PortFlag>> for FlagSet {
 
 impl FromIterator<PortFlag> for FlagSet {
     fn from_iter<I: IntoIterator<Item = PortFlag>>(flags: I) -> FlagSet {
-        let mut set = FlagSet::default();
-        for flag in flags {
-            set.set(flag);
+        let flags: Vec<PortFlag> = flags.into_iter().collect();
+        let mut covered = Covered::default();
+        // The last one first: of those before it what is not covered yet remains. Setting one after
+        // the other takes the square of the time, and a record of the store may have very many.
+        let mut flags: Vec<PortFlag> =
+            flags.into_iter().rev().flat_map(|flag| covered.cover(flag)).collect();
+        flags.sort_unstable_by_key(|flag| (flag.protocol, flag.start));
+        FlagSet { flags }
+    }
+}
+
+/// Ports that are covered: disjoint ranges, by protocol and first port.
+#[derive(Default)]
+struct Covered(BTreeMap<(Protocol, u16), u16>);
+
+impl Covered {
+    /// Covers a flag's ports; the parts of it that were not covered come back.
+    fn cover(&mut self, flag: PortFlag) -> Vec<PortFlag> {
+        let PortFlag { protocol, start, end, .. } = flag;
+        let before = self.0.range(..=(protocol, start)).next_back();
+        let before = before.filter(|((of, _), last)| *of == protocol && **last >= start);
+        let first = before.map_or(start, |((_, first), _)| *first);
+        let within = self.0.range((protocol, first)..=(protocol, end));
+        let within: Vec<(u16, u16)> = within.map(|((_, first), last)| (*first, *last)).collect();
+        let (mut parts, mut next) = (Vec::new(), Some(start));
+        for (first, last) in &within {
+            self.0.remove(&(protocol, *first));
+            if let Some(start) = next.filter(|next| next < first) {
+                parts.push(PortFlag { start, end: first - 1, ..flag });
+            }
+            next = last.checked_add(1);
         }
-        set
+        if let Some(start) = next.filter(|next| *next <= end) {
+            parts.push(PortFlag { start, ..flag });
+        }
+        let last = within.last().map_or(end, |(_, last)| end.max(*last));
+        self.0.insert((protocol, first), last);
+        parts
     }
 }
 
@@ -97,7 +132,24 @@ mod tests {
         prop::collection::vec(flag, 0..12)
     }
 
+    #[test]
+    fn a_record_of_very_many_flags_in_the_worst_order_takes_no_square_of_time() {
+        let flag = |port| PortFlag { protocol: Protocol::Tcp, start: port, end: port, weight: 1 };
+        let whole = PortFlag { end: u16::MAX, ..flag(1) };
+        let down = (1..=u16::MAX / 2).rev().map(|port| flag(2 * port));
+        let set: FlagSet = std::iter::once(whole).chain(down).collect();
+        assert_eq!(set.flags.len(), usize::from(u16::MAX));
+        assert_eq!(set, set.flags.iter().copied().collect());
+    }
+
     proptest! {
+        #[test]
+        fn all_at_once_is_one_after_the_other(flags in flags()) {
+            let mut set = FlagSet::default();
+            flags.iter().for_each(|flag| set.set(*flag));
+            prop_assert_eq!(flags.into_iter().collect::<FlagSet>(), set);
+        }
+
         #[test]
         fn the_last_flag_that_covers_a_port_holds(flags in flags(), port in 1..90u16) {
             let set: FlagSet = flags.iter().copied().collect();
