@@ -38,6 +38,8 @@
 //!   there.
 
 #[cfg(feature = "daemon")]
+mod bucket;
+#[cfg(feature = "daemon")]
 #[cfg_attr(not(internal_docs), doc(hidden))]
 pub mod checks;
 #[cfg(feature = "daemon")]

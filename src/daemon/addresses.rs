@@ -4,7 +4,6 @@
 //! It is a worker of its own, since an active director's addresses end unless they are renewed in
 //! time: it waits for no other thread. When something is to be done is [`upkeep`]'s to say.
 
-mod bucket;
 mod capability;
 mod conflicts;
 mod guard;
@@ -20,11 +19,11 @@ use tracing::{error, info, warn};
 
 use super::crew::Tidings;
 use super::worker::Agent;
+use crate::bucket::Bucket;
 use crate::conf::Conf;
 use crate::director::Happening;
 use crate::net::{self, AddressWish, ChangeWatch, Error, Keeper, Reachable, Report, Role, Wishes};
 use crate::wake::Outbox;
-use bucket::Bucket;
 use capability::Verdict;
 use conflicts::Conflicts;
 use guard::Guard;

@@ -13,6 +13,7 @@ use super::look::{Print, print_of};
 use super::marks::Quiet;
 use super::plan::{Actual, Drains, settle};
 use super::reconcile::{Plans, Refused, Table, plans};
+use crate::bucket::Bucket;
 use crate::ipvs::Change;
 use crate::store::{self, DrainTarget, NodeRecord, ServiceKey};
 
@@ -58,7 +59,7 @@ pub struct Passes {
     expected: HashMap<ServiceKey, Print>,
     /// What the last look showed of those that were not as expected.
     suspects: HashMap<ServiceKey, Print>,
-    repairs: Repairs,
+    repairs: Bucket,
     /// How often the table is looked at.
     look_every: Duration,
     next_look: Instant,
@@ -121,7 +122,7 @@ impl Passes {
             released: BTreeMap::new(),
             expected: HashMap::new(),
             suspects: HashMap::new(),
-            repairs: Repairs::new(now),
+            repairs: Bucket::new(REPAIRS, REPAIR_EVERY, now),
             look_every: LOOK_EVERY,
             next_look: now + LOOK_EVERY,
             next_glance: now + LOOK_EVERY,
@@ -213,7 +214,7 @@ impl Passes {
 
     /// Another program changes the table again and again: it is repaired less often.
     pub fn is_contested(&self, now: Instant) -> bool {
-        self.repairs.left(now).0 == 0
+        self.repairs.ready() > now
     }
 
     /// Plans a pass over these services, from what the kernel has of them.
@@ -435,36 +436,6 @@ impl Repair {
             _ => &mut self.removed,
         };
         *counter += 1;
-    }
-}
-
-/// How many repairs may be made now.
-#[derive(Debug)]
-struct Repairs {
-    left: u32,
-    /// Since when one more is earned.
-    since: Instant,
-}
-
-impl Repairs {
-    fn new(now: Instant) -> Repairs {
-        Repairs { left: REPAIRS, since: now }
-    }
-
-    /// How many there are, and since when the next one is earned.
-    fn left(&self, now: Instant) -> (u32, Instant) {
-        let earned = now.saturating_duration_since(self.since).as_secs() / REPAIR_EVERY.as_secs();
-        let earned = u32::try_from(earned).unwrap_or(REPAIRS).min(REPAIRS);
-        match self.left + earned {
-            left if left >= REPAIRS => (REPAIRS, now),
-            left => (left, self.since + earned * REPAIR_EVERY),
-        }
-    }
-
-    fn take(&mut self, now: Instant) -> bool {
-        let (left, since) = self.left(now);
-        (self.left, self.since) = (left.saturating_sub(1), since);
-        left > 0
     }
 }
 

@@ -10,7 +10,7 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
-use super::bucket::Bucket;
+use crate::bucket::Bucket;
 use crate::net::{Claimed, Mac};
 
 /// `DEFEND_INTERVAL` of RFC 5227, and how many announcements may come at once all the same.

@@ -10,8 +10,8 @@
 
 use std::time::{Duration, Instant};
 
-use super::bucket::Bucket;
 use super::capability::{Capability, Verdict};
+use crate::bucket::Bucket;
 use crate::net::{Difference, Error, Look, Report, Role};
 
 /// The addresses that the active director announces are announced again after these, for a

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 /// Some at once, and then one in a while.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Bucket {
+pub(crate) struct Bucket {
     most: u32,
     every: Duration,
     left: u32,
@@ -14,12 +14,12 @@ pub(super) struct Bucket {
 
 impl Bucket {
     /// A full one: `most` at once, then one `every` so often.
-    pub(super) fn new(most: u32, every: Duration, now: Instant) -> Bucket {
+    pub(crate) fn new(most: u32, every: Duration, now: Instant) -> Bucket {
         Bucket { most, every, left: most, since: now }
     }
 
     /// Takes one; false if none is left.
-    pub(super) fn take(&mut self, now: Instant) -> bool {
+    pub(crate) fn take(&mut self, now: Instant) -> bool {
         self.grow(now);
         let taken = self.left > 0;
         self.left = self.left.saturating_sub(1);
@@ -27,7 +27,7 @@ impl Bucket {
     }
 
     /// When there is one to take; a time that has passed if there is one now.
-    pub(super) fn ready(&self) -> Instant {
+    pub(crate) fn ready(&self) -> Instant {
         if self.left > 0 { self.since } else { self.since + self.every }
     }
 
