@@ -8,11 +8,11 @@
 //!                                        +--listing/save--+--> text, or json
 //! ```
 //!
-//! [`options`] declares the language once: parser, `--help`, man page and completions all read
-//! that one table. [`run()`] is the whole program as a function: it writes to the writers that it
-//! is given and returns the exit status; nothing here prints, exits or reads the environment.
+//! [`options`] declares the language once: parser, `--help`, and `cargo xtask gen`, which makes
+//! man page and completions, all read that one table. [`run()`] is the whole program as a
+//! function: it writes to the writers that it is given and returns the exit status; nothing here prints, exits or reads the environment.
 //!
-//! What differs from the original on purpose is listed in [`manual`], section COMPATIBILITY.
+//! What differs from the original on purpose is listed in ipvsadm-rs(8), section COMPATIBILITY.
 
 pub mod address;
 pub mod args;
@@ -23,11 +23,11 @@ pub mod errors;
 pub mod filter;
 pub mod from_json;
 pub mod glance;
+pub mod help;
 pub mod invocation;
 pub mod json;
 mod line;
 pub mod listing;
-pub mod manual;
 pub mod names;
 pub mod options;
 pub mod plan;

@@ -2,8 +2,8 @@
 //!
 //! One table holds every command and option: its names, its argument and its sentence of help.
 //! The parser ([`super::popt`], [`super::args`]) reads words by it; `--help`, the man page and
-//! the completions ([`super::manual`]) are generated from it. Which option may go with which
-//! command stands here too, as the checks and the documentation must agree on it.
+//! the completions are generated from it ([`super::help`], `cargo xtask gen`). Which option may
+//! go with which command stands here too, as the checks and the documentation must agree on it.
 
 mod table;
 

@@ -19,8 +19,8 @@ use std::path::Path;
 
 use super::args::{self, ArgumentError, Setting};
 use super::errors::{self, Operation};
+use super::help::help;
 use super::invocation::{Invocation, List, Restoring, Save};
-use super::manual;
 use super::names::Names;
 use super::restore::{Comments, LONGEST_LINE, Lines, Step};
 use super::table::{Table, TableError};
@@ -295,7 +295,7 @@ impl<T: Table, O: FnOnce() -> Result<T, TableError>> Session<'_, '_, T, O> {
     fn answer(&mut self, invocation: Invocation) -> (u8, bool) {
         match invocation {
             Invocation::Help => {
-                let help = manual::help(&base_name(self.setting.program));
+                let help = help(&base_name(self.setting.program));
                 let _ = self.out.write_all(help.as_bytes());
                 (0, true)
             }

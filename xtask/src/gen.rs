@@ -2,10 +2,11 @@
 //!
 //! They are committed; a test below says when they are stale.
 
+mod ipvsadm;
+
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
-
 use std::process::ExitCode;
 
 use anyhow::{Context, Result};
@@ -13,7 +14,6 @@ use clap::{Command, CommandFactory};
 use clap_complete::Shell;
 use clap_mangen::Man;
 use cvip::cli::{cvipctl, cvipd, setport_weight};
-use cvip::ipvsadm::manual;
 
 use crate::build;
 
@@ -24,6 +24,9 @@ pub(crate) struct Arguments {
     #[arg(long)]
     check: bool,
 }
+
+/// The shells that completions are made for.
+const SHELLS: [Shell; 3] = [Shell::Bash, Shell::Zsh, Shell::Fish];
 
 /// What every page says besides its options.
 const FILES: &str = r#".SH FILES
@@ -91,15 +94,10 @@ pub(crate) fn files() -> Result<BTreeMap<PathBuf, Vec<u8>>> {
         [setport_weight::Args::command(), cvipctl::Args::command(), cvipd::Args::command()]
     {
         let name = command.get_name().to_owned();
-        for shell in [Shell::Bash, Shell::Zsh, Shell::Fish] {
+        for shell in SHELLS {
             let mut text = Vec::new();
             clap_complete::generate(shell, &mut command.clone(), &name, &mut text);
-            let file = match shell {
-                Shell::Bash => format!("completions/{name}.bash"),
-                Shell::Zsh => format!("completions/_{name}"),
-                _ => format!("completions/{name}.fish"),
-            };
-            files.insert(file.into(), text);
+            files.insert(completions_file(&name, shell), text);
         }
         let mut built = command.clone();
         built.build();
@@ -111,15 +109,21 @@ pub(crate) fn files() -> Result<BTreeMap<PathBuf, Vec<u8>>> {
         }
         files.insert(format!("man/{name}.8").into(), page_of(command, &name, &name)?);
     }
-    files.insert("man/ipvsadm-rs.8".into(), manual::man_page().into_bytes());
-    for (shell, file) in [
-        (manual::Shell::Bash, "completions/ipvsadm-rs.bash"),
-        (manual::Shell::Zsh, "completions/_ipvsadm-rs"),
-        (manual::Shell::Fish, "completions/ipvsadm-rs.fish"),
-    ] {
-        files.insert(file.into(), manual::completions(shell).into_bytes());
+    files.insert("man/ipvsadm-rs.8".into(), ipvsadm::man_page().into_bytes());
+    for shell in SHELLS {
+        let file = completions_file("ipvsadm-rs", shell);
+        files.insert(file, ipvsadm::completions(shell).into_bytes());
     }
     Ok(files)
+}
+
+fn completions_file(program: &str, shell: Shell) -> PathBuf {
+    match shell {
+        Shell::Bash => format!("completions/{program}.bash"),
+        Shell::Zsh => format!("completions/_{program}"),
+        _ => format!("completions/{program}.fish"),
+    }
+    .into()
 }
 
 fn page_of(command: Command, page: &str, program: &str) -> Result<Vec<u8>> {
