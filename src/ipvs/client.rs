@@ -18,10 +18,7 @@ use super::codec::{self, Query};
 use super::error::{Error, Failure, Operation};
 use super::types::*;
 use super::wire::{self, Malformed};
-use crate::netlink::{Body, DUMP_INTR, HEADER, Messages, Socket, short_dumps, write_barrier};
-
-/// How often a dump is begun anew after the kernel said that the table changed under it.
-const DUMP_ATTEMPTS: usize = 5;
+use crate::netlink::{Body, Dump, HEADER, Socket, short_dumps, write_barrier};
 
 /// How many dumps are compared at most, until one has what the one before had.
 const COMPARED_DUMPS: usize = 6;
@@ -101,7 +98,7 @@ impl Client {
 
     /// The sync daemons that run.
     pub fn daemons(&mut self) -> Result<Vec<Daemon>, Error> {
-        Ok(self.dump(Operation::ListDaemons, Query::Daemons, codec::read_daemon)?.0)
+        Ok(self.dump(Operation::ListDaemons, Query::Daemons, codec::read_daemon)?.rows)
     }
 
     /// One virtual service; `None` if there is none.
@@ -150,20 +147,20 @@ impl Client {
         Ok(latest)
     }
 
-    /// Dumps until the table stands still, or often enough: `dump` gives what there is, and in
-    /// how many datagrams, `names` only what it is called, which `name` tells of an entry.
+    /// Dumps until the table stands still, or often enough: `dump` gives what there is, `names`
+    /// only what it is called, which `name` tells of an entry.
     fn settle<T, K: Copy + Eq + Hash>(
         &mut self,
-        dump: impl Fn(&mut Client) -> Result<(Vec<T>, usize), Error>,
-        names: impl Fn(&mut Client) -> Result<(Vec<K>, usize), Error>,
+        dump: impl Fn(&mut Client) -> Result<Dump<T>, Error>,
+        names: impl Fn(&mut Client) -> Result<Dump<K>, Error>,
         name: impl Fn(&T) -> K,
     ) -> Result<Settled<K, T>, Error> {
-        let (entries, datagrams) = dump(self)?;
+        let Dump { rows: entries, datagrams } = dump(self)?;
         let mut lost: HashMap<K, Option<T>> = HashMap::new();
         if datagrams <= 1 {
             return Ok(Settled { latest: entries, lost });
         }
-        let compared = names(self)?.0;
+        let compared = names(self)?.rows;
         let same = entries.iter().map(&name).eq(compared.iter().copied());
         let mut latest = without_doubles(entries, &name);
         if same {
@@ -175,7 +172,7 @@ impl Client {
         };
         if !are(&latest, &compared) {
             for _ in 2..COMPARED_DUMPS {
-                let next = without_doubles(dump(self)?.0, &name);
+                let next = without_doubles(dump(self)?.rows, &name);
                 let before = std::mem::replace(&mut latest, next);
                 lost.extend(before.into_iter().map(|entry| (name(&entry), Some(entry))));
                 if are(&latest, &compared) {
@@ -275,11 +272,11 @@ impl Client {
             match (message.body, changes.get(index)) {
                 (Body::Overrun, _) => return Err(Error::RepliesLost),
                 (Body::Done, None) if index == changes.len() => return Ok(Some(())),
-                (Body::Refused(refusal), Some(change)) => failures.push(Failure {
+                (Body::Refused(error), Some(change)) => failures.push(Failure {
                     index,
                     operation: Operation::of(change),
-                    errno: refusal.errno,
-                    text: refusal.text,
+                    errno: error.errno,
+                    text: error.text,
                 }),
                 _ => {} // an answer to something that was given up
             }
@@ -295,93 +292,28 @@ impl Client {
         query: Query<'_>,
         read: impl Fn(&[u8]) -> Result<T, Malformed>,
     ) -> Result<T, Error> {
-        let sequence = self.send_query(query)?;
-        let answer = self.collect_answer(sequence, operation, read);
-        if matches!(answer, Err(Error::RepliesLost)) {
-            self.socket.drain();
-        }
-        answer
+        let family = self.family;
+        let answer = self.socket.ask(
+            |buffer, sequence| codec::write_query(buffer, family, sequence, query),
+            |error| Error::refused(operation, error),
+            |_, reply| Ok::<_, Error>(Some(read(wire::attributes(reply)?)?)),
+        )?;
+        answer.ok_or(Malformed::Missing("content").into())
     }
 
-    /// Reads the one message that answers request `sequence`.
-    fn collect_answer<T>(
-        &mut self,
-        sequence: u32,
-        operation: Operation,
-        read: impl Fn(&[u8]) -> Result<T, Malformed>,
-    ) -> Result<T, Error> {
-        self.socket.receive_answers(sequence, |message| match message.body {
-            Body::Reply(_, reply) => Ok(Some(read(wire::attributes(reply)?)?)),
-            Body::Refused(refusal) => Err(Error::refused(operation, refusal)),
-            Body::Done => Err(Malformed::Missing("content").into()),
-            Body::Overrun => Err(Error::RepliesLost),
-            Body::Noop => Ok(None),
-        })
-    }
-
-    /// Asks for many things; begins anew, a few times, if the kernel says that they changed.
-    /// Gives the number of datagrams they came in, too: the table cannot change within one.
+    /// Asks for many things.
     fn dump<T>(
         &mut self,
         operation: Operation,
         query: Query<'_>,
         read: impl Fn(&[u8]) -> Result<T, Malformed>,
-    ) -> Result<(Vec<T>, usize), Error> {
-        for _ in 0..DUMP_ATTEMPTS {
-            let sequence = self.send_query(query)?;
-            let entries = self.collect_dump(sequence, operation, &read);
-            if entries.is_err() {
-                // A dump that was begun goes on until it is read: the next would be refused.
-                self.socket.drain();
-            }
-            if let Some(entries) = entries? {
-                return Ok(entries);
-            }
-        }
-        Err(Error::Unsettled)
-    }
-
-    /// Reads a dump to its end; `None` if the table changed under it.
-    fn collect_dump<T>(
-        &mut self,
-        sequence: u32,
-        operation: Operation,
-        read: impl Fn(&[u8]) -> Result<T, Malformed>,
-    ) -> Result<Option<(Vec<T>, usize)>, Error> {
-        let mut entries = Vec::new();
-        let mut datagrams = 0;
-        let mut settled = true;
-        loop {
-            let datagram = self.socket.receive()?;
-            let known = entries.len();
-            for message in Messages::new(datagram) {
-                let message = message?;
-                if message.sequence != sequence {
-                    continue;
-                }
-                settled &= message.flags & DUMP_INTR == 0;
-                match message.body {
-                    Body::Reply(_, reply) => entries.push(read(wire::attributes(reply)?)?),
-                    Body::Done => {
-                        datagrams += usize::from(entries.len() > known);
-                        return Ok(settled.then_some((entries, datagrams)));
-                    }
-                    Body::Refused(refusal) => return Err(Error::refused(operation, refusal)),
-                    Body::Overrun => return Err(Error::RepliesLost),
-                    Body::Noop => {}
-                }
-            }
-            datagrams += usize::from(entries.len() > known);
-        }
-    }
-
-    /// Sends one question; gives its sequence number.
-    fn send_query(&mut self, query: Query<'_>) -> Result<u32, Error> {
-        let sequence = self.socket.next_sequence();
-        self.outgoing.clear();
-        codec::write_query(&mut self.outgoing, self.family, sequence, query);
-        self.socket.send(&self.outgoing)?;
-        Ok(sequence)
+    ) -> Result<Dump<T>, Error> {
+        let family = self.family;
+        self.socket.dump(
+            |buffer, sequence| codec::write_query(buffer, family, sequence, query),
+            |error| Error::refused(operation, error),
+            |_, reply| Ok(Some(read(wire::attributes(reply)?)?)),
+        )
     }
 }
 

@@ -11,7 +11,7 @@ use nix::libc;
 
 use super::types::Change;
 use super::wire::Malformed;
-use crate::netlink::{Cut, Loss, Refusal};
+use crate::netlink::{KernelError, MalformedMessage, ReceiveError};
 
 /// Why the kernel's table could not be read or changed.
 #[derive(Debug, thiserror::Error)]
@@ -45,7 +45,8 @@ pub enum Error {
     /// but which of them failed is unknown. Read the table again before changing it further.
     #[error("replies of the kernel were lost: read the IPVS table again before changing it")]
     RepliesLost,
-    /// The table changed under every attempt to dump it (`NLM_F_DUMP_INTR`).
+    /// The table changed under every attempt to dump it (`NLM_F_DUMP_INTR`), or replies to each
+    /// were dropped.
     #[error("the IPVS table kept changing while it was read: try again")]
     Unsettled,
     /// A reply that the kernel's header does not allow.
@@ -72,27 +73,30 @@ impl From<Errno> for Error {
     }
 }
 
-impl From<Cut> for Error {
-    fn from(cut: Cut) -> Error {
-        Error::Malformed(cut.into())
+impl From<MalformedMessage> for Error {
+    fn from(message: MalformedMessage) -> Error {
+        Error::Malformed(message.into())
     }
 }
 
-impl From<Loss> for Error {
-    fn from(loss: Loss) -> Error {
-        match loss {
-            Loss::Dropped | Loss::Silent | Loss::Oversized => Error::RepliesLost,
-            Loss::Socket(errno) => errno.into(),
+impl From<ReceiveError> for Error {
+    fn from(error: ReceiveError) -> Error {
+        match error {
+            ReceiveError::Dropped | ReceiveError::Silent | ReceiveError::Oversized => {
+                Error::RepliesLost
+            }
+            ReceiveError::Socket(errno) => errno.into(),
+            ReceiveError::Disturbed => Error::Unsettled,
         }
     }
 }
 
 impl Error {
     /// A refusal of `operation`; `EPERM` has a variant of its own.
-    pub(super) fn refused(operation: Operation, refusal: Refusal) -> Error {
-        match refusal.errno {
+    pub(super) fn refused(operation: Operation, error: KernelError) -> Error {
+        match error.errno {
             libc::EPERM => Error::Permission,
-            errno => Error::Kernel { operation, errno, text: refusal.text },
+            errno => Error::Kernel { operation, errno, text: error.text },
         }
     }
 }
@@ -121,7 +125,7 @@ impl fmt::Display for Failure {
 impl From<Failure> for Error {
     fn from(failure: Failure) -> Error {
         let Failure { operation, errno, text, .. } = failure;
-        Error::refused(operation, Refusal { errno, text })
+        Error::refused(operation, KernelError { errno, text })
     }
 }
 
@@ -243,7 +247,7 @@ mod tests {
     fn a_refusal_says_what_was_asked_and_the_kernels_own_words() {
         let error = Error::refused(
             Operation::AddService,
-            Refusal { errno: libc::ENOENT, text: Some("no such scheduler".into()) },
+            KernelError { errno: libc::ENOENT, text: Some("no such scheduler".into()) },
         );
         assert_eq!(
             error.to_string(),

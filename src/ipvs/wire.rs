@@ -3,7 +3,7 @@
 //!
 //! Formats: linux/genetlink.h. Everything is in the machine's byte order; what is not says so.
 
-use crate::netlink::{Cut, Writer};
+use crate::netlink::{MalformedMessage, Writer};
 
 /// `GENL_HDRLEN`.
 const GENL_HEADER: usize = 4;
@@ -13,7 +13,7 @@ const GENL_HEADER: usize = 4;
 #[non_exhaustive]
 pub enum Malformed {
     /// It ends, or claims to end, where it cannot.
-    #[error("it ends within {0}")]
+    #[error("it has {0}")]
     Truncated(&'static str),
     /// Something without which the rest means nothing is not there.
     #[error("it has no {0}")]
@@ -36,15 +36,9 @@ pub enum Malformed {
     },
 }
 
-impl From<Cut> for Malformed {
-    fn from(cut: Cut) -> Malformed {
-        Malformed::Truncated(match cut {
-            Cut::MessageHeader => "a message header",
-            Cut::Message => "a message",
-            Cut::Acknowledgement => "an acknowledgement",
-            Cut::AttributeHeader => "an attribute header",
-            Cut::Attribute => "an attribute",
-        })
+impl From<MalformedMessage> for Malformed {
+    fn from(message: MalformedMessage) -> Malformed {
+        Malformed::Truncated(message.0)
     }
 }
 
@@ -61,7 +55,7 @@ pub(super) fn begin(
 
 /// The attributes of a reply, behind its generic-netlink header.
 pub(super) fn attributes(reply: &[u8]) -> Result<&[u8], Malformed> {
-    reply.get(GENL_HEADER..).ok_or(Malformed::Truncated("a generic header"))
+    reply.get(GENL_HEADER..).ok_or(Malformed::Truncated("a truncated generic header"))
 }
 
 /// A value of exactly `N` bytes.

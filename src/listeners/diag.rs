@@ -6,7 +6,7 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use super::Error;
-use crate::netlink::{self, Body, DUMP, DUMP_INTR, HEADER, Messages, Writer, table, u32_at};
+use crate::netlink::{self, DUMP, Writer, table, u32_at};
 
 /// `SOCK_DIAG_BY_FAMILY` (linux/sock_diag.h).
 const SOCK_DIAG_BY_FAMILY: u16 = 20;
@@ -46,7 +46,6 @@ const MAX_FILTER_RANGES: usize = 64;
 
 /// One dump request.
 pub(super) struct Request<'a> {
-    pub(super) sequence: u32,
     pub(super) family: u8,
     /// `IPPROTO_*`.
     pub(super) protocol: u8,
@@ -59,8 +58,8 @@ pub(super) struct Request<'a> {
 }
 
 impl Request<'_> {
-    /// The message as the kernel wants it.
-    pub(super) fn to_bytes(&self) -> Vec<u8> {
+    /// Appends the message as the kernel wants it.
+    pub(super) fn write(&self, buffer: &mut Vec<u8>, sequence: u32) {
         let mut fixed = [0; REQUEST];
         fixed[0] = self.family;
         fixed[1] = self.protocol;
@@ -69,14 +68,20 @@ impl Request<'_> {
         // Any remote port, addresses and interface; INET_DIAG_NOCOOKIE, twice.
         fixed[48..].fill(0xff);
         let filter = port_filter(self.ranges);
-        let mut out = Vec::with_capacity(HEADER + REQUEST + 4 + filter.len());
         let flags = netlink::REQUEST | DUMP;
-        let mut writer = Writer::begin(&mut out, SOCK_DIAG_BY_FAMILY, flags, self.sequence, &fixed);
+        let mut writer = Writer::begin(buffer, SOCK_DIAG_BY_FAMILY, flags, sequence, &fixed);
         if !filter.is_empty() {
             writer.bytes(REQ_BYTECODE, &filter);
         }
         writer.end();
-        out
+    }
+
+    /// The message alone.
+    #[cfg(test)]
+    pub(super) fn to_bytes(&self, sequence: u32) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        self.write(&mut bytes, sequence);
+        bytes
     }
 }
 
@@ -143,54 +148,12 @@ pub(super) struct Row {
     pub(super) v6only: bool,
 }
 
-/// Where a dump stands after a datagram.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Progress {
-    /// More will follow.
-    More,
-    /// All rows were sent.
-    Done,
-    /// The kernel refused or broke off: an errno, positive.
-    Failed(i32),
-}
-
-/// What one datagram said.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Reply {
-    pub(super) progress: Progress,
-    /// The kernel says that the rows are not one consistent picture.
-    pub(super) interrupted: bool,
-}
-
-/// Reads one datagram of a dump. Messages with another sequence number are left-overs of an
-/// earlier dump and are skipped.
-pub(super) fn parse(
-    datagram: &[u8],
-    sequence: u32,
-    mut on_row: impl FnMut(Row),
-) -> Result<Reply, Error> {
-    let mut reply = Reply { progress: Progress::More, interrupted: false };
-    for message in Messages::new(datagram) {
-        let message = message?;
-        if message.sequence != sequence {
-            continue;
-        }
-        reply.interrupted |= message.flags & DUMP_INTR != 0;
-        match message.body {
-            Body::Reply(SOCK_DIAG_BY_FAMILY, body) => on_row(row(body)?),
-            Body::Reply(..) => return Err(Error::Malformed("a message of an unknown type")),
-            Body::Done => reply.progress = Progress::Done,
-            Body::Refused(refusal) => reply.progress = Progress::Failed(refusal.errno),
-            Body::Overrun => return Err(Error::Malformed("an overrun")),
-            Body::Noop => {}
-        }
+/// Reads a message of a dump: one `struct inet_diag_msg` and the attributes behind it.
+pub(super) fn read(kind: u16, body: &[u8]) -> Result<Row, Error> {
+    if kind != SOCK_DIAG_BY_FAMILY {
+        return Err(Error::Malformed("a message of an unknown type"));
     }
-    Ok(reply)
-}
-
-/// Reads one `struct inet_diag_msg` and the attributes behind it.
-fn row(body: &[u8]) -> Result<Row, Error> {
-    let fixed: &[u8; ROW] = body.first_chunk().ok_or(Error::Malformed("a cut row"))?;
+    let fixed: &[u8; ROW] = body.first_chunk().ok_or(Error::Malformed("a truncated row"))?;
     let family = fixed[0];
     let address = |at: usize| -> Result<IpAddr, Error> {
         let bytes: [u8; 16] = fixed[at..at + 16].try_into().expect("sixteen bytes");
@@ -227,20 +190,17 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-
-    /// `NLMSG_ERROR` and `NLMSG_DONE`.
-    const ERROR: u16 = 2;
-    const DONE: u16 = 3;
+    use crate::netlink::{Body, Messages};
 
     /// What `ss` would show as `LISTEN 1 128 [::]:443`, with its v6only flag, as a 6.18 kernel
-    /// sends it: header, row, two attributes, then the end of the dump.
-    fn reply(sequence: u32) -> Vec<u8> {
+    /// sends it: header, row, two attributes.
+    fn reply() -> Vec<u8> {
         let mut bytes = vec![];
         // struct nlmsghdr
         bytes.extend(104u32.to_ne_bytes()); // nlmsg_len
         bytes.extend(20u16.to_ne_bytes()); // nlmsg_type: SOCK_DIAG_BY_FAMILY
         bytes.extend(2u16.to_ne_bytes()); // nlmsg_flags: NLM_F_MULTI
-        bytes.extend(sequence.to_ne_bytes()); // nlmsg_seq
+        bytes.extend(7u32.to_ne_bytes()); // nlmsg_seq
         bytes.extend(4242u32.to_ne_bytes()); // nlmsg_pid
         // struct inet_diag_msg
         bytes.extend([10, 10, 0, 0]); // AF_INET6, TCP_LISTEN, timer, retrans
@@ -263,25 +223,18 @@ mod tests {
         bytes.extend(11u16.to_ne_bytes()); // INET_DIAG_SKV6ONLY
         bytes.extend([1, 0, 0, 0]); // yes, padding
         assert_eq!(bytes.len(), 104);
-        bytes.extend(message(DONE, 2, sequence, &0i32.to_ne_bytes()));
         bytes
     }
 
-    fn message(kind: u16, flags: u16, sequence: u32, body: &[u8]) -> Vec<u8> {
-        let mut bytes = vec![];
-        Writer::begin(&mut bytes, kind, flags, sequence, body).end();
-        bytes
-    }
-
-    fn rows(bytes: &[u8], sequence: u32) -> (Vec<Row>, Result<Reply, Error>) {
-        let mut rows = vec![];
-        let reply = parse(bytes, sequence, |row| rows.push(row));
-        (rows, reply)
+    fn row(bytes: &[u8]) -> Result<Row, Error> {
+        match Messages::new(bytes).next().expect("one message")?.body {
+            Body::Reply(kind, body) => read(kind, body),
+            body => panic!("{body:?}"),
+        }
     }
 
     #[test]
     fn a_listening_socket_is_read_with_its_queue_owner_cookie_and_v6only_flag() {
-        let (rows, reply) = rows(&reply(7), 7);
         let expected = Row {
             state: LISTEN,
             timer: 0,
@@ -297,66 +250,45 @@ mod tests {
             inode: 777,
             v6only: true,
         };
-        assert_eq!(rows, [expected]);
-        assert_eq!(reply, Ok(Reply { progress: Progress::Done, interrupted: false }));
+        assert_eq!(row(&reply()), Ok(expected));
     }
 
     #[test]
-    fn what_an_earlier_dump_left_behind_is_skipped() {
-        let (rows, reply) = rows(&reply(7), 8);
-        assert_eq!(rows, []);
-        assert_eq!(reply, Ok(Reply { progress: Progress::More, interrupted: false }));
-    }
-
-    #[test]
-    fn an_error_inside_the_end_message_is_an_error() {
-        let bytes = message(DONE, 2, 7, &(-12i32).to_ne_bytes());
-        assert_eq!(rows(&bytes, 7).1.unwrap().progress, Progress::Failed(12));
-        let bytes = message(ERROR, 0, 7, &(-2i32).to_ne_bytes());
-        assert_eq!(rows(&bytes, 7).1.unwrap().progress, Progress::Failed(2));
-        let bytes = message(DONE, 2, 7, &i32::MIN.to_ne_bytes());
-        assert_eq!(rows(&bytes, 7).1.unwrap().progress, Progress::Failed(i32::MAX));
-    }
-
-    #[test]
-    fn a_dump_that_the_kernel_calls_interrupted_is_told_apart() {
-        let bytes = message(DONE, 2 | DUMP_INTR, 7, &0i32.to_ne_bytes());
-        let reply = rows(&bytes, 7).1.unwrap();
-        assert_eq!(reply, Reply { progress: Progress::Done, interrupted: true });
-    }
-
-    #[test]
-    fn a_reply_cut_anywhere_but_between_messages_is_an_error() {
-        let whole = reply(7);
+    fn a_reply_cut_anywhere_is_an_error() {
+        let whole = reply();
         for end in 1..whole.len() {
-            let (rows, reply) = rows(&whole[..end], 7);
-            if end == 104 {
-                assert_eq!(rows.len(), 1);
-                assert_eq!(reply.unwrap().progress, Progress::More);
-            } else {
-                assert!(reply.is_err(), "cut at {end}");
+            assert!(row(&whole[..end]).is_err(), "cut at {end}");
+            // Once more, past the header's checks. Behind the row are two attributes.
+            if end >= 16 && ![88, 96].contains(&end) {
+                let mut cut = whole[..end].to_vec();
+                cut[..4].copy_from_slice(&(end as u32).to_ne_bytes());
+                assert_eq!(
+                    row(&cut).is_err(),
+                    ![93, 94, 95, 101, 102, 103].contains(&end),
+                    "{end}"
+                );
             }
         }
     }
 
     #[test]
-    fn a_message_that_claims_no_length_is_an_error_and_not_an_endless_loop() {
-        assert!(rows(&[0; 16], 0).1.is_err());
-        let mut attribute = reply(7);
+    fn an_attribute_that_claims_no_length_is_an_error_and_not_an_endless_loop() {
+        let mut attribute = reply();
         attribute[88..90].copy_from_slice(&0u16.to_ne_bytes());
-        assert!(rows(&attribute, 7).1.is_err());
+        assert!(row(&attribute).is_err());
+    }
+
+    #[test]
+    fn a_message_of_another_type_is_an_error() {
+        let mut other = reply();
+        other[4] = 21;
+        assert!(row(&other).is_err());
     }
 
     #[test]
     fn a_request_without_ranges_is_header_and_request_only() {
-        let request = Request {
-            sequence: 9,
-            family: AF_INET6,
-            protocol: 6,
-            states: 1 << LISTEN,
-            port: 443,
-            ranges: &[],
-        };
+        let request =
+            Request { family: AF_INET6, protocol: 6, states: 1 << LISTEN, port: 443, ranges: &[] };
         let mut expected = vec![];
         expected.extend(72u32.to_ne_bytes()); // nlmsg_len
         expected.extend(20u16.to_ne_bytes()); // SOCK_DIAG_BY_FAMILY
@@ -368,20 +300,14 @@ mod tests {
         expected.extend([0x01, 0xbb]); // idiag_sport 443
         expected.extend([0; 38]); // idiag_dport, idiag_src, idiag_dst, idiag_if
         expected.extend([0xff; 8]); // idiag_cookie: INET_DIAG_NOCOOKIE
-        assert_eq!(request.to_bytes(), expected);
+        assert_eq!(request.to_bytes(9), expected);
     }
 
     #[test]
     fn two_ranges_become_nine_operations_in_the_request() {
         let ranges = [(80, 89), (443, 443)];
-        let request = Request {
-            sequence: 9,
-            family: AF_INET,
-            protocol: 6,
-            states: 1 << LISTEN,
-            port: 0,
-            ranges: &ranges,
-        };
+        let request =
+            Request { family: AF_INET, protocol: 6, states: 1 << LISTEN, port: 0, ranges: &ranges };
         let op = |code: u8, yes: u8, no: u16| {
             let no = no.to_ne_bytes();
             [code, yes, no[0], no[1]]
@@ -398,7 +324,7 @@ mod tests {
         expected.extend(op(0, 0, 443));
         expected.extend(op(3, 8, 12)); // 28: S_LE 443, else -> 40, reject
         expected.extend(op(0, 0, 443)); // 36: accept
-        assert_eq!(request.to_bytes()[72..], expected);
+        assert_eq!(request.to_bytes(9)[72..], expected);
     }
 
     /// What inet_diag.c makes of a filter (`inet_diag_bc_run`, `inet_diag_bc_audit`): accepted
@@ -462,28 +388,18 @@ mod tests {
         }
 
         #[test]
-        fn no_bytes_make_the_parser_panic(
-            mut bytes in prop::collection::vec(any::<u8>(), 0..300),
-            length in 0u32..300,
-        ) {
-            let _ = rows(&bytes, 7);
-            // Once more, past the header's checks.
-            if bytes.len() >= 16 {
-                bytes[..4].copy_from_slice(&length.to_ne_bytes());
-                bytes[4..6].copy_from_slice(&20u16.to_ne_bytes());
-                bytes[8..12].copy_from_slice(&7u32.to_ne_bytes());
-                let _ = rows(&bytes, 7);
-            }
+        fn no_bytes_make_the_parser_panic(body in prop::collection::vec(any::<u8>(), 0..300)) {
+            let _ = read(SOCK_DIAG_BY_FAMILY, &body);
         }
 
         #[test]
         fn a_reply_with_any_byte_changed_never_makes_the_parser_panic(
-            at in 0usize..124,
+            at in 16usize..104,
             value in any::<u8>(),
         ) {
-            let mut bytes = reply(7);
+            let mut bytes = reply();
             bytes[at] = value;
-            let _ = rows(&bytes, 7);
+            let _ = row(&bytes);
         }
     }
 }

@@ -8,15 +8,13 @@ use std::net::IpAddr;
 use nix::errno::Errno;
 use nix::sys::socket::SockProtocol;
 
-use super::diag::{self, Progress, Request, Row};
+use super::diag::{self, Request, Row};
 use super::{Listener, Ranges, Unaccepted, ranges};
-use crate::netlink::{Cut, LONG_DUMPS, Loss, Socket};
+use crate::netlink::{KernelError, LONG_DUMPS, MalformedMessage, ReceiveError, Socket};
 use crate::protocol::Protocol;
 
 /// Dumps are produced by our own system calls, so a wait means that a reply was lost.
 const PATIENCE_SECONDS: i64 = 2;
-/// How often a dump is begun again when the kernel says that it was disturbed.
-const ATTEMPTS: u32 = 4;
 
 /// States in which a socket holds a peer's data: neither waiting for peers, nor half open (the
 /// peer simply asks again), nor over.
@@ -50,8 +48,8 @@ pub enum Error {
         errno: Errno,
     },
     /// The list changed during each of several attempts, or another dump was in the way.
-    #[error("the list of {0} sockets was disturbed again and again: it is read again later")]
-    Disturbed(Protocol),
+    #[error("the list of sockets was disturbed again and again: it is read again later")]
+    Disturbed,
     /// No answer in time.
     #[error("the kernel did not answer within {PATIENCE_SECONDS} s: it is asked again later")]
     Silent,
@@ -63,24 +61,22 @@ pub enum Error {
     Malformed(&'static str),
 }
 
-impl From<Cut> for Error {
-    fn from(cut: Cut) -> Error {
-        Error::Malformed(match cut {
-            Cut::MessageHeader => "a cut message header",
-            Cut::Message => "a cut message",
-            Cut::Acknowledgement => "a cut error",
-            Cut::AttributeHeader | Cut::Attribute => "a cut attribute",
-        })
+impl From<MalformedMessage> for Error {
+    fn from(message: MalformedMessage) -> Error {
+        Error::Malformed(message.0)
     }
 }
 
-impl From<Loss> for Error {
-    fn from(loss: Loss) -> Error {
-        match loss {
-            Loss::Dropped => Error::Transport(Errno::ENOBUFS),
-            Loss::Silent => Error::Silent,
-            Loss::Oversized => Error::Malformed("an answer larger than any the kernel may send"),
-            Loss::Socket(errno) => Error::Transport(errno),
+impl From<ReceiveError> for Error {
+    fn from(error: ReceiveError) -> Error {
+        match error {
+            ReceiveError::Dropped => Error::Transport(Errno::ENOBUFS),
+            ReceiveError::Silent => Error::Silent,
+            ReceiveError::Oversized => {
+                Error::Malformed("an answer larger than any the kernel may send")
+            }
+            ReceiveError::Socket(errno) => Error::Transport(errno),
+            ReceiveError::Disturbed => Error::Disturbed,
         }
     }
 }
@@ -127,16 +123,10 @@ impl Dumper {
         }
         let states = 1 << if protocol == Protocol::Udp { diag::CLOSE } else { diag::LISTEN };
         for family in [diag::AF_INET, diag::AF_INET6] {
-            let mark = found.len();
-            self.dump(protocol, family, states, 0, ranges, &mut |event| match event {
-                Event::Restart => found.truncate(mark),
-                Event::Row(row) => {
-                    found.extend(listener(protocol, &row).filter(|l| {
-                        // sctp_diag ignores the filter, and a long one was widened.
-                        ranges::contains(ranges, l.port)
-                    }));
-                }
-            })?;
+            found.extend(self.dump(protocol, family, states, 0, ranges, |row| {
+                // sctp_diag ignores the filter, and a long one was widened.
+                listener(protocol, &row).filter(|l| ranges::contains(ranges, l.port))
+            })?);
         }
         found.sort_unstable();
         // A socket that is moved in the kernel's table during a dump may be met twice.
@@ -151,16 +141,13 @@ impl Dumper {
     pub fn connections(&mut self, protocol: Protocol, port: u16) -> Result<usize, Error> {
         let mut count = 0;
         for family in [diag::AF_INET, diag::AF_INET6] {
-            let mark = count;
-            self.dump(protocol, family, CONNECTED, port, &[], &mut |event| match event {
-                Event::Restart => count = mark,
-                Event::Row(row) => {
-                    let connected = CONNECTED & 1u32.unbounded_shl(row.state.into()) != 0;
-                    // A time-wait socket whose peer has not closed yet calls itself FIN_WAIT2.
-                    let over = row.timer == diag::TIMER_TIME_WAIT;
-                    count += usize::from(row.port == port && connected && !over);
-                }
+            let connections = self.dump(protocol, family, CONNECTED, port, &[], |row| {
+                let connected = CONNECTED & 1u32.unbounded_shl(row.state.into()) != 0;
+                // A time-wait socket whose peer has not closed yet calls itself FIN_WAIT2.
+                let over = row.timer == diag::TIMER_TIME_WAIT;
+                (row.port == port && connected && !over).then_some(())
             })?;
+            count += connections.len();
         }
         Ok(count)
     }
@@ -170,99 +157,39 @@ impl Dumper {
     pub fn unaccepted(&mut self, port: u16) -> Result<Vec<Unaccepted>, Error> {
         let mut found = Vec::new();
         for family in [diag::AF_INET, diag::AF_INET6] {
-            let mark = found.len();
-            self.dump(Protocol::Tcp, family, QUEUED, port, &[], &mut |event| match event {
-                Event::Restart => found.truncate(mark),
-                Event::Row(row) => {
-                    let queued = QUEUED & 1u32.unbounded_shl(row.state.into()) != 0;
-                    if row.port == port && row.inode == 0 && queued {
-                        let Row { device, cookie, .. } = row;
-                        found.push(Unaccepted { addr: row.addr.to_canonical(), device, cookie });
-                    }
-                }
-            })?;
+            found.extend(self.dump(Protocol::Tcp, family, QUEUED, port, &[], |row| {
+                let queued = QUEUED & 1u32.unbounded_shl(row.state.into()) != 0;
+                let Row { addr, device, cookie, .. } = row;
+                (row.port == port && row.inode == 0 && queued).then(|| Unaccepted {
+                    addr: addr.to_canonical(),
+                    device,
+                    cookie,
+                })
+            })?);
         }
         Ok(found)
     }
 
-    /// One family's dump, begun again if it was disturbed.
-    fn dump(
+    /// One family's dump: what `pick` makes of its sockets.
+    fn dump<T>(
         &mut self,
         protocol: Protocol,
         family: u8,
         states: u32,
         port: u16,
         ranges: &[(u16, u16)],
-        on_event: &mut dyn FnMut(Event),
-    ) -> Result<(), Error> {
-        for _ in 0..ATTEMPTS {
-            on_event(Event::Restart);
-            let sequence = self.socket.next_sequence();
-            let number = protocol.number();
-            let request = Request { sequence, family, protocol: number, states, port, ranges };
-            match self.socket.send(&request.to_bytes()) {
-                Ok(()) => {}
-                Err(Errno::ENOBUFS) => continue,
-                Err(errno) => return Err(Error::Transport(errno)),
-            }
-            match self.receive(sequence, protocol, on_event)? {
-                Outcome::Complete => return Ok(()),
-                Outcome::Disturbed => {}
-            }
-        }
-        Err(Error::Disturbed(protocol))
+        pick: impl Fn(Row) -> Option<T>,
+    ) -> Result<Vec<T>, Error> {
+        let request = Request { family, protocol: protocol.number(), states, port, ranges };
+        let refused = |error: KernelError| match Errno::from_raw(error.errno) {
+            // Without the protocol's diag module; EINVAL on kernels before 3.3.
+            Errno::ENOENT | Errno::EPROTONOSUPPORT => Error::Unsupported(protocol),
+            errno => Error::Refused { protocol, errno },
+        };
+        let write = |buffer: &mut Vec<u8>, sequence| request.write(buffer, sequence);
+        let read = |kind, body: &[u8]| Ok(pick(diag::read(kind, body)?));
+        Ok(self.socket.dump(write, refused, read)?.rows)
     }
-
-    /// Reads one dump to its end.
-    fn receive(
-        &mut self,
-        sequence: u32,
-        protocol: Protocol,
-        on_event: &mut dyn FnMut(Event),
-    ) -> Result<Outcome, Error> {
-        let mut interrupted = false;
-        loop {
-            let datagram = match self.socket.receive() {
-                Ok(datagram) => datagram,
-                Err(Loss::Dropped) => return Ok(Outcome::Disturbed),
-                Err(loss) => return Err(loss.into()),
-            };
-            let reply = diag::parse(datagram, sequence, |row| on_event(Event::Row(row)))?;
-            interrupted |= reply.interrupted;
-            match reply.progress {
-                Progress::More => {}
-                Progress::Done if interrupted => return Ok(Outcome::Disturbed),
-                Progress::Done => return Ok(Outcome::Complete),
-                Progress::Failed(errno) => match Errno::from_raw(errno) {
-                    // An earlier dump that was given up is still under way in this socket.
-                    Errno::EBUSY => {
-                        self.socket.drain();
-                        return Ok(Outcome::Disturbed);
-                    }
-                    Errno::EINTR => return Ok(Outcome::Disturbed),
-                    // Without the protocol's diag module; EINVAL on kernels before 3.3.
-                    Errno::ENOENT | Errno::EPROTONOSUPPORT => {
-                        return Err(Error::Unsupported(protocol));
-                    }
-                    errno => return Err(Error::Refused { protocol, errno }),
-                },
-            }
-        }
-    }
-}
-
-/// What a dump hands to its reader.
-enum Event {
-    /// Forget what this dump brought so far.
-    Restart,
-    /// One socket.
-    Row(Row),
-}
-
-/// How a dump ended that did not fail.
-enum Outcome {
-    Complete,
-    Disturbed,
 }
 
 /// The row as a listener, if it takes new peers.
@@ -356,8 +283,8 @@ mod tests {
         let mut dumper = Dumper::open().unwrap();
         let states = 1 << diag::LISTEN;
         let (family, protocol) = (diag::AF_INET, Protocol::Tcp.number());
-        let given_up = Request { sequence: 0, family, protocol, states, port: 0, ranges: &[] };
-        dumper.socket.send(&given_up.to_bytes()).unwrap();
+        let given_up = Request { family, protocol, states, port: 0, ranges: &[] };
+        dumper.socket.send(&given_up.to_bytes(0)).unwrap();
         let all = [(Protocol::Tcp, 1, 65535)].into_iter().collect();
         let seen = dumper.snapshot(&all).unwrap();
         for socket in sockets {

@@ -8,7 +8,7 @@ use nix::errno::Errno;
 use nix::libc;
 
 use super::Error;
-use super::netlink::{CREATE, EXCLUSIVE, REPLACE, Request, Socket, Trouble};
+use super::netlink::{CREATE, EXCLUSIVE, REPLACE, Request, RequestError, Socket};
 use super::wishes::tunnel_module;
 use crate::netlink::{Writer, table, text, u32_at};
 
@@ -169,8 +169,8 @@ impl Rtnetlink {
         let action = || format!("add {addr}/{prefix} to {}", link.name);
         match self.socket.change(&request) {
             // Only a kernel that knows no replacing says so, and only if it stands there.
-            Err(Trouble::Refused(Errno::EEXIST)) => Ok(()),
-            result => result.map_err(|trouble| refusal(trouble, action, addr, link)),
+            Err(RequestError::Refused(Errno::EEXIST)) => Ok(()),
+            result => result.map_err(|error| refusal(error, action, addr, link)),
         }
     }
 
@@ -191,8 +191,8 @@ impl Rtnetlink {
         match self.socket.ask(&request, is_local) {
             Ok(local) => Ok(local == Some(true)),
             // No route at all.
-            Err(Trouble::Refused(_)) => Ok(false),
-            Err(Trouble::Broken(error)) => Err(error),
+            Err(RequestError::Refused(_)) => Ok(false),
+            Err(RequestError::Failed(error)) => Err(error),
         }
     }
 
@@ -204,8 +204,10 @@ impl Rtnetlink {
         let action = || format!("remove {addr}/{prefix} from {}", link.name);
         match self.socket.change(&request) {
             Ok(()) => Ok(true),
-            Err(Trouble::Refused(Errno::EADDRNOTAVAIL | Errno::ENODEV | Errno::ENXIO)) => Ok(false),
-            Err(trouble) => Err(refusal(trouble, action, addr, link)),
+            Err(RequestError::Refused(Errno::EADDRNOTAVAIL | Errno::ENODEV | Errno::ENXIO)) => {
+                Ok(false)
+            }
+            Err(error) => Err(refusal(error, action, addr, link)),
         }
     }
 
@@ -220,11 +222,11 @@ impl Rtnetlink {
     ) -> Result<bool, Error> {
         match self.socket.change(&tunnel_request(device, kind, external)) {
             Ok(()) => Ok(true),
-            Err(Trouble::Refused(Errno::EEXIST)) => Ok(false),
+            Err(RequestError::Refused(Errno::EEXIST)) => Ok(false),
             // No such kind, and no module for it.
-            Err(Trouble::Refused(Errno::EOPNOTSUPP)) => Err(no_interface(device)),
-            Err(Trouble::Refused(errno)) => Err(link_refusal("make", device, errno)),
-            Err(Trouble::Broken(error)) => Err(error),
+            Err(RequestError::Refused(Errno::EOPNOTSUPP)) => Err(no_interface(device)),
+            Err(RequestError::Refused(errno)) => Err(link_refusal("make", device, errno)),
+            Err(RequestError::Failed(error)) => Err(error),
         }
     }
 
@@ -232,9 +234,9 @@ impl Rtnetlink {
     pub(super) fn delete_link(&mut self, link: &Link) -> Result<(), Error> {
         let request = Request::new(libc::RTM_DELLINK, 0, &link_header(link.index, 0, 0));
         match self.socket.change(&request) {
-            Ok(()) | Err(Trouble::Refused(Errno::ENODEV)) => Ok(()),
-            Err(Trouble::Refused(errno)) => Err(link_refusal("delete", &link.name, errno)),
-            Err(Trouble::Broken(error)) => Err(error),
+            Ok(()) | Err(RequestError::Refused(Errno::ENODEV)) => Ok(()),
+            Err(RequestError::Refused(errno)) => Err(link_refusal("delete", &link.name, errno)),
+            Err(RequestError::Failed(error)) => Err(error),
         }
     }
 
@@ -244,10 +246,10 @@ impl Rtnetlink {
         let request = Request::new(libc::RTM_NEWLINK, 0, &link_header(link.index, flags, IFF_UP));
         match self.socket.change(&request) {
             Ok(()) => Ok(()),
-            Err(Trouble::Refused(errno)) => {
+            Err(RequestError::Refused(errno)) => {
                 Err(link_refusal(if up { "bring up" } else { "bring down" }, &link.name, errno))
             }
-            Err(Trouble::Broken(error)) => Err(error),
+            Err(RequestError::Failed(error)) => Err(error),
         }
     }
 }
@@ -268,10 +270,10 @@ pub(super) fn no_interface(device: &str) -> Error {
 }
 
 /// A refusal in words, with what to do about it.
-fn refusal(trouble: Trouble, action: impl Fn() -> String, addr: IpAddr, link: &Link) -> Error {
-    let errno = match trouble {
-        Trouble::Refused(errno) => errno,
-        Trouble::Broken(error) => return error,
+fn refusal(error: RequestError, action: impl Fn() -> String, addr: IpAddr, link: &Link) -> Error {
+    let errno = match error {
+        RequestError::Refused(errno) => errno,
+        RequestError::Failed(error) => return error,
     };
     let hint = match errno {
         Errno::EACCES if addr.is_ipv6() => {
@@ -547,7 +549,7 @@ mod tests {
         let link = Link { index: 2, name: "eth0.5".into(), flags: 0, mtu: None };
         let say = |errno, to: &str| {
             let action = || format!("add {to}/128 to {}", link.name);
-            refusal(Trouble::Refused(errno), action, addr(to), &link).to_string()
+            refusal(RequestError::Refused(errno), action, addr(to), &link).to_string()
         };
         assert_eq!(
             say(Errno::EACCES, "fd00::1"),

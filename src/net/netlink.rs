@@ -9,34 +9,31 @@ use nix::libc;
 use nix::sys::socket::SockProtocol;
 
 use super::Error;
-use crate::netlink::{self, ACK, Body, Cut, DUMP, DUMP_INTR, Loss, REQUEST, Refusal, Writer};
+use crate::netlink::{
+    self, ACK, DUMP, KernelError, MalformedMessage, REQUEST, ReceiveError, Writer,
+};
 
 /// The kernel answers within our own system call, so a wait means that an answer was lost.
 const PATIENCE_SECONDS: i64 = 5;
-/// How often a dump is begun again when the kernel says that it was disturbed.
-const ATTEMPTS: u32 = 5;
 
 pub(super) const CREATE: u16 = libc::NLM_F_CREATE as u16;
 pub(super) const EXCLUSIVE: u16 = libc::NLM_F_EXCL as u16;
 pub(super) const REPLACE: u16 = libc::NLM_F_REPLACE as u16;
 
-impl From<Cut> for Error {
-    fn from(cut: Cut) -> Error {
-        Error::Malformed(match cut {
-            Cut::MessageHeader | Cut::Message => "a message that is cut short",
-            Cut::Acknowledgement => "an error that is cut short",
-            Cut::AttributeHeader | Cut::Attribute => "an attribute that is cut short",
-        })
+impl From<MalformedMessage> for Error {
+    fn from(message: MalformedMessage) -> Error {
+        Error::Malformed(message.0)
     }
 }
 
-impl From<Loss> for Error {
-    fn from(loss: Loss) -> Error {
-        match loss {
-            Loss::Dropped => Error::Transport(Errno::ENOBUFS),
-            Loss::Silent => Error::Silent,
-            Loss::Oversized => Error::Malformed("more than the kernel may send at a time"),
-            Loss::Socket(errno) => Error::Transport(errno),
+impl From<ReceiveError> for Error {
+    fn from(error: ReceiveError) -> Error {
+        match error {
+            ReceiveError::Dropped => Error::Transport(Errno::ENOBUFS),
+            ReceiveError::Silent => Error::Silent,
+            ReceiveError::Oversized => Error::Malformed("more than the kernel may send at a time"),
+            ReceiveError::Socket(errno) => Error::Transport(errno),
+            ReceiveError::Disturbed => Error::Unsettled,
         }
     }
 }
@@ -61,32 +58,39 @@ impl Request {
         self
     }
 
+    /// Appends the finished message.
+    fn write(&self, extra_flags: u16, buffer: &mut Vec<u8>, sequence: u32) {
+        Writer::begin(buffer, self.kind, self.flags | extra_flags, sequence, &self.body).end();
+    }
+
     /// The finished message.
+    #[cfg(test)]
     pub(super) fn finish(&self, extra_flags: u16, sequence: u32) -> Vec<u8> {
         let mut bytes = Vec::new();
-        let flags = self.flags | extra_flags;
-        Writer::begin(&mut bytes, self.kind, flags, sequence, &self.body).end();
+        self.write(extra_flags, &mut bytes, sequence);
         bytes
     }
 }
 
-/// A refusal, or why there was no answer at all.
+/// Why a request failed.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Trouble {
+pub(super) enum RequestError {
     /// The kernel's word to this request.
     Refused(Errno),
     /// Everything else.
-    Broken(Error),
+    Failed(Error),
 }
 
-impl<E: Into<Error>> From<E> for Trouble {
-    fn from(error: E) -> Trouble {
-        Trouble::Broken(error.into())
+impl<E: Into<Error>> From<E> for RequestError {
+    fn from(error: E) -> RequestError {
+        RequestError::Failed(error.into())
     }
 }
 
-fn refused(refusal: &Refusal) -> Trouble {
-    Trouble::Refused(Errno::from_raw(refusal.errno))
+impl From<KernelError> for RequestError {
+    fn from(error: KernelError) -> RequestError {
+        RequestError::Refused(Errno::from_raw(error.errno))
+    }
 }
 
 /// An rtnetlink socket, and with it the network namespace in which its thread opened it.
@@ -102,13 +106,9 @@ impl Socket {
     }
 
     /// Makes one change, and waits for the kernel's word.
-    pub(super) fn change(&mut self, request: &Request) -> Result<(), Trouble> {
-        let sequence = self.send(request, ACK)?;
-        self.0.receive_answers(sequence, |message| match message.body {
-            Body::Done => Ok(Some(())),
-            Body::Refused(refusal) => Err(refused(&refusal)),
-            Body::Reply(..) | Body::Noop | Body::Overrun => Ok(None),
-        })
+    pub(super) fn change(&mut self, request: &Request) -> Result<(), RequestError> {
+        let write = |buffer: &mut Vec<u8>, sequence| request.write(ACK, buffer, sequence);
+        self.0.ask(write, RequestError::from, |_, _| Ok(None)).map(|_: Option<()>| ())
     }
 
     /// Asks for one thing: what `row` makes of the answer's type and body, `None` if it has none.
@@ -116,55 +116,20 @@ impl Socket {
         &mut self,
         request: &Request,
         row: impl Fn(u16, &[u8]) -> Result<Option<T>, Error>,
-    ) -> Result<Option<T>, Trouble> {
-        let sequence = self.send(request, 0)?;
-        self.0.receive_answers(sequence, |message| match message.body {
-            Body::Reply(kind, body) => Ok(Some(row(kind, body)?)),
-            Body::Done => Ok(Some(None)),
-            Body::Refused(refusal) => Err(refused(&refusal)),
-            Body::Noop | Body::Overrun => Ok(None),
-        })
+    ) -> Result<Option<T>, RequestError> {
+        let write = |buffer: &mut Vec<u8>, sequence| request.write(0, buffer, sequence);
+        self.0.ask(write, RequestError::from, |kind, body| Ok(row(kind, body)?))
     }
 
-    /// Reads a list: what `row` makes of each message's type and body. Begins again if the list
-    /// was disturbed.
+    /// Reads a list: what `row` makes of each message's type and body.
     pub(super) fn dump<T>(
         &mut self,
         request: &Request,
         row: impl Fn(u16, &[u8]) -> Result<Option<T>, Error>,
     ) -> Result<Vec<T>, Error> {
-        for _ in 0..ATTEMPTS {
-            let sequence = self.send(request, DUMP)?;
-            let (mut rows, mut undisturbed) = (Vec::new(), true);
-            let end = self.0.receive_answers(sequence, |message| {
-                undisturbed &= message.flags & DUMP_INTR == 0;
-                match message.body {
-                    Body::Reply(kind, body) => rows.extend(row(kind, body)?),
-                    Body::Done => return Ok(Some(())),
-                    Body::Refused(refusal) => return Err(refused(&refusal)),
-                    Body::Noop | Body::Overrun => {}
-                }
-                Ok(None)
-            });
-            match end {
-                Ok(()) if undisturbed => return Ok(rows),
-                // Where answers were dropped, the next request tells the stragglers by their
-                // number.
-                Ok(())
-                | Err(Trouble::Refused(Errno::EBUSY | Errno::EINTR))
-                | Err(Trouble::Broken(Error::Transport(Errno::ENOBUFS))) => {}
-                Err(Trouble::Refused(errno)) => return Err(Error::Transport(errno)),
-                Err(Trouble::Broken(error)) => return Err(error),
-            }
-        }
-        Err(Error::Unsettled)
-    }
-
-    /// Sends the request; gives its number.
-    fn send(&mut self, request: &Request, flags: u16) -> Result<u32, Error> {
-        let sequence = self.0.next_sequence();
-        self.0.send(&request.finish(flags, sequence)).map_err(Error::Transport)?;
-        Ok(sequence)
+        let write = |buffer: &mut Vec<u8>, sequence| request.write(DUMP, buffer, sequence);
+        let refused = |error: KernelError| Error::Transport(Errno::from_raw(error.errno));
+        self.0.dump(write, refused, row).map(|dump| dump.rows)
     }
 }
 

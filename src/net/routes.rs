@@ -9,7 +9,7 @@ use nix::errno::Errno;
 use nix::libc;
 
 use super::Error;
-use super::netlink::{Request, Socket, Trouble};
+use super::netlink::{Request, RequestError, Socket};
 use crate::netlink::{table, u32_at};
 
 /// Attributes and types of a route.
@@ -86,8 +86,8 @@ pub fn route_abroad(family_of: IpAddr, from: Option<IpAddr>) -> Result<Option<Ro
 fn ask(socket: &mut Socket, to: IpAddr, from: Option<IpAddr>) -> Result<Option<Route>, Error> {
     match socket.ask(&request(to, from, 0), parse) {
         Ok(route) => Ok(route),
-        Err(Trouble::Refused(errno)) => no_route(to, errno).map(|()| None),
-        Err(Trouble::Broken(error)) => Err(error),
+        Err(RequestError::Refused(errno)) => no_route(to, errno).map(|()| None),
+        Err(RequestError::Failed(error)) => Err(error),
     }
 }
 
@@ -97,8 +97,8 @@ fn matched(socket: &mut Socket, to: IpAddr, from: Option<IpAddr>) -> Result<Opti
     let prefix = |_, body: &[u8]| Ok(body.get(1).copied());
     match socket.ask(&request(to, from, rta::FIB_MATCH), prefix) {
         Ok(prefix) => Ok(prefix),
-        Err(Trouble::Refused(errno)) => no_route(to, errno).map(|()| None),
-        Err(Trouble::Broken(error)) => Err(error),
+        Err(RequestError::Refused(errno)) => no_route(to, errno).map(|()| None),
+        Err(RequestError::Failed(error)) => Err(error),
     }
 }
 

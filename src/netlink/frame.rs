@@ -30,8 +30,6 @@ const ERROR: u16 = 2;
 const DONE: u16 = 3;
 /// `NLMSG_OVERRUN`.
 const OVERRUN: u16 = 4;
-/// `NLMSGERR_ATTR_MSG`.
-const ATTR_MSG: usize = 1;
 
 /// `NLA_F_NESTED`.
 const NESTED: u16 = 0x8000;
@@ -47,24 +45,22 @@ const ATTR_HEADER: usize = 4;
 /// the kernel that refuses it and no 16-bit length can overflow.
 const NAME_LIMIT: usize = 255;
 
-/// Where an answer ends, or claims to end, though it cannot.
+/// What is wrong with a message, such as "a truncated attribute".
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Cut {
-    MessageHeader,
-    Message,
-    Acknowledgement,
-    AttributeHeader,
-    Attribute,
-}
+pub(crate) struct MalformedMessage(pub(crate) &'static str);
 
 /// An `NLMSG_ERROR` or `NLMSG_DONE` that carries an error.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Refusal {
+pub(crate) struct KernelError {
     /// Positive errno.
     pub(crate) errno: i32,
     /// The extended acknowledgement's text.
     pub(crate) text: Option<String>,
 }
+
+const TRUNCATED_MESSAGE: MalformedMessage = MalformedMessage("a truncated message");
+const TRUNCATED_ACKNOWLEDGEMENT: MalformedMessage = MalformedMessage("a truncated acknowledgement");
+const TRUNCATED_ATTRIBUTE: MalformedMessage = MalformedMessage("a truncated attribute");
 
 /// Rounds up to the alignment of messages and of attributes, which is the same.
 const fn align(length: usize) -> usize {
@@ -206,7 +202,7 @@ pub(crate) enum Body<'a> {
     /// A request was carried out.
     Done,
     /// A request, or the dump that it began, failed.
-    Refused(Refusal),
+    Refused(KernelError),
     /// A reply: the message's type, and what stands behind its header.
     Reply(u16, &'a [u8]),
     /// Padding.
@@ -225,7 +221,7 @@ impl<'a> Messages<'a> {
 }
 
 impl<'a> Iterator for Messages<'a> {
-    type Item = Result<Message<'a>, Cut>;
+    type Item = Result<Message<'a>, MalformedMessage>;
 
     fn next(&mut self) -> Option<Self::Item> {
         if self.0.is_empty() {
@@ -233,11 +229,11 @@ impl<'a> Iterator for Messages<'a> {
         }
         let rest = std::mem::take(&mut self.0);
         let Some(length) = array(rest, 0).map(|b| u32::from_ne_bytes(b) as usize) else {
-            return Some(Err(Cut::MessageHeader));
+            return Some(Err(TRUNCATED_MESSAGE));
         };
         let message = match rest.get(..length) {
             Some(message) if length >= HEADER => message,
-            _ => return Some(Err(Cut::Message)),
+            _ => return Some(Err(TRUNCATED_MESSAGE)),
         };
         self.0 = rest.get(align(length)..).unwrap_or(&[]);
         Some(self::message(message))
@@ -245,7 +241,7 @@ impl<'a> Iterator for Messages<'a> {
 }
 
 /// Reads a message whose length is already known to be at least a header's.
-fn message(data: &[u8]) -> Result<Message<'_>, Cut> {
+fn message(data: &[u8]) -> Result<Message<'_>, MalformedMessage> {
     let header = || -> Option<(u16, u16, u32)> {
         Some((
             u16::from_ne_bytes(array(data, 4)?),
@@ -253,7 +249,7 @@ fn message(data: &[u8]) -> Result<Message<'_>, Cut> {
             u32::from_ne_bytes(array(data, 8)?),
         ))
     };
-    let (kind, flags, sequence) = header().ok_or(Cut::MessageHeader)?;
+    let (kind, flags, sequence) = header().ok_or(TRUNCATED_MESSAGE)?;
     let payload = data.get(HEADER..).unwrap_or(&[]);
     let body = match kind {
         NOOP => Body::Noop,
@@ -261,12 +257,12 @@ fn message(data: &[u8]) -> Result<Message<'_>, Cut> {
         ERROR | DONE => {
             // The end of a very old kernel's dump has none.
             let none = (kind == DONE).then_some([0; 4]);
-            let errno = array(payload, 0).or(none).ok_or(Cut::Acknowledgement)?;
+            let errno = array(payload, 0).or(none).ok_or(TRUNCATED_ACKNOWLEDGEMENT)?;
             match i32::from_ne_bytes(errno) {
                 0 => Body::Done,
-                errno => Body::Refused(Refusal {
+                errno => Body::Refused(KernelError {
                     errno: errno.saturating_abs(),
-                    text: text_of_refusal(kind, flags, payload),
+                    text: text_of_error(kind, flags, payload),
                 }),
             }
         }
@@ -275,9 +271,9 @@ fn message(data: &[u8]) -> Result<Message<'_>, Cut> {
     Ok(Message { sequence, flags, body })
 }
 
-/// The kernel's own words about a refusal. They are a courtesy: where they cannot be read,
+/// The kernel's own words about an error. They are a courtesy: where they cannot be read,
 /// the errno alone must do.
-fn text_of_refusal(kind: u16, flags: u16, payload: &[u8]) -> Option<String> {
+fn text_of_error(kind: u16, flags: u16, payload: &[u8]) -> Option<String> {
     if flags & ACK_TLVS == 0 {
         return None;
     }
@@ -291,25 +287,25 @@ fn text_of_refusal(kind: u16, flags: u16, payload: &[u8]) -> Option<String> {
         };
         behind_errno.get(echoed..)?
     };
+    // NLMSGERR_ATTR_MSG is 1.
     let [_, message] = table::<2>(attributes).ok()?;
-    debug_assert_eq!(ATTR_MSG, 1);
     Some(text(message?)).filter(|text| !text.is_empty())
 }
 
 /// The attributes of `data` by their number, those below `N`; the rest is for newer programs.
 /// One that comes twice counts as its last, as the kernel has it.
-pub(crate) fn table<const N: usize>(data: &[u8]) -> Result<[Option<&[u8]>; N], Cut> {
+pub(crate) fn table<const N: usize>(data: &[u8]) -> Result<[Option<&[u8]>; N], MalformedMessage> {
     let mut found = [None; N];
     let mut rest = data;
     while !rest.is_empty() {
         let header = (array(rest, 0), array(rest, 2));
         let (Some(length), Some(kind)) = header else {
-            return Err(Cut::AttributeHeader);
+            return Err(TRUNCATED_ATTRIBUTE);
         };
         let length = usize::from(u16::from_ne_bytes(length));
         let kind = usize::from(u16::from_ne_bytes(kind) & TYPE_MASK);
         let Some(value) = rest.get(ATTR_HEADER..length) else {
-            return Err(Cut::Attribute);
+            return Err(TRUNCATED_ATTRIBUTE);
         };
         if let Some(slot) = found.get_mut(kind) {
             *slot = Some(value);
@@ -347,13 +343,13 @@ mod tests {
         bytes
     }
 
-    fn only(datagram: &[u8]) -> Result<Message<'_>, Cut> {
+    fn only(datagram: &[u8]) -> Result<Message<'_>, MalformedMessage> {
         Messages::new(datagram).next().expect("one message")
     }
 
     #[test]
     fn a_refusal_keeps_its_sequence_number_its_errno_and_its_words() {
-        let refused = Body::Refused(Refusal { errno: 17, text: Some("nope".into()) });
+        let refused = Body::Refused(KernelError { errno: 17, text: Some("nope".into()) });
         let message = Message { sequence: 9, flags: CAPPED | ACK_TLVS, body: refused };
         assert_eq!(only(&refusal(17)), Ok(message));
         assert_eq!(only(&refusal(0)).map(|m| m.body), Ok(Body::Done));
@@ -366,12 +362,12 @@ mod tests {
         bytes.splice(20..36, echo);
         bytes[0] = 52;
         bytes[6..8].copy_from_slice(&ACK_TLVS.to_ne_bytes());
-        let refused = Refusal { errno: 2, text: Some("nope".into()) };
+        let refused = KernelError { errno: 2, text: Some("nope".into()) };
         assert_eq!(only(&bytes).map(|m| m.body), Ok(Body::Refused(refused)));
 
         // An echo longer than the message: the errno still counts.
         bytes[20..24].copy_from_slice(&u32::MAX.to_ne_bytes());
-        let refused = Refusal { errno: 2, text: None };
+        let refused = KernelError { errno: 2, text: None };
         assert_eq!(only(&bytes).map(|m| m.body), Ok(Body::Refused(refused)));
     }
 
@@ -381,7 +377,7 @@ mod tests {
         bytes[4..6].copy_from_slice(&DONE.to_ne_bytes());
         bytes.drain(20..36);
         bytes[0] = 32;
-        let refused = Refusal { errno: 16, text: Some("nope".into()) };
+        let refused = KernelError { errno: 16, text: Some("nope".into()) };
         assert_eq!(only(&bytes).map(|m| m.body), Ok(Body::Refused(refused)));
     }
 
@@ -393,13 +389,13 @@ mod tests {
 
     #[test]
     fn errors_and_ends_are_told_apart_by_their_errno() {
-        let refused = |errno| Body::Refused(Refusal { errno, text: None });
+        let refused = |errno| Body::Refused(KernelError { errno, text: None });
         for (kind, body, expected) in [
             (ERROR, &0i32.to_ne_bytes()[..], Ok(Body::Done)),
             (DONE, &[], Ok(Body::Done)),
             (DONE, &(-4i32).to_ne_bytes(), Ok(refused(4))),
             (ERROR, &i32::MIN.to_ne_bytes(), Ok(refused(i32::MAX))),
-            (ERROR, &[], Err(Cut::Acknowledgement)),
+            (ERROR, &[], Err(TRUNCATED_ACKNOWLEDGEMENT)),
             (NOOP, &[], Ok(Body::Noop)),
         ] {
             assert_eq!(only(&message_of(kind, body)).map(|m| m.body), expected);
@@ -421,7 +417,7 @@ mod tests {
             let mut bytes = refusal(1);
             bytes[..4].copy_from_slice(&length.to_ne_bytes());
             let messages: Vec<_> = Messages::new(&bytes).collect();
-            assert_eq!(messages, [Err(Cut::Message)], "{length}");
+            assert_eq!(messages, [Err(TRUNCATED_MESSAGE)], "{length}");
         }
     }
 
@@ -430,10 +426,10 @@ mod tests {
         let attribute = |length: u16| [length.to_ne_bytes(), 1u16.to_ne_bytes()].concat();
         assert_eq!(table::<2>(&attribute(4)), Ok([None, Some(&[][..])]));
         for length in [0, 3, 5, u16::MAX] {
-            let cut = Err(Cut::Attribute);
+            let cut = Err(TRUNCATED_ATTRIBUTE);
             assert_eq!(table::<2>(&attribute(length)), cut, "{length}");
         }
-        let cut = Err(Cut::AttributeHeader);
+        let cut = Err(TRUNCATED_ATTRIBUTE);
         assert_eq!(table::<2>(&attribute(4)[..3]), cut);
     }
 

@@ -15,7 +15,7 @@ use nix::sys::socket::{
 use nix::sys::time::TimeVal;
 use nix::unistd::{SysconfVar, sysconf};
 
-use super::frame::{Cut, Message, Messages};
+use super::frame::{MalformedMessage, Message, Messages};
 
 /// Room for any datagram of a dump, and for those that the kernel grows to 32 KiB when it sees
 /// that the reader has the room (`netlink_dump`), which saves receives of long dumps.
@@ -71,7 +71,7 @@ mod netlink_option {
 
 /// Why there is no answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Loss {
+pub(crate) enum ReceiveError {
     /// The kernel dropped one (`ENOBUFS`).
     Dropped,
     /// None came in time.
@@ -80,6 +80,8 @@ pub(crate) enum Loss {
     Oversized,
     /// The socket itself failed.
     Socket(Errno),
+    /// A list changed, or was dropped, under every attempt to read it.
+    Disturbed,
 }
 
 /// A netlink socket that talks with the kernel alone, and with it the network namespace in which
@@ -167,24 +169,24 @@ impl Socket {
     }
 
     /// Receives one datagram of one or more messages.
-    pub(crate) fn receive(&mut self) -> Result<&[u8], Loss> {
+    pub(crate) fn receive(&mut self) -> Result<&[u8], ReceiveError> {
         let length = loop {
             match recv(self.fd.as_raw_fd(), &mut self.buffer, MsgFlags::MSG_TRUNC) {
                 // Netlink has no empty datagrams and no end.
-                Ok(0) => return Err(Loss::Dropped),
+                Ok(0) => return Err(ReceiveError::Dropped),
                 Ok(length) => break length,
                 Err(Errno::EINTR) => {}
-                Err(Errno::ENOBUFS) => return Err(Loss::Dropped),
-                Err(Errno::EAGAIN) => return Err(Loss::Silent),
-                Err(errno) => return Err(Loss::Socket(errno)),
+                Err(Errno::ENOBUFS) => return Err(ReceiveError::Dropped),
+                Err(Errno::EAGAIN) => return Err(ReceiveError::Silent),
+                Err(errno) => return Err(ReceiveError::Socket(errno)),
             }
         };
         // MSG_TRUNC tells the whole length of a datagram that did not fit.
-        self.buffer.get(..length).ok_or(Loss::Oversized)
+        self.buffer.get(..length).ok_or(ReceiveError::Oversized)
     }
 
     /// Receives messages, whomever they answer, until `take` makes something of one.
-    pub(crate) fn receive_until<T, E: From<Loss> + From<Cut>>(
+    pub(crate) fn receive_until<T, E: From<ReceiveError> + From<MalformedMessage>>(
         &mut self,
         mut take: impl FnMut(Message<'_>) -> Result<Option<T>, E>,
     ) -> Result<T, E> {
@@ -195,18 +197,6 @@ impl Socket {
                 }
             }
         }
-    }
-
-    /// The same, with the answers to request `sequence` only.
-    pub(crate) fn receive_answers<T, E: From<Loss> + From<Cut>>(
-        &mut self,
-        sequence: u32,
-        mut take: impl FnMut(Message<'_>) -> Result<Option<T>, E>,
-    ) -> Result<T, E> {
-        self.receive_until(|message| match message.sequence == sequence {
-            true => take(message),
-            false => Ok(None),
-        })
     }
 
     /// Throws away every answer that waits, and ends a dump that is under way.
@@ -251,24 +241,6 @@ mod tests {
     use super::super::frame::{Body, Writer};
     use super::*;
 
-    #[derive(Debug, PartialEq, Eq)]
-    enum Trouble {
-        Lost(Loss),
-        Cut(Cut),
-    }
-
-    impl From<Loss> for Trouble {
-        fn from(loss: Loss) -> Trouble {
-            Trouble::Lost(loss)
-        }
-    }
-
-    impl From<Cut> for Trouble {
-        fn from(cut: Cut) -> Trouble {
-            Trouble::Cut(cut)
-        }
-    }
-
     fn generic() -> Socket {
         Socket::open(SockProtocol::NetlinkGeneric, 10, short_dumps())
             .expect("a generic-netlink socket")
@@ -297,22 +269,7 @@ mod tests {
             assert_eq!(sent, Ok(length));
         }
         assert_eq!(socket.receive(), Ok(&[1; LONG_DUMPS][..]));
-        assert_eq!(socket.receive(), Err(Loss::Oversized));
-    }
-
-    #[test]
-    fn an_answer_to_another_request_is_none_to_this_one() {
-        let (mut socket, kernel) = Socket::pair();
-        let mut datagram = Vec::new();
-        for (kind, sequence) in [(20, 4), (21, 5), (22, 5)] {
-            Writer::begin(&mut datagram, kind, 0, sequence, &[]).end();
-        }
-        send(kernel.as_raw_fd(), &datagram, MsgFlags::empty()).unwrap();
-        let answer: Result<_, Trouble> = socket.receive_answers(5, |message| match message.body {
-            Body::Reply(kind, _) => Ok(Some(kind)),
-            body => panic!("{body:?}"),
-        });
-        assert_eq!(answer, Ok(21));
+        assert_eq!(socket.receive(), Err(ReceiveError::Oversized));
     }
 
     #[test]
@@ -323,7 +280,7 @@ mod tests {
         }
         socket.drain();
         drop(kernel);
-        assert_eq!(socket.receive(), Err(Loss::Dropped));
+        assert_eq!(socket.receive(), Err(ReceiveError::Dropped));
     }
 
     #[test]

@@ -4,7 +4,7 @@ use std::os::fd::OwnedFd;
 
 use super::super::fake_kernel::{self, FAMILY, done, error, serve};
 use super::*;
-use crate::netlink::{DUMP, Message};
+use crate::netlink::{DUMP, DUMP_INTR, Message};
 use crate::protocol::Protocol;
 
 /// A generic-netlink family that no kernel has: `GENL_MAX_ID` is 1023, numbers are given out
