@@ -7,6 +7,7 @@ mod deny;
 mod fuzz;
 mod r#gen;
 mod lab;
+mod lines;
 mod musl;
 mod test;
 
@@ -33,6 +34,7 @@ enum Task {
     Fuzz(fuzz::Arguments),
     Deny(deny::Arguments),
     Musl(musl::Arguments),
+    Lines(lines::Arguments),
     Gen(r#gen::Arguments),
     /// The second half of a command, in the lab's kernel
     #[command(hide = true)]
@@ -57,6 +59,7 @@ fn main() -> ExitCode {
         Task::Fuzz(arguments) => fuzz::run(&arguments),
         Task::Deny(arguments) => deny::run(&arguments),
         Task::Musl(arguments) => musl::run(&arguments),
+        Task::Lines(arguments) => lines::run(&arguments),
         Task::Gen(arguments) => r#gen::run(&arguments),
         Task::Inside { words } => inside(&words),
     };
