@@ -7,11 +7,12 @@
 #![allow(unsafe_code)]
 
 use std::ffi::{CStr, CString, OsStr, OsString, c_char, c_int};
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::os::unix::ffi::OsStrExt;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use nix::libc;
+use nix::sys::socket::{SockaddrLike, SockaddrStorage};
 
 unsafe extern "C" {
     /// gethostbyname(3), which the libc crate leaves out.
@@ -72,41 +73,20 @@ pub(super) fn service_name(port: u16, protocol: &str) -> Option<OsString> {
 
 /// The name of an address.
 pub(super) fn host_name(addr: IpAddr) -> Option<OsString> {
+    let socket = SockaddrStorage::from(SocketAddr::new(addr, 0));
     let mut name = [0u8; libc::NI_MAXHOST as usize];
-    // SAFETY: both socket addresses are plain data for which all zeroes is a valid value. The
-    // pointer and the length passed to getnameinfo describe the one that is filled in, `name`
-    // is as long as its length says, and no service is asked for (NULL, 0).
+    // SAFETY: `socket` gives a pointer to itself and its length, `name` is as long as its length
+    // says, and no service is asked for (NULL, 0).
     let status = unsafe {
-        match addr {
-            IpAddr::V4(addr) => {
-                let mut socket: libc::sockaddr_in = std::mem::zeroed();
-                socket.sin_family = libc::AF_INET as libc::sa_family_t;
-                socket.sin_addr.s_addr = u32::from_ne_bytes(addr.octets());
-                libc::getnameinfo(
-                    (&raw const socket).cast(),
-                    size_of::<libc::sockaddr_in>() as libc::socklen_t,
-                    name.as_mut_ptr().cast(),
-                    name.len() as libc::socklen_t,
-                    std::ptr::null_mut(),
-                    0,
-                    libc::NI_NAMEREQD,
-                )
-            }
-            IpAddr::V6(addr) => {
-                let mut socket: libc::sockaddr_in6 = std::mem::zeroed();
-                socket.sin6_family = libc::AF_INET6 as libc::sa_family_t;
-                socket.sin6_addr.s6_addr = addr.octets();
-                libc::getnameinfo(
-                    (&raw const socket).cast(),
-                    size_of::<libc::sockaddr_in6>() as libc::socklen_t,
-                    name.as_mut_ptr().cast(),
-                    name.len() as libc::socklen_t,
-                    std::ptr::null_mut(),
-                    0,
-                    libc::NI_NAMEREQD,
-                )
-            }
-        }
+        libc::getnameinfo(
+            socket.as_ptr(),
+            socket.len(),
+            name.as_mut_ptr().cast(),
+            name.len() as libc::socklen_t,
+            std::ptr::null_mut(),
+            0,
+            libc::NI_NAMEREQD,
+        )
     };
     if status != 0 {
         return None;
@@ -137,6 +117,18 @@ mod tests {
     fn a_numeric_host_needs_no_name_service() {
         assert_eq!(host_address("10.1.2.3".as_ref()), Some(Ipv4Addr::new(10, 1, 2, 3)));
         assert_eq!(host_address("nul\0inside".as_ref()), None);
+    }
+
+    #[test]
+    fn what_hosts_5_names_is_found_by_its_address() {
+        let hosts = std::fs::read_to_string("/etc/hosts").unwrap_or_default();
+        for addr in ["127.0.0.1", "::1"] {
+            let named = hosts.lines().find(|line| line.split_whitespace().next() == Some(addr));
+            if let Some(name) = named.and_then(|line| line.split_whitespace().nth(1)) {
+                let addr: IpAddr = addr.parse().unwrap();
+                assert_eq!(host_name(addr), Some(OsString::from(name)), "{addr}");
+            }
+        }
     }
 
     #[test]
