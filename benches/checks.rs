@@ -17,7 +17,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use cvip::checks::settings::{Exec, Kind, Program};
-use cvip::checks::{Check, Checker, State, Target};
+use cvip::checks::{Check, Checker, HealthState, Target};
 use cvip::protocol::Protocol;
 use nix::poll::{PollFd, PollFlags, ppoll};
 use nix::sys::prctl::set_pdeathsig;
@@ -167,9 +167,10 @@ fn measure(kind: &str, count: u32, seconds: u32, ports: &[u16]) {
     let (begun, before) = begun.unwrap();
     let elapsed = begun.elapsed().as_secs_f64();
     let (spent, runs) = ((cpu() - before).as_secs_f64(), rounds(&checker) - runs);
-    let fit = checker.iter().filter(|(_, _, fitness)| fitness.state() == State::Fit).count();
+    let healthy =
+        checker.iter().filter(|(_, _, health)| health.state() == HealthState::Healthy).count();
     println!(
-        "{kind:8} {:7.1} {:18.2} % {:16} {threads:9} {fit:5}",
+        "{kind:8} {:7.1} {:18.2} % {:16} {threads:9} {healthy:5}",
         f64::from(runs) / elapsed,
         100.0 * spent / elapsed,
         resident(),
@@ -178,7 +179,7 @@ fn measure(kind: &str, count: u32, seconds: u32, ports: &[u16]) {
 
 /// Results of all targets so far, if all succeed.
 fn rounds(checker: &Checker<u32>) -> u32 {
-    checker.iter().map(|(_, _, fitness)| fitness.successes()).sum()
+    checker.iter().map(|(_, _, health)| health.successes()).sum()
 }
 
 /// CPU time of this process and of the programs that it ran.

@@ -25,7 +25,7 @@ mod support;
 
 /// The first flagged port.
 const FIRST: u16 = 10_000;
-/// Between two events, so that each is alone: the last follow-up dump comes 40 ms after a bell.
+/// Between two events, so that each is alone: the last follow-up dump comes 40 ms after a socket event.
 const APART: Duration = Duration::from_millis(45);
 /// Between two events that only a poll will see.
 const SPREAD: Duration = Duration::from_millis(7);
@@ -49,8 +49,8 @@ fn main() {
     support::raise_loopback();
 
     println!("{events} events each              median       p99       max");
-    for bells in [true, false] {
-        latency(events, bells);
+    for socket_events in [true, false] {
+        latency(events, socket_events);
     }
     storm();
     println!();
@@ -60,8 +60,8 @@ fn main() {
         let held = Held::new(kind, count);
         let beside = format!("{count} {kind}");
         costs(&beside);
-        for bells in [true, false] {
-            idle(bells, &beside);
+        for socket_events in [true, false] {
+            idle(socket_events, &beside);
         }
         drop(held);
     }
@@ -72,9 +72,10 @@ fn flagged() -> Ranges {
     [Protocol::Tcp, Protocol::Udp].map(|p| (p, FIRST, FIRST + 999)).into_iter().collect()
 }
 
-fn watch(bells: bool) -> Watch {
+fn watch(socket_events: bool) -> Watch {
     let now = Instant::now();
-    let mut watch = if bells { Watch::open(now) } else { Watch::polling(now, "wanted") }.unwrap();
+    let mut watch =
+        if socket_events { Watch::open(now) } else { Watch::polling(now, "wanted") }.unwrap();
     watch.set_ranges(now, flagged());
     watch.step(now);
     watch
@@ -89,11 +90,11 @@ fn turn(watch: &mut Watch, longest: Duration) -> bool {
 }
 
 /// From the return of listen(), and from before close(), to a step that shows it.
-fn latency(events: usize, bells: bool) {
-    // With bells one port after the other, each event alone. A poll knows nothing of events, so
+fn latency(events: usize, socket_events: bool) {
+    // With socket events one port after the other, each event alone. A poll knows nothing of events, so
     // that many may fall between two, spread over its phases.
-    let (together, apart) = if bells { (1, APART) } else { (100, SPREAD) };
-    let mut watch = watch(bells);
+    let (together, apart) = if socket_events { (1, APART) } else { (100, SPREAD) };
+    let mut watch = watch(socket_events);
     println!("{}", watch.source());
     let (tell, told) = channel();
     let (saw, seen_all) = channel();
@@ -225,15 +226,15 @@ fn costs(beside: &str) {
 }
 
 /// What an idle watch costs in processor time.
-fn idle(bells: bool, beside: &str) {
+fn idle(socket_events: bool, beside: &str) {
     let processor = || Duration::from(clock_gettime(ClockId::CLOCK_THREAD_CPUTIME_ID).unwrap());
-    let mut watch = watch(bells);
+    let mut watch = watch(socket_events);
     let (end, before) = (Instant::now() + IDLE, processor());
     while let Some(left) = end.checked_duration_since(Instant::now()) {
         turn(&mut watch, left);
     }
     let share = (processor() - before).as_secs_f64() / IDLE.as_secs_f64() * 100.0;
-    let how = if bells { "bells" } else { "polling" };
+    let how = if socket_events { "socket events" } else { "polling" };
     println!("  idle with {how}, beside {beside}: {share:.3} % of a core");
 }
 

@@ -53,7 +53,7 @@ complete -c cvipctl -n "__fish_cvipctl_needs_command" -f -a "drain" -d 'Take a n
 complete -c cvipctl -n "__fish_cvipctl_needs_command" -f -a "undrain" -d 'Put a drained node, or a port of it, back into the pools'
 complete -c cvipctl -n "__fish_cvipctl_needs_command" -f -a "events" -d 'Tell what happened: who came, who went, who directs, and why'
 complete -c cvipctl -n "__fish_cvipctl_needs_command" -f -a "etcd-roles" -d 'Print the users and roles that a cluster on etcd needs, as etcdctl\'s commands'
-complete -c cvipctl -n "__fish_cvipctl_needs_command" -f -a "doctor" -d 'Examine this running cluster, and say how to mend each fault'
+complete -c cvipctl -n "__fish_cvipctl_needs_command" -f -a "doctor" -d 'Examine this running cluster, and say how to fix each fault'
 complete -c cvipctl -n "__fish_cvipctl_needs_command" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
 complete -c cvipctl -n "__fish_cvipctl_using_subcommand check" -l node -d 'The node, by its number in clustertab [default: the one whose address this host has]' -r
 complete -c cvipctl -n "__fish_cvipctl_using_subcommand check" -l conf -d 'The cluster\'s configuration, cvip.conf(5)' -r -F
@@ -313,5 +313,5 @@ complete -c cvipctl -n "__fish_cvipctl_using_subcommand help; and not __fish_see
 complete -c cvipctl -n "__fish_cvipctl_using_subcommand help; and not __fish_seen_subcommand_from check convert diff apply import status metrics takeover leave drain undrain events etcd-roles doctor help" -f -a "undrain" -d 'Put a drained node, or a port of it, back into the pools'
 complete -c cvipctl -n "__fish_cvipctl_using_subcommand help; and not __fish_seen_subcommand_from check convert diff apply import status metrics takeover leave drain undrain events etcd-roles doctor help" -f -a "events" -d 'Tell what happened: who came, who went, who directs, and why'
 complete -c cvipctl -n "__fish_cvipctl_using_subcommand help; and not __fish_seen_subcommand_from check convert diff apply import status metrics takeover leave drain undrain events etcd-roles doctor help" -f -a "etcd-roles" -d 'Print the users and roles that a cluster on etcd needs, as etcdctl\'s commands'
-complete -c cvipctl -n "__fish_cvipctl_using_subcommand help; and not __fish_seen_subcommand_from check convert diff apply import status metrics takeover leave drain undrain events etcd-roles doctor help" -f -a "doctor" -d 'Examine this running cluster, and say how to mend each fault'
+complete -c cvipctl -n "__fish_cvipctl_using_subcommand help; and not __fish_seen_subcommand_from check convert diff apply import status metrics takeover leave drain undrain events etcd-roles doctor help" -f -a "doctor" -d 'Examine this running cluster, and say how to fix each fault'
 complete -c cvipctl -n "__fish_cvipctl_using_subcommand help; and not __fish_seen_subcommand_from check convert diff apply import status metrics takeover leave drain undrain events etcd-roles doctor help" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'

@@ -14,6 +14,6 @@ complete -c cvipd -l etcd-user -d 'The user to log in to etcd as' -r
 complete -c cvipd -l etcd-password-file -d 'The file with the user\'s password, which others may not read' -r -F
 complete -c cvipd -l etcd-prefix -d 'What cvip\'s keys in etcd begin with [default: /cvip/]' -r
 complete -c cvipd -l cluster-key-file -d 'The file of the key by which the cluster\'s members know one another, which others may not read [default: /etc/cvip/cluster.key]' -r -F
-complete -c cvipd -l poll -d 'Notice listeners by polling alone, as on a kernel that allows no bells'
+complete -c cvipd -l poll -d 'Notice listeners by polling alone, as on a kernel that allows no socket events'
 complete -c cvipd -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c cvipd -s V -l version -d 'Print version'

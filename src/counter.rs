@@ -1,7 +1,7 @@
 //! Counters that never end: terms of elections, starts of a cvipd, writes of a record.
 //!
 //! Each is a number from 1 to [`LAST`], and 1 follows the last: whatever is read has a successor,
-//! and that can be read too. So a value that is spoilt, or was written to do harm, ends no
+//! and that can be read too. So a value that is corrupt, or was written to do harm, ends no
 //! counting. Of two numbers the later one is that which is reached from the other in fewer steps;
 //! 0 stands for "none yet" and comes before all others.
 

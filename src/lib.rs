@@ -5,7 +5,7 @@
 //!
 //! ```text
 //!  listen() bind() close()
-//!       | bell (kernel event; may be lost, doubled, late: it only wakes)
+//!       | socket event (kernel event; may be lost, doubled, late: it only wakes)
 //!       v
 //!  listeners   snapshot = sock_diag dump                       truth on the node
 //!       v
@@ -63,6 +63,9 @@ pub mod doctor;
 mod files;
 #[cfg_attr(not(internal_docs), doc(hidden))]
 pub mod fuzzing;
+#[cfg(feature = "daemon")]
+#[cfg_attr(not(internal_docs), doc(hidden))]
+pub mod heartbeat;
 pub mod ipvs;
 #[cfg_attr(not(internal_docs), doc(hidden))]
 pub mod ipvsadm;
@@ -78,9 +81,6 @@ pub mod node;
 pub mod output;
 pub mod ports;
 pub mod protocol;
-#[cfg(feature = "daemon")]
-#[cfg_attr(not(internal_docs), doc(hidden))]
-pub mod pulse;
 mod replace;
 #[cfg(feature = "daemon")]
 #[cfg_attr(not(internal_docs), doc(hidden))]

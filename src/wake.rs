@@ -10,46 +10,46 @@ use nix::sys::eventfd::{EfdFlags, EventFd};
 /// The end that sends.
 pub(crate) struct Outbox<M> {
     sender: Sender<M>,
-    bell: Arc<EventFd>,
+    wake: Arc<EventFd>,
 }
 
 impl<M> Clone for Outbox<M> {
     fn clone(&self) -> Outbox<M> {
-        Outbox { sender: self.sender.clone(), bell: Arc::clone(&self.bell) }
+        Outbox { sender: self.sender.clone(), wake: Arc::clone(&self.wake) }
     }
 }
 
 /// The end that polls.
 pub(crate) struct Inbox<M> {
     receiver: Receiver<M>,
-    bell: Arc<EventFd>,
+    wake: Arc<EventFd>,
 }
 
 /// A channel whose receiver can be polled.
 pub(crate) fn channel<M>() -> Result<(Outbox<M>, Inbox<M>), Errno> {
     let flags = EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK;
-    let bell = Arc::new(EventFd::from_value_and_flags(0, flags)?);
+    let wake = Arc::new(EventFd::from_value_and_flags(0, flags)?);
     let (sender, receiver) = mpsc::channel();
-    Ok((Outbox { sender, bell: Arc::clone(&bell) }, Inbox { receiver, bell }))
+    Ok((Outbox { sender, wake: Arc::clone(&wake) }, Inbox { receiver, wake }))
 }
 
 impl<M> Outbox<M> {
     /// Sends. False if the receiver is gone.
     pub(crate) fn send(&self, message: M) -> bool {
-        self.sender.send(message).is_ok() && self.bell.write(1).is_ok()
+        self.sender.send(message).is_ok() && self.wake.write(1).is_ok()
     }
 }
 
 impl<M> Inbox<M> {
     /// Readable when a message waits.
     pub(crate) fn fd(&self) -> BorrowedFd<'_> {
-        self.bell.as_fd()
+        self.wake.as_fd()
     }
 
-    /// The messages that wait. The bell is emptied first, so that none is overlooked.
+    /// The messages that wait. The socket event is emptied first, so that none is overlooked.
     pub(crate) fn take(&self) -> Vec<M> {
         // EAGAIN: nobody rang.
-        let _ = self.bell.read();
+        let _ = self.wake.read();
         self.receiver.try_iter().collect()
     }
 }

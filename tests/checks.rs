@@ -12,7 +12,7 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use cvip::checks::settings::{Dns, Exec, Http, Kind, Program};
-use cvip::checks::{Check, Checker, Outcome, State, Target, probe};
+use cvip::checks::{Check, Checker, HealthState, Outcome, Target, probe};
 use cvip::protocol::Protocol;
 use nix::sys::signal::{Signal, kill};
 use nix::sys::socket::{
@@ -51,7 +51,7 @@ fn listener_in(namespace: &Namespace, ip: IpAddr, port: u16) -> TcpListener {
 /// Probes until a probe says fit, for a server takes its time to start; what the last one said is
 /// told if none does.
 #[track_caller]
-fn until_fit(what: &str, probe: impl Fn() -> Result<String, String>) {
+fn until_healthy(what: &str, probe: impl Fn() -> Result<String, String>) {
     let begun = Instant::now();
     while let Err(why) = probe() {
         assert!(begun.elapsed() < DEADLINE, "{what} did not come within {DEADLINE:?}: {why}");
@@ -137,13 +137,13 @@ mod on_stock {
             let mut unbound = query(cvip, Protocol::Udp, "cvip.test", "A");
             unbound.check.timeout = "2".parse().unwrap();
             let bound = on_lo(unbound.clone());
-            until_fit("an answer from another", || probe_in(&node, &unbound));
+            until_healthy("an answer from another", || probe_in(&node, &unbound));
             let refused = probe_in(&node, &bound).unwrap_err();
             println!("{cvip} is not on lo: {refused}");
             carry(&node, cvip, "lo");
             assert!(probe_in(&node, &bound).is_err(), "{cvip}: nobody listens here");
             let here = Server::start(&node, &words);
-            until_fit("an answer from here", || probe_in(&node, &bound));
+            until_healthy("an answer from here", || probe_in(&node, &bound));
             drop((here, elsewhere));
         }
     }
@@ -152,7 +152,7 @@ mod on_stock {
     /// clients have gone, those of checks too: a check by TCP alone says *fit* until they have
     /// filled it.
     #[test]
-    fn a_full_accept_queue_is_unfit_and_a_hung_server_is_only_then() {
+    fn a_full_accept_queue_is_unhealthy_and_a_hung_server_is_only_then() {
         cvip_lab::require();
         let host = Namespace::new();
         let (family, kind) = (AddressFamily::Inet, SockType::Stream);
@@ -257,7 +257,7 @@ fn dnsmasq_is_asked_over_udp_and_tcp_and_both_families() {
                 target.check.timeout = "2".parse().unwrap();
                 probe_in(&host, &target)
             };
-            until_fit("dnsmasq", || ask("cvip.test", "A"));
+            until_healthy("dnsmasq", || ask("cvip.test", "A"));
             assert_eq!(ask("CVIP.test.", "A"), Ok("an answer of 1 record".to_owned()));
             assert_eq!(ask("cvip.test", "MX"), Err("an answer without a record".to_owned()));
             assert_eq!(ask("other.test", "A"), Err("the server says NXDOMAIN".to_owned()));
@@ -358,22 +358,22 @@ fn a_node_sees_its_server_go_and_come_back() {
         checker.set_targets(BTreeMap::from([(1, target)]), now);
         checker
     });
-    checker = drive_to(&node, checker, State::Fit);
+    checker = drive_to(&node, checker, HealthState::Healthy);
     drop(server);
-    checker = drive_to(&node, checker, State::Unfit);
-    let text = checker.fitness(&1).unwrap().to_string();
+    checker = drive_to(&node, checker, HealthState::Unhealthy);
+    let text = checker.health(&1).unwrap().to_string();
     assert_eq!(text, "failed 3 of 3: connect: Connection refused");
     let server = nginx(&node, cvip, folder.path());
-    drive_to(&node, checker, State::Fit);
+    drive_to(&node, checker, HealthState::Healthy);
     drop(server);
 }
 
 /// Steps a checker in a namespace until its one target is in this state.
-fn drive_to(namespace: &Namespace, mut checker: Checker<u32>, state: State) -> Checker<u32> {
+fn drive_to(namespace: &Namespace, mut checker: Checker<u32>, state: HealthState) -> Checker<u32> {
     namespace.run(move || {
         let deadline = Instant::now() + DEADLINE;
-        while checker.fitness(&1).map(|fitness| fitness.state()) != Some(state) {
-            assert!(Instant::now() < deadline, "{:?} is not {state}", checker.fitness(&1));
+        while checker.health(&1).map(|health| health.state()) != Some(state) {
+            assert!(Instant::now() < deadline, "{:?} is not {state}", checker.health(&1));
             checker.step(Instant::now());
             std::thread::sleep(Duration::from_millis(5).min(checker.timeout(Instant::now())));
         }

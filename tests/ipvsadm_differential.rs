@@ -84,7 +84,7 @@ fn known(text: &str, line: &CommandLine) -> String {
         }
     }
     // "Firewall marks are printed unsigned".
-    let mut marks = String::new();
+    let mut restrictions = String::new();
     for line in with_unsigned_marks(&text).lines() {
         match line.strip_prefix("FWM") {
             Some(rest) => {
@@ -95,13 +95,13 @@ fn known(text: &str, line: &CommandLine) -> String {
                         _ => word.to_owned(),
                     })
                     .collect();
-                marks += &format!("FWM  {}\n", words.join(" "));
+                restrictions += &format!("FWM  {}\n", words.join(" "));
             }
-            None => marks += &format!("{line}\n"),
+            None => restrictions += &format!("{line}\n"),
         }
     }
     // "A misplaced -6 is answered with `-6 must follow -f'".
-    let text = marks.replace("-6 used before -f\n", "-6 must follow -f\n");
+    let text = restrictions.replace("-6 used before -f\n", "-6 must follow -f\n");
     // In the kernel's order, which depends on the namespace.
     if line.words.iter().chain([&line.stdin]).any(|word| word.contains("--nosort")) {
         return in_any_order(&text);

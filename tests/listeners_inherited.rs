@@ -14,7 +14,7 @@ use support::*;
 
 #[test]
 fn an_inherited_listener_stays_until_the_last_of_its_holders_is_gone() {
-    with_and_without_bells(tcp(FLAGGED, FLAGGED), |mut seen| {
+    with_and_without_socket_events(tcp(FLAGGED, FLAGGED), |mut seen| {
         let listener = TcpListener::bind("0.0.0.0:8000").unwrap();
         seen.until(&[8000]);
         let inherited = Stdio::from(OwnedFd::from(listener.try_clone().unwrap()));

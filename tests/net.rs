@@ -12,8 +12,8 @@ use std::os::fd::AsRawFd;
 use std::time::Instant;
 
 use cvip::net::{
-    self, AddressWish, Announcer, ChangeWatch, Device, Difference, Done, Error, Incapable,
-    LinkWish, NeededOn, Reachable, SysctlWish, Wishes,
+    self, Announcer, ChangeWatch, DesiredAddress, DesiredLink, DesiredSettings, DesiredSysctl,
+    Device, Difference, Done, Error, Incapable, NeededOn, Reachable,
 };
 use nix::sys::socket::{
     AddressFamily, MsgFlags, SockFlag, SockProtocol, SockType, recv, setsockopt, socket, sockopt,
@@ -23,24 +23,24 @@ use serde_json::Value;
 
 use net_support::{DEADLINE, Namespace, Record, addr, wait_until};
 
-fn on(text: &str, device: &str) -> AddressWish {
+fn on(text: &str, device: &str) -> DesiredAddress {
     let device = Device::Name(device.to_owned());
-    AddressWish { addr: addr(text), device, valid_lft: None, only_with: None }
+    DesiredAddress { addr: addr(text), device, valid_lft: None, only_with: None }
 }
 
-fn leased(text: &str, device: &str, seconds: u32) -> AddressWish {
-    AddressWish { valid_lft: Some(seconds), ..on(text, device) }
+fn leased(text: &str, device: &str, seconds: u32) -> DesiredAddress {
+    DesiredAddress { valid_lft: Some(seconds), ..on(text, device) }
 }
 
-fn carrying(addresses: impl IntoIterator<Item = AddressWish>) -> Wishes {
-    Wishes { addresses: addresses.into_iter().collect(), ..Wishes::default() }
+fn carrying(addresses: impl IntoIterator<Item = DesiredAddress>) -> DesiredSettings {
+    DesiredSettings { addresses: addresses.into_iter().collect(), ..DesiredSettings::default() }
 }
 
 const ARP_IGNORE: &str = "net/ipv4/conf/all/arp_ignore";
 const ARP_ANNOUNCE: &str = "net/ipv4/conf/all/arp_announce";
 
-fn setting(path: &str, value: &'static str) -> SysctlWish {
-    SysctlWish {
+fn setting(path: &str, value: &'static str) -> DesiredSysctl {
+    DesiredSysctl {
         path: path.to_owned(),
         value,
         or: &[],
@@ -52,9 +52,9 @@ fn setting(path: &str, value: &'static str) -> SysctlWish {
 #[test]
 fn addresses_are_added_to_lo_and_removed_again() {
     let (namespace, record) = (Namespace::new(), Record::new());
-    let wishes = carrying([on("10.0.0.100", "lo"), on("fd00::64", "lo")]);
+    let desired = carrying([on("10.0.0.100", "lo"), on("fd00::64", "lo")]);
     let added = ["added 10.0.0.100/32 to lo", "added fd00::64/128 to lo"];
-    assert_eq!(record.apply_well(&namespace, &wishes), added);
+    assert_eq!(record.apply_well(&namespace, &desired), added);
 
     let v4 = namespace.shown("10.0.0.100", "lo").expect("an IPv4 address");
     assert_eq!((&v4["prefixlen"], &v4["scope"]), (&32.into(), &"global".into()));
@@ -63,8 +63,8 @@ fn addresses_are_added_to_lo_and_removed_again() {
     assert_eq!((&v6["prefixlen"], &v6["nodad"]), (&128.into(), &true.into()));
     assert_eq!((&v6["deprecated"], &v6["preferred_life_time"]), (&true.into(), &0.into()));
 
-    assert!(record.apply_well(&namespace, &wishes).is_empty(), "all is right already");
-    assert!(record.check(&namespace, &wishes).is_empty());
+    assert!(record.apply_well(&namespace, &desired).is_empty(), "all is right already");
+    assert!(record.check(&namespace, &desired).is_empty());
     let removed = ["removed 10.0.0.100/32 from lo", "removed fd00::64/128 from lo"];
     assert_eq!(record.undo(&namespace), removed);
     assert_eq!(namespace.shown("10.0.0.100", "lo"), None);
@@ -80,14 +80,14 @@ fn an_added_address_receives_packets_at_once() {
     for (text, device) in
         [("fd00::64", "cv0"), ("fd00::65", "lo"), ("10.0.0.100", "cv0")].repeat(20)
     {
-        let (mut keeper, wishes) = (record.keeper(), carrying([on(text, device)]));
+        let (mut settings, desired) = (record.settings(), carrying([on(text, device)]));
         namespace.run(move || {
-            assert_eq!(keeper.apply(&wishes).done.len(), 1);
+            assert_eq!(settings.apply(&desired).done.len(), 1);
             let socket = UdpSocket::bind(if text.contains(':') { "[::]:0" } else { "0.0.0.0:0" })
                 .expect("a socket");
             let port = socket.local_addr().expect("its address").port();
             socket.send_to(b"to myself", (addr(text), port)).expect("a route to myself");
-            assert_eq!(keeper.undo().done.len(), 1);
+            assert_eq!(settings.undo().done.len(), 1);
         });
     }
 }
@@ -98,11 +98,11 @@ fn what_the_administrator_had_set_is_left_alone_and_never_undone() {
     namespace.ip("addr add 10.0.0.100/24 dev lo");
     namespace.ip("addr add fd00::64/64 dev lo");
     namespace.set(ARP_IGNORE, "1");
-    let wishes = Wishes {
+    let desired = DesiredSettings {
         sysctls: vec![setting(ARP_IGNORE, "1")],
         ..carrying([on("10.0.0.100", "lo"), on("fd00::64", "lo")])
     };
-    assert!(record.apply_well(&namespace, &wishes).is_empty());
+    assert!(record.apply_well(&namespace, &desired).is_empty());
     assert!(record.undo(&namespace).is_empty());
     assert_eq!(namespace.shown("10.0.0.100", "lo").expect("still")["prefixlen"], 24);
     assert!(namespace.shown("fd00::64", "lo").is_some());
@@ -117,20 +117,21 @@ fn settings_are_changed_in_this_namespace_only_and_given_back() {
         namespace.set(ARP_ANNOUNCE, "1");
     }
     let sysctls = vec![setting(ARP_IGNORE, "1"), setting(ARP_ANNOUNCE, "2")];
-    let wishes = Wishes { sysctls, ..Wishes::default() };
+    let desired = DesiredSettings { sysctls, ..DesiredSettings::default() };
     let done = [
         "set net.ipv4.conf.all.arp_ignore to 1 (was 0)",
         "set net.ipv4.conf.all.arp_announce to 2 (was 1)",
     ];
-    assert_eq!(record.apply_well(&namespace, &wishes), done);
+    assert_eq!(record.apply_well(&namespace, &desired), done);
     assert_eq!(
         (namespace.setting(ARP_IGNORE), other.setting(ARP_IGNORE)),
         ("1".into(), "0".into())
     );
-    assert!(record.apply_well(&namespace, &wishes).is_empty());
+    assert!(record.apply_well(&namespace, &desired).is_empty());
 
-    // One wish less is one setting back.
-    let fewer = Wishes { sysctls: vec![setting(ARP_ANNOUNCE, "2")], ..Wishes::default() };
+    // One desired setting less is one setting back.
+    let fewer =
+        DesiredSettings { sysctls: vec![setting(ARP_ANNOUNCE, "2")], ..DesiredSettings::default() };
     assert_eq!(
         record.apply_well(&namespace, &fewer),
         ["set net.ipv4.conf.all.arp_ignore back to 0"]
@@ -143,13 +144,16 @@ fn settings_are_changed_in_this_namespace_only_and_given_back() {
 fn a_setting_that_changes_with_the_role_goes_back_to_what_it_was_before_both() {
     let (namespace, record) = (Namespace::new(), Record::new());
     namespace.set(ARP_ANNOUNCE, "0");
-    let wish = |value| Wishes { sysctls: vec![setting(ARP_ANNOUNCE, value)], ..Wishes::default() };
-    record.apply_well(&namespace, &wish("1"));
-    record.apply_well(&namespace, &wish("2"));
+    let desired = |value| DesiredSettings {
+        sysctls: vec![setting(ARP_ANNOUNCE, value)],
+        ..DesiredSettings::default()
+    };
+    record.apply_well(&namespace, &desired("1"));
+    record.apply_well(&namespace, &desired("2"));
     assert_eq!(record.undo(&namespace), ["set net.ipv4.conf.all.arp_announce back to 0"]);
 
-    record.apply_well(&namespace, &wish("1"));
-    record.apply_well(&namespace, &wish("0"));
+    record.apply_well(&namespace, &desired("1"));
+    record.apply_well(&namespace, &desired("0"));
     assert!(record.undo(&namespace).is_empty());
 }
 
@@ -159,8 +163,9 @@ fn what_somebody_changed_since_is_theirs() {
     namespace.set(ARP_IGNORE, "0");
     namespace.set(ARP_ANNOUNCE, "0");
     let sysctls = vec![setting(ARP_IGNORE, "1"), setting(ARP_ANNOUNCE, "2")];
-    let wishes = Wishes { sysctls, ..carrying([on("10.0.0.100", "lo"), on("10.0.0.101", "lo")]) };
-    record.apply_well(&namespace, &wishes);
+    let desired =
+        DesiredSettings { sysctls, ..carrying([on("10.0.0.100", "lo"), on("10.0.0.101", "lo")]) };
+    record.apply_well(&namespace, &desired);
     namespace.set(ARP_IGNORE, "8");
     namespace.ip("addr del 10.0.0.100/32 dev lo");
     namespace.ip("addr del 10.0.0.101/32 dev lo");
@@ -172,30 +177,30 @@ fn what_somebody_changed_since_is_theirs() {
 }
 
 #[test]
-fn a_wish_is_met_again_after_somebody_undid_it() {
+fn a_desired_is_met_again_after_somebody_undid_it() {
     let (namespace, record) = (Namespace::new(), Record::new());
     namespace.set(ARP_IGNORE, "0");
     let sysctls = vec![setting(ARP_IGNORE, "1")];
-    let wishes = Wishes { sysctls, ..carrying([on("10.0.0.100", "lo")]) };
-    record.apply_well(&namespace, &wishes);
+    let desired = DesiredSettings { sysctls, ..carrying([on("10.0.0.100", "lo")]) };
+    record.apply_well(&namespace, &desired);
     namespace.set(ARP_IGNORE, "3");
     namespace.ip("addr del 10.0.0.100/32 dev lo");
     let done = ["set net.ipv4.conf.all.arp_ignore to 1 (was 3)", "added 10.0.0.100/32 to lo"];
-    assert_eq!(record.apply_well(&namespace, &wishes), done);
+    assert_eq!(record.apply_well(&namespace, &desired), done);
     assert_eq!(record.undo(&namespace).len(), 2);
     assert_eq!(namespace.setting(ARP_IGNORE), "3");
 }
 
 #[test]
-fn one_failing_wish_does_not_stop_the_others() {
+fn one_failing_desired_does_not_stop_the_others() {
     let (namespace, record) = (Namespace::new(), Record::new());
     namespace.set(ARP_IGNORE, "0");
-    let wishes = Wishes {
+    let desired = DesiredSettings {
         sysctls: vec![setting("net/ipv4/vs/no_such", "1"), setting(ARP_IGNORE, "1")],
-        links: vec![LinkWish { device: "nosuch8", kind: "nosuch", external: false }],
+        links: vec![DesiredLink { device: "nosuch8", kind: "nosuch", external: false }],
         ..carrying([on("10.0.0.100", "nosuch7"), on("10.0.0.101", "lo")])
     };
-    let report = record.apply(&namespace, &wishes);
+    let report = record.apply(&namespace, &desired);
     let done: Vec<_> = report.done.iter().map(Done::to_string).collect();
     let made = ["set net.ipv4.conf.all.arp_ignore to 1 (was 0)", "added 10.0.0.101/32 to lo"];
     assert_eq!(done, made);
@@ -215,7 +220,8 @@ fn an_impossible_setting_is_not_remembered() {
     // The kernel refuses it: a hop limit is 1 to 255.
     let path = "net/ipv4/ip_default_ttl";
     let sysctls = vec![setting(path, "999")];
-    let report = record.apply(&namespace, &Wishes { sysctls, ..Wishes::default() });
+    let report =
+        record.apply(&namespace, &DesiredSettings { sysctls, ..DesiredSettings::default() });
     assert!(matches!(report.failures[0].error, Error::Setting { action: "set", .. }));
     assert!(record.undo(&namespace).is_empty());
 }
@@ -225,10 +231,12 @@ fn an_address_that_could_not_be_hidden_is_not_added() {
     let (namespace, record) = (Namespace::new(), Record::new());
     // A setting that the kernel refuses, in the place of one that this container must not make.
     let path = "net/ipv4/ip_default_ttl";
-    let hidden = AddressWish { only_with: Some(path), ..on("10.0.0.100", "lo") };
-    let wishes =
-        Wishes { sysctls: vec![setting(path, "999")], ..carrying([hidden, on("fd00::64", "lo")]) };
-    let report = record.apply(&namespace, &wishes);
+    let hidden = DesiredAddress { only_with: Some(path), ..on("10.0.0.100", "lo") };
+    let desired = DesiredSettings {
+        sysctls: vec![setting(path, "999")],
+        ..carrying([hidden, on("fd00::64", "lo")])
+    };
+    let report = record.apply(&namespace, &desired);
     let (addr, device) = (addr("10.0.0.100"), "lo".to_owned());
     let setting = "net.ipv4.ip_default_ttl".to_owned();
     assert_eq!(report.failures[1].error, Error::Exposed { addr, device, setting });
@@ -241,17 +249,17 @@ fn an_address_that_could_not_be_hidden_is_not_added() {
 fn a_link_that_was_down_is_brought_up_and_down_again() {
     let (namespace, neighbour, record) = (Namespace::new(), Namespace::new(), Record::new());
     namespace.wire("cv0", &neighbour, "cv1");
-    let wishes = Wishes {
-        links: vec![LinkWish { device: "cv0", kind: "veth", external: false }],
-        ..Wishes::default()
+    let desired = DesiredSettings {
+        links: vec![DesiredLink { device: "cv0", kind: "veth", external: false }],
+        ..DesiredSettings::default()
     };
-    assert!(record.apply_well(&namespace, &wishes).is_empty());
+    assert!(record.apply_well(&namespace, &desired).is_empty());
     assert!(record.undo(&namespace).is_empty(), "it was up before");
 
     namespace.ip("link set cv0 down");
-    assert_eq!(record.check(&namespace, &wishes), [Difference::Down("cv0".into())]);
-    assert_eq!(record.apply_well(&namespace, &wishes), ["set cv0 up"]);
-    assert!(record.check(&namespace, &wishes).is_empty());
+    assert_eq!(record.check(&namespace, &desired), [Difference::Down("cv0".into())]);
+    assert_eq!(record.apply_well(&namespace, &desired), ["set cv0 up"]);
+    assert!(record.check(&namespace, &desired).is_empty());
     assert_eq!(record.undo(&namespace), ["set cv0 down"]);
     let flags = namespace.json("link show dev cv0")[0]["flags"].to_string();
     assert!(!flags.contains("\"UP\""), "{flags}");
@@ -265,9 +273,9 @@ fn the_gateway_stands_where_its_network_is_and_with_its_prefix() {
     namespace.ip("addr add 192.0.2.1/8 dev cv0");
     namespace.ip("addr add 192.0.2.254/27 dev cw0");
     namespace.ip("addr add fd00::1/64 dev cw0 nodad");
-    let gateway = |text: &str| AddressWish { device: Device::Connected, ..on(text, "") };
-    let wishes = carrying([gateway("192.0.2.225"), gateway("fd00::ff")]);
-    let report = record.apply(&namespace, &wishes);
+    let gateway = |text: &str| DesiredAddress { device: Device::Connected, ..on(text, "") };
+    let desired = carrying([gateway("192.0.2.225"), gateway("fd00::ff")]);
+    let report = record.apply(&namespace, &desired);
     assert_eq!(report.failures, []);
     let reachable =
         |text: &str, device: &str| Reachable { addr: addr(text), device: device.to_owned() };
@@ -275,7 +283,7 @@ fn the_gateway_stands_where_its_network_is_and_with_its_prefix() {
     assert_eq!(report.reachable, both);
     assert_eq!(namespace.shown("192.0.2.225", "cw0").expect("the gateway")["prefixlen"], 27);
     assert_eq!(namespace.shown("fd00::ff", "cw0").expect("the gateway")["prefixlen"], 64);
-    assert!(record.apply_well(&namespace, &wishes).is_empty());
+    assert!(record.apply_well(&namespace, &desired).is_empty());
 
     let removed = ["removed 192.0.2.225/27 from cw0", "removed fd00::ff/64 from cw0"];
     assert_eq!(record.undo(&namespace), removed);
@@ -308,8 +316,8 @@ fn a_connection_to_the_cvip_lives_through_promotion_and_demotion() {
         let mut outside = client.run(move || TcpStream::connect((cvip, 80)).expect("a connection"));
         outside.set_read_timeout(Some(DEADLINE)).expect("a time-out");
         let (mut inside, _) = listener.accept().expect("the same connection");
-        for wishes in [&active, &standby] {
-            assert_eq!(record.apply_well(&namespace, wishes).len(), 2);
+        for desired in [&active, &standby] {
+            assert_eq!(record.apply_well(&namespace, desired).len(), 2);
             inside.write_all(b"still here").expect("a connection that lives");
             let mut heard = [0; 10];
             outside.read_exact(&mut heard).expect("a connection that lives");
@@ -325,8 +333,8 @@ fn a_renewed_address_gets_its_whole_lifetime_back() {
     let (namespace, neighbour, record) = (Namespace::new(), Namespace::new(), Record::new());
     namespace.wire("cv0", &neighbour, "cv1");
     for (text, prefix) in [("10.0.0.100", 32), ("fd00::64", 128)] {
-        let wishes = carrying([leased(text, "cv0", 1000)]);
-        record.apply_well(&namespace, &wishes);
+        let desired = carrying([leased(text, "cv0", 1000)]);
+        record.apply_well(&namespace, &desired);
         let lifetime = || {
             let shown = namespace.shown(text, "cv0").expect("the address");
             (shown["valid_life_time"].as_u64().unwrap(), shown["preferred_life_time"].clone())
@@ -337,11 +345,11 @@ fn a_renewed_address_gets_its_whole_lifetime_back() {
             assert!(lifetime().0 <= 100);
         };
         shorten();
-        let keeper = record.keeper();
-        namespace.run(move || keeper.renew()).expect("a renewal");
+        let settings = record.settings();
+        namespace.run(move || settings.renew()).expect("a renewal");
         assert!(lifetime().0 > 900, "{:?}", lifetime());
         shorten();
-        assert!(record.apply_well(&namespace, &wishes).is_empty(), "nothing that is worth a word");
+        assert!(record.apply_well(&namespace, &desired).is_empty(), "nothing that is worth a word");
         assert!(lifetime().0 > 900);
         if prefix == 128 {
             assert_eq!(lifetime().1, 0);
@@ -354,28 +362,28 @@ fn a_renewed_address_gets_its_whole_lifetime_back() {
 fn an_address_that_nobody_renews_is_dropped_by_the_kernel_and_not_renewed_afterwards() {
     let (namespace, neighbour, record) = (Namespace::new(), Namespace::new(), Record::new());
     namespace.wire("cv0", &neighbour, "cv1");
-    let wishes = carrying([leased("10.0.0.100", "cv0", 1), leased("fd00::64", "cv0", 1)]);
-    record.apply_well(&namespace, &wishes);
+    let desired = carrying([leased("10.0.0.100", "cv0", 1), leased("fd00::64", "cv0", 1)]);
+    record.apply_well(&namespace, &desired);
     for text in ["10.0.0.100", "fd00::64"] {
         wait_until("the lifetime's end", || namespace.shown(text, "cv0").is_none());
     }
-    let keeper = record.keeper();
+    let settings = record.settings();
     let lapsed = |text: &str| Error::Lapsed { addr: addr(text), device: "cv0".into() };
-    let errors = namespace.run(move || keeper.renew()).expect_err("nothing to renew");
+    let errors = namespace.run(move || settings.renew()).expect_err("nothing to renew");
     assert_eq!(errors, [lapsed("10.0.0.100"), lapsed("fd00::64")]);
     assert_eq!(namespace.shown("10.0.0.100", "cv0"), None);
     // Who applies again has asked whether it may.
-    assert_eq!(record.apply_well(&namespace, &wishes).len(), 2);
+    assert_eq!(record.apply_well(&namespace, &desired).len(), 2);
 }
 
 #[test]
 fn an_address_with_a_lifetime_is_known_as_ours_though_the_record_was_lost() {
     let (namespace, neighbour) = (Namespace::new(), Namespace::new());
     namespace.wire("cv0", &neighbour, "cv1");
-    let wishes = carrying([leased("10.0.0.100", "cv0", 60)]);
-    Record::new().apply_well(&namespace, &wishes);
+    let desired = carrying([leased("10.0.0.100", "cv0", 60)]);
+    Record::new().apply_well(&namespace, &desired);
     let record = Record::new();
-    assert!(record.apply_well(&namespace, &wishes).is_empty());
+    assert!(record.apply_well(&namespace, &desired).is_empty());
     assert_eq!(record.undo(&namespace), ["removed 10.0.0.100/32 from cv0"]);
 }
 
@@ -395,8 +403,8 @@ fn an_address_keeps_its_place_when_only_its_lifetime_changes() {
 fn an_address_with_a_lifetime_goes_from_an_interface_that_has_another_name_by_now() {
     let (namespace, neighbour, record) = (Namespace::new(), Namespace::new(), Record::new());
     namespace.wire("cv0", &neighbour, "cv1");
-    let wishes = carrying([leased("10.0.0.100", "cv0", 60)]);
-    record.apply_well(&namespace, &wishes);
+    let desired = carrying([leased("10.0.0.100", "cv0", 60)]);
+    record.apply_well(&namespace, &desired);
     for words in ["link set cv0 down", "link set cv0 name cv9", "link set cv9 up"] {
         namespace.ip(words);
     }
@@ -409,15 +417,15 @@ fn an_address_with_a_lifetime_goes_from_an_interface_that_has_another_name_by_no
 fn a_look_tells_what_is_gone_and_why_an_address_cannot_be_carried() {
     let (namespace, neighbour, record) = (Namespace::new(), Namespace::new(), Record::new());
     namespace.wire("cv0", &neighbour, "cv1");
-    let wishes = carrying([leased("10.0.0.100", "cv0", 60)]);
-    record.apply_well(&namespace, &wishes);
+    let desired = carrying([leased("10.0.0.100", "cv0", 60)]);
+    record.apply_well(&namespace, &desired);
     let look = || {
-        let (keeper, wishes) = (record.keeper(), wishes.clone());
+        let (settings, desired) = (record.settings(), desired.clone());
         namespace.run(move || {
             let unconnected =
-                AddressWish { device: Device::Connected, ..on("198.51.100.1", "unused") };
+                DesiredAddress { device: Device::Connected, ..on("198.51.100.1", "unused") };
             let carried = [on("10.0.0.100", "cv0"), unconnected, on("fd00::64", "cv0")];
-            keeper.look(&wishes, &carried).unwrap()
+            settings.look(&desired, &carried).unwrap()
         })
     };
     let gateway = Incapable::NotConnected(addr("198.51.100.1"));
@@ -471,11 +479,11 @@ fn a_check_tells_every_difference_and_changes_nothing() {
     namespace.set(ARP_IGNORE, "0");
     namespace.ip("addr add 10.0.0.100/32 dev cv0");
     namespace.ip("addr add 10.0.0.101/32 dev cv0");
-    let wishes = Wishes {
+    let desired = DesiredSettings {
         sysctls: vec![setting(ARP_IGNORE, "1"), setting("net/ipv4/vs/no_such", "1")],
         ..carrying([on("10.0.0.100", "lo"), leased("10.0.0.101", "cv0", 10)])
     };
-    let differences = record.check(&namespace, &wishes);
+    let differences = record.check(&namespace, &desired);
     assert!(matches!(&differences[0], Difference::Setting { is, wanted: "1", .. } if is == "0"));
     assert!(matches!(&differences[1], Difference::Unmet(_)));
     let at = |text: &str, device: &str| (addr(text), device.to_owned());
@@ -502,7 +510,7 @@ fn a_real_server_with_the_cvip_on_lo_does_not_answer_for_it() {
     server.set(ARP_IGNORE, "0");
 
     let sysctls = vec![setting(ARP_IGNORE, "1"), setting(ARP_ANNOUNCE, "2")];
-    let hidden = Wishes { sysctls, ..carrying([on("10.0.0.100", "lo")]) };
+    let hidden = DesiredSettings { sysctls, ..carrying([on("10.0.0.100", "lo")]) };
     // 10.0.0.101 shows that a question would have been answered without the settings.
     server.ip("addr add 10.0.0.101/32 dev lo");
     assert_eq!(ask_after(&client, "10.0.0.101", "10.0.0.3"), "answered");
@@ -618,9 +626,9 @@ fn local_addresses_and_ports_are_this_namespaces() {
 fn a_thousand_addresses_are_listed_added_and_removed() {
     let (namespace, record) = (Namespace::new(), Record::new());
     let text = |n: u32| format!("10.1.{}.{}", n / 250, n % 250 + 1);
-    let wishes = carrying((0..1000).map(|n| on(&text(n), "lo")));
-    assert_eq!(record.apply_well(&namespace, &wishes).len(), 1000);
+    let desired = carrying((0..1000).map(|n| on(&text(n), "lo")));
+    assert_eq!(record.apply_well(&namespace, &desired).len(), 1000);
     assert!(namespace.run(net::local_addresses).expect("addresses").len() > 1000);
-    assert!(record.apply_well(&namespace, &wishes).is_empty());
+    assert!(record.apply_well(&namespace, &desired).is_empty());
     assert_eq!(record.undo(&namespace).len(), 1000);
 }

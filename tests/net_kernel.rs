@@ -1,5 +1,5 @@
-//! The net room's wishes against a kernel with IPVS and tunnels: a node that has what its role
-//! wishes, and nothing else, serves. The table is ipvsadm's.
+//! The net room's desired settings against a kernel with IPVS and tunnels: a node that has what its role
+//! desired settings, and nothing else, serves. The table is ipvsadm's.
 //!
 //! A client, a director and a real server are network namespaces on one bridge.
 
@@ -12,7 +12,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use cvip::conf::{Conf, Cvip, DirectorNode, RealServer, Routing, ServiceConf};
-use cvip::net::{Role, wishes};
+use cvip::net::{Role, desired};
 use cvip::protocol::Protocol;
 
 use net_support::{Namespace, Record, addr};
@@ -66,7 +66,7 @@ impl Site {
             site.bridge.ip(&format!("link set {port} master br0"));
             member.ip(&format!("addr add 10.0.0.{host}/24 dev eth0"));
             member.ip(&format!("addr add fd00::{host}/64 dev eth0 nodad"));
-            // What a distribution might have set, and what makes the wishes necessary.
+            // What a distribution might have set, and what makes the desired settings necessary.
             member.set("net/ipv4/conf/all/rp_filter", "1");
             member.set("net/ipv4/conf/default/rp_filter", "1");
             member.set("net/ipv4/conf/all/arp_ignore", "0");
@@ -75,10 +75,10 @@ impl Site {
         site
     }
 
-    /// Gives both nodes what their roles wish.
+    /// Gives both nodes what their roles desired setting.
     fn apply(&self, conf: &Conf) {
-        self.records[0].apply_well(&self.director, &wishes(conf, 1, Role::ActiveDirector));
-        self.records[1].apply_well(&self.server, &wishes(conf, 2, Role::RealServer));
+        self.records[0].apply_well(&self.director, &desired(conf, 1, Role::ActiveDirector));
+        self.records[1].apply_well(&self.server, &desired(conf, 2, Role::RealServer));
     }
 
     /// Programs one UDP service with the real server as its destination.
@@ -181,7 +181,7 @@ fn a_directors_settings_are_its_namespaces_and_come_back() {
     conf.cvips[0].services[0].scheduler = "mh".to_owned();
     director.ip("link add eth0 type veth peer name eth1");
 
-    let done = record.apply_well(&director, &wishes(&conf, 1, Role::Standby));
+    let done = record.apply_well(&director, &desired(&conf, 1, Role::Standby));
     for name in ["expire_nodest_conn", "expire_quiescent_template", "sloppy_tcp", "backup_only"] {
         let path = format!("net/ipv4/vs/{name}");
         assert!(done.contains(&format!("set net.ipv4.vs.{name} to 1 (was 0)")), "{done:?}");
@@ -190,17 +190,17 @@ fn a_directors_settings_are_its_namespaces_and_come_back() {
     assert_eq!(director.setting("net/ipv4/vs/conn_reuse_mode"), "1");
 
     assert_eq!(
-        record.apply_well(&director, &wishes(&conf, 1, Role::ActiveDirector)),
+        record.apply_well(&director, &desired(&conf, 1, Role::ActiveDirector)),
         [
             "set net.ipv4.vs.backup_only to 0 (was 1)",
             "added 10.0.0.100/32 to eth0",
             "removed 10.0.0.100/32 from lo"
         ]
     );
-    assert!(record.check(&director, &wishes(&conf, 1, Role::ActiveDirector)).is_empty());
+    assert!(record.check(&director, &desired(&conf, 1, Role::ActiveDirector)).is_empty());
     record.undo(&director);
     assert_eq!(director.setting("net/ipv4/vs/expire_nodest_conn"), "0");
-    assert_eq!(record.check(&director, &wishes(&conf, 1, Role::Standby)).len(), 7);
+    assert_eq!(record.check(&director, &desired(&conf, 1, Role::Standby)).len(), 7);
 }
 
 #[test]
@@ -263,7 +263,7 @@ fn tunnels_of_every_pair_of_families_serve_with_what_is_wished() {
         let answer = site.ask(addr(cvip), addr(cvip));
         assert_eq!(answer, "served hello", "{cvip} at {server}:\n{}", site.everything());
         // Nothing is left when the node leaves.
-        let wished = wishes(&conf, 2, Role::RealServer);
+        let wished = desired(&conf, 2, Role::RealServer);
         let before = site.records[1].check(&site.server, &wished);
         assert!(before.is_empty(), "{before:?}");
         site.records[1].undo(&site.server);

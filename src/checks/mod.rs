@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!   settings   what a check is told to do, every value judged           pure
-//!   fitness    what a row of results makes of a real server             pure
+//!   health    what a row of results makes of a real server             pure
 //!   schedule   which targets are due, and what is known of each         pure
 //!   probe      one run against one target, within its time     network, programs
 //!   runner     the three behind one step() for a poll loop       a few threads
@@ -14,21 +14,21 @@
 //! A check runs where the real server is: its own cvipd probes what it serves on the CVIP, bound
 //! to the loopback interface, so that no other node can answer for it. For real servers without a
 //! cvipd the director probes their addresses. This room does not know which of the two it is, nor
-//! cvip.conf, nor what becomes of an unfit real server.
+//! cvip.conf, nor what becomes of an unhealthy real server.
 
 use std::fmt;
 use std::net::SocketAddr;
 
 use crate::protocol::Protocol;
 
-mod fitness;
+mod health;
 mod pool;
 mod probe;
 mod runner;
 mod schedule;
 pub mod settings;
 
-pub use fitness::{Fitness, Outcome, State};
+pub use health::{Health, HealthState, Outcome};
 pub use probe::probe;
 pub use runner::Checker;
 pub use settings::Check;

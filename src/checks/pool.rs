@@ -16,15 +16,15 @@ pub(super) struct Pool<J> {
 }
 
 struct Shared<J> {
-    state: Mutex<State<J>>,
-    bell: Condvar,
+    state: Mutex<PoolState<J>>,
+    wake: Condvar,
     work: Box<dyn Fn(J) + Send + Sync>,
     limit: usize,
     /// How long a thread waits for a job before it goes.
     patience: Duration,
 }
 
-struct State<J> {
+struct PoolState<J> {
     jobs: VecDeque<J>,
     threads: usize,
     idle: usize,
@@ -33,7 +33,7 @@ struct State<J> {
 
 impl<J> Shared<J> {
     /// No job runs under the lock, so a thread that panicked left it as it should be.
-    fn lock(&self) -> MutexGuard<'_, State<J>> {
+    fn lock(&self) -> MutexGuard<'_, PoolState<J>> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -45,9 +45,9 @@ impl<J: Send + 'static> Pool<J> {
         patience: Duration,
         work: impl Fn(J) + Send + Sync + 'static,
     ) -> Pool<J> {
-        let state = State { jobs: VecDeque::new(), threads: 0, idle: 0, closed: false };
-        let (state, bell, work) = (Mutex::new(state), Condvar::new(), Box::new(work));
-        Pool { shared: Arc::new(Shared { state, bell, work, limit, patience }) }
+        let state = PoolState { jobs: VecDeque::new(), threads: 0, idle: 0, closed: false };
+        let (state, wake, work) = (Mutex::new(state), Condvar::new(), Box::new(work));
+        Pool { shared: Arc::new(Shared { state, wake, work, limit, patience }) }
     }
 
     /// The most threads.
@@ -70,7 +70,7 @@ impl<J: Send + 'static> Pool<J> {
             state.threads += 1;
         }
         state.jobs.push_back(job);
-        self.shared.bell.notify_one();
+        self.shared.wake.notify_one();
         Ok(())
     }
 }
@@ -80,7 +80,7 @@ impl<J> Drop for Pool<J> {
         let mut state = self.shared.lock();
         state.closed = true;
         state.jobs.clear();
-        self.shared.bell.notify_all();
+        self.shared.wake.notify_all();
     }
 }
 
@@ -100,7 +100,7 @@ fn serve<J>(shared: &Shared<J>) {
         }
         state.idle += 1;
         let (woken, wait) = shared
-            .bell
+            .wake
             .wait_timeout(state, shared.patience)
             .unwrap_or_else(PoisonError::into_inner);
         state = woken;

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use nix::errno::Errno;
 
 use super::Target;
-use super::fitness::Outcome;
+use super::health::Outcome;
 use super::settings::Kind;
 
 mod child;

@@ -1,4 +1,4 @@
-//! Checks for an agent that polls: targets in, fitness out.
+//! Checks for an agent that polls: targets in, health out.
 //!
 //! It has no clock and decides nothing: [`Schedule`] says what is due and what results mean,
 //! threads of a [`Pool`] wait for servers, and what they found comes back by messages. One run of a
@@ -14,7 +14,7 @@ use nix::errno::Errno;
 use tracing::{info, warn};
 
 use super::Target;
-use super::fitness::{Fitness, Outcome, State};
+use super::health::{Health, HealthState, Outcome};
 use super::pool::Pool;
 use super::probe::probe;
 use super::schedule::{Run, Schedule};
@@ -49,7 +49,7 @@ impl<K: Ord + Clone + Hash + Send + 'static> Checker<K> {
     /// interval a target's runs get.
     ///
     /// # Errors
-    /// No descriptor for the bell (eventfd(2)).
+    /// No descriptor for the socket event (eventfd(2)).
     pub fn new(seed: u64, now: Instant) -> Result<Checker<K>, Errno> {
         let (outbox, results) = channel()?;
         let pool = Pool::new(WORKERS, PATIENCE, move |run: Run<K>| {
@@ -61,7 +61,7 @@ impl<K: Ord + Clone + Hash + Send + 'static> Checker<K> {
         Ok(Checker { schedule: Schedule::new(seed, now), pool, results, short_of_threads: false })
     }
 
-    /// Replaces the targets. One that is the same as before keeps its fitness; one with any other
+    /// Replaces the targets. One that is the same as before keeps its health; one with any other
     /// setting starts as unknown. Due is what is new when [`Checker::step`] is called next.
     pub fn set_targets(&mut self, targets: BTreeMap<K, Target>, now: Instant) {
         self.schedule.replace(targets, now);
@@ -82,14 +82,14 @@ impl<K: Ord + Clone + Hash + Send + 'static> Checker<K> {
     pub fn step(&mut self, now: Instant) -> bool {
         let mut changed = false;
         for (run, outcome) in self.results.take() {
-            if let Some((target, fitness)) = self.schedule.finish(&run, outcome, now) {
-                tell(target, fitness);
+            if let Some((target, health)) = self.schedule.finish(&run, outcome, now) {
+                tell(target, health);
                 changed = true;
             }
         }
         for key in self.schedule.count_overdue(now) {
-            if let Some((target, fitness)) = self.schedule.get(&key) {
-                tell(target, fitness);
+            if let Some((target, health)) = self.schedule.get(&key) {
+                tell(target, health);
                 changed = true;
             }
         }
@@ -108,20 +108,20 @@ impl<K: Ord + Clone + Hash + Send + 'static> Checker<K> {
     }
 
     /// What is known of a target; none if it is no target.
-    pub fn fitness(&self, key: &K) -> Option<&Fitness> {
-        self.schedule.get(key).map(|(_, fitness)| fitness)
+    pub fn health(&self, key: &K) -> Option<&Health> {
+        self.schedule.get(key).map(|(_, health)| health)
     }
 
     /// Every target with what is known of it, in the order of their keys.
-    pub fn iter(&self) -> impl Iterator<Item = (&K, &Target, &Fitness)> {
+    pub fn iter(&self) -> impl Iterator<Item = (&K, &Target, &Health)> {
         self.schedule.iter()
     }
 }
 
-fn tell(target: &Target, fitness: &Fitness) {
-    match fitness.state() {
-        State::Unfit => warn!("{target} is unfit: {fitness}"),
-        state => info!("{target} is {state}: {fitness}"),
+fn tell(target: &Target, health: &Health) {
+    match health.state() {
+        HealthState::Unhealthy => warn!("{target} is unhealthy: {health}"),
+        state => info!("{target} is {state}: {health}"),
     }
 }
 

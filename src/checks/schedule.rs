@@ -14,7 +14,7 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::fitness::{Fitness, Outcome};
+use super::health::{Health, Outcome};
 use super::{Check, Target};
 
 /// Between two first runs, on average.
@@ -48,7 +48,7 @@ pub(super) struct Schedule<K> {
 #[derive(Debug)]
 struct Entry {
     target: Arc<Target>,
-    fitness: Fitness,
+    health: Health,
     slot: Slot,
 }
 
@@ -113,9 +113,9 @@ impl<K: Ord + Clone + Hash> Schedule<K> {
             }
             let Check { interval, rise, fall, .. } = target.check;
             let pause = self.share(&key, interval.get().min(FIRST_RUNS_APART * new));
-            let fitness = Fitness::new(rise, fall, now);
+            let health = Health::new(rise, fall, now);
             let slot = Slot::Waits { due: now + pause, lane: Lane::Good };
-            self.put(key, Entry { target: Arc::new(target), fitness, slot });
+            self.put(key, Entry { target: Arc::new(target), health, slot });
         }
     }
 
@@ -158,15 +158,15 @@ impl<K: Ord + Clone + Hash> Schedule<K> {
         run: &Run<K>,
         outcome: Outcome,
         now: Instant,
-    ) -> Option<(&Target, &Fitness)> {
+    ) -> Option<(&Target, &Health)> {
         let (mut entry, hangs) = self.ended(run)?;
         // What comes after the deadline was counted as a failure already.
-        let changed = !hangs && entry.fitness.record(outcome, now);
+        let changed = !hangs && entry.health.record(outcome, now);
         let Slot::Runs { started, .. } = entry.slot else { return None };
         let due = self.after(&run.key, &entry.target.check, started, now);
         entry.slot = Slot::Waits { due, lane: entry.lane() };
         self.put(run.key.clone(), entry);
-        self.entries.get(&run.key).filter(|_| changed).map(|e| (&*e.target, &e.fitness))
+        self.entries.get(&run.key).filter(|_| changed).map(|e| (&*e.target, &e.health))
     }
 
     /// Takes back a run that nobody could do; it is due again at this time.
@@ -202,7 +202,7 @@ impl<K: Ord + Clone + Hash> Schedule<K> {
                 entry.slot = Slot::Runs { run, started, overdue, hangs: true };
                 let timeout = entry.target.check.timeout;
                 let reason = format!("the check itself hangs, beyond its {timeout} s");
-                if entry.fitness.record(Err(reason), now) {
+                if entry.health.record(Err(reason), now) {
                     changed.push(key.clone());
                 }
             }
@@ -219,13 +219,13 @@ impl<K: Ord + Clone + Hash> Schedule<K> {
     }
 
     /// What is known of a target.
-    pub(super) fn get(&self, key: &K) -> Option<(&Target, &Fitness)> {
-        self.entries.get(key).map(|entry| (&*entry.target, &entry.fitness))
+    pub(super) fn get(&self, key: &K) -> Option<(&Target, &Health)> {
+        self.entries.get(key).map(|entry| (&*entry.target, &entry.health))
     }
 
     /// Every target and what is known of it.
-    pub(super) fn iter(&self) -> impl Iterator<Item = (&K, &Target, &Fitness)> {
-        self.entries.iter().map(|(key, entry)| (key, &*entry.target, &entry.fitness))
+    pub(super) fn iter(&self) -> impl Iterator<Item = (&K, &Target, &Health)> {
+        self.entries.iter().map(|(key, entry)| (key, &*entry.target, &entry.health))
     }
 
     /// Adds an entry and its place among those that wait or run.
@@ -271,7 +271,7 @@ impl<K: Ord + Clone + Hash> Schedule<K> {
 
 impl Entry {
     fn lane(&self) -> Lane {
-        match self.fitness.failures() {
+        match self.health.failures() {
             0 => Lane::Good,
             _ => Lane::Doubtful,
         }

@@ -27,7 +27,7 @@ pub struct Args {
     #[command(flatten)]
     node: NodeOption,
 
-    /// Notice listeners by polling alone, as on a kernel that allows no bells
+    /// Notice listeners by polling alone, as on a kernel that allows no socket events
     #[arg(long)]
     poll: bool,
 

@@ -172,7 +172,7 @@ mod tests {
             path: "cvip.conf".to_owned(),
             place: Some(Place::new(7, line, at..at + length)),
             message: "wrong".to_owned(),
-            help: Some("mend it".to_owned()),
+            help: Some("fix it".to_owned()),
         }
         .to_string()
     }
@@ -181,11 +181,11 @@ mod tests {
     fn the_mark_stands_under_the_fault() {
         assert_eq!(
             shown("  <port>0</port>", 8, 1),
-            "cvip.conf:7:9: error: wrong\n  <port>0</port>\n        ^\nhelp: mend it"
+            "cvip.conf:7:9: error: wrong\n  <port>0</port>\n        ^\nhelp: fix it"
         );
         assert_eq!(
             shown("<port>65536</port>", 6, 5),
-            "cvip.conf:7:7: error: wrong\n<port>65536</port>\n      ^~~~~\nhelp: mend it"
+            "cvip.conf:7:7: error: wrong\n<port>65536</port>\n      ^~~~~\nhelp: fix it"
         );
     }
 
@@ -193,11 +193,11 @@ mod tests {
     fn tabs_before_and_in_the_fault_keep_the_mark_under_it() {
         assert_eq!(
             shown("\t  \t<a>b</a>", 7, 1),
-            "cvip.conf:7:8: error: wrong\n                <a>b</a>\n                   ^\nhelp: mend it"
+            "cvip.conf:7:8: error: wrong\n                <a>b</a>\n                   ^\nhelp: fix it"
         );
         assert_eq!(
             shown("a\tb", 0, 3),
-            "cvip.conf:7:1: error: wrong\na       b\n^~~~~~~~~\nhelp: mend it"
+            "cvip.conf:7:1: error: wrong\na       b\n^~~~~~~~~\nhelp: fix it"
         );
     }
 
@@ -205,7 +205,7 @@ mod tests {
     fn columns_count_characters_and_not_bytes() {
         assert_eq!(
             shown("<ä>äöü</ä>", 4, 6),
-            "cvip.conf:7:4: error: wrong\n<ä>äöü</ä>\n   ^~~\nhelp: mend it"
+            "cvip.conf:7:4: error: wrong\n<ä>äöü</ä>\n   ^~~\nhelp: fix it"
         );
     }
 
@@ -226,8 +226,8 @@ mod tests {
 
     #[test]
     fn a_fault_behind_the_end_of_a_line_is_marked_there() {
-        assert_eq!(shown("<a>", 3, 0), "cvip.conf:7:4: error: wrong\n<a>\n   ^\nhelp: mend it");
-        assert_eq!(shown("", 0, 0), "cvip.conf:7:1: error: wrong\n\n^\nhelp: mend it");
+        assert_eq!(shown("<a>", 3, 0), "cvip.conf:7:4: error: wrong\n<a>\n   ^\nhelp: fix it");
+        assert_eq!(shown("", 0, 0), "cvip.conf:7:1: error: wrong\n\n^\nhelp: fix it");
     }
 
     #[test]
@@ -259,13 +259,13 @@ mod tests {
             path: "c".to_owned(),
             place: Some(Place::new(2, "\tabc", 1..3)),
             message: "wrong".to_owned(),
-            help: Some("mend it".to_owned()),
+            help: Some("fix it".to_owned()),
         };
         assert_eq!(
             serde_json::to_value(&diagnostic).expect("JSON"),
             serde_json::json!({
                 "severity": "error", "path": "c", "line": 2, "column": 2, "length": 2,
-                "source": "\tabc", "message": "wrong", "help": "mend it",
+                "source": "\tabc", "message": "wrong", "help": "fix it",
             })
         );
     }

@@ -105,7 +105,7 @@ fn read(path: &Path, missing: &str) -> Result<String, Box<Diagnostic>> {
     let failed = |error: io::Error| match error.kind() {
         io::ErrorKind::NotFound => fault("there is no such file".to_owned(), Some(missing)),
         io::ErrorKind::PermissionDenied => {
-            fault("no permission to read it".to_owned(), Some("run as root, or mend its mode"))
+            fault("no permission to read it".to_owned(), Some("run as root, or fix its mode"))
         }
         _ => fault(format!("cannot be read: {error}"), None),
     };

@@ -136,7 +136,7 @@ impl<'a> Report<'a> {
                 path: self.path.to_owned(),
                 place: None,
                 message: format!("{} more faults are not shown", self.dropped),
-                help: Some("mend those above first".to_owned()),
+                help: Some("fix those above first".to_owned()),
             });
         }
         diagnostics
@@ -194,7 +194,7 @@ mod tests {
         assert_eq!(found.len(), MAX_DIAGNOSTICS + 1);
         assert_eq!(
             found.last().map(ToString::to_string).as_deref(),
-            Some("c: error: 2 more faults are not shown\nhelp: mend those above first")
+            Some("c: error: 2 more faults are not shown\nhelp: fix those above first")
         );
     }
 }

@@ -178,7 +178,7 @@ impl Checks<'_, '_, '_> {
             if self.clustertab.is_some_and(|tab| tab.addr(node.value).is_none()) {
                 self.report
                     .error(&node.span, format!("node {} is not in clustertab", node.value))
-                    .help("add a line for it to clustertab, or mend the number");
+                    .help("add a line for it to clustertab, or fix the number");
             }
         }
         let Some(virtual_addr) = cvip.addr.as_ref().map(|addr| addr.value) else { return };

@@ -21,10 +21,10 @@ use nix::sys::socket::{Shutdown, getsockopt, shutdown, sockopt::PeerCredentials}
 use serde::{Deserialize, Serialize};
 use tracing::error;
 
-use super::crew::{LookoutOrder, Reply, TableOrder, Tidings};
-use super::worker::Desk;
+use super::messages::{MainMessage, MonitorMessage, Reply, TableMessage};
+use super::worker::WorkerInbox;
 use crate::conf::Sources;
-use crate::director::{lookout, view};
+use crate::director::{monitor, view};
 use crate::files;
 use crate::wake::Outbox;
 
@@ -133,13 +133,13 @@ pub struct Status {
     pub leaving: Option<usize>,
     /// For how many seconds the store has been away.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub store_away_s: Option<u64>,
+    pub store_unavailable_s: Option<u64>,
     /// Requests that were sent to the store, of all views together (with the embedded store, of
     /// the main thread's).
     pub store_requests: u64,
-    /// What a director's lookout knows.
+    /// What a director's monitor knows.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub lookout: Option<lookout::View>,
+    pub monitor: Option<monitor::MonitorView>,
     /// What a director knows of its pools.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pools: Option<view::View>,
@@ -170,8 +170,8 @@ pub(super) struct Base {
     pub(super) sources: Arc<Sources>,
     /// The node is a director, whether or not it knows its part yet.
     pub(super) directs: bool,
-    pub(super) lookout: Option<Desk<LookoutOrder>>,
-    pub(super) table: Option<Desk<TableOrder>>,
+    pub(super) monitor: Option<WorkerInbox<MonitorMessage>>,
+    pub(super) table: Option<WorkerInbox<TableMessage>>,
 }
 
 /// Why cvipd could not be asked.
@@ -256,7 +256,7 @@ pub fn ask(run_dir: &Path, node: u32, request: Request) -> Result<Response, Cont
 /// The daemon's end.
 pub(super) struct Server {
     path: PathBuf,
-    main: Outbox<Tidings>,
+    main: Outbox<MainMessage>,
     places: Arc<Places>,
     /// Where it listens; none while the socket cannot be made.
     open: Option<Open>,
@@ -282,7 +282,7 @@ impl Server {
     ///
     /// # Errors
     /// It could never be made: its path is too long.
-    pub(super) fn open(run_dir: &Path, node: u32, main: Outbox<Tidings>) -> io::Result<Server> {
+    pub(super) fn open(run_dir: &Path, node: u32, main: Outbox<MainMessage>) -> io::Result<Server> {
         let path = socket_path(run_dir, node);
         std::os::unix::net::SocketAddr::from_pathname(&path)?;
         let mut server = Server { path, main, places: Arc::default(), open: None };
@@ -376,7 +376,7 @@ impl Drop for Place {
     }
 }
 
-fn listen(listener: &UnixListener, main: &Outbox<Tidings>, places: &Arc<Places>) {
+fn listen(listener: &UnixListener, main: &Outbox<MainMessage>, places: &Arc<Places>) {
     for stream in listener.incoming() {
         let mut stream = match stream {
             Ok(stream) => stream,
@@ -411,7 +411,7 @@ fn listen(listener: &UnixListener, main: &Outbox<Tidings>, places: &Arc<Places>)
 }
 
 /// Answers one connection.
-fn answer(mut stream: UnixStream, root: bool, main: &Outbox<Tidings>) -> io::Result<()> {
+fn answer(mut stream: UnixStream, root: bool, main: &Outbox<MainMessage>) -> io::Result<()> {
     stream.set_write_timeout(Some(PATIENCE))?;
     let request = receive(&mut stream, REQUEST_CAP, PATIENCE)?;
     let response = match serde_json::from_slice::<Request>(&request) {
@@ -424,14 +424,15 @@ fn answer(mut stream: UnixStream, root: bool, main: &Outbox<Tidings>) -> io::Res
     send(&mut stream, &response)
 }
 
-fn respond(request: Request, main: &Outbox<Tidings>) -> Result<Response, String> {
+fn respond(request: Request, main: &Outbox<MainMessage>) -> Result<Response, String> {
     match request {
         Request::Status => {
-            let Base { mut status, lookout, table, .. } = ask_main(What::State, main)?;
-            status.lookout = lookout.and_then(|desk| ask_desk(&desk, LookoutOrder::View).ok());
-            status.pools = table.and_then(|desk| ask_desk(&desk, TableOrder::View).ok());
-            let away = status.lookout.as_ref().and_then(|lookout| lookout.store_away_s);
-            status.store_away_s = status.store_away_s.or(away);
+            let Base { mut status, monitor, table, .. } = ask_main(What::State, main)?;
+            status.monitor = monitor.and_then(|inbox| ask_inbox(&inbox, MonitorMessage::View).ok());
+            status.pools = table.and_then(|inbox| ask_inbox(&inbox, TableMessage::View).ok());
+            let unavailable =
+                status.monitor.as_ref().and_then(|monitor| monitor.store_unavailable_s);
+            status.store_unavailable_s = status.store_unavailable_s.or(unavailable);
             Ok(Response::Status(Box::new(status)))
         }
         Request::Configuration => {
@@ -449,7 +450,7 @@ fn respond(request: Request, main: &Outbox<Tidings>) -> Result<Response, String>
             })
         }
         Request::Differences => {
-            let changes = ask_desk(&table_of(main)?, TableOrder::Differences)??;
+            let changes = ask_inbox(&table_of(main)?, TableMessage::Differences)??;
             let lines = changes.iter().map(crate::ipvsadm::change_line).collect();
             Ok(Response::Differences(lines))
         }
@@ -462,7 +463,7 @@ fn respond(request: Request, main: &Outbox<Tidings>) -> Result<Response, String>
 }
 
 /// The table's desk. A director that was just started may not know its part yet.
-fn table_of(main: &Outbox<Tidings>) -> Result<Desk<TableOrder>, String> {
+fn table_of(main: &Outbox<MainMessage>) -> Result<WorkerInbox<TableMessage>, String> {
     let deadline = Instant::now() + KNOWN_WITHIN;
     loop {
         let Base { status, directs, table, .. } = ask_main(What::State, main)?;
@@ -475,19 +476,19 @@ fn table_of(main: &Outbox<Tidings>) -> Result<Desk<TableOrder>, String> {
 }
 
 /// Asks for a takeover, and waits for it.
-fn take_over(main: &Outbox<Tidings>) -> Result<Response, String> {
-    let Base { status, lookout, .. } = ask_main(What::State, main)?;
-    let lookout = lookout.ok_or_else(|| no_director(status.node))?;
+fn take_over(main: &Outbox<MainMessage>) -> Result<Response, String> {
+    let Base { status, monitor, .. } = ask_main(What::State, main)?;
+    let monitor = monitor.ok_or_else(|| no_director(status.node))?;
     let deadline = Instant::now() + TAKE_OVER_WITHIN;
-    lookout.order(LookoutOrder::TakeOver);
+    monitor.order(MonitorMessage::TakeOver);
     loop {
-        let view = ask_desk(&lookout, LookoutOrder::View)?;
+        let view = ask_inbox(&monitor, MonitorMessage::View)?;
         let Base { status, .. } = ask_main(What::State, main)?;
-        if view.active && status.roles.iter().any(|role| role == super::duty::ACTIVE) {
+        if view.active && status.roles.iter().any(|role| role == super::node_role::ACTIVE) {
             return Ok(Response::Done);
         }
         if Instant::now() >= deadline {
-            return Err(match view.store_away_s {
+            return Err(match view.store_unavailable_s {
                 Some(_) => "nobody can be elected while the store is away".to_owned(),
                 None => "it was not elected in time: see cvipd's log".to_owned(),
             });
@@ -500,15 +501,18 @@ pub(super) fn no_director(node: u32) -> String {
     format!("node {node} is no director, or does not know its part yet")
 }
 
-fn ask_main(what: What, main: &Outbox<Tidings>) -> Result<Base, String> {
+fn ask_main(what: What, main: &Outbox<MainMessage>) -> Result<Base, String> {
     let (answer, said) = mpsc::channel();
-    main.send(Tidings::Question(Question { what, answer }));
+    main.send(MainMessage::Question(Question { what, answer }));
     take(&said, ANSWER_WITHIN)?
 }
 
-fn ask_desk<O, T>(desk: &Desk<O>, order: impl FnOnce(Sender<T>) -> O) -> Result<T, String> {
+fn ask_inbox<O, T>(
+    inbox: &WorkerInbox<O>,
+    order: impl FnOnce(Sender<T>) -> O,
+) -> Result<T, String> {
     let (reply, said) = mpsc::channel();
-    desk.order(order(reply));
+    inbox.order(order(reply));
     take(&said, APPLY_WITHIN)
 }
 
@@ -562,8 +566,10 @@ mod tests {
             let asked = scope.spawn(|| ask(dir.path(), 3, Request::Leave { within_s: 1 }));
             let mut heard = false;
             while !asked.is_finished() {
-                for tidings in inbox.take() {
-                    let Tidings::Question(Question { what, answer }) = tidings else { panic!() };
+                for messages in inbox.take() {
+                    let MainMessage::Question(Question { what, answer }) = messages else {
+                        panic!()
+                    };
                     heard = matches!(what, What::Leave(_));
                     answer.send(Err("no".to_owned())).unwrap();
                 }

@@ -2,7 +2,7 @@
 
 use crate::node::WhichNode;
 use crate::store::StoreError;
-use crate::{conf, ipvs, listeners, pulse, settings};
+use crate::{conf, heartbeat, ipvs, listeners, settings};
 
 /// Why cvipd does not run.
 #[derive(Debug, thiserror::Error)]
@@ -33,10 +33,10 @@ pub enum RunError {
     Key(#[from] settings::SettingsError),
     /// The cluster key is no secret.
     #[error(transparent)]
-    WeakKey(#[from] pulse::KeyError),
+    WeakKey(#[from] heartbeat::KeyError),
     /// Heartbeats cannot be sent or heard.
     #[error(transparent)]
-    Heartbeats(#[from] pulse::SocketError),
+    Heartbeats(#[from] heartbeat::SocketError),
     /// Listeners cannot be seen.
     #[error(transparent)]
     Listeners(#[from] listeners::Error),

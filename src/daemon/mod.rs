@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!   run         the main thread: what this node is, and what follows from it
-//!   duty        how a director comes to its part and leaves it                pure
+//!   role        how a director comes to its part and leaves it                pure
 //!   leave       what a node that leaves waits for                             pure
 //!   addresses   the address manager: the node's addresses and settings in its kernel
 //!   staff       which workers the node needs
@@ -15,18 +15,18 @@
 //! Each worker's thread owns its agent's state. They speak by messages ([`crate::wake`]), never by
 //! locks.
 
-mod addresses;
+mod address_manager;
 mod control;
-mod crew;
-mod duty;
 mod error;
-mod events;
+mod event_log;
 mod leave;
+mod messages;
+mod node_role;
 mod run;
-mod staff;
 mod worker;
+mod workers;
 
 pub use control::{ControlError, Request, Response, Status, answering, ask, socket_path};
 pub use error::RunError;
-pub use events::{Event, EventReader, recorders};
+pub use event_log::{Event, EventReader, recorders};
 pub use run::{Settings, run};

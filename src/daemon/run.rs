@@ -11,22 +11,22 @@ use nix::sys::signalfd::{SfdFlags, SignalFd};
 use sd_notify::NotifyState;
 use tracing::{error, info, warn};
 
-use super::addresses::{AddressManager, AddressNews, AddressOrder};
+use super::address_manager::{AddressManager, AddressMessage, AddressNotice};
 use super::control::{Answer, Base, Question, Server, Status, What, no_director};
-use super::crew::{LookoutOrder, NodeOrder, Reply, TableOrder, Tidings};
-use super::duty::Duty;
 use super::error::RunError;
-use super::events::Record;
+use super::event_log::Record;
 use super::leave::{Leave, Step};
-use super::staff::{Office, Staff};
-use super::worker::{Worker, desk, wait};
+use super::messages::{MainMessage, MonitorMessage, NodeMessage, Reply, TableMessage};
+use super::node_role::NodeRole;
+use super::worker::{self, Worker, wait};
+use super::workers::{WorkerContext, Workers};
 use crate::conf::{self, Conf};
-use crate::director::lookout::order;
+use crate::director::monitor::order;
 use crate::director::sync;
+use crate::heartbeat::{self, ClusterKey, Nonce};
 use crate::node::leaving::holders;
 use crate::node::{host, identify};
-use crate::pulse::{self, ClusterKey, Nonce};
-use crate::store::{self, Access, Interest, Lease, Obedience, Store};
+use crate::store::{self, Access, AppliedOrders, Interest, Lease, Store};
 use crate::wake::{Inbox, channel};
 use crate::{files, net, settings};
 
@@ -59,40 +59,40 @@ pub struct Settings {
     pub store: settings::Settings,
     /// Which node this is; found by its addresses if absent.
     pub node: Option<u32>,
-    /// Why no bells are to be used; they are if absent.
+    /// Why no socket events are to be used; they are if absent.
     pub polling: Option<String>,
 }
 
 struct Daemon {
     settings: Settings,
     cluster_key: settings::ClusterKey,
-    office: Office,
+    context: WorkerContext,
     conf: Arc<Conf>,
     /// Its text, for those who find the files faulty.
     sources: Arc<conf::Sources>,
     /// Faults of the newest configuration, which was then not taken.
     faults: Vec<String>,
-    staff: Staff,
-    addresses: Worker<AddressOrder>,
+    workers: Workers,
+    addresses: Worker<AddressMessage>,
     /// How many orders the address manager was given.
     orders: u64,
-    /// The duty's addresses were ordered, and do not stand yet.
+    /// The role's addresses were ordered, and do not stand yet.
     awaited: Option<Awaited>,
     /// Whether the CVIPs can be carried here, as the address manager said.
     carries: Option<bool>,
-    /// Another host claims an address, and the lookout is asked whether this is still the active
+    /// Another host claims an address, and the monitor is asked whether this is still the active
     /// director.
     is_claimed: bool,
     /// What is wrong with addresses and settings.
     address_faults: Vec<String>,
-    duty: Duty,
+    node_role: NodeRole,
     /// The service manager was told that it is ready.
     is_ready: bool,
     /// The part for which the table is being made.
-    ordered: Option<sync::Part>,
+    ordered: Option<sync::SyncRole>,
     record: Record,
     /// What its table obeys.
-    obeys: Obedience,
+    obeys: AppliedOrders,
     /// How it is to end, once it is told to.
     end: Option<End>,
     /// The active director is struck from cvip.conf, and goes on until another has taken over.
@@ -101,7 +101,7 @@ struct Daemon {
 
 /// Another director is to take over in place of this active one. Nothing waits for the answer.
 struct HandOver {
-    /// The lookout says which, if any lives.
+    /// The monitor says which, if any lives.
     reply: Receiver<Result<Option<u32>, String>>,
     /// By then at the latest it is over.
     by: Instant,
@@ -113,8 +113,8 @@ impl HandOver {
     fn is_over(&mut self, is_standby: bool, now: Instant) -> bool {
         if !self.agreed {
             match self.reply.try_recv() {
-                Ok(Ok(Some(heir))) => {
-                    info!("handing over to node {heir}");
+                Ok(Ok(Some(successor))) => {
+                    info!("handing over to node {successor}");
                     (self.agreed, self.by) = (true, now + HAND_OVER_WITHIN);
                 }
                 Ok(Ok(None)) => {
@@ -127,7 +127,7 @@ impl HandOver {
                 }
                 Err(TryRecvError::Empty) if now < self.by => return false,
                 Err(_) => {
-                    warn!("nobody takes over: the lookout does not answer");
+                    warn!("nobody takes over: the monitor does not answer");
                     return true;
                 }
             }
@@ -144,7 +144,7 @@ impl HandOver {
 /// An order to the address manager that is not reported yet.
 struct Awaited {
     order: u64,
-    /// What the duty is to the table and to the node follows then.
+    /// What the role is to the table and to the node follows then.
     is_turn: bool,
 }
 
@@ -206,7 +206,7 @@ pub fn run(settings: Settings) -> Result<(), RunError> {
     let mut store = store::open(&settings.store, &settings.run_dir, Access::Write, interest)?;
     match store.refresh() {
         Ok(_) => {}
-        Err(error) if error.is_away() => warn!("{error}"),
+        Err(error) if error.is_unavailable() => warn!("{error}"),
         Err(error) => return Err(error.into()),
     }
     let unix_time =
@@ -217,14 +217,14 @@ pub fn run(settings: Settings) -> Result<(), RunError> {
     let (main, inbox) = channel().map_err(system("no descriptor for messages"))?;
     let polling = settings.polling.clone();
     let now = Instant::now();
-    let port = settings.store.heartbeat_port.unwrap_or(pulse::PORT);
+    let port = settings.store.heartbeat_port.unwrap_or(heartbeat::PORT);
     let conf = Arc::new(conf);
     let manager =
         AddressManager::open(&settings.run_dir, node, Arc::clone(&conf), main.clone(), now);
-    let no_desk = system("no descriptor for messages");
-    let addresses = Worker::start("address manager", manager, desk().map_err(no_desk)?)
+    let no_inbox = system("no descriptor for messages");
+    let addresses = Worker::start("address manager", manager, worker::inbox().map_err(no_inbox)?)
         .map_err(|e| RunError::System("no thread", e))?;
-    let office = Office {
+    let context = WorkerContext {
         node,
         incarnation,
         nonce,
@@ -233,29 +233,29 @@ pub fn run(settings: Settings) -> Result<(), RunError> {
         port,
         store,
         main: main.clone(),
-        addresses: addresses.desk.clone(),
+        addresses: addresses.inbox.clone(),
         polling,
     };
     let record = Record::open(&settings.run_dir, node);
     let mut daemon = Daemon {
         settings,
         cluster_key,
-        office,
+        context,
         conf,
         sources: Arc::new(loaded.sources),
         faults: Vec::new(),
-        staff: Staff::default(),
+        workers: Workers::default(),
         addresses,
         orders: 0,
         awaited: None,
         carries: None,
         is_claimed: false,
         address_faults: Vec::new(),
-        duty: Duty::Undecided,
+        node_role: NodeRole::Undecided,
         is_ready: false,
         ordered: None,
         record,
-        obeys: Obedience::default(),
+        obeys: AppliedOrders::default(),
         end: None,
         struck: None,
     };
@@ -273,10 +273,10 @@ pub fn run(settings: Settings) -> Result<(), RunError> {
 impl Daemon {
     /// Takes the configuration's part.
     fn begin(&mut self) -> Result<(), RunError> {
-        let Daemon { office, conf, settings, .. } = self;
-        self.staff.begin(office, conf, &settings.run_dir)?;
-        if !self.conf.is_director(self.office.node) {
-            self.turn(Duty::Serve)?;
+        let Daemon { context, conf, settings, .. } = self;
+        self.workers.begin(context, conf, &settings.run_dir)?;
+        if !self.conf.is_director(self.context.node) {
+            self.turn(NodeRole::Serve)?;
         }
         Ok(())
     }
@@ -284,7 +284,7 @@ impl Daemon {
     fn serve(
         &mut self,
         signals: &SignalFd,
-        inbox: &Inbox<Tidings>,
+        inbox: &Inbox<MainMessage>,
         lease: &Lease,
         server: &mut Server,
     ) -> Result<(), RunError> {
@@ -299,7 +299,7 @@ impl Daemon {
                 let Settings { store, run_dir, .. } = &self.settings;
                 store.tend_cluster_key(run_dir, &self.cluster_key);
             }
-            self.turn(self.duty.at(now))?;
+            self.turn(self.node_role.at(now))?;
             if self.is_over(now) {
                 return Ok(());
             }
@@ -307,18 +307,18 @@ impl Daemon {
             // part.
             if !self.is_ready && !self.is_turning() {
                 self.is_ready = true;
-                info!("node {}: {}", self.office.node, self.roles().join(" and "));
+                info!("node {}: {}", self.context.node, self.roles().join(" and "));
                 notify(&[NotifyState::Ready]);
             }
             let is_standby = self.is_standby();
             if self.struck.as_mut().is_some_and(|struck| struck.is_over(is_standby, now)) {
                 self.read_again();
             }
-            if let Some(name) = self.staff.dead().or_else(|| self.addresses.died()) {
+            if let Some(name) = self.workers.dead().or_else(|| self.addresses.died()) {
                 return Err(RunError::Died(name));
             }
             let struck = self.struck.as_ref().map(|struck| struck.due(now));
-            let due = [self.duty.until(), self.end_due(now), struck];
+            let due = [self.node_role.until(), self.end_due(now), struck];
             let look = next_tend.min(now + LOOK_EVERY);
             let at = due.into_iter().flatten().fold(look, Instant::min);
             wait([signals.as_fd(), inbox.fd()], at.saturating_duration_since(now))
@@ -333,49 +333,49 @@ impl Daemon {
                     _ => self.end_soon(Instant::now()),
                 }
             }
-            for tidings in inbox.take() {
-                self.hear(tidings, Instant::now())?;
+            for messages in inbox.take() {
+                self.hear(messages, Instant::now())?;
             }
         }
     }
 
-    fn hear(&mut self, tidings: Tidings, now: Instant) -> Result<(), RunError> {
-        match tidings {
-            Tidings::Part(part) => {
-                self.turn(self.duty.told(part, now))?;
+    fn hear(&mut self, messages: MainMessage, now: Instant) -> Result<(), RunError> {
+        match messages {
+            MainMessage::ElectionRole(role) => {
+                self.turn(self.node_role.told(role, now))?;
                 let is_claimed = std::mem::take(&mut self.is_claimed);
-                if is_claimed && matches!(self.duty, Duty::Direct { .. }) {
-                    self.addresses.desk.order(AddressOrder::Confirmed);
+                if is_claimed && matches!(self.node_role, NodeRole::Direct { .. }) {
+                    self.addresses.inbox.order(AddressMessage::Confirmed);
                 }
                 Ok(())
             }
             // For an order before the last one.
-            Tidings::Ready(part) if self.ordered != Some(part) => Ok(()),
-            Tidings::Ready(_) => {
+            MainMessage::Ready(role) if self.ordered != Some(role) => Ok(()),
+            MainMessage::Ready(_) => {
                 self.ordered = None;
-                self.turn(self.duty.ready())
+                self.turn(self.node_role.ready())
             }
-            Tidings::Addresses(news) => self.hear_addresses(news),
-            Tidings::Left(left) => {
-                self.staff.tell_left(left);
+            MainMessage::Addresses(news) => self.hear_addresses(news),
+            MainMessage::Left(left) => {
+                self.workers.tell_left(left);
                 Ok(())
             }
-            Tidings::Obeys(obeys) => {
+            MainMessage::Obeys(obeys) => {
                 self.obeys = obeys;
-                self.tell_obedience();
+                self.tell_applied();
                 Ok(())
             }
-            Tidings::Vouch(number) => {
-                if let Some(desk) = self.staff.node() {
-                    desk.order(NodeOrder::Vouch(number));
+            MainMessage::Vouch(number) => {
+                if let Some(inbox) = self.workers.node() {
+                    inbox.order(NodeMessage::Vouch(number));
                 }
                 Ok(())
             }
-            Tidings::Event(event) => {
+            MainMessage::Event(event) => {
                 self.record.add(event, SystemTime::now());
                 Ok(())
             }
-            Tidings::Question(Question { what, answer }) => {
+            MainMessage::Question(Question { what, answer }) => {
                 // Whoever asked may have given up waiting.
                 let _ = answer.send(self.answer(what, now));
                 Ok(())
@@ -383,103 +383,113 @@ impl Daemon {
         }
     }
 
-    fn hear_addresses(&mut self, news: AddressNews) -> Result<(), RunError> {
+    fn hear_addresses(&mut self, news: AddressNotice) -> Result<(), RunError> {
         match news {
-            AddressNews::Stand(order) => {
+            AddressNotice::Stand(order) => {
                 let is_awaited = |awaited: &mut Awaited| awaited.order == order;
                 let stands = self.awaited.take_if(is_awaited);
                 if stands.is_some_and(|awaited| awaited.is_turn) {
                     return self.follow();
                 }
             }
-            AddressNews::Doubt => self.doubt(),
-            AddressNews::Claimed => {
-                if let (Some(desk), Duty::Direct { .. }) = (self.staff.lookout(), self.duty) {
+            AddressNotice::Doubt => self.doubt(),
+            AddressNotice::Claimed => {
+                if let (Some(inbox), NodeRole::Direct { .. }) =
+                    (self.workers.monitor(), self.node_role)
+                {
                     self.is_claimed = true;
-                    desk.order(LookoutOrder::Confirm);
+                    inbox.order(MonitorMessage::Confirm);
                 }
             }
-            AddressNews::Carries(carries) => {
+            AddressNotice::Carries(carries) => {
                 self.carries = Some(carries);
                 self.tell_carries();
             }
-            AddressNews::Faults(faults) => self.address_faults = faults,
+            AddressNotice::Faults(faults) => self.address_faults = faults,
         }
         Ok(())
     }
 
     /// The election is told whether this director can carry the CVIPs.
     fn tell_carries(&self) {
-        if let (Some(desk), Some(carries)) = (self.staff.lookout(), self.carries) {
-            desk.order(LookoutOrder::Carries(carries));
+        if let (Some(inbox), Some(carries)) = (self.workers.monitor(), self.carries) {
+            inbox.order(MonitorMessage::Carries(carries));
         }
     }
 
-    /// Takes up a duty.
-    fn turn(&mut self, duty: Duty) -> Result<(), RunError> {
-        if duty == self.duty {
+    /// Takes up a role.
+    fn turn(&mut self, node_role: NodeRole) -> Result<(), RunError> {
+        if node_role == self.node_role {
             return Ok(());
         }
-        self.duty = duty;
-        match duty {
-            Duty::Undecided => {}
-            Duty::Prepare { .. } => self.part(true, false)?,
-            Duty::Serve | Duty::Stand | Duty::Direct { .. } | Duty::Yield { .. } => {
+        self.node_role = node_role;
+        match node_role {
+            NodeRole::Undecided => {}
+            NodeRole::Prepare { .. } => self.role(true, false)?,
+            NodeRole::Serve
+            | NodeRole::Stand
+            | NodeRole::Direct { .. }
+            | NodeRole::Yield { .. } => {
                 self.carry(true);
             }
         }
         Ok(())
     }
 
-    /// Orders the duty's addresses and settings.
+    /// Orders the role's addresses and settings.
     fn carry(&mut self, is_turn: bool) {
-        let Some(role) = self.duty.role() else { return };
+        let Some(address_role) = self.node_role.address_role() else { return };
         self.orders += 1;
         let is_turn = is_turn || self.is_turning();
         self.awaited = Some(Awaited { order: self.orders, is_turn });
         let conf = Arc::clone(&self.conf);
-        self.addresses.desk.order(AddressOrder::Take { role, conf, order: self.orders });
+        self.addresses.inbox.order(AddressMessage::Take {
+            role: address_role,
+            conf,
+            order: self.orders,
+        });
     }
 
-    /// What follows once the duty's addresses stand, or could not be made: a director that yields
+    /// What follows once the role's addresses stand, or could not be made: a director that yields
     /// gives the address back first, and a node's addresses and settings come before its first
     /// registration.
     fn follow(&mut self) -> Result<(), RunError> {
-        match self.duty {
-            Duty::Undecided | Duty::Prepare { .. } => return Ok(()),
-            Duty::Serve | Duty::Direct { .. } => {}
-            Duty::Stand => self.part(false, false)?,
-            Duty::Yield { .. } => self.part(false, true)?,
+        match self.node_role {
+            NodeRole::Undecided | NodeRole::Prepare { .. } => return Ok(()),
+            NodeRole::Serve | NodeRole::Direct { .. } => {}
+            NodeRole::Stand => self.role(false, false)?,
+            NodeRole::Yield { .. } => self.role(false, true)?,
         }
-        self.staff.serve(&self.office, &self.conf)?;
-        if let Some(desk) = self.staff.node() {
-            let directing = matches!(self.duty, Duty::Direct { .. } | Duty::Yield { .. });
-            desk.order(NodeOrder::Direct(directing));
+        self.workers.serve(&self.context, &self.conf)?;
+        if let Some(inbox) = self.workers.node() {
+            let directing =
+                matches!(self.node_role, NodeRole::Direct { .. } | NodeRole::Yield { .. });
+            inbox.order(NodeMessage::Direct(directing));
         }
-        self.tell_obedience();
+        self.tell_applied();
         Ok(())
     }
 
     /// Whoever waits for a drain reads in this node's record what its table obeys.
-    fn tell_obedience(&self) {
-        if let Some(desk) = self.staff.node() {
-            desk.order(NodeOrder::Obey(self.obeys.clone()));
+    fn tell_applied(&self) {
+        if let Some(inbox) = self.workers.node() {
+            inbox.order(NodeMessage::Obey(self.obeys.clone()));
         }
     }
 
-    fn part(&mut self, active: bool, forwarding: bool) -> Result<(), RunError> {
-        let part = sync::Part { active, forwarding };
-        self.ordered = Some(part);
-        self.staff.direct(&self.office, &self.conf, part)
+    fn role(&mut self, active: bool, forwarding: bool) -> Result<(), RunError> {
+        let role = sync::SyncRole { active, forwarding };
+        self.ordered = Some(role);
+        self.workers.direct(&self.context, &self.conf, role)
     }
 
-    /// Asks the lookout whether this is still what it was: the address manager does nothing until
+    /// Asks the monitor whether this is still what it was: the address manager does nothing until
     /// it is told its role again.
     fn doubt(&mut self) {
-        match (self.staff.lookout(), self.duty) {
-            (Some(desk), Duty::Direct { .. } | Duty::Yield { .. }) => {
-                self.duty = Duty::Undecided;
-                desk.order(LookoutOrder::Confirm);
+        match (self.workers.monitor(), self.node_role) {
+            (Some(inbox), NodeRole::Direct { .. } | NodeRole::Yield { .. }) => {
+                self.node_role = NodeRole::Undecided;
+                inbox.order(MonitorMessage::Confirm);
             }
             // It is something else by now, and knows it.
             _ => self.carry(false),
@@ -505,7 +515,7 @@ impl Daemon {
         for warning in loaded.diagnostics {
             warn!("{warning}");
         }
-        let node = self.office.node;
+        let node = self.context.node;
         if !conf.nodes().contains(&node) {
             let error = RunError::NoPart(node, self.settings.conf.display().to_string());
             // A real server that is struck from the file goes on as it was, for those who are
@@ -518,7 +528,7 @@ impl Daemon {
         }
         let now = Instant::now();
         // What cannot be taken hands nothing over.
-        if let Err(error) = Staff::check(&self.office, &conf) {
+        if let Err(error) = Workers::check(&self.context, &conf) {
             self.faults.push(error.to_string());
             return Err(error);
         }
@@ -534,7 +544,7 @@ impl Daemon {
             self.faults.push(error.to_string());
             return Err(error);
         }
-        if let Err(error) = self.staff.reload(&self.office, &conf, &self.settings.run_dir) {
+        if let Err(error) = self.workers.reload(&self.context, &conf, &self.settings.run_dir) {
             self.faults.push(error.to_string());
             return Err(error);
         }
@@ -543,30 +553,30 @@ impl Daemon {
         self.sources = Arc::new(loaded.sources);
         info!("configuration read again");
         let directs = self.conf.is_director(node);
-        match (directs, self.duty) {
-            (false, duty) if duty != Duty::Serve => self.turn(Duty::Serve)?,
-            (true, Duty::Serve) => self.duty = Duty::Undecided,
+        match (directs, self.node_role) {
+            (false, node_role) if node_role != NodeRole::Serve => self.turn(NodeRole::Serve)?,
+            (true, NodeRole::Serve) => self.node_role = NodeRole::Undecided,
             _ => {}
         }
-        match self.duty.role() {
+        match self.node_role.address_role() {
             Some(_) => self.carry(false),
-            None => self.addresses.desk.order(AddressOrder::Reload(Arc::clone(&self.conf))),
+            None => self.addresses.inbox.order(AddressMessage::Reload(Arc::clone(&self.conf))),
         }
-        // The lookout may be another.
+        // The monitor may be another.
         self.tell_carries();
-        if let Some(desk) = self.staff.table() {
+        if let Some(inbox) = self.workers.table() {
             let conf = Arc::clone(&self.conf);
-            desk.order(match report {
-                Some(report) => TableOrder::Resync(conf, report),
-                None => TableOrder::Reload(conf),
+            inbox.order(match report {
+                Some(report) => TableMessage::Resync(conf, report),
+                None => TableMessage::Reload(conf),
             });
         }
         Ok(())
     }
 
     fn roles(&self) -> Vec<String> {
-        let director = self.duty.name();
-        let serves = self.staff.node().is_some();
+        let director = self.node_role.name();
+        let serves = self.workers.node().is_some();
         let roles = director.into_iter().chain(serves.then_some("real server"));
         roles.map(str::to_owned).collect()
     }
@@ -576,8 +586,8 @@ impl Daemon {
             What::State => {}
             What::Apply(reply) => {
                 self.reload(Some(reply)).map_err(|error| error.to_string())?;
-                if self.struck.is_some() || self.staff.table().is_none() {
-                    return Err(no_director(self.office.node));
+                if self.struck.is_some() || self.workers.table().is_none() {
+                    return Err(no_director(self.context.node));
                 }
             }
             What::Leave(within) => self.leave(within, now)?,
@@ -587,25 +597,25 @@ impl Daemon {
             _ => None,
         };
         // Away or not: the view tells, and what of it is new is of no interest here.
-        let _ = self.office.store.refresh();
-        let away = self.office.store.away_since();
+        let _ = self.context.store.refresh();
+        let away = self.context.store.unavailable_since();
         let status = Status {
             pid: std::process::id(),
-            node: self.office.node,
+            node: self.context.node,
             roles: self.roles(),
             faults: self.faults.clone(),
             addresses: self.address_faults.clone(),
             unsaved: files::unsaved(),
             leaving,
-            store_away_s: away.map(|since| now.saturating_duration_since(since).as_secs()),
-            store_requests: self.office.store.requests(),
-            lookout: None,
+            store_unavailable_s: away.map(|since| now.saturating_duration_since(since).as_secs()),
+            store_requests: self.context.store.requests(),
+            monitor: None,
             pools: None,
         };
-        let (lookout, table) = (self.staff.lookout().cloned(), self.staff.table().cloned());
-        let directs = self.conf.is_director(self.office.node);
+        let (monitor, table) = (self.workers.monitor().cloned(), self.workers.table().cloned());
+        let directs = self.conf.is_director(self.context.node);
         let sources = Arc::clone(&self.sources);
-        Ok(Base { status, sources, directs, lookout, table })
+        Ok(Base { status, sources, directs, monitor, table })
     }
 
     /// Ends soon: an active director hands over first, if it can. Told twice, it ends at once.
@@ -617,13 +627,14 @@ impl Daemon {
 
     /// Has another director elected in place of this active one; none if there can be none.
     fn hand_over(&self, now: Instant) -> Option<HandOver> {
-        let is_shared = order(&self.conf, self.office.node).len() > 1;
-        let (Some(desk), Duty::Direct { .. }, true) = (self.staff.lookout(), self.duty, is_shared)
+        let is_shared = order(&self.conf, self.context.node).len() > 1;
+        let (Some(inbox), NodeRole::Direct { .. }, true) =
+            (self.workers.monitor(), self.node_role, is_shared)
         else {
             return None;
         };
         let (answer, reply) = mpsc::channel();
-        desk.order(LookoutOrder::HandOver(answer));
+        inbox.order(MonitorMessage::HandOver(answer));
         Some(HandOver { reply, by: now + HAND_OVER_WITHIN, agreed: false })
     }
 
@@ -634,15 +645,15 @@ impl Daemon {
             Some(End::Left { .. }) => return Ok(()),
             Some(_) => return Err("it is ending already, and the node does not leave".to_owned()),
         }
-        let Some(desk) = self.staff.node() else {
+        let Some(inbox) = self.workers.node() else {
             let what = "it was just started, and does not know this node's part yet: try again";
             return Err(what.to_owned());
         };
         let (report, left) = mpsc::channel();
-        desk.order(NodeOrder::Leave(report));
+        inbox.order(NodeMessage::Leave(report));
         let hand_over = self.hand_over(now);
-        self.staff.say_that_it_leaves();
-        let view = match self.office.store.again(Interest::All) {
+        self.workers.say_that_it_leaves();
+        let view = match self.context.store.again(Interest::All) {
             Ok(view) => Some(view),
             Err(error) => {
                 warn!("directors' records cannot be read, and are not waited for: {error}");
@@ -667,18 +678,18 @@ impl Daemon {
 
     /// It carries no address, and its table is what a standby's is.
     fn is_standby(&self) -> bool {
-        let directs = matches!(self.duty, Duty::Direct { .. } | Duty::Yield { .. });
+        let directs = matches!(self.node_role, NodeRole::Direct { .. } | NodeRole::Yield { .. });
         !directs && !self.is_turning() && self.ordered.is_none()
     }
 
-    /// The duty's addresses do not stand yet, and what follows from it waits for them.
+    /// The role's addresses do not stand yet, and what follows from it waits for them.
     fn is_turning(&self) -> bool {
         self.awaited.as_ref().is_some_and(|awaited| awaited.is_turn)
     }
 
     fn is_over(&mut self, now: Instant) -> bool {
         let is_standby = self.is_standby();
-        let node = self.office.node;
+        let node = self.context.node;
         match &mut self.end {
             None => false,
             Some(End::Now) => true,
@@ -713,15 +724,15 @@ impl Daemon {
     /// Ends the workers. A node that leaves undoes what it made.
     fn finish(self, lease: Lease) {
         if matches!(self.end, Some(End::Left { .. })) {
-            self.staff.say_farewell();
-            self.staff.leave_table();
+            self.workers.say_farewell();
+            self.workers.leave_table();
             let (reply, undone) = mpsc::channel();
-            self.addresses.desk.order(AddressOrder::Undo(reply));
+            self.addresses.inbox.order(AddressMessage::Undo(reply));
             if undone.recv_timeout(UNDONE_WITHIN).is_err() {
                 warn!("addresses and settings could not be undone in time");
             }
         }
-        self.staff.end();
+        self.workers.end();
         self.addresses.end();
         drop(lease);
     }

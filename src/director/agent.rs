@@ -18,20 +18,20 @@ use tracing::{error, info, warn};
 
 use super::desired::{Inputs, registered, services_of, standing_keys, touched};
 use super::flaps::{Limits, Server};
-use super::marks::Marks;
 use super::passes::{Outcome, Pass, Passes};
 use super::reconcile::{self, Refused};
+use super::restrictions::Restrictions;
 use super::settings::service_key;
 use super::sync::{self, Synchroniser};
-use super::view::{Draining, Quieted, View};
-use super::{Happening, checks, departures, look};
-use crate::checks::{Checker, State as Fit};
+use super::view::{Draining, Quiesced, View};
+use super::{DirectorEvent, checks, departures, fingerprint};
+use crate::checks::{Checker, HealthState};
 use crate::conf::Conf;
 use crate::ipvs::{Change, Client, Error, ServiceId};
 use crate::net;
 use crate::store::{
-    self, DrainOrder, DrainTarget, Key, NodeRecord, Obedience, Refreshed, ServiceKey, State, Store,
-    StoreError,
+    self, AppliedOrders, DrainOrder, DrainTarget, Key, NodeRecord, Refreshed, ServiceKey, State,
+    Store, StoreError,
 };
 
 /// The synchronisation daemon is looked at this often.
@@ -71,7 +71,7 @@ pub struct Agent {
     passes: Passes,
     /// Operators' drains, as they were last looked at.
     ordered: store::Drains,
-    marks: Marks,
+    restrictions: Restrictions,
     /// Of static real servers.
     checker: Checker<Server>,
     /// Those that failed, and why.
@@ -86,7 +86,7 @@ pub struct Agent {
     tells_ready: bool,
     /// It was said that the table cannot be looked at.
     blind: bool,
-    happenings: Vec<Happening>,
+    events: Vec<DirectorEvent>,
 }
 
 impl Agent {
@@ -105,14 +105,14 @@ impl Agent {
     ) -> Result<Agent, StoreError> {
         let (refreshed, known) = match store.refresh() {
             Ok(refreshed) => (refreshed, true),
-            Err(error) if error.is_away() => {
+            Err(error) if error.is_unavailable() => {
                 warn!("{error}");
                 (Refreshed::default(), false)
             }
             Err(error) => return Err(error),
         };
         for fault in refreshed.faults {
-            error!("spoilt store file {fault}");
+            error!("corrupt store file {fault}");
             if fault.key == Key::Owned(me) {
                 store.repair(fault.key)?;
             }
@@ -130,7 +130,7 @@ impl Agent {
             unread: false,
             pending: BTreeSet::new(),
             passes: Passes::new(now),
-            marks: Marks::default(),
+            restrictions: Restrictions::default(),
             checker,
             failed: BTreeMap::new(),
             sync: Synchroniser::default(),
@@ -139,7 +139,7 @@ impl Agent {
             owes: false,
             tells_ready: false,
             blind: false,
-            happenings: Vec::new(),
+            events: Vec::new(),
         };
         agent.set_targets(now);
         Ok(agent)
@@ -159,7 +159,7 @@ impl Agent {
             return Duration::ZERO;
         }
         let sync = self.sync.has_any().then_some(self.next_sync);
-        let others = sync.into_iter().chain(self.marks.flaps.next_tick());
+        let others = sync.into_iter().chain(self.restrictions.flaps.next_tick());
         let at = others.fold(self.passes.due(), Instant::min);
         at.saturating_duration_since(now).min(self.checker.timeout(now))
     }
@@ -178,7 +178,7 @@ impl Agent {
             return;
         }
         self.follow_store(now);
-        self.pending.extend(self.marks.flaps.tick(now));
+        self.pending.extend(self.restrictions.flaps.tick(now));
         self.check(now);
         if now >= self.next_sync && self.sync.has_any() {
             self.look_at_daemon(now);
@@ -193,7 +193,7 @@ impl Agent {
         }
         let mut services = std::mem::take(&mut self.pending);
         services.extend(self.passes.moving(now));
-        let is_flushed = self.passes.is_glance_due(now) && look::is_flushed();
+        let is_flushed = self.passes.is_proc_table_due(now) && fingerprint::is_flushed();
         if is_flushed || self.passes.is_look_due(now) {
             services.extend(self.look(now));
         }
@@ -206,9 +206,9 @@ impl Agent {
     /// Looks at the whole table; gives the services that another program changed.
     fn look(&mut self, now: Instant) -> BTreeSet<ServiceKey> {
         let started = processor_time();
-        match look::read() {
+        match fingerprint::read() {
             Ok(text) => {
-                let prints = look::prints(&text);
+                let prints = fingerprint::prints(&text);
                 self.blind = false;
                 self.passes.looked(&prints, processor_time().saturating_sub(started), now)
             }
@@ -228,22 +228,22 @@ impl Agent {
     ///
     /// # Errors
     /// The kernel or the store could not be read or changed.
-    pub fn full_pass(&mut self, now: Instant) -> Result<Report, Trouble> {
-        self.store.distrust();
+    pub fn full_pass(&mut self, now: Instant) -> Result<Report, PassError> {
+        self.store.invalidate();
         self.follow_store(now);
         self.pending.clear();
         let outcome = self.try_full_pass(now);
         if outcome.is_ok() && (self.passive.is_none() || self.passes.is_settled()) {
             self.owes = false;
             if std::mem::take(&mut self.tells_ready) {
-                self.happenings.push(Happening::TableReady);
+                self.events.push(DirectorEvent::TableReady);
             }
         }
         self.log(&outcome);
         outcome
     }
 
-    fn try_full_pass(&mut self, now: Instant) -> Result<Report, Trouble> {
+    fn try_full_pass(&mut self, now: Instant) -> Result<Report, PassError> {
         let read = self.read_for_full_pass(now);
         match read {
             Ok((services, table)) => self.carry_out(true, services, table, now),
@@ -257,7 +257,7 @@ impl Agent {
     fn read_for_full_pass(
         &mut self,
         now: Instant,
-    ) -> Result<(BTreeSet<ServiceKey>, reconcile::Table), Trouble> {
+    ) -> Result<(BTreeSet<ServiceKey>, reconcile::Table), PassError> {
         if !self.known {
             // Says why.
             self.store.refresh()?;
@@ -267,10 +267,10 @@ impl Agent {
             nodes.into_iter().for_each(|node| self.take_record(node, now));
         }
         self.synchronise(now)?;
-        let Agent { me, conf, client, store, seen: nodes, marks, passive, .. } = self;
+        let Agent { me, conf, client, store, seen: nodes, restrictions, passive, .. } = self;
         let drains = &store.state().drains;
         let passive = passive.is_some();
-        let inputs = Inputs { conf, nodes, me: *me, drains, marks, passive, now };
+        let inputs = Inputs { conf, nodes, me: *me, drains, restrictions, passive, now };
         Ok(reconcile::read_all(client, inputs, store.state())?)
     }
 
@@ -278,13 +278,13 @@ impl Agent {
     ///
     /// # Errors
     /// The kernel could not be read.
-    pub fn differences(&mut self, now: Instant) -> Result<Vec<Change>, Trouble> {
+    pub fn differences(&mut self, now: Instant) -> Result<Vec<Change>, PassError> {
         self.follow_store(now);
         let mut drains = self.passes.drains.clone();
-        let Agent { me, conf, client, store, seen: nodes, marks, passive, .. } = self;
+        let Agent { me, conf, client, store, seen: nodes, restrictions, passive, .. } = self;
         let ordered = &store.state().drains;
         let passive = passive.is_some();
-        let inputs = Inputs { conf, nodes, me: *me, drains: ordered, marks, passive, now };
+        let inputs = Inputs { conf, nodes, me: *me, drains: ordered, restrictions, passive, now };
         let plans = reconcile::plan_all(client, inputs, store.state(), &mut drains)?;
         Ok(plans.changes.into_iter().map(|(_, change)| change).collect())
     }
@@ -307,7 +307,7 @@ impl Agent {
             self.passes.ask_full(now);
         }
         for fault in refreshed.faults {
-            error!("spoilt store file {fault}; the last known value stays in force");
+            error!("corrupt store file {fault}; the last known value stays in force");
             if fault.key == Key::Owned(self.me)
                 && let Err(error) = self.store.repair(fault.key)
             {
@@ -339,7 +339,7 @@ impl Agent {
     /// Takes a node's record from the store, without the ports that the node has left since.
     fn take_record(&mut self, node: u32, now: Instant) {
         let stored = self.store.state().nodes.get(&node);
-        let left = self.marks.left.get(&node);
+        let left = self.restrictions.left.get(&node);
         let new = stored.map(|record| departures::without(record, left).into_owned());
         self.touch(node, new.as_ref(), now);
         match new {
@@ -358,12 +358,12 @@ impl Agent {
             let limits = self.limits(key);
             match (serves(old, key), serves(new, key)) {
                 (Some(_), None) => {
-                    self.marks.flaps.left((key, node), limits, now);
-                    self.happenings.push(Happening::Left { service: key, node });
+                    self.restrictions.flaps.left((key, node), limits, now);
+                    self.events.push(DirectorEvent::Left { service: key, node });
                 }
                 (None, Some(weight)) => {
-                    self.marks.flaps.joined((key, node), limits, now);
-                    self.happenings.push(Happening::Joined { service: key, node, weight });
+                    self.restrictions.flaps.joined((key, node), limits, now);
+                    self.events.push(DirectorEvent::Joined { service: key, node, weight });
                 }
                 _ => {}
             }
@@ -403,9 +403,9 @@ impl Agent {
         let changed = before.iter().chain(&self.ordered).filter(is_new).map(|(target, _)| *target);
         let changed: BTreeSet<DrainTarget> = changed.collect();
         for target in changed {
-            self.happenings.push(match self.ordered.get(&target) {
-                Some(order) => Happening::drain_ordered(&target, order),
-                None => Happening::DrainEnded { target: target.to_string() },
+            self.events.push(match self.ordered.get(&target) {
+                Some(order) => DirectorEvent::drain_ordered(&target, order),
+                None => DirectorEvent::DrainEnded { target: target.to_string() },
             });
             let is_of =
                 |key: &ServiceKey| target.port.is_none_or(|p| p == (key.protocol, key.port));
@@ -425,25 +425,25 @@ impl Agent {
 
     /// Takes other marks, but for those that the agent makes itself: what they touch is looked at
     /// in the next step.
-    pub fn mark(&mut self, marks: Marks, now: Instant) {
-        let flaps = std::mem::take(&mut self.marks.flaps);
-        let mut marks = Marks { flaps, ..marks };
-        marks.unfit.extend(self.failed.clone());
-        marks.keep_left(&self.marks.left);
-        let before = std::mem::replace(&mut self.marks, marks);
-        let after = &self.marks;
+    pub fn mark(&mut self, restrictions: Restrictions, now: Instant) {
+        let flaps = std::mem::take(&mut self.restrictions.flaps);
+        let mut restrictions = Restrictions { flaps, ..restrictions };
+        restrictions.unhealthy.extend(self.failed.clone());
+        restrictions.keep_left(&self.restrictions.left);
+        let before = std::mem::replace(&mut self.restrictions, restrictions);
+        let after = &self.restrictions;
         let mut nodes: BTreeSet<u32> =
-            before.silent.symmetric_difference(&after.silent).copied().collect();
+            before.suspected.symmetric_difference(&after.suspected).copied().collect();
         nodes.extend(before.dead.symmetric_difference(&after.dead));
         nodes.extend(before.leaving.symmetric_difference(&after.leaving));
-        if before.predecessor != after.predecessor {
-            nodes.extend(before.predecessor.iter().chain(&after.predecessor));
+        if before.former_director != after.former_director {
+            nodes.extend(before.former_director.iter().chain(&after.former_director));
         }
-        let unfit = before.unfit.iter().chain(&after.unfit);
+        let unhealthy = before.unhealthy.iter().chain(&after.unhealthy);
         let is_new = |(server, why): &(&Server, &String)| {
-            before.unfit.get(server) != Some(why) || after.unfit.get(server) != Some(why)
+            before.unhealthy.get(server) != Some(why) || after.unhealthy.get(server) != Some(why)
         };
-        self.pending.extend(unfit.filter(is_new).map(|((key, _), _)| *key));
+        self.pending.extend(unhealthy.filter(is_new).map(|((key, _), _)| *key));
         let changed = |node: &u32| before.left.get(node) != after.left.get(node);
         let left: BTreeSet<u32> =
             before.left.keys().chain(after.left.keys()).copied().filter(changed).collect();
@@ -470,15 +470,17 @@ impl Agent {
     fn check(&mut self, now: Instant) {
         self.checker.step(now);
         let mut failed = BTreeMap::new();
-        for (server, _, fitness) in self.checker.iter().filter(|(.., f)| f.state() == Fit::Unfit) {
-            let why = fitness.outcome().and_then(|outcome| outcome.clone().err());
+        for (server, _, health) in
+            self.checker.iter().filter(|(.., f)| f.state() == HealthState::Unhealthy)
+        {
+            let why = health.outcome().and_then(|outcome| outcome.clone().err());
             failed.insert(*server, why.unwrap_or_else(|| "its check failed".to_owned()));
         }
         if failed != self.failed {
             let before = std::mem::replace(&mut self.failed, failed);
-            let mut marks = self.marks.clone();
-            marks.unfit.retain(|server, _| !before.contains_key(server));
-            self.mark(marks, now);
+            let mut restrictions = self.restrictions.clone();
+            restrictions.unhealthy.retain(|server, _| !before.contains_key(server));
+            self.mark(restrictions, now);
         }
     }
 
@@ -486,8 +488,8 @@ impl Agent {
     /// there is a table. A standby's is ready only where the kernel leaves it alone until it is
     /// needed, which it does beside a daemon that receives (`backup_only`, ipvs-sysctl.rst), and as
     /// soon as the kernel shows that it does.
-    pub fn take_part(&mut self, part: sync::Part, now: Instant) {
-        self.sync.take_part(part);
+    pub fn take_role(&mut self, role: sync::SyncRole, now: Instant) {
+        self.sync.take_role(role);
         self.look_at_daemon(now);
     }
 
@@ -504,16 +506,16 @@ impl Agent {
 
     /// Makes the synchronisation daemon the one of its part, and sees whether it is. A standby whose
     /// daemon is not there, whatever was ordered, has no table.
-    fn synchronise(&mut self, now: Instant) -> Result<(), Trouble> {
+    fn synchronise(&mut self, now: Instant) -> Result<(), PassError> {
         self.next_sync = now + LOOK_AT_DAEMON;
-        let wish = self.sync.part().and_then(|part| sync::wish(&self.conf, self.me, part));
-        self.sync.wish(wish);
+        let desired = self.sync.role().and_then(|role| sync::desired(&self.conf, self.me, role));
+        self.sync.desired(desired);
         let outcome = self.try_synchronise(now);
         self.decide_passive(now);
         outcome
     }
 
-    fn try_synchronise(&mut self, now: Instant) -> Result<(), Trouble> {
+    fn try_synchronise(&mut self, now: Instant) -> Result<(), PassError> {
         if !self.sync.has_any() {
             return Ok(());
         }
@@ -522,7 +524,7 @@ impl Agent {
             Err(error) => {
                 // What cannot be seen does not run.
                 let unseen = [error.to_string()];
-                self.happenings.extend(self.sync.show(&[], Some(&unseen), false));
+                self.events.extend(self.sync.show(&[], Some(&unseen), false));
                 return Err(error.into());
             }
         };
@@ -545,7 +547,7 @@ impl Agent {
         if let Some(told) = &told {
             warn!("{told}");
         }
-        self.happenings.extend(told);
+        self.events.extend(told);
         Ok(())
     }
 
@@ -558,7 +560,7 @@ impl Agent {
             self.tells_ready = is_news && passive.is_none();
             if let Some(reason) = passive.as_ref().filter(|_| is_news) {
                 warn!("this standby's table is emptied: {reason}");
-                self.happenings.push(Happening::TablePassive { reason: reason.clone() });
+                self.events.push(DirectorEvent::TablePassive { reason: reason.clone() });
             }
             self.owes = true;
             self.passive = passive;
@@ -569,7 +571,7 @@ impl Agent {
         }
     }
 
-    fn pass(&mut self, services: BTreeSet<ServiceKey>, now: Instant) -> Result<Report, Trouble> {
+    fn pass(&mut self, services: BTreeSet<ServiceKey>, now: Instant) -> Result<Report, PassError> {
         match reconcile::read_some(&mut self.client, &services) {
             Ok(table) => self.carry_out(false, services, table, now),
             Err(error) => {
@@ -586,11 +588,11 @@ impl Agent {
         services: BTreeSet<ServiceKey>,
         table: reconcile::Table,
         now: Instant,
-    ) -> Result<Report, Trouble> {
-        let Agent { me, conf, store, seen: nodes, marks, passes, passive, .. } = self;
+    ) -> Result<Report, PassError> {
+        let Agent { me, conf, store, seen: nodes, restrictions, passes, passive, .. } = self;
         let drains = &store.state().drains;
         let passive = passive.is_some();
-        let inputs = Inputs { conf, nodes, me: *me, drains, marks, passive, now };
+        let inputs = Inputs { conf, nodes, me: *me, drains, restrictions, passive, now };
         let pass = passes.plan(full, services, table, inputs);
         match self.make(&pass, now) {
             Ok(refused) => {
@@ -598,7 +600,7 @@ impl Agent {
                 let changes = pass.plans.changes.iter().enumerate();
                 let mut applied = Vec::new();
                 for (_, (key, change)) in changes.filter(|(i, _)| !failed.contains(i)) {
-                    self.happenings.extend(Happening::out(change, *key));
+                    self.events.extend(DirectorEvent::out(change, *key));
                     applied.push(change.clone());
                 }
                 let gone = pass.plans.gone.clone();
@@ -618,7 +620,7 @@ impl Agent {
     }
 
     /// Makes the changes of a pass; gives those that were refused.
-    fn make(&mut self, pass: &Pass, now: Instant) -> Result<Vec<Refused>, Trouble> {
+    fn make(&mut self, pass: &Pass, now: Instant) -> Result<Vec<Refused>, PassError> {
         // Owned before it is made: a crash between the two leaves nothing that nobody owns.
         let owned = self.owned();
         let standing: BTreeSet<ServiceKey> = owned.union(&pass.plans.standing).copied().collect();
@@ -629,7 +631,7 @@ impl Agent {
     }
 
     /// Services that are gone from the kernel are not owned any more.
-    fn disown(&mut self, gone: &BTreeSet<ServiceKey>, now: Instant) -> Result<(), Trouble> {
+    fn disown(&mut self, gone: &BTreeSet<ServiceKey>, now: Instant) -> Result<(), PassError> {
         let owned = self.owned();
         let kept: BTreeSet<ServiceKey> = owned.difference(gone).copied().collect();
         if kept != owned {
@@ -644,18 +646,18 @@ impl Agent {
 
     /// Tells who gets no new connections any more, who does again, and what was repaired.
     fn tell(&mut self, outcome: Outcome) {
-        for (key, addr, quiet) in outcome.quieted {
-            self.happenings.push(Happening::quieted(key, addr, &quiet));
+        for (key, addr, quiesced) in outcome.quiesced {
+            self.events.push(DirectorEvent::quiesced(key, addr, &quiesced));
         }
         for (service, address) in outcome.unquieted {
             if self.serves(service, address) {
-                self.happenings.push(Happening::Restored { service, address });
+                self.events.push(DirectorEvent::Restored { service, address });
             }
         }
         if let Some(repair) = outcome.repair {
-            let repaired = Happening::repaired(repair);
+            let repaired = DirectorEvent::repaired(repair);
             warn!("{repaired}");
-            self.happenings.push(repaired);
+            self.events.push(repaired);
         }
     }
 
@@ -672,10 +674,10 @@ impl Agent {
 
     /// The drains that the table obeys, and the nodes that leave and are out; none while it is not what
     /// it should be.
-    pub fn obeys(&self) -> Option<Obedience> {
+    pub fn obeys(&self) -> Option<AppliedOrders> {
         let obeyed = match self.passive {
-            Some(_) => Obedience::default(),
-            None => Obedience {
+            Some(_) => AppliedOrders::default(),
+            None => AppliedOrders {
                 drains: self.passes.obeys(&self.ordered),
                 released: self.passes.released(&self.store.state().nodes),
             },
@@ -684,8 +686,8 @@ impl Agent {
     }
 
     /// What happened since this was last asked.
-    pub fn take_happenings(&mut self) -> Vec<Happening> {
-        std::mem::take(&mut self.happenings)
+    pub fn take_events(&mut self) -> Vec<DirectorEvent> {
+        std::mem::take(&mut self.events)
     }
 
     /// Deletes every service of its own, and ends its synchronisation daemon: this node is to
@@ -697,7 +699,7 @@ impl Agent {
         }
     }
 
-    fn try_leave(&mut self, now: Instant) -> Result<(), Trouble> {
+    fn try_leave(&mut self, now: Instant) -> Result<(), PassError> {
         self.follow_store(now);
         let owned = self.owned();
         self.passes.forget();
@@ -722,10 +724,10 @@ impl Agent {
     /// What it knows of its pools beside what stands in the kernel.
     pub fn view(&self, now: Instant) -> View {
         let draining = self.passes.drains.iter();
-        let quiet = self.passes.quiet.iter();
+        let quiesced = self.passes.quiesced.iter();
         View {
             draining: draining.map(|((key, at), d)| Draining::of(*key, *at, d, now)).collect(),
-            quiet: quiet.map(|((key, addr), why)| Quieted::of(*key, *addr, why)).collect(),
+            quiesced: quiesced.map(|((key, addr), why)| Quiesced::of(*key, *addr, why)).collect(),
             sync: self.sync.view(),
             passive: self.passive.clone(),
             look_every_ms: self.passes.look_every().as_millis().try_into().unwrap_or(u64::MAX),
@@ -740,7 +742,7 @@ impl Agent {
     }
 
     /// Logs a pass.
-    fn log(&self, outcome: &Result<Report, Trouble>) {
+    fn log(&self, outcome: &Result<Report, PassError>) {
         match outcome {
             Ok(report) => {
                 for change in &report.applied {
@@ -767,7 +769,7 @@ fn processor_time() -> Duration {
 
 /// Why a pass ended early.
 #[derive(Debug, thiserror::Error)]
-pub enum Trouble {
+pub enum PassError {
     /// The kernel's table could not be read or changed.
     #[error(transparent)]
     Kernel(#[from] Error),

@@ -2,13 +2,13 @@
 //! heartbeats. Pure.
 //!
 //! The store tells of a leave, unless it is unavailable: then the heartbeat does. Heartbeats that
-//! are not newer than the newest were dropped before (see [`Peers`](crate::pulse::Peers)). One
+//! are not newer than the newest were dropped before (see [`Peers`](crate::heartbeat::Peers)). One
 //! that says nothing of ports (of an older cvipd, or of one that was just started and has not
 //! looked yet) leaves what was last said in force, until a record is newer than that.
 
 use std::borrow::Cow;
 
-use crate::pulse::Left;
+use crate::heartbeat::Left;
 use crate::store::NodeRecord;
 
 /// A node's record without the ports that it has left.
@@ -33,8 +33,8 @@ mod tests {
     use std::collections::{BTreeMap, BTreeSet};
 
     use super::*;
+    use crate::heartbeat::left::Port;
     use crate::protocol::Protocol;
-    use crate::pulse::left::Port;
     use crate::store::{Registration, ServiceKey};
 
     fn record(version: (u64, u64), ports: &[u16]) -> NodeRecord {
@@ -71,19 +71,20 @@ mod tests {
     }
 
     #[test]
-    fn a_lookout_that_has_heard_nobody_yet_brings_no_dead_server_back() {
-        use crate::director::marks::Marks;
+    fn a_monitor_that_has_heard_nobody_yet_brings_no_dead_server_back() {
+        use crate::director::restrictions::Restrictions;
         let known = record((5, 7), &[80, 443]);
         let says = |gone: &[u16], served: &[u16]| BTreeMap::from([(2, left((5, 8), gone, served))]);
         let before = says(&[80], &[443]);
-        // A reload starts another lookout.
-        let mut marks = Marks::default();
-        marks.keep_left(&before);
-        assert_eq!(ports(&known, marks.left.get(&2)), [443]);
+        // A reload starts another monitor.
+        let mut restrictions = Restrictions::default();
+        restrictions.keep_left(&before);
+        assert_eq!(ports(&known, restrictions.left.get(&2)), [443]);
         // What it hears then is later.
-        let mut marks = Marks { left: says(&[], &[80, 443]), ..Marks::default() };
-        marks.keep_left(&before);
-        assert_eq!(ports(&known, marks.left.get(&2)), [80, 443]);
+        let mut restrictions =
+            Restrictions { left: says(&[], &[80, 443]), ..Restrictions::default() };
+        restrictions.keep_left(&before);
+        assert_eq!(ports(&known, restrictions.left.get(&2)), [80, 443]);
     }
 
     #[test]

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
-use super::marks::{Marks, Quiet};
+use super::restrictions::{QuiesceReason, Restrictions};
 use super::settings::{destination, settings, sorry_servers, weight};
 use crate::conf::model::DEFAULT_DRAIN_TIMEOUT;
 use crate::conf::{Conf, Cvip, Registration, ServiceConf};
@@ -27,7 +27,7 @@ pub struct Inputs<'a> {
     /// What operators drain.
     pub drains: &'a Drains,
     /// What it knows of real servers beside their records.
-    pub marks: &'a Marks,
+    pub restrictions: &'a Restrictions,
     /// The director is a standby whose kernel cannot be told to leave the table alone until it
     /// is needed: it has none.
     pub passive: bool,
@@ -59,7 +59,7 @@ pub struct Wanted {
     /// The longest drain of those that an operator drains with a deadline, by address.
     pub deadlines: BTreeMap<IpAddr, Duration>,
     /// The destinations that get no new connections, and why.
-    pub quiet: BTreeMap<IpAddr, Quiet>,
+    pub quiesced: BTreeMap<IpAddr, QuiesceReason>,
 }
 
 impl Wanted {
@@ -141,7 +141,7 @@ pub fn touched(before: Option<&NodeRecord>, after: Option<&NodeRecord>) -> BTree
 struct Candidate {
     addr: IpAddr,
     weight: u32,
-    quiet: Option<Quiet>,
+    quiesced: Option<QuiesceReason>,
     /// It takes no connections by its own weight, and nothing registered it.
     is_optional: bool,
 }
@@ -158,7 +158,7 @@ pub fn desired(key: ServiceKey, inputs: Inputs<'_>) -> Wanted {
         cut: BTreeSet::new(),
         drain_timeout: Duration::from_secs(DEFAULT_DRAIN_TIMEOUT.into()),
         deadlines: BTreeMap::new(),
-        quiet: BTreeMap::new(),
+        quiesced: BTreeMap::new(),
     };
     let Some(cvip) = inputs.conf.cvip(key.cvip).filter(|cvip| cvip.is_director(inputs.me)) else {
         return wanted;
@@ -173,10 +173,10 @@ pub fn desired(key: ServiceKey, inputs: Inputs<'_>) -> Wanted {
     }
     let candidates = candidates(key, cvip, service, inputs, &mut wanted);
     let floor = floor(&candidates);
-    for Candidate { addr, weight, quiet, is_optional } in candidates {
-        let counts = quiet.as_ref().is_some_and(|quiet| severity(quiet) > floor);
+    for Candidate { addr, weight, quiesced, is_optional } in candidates {
+        let counts = quiesced.as_ref().is_some_and(|quiesced| severity(quiesced) > floor);
         let gone =
-            counts && key.protocol == Protocol::Udp && moves_clients(quiet.as_ref(), service);
+            counts && key.protocol == Protocol::Udp && moves_clients(quiesced.as_ref(), service);
         if !gone {
             let weight = if counts { 0 } else { weight };
             let destination = destination(key, addr, weight, inputs.conf.routing, service);
@@ -186,8 +186,9 @@ pub fn desired(key: ServiceKey, inputs: Inputs<'_>) -> Wanted {
             };
             of_kind.insert(destination.id, destination);
         }
-        let quiet = quiet.map(|quiet| if counts { quiet } else { Quiet::Spared(quiet.into()) });
-        wanted.quiet.extend(quiet.map(|quiet| (addr, quiet)));
+        let quiesced = quiesced
+            .map(|quiesced| if counts { quiesced } else { QuiesceReason::Spared(quiesced.into()) });
+        wanted.quiesced.extend(quiesced.map(|quiesced| (addr, quiesced)));
     }
     let own = inputs.nodes.get(&inputs.me);
     let shielded =
@@ -209,12 +210,12 @@ fn candidates(
     inputs: Inputs<'_>,
     wanted: &mut Wanted,
 ) -> Vec<Candidate> {
-    let marks = inputs.marks;
+    let restrictions = inputs.restrictions;
     let fixed = service.filter(|service| service.registration == Registration::Static);
     let mut candidates = Vec::new();
     for server in &cvip.real_servers {
         let (node, addr) = (server.node, server.addr);
-        if marks.dead.contains(&node) {
+        if restrictions.dead.contains(&node) {
             wanted.cut.insert(addr);
             continue;
         }
@@ -227,14 +228,15 @@ fn candidates(
         };
         let drained = drain_of(inputs.drains, node, key);
         // Whoever leaves serves nothing, static services neither.
-        let leaves = record.is_some_and(|record| record.leaving) || marks.leaving.contains(&node);
+        let leaves =
+            record.is_some_and(|record| record.leaving) || restrictions.leaving.contains(&node);
         match flagged {
             Some(flagged) if drained.is_none() && !leaves => candidates.push(Candidate {
                 addr,
                 weight: weight(flagged, server, service),
-                quiet: marks.quiet(
+                quiesced: restrictions.quiesced(
                     (key, node),
-                    registration.and_then(|registration| registration.unfit.as_ref()),
+                    registration.and_then(|registration| registration.unhealthy.as_ref()),
                     inputs.now,
                 ),
                 is_optional: fixed.is_some_and(|service| service.weight_of(server) == 0)
@@ -264,11 +266,13 @@ fn lingering(record: &NodeRecord, key: ServiceKey) -> u32 {
 /// True if the UDP clients of a real server are to be moved. Every datagram renews a UDP entry: with
 /// weight 0 a client would never be. But where clients are kept at one node on purpose (a login is
 /// a session), a moment's silence is no reason to move them, and nowhere is a change of directors.
-fn moves_clients(quiet: Option<&Quiet>, service: Option<&ServiceConf>) -> bool {
-    match quiet {
-        None | Some(Quiet::Predecessor | Quiet::Spared(_)) => false,
-        Some(Quiet::Silent) => service.is_none_or(|service| service.persistence.is_none()),
-        Some(Quiet::Unfit(_) | Quiet::Damped(_)) => true,
+fn moves_clients(quiesced: Option<&QuiesceReason>, service: Option<&ServiceConf>) -> bool {
+    match quiesced {
+        None | Some(QuiesceReason::FormerDirector | QuiesceReason::Spared(_)) => false,
+        Some(QuiesceReason::Suspected) => {
+            service.is_none_or(|service| service.persistence.is_none())
+        }
+        Some(QuiesceReason::Unhealthy(_) | QuiesceReason::Damped(_)) => true,
     }
 }
 
@@ -276,14 +280,14 @@ fn moves_clients(quiet: Option<&Quiet>, service: Option<&ServiceConf>) -> bool {
 const NEVER_IGNORED: u8 = 3;
 
 /// How much a reason to be quiet counts.
-fn severity(quiet: &Quiet) -> u8 {
-    match quiet {
-        Quiet::Unfit(_) | Quiet::Damped(_) => 1,
-        Quiet::Silent => 2,
+fn severity(quiesced: &QuiesceReason) -> u8 {
+    match quiesced {
+        QuiesceReason::Unhealthy(_) | QuiesceReason::Damped(_) => 1,
+        QuiesceReason::Suspected => 2,
         // Nobody else is left, whatever it is.
-        Quiet::Spared(_) => 0,
+        QuiesceReason::Spared(_) => 0,
         // Packets that go in circles serve nobody.
-        Quiet::Predecessor => NEVER_IGNORED,
+        QuiesceReason::FormerDirector => NEVER_IGNORED,
     }
 }
 
@@ -292,7 +296,7 @@ fn severity(quiet: &Quiet) -> u8 {
 /// Who was given weight 0 by hand is nobody here.
 fn floor(candidates: &[Candidate]) -> u8 {
     let serving = candidates.iter().filter(|candidate| candidate.weight > 0);
-    let severities = serving.map(|candidate| candidate.quiet.as_ref().map_or(0, severity));
+    let severities = serving.map(|candidate| candidate.quiesced.as_ref().map_or(0, severity));
     severities.min().unwrap_or(0).min(NEVER_IGNORED - 1)
 }
 
@@ -367,27 +371,35 @@ pub(super) mod tests {
     }
 
     fn ask(conf: &Conf, records: Vec<NodeRecord>) -> Wanted {
-        ask_with(conf, records, &Marks::default())
+        ask_with(conf, records, &Restrictions::default())
     }
 
-    fn ask_with(conf: &Conf, records: Vec<NodeRecord>, marks: &Marks) -> Wanted {
-        ask_of(HTTP, conf, records, marks)
+    fn ask_with(conf: &Conf, records: Vec<NodeRecord>, restrictions: &Restrictions) -> Wanted {
+        ask_of(HTTP, conf, records, restrictions)
     }
 
-    fn ask_of(key: ServiceKey, conf: &Conf, records: Vec<NodeRecord>, marks: &Marks) -> Wanted {
-        ask_drained(key, conf, records, marks, &Drains::new())
+    fn ask_of(
+        key: ServiceKey,
+        conf: &Conf,
+        records: Vec<NodeRecord>,
+        restrictions: &Restrictions,
+    ) -> Wanted {
+        ask_drained(key, conf, records, restrictions, &Drains::new())
     }
 
     fn ask_drained(
         key: ServiceKey,
         conf: &Conf,
         records: Vec<NodeRecord>,
-        marks: &Marks,
+        restrictions: &Restrictions,
         drains: &Drains,
     ) -> Wanted {
         let nodes = records.into_iter().map(|record| (record.node, record)).collect();
         let now = Instant::now();
-        desired(key, Inputs { conf, nodes: &nodes, me: 1, drains, marks, passive: false, now })
+        desired(
+            key,
+            Inputs { conf, nodes: &nodes, me: 1, drains, restrictions, passive: false, now },
+        )
     }
 
     /// Operators' drains, each with its deadline in seconds, if it has one.
@@ -403,16 +415,16 @@ pub(super) mod tests {
         conf: &'a Conf,
         nodes: &'a BTreeMap<u32, NodeRecord>,
         me: u32,
-        marks: &'a Marks,
+        restrictions: &'a Restrictions,
     ) -> Inputs<'a> {
         static NONE: Drains = Drains::new();
-        Inputs { conf, nodes, me, drains: &NONE, marks, passive: false, now: Instant::now() }
+        Inputs { conf, nodes, me, drains: &NONE, restrictions, passive: false, now: Instant::now() }
     }
 
-    fn unfit(node: u32, keys: &[ServiceKey]) -> NodeRecord {
+    fn unhealthy(node: u32, keys: &[ServiceKey]) -> NodeRecord {
         let mut record = record(node, keys);
         for registration in &mut record.registrations {
-            registration.unfit = Some("failed 3 of 3: HTTP 503".to_owned());
+            registration.unhealthy = Some("failed 3 of 3: HTTP 503".to_owned());
         }
         record
     }
@@ -439,10 +451,11 @@ pub(super) mod tests {
     fn a_node_without_a_record_is_drained_all_the_same_and_leaves_if_it_says_so() {
         let drained = drains([(DrainTarget { node: 2, port: None }, None)]);
         let records = vec![record(1, &[])];
-        let wanted = ask_drained(HTTP, &conf(vec![]), records.clone(), &Marks::default(), &drained);
+        let wanted =
+            ask_drained(HTTP, &conf(vec![]), records.clone(), &Restrictions::default(), &drained);
         assert_eq!(wanted.unknown, [ip("10.0.0.3")].into());
-        let marks = Marks { leaving: [3].into(), ..Marks::default() };
-        let wanted = ask_with(&conf(vec![]), records, &marks);
+        let restrictions = Restrictions { leaving: [3].into(), ..Restrictions::default() };
+        let wanted = ask_with(&conf(vec![]), records, &restrictions);
         assert_eq!(wanted.unknown, [ip("10.0.0.2")].into());
     }
 
@@ -469,7 +482,7 @@ pub(super) mod tests {
         let wanted = ask(&conf, vec![record(2, &[])]);
         assert_eq!(wanted.destinations.len(), 3);
         let nodes = BTreeMap::new();
-        assert_eq!(keys(inputs(&conf, &nodes, 1, &Marks::default())), [HTTP].into());
+        assert_eq!(keys(inputs(&conf, &nodes, 1, &Restrictions::default())), [HTTP].into());
     }
 
     #[test]
@@ -493,7 +506,7 @@ pub(super) mod tests {
         // One that leaves or is dead is not kept.
         let leaving = NodeRecord { leaving: true, ..record(1, &[]) };
         assert_eq!(of(&ask(&conf, vec![leaving]), &present(0)), others);
-        let dead = Marks { dead: [1].into(), ..Marks::default() };
+        let dead = Restrictions { dead: [1].into(), ..Restrictions::default() };
         assert_eq!(of(&ask_with(&conf, vec![], &dead), &present(0)), others);
         // A weight of 0 by name, node by node, is a destination's.
         conf.cvips[0].real_servers[1].weight = 1;
@@ -537,8 +550,9 @@ pub(super) mod tests {
             (DrainTarget { node: 2, port: None }, None),
             (DrainTarget { node: 3, port: Some((Protocol::Tcp, 80)) }, Some(300)),
         ]);
-        let ask =
-            |key, records| ask_drained(key, &conf(vec![]), records, &Marks::default(), &drains);
+        let ask = |key, records| {
+            ask_drained(key, &conf(vec![]), records, &Restrictions::default(), &drains)
+        };
         let counted = NodeRecord {
             lingering: vec![Lingering { protocol: Protocol::Tcp, port: 80, connections: 7 }],
             ..record(3, &[HTTP])
@@ -557,39 +571,41 @@ pub(super) mod tests {
     fn a_drained_listener_on_the_director_keeps_the_service_in_front_of_it() {
         let drains = drains([(DrainTarget { node: 1, port: None }, None)]);
         let records = vec![record(1, &[HTTP])];
-        let wanted = ask_drained(HTTP, &conf(vec![]), records, &Marks::default(), &drains);
+        let wanted = ask_drained(HTTP, &conf(vec![]), records, &Restrictions::default(), &drains);
         assert!(wanted.service.is_some() && wanted.destinations.is_empty());
     }
 
     #[test]
     fn whoever_fails_a_check_gets_no_new_connections_while_others_serve() {
-        let records = || vec![record(1, &[HTTP]), unfit(2, &[HTTP]), record(3, &[])];
+        let records = || vec![record(1, &[HTTP]), unhealthy(2, &[HTTP]), record(3, &[])];
         let wanted = ask(&conf(vec![]), records());
         assert_eq!(weights(&wanted), [(ip("10.0.0.1"), 2), (ip("10.0.0.2"), 0)]);
-        assert!(matches!(&wanted.quiet[&ip("10.0.0.2")], Quiet::Unfit(why) if why.contains("503")));
+        assert!(
+            matches!(&wanted.quiesced[&ip("10.0.0.2")], QuiesceReason::Unhealthy(why) if why.contains("503"))
+        );
     }
 
     #[test]
     fn checks_and_damping_never_empty_a_service_while_any_listener_lives() {
-        let all = || vec![unfit(1, &[HTTP]), unfit(2, &[HTTP]), record(3, &[])];
+        let all = || vec![unhealthy(1, &[HTTP]), unhealthy(2, &[HTTP]), record(3, &[])];
         let wanted = ask(&conf(vec![]), all());
         assert_eq!(weights(&wanted), [(ip("10.0.0.1"), 2), (ip("10.0.0.2"), 4)]);
-        let spared = |quiet: &Quiet| matches!(quiet, Quiet::Spared(_));
-        assert!(wanted.quiet.len() == 2 && wanted.quiet.values().all(spared), "that is said");
-        // A silent node is no listener that lives: the unfit ones serve, it does not.
-        let marks = Marks { silent: [2].into(), ..Marks::default() };
-        let wanted = ask_with(&conf(vec![]), all(), &marks);
+        let spared = |quiesced: &QuiesceReason| matches!(quiesced, QuiesceReason::Spared(_));
+        assert!(wanted.quiesced.len() == 2 && wanted.quiesced.values().all(spared), "that is said");
+        // A silent node is no listener that lives: the unhealthy ones serve, it does not.
+        let restrictions = Restrictions { suspected: [2].into(), ..Restrictions::default() };
+        let wanted = ask_with(&conf(vec![]), all(), &restrictions);
         assert_eq!(weights(&wanted), [(ip("10.0.0.1"), 2), (ip("10.0.0.2"), 0)]);
-        // Where all are silent, it is the director that may be deaf.
-        let marks = Marks { silent: [1, 2].into(), ..Marks::default() };
-        let wanted = ask_with(&conf(vec![]), all(), &marks);
+        // Where all are silent, it is the director that may be isolated.
+        let restrictions = Restrictions { suspected: [1, 2].into(), ..Restrictions::default() };
+        let wanted = ask_with(&conf(vec![]), all(), &restrictions);
         assert_eq!(weights(&wanted), [(ip("10.0.0.1"), 2), (ip("10.0.0.2"), 4)]);
     }
 
     #[test]
-    fn a_predecessor_gets_nothing_even_where_nobody_else_is_left() {
-        let marks = Marks { predecessor: Some(2), ..Marks::default() };
-        let wanted = ask_with(&conf(vec![]), vec![record(2, &[HTTP])], &marks);
+    fn a_former_director_gets_nothing_even_where_nobody_else_is_left() {
+        let restrictions = Restrictions { former_director: Some(2), ..Restrictions::default() };
+        let wanted = ask_with(&conf(vec![]), vec![record(2, &[HTTP])], &restrictions);
         assert_eq!(weights(&wanted), [(ip("10.0.0.2"), 0)]);
     }
 
@@ -599,17 +615,17 @@ pub(super) mod tests {
             registrations: vec![Registered { weight: 0, ..registration(HTTP) }],
             ..record(1, &[])
         };
-        let wanted = ask(&conf(vec![]), vec![quiesced, unfit(2, &[HTTP])]);
+        let wanted = ask(&conf(vec![]), vec![quiesced, unhealthy(2, &[HTTP])]);
         assert_eq!(weights(&wanted), [(ip("10.0.0.1"), 0), (ip("10.0.0.2"), 4)]);
     }
 
     #[test]
     fn a_udp_server_that_is_to_be_quiet_is_taken_out() {
         let dns = key(Protocol::Udp, 53);
-        let records = vec![unfit(2, &[dns]), record(3, &[dns])];
-        let wanted = ask_of(dns, &conf(vec![]), records, &Marks::default());
+        let records = vec![unhealthy(2, &[dns]), record(3, &[dns])];
+        let wanted = ask_of(dns, &conf(vec![]), records, &Restrictions::default());
         assert_eq!(weights(&wanted), [(ip("10.0.0.3"), 6)]);
-        assert!(wanted.quiet.contains_key(&ip("10.0.0.2")));
+        assert!(wanted.quiesced.contains_key(&ip("10.0.0.2")));
     }
 
     #[test]
@@ -617,15 +633,15 @@ pub(super) mod tests {
         let xdmcp = key(Protocol::Udp, 177);
         let records = || vec![record(2, &[xdmcp]), record(3, &[xdmcp])];
         let mut service = ServiceConf::new(Protocol::Udp, 177, 177);
-        let silent = Marks { silent: [2].into(), ..Marks::default() };
-        let wanted = ask_of(xdmcp, &conf(vec![service.clone()]), records(), &silent);
+        let suspected = Restrictions { suspected: [2].into(), ..Restrictions::default() };
+        let wanted = ask_of(xdmcp, &conf(vec![service.clone()]), records(), &suspected);
         assert_eq!(weights(&wanted), [(ip("10.0.0.3"), 6)]);
         service.persistence = Some(300);
         let kept = conf(vec![service]);
-        let wanted = ask_of(xdmcp, &kept, records(), &silent);
+        let wanted = ask_of(xdmcp, &kept, records(), &suspected);
         assert_eq!(weights(&wanted), [(ip("10.0.0.2"), 0), (ip("10.0.0.3"), 6)]);
         // A change of directors moves nobody.
-        let former = Marks { predecessor: Some(2), ..Marks::default() };
+        let former = Restrictions { former_director: Some(2), ..Restrictions::default() };
         for conf in [conf(vec![]), kept] {
             let wanted = ask_of(xdmcp, &conf, records(), &former);
             assert_eq!(weights(&wanted), [(ip("10.0.0.2"), 0), (ip("10.0.0.3"), 6)]);
@@ -634,13 +650,14 @@ pub(super) mod tests {
 
     #[test]
     fn a_dead_node_is_cut_from_static_services_too() {
-        let marks = Marks { dead: [2].into(), ..Marks::default() };
-        let wanted = ask_with(&conf(vec![]), vec![record(2, &[HTTP]), record(3, &[HTTP])], &marks);
+        let restrictions = Restrictions { dead: [2].into(), ..Restrictions::default() };
+        let wanted =
+            ask_with(&conf(vec![]), vec![record(2, &[HTTP]), record(3, &[HTTP])], &restrictions);
         assert_eq!(wanted.cut, [ip("10.0.0.2")].into());
         assert_eq!(weights(&wanted), [(ip("10.0.0.3"), 6)]);
         let mut service = ServiceConf::new(Protocol::Tcp, 80, 80);
         service.registration = Registration::Static;
-        let wanted = ask_with(&conf(vec![service]), vec![], &marks);
+        let wanted = ask_with(&conf(vec![service]), vec![], &restrictions);
         assert_eq!(wanted.destinations.len(), 2);
     }
 
@@ -649,7 +666,10 @@ pub(super) mod tests {
         let mut service = ServiceConf::new(Protocol::Tcp, 80, 80);
         service.sorry_servers = vec![SorryServer { addr: ip("10.0.0.9"), port: None, weight: 1 }];
         let conf = conf(vec![service]);
-        assert_eq!(keys(inputs(&conf, &BTreeMap::new(), 1, &Marks::default())), [HTTP].into());
+        assert_eq!(
+            keys(inputs(&conf, &BTreeMap::new(), 1, &Restrictions::default())),
+            [HTTP].into()
+        );
         let addresses = |wanted: &Wanted, present: &[Destination]| -> Vec<IpAddr> {
             wanted.beside(present).keys().map(|id| id.addr).collect()
         };
@@ -677,8 +697,9 @@ pub(super) mod tests {
     fn a_standby_that_cannot_keep_its_table_ready_has_none() {
         let conf = conf(vec![]);
         let nodes = [(2, record(2, &[HTTP]))].into();
-        let marks = Marks::default();
-        let wanted = desired(HTTP, Inputs { passive: true, ..inputs(&conf, &nodes, 1, &marks) });
+        let restrictions = Restrictions::default();
+        let wanted =
+            desired(HTTP, Inputs { passive: true, ..inputs(&conf, &nodes, 1, &restrictions) });
         assert_eq!(wanted.service, None);
         assert_eq!(wanted.cut.len(), 3, "it carries nobody's connections");
     }
@@ -694,9 +715,9 @@ pub(super) mod tests {
             assert_eq!(addresses, [ip("10.0.0.1"), ip("10.0.0.3")]);
             assert_eq!(wanted.lingering.get(&ip("10.0.0.2")), Some(&0), "it is drained");
             // The store was not told, its heartbeats say so.
-            let marks = Marks { leaving: [2].into(), ..Marks::default() };
+            let restrictions = Restrictions { leaving: [2].into(), ..Restrictions::default() };
             let records = [1, 2, 3].map(|node| record(node, &[HTTP])).into();
-            let wanted = ask_with(&conf, records, &marks);
+            let wanted = ask_with(&conf, records, &restrictions);
             let addresses: Vec<_> = wanted.destinations.keys().map(|id| id.addr).collect();
             assert_eq!(addresses, [ip("10.0.0.1"), ip("10.0.0.3")]);
         }
@@ -706,8 +727,8 @@ pub(super) mod tests {
     fn a_node_that_directs_nothing_wants_nothing() {
         let conf = conf(vec![]);
         let nodes = [(2, record(2, &[HTTP]))].into();
-        let marks = Marks::default();
-        let inputs = inputs(&conf, &nodes, 2, &marks);
+        let restrictions = Restrictions::default();
+        let inputs = inputs(&conf, &nodes, 2, &restrictions);
         assert_eq!(desired(HTTP, inputs).service, None);
         assert!(keys(inputs).is_empty());
     }

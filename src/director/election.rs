@@ -5,7 +5,7 @@
 //! carry terms past a store that is away. So:
 //!
 //! - A standby claims when the elected director is silent, in cvip.conf's order among the standbys
-//!   that live; whoever hears nobody at all is deaf, and claims nothing. While the store is away
+//!   that live; whoever hears nobody at all is isolated, and claims nothing. While the store is away
 //!   nobody can claim, and nothing changes.
 //! - The active director yields to a higher term and to nothing else: neither a lease that ended
 //!   nor a store that is away makes it yield. (While the store is away it also yields to another
@@ -16,16 +16,16 @@
 //!   another lives that can, and claims nothing while another lives that can. If nobody can, nothing
 //!   changes for that.
 
+mod messages;
 mod pace;
-mod sight;
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use crate::counter;
 use crate::store::Elected;
+pub use messages::{ElectionAction, ElectionInput, ElectionPeer, ElectionRole, PeerLiveness};
 use pace::Pace;
-pub use sight::{Act, Part, Peer, Sight, Voice};
 
 /// How long a director that was just started listens before it judges that nobody is there.
 pub const LISTEN: Duration = Duration::from_secs(2);
@@ -45,7 +45,7 @@ const SETTLED_AFTER: Duration = Duration::from_millis(300);
 /// the store, or has given its term up.
 const IDLE_AFTER: Duration = Duration::from_secs(3);
 
-/// How long an operator's wish for a takeover stands: whoever asked is told by then that it was not
+/// How long an operator's desired setting for a takeover stands: whoever asked is told by then that it was not
 /// answered, and does not expect it later.
 pub const ASKED_FOR: Duration = Duration::from_secs(10);
 
@@ -63,7 +63,7 @@ pub struct Election {
     incarnation: u64,
     /// The set's directors in cvip.conf's order.
     order: Vec<u32>,
-    part: Part,
+    role: ElectionRole,
     started: Instant,
     /// By set: the latest term that this director has given up. Neither it nor any before it is
     /// ever taken again.
@@ -100,7 +100,7 @@ impl Election {
             node,
             incarnation,
             order,
-            part: Part::Standby,
+            role: ElectionRole::Standby,
             started: now,
             given_up: BTreeMap::new(),
             latest: 0,
@@ -119,8 +119,8 @@ impl Election {
     }
 
     /// The part at the moment.
-    pub fn part(&self) -> Part {
-        self.part
+    pub fn role(&self) -> ElectionRole {
+        self.role
     }
 
     /// The latest term that this director has given up in each set.
@@ -139,9 +139,9 @@ impl Election {
     }
 
     /// A director without others needs no election: it is the active one.
-    pub fn alone(&mut self) -> Part {
-        self.part = Part::Active { term: 0 };
-        self.part
+    pub fn alone(&mut self) -> ElectionRole {
+        self.role = ElectionRole::Active { term: 0 };
+        self.role
     }
 
     /// Another order, or other directors, after cvip.conf was read again. The terms of one set say
@@ -152,12 +152,12 @@ impl Election {
         if self.set() == before {
             return;
         }
-        if let Part::Active { term } = self.part {
+        if let ElectionRole::Active { term } = self.role {
             // Should it come back into that set, it is elected anew.
             let order = std::mem::replace(&mut self.order, order_before);
             self.give_up(term);
             self.order = order;
-            self.part = Part::Active { term: 0 };
+            self.role = ElectionRole::Active { term: 0 };
         }
         (self.latest, self.incumbent, self.gone_since) = (0, None, None);
         self.asked = None;
@@ -165,7 +165,7 @@ impl Election {
 
     /// An operator asks this director to take over.
     pub fn ask(&mut self, now: Instant) {
-        self.asked = (self.part == Part::Standby).then(|| now + ASKED_FOR);
+        self.asked = (self.role == ElectionRole::Standby).then(|| now + ASKED_FOR);
     }
 
     fn give_up(&mut self, term: u64) {
@@ -183,47 +183,50 @@ impl Election {
 
     /// What is to be done now, if anything. The part has changed when this returns, and a claim is
     /// answered by [`Election::step`] once the store shows what came of it.
-    pub fn step(&mut self, sight: Sight<'_>, now: Instant) -> Option<Act> {
-        self.observe(sight, now);
+    pub fn step(&mut self, input: ElectionInput<'_>, now: Instant) -> Option<ElectionAction> {
+        self.observe(input, now);
         self.asked = self.asked.filter(|until| now < *until);
-        let before = self.part;
-        let act = match before {
-            Part::Active { term: 0 } => self.unelected(sight, now),
-            Part::Active { term } => self.active(term, sight, now),
-            Part::Standby => self.standby(sight, now),
+        let before = self.role;
+        let action = match before {
+            ElectionRole::Active { term: 0 } => self.unelected(input, now),
+            ElectionRole::Active { term } => self.active(term, input, now),
+            ElectionRole::Standby => self.standby(input, now),
         };
-        match act {
-            Some(Act::Take { term }) => {
-                (self.part, self.asked, self.gone_since) = (Part::Active { term }, None, None);
+        match action {
+            Some(ElectionAction::Take { term }) => {
+                (self.role, self.asked, self.gone_since) =
+                    (ElectionRole::Active { term }, None, None);
             }
-            Some(Act::Yield { .. }) => {
-                if let Part::Active { term } = before {
+            Some(ElectionAction::Yield { .. }) => {
+                if let ElectionRole::Active { term } = before {
                     self.give_up(term);
                 }
-                (self.part, self.gone_since) = (Part::Standby, None);
+                (self.role, self.gone_since) = (ElectionRole::Standby, None);
             }
-            Some(Act::Claim { expected, node, .. }) => {
+            Some(ElectionAction::Claim { expected, node, .. }) => {
                 // A director that has itself elected anew replaces nobody.
                 let is_anew = match before {
-                    Part::Active { .. } => node == self.node,
-                    Part::Standby => sight.stored.is_none_or(|elected| elected.node == self.node),
+                    ElectionRole::Active { .. } => node == self.node,
+                    ElectionRole::Standby => {
+                        input.stored.is_none_or(|elected| elected.node == self.node)
+                    }
                 };
                 self.pace.tried(expected, !is_anew && self.asked.is_none(), now);
             }
             None => {}
         }
-        act
+        action
     }
 
     /// Notes what is new of the elected director and of terms.
-    fn observe(&mut self, sight: Sight<'_>, now: Instant) {
-        let stored = sight.stored.map(|elected| elected.term);
-        let own = if let Part::Active { term } = self.part { term } else { 0 };
-        let heard = sight.peers.values().map(|peer| peer.term);
+    fn observe(&mut self, input: ElectionInput<'_>, now: Instant) {
+        let stored = input.stored.map(|elected| elected.term);
+        let own = if let ElectionRole::Active { term } = self.role { term } else { 0 };
+        let heard = input.peers.values().map(|peer| peer.term);
         self.latest = heard.chain(stored).fold(counter::latest(self.latest, own), counter::latest);
-        if self.incumbent.map(|incumbent| incumbent.elected) != sight.stored {
+        if self.incumbent.map(|incumbent| incumbent.elected) != input.stored {
             self.gone_since = None;
-            self.incumbent = sight.stored.map(|elected| Incumbent {
+            self.incumbent = input.stored.map(|elected| Incumbent {
                 elected,
                 since: now,
                 heard: false,
@@ -232,8 +235,8 @@ impl Election {
             });
         }
         let Some(incumbent) = &mut self.incumbent else { return };
-        let peer = sight.peers.get(&incumbent.elected.node);
-        let heard = peer.filter(|peer| peer.voice == Voice::Heard);
+        let peer = input.peers.get(&incumbent.elected.node);
+        let heard = peer.filter(|peer| peer.liveness == PeerLiveness::Heard);
         let since = |holds: bool, since: Option<Instant>| holds.then(|| since.unwrap_or(now));
         incumbent.heard |= heard.is_some();
         incumbent.idle_since = since(heard.is_some_and(|p| !p.active), incumbent.idle_since);
@@ -241,26 +244,26 @@ impl Election {
         incumbent.unable_since = since(is_unable, incumbent.unable_since);
     }
 
-    fn active(&self, term: u64, sight: Sight<'_>, now: Instant) -> Option<Act> {
+    fn active(&self, term: u64, input: ElectionInput<'_>, now: Instant) -> Option<ElectionAction> {
         let later = |than: u64| counter::is_later(than, term);
-        if let Some(elected) = sight.stored {
+        if let Some(elected) = input.stored {
             let is_mine = elected.node == self.node;
             // Two of one term come of a store that was emptied: it decides.
             if !is_mine && (later(elected.term) || elected.term == term) {
-                return Some(Act::Yield { term: Some(elected.term) });
+                return Some(ElectionAction::Yield { term: Some(elected.term) });
             }
             if later(elected.term) && self.is_me(elected) && self.may_take(elected.term) {
-                return Some(Act::Take { term: elected.term });
+                return Some(ElectionAction::Take { term: elected.term });
             }
         }
-        if let Some(peer) = self.superior(term, sight) {
-            return Some(Act::Yield { term: Some(peer.term) });
+        if let Some(peer) = self.superior(term, input) {
+            return Some(ElectionAction::Yield { term: Some(peer.term) });
         }
-        if sight.away {
-            return sight.rival.then_some(Act::Yield { term: None });
+        if input.unavailable {
+            return input.conflict.then_some(ElectionAction::Yield { term: None });
         }
-        let expected = sight.stored.map(|elected| elected.term);
-        if !sight.known || !self.pace.may_try(expected, now) {
+        let expected = input.stored.map(|elected| elected.term);
+        if !input.known || !self.pace.may_try(expected, now) {
             return None;
         }
         // The store was emptied, or put back to an older state: it is told again. Or it names this
@@ -269,9 +272,9 @@ impl Election {
             return Some(self.claim(expected));
         }
         let is_settled = self.incumbent.is_some_and(|i| now >= i.since + SETTLED_AFTER);
-        let hands_over = is_settled && sight.another_should_carry();
+        let hands_over = is_settled && input.another_should_carry();
         if hands_over && self.pace.may_replace(expected, now) {
-            self.hand_over(sight)
+            self.hand_over(input)
         } else {
             None
         }
@@ -283,26 +286,26 @@ impl Election {
     }
 
     /// The claim by which this director would have itself elected.
-    fn claim(&self, expected: Option<u64>) -> Act {
-        Act::Claim { expected, node: self.node, incarnation: self.incarnation }
+    fn claim(&self, expected: Option<u64>) -> ElectionAction {
+        ElectionAction::Claim { expected, node: self.node, incarnation: self.incarnation }
     }
 
     /// An active director whom this set has not elected: it has itself elected, unless the set has
     /// another who directs.
-    fn unelected(&self, sight: Sight<'_>, now: Instant) -> Option<Act> {
-        if !sight.known || sight.away {
+    fn unelected(&self, input: ElectionInput<'_>, now: Instant) -> Option<ElectionAction> {
+        if !input.known || input.unavailable {
             return None;
         }
-        let elected = sight.stored;
+        let elected = input.stored;
         if let Some(elected) = elected.filter(|e| self.is_me(*e) && self.may_take(e.term)) {
-            return Some(Act::Take { term: elected.term });
+            return Some(ElectionAction::Take { term: elected.term });
         }
-        let directs = |peer: &Peer| peer.alive.is_some() && peer.directing;
-        let is_heard = |peer: &Peer| peer.voice == Voice::Heard && peer.active;
+        let directs = |peer: &ElectionPeer| peer.alive.is_some() && peer.directing;
+        let is_heard = |peer: &ElectionPeer| peer.liveness == PeerLiveness::Heard && peer.active;
         if let Some(elected) = elected
-            && sight.peers.get(&elected.node).is_some_and(|p| directs(p) || is_heard(p))
+            && input.peers.get(&elected.node).is_some_and(|p| directs(p) || is_heard(p))
         {
-            return Some(Act::Yield { term: Some(elected.term) });
+            return Some(ElectionAction::Yield { term: Some(elected.term) });
         }
         let expected = elected.map(|elected| elected.term);
         self.pace.may_try(expected, now).then(|| self.claim(expected))
@@ -310,58 +313,59 @@ impl Election {
 
     /// A director that is heard to be active in a later term; or in the same one, before this one
     /// in cvip.conf's order, while the store does not say whose it is.
-    fn superior<'a>(&self, term: u64, sight: Sight<'a>) -> Option<&'a Peer> {
-        let is_decided = sight.stored.is_some_and(|elected| elected.term == term);
+    fn superior<'a>(&self, term: u64, input: ElectionInput<'a>) -> Option<&'a ElectionPeer> {
+        let is_decided = input.stored.is_some_and(|elected| elected.term == term);
         let place = |node: u32| self.order.iter().position(|other| *other == node);
-        let is_superior = |(node, peer): &(&u32, &Peer)| {
+        let is_superior = |(node, peer): &(&u32, &ElectionPeer)| {
             let is_equal = peer.term == term && term > 0 && !is_decided;
             let is_before = is_equal && place(**node) < place(self.node);
             let is_above = counter::is_later(peer.term, term) || is_before;
-            peer.voice == Voice::Heard && peer.active && is_above
+            peer.liveness == PeerLiveness::Heard && peer.active && is_above
         };
-        sight.peers.iter().find(is_superior).map(|(_, peer)| peer)
+        input.peers.iter().find(is_superior).map(|(_, peer)| peer)
     }
 
-    fn standby(&mut self, sight: Sight<'_>, now: Instant) -> Option<Act> {
-        if let Some(held) = sight.held.filter(|held| self.is_over(*held, sight)) {
+    fn standby(&mut self, input: ElectionInput<'_>, now: Instant) -> Option<ElectionAction> {
+        if let Some(held) = input.held.filter(|held| self.is_over(*held, input)) {
             self.give_up(held);
         }
-        if !sight.known {
+        if !input.known {
             // It was active, and is again before anybody knows better.
-            let held = sight.held.filter(|term| *term == 0 || self.may_take(*term));
+            let held = input.held.filter(|term| *term == 0 || self.may_take(*term));
             let term = held.filter(|_| self.has_listened(now))?;
-            let anybody = sight.peers.values().any(|p| p.voice == Voice::Heard && p.active);
-            return (!anybody && !sight.deaf).then_some(Act::Take { term });
+            let anybody =
+                input.peers.values().any(|p| p.liveness == PeerLiveness::Heard && p.active);
+            return (!anybody && !input.isolated).then_some(ElectionAction::Take { term });
         }
-        let expected = sight.stored.map(|elected| elected.term);
-        let mine = sight.stored.filter(|elected| elected.node == self.node);
+        let expected = input.stored.map(|elected| elected.term);
+        let mine = input.stored.filter(|elected| elected.node == self.node);
         if let Some(elected) = mine {
-            if self.superior(elected.term, sight).is_some() {
+            if self.superior(elected.term, input).is_some() {
                 return None; // The store has not told yet.
             }
             if self.is_me(elected) && self.may_take(elected.term) {
-                return Some(Act::Take { term: elected.term });
+                return Some(ElectionAction::Take { term: elected.term });
             }
         }
-        if sight.away {
+        if input.unavailable {
             self.gone_since = None;
             return None;
         }
-        if sight.another_should_carry() {
+        if input.another_should_carry() {
             (self.asked, self.gone_since) = (None, None);
             // The election is this one's to hand on.
             let hands_on = mine.is_some() && self.pace.may_replace(expected, now);
-            return if hands_on { self.successor(sight) } else { None };
+            return if hands_on { self.successor(input) } else { None };
         }
         if self.asked.is_some() {
             return self.pace.may_try(expected, now).then(|| self.claim(expected));
         }
         // One that was active in the very term that stands, and was started again, goes on: what a
         // record says of another that is not heard is older.
-        let goes_on = sight.held == expected && mine.is_some_and(|e| self.may_take(e.term));
-        let another = |peer: &Peer| directs(peer, expected, mine.is_some());
-        let mut others = sight.peers.values();
-        if others.any(|peer| another(peer) && !(goes_on && peer.voice != Voice::Heard)) {
+        let goes_on = input.held == expected && mine.is_some_and(|e| self.may_take(e.term));
+        let another = |peer: &ElectionPeer| directs(peer, expected, mine.is_some());
+        let mut others = input.peers.values();
+        if others.any(|peer| another(peer) && !(goes_on && peer.liveness != PeerLiveness::Heard)) {
             self.gone_since = None;
             return None;
         }
@@ -369,28 +373,28 @@ impl Election {
         if mine.is_some() {
             return self.pace.may_try(expected, now).then(|| self.claim(expected));
         }
-        let Some(vacant) = self.vacant_since(sight, now).filter(|_| !sight.deaf) else {
+        let Some(vacant) = self.vacant_since(input, now).filter(|_| !input.isolated) else {
             self.gone_since = None;
             return None;
         };
-        let turn = vacant + STAGGER * self.rank(sight);
+        let turn = vacant + STAGGER * self.rank(input);
         let claims = now >= turn && self.pace.may_replace(expected, now);
         claims.then(|| self.claim(expected))
     }
 
     /// A term in which this director was active when it last ran is over: another was elected, or is
     /// heard to be active, in a later one.
-    fn is_over(&self, held: u64, sight: Sight<'_>) -> bool {
+    fn is_over(&self, held: u64, input: ElectionInput<'_>) -> bool {
         let later = |term| counter::is_later(term, held);
         let is_other = |elected: &Elected| elected.node != self.node && later(elected.term);
-        sight.stored.as_ref().is_some_and(is_other) || self.superior(held, sight).is_some()
+        input.stored.as_ref().is_some_and(is_other) || self.superior(held, input).is_some()
     }
 
     /// Since when nobody directs, or nobody who can go on, so that it is the standbys' turn.
-    fn vacant_since(&mut self, sight: Sight<'_>, now: Instant) -> Option<Instant> {
+    fn vacant_since(&mut self, input: ElectionInput<'_>, now: Instant) -> Option<Instant> {
         let is_gone = match self.incumbent {
-            None => self.has_listened(now) || self.rank(sight) == 0,
-            Some(incumbent) => self.is_gone(incumbent, sight, now),
+            None => self.has_listened(now) || self.rank(input) == 0,
+            Some(incumbent) => self.is_gone(incumbent, input, now),
         };
         if is_gone {
             return Some(*self.gone_since.get_or_insert(now));
@@ -398,7 +402,7 @@ impl Election {
         self.gone_since = None;
         let incumbent = self.incumbent?;
         let idle = incumbent.idle_since.map(|since| since + IDLE_AFTER);
-        let unable = incumbent.unable_since.filter(|_| sight.can_carry);
+        let unable = incumbent.unable_since.filter(|_| input.can_carry);
         let unable = unable.map(|since| since + HANDS_OVER_WITHIN);
         idle.into_iter().chain(unable).min()
     }
@@ -409,55 +413,55 @@ impl Election {
 
     /// Whether the elected director is gone: leaving, silent after it was heard in this term, or
     /// not heard in it and without a lease. One that vouches for itself is silent to this one only.
-    fn is_gone(&self, incumbent: Incumbent, sight: Sight<'_>, now: Instant) -> bool {
+    fn is_gone(&self, incumbent: Incumbent, input: ElectionInput<'_>, now: Instant) -> bool {
         // A director that cvip.conf does not name any more is nobody's to wait for.
-        let Some(peer) = sight.peers.get(&incumbent.elected.node) else {
+        let Some(peer) = input.peers.get(&incumbent.elected.node) else {
             return !self.order.contains(&incumbent.elected.node);
         };
         let vouched = peer.vouched.filter(|at| *at >= incumbent.since);
-        match (peer.voice, vouched) {
-            (Voice::Heard, _) => false,
-            (Voice::Leaving, _) => true,
+        match (peer.liveness, vouched) {
+            (PeerLiveness::Heard, _) => false,
+            (PeerLiveness::Leaving, _) => true,
             (_, Some(at)) => now.saturating_duration_since(at) >= VOUCHED_FOR,
-            (Voice::Silent, None) if incumbent.heard => true,
-            (Voice::Silent | Voice::Unheard, None) => {
+            (PeerLiveness::Suspected, None) if incumbent.heard => true,
+            (PeerLiveness::Suspected | PeerLiveness::Unheard, None) => {
                 peer.alive.is_none() && self.has_listened(now)
             }
         }
     }
 
     /// How many standbys that live come before this one.
-    fn rank(&self, sight: Sight<'_>) -> u32 {
-        let elected = sight.stored.map(|elected| elected.node);
+    fn rank(&self, input: ElectionInput<'_>) -> u32 {
+        let elected = input.stored.map(|elected| elected.node);
         let before = self.order.iter().take_while(|node| **node != self.node);
-        let lives = |node: &&u32| {
+        let liveness_of = |node: &&u32| {
             Some(**node) != elected
-                && sight.peers.get(node).is_none_or(|peer| match peer.voice {
+                && input.peers.get(node).is_none_or(|peer| match peer.liveness {
                     // One that cannot carry the CVIPs leaves them to one that can.
-                    Voice::Heard => peer.can_carry || !sight.can_carry,
+                    PeerLiveness::Heard => peer.can_carry || !input.can_carry,
                     // At the first start of all nobody has been heard yet.
-                    Voice::Unheard => sight.stored.is_none(),
-                    Voice::Silent | Voice::Leaving => false,
+                    PeerLiveness::Unheard => input.stored.is_none(),
+                    PeerLiveness::Suspected | PeerLiveness::Leaving => false,
                 })
         };
-        before.filter(lives).count() as u32
+        before.filter(liveness_of).count() as u32
     }
 
     /// The claim by which an active director hands over: to the first in cvip.conf's order that is
     /// heard and lives, and to one that can carry the CVIPs if there is one.
-    pub fn hand_over(&self, sight: Sight<'_>) -> Option<Act> {
-        if self.part == Part::Standby { None } else { self.successor(sight) }
+    pub fn hand_over(&self, input: ElectionInput<'_>) -> Option<ElectionAction> {
+        if self.role == ElectionRole::Standby { None } else { self.successor(input) }
     }
 
-    fn successor(&self, sight: Sight<'_>) -> Option<Act> {
-        let heir = |node: &u32| {
-            let peer = sight.peers.get(node).filter(|peer| peer.voice == Voice::Heard)?;
+    fn successor(&self, input: ElectionInput<'_>) -> Option<ElectionAction> {
+        let successor = |node: &u32| {
+            let peer = input.peers.get(node).filter(|peer| peer.liveness == PeerLiveness::Heard)?;
             Some((!peer.can_carry, *node, peer.alive?))
         };
-        let heirs = self.order.iter().filter_map(heir);
+        let heirs = self.order.iter().filter_map(successor);
         let (_, node, incarnation) = heirs.min_by_key(|(is_unable, ..)| *is_unable)?;
-        let expected = sight.stored.map(|elected| elected.term);
-        Some(Act::Claim { expected, node, incarnation })
+        let expected = input.stored.map(|elected| elected.term);
+        Some(ElectionAction::Claim { expected, node, incarnation })
     }
 }
 
@@ -465,16 +469,16 @@ impl Election {
 /// which it is alone, does not speak to us; one that was elected in a set of another name, or in a
 /// term that the store has lost, will have itself elected. `mine`: the store still names this
 /// director, which directs no longer: whoever took its place will too.
-fn directs(peer: &Peer, expected: Option<u64>, mine: bool) -> bool {
+fn directs(peer: &ElectionPeer, expected: Option<u64>, mine: bool) -> bool {
     let by_record = peer.alive.is_some() && peer.directing;
-    match peer.voice {
-        Voice::Unheard => by_record,
-        Voice::Heard => {
+    match peer.liveness {
+        PeerLiveness::Unheard => by_record,
+        PeerLiveness::Heard => {
             let is_unknown = peer.term == 0 || counter::is_later(peer.term, expected.unwrap_or(0));
             peer.active && is_unknown
         }
-        Voice::Silent => mine && by_record,
-        Voice::Leaving => false,
+        PeerLiveness::Suspected => mine && by_record,
+        PeerLiveness::Leaving => false,
     }
 }
 

@@ -6,8 +6,8 @@ use std::net::IpAddr;
 use std::time::Instant;
 
 use super::desired::{Inputs, desired};
-use super::marks::Marks;
 use super::plan::{Actual, Drains, plan};
+use super::restrictions::Restrictions;
 use super::settings::{forwarding, prefix, service_key};
 use crate::conf::model::{DEFAULT_WEIGHT, MAX_SECONDS};
 use crate::conf::{Conf, Cvip, RealServer, Registration, ServiceConf};
@@ -78,13 +78,14 @@ pub fn differences(
         destinations: destinations.iter().map(|d| (d.id, entry(d))).collect(),
     };
     // A static service asks no record.
-    let (nodes, drains, marks) = (BTreeMap::new(), store::Drains::new(), Marks::default());
+    let (nodes, drains, restrictions) =
+        (BTreeMap::new(), store::Drains::new(), Restrictions::default());
     let inputs = Inputs {
         conf: &conf,
         nodes: &nodes,
         me,
         drains: &drains,
-        marks: &marks,
+        restrictions: &restrictions,
         passive: false,
         now,
     };

@@ -15,9 +15,9 @@ pub const DEAD_AFTER: Duration = Duration::from_secs(2);
 
 /// What speaks for a node.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Signs {
+pub struct Evidence {
     /// Its heartbeats.
-    pub beats: Beats,
+    pub heartbeats: HeartbeatEvidence,
     /// Its kernel answered an echo within the time of a heartbeat's silence.
     pub echo: bool,
     /// Its cvipd holds the node's lease, as the store was last read.
@@ -29,7 +29,7 @@ pub struct Signs {
 
 /// What is known of a node's heartbeats.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Beats {
+pub enum HeartbeatEvidence {
     /// None ever came since this director started: perhaps something filters them.
     Never,
     /// They come.
@@ -41,29 +41,29 @@ pub enum Beats {
 /// What is made of it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Life {
+pub enum Liveness {
     /// Nothing speaks against it.
     Alive,
     /// Its machine lives, its cvipd does not speak: its record may be out of date.
-    Mute,
+    AgentDown,
     /// Nothing is heard of it.
-    Silent,
+    Suspected,
     /// Nothing is heard of it, its lease has ended, and that has lasted.
     Dead,
 }
 
-impl Signs {
+impl Evidence {
     /// The judgement.
-    pub fn life(self) -> Life {
+    pub fn liveness(self) -> Liveness {
         match self {
-            Signs { beats: Beats::Come, .. } => Life::Alive,
+            Evidence { heartbeats: HeartbeatEvidence::Come, .. } => Liveness::Alive,
             // Heartbeats that never came are no silence while the lease says that it lives.
-            Signs { beats: Beats::Never, leased: true, .. } => Life::Alive,
-            Signs { echo: true, .. } => Life::Mute,
-            Signs { leased: false, quiet, .. } if quiet >= DEAD_AFTER => Life::Dead,
+            Evidence { heartbeats: HeartbeatEvidence::Never, leased: true, .. } => Liveness::Alive,
+            Evidence { echo: true, .. } => Liveness::AgentDown,
+            Evidence { leased: false, quiet, .. } if quiet >= DEAD_AFTER => Liveness::Dead,
             // A director that has just been started has heard nobody yet.
-            Signs { beats: Beats::Never, .. } => Life::Alive,
-            Signs { beats: Beats::Stopped, .. } => Life::Silent,
+            Evidence { heartbeats: HeartbeatEvidence::Never, .. } => Liveness::Alive,
+            Evidence { heartbeats: HeartbeatEvidence::Stopped, .. } => Liveness::Suspected,
         }
     }
 }
@@ -93,18 +93,25 @@ pub enum News {
 impl Absent {
     /// How it is told what is made of a node, which was `before` what it is not now. To be called
     /// at each judgement.
-    pub fn tell(&mut self, node: u32, before: Life, life: Life, heard: bool, leased: bool) -> News {
+    pub fn tell(
+        &mut self,
+        node: u32,
+        before: Liveness,
+        liveness: Liveness,
+        heard: bool,
+        leased: bool,
+    ) -> News {
         if heard || leased {
             self.present.insert(node);
         }
-        match (life, self.absent.contains(&node)) {
-            _ if life == before => News::Known,
-            (Life::Alive, true) => {
+        match (liveness, self.absent.contains(&node)) {
+            _ if liveness == before => News::Known,
+            (Liveness::Alive, true) => {
                 self.absent.remove(&node);
                 News::Came
             }
             (_, true) => News::Known,
-            (_, false) if before == Life::Alive && !self.present.contains(&node) => {
+            (_, false) if before == Liveness::Alive && !self.present.contains(&node) => {
                 self.absent.insert(node);
                 News::Absent
             }
@@ -119,42 +126,43 @@ mod tests {
 
     #[test]
     fn every_sign_counts_as_it_should() {
-        use Beats::{Come, Never, Stopped};
+        use HeartbeatEvidence::{Come, Never, Stopped};
         let (short, long) = (Duration::from_millis(600), DEAD_AFTER);
-        for (beats, echo, leased, quiet, life) in [
-            (Come, false, false, long, Life::Alive),
-            (Come, true, true, short, Life::Alive),
-            (Stopped, false, true, short, Life::Silent),
-            (Stopped, false, true, 100 * long, Life::Silent),
-            (Stopped, false, false, short, Life::Silent),
-            (Stopped, false, false, long, Life::Dead),
-            (Stopped, true, true, long, Life::Mute),
-            (Stopped, true, false, 100 * long, Life::Mute),
-            (Never, false, true, 100 * long, Life::Alive),
-            (Never, false, false, short, Life::Alive),
-            (Never, false, false, long, Life::Dead),
-            (Never, true, false, long, Life::Mute),
+        for (heartbeats, echo, leased, quiet, liveness) in [
+            (Come, false, false, long, Liveness::Alive),
+            (Come, true, true, short, Liveness::Alive),
+            (Stopped, false, true, short, Liveness::Suspected),
+            (Stopped, false, true, 100 * long, Liveness::Suspected),
+            (Stopped, false, false, short, Liveness::Suspected),
+            (Stopped, false, false, long, Liveness::Dead),
+            (Stopped, true, true, long, Liveness::AgentDown),
+            (Stopped, true, false, 100 * long, Liveness::AgentDown),
+            (Never, false, true, 100 * long, Liveness::Alive),
+            (Never, false, false, short, Liveness::Alive),
+            (Never, false, false, long, Liveness::Dead),
+            (Never, true, false, long, Liveness::AgentDown),
         ] {
-            let signs = Signs { beats, echo, leased, quiet };
-            assert_eq!(signs.life(), life, "{signs:?}");
+            let signs = Evidence { heartbeats, echo, leased, quiet };
+            assert_eq!(signs.liveness(), liveness, "{signs:?}");
         }
     }
 
     #[test]
     fn a_node_that_was_absent_before_the_start_is_no_news() {
         let mut absent = Absent::default();
-        let mut tell =
-            |node, before, life, heard, leased| absent.tell(node, before, life, heard, leased);
-        assert_eq!(tell(3, Life::Alive, Life::Alive, false, false), News::Known);
-        assert_eq!(tell(3, Life::Alive, Life::Mute, false, false), News::Absent);
-        assert_eq!(tell(3, Life::Mute, Life::Dead, false, false), News::Known);
-        assert_eq!(tell(3, Life::Dead, Life::Alive, true, true), News::Came);
+        let mut tell = |node, before, liveness, heard, leased| {
+            absent.tell(node, before, liveness, heard, leased)
+        };
+        assert_eq!(tell(3, Liveness::Alive, Liveness::Alive, false, false), News::Known);
+        assert_eq!(tell(3, Liveness::Alive, Liveness::AgentDown, false, false), News::Absent);
+        assert_eq!(tell(3, Liveness::AgentDown, Liveness::Dead, false, false), News::Known);
+        assert_eq!(tell(3, Liveness::Dead, Liveness::Alive, true, true), News::Came);
         // From now on it is.
-        assert_eq!(tell(3, Life::Alive, Life::Silent, true, true), News::Event);
-        assert_eq!(tell(3, Life::Silent, Life::Dead, true, false), News::Event);
-        assert_eq!(tell(3, Life::Dead, Life::Alive, true, true), News::Event);
+        assert_eq!(tell(3, Liveness::Alive, Liveness::Suspected, true, true), News::Event);
+        assert_eq!(tell(3, Liveness::Suspected, Liveness::Dead, true, false), News::Event);
+        assert_eq!(tell(3, Liveness::Dead, Liveness::Alive, true, true), News::Event);
         // One whose lease ended since the start was there.
-        assert_eq!(tell(4, Life::Alive, Life::Alive, false, true), News::Known);
-        assert_eq!(tell(4, Life::Alive, Life::Dead, false, false), News::Event);
+        assert_eq!(tell(4, Liveness::Alive, Liveness::Alive, false, true), News::Known);
+        assert_eq!(tell(4, Liveness::Alive, Liveness::Dead, false, false), News::Event);
     }
 }

@@ -9,10 +9,10 @@ use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
 use super::desired::Inputs;
-use super::look::{Print, print_of};
-use super::marks::Quiet;
+use super::fingerprint::{Print, print_of};
 use super::plan::{Actual, Drains, settle};
 use super::reconcile::{Plans, Refused, Table, plans};
+use super::restrictions::QuiesceReason;
 use crate::bucket::Bucket;
 use crate::ipvs::Change;
 use crate::store::{self, DrainTarget, NodeRecord, ServiceKey};
@@ -46,7 +46,7 @@ const REPAIR_EVERY: Duration = Duration::from_secs(10);
 pub struct Passes {
     pub(super) drains: Drains,
     /// Destinations that get no new connections, by the last pass over each service.
-    pub(super) quiet: BTreeMap<(ServiceKey, IpAddr), Quiet>,
+    pub(super) quiesced: BTreeMap<(ServiceKey, IpAddr), QuiesceReason>,
     /// Services of which the kernel refused a change in the last pass over them.
     refused: BTreeSet<ServiceKey>,
     /// The last full pass could read and change the kernel.
@@ -63,7 +63,7 @@ pub struct Passes {
     /// How often the table is looked at.
     look_every: Duration,
     next_look: Instant,
-    next_glance: Instant,
+    next_proc_table: Instant,
     next_drain: Instant,
     next_full: Instant,
     retry_after: Duration,
@@ -88,7 +88,7 @@ pub struct Pass {
 #[derive(Debug, Default)]
 pub struct Outcome {
     /// Destinations that get no new connections from now on, or for another reason.
-    pub quieted: Vec<(ServiceKey, IpAddr, Quiet)>,
+    pub quiesced: Vec<(ServiceKey, IpAddr, QuiesceReason)>,
     /// Destinations that no longer have a reason to get none.
     pub unquieted: Vec<(ServiceKey, IpAddr)>,
     /// What was put right after another program had changed it.
@@ -115,7 +115,7 @@ impl Passes {
     pub fn new(now: Instant) -> Passes {
         Passes {
             drains: Drains::new(),
-            quiet: BTreeMap::new(),
+            quiesced: BTreeMap::new(),
             refused: BTreeSet::new(),
             whole: false,
             obeyed: store::Drains::new(),
@@ -125,7 +125,7 @@ impl Passes {
             repairs: Bucket::new(REPAIRS, REPAIR_EVERY, now),
             look_every: LOOK_EVERY,
             next_look: now + LOOK_EVERY,
-            next_glance: now + LOOK_EVERY,
+            next_proc_table: now + LOOK_EVERY,
             next_drain: now,
             next_full: now,
             retry_after: RETRY_AFTER,
@@ -135,7 +135,7 @@ impl Passes {
     /// When something is due.
     pub fn due(&self) -> Instant {
         let drain = (!self.drains.is_empty()).then_some(self.next_drain);
-        let look = self.next_look.min(self.next_glance);
+        let look = self.next_look.min(self.next_proc_table);
         let look = (!self.expected.is_empty()).then_some(look);
         drain.into_iter().chain(look).fold(self.next_full, Instant::min)
     }
@@ -151,10 +151,10 @@ impl Passes {
     }
 
     /// True if it is to be seen whether the table was flushed, between two looks that are far apart.
-    pub fn is_glance_due(&mut self, now: Instant) -> bool {
-        let is_due = now >= self.next_glance && !self.expected.is_empty();
+    pub fn is_proc_table_due(&mut self, now: Instant) -> bool {
+        let is_due = now >= self.next_proc_table && !self.expected.is_empty();
         if is_due {
-            self.next_glance = now + LOOK_EVERY;
+            self.next_proc_table = now + LOOK_EVERY;
         }
         is_due && self.look_every > LOOK_EVERY
     }
@@ -190,7 +190,7 @@ impl Passes {
     ) -> BTreeSet<ServiceKey> {
         self.look_every = (LOOK_SHARE * cost).clamp(LOOK_EVERY, RESYNC_EVERY);
         self.next_look = now + self.look_every;
-        self.next_glance = now + LOOK_EVERY;
+        self.next_proc_table = now + LOOK_EVERY;
         let differs = |(key, print): &(&ServiceKey, &Print)| shown.get(key) != Some(*print);
         let suspects: BTreeSet<ServiceKey> =
             self.expected.iter().filter(differs).map(|(key, _)| *key).collect();
@@ -268,7 +268,7 @@ impl Passes {
         let untouched = |addr: &IpAddr, key: &ServiceKey| {
             !refused.iter().any(|r| r.service == *key && concerns(&r.change, *addr))
         };
-        let outcome = self.turn_quiet(full, &services, plans.quiet, untouched);
+        let outcome = self.turn_quiet(full, &services, plans.quiesced, untouched);
         self.refused.retain(|key| !full && !services.contains(key));
         self.refused.extend(refused.iter().map(|refused| refused.service));
         match (full, refused.is_empty()) {
@@ -303,10 +303,10 @@ impl Passes {
         }
         // Whatever has weight 0 now has a reason that is known.
         let mut outcome = Outcome::default();
-        for (key, addr, quiet) in pass.plans.quiet {
-            let before = self.quiet.insert((key, addr), quiet.clone());
-            if before.as_ref().map(state) != Some(state(&quiet)) {
-                outcome.quieted.push((key, addr, quiet));
+        for (key, addr, quiesced) in pass.plans.quiesced {
+            let before = self.quiesced.insert((key, addr), quiesced.clone());
+            if before.as_ref().map(state) != Some(state(&quiesced)) {
+                outcome.quiesced.push((key, addr, quiesced));
             }
         }
         outcome
@@ -323,28 +323,28 @@ impl Passes {
         &mut self,
         full: bool,
         services: &BTreeSet<ServiceKey>,
-        planned: Vec<(ServiceKey, IpAddr, Quiet)>,
+        planned: Vec<(ServiceKey, IpAddr, QuiesceReason)>,
         untouched: impl Fn(&IpAddr, &ServiceKey) -> bool,
     ) -> Outcome {
         let of_pass = |(key, _): &(ServiceKey, IpAddr)| full || services.contains(key);
         let before: BTreeMap<_, _> =
-            self.quiet.extract_if(.., |server, _| of_pass(server)).collect();
+            self.quiesced.extract_if(.., |server, _| of_pass(server)).collect();
         let mut after: BTreeMap<_, _> = planned
             .into_iter()
             .filter(|(key, addr, _)| untouched(addr, key))
-            .map(|(key, addr, quiet)| ((key, addr), quiet))
+            .map(|(key, addr, quiesced)| ((key, addr), quiesced))
             .collect();
         let kept = before.iter().filter(|((key, addr), _)| !untouched(addr, key));
-        after.extend(kept.map(|(server, quiet)| (*server, quiet.clone())));
+        after.extend(kept.map(|(server, quiesced)| (*server, quiesced.clone())));
         let mut outcome = Outcome::default();
-        for ((key, addr), quiet) in &after {
-            if before.get(&(*key, *addr)).map(state) != Some(state(quiet)) {
-                outcome.quieted.push((*key, *addr, quiet.clone()));
+        for ((key, addr), quiesced) in &after {
+            if before.get(&(*key, *addr)).map(state) != Some(state(quiesced)) {
+                outcome.quiesced.push((*key, *addr, quiesced.clone()));
             }
         }
         let gone = before.into_keys().filter(|server| !after.contains_key(server));
         outcome.unquieted = gone.collect();
-        self.quiet.extend(after);
+        self.quiesced.extend(after);
         outcome
     }
 
@@ -382,8 +382,8 @@ fn leaving(nodes: &BTreeMap<u32, NodeRecord>) -> BTreeMap<u32, u64> {
 }
 
 /// The word for a reason, and whether it counts.
-fn state(quiet: &Quiet) -> (&'static str, bool) {
-    (quiet.said().0, matches!(quiet, Quiet::Spared(_)))
+fn state(quiesced: &QuiesceReason) -> (&'static str, bool) {
+    (quiesced.said().0, matches!(quiesced, QuiesceReason::Spared(_)))
 }
 
 /// True if a change concerns the destinations of an address, or the whole service.

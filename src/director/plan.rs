@@ -247,7 +247,7 @@ mod tests {
             cut: BTreeSet::new(),
             drain_timeout: Duration::from_secs(30),
             deadlines: BTreeMap::new(),
-            quiet: BTreeMap::new(),
+            quiesced: BTreeMap::new(),
         }
     }
 

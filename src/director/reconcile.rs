@@ -9,8 +9,8 @@ use std::fmt;
 use std::net::IpAddr;
 
 use super::desired::{Inputs, desired, keys};
-use super::marks::Quiet;
 use super::plan::{Actual, Drains, plan, rank};
+use super::restrictions::QuiesceReason;
 use super::settings::{service_id, service_key};
 use crate::conf::Conf;
 use crate::ipvs::{Change, Client, DestinationEntry, DestinationId, Error, Failure, ServiceEntry};
@@ -30,7 +30,7 @@ pub struct Plans {
     /// Services that will not.
     pub gone: BTreeSet<ServiceKey>,
     /// Destinations of these services that get no new connections, and why.
-    pub quiet: Vec<(ServiceKey, IpAddr, Quiet)>,
+    pub quiesced: Vec<(ServiceKey, IpAddr, QuiesceReason)>,
 }
 
 /// A change that the kernel refused.
@@ -159,7 +159,7 @@ pub fn plans(
             false => plans.gone.insert(*key),
         };
         plans.changes.extend(changes.into_iter().map(|change| (*key, change)));
-        plans.quiet.extend(wanted.quiet.into_iter().map(|(addr, why)| (*key, addr, why)));
+        plans.quiesced.extend(wanted.quiesced.into_iter().map(|(addr, why)| (*key, addr, why)));
     }
     plans.changes.sort_by_key(|(_, change)| rank(change));
     plans

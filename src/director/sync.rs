@@ -10,13 +10,13 @@ use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
 
-use super::Happening;
+use super::DirectorEvent;
 use crate::conf::{Conf, DirectorSet};
 use crate::ipvs::{Change, Daemon, DaemonRole};
 
 /// A director's part in its set.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Part {
+pub struct SyncRole {
     /// It is the active one.
     pub active: bool,
     /// It is not the active one any more, and still forwards what reaches it.
@@ -25,17 +25,17 @@ pub struct Part {
 
 /// The daemon that cvip.conf asks of a director in its part; none for one that is alone, or whose
 /// `sync_interface` is not named.
-pub fn wish(conf: &Conf, me: u32, part: &Part) -> Option<Wish> {
+pub fn desired(conf: &Conf, me: u32, role: &SyncRole) -> Option<DesiredDaemon> {
     let is_shared = |set: &DirectorSet| set.directors.contains(&me) && set.directors.len() > 1;
     let directors = conf.director_sets().into_iter().find(is_shared)?.directors;
     let set = directors.into_iter().min()?;
     let interface = conf.sync_interface(me)?.to_owned();
-    Some(Wish { interface, set, active: part.active })
+    Some(DesiredDaemon { interface, set, active: role.active })
 }
 
 /// What a director's daemon should be.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Wish {
+pub struct DesiredDaemon {
     /// The interface of the multicast group.
     pub interface: String,
     /// The set's number: directors of one set speak with one another, and with no others.
@@ -59,7 +59,7 @@ impl fmt::Display for InTheWay {
     }
 }
 
-impl Wish {
+impl DesiredDaemon {
     /// The sync id: 8 bits of the set's number (`IP_VS_SYNC_...`: 0 means any).
     pub fn sync_id(&self) -> u32 {
         match self.set & 0xff {
@@ -77,28 +77,28 @@ impl Wish {
     }
 }
 
-/// The changes that lead from the daemons that run to the one that is wished; none is wished where
-/// a director is alone or cvip.conf names no interface. `before` is what this director wished
-/// earlier: its daemons end if they are wished no longer.
+/// The changes that lead from the daemons that run to the one that is desired; none is desired where
+/// a director is alone or cvip.conf names no interface. `before` is what this director desired
+/// earlier: its daemons end if they are desired no longer.
 pub fn plan(
-    wish: Option<&Wish>,
-    before: &[Wish],
+    desired: Option<&DesiredDaemon>,
+    before: &[DesiredDaemon],
     running: &[Daemon],
 ) -> (Vec<Change>, Option<InTheWay>) {
     let mut changes = Vec::new();
     let mut in_the_way = None;
-    if let Some(wish) = wish {
+    if let Some(desired) = desired {
         let start = Change::StartDaemon(Daemon {
-            role: wish.role(),
-            interface: wish.interface.clone(),
-            sync_id: wish.sync_id(),
+            role: desired.role(),
+            interface: desired.interface.clone(),
+            sync_id: desired.sync_id(),
             max_len: None,
             group: None,
             port: None,
             ttl: None,
         });
-        match running.iter().find(|daemon| daemon.role == wish.role()) {
-            Some(daemon) if wish.is_ours(daemon) => {}
+        match running.iter().find(|daemon| daemon.role == desired.role()) {
+            Some(daemon) if desired.is_ours(daemon) => {}
             Some(daemon) if before.iter().any(|before| before.is_ours(daemon)) => {
                 changes.push(Change::StopDaemon(daemon.role, daemon.sync_id));
                 changes.push(start);
@@ -108,8 +108,8 @@ pub fn plan(
         }
     }
     for daemon in running {
-        let ours = wish.into_iter().chain(before).any(|known| known.is_ours(daemon));
-        let wished = wish.is_some_and(|wish| wish.role() == daemon.role);
+        let ours = desired.into_iter().chain(before).any(|known| known.is_ours(daemon));
+        let wished = desired.is_some_and(|desired| desired.role() == daemon.role);
         if ours && !wished {
             changes.push(Change::StopDaemon(daemon.role, daemon.sync_id));
         }
@@ -126,20 +126,20 @@ const RETRY_WITHIN: Duration = Duration::from_secs(30);
 /// One that has run for this long has ended by itself, or by hand: it is started again at once.
 const STEADY_AFTER: Duration = Duration::from_secs(10);
 
-/// What a director knows of its daemon: what it wishes, and what the kernel shows. A daemon runs if
+/// What a director knows of its daemon: what it desired settings, and what the kernel shows. A daemon runs if
 /// the kernel says so, and not because it was started.
 #[derive(Debug)]
 pub struct Synchroniser {
-    part: Option<Part>,
-    wish: Option<Wish>,
-    /// Earlier wishes, whose daemons may still run.
-    before: Vec<Wish>,
-    /// Why the wished daemon does not run; none if it does, or none is wished.
+    role: Option<SyncRole>,
+    desired: Option<DesiredDaemon>,
+    /// Earlier desired settings, whose daemons may still run.
+    before: Vec<DesiredDaemon>,
+    /// Why the desired daemon does not run; none if it does, or none is desired.
     missing: Option<String>,
     /// The kernel leaves the table alone while a daemon receives (`backup_only`,
     /// ipvs-sysctl.rst).
     backup_only: bool,
-    /// The kernel has shown a daemon of the present wish.
+    /// The kernel has shown a daemon of the present desired setting.
     ran: bool,
     /// When it was last to be started.
     tried: Option<Instant>,
@@ -163,8 +163,8 @@ pub struct SyncView {
 impl Default for Synchroniser {
     fn default() -> Synchroniser {
         Synchroniser {
-            part: None,
-            wish: None,
+            role: None,
+            desired: None,
             before: Vec::new(),
             missing: None,
             backup_only: false,
@@ -177,27 +177,27 @@ impl Default for Synchroniser {
 
 impl Synchroniser {
     /// The director's part, once it has one.
-    pub fn part(&self) -> Option<&Part> {
-        self.part.as_ref()
+    pub fn role(&self) -> Option<&SyncRole> {
+        self.role.as_ref()
     }
 
     /// Takes a part.
-    pub fn take_part(&mut self, part: Part) {
-        self.part = Some(part);
+    pub fn take_role(&mut self, role: SyncRole) {
+        self.role = Some(role);
     }
 
     /// True if there is a daemon to look for.
     pub fn has_any(&self) -> bool {
-        self.wish.is_some() || !self.before.is_empty()
+        self.desired.is_some() || !self.before.is_empty()
     }
 
-    /// Takes what is wished by the part and cvip.conf. Another wish is tried at once.
-    pub fn wish(&mut self, wish: Option<Wish>) {
-        if wish == self.wish {
+    /// Takes what is desired by the part and cvip.conf. Another desired setting is tried at once.
+    pub fn desired(&mut self, desired: Option<DesiredDaemon>) {
+        if desired == self.desired {
             return;
         }
-        let old = std::mem::replace(&mut self.wish, wish);
-        self.before.retain(|before| self.wish.as_ref() != Some(before));
+        let old = std::mem::replace(&mut self.desired, desired);
+        self.before.retain(|before| self.desired.as_ref() != Some(before));
         self.before.extend(old);
         (self.missing, self.ran) = (None, false);
         (self.tried, self.retry_after) = (None, RETRY_AFTER);
@@ -205,7 +205,7 @@ impl Synchroniser {
 
     /// The changes to be made now; what was refused is not tried again at once.
     pub fn plan(&mut self, running: &[Daemon], now: Instant) -> Vec<Change> {
-        let (changes, _) = plan(self.wish.as_ref(), &self.before, running);
+        let (changes, _) = plan(self.desired.as_ref(), &self.before, running);
         let waits = self.tried.is_some_and(|tried| now < tried + self.retry_after);
         if changes.is_empty() || waits {
             return Vec::new();
@@ -226,20 +226,20 @@ impl Synchroniser {
         running: &[Daemon],
         refused: Option<&[String]>,
         backup_only: bool,
-    ) -> Option<Happening> {
+    ) -> Option<DirectorEvent> {
         self.backup_only = backup_only;
-        let shown = |wish: &Wish| running.iter().any(|daemon| wish.is_ours(daemon));
-        self.before.retain(|before| shown(before) && self.wish.as_ref() != Some(before));
-        let wish = self.wish.as_ref()?;
-        let (_, in_the_way) = plan(Some(wish), &self.before, running);
+        let shown = |desired: &DesiredDaemon| running.iter().any(|daemon| desired.is_ours(daemon));
+        self.before.retain(|before| shown(before) && self.desired.as_ref() != Some(before));
+        let desired = self.desired.as_ref()?;
+        let (_, in_the_way) = plan(Some(desired), &self.before, running);
         let mut daemons = running.iter();
-        if daemons.any(|daemon| daemon.role == wish.role() && wish.is_ours(daemon)) {
+        if daemons.any(|daemon| daemon.role == desired.role() && desired.is_ours(daemon)) {
             let restarted = self.ran && refused.is_some();
             self.ran = true;
             let was_missing = self.missing.take().is_some();
-            return (was_missing || restarted).then(|| Happening::SyncRuns {
-                role: wish.role().to_string(),
-                interface: wish.interface.clone(),
+            return (was_missing || restarted).then(|| DirectorEvent::SyncRuns {
+                role: desired.role().to_string(),
+                interface: desired.interface.clone(),
             });
         }
         let before = self.missing.clone();
@@ -252,9 +252,9 @@ impl Synchroniser {
             },
         };
         self.missing = Some(reason.clone());
-        (before.as_ref() != Some(&reason)).then(|| Happening::SyncMissing {
-            role: wish.role().to_string(),
-            interface: wish.interface.clone(),
+        (before.as_ref() != Some(&reason)).then(|| DirectorEvent::SyncMissing {
+            role: desired.role().to_string(),
+            interface: desired.interface.clone(),
             reason,
         })
     }
@@ -262,32 +262,32 @@ impl Synchroniser {
     /// Why a standby is to have no table: the kernel would forward by it. None if the kernel leaves it
     /// alone, and for a director that forwards.
     pub fn passive(&self) -> Option<String> {
-        self.part.filter(|part| !part.active && !part.forwarding)?;
-        let Some(wish) = &self.wish else {
+        self.role.filter(|role| !role.active && !role.forwarding)?;
+        let Some(desired) = &self.desired else {
             return Some("cvip.conf gives this director no sync_interface".to_owned());
         };
         if let Some(why) = &self.missing {
-            return Some(format!("no backup sync daemon runs on {}: {why}", wish.interface));
+            return Some(format!("no backup sync daemon runs on {}: {why}", desired.interface));
         }
         if !self.ran {
-            return Some(format!("no backup sync daemon was seen yet on {}", wish.interface));
+            return Some(format!("no backup sync daemon was seen yet on {}", desired.interface));
         }
         (!self.backup_only).then(|| "net.ipv4.vs.backup_only is not 1".to_owned())
     }
 
     /// The changes that end its daemons.
     pub fn end(&self, running: &[Daemon]) -> Vec<Change> {
-        let known: Vec<Wish> = self.wish.iter().chain(&self.before).cloned().collect();
+        let known: Vec<DesiredDaemon> = self.desired.iter().chain(&self.before).cloned().collect();
         plan(None, &known, running).0
     }
 
     /// What `status` shows.
     pub fn view(&self) -> Option<SyncView> {
-        let wish = self.wish.as_ref()?;
+        let desired = self.desired.as_ref()?;
         Some(SyncView {
-            role: wish.role().to_string(),
-            interface: wish.interface.clone(),
-            sync_id: wish.sync_id(),
+            role: desired.role().to_string(),
+            interface: desired.interface.clone(),
+            sync_id: desired.sync_id(),
             missing: self.missing.clone(),
         })
     }
@@ -297,8 +297,8 @@ impl Synchroniser {
 mod tests {
     use super::*;
 
-    fn wish(active: bool) -> Wish {
-        Wish { interface: "eth1".to_owned(), set: 3, active }
+    fn desired(active: bool) -> DesiredDaemon {
+        DesiredDaemon { interface: "eth1".to_owned(), set: 3, active }
     }
 
     fn daemon(role: DaemonRole, interface: &str, sync_id: u32) -> Daemon {
@@ -336,7 +336,7 @@ mod tests {
             (true, vec![daemon(Backup, "eth1", 3)], vec!["start master eth1 3", "stop backup 3"]),
             (false, vec![daemon(Master, "eth1", 3)], vec!["start backup eth1 3", "stop master 3"]),
         ] {
-            let (changes, in_the_way) = plan(Some(&wish(active)), &[], &running);
+            let (changes, in_the_way) = plan(Some(&desired(active)), &[], &running);
             assert_eq!(names(&changes), planned);
             assert_eq!(in_the_way, None);
         }
@@ -345,7 +345,7 @@ mod tests {
     #[test]
     fn what_is_somebody_elses_is_left_alone() {
         let other = daemon(Master, "eth1", 77);
-        let (changes, in_the_way) = plan(Some(&wish(true)), &[], std::slice::from_ref(&other));
+        let (changes, in_the_way) = plan(Some(&desired(true)), &[], std::slice::from_ref(&other));
         assert_eq!((changes, in_the_way), (vec![], Some(InTheWay(other.clone()))));
         let (changes, in_the_way) = plan(None, &[], &[other]);
         assert_eq!((changes, in_the_way), (vec![], None));
@@ -354,14 +354,14 @@ mod tests {
     #[test]
     fn another_interface_or_none_ends_the_old_daemon() {
         let running = [daemon(Backup, "eth1", 3)];
-        let new = Wish { interface: "eth2".to_owned(), ..wish(false) };
-        let (changes, _) = plan(Some(&new), &[wish(false)], &running);
+        let new = DesiredDaemon { interface: "eth2".to_owned(), ..desired(false) };
+        let (changes, _) = plan(Some(&new), &[desired(false)], &running);
         assert_eq!(names(&changes), ["stop backup 3", "start backup eth2 3"]);
-        let (changes, _) = plan(None, &[wish(false)], &running);
+        let (changes, _) = plan(None, &[desired(false)], &running);
         assert_eq!(names(&changes), ["stop backup 3"]);
     }
 
-    const STANDBY: Part = Part { active: false, forwarding: false };
+    const STANDBY: SyncRole = SyncRole { active: false, forwarding: false };
 
     /// One look at the kernel's daemons: those that are to be started are, unless they are refused.
     fn look(
@@ -369,7 +369,7 @@ mod tests {
         running: &mut Vec<Daemon>,
         refuses: bool,
         now: Instant,
-    ) -> Option<Happening> {
+    ) -> Option<DirectorEvent> {
         let changes = sync.plan(running, now);
         for change in &changes {
             match change {
@@ -389,21 +389,21 @@ mod tests {
         let (mut running, start) = (Vec::new(), Instant::now());
         let at = |second| start + Duration::from_secs(second);
         assert_eq!(sync.passive(), None, "nothing is known of its part");
-        sync.take_part(STANDBY);
+        sync.take_role(STANDBY);
         assert!(sync.passive().unwrap().contains("no sync_interface"));
-        sync.wish(Some(wish(false)));
+        sync.desired(Some(desired(false)));
         assert!(sync.passive().is_some(), "what was ordered is not done");
         let refused = look(&mut sync, &mut running, true, at(0));
-        assert!(matches!(refused, Some(Happening::SyncMissing { .. })), "{refused:?}");
+        assert!(matches!(refused, Some(DirectorEvent::SyncMissing { .. })), "{refused:?}");
         assert!(sync.passive().unwrap().contains("No such device"));
         assert_eq!(look(&mut sync, &mut running, true, at(0)), None, "it waits, and says it once");
         let runs = look(&mut sync, &mut running, false, at(4));
-        assert!(matches!(runs, Some(Happening::SyncRuns { .. })), "{runs:?}");
+        assert!(matches!(runs, Some(DirectorEvent::SyncRuns { .. })), "{runs:?}");
         assert_eq!(sync.passive(), None);
         // Ended by hand: started again at once.
         running.clear();
         let again = look(&mut sync, &mut running, false, at(60));
-        assert!(matches!(again, Some(Happening::SyncRuns { .. })), "{again:?}");
+        assert!(matches!(again, Some(DirectorEvent::SyncRuns { .. })), "{again:?}");
         assert_eq!((sync.passive(), running.len()), (None, 1));
         // And not at full speed.
         let mut starts = 0;
@@ -426,25 +426,25 @@ mod tests {
     fn a_daemon_of_another_part_or_of_somebody_else_leaves_a_standby_passive() {
         let mut sync = Synchroniser::default();
         let now = Instant::now();
-        sync.take_part(Part { active: true, forwarding: false });
-        sync.wish(Some(wish(true)));
+        sync.take_role(SyncRole { active: true, forwarding: false });
+        sync.desired(Some(desired(true)));
         let mut running = Vec::new();
         look(&mut sync, &mut running, false, now);
         assert_eq!((sync.passive(), running.len()), (None, 1));
         // Demoted: the master is not the backup.
-        sync.take_part(Part { active: false, forwarding: true });
-        sync.wish(Some(wish(false)));
+        sync.take_role(SyncRole { active: false, forwarding: true });
+        sync.desired(Some(desired(false)));
         assert_eq!(sync.passive(), None, "it forwards");
-        sync.take_part(STANDBY);
+        sync.take_role(STANDBY);
         assert!(sync.passive().is_some(), "the kernel has not shown the backup yet");
         look(&mut sync, &mut running, false, now);
         assert_eq!((sync.passive(), running[0].role), (None, Backup));
         // Promoted while the backup is still there, and demoted again.
-        sync.take_part(Part { active: true, forwarding: false });
-        sync.wish(Some(wish(true)));
+        sync.take_role(SyncRole { active: true, forwarding: false });
+        sync.desired(Some(desired(true)));
         assert_eq!(sync.passive(), None);
-        sync.take_part(STANDBY);
-        sync.wish(Some(wish(false)));
+        sync.take_role(STANDBY);
+        sync.desired(Some(desired(false)));
         let other = vec![daemon(Backup, "eth0", 77)];
         sync.show(&other, None, true);
         assert!(sync.passive().unwrap().contains("ipvsadm --stop-daemon backup"));
@@ -454,11 +454,11 @@ mod tests {
     fn an_old_daemon_is_remembered_until_the_kernel_shows_it_no_more() {
         let mut sync = Synchroniser::default();
         let now = Instant::now();
-        sync.take_part(STANDBY);
-        sync.wish(Some(wish(false)));
+        sync.take_role(STANDBY);
+        sync.desired(Some(desired(false)));
         let running = vec![daemon(Backup, "eth1", 3)];
         sync.show(&running, None, true);
-        sync.wish(None);
+        sync.desired(None);
         assert_eq!(names(&sync.plan(&running, now)), ["stop backup 3"]);
         sync.show(&running, Some(&["refused".to_owned()]), true);
         let later = now + RETRY_WITHIN;
@@ -470,7 +470,7 @@ mod tests {
     #[test]
     fn a_sync_id_is_one_byte_and_never_0() {
         for (set, id) in [(3, 3), (255, 255), (256, 255), (257, 1)] {
-            assert_eq!(Wish { set, ..wish(true) }.sync_id(), id);
+            assert_eq!(DesiredDaemon { set, ..desired(true) }.sync_id(), id);
         }
     }
 }

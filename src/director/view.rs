@@ -6,8 +6,8 @@ use std::time::Instant;
 
 use serde::{Deserialize, Serialize};
 
-use super::marks::Quiet;
 use super::plan::Drain;
+use super::restrictions::QuiesceReason;
 use super::sync::SyncView;
 use crate::ipvs::DestinationId;
 use crate::store::ServiceKey;
@@ -18,7 +18,7 @@ pub struct View {
     /// Destinations on their way out.
     pub draining: Vec<Draining>,
     /// Destinations that get no new connections although they listen.
-    pub quiet: Vec<Quieted>,
+    pub quiesced: Vec<Quiesced>,
     /// The sync daemon of its part, if it has one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub sync: Option<SyncView>,
@@ -52,13 +52,13 @@ pub struct Draining {
 /// A destination that gets no new connections although it listens, or would get none if another
 /// were left.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Quieted {
+pub struct Quiesced {
     /// The virtual service.
     #[serde(flatten)]
     pub service: ServiceKey,
     /// The real server's address.
     pub address: IpAddr,
-    /// `unfit`, `damped`, `silent` or `predecessor`.
+    /// `unfit`, `damped`, `suspected` or `former_director`.
     pub state: String,
     /// Why, for people.
     pub reason: String,
@@ -76,10 +76,10 @@ impl Draining {
     }
 }
 
-impl Quieted {
-    pub(super) fn of(service: ServiceKey, address: IpAddr, quiet: &Quiet) -> Self {
-        let (state, reason) = quiet.said();
-        let spared = matches!(quiet, Quiet::Spared(_));
-        Quieted { service, address, state: state.to_owned(), reason, spared }
+impl Quiesced {
+    pub(super) fn of(service: ServiceKey, address: IpAddr, quiesced: &QuiesceReason) -> Self {
+        let (state, reason) = quiesced.said();
+        let spared = matches!(quiesced, QuiesceReason::Spared(_));
+        Quiesced { service, address, state: state.to_owned(), reason, spared }
     }
 }

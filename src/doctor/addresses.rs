@@ -7,18 +7,18 @@ use super::Finding;
 use super::kernel::add;
 use super::observed::{Host, Observed};
 use crate::conf::Routing;
-use crate::net::{Address, Device, Interface, Wishes, host_prefix};
+use crate::net::{Address, DesiredSettings, Device, Interface, host_prefix};
 
 /// Everything about addresses that are there and should be elsewhere, or otherwise.
 pub(super) fn addresses(seen: &Observed, host: &Host) -> Vec<Finding> {
-    let wishes = seen.wishes();
-    let mut findings = Vec::from_iter(loopback(seen, host, &wishes));
+    let desired = seen.desired();
+    let mut findings = Vec::from_iter(loopback(seen, host, &desired));
     for cvip in &seen.conf.cvips {
         let gateway = cvip.gateway.filter(|_| seen.conf.routing == Routing::Nat);
         for addr in [Some(cvip.addr), gateway].into_iter().flatten() {
             for interface in &host.interfaces {
                 let standing = interface.addresses.iter().filter(|a| a.addr == addr);
-                findings.extend(standing.filter_map(|s| judge(seen, &wishes, interface, s)));
+                findings.extend(standing.filter_map(|s| judge(seen, &desired, interface, s)));
             }
         }
     }
@@ -26,27 +26,28 @@ pub(super) fn addresses(seen: &Observed, host: &Host) -> Vec<Finding> {
 }
 
 /// A loopback that is to carry CVIPs, and is down: the kernel drops what is sent to them.
-fn loopback(seen: &Observed, host: &Host, wishes: &Wishes) -> Option<Finding> {
+fn loopback(seen: &Observed, host: &Host, desired: &DesiredSettings) -> Option<Finding> {
     let down = host.interfaces.iter().find(|interface| interface.loopback && !interface.up)?;
     let name = &down.name;
     let is_on_it = |device: &Device| matches!(device, Device::Name(of) if of == name);
-    let wish = wishes.addresses.iter().find(|wish| is_on_it(&wish.device))?;
-    let what = format!("{name} is down: this node drops what the director sends to {}", wish.addr);
+    let desired = desired.addresses.iter().find(|desired| is_on_it(&desired.device))?;
+    let what =
+        format!("{name} is down: this node drops what the director sends to {}", desired.addr);
     Some(Finding::fault(seen.here(), what).run(format!("ip link set {name} up")))
 }
 
 /// What is wrong with a CVIP or a gateway that stands here.
 fn judge(
     seen: &Observed,
-    wishes: &Wishes,
+    desired: &DesiredSettings,
     interface: &Interface,
     standing: &Address,
 ) -> Option<Finding> {
     let (addr, prefix, device) = (standing.addr, standing.prefix, &interface.name);
-    let wish = wishes.addresses.iter().find(|wish| wish.addr == addr);
+    let desired = desired.addresses.iter().find(|desired| desired.addr == addr);
     let remove = format!("ip addr del {addr}/{prefix} dev {device}");
     let from_configuration = "take it out of this node's network configuration:";
-    match wish.map(|wish| &wish.device) {
+    match desired.map(|desired| &desired.device) {
         Some(Device::Connected) => None,
         Some(Device::Name(name)) if name == device => {
             // On an interface with neighbours the network is theirs, too, and does no harm.
@@ -57,7 +58,7 @@ fn judge(
                     if interface.loopback { "itself" } else { "the tunnel's other end" }
                 );
                 Finding::fault(seen.here(), what)
-                    .mend("carry it as a single address:")
+                    .fix("carry it as a single address:")
                     .run(remove)
                     .run(add(addr, host_prefix(addr), device))
             })
@@ -67,16 +68,16 @@ fn judge(
                 "{addr} stands on {device} beside {name}: this node answers neighbours for it, \
                  and takes clients from the director"
             );
-            Some(Finding::fault(seen.here(), what).mend(from_configuration).run(remove))
+            Some(Finding::fault(seen.here(), what).fix(from_configuration).run(remove))
         }
         // Elsewhere it harms nobody.
         Some(Device::Name(_)) => None,
-        None => Some(unwished(seen, interface, addr).mend(from_configuration).run(remove)),
+        None => Some(undesired(seen, interface, addr).fix(from_configuration).run(remove)),
     }
 }
 
 /// An address that this node has no part in carrying.
-fn unwished(seen: &Observed, interface: &Interface, addr: IpAddr) -> Finding {
+fn undesired(seen: &Observed, interface: &Interface, addr: IpAddr) -> Finding {
     let device = &interface.name;
     let answers = match interface.answers_neighbours {
         true => "neighbours that ask for it may reach this node",
@@ -141,7 +142,7 @@ mod tests {
     }
 
     #[test]
-    fn a_network_on_lo_is_a_fault_that_two_commands_mend() {
+    fn a_network_on_lo_is_a_fault_that_two_commands_fix() {
         let seen = seen(conf(Routing::Dr, &["192.0.2.10"], 1), 3);
         let mut host = host(3);
         host.carry_with("192.0.2.10", 24, "lo");

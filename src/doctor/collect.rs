@@ -7,18 +7,18 @@ use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use super::observed::{Host, Observed, Reply, ServerFault, Table, Unexamined};
-use super::{Roles, listeners, rivals};
+use super::{Roles, conflicts, listeners};
 use crate::conf::{Clustertab, Conf, Cvip, Routing};
 use crate::daemon::{ControlError, Request, Response, ask};
 use crate::director::desired::Inputs;
-use crate::director::marks::Marks;
 use crate::director::plan::Drains;
 use crate::director::reconcile;
+use crate::director::restrictions::Restrictions;
 use crate::director::view::View;
 use crate::ipvs::{self, Change, Client};
 use crate::listeners::{Dumper, Ranges};
-use crate::net::{self, Done, Interface, Keeper};
-use crate::node::Surroundings;
+use crate::net::{self, Done, Interface, NetworkSettings};
+use crate::node::System;
 use crate::store::{ServiceKey, Store, StoreError};
 
 /// A difference between table and store that is still there after this is one; before, it may be
@@ -49,9 +49,9 @@ pub struct Subject<'a> {
 /// The store's folder cannot be read.
 pub fn collect(subject: Subject<'_>, store: &mut dyn Store) -> Result<Observed, StoreError> {
     let Subject { conf, clustertab, node, embedded, run_dir, store_servers } = subject;
-    let (faults, away) = match store.refresh() {
+    let (faults, unavailable) = match store.refresh() {
         Ok(refreshed) => (refreshed.faults, None),
-        Err(error) if error.is_away() => (Vec::new(), Some(error.to_string())),
+        Err(error) if error.is_unavailable() => (Vec::new(), Some(error.to_string())),
         Err(error) => return Err(error),
     };
     let state = store.state().clone();
@@ -64,9 +64,9 @@ pub fn collect(subject: Subject<'_>, store: &mut dyn Store) -> Result<Observed, 
         clustertab,
         roles,
         state,
-        lives: BTreeMap::new(),
-        spoilt: faults.iter().map(ToString::to_string).collect(),
-        away,
+        liveness_of: BTreeMap::new(),
+        corrupt: faults.iter().map(ToString::to_string).collect(),
+        unavailable,
         embedded,
         complaints: Vec::new(),
         unsaved: Vec::new(),
@@ -84,7 +84,7 @@ pub fn collect(subject: Subject<'_>, store: &mut dyn Store) -> Result<Observed, 
         }
         Err(why) => seen.skip("this host's own kernel", why),
     }
-    if seen.away.is_some() {
+    if seen.unavailable.is_some() {
         let why = "the store cannot be read (`cvipctl check' says more)";
         seen.skip("other nodes, flags, listeners and the IPVS table", why.to_owned());
     }
@@ -119,8 +119,8 @@ fn own_cvipd(seen: &mut Observed, node: u32, run_dir: &Path) -> View {
             seen.complaints = status.faults;
             seen.alive.insert(node);
             seen.unsaved = status.unsaved;
-            if let Some(lookout) = status.lookout {
-                (seen.lives, seen.ports_taken) = (lookout.lives, lookout.ports_taken);
+            if let Some(monitor) = status.monitor {
+                (seen.liveness_of, seen.ports_taken) = (monitor.liveness_of, monitor.ports_taken);
             }
             status.pools.unwrap_or_default()
         }
@@ -136,15 +136,15 @@ fn own_cvipd(seen: &mut Observed, node: u32, run_dir: &Path) -> View {
 fn host(seen: &mut Observed, node: u32, run_dir: &Path) -> Option<Host> {
     let interfaces = net::interfaces();
     let interfaces = seen.noting("this host's addresses and routes", interfaces)?;
-    let keeper = Keeper::open(&run_dir.join(format!("kept-{node}.json")));
-    let keeper = seen.noting("what cvipd has set here", keeper);
-    let made = keeper.as_ref().map(Keeper::made);
-    let wishes = seen.wishes();
+    let network = NetworkSettings::open(&run_dir.join(format!("kept-{node}.json")));
+    let network = seen.noting("what cvipd has set here", network);
+    let made = network.as_ref().map(NetworkSettings::made);
+    let desired = seen.desired();
     // What it made is nothing to what is.
-    let keeper = keeper.unwrap_or_else(|| Keeper::new(Path::new("")));
-    let differences = seen.noting("what cvipd should have set here", keeper.check(&wishes));
-    let around = Surroundings::read(node, &seen.conf);
-    let listeners = match seen.away {
+    let network = network.unwrap_or_else(|| NetworkSettings::new(Path::new("")));
+    let differences = seen.noting("what cvipd should have set here", network.check(&desired));
+    let around = System::read(node, &seen.conf);
+    let listeners = match seen.unavailable {
         None => {
             let ranges: Ranges = listeners::ranges(seen, node).into_iter().collect();
             let found = Dumper::open().and_then(|mut dumper| dumper.snapshot(&ranges));
@@ -154,8 +154,8 @@ fn host(seen: &mut Observed, node: u32, run_dir: &Path) -> Option<Host> {
         Some(_) => None,
     };
     let mut others = BTreeMap::new();
-    for (device, addrs) in rivals::places(seen, &interfaces) {
-        let asked = rivals::ask(&device, &addrs);
+    for (device, addrs) in conflicts::places(seen, &interfaces) {
+        let asked = conflicts::ask(&device, &addrs);
         others.extend(seen.noting("who else answers for the CVIPs", asked).into_iter().flatten());
     }
     Some(Host {
@@ -163,7 +163,7 @@ fn host(seen: &mut Observed, node: u32, run_dir: &Path) -> Option<Host> {
         differences: differences.unwrap_or_default(),
         made,
         replies: replies(seen, node, &interfaces),
-        rivals: others,
+        conflicts: others,
         listeners,
         around: Some(around),
         interfaces,
@@ -232,7 +232,7 @@ fn replies(seen: &mut Observed, node: u32, interfaces: &[Interface]) -> BTreeMap
 
 fn table(seen: &mut Observed, node: u32, view: View, store: &mut dyn Store) -> Option<Table> {
     // Asking a kernel that has no IPVS yet would load it.
-    if seen.away.is_some() || !seen.host.as_ref()?.has_ipvs() {
+    if seen.unavailable.is_some() || !seen.host.as_ref()?.has_ipvs() {
         return None;
     }
     let table = read_table(seen, node, view, store);
@@ -278,8 +278,9 @@ fn changes(
     if !seen.roles.is_active(node) {
         return Ok(Vec::new());
     }
-    let (marks, now) = (&Marks::default(), Instant::now());
+    let (restrictions, now) = (&Restrictions::default(), Instant::now());
     let (nodes, drains) = (&seen.state.nodes, &seen.state.drains);
-    let inputs = Inputs { conf: &seen.conf, nodes, me: node, drains, marks, passive: false, now };
+    let inputs =
+        Inputs { conf: &seen.conf, nodes, me: node, drains, restrictions, passive: false, now };
     Ok(reconcile::plan_all(client, inputs, &seen.state, &mut Drains::new())?.changes)
 }

@@ -1,4 +1,4 @@
-//! One thing that was found, with its mend.
+//! One thing that was found, with its fix.
 
 use std::fmt;
 
@@ -26,7 +26,7 @@ impl fmt::Display for Severity {
     }
 }
 
-/// One thing that was found. A fault or a warning has a mend, commands, or both.
+/// One thing that was found. A fault or a warning has a fix, commands, or both.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Finding {
     /// How bad it is.
@@ -36,8 +36,8 @@ pub struct Finding {
     /// What is wrong, and what goes wrong because of it.
     pub what: String,
     /// What to do, for people; empty where the commands say it.
-    pub mend: String,
-    /// Commands that mend it, to be run on this host as root, in this order.
+    pub fix: String,
+    /// Commands that fix it, to be run on this host as root, in this order.
     pub commands: Vec<String>,
 }
 
@@ -47,7 +47,7 @@ impl Finding {
             severity,
             subject: subject.to_string(),
             what: what.into(),
-            mend: String::new(),
+            fix: String::new(),
             commands: Vec::new(),
         }
     }
@@ -65,8 +65,8 @@ impl Finding {
     }
 
     /// With what to do, in words.
-    pub(super) fn mend(mut self, mend: impl Into<String>) -> Finding {
-        self.mend = mend.into();
+    pub(super) fn fix(mut self, fix: impl Into<String>) -> Finding {
+        self.fix = fix.into();
         self
     }
 
@@ -81,8 +81,8 @@ impl fmt::Display for Finding {
     /// A line for what it is, and one below it for each thing to do.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}: {}: {}", self.severity, self.subject, self.what)?;
-        if !self.mend.is_empty() {
-            write!(f, "\n    mend: {}", self.mend)?;
+        if !self.fix.is_empty() {
+            write!(f, "\n    fix: {}", self.fix)?;
         }
         for command in &self.commands {
             write!(f, "\n    run: {command}")?;
@@ -96,13 +96,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_finding_is_a_line_and_its_mend_stands_below_it() {
+    fn a_finding_is_a_line_and_its_fix_stands_below_it() {
         let bare = Finding::note("node 3", "polls");
         assert_eq!(bare.to_string(), "note: node 3: polls");
-        let full = Finding::fault("node 3", "is down").mend("plug it in, or").run("a").run("b");
+        let full = Finding::fault("node 3", "is down").fix("plug it in, or").run("a").run("b");
         assert_eq!(
             full.to_string(),
-            "fault: node 3: is down\n    mend: plug it in, or\n    run: a\n    run: b"
+            "fault: node 3: is down\n    fix: plug it in, or\n    run: a\n    run: b"
         );
     }
 

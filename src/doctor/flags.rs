@@ -90,9 +90,9 @@ fn ssh(origin: Origin, flag: PortFlag) -> Option<Finding> {
     let rest = rest.join(" and ");
     let finding = Finding::warning(origin, what);
     Some(match origin.option() {
-        None => finding.mend(format!("unless that is meant, let its <service> be {rest} instead")),
+        None => finding.fix(format!("unless that is meant, let its <service> be {rest} instead")),
         Some(option) => finding
-            .mend(format!(
+            .fix(format!(
                 "unless that is meant, flag {rest} instead, in your start-up script too; now:"
             ))
             .run(unflag(Protocol::Tcp, SSH, SSH, &option)),
@@ -155,7 +155,7 @@ mod tests {
         let found = found(Scope::Cluster, flag(Protocol::Tcp, 1, 80));
         assert_eq!(found.len(), 1);
         assert_eq!(found[0].subject, "flags of cluster");
-        assert!(found[0].mend.contains("flag 1 to 21 and 23 to 80 instead"), "{found:?}");
+        assert!(found[0].fix.contains("flag 1 to 21 and 23 to 80 instead"), "{found:?}");
         let command = "setport_weight --start-port=22 --end-port=22 --delete --cluster";
         assert_eq!(found[0].commands, [command]);
     }
@@ -163,7 +163,7 @@ mod tests {
     #[test]
     fn what_is_left_around_sshd_may_be_one_range_or_one_port() {
         let rest =
-            |start, end| found(Scope::Node(3), flag(Protocol::Tcp, start, end)).remove(0).mend;
+            |start, end| found(Scope::Node(3), flag(Protocol::Tcp, start, end)).remove(0).fix;
         assert!(rest(22, 80).contains("flag 23 to 80 instead"));
         assert!(rest(21, 22).contains("flag 21 instead"));
         assert!(found(Scope::Cluster, flag(Protocol::Tcp, 23, 80)).is_empty());
@@ -177,7 +177,7 @@ mod tests {
         let mut seen = seen(conf(Routing::Dr, &["192.0.2.10"], 1), 3);
         seen.conf.cvips[0].services.push(ServiceConf::new(Protocol::Tcp, 20, 25));
         let found = flags(&seen);
-        assert!(found[0].mend.ends_with("let its <service> be 20 to 21 and 23 to 25 instead"));
+        assert!(found[0].fix.ends_with("let its <service> be 20 to 21 and 23 to 25 instead"));
         assert!(found[0].commands.is_empty());
     }
 

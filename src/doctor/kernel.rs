@@ -4,7 +4,7 @@ use std::net::IpAddr;
 
 use super::Finding;
 use super::observed::{Host, Observed};
-use crate::net::{Difference, Done, Error, Failure, Wishes, setting_name};
+use crate::net::{DesiredSettings, Difference, Done, Error, Failure, setting_name};
 
 /// Why commands are given although cvipd does the same.
 const SOON: &str = "cvipd repairs it within a second; if it does not, its log says why; by hand:";
@@ -13,18 +13,18 @@ const START: &str = "start cvipd here, which sees to it, or:";
 
 /// In what the kernel is not as the node's part needs it.
 pub(super) fn differences(seen: &Observed, host: &Host) -> Vec<Finding> {
-    let wishes = seen.wishes();
+    let desired = seen.desired();
     let mut findings: Vec<Finding> = Vec::new();
-    let asks_ipvs = wishes.sysctls.iter().any(|wish| wish.path.starts_with("net/ipv4/vs/"));
+    let asks_ipvs = desired.sysctls.iter().any(|desired| desired.path.starts_with("net/ipv4/vs/"));
     if asks_ipvs && !host.has_ipvs() {
         findings.push(
             Finding::fault(seen.here(), "this kernel has no IPVS, and a director needs it")
-                .mend("load it, or install a kernel with CONFIG_IP_VS; then start cvipd:")
+                .fix("load it, or install a kernel with CONFIG_IP_VS; then start cvipd:")
                 .run("modprobe ip_vs"),
         );
     }
     for difference in &host.differences {
-        findings.extend(self::difference(seen, host, &wishes, difference));
+        findings.extend(self::difference(seen, host, &desired, difference));
     }
     findings
 }
@@ -32,11 +32,11 @@ pub(super) fn differences(seen: &Observed, host: &Host) -> Vec<Finding> {
 fn difference(
     seen: &Observed,
     host: &Host,
-    wishes: &Wishes,
+    desired: &DesiredSettings,
     difference: &Difference,
 ) -> Option<Finding> {
     let here = seen.here();
-    let mend = if seen.runs_here() { SOON } else { START };
+    let fix = if seen.runs_here() { SOON } else { START };
     Some(match difference {
         Difference::Setting { path, is, wanted, why, .. } => {
             let mut what = format!("{} is {is} and should be {wanted}: {why}", setting_name(path));
@@ -45,14 +45,14 @@ fn difference(
             {
                 what += &format!("; cvipd had set it to {value}, and somebody changed it since");
             }
-            Finding::fault(here, what).mend(mend).run(set(path, wanted))
+            Finding::fault(here, what).fix(fix).run(set(path, wanted))
         }
         Difference::Down(device) => {
             let what = format!("{device} is down: nobody unpacks what the director sends");
-            Finding::fault(here, what).mend(mend).run(format!("ip link set {device} up"))
+            Finding::fault(here, what).fix(fix).run(format!("ip link set {device} up"))
         }
         Difference::Missing { addr, prefix, device } => {
-            missing(seen, host, wishes, *addr, *prefix, device)
+            missing(seen, host, desired, *addr, *prefix, device)
         }
         // Addresses that are too many are looked at one by one: see `addresses'.
         Difference::Misplaced { .. } => return None,
@@ -63,7 +63,7 @@ fn difference(
                  another director takes over: two would answer for it"
             );
             Finding::fault(here, what)
-                .mend("take it out of the network configuration; cvipd carries it:")
+                .fix("take it out of the network configuration; cvipd carries it:")
                 .run(format!("ip addr del {addr}/{prefix} dev {device}"))
         }
         Difference::Unmet(failure) => unmet(seen, host, failure)?,
@@ -73,12 +73,12 @@ fn difference(
 fn missing(
     seen: &Observed,
     host: &Host,
-    wishes: &Wishes,
+    desired: &DesiredSettings,
     addr: IpAddr,
     prefix: u8,
     device: &str,
 ) -> Finding {
-    let wish = wishes.addresses.iter().find(|wish| wish.addr == addr);
+    let desired = desired.addresses.iter().find(|desired| desired.addr == addr);
     let gateway = seen.conf.cvips.iter().any(|cvip| cvip.gateway == Some(addr));
     let active = seen.directed().any(|cvip| cvip.addr == addr);
     let consequence = match (gateway, active) {
@@ -88,21 +88,21 @@ fn missing(
     };
     let what = format!("{addr}/{prefix} is missing on {device}: {consequence}");
     let finding = Finding::fault(seen.here(), what);
-    if wish.is_some_and(|wish| wish.valid_lft.is_some()) {
+    if desired.is_some_and(|desired| desired.valid_lft.is_some()) {
         // By hand it would stay for ever, or run out.
         return match seen.runs_here() {
-            true => finding.mend(
+            true => finding.fix(
                 "cvipd carries it within a second; if it does not, its log says why \
                  (journalctl -u cvipd)",
             ),
             false => finding
-                .mend("start cvipd here: it alone renews the address")
+                .fix("start cvipd here: it alone renews the address")
                 .run("systemctl start cvipd"),
         };
     }
-    let mut finding = finding.mend(if seen.runs_here() { SOON } else { START });
+    let mut finding = finding.fix(if seen.runs_here() { SOON } else { START });
     // An address that neighbours could ask for comes last.
-    if let Some(path) = wish.and_then(|wish| wish.only_with)
+    if let Some(path) = desired.and_then(|desired| desired.only_with)
         && !matches!(host.setting(path), Some("1" | "2"))
     {
         finding = finding.run(set(path, "1"));
@@ -114,7 +114,7 @@ fn missing(
     finding.run(add(addr, prefix, device))
 }
 
-/// A wish that cannot be met: the error says what to do.
+/// A desired setting that cannot be met: the error says what to do.
 fn unmet(seen: &Observed, host: &Host, failure: &Failure) -> Option<Finding> {
     let here = seen.here();
     if failure.is_notice() {
@@ -127,12 +127,12 @@ fn unmet(seen: &Observed, host: &Host, failure: &Failure) -> Option<Finding> {
             if !host.has_ipvs() {
                 return None;
             }
-            Finding::fault(here, what).mend("load IPVS anew").run("modprobe ip_vs")
+            Finding::fault(here, what).fix("load IPVS anew").run("modprobe ip_vs")
         }
         Error::NoInterface { .. } => {
-            Finding::fault(here, what).mend("mend it, then let cvipd look (systemctl reload cvipd)")
+            Finding::fault(here, what).fix("fix it, then let cvipd look (systemctl reload cvipd)")
         }
-        _ => Finding::fault(here, what).mend("see to it as it says, then start cvipd"),
+        _ => Finding::fault(here, what).fix("see to it as it says, then start cvipd"),
     })
 }
 
@@ -191,7 +191,7 @@ mod tests {
     use super::super::testing::*;
     use super::*;
     use crate::conf::Routing;
-    use crate::net::{NeededOn, SysctlWish};
+    use crate::net::{DesiredSysctl, NeededOn};
 
     const ARP_IGNORE: &str = "net/ipv4/conf/all/arp_ignore";
 
@@ -228,12 +228,12 @@ mod tests {
         assert_eq!(
             found(3, 1, arp_ignore("0"), true),
             [format!(
-                "{setting}\n    mend: cvipd repairs it within a second; if it does not, its log says why; by hand:\n{run}"
+                "{setting}\n    fix: cvipd repairs it within a second; if it does not, its log says why; by hand:\n{run}"
             )]
         );
         assert_eq!(
             found(3, 1, arp_ignore("0"), false),
-            [format!("{setting}\n    mend: start cvipd here, which sees to it, or:\n{run}")]
+            [format!("{setting}\n    fix: start cvipd here, which sees to it, or:\n{run}")]
         );
         let seen = seen(conf(Routing::Dr, &["192.0.2.10"], 1), 3);
         let mut host = host(3);
@@ -274,16 +274,16 @@ mod tests {
 
     #[test]
     fn an_address_with_a_lifetime_is_cvipds_alone_to_add() {
-        for (running, mend) in [(true, "its log says why"), (false, "run: systemctl start cvipd")] {
+        for (running, fix) in [(true, "its log says why"), (false, "run: systemctl start cvipd")] {
             let lines = found(1, 2, gone("192.0.2.10", "eth0"), running);
-            assert!(lines[0].contains(mend) && !lines[0].contains("ip addr add"), "{lines:?}");
+            assert!(lines[0].contains(fix) && !lines[0].contains("ip addr add"), "{lines:?}");
         }
     }
 
     #[test]
     fn ipvs_that_is_not_there_is_said_once_and_one_that_is_old_is_a_note() {
         let failure = |outdated| {
-            let wish = SysctlWish {
+            let desired = DesiredSysctl {
                 path: "net/ipv4/vs/conn_reuse_mode".to_owned(),
                 value: "1",
                 or: &[],
@@ -292,7 +292,7 @@ mod tests {
             };
             let setting = "net.ipv4.vs.conn_reuse_mode".to_owned();
             let error = Error::NoSetting { setting, hint: ": it is too old", outdated };
-            Difference::Unmet(Failure { error, consequence: Some(wish.why) })
+            Difference::Unmet(Failure { error, consequence: Some(desired.why) })
         };
         let seen = seen(conf(Routing::Dr, &["192.0.2.10"], 1), 1);
         let mut host = host(1);

@@ -111,7 +111,7 @@ fn answering(
                  address, and clients of {cvips} drop them"
             ),
         )
-        .mend(format!(
+        .fix(format!(
             "if clients get no answer, bind the server to {cvips} (cvip.conf(5), UDP SERVERS)"
         ))
     };
@@ -146,13 +146,13 @@ pub(super) fn of_others(seen: &Observed) -> Vec<Finding> {
                         subject(node),
                         format!("a listener on {bound} does not join {key}: {}", refused.reason),
                     )
-                    .mend("see to it on that node (cvipctl doctor there says more)"),
+                    .fix("see to it on that node (cvipctl doctor there says more)"),
                 ),
             });
         }
         findings.extend(record.hints.iter().map(|hint| {
             Finding::warning(subject(node), hint)
-                .mend("unless that is meant, do so on that node (cvipctl doctor there says more)")
+                .fix("unless that is meant, do so on that node (cvipctl doctor there says more)")
         }));
     }
     findings
@@ -197,24 +197,24 @@ fn kept_out(
     let any = if key.cvip.is_ipv4() { "0.0.0.0" } else { "[::]" };
     let port = key.port;
     Some(match why {
-        Refusal::Loopback => finding.mend(format!(
+        Refusal::Loopback => finding.fix(format!(
             "unless that is meant, let the server listen on {any}:{port} too, by its own \
              configuration"
         )),
-        Refusal::Address { wanted } => finding.mend(format!(
+        Refusal::Address { wanted } => finding.fix(format!(
             "let the server listen on {any}:{port} or on {} instead",
             SocketAddr::new(*wanted, port)
         )),
-        Refusal::Family if key.cvip.is_ipv4() => finding.mend(format!(
+        Refusal::Family if key.cvip.is_ipv4() => finding.fix(format!(
             "let the server listen on {any}:{port} too, or for both families (without \
              IPV6_V6ONLY; net.ipv6.bindv6only 0)"
         )),
-        Refusal::Family => finding.mend(format!("let the server listen on {any}:{port} too")),
-        Refusal::Device => finding.mend(format!(
+        Refusal::Family => finding.fix(format!("let the server listen on {any}:{port} too")),
+        Refusal::Device => finding.fix(format!(
             "let the server listen without SO_BINDTODEVICE, or on the interface that has {}",
             conf.cvip(key.cvip)?.real_server(node)?.addr
         )),
-        Refusal::Owner(uid) => finding.mend(format!(
+        Refusal::Owner(uid) => finding.fix(format!(
             "if user id {uid} is to serve, name its user as <owner> in a <service> of port {port} \
              in cvip.conf, or * for anyone; else end that process"
         )),
@@ -224,8 +224,8 @@ fn kept_out(
                  --node={node}",
                 flag.weight
             );
-            let finding = finding.mend("if it is to serve, flag the port by itself:");
-            if here { finding.run(command) } else { finding.mend(format!("run `{command}'")) }
+            let finding = finding.fix("if it is to serve, flag the port by itself:");
+            if here { finding.run(command) } else { finding.fix(format!("run `{command}'")) }
         }
         // Told with the flags: nothing can be done.
         Refusal::Reserved => return None,
@@ -290,14 +290,14 @@ fn wrong_protocol(
         false => Finding::warning(origin, what),
     };
     let Some(option) = origin.option() else {
-        return finding.mend(format!(
+        return finding.fix(format!(
             "if {other} is meant, write <protocol>{other}</protocol> into that <service> of \
              cvip.conf"
         ));
     };
     let (start, end) = (flag.start, flag.end);
     finding
-        .mend(format!("if {other} is meant, flag it instead, in your start-up script too; now:"))
+        .fix(format!("if {other} is meant, flag it instead, in your start-up script too; now:"))
         .run(format!(
             "setport_weight --protocol={other} --start-port={start} --end-port={end} --weight={} \
              {option}",
@@ -374,20 +374,20 @@ mod tests {
     }
 
     #[test]
-    fn each_reason_has_its_mend() {
+    fn each_reason_has_its_fix() {
         let flags = [flag(Protocol::Tcp, 1, 100), flag(Protocol::Udp, 30000, 40000)];
-        let mend = |cvip, listener: Listener| found(&[cvip], &flags, &[listener]).remove(0);
-        let own = mend("192.0.2.10", tcp("192.0.2.4", 81));
+        let fix = |cvip, listener: Listener| found(&[cvip], &flags, &[listener]).remove(0);
+        let own = fix("192.0.2.10", tcp("192.0.2.4", 81));
         assert!(own.contains("listen on 0.0.0.0:81 or on 192.0.2.10:81 instead"), "{own}");
-        let v6only = mend("192.0.2.10", Listener { v6only: true, ..tcp("::", 81) });
+        let v6only = fix("192.0.2.10", Listener { v6only: true, ..tcp("::", 81) });
         assert!(v6only.contains("without IPV6_V6ONLY"), "{v6only}");
-        let v4 = mend("2001:db8::10", tcp("0.0.0.0", 81));
+        let v4 = fix("2001:db8::10", tcp("0.0.0.0", 81));
         assert!(v4.contains("listen on [::]:81 too"), "{v4}");
-        let device = mend("192.0.2.10", Listener { device: 3, ..tcp("0.0.0.0", 81) });
+        let device = fix("192.0.2.10", Listener { device: 3, ..tcp("0.0.0.0", 81) });
         assert!(device.contains("on the interface that has 192.0.2.4"), "{device}");
-        let user = mend("192.0.2.10", Listener { uid: 1000, ..tcp("0.0.0.0", 81) });
+        let user = fix("192.0.2.10", Listener { uid: 1000, ..tcp("0.0.0.0", 81) });
         assert!(user.contains("name its user as <owner> in a <service> of port 81"), "{user}");
-        let udp = mend("192.0.2.10", listener(Protocol::Udp, "0.0.0.0", 33000));
+        let udp = fix("192.0.2.10", listener(Protocol::Udp, "0.0.0.0", 33000));
         let command = "run: setport_weight --protocol=udp --start-port=33000 --end-port=33000 \
                        --weight=2 --node=4";
         assert!(udp.ends_with(command), "{udp}");

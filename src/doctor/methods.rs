@@ -53,7 +53,7 @@ fn one_network(seen: &Observed, host: &Host, cvip: &Cvip) -> Vec<Finding> {
         );
         findings.push(
             Finding::warning(seen.here(), what)
-                .mend("ignore them, here and in sysctl.d:")
+                .fix("ignore them, here and in sysctl.d:")
                 .run(set(&redirects, "0")),
         );
     }
@@ -116,7 +116,7 @@ fn defences(seen: &Observed, host: &Host) -> Vec<Finding> {
             let what = format!("{what} (net.ipv4.vs.{setting} 3)");
             findings.push(
                 Finding::warning(seen.here(), what)
-                    .mend("let the kernel do it when it runs out of memory:")
+                    .fix("let the kernel do it when it runs out of memory:")
                     .run(set(&path, "1")),
             );
         }

@@ -1,4 +1,4 @@
-//! What keeps a running cluster from working, and how to mend it.
+//! What keeps a running cluster from working, and how to fix it.
 //!
 //! ```text
 //!   collect     looks at this host's kernel, the store, the neighbours    kernel, files
@@ -11,6 +11,7 @@
 
 mod addresses;
 pub mod collect;
+mod conflicts;
 pub mod finding;
 mod flags;
 mod kernel;
@@ -19,7 +20,6 @@ mod methods;
 mod nodes;
 pub mod observed;
 mod paths;
-mod rivals;
 mod roles;
 mod routes;
 mod sync;
@@ -43,7 +43,7 @@ pub fn examine(seen: &Observed) -> Vec<Finding> {
         findings.extend(kernel::differences(seen, host));
         findings.extend(addresses::addresses(seen, host));
         findings.extend(paths::paths(seen, host));
-        findings.extend(rivals::rivals(seen, host));
+        findings.extend(conflicts::conflicts(seen, host));
         findings.extend(routes::routes(seen, host));
         findings.extend(sync::here(seen, host));
         findings.extend(methods::methods(seen, host));

@@ -7,8 +7,8 @@ use std::net::IpAddr;
 use super::Finding;
 use super::observed::{Observed, ServerFault, subject};
 use crate::conf::Registration;
-use crate::director::liveness::Life;
-use crate::pulse::PORT;
+use crate::director::liveness::Liveness;
+use crate::heartbeat::PORT;
 use crate::store::{NodeRecord, Scope};
 
 /// How a finding begins about a configuration that cvipd did not take.
@@ -23,13 +23,13 @@ pub(super) fn nodes(seen: &Observed) -> Vec<Finding> {
         .map(|complaint| {
             let what = format!("{LAST_GOOD}, for: {complaint}");
             Finding::fault(seen.here(), what)
-                .mend("mend the file (cvipctl check), and let cvipd read it:")
+                .fix("fix the file (cvipctl check), and let cvipd read it:")
                 .run("systemctl reload cvipd")
         })
         .collect();
-    findings.extend(seen.spoilt.iter().map(|fault| {
+    findings.extend(seen.corrupt.iter().map(|fault| {
         let what = format!("a value cannot be read, and its last good one stays in force: {fault}");
-        Finding::fault("store", what).mend(
+        Finding::fault("store", what).fix(
             "let its owner write it anew: a node's record is its cvipd's (restart it), flags are set \
              with setport_weight, drains ordered with cvipctl; what is nobody's is removed by hand, \
              in etcd with `etcdctl del KEY'",
@@ -37,26 +37,26 @@ pub(super) fn nodes(seen: &Observed) -> Vec<Finding> {
     }));
     findings.extend(seen.unsaved.iter().map(|unsaved| {
         let what = format!("what cvipd knows stays in force, and is lost with its end: {unsaved}");
-        Finding::warning(seen.here(), what).mend(
+        Finding::warning(seen.here(), what).fix(
             "do what it says; if that is nothing, make room in the file system of the run \
                  folder, or let root write there",
         )
     }));
     findings.extend(seen.ports_taken.iter().map(|taken| {
         let what = format!("{taken}: no heartbeats are heard there, and a failure is seen late");
-        Finding::fault(seen.here(), what).mend(
+        Finding::fault(seen.here(), what).fix(
             "end that program: cvipd tries again every second; or set heartbeat_port in cvip.toml, \
              on every node, to a port below 1024, which is root's",
         )
     }));
-    findings.extend(seen.store_servers.iter().map(|ServerFault { ends_writes, what, mend }| {
+    findings.extend(seen.store_servers.iter().map(|ServerFault { ends_writes, what, fix }| {
         match ends_writes {
-            true => Finding::fault("store", what).mend(mend),
-            false => Finding::warning("store", what).mend(mend),
+            true => Finding::fault("store", what).fix(fix),
+            false => Finding::warning("store", what).fix(fix),
         }
     }));
-    if let Some(why) = &seen.away {
-        findings.push(Finding::fault("store", why).mend(
+    if let Some(why) = &seen.unavailable {
+        findings.push(Finding::fault("store", why).fix(
             "`cvipctl check' says which of its servers answer, and what this host may do there",
         ));
         return findings;
@@ -70,7 +70,7 @@ pub(super) fn nodes(seen: &Observed) -> Vec<Finding> {
     }
     if let Some(node) = seen.node.filter(|node| !named.contains(node)) {
         let what = "cvip.conf gives this node no part: it is neither a director nor a real server";
-        findings.push(Finding::warning(subject(node), what).mend(
+        findings.push(Finding::warning(subject(node), what).fix(
             "add a real_server_node for it to cvip.conf on every node, or run cvipctl doctor on \
              another",
         ));
@@ -96,12 +96,12 @@ fn undirected(seen: &Observed) -> Vec<Finding> {
              clients are not answered"
         );
         match set.directors.iter().any(|node| seen.alive.contains(node)) {
-            true => Finding::warning(subject, what).mend(
+            true => Finding::warning(subject, what).fix(
                 "an election takes a few seconds after a start; if it lasts, see the log of a \
                  director's cvipd: `journalctl -u cvipd'",
             ),
             false => Finding::fault(subject, what)
-                .mend("start cvipd on one of them: `systemctl start cvipd'"),
+                .fix("start cvipd on one of them: `systemctl start cvipd'"),
         }
     };
     undirected.map(finding).collect()
@@ -140,20 +140,20 @@ fn cvipd(seen: &Observed, node: u32) -> Option<Finding> {
     let finding = Finding::fault(subject(node), format!("{what}{role}"));
     Some(match seen.node == Some(node) {
         true => finding.run("systemctl start cvipd"),
-        false => finding.mend("start it on that node: `systemctl start cvipd'"),
+        false => finding.fix("start it on that node: `systemctl start cvipd'"),
     })
 }
 
 /// A node whose cvipd has its lease, and is not heard.
 fn unheard(seen: &Observed, node: u32) -> Option<Finding> {
-    if seen.lives.get(&node) != Some(&Life::Mute) {
+    if seen.liveness_of.get(&node) != Some(&Liveness::AgentDown) {
         return None;
     }
     let what = format!(
         "its machine answers, but its cvipd is not heard: it hangs, or has another cluster key, or \
          UDP port {PORT} is filtered; listeners that come and go there may not be noticed"
     );
-    Some(Finding::fault(subject(node), what).mend(
+    Some(Finding::fault(subject(node), what).fix(
         "compare the cluster keys (sha256sum), look at the firewall, and restart it if it hangs: \
          `systemctl restart cvipd'",
     ))
@@ -163,11 +163,11 @@ fn unheard(seen: &Observed, node: u32) -> Option<Finding> {
 fn told(seen: &Observed, record: &NodeRecord) -> Vec<Finding> {
     let node = record.node;
     let mut findings = Vec::new();
-    if record.bells.starts_with("polling") && seen.alive.contains(&node) {
+    if record.event_source.starts_with("polling") && seen.alive.contains(&node) {
         let what = format!(
             "listeners are noticed by {}: a change takes part up to half a second later than with \
              the kernel's events",
-            record.bells
+            record.event_source
         );
         findings.push(Finding::note(subject(node), what));
     }
@@ -184,17 +184,19 @@ fn told(seen: &Observed, record: &NodeRecord) -> Vec<Finding> {
              by another cvip.conf",
             foreign.join(", ")
         );
-        findings.push(Finding::warning(subject(node), what).mend(
+        findings.push(Finding::warning(subject(node), what).fix(
             "give every node the same cvip.conf and clustertab, and let each cvipd read them: \
              `systemctl reload cvipd'",
         ));
     }
-    for unfit in record.registrations.iter().filter_map(|r| Some((r.service, r.unfit.as_ref()?))) {
-        let (service, why) = unfit;
+    for unhealthy in
+        record.registrations.iter().filter_map(|r| Some((r.service, r.unhealthy.as_ref()?)))
+    {
+        let (service, why) = unhealthy;
         let what = format!("{service} fails its check there: {why}");
         findings.push(
             Finding::fault(subject(node), what)
-                .mend("see to the server process on that node, or to the check in cvip.conf"),
+                .fix("see to the server process on that node, or to the check in cvip.conf"),
         );
     }
     findings
@@ -205,7 +207,7 @@ fn stranger(seen: &Observed, node: u32) -> Option<Finding> {
     if seen.alive.contains(&node) {
         let what = "its cvipd runs, but this host's cvip.conf gives it no part: its listeners are \
                     not balanced, and it goes by another cvip.conf";
-        return Some(Finding::warning(subject(node), what).mend(
+        return Some(Finding::warning(subject(node), what).fix(
             "name it in cvip.conf on every node and let each cvipd read it, or end its cvipd",
         ));
     }
@@ -224,15 +226,15 @@ fn embedded(seen: &Observed) -> Option<Finding> {
     if !seen.embedded || silent.is_empty() {
         return None;
     }
-    let away = match silent.len() {
+    let unavailable = match silent.len() {
         1 => format!("node {} is on another machine, it cannot", silent[0]),
         _ => format!("nodes {} are on other machines, they cannot", silent.join(", ")),
     };
     let what = format!(
-        "it is embedded, and so this host's own: if {away} write into it, and nothing that listens \
+        "it is embedded, and so this host's own: if {unavailable} write into it, and nothing that listens \
          there is balanced"
     );
-    Some(Finding::warning("store", what).mend(
+    Some(Finding::warning("store", what).fix(
         "set up etcd and name it in cvip.toml(5); if all nodes are network namespaces or \
          containers of this host, start their cvipd, and say so there with store = \"local\"",
     ))
@@ -247,7 +249,7 @@ fn balanced(seen: &Observed) -> Option<Finding> {
         let what = "nothing is balanced: no port is flagged, and cvip.conf has no service";
         return Some(
             Finding::warning("cluster", what)
-                .mend(
+                .fix(
                     "flag the ports whose listeners are to serve the cluster (the command flags \
                      port 80), or add <service> elements to cvip.conf:",
                 )
@@ -320,7 +322,7 @@ mod tests {
     fn of_a_store_that_is_away_nothing_is_concluded() {
         let mut seen = healthy(3);
         (seen.alive, seen.state) = (Default::default(), State::default());
-        seen.away = Some("the store cannot be reached".to_owned());
+        seen.unavailable = Some("the store cannot be reached".to_owned());
         let lines = lines(&nodes(&seen));
         assert_eq!(lines.len(), 1, "{lines:?}");
         assert!(lines[0].starts_with("fault: store: the store cannot be reached"), "{lines:?}");
@@ -342,8 +344,8 @@ mod tests {
     fn polling_another_file_and_a_hung_server_are_told() {
         let mut seen = healthy(1);
         let third = seen.state.nodes.get_mut(&3).unwrap();
-        third.bells = "polling every 200 ms (no cgroup v2)".to_owned();
-        third.registrations[0].unfit = Some("its accept queue stays full".to_owned());
+        third.event_source = "polling every 200 ms (no cgroup v2)".to_owned();
+        third.registrations[0].unhealthy = Some("its accept queue stays full".to_owned());
         third.refused.push(Refused {
             service: key("203.0.113.9", Protocol::Tcp, 81),
             bound: addr("127.0.0.1"),
@@ -358,7 +360,7 @@ mod tests {
             seen.unsaved = vec![wrong.clone()];
             seen.ports_taken = vec![wrong.clone()];
             let of_server =
-                |ends_writes| ServerFault { ends_writes, what: wrong.clone(), mend: wrong.clone() };
+                |ends_writes| ServerFault { ends_writes, what: wrong.clone(), fix: wrong.clone() };
             seen.store_servers = vec![of_server(true), of_server(false)];
         };
         wrong(&mut seen, "xyz");

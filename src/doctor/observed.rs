@@ -7,13 +7,13 @@ use serde::Serialize;
 
 use super::Roles;
 use crate::conf::{Clustertab, Conf, Cvip};
-use crate::director::liveness::Life;
+use crate::director::liveness::Liveness;
 use crate::director::sync;
 use crate::director::view::View;
 use crate::ipvs::{Change, Daemon, DestinationEntry, Service};
 use crate::listeners::Listener;
-use crate::net::{Difference, Done, Interface, Mac, Role, Wishes};
-use crate::node::Surroundings;
+use crate::net::{DesiredSettings, Difference, Done, Interface, Mac, Role};
+use crate::node::System;
 use crate::ports::FlagSet;
 use crate::store::{Scope, ServiceKey, State};
 
@@ -25,7 +25,7 @@ pub struct ServerFault {
     /// What is wrong.
     pub what: String,
     /// What to do about it.
-    pub mend: String,
+    pub fix: String,
 }
 
 /// All of it.
@@ -40,17 +40,17 @@ pub struct Observed {
     /// Who the active directors are.
     pub roles: Roles,
     /// The connection synchronisation daemon that this node should run.
-    pub sync: Option<sync::Wish>,
+    pub sync: Option<sync::DesiredDaemon>,
     /// What the store says.
     pub state: State,
     /// Nodes whose cvipd lives.
     pub alive: BTreeSet<u32>,
     /// What this host's cvipd makes of the other nodes, if it is a director.
-    pub lives: BTreeMap<u32, Life>,
+    pub liveness_of: BTreeMap<u32, Liveness>,
     /// What of the store cannot be read.
-    pub spoilt: Vec<String>,
+    pub corrupt: Vec<String>,
     /// Why the store cannot be read, if it cannot: of other nodes nothing is known then.
-    pub away: Option<String>,
+    pub unavailable: Option<String>,
     /// The store is this host's own, so that other machines cannot reach it, and nobody said
     /// that this is meant.
     pub embedded: bool,
@@ -93,11 +93,11 @@ pub struct Host {
     /// Where replies to clients beyond the CVIP's network would leave, by CVIP.
     pub replies: BTreeMap<IpAddr, Reply>,
     /// Other hosts that answer for a CVIP that this node carries as its active director.
-    pub rivals: BTreeMap<IpAddr, Mac>,
+    pub conflicts: BTreeMap<IpAddr, Mac>,
     /// Who listens on flagged ports, or on those of another protocol; none if it cannot be read.
     pub listeners: Option<Vec<Listener>>,
     /// What else the rules of eligibility need.
-    pub around: Option<Surroundings>,
+    pub around: Option<System>,
 }
 
 /// Where a packet would leave.
@@ -139,8 +139,10 @@ impl Observed {
     }
 
     /// What this node's kernel should have.
-    pub(super) fn wishes(&self) -> Wishes {
-        self.me().map(|(node, role)| crate::net::wishes(&self.conf, node, role)).unwrap_or_default()
+    pub(super) fn desired(&self) -> DesiredSettings {
+        self.me()
+            .map(|(node, role)| crate::net::desired(&self.conf, node, role))
+            .unwrap_or_default()
     }
 
     /// The CVIPs that this node serves as a real server or standby, and not as their active

@@ -37,7 +37,7 @@ fn carrier(seen: &Observed, host: &Host, cvip: &Cvip) -> Vec<Finding> {
         findings.push(Finding::fault(seen.here(), what).run(format!("ip link set {device} up")));
     } else if !interface.carrier {
         let what = format!("{device} has no carrier: no client reaches {addr}");
-        findings.push(Finding::fault(seen.here(), what).mend("see to its cable and its switch"));
+        findings.push(Finding::fault(seen.here(), what).fix("see to its cable and its switch"));
     }
     if !interface.answers_neighbours && !interface.loopback {
         let what = format!("{device} answers no neighbours (NOARP): nobody finds {addr} there");
@@ -169,11 +169,14 @@ mod tests {
         assert!(down[0].ends_with("run: ip link set eth0 up"), "{down:?}");
         let cut = found(Routing::Dr, 1, |host| eth0(host).carrier = false);
         assert!(cut[0].contains("no carrier") && cut.len() == 1, "{cut:?}");
-        let mute = found(Routing::Dr, 1, |host| eth0(host).answers_neighbours = false);
-        assert!(mute[0].ends_with("run: ip link set eth0 arp on"), "{mute:?}");
-        let deaf = |host: &mut Host| host.set("net/ipv4/conf/eth0/arp_ignore", "8");
-        let deaf = found(Routing::Dr, 1, deaf);
-        assert!(deaf[0].ends_with("run: sysctl -w net.ipv4.conf.eth0.arp_ignore=1"), "{deaf:?}");
+        let agent_down = found(Routing::Dr, 1, |host| eth0(host).answers_neighbours = false);
+        assert!(agent_down[0].ends_with("run: ip link set eth0 arp on"), "{agent_down:?}");
+        let isolated = |host: &mut Host| host.set("net/ipv4/conf/eth0/arp_ignore", "8");
+        let isolated = found(Routing::Dr, 1, isolated);
+        assert!(
+            isolated[0].ends_with("run: sysctl -w net.ipv4.conf.eth0.arp_ignore=1"),
+            "{isolated:?}"
+        );
     }
 
     #[test]

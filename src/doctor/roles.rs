@@ -57,10 +57,10 @@ impl Roles {
 
     /// The connection synchronisation daemon that a node should run: none where it is no director,
     /// the only one of its set, or without a `sync_interface`.
-    pub fn sync(&self, conf: &Conf, node: u32) -> Option<sync::Wish> {
+    pub fn sync(&self, conf: &Conf, node: u32) -> Option<sync::DesiredDaemon> {
         let mut sets = conf.director_sets().into_iter();
         let set = sets.find(|set| set.directors.contains(&node) && set.directors.len() > 1)?;
-        Some(sync::Wish {
+        Some(sync::DesiredDaemon {
             interface: conf.sync_interface(node)?.to_owned(),
             set: set.directors.iter().copied().min()?,
             active: self.is_active(node),
@@ -114,9 +114,9 @@ mod tests {
             let conf = conf(directors);
             Roles::by_order(&conf).sync(&conf, node)
         };
-        let wish = |active| sync::Wish { interface: "eth1".to_owned(), set: 1, active };
-        assert_eq!(sync(2, 1), Some(wish(true)));
-        assert_eq!(sync(2, 2), Some(wish(false)));
+        let desired = |active| sync::DesiredDaemon { interface: "eth1".to_owned(), set: 1, active };
+        assert_eq!(sync(2, 1), Some(desired(true)));
+        assert_eq!(sync(2, 2), Some(desired(false)));
         assert_eq!((sync(2, 3), sync(1, 1)), (None, None));
         let mut without = conf(2);
         without.cvips[0].directors[0].sync_interface = None;

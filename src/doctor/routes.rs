@@ -49,7 +49,7 @@ fn through_the_director(seen: &Observed, cvip: &Cvip, reply: &Reply) -> Option<F
     );
     let ip = if cvip.addr.is_ipv6() { "ip -6" } else { "ip" };
     let finding = Finding::fault(seen.here(), what)
-        .mend("lead it over it, here and in the network configuration:");
+        .fix("lead it over it, here and in the network configuration:");
     Some(finding.run(format!("{ip} route replace default via {to}")))
 }
 
@@ -69,7 +69,7 @@ fn beyond(
             if cvip.addr.is_ipv6() { "IPv6" } else { "IPv4" },
             cvip.addr
         );
-        return Some(Finding::warning(seen.here(), what).mend(
+        return Some(Finding::warning(seen.here(), what).fix(
             "give this node a default route over the network's router (`ip route add default via \
              ROUTER'), unless all clients are on its networks",
         ));
@@ -81,7 +81,7 @@ fn beyond(
              beyond the networks that this node knows get no answer from it",
             cvip.addr
         );
-        return Some(Finding::fault(seen.here(), what).mend(format!(
+        return Some(Finding::fault(seen.here(), what).fix(format!(
             "lead it over the network's router: `{ip} route replace default via ROUTER'"
         )));
     }
@@ -104,7 +104,7 @@ fn beyond(
         cvip.addr
     );
     let routed = host.on_network_of(gateway).map(|interface| interface.name.as_str());
-    Some(Finding::fault(seen.here(), what).mend(format!(
+    Some(Finding::fault(seen.here(), what).fix(format!(
         "lead it over the network's router: `{ip} route replace default via ROUTER{}'",
         routed.map(|device| format!(" dev {device}")).unwrap_or_default()
     )))
@@ -137,8 +137,8 @@ mod tests {
         assert!(wrong[0].starts_with("fault: node 3: the default route leads over 192.0.2.99"));
         assert!(wrong[0].ends_with("run: ip route replace default via 192.0.2.254"), "{wrong:?}");
         let wrong = found(Routing::Nat, 3, "2001:db8::10", Some("fe80::1"));
-        let mend = "run: ip -6 route replace default via 2001:db8::254";
-        assert!(wrong[0].ends_with(mend), "{wrong:?}");
+        let fix = "run: ip -6 route replace default via 2001:db8::254";
+        assert!(wrong[0].ends_with(fix), "{wrong:?}");
         let none = without_route(Routing::Nat, 3);
         assert!(none[0].contains("there is no default route, and not over the gateway"));
         let linked = found(Routing::Nat, 3, "192.0.2.10", None);

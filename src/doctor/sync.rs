@@ -15,7 +15,7 @@ pub(super) fn configured(seen: &Observed) -> Vec<Finding> {
             let what = "one of several directors, and without a sync_interface: connections that \
                         run through it are lost when another takes over (but for TCP with the mh \
                         scheduler)";
-            findings.push(Finding::warning(subject(*node), what).mend(
+            findings.push(Finding::warning(subject(*node), what).fix(
                 "give its director_node in cvip.conf a `<sync_interface>eth1</sync_interface>', on \
                  a network that only the cluster is on",
             ));
@@ -26,25 +26,25 @@ pub(super) fn configured(seen: &Observed) -> Vec<Finding> {
 
 /// The interface of this director, and the kernel's daemon on it.
 pub(super) fn here(seen: &Observed, host: &Host) -> Vec<Finding> {
-    let Some(wish) = &seen.sync else { return Vec::new() };
-    let mut findings = carrier(seen, host, wish);
+    let Some(desired) = &seen.sync else { return Vec::new() };
+    let mut findings = carrier(seen, host, desired);
     // It cannot run there before the interface is right.
     if findings.iter().all(|finding| finding.severity != super::Severity::Fault)
         && let Some(table) = &seen.table
     {
-        findings.extend(daemon(seen, wish, &table.daemons));
+        findings.extend(daemon(seen, desired, &table.daemons));
     }
     findings
 }
 
-fn carrier(seen: &Observed, host: &Host, wish: &sync::Wish) -> Vec<Finding> {
-    let device = &wish.interface;
+fn carrier(seen: &Observed, host: &Host, desired: &sync::DesiredDaemon) -> Vec<Finding> {
+    let device = &desired.interface;
     let fault = |what: String| {
         Finding::fault(seen.here(), format!("{what}: connections are not synchronised"))
     };
     let Some(interface) = host.interface(device) else {
         let finding = fault(format!("there is no interface {device} (sync_interface)"));
-        return vec![finding.mend("correct its name in cvip.conf, or make it")];
+        return vec![finding.fix("correct its name in cvip.conf, or make it")];
     };
     let v4 = interface.addresses.iter().any(|address| address.addr.is_ipv4());
     if !interface.up {
@@ -53,12 +53,12 @@ fn carrier(seen: &Observed, host: &Host, wish: &sync::Wish) -> Vec<Finding> {
     }
     if !interface.carrier {
         let finding = fault(format!("{device} (sync_interface) has no carrier"));
-        return vec![finding.mend("see to its cable and its switch")];
+        return vec![finding.fix("see to its cable and its switch")];
     }
     if !v4 {
         // bind_mcastif_addr of the kernel's ip_vs_sync.c; the group is an IPv4 one.
         let finding = fault(format!("{device} (sync_interface) has no IPv4 address"));
-        return vec![finding.mend("give it one: the kernel sends its multicasts from there")];
+        return vec![finding.fix("give it one: the kernel sends its multicasts from there")];
     }
     let carries_clients = |director: &DirectorNode| director.garp_interface == *device;
     let mut cvips = seen.conf.cvips.iter();
@@ -72,7 +72,7 @@ fn carrier(seen: &Observed, host: &Host, wish: &sync::Wish) -> Vec<Finding> {
             "{device} (sync_interface) is on the network of CVIP {addr}: synchronisation is not \
              authenticated, and whoever is on it can put connections into this director's table"
         );
-        Finding::warning(seen.here(), what).mend(
+        Finding::warning(seen.here(), what).fix(
             "name an interface in cvip.conf whose network only the cluster is on, unless you \
              trust all hosts on this one",
         )
@@ -80,14 +80,18 @@ fn carrier(seen: &Observed, host: &Host, wish: &sync::Wish) -> Vec<Finding> {
     shared.map(|cvip| warning(cvip.addr)).into_iter().collect()
 }
 
-fn daemon(seen: &Observed, wish: &sync::Wish, running: &[crate::ipvs::Daemon]) -> Vec<Finding> {
-    let (changes, in_the_way) = sync::plan(Some(wish), &[], running);
+fn daemon(
+    seen: &Observed,
+    desired: &sync::DesiredDaemon,
+    running: &[crate::ipvs::Daemon],
+) -> Vec<Finding> {
+    let (changes, in_the_way) = sync::plan(Some(desired), &[], running);
     let mut findings = Vec::new();
     if let Some(other) = in_the_way {
         let stop = Change::StopDaemon(other.0.role, other.0.sync_id);
         findings.push(
             Finding::fault(seen.here(), other.to_string())
-                .mend("end it:")
+                .fix("end it:")
                 .run(format!("ipvsadm-rs {}", change_line(&stop))),
         );
     }

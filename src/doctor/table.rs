@@ -4,10 +4,10 @@ use super::Finding;
 use super::observed::{Observed, Table, subject};
 use crate::conf::{Cvip, Routing};
 use crate::director::import::as_static;
-use crate::director::liveness::Life;
+use crate::director::liveness::Liveness;
 use crate::director::reconcile;
 use crate::director::settings::service_key;
-use crate::director::view::Quieted;
+use crate::director::view::Quiesced;
 use crate::ipvs::{Change, DaemonRole, DestinationEntry, DestinationId, Service, ServiceId};
 use crate::ipvsadm::change_line;
 use crate::net::Role;
@@ -22,7 +22,7 @@ pub(super) fn table(seen: &Observed, table: &Table) -> Vec<Finding> {
     for (service, destinations) in &table.services {
         findings.extend(by_hand(seen, service, destinations));
     }
-    findings.extend(quiet(seen, table));
+    findings.extend(quiesced(seen, table));
     findings.extend(loops(seen, table));
     findings.extend(passive(seen, table));
     findings
@@ -37,7 +37,7 @@ fn passive(seen: &Observed, table: &Table) -> Vec<Finding> {
             "this standby's IPVS table is empty, so that it forwards nothing: {why}; a takeover has \
              to make the table first, and connections are lost"
         );
-        findings.push(Finding::fault(seen.here(), what).mend(
+        findings.push(Finding::fault(seen.here(), what).fix(
             "let the backup sync daemon run (see to the sync_interface): cvipd tries again by itself, \
              and makes the table once the kernel shows the daemon",
         ));
@@ -47,7 +47,7 @@ fn passive(seen: &Observed, table: &Table) -> Vec<Finding> {
                     10 s only";
         findings.push(
             Finding::fault(seen.here(), what)
-                .mend("find that program and end it (`cvipctl events' shows what it changed)"),
+                .fix("find that program and end it (`cvipctl events' shows what it changed)"),
         );
     }
     findings
@@ -55,13 +55,13 @@ fn passive(seen: &Observed, table: &Table) -> Vec<Finding> {
 
 /// Whom the running director gives no new connections although they listen, unless their own
 /// records say it already.
-fn quiet(seen: &Observed, table: &Table) -> Vec<Finding> {
+fn quiesced(seen: &Observed, table: &Table) -> Vec<Finding> {
     let mut findings = Vec::new();
-    for Quieted { service, address, reason, spared, .. } in &table.view.quiet {
+    for Quiesced { service, address, reason, spared, .. } in &table.view.quiesced {
         let node = seen.node_of(*address);
         let record = node.and_then(|node| seen.state.nodes.get(&node));
         let mut registrations = record.into_iter().flat_map(|record| &record.registrations);
-        if registrations.any(|r| r.service == *service && r.unfit.is_some()) {
+        if registrations.any(|r| r.service == *service && r.unhealthy.is_some()) {
             continue;
         }
         let name = node.map_or_else(|| address.to_string(), |node| format!("node {node}"));
@@ -71,7 +71,7 @@ fn quiet(seen: &Observed, table: &Table) -> Vec<Finding> {
         };
         findings.push(
             Finding::warning(service, what)
-                .mend("see to the server process on that node, and to the node"),
+                .fix("see to the server process on that node, and to the node"),
         );
     }
     findings
@@ -84,7 +84,7 @@ fn differences(seen: &Observed, table: &Table) -> Vec<Finding> {
         .iter()
         .filter(|(key, change)| !explained(seen, table, *key, change))
         .collect();
-    let mend = match seen.runs_here() {
+    let fix = match seen.runs_here() {
         true => {
             "make the table true; if the kernel refuses, it says why (cvipd tries again, at growing \
              intervals, and logs it):"
@@ -95,12 +95,12 @@ fn differences(seen: &Observed, table: &Table) -> Vec<Finding> {
         .iter()
         .take(AT_MOST)
         .map(|(key, change)| {
-            Finding::fault(key, describe(seen, table, change)).mend(mend).run("cvipctl apply")
+            Finding::fault(key, describe(seen, table, change)).fix(fix).run("cvipctl apply")
         })
         .collect();
     if let Some(more) = changes.len().checked_sub(AT_MOST).filter(|more| *more > 0) {
         let what = format!("{more} more differences from what the store says (cvipctl diff)");
-        findings.push(Finding::fault("IPVS table", what).mend(mend).run("cvipctl apply"));
+        findings.push(Finding::fault("IPVS table", what).fix(fix).run("cvipctl apply"));
     }
     findings
 }
@@ -114,11 +114,11 @@ fn explained(seen: &Observed, table: &Table, key: ServiceKey, change: &Change) -
         _ => return false,
     };
     let view = &table.view;
-    let life = seen.node_of(at.addr).and_then(|node| seen.lives.get(&node));
-    if life == Some(&Life::Dead) {
+    let liveness = seen.node_of(at.addr).and_then(|node| seen.liveness_of.get(&node));
+    if liveness == Some(&Liveness::Dead) {
         return true;
     }
-    view.quiet.iter().any(|quiet| (quiet.service, quiet.address) == (key, at.addr))
+    view.quiesced.iter().any(|quiesced| (quiesced.service, quiesced.address) == (key, at.addr))
         || view.draining.iter().any(|drain| (drain.service, drain.address) == (key, at.addr))
 }
 
@@ -207,11 +207,11 @@ fn by_hand(
     let destinations: Vec<_> = destinations.iter().map(|entry| entry.destination).collect();
     Some(match as_static(service, &destinations, &seen.conf, me) {
         Ok(_) => finding
-            .mend("let cvip.conf have it, as a static service (on every node: copy the file):")
+            .fix("let cvip.conf have it, as a static service (on every node: copy the file):")
             .run("cvipctl import")
             .run("cvipctl apply"),
         Err(why) => finding
-            .mend(format!(
+            .fix(format!(
                 "flag its port, and who listens joins (as it is, cvip.conf cannot have it: {why}):"
             ))
             .run(flag(key)),
@@ -238,13 +238,13 @@ fn loops(seen: &Observed, table: &Table) -> Vec<Finding> {
     let waits = seen.me().is_some_and(|(_, role)| role == Role::Standby);
     let backup = table.daemons.iter().any(|daemon| daemon.role == DaemonRole::Backup);
     let only = |host: &super::observed::Host| host.setting("net/ipv4/vs/backup_only") == Some("1");
-    let quiet = waits && backup && seen.host.as_ref().is_some_and(only);
+    let quiesced = waits && backup && seen.host.as_ref().is_some_and(only);
     let cvips: Vec<&Cvip> = seen.served().collect();
     for (service, _) in &table.services {
         let ServiceId::Address { addr, .. } = service.id else { continue };
         let Some(cvip) = cvips.iter().find(|cvip| cvip.addr == addr) else { continue };
         let directs = seen.node.is_some_and(|node| cvip.is_director(node));
-        if directs && quiet {
+        if directs && quiesced {
             continue;
         }
         let here = seen.node.map(subject).unwrap_or_default();
@@ -254,13 +254,13 @@ fn loops(seen: &Observed, table: &Table) -> Vec<Finding> {
         );
         let finding = Finding::fault(service.id, what);
         findings.push(match directs {
-            true => finding.mend(
+            true => finding.fix(
                 "let the backup sync daemon run here with net.ipv4.vs.backup_only 1: cvipd sees to \
                  both where the director_node has a sync_interface",
             ),
             false => {
                 let remove = change_line(&Change::DeleteService(service.id));
-                finding.mend("take it out:").run(format!("ipvsadm-rs {remove}"))
+                finding.fix("take it out:").run(format!("ipvsadm-rs {remove}"))
             }
         });
     }
@@ -378,7 +378,7 @@ mod tests {
         let id = service_id(http());
         let lines = found(1, 1, |_, table| {
             table.changes = vec![(http(), Change::EditDestination(id, destination(3, 2)))];
-            table.view.quiet.push(Quieted {
+            table.view.quiesced.push(Quiesced {
                 service: http(),
                 address: own(3, false),
                 state: "damped".to_owned(),

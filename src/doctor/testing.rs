@@ -6,7 +6,7 @@ use super::Roles;
 use super::observed::{Host, Observed, Reply, Table};
 use crate::conf::{Clustertab, Conf, Cvip, DirectorNode, RealServer, Routing};
 use crate::net::{Address, Interface, host_prefix};
-use crate::node::Surroundings;
+use crate::node::System;
 use crate::ports::PortFlag;
 use crate::protocol::Protocol;
 use crate::store::{NodeRecord, Registration, Scope, ServiceKey, State};
@@ -68,9 +68,9 @@ pub(super) fn seen(conf: Conf, node: u32) -> Observed {
         node: Some(node),
         state,
         alive: nodes.into_iter().collect(),
-        lives: std::collections::BTreeMap::new(),
-        spoilt: Vec::new(),
-        away: None,
+        liveness_of: std::collections::BTreeMap::new(),
+        corrupt: Vec::new(),
+        unavailable: None,
         embedded: true,
         complaints: Vec::new(),
         unsaved: Vec::new(),
@@ -84,7 +84,7 @@ pub(super) fn seen(conf: Conf, node: u32) -> Observed {
 }
 
 pub(super) fn record(node: u32) -> NodeRecord {
-    NodeRecord { bells: "cgroup BPF".to_owned(), ..NodeRecord::empty(node, 1, 1) }
+    NodeRecord { event_source: "cgroup BPF".to_owned(), ..NodeRecord::empty(node, 1, 1) }
 }
 
 /// A node's kernel: `lo`, and `eth0` in both families' networks with a default route beyond.
@@ -110,7 +110,7 @@ pub(super) fn host(node: u32) -> Host {
     ] {
         host.settings.insert(path.to_owned(), value.to_owned());
     }
-    host.around = Some(Surroundings {
+    host.around = Some(System {
         node,
         devices: [(own(node, false), 2), (own(node, true), 2)].into(),
         ephemeral: (32768, 60999),

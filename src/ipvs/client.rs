@@ -48,7 +48,7 @@ impl Client {
     /// the client from there.
     ///
     /// Where the kernel has no IPVS yet, the module `ip_vs` is loaded, by the kernel's own
-    /// wish or by modprobe(8).
+    /// desired setting or by modprobe(8).
     ///
     /// # Errors
     /// [`Error::NoIpvs`], and [`Error::Permission`] for everybody but root of the initial user

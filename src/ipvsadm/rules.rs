@@ -55,7 +55,7 @@ pub enum DaemonRule {
 
 /// Why a change has no place in a table that is described.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Misfit {
+pub enum RuleError {
     /// The kernel would refuse it, with this errno.
     Refused(i32),
     /// It leaves no trace in the table.
@@ -100,8 +100,8 @@ impl Rules {
     ///
     /// If the kernel would refuse it on this table, as far as the table tells; or if it is no
     /// rule.
-    pub fn change(&mut self, change: &Change) -> Result<(), Misfit> {
-        use Misfit::Refused;
+    pub fn change(&mut self, change: &Change) -> Result<(), RuleError> {
+        use RuleError::Refused;
         let no_service = || Refused(libc::ESRCH);
         self.of_services |= !matches!(
             change,
@@ -159,7 +159,7 @@ impl Rules {
                 other => *other = DaemonRule::Running(daemon.clone()),
             },
             Change::StopDaemon(role, id) => *self.daemon(*role) = DaemonRule::Stopped(*id),
-            Change::Zero(_) => return Err(Misfit::NoRule),
+            Change::Zero(_) => return Err(RuleError::NoRule),
         }
         Ok(())
     }
@@ -182,8 +182,8 @@ mod tests {
         let mut rules = Rules::default();
         let mut errno = |change| match rules.change(&change) {
             Ok(()) => 0,
-            Err(Misfit::Refused(errno)) => errno,
-            Err(Misfit::NoRule) => -1,
+            Err(RuleError::Refused(errno)) => errno,
+            Err(RuleError::NoRule) => -1,
         };
         assert_eq!(errno(Change::AddDestination(id, server)), libc::ESRCH);
         assert_eq!(errno(Change::AddService(Service::new(id, "rr"))), 0);

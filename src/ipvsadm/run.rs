@@ -109,7 +109,7 @@ fn base_name(program: &OsStr) -> Cow<'_, str> {
 }
 
 /// Why something was not done.
-enum Trouble {
+enum RunError {
     /// There is no IPVS, or no privilege.
     NoKernel(TableError),
     /// The kernel did not answer a listing.
@@ -128,9 +128,9 @@ enum Trouble {
     File(String),
 }
 
-impl From<std::io::Error> for Trouble {
-    fn from(_: std::io::Error) -> Trouble {
-        Trouble::Output
+impl From<std::io::Error> for RunError {
+    fn from(_: std::io::Error) -> RunError {
+        RunError::Output
     }
 }
 
@@ -324,16 +324,16 @@ impl<T: Table, O: FnOnce() -> Result<T, TableError>> Session<'_, '_, T, O> {
     }
 
     /// The kernel's table; opened now, if it has not been.
-    fn kernel(&mut self) -> Result<&mut T, Trouble> {
+    fn kernel(&mut self) -> Result<&mut T, RunError> {
         if let Some(open) = self.open.take() {
-            return Ok(self.kernel.insert(open().map_err(Trouble::NoKernel)?));
+            return Ok(self.kernel.insert(open().map_err(RunError::NoKernel)?));
         }
-        let gone = || Trouble::NoKernel(TableError::Refused(nix::libc::ENOPROTOOPT));
+        let gone = || RunError::NoKernel(TableError::Refused(nix::libc::ENOPROTOOPT));
         self.kernel.as_mut().ok_or_else(gone)
     }
 
-    fn info(&mut self) -> Result<Info, Trouble> {
-        self.kernel()?.info().map_err(Trouble::NoKernel)
+    fn info(&mut self) -> Result<Info, RunError> {
+        self.kernel()?.info().map_err(RunError::NoKernel)
     }
 
     /// Carries out changes; reports those refused, in order. The status is the last one's; a
@@ -341,7 +341,7 @@ impl<T: Table, O: FnOnce() -> Result<T, TableError>> Session<'_, '_, T, O> {
     fn apply(&mut self, changes: &[Change]) -> (u8, bool) {
         let refused = match self.kernel() {
             Ok(table) => table.apply(changes),
-            Err(trouble) => return self.report(Err(trouble)),
+            Err(error) => return self.report(Err(error)),
         };
         let refused = match refused {
             Ok(refused) => refused,
@@ -362,31 +362,31 @@ impl<T: Table, O: FnOnce() -> Result<T, TableError>> Session<'_, '_, T, O> {
     }
 
     /// The exit status of a listing, and whether it ends a restore, as it ends the original.
-    fn report(&mut self, result: Result<(), Trouble>) -> (u8, bool) {
+    fn report(&mut self, result: Result<(), RunError>) -> (u8, bool) {
         match result {
-            Ok(()) | Err(Trouble::Output) => (0, false),
-            Err(Trouble::NoKernel(error)) => {
+            Ok(()) | Err(RunError::Output) => (0, false),
+            Err(RunError::NoKernel(error)) => {
                 self.complain(&errors::no_kernel(&error));
                 (2, true)
             }
-            Err(Trouble::Refused(operation, error)) => {
+            Err(RunError::Refused(operation, error)) => {
                 self.complain(&errors::describe(operation, &error));
                 (1, true)
             }
-            Err(Trouble::RefusedInSilence) => (1, true),
-            Err(Trouble::File(why)) => {
+            Err(RunError::RefusedInSilence) => (1, true),
+            Err(RunError::File(why)) => {
                 self.complain(&why);
                 (1, true)
             }
-            Err(Trouble::NoConnections) => {
+            Err(RunError::NoConnections) => {
                 self.complain("cannot open file /proc/net/ip_vs_conn");
                 (1, true)
             }
-            Err(Trouble::NoTotals) => {
+            Err(RunError::NoTotals) => {
                 self.complain("cannot read file /proc/net/ip_vs_stats");
                 (1, true)
             }
-            Err(Trouble::NoStatus) => {
+            Err(RunError::NoStatus) => {
                 self.complain(
                     "cannot read file /proc/net/ip_vs_status: Linux 7.1 and later have it",
                 );

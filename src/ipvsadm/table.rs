@@ -89,7 +89,7 @@ pub trait Table {
     /// # Errors
     ///
     /// If there is no such file; then only the other functions tell.
-    fn glance(&mut self) -> std::io::Result<Box<dyn Read>> {
+    fn proc_table(&mut self) -> std::io::Result<Box<dyn Read>> {
         Err(std::io::ErrorKind::NotFound.into())
     }
 
@@ -165,7 +165,7 @@ impl Table for ipvs::Client {
         proc_net("ip_vs_conn")
     }
 
-    fn glance(&mut self) -> std::io::Result<Box<dyn Read>> {
+    fn proc_table(&mut self) -> std::io::Result<Box<dyn Read>> {
         proc_net("ip_vs")
     }
 

@@ -1,4 +1,4 @@
-//! The bells' programs, assembled by hand: some thirty instructions each, no compiler, no ELF.
+//! The socket events' programs, assembled by hand: some thirty instructions each, no compiler, no ELF.
 //!
 //! Pure: what comes out is instructions; `sys` loads them and the kernel's verifier proves them.
 //! Each program filters in the kernel and writes one record to the ring buffer. None changes a
@@ -42,7 +42,7 @@ const GET_SOCKET_COOKIE: i32 = 46;
 const GET_NETNS_COOKIE: i32 = 122;
 const RINGBUF_OUTPUT: i32 = 130;
 
-/// Size of a record: two words, the kind of bell and a socket cookie.
+/// Size of a record: two words, the kind of socket event and a socket cookie.
 pub(super) const RECORD: usize = 16;
 /// Words of the port map, of 64 ports each: TCP's, then UDP's.
 pub(super) const PORT_WORDS: usize = 2 * WORDS_PER_PROTOCOL;
@@ -51,7 +51,7 @@ const WORDS_PER_PROTOCOL: usize = 65536 / 64;
 /// What rang.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
-pub enum Bell {
+pub enum SocketEvent {
     /// A socket on a port that matters took its place: a TCP listen() or a UDP bind().
     Arrival(Protocol),
     /// The last descriptor of a remembered socket was closed, or of an MPTCP listener.
@@ -66,13 +66,13 @@ pub enum Bell {
 /// First words of records. Arrivals carry their protocol's number.
 const DEPARTURE: u64 = 0x100;
 
-impl Bell {
+impl SocketEvent {
     /// Reads a record; `None` for one that no program here writes.
-    pub(super) fn read(record: [u64; 2]) -> Option<Bell> {
+    pub(super) fn read(record: [u64; 2]) -> Option<SocketEvent> {
         match record {
-            [DEPARTURE, cookie] => Some(Bell::Departure { cookie }),
+            [DEPARTURE, cookie] => Some(SocketEvent::Departure { cookie }),
             [number, _] => {
-                u16::try_from(number).ok().and_then(Protocol::from_number).map(Bell::Arrival)
+                u16::try_from(number).ok().and_then(Protocol::from_number).map(SocketEvent::Arrival)
             }
         }
     }
@@ -578,10 +578,10 @@ mod tests {
 
     #[test]
     fn a_record_is_an_arrival_or_a_departure_or_nothing() {
-        assert_eq!(Bell::read([6, 0]), Some(Bell::Arrival(Protocol::Tcp)));
-        assert_eq!(Bell::read([17, 0]), Some(Bell::Arrival(Protocol::Udp)));
-        assert_eq!(Bell::read([0x100, 9]), Some(Bell::Departure { cookie: 9 }));
-        assert_eq!(Bell::read([0, 0]), None);
-        assert_eq!(Bell::read([u64::MAX, 0]), None);
+        assert_eq!(SocketEvent::read([6, 0]), Some(SocketEvent::Arrival(Protocol::Tcp)));
+        assert_eq!(SocketEvent::read([17, 0]), Some(SocketEvent::Arrival(Protocol::Udp)));
+        assert_eq!(SocketEvent::read([0x100, 9]), Some(SocketEvent::Departure { cookie: 9 }));
+        assert_eq!(SocketEvent::read([0, 0]), None);
+        assert_eq!(SocketEvent::read([u64::MAX, 0]), None);
     }
 }

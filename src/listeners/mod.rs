@@ -1,7 +1,7 @@
-//! Who listens on this node: the truth is a dump, a bell only wakes.
+//! Who listens on this node: the truth is a dump, a socket event only wakes.
 //!
 //! ```text
-//!   bells    (cgroup BPF)   say *look*; may be lost, doubled or late       kernel
+//!   socket events    (cgroup BPF)   say *look*; may be lost, doubled or late       kernel
 //!   dumper   (sock_diag)    says what is true at this moment                kernel
 //!   watcher                 says when to look, and what is believed         pure
 //!   watch                   the three behind one step() for a poll loop
@@ -34,19 +34,19 @@ use std::net::IpAddr;
 
 use crate::protocol::Protocol;
 
-mod bells;
 mod bpf;
 mod diag;
 mod dump;
 mod ranges;
+mod socket_events;
 mod sys;
 mod watch;
 mod watcher;
 
-pub use bells::{Bell, Bells, NoBells};
 pub use dump::{Dumper, Error};
 pub use ranges::Ranges;
-pub use watch::{BellSource, Watch};
+pub use socket_events::{NoSocketEvents, SocketEvent, SocketEvents};
+pub use watch::{EventSource, Watch};
 pub use watcher::{Hears, Watcher};
 
 /// One socket that takes new peers: a LISTEN socket of TCP or SCTP, or an unconnected, bound

@@ -1,6 +1,6 @@
 //! Which ports matter: for each protocol, disjoint ranges in order.
 //!
-//! The same ranges go three ways: into the kernel's dump filter, into the bells' port map, and
+//! The same ranges go three ways: into the kernel's dump filter, into the socket events' port map, and
 //! over every row that comes back.
 
 use crate::protocol::Protocol;

@@ -1,6 +1,6 @@
 //! The watcher with a kernel under it: one [`Watch::step`] for a poll loop to drive.
 //!
-//! No threads, no waiting: a step listens to the bells, makes the dumps that are due, and says
+//! No threads, no waiting: a step listens to the socket events, makes the dumps that are due, and says
 //! what changed.
 
 use std::collections::BTreeSet;
@@ -10,8 +10,8 @@ use std::time::{Duration, Instant};
 
 use nix::time::{ClockId, clock_gettime};
 
-use super::bells::{Bell, Bells};
 use super::dump::{Dumper, Error};
+use super::socket_events::{SocketEvent, SocketEvents};
 use super::watcher::{Hears, Watcher};
 use super::{Identity, Listener, Ranges, Unaccepted};
 use crate::protocol::Protocol;
@@ -19,41 +19,41 @@ use crate::protocol::Protocol;
 /// What tells this node to look, for status to show.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
-pub enum BellSource {
+pub enum EventSource {
     /// Programs on the root cgroup: which of them hang, and what this kernel lacks.
     CgroupBpf {
-        /// As [`Bells::describe`] says it.
+        /// As [`SocketEvents::describe`] says it.
         what: String,
     },
     /// Nothing rings: only the poll looks.
     Polling {
-        /// Why there are no bells, and what to do.
+        /// Why there are no socket events, and what to do.
         why: String,
     },
 }
 
-impl fmt::Display for BellSource {
+impl fmt::Display for EventSource {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            BellSource::CgroupBpf { what } => f.write_str(what),
-            BellSource::Polling { why } => write!(f, "polling every 200 ms ({why})"),
+            EventSource::CgroupBpf { what } => f.write_str(what),
+            EventSource::Polling { why } => write!(f, "polling every 200 ms ({why})"),
         }
     }
 }
 
-/// How long bells are left unheard after one that could not bring a dump at once: in a storm
+/// How long socket events are left unheard after one that could not bring a dump at once: in a storm
 /// the loop is woken a thousand times a second, not a hundred thousand times.
-const MUTE: Duration = Duration::from_millis(1);
+const AGENT_DOWN: Duration = Duration::from_millis(1);
 
-/// Dumper, bells and watcher of one network namespace.
+/// Dumper, socket events and watcher of one network namespace.
 #[derive(Debug)]
 pub struct Watch {
     dumper: Dumper,
-    bells: Option<Bells>,
+    socket_events: Option<SocketEvents>,
     muted_until: Option<Instant>,
     watcher: Watcher,
     ranges: Ranges,
-    source: BellSource,
+    source: EventSource,
     /// The set changed outside a dump; the next step tells.
     changed: bool,
     faults: [Option<Error>; 3],
@@ -65,13 +65,13 @@ pub struct Watch {
 }
 
 impl Watch {
-    /// Watches the calling thread's network namespace with the best bells that this kernel and
-    /// this process's privileges allow. Without bells it polls: that is not an error.
+    /// Watches the calling thread's network namespace with the best socket events that this kernel and
+    /// this process's privileges allow. Without socket events it polls: that is not an error.
     pub fn open(now: Instant) -> Result<Watch, Error> {
-        match Bells::open() {
-            Ok(bells) => {
-                let what = bells.describe();
-                Watch::new(now, Some(bells), BellSource::CgroupBpf { what })
+        match SocketEvents::open() {
+            Ok(socket_events) => {
+                let what = socket_events.describe();
+                Watch::new(now, Some(socket_events), EventSource::CgroupBpf { what })
             }
             Err(why) => Watch::polling(now, why.to_string()),
         }
@@ -79,14 +79,18 @@ impl Watch {
 
     /// Watches by polling alone; `why` is for status to show.
     pub fn polling(now: Instant, why: impl Into<String>) -> Result<Watch, Error> {
-        Watch::new(now, None, BellSource::Polling { why: why.into() })
+        Watch::new(now, None, EventSource::Polling { why: why.into() })
     }
 
-    fn new(now: Instant, bells: Option<Bells>, source: BellSource) -> Result<Watch, Error> {
-        let hears = bells.as_ref().map_or(Hears::default(), Bells::hears);
+    fn new(
+        now: Instant,
+        socket_events: Option<SocketEvents>,
+        source: EventSource,
+    ) -> Result<Watch, Error> {
+        let hears = socket_events.as_ref().map_or(Hears::default(), SocketEvents::hears);
         Ok(Watch {
             dumper: Dumper::open()?,
-            bells,
+            socket_events,
             muted_until: None,
             watcher: Watcher::new(now, hears),
             ranges: Ranges::new(),
@@ -104,9 +108,9 @@ impl Watch {
         if self.ranges == ranges {
             return;
         }
-        // The bells first: what comes while the dump is made must ring.
-        if let Some(bells) = &mut self.bells {
-            bells.watch(&ranges);
+        // The socket events first: what comes while the dump is made must ring.
+        if let Some(socket_events) = &mut self.socket_events {
+            socket_events.watch(&ranges);
         }
         self.changed |= self.watcher.flag(now, &ranges);
         self.ranges = ranges;
@@ -124,15 +128,15 @@ impl Watch {
     }
 
     fn remember(&mut self) {
-        if let Some(bells) = &mut self.bells {
-            bells.remember(self.watcher.eligible_cookies());
+        if let Some(socket_events) = &mut self.socket_events {
+            socket_events.remember(self.watcher.eligible_cookies());
         }
     }
 
     /// What to poll for readability beside the time-out, if anything; ask anew before each
-    /// wait, since a storm of bells is left unheard for a millisecond at a time.
+    /// wait, since a storm of socket events is left unheard for a millisecond at a time.
     pub fn fd(&self) -> Option<BorrowedFd<'_>> {
-        self.bells.as_ref().filter(|_| self.muted_until.is_none()).map(Bells::as_fd)
+        self.socket_events.as_ref().filter(|_| self.muted_until.is_none()).map(SocketEvents::as_fd)
     }
 
     /// How long the loop may wait before the next step; `None` for as long as it likes.
@@ -144,11 +148,11 @@ impl Watch {
         next.map(|at| at.saturating_duration_since(now))
     }
 
-    /// Hears the bells and makes the dumps that are due. `now` is taken right before the call.
+    /// Hears the socket events and makes the dumps that are due. `now` is taken right before the call.
     /// Returns the whole observed set if it changed since the last step; a dump that failed
     /// leaves it as it was and stands in [`Watch::faults`].
     pub fn step(&mut self, now: Instant) -> Option<&[Listener]> {
-        let rang = self.hear(now);
+        let came = self.hear(now);
         let mut looked = false;
         for protocol in Protocol::ALL {
             if self.watcher.is_due(now, protocol) {
@@ -159,23 +163,23 @@ impl Watch {
         if looked {
             self.remember();
         }
-        self.muted_until = (rang && !looked).then(|| now + MUTE);
+        self.muted_until = (came && !looked).then(|| now + AGENT_DOWN);
         std::mem::take(&mut self.changed).then(|| self.watcher.observed())
     }
 
     /// Passes on what rang; true if anything did.
     fn hear(&mut self, now: Instant) -> bool {
-        let rang = self.bells.as_mut().map(Bells::drain).unwrap_or_default();
-        for bell in &rang {
-            match bell {
-                Bell::Arrival(protocol) => self.watcher.rang(now, *protocol),
-                Bell::Departure { cookie } => self.watcher.released(now, *cookie),
-                Bell::Overflow => {
-                    Protocol::ALL.into_iter().for_each(|p| self.watcher.rang(now, p));
+        let came = self.socket_events.as_mut().map(SocketEvents::drain).unwrap_or_default();
+        for socket_event in &came {
+            match socket_event {
+                SocketEvent::Arrival(protocol) => self.watcher.came(now, *protocol),
+                SocketEvent::Departure { cookie } => self.watcher.released(now, *cookie),
+                SocketEvent::Overflow => {
+                    Protocol::ALL.into_iter().for_each(|p| self.watcher.came(now, p));
                 }
             }
         }
-        !rang.is_empty()
+        !came.is_empty()
     }
 
     fn look(&mut self, now: Instant, protocol: Protocol) {
@@ -224,7 +228,7 @@ impl Watch {
     }
 
     /// What rings.
-    pub fn source(&self) -> &BellSource {
+    pub fn source(&self) -> &EventSource {
         &self.source
     }
 
@@ -253,14 +257,14 @@ fn processor_time() -> Duration {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::listeners::NoBells;
+    use crate::listeners::NoSocketEvents;
 
     #[test]
     fn status_shows_what_rings_or_why_nothing_does() {
         let what = "cgroup BPF (sock_ops)".to_owned();
-        assert_eq!(BellSource::CgroupBpf { what }.to_string(), "cgroup BPF (sock_ops)");
-        let why = NoBells::NoCgroup.to_string();
-        let shown = BellSource::Polling { why }.to_string();
+        assert_eq!(EventSource::CgroupBpf { what }.to_string(), "cgroup BPF (sock_ops)");
+        let why = NoSocketEvents::NoCgroup.to_string();
+        let shown = EventSource::Polling { why }.to_string();
         assert!(shown.starts_with("polling every 200 ms (no cgroup v2 in"), "{shown}");
     }
 

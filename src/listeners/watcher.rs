@@ -3,12 +3,12 @@
 //! A listener joins after one dump that shows it. It leaves after two consecutive dumps without
 //! it, or after one if the kernel told that each of its sockets was released. Two, because a
 //! dump is not one picture: where a socket vanishes while the kernel fills a second buffer, the
-//! dump may skip a neighbour that lives. Where bells ring the second follows at once; by polling
+//! dump may skip a neighbour that lives. Where socket events ring the second follows at once; by polling
 //! alone it is the next poll.
 //!
-//! A bell brings a dump at once and four more after it, since a socket is still in the kernel's
+//! A socket event brings a dump at once and four more after it, since a socket is still in the kernel's
 //! table when its release rings. Dumps never come faster than the gap that the last one's cost
-//! allows, and never stop: where a bell was lost, or none rings (`shutdown()` of a listener,
+//! allows, and never stop: where a socket event was lost, or none rings (`shutdown()` of a listener,
 //! MPTCP, a kernel without BPF), the poll finds the same truth, only later.
 //!
 //! The three protocols run in lanes of their own, because a UDP dump can cost a thousand times a
@@ -21,7 +21,7 @@ use std::time::{Duration, Instant};
 use super::{Identity, Listener, Ranges};
 use crate::protocol::Protocol;
 
-/// Dumps after a bell, counted from the bell. The first, at the bell itself, shows an arrival;
+/// Dumps after a socket event, counted from the socket event. The first, at the socket event itself, shows an arrival;
 /// a departure shows as soon as the closing task gets on with its system call.
 const FOLLOW_UPS: [Duration; 5] = [
     Duration::ZERO,
@@ -34,8 +34,8 @@ const FOLLOW_UPS: [Duration; 5] = [
 const POLL: Duration = Duration::from_millis(200);
 /// UDP dumps walk every UDP socket of the machine.
 const POLL_UDP: Duration = Duration::from_secs(1);
-/// A dump costs at most one part in so many of a core: polling while no bell rings at all,
-/// polling as a safety net behind bells, and in a storm of bells.
+/// A dump costs at most one part in so many of a core: polling while no socket event rings at all,
+/// polling as a safety net behind socket events, and in a storm of socket events.
 const SHARE_POLLING: u32 = 50;
 /// See [`SHARE_POLLING`].
 const SHARE_SAFETY_NET: u32 = 1000;
@@ -47,7 +47,7 @@ const GAP: Duration = Duration::from_millis(1);
 /// waits for it.
 const SHARE_RELEASE: u32 = 2;
 /// Whatever a dump costs, it is made once a second, so that what strangers open cannot put off
-/// what no bell tells; only a dump so dear that this would take a larger share of a core than
+/// what no socket event tells; only a dump so dear that this would take a larger share of a core than
 /// one part in [`SHARE_MOST`] is rarer.
 const SLOWEST: Duration = Duration::from_secs(1);
 /// See [`SLOWEST`].
@@ -58,7 +58,7 @@ const LONGEST: Duration = Duration::from_secs(30);
 /// the module again.
 const UNSUPPORTED: Duration = Duration::from_secs(60);
 
-/// For which protocols bells ring, arrivals and departures alike.
+/// For which protocols socket events ring, arrivals and departures alike.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
 pub struct Hears {
     /// TCP listeners.
@@ -82,18 +82,18 @@ pub struct Watcher {
 #[derive(Debug)]
 struct Lane {
     protocol: Protocol,
-    /// Whether bells ring for this protocol.
+    /// Whether socket events ring for this protocol.
     hears: bool,
     /// Whether any port matters. If not, nothing is ever due.
     wanted: bool,
-    /// The next dump, if no bell rings before.
+    /// The next dump, if no socket event rings before.
     due: Instant,
     /// No dump before this.
     not_before: Instant,
     /// When the last dump began.
     dumped: Instant,
-    /// The last bell, until all its dumps have been made.
-    bell: Option<Instant>,
+    /// The last socket event, until all its dumps have been made.
+    socket_event: Option<Instant>,
     /// What the last two dumps cost.
     costs: [Duration; 2],
     known: Vec<Known>,
@@ -124,7 +124,7 @@ impl Watcher {
             due: now,
             not_before: now,
             dumped: now,
-            bell: None,
+            socket_event: None,
             costs: [Duration::ZERO; 2],
             known: Vec::new(),
         });
@@ -140,7 +140,7 @@ impl Watcher {
             lane.known.retain(|k| ranges.contains(lane.protocol, k.shown.port));
             lane.due = now;
             lane.not_before = now;
-            lane.bell = None;
+            lane.socket_event = None;
         }
         self.show();
         self.observed.len() != before
@@ -156,14 +156,14 @@ impl Watcher {
         true
     }
 
-    /// A bell rang for a protocol: it is due as soon as its last dump's cost allows.
-    pub fn rang(&mut self, now: Instant, protocol: Protocol) {
+    /// A socket event rang for a protocol: it is due as soon as its last dump's cost allows.
+    pub fn came(&mut self, now: Instant, protocol: Protocol) {
         let lane = &mut self.lanes[protocol as usize];
-        lane.bell = Some(now);
+        lane.socket_event = Some(now);
         lane.due = now;
     }
 
-    /// The kernel told that the socket with this cookie was released: a bell, and a witness. An
+    /// The kernel told that the socket with this cookie was released: a socket event, and a witness. An
     /// unknown cookie is an MPTCP listener's parent, or a socket that is forgotten already.
     pub fn released(&mut self, now: Instant, cookie: u64) {
         let whose = self
@@ -178,7 +178,7 @@ impl Watcher {
             let gap = GAP.max(lane.cost().saturating_mul(SHARE_RELEASE));
             lane.not_before = lane.not_before.min(lane.dumped + gap);
         }
-        self.rang(now, whose.unwrap_or(Protocol::Tcp));
+        self.came(now, whose.unwrap_or(Protocol::Tcp));
     }
 
     /// When the next dump is due; `None` as long as no port matters.
@@ -208,7 +208,7 @@ impl Watcher {
         let eligible = &self.eligible;
         let urgent = |known: &Known| is_eligible(eligible, known);
         if lane.hears && lane.known.iter().any(|k| k.missed > 0 && urgent(k)) {
-            // Where bells ring, a second dump soon is as good as one at the next poll. Where
+            // Where socket events ring, a second dump soon is as good as one at the next poll. Where
             // none does, waiting for the poll spares a server that restarts the detour.
             lane.due = now;
         }
@@ -227,7 +227,7 @@ impl Watcher {
         let lane = &mut self.lanes[protocol as usize];
         lane.schedule(now);
         if unsupported {
-            lane.bell = None;
+            lane.socket_event = None;
             lane.due = now + UNSUPPORTED;
             lane.not_before = lane.due;
         }
@@ -251,7 +251,7 @@ impl Watcher {
         urgent.flat_map(|known| known.cookies.iter().copied())
     }
 
-    /// How often a protocol is looked at if no bell rings.
+    /// How often a protocol is looked at if no socket event rings.
     pub fn poll_interval(&self, protocol: Protocol) -> Duration {
         self.lanes[protocol as usize].poll_interval()
     }
@@ -294,11 +294,11 @@ impl Lane {
         self.dumped = now;
         self.not_before = now + GAP.max(self.cost().saturating_mul(share)).min(self.slowest());
         self.due = now + self.poll_interval();
-        if let Some(bell) = self.bell {
+        if let Some(socket_event) = self.socket_event {
             // This dump stands for every follow-up whose time had come.
-            match FOLLOW_UPS.iter().map(|after| bell + *after).find(|at| *at > now) {
+            match FOLLOW_UPS.iter().map(|after| socket_event + *after).find(|at| *at > now) {
                 Some(at) => self.due = self.due.min(at),
-                None => self.bell = None,
+                None => self.socket_event = None,
             }
         }
     }

@@ -8,11 +8,11 @@ use nix::errno::Errno;
 use nix::libc;
 
 use super::Error;
+use super::desired::tunnel_module;
 use super::netlink::{CREATE, EXCLUSIVE, REPLACE, Request, RequestError, Socket};
-use super::wishes::tunnel_module;
 use crate::netlink::{Writer, table, text, u32_at};
 
-/// A lifetime without end (`INFINITY_LIFE_TIME`).
+/// A lifetime without end (`INFINITY_LIVENESS_TIME`).
 const FOREVER: u32 = u32::MAX;
 
 const AF_INET: u8 = libc::AF_INET as u8;
@@ -170,7 +170,7 @@ impl Rtnetlink {
         match self.socket.change(&request) {
             // Only a kernel that knows no replacing says so, and only if it stands there.
             Err(RequestError::Refused(Errno::EEXIST)) => Ok(()),
-            result => result.map_err(|error| refusal(error, action, addr, link)),
+            result => result.map_err(|error| kernel_error(error, action, addr, link)),
         }
     }
 
@@ -207,7 +207,7 @@ impl Rtnetlink {
             Err(RequestError::Refused(Errno::EADDRNOTAVAIL | Errno::ENODEV | Errno::ENXIO)) => {
                 Ok(false)
             }
-            Err(error) => Err(refusal(error, action, addr, link)),
+            Err(error) => Err(kernel_error(error, action, addr, link)),
         }
     }
 
@@ -270,7 +270,12 @@ pub(super) fn no_interface(device: &str) -> Error {
 }
 
 /// A refusal in words, with what to do about it.
-fn refusal(error: RequestError, action: impl Fn() -> String, addr: IpAddr, link: &Link) -> Error {
+fn kernel_error(
+    error: RequestError,
+    action: impl Fn() -> String,
+    addr: IpAddr,
+    link: &Link,
+) -> Error {
     let errno = match error {
         RequestError::Refused(errno) => errno,
         RequestError::Failed(error) => return error,
@@ -549,7 +554,7 @@ mod tests {
         let link = Link { index: 2, name: "eth0.5".into(), flags: 0, mtu: None };
         let say = |errno, to: &str| {
             let action = || format!("add {to}/128 to {}", link.name);
-            refusal(RequestError::Refused(errno), action, addr(to), &link).to_string()
+            kernel_error(RequestError::Refused(errno), action, addr(to), &link).to_string()
         };
         assert_eq!(
             say(Errno::EACCES, "fd00::1"),

@@ -111,7 +111,7 @@ pub enum Error {
     },
     /// What others say on an interface cannot be heard.
     #[error("cannot hear who else has an address on {device}: {}", .errno.desc())]
-    Deaf {
+    InterfaceDown {
         /// The interface.
         device: String,
         /// The kernel's word.

@@ -127,7 +127,7 @@ impl RecordFile {
 
     /// Reads the file; nothing was made if there is none.
     pub(super) fn load(&self) -> Result<Record, Error> {
-        let spoilt = |what: &dyn std::fmt::Display| {
+        let corrupt = |what: &dyn std::fmt::Display| {
             self.failed(format!(
                 "cannot be read as a record of what was changed here ({what}); remove it, then \
                  check this node's addresses with `ip address' and its settings with sysctl(8)"
@@ -138,12 +138,12 @@ impl RecordFile {
             Err(error) => match error.kind() {
                 ErrorKind::NotFound => return Ok(Record::default()),
                 ErrorKind::InvalidData | ErrorKind::FileTooLarge | ErrorKind::InvalidInput => {
-                    return Err(spoilt(&error));
+                    return Err(corrupt(&error));
                 }
                 _ => return Err(self.failed(format!("cannot be opened: {error}"))),
             },
         };
-        Record::parse(&text, &self.boot).map_err(|error| spoilt(&error))
+        Record::parse(&text, &self.boot).map_err(|error| corrupt(&error))
     }
 
     /// Replaces the file, or removes it if nothing is left to remember.
@@ -244,10 +244,10 @@ mod tests {
     }
 
     #[test]
-    fn a_spoilt_record_is_an_error_that_says_what_to_do() {
+    fn a_corrupt_record_is_an_error_that_says_what_to_do() {
         let (_folder, file) = file("net.json");
-        for spoilt in [&b"{"[..], b"\xff", &vec![b' '; SIZE_CAP as usize + 2]] {
-            fs::write(&file.path, spoilt).unwrap();
+        for corrupt in [&b"{"[..], b"\xff", &vec![b' '; SIZE_CAP as usize + 2]] {
+            fs::write(&file.path, corrupt).unwrap();
             let error = file.load().unwrap_err().to_string();
             assert!(error.contains("net.json") && error.contains("remove it"), "{error}");
         }

@@ -3,22 +3,22 @@
 use std::fmt;
 use std::net::IpAddr;
 
-use super::{Error, NeededOn, SysctlWish, sysctl};
+use super::{DesiredSysctl, Error, NeededOn, sysctl};
 
-/// What came of one application of wishes.
+/// What came of one application of desired settings.
 #[derive(Clone, Debug, PartialEq, Eq, Default)]
 pub struct Report {
     /// What was changed, in order; empty if all was right already.
     pub done: Vec<Done>,
     /// What could not be made; the rest was.
     pub failures: Vec<Failure>,
-    /// The wished addresses that stand now, whoever made them, on interfaces whose neighbours
+    /// The desired addresses that stand now, whoever made them, on interfaces whose neighbours
     /// ask for them: what to [`announce`](super::announce()) after a takeover.
     pub reachable: Vec<Reachable>,
 }
 
 impl Report {
-    /// Notes an error, once: a missing link may fail several wishes.
+    /// Notes an error, once: a missing link may fail several desired settings.
     pub(super) fn fail(&mut self, error: Error) {
         let failure = error.into();
         if !self.failures.contains(&failure) {
@@ -104,7 +104,7 @@ impl fmt::Display for Done {
     }
 }
 
-/// One wish that could not be met.
+/// One desired setting that could not be met.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Failure {
     /// Why not.
@@ -120,8 +120,8 @@ impl Failure {
         matches!(self.error, Error::NoSetting { outdated: true, .. })
     }
 
-    pub(super) fn of(wish: &SysctlWish, error: Error) -> Failure {
-        Failure { error, consequence: Some(wish.why) }
+    pub(super) fn of(desired: &DesiredSysctl, error: Error) -> Failure {
+        Failure { error, consequence: Some(desired.why) }
     }
 }
 
@@ -138,7 +138,7 @@ impl fmt::Display for Failure {
     }
 }
 
-/// One thing in which the kernel is not as the wishes say.
+/// One thing in which the kernel is not as the desired settings say.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Difference {
     /// A setting has another value.
@@ -179,7 +179,7 @@ pub enum Difference {
         /// Name of the interface that carries it.
         device: String,
     },
-    /// A wish that cannot be met.
+    /// A desired setting that cannot be met.
     Unmet(Failure),
 }
 

@@ -326,7 +326,7 @@ mod tests {
     use super::*;
 
     /// The bytes of a capped `NLMSG_ERROR` with the kernel's words, for request 9.
-    fn refusal(errno: i32) -> Vec<u8> {
+    fn kernel_error(errno: i32) -> Vec<u8> {
         let mut bytes = Vec::new();
         bytes.extend(48u32.to_ne_bytes()); // nlmsg_len
         bytes.extend(ERROR.to_ne_bytes()); // nlmsg_type
@@ -351,13 +351,13 @@ mod tests {
     fn a_refusal_keeps_its_sequence_number_its_errno_and_its_words() {
         let refused = Body::Refused(KernelError { errno: 17, text: Some("nope".into()) });
         let message = Message { sequence: 9, flags: CAPPED | ACK_TLVS, body: refused };
-        assert_eq!(only(&refusal(17)), Ok(message));
-        assert_eq!(only(&refusal(0)).map(|m| m.body), Ok(Body::Done));
+        assert_eq!(only(&kernel_error(17)), Ok(message));
+        assert_eq!(only(&kernel_error(0)).map(|m| m.body), Ok(Body::Done));
     }
 
     #[test]
     fn a_whole_echo_of_the_request_stands_before_the_kernels_words() {
-        let mut bytes = refusal(2);
+        let mut bytes = kernel_error(2);
         let echo = [20u32.to_ne_bytes(), [1, 2, 3, 4], [0; 4], [0; 4], [5; 4]].concat();
         bytes.splice(20..36, echo);
         bytes[0] = 52;
@@ -373,7 +373,7 @@ mod tests {
 
     #[test]
     fn a_dump_that_ends_in_an_error_is_a_refusal_and_not_an_end() {
-        let mut bytes = refusal(16);
+        let mut bytes = kernel_error(16);
         bytes[4..6].copy_from_slice(&DONE.to_ne_bytes());
         bytes.drain(20..36);
         bytes[0] = 32;
@@ -405,7 +405,8 @@ mod tests {
     #[test]
     fn several_messages_of_one_datagram_come_one_by_one() {
         let datagram =
-            [refusal(0), message_of(20, &[1; 4]), message_of(21, &[2; 8]), refusal(0)].concat();
+            [kernel_error(0), message_of(20, &[1; 4]), message_of(21, &[2; 8]), kernel_error(0)]
+                .concat();
         let bodies: Vec<_> = Messages::new(&datagram).map(|m| m.unwrap().body).collect();
         let (first, second) = (Body::Reply(20, &[1; 4]), Body::Reply(21, &[2; 8]));
         assert_eq!(bodies, [Body::Done, first, second, Body::Done]);
@@ -414,7 +415,7 @@ mod tests {
     #[test]
     fn a_length_that_lies_ends_the_datagram_with_an_error() {
         for length in [0u32, 15, 49, u32::MAX] {
-            let mut bytes = refusal(1);
+            let mut bytes = kernel_error(1);
             bytes[..4].copy_from_slice(&length.to_ne_bytes());
             let messages: Vec<_> = Messages::new(&bytes).collect();
             assert_eq!(messages, [Err(TRUNCATED_MESSAGE)], "{length}");

@@ -256,9 +256,9 @@ mod tests {
         writer.end();
         socket.send(&request).unwrap();
         let message = Messages::new(socket.receive().unwrap()).next().unwrap().unwrap();
-        let Body::Refused(refusal) = message.body else { panic!("{message:?}") };
+        let Body::Refused(kernel_error) = message.body else { panic!("{message:?}") };
         assert_eq!(message.sequence, 7);
-        assert!(refusal.text.is_some(), "{refusal:?}");
+        assert!(kernel_error.text.is_some(), "{kernel_error:?}");
     }
 
     #[test]

@@ -19,18 +19,18 @@ use super::leaving::{Leaving, Port};
 use super::pace::Pace;
 use super::queues::Queues;
 use super::registrations::{self, Outcome};
-use super::surroundings::Surroundings;
+use super::system::System;
 use super::{checks, hints, kept_out};
-use crate::checks::{Checker, State};
+use crate::checks::{Checker, HealthState};
 use crate::conf::Conf;
 use crate::counter;
+use crate::heartbeat;
 use crate::listeners::{self, Dumper, Ranges, Watch};
 use crate::ports::Layers;
 use crate::protocol::Protocol;
-use crate::pulse;
 use crate::store::{
-    Fault, Key, NodeRecord, Obedience, Refreshed, Refused, Registration, Scope, ServiceKey, Store,
-    StoreError, drain_of, shortened,
+    AppliedOrders, Fault, Key, NodeRecord, Refreshed, Refused, Registration, Scope, ServiceKey,
+    Store, StoreError, drain_of, shortened,
 };
 
 /// How often the connections on a port that was left are counted.
@@ -52,13 +52,13 @@ const RETRY_AFTER: Duration = Duration::from_secs(1);
 const RETRY_LATEST: Duration = Duration::from_secs(15);
 
 /// Takes the ports that a node has left.
-pub type Tell = Box<dyn Fn(pulse::Left) + Send>;
+pub type Tell = Box<dyn Fn(heartbeat::Left) + Send>;
 
 /// One node's state.
 pub struct Agent {
     node: u32,
     conf: Arc<Conf>,
-    around: Surroundings,
+    around: System,
     watch: Watch,
     /// For the hints alone, whose ranges are others than the watch's.
     hint_dumper: Dumper,
@@ -83,12 +83,12 @@ pub struct Agent {
     directing: bool,
     /// How often it has vouched for itself as the active director.
     vouched: Option<u32>,
-    obeys: Obedience,
+    obeys: AppliedOrders,
     /// It was said that the store cannot be read.
     unread: bool,
-    /// Why its record cannot be stored, and what of the store is spoilt, as it was last said.
+    /// Why its record cannot be stored, and what of the store is corrupt, as it was last said.
     unstored: Option<String>,
-    spoilt: Option<String>,
+    corrupt: Option<String>,
     /// Who waits for the node to have left.
     left: Option<Left>,
     next_count: Instant,
@@ -102,7 +102,7 @@ pub struct Agent {
     /// The newest record that was written, or that was tried.
     tried: Option<(u64, u64)>,
     /// What was last told of them, and whom.
-    departed: pulse::Left,
+    departed: heartbeat::Left,
     tell: Option<Tell>,
     /// How often in a row the store took no record.
     refusals: u32,
@@ -110,7 +110,7 @@ pub struct Agent {
 }
 
 /// What an agent sees and asks with.
-pub struct Senses {
+pub struct NodeSources {
     /// Notices listeners.
     pub watch: Watch,
     /// For the hints alone, whose ranges are others than the watch's.
@@ -134,14 +134,14 @@ impl Agent {
     pub fn new(
         node: u32,
         conf: Arc<Conf>,
-        senses: Senses,
+        senses: NodeSources,
         mut store: Box<dyn Store>,
         incarnation: u64,
         now: Instant,
     ) -> Result<Agent, StoreError> {
         let (refreshed, known) = match store.refresh() {
             Ok(refreshed) => (refreshed, true),
-            Err(error) if error.is_away() => {
+            Err(error) if error.is_unavailable() => {
                 warn!("{error}");
                 (Refreshed::default(), false)
             }
@@ -149,10 +149,10 @@ impl Agent {
         };
         let left = recorded(&*store, node);
         let gone = Gone::of(left.iter().copied());
-        let Senses { watch, hint_dumper, checker } = senses;
+        let NodeSources { watch, hint_dumper, checker } = senses;
         let mut agent = Agent {
             node,
-            around: Surroundings::read(node, &conf),
+            around: System::read(node, &conf),
             conf,
             watch,
             hint_dumper,
@@ -160,10 +160,10 @@ impl Agent {
             leaving: Leaving::of(left),
             directing: false,
             vouched: None,
-            obeys: Obedience::default(),
+            obeys: AppliedOrders::default(),
             unread: false,
             unstored: None,
-            spoilt: None,
+            corrupt: None,
             left: None,
             store,
             known,
@@ -183,7 +183,7 @@ impl Agent {
             pace: Pace::new(now),
             gone,
             tried: None,
-            departed: pulse::Left::default(),
+            departed: heartbeat::Left::default(),
             tell: None,
             refusals: 0,
             kept_out: kept_out::Log::new(now),
@@ -200,7 +200,7 @@ impl Agent {
     }
 
     /// How listeners are noticed.
-    pub fn bells(&self) -> String {
+    pub fn event_source(&self) -> String {
         self.watch.source().to_string()
     }
 
@@ -222,7 +222,7 @@ impl Agent {
 
     /// Takes a new configuration.
     pub fn reload(&mut self, conf: Arc<Conf>, now: Instant) {
-        self.around = Surroundings::read(self.node, &conf);
+        self.around = System::read(self.node, &conf);
         self.conf = conf;
         self.set_ranges(now);
         self.next_look = now;
@@ -247,7 +247,7 @@ impl Agent {
     }
 
     /// What this node's table obeys, if it is a director: its record says so.
-    pub fn obey(&mut self, obeys: Obedience, now: Instant) {
+    pub fn obey(&mut self, obeys: AppliedOrders, now: Instant) {
         if self.obeys != obeys {
             self.obeys = obeys;
             self.publish_at_once(now);
@@ -289,7 +289,7 @@ impl Agent {
         let mut look = self.follow_store(now);
         if now >= self.next_look {
             self.next_look = now + LOOK_AROUND_EVERY;
-            self.around = Surroundings::read(self.node, &self.conf);
+            self.around = System::read(self.node, &self.conf);
             self.update_hints();
             look = true;
         }
@@ -379,7 +379,7 @@ impl Agent {
         refreshed.changed.contains(&Key::Drains)
     }
 
-    /// A spoilt value that is this node's to write is written anew from what is known.
+    /// A corrupt value that is this node's to write is written anew from what is known.
     fn repair(&mut self, faults: Vec<Fault>) {
         for fault in faults {
             let mine = match fault.key {
@@ -391,11 +391,11 @@ impl Agent {
                 continue;
             }
             let text = fault.to_string();
-            let is_news = self.spoilt.as_ref() != Some(&text);
+            let is_news = self.corrupt.as_ref() != Some(&text);
             if is_news {
-                error!("spoilt store file {text}; it is rebuilt from what this node knows");
+                error!("corrupt store file {text}; it is rebuilt from what this node knows");
             }
-            self.spoilt = match self.store.repair(fault.key) {
+            self.corrupt = match self.store.repair(fault.key) {
                 Ok(()) => None,
                 Err(error) => {
                     if is_news {
@@ -449,7 +449,7 @@ impl Agent {
         };
         self.set_targets(&outcome.registrations, now);
         for registration in &mut outcome.registrations {
-            registration.unfit = self.unfit(registration.service);
+            registration.unhealthy = self.unhealthy(registration.service);
         }
         let served = outcome.registrations.iter().map(port_of).collect();
         self.gone.update(self.outcome.registrations.iter().map(port_of), &served);
@@ -512,14 +512,14 @@ impl Agent {
     }
 
     /// Why a service that listens should get no new connections.
-    fn unfit(&self, service: ServiceKey) -> Option<String> {
+    fn unhealthy(&self, service: ServiceKey) -> Option<String> {
         if self.queues.hangs(service) {
             return Some("accepts no connection: its accept queue stays full".to_owned());
         }
-        let fitness = self.checker.fitness(&service)?;
-        match (fitness.state(), fitness.outcome()) {
-            (State::Unfit, Some(Err(why))) => Some(why.clone()),
-            (State::Unfit, _) => Some("its check failed".to_owned()),
+        let health = self.checker.health(&service)?;
+        match (health.state(), health.outcome()) {
+            (HealthState::Unhealthy, Some(Err(why))) => Some(why.clone()),
+            (HealthState::Unhealthy, _) => Some("its check failed".to_owned()),
             _ => None,
         }
     }
@@ -561,7 +561,7 @@ impl Agent {
             node: self.node,
             incarnation: self.incarnation,
             sequence: self.published.as_ref().map_or(1, |record| record.sequence),
-            bells: self.bells(),
+            event_source: self.event_source(),
             registrations: self.outcome.registrations.clone(),
             refused: self.outcome.refused.clone(),
             refused_more: self.outcome.refused_more,
@@ -610,14 +610,14 @@ impl Agent {
             Err(error) => {
                 // A store that refuses does so for long: it is asked less and less often.
                 let again = RETRY_AFTER.saturating_mul(1 << self.refusals).min(RETRY_LATEST);
-                let again = if error.is_away() { RETRY_AFTER } else { again };
+                let again = if error.is_unavailable() { RETRY_AFTER } else { again };
                 self.refusals = (self.refusals + 1).min(6);
                 let text = error.to_string();
                 if self.unstored.as_ref() != Some(&text) {
                     error!("this node's record cannot be stored, trying again: {text}");
                     self.unstored = Some(text);
                 }
-                self.store.distrust();
+                self.store.invalidate();
                 self.retry_at = Some(now + again);
             }
         }
@@ -626,8 +626,8 @@ impl Agent {
     fn log_change(&self, record: &NodeRecord) {
         let before = self.published.as_ref().map_or(&[][..], |record| &record.registrations);
         for registration in record.registrations.iter().filter(|r| !before.contains(r)) {
-            let Registration { service, weight, unfit, .. } = registration;
-            match unfit {
+            let Registration { service, weight, unhealthy, .. } = registration;
+            match unhealthy {
                 None => info!("node {} serves {service} with weight {weight}", self.node),
                 Some(why) => warn!("node {} is not fit to serve {service}: {why}", self.node),
             }
@@ -649,7 +649,7 @@ fn port_of(registration: &Registration) -> Port {
     (registration.service.protocol, registration.service.port)
 }
 
-/// Opens a watch with the best bells that the kernel allows, or, if `polling` says why not,
+/// Opens a watch with the best socket events that the kernel allows, or, if `polling` says why not,
 /// without any.
 ///
 /// # Errors

@@ -15,7 +15,7 @@ use crate::protocol::Protocol;
 /// Ports that never register: etcd's client and peer ports, on which a cluster's own store may
 /// listen, and the port on which directors hear heartbeats.
 pub const RESERVED_PORTS: [(Protocol, u16); 3] =
-    [(Protocol::Tcp, 2379), (Protocol::Tcp, 2380), (Protocol::Udp, crate::pulse::PORT)];
+    [(Protocol::Tcp, 2379), (Protocol::Tcp, 2380), (Protocol::Udp, crate::heartbeat::PORT)];
 
 /// `nobody`, a system account above UID_MIN (login.defs(5), useradd(8)).
 const NOBODY: u32 = 65534;
@@ -267,7 +267,7 @@ mod tests {
         assert_eq!(verdict(&listener("0.0.0.0", 2379), &reach), Err(Refusal::Reserved));
         let udp = Listener { protocol: Protocol::Udp, ..listener("0.0.0.0", 2379) };
         assert_eq!(verdict(&udp, &reach), Ok(()));
-        let heartbeats = Listener { port: crate::pulse::PORT, ..udp };
+        let heartbeats = Listener { port: crate::heartbeat::PORT, ..udp };
         assert_eq!(verdict(&heartbeats, &reach), Err(Refusal::Reserved));
     }
 

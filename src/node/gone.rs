@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use super::leaving::Port;
-use crate::pulse::Left;
+use crate::heartbeat::Left;
 
 /// The ports, the one that was left last at the end.
 #[derive(Clone, Debug, PartialEq, Eq, Default)]

@@ -91,7 +91,7 @@ mod tests {
     }
 
     #[test]
-    fn a_flag_whose_only_listener_uses_the_other_protocol_is_pointed_out_with_its_mend() {
+    fn a_flag_whose_only_listener_uses_the_other_protocol_is_pointed_out_with_its_fix() {
         let seen = hints(&[listener(Protocol::Udp, 177)], &[xdmcp()], &[]);
         assert_eq!(seen.len(), 1);
         assert!(seen[0].contains("setport_weight --protocol=udp --start-port=177"), "{seen:?}");

@@ -15,8 +15,8 @@ pub mod leaving;
 mod pace;
 pub mod queues;
 pub mod registrations;
-pub mod surroundings;
+pub mod system;
 
 pub use agent::Agent;
 pub use identify::{WhichNode, identify};
-pub use surroundings::Surroundings;
+pub use system::System;

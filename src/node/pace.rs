@@ -58,17 +58,17 @@ impl Pace {
 /// Whether directors act on the difference.
 fn is_urgent(before: &NodeRecord, after: &NodeRecord) -> bool {
     let alike = |old: &Registration, new: &Registration| {
-        let Registration { service, weight, unfit, hidden } = new;
+        let Registration { service, weight, unhealthy, hidden } = new;
         (old.service, old.weight, old.hidden) == (*service, *weight, *hidden)
-            && old.unfit.is_some() == unfit.is_some()
+            && old.unhealthy.is_some() == unhealthy.is_some()
     };
-    // Named one by one, so that a new one is thought about: node, sequence, bells, hints and those
+    // Named one by one, so that a new one is thought about: node, sequence, socket events, hints and those
     // that were kept out only tell people something, or are what users can change.
     let NodeRecord {
         node: _,
         incarnation,
         sequence: _,
-        bells: _,
+        event_source: _,
         registrations,
         refused: _,
         refused_more: _,
@@ -118,17 +118,17 @@ mod tests {
         pace.wrote(now);
         assert_eq!(pace.due(Some(&served), &counted, now), now + MINOR);
         assert_eq!(pace.due(Some(&served), &left, now), now);
-        let mut unfit = serving(&[80]);
-        unfit.registrations[0].unfit = Some("it took 12 ms".to_owned());
-        assert_eq!(pace.due(Some(&served), &unfit, now), now);
+        let mut unhealthy = serving(&[80]);
+        unhealthy.registrations[0].unhealthy = Some("it took 12 ms".to_owned());
+        assert_eq!(pace.due(Some(&served), &unhealthy, now), now);
         // A node of static services leaves, and a director says that it is out.
         let leaving = NodeRecord { leaving: true, ..serving(&[80]) };
         let released = NodeRecord { released: vec![2], ..serving(&[80]) };
         assert_eq!(pace.due(Some(&served), &leaving, now), now);
         assert_eq!(pace.due(Some(&served), &released, now), now);
-        let mut why = unfit.clone();
-        why.registrations[0].unfit = Some("it took 13 ms".to_owned());
-        assert_eq!(pace.due(Some(&unfit), &why, now), now + MINOR);
+        let mut why = unhealthy.clone();
+        why.registrations[0].unhealthy = Some("it took 13 ms".to_owned());
+        assert_eq!(pace.due(Some(&unhealthy), &why, now), now + MINOR);
     }
 
     #[test]

@@ -6,7 +6,7 @@ use std::ops::Bound;
 
 use super::eligibility::{Owners, Reach, Refusal, judge};
 use super::kept_out::KeptOut;
-use super::surroundings::Surroundings;
+use super::system::System;
 use crate::conf::{Conf, Cvip, Owner, Registration as How, Routing, ServiceConf};
 use crate::listeners::{Identity, Listener};
 use crate::ports::{FlagSet, Layers, PortFlag};
@@ -92,7 +92,7 @@ pub(crate) fn judged<'l, 'c>(
     listeners: &'l [Listener],
     (routing, cvip, addr): (Routing, &'c Cvip, IpAddr),
     layers: &'c Layers,
-    around: &'c Surroundings,
+    around: &'c System,
 ) -> impl Iterator<Item = Judged<'l>> + use<'l, 'c> {
     let device = around.devices.get(&addr).copied();
     let reach = Reach { routing, cvip: cvip.addr, addr, device };
@@ -131,7 +131,7 @@ pub fn compute(
     conf: &Conf,
     node: &FlagSet,
     cluster: &FlagSet,
-    around: &Surroundings,
+    around: &System,
 ) -> Outcome {
     let mut registrations = BTreeMap::new();
     let mut kept_out = KeptOut::default();
@@ -165,7 +165,7 @@ pub fn compute(
     }
 }
 
-fn owners(named: &[Owner], around: &Surroundings) -> Owners {
+fn owners(named: &[Owner], around: &System) -> Owners {
     if named.is_empty() {
         return Owners::System { uid_min: around.uid_min };
     }
@@ -211,8 +211,8 @@ mod tests {
         Conf { routing: Routing::Dr, cvips: vec![cvip] }
     }
 
-    fn around(node: u32) -> Surroundings {
-        Surroundings {
+    fn around(node: u32) -> System {
+        System {
             node,
             devices: BTreeMap::new(),
             ephemeral: (32768, 60999),

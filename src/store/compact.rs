@@ -28,7 +28,7 @@ const MOST_LINGERING: usize = 2000;
 /// Most hints.
 const MOST_HINTS: usize = 50;
 /// No reason and no hint is longer, in letters.
-const MOST_LETTERS: usize = 300;
+const MOST_CHANGES: usize = 300;
 /// No record is larger, in bytes: etcd's limit is 1.5 MiB for the whole request.
 const MOST_BYTES: usize = 1400 << 10;
 
@@ -121,8 +121,8 @@ struct Run {
     #[serde(flatten)]
     ranges: PortRanges,
     weight: u16,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    unfit: Option<String>,
+    #[serde(rename = "unfit", default, skip_serializing_if = "Option::is_none")]
+    unhealthy: Option<String>,
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     hidden: bool,
 }
@@ -133,7 +133,8 @@ pub(super) struct Stored {
     node: u32,
     incarnation: u64,
     sequence: u64,
-    bells: String,
+    #[serde(rename = "bells")]
+    event_source: String,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     registrations: Option<Vec<Registration>>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -179,7 +180,7 @@ impl From<NodeRecord> for Stored {
             node: record.node,
             incarnation: record.incarnation,
             sequence: record.sequence,
-            bells: record.bells,
+            event_source: record.event_source,
             registrations: rows,
             runs,
             refused: record.refused,
@@ -199,13 +200,13 @@ impl From<NodeRecord> for Stored {
 
 fn into_runs(registrations: Vec<Registration>) -> Vec<Run> {
     let mut alike: BTreeMap<Alike, BTreeSet<u16>> = BTreeMap::new();
-    for Registration { service, weight, unfit, hidden } in registrations {
-        let key = (service.cvip, service.protocol, weight, unfit, hidden);
+    for Registration { service, weight, unhealthy, hidden } in registrations {
+        let key = (service.cvip, service.protocol, weight, unhealthy, hidden);
         alike.entry(key).or_default().insert(service.port);
     }
-    let make = |((cvip, protocol, weight, unfit, hidden), ports)| {
+    let make = |((cvip, protocol, weight, unhealthy, hidden), ports)| {
         let ranges = PortRanges { cvip, protocol, ports: runs(ports) };
-        Run { ranges, weight, unfit, hidden }
+        Run { ranges, weight, unhealthy, hidden }
     };
     alike.into_iter().map(make).collect()
 }
@@ -227,7 +228,7 @@ impl TryFrom<Stored> for NodeRecord {
             run.ranges.services().map(|service| Registration {
                 service,
                 weight: run.weight,
-                unfit: run.unfit.clone(),
+                unhealthy: run.unhealthy.clone(),
                 hidden: run.hidden,
             })
         }));
@@ -238,7 +239,7 @@ impl TryFrom<Stored> for NodeRecord {
             node: stored.node,
             incarnation: stored.incarnation,
             sequence: stored.sequence,
-            bells: stored.bells,
+            event_source: stored.event_source,
             registrations,
             refused: stored.refused,
             refused_more: stored.refused_more,
@@ -272,7 +273,7 @@ pub fn shortened(mut record: NodeRecord) -> NodeRecord {
         record.lingering.truncate(MOST_LINGERING);
         record.lingering.sort_unstable();
     }
-    let reasons = record.registrations.iter_mut().filter_map(|r| r.unfit.as_mut());
+    let reasons = record.registrations.iter_mut().filter_map(|r| r.unhealthy.as_mut());
     let mut different: BTreeSet<String> = BTreeSet::new();
     for reason in reasons {
         cut(reason);
@@ -292,10 +293,10 @@ pub fn shortened(mut record: NodeRecord) -> NodeRecord {
         } else if record
             .registrations
             .iter()
-            .any(|r| r.unfit.as_ref().is_some_and(|w| w != "unfit"))
+            .any(|r| r.unhealthy.as_ref().is_some_and(|w| w != "unhealthy"))
         {
-            let reasons = record.registrations.iter_mut().filter_map(|r| r.unfit.as_mut());
-            reasons.for_each(|reason| "unfit".clone_into(reason));
+            let reasons = record.registrations.iter_mut().filter_map(|r| r.unhealthy.as_mut());
+            reasons.for_each(|reason| "unhealthy".clone_into(reason));
         } else if record.registrations.is_empty() {
             break;
         } else {
@@ -320,7 +321,7 @@ fn size(record: &NodeRecord) -> usize {
 }
 
 fn cut(text: &mut String) {
-    if let Some((at, _)) = text.char_indices().nth(MOST_LETTERS) {
+    if let Some((at, _)) = text.char_indices().nth(MOST_CHANGES) {
         text.truncate(at);
         text.push_str("...");
     }
@@ -410,8 +411,8 @@ mod tests {
             reason: long.clone(),
             reachable: port.is_multiple_of(2),
         };
-        let unfit = |port: u16| Registration {
-            unfit: Some(format!("{port} {long}")),
+        let unhealthy = |port: u16| Registration {
+            unhealthy: Some(format!("{port} {long}")),
             ..Registration::new(service(1, Protocol::Tcp, port), port)
         };
         let lingering =
@@ -420,7 +421,7 @@ mod tests {
             refused: (1..9000).map(refused).collect(),
             lingering: (1..9000).map(lingering).collect(),
             hints: vec![long.clone(); 9000],
-            ..with((1..9000).map(unfit).collect())
+            ..with((1..9000).map(unhealthy).collect())
         };
         let record = shortened(record);
         assert!(size(&record) <= MOST_BYTES, "{} bytes", size(&record));
@@ -444,9 +445,9 @@ mod tests {
                 0..700,
             ),
         ) {
-            let rows = rows.into_iter().map(|((cvip, protocol, port), (weight, unfit, hidden))| {
+            let rows = rows.into_iter().map(|((cvip, protocol, port), (weight, unhealthy, hidden))| {
                 let service = service(cvip, Protocol::ALL[protocol], port);
-                Registration { service, weight, unfit: unfit.map(|n| n.to_string()), hidden }
+                Registration { service, weight, unhealthy: unhealthy.map(|n| n.to_string()), hidden }
             });
             let mut rows: Vec<_> = rows.collect();
             rows.sort();

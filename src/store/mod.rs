@@ -53,14 +53,14 @@ mod value;
 pub use compact::{MOST_REFUSED, PortRanges, shortened};
 pub use local::LocalStore;
 pub use orders::{Claim, DrainOrder, DrainTarget, Drains, Elected, drain_of};
-pub use record::{Lingering, NodeRecord, Obedience, Refused, Registration, ServiceKey};
+pub use record::{AppliedOrders, Lingering, NodeRecord, Refused, Registration, ServiceKey};
 
 /// What the opener may do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Access {
-    /// Reads only: spoilt files are reported, never moved. Works without privilege.
+    /// Reads only: corrupt files are reported, never moved. Works without privilege.
     Read,
-    /// Reads and writes: folders are made, spoilt values set aside.
+    /// Reads and writes: folders are made, corrupt values set aside.
     Write,
 }
 
@@ -246,7 +246,7 @@ pub enum StoreError {
     /// The store cannot be reached. What was asked may have been done all the same, if the
     /// answer was lost; asking again does no harm.
     #[error("the store cannot be reached, and nothing changes until it can: {reason}")]
-    Away {
+    Unavailable {
         /// What its servers said last.
         reason: String,
     },
@@ -275,9 +275,9 @@ pub enum StoreError {
 }
 
 impl StoreError {
-    /// True if the same may work later, with nothing mended but the store's servers.
-    pub fn is_away(&self) -> bool {
-        matches!(self, StoreError::Away { .. })
+    /// True if the same may work later, with nothing fixed but the store's servers.
+    pub fn is_unavailable(&self) -> bool {
+        matches!(self, StoreError::Unavailable { .. })
     }
 }
 
@@ -335,13 +335,13 @@ impl Lease {
 /// Where registrations, flags, drains, elections and ownership are kept.
 ///
 /// No call waits for longer than the settings' `timeout` (2 s unless set), but for
-/// [`Store::lease`]. Time-outs are errors of the kind [`StoreError::Away`]; the caller tries
+/// [`Store::lease`]. Time-outs are errors of the kind [`StoreError::Unavailable`]; the caller tries
 /// again later.
 pub trait Store: Send {
     /// Brings the view up to date and says what changed. The first call reads everything.
     ///
     /// A store that is away changes nothing: the view stays as it was last read, and
-    /// [`Store::away_since`] says so. A value that cannot be read stays as it was too, and is
+    /// [`Store::unavailable_since`] says so. A value that cannot be read stays as it was too, and is
     /// told as a fault. An own write is in the view from the next refresh on, and never an older
     /// value of the same key after it.
     ///
@@ -354,17 +354,17 @@ pub trait Store: Send {
 
     /// Forgets what is known to be unchanged: the next refresh reads everything, and waits for
     /// it.
-    fn distrust(&mut self);
+    fn invalidate(&mut self);
 
     /// The view as of the last refresh.
     fn state(&self) -> &State;
 
-    /// Readable when a refresh may find a change: of a value, or of [`Store::away_since`].
+    /// Readable when a refresh may find a change: of a value, or of [`Store::unavailable_since`].
     fn wakeup(&self) -> BorrowedFd<'_>;
 
     /// Since when the store cannot be reached, as of the last refresh: when it was last heard.
     /// `None` while it can be. When it returns, the view catches up by itself.
-    fn away_since(&self) -> Option<Instant>;
+    fn unavailable_since(&self) -> Option<Instant>;
 
     /// How many requests were sent since the store was opened: to etcd, over all views that
     /// share the connection; with the embedded store, files read or written.
@@ -438,7 +438,7 @@ pub trait Store: Send {
     fn surpass(&mut self, set: u32, term: u64);
 
     /// Puts the view's value back where a stored one cannot be read; removes it where the view
-    /// has none. A value that can be read is left alone. Leases mend themselves.
+    /// has none. A value that can be read is left alone. Leases fix themselves.
     ///
     /// # Errors
     /// The store could not be written.

@@ -39,8 +39,8 @@ pub struct Registration {
     pub weight: u16,
     /// Why it should get no new connections although it listens: a failed check, or a full
     /// accept queue.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub unfit: Option<String>,
+    #[serde(rename = "unfit", default, skip_serializing_if = "Option::is_none")]
+    pub unhealthy: Option<String>,
     /// It listens on the CVIP alone: on the node's own address nobody answers.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub hidden: bool,
@@ -49,7 +49,7 @@ pub struct Registration {
 impl Registration {
     /// A server that is fit, and answers on the node's own address.
     pub fn new(service: ServiceKey, weight: u16) -> Registration {
-        Registration { service, weight, unfit: None, hidden: false }
+        Registration { service, weight, unhealthy: None, hidden: false }
     }
 }
 
@@ -94,7 +94,7 @@ pub struct NodeRecord {
     /// Which write of that start.
     pub sequence: u64,
     /// How listeners are noticed, for people: `cgroup BPF` or `polling every 200 ms (why)`.
-    pub bells: String,
+    pub event_source: String,
     /// What it serves, in order.
     pub registrations: Vec<Registration>,
     /// What it does not serve though it listens, in order.
@@ -127,7 +127,7 @@ pub struct NodeRecord {
 
 /// What a director's kernel is seen to have been told.
 #[derive(Clone, Debug, PartialEq, Eq, Default)]
-pub struct Obedience {
+pub struct AppliedOrders {
     /// Operators' drains that its table obeys.
     pub drains: BTreeSet<DrainTarget>,
     /// Nodes that leave and get no new connections by its table.
@@ -167,7 +167,7 @@ impl NodeRecord {
             node,
             incarnation,
             sequence,
-            bells: String::new(),
+            event_source: String::new(),
             registrations: Vec::new(),
             refused: Vec::new(),
             refused_more: 0,

@@ -190,7 +190,7 @@ pub(super) enum Found<T> {
     Nothing,
     Value(T),
     /// Something that cannot be read.
-    Spoilt,
+    Corrupt,
 }
 
 /// The highest term of each set that a view ever showed. It outlives the values themselves: an
@@ -218,7 +218,7 @@ impl Terms {
 
     /// The term and the holder that a claim writes, or what stands in its way.
     ///
-    /// `seen` is the last election that this view could read: where the stored value is spoilt,
+    /// `seen` is the last election that this view could read: where the stored value is corrupt,
     /// it stands for it.
     pub(super) fn decide(
         &self,
@@ -231,7 +231,7 @@ impl Terms {
         let stands = match found {
             Found::Value(elected) => Some(*elected),
             Found::Nothing => None,
-            Found::Spoilt => seen,
+            Found::Corrupt => seen,
         };
         let term = stands.map(|elected| elected.term);
         if term != expected {
@@ -247,7 +247,7 @@ impl Terms {
 pub(super) fn may_replace(found: &Found<NodeRecord>, record: &NodeRecord) -> bool {
     match found {
         Found::Value(stored) => !counter::is_later_pair(stored.version(), record.version()),
-        Found::Nothing | Found::Spoilt => true,
+        Found::Nothing | Found::Corrupt => true,
     }
 }
 
@@ -282,9 +282,9 @@ mod tests {
         assert_eq!(decide(stored(1), None, None), Err(Some(1)));
         assert_eq!(decide(Found::Nothing, Some(4), Some(4)), Err(None), "it was removed");
         assert_eq!(decide(Found::Nothing, Some(4), None), Ok(5), "removed, and not forgotten");
-        assert_eq!(decide(Found::Spoilt, Some(4), Some(4)), Ok(5));
-        assert_eq!(decide(Found::Spoilt, Some(4), Some(3)), Err(Some(4)));
-        assert_eq!(decide(Found::Spoilt, None, None), Ok(1), "nobody could read it");
+        assert_eq!(decide(Found::Corrupt, Some(4), Some(4)), Ok(5));
+        assert_eq!(decide(Found::Corrupt, Some(4), Some(3)), Err(Some(4)));
+        assert_eq!(decide(Found::Corrupt, None, None), Ok(1), "nobody could read it");
         assert_eq!(decide(stored(2), Some(9), Some(2)), Ok(10), "an old backup was put back");
         assert_eq!(decide(stored(counter::LAST), None, Some(counter::LAST)), Ok(1));
     }

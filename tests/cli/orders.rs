@@ -325,7 +325,7 @@ fn events_of_all_directors_are_told_by_time_and_followed() {
         event.as_object_mut().unwrap().extend(what.as_object().unwrap().clone());
         writeln!(file, "{event}").unwrap();
     };
-    add(1, "10:00:02.000", json!({ "event": "node", "node": 2, "life": "silent" }));
+    add(1, "10:00:02.000", json!({ "event": "node", "node": 2, "liveness": "suspected" }));
     add(3, "10:00:01.000", json!({ "event": "took", "term": 4, "from": 1 }));
     add(3, "10:00:03.000", json!({ "event": "of a later version" }));
     let (out, err) = cluster.run("events");
@@ -343,13 +343,13 @@ fn events_of_all_directors_are_told_by_time_and_followed() {
     assert_eq!(
         serde_json::from_str::<Value>(line).unwrap(),
         json!({ "at": "2026-03-01T10:00:02.000Z", "director": 1,
-                "event": "node", "node": 2, "life": "silent" })
+                "event": "node", "node": 2, "liveness": "suspected" })
     );
     let (out, _) = cluster.run("events --node 1");
     assert_eq!(out.lines().count(), 1, "it was node 1 from which node 3 took over: {out}");
     let mut following = cluster.follow("events --follow --node 2");
     assert!(following.line().ends_with("node 2 is silent: no new connections"));
-    add(1, "10:00:04.000", json!({ "event": "node", "node": 2, "life": "alive" }));
+    add(1, "10:00:04.000", json!({ "event": "node", "node": 2, "liveness": "alive" }));
     assert!(following.line().ends_with("node 2 is heard again"));
     following.child.kill().unwrap();
     following.end();

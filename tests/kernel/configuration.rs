@@ -56,7 +56,7 @@ fn a_broken_configuration_is_not_taken_and_status_shows_its_fault() {
     // cvipd goes on with what it had.
     let _two = listen(site.host(2), "0.0.0.0:8080");
     site.await_pool(site.v4(Tcp, 8080), Some(&[(1, 2), (2, 2)]));
-    // The file is mended, but nobody was told: what cvipd runs with is still shown.
+    // The file is fixed, but nobody was told: what cvipd runs with is still shown.
     let refused = site.try_run(director, "cvipctl apply");
     assert_eq!(refused.status.code(), Some(1));
     assert!(shown(&refused).1.contains("heavy"), "{refused:?}");

@@ -1,5 +1,5 @@
 //! `cvipctl doctor`: nothing is wrong with a healthy cluster; each fault that is made by hand is
-//! named with its mend; and what it says to run mends it.
+//! named with its fix; and what it says to run fixes it.
 
 use std::fmt;
 use std::net::IpAddr;
@@ -152,14 +152,14 @@ impl Ward {
     fn is_gone(&self, number: u32, finding: &Value) {
         let what = finding["what"].as_str().unwrap();
         let same = |f: &&Value| f["what"] == what && f["subject"] == finding["subject"];
-        self.until(&format!("node {number} is mended: {what}"), |_| {
+        self.until(&format!("node {number} is fixed: {what}"), |_| {
             let report = self.ask(number);
             let gone = !report.json["findings"].as_array().unwrap().iter().any(|f| same(&f));
             gone.then_some(())
         });
     }
 
-    /// Finds a fault that was made by hand, and mends it as doctor says.
+    /// Finds a fault that was made by hand, and fixes it as doctor says.
     #[track_caller]
     fn cures(&self, number: u32, text: &str, spoil: impl Fn(&Site)) {
         let found = self.finds(number, "fault", text, &spoil);
@@ -207,7 +207,7 @@ fn commands(finding: &Value) -> Vec<&str> {
     commands.iter().map(|command| command.as_str().unwrap()).collect()
 }
 
-/// Does it, whatever comes of it: what is to be spoilt may be so already.
+/// Does it, whatever comes of it: what is to be corrupt may be so already.
 fn try_on(host: &Host, line: &str) {
     let words: Vec<&str> = line.split_whitespace().collect();
     let _ = host.run(&words);
@@ -295,10 +295,10 @@ fn what_direct_routing_needs_of_a_node_is_mended() {
     let ward = Ward::start("DR");
     let report = ward.ask(1);
     assert!(report.finding("cvipd set net.ipv4.conf.all.arp_ignore to 1 (it was 0)").is_some());
-    for (setting, spoilt) in [("arp_ignore", "0"), ("arp_announce", "0")] {
-        let text = format!("net.ipv4.conf.all.{setting} is {spoilt}");
+    for (setting, corrupt) in [("arp_ignore", "0"), ("arp_announce", "0")] {
+        let text = format!("net.ipv4.conf.all.{setting} is {corrupt}");
         ward.cures(1, &text, |site| {
-            site.host(1).sysctl(&format!("net.ipv4.conf.all.{setting}"), spoilt).unwrap();
+            site.host(1).sysctl(&format!("net.ipv4.conf.all.{setting}"), corrupt).unwrap();
         });
     }
     ward.cures(1, "eth0 answers ARP for the CVIP (arp_ignore 3", |site| {
@@ -351,20 +351,20 @@ fn a_default_route_of_direct_routing_leads_neither_nowhere_nor_to_the_director()
             false => "there is no default route for IPv6",
         };
         let warning = ward.finds(1, "warning", none, |_| {});
-        assert!(warning["mend"].as_str().unwrap().contains("via ROUTER"), "{warning:#}");
+        assert!(warning["fix"].as_str().unwrap().contains("via ROUTER"), "{warning:#}");
         let back = format!("the default route leads over {over}, which is the active director's");
         let found = ward.finds(1, "fault", &back, |site| {
             on(site.host(1), &format!("ip {version} route replace default via {over}"));
         });
-        let mend = found["mend"].as_str().unwrap();
-        assert!(mend.contains("route replace default via ROUTER dev eth0"), "{found:#}");
+        let fix = found["fix"].as_str().unwrap();
+        assert!(fix.contains("route replace default via ROUTER dev eth0"), "{found:#}");
         // The client is as good a router as any.
         let client = ward.cluster.client();
         let router = match over.is_ipv4() {
             true => client.v4().to_string(),
             false => client.v6().to_string(),
         };
-        let command = mend.split('`').nth(1).unwrap().split('\'').next().unwrap();
+        let command = fix.split('`').nth(1).unwrap().split('\'').next().unwrap();
         ward.shell(1, &command.replace("ROUTER", &router));
         let report = ward.ask(1);
         assert!(report.finding(&back).is_none() && report.finding(none).is_none(), "{report}");
@@ -394,12 +394,12 @@ fn a_strict_source_check_with_another_way_back_is_mended() {
 fn what_ipvs_needs_of_a_director_is_mended() {
     let ward = Ward::start("DR");
     let director = ward.director();
-    for (setting, spoilt) in
+    for (setting, corrupt) in
         [("expire_nodest_conn", "0"), ("expire_quiescent_template", "0"), ("conn_reuse_mode", "0")]
     {
-        let text = format!("net.ipv4.vs.{setting} is {spoilt}");
+        let text = format!("net.ipv4.vs.{setting} is {corrupt}");
         ward.cures(director, &text, |site| {
-            site.cluster.director().sysctl(&format!("net.ipv4.vs.{setting}"), spoilt).unwrap();
+            site.cluster.director().sysctl(&format!("net.ipv4.vs.{setting}"), corrupt).unwrap();
         });
     }
     let found = ward.finds(director, "fault", "somebody changed it since", |site| {
@@ -493,8 +493,8 @@ fn services_that_nobody_keeps_are_told_where_they_stand() {
     assert!(notes.iter().any(|subject| *subject == "mark 9 IPv4"), "{report}");
     let found = ward.finds(director, "warning", "on a port that is not flagged", |_| {});
     assert_eq!(found["subject"], format!("udp {cvip}:177"));
-    let mend = found["mend"].as_str().unwrap();
-    assert!(mend.contains("is not among its destinations"), "{found:#}");
+    let fix = found["fix"].as_str().unwrap();
+    assert!(fix.contains("is not among its destinations"), "{found:#}");
     // Flagged, it is cvipd's: nobody listens there, so it goes.
     ward.mends(director, &found);
     ward.await_pool(ward.v4(Udp, 177), None);
@@ -528,7 +528,7 @@ fn flags_and_listeners_that_miss_each_other_are_told() {
     // sshd's port within a range.
     ward.direct("setport_weight --start-port=20 --end-port=80 --weight=1 --cluster");
     let ssh = ward.finds(director, "warning", "holds sshd's port 22", |_| {});
-    assert!(ssh["mend"].as_str().unwrap().contains("flag 20 to 21 and 23 to 80 instead"));
+    assert!(ssh["fix"].as_str().unwrap().contains("flag 20 to 21 and 23 to 80 instead"));
     ward.mends(director, &ssh);
 
     // The only listener of a flagged port is bound to loopback.
@@ -536,7 +536,7 @@ fn flags_and_listeners_that_miss_each_other_are_told() {
     let bound = listen(ward.host(1), "127.0.0.1:8090");
     let kept_out = "a listener on 127.0.0.1:8090 does not join";
     let found = ward.finds(1, "fault", kept_out, |_| {});
-    assert!(found["mend"].as_str().unwrap().contains("listen on 0.0.0.0:8090 too"), "{found:#}");
+    assert!(found["fix"].as_str().unwrap().contains("listen on 0.0.0.0:8090 too"), "{found:#}");
     // The director has it from the node's record.
     ward.finds(director, "fault", kept_out, |_| {});
     // Once another serves, it may be meant.
@@ -609,7 +609,7 @@ fn a_sync_interface_that_cannot_carry_it_is_a_fault_of_a_director_of_several() {
     ward.cures(director, "sync0 (sync_interface) is down", |_| on(host, "ip link set sync0 down"));
     // The standby synchronises where its clients are.
     let shared = ward.finds(1, "warning", "synchronisation is not authenticated", |_| {});
-    assert!(shared["mend"].as_str().unwrap().contains("only the cluster is on"), "{shared:#}");
+    assert!(shared["fix"].as_str().unwrap().contains("only the cluster is on"), "{shared:#}");
 }
 
 mod on_stock {

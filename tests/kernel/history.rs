@@ -1,5 +1,5 @@
 //! A long random history of listeners that come and go ends in the table that a fresh dump
-//! predicts, with bells and without.
+//! predicts, with socket events and without.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;

@@ -129,7 +129,7 @@ fn what_a_routing_method_needs_goes_with_it_and_what_the_administrator_had_set_s
     }
 }
 
-/// What somebody may do to a node, until it is as it was again; the wait before this was mended
+/// What somebody may do to a node, until it is as it was again; the wait before this was fixed
 /// was a minute at most.
 #[track_caller]
 fn assert_repaired(site: &Site, number: u32, lines: &[&str]) {

@@ -108,16 +108,16 @@ pub(crate) struct Seen {
 }
 
 impl Seen {
-    /// With the best bells, or with none.
-    pub(crate) fn new(bells: bool, ranges: Ranges) -> Seen {
+    /// With the best socket events, or with none.
+    pub(crate) fn new(socket_events: bool, ranges: Ranges) -> Seen {
         let now = Instant::now();
-        let mut watch = if bells {
+        let mut watch = if socket_events {
             Watch::open(now).unwrap()
         } else {
             Watch::polling(now, "a test wants it").unwrap()
         };
-        if bells {
-            assert!(watch.fd().is_some(), "no bells here: {}", watch.source());
+        if socket_events {
+            assert!(watch.fd().is_some(), "no socket events here: {}", watch.source());
         }
         watch.set_ranges(now, ranges);
         watch.step(now);
@@ -172,9 +172,12 @@ impl Seen {
 /// Two polls and what a busy machine takes on top.
 pub(crate) const TWO_POLLS: Duration = Duration::from_millis(500);
 
-/// Runs a scenario with bells and once more by polling alone: the result must be the same.
-pub(crate) fn with_and_without_bells(ranges: Ranges, scenario: impl Fn(Seen) + Send + Sync) {
-    for bells in [true, false] {
-        in_own_network(|| scenario(Seen::new(bells, ranges.clone())));
+/// Runs a scenario with socket events and once more by polling alone: the result must be the same.
+pub(crate) fn with_and_without_socket_events(
+    ranges: Ranges,
+    scenario: impl Fn(Seen) + Send + Sync,
+) {
+    for socket_events in [true, false] {
+        in_own_network(|| scenario(Seen::new(socket_events, ranges.clone())));
     }
 }

@@ -1,4 +1,4 @@
-//! What a watch makes of sockets that come and go: the same with bells and without.
+//! What a watch makes of sockets that come and go: the same with socket events and without.
 
 use std::net::{TcpListener, TcpStream, UdpSocket};
 use std::os::fd::{AsRawFd, OwnedFd};
@@ -17,7 +17,7 @@ use crate::support::*;
 
 #[test]
 fn a_listener_joins_and_leaves() {
-    with_and_without_bells(tcp(FLAGGED, FLAGGED + 9), |mut seen| {
+    with_and_without_socket_events(tcp(FLAGGED, FLAGGED + 9), |mut seen| {
         assert_eq!(seen.ports(), [0_u16; 0]);
         let four = TcpListener::bind("0.0.0.0:8000").unwrap();
         assert_eq!(seen.until(&[8000]), 1);
@@ -32,7 +32,7 @@ fn a_listener_joins_and_leaves() {
 
 #[test]
 fn a_udp_server_joins_and_leaves() {
-    with_and_without_bells(udp(FLAGGED, FLAGGED + 9), |mut seen| {
+    with_and_without_socket_events(udp(FLAGGED, FLAGGED + 9), |mut seen| {
         let four = UdpSocket::bind("0.0.0.0:8000").unwrap();
         let six = UdpSocket::bind("[::]:8001").unwrap();
         seen.until(&[8000, 8001]);
@@ -45,12 +45,12 @@ fn a_udp_server_joins_and_leaves() {
 
 #[test]
 fn who_listened_before_the_watch_began_is_seen_and_leaves_like_any_other() {
-    for bells in [true, false] {
+    for socket_events in [true, false] {
         in_own_network(|| {
             let listener = TcpListener::bind("0.0.0.0:8000").unwrap();
             let server = UdpSocket::bind("0.0.0.0:8001").unwrap();
             let ranges = [(Protocol::Tcp, 8000, 8001), (Protocol::Udp, 8000, 8001)];
-            let mut seen = Seen::new(bells, ranges.into_iter().collect());
+            let mut seen = Seen::new(socket_events, ranges.into_iter().collect());
             assert_eq!(seen.ports(), [8000, 8001]);
             drop(listener);
             seen.until(&[8001]);
@@ -62,7 +62,7 @@ fn who_listened_before_the_watch_began_is_seen_and_leaves_like_any_other() {
 
 #[test]
 fn a_failed_second_listen_does_not_unregister_the_port() {
-    with_and_without_bells(tcp(FLAGGED, FLAGGED), |mut seen| {
+    with_and_without_socket_events(tcp(FLAGGED, FLAGGED), |mut seen| {
         let bound = || {
             let socket = raw(false, SockType::Stream);
             setsockopt(&socket, sockopt::ReuseAddr, &true).unwrap();
@@ -83,7 +83,7 @@ fn a_failed_second_listen_does_not_unregister_the_port() {
 
 #[test]
 fn a_listen_without_bind_is_seen_with_the_port_that_it_got() {
-    with_and_without_bells(tcp(1, 65535), |mut seen| {
+    with_and_without_socket_events(tcp(1, 65535), |mut seen| {
         let socket = raw(false, SockType::Stream);
         listen_with(&socket, 5).unwrap();
         let got: SockaddrStorage = getsockname(socket.as_raw_fd()).unwrap();
@@ -95,7 +95,7 @@ fn a_listen_without_bind_is_seen_with_the_port_that_it_got() {
 
 #[test]
 fn an_accepted_connection_is_no_listener_and_its_end_changes_nothing() {
-    with_and_without_bells(tcp(1, 65535), |mut seen| {
+    with_and_without_socket_events(tcp(1, 65535), |mut seen| {
         let listener = TcpListener::bind("127.0.0.1:8000").unwrap();
         seen.until(&[8000]);
         let client = TcpStream::connect("127.0.0.1:8000").unwrap();
@@ -108,7 +108,7 @@ fn an_accepted_connection_is_no_listener_and_its_end_changes_nothing() {
 
 #[test]
 fn a_shut_down_listener_is_gone_though_its_descriptor_lives() {
-    with_and_without_bells(tcp(FLAGGED, FLAGGED), |mut seen| {
+    with_and_without_socket_events(tcp(FLAGGED, FLAGGED), |mut seen| {
         let listener = TcpListener::bind("0.0.0.0:8000").unwrap();
         seen.until(&[8000]);
         let then = Instant::now();
@@ -123,7 +123,7 @@ fn a_shut_down_listener_is_gone_though_its_descriptor_lives() {
 
 #[test]
 fn listening_again_with_another_backlog_changes_nothing_but_the_backlog() {
-    with_and_without_bells(tcp(FLAGGED, FLAGGED), |mut seen| {
+    with_and_without_socket_events(tcp(FLAGGED, FLAGGED), |mut seen| {
         let socket = raw(false, SockType::Stream);
         bind_to(&socket, "0.0.0.0:8000");
         listen_with(&socket, 5).unwrap();
@@ -137,7 +137,7 @@ fn listening_again_with_another_backlog_changes_nothing_but_the_backlog() {
 
 #[test]
 fn sockets_that_share_a_port_are_one_listener_until_the_last_is_gone() {
-    with_and_without_bells(tcp(FLAGGED, FLAGGED), |mut seen| {
+    with_and_without_socket_events(tcp(FLAGGED, FLAGGED), |mut seen| {
         let member = |backlog| {
             let socket = raw(false, SockType::Stream);
             setsockopt(&socket, sockopt::ReusePort, &true).unwrap();
@@ -160,7 +160,7 @@ fn sockets_that_share_a_port_are_one_listener_until_the_last_is_gone() {
 
 #[test]
 fn a_restart_between_two_dumps_is_no_change() {
-    with_and_without_bells(tcp(FLAGGED, FLAGGED), |mut seen| {
+    with_and_without_socket_events(tcp(FLAGGED, FLAGGED), |mut seen| {
         let before = TcpListener::bind("0.0.0.0:8000").unwrap();
         seen.until(&[8000]);
         let cookie = seen.only().cookie;
@@ -173,7 +173,7 @@ fn a_restart_between_two_dumps_is_no_change() {
 
 #[test]
 fn a_listener_that_was_there_too_shortly_for_a_dump_does_no_harm() {
-    with_and_without_bells(tcp(FLAGGED, FLAGGED), |mut seen| {
+    with_and_without_socket_events(tcp(FLAGGED, FLAGGED), |mut seen| {
         for _ in 0..20 {
             drop(TcpListener::bind("0.0.0.0:8000").unwrap());
         }
@@ -184,7 +184,7 @@ fn a_listener_that_was_there_too_shortly_for_a_dump_does_no_harm() {
 
 #[test]
 fn flagged_and_unflagged_ports_take_effect_at_once() {
-    with_and_without_bells(tcp(FLAGGED, FLAGGED), |mut seen| {
+    with_and_without_socket_events(tcp(FLAGGED, FLAGGED), |mut seen| {
         let _listeners = [8000, 8001].map(|port| TcpListener::bind(("0.0.0.0", port)).unwrap());
         seen.until(&[8000]);
         let now = Instant::now();
@@ -200,7 +200,7 @@ fn flagged_and_unflagged_ports_take_effect_at_once() {
 
 #[test]
 fn a_udp_socket_that_connects_is_no_server_any_more() {
-    with_and_without_bells(udp(FLAGGED, FLAGGED), |mut seen| {
+    with_and_without_socket_events(udp(FLAGGED, FLAGGED), |mut seen| {
         let socket = UdpSocket::bind("127.0.0.1:8000").unwrap();
         seen.until(&[8000]);
         socket.connect("127.0.0.1:9").unwrap();
@@ -208,7 +208,7 @@ fn a_udp_socket_that_connects_is_no_server_any_more() {
     });
 }
 
-/// Stranger's sockets: more than the map of the bells holds.
+/// Stranger's sockets: more than the map of the socket events holds.
 const FLOOD: usize = 20_000;
 
 #[test]

@@ -7,7 +7,7 @@ use std::process::Command;
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
-use cvip::net::{Difference, Done, Keeper, Report, Wishes};
+use cvip::net::{DesiredSettings, Difference, Done, NetworkSettings, Report};
 use nix::sched::{CloneFlags, unshare};
 use serde_json::Value;
 
@@ -123,30 +123,38 @@ impl Record {
         Record(tempfile::tempdir().expect("a folder for a record"))
     }
 
-    pub(crate) fn keeper(&self) -> Keeper {
-        Keeper::open(&self.0.path().join("net.json")).expect("a record that can be read")
+    pub(crate) fn settings(&self) -> NetworkSettings {
+        NetworkSettings::open(&self.0.path().join("net.json")).expect("a record that can be read")
     }
 
-    /// Applies wishes in a namespace, with a keeper that knows what the record says and nothing
+    /// Applies desired settings in a namespace, with a keeper that knows what the record says and nothing
     /// else: each call is a cvipd that was killed and started again.
-    pub(crate) fn apply(&self, namespace: &Namespace, wishes: &Wishes) -> Report {
-        let (mut keeper, wishes) = (self.keeper(), wishes.clone());
-        namespace.run(move || keeper.apply(&wishes))
+    pub(crate) fn apply(&self, namespace: &Namespace, desired: &DesiredSettings) -> Report {
+        let (mut settings, desired) = (self.settings(), desired.clone());
+        namespace.run(move || settings.apply(&desired))
     }
 
-    pub(crate) fn apply_well(&self, namespace: &Namespace, wishes: &Wishes) -> Vec<String> {
-        let report = self.apply(namespace, wishes);
+    pub(crate) fn apply_well(
+        &self,
+        namespace: &Namespace,
+        desired: &DesiredSettings,
+    ) -> Vec<String> {
+        let report = self.apply(namespace, desired);
         assert_eq!(report.failures, []);
         report.done.iter().map(Done::to_string).collect()
     }
 
     pub(crate) fn undo(&self, namespace: &Namespace) -> Vec<String> {
-        self.apply_well(namespace, &Wishes::default())
+        self.apply_well(namespace, &DesiredSettings::default())
     }
 
-    pub(crate) fn check(&self, namespace: &Namespace, wishes: &Wishes) -> Vec<Difference> {
-        let (keeper, wishes) = (self.keeper(), wishes.clone());
-        namespace.run(move || keeper.check(&wishes)).expect("lists of the kernel")
+    pub(crate) fn check(
+        &self,
+        namespace: &Namespace,
+        desired: &DesiredSettings,
+    ) -> Vec<Difference> {
+        let (settings, desired) = (self.settings(), desired.clone());
+        namespace.run(move || settings.check(&desired)).expect("lists of the kernel")
     }
 }
 

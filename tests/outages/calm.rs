@@ -4,8 +4,8 @@ use std::net::UdpSocket;
 use std::time::Duration;
 
 use cvip::counter;
-use cvip::pulse::beat::KEY_LABEL;
-use cvip::pulse::{Beat, ClusterKey, Leadership, Nonce, PORT};
+use cvip::heartbeat::wire::KEY_LABEL;
+use cvip::heartbeat::{ClusterKey, Heartbeat, Leadership, Nonce, PORT};
 use cvip_lab::{CLUSTER_KEY, Direction, Fault, Impairment, Network};
 use nix::sys::time::TimeSpec;
 use nix::time::{ClockId, clock_gettime, clock_settime};
@@ -25,7 +25,7 @@ fn nothing_changes(site: &Site, for_so_long: Duration) {
 
 /// How many heartbeats the first director has heard that came to this.
 #[track_caller]
-fn beats(site: &Site, result: &str) -> u64 {
+fn heartbeats(site: &Site, result: &str) -> u64 {
     let metrics = site.run(FIRST, &["cvipctl", "metrics", "--node", &FIRST.to_string()]).unwrap();
     let name = format!("cvip_heartbeats_total{{result=\"{result}\"}} ");
     let value = metrics.lines().find_map(|line| line.strip_prefix(&name));
@@ -70,7 +70,7 @@ fn a_lossy_and_slow_network_a_set_clock_and_forgeries_change_nothing() {
     let to = (site.host(FIRST).v4(), PORT);
     let socket = client.enter(|| UdpSocket::bind("0.0.0.0:0")).unwrap();
     let key = |secret: &str| ClusterKey::from_bytes(secret.as_bytes()).unwrap().derive(KEY_LABEL);
-    let beat = |incarnation| Beat {
+    let heartbeat = |incarnation| Heartbeat {
         node: SECOND,
         incarnation,
         sequence: 1,
@@ -81,18 +81,19 @@ fn a_lossy_and_slow_network_a_set_clock_and_forgeries_change_nothing() {
         leaderships: vec![Leadership { set: FIRST, term: counter::LAST, active: true }],
         seen: vec![],
     };
-    let forged =
-        beat(counter::LAST).encode(&key("another key, which is as long as it must be")).unwrap();
-    let replayed = beat(1).encode(&key(CLUSTER_KEY)).unwrap();
-    let (refused, ignored) = (beats(&site, "refused"), beats(&site, "ignored"));
+    let forged = heartbeat(counter::LAST)
+        .encode(&key("another key, which is as long as it must be"))
+        .unwrap();
+    let replayed = heartbeat(1).encode(&key(CLUSTER_KEY)).unwrap();
+    let (refused, ignored) = (heartbeats(&site, "refused"), heartbeats(&site, "ignored"));
     for _ in 0..50 {
         socket.send_to(&forged, to).unwrap();
         socket.send_to(b"nonsense", to).unwrap();
         socket.send_to(&replayed, to).unwrap();
     }
     site.until("they were refused and ignored", |site| {
-        let came = beats(site, "refused") >= refused + 100;
-        (came && beats(site, "ignored") >= ignored + 50).then_some(())
+        let came = heartbeats(site, "refused") >= refused + 100;
+        (came && heartbeats(site, "ignored") >= ignored + 50).then_some(())
     });
     // And an ARP packet which says that the client has the CVIP.
     client.enter(|| cvip::net::announce("eth0", site.cvip(false))).unwrap();

@@ -24,7 +24,7 @@ fn a_director_that_has_lost_the_store_alone_stays_and_says_so() {
     let traffic = site.traffic(20.0);
     let fault = from_etcd(&site, FIRST);
     site.until("it says that the store is away", |site| {
-        site.status(FIRST)["store_away_s"].as_u64().map(drop)
+        site.status(FIRST)["store_unavailable_s"].as_u64().map(drop)
     });
     site.stays_as_it_is(CALM);
     let report = traffic.stop();
@@ -34,7 +34,7 @@ fn a_director_that_has_lost_the_store_alone_stays_and_says_so() {
     fault.end().unwrap();
     site.await_pool(FIRST, &all_but(1));
     site.until("it says that the store is back", |site| {
-        site.status(FIRST)["store_away_s"].is_null().then_some(())
+        site.status(FIRST)["store_unavailable_s"].is_null().then_some(())
     });
 }
 

@@ -33,9 +33,9 @@ macro_rules! conformance {
             a_drain_keeps_its_words_and_can_be_taken_back
             of_many_claimants_exactly_one_wins_each_term
             a_claim_needs_the_term_that_stands_and_terms_only_grow
-            a_spoilt_record_is_told_and_the_last_good_one_kept_until_it_is_repaired
-            a_spoilt_election_can_be_claimed_by_who_saw_the_last_good_one
-            spoilt_orders_that_nobody_remembers_are_started_anew_and_said
+            a_corrupt_record_is_told_and_the_last_good_one_kept_until_it_is_repaired
+            a_corrupt_election_can_be_claimed_by_who_saw_the_last_good_one
+            corrupt_orders_that_nobody_remembers_are_started_anew_and_said
             a_removed_key_is_gone_from_the_view
             a_full_read_finds_what_no_wake_up_told
             a_full_read_that_nothing_answers_is_said_to_be_none
@@ -354,7 +354,7 @@ pub(crate) fn a_claim_needs_the_term_that_stands_and_terms_only_grow(engine: &dy
     assert_eq!(one.claim(1, None, 1, 7).unwrap(), Claim::Won(elected(1, 7, 3)));
 }
 
-pub(crate) fn a_spoilt_record_is_told_and_the_last_good_one_kept_until_it_is_repaired(
+pub(crate) fn a_corrupt_record_is_told_and_the_last_good_one_kept_until_it_is_repaired(
     engine: &dyn Engine,
 ) {
     let good = record(1, (7, 1), &[80]);
@@ -362,26 +362,26 @@ pub(crate) fn a_spoilt_record_is_told_and_the_last_good_one_kept_until_it_is_rep
     owner.put_node(&good).unwrap();
     until(&mut *owner, "it", |state| state.nodes.contains_key(&1));
     until(&mut *director, "it", |state| state.nodes.contains_key(&1));
-    for spoilt in [&b"{\"node\": 1"[..], b"\xff\xfe", b"{\"node\":2}", b"[1, 2, 3]", b"null"] {
-        engine.spoil(Key::Node(1), spoilt);
+    for corrupt in [&b"{\"node\": 1"[..], b"\xff\xfe", b"{\"node\":2}", b"[1, 2, 3]", b"null"] {
+        engine.spoil(Key::Node(1), corrupt);
         for store in [&mut owner, &mut director] {
             let mut fault = None;
             until(&mut **store, "everything is read", |_| true);
             // The wake-up may come before or after: a full read finds it in any case.
-            store.distrust();
+            store.invalidate();
             for found in store.refresh().unwrap().faults {
                 fault = Some(found);
             }
-            let fault = fault.unwrap_or_else(|| panic!("nothing is said of {spoilt:?}"));
+            let fault = fault.unwrap_or_else(|| panic!("nothing is said of {corrupt:?}"));
             assert_eq!(fault.key, Key::Node(1));
             let aside = fault.set_aside.as_ref().expect("a copy is kept");
-            assert_eq!(std::fs::read(aside).unwrap(), spoilt);
-            assert_eq!(store.state().nodes[&1], good, "{spoilt:?}");
+            assert_eq!(std::fs::read(aside).unwrap(), corrupt);
+            assert_eq!(store.state().nodes[&1], good, "{corrupt:?}");
         }
         owner.repair(Key::Node(1)).unwrap();
-        director.distrust();
+        director.invalidate();
         let seen = until(&mut *director, "it is good again", |_| true);
-        assert_eq!(seen.faults, [], "{spoilt:?}");
+        assert_eq!(seen.faults, [], "{corrupt:?}");
         assert_eq!(director.state().nodes[&1], good);
     }
     // A later write needs no repair.
@@ -390,12 +390,12 @@ pub(crate) fn a_spoilt_record_is_told_and_the_last_good_one_kept_until_it_is_rep
     until(&mut *director, "the later write", |state| state.nodes[&1].sequence == 2);
 }
 
-pub(crate) fn a_spoilt_election_can_be_claimed_by_who_saw_the_last_good_one(engine: &dyn Engine) {
+pub(crate) fn a_corrupt_election_can_be_claimed_by_who_saw_the_last_good_one(engine: &dyn Engine) {
     let mut store = opened(engine);
     store.claim(1, None, 1, 7).unwrap();
     until(&mut *store, "it", |state| state.directors.contains_key(&1));
     engine.spoil(Key::Director(1), b"{\"term\": -1}");
-    store.distrust();
+    store.invalidate();
     assert_eq!(only(store.refresh().unwrap()).key, Key::Director(1));
     let stands = Elected { node: 1, incarnation: 7, term: 1 };
     assert_eq!(store.state().directors[&1], stands, "nobody is deposed by a typing error");
@@ -404,7 +404,7 @@ pub(crate) fn a_spoilt_election_can_be_claimed_by_who_saw_the_last_good_one(engi
     assert_eq!(store.claim(1, Some(1), 2, 7).unwrap(), Claim::Won(won));
 }
 
-pub(crate) fn spoilt_orders_that_nobody_remembers_are_started_anew_and_said(engine: &dyn Engine) {
+pub(crate) fn corrupt_orders_that_nobody_remembers_are_started_anew_and_said(engine: &dyn Engine) {
     opened(engine);
     let bad = b"[{\"protocol\":\"tcp\",\"start\":0,\"end\":1,\"weight\":1}]";
     engine.spoil(Key::Flags(Scope::Cluster), bad);
@@ -427,10 +427,10 @@ pub(crate) fn spoilt_orders_that_nobody_remembers_are_started_anew_and_said(engi
     });
     // Nobody remembers this one.
     engine.spoil(Key::Node(4), b"{");
-    store.distrust();
+    store.invalidate();
     assert_eq!(only(store.refresh().unwrap()).key, Key::Node(4));
     store.repair(Key::Node(4)).unwrap();
-    store.distrust();
+    store.invalidate();
     assert_eq!(store.refresh().unwrap().faults, [], "nobody remembers a value: there is none");
 }
 
@@ -455,12 +455,12 @@ pub(crate) fn a_full_read_finds_what_no_wake_up_told(engine: &dyn Engine) {
     let (mut store, mut other) = (opened(engine), opened(engine));
     for node in 1..=3 {
         other.put_node(&record(node, (7, 1), &[80])).unwrap();
-        store.distrust();
+        store.invalidate();
         store.refresh().unwrap();
         assert_eq!(store.state().nodes.len(), node as usize, "a full read is as of now");
     }
     engine.remove(Key::Node(2));
-    store.distrust();
+    store.invalidate();
     assert!(store.refresh().unwrap().changed.is_superset(&BTreeSet::from([Key::Node(2)])));
     assert_eq!(store.state().nodes.keys().copied().collect::<Vec<_>>(), [1, 3]);
 }
@@ -472,9 +472,9 @@ pub(crate) fn a_full_read_that_nothing_answers_is_said_to_be_none(engine: &dyn E
     engine.hold_up(true);
     // An answer that came before may still be on its way.
     for _ in 0..2 {
-        store.distrust();
-        let is_away = store.refresh().is_err_and(|error| error.is_away());
-        let is_told = is_away || store.away_since().is_some();
+        store.invalidate();
+        let is_unavailable = store.refresh().is_err_and(|error| error.is_unavailable());
+        let is_told = is_unavailable || store.unavailable_since().is_some();
         assert!(is_told || is_local(engine), "an old view is no full read");
         assert!(store.state().nodes.contains_key(&1), "and nothing is taken from it");
     }
@@ -503,13 +503,13 @@ pub(crate) fn what_changes_is_told_though_the_host_s_folder_cannot_be_read(engin
     };
     let shown = cvip_lab::wait_until(PATIENCE, || {
         // Whether it fails or not, what it shows is told once.
-        store.distrust();
+        store.invalidate();
         told.extend(store.refresh().map(|refreshed| refreshed.changed).unwrap_or_default());
         seen(&*store).then_some(())
     });
     assert!(shown.is_some(), "what stands elsewhere is shown all the same");
     std::fs::remove_file(&folder).unwrap();
-    store.distrust();
+    store.invalidate();
     told.extend(store.refresh().unwrap().changed);
     assert!(told.is_superset(&BTreeSet::from([Key::Node(1), Key::Director(1)])), "{told:?}");
     store.update_flags(Scope::Node(1), &mut |flags| flags.set(flag(80))).unwrap();

@@ -24,14 +24,14 @@ conformance!(Etcd::new());
 
 /// Waits until the store says that it is away.
 #[track_caller]
-fn until_away(store: &mut dyn Store) {
-    until_store(store, "the store is away", |store| store.away_since().is_some());
+fn until_unavailable(store: &mut dyn Store) {
+    until_store(store, "the store is away", |store| store.unavailable_since().is_some());
 }
 
 /// Waits until the store says that it is back.
 #[track_caller]
 fn until_back(store: &mut dyn Store) {
-    until_store(store, "the store is back", |store| store.away_since().is_none());
+    until_store(store, "the store is back", |store| store.unavailable_since().is_none());
 }
 
 /// Waits until a lease is held: the view may know of it before its keeper does.
@@ -50,7 +50,7 @@ fn writes_fail_in_time(store: &mut dyn Store) {
     let claimed = store.claim(9, None, 9, 7);
     for error in [written.err(), flagged.err(), claimed.err()] {
         let error = error.expect("nobody is there to take it");
-        assert!(error.is_away(), "{error}");
+        assert!(error.is_unavailable(), "{error}");
     }
     // Each may take two time-outs; beyond that, a busy machine.
     assert!(started.elapsed() < 6 * TIMEOUT + Duration::from_secs(20), "{:?}", started.elapsed());
@@ -80,12 +80,15 @@ fn a_server_that_is_frozen_or_dead_changes_nothing_and_the_view_catches_up() {
             true => etcd.server().kill(),
             false => etcd.server().signal(Signal::SIGSTOP),
         }
-        until_away(&mut *store);
-        until_away(&mut *other);
-        let away = store.away_since().unwrap();
-        assert!(away >= since - 3 * TTL && away <= Instant::now(), "since it was last heard");
+        until_unavailable(&mut *store);
+        until_unavailable(&mut *other);
+        let unavailable = store.unavailable_since().unwrap();
+        assert!(
+            unavailable >= since - 3 * TTL && unavailable <= Instant::now(),
+            "since it was last heard"
+        );
         writes_fail_in_time(&mut *store);
-        store.distrust();
+        store.invalidate();
         for store in [&mut store, &mut other] {
             assert_eq!(keys(store.refresh().unwrap()), []);
             assert_eq!(*store.state(), before, "nothing is taken away");
@@ -136,12 +139,12 @@ fn what_vanished_and_what_came_while_the_store_was_away_is_seen_when_it_returns(
         writer.put_node(&record(4, (7, sequence), &[80])).unwrap();
         // The revisions in between are forgotten: no watch can be taken up where it was left.
         etcd.compact();
-        until_away(&mut *store);
+        until_unavailable(&mut *store);
         assert_eq!(store.state().nodes.keys().copied().collect::<Vec<_>>(), [1, 2, 3]);
         proxy.set(Traffic::Passes);
         let seen = until(&mut *store, "it has caught up", |state| state.nodes.contains_key(&4));
         assert_eq!(keys(seen), [Key::Node(1), Key::Node(2), Key::Node(4)], "{traffic:?}");
-        assert_eq!(store.away_since(), None);
+        assert_eq!(store.unavailable_since(), None);
         assert!(store.state().nodes[&2].registrations.is_empty());
         etcd.remove(Key::Node(4));
     }
@@ -162,7 +165,7 @@ fn a_watch_whose_place_is_compacted_away_is_made_up_for_by_a_full_read() {
     until(&mut *store, "the first write", |state| state.nodes.contains_key(&1));
     // The watcher does not listen, but its connection lives: etcd's queue for it runs full, and
     // what it has not been told is then forgotten.
-    proxy.set(Traffic::IsDeaf);
+    proxy.set(Traffic::IsIsolated);
     let ports: Vec<u16> = (1..=60).collect();
     thread::scope(|scope| {
         for node in 2..=9 {
@@ -185,7 +188,7 @@ fn a_watch_whose_place_is_compacted_away_is_made_up_for_by_a_full_read() {
 }
 
 #[test]
-fn full_reads_amid_writes_and_compactions_are_each_of_one_moment() {
+fn full_reads_amid_writes_and_compactions_are_each_of_one_version() {
     let etcd = Etcd::new();
     let mut writer = opened(&etcd);
     // More than two pages.
@@ -238,17 +241,20 @@ fn a_store_that_was_never_read_says_so_in_time_and_wakes_when_it_can_be() {
     let mut store = etcd.open();
     let started = Instant::now();
     let error = store.refresh().unwrap_err();
-    assert!(error.is_away() && error.to_string().contains(&etcd.settings.endpoints[0]), "{error}");
+    assert!(
+        error.is_unavailable() && error.to_string().contains(&etcd.settings.endpoints[0]),
+        "{error}"
+    );
     assert!(started.elapsed() < TIMEOUT + Duration::from_secs(20));
     assert!(store.state().nodes.is_empty());
-    assert!(store.away_since().is_some_and(|since| since <= Instant::now()));
+    assert!(store.unavailable_since().is_some_and(|since| since <= Instant::now()));
     writes_fail_in_time(&mut *store);
     // The node's cvipd starts all the same: its lease is held once etcd is there.
     let lease = store.lease(1, 7).unwrap();
     assert_eq!(lease.holding(), Holding::Waiting);
     etcd.server().start();
     until(&mut *store, "it is read, and the lease held", |state| state.alive.get(&1) == Some(&7));
-    assert_eq!(store.away_since(), None);
+    assert_eq!(store.unavailable_since(), None);
     store.put_node(&record(1, (7, 1), &[80])).unwrap();
 }
 
@@ -292,7 +298,7 @@ fn a_frozen_holder_loses_its_lease_and_takes_it_again_when_it_thaws() {
 }
 
 #[test]
-fn a_lease_s_key_that_somebody_removed_or_spoilt_is_written_again() {
+fn a_lease_s_key_that_somebody_removed_or_corrupt_is_written_again() {
     let etcd = Etcd::new();
     let mut store = opened(&etcd);
     let lease = store.lease(1, 7).unwrap();
@@ -413,7 +419,8 @@ fn a_value_that_etcd_does_not_take_and_a_full_database_are_said_and_change_nothi
     let large = |node, sequence, ports: u16| {
         let mut record = record(node, (7, sequence), &(1..=ports).collect::<Vec<_>>());
         for registration in &mut record.registrations {
-            registration.unfit = Some(format!("{} {}", registration.service.port, "x".repeat(80)));
+            registration.unhealthy =
+                Some(format!("{} {}", registration.service.port, "x".repeat(80)));
         }
         record
     };
@@ -429,7 +436,7 @@ fn a_value_that_etcd_does_not_take_and_a_full_database_are_said_and_change_nothi
     };
     assert!(full.to_string().contains("--quota-backend-bytes"), "{full}");
     store.refresh().unwrap();
-    assert_eq!(store.away_since(), None, "reading goes on");
+    assert_eq!(store.unavailable_since(), None, "reading goes on");
     assert_eq!(store.state().nodes[&1].sequence, 1);
     assert_eq!(store.state().nodes[&2].sequence, sequence - 1);
     let (_, findings) = cvip::store::etcd::probe(&etcd.settings, &[]);

@@ -83,7 +83,7 @@ fn a_lease_is_seen_whatever_somebody_wrote_into_its_file() {
     let lease = store.lease(1, 7).unwrap();
     until(&mut *store, "it", |state| state.alive.get(&1) == Some(&7));
     fs::write(engine.0.path().join("nodes/1.lease"), "rubbish").unwrap();
-    store.distrust();
+    store.invalidate();
     store.refresh().unwrap();
     assert_eq!(store.state().alive.get(&1), Some(&7), "the last that could be read");
     let other = opened(&engine);
@@ -96,7 +96,7 @@ fn a_lease_is_seen_whatever_somebody_wrote_into_its_file() {
 fn the_store_is_never_away_and_counts_what_it_reads() {
     let engine = Local::new();
     let mut store = opened(&engine);
-    assert_eq!(store.away_since(), None);
+    assert_eq!(store.unavailable_since(), None);
     let before = store.requests();
     store.put_node(&record(1, (7, 1), &[80])).unwrap();
     store.refresh().unwrap();

@@ -41,28 +41,28 @@ fn drive(checker: &mut Checker<u32>, until: impl Fn(&Checker<u32>) -> bool) -> u
     }
 }
 
-fn state(checker: &Checker<u32>, key: u32) -> State {
-    checker.fitness(&key).unwrap().state()
+fn state(checker: &Checker<u32>, key: u32) -> HealthState {
+    checker.health(&key).unwrap().state()
 }
 
 #[test]
-fn a_server_that_comes_and_goes_is_fit_and_unfit_and_each_change_is_told_once() {
+fn a_server_that_comes_and_goes_is_fit_and_unhealthy_and_each_change_is_told_once() {
     let (_reserved, addr) = closed_tcp_port("::1".parse().unwrap());
     let listener = open_tcp_port(addr);
     let mut checker = checker([(1, target(addr, Kind::Tcp, LONG))]);
-    assert_eq!(state(&checker, 1), State::Unknown);
-    let successes = |count| move |c: &Checker<u32>| c.fitness(&1).unwrap().successes() >= count;
+    assert_eq!(state(&checker, 1), HealthState::Unknown);
+    let successes = |count| move |c: &Checker<u32>| c.health(&1).unwrap().successes() >= count;
     assert_eq!(drive(&mut checker, successes(5)), 1);
     drop(listener);
-    let failures = |c: &Checker<u32>| c.fitness(&1).unwrap().failures() >= 6;
+    let failures = |c: &Checker<u32>| c.health(&1).unwrap().failures() >= 6;
     assert_eq!(drive(&mut checker, failures), 1);
-    assert_eq!(state(&checker, 1), State::Unfit);
-    let text = checker.fitness(&1).unwrap().to_string();
+    assert_eq!(state(&checker, 1), HealthState::Unhealthy);
+    let text = checker.health(&1).unwrap().to_string();
     assert_eq!(text, "failed 6 times: connect: Connection refused");
     let _listener = open_tcp_port(addr);
     assert_eq!(drive(&mut checker, successes(4)), 1);
-    assert_eq!(state(&checker, 1), State::Fit);
-    assert_eq!(checker.fitness(&2), None);
+    assert_eq!(state(&checker, 1), HealthState::Healthy);
+    assert_eq!(checker.health(&2), None);
     assert_eq!(checker.iter().count(), 1);
 }
 
@@ -75,8 +75,8 @@ fn servers_that_hang_do_not_keep_the_others_waiting() {
     let serves = target(good.local_addr().unwrap(), Kind::Tcp, LONG / 2);
     let all = (0..20).map(|key| (key, hangs.clone())).chain([(99, serves)]);
     let mut checker = checker(all);
-    drive(&mut checker, |c| c.fitness(&99).unwrap().successes() >= 20);
-    assert!((0..20).all(|key| state(&checker, key) == State::Unknown));
+    drive(&mut checker, |c| c.health(&99).unwrap().successes() >= 20);
+    assert!((0..20).all(|key| state(&checker, key) == HealthState::Unknown));
     drop(checker);
 }
 
@@ -93,9 +93,18 @@ fn every_kind_of_check_runs_beside_the_others() {
         (4, target(addr, Kind::by_name("dns").unwrap(), soon)),
         (5, target(addr, Kind::Exec(Exec::new(program)), LONG)),
     ]);
-    drive(&mut checker, |c| c.iter().all(|(_, _, fitness)| fitness.checked().is_some()));
-    let fit: Vec<State> = checker.iter().map(|(_, _, fitness)| fitness.state()).collect();
-    assert_eq!(fit, [State::Fit, State::Unfit, State::Unfit, State::Unfit, State::Fit]);
+    drive(&mut checker, |c| c.iter().all(|(_, _, health)| health.checked().is_some()));
+    let healthy: Vec<HealthState> = checker.iter().map(|(_, _, health)| health.state()).collect();
+    assert_eq!(
+        healthy,
+        [
+            HealthState::Healthy,
+            HealthState::Unhealthy,
+            HealthState::Unhealthy,
+            HealthState::Unhealthy,
+            HealthState::Healthy
+        ]
+    );
 }
 
 #[test]

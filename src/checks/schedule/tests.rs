@@ -1,7 +1,7 @@
 use proptest::prelude::*;
 
 use super::*;
-use crate::checks::State;
+use crate::checks::HealthState;
 use crate::checks::settings::{Kind, Period};
 use crate::protocol::Protocol;
 
@@ -162,9 +162,9 @@ fn a_target_that_is_the_same_keeps_what_is_known_and_any_other_starts_anew() {
     schedule.replace(targets(4, &one), now);
     simulate(&mut schedule, now, SECOND, 4, |_| (millis(1), failed()));
     let known = |schedule: &Schedule<u32>, key| {
-        schedule.get(&key).map(|(_, fitness)| (fitness.state(), fitness.failures()))
+        schedule.get(&key).map(|(_, health)| (health.state(), health.failures()))
     };
-    assert_eq!(known(&schedule, 0), Some((State::Unfit, 1)));
+    assert_eq!(known(&schedule, 0), Some((HealthState::Unhealthy, 1)));
     let later = now + SECOND;
     let mut new = targets(4, &one);
     new.remove(&3);
@@ -175,8 +175,8 @@ fn a_target_that_is_the_same_keeps_what_is_known_and_any_other_starts_anew() {
     moved.addr = "10.0.0.2:80".parse().unwrap();
     schedule.replace(new, later);
     let all: Vec<_> = (0..5).map(|key| known(&schedule, key)).collect();
-    let anew = Some((State::Unknown, 0));
-    assert_eq!(all, [Some((State::Unfit, 1)), anew, anew, None, anew]);
+    let anew = Some((HealthState::Unknown, 0));
+    assert_eq!(all, [Some((HealthState::Unhealthy, 1)), anew, anew, None, anew]);
     assert_eq!(schedule.iter().count(), 4);
     // The three that are new are due within three milliseconds, the one that stayed is not.
     let started: Vec<u32> =
@@ -198,11 +198,11 @@ fn a_result_for_a_target_that_is_gone_or_was_changed_counts_for_nothing() {
     for run in &old {
         assert!(schedule.finish(run, ok(), now + millis(10)).is_none());
     }
-    assert_eq!(schedule.get(&0).unwrap().1.state(), State::Unknown);
+    assert_eq!(schedule.get(&0).unwrap().1.state(), HealthState::Unknown);
     let new = schedule.start(now + millis(10), 2).remove(0);
     assert!(schedule.finish(&new, ok(), now + millis(11)).is_some());
     assert!(schedule.finish(&new, failed(), now + millis(11)).is_none(), "a result twice");
-    assert_eq!(schedule.get(&0).unwrap().1.state(), State::Fit);
+    assert_eq!(schedule.get(&0).unwrap().1.state(), HealthState::Healthy);
 }
 
 #[test]
@@ -219,7 +219,7 @@ fn a_run_for_which_there_was_no_thread_is_due_again_and_tells_nothing() {
 }
 
 #[test]
-fn a_run_that_never_ends_makes_its_target_unfit_and_is_not_joined_by_a_second() {
+fn a_run_that_never_ends_makes_its_target_unhealthy_and_is_not_joined_by_a_second() {
     let now = Instant::now();
     let mut schedule = Schedule::new(1, now);
     schedule.replace(targets(1, &target(5000, 2000)), now);
@@ -234,11 +234,11 @@ fn a_run_that_never_ends_makes_its_target_unfit_and_is_not_joined_by_a_second() 
             changes.push(second);
         }
     }
-    // Failed after 3, 8 and 13 s, and unfit with the third.
+    // Failed after 3, 8 and 13 s, and unhealthy with the third.
     assert_eq!(changes, [13]);
-    let (_, fitness) = schedule.get(&0).unwrap();
-    assert_eq!((fitness.state(), fitness.failures()), (State::Unfit, 4));
-    assert_eq!(fitness.to_string(), "failed 4 times: the check itself hangs, beyond its 2 s");
+    let (_, health) = schedule.get(&0).unwrap();
+    assert_eq!((health.state(), health.failures()), (HealthState::Unhealthy, 4));
+    assert_eq!(health.to_string(), "failed 4 times: the check itself hangs, beyond its 2 s");
     // That it ended at last says nothing of the real server; the next run does.
     let end = begun + 20 * SECOND;
     assert!(schedule.finish(&run, ok(), end).is_none());

@@ -10,8 +10,8 @@ use crate::checks::Checker;
 use crate::conf::Conf;
 use crate::daemon::{ControlError, Request, Response, ask};
 use crate::director::desired::Inputs;
-use crate::director::marks::Marks;
 use crate::director::plan::Drains;
+use crate::director::restrictions::Restrictions;
 use crate::director::{self, reconcile};
 use crate::ipvs::Client;
 use crate::ipvsadm::change_line;
@@ -75,9 +75,9 @@ fn differences(
         writeln!(streams.err, "cvipctl: {fault}")?;
     }
     let mut client = Client::open()?;
-    let (marks, now) = (&Marks::default(), Instant::now());
+    let (restrictions, now) = (&Restrictions::default(), Instant::now());
     let (nodes, drains) = (&state.nodes, &state.drains);
-    let inputs = Inputs { conf, nodes, me, drains, marks, passive: false, now };
+    let inputs = Inputs { conf, nodes, me, drains, restrictions, passive: false, now };
     let plans = reconcile::plan_all(&mut client, inputs, &state, &mut Drains::new())?;
     Ok(plans.changes.iter().map(|(_, change)| change_line(change)).collect())
 }

@@ -112,9 +112,10 @@ fn local(site: &Site, settings: &Settings, loaded: &Loaded) -> Vec<Diagnostic> {
     {
         let addresses = addresses(conf, loaded);
         let here = net::local_addresses().unwrap_or_default();
-        let away = addresses.iter().filter(|(_, addr)| !here.contains_key(addr));
-        let away: Vec<String> = away.map(|(node, addr)| format!("node {node} ({addr})")).collect();
-        if addresses.len() > 1 && !away.is_empty() {
+        let unavailable = addresses.iter().filter(|(_, addr)| !here.contains_key(addr));
+        let unavailable: Vec<String> =
+            unavailable.map(|(node, addr)| format!("node {node} ({addr})")).collect();
+        if addresses.len() > 1 && !unavailable.is_empty() {
             found.push(Diagnostic {
                 help: Some(
                     "set up etcd and name it in cvip.toml(5); if all nodes are network \
@@ -126,7 +127,7 @@ fn local(site: &Site, settings: &Settings, loaded: &Loaded) -> Vec<Diagnostic> {
                     "store",
                     format!(
                         "the embedded store serves one host, and on another are {}",
-                        away.join(", ")
+                        unavailable.join(", ")
                     ),
                 )
             });

@@ -9,7 +9,7 @@ use super::super::{OK, Site, Streams};
 use super::view;
 use crate::conf::Conf;
 use crate::director::desired::{Inputs, desired, keys};
-use crate::director::marks::Marks;
+use crate::director::restrictions::Restrictions;
 use crate::ipvs::{Change, Destination, Service};
 use crate::ipvsadm::change_line;
 use crate::store::{Drains, NodeRecord, Registration, ServiceKey};
@@ -75,9 +75,9 @@ fn entries(conf: &Conf, all: bool) -> Vec<(Service, Vec<Destination>)> {
     for cvip in &conf.cvips {
         let Some(director) = cvip.directors.first() else { continue };
         let nodes = if all { as_if_all_listened(conf) } else { BTreeMap::new() };
-        let (me, marks, now) = (director.node, &Marks::default(), Instant::now());
+        let (me, restrictions, now) = (director.node, &Restrictions::default(), Instant::now());
         let drains = &Drains::new();
-        let inputs = Inputs { conf, nodes: &nodes, me, drains, marks, passive: false, now };
+        let inputs = Inputs { conf, nodes: &nodes, me, drains, restrictions, passive: false, now };
         for key in keys(inputs).into_iter().filter(|key| key.cvip == cvip.addr) {
             let wanted = desired(key, inputs);
             let destinations = wanted.beside([]).values().copied().collect();

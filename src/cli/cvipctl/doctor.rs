@@ -1,4 +1,4 @@
-//! `cvipctl doctor`: what is wrong with a running cluster, and how to mend it.
+//! `cvipctl doctor`: what is wrong with a running cluster, and how to fix it.
 
 use anyhow::Context;
 use serde::Serialize;
@@ -118,7 +118,7 @@ fn servers(settings: &Settings) -> Vec<ServerFault> {
     let fault = |finding: store::etcd::Finding| ServerFault {
         ends_writes: finding.is_error,
         what: finding.message,
-        mend: finding.help.unwrap_or_default(),
+        fix: finding.help.unwrap_or_default(),
     };
     found.into_iter().map(fault).collect()
 }
@@ -139,7 +139,7 @@ fn misconfigured(error: &Diagnostic) -> Finding {
         severity: Severity::Fault,
         subject,
         what: error.message.clone(),
-        mend: format!("{help} (`cvipctl check' shows the place)"),
+        fix: format!("{help} (`cvipctl check' shows the place)"),
         commands: Vec::new(),
     }
 }
@@ -223,7 +223,7 @@ mod tests {
         assert_eq!((&report["schema"], &report["node"]), (&1.into(), &serde_json::Value::Null));
         let first = &report["findings"][0];
         assert_eq!((&first["severity"], &first["subject"]), (&"fault".into(), &"node 1".into()));
-        assert!(first["what"].is_string() && first["mend"].is_string());
+        assert!(first["what"].is_string() && first["fix"].is_string());
         assert!(first["commands"].is_array());
         assert!(report["unexamined"][0]["why"].is_string());
     }
@@ -236,6 +236,6 @@ mod tests {
             out.starts_with("fault: /") && out.contains("unknown routing method `RD`"),
             "{out}"
         );
-        assert!(out.contains("mend: it is one of DR, NAT or TUN (`cvipctl check'"), "{out}");
+        assert!(out.contains("fix: it is one of DR, NAT or TUN (`cvipctl check'"), "{out}");
     }
 }

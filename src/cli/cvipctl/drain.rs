@@ -16,7 +16,7 @@ use serde::Serialize;
 use super::super::{FAILED, Known, OK, Site, Streams, all_faults};
 use crate::conf::Conf;
 use crate::director::desired::{Inputs, desired};
-use crate::director::marks::Marks;
+use crate::director::restrictions::Restrictions;
 use crate::protocol::Protocol;
 use crate::store::{Access, DrainOrder, DrainTarget, Drains, Interest, ServiceKey, State};
 
@@ -130,14 +130,14 @@ pub(super) fn run(args: &Args, site: &Site, streams: &mut Streams<'_>) -> anyhow
         writeln!(streams.err, "cvipctl: {fault}")?;
     }
     let orders = args.target.orders(&conf, &clustertab, store.state())?;
-    let wish = Wish {
+    let wanted = DrainWish {
         reason: args.reason.clone(),
         deadline_s: if args.now { Some(0) } else { args.deadline },
         since: unix_time(),
         by: operator(),
     };
     let mut written = Drains::new();
-    let mut change = |drains: &mut Drains| written = wish.add_to(drains, &orders);
+    let mut change = |drains: &mut Drains| written = wanted.add_to(drains, &orders);
     let fault = store.update_drains(&mut change).context("nothing is drained")?;
     if let Some(fault) = fault {
         writeln!(streams.err, "cvipctl: started from no drains, for {fault}")?;
@@ -178,14 +178,14 @@ pub(super) fn run(args: &Args, site: &Site, streams: &mut Streams<'_>) -> anyhow
 }
 
 /// What an operator wants, for each of his targets.
-struct Wish {
+struct DrainWish {
     reason: Option<String>,
     deadline_s: Option<u32>,
     since: u64,
     by: String,
 }
 
-impl Wish {
+impl DrainWish {
     /// Orders the drains; those that were written. An order that stands keeps what this one does
     /// not say: `--now` alone does not forget the reason.
     ///
@@ -267,7 +267,7 @@ fn emptied(
 ) -> Vec<ServiceKey> {
     let (before, mut after) = (&state.drains, state.drains.clone());
     after.extend(written.iter().map(|(target, order)| (*target, order.clone())));
-    let marks = Marks::default();
+    let restrictions = Restrictions::default();
     let now = Instant::now();
     let takes = |key: ServiceKey, drains: &Drains| {
         let Some(me) = conf.cvip(key.cvip).and_then(|cvip| cvip.directors.first()) else {
@@ -278,7 +278,7 @@ fn emptied(
             nodes: &state.nodes,
             me: me.node,
             drains,
-            marks: &marks,
+            restrictions: &restrictions,
             passive: false,
             now,
         };

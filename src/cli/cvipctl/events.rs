@@ -10,7 +10,7 @@ use anyhow::Context;
 use super::super::{FAILED, OK, Site, Streams, harmless, node_number};
 use crate::conf::{Clustertab, Conf};
 use crate::daemon::{Event, EventReader, recorders};
-use crate::director::Happening;
+use crate::director::DirectorEvent;
 
 /// Whoever follows is told of what is new this often.
 const LOOK_EVERY: Duration = Duration::from_millis(250);
@@ -54,7 +54,7 @@ fn since(text: &str) -> Result<Since, String> {
 impl Since {
     /// The moment as events have it. Those are of one length and in UTC: their order as texts is
     /// that of time.
-    fn moment(self, now: SystemTime) -> String {
+    fn version(self, now: SystemTime) -> String {
         let at = match self {
             Since::At(at) => at,
             Since::Ago(ago) => now.checked_sub(ago).unwrap_or(SystemTime::UNIX_EPOCH),
@@ -80,7 +80,7 @@ pub(super) fn run(args: &Args, site: &Site, streams: &mut Streams<'_>) -> anyhow
             Some(About::of(node, known.conf.as_ref(), &known.clustertab))
         }
     };
-    let filter = Filter { since: args.since.map(|since| since.moment(SystemTime::now())), about };
+    let filter = Filter { since: args.since.map(|since| since.version(SystemTime::now())), about };
     let mut readers = Readers::default();
     let mut echoes = Echoes::default();
     let mut first = true;
@@ -144,10 +144,10 @@ impl Readers {
 fn named(run_dir: &Path) -> BTreeSet<u32> {
     let events = Readers::default().read(run_dir).unwrap_or_default();
     let node = |event: Event| match event.what {
-        Happening::Joined { node, .. }
-        | Happening::Left { node, .. }
-        | Happening::NodeLeft { node }
-        | Happening::Node { node, .. } => Some(node),
+        DirectorEvent::Joined { node, .. }
+        | DirectorEvent::Left { node, .. }
+        | DirectorEvent::NodeLeft { node }
+        | DirectorEvent::Node { node, .. } => Some(node),
         _ => None,
     };
     events.into_iter().filter_map(node).collect()
@@ -199,19 +199,19 @@ impl Echoes {
 }
 
 /// True for what only the director that records it can have done or met with.
-fn tells_of_itself(what: &Happening) -> bool {
+fn tells_of_itself(what: &DirectorEvent) -> bool {
     !matches!(
         what,
-        Happening::Joined { .. }
-            | Happening::Left { .. }
-            | Happening::Out { .. }
-            | Happening::Quieted { .. }
-            | Happening::Spared { .. }
-            | Happening::Restored { .. }
-            | Happening::DrainOrdered { .. }
-            | Happening::DrainEnded { .. }
-            | Happening::Node { .. }
-            | Happening::NodeLeft { .. }
+        DirectorEvent::Joined { .. }
+            | DirectorEvent::Left { .. }
+            | DirectorEvent::Out { .. }
+            | DirectorEvent::Quiesced { .. }
+            | DirectorEvent::Spared { .. }
+            | DirectorEvent::Restored { .. }
+            | DirectorEvent::DrainOrdered { .. }
+            | DirectorEvent::DrainEnded { .. }
+            | DirectorEvent::Node { .. }
+            | DirectorEvent::NodeLeft { .. }
     )
 }
 
@@ -243,20 +243,22 @@ impl About {
 
     fn concerns(&self, event: &Event) -> bool {
         match &event.what {
-            Happening::Joined { node, .. }
-            | Happening::Left { node, .. }
-            | Happening::Node { node, .. }
-            | Happening::NodeLeft { node } => *node == self.node,
-            Happening::Out { address, .. }
-            | Happening::Quieted { address, .. }
-            | Happening::Spared { address, .. }
-            | Happening::Restored { address, .. } => self.addrs.contains(address),
-            Happening::DrainOrdered { target, .. } | Happening::DrainEnded { target } => {
+            DirectorEvent::Joined { node, .. }
+            | DirectorEvent::Left { node, .. }
+            | DirectorEvent::Node { node, .. }
+            | DirectorEvent::NodeLeft { node } => *node == self.node,
+            DirectorEvent::Out { address, .. }
+            | DirectorEvent::Quiesced { address, .. }
+            | DirectorEvent::Spared { address, .. }
+            | DirectorEvent::Restored { address, .. } => self.addrs.contains(address),
+            DirectorEvent::DrainOrdered { target, .. } | DirectorEvent::DrainEnded { target } => {
                 let name = format!("node {}", self.node);
                 let rest = target.strip_prefix(&name);
                 rest.is_some_and(|rest| rest.is_empty() || rest.starts_with(' '))
             }
-            Happening::Took { from, .. } => event.director == self.node || *from == Some(self.node),
+            DirectorEvent::Took { from, .. } => {
+                event.director == self.node || *from == Some(self.node)
+            }
             // The rest is how a director fares.
             _ => event.director == self.node,
         }
@@ -266,16 +268,16 @@ impl About {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::director::liveness::Life;
+    use crate::director::liveness::Liveness;
     use crate::protocol::Protocol;
     use crate::store::ServiceKey;
 
-    fn event(at: &str, director: u32, what: Happening) -> Event {
+    fn event(at: &str, director: u32, what: DirectorEvent) -> Event {
         Event { at: format!("2026-03-01T{at}Z"), director, what }
     }
 
-    fn took(term: u64) -> Happening {
-        Happening::Took { term, from: None }
+    fn took(term: u64) -> DirectorEvent {
+        DirectorEvent::Took { term, from: None }
     }
 
     fn append(dir: &Path, name: &str, events: &[Event]) {
@@ -289,7 +291,7 @@ mod tests {
 
     fn terms(events: &[Event]) -> Vec<u64> {
         let term = |event: &Event| match event.what {
-            Happening::Took { term, .. } => term,
+            DirectorEvent::Took { term, .. } => term,
             _ => unreachable!(),
         };
         events.iter().map(term).collect()
@@ -312,9 +314,9 @@ mod tests {
     }
 
     #[test]
-    fn since_is_a_time_ago_or_a_moment() {
+    fn since_is_a_time_ago_or_a_version() {
         let now = humantime::parse_rfc3339("2026-03-01T10:00:00Z").unwrap();
-        for (text, moment) in [
+        for (text, version) in [
             ("1h", "2026-03-01T09:00:00.000Z"),
             ("90s", "2026-03-01T09:58:30.000Z"),
             ("1h 30m", "2026-03-01T08:30:00.000Z"),
@@ -322,7 +324,11 @@ mod tests {
             ("2026-02-28 01:02:03", "2026-02-28T01:02:03.000Z"),
             ("1000y", "1970-01-01T00:00:00.000Z"),
         ] {
-            assert_eq!(since(text).map(|since| since.moment(now)), Ok(moment.to_owned()), "{text}");
+            assert_eq!(
+                since(text).map(|since| since.version(now)),
+                Ok(version.to_owned()),
+                "{text}"
+            );
         }
         for text in ["", "yesterday", "12", "2026-02-30T00:00:00Z"] {
             assert!(since(text).is_err_and(|error| error.contains("1h")), "{text}");
@@ -333,8 +339,8 @@ mod tests {
     fn what_several_directors_saw_is_told_once_and_what_happened_twice_is_told_twice() {
         let service =
             ServiceKey { cvip: "10.0.0.100".parse().unwrap(), protocol: Protocol::Tcp, port: 80 };
-        let joined = || Happening::Joined { service, node: 3, weight: 1 };
-        let left = || Happening::Left { service, node: 3 };
+        let joined = || DirectorEvent::Joined { service, node: 3, weight: 1 };
+        let left = || DirectorEvent::Left { service, node: 3 };
         let mut echoes = Echoes::default();
         for (at, director, what, is_news) in [
             ("10:00:00.000", 1, joined(), true),
@@ -345,11 +351,11 @@ mod tests {
             // It flaps.
             ("10:00:00.600", 1, joined(), true),
             ("10:00:00.610", 2, joined(), false),
-            ("10:00:00.700", 1, Happening::NodeLeft { node: 3 }, true),
-            ("10:00:00.710", 2, Happening::NodeLeft { node: 3 }, false),
+            ("10:00:00.700", 1, DirectorEvent::NodeLeft { node: 3 }, true),
+            ("10:00:00.710", 2, DirectorEvent::NodeLeft { node: 3 }, false),
             // What a director did itself, or met with.
-            ("10:00:01.000", 1, Happening::StoreAway, true),
-            ("10:00:01.000", 2, Happening::StoreAway, true),
+            ("10:00:01.000", 1, DirectorEvent::StoreUnavailable, true),
+            ("10:00:01.000", 2, DirectorEvent::StoreUnavailable, true),
             // Long after, by another: it happened again.
             ("10:00:09.000", 2, joined(), true),
         ] {
@@ -359,7 +365,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_before_the_moment_is_left_out() {
+    fn what_was_before_the_version_is_left_out() {
         let filter = Filter { since: Some("2026-03-01T10:00:00.500Z".to_owned()), about: None };
         assert!(!filter.takes(&event("10:00:00.499", 1, took(1))));
         assert!(filter.takes(&event("10:00:00.500", 1, took(1))));
@@ -370,22 +376,22 @@ mod tests {
         let service =
             ServiceKey { cvip: "10.0.0.100".parse().unwrap(), protocol: Protocol::Tcp, port: 80 };
         let address = |text: &str| text.parse().unwrap();
-        let drained = |target: &str| Happening::DrainEnded { target: target.to_owned() };
+        let drained = |target: &str| DirectorEvent::DrainEnded { target: target.to_owned() };
         let about = About { node: 3, addrs: [address("10.0.0.3")].into() };
         for (director, what, is) in [
-            (1, Happening::Joined { service, node: 3, weight: 1 }, true),
-            (3, Happening::Left { service, node: 2 }, false),
-            (1, Happening::Node { node: 3, life: Life::Mute }, true),
-            (1, Happening::Out { service, address: address("10.0.0.3") }, true),
-            (3, Happening::Restored { service, address: address("10.0.0.2") }, false),
+            (1, DirectorEvent::Joined { service, node: 3, weight: 1 }, true),
+            (3, DirectorEvent::Left { service, node: 2 }, false),
+            (1, DirectorEvent::Node { node: 3, liveness: Liveness::AgentDown }, true),
+            (1, DirectorEvent::Out { service, address: address("10.0.0.3") }, true),
+            (3, DirectorEvent::Restored { service, address: address("10.0.0.2") }, false),
             (1, drained("node 3"), true),
             (1, drained("node 3 tcp 80"), true),
             (1, drained("node 33"), false),
-            (1, Happening::Took { term: 2, from: Some(3) }, true),
+            (1, DirectorEvent::Took { term: 2, from: Some(3) }, true),
             (1, took(3), false),
             (3, took(4), true),
-            (3, Happening::StoreAway, true),
-            (1, Happening::StoreAway, false),
+            (3, DirectorEvent::StoreUnavailable, true),
+            (1, DirectorEvent::StoreUnavailable, false),
         ] {
             let event = event("10:00:00.000", director, what);
             assert_eq!(about.concerns(&event), is, "{event:?}");
@@ -394,7 +400,7 @@ mod tests {
 
     #[test]
     fn a_line_has_time_director_and_sentence_and_no_control_characters() {
-        let ordered = Happening::DrainOrdered {
+        let ordered = DirectorEvent::DrainOrdered {
             target: "node 3".to_owned(),
             reason: Some("disk\u{1b}[2J\nnew".to_owned()),
             by: "root@node1".to_owned(),

@@ -46,11 +46,13 @@ pub(super) fn run(args: &Args, site: &Site, streams: &mut Streams<'_>) -> anyhow
         }
         Err(error) => return Err(error.into()),
     }
-    let (mut said, mut is_away) = (None, false);
+    let (mut said, mut is_unavailable) = (None, false);
     loop {
         match ask(&site.run_dir, me, Request::Status) {
-            Ok(Response::Status(status)) if status.store_away_s.is_some() && !is_away => {
-                is_away = true;
+            Ok(Response::Status(status))
+                if status.store_unavailable_s.is_some() && !is_unavailable =>
+            {
+                is_unavailable = true;
                 writeln!(
                     streams.err,
                     "cvipctl: the store is unavailable, and cannot be told that node {me} leaves: \

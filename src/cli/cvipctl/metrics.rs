@@ -5,7 +5,7 @@ use std::fmt::{self, Write};
 use super::super::{NodeOption, OK, Site, Streams};
 use super::status::read_table;
 use crate::daemon::{ControlError, Request, Response, Status, ask};
-use crate::director::liveness::Life;
+use crate::director::liveness::Liveness;
 use crate::ipvs::{DestinationEntry, ServiceEntry};
 
 #[derive(clap::Args, Clone, Debug)]
@@ -63,43 +63,48 @@ impl Text {
         self.gauge("faults", "Faults of the configuration that was not taken.")
             .value(&[], status.faults.len());
         self.gauge("store_away_seconds", "For how long the store has been away; 0 if it is not.")
-            .value(&[], status.store_away_s.unwrap_or(0));
+            .value(&[], status.store_unavailable_s.unwrap_or(0));
         self.metric("store_requests_total", "counter", "Requests that were sent to the store.")
             .value(&[], status.store_requests);
-        if let Some(lookout) = status.lookout {
+        if let Some(monitor) = status.monitor {
             self.gauge("active_director", "1 if this is the active director of its set.")
-                .value(&[], u8::from(lookout.active));
+                .value(&[], u8::from(monitor.active));
             self.gauge("election_term", "The highest term of the set's election that is known.")
-                .value(&[], lookout.term);
-            self.gauge("deaf", "1 if this director suspects its own link.")
-                .value(&[], u8::from(lookout.deaf));
+                .value(&[], monitor.term);
+            self.gauge("isolated", "1 if this director suspects its own link.")
+                .value(&[], u8::from(monitor.isolated));
             let mut nodes = self.gauge("nodes", "Other nodes, by what is made of their life.");
-            for (life, name) in [
-                (Life::Alive, "alive"),
-                (Life::Mute, "mute"),
-                (Life::Silent, "silent"),
-                (Life::Dead, "dead"),
+            for (liveness, name) in [
+                (Liveness::Alive, "alive"),
+                (Liveness::AgentDown, "agent_down"),
+                (Liveness::Suspected, "suspected"),
+                (Liveness::Dead, "dead"),
             ] {
-                let lives = lookout.lives.iter().filter(|(node, _)| !lookout.left.contains(node));
-                nodes.value(&[("life", name)], lives.filter(|(_, is)| **is == life).count());
+                let liveness_of =
+                    monitor.liveness_of.iter().filter(|(node, _)| !monitor.left.contains(node));
+                nodes.value(
+                    &[("liveness", name)],
+                    liveness_of.filter(|(_, is)| **is == liveness).count(),
+                );
             }
-            nodes.value(&[("life", "left")], lookout.left.len());
-            let mut beats = self.metric("heartbeats_total", "counter", "Heartbeats received.");
-            beats.value(&[("result", "heard")], lookout.beats_heard);
-            beats.value(&[("result", "ignored")], lookout.beats_ignored);
-            beats.value(&[("result", "refused")], lookout.beats_refused);
+            nodes.value(&[("liveness", "left")], monitor.left.len());
+            let mut heartbeats = self.metric("heartbeats_total", "counter", "Heartbeats received.");
+            heartbeats.value(&[("result", "heard")], monitor.heartbeats_heard);
+            heartbeats.value(&[("result", "ignored")], monitor.heartbeats_ignored);
+            heartbeats.value(&[("result", "refused")], monitor.heartbeats_refused);
         }
         if let Some(pools) = status.pools {
             self.gauge("draining_destinations", "Destinations on their way out.")
                 .value(&[], pools.draining.len());
-            let mut quiet = self.gauge(
-                "quiet_destinations",
+            let mut quiesced = self.gauge(
+                "quiesced_destinations",
                 "Destinations that listen and are in trouble: they get no new connections while \
                  another is left.",
             );
-            for state in ["unfit", "damped", "silent", "predecessor"] {
-                let count = pools.quiet.iter().filter(|quiet| quiet.state == state).count();
-                quiet.value(&[("state", state)], count);
+            for state in ["unhealthy", "damped", "suspected", "former_director"] {
+                let count =
+                    pools.quiesced.iter().filter(|quiesced| quiesced.state == state).count();
+                quiesced.value(&[("state", state)], count);
             }
         }
     }
@@ -162,12 +167,12 @@ mod tests {
     fn a_metric_has_its_head_and_labels() {
         let mut text = Text::default();
         let mut nodes = text.gauge("nodes", "Other nodes.");
-        nodes.value(&[("life", "alive")], 3);
+        nodes.value(&[("liveness", "alive")], 3);
         nodes.value(&[], 4);
         assert_eq!(
             text.0,
             "# HELP cvip_nodes Other nodes.\n# TYPE cvip_nodes gauge\n\
-             cvip_nodes{life=\"alive\"} 3\ncvip_nodes 4\n"
+             cvip_nodes{liveness=\"alive\"} 3\ncvip_nodes 4\n"
         );
         let mut text = Text::default();
         text.of_cvipd(None);

@@ -138,7 +138,7 @@ enum Command {
     /// also the election, operators' the cluster's flags and drains; all of them read all.
     #[command(after_help = "Examples:\n  cvipctl etcd-roles | sh -e\n  cvipctl etcd-roles --json")]
     EtcdRoles(etcd_roles::Args),
-    /// Examine this running cluster, and say how to mend each fault
+    /// Examine this running cluster, and say how to fix each fault
     ///
     /// This host's kernel is held against what its part in cvip.conf needs: addresses, ARP and
     /// other settings, routes, connection synchronisation, the IPVS table, listeners. Of other

@@ -15,10 +15,10 @@ use super::super::{FAILED, NodeOption, OK, Site, Streams};
 use super::view;
 use crate::conf::{Conf, Registration as Kind};
 use crate::daemon::{ControlError, Request, Response, Status, ask};
-use crate::director::liveness::Life;
+use crate::director::liveness::Liveness;
 use crate::director::settings::service_key;
 use crate::director::sync::SyncView;
-use crate::director::view::{Draining, Quieted, View};
+use crate::director::view::{Draining, Quiesced, View};
 use crate::ipvs::{self, Client, DestinationEntry, ServiceEntry};
 use crate::ports::PortFlag;
 use crate::protocol::Protocol;
@@ -63,7 +63,7 @@ struct Report {
     /// What this node's cvipd knows of its pools, if it is a director: destinations on their way
     /// out, and those that get no new connections.
     draining: Vec<Draining>,
-    quiet: Vec<Quieted>,
+    quiesced: Vec<Quiesced>,
     /// The sync daemon of this director's part.
     #[serde(skip_serializing_if = "Option::is_none")]
     sync: Option<SyncView>,
@@ -76,7 +76,7 @@ struct Report {
     look_every_ms: Option<u64>,
     /// For how many seconds the store has been away.
     #[serde(skip_serializing_if = "Option::is_none")]
-    store_away_s: Option<u64>,
+    store_unavailable_s: Option<u64>,
     /// Absent where the kernel could not be asked; `problems` says why.
     #[serde(skip_serializing_if = "Option::is_none")]
     services: Option<Vec<view::Service>>,
@@ -108,9 +108,9 @@ struct NodeRow {
     leaving: bool,
     /// What this node's cvipd makes of it, if it is a director with it.
     #[serde(skip_serializing_if = "Option::is_none")]
-    life: Option<Life>,
+    liveness: Option<Liveness>,
     /// How its listeners are noticed.
-    bells: Option<String>,
+    event_source: Option<String>,
     hints: Vec<String>,
 }
 
@@ -194,7 +194,7 @@ pub(super) fn run(args: &Args, site: &Site, streams: &mut Streams<'_>) -> anyhow
             true
         }
         // What the kernel has, and what cvipd knows, is worth seeing all the same.
-        Err(error) if error.is_away() => {
+        Err(error) if error.is_unavailable() => {
             problems.push(error.to_string());
             false
         }
@@ -233,11 +233,11 @@ pub(super) fn run(args: &Args, site: &Site, streams: &mut Streams<'_>) -> anyhow
         refused_more: refused_more(state),
         drains: drains(state),
         draining: pools.map_or(vec![], |pools| pools.draining.clone()),
-        quiet: pools.map_or(vec![], |pools| pools.quiet.clone()),
+        quiesced: pools.map_or(vec![], |pools| pools.quiesced.clone()),
         sync: pools.and_then(|pools| pools.sync.clone()),
         passive: pools.and_then(|pools| pools.passive.clone()),
         look_every_ms: pools.map(|pools| pools.look_every_ms),
-        store_away_s: cvipd.as_ref().and_then(|cvipd| cvipd.store_away_s),
+        store_unavailable_s: cvipd.as_ref().and_then(|cvipd| cvipd.store_unavailable_s),
         services: table.as_ref().map(|table| {
             table
                 .iter()
@@ -282,14 +282,14 @@ fn ask_cvipd(
     }
     problems.extend(status.addresses.iter().cloned());
     problems.extend(status.unsaved.iter().cloned());
-    let taken = status.lookout.iter().flat_map(|lookout| &lookout.ports_taken);
+    let taken = status.monitor.iter().flat_map(|monitor| &monitor.ports_taken);
     problems.extend(taken.map(|port| format!("{port}: no heartbeats are heard there")));
-    if let Some(seconds) = status.store_away_s {
+    if let Some(seconds) = status.store_unavailable_s {
         problems.push(format!(
             "the store has been away for {seconds} s: nothing changes until it returns"
         ));
     }
-    if status.lookout.as_ref().is_some_and(|lookout| lookout.deaf) {
+    if status.monitor.as_ref().is_some_and(|monitor| monitor.isolated) {
         problems.push(
             "most nodes fell silent at once: this director suspects its own link, the table stays"
                 .to_owned(),
@@ -345,9 +345,9 @@ fn nodes(seen: &Seen<'_>) -> Vec<NodeRow> {
     let Seen { conf, state, known, cvipd } = *seen;
     let mut numbers: BTreeSet<u32> = state.nodes.keys().copied().collect();
     numbers.extend(conf.map_or(vec![], Conf::nodes));
-    let lookout = cvipd.and_then(|cvipd| cvipd.lookout.as_ref());
-    let lives = lookout.map(|lookout| &lookout.lives);
-    let has_left = |node: &u32| lookout.is_some_and(|lookout| lookout.left.contains(node));
+    let monitor = cvipd.and_then(|cvipd| cvipd.monitor.as_ref());
+    let liveness_of = monitor.map(|monitor| &monitor.liveness_of);
+    let has_left = |node: &u32| monitor.is_some_and(|monitor| monitor.left.contains(node));
     let sets = sets(seen);
     let own = cvipd.map(|cvipd| cvipd.node);
     let row = |node| {
@@ -383,8 +383,11 @@ fn nodes(seen: &Seen<'_>) -> Vec<NodeRow> {
             },
             leaving: record.is_some_and(|record| record.leaving) || has_left(&node),
             // What has left is not dead.
-            life: lives.and_then(|lives| lives.get(&node)).copied().filter(|_| !has_left(&node)),
-            bells: record.map(|record| record.bells.clone()),
+            liveness: liveness_of
+                .and_then(|liveness_of| liveness_of.get(&node))
+                .copied()
+                .filter(|_| !has_left(&node)),
+            event_source: record.map(|record| record.event_source.clone()),
             hints: record.map_or(vec![], |record| record.hints.clone()),
         }
     };
@@ -393,12 +396,12 @@ fn nodes(seen: &Seen<'_>) -> Vec<NodeRow> {
 
 fn sets(seen: &Seen<'_>) -> Vec<SetRow> {
     let Seen { conf, state, known, cvipd } = *seen;
-    let lookout = cvipd.and_then(|cvipd| cvipd.lookout.as_ref()).filter(|_| !known);
+    let monitor = cvipd.and_then(|cvipd| cvipd.monitor.as_ref()).filter(|_| !known);
     let sets = conf.map_or(vec![], Conf::director_sets);
     let row = |set: crate::conf::DirectorSet| {
         let number = set.directors.iter().min().copied().unwrap_or(0);
         let elected = state.directors.get(&number).filter(|_| set.directors.len() > 1);
-        let told = lookout.filter(|lookout| lookout.set == number);
+        let told = monitor.filter(|monitor| monitor.set == number);
         let is_shared = set.directors.len() > 1;
         let active = state.active_director(&set.directors).filter(|_| is_shared);
         SetRow {

@@ -29,7 +29,7 @@ fn unknown_nodes_and_nodes_twice_in_one_list_are_refused() {
 cvip.conf:6:11: error: node 9 is not in clustertab
 <node_num>9</node_num><garp_interface>eth0</garp_interface><sync_interface>eth1</sync_interface></director_node>
           ^
-help: add a line for it to clustertab, or mend the number
+help: add a line for it to clustertab, or fix the number
 cvip.conf:10:29: error: node 3 is a real server of this CVIP twice
 <real_server_node><node_num>3</node_num></real_server_node>
                             ^

@@ -357,7 +357,7 @@ fn a_weight_by_node_is_for_a_real_server_of_the_cvip_and_once_for_each() {
 cvip.conf:8:17: error: node 2 is not a real server of this CVIP
 <node><node_num>2</node_num><weight>2</weight></node>
                 ^
-help: add a `real_server_node` for it, or mend the number
+help: add a `real_server_node` for it, or fix the number
 cvip.conf:9:17: error: node 1 has two weights in this service
 <node><node_num>1</node_num><weight>3</weight></node>
                 ^

@@ -241,7 +241,7 @@ impl Checks<'_, '_, '_> {
             if !around.servers.contains_key(node) && !around.lacks_a_number {
                 self.report
                     .error(span, format!("node {node} is not a real server of this CVIP"))
-                    .help("add a `real_server_node` for it, or mend the number");
+                    .help("add a `real_server_node` for it, or fix the number");
             }
             match seen.entry(*node) {
                 Entry::Vacant(free) => {

@@ -48,7 +48,7 @@ enum Event {
     /// Most of them are lost.
     LossyLink(usize, usize),
     /// A director hears nobody any more, neither directors nor nodes, and does not reach the store.
-    Deaf(usize),
+    Isolated(usize),
     /// A director's cvipd is killed and started again.
     Restart(usize),
     /// Its machine is, so that what it noted is lost.
@@ -57,10 +57,10 @@ enum Event {
     Power(usize),
     /// A director hands over and ends.
     Ends(usize),
-    /// Its lookout is made anew.
+    /// Its monitor is made anew.
     Reload(usize),
     /// Another host answers for the CVIP, or does not any more.
-    Rival(usize),
+    Conflict(usize),
     /// The store is emptied.
     Emptied,
     /// The store is put back to what it was before the last election.
@@ -91,9 +91,9 @@ struct Stored {
 }
 
 #[derive(Clone, Copy)]
-struct Beat {
+struct Heartbeat {
     version: (u64, u64),
-    said: Peer,
+    said: ElectionPeer,
     leaving: bool,
     /// It says that it hears the receiver.
     hears: bool,
@@ -113,7 +113,7 @@ struct Director {
     trusts_from: Instant,
     can_carry: bool,
     sequence: u64,
-    heard: BTreeMap<u32, (Beat, Instant)>,
+    heard: BTreeMap<u32, (Heartbeat, Instant)>,
     vouches: BTreeMap<u32, (u32, Option<Instant>)>,
     held: Option<u64>,
     leased_until: Instant,
@@ -133,7 +133,7 @@ struct World {
     directors: Vec<Director>,
     /// What is the matter.
     faults: BTreeSet<Event>,
-    under_way: VecDeque<(usize, usize, usize, Beat)>,
+    under_way: VecDeque<(usize, usize, usize, Heartbeat)>,
     /// Who took each term; not kept where the store lost some.
     by_term: BTreeMap<u64, u32>,
     lost_terms: bool,
@@ -185,7 +185,7 @@ impl World {
     }
 
     fn active(&self) -> Vec<u32> {
-        let active = |d: &&Director| d.is_up && d.election.part() != Part::Standby;
+        let active = |d: &&Director| d.is_up && d.election.role() != ElectionRole::Standby;
         self.directors.iter().filter(active).map(|d| d.election.node).collect()
     }
 
@@ -194,7 +194,7 @@ impl World {
     }
 
     fn has_store(&self, at: usize) -> bool {
-        !self.is(Event::Store(at)) && !self.is(Event::Deaf(at))
+        !self.is(Event::Store(at)) && !self.is(Event::Isolated(at))
     }
 
     /// For how long `at` has not heard `other`; none: never.
@@ -204,25 +204,25 @@ impl World {
     }
 
     /// How director `at` sees the others.
-    fn peers(&self, at: usize) -> BTreeMap<u32, Peer> {
+    fn peers(&self, at: usize) -> BTreeMap<u32, ElectionPeer> {
         let me = &self.directors[at];
         let others = (0..self.directors.len()).filter(|other| *other != at);
         let peer = |other: usize| {
             let node = number(other);
             let record = me.view.records.get(&node).copied().unwrap_or_default();
-            let beat = me.heard.get(&node).map(|(beat, _)| *beat);
-            let voice = match (beat, self.quiet(at, other)) {
-                (Some(_), Some(quiet)) if quiet >= SILENCE => Voice::Silent,
-                (Some(beat), _) if beat.leaving => Voice::Leaving,
-                (Some(_), _) => Voice::Heard,
-                (None, _) => Voice::Unheard,
+            let heartbeat = me.heard.get(&node).map(|(heartbeat, _)| *heartbeat);
+            let liveness = match (heartbeat, self.quiet(at, other)) {
+                (Some(_), Some(quiet)) if quiet >= SILENCE => PeerLiveness::Suspected,
+                (Some(heartbeat), _) if heartbeat.leaving => PeerLiveness::Leaving,
+                (Some(_), _) => PeerLiveness::Heard,
+                (None, _) => PeerLiveness::Unheard,
             };
-            Peer {
-                voice,
+            ElectionPeer {
+                liveness,
                 alive: record.leased.then_some(record.incarnation),
                 directing: record.directing,
                 vouched: me.vouches.get(&node).and_then(|(_, at)| *at),
-                ..beat.map_or(Peer::default(), |beat| beat.said)
+                ..heartbeat.map_or(ElectionPeer::default(), |heartbeat| heartbeat.said)
             }
         };
         others.map(|other| (number(other), peer(other))).collect()
@@ -274,8 +274,8 @@ impl World {
             Event::Asked(at) => self.directors[at].election.ask(self.now),
             Event::HandsOver(at) | Event::Ends(at) => {
                 let peers = self.peers(at);
-                let act = self.directors[at].election.hand_over(self.sight(at, &peers));
-                act.into_iter().for_each(|act| self.act(at, act));
+                let action = self.directors[at].election.hand_over(self.input(at, &peers));
+                action.into_iter().for_each(|action| self.action(at, action));
                 if event == Event::Ends(at) {
                     let me = &mut self.directors[at];
                     me.leaving = me.leaving.or(Some(self.now));
@@ -288,31 +288,31 @@ impl World {
             | Event::Link(..)
             | Event::SlowLink(..)
             | Event::LossyLink(..)
-            | Event::Deaf(_)
-            | Event::Rival(_)
+            | Event::Isolated(_)
+            | Event::Conflict(_)
             | Event::Nodes => self.toggle(event),
         }
     }
 
-    fn sight<'a>(&self, at: usize, peers: &'a BTreeMap<u32, Peer>) -> Sight<'a> {
+    fn input<'a>(&self, at: usize, peers: &'a BTreeMap<u32, ElectionPeer>) -> ElectionInput<'a> {
         let me = &self.directors[at];
-        Sight {
+        ElectionInput {
             stored: me.view.elected,
             known: me.is_known,
-            away: !self.has_store(at),
+            unavailable: !self.has_store(at),
             peers,
-            deaf: self.now < me.trusts_from,
-            rival: self.is(Event::Rival(at)) && me.election.part() != Part::Standby,
+            isolated: self.now < me.trusts_from,
+            conflict: self.is(Event::Conflict(at)) && me.election.role() != ElectionRole::Standby,
             held: me.held,
             can_carry: me.can_carry && me.leaving.is_none(),
         }
     }
 
-    fn act(&mut self, at: usize, act: Act) {
+    fn action(&mut self, at: usize, action: ElectionAction) {
         let has_store = self.has_store(at);
         let me = &mut self.directors[at];
-        match act {
-            Act::Claim { expected, node, incarnation } if has_store => {
+        match action {
+            ElectionAction::Claim { expected, node, incarnation } if has_store => {
                 if self.stored.elected.map(|elected| elected.term) == expected {
                     let stands = expected.unwrap_or(0);
                     let term = counter::next(counter::latest(stands, me.election.latest()));
@@ -322,14 +322,14 @@ impl World {
                 }
                 me.view.elected = self.stored.elected;
             }
-            Act::Claim { .. } => {}
-            Act::Take { term } => {
+            ElectionAction::Claim { .. } => {}
+            ElectionAction::Take { term } => {
                 assert!(!me.given_up.contains(&term), "node {} takes {term} again", number(at));
                 me.held = Some(term);
                 let node = *self.by_term.entry(term).or_insert(number(at));
                 assert!(node == number(at) || self.lost_terms, "two in term {term}");
             }
-            Act::Yield { .. } => me.given_up.extend(me.held.take()),
+            ElectionAction::Yield { .. } => me.given_up.extend(me.held.take()),
         }
     }
 
@@ -340,17 +340,18 @@ impl World {
         let hearing: BTreeSet<usize> = others.iter().copied().filter(hears).collect();
         let now = self.now;
         let it = &mut self.directors[from];
-        let (term, active) = match it.election.part() {
-            Part::Active { term } => (term, true),
-            Part::Standby => (it.view.elected.map_or(0, |elected| elected.term), false),
+        let (term, active) = match it.election.role() {
+            ElectionRole::Active { term } => (term, true),
+            ElectionRole::Standby => (it.view.elected.map_or(0, |elected| elected.term), false),
         };
         it.sequence += 1;
         let can_carry = it.can_carry && it.leaving.is_none();
-        let said = Peer { term, active, can_carry, ..Peer::default() };
+        let said = ElectionPeer { term, active, can_carry, ..ElectionPeer::default() };
         let (version, leaving) = ((it.incarnation, it.sequence), it.has_left);
         let doubted = others.iter().any(|to| {
-            let beat = it.heard.get(&number(*to));
-            let in_touch = beat.is_some_and(|(beat, _)| beat.hears) && hearing.contains(to);
+            let heartbeat = it.heard.get(&number(*to));
+            let in_touch =
+                heartbeat.is_some_and(|(heartbeat, _)| heartbeat.hears) && hearing.contains(to);
             !in_touch && it.view.records.get(&number(*to)).is_some_and(|record| record.leased)
         });
         let is_answered = !self.faults.contains(&Event::Nodes) && now >= it.trusts_from;
@@ -358,11 +359,11 @@ impl World {
             it.vouched = (it.vouched.0 + 1, now + VOUCH_EVERY);
         }
         for to in others {
-            let beat = Beat { version, said, leaving, hears: hearing.contains(&to) };
+            let heartbeat = Heartbeat { version, said, leaving, hears: hearing.contains(&to) };
             let due = self.ticks + if self.is(Event::SlowLink(from, to)) { LATE } else { 0 };
             let is_lost = self.is(Event::LossyLink(from, to)) && !self.ticks.is_multiple_of(5);
-            if !is_lost && !self.is(Event::Link(from, to)) && !self.is(Event::Deaf(to)) {
-                self.under_way.push_back((due, from, to, beat));
+            if !is_lost && !self.is(Event::Link(from, to)) && !self.is(Event::Isolated(to)) {
+                self.under_way.push_back((due, from, to, heartbeat));
             }
         }
         if self.has_store(from) {
@@ -378,11 +379,12 @@ impl World {
         let (come, later) = self.under_way.drain(..).partition(|(due, ..)| *due <= self.ticks);
         self.under_way = later;
         let come: VecDeque<_> = come;
-        for (_, from, to, beat) in come {
+        for (_, from, to, heartbeat) in come {
             let heard = &mut self.directors[to].heard;
-            let is_new = heard.get(&number(from)).is_none_or(|(b, _)| b.version < beat.version);
-            if is_new && !self.faults.contains(&Event::Deaf(to)) {
-                heard.insert(number(from), (beat, self.now));
+            let is_new =
+                heard.get(&number(from)).is_none_or(|(b, _)| b.version < heartbeat.version);
+            if is_new && !self.faults.contains(&Event::Isolated(to)) {
+                heard.insert(number(from), (heartbeat, self.now));
             }
         }
     }
@@ -416,7 +418,7 @@ impl World {
         let (has_store, now) = (self.has_store(at), self.now);
         let read = if self.is(Event::SlowStore(at)) { &self.past[0] } else { &self.stored };
         let read = read.clone();
-        let is_deaf = self.is(Event::Deaf(at));
+        let is_isolated = self.is(Event::Isolated(at));
         let me = &mut self.directors[at];
         if has_store {
             // Of elections a reader is never shown one that is older than its own claim's.
@@ -433,19 +435,19 @@ impl World {
                 }
             }
         }
-        if is_deaf {
+        if is_isolated {
             me.trusts_from = now + SILENCE;
         }
         for _ in 0..3 {
             let peers = self.peers(at);
             let mut election = self.directors[at].election.clone();
-            let act = election.step(self.sight(at, &peers), self.now);
+            let action = election.step(self.input(at, &peers), self.now);
             self.directors[at].election = election;
-            let Some(act) = act else { break };
-            self.act(at, act);
+            let Some(action) = action else { break };
+            self.action(at, action);
         }
         let me = &mut self.directors[at];
-        let is_standby = me.election.part() == Part::Standby;
+        let is_standby = me.election.role() == ElectionRole::Standby;
         if me.held.is_some_and(|term| is_standby && !me.election.may_take(term)) {
             me.given_up.extend(me.held.take());
         }
@@ -469,7 +471,7 @@ impl World {
         let elections = self.elections;
         self.pass(CALM);
         let directors = &self.directors;
-        let parts: Vec<Part> = directors.iter().map(|d| d.election.part()).collect();
+        let parts: Vec<ElectionRole> = directors.iter().map(|d| d.election.role()).collect();
         let shown = format!("{parts:?}, {:?}, {:?}", self.stored.elected, self.faults);
         if self.elections != elections {
             return Err(format!("{} elections follow: {shown}", self.elections - elections));
@@ -491,10 +493,10 @@ impl World {
                     return Err(format!("two direct, and could know it: {shown}"));
                 }
             }
-            let heir = |at: &usize| {
+            let successor = |at: &usize| {
                 at != one && could(at) && can(at) && hears(*one, *at) && hears(*at, *one)
             };
-            if could(one) && !can(one) && (0..directors.len()).any(|at| heir(&at)) {
+            if could(one) && !can(one) && (0..directors.len()).any(|at| successor(&at)) {
                 return Err(format!("one directs that cannot: {shown}"));
             }
         }
@@ -512,10 +514,10 @@ impl World {
         }
         self.pass(CALM_WITHIN);
         let (active, elections) = (self.active(), self.elections);
-        let parts: Vec<Part> = self.directors.iter().map(|d| d.election.part()).collect();
+        let parts: Vec<ElectionRole> = self.directors.iter().map(|d| d.election.role()).collect();
         let stored = self.stored.elected.ok_or("nobody is elected")?;
         let [node] = active[..] else { return Err(format!("{parts:?}, {stored:?}")) };
-        let term = Part::Active { term: stored.term };
+        let term = ElectionRole::Active { term: stored.term };
         if node != stored.node || !parts.contains(&term) {
             return Err(format!("{parts:?}, {stored:?}"));
         }
@@ -539,13 +541,13 @@ fn events(directors: usize) -> Vec<Event> {
         events.extend([
             Event::Store(at),
             Event::SlowStore(at),
-            Event::Deaf(at),
+            Event::Isolated(at),
             Event::Restart(at),
             Event::Reboot(at),
             Event::Power(at),
             Event::Ends(at),
             Event::Reload(at),
-            Event::Rival(at),
+            Event::Conflict(at),
             Event::Asked(at),
             Event::HandsOver(at),
             Event::Carrier(at),
@@ -649,12 +651,12 @@ fn directors_that_do_not_hear_one_another_make_no_war() {
 #[test]
 fn a_yield_sticks_while_the_store_is_away() {
     let mut world = World::new(2);
-    for event in [Event::Store(0), Event::Store(1), Event::Rival(0)] {
+    for event in [Event::Store(0), Event::Store(1), Event::Conflict(0)] {
         world.happen(event);
     }
     world.pass(2);
     for _ in 0..20 {
-        assert_eq!(world.active(), [0; 0], "to a rival");
+        assert_eq!(world.active(), [0; 0], "to a conflicting host");
         world.tick();
     }
     world.happen(Event::Reload(0));
@@ -670,7 +672,7 @@ fn a_yield_sticks_while_the_store_is_away() {
 
 /// Cuts a director's machine off from all, or joins it again.
 fn cut_off(world: &mut World, at: usize) {
-    world.happen(Event::Deaf(at));
+    world.happen(Event::Isolated(at));
     for to in (0..world.directors.len()).filter(|to| *to != at) {
         world.happen(Event::Link(at, to));
     }

@@ -4,8 +4,8 @@ use proptest::prelude::*;
 
 use super::super::desired::desired;
 use super::super::desired::tests::{conf, key, registration};
-use super::super::marks::Marks;
 use super::super::plan::{Actual, Drain, rank};
+use super::super::restrictions::Restrictions;
 use super::*;
 use crate::conf::Conf;
 use crate::ipvs::{Destination, DestinationId, Failure, Operation};
@@ -55,7 +55,7 @@ struct World {
     conf: Conf,
     nodes: BTreeMap<u32, NodeRecord>,
     ordered: store::Drains,
-    marks: Marks,
+    restrictions: Restrictions,
     kernel: Table,
     passes: Passes,
     now: Instant,
@@ -91,7 +91,7 @@ impl World {
             conf: conf(vec![]),
             nodes: (1..4).map(|node| (node, NodeRecord::empty(node, 1, 1))).collect(),
             ordered: store::Drains::new(),
-            marks: Marks::default(),
+            restrictions: Restrictions::default(),
             kernel: Table::new(),
             passes: Passes::new(now),
             now,
@@ -107,7 +107,7 @@ impl World {
             nodes: &self.nodes,
             me: 1,
             drains: &self.ordered,
-            marks: &self.marks,
+            restrictions: &self.restrictions,
             passive: false,
             now: self.now,
         }
@@ -187,8 +187,8 @@ impl World {
             }
             Op::Undrain(node) => drop(self.ordered.remove(&DrainTarget { node, port: None })),
             Op::Silence(node) => {
-                if !self.marks.silent.remove(&node) {
-                    self.marks.silent.insert(node);
+                if !self.restrictions.suspected.remove(&node) {
+                    self.restrictions.suspected.insert(node);
                 }
             }
             Op::Connect(node, count) => self.connect(node, count),
@@ -230,7 +230,7 @@ impl World {
         for (key, actual) in &self.kernel {
             for (at, _) in actual.destinations.iter().filter(|(_, e)| e.destination.weight == 0) {
                 let named = self.passes.drains.contains_key(&(*key, *at))
-                    || self.passes.quiet.contains_key(&(*key, at.addr));
+                    || self.passes.quiesced.contains_key(&(*key, at.addr));
                 assert!(named, "weight 0 of {at:?} in {key} has no reason");
             }
         }

@@ -10,14 +10,14 @@ use super::super::from_json;
 use super::super::invocation::{Failing, Invocation, Source};
 use super::super::plan::{plan, takes_away};
 use super::super::restore::{Comments, LONGEST_LINE, Lines};
-use super::super::rules::{Misfit, Rules};
+use super::super::rules::{RuleError, Rules};
 use super::super::table::{Table, TableError};
-use super::{BATCH, Next, Session, Trouble};
+use super::{BATCH, Next, RunError, Session};
 use crate::ipvs::Change;
 
 /// How a restore that reports is going.
 #[derive(Default)]
-struct Tally {
+struct RestoreCounters {
     applied: u64,
     failed: u64,
     /// The status of the first line that failed.
@@ -30,7 +30,7 @@ enum End {
     /// After a whole line.
     Whole,
     /// In the middle of a line.
-    Cut,
+    Truncated,
 }
 
 /// A line, for the messages.
@@ -50,14 +50,14 @@ impl<T: Table, O: FnOnce() -> Result<T, TableError>> Session<'_, '_, T, O> {
     pub(super) fn restore_reporting(&mut self, stdin: &mut dyn Read, failing: Failing) -> u8 {
         self.setting.restoring = true;
         let mut lines = Lines::new(stdin, Comments::Indented);
-        let mut tally = Tally::default();
-        let stopped = self.report_lines(&mut lines, failing, &mut tally);
+        let mut counters = RestoreCounters::default();
+        let stopped = self.report_lines(&mut lines, failing, &mut counters);
         let end = if stopped {
             format!("; ended at line {}, what follows was not carried out", lines.number())
         } else {
             String::new()
         };
-        let Tally { applied, failed, status } = tally;
+        let RestoreCounters { applied, failed, status } = counters;
         self.complain(&format!(
             "{applied} of {} lines carried out, {failed} failed{end}",
             applied + failed
@@ -70,7 +70,7 @@ impl<T: Table, O: FnOnce() -> Result<T, TableError>> Session<'_, '_, T, O> {
         &mut self,
         lines: &mut Lines<R>,
         failing: Failing,
-        tally: &mut Tally,
+        counters: &mut RestoreCounters,
     ) -> bool {
         let most = if failing == Failing::Stop { 1 } else { BATCH };
         let (mut changes, mut places) = (Vec::new(), Vec::new());
@@ -86,9 +86,9 @@ impl<T: Table, O: FnOnce() -> Result<T, TableError>> Session<'_, '_, T, O> {
                 }
                 other => Some(other),
             };
-            let failed = tally.failed;
-            let over = self.apply_reporting(&mut changes, &mut places, tally);
-            if over || (failing == Failing::Stop && tally.failed > failed) {
+            let failed = counters.failed;
+            let over = self.apply_reporting(&mut changes, &mut places, counters);
+            if over || (failing == Failing::Stop && counters.failed > failed) {
                 return true;
             }
             match next {
@@ -96,8 +96,8 @@ impl<T: Table, O: FnOnce() -> Result<T, TableError>> Session<'_, '_, T, O> {
                 Some(Next::Other(invocation)) => {
                     let (status, over) = self.answer(invocation);
                     match status {
-                        0 => tally.applied += 1,
-                        _ => self.failed(&Place::of(lines), "see above", status, tally),
+                        0 => counters.applied += 1,
+                        _ => self.failed(&Place::of(lines), "see above", status, counters),
                     }
                     if over && (status == 0 || failing != Failing::GoOn)
                         || status != 0 && failing == Failing::Stop
@@ -107,7 +107,7 @@ impl<T: Table, O: FnOnce() -> Result<T, TableError>> Session<'_, '_, T, O> {
                 }
                 Some(Next::Wrong(error)) => {
                     let place = Place::of(lines);
-                    self.failed(&place, error.to_string().trim_end(), error.status(), tally);
+                    self.failed(&place, error.to_string().trim_end(), error.status(), counters);
                     let ends = match failing {
                         Failing::AsEver => error.ends_a_restore(),
                         Failing::GoOn => false,
@@ -118,13 +118,13 @@ impl<T: Table, O: FnOnce() -> Result<T, TableError>> Session<'_, '_, T, O> {
                     }
                 }
                 Some(Next::TooLong) => {
-                    tally.status = self.too_long();
+                    counters.status = self.too_long();
                     return true;
                 }
                 Some(Next::Wait) => {
                     let _ = self.out.flush();
                     if let Err(error) = lines.fill() {
-                        tally.status = self.unreadable("standard input", &error);
+                        counters.status = self.unreadable("standard input", &error);
                         return true;
                     }
                 }
@@ -138,7 +138,7 @@ impl<T: Table, O: FnOnce() -> Result<T, TableError>> Session<'_, '_, T, O> {
         &mut self,
         changes: &mut Vec<Change>,
         places: &mut Vec<Place>,
-        tally: &mut Tally,
+        counters: &mut RestoreCounters,
     ) -> bool {
         if changes.is_empty() {
             return false;
@@ -147,15 +147,15 @@ impl<T: Table, O: FnOnce() -> Result<T, TableError>> Session<'_, '_, T, O> {
         let refused = match self.refusals(&changes) {
             Ok(refused) => refused,
             Err(status) => {
-                tally.status = status;
-                tally.failed += changes.len() as u64;
+                counters.status = status;
+                counters.failed += changes.len() as u64;
                 return true;
             }
         };
-        tally.applied += (changes.len() - refused.len()) as u64;
+        counters.applied += (changes.len() - refused.len()) as u64;
         for (index, errno) in refused {
             if let (Some(change), Some(place)) = (changes.get(index), places.get(index)) {
-                self.failed(place, &errors::text(Operation::of(change), errno), 255, tally);
+                self.failed(place, &errors::text(Operation::of(change), errno), 255, counters);
             }
         }
         false
@@ -165,7 +165,7 @@ impl<T: Table, O: FnOnce() -> Result<T, TableError>> Session<'_, '_, T, O> {
     fn refusals(&mut self, changes: &[Change]) -> Result<Vec<(usize, i32)>, u8> {
         let applied = match self.kernel() {
             Ok(table) => table.apply(changes),
-            Err(trouble) => return Err(self.report(Err(trouble)).0),
+            Err(error) => return Err(self.report(Err(error)).0),
         };
         applied.map_err(|error| {
             self.complain(&error.to_string());
@@ -173,21 +173,21 @@ impl<T: Table, O: FnOnce() -> Result<T, TableError>> Session<'_, '_, T, O> {
         })
     }
 
-    fn failed(&mut self, place: &Place, why: &str, status: u8, tally: &mut Tally) {
+    fn failed(&mut self, place: &Place, why: &str, status: u8, counters: &mut RestoreCounters) {
         self.complain(&format!("line {}: {}: {}", place.number, place.text, shortened(why)));
-        tally.failed += 1;
-        if tally.status == 0 {
-            tally.status = status;
+        counters.failed += 1;
+        if counters.status == 0 {
+            counters.status = status;
         }
     }
 
     /// `-R --check`: reads every line and does nothing. A line is wrong if the restore that it
     /// is read for would refuse it for its words.
     pub(super) fn check(&mut self, stdin: &mut dyn Read, comments: Comments) -> u8 {
-        let mut tally = Tally::default();
+        let mut counters = RestoreCounters::default();
         let lines = Lines::new(Box::new(stdin) as Box<dyn Read>, comments);
-        let result = self.read_lines(lines, "standard input", &mut tally, |_| Ok(()));
-        let Tally { applied, failed, .. } = tally;
+        let result = self.read_lines(lines, "standard input", &mut counters, |_| Ok(()));
+        let RestoreCounters { applied, failed, .. } = counters;
         self.complain(&format!("{} lines read, {failed} wrong", applied + failed));
         match result {
             Ok(_) if failed == 0 => 0,
@@ -202,7 +202,7 @@ impl<T: Table, O: FnOnce() -> Result<T, TableError>> Session<'_, '_, T, O> {
         &mut self,
         mut lines: Lines<Box<dyn Read + '_>>,
         what: &str,
-        tally: &mut Tally,
+        counters: &mut RestoreCounters,
         mut each: impl FnMut(Invocation) -> Result<(), String>,
     ) -> Result<End, u8> {
         self.setting.restoring = true;
@@ -216,7 +216,7 @@ impl<T: Table, O: FnOnce() -> Result<T, TableError>> Session<'_, '_, T, O> {
                     continue;
                 }
                 Next::TooLong => return Err(self.too_long()),
-                Next::End if lines.is_cut() => return Ok(End::Cut),
+                Next::End if lines.is_cut() => return Ok(End::Truncated),
                 Next::End => return Ok(End::Whole),
             };
             // These end a restore, whatever follows.
@@ -224,12 +224,12 @@ impl<T: Table, O: FnOnce() -> Result<T, TableError>> Session<'_, '_, T, O> {
             let taken = read.and_then(|invocation| each(invocation).map_err(|why| (why, 2)));
             match taken {
                 Ok(()) if ends => {
-                    tally.applied += 1;
+                    counters.applied += 1;
                     return Ok(End::Whole);
                 }
-                Ok(()) => tally.applied += 1,
+                Ok(()) => counters.applied += 1,
                 Err((why, status)) => {
-                    self.failed(&Place::of(&lines), why.trim_end(), status, tally);
+                    self.failed(&Place::of(&lines), why.trim_end(), status, counters);
                 }
             }
         }
@@ -243,21 +243,23 @@ impl<T: Table, O: FnOnce() -> Result<T, TableError>> Session<'_, '_, T, O> {
             return self.rules_in_json(input, &what);
         }
         let mut rules = Rules::default();
-        let mut tally = Tally::default();
+        let mut counters = RestoreCounters::default();
         let lines = Lines::new(input, Comments::Indented);
-        let end = self.read_lines(lines, &what, &mut tally, |invocation| match invocation {
-            Invocation::Change(change) => rules.change(&change).map_err(|misfit| match misfit {
-                Misfit::Refused(errno) => errors::text(Operation::of(&change), errno),
-                Misfit::NoRule => NO_RULE.to_owned(),
-            }),
+        let end = self.read_lines(lines, &what, &mut counters, |invocation| match invocation {
+            Invocation::Change(change) => {
+                rules.change(&change).map_err(|mismatch| match mismatch {
+                    RuleError::Refused(errno) => errors::text(Operation::of(&change), errno),
+                    RuleError::NoRule => NO_RULE.to_owned(),
+                })
+            }
             _ => Err(NO_RULE.to_owned()),
         })?;
-        let refusal = match (tally.failed, end) {
-            (1.., _) => format!("{} lines are wrong: nothing was changed", tally.failed),
-            (0, _) if tally.applied == 0 => format!(
+        let refusal = match (counters.failed, end) {
+            (1.., _) => format!("{} lines are wrong: nothing was changed", counters.failed),
+            (0, _) if counters.applied == 0 => format!(
                 "{what}: no commands; nothing was changed (-C as its only line empties the table)"
             ),
-            (0, End::Cut) => format!(
+            (0, End::Truncated) => format!(
                 "{what}: the last line has no newline, so what followed it may be lost; nothing \
                  was changed"
             ),
@@ -279,10 +281,10 @@ impl<T: Table, O: FnOnce() -> Result<T, TableError>> Session<'_, '_, T, O> {
             }
             Ok(from_json::Listing { changes, .. }) => {
                 let refused = changes.iter().find_map(|change| {
-                    let misfit = rules.change(change).err()?;
-                    let why = match misfit {
-                        Misfit::Refused(errno) => errors::text(Operation::of(change), errno),
-                        Misfit::NoRule => NO_RULE.to_owned(),
+                    let mismatch = rules.change(change).err()?;
+                    let why = match mismatch {
+                        RuleError::Refused(errno) => errors::text(Operation::of(change), errno),
+                        RuleError::NoRule => NO_RULE.to_owned(),
                     };
                     Some(format!("{}: {why}", change_line(change)))
                 });
@@ -321,7 +323,7 @@ impl<T: Table, O: FnOnce() -> Result<T, TableError>> Session<'_, '_, T, O> {
     fn changes_to(&mut self, from: &Source, stdin: &mut dyn Read) -> Result<Vec<Change>, u8> {
         let mut wanted = self.rules(from, stdin)?;
         let current = self.kernel().and_then(|table| {
-            Rules::of(table).map_err(|error| Trouble::Refused(Operation::FindService, error))
+            Rules::of(table).map_err(|error| RunError::Refused(Operation::FindService, error))
         });
         match current {
             Ok(current) if wanted.keeps_services => {
@@ -337,7 +339,7 @@ impl<T: Table, O: FnOnce() -> Result<T, TableError>> Session<'_, '_, T, O> {
                 Err(2)
             }
             Ok(current) => Ok(plan(&current, &wanted)),
-            Err(trouble) => Err(self.report(Err(trouble)).0),
+            Err(error) => Err(self.report(Err(error)).0),
         }
     }
 

@@ -5,25 +5,25 @@ use std::path::Path;
 
 use super::super::columns::Text;
 use super::super::errors::{self, Operation};
-use super::super::glance::Glance;
 use super::super::invocation::Save;
 use super::super::names::{Names, Numbers};
+use super::super::proc_table::ProcTable;
 use super::super::save::{self, Detail};
 use super::super::table::{Table, TableError};
 use super::super::{change, sort};
-use super::{Session, Trouble};
+use super::{RunError, Session};
 use crate::ipvs::{Change, DestinationEntry, Forwarding, ServiceEntry};
 use crate::replace::Replacement;
 
 impl<T: Table, O: FnOnce() -> Result<T, TableError>> Session<'_, '_, T, O> {
-    pub(super) fn save(&mut self, save: &Save) -> Result<(), Trouble> {
+    pub(super) fn save(&mut self, save: &Save) -> Result<(), RunError> {
         let Some(path) = &save.to else {
             return self.push_table(save, |session, text| Ok(session.out.write_all(text)?));
         };
         let path = Path::new(path);
         let failed = |error: std::io::Error| {
             let why = errors::io_text(&error);
-            Trouble::File(format!("{} stays as it was: {why}", path.display()))
+            RunError::File(format!("{} stays as it was: {why}", path.display()))
         };
         let mut replacement = Replacement::of(path).map_err(failed)?;
         let mut file = BufWriter::new(replacement.file());
@@ -37,19 +37,20 @@ impl<T: Table, O: FnOnce() -> Result<T, TableError>> Session<'_, '_, T, O> {
     fn push_table(
         &mut self,
         save: &Save,
-        mut put: impl FnMut(&mut Self, &[u8]) -> Result<(), Trouble>,
-    ) -> Result<(), Trouble> {
+        mut put: impl FnMut(&mut Self, &[u8]) -> Result<(), RunError>,
+    ) -> Result<(), RunError> {
         let Save { numeric, full, service, family, .. } = *save;
         let detail = if full { Detail::Full } else { Detail::Original };
         let mut entries = self.entries(service, true, |_| Ok(()))?;
         entries.retain(|entry| family.is_none_or(|family| entry.service.id.family() == family));
         // Of one service netlink says everything.
-        let mut glance = if full || service.is_some() { Glance::default() } else { self.glance() };
+        let mut proc_table =
+            if full || service.is_some() { ProcTable::default() } else { self.proc_table() };
         let mut text = Text::new();
         for ServiceEntry { service, .. } in entries.iter() {
             let id = &service.id;
             // A tunnel's type stands only in netlink's dump.
-            let glimpsed = glance
+            let glimpsed = proc_table
                 .take(id, &service.scheduler)
                 .filter(|all| all.iter().all(|d| d.destination.forward != Forwarding::Tunnel));
             let destinations = match glimpsed {
@@ -80,8 +81,8 @@ impl<T: Table, O: FnOnce() -> Result<T, TableError>> Session<'_, '_, T, O> {
     }
 
     /// What is of no service: the time-outs and the daemons.
-    fn settings(&mut self) -> Result<impl Iterator<Item = Change> + use<T, O>, Trouble> {
-        let refused = |error| Trouble::Refused(Operation::Other, error);
+    fn settings(&mut self) -> Result<impl Iterator<Item = Change> + use<T, O>, RunError> {
+        let refused = |error| RunError::Refused(Operation::Other, error);
         let timeouts = self.kernel()?.timeouts().map_err(refused)?;
         let daemons = self.kernel()?.daemons().map_err(refused)?;
         Ok(std::iter::once(Change::SetTimeouts(timeouts))

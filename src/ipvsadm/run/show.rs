@@ -9,12 +9,12 @@ use serde::Serialize;
 use super::super::columns::Text;
 use super::super::errors::Operation;
 use super::super::filter::Filter;
-use super::super::glance::Glance;
 use super::super::invocation::{Columns, List, Listing, Watch};
 use super::super::names::{Names, Numbers};
+use super::super::proc_table::ProcTable;
 use super::super::table::{Table, TableError};
 use super::super::{connections, json, listing, sort, totals, watch};
-use super::{Session, Trouble};
+use super::{RunError, Session};
 use crate::ipvs::{DestinationEntry, DestinationId, ServiceEntry, ServiceId, Stats};
 use crate::protocol::Protocol;
 
@@ -68,7 +68,7 @@ impl<T: Table, O: FnOnce() -> Result<T, TableError>> Session<'_, '_, T, O> {
         self.report(result)
     }
 
-    fn list_table(&mut self, show: Show) -> Result<(), Trouble> {
+    fn list_table(&mut self, show: Show) -> Result<(), RunError> {
         if show.service.is_none() {
             let line = listing::version_line(&self.info()?);
             self.out.write_all(line.as_bytes())?;
@@ -76,13 +76,13 @@ impl<T: Table, O: FnOnce() -> Result<T, TableError>> Session<'_, '_, T, O> {
         let entries = self.entries(show.service, show.sorted, |session| {
             session.out.write_all(listing::title(show.columns).as_bytes())
         })?;
-        let mut glance = match (show.columns, show.service) {
-            (Columns::Default, None) => self.glance(),
-            _ => Glance::default(),
+        let mut proc_table = match (show.columns, show.service) {
+            (Columns::Default, None) => self.proc_table(),
+            _ => ProcTable::default(),
         };
         let mut text = Text::new();
         for entry in &entries {
-            let glimpsed = glance.take(&entry.service.id, &entry.service.scheduler);
+            let glimpsed = proc_table.take(&entry.service.id, &entry.service.scheduler);
             let destinations = match glimpsed {
                 Some(destinations) if show.sorted => sort::destinations(destinations),
                 Some(destinations) => destinations,
@@ -100,7 +100,7 @@ impl<T: Table, O: FnOnce() -> Result<T, TableError>> Session<'_, '_, T, O> {
         entry: &ServiceEntry,
         destinations: &[DestinationEntry],
         show: Show,
-    ) -> Result<(), Trouble> {
+    ) -> Result<(), RunError> {
         let Show { columns, exact, .. } = show;
         let protocol = protocol_of(&entry.service.id);
         let names: &mut dyn Names = if show.numeric { &mut Numbers } else { self.names };
@@ -116,7 +116,7 @@ impl<T: Table, O: FnOnce() -> Result<T, TableError>> Session<'_, '_, T, O> {
         Ok(())
     }
 
-    fn list_table_as_json(&mut self, show: Show) -> Result<(), Trouble> {
+    fn list_table_as_json(&mut self, show: Show) -> Result<(), RunError> {
         let info = if show.service.is_none() { Some(self.info()?) } else { None };
         let entries = self.entries(show.service, show.sorted, |_| Ok(()))?;
         let mut document = json::TableDocument::begin(self.out, show.extent(), info.as_ref())?;
@@ -134,8 +134,8 @@ impl<T: Table, O: FnOnce() -> Result<T, TableError>> Session<'_, '_, T, O> {
         service: Option<ServiceId>,
         sorted: bool,
         title: impl FnOnce(&mut Self) -> std::io::Result<()>,
-    ) -> Result<Vec<ServiceEntry>, Trouble> {
-        let refused = |error| Trouble::Refused(Operation::FindService, error);
+    ) -> Result<Vec<ServiceEntry>, RunError> {
+        let refused = |error| RunError::Refused(Operation::FindService, error);
         if let Some(id) = service {
             let entry = self.kernel()?.service(&id).map_err(refused)?;
             title(self)?;
@@ -150,21 +150,21 @@ impl<T: Table, O: FnOnce() -> Result<T, TableError>> Session<'_, '_, T, O> {
         &mut self,
         id: &ServiceId,
         sorted: bool,
-    ) -> Result<Vec<DestinationEntry>, Trouble> {
-        let refused = |error| Trouble::Refused(Operation::FindService, error);
+    ) -> Result<Vec<DestinationEntry>, RunError> {
+        let refused = |error| RunError::Refused(Operation::FindService, error);
         let entries = self.kernel()?.destinations(id).map_err(refused)?;
         Ok(if sorted { sort::destinations(entries) } else { entries })
     }
 
     /// What one reading of the kernel's own listing says; nothing, if it cannot be had.
-    pub(super) fn glance(&mut self) -> Glance {
-        let file = self.kernel().ok().and_then(|table| table.glance().ok());
-        let glance = file.map(|file| Glance::read(BufReader::with_capacity(BLOCK, file)));
-        glance.and_then(Result::ok).unwrap_or_default()
+    pub(super) fn proc_table(&mut self) -> ProcTable {
+        let file = self.kernel().ok().and_then(|table| table.proc_table().ok());
+        let proc_table = file.map(|file| ProcTable::read(BufReader::with_capacity(BLOCK, file)));
+        proc_table.and_then(Result::ok).unwrap_or_default()
     }
 
     /// Lists what happens, again and again.
-    fn watch_table(&mut self, show: Show, watch: Watch) -> Result<(), Trouble> {
+    fn watch_table(&mut self, show: Show, watch: Watch) -> Result<(), RunError> {
         let mut before = Counters::new();
         for entry in self.entries(show.service, show.sorted, |_| Ok(()))? {
             let destinations = self.destinations_of(&entry.service.id, show.sorted)?;
@@ -200,8 +200,8 @@ impl<T: Table, O: FnOnce() -> Result<T, TableError>> Session<'_, '_, T, O> {
     fn every(
         &mut self,
         watch: Watch,
-        mut round: impl FnMut(&mut Self, Duration) -> Result<(), Trouble>,
-    ) -> Result<(), Trouble> {
+        mut round: impl FnMut(&mut Self, Duration) -> Result<(), RunError>,
+    ) -> Result<(), RunError> {
         let mut last: Instant = self.clock.now();
         let mut next = last + watch.every;
         let mut rounds = 0;
@@ -219,19 +219,19 @@ impl<T: Table, O: FnOnce() -> Result<T, TableError>> Session<'_, '_, T, O> {
         Ok(())
     }
 
-    fn read_totals(&mut self) -> Result<Stats, Trouble> {
+    fn read_totals(&mut self) -> Result<Stats, RunError> {
         let mut text = String::new();
-        let file = self.kernel()?.totals().map_err(|_| Trouble::NoTotals)?;
-        file.take(BLOCK as u64).read_to_string(&mut text).map_err(|_| Trouble::NoTotals)?;
-        totals::parse(&text).ok_or(Trouble::NoTotals)
+        let file = self.kernel()?.totals().map_err(|_| RunError::NoTotals)?;
+        file.take(BLOCK as u64).read_to_string(&mut text).map_err(|_| RunError::NoTotals)?;
+        totals::parse(&text).ok_or(RunError::NoTotals)
     }
 
-    fn list_totals(&mut self, exact: bool, as_json: bool) -> Result<(), Trouble> {
+    fn list_totals(&mut self, exact: bool, as_json: bool) -> Result<(), RunError> {
         let stats = self.read_totals()?;
         self.write_totals(&stats, exact, as_json)
     }
 
-    fn watch_totals(&mut self, exact: bool, as_json: bool, watch: Watch) -> Result<(), Trouble> {
+    fn watch_totals(&mut self, exact: bool, as_json: bool, watch: Watch) -> Result<(), RunError> {
         let mut before = self.read_totals()?;
         self.every(watch, |session, time| {
             let now = session.read_totals()?;
@@ -241,17 +241,17 @@ impl<T: Table, O: FnOnce() -> Result<T, TableError>> Session<'_, '_, T, O> {
         })
     }
 
-    fn write_totals(&mut self, stats: &Stats, exact: bool, as_json: bool) -> Result<(), Trouble> {
+    fn write_totals(&mut self, stats: &Stats, exact: bool, as_json: bool) -> Result<(), RunError> {
         if as_json {
             return self.write_json(&json::TotalsDocument::new(stats));
         }
         Ok(self.out.write_all(listing::totals_lines(stats, exact).as_bytes())?)
     }
 
-    fn list_status(&mut self, as_json: bool) -> Result<(), Trouble> {
+    fn list_status(&mut self, as_json: bool) -> Result<(), RunError> {
         let mut text = String::new();
-        let file = self.kernel()?.status().map_err(|_| Trouble::NoStatus)?;
-        file.take(BLOCK as u64).read_to_string(&mut text).map_err(|_| Trouble::NoStatus)?;
+        let file = self.kernel()?.status().map_err(|_| RunError::NoStatus)?;
+        file.take(BLOCK as u64).read_to_string(&mut text).map_err(|_| RunError::NoStatus)?;
         let lines = text.lines().filter_map(|line| line.split_once(':'));
         let lines: Vec<(&str, &str)> = lines.map(|(name, value)| (name, value.trim())).collect();
         if as_json {
@@ -260,16 +260,16 @@ impl<T: Table, O: FnOnce() -> Result<T, TableError>> Session<'_, '_, T, O> {
         Ok(self.out.write_all(listing::status_lines(&lines).as_bytes())?)
     }
 
-    fn list_timeouts(&mut self, as_json: bool) -> Result<(), Trouble> {
-        let timeouts = self.kernel()?.timeouts().map_err(|_| Trouble::RefusedInSilence)?;
+    fn list_timeouts(&mut self, as_json: bool) -> Result<(), RunError> {
+        let timeouts = self.kernel()?.timeouts().map_err(|_| RunError::RefusedInSilence)?;
         if as_json {
             return self.write_json(&json::TimeoutsDocument::new(timeouts));
         }
         Ok(self.out.write_all(listing::timeouts_line(&timeouts).as_bytes())?)
     }
 
-    fn list_daemons(&mut self, as_json: bool) -> Result<(), Trouble> {
-        let daemons = self.kernel()?.daemons().map_err(|_| Trouble::RefusedInSilence)?;
+    fn list_daemons(&mut self, as_json: bool) -> Result<(), RunError> {
+        let daemons = self.kernel()?.daemons().map_err(|_| RunError::RefusedInSilence)?;
         if as_json {
             return self.write_json(&json::DaemonsDocument::new(daemons));
         }
@@ -282,8 +282,8 @@ impl<T: Table, O: FnOnce() -> Result<T, TableError>> Session<'_, '_, T, O> {
         filter: &Filter,
         numeric: bool,
         as_json: bool,
-    ) -> Result<(), Trouble> {
-        let file = self.kernel()?.connections().map_err(|_| Trouble::NoConnections)?;
+    ) -> Result<(), RunError> {
+        let file = self.kernel()?.connections().map_err(|_| RunError::NoConnections)?;
         let file = BufReader::with_capacity(BLOCK, file);
         let Session { out, names, .. } = self;
         if as_json {
@@ -311,7 +311,7 @@ impl<T: Table, O: FnOnce() -> Result<T, TableError>> Session<'_, '_, T, O> {
         })?)
     }
 
-    fn write_json(&mut self, document: &impl Serialize) -> Result<(), Trouble> {
+    fn write_json(&mut self, document: &impl Serialize) -> Result<(), RunError> {
         serde_json::to_writer(&mut *self.out, document).map_err(std::io::Error::from)?;
         Ok(self.out.write_all(b"\n")?)
     }

@@ -162,7 +162,7 @@ fn sockets_that_share_a_port_hang_only_if_all_do() {
 }
 
 #[test]
-fn a_restarted_server_is_not_taken_for_its_predecessor() {
+fn a_restarted_server_is_not_taken_for_its_former_director() {
     let mut node = Node::new();
     assert!(node.dumps(13, &[listener("0.0.0.0", 1, 5)], &waiting(1..6)));
     assert!(!node.dump(&[listener("0.0.0.0", 2, 0)], &[]));

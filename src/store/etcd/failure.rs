@@ -71,7 +71,7 @@ impl Failure {
     /// The same, for whoever called the store. `key` is what it was about.
     pub(super) fn into_error(self, key: &str) -> StoreError {
         match self {
-            Failure::Session(reason) | Failure::Late(reason) => StoreError::Away { reason },
+            Failure::Session(reason) | Failure::Late(reason) => StoreError::Unavailable { reason },
             Failure::Denied => StoreError::Denied { key: key.to_owned() },
             other => StoreError::Refused { key: key.to_owned(), reason: other.to_string() },
         }

@@ -1,5 +1,5 @@
 //! The task that follows etcd for one view: everything at one revision, then every change from
-//! there on, into the view's mailbox.
+//! there on, into the view's pending changes.
 //!
 //! Whatever makes it lose its place (a compaction, a cancelled watch, another connection) leads
 //! to a fresh full read: what vanished meanwhile is then missing from it.
@@ -12,9 +12,9 @@ use tokio::time::sleep;
 use tracing::{debug, warn};
 
 use super::failure::Failure;
-use super::keeper::Held;
-use super::link::{Away, Link, Phase};
-use super::mailbox::{Item, Mailbox, Moment};
+use super::lease_keeper::HeldKeys;
+use super::link::{Link, Phase, Unavailable};
+use super::pending::{Item, Pending, StoreVersion};
 use super::session::{KeyRange, Session, Stored};
 use super::wire::{DELETE, WatchResponse};
 
@@ -25,13 +25,13 @@ const AGAIN_AFTER: Duration = Duration::from_secs(1);
 pub(super) struct Follower {
     pub(super) link: Link,
     pub(super) ranges: Vec<KeyRange>,
-    pub(super) mailbox: Arc<Mailbox>,
+    pub(super) mailbox: Arc<Pending>,
     /// Tickets of those who want a full read.
     pub(super) rereads: mpsc::UnboundedReceiver<u64>,
     /// The last of them.
     pub(super) ticket: u64,
     /// Leases whose keys somebody may have touched.
-    pub(super) held: Held,
+    pub(super) held: HeldKeys,
 }
 
 /// Why following stopped.
@@ -72,20 +72,20 @@ impl Follower {
                 refused => {
                     let reason = format!("keys cannot be read: {refused}");
                     warn!("{reason}");
-                    let since = self.link.tally.heard();
-                    self.mailbox.set_away(Some(Away { since, reason }));
+                    let since = self.link.counters.heard();
+                    self.mailbox.set_unavailable(Some(Unavailable { since, reason }));
                     sleep(AGAIN_AFTER).await;
                 }
             }
         }
     }
 
-    /// The session; none if the view is gone. Says in the mailbox while there is none.
+    /// The session; none if the view is gone. Says in the pending changes while there is none.
     async fn session(&mut self) -> Option<Session> {
         loop {
             match self.link.phase() {
                 Phase::Up(session) => return Some(session),
-                Phase::Away(away) => self.mailbox.set_away(Some(away)),
+                Phase::Unavailable(unavailable) => self.mailbox.set_unavailable(Some(unavailable)),
                 Phase::Connecting => {}
             }
             tokio::select! {
@@ -109,14 +109,14 @@ impl Follower {
         // The answer is as new as the question: a ticket that comes later is not answered.
         let ticket = self.ticket;
         let generation = session.generation;
-        let moment = |revision| Moment { generation, revision };
+        let version = |revision| StoreVersion { generation, revision };
         let snapshot = session.snapshot(&self.ranges).await?;
         debug!("{} values read at revision {}", snapshot.values.len(), snapshot.revision);
         let next = snapshot.revision + 1;
         let items = snapshot.values.into_iter().map(|(key, Stored { bytes, revision, .. })| {
-            (key, Item { bytes: Some(bytes), at: moment(revision) })
+            (key, Item { bytes: Some(bytes), at: version(revision) })
         });
-        self.mailbox.put_whole(moment(next - 1), items, ticket);
+        self.mailbox.put_whole(version(next - 1), items, ticket);
         self.held.doubt_all();
         let mut watch = session.watch(&self.ranges, next).await?;
         loop {
@@ -136,7 +136,7 @@ impl Follower {
             }
             let changes = response.events.into_iter().filter_map(|event| {
                 let kv = event.kv?;
-                let at = moment(kv.mod_revision);
+                let at = version(kv.mod_revision);
                 Some((kv.key, Item { bytes: (event.kind != DELETE).then_some(kv.value), at }))
             });
             let changes: Vec<(Vec<u8>, Item)> = changes.collect();

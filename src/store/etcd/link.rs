@@ -16,10 +16,10 @@ use tokio::time::{sleep, timeout, timeout_at};
 use tracing::{debug, info, warn};
 
 use super::failure::Failure;
-use super::session::{Session, Tally};
+use super::session::{LinkCounters, Session};
 use crate::settings::EtcdSettings;
 
-/// A server that has not answered for so long gets a rival; whichever answers first is taken.
+/// A server that has not answered for so long gets a conflicting host; whichever answers first is taken.
 const STAGGER: Duration = Duration::from_millis(500);
 
 /// A server gets so long to let us connect, log in and read a key. Password hashes are slow by
@@ -31,7 +31,7 @@ const PAUSES: (Duration, Duration) = (Duration::from_millis(100), Duration::from
 
 /// Since when no server can be had, and what the last ones said.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Away {
+pub(super) struct Unavailable {
     /// When a server was last heard; when the store was opened, if none ever was.
     pub(super) since: Instant,
     pub(super) reason: String,
@@ -45,15 +45,15 @@ pub(super) enum Phase {
     /// There is one.
     Up(Session),
     /// No server could be had; it is tried again and again.
-    Away(Away),
+    Unavailable(Unavailable),
 }
 
 /// Everybody's end of the link.
 #[derive(Clone)]
 pub(super) struct Link {
     phase: watch::Receiver<Phase>,
-    trouble: mpsc::UnboundedSender<(u64, String)>,
-    pub(super) tally: Arc<Tally>,
+    error: mpsc::UnboundedSender<(u64, String)>,
+    pub(super) counters: Arc<LinkCounters>,
     /// How long a request may take.
     patience: Duration,
 }
@@ -62,22 +62,22 @@ pub(super) struct Link {
 pub(super) struct Connector {
     settings: EtcdSettings,
     phase: watch::Sender<Phase>,
-    trouble: mpsc::UnboundedReceiver<(u64, String)>,
-    tally: Arc<Tally>,
+    error: mpsc::UnboundedReceiver<(u64, String)>,
+    counters: Arc<LinkCounters>,
 }
 
 /// Both ends.
 pub(super) fn link(settings: &EtcdSettings) -> (Link, Connector) {
     let (phase, reader) = watch::channel(Phase::Connecting);
-    let (reporter, trouble) = mpsc::unbounded_channel();
-    let tally = Arc::new(Tally::new());
+    let (reporter, error) = mpsc::unbounded_channel();
+    let counters = Arc::new(LinkCounters::new());
     let link = Link {
         phase: reader,
-        trouble: reporter,
-        tally: Arc::clone(&tally),
+        error: reporter,
+        counters: Arc::clone(&counters),
         patience: settings.timeout,
     };
-    (link, Connector { settings: settings.clone(), phase, trouble, tally })
+    (link, Connector { settings: settings.clone(), phase, error, counters })
 }
 
 impl Link {
@@ -92,11 +92,11 @@ impl Link {
     pub(super) fn report(&self, session: &Session, failure: &Failure) {
         let reason = match failure {
             Failure::Session(reason) => reason,
-            Failure::Late(reason) if self.tally.heard().elapsed() >= self.patience => reason,
+            Failure::Late(reason) if self.counters.heard().elapsed() >= self.patience => reason,
             _ => return,
         };
         // The task is gone when everything ends.
-        let _ = self.trouble.send((session.generation, reason.clone()));
+        let _ = self.error.send((session.generation, reason.clone()));
     }
 
     /// Waits until the link stands another way than when this was last asked.
@@ -136,7 +136,9 @@ impl Link {
                 {
                     session
                 }
-                Phase::Away(away) => return Err(Failure::Session(away.reason)),
+                Phase::Unavailable(unavailable) => {
+                    return Err(Failure::Session(unavailable.reason));
+                }
                 _ => match timeout_at(deadline, link.changed()).await {
                     Ok(()) => continue,
                     Err(_) => {
@@ -183,11 +185,11 @@ impl Connector {
                         break session;
                     }
                     Err(reason) => {
-                        let away = Away { since: self.tally.heard(), reason };
-                        if !matches!(&*self.phase.borrow(), Phase::Away(_)) {
-                            warn!("etcd cannot be reached: {}", away.reason);
+                        let unavailable = Unavailable { since: self.counters.heard(), reason };
+                        if !matches!(&*self.phase.borrow(), Phase::Unavailable(_)) {
+                            warn!("etcd cannot be reached: {}", unavailable.reason);
                         }
-                        self.phase.send_replace(Phase::Away(away));
+                        self.phase.send_replace(Phase::Unavailable(unavailable));
                     }
                 }
                 // Not all nodes at the same moment.
@@ -196,15 +198,15 @@ impl Connector {
                 pause = (pause * 2).min(PAUSES.1);
             };
             match &*self.phase.borrow() {
-                Phase::Away(away) => {
-                    info!("etcd is back after {:.1} s", away.since.elapsed().as_secs_f32());
+                Phase::Unavailable(unavailable) => {
+                    info!("etcd is back after {:.1} s", unavailable.since.elapsed().as_secs_f32());
                 }
                 _ => debug!("connected to {}", session.endpoint),
             }
             let since = Instant::now();
             self.phase.send_replace(Phase::Up(session));
             let reason = loop {
-                match self.trouble.recv().await {
+                match self.error.recv().await {
                     Some((of, reason)) if of == generation => break reason,
                     Some(_) => {}
                     None => return,
@@ -233,9 +235,9 @@ impl Connector {
         loop {
             if let Some(index) = order.next() {
                 let (settings, endpoint) = (self.settings.clone(), endpoints[index].clone());
-                let tally = Arc::clone(&self.tally);
+                let counters = Arc::clone(&self.counters);
                 attempts.spawn(async move {
-                    let attempt = attempt(&settings, &endpoint, generation, tally);
+                    let attempt = attempt(&settings, &endpoint, generation, counters);
                     let outcome = match timeout(ATTEMPT_WITHIN, attempt).await {
                         Ok(Ok(session)) => Ok((index, session)),
                         Ok(Err(failure)) => Err(failure.to_string()),
@@ -266,12 +268,12 @@ async fn attempt(
     settings: &EtcdSettings,
     endpoint: &str,
     generation: u64,
-    tally: Arc<Tally>,
+    counters: Arc<LinkCounters>,
 ) -> Result<Session, Failure> {
     // Read anew each time: certificates and passwords are replaced while cvipd runs.
     let password = settings.password().map_err(|e| Failure::Session(e.to_string()))?;
     let mut session =
-        Session::connect(settings, endpoint, generation, tally, ATTEMPT_WITHIN).await?;
+        Session::connect(settings, endpoint, generation, counters, ATTEMPT_WITHIN).await?;
     if let Some((user, password)) = password {
         match session.log_in(&user, &password).await {
             // Whoever may do everything needs no name.

@@ -2,7 +2,7 @@
 //!
 //! One thread of its own runs everything that speaks with etcd: the [link], which keeps one
 //! session; a [follower](follow) for each view; a [keeper] for each lease. The store's owner
-//! stays synchronous: what the follower reads comes through a [mailbox] that rings, and requests
+//! stays synchronous: what the follower reads comes through a [pending changes] that rings, and requests
 //! are sent to the thread and waited for, with an end.
 //!
 //! What a reboot makes untrue, and what no other host needs, stays in the host's own folder: a
@@ -23,9 +23,9 @@ use tokio::task::AbortHandle;
 
 use self::failure::Failure;
 use self::follow::Follower;
-use self::keeper::{Held, Keeper};
+use self::lease_keeper::{HeldKeys, LeaseKeeper};
 use self::link::{Link, Phase};
-use self::mailbox::{Item, Letters, Mailbox, Moment};
+use self::pending::{Item, Pending, PendingChanges, StoreVersion};
 use self::session::{Stored, Swapped};
 use super::layout::Layout;
 use super::local::{Folder, Lock, Part, io_error};
@@ -40,9 +40,9 @@ use crate::settings::EtcdSettings;
 
 mod failure;
 mod follow;
-mod keeper;
+mod lease_keeper;
 mod link;
-mod mailbox;
+mod pending;
 mod probe;
 mod session;
 mod wire;
@@ -65,7 +65,7 @@ struct Shared {
     link: Link,
     layout: Layout,
     settings: EtcdSettings,
-    held: Held,
+    held: HeldKeys,
     /// The thread ends when nobody has a copy of this any more.
     living: mpsc::Sender<()>,
 }
@@ -74,7 +74,7 @@ struct Shared {
 pub struct EtcdStore {
     shared: Arc<Shared>,
     folder: Folder,
-    mailbox: Arc<Mailbox>,
+    mailbox: Arc<Pending>,
     rereads: mpsc::UnboundedSender<u64>,
     follower: AbortHandle,
     /// The last full read that was asked for.
@@ -83,15 +83,15 @@ pub struct EtcdStore {
     awaited: Option<u64>,
     /// What was taken into the view and could not be told yet.
     untold: Refreshed,
-    /// Readable when the mailbox or the folder rings.
+    /// Readable when the pending changes or the folder rings.
     wakeup: Epoll,
     view: State,
     terms: Terms,
-    away: Option<Instant>,
+    unavailable: Option<Instant>,
     /// Own writes that the view does not show yet.
     written: BTreeMap<Vec<u8>, Item>,
     /// What the view never goes back behind: the moments of own writes.
-    floors: BTreeMap<Vec<u8>, Moment>,
+    floors: BTreeMap<Vec<u8>, StoreVersion>,
     /// Records as they were written last: where nobody else writes, they need not be read first.
     records: BTreeMap<u32, Stored>,
 }
@@ -125,7 +125,7 @@ impl EtcdStore {
             link,
             layout: Layout::new(&settings.prefix),
             settings: settings.clone(),
-            held: Held::default(),
+            held: HeldKeys::default(),
             living,
         };
         EtcdStore::view(Arc::new(shared), folder, interest)
@@ -139,10 +139,10 @@ impl EtcdStore {
         let error = |errno: nix::errno::Errno| {
             io_error("cannot make a descriptor beside", folder.dir(), errno.into())
         };
-        let mailbox = Arc::new(Mailbox::new().map_err(error)?);
+        let mailbox = Arc::new(Pending::new().map_err(error)?);
         let wakeup = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC).map_err(error)?;
         let readable = || EpollEvent::new(EpollFlags::EPOLLIN, 0);
-        wakeup.add(mailbox.bell(), readable()).map_err(error)?;
+        wakeup.add(mailbox.wake(), readable()).map_err(error)?;
         wakeup.add(folder.wakeup(), readable()).map_err(error)?;
         let (rereads, tickets) = mpsc::unbounded_channel();
         let follower = Follower {
@@ -166,7 +166,7 @@ impl EtcdStore {
             wakeup,
             view: State::default(),
             terms: Terms::default(),
-            away: None,
+            unavailable: None,
             written: BTreeMap::new(),
             floors: BTreeMap::new(),
             records: BTreeMap::new(),
@@ -230,7 +230,7 @@ impl EtcdStore {
             }
         })?;
         if let Swapped::Done(revision) = swapped {
-            let at = Moment { generation, revision };
+            let at = StoreVersion { generation, revision };
             let key = path.as_bytes().to_vec();
             self.floors.insert(key.clone(), at);
             self.written.insert(key, Item { bytes: value, at });
@@ -260,7 +260,7 @@ impl EtcdStore {
                 Swapped::Done(_) => return Ok(outcome),
                 Swapped::Stands(_) if Instant::now() > deadline => {
                     let reason = format!("others change {path} all the time");
-                    return Err(StoreError::Away { reason });
+                    return Err(StoreError::Unavailable { reason });
                 }
                 Swapped::Stands(other) => stored = other,
             }
@@ -290,7 +290,7 @@ impl EtcdStore {
         })
     }
 
-    /// Puts a copy of a spoilt value into the host's folder, so that nothing is lost when it is
+    /// Puts a copy of a corrupt value into the host's folder, so that nothing is lost when it is
     /// written anew.
     fn set_aside(&self, key: Key, bytes: &[u8], reason: String) -> Fault {
         let path = self.path(key);
@@ -301,10 +301,10 @@ impl EtcdStore {
     }
 
     /// Takes what came from etcd into the view.
-    fn apply(&mut self, letters: Letters, refreshed: &mut Refreshed) {
-        let Letters { whole, mut items } = letters;
+    fn apply(&mut self, changes: PendingChanges, refreshed: &mut Refreshed) {
+        let PendingChanges { whole, mut items } = changes;
         // A view that goes back behind its own writes would make its owner write again.
-        let late = |floors: &BTreeMap<Vec<u8>, Moment>, path: &[u8], at: Moment| {
+        let late = |floors: &BTreeMap<Vec<u8>, StoreVersion>, path: &[u8], at: StoreVersion| {
             floors.get(path).is_some_and(|floor| at < *floor)
         };
         items.retain(|path, item| !late(&self.floors, path, item.at));
@@ -331,7 +331,7 @@ impl EtcdStore {
                 Some((_, Ok(value))) => Some(value),
                 Some((bytes, Err(reason))) => {
                     refreshed.faults.push(self.set_aside(key, bytes, reason));
-                    // That it is held is true, whoever spoilt the text.
+                    // That it is held is true, whoever corrupt the text.
                     if matches!(key, Key::Alive(_)) && self.view.value(key).is_none() {
                         Some(Value::Alive(0))
                     } else {
@@ -354,7 +354,7 @@ impl EtcdStore {
 /// already.
 fn noting<T>(path: &str, outcome: Result<T, StoreError>) -> Result<T, StoreError> {
     match &outcome {
-        Err(error) if error.is_away() => {}
+        Err(error) if error.is_unavailable() => {}
         Err(StoreError::Refused { reason, .. }) => {
             files::set_unsaved(Path::new(path), Some(reason.clone()));
         }
@@ -379,25 +379,26 @@ impl Store for EtcdStore {
         let is_asked = self.awaited != Some(self.ticket);
         self.mailbox.wait(self.ticket, if is_asked { patience } else { Duration::ZERO });
         self.awaited = Some(self.ticket);
-        let (letters, reading) = self.mailbox.take();
-        self.away = reading.away.as_ref().map(|away| away.since);
+        let (changes, reading) = self.mailbox.take();
+        self.unavailable = reading.unavailable.as_ref().map(|unavailable| unavailable.since);
         let unanswered = || format!("no answer within {}", humantime::format_duration(patience));
         if !reading.ever {
             // Half a view would be a false one.
             self.awaited = None;
-            let reason = reading.away.map_or_else(unanswered, |away| away.reason);
-            return Err(StoreError::Away { reason });
+            let reason =
+                reading.unavailable.map_or_else(unanswered, |unavailable| unavailable.reason);
+            return Err(StoreError::Unavailable { reason });
         }
         // What was taken out is in the view, and told, whatever comes of the rest.
         let mut refreshed = std::mem::take(&mut self.untold);
-        self.apply(letters, &mut refreshed);
+        self.apply(changes, &mut refreshed);
         self.terms.see(&self.view);
         let of_the_host = self.folder.refresh(&mut self.view).and_then(|of_the_host| {
             refreshed.changed.extend(of_the_host.changed);
             refreshed.faults.extend(of_the_host.faults);
-            match reading.answered >= self.ticket || reading.away.is_some() {
+            match reading.answered >= self.ticket || reading.unavailable.is_some() {
                 true => Ok(()),
-                false => Err(StoreError::Away { reason: unanswered() }),
+                false => Err(StoreError::Unavailable { reason: unanswered() }),
             }
         });
         match of_the_host {
@@ -409,8 +410,8 @@ impl Store for EtcdStore {
         }
     }
 
-    fn distrust(&mut self) {
-        self.folder.distrust();
+    fn invalidate(&mut self) {
+        self.folder.invalidate();
         self.ticket += 1;
         // A follower that is gone is found out by whoever waits.
         let _ = self.rereads.send(self.ticket);
@@ -424,12 +425,12 @@ impl Store for EtcdStore {
         self.wakeup.0.as_fd()
     }
 
-    fn away_since(&self) -> Option<Instant> {
-        self.away
+    fn unavailable_since(&self) -> Option<Instant> {
+        self.unavailable
     }
 
     fn requests(&self) -> u64 {
-        self.shared.link.tally.requests()
+        self.shared.link.counters.requests()
     }
 
     fn again(&self, interest: Interest) -> Result<Box<dyn Store>, StoreError> {
@@ -441,7 +442,7 @@ impl Store for EtcdStore {
         let lock = Arc::new(Lock::take(self.folder.dir(), node, incarnation)?);
         let key = self.path(Key::Alive(node)).into_bytes();
         let settings = &self.shared.settings;
-        let (keeper, end, handle) = Keeper::new(
+        let (lease_keeper, end, handle) = LeaseKeeper::new(
             self.shared.link.clone(),
             self.shared.held.clone(),
             key,
@@ -450,13 +451,13 @@ impl Store for EtcdStore {
             lock,
             self.shared.living.clone(),
         );
-        self.shared.runtime.spawn(keeper.run(end));
+        self.shared.runtime.spawn(lease_keeper.run(end));
         let patience = Instant::now() + settings.timeout;
         let end_of_another = Instant::now() + settings.lease_ttl + LEASE_SLACK;
         loop {
             let now = Instant::now();
             match (handle.holding(), self.shared.link.phase()) {
-                (Holding::Held, _) | (Holding::Waiting, Phase::Away(_)) => break,
+                (Holding::Held, _) | (Holding::Waiting, Phase::Unavailable(_)) => break,
                 (Holding::Waiting, _) if now > patience => break,
                 (Holding::Contested { .. }, _) if now > end_of_another => {
                     return Err(StoreError::Leased(node));
@@ -551,7 +552,7 @@ impl Store for EtcdStore {
         if self.shared.layout.path(key).is_none() {
             return self.folder.repair(key, &self.view);
         }
-        // A lease's keeper sees for itself that its key was spoilt.
+        // A lease's keeper sees for itself that its key was corrupt.
         if matches!(key, Key::Alive(_)) {
             return Ok(());
         }
@@ -560,7 +561,7 @@ impl Store for EtcdStore {
         while let Some(stored) = self.get(&path)? {
             if Instant::now() > deadline {
                 let reason = format!("others change {path} all the time");
-                return Err(StoreError::Away { reason });
+                return Err(StoreError::Unavailable { reason });
             }
             if Value::parse(key, &stored.bytes).is_ok() {
                 break;
@@ -584,10 +585,10 @@ impl Store for EtcdStore {
 fn find<T>(key: Key, stored: Option<&Stored>, take: impl FnOnce(Value) -> Option<T>) -> Found<T> {
     let Some(stored) = stored else { return Found::Nothing };
     let value = Value::parse(key, &stored.bytes).ok();
-    value.and_then(take).map_or(Found::Spoilt, Found::Value)
+    value.and_then(take).map_or(Found::Corrupt, Found::Value)
 }
 
-impl Hold for keeper::Handle {
+impl Hold for lease_keeper::Handle {
     fn holding(&self) -> Holding {
         self.now()
     }

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use tokio::runtime;
 
 use super::failure::Failure;
-use super::session::{Session, Tally};
+use super::session::{LinkCounters, Session};
 use super::wire::StatusResponse;
 use crate::settings::EtcdSettings;
 use crate::store::layout::Layout;
@@ -21,7 +21,7 @@ const OLDEST: (u64, u64) = (3, 4);
 
 /// In these the users of etcd are not kept to their roles: a transaction within a transaction is
 /// not looked over (CVE-2026-33343), and some calls ask for no role at all (CVE-2026-33413). The
-/// first release of each series that is mended; later series are.
+/// first release of each series that is fixed; later series are.
 const MENDED: [(u64, u64, u64); 3] = [(3, 4, 42), (3, 5, 28), (3, 6, 9)];
 
 /// Something that is not as it should be.
@@ -61,8 +61,8 @@ pub fn server_faults(settings: &EtcdSettings) -> Vec<Finding> {
     let within = settings.timeout;
     let ask = |endpoint: &str| {
         runtime.block_on(async {
-            let tally = Arc::new(Tally::new());
-            let session = Session::connect(settings, endpoint, 0, tally, within).await.ok()?;
+            let counters = Arc::new(LinkCounters::new());
+            let session = Session::connect(settings, endpoint, 0, counters, within).await.ok()?;
             session.status().await.ok()
         })
     };
@@ -107,9 +107,9 @@ impl<'a> Probe<'a> {
         let mut good = None;
         let mut silent = Vec::new();
         for endpoint in &self.settings.endpoints {
-            let tally = Arc::new(Tally::new());
+            let counters = Arc::new(LinkCounters::new());
             let within = self.settings.timeout;
-            let session = Session::connect(self.settings, endpoint, 0, tally, within).await;
+            let session = Session::connect(self.settings, endpoint, 0, counters, within).await;
             let status = match session {
                 Ok(session) => session.status().await.map(|status| (session, status)),
                 Err(failure) => Err(failure),
@@ -274,16 +274,16 @@ fn version(text: &str) -> Option<(u64, u64)> {
 
 /// What is wrong with a server that does not keep users to their roles, and what to do.
 fn leak(endpoint: &str, version: &str) -> Option<(String, String)> {
-    let mended = leaky(version)?;
+    let fixed_in = leaky(version)?;
     let what = format!(
         "{endpoint} is etcd {version}, which does not keep its users to their roles: whoever may \
          write any key can write every key (CVE-2026-33343, CVE-2026-33413)"
     );
-    let mend = format!(
-        "update etcd to {mended} or later; until then every node's credentials are worth as much \
+    let fix = format!(
+        "update etcd to {fixed_in} or later; until then every node's credentials are worth as much \
          as the operator's"
     );
-    Some((what, mend))
+    Some((what, fix))
 }
 
 /// The release to update to, of a server that does not keep users to their roles.
@@ -292,9 +292,9 @@ fn leaky(text: &str) -> Option<String> {
     let third = text.split('.').nth(2).unwrap_or_default();
     let digits = third.find(|c: char| !c.is_ascii_digit()).unwrap_or(third.len());
     let patch: u64 = third[..digits].parse().unwrap_or(0);
-    let (major, minor, mended) = *MENDED.iter().find(|(x, y, _)| (*x, *y) >= of)?;
-    let is_mended = (major, minor) == of && patch >= mended;
-    (!is_mended).then(|| format!("{major}.{minor}.{mended}"))
+    let (major, minor, fixed_in) = *MENDED.iter().find(|(x, y, _)| (*x, *y) >= of)?;
+    let is_fixed = (major, minor) == of && patch >= fixed_in;
+    (!is_fixed).then(|| format!("{major}.{minor}.{fixed_in}"))
 }
 
 #[cfg(test)]

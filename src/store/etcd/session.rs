@@ -1,6 +1,6 @@
 //! One connection to one etcd server, logged in, and the calls that the store makes on it.
 //!
-//! A session never mends itself: who sees it fail tells the [link](super::link), which makes
+//! A session never fixes itself: who sees it fail tells the [link](super::link), which makes
 //! another, perhaps to another server. So everybody agrees on which one holds.
 
 use std::sync::Arc;
@@ -49,17 +49,17 @@ pub(super) type KeyRange = (Vec<u8>, Vec<u8>);
 
 /// What is counted over all sessions of a link.
 #[derive(Debug)]
-pub(super) struct Tally {
+pub(super) struct LinkCounters {
     start: Instant,
     requests: AtomicU64,
     /// When a server last answered, in ms since `start`.
     heard: AtomicU64,
 }
 
-impl Tally {
-    pub(super) fn new() -> Tally {
+impl LinkCounters {
+    pub(super) fn new() -> LinkCounters {
         let start = Instant::now();
-        Tally { start, requests: AtomicU64::new(0), heard: AtomicU64::new(0) }
+        LinkCounters { start, requests: AtomicU64::new(0), heard: AtomicU64::new(0) }
     }
 
     /// How many requests were sent.
@@ -124,7 +124,7 @@ pub(super) struct Session {
     pub(super) generation: u64,
     /// The server, as the settings name it.
     pub(super) endpoint: String,
-    tally: Arc<Tally>,
+    counters: Arc<LinkCounters>,
     /// How long a server may take for an answer.
     patience: Duration,
 }
@@ -136,7 +136,7 @@ impl Session {
         settings: &EtcdSettings,
         endpoint: &str,
         generation: u64,
-        tally: Arc<Tally>,
+        counters: Arc<LinkCounters>,
         patience: Duration,
     ) -> Result<Session, Failure> {
         let transport = |error: tonic::transport::Error| {
@@ -153,7 +153,7 @@ impl Session {
         }
         let channel = builder.connect().await.map_err(transport)?;
         let endpoint = endpoint.to_owned();
-        Ok(Session { channel, token: None, generation, endpoint, tally, patience })
+        Ok(Session { channel, token: None, generation, endpoint, counters, patience })
     }
 
     /// The same, with another patience.
@@ -216,13 +216,13 @@ impl Session {
     {
         self.patiently(async {
             let mut grpc = self.grpc().await?;
-            self.tally.count();
+            self.counters.count();
             let request = self.request(message, path);
             let path = PathAndQuery::from_static(path);
             let codec: ProstCodec<Q, A> = ProstCodec::default();
             let answer = grpc.unary(request, path, codec).await;
             if answer.as_ref().err().is_none_or(is_an_answer) {
-                self.tally.hear();
+                self.counters.hear();
             }
             Ok(answer?.into_inner())
         })
@@ -400,7 +400,7 @@ impl Session {
     pub(super) async fn keep_alive(&self, id: i64) -> Result<KeepAlive, Failure> {
         let (sender, messages) = mpsc::unbounded_channel();
         let request = LeaseKeepAliveRequest { id };
-        self.tally.count();
+        self.counters.count();
         // The receiver is right here.
         let _ = sender.send(request.clone());
         let answers = self.stream("/etcdserverpb.Lease/LeaseKeepAlive", messages).await?;
@@ -416,11 +416,11 @@ impl Session {
         let (sender, messages) = mpsc::unbounded_channel();
         for (key, range_end) in ranges.iter().cloned() {
             let create = WatchCreateRequest { key, range_end, start_revision, fragment: true };
-            self.tally.count();
+            self.counters.count();
             let _ = sender.send(WatchRequest { ask: Some(WatchAsk::Create(create)) });
         }
         let answers = self.stream("/etcdserverpb.Watch/Watch", messages).await?;
-        Ok(Watch { _sender: sender, answers, tally: Arc::clone(&self.tally) })
+        Ok(Watch { _sender: sender, answers, counters: Arc::clone(&self.counters) })
     }
 }
 
@@ -456,14 +456,14 @@ impl KeepAlive {
     /// Renews the lease. False if there is no such lease any more.
     pub(super) async fn renew(&mut self) -> Result<bool, Failure> {
         if !std::mem::take(&mut self.asked) {
-            self.session.tally.count();
+            self.session.counters.count();
             // A stream that has ended says so below.
             let _ = self.sender.send(self.request.clone());
         }
         let answers = &mut self.answers;
         let answer = async { answers.message().await?.ok_or_else(ended) };
         let answer = self.session.patiently(answer).await?;
-        self.session.tally.hear();
+        self.session.counters.hear();
         Ok(answer.ttl > 0)
     }
 }
@@ -473,14 +473,14 @@ pub(super) struct Watch {
     /// The stream ends with it.
     _sender: mpsc::UnboundedSender<WatchRequest>,
     answers: Streaming<WatchResponse>,
-    tally: Arc<Tally>,
+    counters: Arc<LinkCounters>,
 }
 
 impl Watch {
     /// The next message.
     pub(super) async fn next(&mut self) -> Result<WatchResponse, Failure> {
         let answer = self.answers.message().await?.ok_or_else(ended)?;
-        self.tally.hear();
+        self.counters.hear();
         Ok(answer)
     }
 }

@@ -1,7 +1,7 @@
 //! The folder's files: where each key stands, how it is read and replaced, and what wakes.
 //!
 //! Each key is a file of its own (`nodes/3.json`, `flags/cluster.json`, `owned/1.json`), so
-//! that nodes never wait for one another's writes, a change is read alone, and one spoilt file
+//! that nodes never wait for one another's writes, a change is read alone, and one corrupt file
 //! spoils one record. A write goes to `tmp/`, is synced, and is renamed into place, so a reader
 //! sees the old value or the new one and takes no lock; writers that read first take a [lock](locks).
 //! inotify is the wake-up.
@@ -47,7 +47,7 @@ pub(in crate::store) enum Part {
 
 /// A folder in the folder.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Shelf {
+enum RecordKind {
     Nodes,
     Flags,
     Owned,
@@ -55,17 +55,22 @@ enum Shelf {
     Directors,
 }
 
-impl Shelf {
-    const ALL: [Shelf; 5] =
-        [Shelf::Nodes, Shelf::Flags, Shelf::Owned, Shelf::Drains, Shelf::Directors];
+impl RecordKind {
+    const ALL: [RecordKind; 5] = [
+        RecordKind::Nodes,
+        RecordKind::Flags,
+        RecordKind::Owned,
+        RecordKind::Drains,
+        RecordKind::Directors,
+    ];
 
     fn name(self) -> &'static str {
         match self {
-            Shelf::Nodes => "nodes",
-            Shelf::Flags => "flags",
-            Shelf::Owned => "owned",
-            Shelf::Drains => "drains",
-            Shelf::Directors => "directors",
+            RecordKind::Nodes => "nodes",
+            RecordKind::Flags => "flags",
+            RecordKind::Owned => "owned",
+            RecordKind::Drains => "drains",
+            RecordKind::Directors => "directors",
         }
     }
 }
@@ -78,9 +83,10 @@ impl Part {
         }
     }
 
-    fn shelves(self) -> impl Iterator<Item = Shelf> {
-        let on = move |shelf| self == Part::All || matches!(shelf, Shelf::Flags | Shelf::Owned);
-        Shelf::ALL.into_iter().filter(move |shelf| on(*shelf))
+    fn shelves(self) -> impl Iterator<Item = RecordKind> {
+        let on =
+            move |kind| self == Part::All || matches!(kind, RecordKind::Flags | RecordKind::Owned);
+        RecordKind::ALL.into_iter().filter(move |kind| on(*kind))
     }
 }
 
@@ -119,7 +125,7 @@ struct Look {
 #[derive(Debug)]
 struct Watched {
     descriptor: WatchDescriptor,
-    shelf: Shelf,
+    kind: RecordKind,
     identity: (u64, u64),
 }
 
@@ -142,7 +148,7 @@ pub(in crate::store) struct Folder {
     /// Values that found no room: the view has them.
     unsaved: BTreeMap<Key, Value>,
     /// When folders that are missing are looked for, and what is unsaved is written.
-    next_mend: Option<Instant>,
+    next_repair: Option<Instant>,
     /// Readable when the watch or the timer is.
     wakeup: Epoll,
     /// True until everything was read once, and again when the watch lost its place.
@@ -184,7 +190,7 @@ impl Folder {
             unreadable: BTreeMap::new(),
             own: BTreeSet::new(),
             unsaved: BTreeMap::new(),
-            next_mend: None,
+            next_repair: None,
             wakeup,
             reread: true,
             requests: AtomicU64::new(0),
@@ -195,11 +201,11 @@ impl Folder {
 
     /// Watches the folders that are not watched yet, or are others than before: they come back,
     /// and what failed first.
-    fn watch_all(&mut self) -> (Vec<Shelf>, Result<(), StoreError>) {
+    fn watch_all(&mut self) -> (Vec<RecordKind>, Result<(), StoreError>) {
         let (mut new, mut outcome) = (Vec::new(), Ok(()));
-        for shelf in self.part.shelves() {
-            match self.watch(shelf) {
-                Ok(true) => new.push(shelf),
+        for kind in self.part.shelves() {
+            match self.watch(kind) {
+                Ok(true) => new.push(kind),
                 Ok(false) => {}
                 Err(error) => outcome = outcome.and(Err(error)),
             }
@@ -208,18 +214,18 @@ impl Folder {
     }
 
     /// True if the folder was not watched before.
-    fn watch(&mut self, shelf: Shelf) -> Result<bool, StoreError> {
-        let path = self.dir.join(shelf.name());
+    fn watch(&mut self, kind: RecordKind) -> Result<bool, StoreError> {
+        let path = self.dir.join(kind.name());
         let identity = match fs::metadata(&path) {
             Ok(metadata) => (metadata.dev(), metadata.ino()),
             // A reader may come before the first writer: it then reads an empty store.
             Err(e) if e.kind() == io::ErrorKind::NotFound && self.access == Access::Read => {
-                self.watches.retain(|watched| watched.shelf != shelf);
+                self.watches.retain(|watched| watched.kind != kind);
                 return Ok(false);
             }
             Err(e) => return Err(io_error("cannot watch", &path, e)),
         };
-        let before = self.watches.iter().position(|watched| watched.shelf == shelf);
+        let before = self.watches.iter().position(|watched| watched.kind == kind);
         if before.is_some_and(|at| self.watches[at].identity == identity) {
             return Ok(false);
         }
@@ -232,20 +238,20 @@ impl Folder {
             | AddWatchFlags::IN_DELETE
             | AddWatchFlags::IN_CLOSE_WRITE
             | AddWatchFlags::IN_ONLYDIR;
-        if shelf == Shelf::Nodes {
+        if kind == RecordKind::Nodes {
             // A lease says in its file who holds it, and keeps the file open.
             flags |= AddWatchFlags::IN_MODIFY;
         }
         let descriptor = self.inotify.add_watch(&path, flags);
         let descriptor = descriptor.map_err(|e| io_error("cannot watch", &path, e.into()))?;
-        self.watches.push(Watched { descriptor, shelf, identity });
+        self.watches.push(Watched { descriptor, kind, identity });
         Ok(true)
     }
 
     /// Makes folders again that are gone, with what the view has of them. Those that cannot be
     /// had, come back: what the view has of them is not believed to be gone.
-    fn mend(&mut self, view: &State, now: Instant) -> Vec<Shelf> {
-        self.next_mend = None;
+    fn fix(&mut self, view: &State, now: Instant) -> Vec<RecordKind> {
+        self.next_repair = None;
         let made = match self.access {
             Access::Write => make_folders(&self.dir, self.part),
             Access::Read => Ok(()),
@@ -254,10 +260,10 @@ impl Folder {
         if self.access == Access::Write {
             files::note(&self.dir, &made.and(watched));
         }
-        let is_watched = |shelf: &Shelf| self.watches.iter().any(|w| w.shelf == *shelf);
-        let gone: Vec<Shelf> = self.part.shelves().filter(|shelf| !is_watched(shelf)).collect();
+        let is_watched = |kind: &RecordKind| self.watches.iter().any(|w| w.kind == *kind);
+        let gone: Vec<RecordKind> = self.part.shelves().filter(|kind| !is_watched(kind)).collect();
         if !gone.is_empty() {
-            self.next_mend = Some(now + AGAIN);
+            self.next_repair = Some(now + AGAIN);
         }
         if self.access == Access::Write {
             self.restore(view, &new);
@@ -267,11 +273,11 @@ impl Folder {
 
     /// Writes what the view has of folders that are new where no file stands: whoever has a later
     /// value writes it over this one.
-    fn restore(&self, view: &State, shelves: &[Shelf]) {
+    fn restore(&self, view: &State, shelves: &[RecordKind]) {
         for key in view.keys().into_iter().filter(|key| self.part.keeps(*key)) {
-            let (shelf, _) = place(key);
+            let (kind, _) = place(key);
             let Some(value) = view.value(key) else { continue };
-            if !shelves.contains(&shelf) || matches!(key, Key::Alive(_)) {
+            if !shelves.contains(&kind) || matches!(key, Key::Alive(_)) {
                 continue;
             }
             let path = self.path(key);
@@ -296,7 +302,7 @@ impl Folder {
         for (key, value) in std::mem::take(&mut self.unsaved) {
             if self.write(key, &value).is_err() {
                 self.unsaved.insert(key, value);
-                self.next_mend = Some(now + AGAIN);
+                self.next_repair = Some(now + AGAIN);
             }
         }
     }
@@ -320,14 +326,14 @@ impl Folder {
     }
 
     /// The next refresh reads everything.
-    pub(in crate::store) fn distrust(&mut self) {
+    pub(in crate::store) fn invalidate(&mut self) {
         self.reread = true;
     }
 
     /// Where a key's value stands.
     pub(in crate::store) fn path(&self, key: Key) -> PathBuf {
-        let (shelf, name) = place(key);
-        self.dir.join(shelf.name()).join(name)
+        let (kind, name) = place(key);
+        self.dir.join(kind.name()).join(name)
     }
 
     /// Brings the keys of this folder up to date in a view.
@@ -336,15 +342,15 @@ impl Folder {
         let asked = self.reread;
         let mut keys = self.rung(now);
         let mut gone = Vec::new();
-        if self.reread || self.next_mend.is_some_and(|at| now >= at) {
+        if self.reread || self.next_repair.is_some_and(|at| now >= at) {
             self.reread = true;
-            gone = self.mend(view, now);
+            gone = self.fix(view, now);
             self.save(now);
             match self.all_keys(view, &gone) {
                 Ok(all) => keys.extend(all),
                 Err(error) => {
                     // Nothing else wakes for what was not read.
-                    self.next_mend = Some(now + AGAIN);
+                    self.next_repair = Some(now + AGAIN);
                     self.set_timer();
                     return Err(error);
                 }
@@ -450,39 +456,39 @@ impl Folder {
 
     fn key_of_event(&self, event: &InotifyEvent) -> Option<Key> {
         let watched = self.watches.iter().find(|watched| watched.descriptor == event.wd)?;
-        let key = self.key_of(watched.shelf, event.name.as_ref()?.to_str()?)?;
+        let key = self.key_of(watched.kind, event.name.as_ref()?.to_str()?)?;
         // A value is complete when it is renamed into place, or closed by an editor.
         let only_begun = event.mask.contains(AddWatchFlags::IN_MODIFY);
         (matches!(key, Key::Alive(_)) || !only_begun).then_some(key)
     }
 
-    fn key_of(&self, shelf: Shelf, name: &str) -> Option<Key> {
+    fn key_of(&self, kind: RecordKind, name: &str) -> Option<Key> {
         let number =
             |stem: &str| stem.parse::<u32>().ok().filter(|n| *n > 0 && n.to_string() == stem);
-        if shelf == Shelf::Nodes
+        if kind == RecordKind::Nodes
             && let Some(stem) = name.strip_suffix(".lease")
         {
             return number(stem).map(Key::Alive);
         }
         let stem = name.strip_suffix(".json")?;
-        let key = match (shelf, stem) {
-            (Shelf::Flags, "cluster") => Key::Flags(Scope::Cluster),
-            (Shelf::Drains, "cluster") => Key::Drains,
-            (Shelf::Drains, _) => return None,
-            (Shelf::Nodes, stem) => Key::Node(number(stem)?),
-            (Shelf::Flags, stem) => Key::Flags(Scope::Node(number(stem)?)),
-            (Shelf::Directors, stem) => Key::Director(number(stem)?),
-            (Shelf::Owned, stem) => Key::Owned(number(stem)?),
+        let key = match (kind, stem) {
+            (RecordKind::Flags, "cluster") => Key::Flags(Scope::Cluster),
+            (RecordKind::Drains, "cluster") => Key::Drains,
+            (RecordKind::Drains, _) => return None,
+            (RecordKind::Nodes, stem) => Key::Node(number(stem)?),
+            (RecordKind::Flags, stem) => Key::Flags(Scope::Node(number(stem)?)),
+            (RecordKind::Directors, stem) => Key::Director(number(stem)?),
+            (RecordKind::Owned, stem) => Key::Owned(number(stem)?),
         };
         self.part.keeps(key).then_some(key)
     }
 
     /// Every key that stands in the folder or in the view.
-    fn all_keys(&self, view: &State, gone: &[Shelf]) -> Result<BTreeSet<Key>, StoreError> {
+    fn all_keys(&self, view: &State, gone: &[RecordKind]) -> Result<BTreeSet<Key>, StoreError> {
         let mut keys = view.keys();
         keys.retain(|key| self.part.keeps(*key));
-        for shelf in self.part.shelves().filter(|shelf| !gone.contains(shelf)) {
-            let path = self.dir.join(shelf.name());
+        for kind in self.part.shelves().filter(|kind| !gone.contains(kind)) {
+            let path = self.dir.join(kind.name());
             let entries = match fs::read_dir(&path) {
                 Ok(entries) => entries,
                 Err(e) if e.kind() == io::ErrorKind::NotFound => continue,
@@ -490,7 +496,7 @@ impl Folder {
             };
             for entry in entries {
                 let entry = entry.map_err(|e| io_error("cannot read", &path, e))?;
-                keys.extend(entry.file_name().to_str().and_then(|name| self.key_of(shelf, name)));
+                keys.extend(entry.file_name().to_str().and_then(|name| self.key_of(kind, name)));
             }
         }
         Ok(keys)
@@ -523,8 +529,8 @@ impl Folder {
     ) -> Found<T> {
         match self.try_read(key) {
             Ok(None) => Found::Nothing,
-            Ok(Some(value)) => take(value).map_or(Found::Spoilt, Found::Value),
-            Err(_) => Found::Spoilt,
+            Ok(Some(value)) => take(value).map_or(Found::Corrupt, Found::Value),
+            Err(_) => Found::Corrupt,
         }
     }
 
@@ -558,7 +564,7 @@ impl Folder {
                 (Some(incarnation), true)
             }
             Holder::Incarnation(incarnation) => (Some(incarnation), last),
-            // Somebody spoilt the file: that it is held is still true.
+            // Somebody corrupt the file: that it is held is still true.
             Holder::Unnamed if last => (before.or(Some(0)), true),
             Holder::Unnamed => (before, false),
         };
@@ -573,7 +579,7 @@ impl Folder {
 
     fn set_timer(&self) {
         let looks = self.looks.values().map(|look| look.at);
-        let others = self.missing.values().copied().chain(self.next_mend);
+        let others = self.missing.values().copied().chain(self.next_repair);
         let unreadable = self.unreadable.values().map(|it| it.at);
         let next = looks.chain(others).chain(unreadable).min();
         let set = match next {
@@ -591,9 +597,9 @@ impl Folder {
         }
     }
 
-    /// Copies a spoilt file, so that nothing is lost when it is written anew. It stays where it
+    /// Copies a corrupt file, so that nothing is lost when it is written anew. It stays where it
     /// is until then: a missing file would say that there is no value, and that would be false.
-    /// What was read is what is kept: another reader may have had the file mended by now.
+    /// What was read is what is kept: another reader may have had the file fixed by now.
     fn set_aside(&self, key: Key, path: PathBuf, bytes: Option<&[u8]>, reason: String) -> Fault {
         let mut aside = path.clone().into_os_string();
         aside.push(".corrupt");
@@ -626,7 +632,7 @@ impl Folder {
         self.unsaved.remove(&key);
         if self.write(key, &value).is_err() {
             self.unsaved.insert(key, value);
-            self.next_mend = Some(now + AGAIN);
+            self.next_repair = Some(now + AGAIN);
             self.set_timer();
         }
     }
@@ -680,22 +686,22 @@ fn overflowed(event: &InotifyEvent) -> bool {
 }
 
 /// In which folder a key stands, and under which name.
-fn place(key: Key) -> (Shelf, String) {
+fn place(key: Key) -> (RecordKind, String) {
     match key {
-        Key::Node(node) => (Shelf::Nodes, format!("{node}.json")),
-        Key::Alive(node) => (Shelf::Nodes, format!("{node}.lease")),
-        Key::Flags(Scope::Node(node)) => (Shelf::Flags, format!("{node}.json")),
-        Key::Flags(Scope::Cluster) => (Shelf::Flags, "cluster.json".to_owned()),
-        Key::Drains => (Shelf::Drains, "cluster.json".to_owned()),
-        Key::Director(set) => (Shelf::Directors, format!("{set}.json")),
-        Key::Owned(node) => (Shelf::Owned, format!("{node}.json")),
+        Key::Node(node) => (RecordKind::Nodes, format!("{node}.json")),
+        Key::Alive(node) => (RecordKind::Nodes, format!("{node}.lease")),
+        Key::Flags(Scope::Node(node)) => (RecordKind::Flags, format!("{node}.json")),
+        Key::Flags(Scope::Cluster) => (RecordKind::Flags, "cluster.json".to_owned()),
+        Key::Drains => (RecordKind::Drains, "cluster.json".to_owned()),
+        Key::Director(set) => (RecordKind::Directors, format!("{set}.json")),
+        Key::Owned(node) => (RecordKind::Owned, format!("{node}.json")),
     }
 }
 
 /// Makes the folders that are missing, all that can be made.
 fn make_folders(dir: &Path, part: Part) -> Result<(), StoreError> {
     // Leases are shown in `nodes` with every engine.
-    let names = part.shelves().map(Shelf::name).chain([Shelf::Nodes.name(), "tmp"]);
+    let names = part.shelves().map(RecordKind::name).chain([RecordKind::Nodes.name(), "tmp"]);
     let made = names.map(|name| {
         let path = dir.join(name);
         fs::create_dir_all(&path).map_err(|e| io_error("cannot make", &path, e))

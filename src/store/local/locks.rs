@@ -96,7 +96,7 @@ fn turn_within(run_dir: &Path, name: &str, within: Duration) -> Result<File, Sto
                     "another program holds {} for longer than {within:?}: see `fuser -v' on it",
                     path.display()
                 );
-                return Err(StoreError::Away { reason });
+                return Err(StoreError::Unavailable { reason });
             }
             Err(TryLockError::WouldBlock) => {
                 thread::sleep(pause);
@@ -122,7 +122,7 @@ mod tests {
         assert_eq!(mode(&folder(dir.path())), 0o700);
         assert_eq!(mode(&path(dir.path(), "store")), 0o600);
         let late = turn_within(dir.path(), "store", Duration::from_millis(30)).unwrap_err();
-        assert!(late.is_away() && late.to_string().contains("locks/store"), "{late}");
+        assert!(late.is_unavailable() && late.to_string().contains("locks/store"), "{late}");
         turn(dir.path(), "another").unwrap();
         drop(held);
         let held = turn(dir.path(), "store").unwrap();

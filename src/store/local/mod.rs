@@ -51,8 +51,8 @@ impl Store for LocalStore {
         Ok(refreshed)
     }
 
-    fn distrust(&mut self) {
-        self.folder.distrust();
+    fn invalidate(&mut self) {
+        self.folder.invalidate();
     }
 
     fn state(&self) -> &State {
@@ -63,7 +63,7 @@ impl Store for LocalStore {
         self.folder.wakeup()
     }
 
-    fn away_since(&self) -> Option<Instant> {
+    fn unavailable_since(&self) -> Option<Instant> {
         None
     }
 

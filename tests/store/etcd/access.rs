@@ -198,7 +198,7 @@ fn a_token_that_etcd_forgot_and_a_password_that_was_changed_are_made_up_for() {
         let written = cvip_lab::wait_until(super::super::support::PATIENCE, || {
             match store.put_node(&record(2, (7, sequence), &[80])) {
                 Ok(()) => Some(()),
-                Err(error) if error.is_away() => None,
+                Err(error) if error.is_unavailable() => None,
                 Err(error) => panic!("{error}"),
             }
         });
@@ -362,7 +362,7 @@ fn a_certificate_lets_in_and_says_who_it_is() {
     ];
     for settings in strange {
         let error = etcd.open_with(&settings, 3).refresh().unwrap_err();
-        assert!(error.is_away(), "{error}");
+        assert!(error.is_unavailable(), "{error}");
         let (_, findings) = probe(&settings, &[]);
         assert!(findings.iter().any(|f| f.is_error), "{settings:?}");
         println!("{}", findings[0].message);

@@ -6,14 +6,14 @@ use nix::sys::signal::Signal;
 
 use super::super::support::server::{Etcd, Server};
 use super::super::support::{PATIENCE, opened, record, until};
-use super::{await_held, until_away, until_back, writes_fail_in_time};
+use super::{await_held, until_back, until_unavailable, writes_fail_in_time};
 
 /// Writes until it works: an election takes its time.
 #[track_caller]
 fn write(store: &mut dyn Store, sequence: u64) {
     let written = wait_until(PATIENCE, || match store.put_node(&record(1, (7, sequence), &[80])) {
         Ok(()) => Some(()),
-        Err(error) if error.is_away() => None,
+        Err(error) if error.is_unavailable() => None,
         Err(error) => panic!("{error}"),
     });
     assert!(written.is_some(), "no write works");
@@ -53,7 +53,7 @@ fn a_dead_leader_and_a_frozen_one_are_survived_and_a_lost_quorum_changes_nothing
     let second = (0..3).find(|n| *n != first).unwrap();
     let third = 3 - first - second;
     etcd.servers[second].signal(Signal::SIGSTOP);
-    stores.iter_mut().for_each(|store| until_away(&mut **store));
+    stores.iter_mut().for_each(|store| until_unavailable(&mut **store));
     writes_fail_in_time(&mut *stores[0]);
     for store in &mut stores {
         store.refresh().unwrap();
@@ -83,7 +83,7 @@ fn a_dead_leader_and_a_frozen_one_are_survived_and_a_lost_quorum_changes_nothing
             Ok(Claim::Won(won)) => Some(won),
             Ok(Claim::Stands(Some(stands))) if stands.node == node => Some(stands),
             Ok(Claim::Stands(_)) => panic!("terms are the same on every server"),
-            Err(error) if error.is_away() => None,
+            Err(error) if error.is_unavailable() => None,
             Err(error) => panic!("{error}"),
         });
         elections.push(won.expect("a claim works").term);

@@ -82,7 +82,7 @@ pub(crate) fn until_store(
                     return all;
                 }
             }
-            Err(error) => assert!(error.is_away(), "{what}: {error}"),
+            Err(error) => assert!(error.is_unavailable(), "{what}: {error}"),
         }
         let left = deadline.saturating_duration_since(Instant::now());
         let mut fds = [PollFd::new(store.wakeup(), PollFlags::POLLIN)];
@@ -97,7 +97,7 @@ pub(crate) fn rings(store: &dyn Store) -> bool {
     poll(&mut fds, PollTimeout::ZERO).unwrap() > 0
 }
 
-/// What changed, where nothing was spoilt.
+/// What changed, where nothing was corrupt.
 #[track_caller]
 pub(crate) fn keys(refreshed: Refreshed) -> Vec<Key> {
     assert_eq!(refreshed.faults, []);
@@ -120,7 +120,7 @@ pub(crate) fn record(node: u32, version: (u64, u64), ports: &[u16]) -> NodeRecor
     let registration = |port: &u16| Registration::new(service(*port), 1);
     NodeRecord {
         registrations: ports.iter().map(registration).collect(),
-        bells: "none".to_owned(),
+        event_source: "none".to_owned(),
         ..NodeRecord::empty(node, version.0, version.1)
     }
 }

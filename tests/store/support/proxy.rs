@@ -13,7 +13,7 @@ pub(crate) enum Traffic {
     /// Nothing passes, and nobody is told: a dead cable.
     Stalls,
     /// What etcd says does not pass; what it is told does.
-    IsDeaf,
+    IsIsolated,
     /// Connections are refused, and those that there were are closed.
     IsCut,
 }
@@ -82,7 +82,7 @@ fn copy(mut from: TcpStream, mut to: TcpStream, shared: &Shared, answers: bool) 
     let mut buffer = vec![0; 16 * 1024];
     let holds = |traffic: &mut Traffic| match traffic {
         Traffic::Stalls => true,
-        Traffic::IsDeaf => answers,
+        Traffic::IsIsolated => answers,
         Traffic::Passes | Traffic::IsCut => false,
     };
     loop {

@@ -303,7 +303,7 @@ impl Engine for Etcd {
 
     fn spoil(&self, key: Key, bytes: &[u8]) {
         // From a file: bytes that are no text cannot be arguments.
-        let file = self.hosts.path().join("spoilt");
+        let file = self.hosts.path().join("corrupt");
         std::fs::write(&file, bytes).unwrap();
         let status = Command::new(etcdctl())
             .env("ETCDCTL_API", "3")

@@ -52,7 +52,7 @@ pub(crate) enum Row {
     /// The active director is cut off from etcd alone for 10 s: what changes
     CutOffFromEtcd,
     /// The active director hears nobody for 3 s: what changes
-    Deaf,
+    Isolated,
     /// An etcd server that does not lead is killed for 10 s: what changes
     EtcdFollowerKilled,
     /// The leader of the etcd servers is killed for 10 s: what changes
@@ -87,7 +87,7 @@ impl Row {
             Row::Upgrade => directors::upgraded,
             Row::NodeFrozen => calm::node_frozen,
             Row::CutOffFromEtcd => calm::cut_off_from_etcd,
-            Row::Deaf => calm::deaf,
+            Row::Isolated => calm::isolated,
             Row::EtcdFollowerKilled => calm::etcd_follower_killed,
             Row::EtcdLeaderKilled => calm::etcd_leader_killed,
             Row::EtcdStopped => calm::etcd_stopped,

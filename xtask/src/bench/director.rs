@@ -13,8 +13,8 @@ use cvip::checks::Checker;
 use cvip::conf::{Conf, Cvip, DirectorNode, RealServer, Routing};
 use cvip::director::Agent;
 use cvip::director::desired::{Inputs, Wanted, desired, touched};
-use cvip::director::marks::Marks;
 use cvip::director::plan::{Actual, Drains, plan};
+use cvip::director::restrictions::Restrictions;
 use cvip::director::settings::service_id;
 use cvip::ipvs::{Client, DestinationEntry, Service, Stats};
 use cvip::ports::PortFlag;
@@ -87,7 +87,7 @@ pub(crate) fn one_change(rounds: u32) -> Result<ExitCode> {
          machine:",
         NODES * u32::from(PORTS)
     );
-    let marks = Marks::default();
+    let restrictions = Restrictions::default();
     let (mut leave, mut join, mut node) = (Spread::default(), Spread::default(), Spread::default());
     let full = || record(500, PORTS);
     for _ in 0..rounds.max(100) {
@@ -104,7 +104,7 @@ pub(crate) fn one_change(rounds: u32) -> Result<ExitCode> {
                         key,
                         as_wanted(
                             key,
-                            &desired(key, inputs(&conf, &nodes, &marks, Instant::now())),
+                            &desired(key, inputs(&conf, &nodes, &restrictions, Instant::now())),
                         ),
                     )
                 })
@@ -113,7 +113,7 @@ pub(crate) fn one_change(rounds: u32) -> Result<ExitCode> {
             let mut changes = 0;
             for key in touched(before.as_ref(), Some(&after)) {
                 let now = start;
-                let inputs = inputs(&conf, &nodes, &marks, now);
+                let inputs = inputs(&conf, &nodes, &restrictions, now);
                 let wanted = desired(key, inputs);
                 changes += plan(key, &wanted, has.get(&key), &mut Drains::new(), now).len();
             }
@@ -137,11 +137,11 @@ pub(crate) fn one_change(rounds: u32) -> Result<ExitCode> {
 fn inputs<'a>(
     conf: &'a Conf,
     nodes: &'a BTreeMap<u32, NodeRecord>,
-    marks: &'a Marks,
+    restrictions: &'a Restrictions,
     now: Instant,
 ) -> Inputs<'a> {
     let drains = NONE.get_or_init(Default::default);
-    Inputs { conf, nodes, me: DIRECTOR, drains, marks, passive: false, now }
+    Inputs { conf, nodes, me: DIRECTOR, drains, restrictions, passive: false, now }
 }
 
 /// Nothing is drained.

@@ -44,7 +44,8 @@ pub(crate) fn inside(programs: &Path) -> Result<ExitCode> {
     println!("\nin the lab, Linux {}, emulated:", release.trim());
     let cluster = Cluster::builder("idle").nodes(1).client(false).build()?;
     let mut site = Deployment::new(cluster, programs, &Plan::default())?;
-    for (what, options) in [("bells", &["--log=warn"][..]), ("polling", &["--log=warn", "--poll"])]
+    for (what, options) in
+        [("socket events", &["--log=warn"][..]), ("polling", &["--log=warn", "--poll"])]
     {
         site.start_all(options)?;
         let director = site.director();
@@ -70,7 +71,7 @@ pub(crate) fn inside(programs: &Path) -> Result<ExitCode> {
 /// A node without director, on this machine's own kernel.
 fn natively(programs: &Path, connections: u32) -> Result<()> {
     in_namespace(|| {
-        for (what, options) in [("bells", &[][..]), ("polling", &["--poll"])] {
+        for (what, options) in [("socket events", &[][..]), ("polling", &["--poll"])] {
             let mut node = Node::start(programs, options, None)?;
             let _listener = TcpListener::bind(("0.0.0.0", 80))?;
             node.until_registered(true)?;

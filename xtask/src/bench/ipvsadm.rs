@@ -54,7 +54,7 @@ pub(crate) fn inside(programs: &Path, floor: &Path) -> Result<ExitCode> {
     let folder = std::env::temp_dir().join(format!("cvip-bench-{}", std::process::id()));
     fs::create_dir_all(&folder)?;
     let bench =
-        Bench { ours: programs.join("ipvsadm-rs"), floor: floor.to_owned(), folder, rounds };
+        TableWorker { ours: programs.join("ipvsadm-rs"), floor: floor.to_owned(), folder, rounds };
     bench.tables(Size { services: 1000, destinations: 10 })?;
     if large {
         bench.tables(Size { services: 10_000, destinations: 5 })?;
@@ -114,7 +114,7 @@ impl Contest {
     }
 }
 
-struct Bench {
+struct TableWorker {
     ours: PathBuf,
     /// The least process that fills a table.
     floor: PathBuf,
@@ -122,7 +122,7 @@ struct Bench {
     rounds: u32,
 }
 
-impl Bench {
+impl TableWorker {
     /// Each measurement once more than it counts: the first warms up.
     fn rounds(&self) -> impl Iterator<Item = bool> {
         (0..=self.rounds).map(|round| round > 0)

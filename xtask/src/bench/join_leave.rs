@@ -61,7 +61,7 @@ pub(crate) fn inside(programs: &Path) -> Result<ExitCode> {
         "\nthe whole road, listen() to the kernel's table, in the lab (Linux {}, emulated):",
         release.trim()
     );
-    whole_road("bells", programs, &[], rounds)?;
+    whole_road("socket events", programs, &[], rounds)?;
     whole_road("polling", programs, &["--poll"], rounds)?;
     Ok(ExitCode::SUCCESS)
 }
@@ -75,7 +75,7 @@ fn whole_road(what: &str, programs: &Path, options: &[&str], rounds: u32) -> Res
     let director = site.director();
     cvip_lab::wait_until(PATIENCE, || {
         let json = site.run(director, &["cvipctl", "status", "--json"]).ok()?;
-        (!json.contains("\"bells\": null")).then_some(())
+        (!json.contains("\"socket events\": null")).then_some(())
     })
     .context("not every cvipd wrote a record")?;
     site.run(
@@ -180,7 +180,7 @@ pub(crate) fn listen() -> Result<ExitCode> {
 /// The node's half, in a network namespace of this machine.
 fn natively(programs: &Path, rounds: u32) -> Result<()> {
     in_namespace(|| {
-        for (what, options) in [("bells", &[][..]), ("polling", &["--poll"])] {
+        for (what, options) in [("socket events", &[][..]), ("polling", &["--poll"])] {
             let mut node = Node::start(programs, options, None)?;
             let (mut joins, mut leaves) = (Spread::default(), Spread::default());
             for _ in 0..rounds {
@@ -219,8 +219,8 @@ fn with_etcd(programs: &Path, rounds: u32) -> Result<()> {
             let at = Instant::now();
             leaves.add(node.until_decided(table.as_ref())?.saturating_duration_since(at));
         }
-        println!("  bells    listen() to the decision   {joins}");
-        println!("  bells    close() to the decision    {leaves}");
+        println!("  socket events    listen() to the decision   {joins}");
+        println!("  socket events    close() to the decision    {leaves}");
         let met = if leaves.p99() < OUT_WITHIN { "met" } else { "NOT met" };
         println!("  out within {} ms at the 99th percentile: {met}", OUT_WITHIN.as_millis());
     }

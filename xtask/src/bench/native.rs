@@ -11,8 +11,8 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail, ensure};
 use cvip::conf::{self, Conf};
 use cvip::director::desired::{Inputs, Wanted, desired};
-use cvip::director::marks::Marks;
 use cvip::director::plan::{Actual, Drains, plan};
+use cvip::director::restrictions::Restrictions;
 use cvip::protocol::Protocol;
 use cvip::store::{self, Access, Interest, LocalStore, ServiceKey, Store};
 use cvip_lab::{CLUSTER_KEY, Process};
@@ -139,10 +139,17 @@ impl Node {
 
     /// What the director wants of the service.
     fn wanted(&self) -> Wanted {
-        let (drains, marks) = (store::Drains::default(), Marks::default());
+        let (drains, restrictions) = (store::Drains::default(), Restrictions::default());
         let (conf, nodes, now) = (&self.conf, &self.store.state().nodes, Instant::now());
-        let inputs =
-            Inputs { conf, nodes, me: 1, drains: &drains, marks: &marks, passive: false, now };
+        let inputs = Inputs {
+            conf,
+            nodes,
+            me: 1,
+            drains: &drains,
+            restrictions: &restrictions,
+            passive: false,
+            now,
+        };
         desired(WEB, inputs)
     }
 
@@ -150,7 +157,7 @@ impl Node {
         let deadline = Instant::now() + PATIENCE;
         loop {
             match self.store.refresh() {
-                Err(error) if !error.is_away() => return Err(error.into()),
+                Err(error) if !error.is_unavailable() => return Err(error.into()),
                 _ => {}
             }
             let is = is(self);

@@ -132,7 +132,7 @@ fn join(dir: &Path, server: &Etcd, view: &mut Director, nodes: u32) -> Result<Ve
         all.as_secs_f64(),
         WITHIN.as_secs()
     );
-    let (mut late, mut took, mut sight, mut requests) =
+    let (mut late, mut took, mut input, mut requests) =
         (Spread::default(), Spread::default(), Spread::default(), 0);
     for process in &mut processes {
         for joined in nodes::reports(process)? {
@@ -140,11 +140,11 @@ fn join(dir: &Path, server: &Etcd, view: &mut Director, nodes: u32) -> Result<Ve
             late.add(since(joined.due, joined.begun));
             took.add(since(joined.begun, joined.written));
             let at = seen.get(&joined.node).context("a node that was never seen")?;
-            sight.add(since(joined.writing, *at));
+            input.add(since(joined.writing, *at));
             requests += joined.requests;
         }
     }
-    println!("    a node's write to the director's view  {}", sight.whole());
+    println!("    a node's write to the director's view  {}", input.whole());
     println!("    a node's whole join                    {}", took.whole());
     println!("    begun later than planned by            {}", late.whole());
     let each = requests as f64 / f64::from(nodes);
@@ -215,7 +215,7 @@ impl Director {
                         return Ok(());
                     }
                 }
-                Err(error) if error.is_away() => {}
+                Err(error) if error.is_unavailable() => {}
                 Err(error) => return Err(error.into()),
             }
             ensure!(Instant::now() < deadline, "etcd has not shown {nodes} nodes");

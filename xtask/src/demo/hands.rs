@@ -61,7 +61,7 @@ pub(super) fn await_status(site: &Deployment, director: u32) -> Result<()> {
     let deadline = Instant::now() + PATIENCE;
     loop {
         let json = site.run(director, &["cvipctl", "status", "--json"])?;
-        if !json.contains("\"bells\": null") {
+        if !json.contains("\"socket events\": null") {
             return Ok(());
         }
         if Instant::now() > deadline {

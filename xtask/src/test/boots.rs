@@ -8,7 +8,7 @@
 //!
 //! For the same reason, and because an emulator on a busy machine can stall for longer than any
 //! time-out that a test should have, tests that fail are run a second time. If they then pass,
-//! that is said: a test that needs it often is a test to mend.
+//! that is said: a test that needs it often is a test to fix.
 
 use std::collections::VecDeque;
 use std::ffi::OsString;

@@ -63,7 +63,7 @@ fn status_0_is_fit_and_the_first_line_that_it_prints_is_told() {
 }
 
 #[test]
-fn a_program_that_ends_by_a_signal_is_unfit() {
+fn a_program_that_ends_by_a_signal_is_unhealthy() {
     assert_eq!(run("echo oh; kill -SEGV $$"), err("ended by SIGSEGV: oh"));
 }
 

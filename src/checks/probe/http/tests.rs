@@ -129,7 +129,7 @@ fn ipv6_is_asked_as_ipv4_is() {
 }
 
 #[test]
-fn a_server_that_says_nothing_or_something_else_is_unfit() {
+fn a_server_that_says_nothing_or_something_else_is_unhealthy() {
     let http = Http::new(false);
     let cut = "the connection ended within the answer".to_owned();
     assert_eq!(asked(&http, "").0, Err(cut));

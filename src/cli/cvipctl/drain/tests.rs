@@ -48,22 +48,22 @@ pub(super) fn state(served: &[(u32, Protocol, u16)]) -> State {
 pub(super) const NODE: DrainTarget = DrainTarget { node: 2, port: None };
 const HTTP: DrainTarget = DrainTarget { node: 2, port: Some((Protocol::Tcp, 80)) };
 
-fn wish(reason: Option<&str>, deadline_s: Option<u32>) -> Wish {
+fn wanted(reason: Option<&str>, deadline_s: Option<u32>) -> DrainWish {
     let by = "root@node1".to_owned();
-    Wish { reason: reason.map(str::to_owned), deadline_s, since: 5, by }
+    DrainWish { reason: reason.map(str::to_owned), deadline_s, since: 5, by }
 }
 
 #[test]
 fn a_second_order_changes_what_it_says_and_keeps_the_rest() {
     let mut drains = Drains::new();
-    wish(Some("disk"), Some(300)).add_to(&mut drains, &[NODE]);
-    let again = Wish { since: 9, by: "ann@node2".to_owned(), ..wish(None, Some(0)) };
+    wanted(Some("disk"), Some(300)).add_to(&mut drains, &[NODE]);
+    let again = DrainWish { since: 9, by: "ann@node2".to_owned(), ..wanted(None, Some(0)) };
     let written = again.add_to(&mut drains, &[NODE]);
     assert_eq!(written, drains);
     let order = &drains[&NODE];
     assert_eq!((order.reason.as_deref(), order.deadline_s), (Some("disk"), Some(0)));
     assert_eq!((order.since, order.by.as_str()), (5, "ann@node2"));
-    wish(Some("memory"), None).add_to(&mut drains, &[NODE]);
+    wanted(Some("memory"), None).add_to(&mut drains, &[NODE]);
     let order = &drains[&NODE];
     assert_eq!((order.reason.as_deref(), order.deadline_s), (Some("memory"), Some(0)));
 }
@@ -72,10 +72,10 @@ fn a_second_order_changes_what_it_says_and_keeps_the_rest() {
 fn a_nodes_new_deadline_is_also_that_of_its_ports() {
     let other = DrainTarget { node: 3, port: Some((Protocol::Tcp, 80)) };
     let mut drains = Drains::new();
-    wish(None, Some(300)).add_to(&mut drains, &[HTTP, other]);
-    wish(None, None).add_to(&mut drains, &[NODE]);
+    wanted(None, Some(300)).add_to(&mut drains, &[HTTP, other]);
+    wanted(None, None).add_to(&mut drains, &[NODE]);
     assert_eq!(drains[&HTTP].deadline_s, Some(300));
-    let written = wish(None, Some(0)).add_to(&mut drains, &[NODE]);
+    let written = wanted(None, Some(0)).add_to(&mut drains, &[NODE]);
     assert_eq!(written.into_keys().collect::<Vec<_>>(), [NODE, HTTP]);
     assert_eq!((drains[&HTTP].deadline_s, drains[&other].deadline_s), (Some(0), Some(300)));
 }
@@ -85,7 +85,7 @@ fn the_last_who_serves_is_warned_of_by_service() {
     let (conf, _) = conf();
     let serves = state(&[(2, Protocol::Tcp, 80), (3, Protocol::Tcp, 80), (2, Protocol::Udp, 53)]);
     let told = |orders: &[DrainTarget], state: &State| {
-        let written = wish(None, None).add_to(&mut Drains::new(), orders);
+        let written = wanted(None, None).add_to(&mut Drains::new(), orders);
         warnings(2, orders, &written, &conf, state)
     };
     // TCP 80 is served by node 3 too, and the static TCP 443 by everybody.
@@ -93,12 +93,12 @@ fn the_last_who_serves_is_warned_of_by_service() {
     assert!(only.starts_with("nobody else serves udp 10.0.0.100:53: "), "{only}");
     assert_eq!(told(&[HTTP], &serves), [""; 0]);
     let mut second = serves.clone();
-    wish(None, None).add_to(&mut second.drains, &[DrainTarget { node: 3, port: None }]);
+    wanted(None, None).add_to(&mut second.drains, &[DrainTarget { node: 3, port: None }]);
     let [only] = &told(&[NODE], &second)[..] else { panic!("one warning") };
     for service in ["tcp 10.0.0.100:80", "udp 10.0.0.100:53", "tcp 10.0.0.100:443"] {
         assert!(only.contains(service), "{only}");
     }
-    second.drains = wish(None, None).add_to(&mut Drains::new(), &[NODE]);
+    second.drains = wanted(None, None).add_to(&mut Drains::new(), &[NODE]);
     assert_eq!(told(&[NODE], &second), [""; 0], "an order that stands empties nothing anew");
 }
 
@@ -107,7 +107,7 @@ fn a_director_without_a_cvipd_and_a_node_without_a_part_are_warned_of() {
     let (conf, _) = conf();
     let mut state = state(&[]);
     state.alive.remove(&1);
-    let written = wish(None, None).add_to(&mut Drains::new(), &[HTTP]);
+    let written = wanted(None, None).add_to(&mut Drains::new(), &[HTTP]);
     let told = warnings(2, &[HTTP], &written, &conf, &state);
     assert!(told.iter().any(|w| w.contains("no cvipd runs on the director, node 1")), "{told:?}");
     let told = warnings(4, &[], &Drains::new(), &conf, &state);
@@ -122,7 +122,7 @@ fn an_order_is_one_sentence() {
         (None, Some(0), "node 2 is drained, connections are cut at once"),
         (Some("disk"), Some(5400), "node 2 is drained, connections are cut after 1h 30m: disk"),
     ] {
-        let drains = wish(reason, deadline_s).add_to(&mut Drains::new(), &[NODE]);
+        let drains = wanted(reason, deadline_s).add_to(&mut Drains::new(), &[NODE]);
         assert_eq!(sentence(&NODE, &drains[&NODE]), text);
     }
 }
@@ -144,7 +144,7 @@ fn times_are_whole_seconds_and_reasons_are_one_line() {
 #[test]
 fn what_is_not_drained_is_told_with_what_is() {
     let target = |text: &str| text.parse::<Target>().unwrap();
-    let whole = wish(None, None).add_to(&mut Drains::new(), &[NODE]);
+    let whole = wanted(None, None).add_to(&mut Drains::new(), &[NODE]);
     assert!(nothing(&target("2:80"), &whole).contains("`cvipctl undrain 2'"));
     assert!(nothing(&target("3"), &whole).ends_with("what is: node 2"));
     assert!(nothing(&target("3"), &Drains::new()).ends_with("nothing is"));

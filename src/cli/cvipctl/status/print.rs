@@ -8,7 +8,7 @@ use tabled::settings::Style;
 
 use super::super::super::{Streams, harmless};
 use super::{FlagRow, NodeRow, RefusedRow, RegistrationRow, Report, Table};
-use crate::director::liveness::Life;
+use crate::director::liveness::Liveness;
 use crate::store::ServiceKey;
 
 pub(super) fn print(
@@ -43,7 +43,7 @@ fn write(out: &mut dyn Write, report: &Report, table: Option<&Table>) -> anyhow:
             join(&row.weights),
             row.roles.join(", "),
             cvipd(row),
-            row.bells.clone().unwrap_or_else(|| {
+            row.event_source.clone().unwrap_or_else(|| {
                 let why = if report.known { "no record yet" } else { "not known" };
                 why.to_owned()
             }),
@@ -149,17 +149,17 @@ fn write(out: &mut dyn Write, report: &Report, table: Option<&Table>) -> anyhow:
         ]);
     }
     section(out, draining)?;
-    let mut quiet = Builder::new();
-    quiet.push_record(["In trouble", "Address", "State", "Reason"]);
-    for row in &report.quiet {
-        quiet.push_record([
+    let mut quiesced = Builder::new();
+    quiesced.push_record(["In trouble", "Address", "State", "Reason"]);
+    for row in &report.quiesced {
+        quiesced.push_record([
             row.service.to_string(),
             row.address.to_string(),
             row.state.clone(),
             row.reason.clone(),
         ]);
     }
-    section(out, quiet)?;
+    section(out, quiesced)?;
     if let Some(every) = report.look_every_ms.filter(|every| *every > 1000) {
         let every = every.div_ceil(1000);
         writeln!(out, "The table is large: it is looked at, and repaired, every {every} s\n")?;
@@ -205,11 +205,11 @@ fn cvipd(row: &NodeRow) -> String {
         Some(false) => "not running",
         None => "not known",
     };
-    match row.life {
-        None | Some(Life::Alive) => running.to_owned(),
-        Some(Life::Mute) => format!("{running}, not heard (the machine answers)"),
-        Some(Life::Silent) => format!("{running}, silent"),
-        Some(Life::Dead) => "gone".to_owned(),
+    match row.liveness {
+        None | Some(Liveness::Alive) => running.to_owned(),
+        Some(Liveness::AgentDown) => format!("{running}, not heard (the machine answers)"),
+        Some(Liveness::Suspected) => format!("{running}, silent"),
+        Some(Liveness::Dead) => "gone".to_owned(),
     }
 }
 

@@ -150,7 +150,7 @@ fn a_file_that_is_missing_is_waited_for_but_not_by_whose_it_is() {
     until(&mut other, &mut view, |view| view.nodes[&1].sequence == 2);
     assert!(other.missing.is_empty());
     remove();
-    other.distrust();
+    other.invalidate();
     other.refresh(&mut view).unwrap();
     assert!(view.nodes.is_empty(), "who asks for a full read wants to know");
 }
@@ -166,7 +166,7 @@ fn what_a_director_owns_is_in_force_before_it_can_be_written() {
     let owned = Value::Owned(BTreeSet::new());
     folder.keep(Key::Owned(1), owned.clone(), now);
     view.set(Key::Owned(1), Some(owned.clone()));
-    folder.distrust();
+    folder.invalidate();
     assert_eq!(folder.refresh(&mut view).unwrap().faults, []);
     assert_eq!(view.value(Key::Owned(1)), Some(owned.clone()));
     assert!(files::unsaved().iter().any(|line| line.contains(&path.display().to_string())));
@@ -180,11 +180,11 @@ fn what_could_not_be_read_is_read_again_though_nothing_tells_when_it_can_be() {
     let dir = tempfile::tempdir().unwrap();
     let (mut folder, mut view) = opened(dir.path());
     let mut writer = opened(dir.path()).0;
-    // As if no descriptor were left: the link leads in a circle, and what mends that is elsewhere.
+    // As if no descriptor were left: the link leads in a circle, and what fixes that is elsewhere.
     let (elsewhere, path) = (dir.path().join("elsewhere"), folder.path(Key::Node(1)));
     std::os::unix::fs::symlink(&elsewhere, &elsewhere).unwrap();
     std::os::unix::fs::symlink(&elsewhere, &path).unwrap();
-    folder.distrust();
+    folder.invalidate();
     assert_eq!(folder.refresh(&mut view).unwrap().faults.len(), 1);
     fs::remove_file(&elsewhere).unwrap();
     let record = crate::store::NodeRecord::empty(1, 7, 1);
@@ -194,7 +194,7 @@ fn what_could_not_be_read_is_read_again_though_nothing_tells_when_it_can_be() {
     // What stays as it is is told once, and looked at ever more rarely.
     fs::remove_file(&path).unwrap();
     fs::create_dir(&path).unwrap();
-    folder.distrust();
+    folder.invalidate();
     assert_eq!(folder.refresh(&mut view).unwrap().faults.len(), 1);
     let fault = |view: &mut State, folder: &mut Folder| {
         folder.unreadable.get_mut(&Key::Node(1)).unwrap().at = Instant::now();
@@ -215,7 +215,7 @@ fn a_pipe_where_a_record_should_be_is_a_fault_and_waited_for_by_nobody() {
     for key in [Key::Node(1), Key::Alive(2)] {
         nix::unistd::mkfifo(&folder.path(key), nix::sys::stat::Mode::S_IRWXU).unwrap();
     }
-    folder.distrust();
+    folder.invalidate();
     let faults = folder.refresh(&mut view).unwrap().faults;
     let told: Vec<_> = faults.iter().map(|f| (f.key, f.set_aside.is_some())).collect();
     assert_eq!(told, [(Key::Node(1), false), (Key::Alive(2), false)]);

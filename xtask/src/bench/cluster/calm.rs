@@ -6,8 +6,8 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use cvip::counter;
-use cvip::pulse::beat::KEY_LABEL;
-use cvip::pulse::{Beat, ClusterKey, Leadership, Nonce, PORT};
+use cvip::heartbeat::wire::KEY_LABEL;
+use cvip::heartbeat::{ClusterKey, Heartbeat, Leadership, Nonce, PORT};
 use cvip_lab::{CLUSTER_KEY, Direction, Fault, Impairment, Network};
 use nix::sys::signal::{Signal, kill};
 use nix::sys::time::TimeSpec;
@@ -89,7 +89,7 @@ fn term(scene: &Scene, director: u32) -> Result<serde_json::Value> {
 
 /// Whether a director says that it has the store.
 fn has_store(scene: &Scene, director: u32) -> Result<bool> {
-    Ok(scene.site.status(director)?["store_away_s"].is_null())
+    Ok(scene.site.status(director)?["store_unavailable_s"].is_null())
 }
 
 /// Every etcd server is killed, and started again.
@@ -167,7 +167,7 @@ pub(super) fn cut_off_from_etcd(scene: &mut Scene, sheet: &mut Sheet) -> Result<
 
 /// The active director is heard by all, and hears nobody: not for so long that its kernel forgets
 /// where they are, for then nobody hears it either, and it is replaced as it should be.
-pub(super) fn deaf(scene: &mut Scene, sheet: &mut Sheet) -> Result<()> {
+pub(super) fn isolated(scene: &mut Scene, sheet: &mut Sheet) -> Result<()> {
     let before = Before::of(scene)?;
     let cut = scene.site.host(before.active).silence(Network::Public, Direction::To)?;
     before.look(scene, sheet, LASTS / 3)?;
@@ -188,7 +188,7 @@ pub(super) fn node_frozen(scene: &mut Scene, sheet: &mut Sheet) -> Result<()> {
     let is_heard = |scene: &Scene| {
         let status = scene.site.status(active)?;
         let rows = status["nodes"].as_array().context("nodes")?;
-        Ok(rows.iter().any(|row| row["node"] == node && row["life"] == "alive"))
+        Ok(rows.iter().any(|row| row["node"] == node && row["liveness"] == "alive"))
     };
     before.look_until(scene, sheet, "it goes on to heard again", is_heard)?;
     before.end(scene, sheet)?;
@@ -235,10 +235,10 @@ pub(super) fn forged(scene: &mut Scene, sheet: &mut Sheet) -> Result<()> {
     let before = Before::of(scene)?;
     let clients = scene.clients();
     let stranger = scene.site.cluster.client();
-    let signed = |beat: Beat, secret: &str| -> Result<Vec<u8>> {
-        Ok(beat.encode(&ClusterKey::from_bytes(secret.as_bytes())?.derive(KEY_LABEL))?)
+    let signed = |heartbeat: Heartbeat, secret: &str| -> Result<Vec<u8>> {
+        Ok(heartbeat.encode(&ClusterKey::from_bytes(secret.as_bytes())?.derive(KEY_LABEL))?)
     };
-    let beat = |incarnation| Beat {
+    let heartbeat = |incarnation| Heartbeat {
         node: scene.other(before.active),
         incarnation,
         sequence: 1,
@@ -253,8 +253,8 @@ pub(super) fn forged(scene: &mut Scene, sheet: &mut Sheet) -> Result<()> {
         }],
         seen: vec![],
     };
-    let forged = signed(beat(counter::LAST), "another key, which is as long as it must be")?;
-    let replayed = signed(beat(1), CLUSTER_KEY)?;
+    let forged = signed(heartbeat(counter::LAST), "another key, which is as long as it must be")?;
+    let replayed = signed(heartbeat(1), CLUSTER_KEY)?;
     let socket = stranger.enter(|| UdpSocket::bind("0.0.0.0:0"))?;
     let to = (scene.site.host(before.active).v4(), PORT);
     for _ in 0..20 {

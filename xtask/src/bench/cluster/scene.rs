@@ -99,7 +99,7 @@ impl Scene {
         });
         status["sets"][0]["active"] == active
             && alive == self.site.numbers().count()
-            && status["store_away_s"].is_null()
+            && status["store_unavailable_s"].is_null()
     }
 
     /// The director that carries the CVIP.

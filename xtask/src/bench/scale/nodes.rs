@@ -183,14 +183,14 @@ fn join(
     let mut store = open(endpoints, dir, Interest::Node(node))?;
     let deadline = Instant::now() + PATIENCE;
     while let Err(error) = store.refresh() {
-        ensure!(error.is_away() && Instant::now() < deadline, "node {node}: {error}");
+        ensure!(error.is_unavailable() && Instant::now() < deadline, "node {node}: {error}");
     }
     let incarnation = store.state().next_incarnation(node, 1);
     let lease = store.lease(node, incarnation)?;
     let record = record(node, incarnation);
     let writing = now_ns()?;
     while let Err(error) = store.put_node(&record) {
-        ensure!(error.is_away() && Instant::now() < deadline, "node {node}: {error}");
+        ensure!(error.is_unavailable() && Instant::now() < deadline, "node {node}: {error}");
     }
     let written = now_ns()?;
     let requests = store.requests();

@@ -1,0 +1,283 @@
+//! The day's record: one line of JSON for each thing that happened, beside the store.
+//!
+//! Each director writes its own file, `events-N.jsonl`; `cvipctl events` reads them all. The log
+//! has more to say; this is for scripts, and for the question `what happened tonight'.
+
+use std::collections::VecDeque;
+use std::fs::{File, OpenOptions};
+use std::io::{self, BufRead, BufReader, Write};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+use std::time::SystemTime;
+
+use nix::libc;
+use serde::{Deserialize, Serialize};
+use tracing::error;
+
+use crate::director::DirectorEvent;
+use crate::files;
+
+/// A file that has grown so large, in bytes, is put aside as `.1`, in place of the one before.
+const ROTATE_AT: u64 = 4 << 20;
+
+/// So many lines wait for room to be written; the oldest go.
+const WAITING: usize = 1000;
+
+/// One line.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Event {
+    /// When, by the clock of the director's host (RFC 3339, UTC, milliseconds).
+    pub at: String,
+    /// The director that tells it.
+    pub director: u32,
+    /// What happened.
+    #[serde(flatten)]
+    pub what: DirectorEvent,
+}
+
+/// The file of one director.
+pub(super) struct Record {
+    node: u32,
+    path: PathBuf,
+    file: Option<File>,
+    size: u64,
+    /// Lines that are not written yet.
+    waiting: VecDeque<Vec<u8>>,
+}
+
+fn path_of(run_dir: &Path, node: u32) -> PathBuf {
+    run_dir.join(format!("events-{node}.jsonl"))
+}
+
+fn aside(path: &Path) -> PathBuf {
+    path.with_extension("jsonl.1")
+}
+
+impl Record {
+    /// Goes on with the file that is there.
+    pub(super) fn open(run_dir: &Path, node: u32) -> Record {
+        let path = path_of(run_dir, node);
+        let mut record = Record { node, path, file: None, size: 0, waiting: VecDeque::new() };
+        record.tend();
+        record
+    }
+
+    /// Adds a line.
+    pub(super) fn add(&mut self, what: DirectorEvent, at: SystemTime) {
+        let at = humantime::format_rfc3339_millis(at).to_string();
+        let event = Event { at, director: self.node, what };
+        match serde_json::to_vec(&event) {
+            Ok(mut line) => {
+                line.push(b'\n');
+                self.waiting.push_back(line);
+            }
+            Err(error) => error!("an event is not recorded: {error}"),
+        }
+        self.tend();
+    }
+
+    /// Writes what waits. A file that somebody deleted is made again.
+    pub(super) fn tend(&mut self) {
+        let written = self.write();
+        files::note(&self.path, &written);
+        let surplus = self.waiting.len().saturating_sub(WAITING);
+        self.waiting.drain(..surplus);
+    }
+
+    fn write(&mut self) -> io::Result<()> {
+        if !self.file.as_ref().is_some_and(|file| stands_at(file, &self.path)) {
+            self.file = None;
+            let (file, size) = open(&self.path)?;
+            (self.file, self.size) = (Some(file), size);
+        }
+        let Some(file) = &mut self.file else { return Ok(()) };
+        while let Some(line) = self.waiting.front() {
+            if let Err(error) = file.write_all(line) {
+                // Half a line would spoil the next.
+                file.set_len(self.size)?;
+                return Err(error);
+            }
+            self.size += line.len() as u64;
+            self.waiting.pop_front();
+        }
+        if self.size >= ROTATE_AT {
+            std::fs::rename(&self.path, aside(&self.path))?;
+            let (file, size) = open(&self.path)?;
+            (self.file, self.size) = (Some(file), size);
+        }
+        Ok(())
+    }
+}
+
+/// Goes on with a file, or begins it.
+fn open(path: &Path) -> io::Result<(File, u64)> {
+    let mut options = OpenOptions::new();
+    options.create(true).append(true).custom_flags(libc::O_NONBLOCK | libc::O_NOFOLLOW);
+    let opened = match options.open(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            path.parent().map_or(Ok(()), std::fs::create_dir_all)?;
+            options.open(path)
+        }
+        opened => opened,
+    };
+    let file = opened?;
+    let metadata = file.metadata()?;
+    match metadata.is_file() {
+        true => Ok((file, metadata.len())),
+        false => Err(io::Error::new(io::ErrorKind::InvalidInput, "it is no regular file")),
+    }
+}
+
+/// True if the path leads to this file.
+fn stands_at(file: &File, path: &Path) -> bool {
+    let (Ok(open), Ok(named)) = (file.metadata(), std::fs::metadata(path)) else { return false };
+    (open.dev(), open.ino()) == (named.dev(), named.ino())
+}
+
+/// The directors whose events stand in this folder.
+///
+/// # Errors
+/// The folder cannot be read.
+pub fn recorders(run_dir: &Path) -> io::Result<Vec<u32>> {
+    let mut nodes = Vec::new();
+    for entry in std::fs::read_dir(run_dir)? {
+        let name = entry?.file_name();
+        let number: Option<u32> = name
+            .to_str()
+            .and_then(|name| name.strip_prefix("events-")?.strip_suffix(".jsonl")?.parse().ok());
+        nodes.extend(number);
+    }
+    nodes.sort_unstable();
+    Ok(nodes)
+}
+
+/// Reads what directors recorded, and then what they add.
+#[derive(Debug)]
+pub struct EventReader {
+    path: PathBuf,
+    file: Option<BufReader<File>>,
+    /// The beginning of a line whose end is not written yet.
+    part: Vec<u8>,
+}
+
+impl EventReader {
+    /// Reads one director's events from the oldest that is kept. The second list has the older
+    /// ones, which were put aside.
+    pub fn open(run_dir: &Path, node: u32) -> (EventReader, Vec<Event>) {
+        let path = path_of(run_dir, node);
+        let mut old = EventReader { path: aside(&path), file: None, part: Vec::new() };
+        let older = old.read();
+        (EventReader { path, file: None, part: Vec::new() }, older)
+    }
+
+    /// The events that were added since this was last asked. A line that makes no sense is left
+    /// out: it is of another version.
+    pub fn read(&mut self) -> Vec<Event> {
+        let mut events = Vec::new();
+        self.drain(&mut events);
+        // Put aside in the meantime: go on with the one in its place.
+        if self.moved() {
+            self.file = None;
+            self.part.clear();
+            self.drain(&mut events);
+        }
+        events
+    }
+
+    fn moved(&self) -> bool {
+        let Some(file) = &self.file else { return false };
+        let (Ok(open), Ok(named)) = (file.get_ref().metadata(), std::fs::metadata(&self.path))
+        else {
+            return false;
+        };
+        open.ino() != named.ino()
+    }
+
+    fn drain(&mut self, events: &mut Vec<Event>) {
+        if self.file.is_none() {
+            self.file = files::open(&self.path).ok().map(BufReader::new);
+        }
+        let Some(file) = &mut self.file else { return };
+        while let Ok(1..) = file.read_until(b'\n', &mut self.part) {
+            if self.part.last() != Some(&b'\n') {
+                return;
+            }
+            events.extend(serde_json::from_slice::<Event>(&self.part));
+            self.part.clear();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::time::Duration;
+
+    fn terms(events: &[Event]) -> Vec<u64> {
+        let term = |event: &Event| match event.what {
+            DirectorEvent::Took { term, .. } => term,
+            _ => panic!("{event:?}"),
+        };
+        events.iter().map(term).collect()
+    }
+
+    #[test]
+    fn events_are_read_while_they_are_written() {
+        let dir = tempfile::tempdir().unwrap();
+        let at = SystemTime::UNIX_EPOCH + Duration::from_millis(1_700_000_000_123);
+        let mut record = Record::open(dir.path(), 3);
+        record.add(DirectorEvent::Took { term: 1, from: None }, at);
+        let (mut reader, older) = EventReader::open(dir.path(), 3);
+        assert!(older.is_empty());
+        let events = reader.read();
+        assert_eq!((events[0].at.as_str(), events[0].director), ("2023-11-14T22:13:20.123Z", 3));
+        assert_eq!(terms(&events), [1]);
+        assert!(reader.read().is_empty());
+        // A restart goes on with the file.
+        Record::open(dir.path(), 3).add(DirectorEvent::Took { term: 2, from: Some(1) }, at);
+        assert_eq!(terms(&reader.read()), [2]);
+        assert_eq!(recorders(dir.path()).unwrap(), [3]);
+    }
+
+    #[test]
+    fn what_happens_while_the_file_cannot_be_written_is_written_later() {
+        let dir = tempfile::tempdir().unwrap();
+        let run_dir = dir.path().join("run");
+        let took = |term| DirectorEvent::Took { term, from: None };
+        let mut record = Record::open(&run_dir, 3);
+        record.add(took(1), SystemTime::UNIX_EPOCH);
+        std::fs::remove_dir_all(&run_dir).unwrap();
+        record.add(took(2), SystemTime::UNIX_EPOCH);
+        let (mut reader, _) = EventReader::open(&run_dir, 3);
+        assert_eq!(terms(&reader.read()), [2], "deleted with its folder, and made again");
+        // A folder, or a pipe that nobody reads, stands in its place.
+        std::fs::remove_file(&record.path).unwrap();
+        std::fs::create_dir(&record.path).unwrap();
+        for term in 3..WAITING as u64 + 10 {
+            record.add(took(term), SystemTime::UNIX_EPOCH);
+        }
+        std::fs::remove_dir(&record.path).unwrap();
+        nix::unistd::mkfifo(&record.path, nix::sys::stat::Mode::S_IRWXU).unwrap();
+        record.tend();
+        std::fs::remove_file(&record.path).unwrap();
+        record.tend();
+        let (mut reader, _) = EventReader::open(&run_dir, 3);
+        let kept = terms(&reader.read());
+        assert_eq!((kept.len(), kept[0], kept.last()), (WAITING, 10, Some(&1009)));
+    }
+
+    #[test]
+    fn a_large_file_is_put_aside_and_nothing_is_read_twice_or_missed() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut record = Record::open(dir.path(), 3);
+        let (mut reader, _) = EventReader::open(dir.path(), 3);
+        record.add(DirectorEvent::Took { term: 1, from: None }, SystemTime::UNIX_EPOCH);
+        assert_eq!(terms(&reader.read()), [1]);
+        record.size = ROTATE_AT;
+        record.add(DirectorEvent::Took { term: 2, from: None }, SystemTime::UNIX_EPOCH);
+        record.add(DirectorEvent::Took { term: 3, from: None }, SystemTime::UNIX_EPOCH);
+        assert_eq!(terms(&reader.read()), [2, 3]);
+        let (mut reader, older) = EventReader::open(dir.path(), 3);
+        assert_eq!((terms(&older), terms(&reader.read())), (vec![1, 2], vec![3]));
+    }
+}

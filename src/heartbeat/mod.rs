@@ -1,0 +1,40 @@
+//! Failure detection between machines: who is silent, and is that his machine, his cvipd, or our
+//! own link?
+//!
+//! ```text
+//!   key         the cluster's secret, and what is derived from it
+//!   beat        the heartbeat as a datagram; any other bytes are refused       pure
+//!   left        ports that the sender has left, while the store is unavailable    pure
+//!   socket      the datagrams' sockets                                         kernel
+//!   sender      when the next heartbeat is due                                 kernel
+//!   peers       what was heard of each peer, and who is silent                 pure
+//!   verdict     one machine's silence, or one's own deafness?                  pure
+//!   echo        does a machine's kernel answer, with only its cvipd silent?    kernel
+//!   connect     do a silent machine's listeners still take connections?        kernel
+//! ```
+//!
+//! Heartbeats go one way: an answer could be lost as well, which would square the loss. They say
+//! what is suspected and never what is decided. Nothing here reads a wall clock; time is given by
+//! the caller as [`Instant`](std::time::Instant), so a clock that is set changes nothing.
+
+mod connect;
+mod echo;
+mod holder;
+mod key;
+pub mod left;
+mod peers;
+mod sender;
+mod socket;
+mod verdict;
+pub mod wire;
+
+pub use connect::{ConnectProber, Outcome};
+pub use echo::{Access, EchoError, EchoProber};
+pub use holder::holder;
+pub use key::{ClusterKey, KeyError, MacKey};
+pub use left::Left;
+pub use peers::{Heard, HeardCounts, Peers, Timing, Watched};
+pub use sender::{HeartbeatContent, HeartbeatSource, Sender};
+pub use socket::{Counts, PORT, Sent, Socket, SocketError};
+pub use verdict::{Suspicion, Verdict};
+pub use wire::{Heartbeat, Leadership, Nonce, Seen};

@@ -1,0 +1,76 @@
+//! What a node knows of itself, read from the system.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+use std::path::Path;
+
+use nix::unistd::User;
+
+use crate::conf::{Conf, Owner};
+use crate::{files, net};
+
+/// UID_MIN where /etc/login.defs does not say (shadow's own default).
+const DEFAULT_UID_MIN: u32 = 1000;
+
+/// ip_local_port_range where it cannot be read (the kernel's own default, ip-sysctl.rst).
+const DEFAULT_EPHEMERAL: (u16, u16) = (32768, 60999);
+
+/// What the rules of eligibility need to know of the system.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct System {
+    /// This node's number.
+    pub node: u32,
+    /// Interface indexes by local address.
+    pub devices: BTreeMap<IpAddr, u32>,
+    /// ip_local_port_range, inclusive.
+    pub ephemeral: (u16, u16),
+    /// UID_MIN of /etc/login.defs.
+    pub uid_min: u32,
+    /// User ids by name, of the users whom cvip.conf names and who exist here.
+    pub users: BTreeMap<String, u32>,
+}
+
+impl System {
+    /// Reads them. What cannot be read is taken as a fresh system has it.
+    pub fn read(node: u32, conf: &Conf) -> System {
+        let named = conf.cvips.iter().flat_map(|cvip| &cvip.services).flat_map(|s| &s.owners);
+        let users = named
+            .filter_map(|owner| match owner {
+                Owner::User(name) => {
+                    let user = User::from_name(name).ok().flatten()?;
+                    Some((name.clone(), user.uid.as_raw()))
+                }
+                Owner::Anyone => None,
+            })
+            .collect();
+        let login_defs = files::read(Path::new("/etc/login.defs"), 1 << 20).unwrap_or_default();
+        System {
+            node,
+            devices: net::local_addresses().unwrap_or_default(),
+            ephemeral: net::local_port_range().unwrap_or(DEFAULT_EPHEMERAL),
+            uid_min: uid_min(&String::from_utf8_lossy(&login_defs)),
+            users,
+        }
+    }
+}
+
+/// UID_MIN of a login.defs(5).
+fn uid_min(login_defs: &str) -> u32 {
+    login_defs
+        .lines()
+        .filter_map(|line| line.trim_start().strip_prefix("UID_MIN"))
+        .find_map(|rest| rest.split_whitespace().next()?.parse().ok())
+        .unwrap_or(DEFAULT_UID_MIN)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn uid_min_is_read_from_login_defs_comments_aside() {
+        assert_eq!(uid_min("# UID_MIN 5\nUMASK 022\nUID_MIN\t\t\t 500\nUID_MAX 60000\n"), 500);
+        assert_eq!(uid_min("UID_MIN many\n"), DEFAULT_UID_MIN);
+        assert_eq!(uid_min(""), DEFAULT_UID_MIN);
+    }
+}
