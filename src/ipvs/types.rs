@@ -14,8 +14,10 @@ use crate::protocol::Protocol;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub enum Family {
     /// `AF_INET`.
+    #[serde(rename = "ipv4")]
     V4,
     /// `AF_INET6`.
+    #[serde(rename = "ipv6")]
     V6,
 }
 
@@ -141,10 +143,12 @@ pub struct DestinationId {
 
 /// How packets reach a real server (`IP_VS_CONN_F_*`, linux/ip_vs.h).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum Forwarding {
     /// Masquerading (NAT), 0.
     Masquerade,
     /// Local node, 1: only the kernel sets it.
+    #[serde(rename = "local")]
     LocalNode,
     /// IP tunnelling (TUN), 2.
     Tunnel,
@@ -166,7 +170,8 @@ pub struct Tunnel {
 }
 
 /// Tunnel types (`IP_VS_CONN_F_TUNNEL_TYPE_*`, linux/ip_vs.h).
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Default)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
 #[non_exhaustive]
 pub enum TunnelKind {
     /// IP in IP, 0.
@@ -259,7 +264,8 @@ pub struct DestinationEntry {
 }
 
 /// Connection time-outs in seconds; 0 in a change keeps the present value.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Timeouts {
     /// Established TCP.
     pub tcp: u32,
@@ -279,7 +285,7 @@ pub struct Info {
 }
 
 /// A connection synchronisation daemon's role.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum DaemonRole {
     /// Sends (`IP_VS_STATE_MASTER`, 1).
@@ -289,7 +295,8 @@ pub enum DaemonRole {
 }
 
 /// A connection synchronisation daemon; absent settings are the kernel's to choose.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Daemon {
     /// Role.
     pub role: DaemonRole,

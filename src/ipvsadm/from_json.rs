@@ -1,20 +1,20 @@
 //! A table from JSON: what `--restore-json` reads, which is what the listings write.
 //!
-//! The members are those of [`super::json`]; counters are passed over. A member that is unknown,
+//! The objects are those of [`super::json`]; counters are passed over. A member that is unknown,
 //! as a misspelt one is, and a value that no command could set are refused before anything is
 //! changed, with the place where they stand.
 
 use std::io::Read;
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::Ipv4Addr;
 
 use serde::Deserialize;
 use serde::de::IgnoredAny;
 
-use super::json::VERSION;
+use super::json::{DestinationObject, ServiceObject, VERSION};
 use super::line::scheduler_flags;
 use crate::ipvs::{
-    Change, Daemon, DaemonRole, Destination, Family, Forwarding, Service, ServiceId, Timeouts,
-    Tunnel, TunnelKind, service_flags,
+    Change, Daemon, Destination, Family, Forwarding, Service, ServiceId, Timeouts, Tunnel,
+    service_flags,
 };
 use crate::protocol::Protocol;
 
@@ -63,8 +63,8 @@ struct Versioned {
 struct Document {
     version: u32,
     services: Option<Vec<ServiceObject>>,
-    timeouts: Option<TimeoutsObject>,
-    daemons: Option<Vec<DaemonObject>>,
+    timeouts: Option<Timeouts>,
+    daemons: Option<Vec<Daemon>>,
     #[serde(default)]
     one_service: bool,
     // What only a kernel says, and what is of another listing.
@@ -80,122 +80,6 @@ struct Document {
     _stats: Option<IgnoredAny>,
     #[serde(rename = "rate")]
     _rate: Option<IgnoredAny>,
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct ServiceObject {
-    protocol: Option<Protocol>,
-    address: Option<IpAddr>,
-    port: Option<u16>,
-    fwmark: Option<u32>,
-    family: Option<FamilyWord>,
-    scheduler: String,
-    #[serde(default)]
-    scheduler_flags: Vec<String>,
-    persistent: Option<u32>,
-    persistence_netmask: Option<String>,
-    persistence_engine: Option<String>,
-    #[serde(default)]
-    one_packet: bool,
-    #[serde(default)]
-    destinations: Vec<DestinationObject>,
-    #[serde(rename = "stats")]
-    _stats: Option<IgnoredAny>,
-    #[serde(rename = "rate")]
-    _rate: Option<IgnoredAny>,
-}
-
-#[derive(Clone, Copy, Deserialize)]
-#[serde(rename_all = "lowercase")]
-enum FamilyWord {
-    Ipv4,
-    Ipv6,
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct DestinationObject {
-    address: IpAddr,
-    port: u16,
-    forward: ForwardWord,
-    weight: u32,
-    #[serde(default)]
-    upper_threshold: u32,
-    #[serde(default)]
-    lower_threshold: u32,
-    tunnel: Option<TunnelObject>,
-    #[serde(rename = "active_connections")]
-    _active_connections: Option<IgnoredAny>,
-    #[serde(rename = "inactive_connections")]
-    _inactive_connections: Option<IgnoredAny>,
-    #[serde(rename = "persistent_connections")]
-    _persistent_connections: Option<IgnoredAny>,
-    #[serde(rename = "stats")]
-    _stats: Option<IgnoredAny>,
-    #[serde(rename = "rate")]
-    _rate: Option<IgnoredAny>,
-}
-
-#[derive(Clone, Copy, Deserialize)]
-#[serde(rename_all = "lowercase")]
-enum ForwardWord {
-    Masquerade,
-    Local,
-    Tunnel,
-    Route,
-    Bypass,
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct TunnelObject {
-    r#type: TunnelWord,
-    port: Option<u16>,
-    checksum: Option<ChecksumWord>,
-}
-
-#[derive(Clone, Copy, Deserialize)]
-#[serde(rename_all = "lowercase")]
-enum TunnelWord {
-    Ipip,
-    Gue,
-    Gre,
-}
-
-#[derive(Clone, Copy, Deserialize)]
-#[serde(rename_all = "lowercase")]
-enum ChecksumWord {
-    None,
-    Full,
-    Remote,
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct TimeoutsObject {
-    tcp: u32,
-    tcp_fin: u32,
-    udp: u32,
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct DaemonObject {
-    role: RoleWord,
-    interface: String,
-    sync_id: u32,
-    max_len: Option<u16>,
-    group: Option<IpAddr>,
-    port: Option<u16>,
-    ttl: Option<u8>,
-}
-
-#[derive(Clone, Copy, Deserialize)]
-#[serde(rename_all = "lowercase")]
-enum RoleWord {
-    Master,
-    Backup,
 }
 
 /// What a document holds.
@@ -246,16 +130,11 @@ pub fn listing(input: impl Read) -> Result<Listing, JsonError> {
             changes.push(Change::AddDestination(id, destination.destination().map_err(at)?));
         }
     }
-    changes.extend(document.timeouts.map(|timeouts| {
-        Change::SetTimeouts(Timeouts {
-            tcp: timeouts.tcp,
-            tcp_fin: timeouts.tcp_fin,
-            udp: timeouts.udp,
-        })
-    }));
-    for (index, object) in document.daemons.into_iter().flatten().enumerate() {
+    changes.extend(document.timeouts.map(Change::SetTimeouts));
+    for (index, daemon) in document.daemons.into_iter().flatten().enumerate() {
         let at = |problem| JsonError::Value { place: format!("daemons[{index}]"), problem };
-        changes.push(Change::StartDaemon(object.daemon().map_err(at)?));
+        check_daemon(&daemon).map_err(at)?;
+        changes.push(Change::StartDaemon(daemon));
     }
     if changes.is_empty() {
         return Err(JsonError::Nothing);
@@ -271,18 +150,15 @@ impl ServiceObject {
             }
             (Some(0), ..) => Err("0 is no firewall mark".to_owned()),
             (Some(mark), None, None, None) => {
-                let family = match self.family {
-                    Some(FamilyWord::Ipv6) => Family::V6,
-                    Some(FamilyWord::Ipv4) | None => Family::V4,
-                };
-                Ok(ServiceId::Mark { mark, family })
+                Ok(ServiceId::Mark { mark, family: self.family.unwrap_or(Family::V4) })
             }
             _ => Err("a service has protocol, address and port, or fwmark and family".to_owned()),
         }
     }
 
     fn service(&self, id: ServiceId) -> Result<Service, String> {
-        let mut service = Service::new(id, &short(&self.scheduler, 15, "scheduler")?);
+        check_name(&self.scheduler, 15, "scheduler")?;
+        let mut service = Service::new(id, &self.scheduler);
         let list = self.scheduler_flags.join(",");
         let flags = scheduler_flags(&list, &self.scheduler).map_err(|error| error.to_string())?;
         service.flags |= flags;
@@ -311,7 +187,8 @@ impl ServiceObject {
                 .ok_or_else(|| format!("`{}' is no persistence_netmask", text.escape_default()))?;
         }
         if let Some(engine) = &self.persistence_engine {
-            service.pe = Some(short(engine, 16, "persistence_engine")?);
+            check_name(engine, 16, "persistence_engine")?;
+            service.pe = Some(engine.clone());
         }
         Ok(service)
     }
@@ -320,10 +197,9 @@ impl ServiceObject {
 impl DestinationObject {
     fn destination(&self) -> Result<Destination, String> {
         let forward = match self.forward {
-            ForwardWord::Masquerade => Forwarding::Masquerade,
-            ForwardWord::Tunnel => Forwarding::Tunnel,
             // The kernel alone sets the other two; a command cannot.
-            ForwardWord::Route | ForwardWord::Local | ForwardWord::Bypass => Forwarding::Route,
+            Forwarding::LocalNode | Forwarding::Bypass => Forwarding::Route,
+            forward => forward,
         };
         let number = |value: u32, what: &str| match value {
             0..=MAX_INT => Ok(value),
@@ -335,49 +211,28 @@ impl DestinationObject {
         destination.lower = number(self.lower_threshold, "lower_threshold")?;
         if let (Forwarding::Tunnel, Some(tunnel)) = (forward, &self.tunnel) {
             destination.tunnel = Tunnel {
-                kind: match tunnel.r#type {
-                    TunnelWord::Ipip => TunnelKind::Ipip,
-                    TunnelWord::Gue => TunnelKind::Gue,
-                    TunnelWord::Gre => TunnelKind::Gre,
-                },
+                kind: tunnel.r#type,
                 port: tunnel.port.unwrap_or(0),
-                flags: match tunnel.checksum {
-                    None | Some(ChecksumWord::None) => 0,
-                    Some(ChecksumWord::Full) => 1,
-                    Some(ChecksumWord::Remote) => 2,
-                },
+                flags: tunnel.checksum as u16,
             };
         }
         Ok(destination)
     }
 }
 
-impl DaemonObject {
-    fn daemon(self) -> Result<Daemon, String> {
-        if self.sync_id > 255 {
-            return Err(format!("sync_id {} is above 255", self.sync_id));
-        }
-        Ok(Daemon {
-            role: match self.role {
-                RoleWord::Master => DaemonRole::Master,
-                RoleWord::Backup => DaemonRole::Backup,
-            },
-            interface: short(&self.interface, 15, "interface")?,
-            sync_id: self.sync_id,
-            max_len: self.max_len,
-            group: self.group,
-            port: self.port,
-            ttl: self.ttl,
-        })
+fn check_daemon(daemon: &Daemon) -> Result<(), String> {
+    if daemon.sync_id > 255 {
+        return Err(format!("sync_id {} is above 255", daemon.sync_id));
     }
+    check_name(&daemon.interface, 15, "interface")
 }
 
-/// A name that the kernel has room for.
-fn short(name: &str, most: usize, what: &str) -> Result<String, String> {
-    if name.is_empty() || name.len() > most || name.contains('\0') {
-        return Err(format!("`{}' is no {what}: it has 1 to {most} bytes", name.escape_default()));
+/// Whether it is a name that the kernel has room for.
+fn check_name(name: &str, most: usize, what: &str) -> Result<(), String> {
+    match name.is_empty() || name.len() > most || name.contains('\0') {
+        true => Err(format!("`{}' is no {what}: it has 1 to {most} bytes", name.escape_default())),
+        false => Ok(()),
     }
-    Ok(name.to_owned())
 }
 
 #[cfg(test)]
@@ -386,7 +241,7 @@ mod tests {
 
     use super::super::json::{Extent, TableDocument};
     use super::*;
-    use crate::ipvs::{DestinationEntry, ServiceEntry, Stats};
+    use crate::ipvs::{DestinationEntry, ServiceEntry, Stats, TunnelKind};
 
     fn changes(input: &[u8]) -> Result<Vec<Change>, JsonError> {
         listing(input).map(|listing| listing.changes)

@@ -1,22 +1,23 @@
-//! The listings as JSON, for programs.
+//! The listings as JSON, for programs, and the objects that they are made of.
 //!
 //! The schema is part of the interface. Every document is one object with `"version": 1`;
 //! the version grows when a member changes its meaning or goes away, and stays when one is
 //! added. Addresses and ports are never names, counters are whole numbers in full, times
-//! are seconds. The man page describes the members.
+//! are seconds. The man page describes the members. [`super::from_json`] reads the same objects.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::io::{self, Write};
 use std::net::IpAddr;
 
-use serde::Serialize;
+use serde::de::IgnoredAny;
+use serde::{Deserialize, Deserializer, Serialize};
 
 use super::connections::Connection;
-use super::line::tunnel_name;
 use super::listing::scheduler_flag_words;
 use crate::ipvs::{
-    Daemon, DaemonRole, DestinationEntry, Family, Forwarding, Info, ServiceEntry, ServiceId, Stats,
-    Timeouts, service_flags,
+    Daemon, Destination, DestinationEntry, Family, Forwarding, Info, Service, ServiceEntry,
+    ServiceId, Stats, Timeouts, TunnelKind, service_flags,
 };
 use crate::protocol::Protocol;
 
@@ -30,58 +31,89 @@ pub struct TableDocument {
     separator: &'static str,
 }
 
-#[derive(Debug, Serialize)]
-struct ServiceObject {
-    #[serde(flatten)]
-    id: IdObject,
-    scheduler: String,
-    scheduler_flags: Vec<&'static str>,
+/// A virtual service: its address and port, or its firewall mark, and its settings. What only a
+/// kernel says is passed over when it is read.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ServiceObject {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) protocol: Option<Protocol>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) address: Option<IpAddr>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) port: Option<u16>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) fwmark: Option<u32>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) family: Option<Family>,
+    pub(super) scheduler: String,
+    #[serde(default)]
+    pub(super) scheduler_flags: Vec<Cow<'static, str>>,
     /// Seconds; `null` without persistence.
-    persistent: Option<u32>,
+    pub(super) persistent: Option<u32>,
     /// What persistence takes for one client, if that is more than one address.
-    persistence_netmask: Option<String>,
-    persistence_engine: Option<String>,
-    one_packet: bool,
-    stats: StatsObject,
-    rate: RateObject,
-    destinations: Vec<DestinationObject>,
+    pub(super) persistence_netmask: Option<String>,
+    pub(super) persistence_engine: Option<String>,
+    #[serde(default)]
+    pub(super) one_packet: bool,
+    #[serde(default, deserialize_with = "passed_over", skip_serializing_if = "Option::is_none")]
+    stats: Option<Counters>,
+    #[serde(default, deserialize_with = "passed_over", skip_serializing_if = "Option::is_none")]
+    rate: Option<Counters>,
+    #[serde(default)]
+    pub(super) destinations: Vec<DestinationObject>,
 }
 
-#[derive(Debug, Serialize)]
-#[serde(untagged)]
-enum IdObject {
-    Address { protocol: Protocol, address: IpAddr, port: u16 },
-    Mark { fwmark: u32, family: &'static str },
-}
-
-#[derive(Debug, Serialize)]
-struct DestinationObject {
-    address: IpAddr,
-    port: u16,
-    forward: &'static str,
-    weight: u32,
-    upper_threshold: u32,
-    lower_threshold: u32,
-    active_connections: u32,
-    inactive_connections: u32,
-    persistent_connections: u32,
+/// A destination: a real server of a virtual service.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct DestinationObject {
+    pub(super) address: IpAddr,
+    pub(super) port: u16,
+    pub(super) forward: Forwarding,
+    pub(super) weight: u32,
+    #[serde(default)]
+    pub(super) upper_threshold: u32,
+    #[serde(default)]
+    pub(super) lower_threshold: u32,
+    #[serde(default, deserialize_with = "passed_over", skip_serializing_if = "Option::is_none")]
+    active_connections: Option<u32>,
+    #[serde(default, deserialize_with = "passed_over", skip_serializing_if = "Option::is_none")]
+    inactive_connections: Option<u32>,
+    #[serde(default, deserialize_with = "passed_over", skip_serializing_if = "Option::is_none")]
+    persistent_connections: Option<u32>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    tunnel: Option<TunnelObject>,
-    stats: StatsObject,
-    rate: RateObject,
+    pub(super) tunnel: Option<TunnelObject>,
+    #[serde(default, deserialize_with = "passed_over", skip_serializing_if = "Option::is_none")]
+    stats: Option<Counters>,
+    #[serde(default, deserialize_with = "passed_over", skip_serializing_if = "Option::is_none")]
+    rate: Option<Counters>,
 }
 
-#[derive(Debug, Serialize)]
-struct TunnelObject {
-    r#type: &'static str,
+/// The encapsulation of a tunnelled destination.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct TunnelObject {
+    pub(super) r#type: TunnelKind,
     #[serde(skip_serializing_if = "Option::is_none")]
-    port: Option<u16>,
-    checksum: &'static str,
+    pub(super) port: Option<u16>,
+    #[serde(default)]
+    pub(super) checksum: Checksum,
 }
 
-/// Totals since the entry was made or zeroed.
+/// Checksum flags of a tunnel (`IP_VS_TUNNEL_ENCAP_FLAG_*`, linux/ip_vs.h), by their numbers.
+#[derive(Clone, Copy, Debug, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(super) enum Checksum {
+    #[default]
+    None,
+    Full,
+    Remote,
+}
+
+/// Totals since the entry was made or zeroed, or the same per second as the kernel estimates it.
 #[derive(Debug, Serialize)]
-struct StatsObject {
+struct Counters {
     connections: u64,
     packets_in: u64,
     packets_out: u64,
@@ -89,14 +121,9 @@ struct StatsObject {
     bytes_out: u64,
 }
 
-/// The same per second, as the kernel estimates it.
-#[derive(Debug, Serialize)]
-struct RateObject {
-    connections: u64,
-    packets_in: u64,
-    packets_out: u64,
-    bytes_in: u64,
-    bytes_out: u64,
+/// What only a kernel can say.
+fn passed_over<'de, D: Deserializer<'de>, T>(from: D) -> Result<Option<T>, D::Error> {
+    IgnoredAny::deserialize(from).map(|_| None)
 }
 
 /// How much of the table a document lists.
@@ -146,7 +173,7 @@ impl TableDocument {
         destinations: &[DestinationEntry],
     ) -> io::Result<()> {
         out.write_all(std::mem::replace(&mut self.separator, ",").as_bytes())?;
-        Ok(serde_json::to_writer(out, &service(entry, destinations))?)
+        Ok(serde_json::to_writer(out, &ServiceObject::listed(entry, destinations))?)
     }
 
     /// Ends it.
@@ -159,164 +186,149 @@ impl TableDocument {
     }
 }
 
-fn service(entry: &ServiceEntry, destinations: &[DestinationEntry]) -> ServiceObject {
-    let service = &entry.service;
-    let persistent = service.flags & service_flags::PERSISTENT != 0;
-    ServiceObject {
-        id: match service.id {
+impl ServiceObject {
+    /// A service with its destinations, and without counters.
+    pub fn settings<'a>(
+        service: &Service,
+        destinations: impl IntoIterator<Item = &'a Destination>,
+    ) -> ServiceObject {
+        let persistent = service.flags & service_flags::PERSISTENT != 0;
+        let (protocol, address, port, fwmark, family) = match service.id {
             ServiceId::Address { protocol, addr, port } => {
-                IdObject::Address { protocol, address: addr, port }
+                (Some(protocol), Some(addr), Some(port), None, None)
             }
-            ServiceId::Mark { mark, family } => IdObject::Mark {
-                fwmark: mark,
-                family: match family {
-                    Family::V4 => "ipv4",
-                    Family::V6 => "ipv6",
+            ServiceId::Mark { mark, family } => (None, None, None, Some(mark), Some(family)),
+        };
+        ServiceObject {
+            protocol,
+            address,
+            port,
+            fwmark,
+            family,
+            scheduler: service.scheduler.clone(),
+            scheduler_flags: scheduler_flag_words(service).into_iter().map(Cow::from).collect(),
+            persistent: persistent.then_some(service.timeout),
+            persistence_netmask: if persistent { service.partial_netmask() } else { None },
+            persistence_engine: service.pe.clone(),
+            one_packet: service.flags & service_flags::ONE_PACKET != 0,
+            stats: None,
+            rate: None,
+            destinations: destinations.into_iter().map(DestinationObject::settings).collect(),
+        }
+    }
+
+    /// A service as a dump shows it.
+    pub fn listed(entry: &ServiceEntry, destinations: &[DestinationEntry]) -> ServiceObject {
+        ServiceObject {
+            stats: Some(Counters::totals(&entry.stats)),
+            rate: Some(Counters::per_second(&entry.stats)),
+            destinations: destinations.iter().map(DestinationObject::listed).collect(),
+            ..ServiceObject::settings(&entry.service, [])
+        }
+    }
+}
+
+impl DestinationObject {
+    fn settings(destination: &Destination) -> DestinationObject {
+        let tunnel = destination.tunnel;
+        DestinationObject {
+            address: destination.id.addr,
+            port: destination.id.port,
+            forward: destination.forward,
+            weight: destination.weight,
+            upper_threshold: destination.upper,
+            lower_threshold: destination.lower,
+            active_connections: None,
+            inactive_connections: None,
+            persistent_connections: None,
+            tunnel: (destination.forward == Forwarding::Tunnel).then(|| TunnelObject {
+                r#type: tunnel.kind,
+                port: (tunnel.port != 0).then_some(tunnel.port),
+                checksum: match tunnel.flags {
+                    0 => Checksum::None,
+                    1 => Checksum::Full,
+                    _ => Checksum::Remote,
                 },
-            },
-        },
-        scheduler: service.scheduler.clone(),
-        scheduler_flags: scheduler_flag_words(service),
-        persistent: persistent.then_some(service.timeout),
-        persistence_netmask: if persistent { service.partial_netmask() } else { None },
-        persistence_engine: service.pe.clone(),
-        one_packet: service.flags & service_flags::ONE_PACKET != 0,
-        stats: stats(&entry.stats),
-        rate: rate(&entry.stats),
-        destinations: destinations.iter().map(destination).collect(),
+            }),
+            stats: None,
+            rate: None,
+        }
+    }
+
+    fn listed(entry: &DestinationEntry) -> DestinationObject {
+        DestinationObject {
+            active_connections: Some(entry.active),
+            inactive_connections: Some(entry.inactive),
+            persistent_connections: Some(entry.persistent),
+            stats: Some(Counters::totals(&entry.stats)),
+            rate: Some(Counters::per_second(&entry.stats)),
+            ..DestinationObject::settings(&entry.destination)
+        }
     }
 }
 
-fn destination(entry: &DestinationEntry) -> DestinationObject {
-    let destination = &entry.destination;
-    let tunnel = destination.tunnel;
-    DestinationObject {
-        address: destination.id.addr,
-        port: destination.id.port,
-        forward: match destination.forward {
-            Forwarding::Masquerade => "masquerade",
-            Forwarding::LocalNode => "local",
-            Forwarding::Tunnel => "tunnel",
-            Forwarding::Route => "route",
-            Forwarding::Bypass => "bypass",
-        },
-        weight: destination.weight,
-        upper_threshold: destination.upper,
-        lower_threshold: destination.lower,
-        active_connections: entry.active,
-        inactive_connections: entry.inactive,
-        persistent_connections: entry.persistent,
-        tunnel: (destination.forward == Forwarding::Tunnel).then(|| TunnelObject {
-            r#type: tunnel_name(tunnel.kind),
-            port: (tunnel.port != 0).then_some(tunnel.port),
-            checksum: match tunnel.flags {
-                0 => "none",
-                1 => "full",
-                _ => "remote",
-            },
-        }),
-        stats: stats(&entry.stats),
-        rate: rate(&entry.stats),
+impl Counters {
+    fn totals(stats: &Stats) -> Counters {
+        Counters {
+            connections: stats.connections,
+            packets_in: stats.in_packets,
+            packets_out: stats.out_packets,
+            bytes_in: stats.in_bytes,
+            bytes_out: stats.out_bytes,
+        }
+    }
+
+    fn per_second(stats: &Stats) -> Counters {
+        Counters {
+            connections: stats.cps,
+            packets_in: stats.in_pps,
+            packets_out: stats.out_pps,
+            bytes_in: stats.in_bps,
+            bytes_out: stats.out_bps,
+        }
     }
 }
 
-fn stats(stats: &Stats) -> StatsObject {
-    StatsObject {
-        connections: stats.connections,
-        packets_in: stats.in_packets,
-        packets_out: stats.out_packets,
-        bytes_in: stats.in_bytes,
-        bytes_out: stats.out_bytes,
-    }
-}
-
-fn rate(stats: &Stats) -> RateObject {
-    RateObject {
-        connections: stats.cps,
-        packets_in: stats.in_pps,
-        packets_out: stats.out_pps,
-        bytes_in: stats.in_bps,
-        bytes_out: stats.out_bps,
-    }
-}
-
-/// `-L --timeout --json`.
+/// A document that is written whole: `-L --json` with `--timeout`, `--daemon`, `--totals` or
+/// `--status`.
 #[derive(Debug, Serialize)]
-pub struct TimeoutsDocument {
+pub struct Document<'a> {
     version: u32,
-    timeouts: Timeouts,
+    #[serde(flatten)]
+    what: Whole<'a>,
 }
 
-impl TimeoutsDocument {
+/// What it holds.
+#[derive(Debug, Serialize)]
+#[serde(untagged)]
+enum Whole<'a> {
+    Timeouts { timeouts: Timeouts },
+    Daemons { daemons: Vec<Daemon> },
+    Totals { stats: Counters, rate: Counters },
+    Status { status: BTreeMap<&'a str, &'a str> },
+}
+
+impl<'a> Document<'a> {
     /// The time-outs.
-    pub fn new(timeouts: Timeouts) -> TimeoutsDocument {
-        TimeoutsDocument { version: VERSION, timeouts }
+    pub fn timeouts(timeouts: Timeouts) -> Document<'a> {
+        Document { version: VERSION, what: Whole::Timeouts { timeouts } }
     }
-}
 
-/// `-L --daemon --json`.
-#[derive(Debug, Serialize)]
-pub struct DaemonsDocument {
-    version: u32,
-    daemons: Vec<DaemonObject>,
-}
-
-#[derive(Debug, Serialize)]
-struct DaemonObject {
-    role: DaemonRole,
-    interface: String,
-    sync_id: u32,
-    max_len: Option<u16>,
-    group: Option<IpAddr>,
-    port: Option<u16>,
-    ttl: Option<u8>,
-}
-
-impl DaemonsDocument {
     /// The daemons that run.
-    pub fn new(daemons: Vec<Daemon>) -> DaemonsDocument {
-        let daemons = daemons
-            .into_iter()
-            .map(|daemon| DaemonObject {
-                role: daemon.role,
-                interface: daemon.interface,
-                sync_id: daemon.sync_id,
-                max_len: daemon.max_len,
-                group: daemon.group,
-                port: daemon.port,
-                ttl: daemon.ttl,
-            })
-            .collect();
-        DaemonsDocument { version: VERSION, daemons }
+    pub fn daemons(daemons: Vec<Daemon>) -> Document<'a> {
+        Document { version: VERSION, what: Whole::Daemons { daemons } }
     }
-}
 
-/// `-L --totals --json`.
-#[derive(Debug, Serialize)]
-pub struct TotalsDocument {
-    version: u32,
-    stats: StatsObject,
-    rate: RateObject,
-}
-
-impl TotalsDocument {
     /// The counters of all services together.
-    pub fn new(totals: &Stats) -> TotalsDocument {
-        TotalsDocument { version: VERSION, stats: stats(totals), rate: rate(totals) }
+    pub fn totals(totals: &Stats) -> Document<'a> {
+        let (stats, rate) = (Counters::totals(totals), Counters::per_second(totals));
+        Document { version: VERSION, what: Whole::Totals { stats, rate } }
     }
-}
 
-/// `-L --status --json`.
-#[derive(Debug, Serialize)]
-pub struct StatusDocument<'a> {
-    version: u32,
-    status: BTreeMap<&'a str, &'a str>,
-}
-
-impl<'a> StatusDocument<'a> {
     /// The kernel's lines, each of a name and a value.
-    pub fn new(lines: &[(&'a str, &'a str)]) -> StatusDocument<'a> {
-        StatusDocument { version: VERSION, status: lines.iter().copied().collect() }
+    pub fn status(lines: &[(&'a str, &'a str)]) -> Document<'a> {
+        let status = lines.iter().copied().collect();
+        Document { version: VERSION, what: Whole::Status { status } }
     }
 }
 
@@ -362,7 +374,6 @@ impl<'a> ConnectionObject<'a> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::ipvs::{Destination, Service};
 
     fn document(
         info: Option<&Info>,

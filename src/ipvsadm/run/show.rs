@@ -243,7 +243,7 @@ impl<T: Table, O: FnOnce() -> Result<T, TableError>> Session<'_, '_, T, O> {
 
     fn write_totals(&mut self, stats: &Stats, exact: bool, as_json: bool) -> Result<(), RunError> {
         if as_json {
-            return self.write_json(&json::TotalsDocument::new(stats));
+            return self.write_json(&json::Document::totals(stats));
         }
         Ok(self.out.write_all(listing::totals_lines(stats, exact).as_bytes())?)
     }
@@ -255,7 +255,7 @@ impl<T: Table, O: FnOnce() -> Result<T, TableError>> Session<'_, '_, T, O> {
         let lines = text.lines().filter_map(|line| line.split_once(':'));
         let lines: Vec<(&str, &str)> = lines.map(|(name, value)| (name, value.trim())).collect();
         if as_json {
-            return self.write_json(&json::StatusDocument::new(&lines));
+            return self.write_json(&json::Document::status(&lines));
         }
         Ok(self.out.write_all(listing::status_lines(&lines).as_bytes())?)
     }
@@ -263,7 +263,7 @@ impl<T: Table, O: FnOnce() -> Result<T, TableError>> Session<'_, '_, T, O> {
     fn list_timeouts(&mut self, as_json: bool) -> Result<(), RunError> {
         let timeouts = self.kernel()?.timeouts().map_err(|_| RunError::RefusedInSilence)?;
         if as_json {
-            return self.write_json(&json::TimeoutsDocument::new(timeouts));
+            return self.write_json(&json::Document::timeouts(timeouts));
         }
         Ok(self.out.write_all(listing::timeouts_line(&timeouts).as_bytes())?)
     }
@@ -271,7 +271,7 @@ impl<T: Table, O: FnOnce() -> Result<T, TableError>> Session<'_, '_, T, O> {
     fn list_daemons(&mut self, as_json: bool) -> Result<(), RunError> {
         let daemons = self.kernel()?.daemons().map_err(|_| RunError::RefusedInSilence)?;
         if as_json {
-            return self.write_json(&json::DaemonsDocument::new(daemons));
+            return self.write_json(&json::Document::daemons(daemons));
         }
         Ok(self.out.write_all(listing::daemon_lines(&daemons).as_bytes())?)
     }
