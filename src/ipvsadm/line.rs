@@ -19,10 +19,12 @@ use std::time::Duration;
 
 use crate::ipvs::{
     Change, Daemon, DaemonRole, Destination, DestinationId, Family, Forwarding, SchedulerFlag,
-    Service, ServiceId, Timeouts, Tunnel, TunnelKind, service_flags,
+    Service, ServiceId, Timeouts, TunnelKind, service_flags,
 };
 use crate::protocol::Protocol;
 
+/// The address of a service or a real server that has none.
+const UNSPECIFIED: IpAddr = IpAddr::V4(Ipv4Addr::UNSPECIFIED);
 /// The longest persistence and connection time-out: 31 days, in seconds.
 const MAX_TIMEOUT: u32 = 31 * 24 * 60 * 60;
 /// The time-out of `-p` without one, in seconds.
@@ -48,29 +50,17 @@ pub(super) struct Line {
     /// It is a line of a restore.
     restoring: bool,
     topics: Topics,
-    role: DaemonRole,
     protocol: Option<Protocol>,
-    service: Option<(IpAddr, u16)>,
+    at: Option<(IpAddr, u16)>,
     mark: u32,
     family: Option<Family>,
-    scheduler: String,
+    /// The virtual service's settings; what it is found by is known at the end.
+    service: Service,
     sched_flags: String,
-    flags: u32,
-    timeout: u32,
-    netmask: u32,
-    pe: String,
     server: Option<(IpAddr, u16)>,
-    forward: Forwarding,
-    weight: u32,
-    upper: u32,
-    lower: u32,
-    tunnel: Tunnel,
-    interface: String,
-    sync_id: u32,
-    max_len: Option<u16>,
-    group: Option<IpAddr>,
-    mcast_port: Option<u16>,
-    ttl: Option<u8>,
+    /// The real server's settings, likewise.
+    destination: Destination,
+    daemon: Daemon,
     timeouts: Timeouts,
     watch: Watch,
     filter: Filter,
@@ -84,33 +74,28 @@ pub(super) struct Line {
 impl Line {
     /// A line that has nothing but its command.
     pub(super) fn new(command: Command, restoring: bool) -> Line {
+        let (protocol, addr) = (Protocol::default(), UNSPECIFIED);
         Line {
             command,
             restoring,
             topics: Topics::default(),
-            role: DaemonRole::Master,
             protocol: None,
-            service: None,
+            at: None,
             mark: 0,
             family: None,
-            scheduler: String::new(),
+            service: Service::new(ServiceId::Address { protocol, addr, port: 0 }, ""),
             sched_flags: String::new(),
-            flags: 0,
-            timeout: 0,
-            netmask: Service::full_netmask(Family::V4),
-            pe: String::new(),
             server: None,
-            forward: Forwarding::Route,
-            weight: 1,
-            upper: 0,
-            lower: 0,
-            tunnel: Tunnel::default(),
-            interface: String::new(),
-            sync_id: 0,
-            max_len: None,
-            group: None,
-            mcast_port: None,
-            ttl: None,
+            destination: Destination::new(addr, 0, Forwarding::Route, 1),
+            daemon: Daemon {
+                role: DaemonRole::Master,
+                interface: String::new(),
+                sync_id: 0,
+                max_len: None,
+                group: None,
+                port: None,
+                ttl: None,
+            },
             timeouts: Timeouts { tcp: 0, tcp_fin: 0, udp: 0 },
             watch: Watch { every: Duration::ZERO, rounds: None },
             filter: Filter::default(),
@@ -122,7 +107,7 @@ impl Line {
 
     /// The argument of `--start-daemon` and `--stop-daemon`.
     pub(super) fn role(&mut self, word: Option<&str>) -> Result<(), ArgumentError> {
-        self.role = match (self.command, word) {
+        self.daemon.role = match (self.command, word) {
             (Command::StartDaemon | Command::StopDaemon, Some("master")) => DaemonRole::Master,
             (Command::StartDaemon | Command::StopDaemon, Some("backup")) => DaemonRole::Backup,
             (Command::StartDaemon, _) => {
@@ -171,88 +156,83 @@ impl Line {
                     return Ok(());
                 }
                 self.family = Some(Family::V6);
-                self.netmask = Service::full_netmask(Family::V6);
+                self.service.netmask = Service::full_netmask(Family::V6);
             }
-            Opt::Scheduler => self.scheduler = cut(value, NAME_BYTES),
-            Opt::SchedFlags => self.sched_flags = cut(value, SCHED_FLAGS_BYTES),
-            Opt::Persistent => {
-                self.flags |= service_flags::PERSISTENT;
-                self.timeout = match argument {
+            Opt::Of(Topic::Scheduler) => self.service.scheduler = cut(value, NAME_BYTES),
+            Opt::Of(Topic::SchedFlags) => self.sched_flags = cut(value, SCHED_FLAGS_BYTES),
+            Opt::Of(Topic::Persistent) => {
+                self.service.flags |= service_flags::PERSISTENT;
+                self.service.timeout = match argument {
                     None => DEFAULT_PERSISTENCE,
                     Some(_) => seconds(value, 1)?,
                 };
             }
-            Opt::Netmask => self.netmask = self.netmask(host, names)?,
-            Opt::Pe => self.pe = cut(value, PE_BYTES),
-            Opt::Ops => self.flags |= service_flags::ONE_PACKET,
-            Opt::RealServer => self.server(host, names)?,
-            Opt::Gatewaying => self.forward = Forwarding::Route,
-            Opt::Ipip => self.forward = Forwarding::Tunnel,
-            Opt::Masquerading => self.forward = Forwarding::Masquerade,
-            Opt::Weight => self.weight = specified(value, 0, MAX_INT, "weight")?,
-            Opt::UThreshold => self.upper = specified(value, 0, MAX_INT, "u_threshold")?,
-            Opt::LThreshold => self.lower = specified(value, 0, MAX_INT, "l_threshold")?,
-            Opt::TunType => {
-                self.tunnel.kind = match value {
+            Opt::Of(Topic::Netmask) => self.service.netmask = self.netmask(host, names)?,
+            Opt::Of(Topic::Pe) => {
+                self.service.pe = Some(cut(value, PE_BYTES)).filter(|pe| !pe.is_empty())
+            }
+            Opt::Of(Topic::Ops) => self.service.flags |= service_flags::ONE_PACKET,
+            Opt::Of(Topic::RealServer) => self.server(host, names)?,
+            Opt::Gatewaying => self.destination.forward = Forwarding::Route,
+            Opt::Ipip => self.destination.forward = Forwarding::Tunnel,
+            Opt::Masquerading => self.destination.forward = Forwarding::Masquerade,
+            Opt::Of(Topic::Weight) => {
+                self.destination.weight = specified(value, 0, MAX_INT, "weight")?
+            }
+            Opt::Of(Topic::UThreshold) => {
+                self.destination.upper = specified(value, 0, MAX_INT, "u_threshold")?
+            }
+            Opt::Of(Topic::LThreshold) => {
+                self.destination.lower = specified(value, 0, MAX_INT, "l_threshold")?
+            }
+            Opt::Of(Topic::TunType) => {
+                self.destination.tunnel.kind = match value {
                     "ipip" => TunnelKind::Ipip,
                     "gue" => TunnelKind::Gue,
                     "gre" => TunnelKind::Gre,
                     _ => return illegal("illegal tunnel type specified"),
                 };
             }
-            Opt::TunPort => self.tunnel.port = specified(value, 1, 65_535, "tunnel port")?,
-            Opt::TunNocsum => self.tunnel.flags = 0,
-            Opt::TunCsum => self.tunnel.flags = 1,
-            Opt::TunRemcsum => self.tunnel.flags = 2,
-            Opt::McastInterface => self.interface = cut(value, NAME_BYTES),
-            Opt::Syncid => self.sync_id = specified(value, 0, 255, "syncid")?,
-            Opt::SyncMaxlen => {
-                self.max_len = Some(specified(value, 1, MAX_SYNC_LEN, "sync-maxlen")?);
+            Opt::Of(Topic::TunPort) => {
+                self.destination.tunnel.port = specified(value, 1, 65_535, "tunnel port")?
             }
-            Opt::McastGroup => self.group = Some(multicast_group(value)?),
-            Opt::McastPort => self.mcast_port = Some(specified(value, 1, 65_535, "mcast-port")?),
-            Opt::McastTtl => self.ttl = Some(specified(value, 1, 255, "mcast-ttl")?),
-            Opt::Interval => match interval(value) {
+            Opt::Of(Topic::TunNocsum) => self.destination.tunnel.flags = 0,
+            Opt::Of(Topic::TunCsum) => self.destination.tunnel.flags = 1,
+            Opt::Of(Topic::TunRemcsum) => self.destination.tunnel.flags = 2,
+            Opt::Of(Topic::McastInterface) => self.daemon.interface = cut(value, NAME_BYTES),
+            Opt::Of(Topic::Syncid) => self.daemon.sync_id = specified(value, 0, 255, "syncid")?,
+            Opt::Of(Topic::SyncMaxlen) => {
+                self.daemon.max_len = Some(specified(value, 1, MAX_SYNC_LEN, "sync-maxlen")?);
+            }
+            Opt::Of(Topic::McastGroup) => self.daemon.group = Some(multicast_group(value)?),
+            Opt::Of(Topic::McastPort) => {
+                self.daemon.port = Some(specified(value, 1, 65_535, "mcast-port")?)
+            }
+            Opt::Of(Topic::McastTtl) => {
+                self.daemon.ttl = Some(specified(value, 1, 255, "mcast-ttl")?)
+            }
+            Opt::Of(Topic::Interval) => match interval(value) {
                 Some(every) => self.watch.every = every,
                 None => return illegal(format!("invalid interval `{value}' specified")),
             },
-            Opt::Count => self.watch.rounds = Some(specified(value, 1, MAX_INT, "count")?),
-            Opt::OfProtocol => {
+            Opt::Of(Topic::Count) => {
+                self.watch.rounds = Some(specified(value, 1, MAX_INT, "count")?)
+            }
+            Opt::Of(Topic::OfProtocol) => {
                 let named = |protocol: &Protocol| protocol.name().eq_ignore_ascii_case(value);
                 match Protocol::ALL.into_iter().find(named) {
                     Some(protocol) => self.filter.protocol = Some(protocol),
                     None => return illegal("illegal protocol specified"),
                 }
             }
-            Opt::OfService => self.filter.service = Some(peer(value, "service", names)?),
-            Opt::OfClient => self.filter.client = Some(peer(value, "client", names)?),
-            Opt::OfDestination => {
+            Opt::Of(Topic::OfService) => self.filter.service = Some(peer(value, "service", names)?),
+            Opt::Of(Topic::OfClient) => self.filter.client = Some(peer(value, "client", names)?),
+            Opt::Of(Topic::OfDestination) => {
                 self.filter.destination = Some(peer(value, "destination", names)?);
             }
-            Opt::OfState => self.filter.state = Some(value.to_owned()),
-            Opt::Ipv4 => {}
+            Opt::Of(Topic::OfState) => self.filter.state = Some(value.to_owned()),
             // That they were given is all there is to know.
-            Opt::Connection
-            | Opt::Timeout
-            | Opt::Daemon
-            | Opt::Stats
-            | Opt::Rate
-            | Opt::Thresholds
-            | Opt::PersistentConn
-            | Opt::TunInfo
-            | Opt::Exact
-            | Opt::Nosort
-            | Opt::Sort
-            | Opt::Numeric
-            | Opt::Json
-            | Opt::Report
-            | Opt::KeepGoing
-            | Opt::StopOnError
-            | Opt::Check
-            | Opt::DryRun
-            | Opt::Full
-            | Opt::Totals
-            | Opt::Status => {}
+            Opt::Sort | Opt::Of(_) => {}
         }
         Ok(())
     }
@@ -271,9 +251,9 @@ impl Line {
         self.family = Some(family);
         if family == Family::V6 {
             // A mask that was given before the address was read as one for IPv4.
-            self.netmask = Service::full_netmask(family);
+            self.service.netmask = Service::full_netmask(family);
         }
-        self.service = Some((endpoint.addr, endpoint.port.unwrap_or(0)));
+        self.at = Some((endpoint.addr, endpoint.port.unwrap_or(0)));
         Ok(())
     }
 
@@ -298,7 +278,7 @@ impl Line {
     }
 
     fn service_port(&self) -> u16 {
-        self.service.map_or(0, |(_, port)| port)
+        self.at.map_or(0, |(_, port)| port)
     }
 
     fn netmask(&self, value: &OsStr, names: &mut dyn Names) -> Result<u32, ArgumentError> {
@@ -346,7 +326,7 @@ impl Line {
 
     /// The scheduler's flags; only now, as `-s` may come after them.
     pub(super) fn read_scheduler_flags(&mut self) -> Result<(), ArgumentError> {
-        self.flags |= scheduler_flags(&self.sched_flags, &self.scheduler)?;
+        self.service.flags |= scheduler_flags(&self.sched_flags, &self.service.scheduler)?;
         Ok(())
     }
 
@@ -372,27 +352,19 @@ impl Line {
                 Do(Change::EditDestination(self.id(), destination))
             }
             Command::DeleteServer => {
-                let (addr, port) = self.server.unwrap_or((Ipv4Addr::UNSPECIFIED.into(), 0));
+                let (addr, port) = self.server.unwrap_or((UNSPECIFIED, 0));
                 Do(Change::DeleteDestination(self.id(), DestinationId { addr, port }))
             }
             Command::Flush => Do(Change::Flush),
             Command::Zero => Do(Change::Zero(self.zeroed())),
             Command::Set => Do(Change::SetTimeouts(self.timeouts)),
             Command::StartDaemon => {
-                if self.interface.is_empty() {
-                    DEFAULT_INTERFACE.clone_into(&mut self.interface);
+                if self.daemon.interface.is_empty() {
+                    DEFAULT_INTERFACE.clone_into(&mut self.daemon.interface);
                 }
-                Do(Change::StartDaemon(Daemon {
-                    role: self.role,
-                    interface: self.interface,
-                    sync_id: self.sync_id,
-                    max_len: self.max_len,
-                    group: self.group,
-                    port: self.mcast_port,
-                    ttl: self.ttl,
-                }))
+                Do(Change::StartDaemon(self.daemon))
             }
-            Command::StopDaemon => Do(Change::StopDaemon(self.role, self.sync_id)),
+            Command::StopDaemon => Do(Change::StopDaemon(self.daemon.role, self.daemon.sync_id)),
             Command::List => Invocation::List(self.list()?),
             Command::Save => Invocation::Save(self.save()?),
             Command::Restore => Invocation::Restore(self.restoring()),
@@ -406,9 +378,9 @@ impl Line {
     }
 
     fn id(&self) -> ServiceId {
-        match (self.mark, self.service) {
+        match (self.mark, self.at) {
             (0, service) => {
-                let (addr, port) = service.unwrap_or((Ipv4Addr::UNSPECIFIED.into(), 0));
+                let (addr, port) = service.unwrap_or((UNSPECIFIED, 0));
                 ServiceId::Address { protocol: self.protocol.unwrap_or_default(), addr, port }
             }
             (mark, _) => ServiceId::Mark { mark, family: self.family.unwrap_or(Family::V4) },
@@ -426,36 +398,29 @@ impl Line {
         }
     }
 
-    fn virtual_service(&mut self) -> Result<Service, ArgumentError> {
+    fn virtual_service(mut self) -> Result<Service, ArgumentError> {
         let id = self.id();
-        let persistent = self.flags & service_flags::PERSISTENT != 0;
+        let persistent = self.service.flags & service_flags::PERSISTENT != 0;
         if let ServiceId::Address { protocol, port, .. } = id {
             if port == 0 && !persistent {
                 return illegal("Zero port specified for non-persistent service");
             }
-            if self.flags & service_flags::ONE_PACKET != 0 && protocol != Protocol::Udp {
+            if self.service.flags & service_flags::ONE_PACKET != 0 && protocol != Protocol::Udp {
                 return illegal("One-Packet Scheduling is only for UDP virtual services");
             }
         }
-        if self.scheduler.is_empty() {
-            DEFAULT_SCHEDULER.clone_into(&mut self.scheduler);
+        if self.service.scheduler.is_empty() {
+            DEFAULT_SCHEDULER.clone_into(&mut self.service.scheduler);
         }
-        Ok(Service {
-            id,
-            scheduler: std::mem::take(&mut self.scheduler),
-            flags: self.flags,
-            timeout: self.timeout,
-            netmask: self.netmask,
-            pe: (!self.pe.is_empty()).then(|| std::mem::take(&mut self.pe)),
-        })
+        Ok(Service { id, ..self.service })
     }
 
     fn destination(&self) -> Result<Destination, ArgumentError> {
         const OPTIONS: Topics =
             Topics::of(&[Topic::TunPort, Topic::TunNocsum, Topic::TunCsum, Topic::TunRemcsum]);
-        let (addr, mut port) = self.server.unwrap_or((Ipv4Addr::UNSPECIFIED.into(), 0));
-        let tunnelled = self.forward == Forwarding::Tunnel;
-        if self.mark == 0 && self.forward != Forwarding::Masquerade {
+        let (addr, mut port) = self.server.unwrap_or((UNSPECIFIED, 0));
+        let tunnelled = self.destination.forward == Forwarding::Tunnel;
+        if self.mark == 0 && self.destination.forward != Forwarding::Masquerade {
             // Only NAT rewrites ports.
             port = self.service_port();
         }
@@ -466,19 +431,12 @@ impl Line {
             return illegal("Tunnel options conflict with forward method");
         }
         if tunnelled {
-            let kind = self.tunnel.kind;
+            let kind = self.destination.tunnel.kind;
             check(self.topics.among(OPTIONS), tunnel_rules(kind), || {
                 format!("'{}' tunnel type", tunnel_name(kind))
             })?;
         }
-        Ok(Destination {
-            id: DestinationId { addr, port },
-            forward: self.forward,
-            weight: self.weight,
-            upper: self.upper,
-            lower: self.lower,
-            tunnel: self.tunnel,
-        })
+        Ok(Destination { id: DestinationId { addr, port }, ..self.destination })
     }
 
     fn save(self) -> Result<Save, ArgumentError> {
@@ -697,7 +655,7 @@ fn check(given: Topics, rules: Rules, whose: impl Fn() -> String) -> Result<(), 
         return Ok(());
     }
     let mut exclusive: Option<Topic> = None;
-    for topic in Topic::ALL {
+    for &topic in Topic::ALL {
         let (name, whose) = (topic.name(), whose());
         match (rules.rule(topic), given.contains(topic)) {
             (Rule::Required, false) => {

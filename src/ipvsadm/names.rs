@@ -12,16 +12,27 @@ use super::columns::{Columns, Text};
 use super::resolver;
 use crate::protocol::Protocol;
 
-/// Where names come from.
+/// Where names come from; what has none of its own stays a number.
 pub trait Names {
     /// The first IPv4 address of a host, as gethostbyname(3) gives it.
-    fn host_address(&mut self, name: &OsStr) -> Option<Ipv4Addr>;
+    fn host_address(&mut self, _name: &OsStr) -> Option<Ipv4Addr> {
+        None
+    }
+
     /// The port of a service, host order, as getservbyname(3) gives it.
-    fn service_port(&mut self, name: &OsStr, protocol: Protocol) -> Option<u16>;
+    fn service_port(&mut self, _name: &OsStr, _protocol: Protocol) -> Option<u16> {
+        None
+    }
+
     /// The name of an address, as gethostbyaddr(3) gives it.
-    fn host_name(&mut self, addr: IpAddr) -> Option<OsString>;
+    fn host_name(&mut self, _addr: IpAddr) -> Option<OsString> {
+        None
+    }
+
     /// The name of a port, as getservbyport(3) gives it.
-    fn service_name(&mut self, port: u16, protocol: Protocol) -> Option<OsString>;
+    fn service_name(&mut self, _port: u16, _protocol: Protocol) -> Option<OsString> {
+        None
+    }
 }
 
 /// The system's names: nsswitch, `/etc/hosts`, DNS, `/etc/services`.
@@ -85,23 +96,7 @@ impl Names for SystemNames {
 #[derive(Clone, Copy, Debug)]
 pub struct Numbers;
 
-impl Names for Numbers {
-    fn host_address(&mut self, _: &OsStr) -> Option<Ipv4Addr> {
-        None
-    }
-
-    fn service_port(&mut self, _: &OsStr, _: Protocol) -> Option<u16> {
-        None
-    }
-
-    fn host_name(&mut self, _: IpAddr) -> Option<OsString> {
-        None
-    }
-
-    fn service_name(&mut self, _: u16, _: Protocol) -> Option<OsString> {
-        None
-    }
-}
+impl Names for Numbers {}
 
 /// Appends `addr` and `port` as the listings show them, by name where they have one.
 ///
@@ -216,12 +211,6 @@ pub(crate) mod tests {
     fn an_endpoint_is_cut_at_the_originals_buffer() {
         struct Long;
         impl Names for Long {
-            fn host_address(&mut self, _: &OsStr) -> Option<Ipv4Addr> {
-                None
-            }
-            fn service_port(&mut self, _: &OsStr, _: Protocol) -> Option<u16> {
-                None
-            }
             fn host_name(&mut self, _: IpAddr) -> Option<OsString> {
                 // Latin-1, and no UTF-8.
                 Some(OsString::from_vec(b"\xe9".repeat(57)))

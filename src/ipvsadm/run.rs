@@ -116,15 +116,9 @@ enum RunError {
     Refused(Operation, TableError),
     /// The same where the original says nothing.
     RefusedInSilence,
-    /// There is no list of connections.
-    NoConnections,
-    /// There are no counters of all services together.
-    NoTotals,
-    /// The kernel does not say how full its tables are.
-    NoStatus,
     /// Standard output takes no more.
     Output,
-    /// A file could not be written; in words.
+    /// A file could not be read or written; in words.
     File(String),
 }
 
@@ -376,20 +370,6 @@ impl<T: Table, O: FnOnce() -> Result<T, TableError>> Session<'_, '_, T, O> {
             Err(RunError::RefusedInSilence) => (1, true),
             Err(RunError::File(why)) => {
                 self.complain(&why);
-                (1, true)
-            }
-            Err(RunError::NoConnections) => {
-                self.complain("cannot open file /proc/net/ip_vs_conn");
-                (1, true)
-            }
-            Err(RunError::NoTotals) => {
-                self.complain("cannot read file /proc/net/ip_vs_stats");
-                (1, true)
-            }
-            Err(RunError::NoStatus) => {
-                self.complain(
-                    "cannot read file /proc/net/ip_vs_status: Linux 7.1 and later have it",
-                );
                 (1, true)
             }
         }

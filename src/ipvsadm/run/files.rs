@@ -246,12 +246,7 @@ impl<T: Table, O: FnOnce() -> Result<T, TableError>> Session<'_, '_, T, O> {
         let mut counters = RestoreCounters::default();
         let lines = Lines::new(input, Comments::Indented);
         let end = self.read_lines(lines, &what, &mut counters, |invocation| match invocation {
-            Invocation::Change(change) => {
-                rules.change(&change).map_err(|mismatch| match mismatch {
-                    RuleError::Refused(errno) => errors::text(Operation::of(&change), errno),
-                    RuleError::NoRule => NO_RULE.to_owned(),
-                })
-            }
+            Invocation::Change(change) => enter(&mut rules, &change),
             _ => Err(NO_RULE.to_owned()),
         })?;
         let refusal = match (counters.failed, end) {
@@ -281,11 +276,7 @@ impl<T: Table, O: FnOnce() -> Result<T, TableError>> Session<'_, '_, T, O> {
             }
             Ok(from_json::Listing { changes, .. }) => {
                 let refused = changes.iter().find_map(|change| {
-                    let mismatch = rules.change(change).err()?;
-                    let why = match mismatch {
-                        RuleError::Refused(errno) => errors::text(Operation::of(change), errno),
-                        RuleError::NoRule => NO_RULE.to_owned(),
-                    };
+                    let why = enter(&mut rules, change).err()?;
                     Some(format!("{}: {why}", change_line(change)))
                 });
                 match refused {
@@ -434,6 +425,14 @@ impl<T: Table, O: FnOnce() -> Result<T, TableError>> Session<'_, '_, T, O> {
         }
         Ok(failed)
     }
+}
+
+/// Has a change made in a table that is described; the error says why it cannot be.
+fn enter(rules: &mut Rules, change: &Change) -> Result<(), String> {
+    rules.change(change).map_err(|error| match error {
+        RuleError::Refused(errno) => errors::text(Operation::of(change), errno),
+        RuleError::NoRule => NO_RULE.to_owned(),
+    })
 }
 
 /// The first byte of an input that is no blank, among the first [`LONGEST_LINE`]; and the whole

@@ -220,10 +220,10 @@ impl<T: Table, O: FnOnce() -> Result<T, TableError>> Session<'_, '_, T, O> {
     }
 
     fn read_totals(&mut self) -> Result<Stats, RunError> {
-        let mut text = String::new();
-        let file = self.kernel()?.totals().map_err(|_| RunError::NoTotals)?;
-        file.take(BLOCK as u64).read_to_string(&mut text).map_err(|_| RunError::NoTotals)?;
-        totals::parse(&text).ok_or(RunError::NoTotals)
+        let failed = || RunError::File("cannot read file /proc/net/ip_vs_stats".to_owned());
+        let file = self.kernel()?.totals().map_err(|_| failed())?;
+        let text = first_block(file).map_err(|_| failed())?;
+        totals::parse(&text).ok_or_else(failed)
     }
 
     fn list_totals(&mut self, exact: bool, as_json: bool) -> Result<(), RunError> {
@@ -249,9 +249,12 @@ impl<T: Table, O: FnOnce() -> Result<T, TableError>> Session<'_, '_, T, O> {
     }
 
     fn list_status(&mut self, as_json: bool) -> Result<(), RunError> {
-        let mut text = String::new();
-        let file = self.kernel()?.status().map_err(|_| RunError::NoStatus)?;
-        file.take(BLOCK as u64).read_to_string(&mut text).map_err(|_| RunError::NoStatus)?;
+        let failed = |_| {
+            let why = "cannot read file /proc/net/ip_vs_status: Linux 7.1 and later have it";
+            RunError::File(why.to_owned())
+        };
+        let file = self.kernel()?.status().map_err(failed)?;
+        let text = first_block(file).map_err(failed)?;
         let lines = text.lines().filter_map(|line| line.split_once(':'));
         let lines: Vec<(&str, &str)> = lines.map(|(name, value)| (name, value.trim())).collect();
         if as_json {
@@ -283,7 +286,8 @@ impl<T: Table, O: FnOnce() -> Result<T, TableError>> Session<'_, '_, T, O> {
         numeric: bool,
         as_json: bool,
     ) -> Result<(), RunError> {
-        let file = self.kernel()?.connections().map_err(|_| RunError::NoConnections)?;
+        let failed = |_| RunError::File("cannot open file /proc/net/ip_vs_conn".to_owned());
+        let file = self.kernel()?.connections().map_err(failed)?;
         let file = BufReader::with_capacity(BLOCK, file);
         let Session { out, names, .. } = self;
         if as_json {
@@ -315,6 +319,12 @@ impl<T: Table, O: FnOnce() -> Result<T, TableError>> Session<'_, '_, T, O> {
         serde_json::to_writer(&mut *self.out, document).map_err(std::io::Error::from)?;
         Ok(self.out.write_all(b"\n")?)
     }
+}
+
+/// The text of a file of the kernel's that is no longer than a block.
+fn first_block(file: impl Read) -> std::io::Result<String> {
+    let mut text = String::new();
+    file.take(BLOCK as u64).read_to_string(&mut text).map(|_| text)
 }
 
 /// The counters of services, and of each of their destinations.
