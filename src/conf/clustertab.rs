@@ -160,7 +160,7 @@ mod tests {
             shown(text),
             snapbox::str![[r#"
 clustertab:2:1: error: node 1 stands here a second time
-1       192.168.200.2 mac
+1	192.168.200.2 mac
 ^
 help: it stands first on line 1; keep one of them
 clustertab:3:3: error: 192.168.200.1 is already the address of node 1

@@ -191,8 +191,8 @@ help: close elements in the reverse order of opening them
             shown("<cvips>\n\t<routing>DR</routing>\n"),
             str![[r#"
 cvip.conf:2:23: error: the file ends before its elements are closed
-        <routing>DR</routing>
-                             ^
+	<routing>DR</routing>
+	                     ^
 help: the last line is `</cvips>`
 
 "#]]

@@ -265,7 +265,11 @@ fn checked(text: &str) -> Result<(), TestCaseError> {
         prop_assert!(place.line >= 1 && place.column >= 1 && place.length >= 1);
         let shown = diagnostic.to_string();
         prop_assert!(shown.lines().count() >= 3);
-        prop_assert!(shown.chars().all(|c| c == '\n' || !words::is_obeyed(c)), "{:?}", shown);
+        prop_assert!(
+            shown.chars().all(|c| "\n\t".contains(c) || !words::is_obeyed(c)),
+            "{:?}",
+            shown
+        );
     }
     Ok(())
 }
