@@ -15,7 +15,8 @@ use std::process::Output;
 use anyhow::{Context, Result, ensure};
 use nix::unistd::Pid;
 
-use crate::cluster::{Cluster, Host, Network, Process};
+use crate::cluster::{Cluster, Host, Network};
+use crate::process::Process;
 
 /// What the cluster's members sign their heartbeats with.
 pub const CLUSTER_KEY: &str = "a key of the lab's own, which is long enough";

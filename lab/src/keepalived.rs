@@ -7,8 +7,9 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 
-use crate::cluster::{Host, Process};
-use crate::wait_until;
+use crate::namespace::Namespace;
+use crate::process::Process;
+use crate::wait::wait_until;
 
 /// What [`Lab::packages`](crate::Lab::packages) has to be told for it.
 pub const PACKAGES: &[&str] = &["keepalived"];
@@ -26,7 +27,7 @@ impl Keepalived {
     ///
     /// # Errors
     /// If it cannot be run, or does not take the configuration.
-    pub fn start(host: &Host, dir: &Path, configuration: &str) -> Result<Keepalived> {
+    pub fn start(host: &Namespace, dir: &Path, configuration: &str) -> Result<Keepalived> {
         let file = |end: &str| dir.join(format!("keepalived-{}.{end}", host.name()));
         let (conf, log) = (file("conf"), file("log"));
         fs::write(&conf, configuration)

@@ -5,8 +5,10 @@
 //! with the machine's own files in it, so that a program that was just built runs there as it is.
 //!
 //! Outside: [`Lab`], called by `cargo xtask`. Inside: [`require`] at the start of a test, and
-//! [`Cluster`], a cluster of network namespaces.
+//! [`Cluster`], a cluster of network namespaces. Tests that need a network of their own and no IPVS have
+//! [`Namespace`] and [`Segment`], also outside.
 
+mod cabling;
 mod cluster;
 mod deployment;
 mod dice;
@@ -16,13 +18,17 @@ pub mod floor;
 mod frame;
 pub mod guest;
 mod host_kernel;
+mod inside;
 pub mod keepalived;
-mod netns;
+mod layer;
+mod namespace;
 mod outgoing;
 mod packages;
 mod people;
+pub mod process;
 mod qemu;
 mod run;
+mod segment;
 mod session;
 mod signals;
 mod site;
@@ -34,28 +40,16 @@ mod uml;
 mod unpack;
 mod wait;
 
-pub use cluster::{
-    Builder, Capture, Cluster, Direction, Fault, Host, Impairment, Network, Process,
-};
+pub use cluster::{Builder, Capture, Cluster, Direction, Fault, Host, Impairment, Network};
 pub use deployment::{CLUSTER_KEY, Deployment, Plan};
 pub use dice::{Dice, seed};
+pub use inside::{built_programs, in_lab, require, unique_name};
+pub use namespace::{Namespace, enter_new_network, in_new_network, ip};
 pub use packages::program;
 pub use people::Person;
+pub use process::Process;
 pub use run::{KernelChoice, Lab, Output};
+pub use segment::Segment;
 pub use site::Site;
 pub use toolchain::is_set_by_cargo;
-pub use wait::wait_until;
-
-/// Whether this process runs in the lab.
-#[must_use]
-pub fn in_lab() -> bool {
-    std::env::var_os("CVIP_LAB").is_some()
-}
-
-/// For the start of a test that needs a kernel with IPVS.
-///
-/// # Panics
-/// Outside the lab, with a word on how to get there.
-pub fn require() {
-    assert!(in_lab(), "this test needs a kernel with IPVS: run `cargo xtask test`");
-}
+pub use wait::{PATIENCE, since_when, until, wait_until};

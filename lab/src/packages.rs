@@ -16,6 +16,7 @@ use anyhow::{Context, Result, bail};
 use nix::fcntl::{Flock, FlockArg};
 use serde::{Deserialize, Serialize};
 
+use crate::layer::Layer;
 use crate::unpack;
 
 /// Bump when a layer made by older code must be made again.
@@ -59,50 +60,25 @@ pub fn program(package: &str, name: &str) -> Result<PathBuf> {
             format!("there is no {name} here, and no apt to fetch it: install it (Debian: apt-get install {package})")
         });
     }
-    let layer = ensure(&crate::run::cache()?, &format!("with-{package}"), &[package.into()], None)?;
+    let layer = ensure(&cache()?, &format!("with-{package}"), &[package.into()], None)?;
     let places = ["usr/sbin", "usr/bin"].map(|folder| format!("{folder}/{name}"));
     layer
         .find(&places.each_ref().map(String::as_str))
         .with_context(|| format!("the package {package} has no program {name}"))
 }
 
-/// Packages unpacked in the cache folder.
-#[derive(Clone, Debug)]
-pub(crate) struct Layer {
-    /// The layer's folder, which has `over` and `under`.
-    pub(crate) root: PathBuf,
-}
-
-impl Layer {
-    /// Packages that the host lacks.
-    pub(crate) fn under(&self) -> PathBuf {
-        self.root.join("under")
-    }
-
-    /// Newer versions of packages that the host has.
-    pub(crate) fn over(&self) -> PathBuf {
-        self.root.join("over")
-    }
-
-    /// The first of these paths (relative to `/`) that the layer or else the host has.
-    pub(crate) fn find(&self, candidates: &[&str]) -> Option<PathBuf> {
-        [self.over(), self.under(), PathBuf::from("/")]
-            .iter()
-            .flat_map(|root| candidates.iter().map(move |path| root.join(path)))
-            .find(|path| path.exists())
-    }
-
-    /// The value of `LD_LIBRARY_PATH` with which the layer's programs run on the host.
-    pub(crate) fn library_path(&self) -> std::ffi::OsString {
-        let triplet = format!("usr/lib/{}-linux-gnu", std::env::consts::ARCH);
-        // A libc of another version than the host's dynamic loader would not start at all.
-        let halves = [self.over(), self.under()];
-        let folders = halves
-            .iter()
-            .filter(|half| !half.join(&triplet).join("libc.so.6").exists())
-            .flat_map(|half| [half.join(&triplet), half.join("usr/lib")]);
-        std::env::join_paths(folders).unwrap_or_default()
-    }
+/// The folder for layers, logs and the scratch folder: `target/lab` of this workspace.
+pub(crate) fn cache() -> Result<PathBuf> {
+    let folder = std::env::var_os("CVIP_LAB_CACHE")
+        .map(PathBuf::from)
+        .or_else(|| {
+            std::env::var_os("CARGO_TARGET_DIR").map(|target| PathBuf::from(target).join("lab"))
+        })
+        .unwrap_or_else(|| {
+            Path::new(env!("CARGO_MANIFEST_DIR")).with_file_name("target").join("lab")
+        });
+    std::path::absolute(&folder)
+        .with_context(|| format!("no such folder can be: {}", folder.display()))
 }
 
 /// What a layer was made for; the layer is good as long as this has not changed.

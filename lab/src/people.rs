@@ -7,7 +7,9 @@ use std::sync::{Mutex, PoisonError};
 use anyhow::{Context, Result, ensure};
 use nix::unistd::{Gid, Uid, User};
 
-/// A user who may log in, as far as /etc/passwd is concerned; see [`Host::command_as`](crate::Host::command_as).
+use crate::inside::in_lab;
+
+/// A user who may log in, as far as /etc/passwd is concerned; see [`Namespace::command_as`](crate::Namespace::command_as).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Person {
     name: String,
@@ -23,7 +25,7 @@ impl Person {
     pub fn new(name: &str, id: u32) -> Result<Person> {
         static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
         let _one = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
-        ensure!(crate::in_lab(), "users are added to the lab only");
+        ensure!(in_lab(), "users are added to the lab only");
         let person = Person { name: name.to_owned(), id };
         let named = User::from_name(name).context("cannot look up a user")?;
         let numbered = User::from_uid(Uid::from_raw(id)).context("cannot look up a user")?;

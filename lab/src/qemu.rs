@@ -20,7 +20,8 @@ use anyhow::{Context, Result, bail};
 
 use crate::emulator::{Booted, Emulator, Place};
 use crate::guest;
-use crate::packages::{self, Layer};
+use crate::layer::Layer;
+use crate::packages;
 use crate::sys;
 
 /// How long the kernel may take until it starts the command.

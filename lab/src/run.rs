@@ -12,7 +12,9 @@ use anyhow::{Context, Result, bail};
 use crate::emulator::{self, Booted, Place};
 use crate::frame::Spec;
 use crate::host_kernel;
-use crate::packages::{self, Layer};
+use crate::inside::in_lab;
+use crate::layer::Layer;
+use crate::packages;
 use crate::qemu;
 use crate::session::{self, DidNotBoot, Ended, Limits, Streams};
 use crate::toolchain;
@@ -85,12 +87,12 @@ impl Lab {
     /// # Errors
     /// If there is no cache folder to work in.
     pub fn new(choice: KernelChoice) -> Result<Self> {
-        if crate::in_lab() && choice != KernelChoice::Host {
+        if in_lab() && choice != KernelChoice::Host {
             bail!("this is a lab already: run the command itself");
         }
         Ok(Self {
             choice,
-            cache: cache()?,
+            cache: packages::cache()?,
             packages: Vec::new(),
             env: Vec::new(),
             timeout: None,
@@ -328,20 +330,6 @@ fn environment(
     env.push(("CVIP_LAB_SCRATCH".into(), scratch.into()));
     env.extend(asked.iter().cloned());
     env
-}
-
-/// The folder for layers, logs and the scratch folder: `target/lab` of this workspace.
-pub(crate) fn cache() -> Result<PathBuf> {
-    let folder = std::env::var_os("CVIP_LAB_CACHE")
-        .map(PathBuf::from)
-        .or_else(|| {
-            std::env::var_os("CARGO_TARGET_DIR").map(|target| PathBuf::from(target).join("lab"))
-        })
-        .unwrap_or_else(|| {
-            Path::new(env!("CARGO_MANIFEST_DIR")).with_file_name("target").join("lab")
-        });
-    std::path::absolute(&folder)
-        .with_context(|| format!("no such folder can be: {}", folder.display()))
 }
 
 #[cfg(test)]

@@ -11,7 +11,7 @@ use std::process::Command;
 
 use anyhow::{Context, Result, bail};
 
-use crate::packages::Layer;
+use crate::layer::Layer;
 
 /// Links that a package's script would make: (the link, its target as seen from beside it).
 const LINKS: &[(&str, &str)] = &[

@@ -3,6 +3,23 @@
 use std::thread;
 use std::time::{Duration, Instant};
 
+use anyhow::{Result, ensure};
+
+/// How long anything may take before a test calls it a failure: emulated kernels are slow.
+pub const PATIENCE: Duration = Duration::from_secs(60);
+
+/// Waits until there is an answer.
+///
+/// # Panics
+/// If there is none within [`PATIENCE`].
+#[track_caller]
+pub fn until<T>(what: &str, ask: impl FnMut() -> Option<T>) -> T {
+    match wait_until(PATIENCE, ask) {
+        Some(answer) => answer,
+        None => panic!("not within {PATIENCE:?}: {what}"),
+    }
+}
+
 /// Asks again and again until there is an answer, or until the time is up; it asks at least once, and once more at the
 /// very end.
 pub fn wait_until<T>(limit: Duration, mut ask: impl FnMut() -> Option<T>) -> Option<T> {
@@ -19,6 +36,27 @@ pub fn wait_until<T>(limit: Duration, mut ask: impl FnMut() -> Option<T>) -> Opt
         }
         thread::sleep(pause.min(deadline.saturating_duration_since(Instant::now())));
         pause = (pause * 3 / 2).min(Duration::from_millis(50));
+    }
+}
+
+/// Asks at this pace, which is for measurements, until it is so; since when.
+///
+/// # Errors
+/// If it is not so within that time, or with the question.
+pub fn since_when(
+    limit: Duration,
+    pace: Duration,
+    mut is: impl FnMut() -> Result<bool>,
+) -> Result<Instant> {
+    let deadline = Instant::now() + limit;
+    loop {
+        let so = is()?;
+        let now = Instant::now();
+        if so {
+            return Ok(now);
+        }
+        ensure!(now < deadline, "not within {limit:?}");
+        thread::sleep(pace);
     }
 }
 

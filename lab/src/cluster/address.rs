@@ -7,7 +7,7 @@ use std::path::PathBuf;
 
 use anyhow::{Context, Result, bail};
 
-use crate::netns;
+use crate::namespace;
 
 /// Virtual addresses begin after this.
 pub(super) const FIRST_VIRTUAL: u8 = 200;
@@ -47,6 +47,23 @@ impl Network {
         match self {
             Self::Public => 77,
             Self::Interconnect => 78,
+        }
+    }
+}
+
+/// What every member of a cluster is connected with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Lines {
+    pub(super) ipv6: bool,
+    pub(super) interconnect: bool,
+}
+
+impl Lines {
+    /// The cluster's networks.
+    pub(super) fn networks(self) -> &'static [Network] {
+        match self.interconnect {
+            true => &[Network::Public, Network::Interconnect],
+            false => &[Network::Public],
         }
     }
 }
@@ -121,7 +138,7 @@ impl Claim {
                 for entry in fs::read_dir("/run/netns").into_iter().flatten().flatten() {
                     let found = entry.file_name().to_string_lossy().into_owned();
                     if found.strip_prefix(name).is_some_and(|rest| rest.starts_with('-')) {
-                        netns::remove(&found);
+                        namespace::remove(&found);
                     }
                 }
                 let _ = fs::remove_file(&file);

@@ -10,8 +10,9 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail};
 use nix::sys::signal::Signal;
 
-use super::{Host, Process};
-use crate::wait_until;
+use crate::namespace::Namespace;
+use crate::process::Process;
+use crate::wait::wait_until;
 
 /// How long tcpdump must have read nothing for there to be nothing to read.
 const QUIET: Duration = Duration::from_millis(500);
@@ -28,7 +29,7 @@ pub struct Capture {
 }
 
 impl Capture {
-    pub(super) fn start(host: &Host, device: &str, filter: &str) -> Result<Self> {
+    pub(super) fn start(host: &Namespace, device: &str, filter: &str) -> Result<Self> {
         let mut command = host.command("tcpdump");
         command.args(["-i", device, "-n", "-l", "-tt", "-e", "--immediate-mode", "-Z", "root"]);
         if !filter.is_empty() {

@@ -5,20 +5,18 @@
 //! it, or as the queue of the member's own interface.
 
 use std::fmt;
-use std::io::Write;
-use std::process::Stdio;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU16, Ordering};
 use std::time::Duration;
 
-use anyhow::{Context, Result, bail};
+use anyhow::Result;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
-use super::Host;
 use super::address::Network;
-use crate::netns::Namespace;
-use crate::sys;
+use super::host::Host;
+use crate::cabling::set_port;
+use crate::namespace::Namespace;
 
 /// Something that is wrong for as long as this lives.
 #[must_use = "a fault ends when its guard is dropped"]
@@ -68,7 +66,7 @@ impl Undo {
     fn run(&self) -> Result<()> {
         match self {
             Undo::Link(bridge, port) => set_port(bridge, port, true),
-            Undo::Tc(namespace, line) => tc(namespace, line),
+            Undo::Tc(namespace, line) => namespace.batch("tc", line),
             Undo::Processes(stopped) => {
                 for pid in stopped {
                     // It may have been killed.
@@ -189,7 +187,8 @@ impl Host {
         self.require(network)?;
         let mut faults = Vec::new();
         let mut queue = |namespace: &Arc<Namespace>, device: &str| -> Result<()> {
-            tc(namespace, &format!("qdisc add dev {device} root netem limit 10000 {impairment}"))?;
+            let queue = format!("qdisc add dev {device} root netem limit 10000 {impairment}");
+            namespace.batch("tc", &queue)?;
             let undo = format!("qdisc del dev {device} root");
             faults.push(Fault::new(Undo::Tc(Arc::clone(namespace), undo)));
             Ok(())
@@ -248,33 +247,9 @@ impl Host {
             undo += &format!("filter del {filter}\n");
         }
         let bridge = self.bridge();
-        tc(bridge, &(queues + &filters))?;
+        bridge.batch("tc", &(queues + &filters))?;
         Ok(Fault::new(Undo::Tc(Arc::clone(bridge), undo)))
     }
-}
-
-/// Switches a port of the bridge.
-pub(super) fn set_port(bridge: &Namespace, port: &str, up: bool) -> Result<()> {
-    bridge
-        .enter(|| sys::set_link(port, up))?
-        .with_context(|| format!("{}: cannot switch the bridge's port {port}", bridge.name()))
-}
-
-/// Runs lines of tc's, one after the other, up to the first that fails.
-fn tc(namespace: &Namespace, lines: &str) -> Result<()> {
-    let mut command = namespace.command("tc")?;
-    command.args(["-batch", "-"]).stdin(Stdio::piped());
-    command.stdout(Stdio::null()).stderr(Stdio::piped());
-    let mut child = command.spawn().context("cannot run tc (of the package iproute2)")?;
-    if let Some(mut stdin) = child.stdin.take() {
-        stdin.write_all(lines.as_bytes()).context("cannot write to tc")?;
-    }
-    let output = child.wait_with_output()?;
-    if !output.status.success() {
-        let complaint = String::from_utf8_lossy(&output.stderr);
-        bail!("tc in {}: {}\n{}", namespace.name(), lines.trim(), complaint.trim());
-    }
-    Ok(())
 }
 
 #[cfg(test)]

@@ -1,26 +1,22 @@
 //! One member of a cluster, as a test sees it: a machine that runs commands, can lose its cable, and can die.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
-use std::process::{Command, Output, Stdio};
+use std::net::{Ipv4Addr, Ipv6Addr};
+use std::ops::Deref;
 use std::sync::Arc;
 
-use anyhow::{Context, Result, bail, ensure};
-use nix::ifaddrs::{InterfaceAddress, getifaddrs};
+use anyhow::{Result, ensure};
 
-use super::address::{self, Member, Network};
-use super::cabling::{self, Cabling};
-use super::faults::set_port;
-use super::{Capture, Process};
-use crate::netns::Namespace;
-use crate::people::Person;
-use crate::sys;
+use super::address::{self, Lines, Member, Network};
+use super::capture::Capture;
+use crate::cabling::{self, Cable};
+use crate::namespace::Namespace;
 
-/// One member of a cluster.
+/// One member of a cluster: a network namespace with addresses on the cluster's networks.
 #[derive(Debug)]
 pub struct Host {
     member: Member,
     subnet: u8,
-    cabling: Cabling,
+    lines: Lines,
     namespace: Arc<Namespace>,
     bridge: Arc<Namespace>,
 }
@@ -30,17 +26,11 @@ impl Host {
         cluster: &str,
         member: Member,
         subnet: u8,
-        cabling: Cabling,
+        lines: Lines,
         bridge: Arc<Namespace>,
     ) -> Result<Self> {
-        let namespace = Arc::new(Namespace::new(&format!("{cluster}-{}", member.short()))?);
-        Ok(Self { member, subnet, cabling, namespace, bridge })
-    }
-
-    /// Its name, which is its network namespace's.
-    #[must_use]
-    pub fn name(&self) -> &str {
-        self.namespace.name()
+        let namespace = Arc::new(Namespace::named(&format!("{cluster}-{}", member.short()))?);
+        Ok(Self { member, subnet, lines, namespace, bridge })
     }
 
     /// The IPv4 address of its `eth0`, in a network of 24 bits.
@@ -82,7 +72,7 @@ impl Host {
     /// The networks that it is on.
     #[must_use]
     pub fn networks(&self) -> &'static [Network] {
-        match (self.cabling.interconnect, self.member) {
+        match (self.lines.interconnect, self.member) {
             (true, Member::Director(_) | Member::Node(_) | Member::Store(_)) => {
                 &[Network::Public, Network::Interconnect]
             }
@@ -104,10 +94,6 @@ impl Host {
         }
     }
 
-    pub(super) fn cabling(&self) -> Cabling {
-        self.cabling
-    }
-
     pub(super) fn namespace(&self) -> &Arc<Namespace> {
         &self.namespace
     }
@@ -116,116 +102,17 @@ impl Host {
         &self.bridge
     }
 
-    /// A command that runs on this member: a child of this process, with no other process in between. It sees this
-    /// member's network, but `/sys/class/net` is that of the whole lab.
-    ///
-    /// # Panics
-    /// If this process can open no more files.
-    #[must_use]
-    pub fn command(&self, program: &str) -> Command {
-        self.namespace.command(program).expect("this process can open no more files")
-    }
-
-    /// The same, run by another user than root.
-    ///
-    /// # Panics
-    /// As [`Host::command`].
-    #[must_use]
-    pub fn command_as(&self, person: &Person, program: &str) -> Command {
-        let mut command = self.command(program);
-        command.env("HOME", "/").env("USER", person.name()).env("LOGNAME", person.name());
-        // After the namespace has been entered, which is root's to do.
-        sys::as_user(&mut command, person.uid(), person.gid());
-        command
-    }
-
-    /// Runs a command to its end, and keeps what it writes.
-    ///
-    /// # Errors
-    /// If it cannot be run or fails; the error has what it wrote to its standard error.
-    pub fn run(&self, command: &[&str]) -> Result<Output> {
-        let (program, arguments) = command.split_first().context("no command")?;
-        let output = self
-            .command(program)
-            .args(arguments)
-            .stdin(Stdio::null())
-            .output()
-            .with_context(|| format!("{}: cannot run {program}", self.name()))?;
-        if !output.status.success() {
-            let (stdout, stderr) =
-                (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
-            bail!(
-                "{}: {}: {}\n{}{}",
-                self.name(),
-                command.join(" "),
-                output.status,
-                stdout,
-                stderr.trim_end()
-            );
-        }
-        Ok(output)
-    }
-
-    /// Runs a command to its end; what it wrote to its standard output.
-    ///
-    /// # Errors
-    /// As [`Host::run`].
-    pub fn stdout(&self, command: &[&str]) -> Result<String> {
-        Ok(String::from_utf8_lossy(&self.run(command)?.stdout).into_owned())
-    }
-
-    /// Starts a command that goes on until its guard is dropped.
-    ///
-    /// # Errors
-    /// If it cannot be run.
-    pub fn spawn(&self, command: &[&str]) -> Result<Process> {
-        let (program, arguments) = command.split_first().context("no command")?;
-        let mut started = self.command(program);
-        started.args(arguments).stdin(Stdio::null());
-        Process::spawn(started)
-    }
-
-    /// Runs a closure on a thread of its own in this member's network namespace, and gives its value: sockets that it
-    /// opens (netlink ones too) stay in that namespace. `/proc/net` is the wrong one there, `/proc/thread-self/net` the
-    /// right one.
-    ///
-    /// # Panics
-    /// If the namespace cannot be entered, or with the closure.
-    pub fn enter<T: Send>(&self, act: impl FnOnce() -> T + Send) -> T {
-        match self.namespace.enter(act) {
-            Ok(value) => value,
-            Err(error) => panic!("{error:#}"),
-        }
-    }
-
-    /// Whether one of its interfaces has an address now.
-    ///
-    /// # Panics
-    /// If the namespace cannot be entered.
-    #[must_use]
-    pub fn has_on(&self, device: &str, addr: IpAddr) -> bool {
-        let has = |interface: InterfaceAddress| {
-            let of = interface.address.as_ref()?;
-            let of = match (of.as_sockaddr_in(), of.as_sockaddr_in6()) {
-                (Some(v4), _) => IpAddr::from(v4.ip()),
-                (_, Some(v6)) => IpAddr::from(v6.ip()),
-                (None, None) => return None,
-            };
-            Some(interface.interface_name == device && of == addr)
+    /// Its cables to the cluster's bridges.
+    pub(super) fn cables(&self) -> Vec<Cable> {
+        let cable = |network: &Network| Cable {
+            bridge: network.bridge(),
+            port: self.port(*network),
+            device: network.device(),
+            mac: Some(self.mac_on(*network)),
+            v4: self.v4_on(*network),
+            v6: self.lines.ipv6.then(|| self.v6_on(*network)),
         };
-        let find = || getifaddrs().ok().and_then(|mut all| all.find_map(|i| has(i).filter(|h| *h)));
-        self.enter(find).is_some()
-    }
-
-    /// Sets a kernel parameter of this member, such as `net.ipv4.ip_forward`.
-    ///
-    /// # Errors
-    /// If there is no such parameter, or not this value.
-    pub fn sysctl(&self, key: &str, value: &str) -> Result<()> {
-        let path = format!("/proc/sys/{}", key.replace('.', "/"));
-        self.namespace
-            .enter(|| std::fs::write(&path, value))?
-            .with_context(|| format!("{}: cannot set {key} to {value}", self.name()))
+        self.networks().iter().map(cable).collect()
     }
 
     /// Takes the power away: the cables first, so that no connection is closed in good order, then every process.
@@ -235,7 +122,7 @@ impl Host {
     /// If a process does not die.
     pub fn power_off(&self) -> Result<()> {
         for network in self.networks() {
-            set_port(&self.bridge, &self.port(*network), false)?;
+            cabling::set_port(&self.bridge, &self.port(*network), false)?;
         }
         self.namespace.kill_all()
     }
@@ -250,9 +137,9 @@ impl Host {
     /// If processes still run in it, or if the kernel refuses.
     pub fn power_on(&self) -> Result<()> {
         self.power_off()?;
-        cabling::disconnect(self)?;
+        cabling::disconnect(&self.bridge, &self.cables())?;
         self.namespace.renew()?;
-        cabling::connect(&self.bridge, &[self])
+        cabling::connect(&self.bridge, &[(&self.namespace, self.cables())])
     }
 
     /// Captures packets on `eth0` from now on, as many as match the filter (tcpdump's language; empty for all).
@@ -260,7 +147,7 @@ impl Host {
     /// # Errors
     /// If tcpdump is not there or does not know the filter.
     pub fn capture(&self, filter: &str) -> Result<Capture> {
-        Capture::start(self, "eth0", filter)
+        self.capture_on("eth0", filter)
     }
 
     /// Captures packets on another device of this member; see [`Host::capture`].
@@ -268,6 +155,14 @@ impl Host {
     /// # Errors
     /// As [`Host::capture`].
     pub fn capture_on(&self, device: &str, filter: &str) -> Result<Capture> {
-        Capture::start(self, device, filter)
+        Capture::start(&self.namespace, device, filter)
+    }
+}
+
+impl Deref for Host {
+    type Target = Namespace;
+
+    fn deref(&self) -> &Namespace {
+        &self.namespace
     }
 }

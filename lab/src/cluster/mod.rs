@@ -25,11 +25,9 @@
 //! bridge is in a namespace too (`web-br`), so nothing is left on the outside when the cluster is dropped.
 
 mod address;
-mod cabling;
 mod capture;
 mod faults;
 mod host;
-mod process;
 
 use std::net::{Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
@@ -40,11 +38,10 @@ pub use address::Network;
 pub use capture::Capture;
 pub use faults::{Direction, Fault, Impairment};
 pub use host::Host;
-pub use process::Process;
 
-use crate::netns::Namespace;
-use address::{Claim, Member};
-use cabling::Cabling;
+use crate::cabling;
+use crate::namespace::Namespace;
+use address::{Claim, Lines, Member};
 
 /// Directors, nodes, perhaps hosts of a store, and a client on one bridge or two; removed when dropped.
 #[derive(Debug)]
@@ -68,7 +65,7 @@ pub struct Builder {
     nodes: u8,
     stores: u8,
     client: bool,
-    cabling: Cabling,
+    lines: Lines,
 }
 
 impl Builder {
@@ -97,7 +94,7 @@ impl Builder {
     /// it has none.
     #[must_use]
     pub fn interconnect(mut self, interconnect: bool) -> Self {
-        self.cabling.interconnect = interconnect;
+        self.lines.interconnect = interconnect;
         self
     }
 
@@ -111,7 +108,7 @@ impl Builder {
     /// Whether the members have IPv6 addresses too. At first they have.
     #[must_use]
     pub fn ipv6(mut self, ipv6: bool) -> Self {
-        self.cabling.ipv6 = ipv6;
+        self.lines.ipv6 = ipv6;
         self
     }
 
@@ -133,9 +130,9 @@ impl Builder {
             self.name
         );
         let claim = Claim::new(&self.name)?;
-        let bridge = Arc::new(Namespace::new(&format!("{}-br", self.name))?);
+        let bridge = Arc::new(Namespace::named(&format!("{}-br", self.name))?);
         let make = |member: Member| {
-            Host::new(&self.name, member, claim.number(), self.cabling, Arc::clone(&bridge))
+            Host::new(&self.name, member, claim.number(), self.lines, Arc::clone(&bridge))
         };
         let store = |n| make(Member::Store(n)).map(Arc::new);
         let cluster = Cluster {
@@ -148,8 +145,10 @@ impl Builder {
             _bridge: Arc::clone(&bridge),
             claim,
         };
-        cabling::make_bridges(&bridge, self.cabling)?;
-        cabling::connect(&bridge, &cluster.members().collect::<Vec<_>>())?;
+        let bridges: Vec<&str> = self.lines.networks().iter().map(|n| n.bridge()).collect();
+        cabling::make_bridges(&bridge, &bridges)?;
+        let hosts = cluster.members().map(|host| (host.namespace().as_ref(), host.cables()));
+        cabling::connect(&bridge, &hosts.collect::<Vec<_>>())?;
         Ok(cluster)
     }
 }
@@ -164,7 +163,7 @@ impl Cluster {
             nodes: 2,
             stores: 0,
             client: true,
-            cabling: Cabling { ipv6: true, interconnect: false },
+            lines: Lines { ipv6: true, interconnect: false },
         }
     }
 

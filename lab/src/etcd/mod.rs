@@ -30,8 +30,9 @@ use nix::mount::{MntFlags, MsFlags, mount, umount2};
 
 pub use certificates::Certificate;
 
-use crate::cluster::{Cluster, Host, Network, Process};
-use crate::wait_until;
+use crate::cluster::{Cluster, Host, Network};
+use crate::process::Process;
+use crate::wait::wait_until;
 use certificates::Authority;
 
 /// What [`Lab::packages`](crate::Lab::packages) has to be told for it.

@@ -14,6 +14,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::reboot::{RebootMode, reboot};
 use nix::sys::signal::{Signal, kill, killpg};
 use nix::sys::wait::{WaitStatus, waitpid};
 use nix::unistd::Pid;
@@ -38,7 +39,7 @@ impl Wire {
         let mut file = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if frame::write(&mut *file, kind, payload).is_err() {
             // The host is gone, and nobody is left to work for.
-            super::power_off();
+            power_off();
         }
     }
 }
@@ -126,7 +127,14 @@ fn finish(wire: &Wire, code: u32) -> ! {
     wire.send(Kind::Exit, &code.to_le_bytes());
     // The host is quicker at this than a kernel that shuts down.
     thread::sleep(Duration::from_secs(10));
-    super::power_off()
+    power_off()
+}
+
+/// Switches the machine off.
+pub(super) fn power_off() -> ! {
+    let _ = reboot(RebootMode::RB_POWER_OFF);
+    // Not allowed, or not possible: an exit of PID 1 panics the kernel, which ends it as well.
+    std::process::exit(1)
 }
 
 /// The command, just started.
@@ -278,7 +286,7 @@ fn listen(
     closers: &Mutex<Vec<(Kind, OwnedFd)>>,
 ) {
     loop {
-        let Ok(Some((kind, payload))) = frame::read(&mut from) else { super::power_off() };
+        let Ok(Some((kind, payload))) = frame::read(&mut from) else { power_off() };
         match kind {
             Kind::Stdin if payload.is_empty() => drop(input.send(Input::End)),
             Kind::Stdin => drop(input.send(Input::Bytes(payload))),

@@ -4,6 +4,7 @@
 //! with the argument [`ARGUMENT`]. It runs as PID 1, so it may never return and has to reap whatever is orphaned.
 
 mod agent;
+mod arguments;
 pub(crate) mod modules;
 pub(crate) mod namespaces;
 pub(crate) mod root;
@@ -19,39 +20,18 @@ use std::process::Command;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
-use nix::sys::reboot::{RebootMode, reboot};
 use nix::sys::resource::{Resource, setrlimit};
 use nix::sys::termios;
 use nix::unistd::Pid;
 
+pub use self::arguments::ARGUMENT;
+pub(crate) use self::arguments::{CHANNEL, FIRST, MODULES, PORT, READ_ONLY};
+
+use self::arguments::{NAMESPACES, NAMESPACES_INSIDE};
 use crate::frame::{self, Kind, Spec};
 use crate::guest::agent::{Incoming, Wire};
 use crate::guest::modules::Modules;
-use crate::wait_until;
-
-/// The argument with which a program that boots labs is called inside; it must hand over to [`main`] then.
-pub const ARGUMENT: &str = "lab-guest";
-
-/// After [`ARGUMENT`]: run a program, on the host, that can write to no file system.
-pub(crate) const READ_ONLY: &str = "read-only";
-
-/// After [`ARGUMENT`]: be the first process of a process namespace, and run a program in it.
-pub(crate) const FIRST: &str = "first";
-
-/// After [`ARGUMENT`]: make a lab of namespaces on this machine's kernel.
-pub(crate) const NAMESPACES: &str = "namespaces";
-
-/// After [`ARGUMENT`]: be the first process in them.
-pub(crate) const NAMESPACES_INSIDE: &str = "namespaces-inside";
-
-/// The kernel parameter (so a variable of PID 1's environment) that names the channel to the host.
-pub(crate) const CHANNEL: &str = "CVIP_LAB_CHANNEL";
-
-/// The name of QEMU's virtio port to the host.
-pub(crate) const PORT: &str = "cvip.lab";
-
-/// The kernel parameter that names the folder with this kernel's modules, as the host sees it.
-pub(crate) const MODULES: &str = "CVIP_LAB_MODULES";
+use crate::wait::wait_until;
 
 /// Does what a lab needs this program for beside its own work: as the guest's PID 1, and as a step on the way to another
 /// program on the host. It never returns.
@@ -75,7 +55,7 @@ pub fn main() -> ! {
     let Err(error) = boot();
     // The kernel's console, so the host's log; the host shows its end.
     eprintln!("lab: {error:#}");
-    power_off()
+    agent::power_off()
 }
 
 /// Runs a program in this mount namespace (a new one), made read-only.
@@ -96,13 +76,6 @@ fn first(mut command: impl Iterator<Item = OsString>) -> Result<Infallible> {
     let child = Command::new(&program).args(command).spawn();
     let child = child.with_context(|| format!("cannot run {}", program.display()))?;
     std::process::exit(agent::wait_for(Pid::from_raw(child.id() as i32)) as i32)
-}
-
-/// Switches the machine off.
-pub(crate) fn power_off() -> ! {
-    let _ = reboot(RebootMode::RB_POWER_OFF);
-    // Not allowed, or not possible: an exit of PID 1 panics the kernel, which ends it as well.
-    std::process::exit(1)
 }
 
 fn boot() -> Result<Infallible> {

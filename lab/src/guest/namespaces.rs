@@ -18,7 +18,8 @@ use nix::sched::{CloneFlags, unshare};
 use nix::sys::signal::Signal;
 use nix::unistd::Pid;
 
-use super::{ARGUMENT, NAMESPACES, NAMESPACES_INSIDE, agent, modules, root};
+use super::arguments::{ARGUMENT, NAMESPACES, NAMESPACES_INSIDE};
+use super::{agent, modules, root};
 use crate::frame::Spec;
 use crate::signals::Held;
 use crate::{packages, sys};

@@ -6,7 +6,7 @@ use std::io::{self, ErrorKind};
 use std::net::{SocketAddr, UdpSocket};
 use std::time::{Duration, Instant};
 
-use crate::Host;
+use crate::namespace::Namespace;
 
 /// The client. A server has to answer each datagram with its text, a space, and its own name: see [`answer_datagram`].
 #[derive(Debug)]
@@ -22,7 +22,7 @@ impl Datagrams {
     ///
     /// # Errors
     /// If the kernel has none.
-    pub fn new(from: &Host, to: SocketAddr) -> io::Result<Datagrams> {
+    pub fn new(from: &Namespace, to: SocketAddr) -> io::Result<Datagrams> {
         let any = if to.is_ipv6() { "[::]:0" } else { "0.0.0.0:0" };
         let socket = from.enter(|| UdpSocket::bind(any).and_then(|s| s.connect(to).map(|()| s)))?;
         Ok(Datagrams { socket, sent: 0, answers: BTreeMap::new(), refused: 0 })

@@ -14,7 +14,7 @@ use nix::sys::socket::{
     AddressFamily, SockFlag, SockType, SockaddrStorage, connect, setsockopt, socket, sockopt,
 };
 
-use crate::Host;
+use crate::namespace::Namespace;
 
 /// How much the kernel may take in before anybody reads it: little, so that the server is not done before its client.
 const WINDOW: usize = 64 * 1024;
@@ -35,7 +35,7 @@ impl Download {
     /// # Errors
     /// If there is no connection, or another answer than the file.
     pub fn start(
-        from: &Host,
+        from: &Namespace,
         at: SocketAddr,
         path: &str,
         patience: Duration,

@@ -19,7 +19,7 @@ use nix::sys::socket::{
 };
 
 use super::report::{Outcome, Report, Request};
-use crate::Host;
+use crate::namespace::Namespace;
 
 /// What is asked.
 const QUESTION: &[u8] = b"GET / HTTP/1.0\r\n\r\n";
@@ -46,7 +46,7 @@ pub struct Requests {
 impl Requests {
     /// Begins with them, on a thread of its own in this member.
     #[must_use]
-    pub fn start(self, from: &Host) -> Running {
+    pub fn start(self, from: &Namespace) -> Running {
         let (stop, ended) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU32::new(0)));
         let (stopped, count) = (Arc::clone(&stop), Arc::clone(&ended));
         // A thread that is started in a namespace stays there.
@@ -56,7 +56,7 @@ impl Requests {
 
     /// Makes them all, and waits for the last.
     #[must_use]
-    pub fn run(self, from: &Host) -> Report {
+    pub fn run(self, from: &Namespace) -> Report {
         self.start(from).finish()
     }
 

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
-use crate::Host;
+use crate::namespace::Namespace;
 
 /// For how long the server looks at nothing but what is there, so that it sees soon that it is to stop.
 const LOOK_MS: u16 = 20;
@@ -32,7 +32,7 @@ impl WebServer {
     ///
     /// # Errors
     /// If another listens there.
-    pub fn start(on: &Host, name: &str) -> Result<WebServer> {
+    pub fn start(on: &Namespace, name: &str) -> Result<WebServer> {
         let listener = on
             .enter(|| TcpListener::bind((Ipv4Addr::UNSPECIFIED, 80)))
             .with_context(|| format!("{}: cannot listen on port 80", on.name()))?;
