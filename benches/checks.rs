@@ -19,11 +19,13 @@ use std::time::{Duration, Instant};
 use cvip::checks::settings::{Exec, Kind, Program};
 use cvip::checks::{Check, Checker, HealthState, Target};
 use cvip::protocol::Protocol;
+use cvip_lab::process;
 use nix::poll::{PollFd, PollFlags, ppoll};
 use nix::sys::prctl::set_pdeathsig;
 use nix::sys::resource::{UsageWho, getrusage};
 use nix::sys::signal::Signal;
 use nix::sys::time::TimeSpec;
+use nix::unistd::Pid;
 use rustls::{ServerConfig, ServerConnection};
 
 /// First words of the processes that this one starts.
@@ -173,7 +175,7 @@ fn measure(kind: &str, count: u32, seconds: u32, ports: &[u16]) {
         "{kind:8} {:7.1} {:18.2} % {:16} {threads:9} {healthy:5}",
         f64::from(runs) / elapsed,
         100.0 * spent / elapsed,
-        resident(),
+        process::resident(Pid::this()).unwrap(),
     );
 }
 
@@ -196,17 +198,6 @@ fn cpu() -> Duration {
         .sum()
 }
 
-/// `VmRSS` (proc_pid_status(5)), in KiB.
-fn resident() -> u64 {
-    status("VmRSS:")
-}
-
 fn tasks() -> u64 {
-    status("Threads:")
-}
-
-fn status(field: &str) -> u64 {
-    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
-    let line = status.lines().find_map(|line| line.strip_prefix(field));
-    line.and_then(|line| line.split_whitespace().next()?.parse().ok()).unwrap_or(0)
+    process::status(Pid::this(), "Threads:").unwrap()
 }

@@ -13,6 +13,8 @@ use std::time::Instant;
 use cvip::ipvsadm::columns::Text;
 use cvip::ipvsadm::connections::for_each;
 use cvip::ipvsadm::names::Numbers;
+use cvip_lab::process::status;
+use nix::unistd::Pid;
 
 /// The kernel's file, a page at a time, with this many lines left.
 struct File {
@@ -48,13 +50,6 @@ impl Read for File {
     }
 }
 
-/// `VmHWM` (proc_pid_status(5)), in KiB.
-fn peak() -> u64 {
-    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
-    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
-    line.and_then(|line| line.split_whitespace().next()?.parse().ok()).unwrap_or(0)
-}
-
 fn main() -> io::Result<()> {
     let mut numbers = std::env::args().skip(1).filter_map(|word| word.parse::<usize>().ok());
     let connections = numbers.next().unwrap_or(1_000_000);
@@ -78,7 +73,7 @@ fn main() -> io::Result<()> {
         println!(
             "{shown} connections: {copied} bytes copied in {floor:.1?}, listed as {bytes} bytes in \
              {took:.1?}; VmHWM {} KiB",
-            peak()
+            status(Pid::this(), "VmHWM:").unwrap_or_default()
         );
     }
     Ok(())

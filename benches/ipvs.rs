@@ -15,8 +15,8 @@ use std::time::{Duration, Instant};
 
 use cvip::ipvs::*;
 use cvip::protocol::Protocol;
+use cvip_lab::enter_new_network;
 use cvip_lab::floor::Floor;
-use nix::sched::{CloneFlags, unshare};
 
 fn main() {
     let mut numbers = std::env::args().skip(1).filter_map(|word| word.parse::<u32>().ok());
@@ -89,9 +89,7 @@ fn count(lists: &[Vec<DestinationEntry>]) -> usize {
 
 /// Opens something in a new network namespace, after the kernel has cleaned up the last one.
 fn fresh<T>(open: impl FnOnce() -> T) -> T {
-    unshare(CloneFlags::CLONE_NEWNET).expect("a network namespace of its own needs root");
-    let up = std::process::Command::new("ip").args(["link", "set", "lo", "up"]).status();
-    assert!(up.is_ok_and(|status| status.success()), "ip(8)");
+    enter_new_network().unwrap();
     std::thread::sleep(Duration::from_millis(500));
     open()
 }

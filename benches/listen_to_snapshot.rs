@@ -15,13 +15,9 @@ use std::time::{Duration, Instant};
 use cvip::listeners::{Dumper, Ranges, Watch};
 use cvip::protocol::Protocol;
 use nix::poll::{PollFd, PollFlags, ppoll};
-use nix::sched::{CloneFlags, unshare};
 use nix::sys::signal::SigSet;
 use nix::sys::time::TimeSpec;
 use nix::time::{ClockId, clock_gettime};
-
-#[path = "../tests/listeners/support.rs"]
-mod support;
 
 /// The first flagged port.
 const FIRST: u16 = 10_000;
@@ -45,8 +41,7 @@ fn main() {
     let mut numbers = words.iter().filter_map(|a| a.parse::<usize>().ok());
     let events = numbers.next().unwrap_or(500);
     let connections = numbers.next().unwrap_or(50_000);
-    unshare(CloneFlags::CLONE_NEWNET).expect("this needs root: unshare");
-    support::raise_loopback();
+    cvip_lab::enter_new_network().unwrap();
 
     println!("{events} events each              median       p99       max");
     for socket_events in [true, false] {

@@ -1,19 +1,16 @@
 //! A director that notices another host with its address, on a real kernel's ARP and neighbour
 //! discovery. Director, conflicting host and intruder are network namespaces on one bridge.
 
-mod net_support;
-
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, UdpSocket};
 use std::os::fd::AsRawFd;
 use std::time::Instant;
 
 use cvip::net::{self, ConflictState, ConflictWatch, Mac};
+use cvip_lab::{Namespace, PATIENCE, Segment, addr, until};
 use nix::ifaddrs::getifaddrs;
 use nix::poll::{PollFd, PollFlags, ppoll};
 use nix::sys::socket::{AddressFamily, MsgFlags, SockFlag, SockType, bind, send, socket};
 use nix::sys::time::TimeSpec;
-
-use net_support::{DEADLINE, Namespace, addr, wait_until};
 
 const CVIP4: &str = "10.0.0.100";
 const CVIP6: &str = "fd00::64";
@@ -21,36 +18,31 @@ const CVIP6: &str = "fd00::64";
 const LAST4: &str = "10.0.0.200";
 const LAST6: &str = "fd00::c8";
 
-/// Three hosts on one bridge.
-struct Segment {
-    director: Namespace,
-    conflict: Namespace,
-    intruder: Namespace,
-    _bridge: Namespace,
-}
+/// Three hosts on one bridge: the director, one with its address, and an intruder.
+struct Hosts(Segment);
 
-impl Segment {
-    fn new() -> Segment {
-        let bridge = Namespace::new();
-        bridge.ip("link add br0 type bridge mcast_snooping 0");
-        bridge.ip("link set br0 up");
-        let [director, conflict, intruder] = [1, 2, 3].map(|host| {
-            let member = Namespace::new();
-            let port = format!("p{host}");
-            bridge.wire(&port, &member, "eth0");
-            bridge.ip(&format!("link set {port} master br0"));
-            member.ip(&format!("addr add 10.0.0.{host}/24 dev eth0"));
-            member.ip(&format!("addr add fd00::{host}/64 dev eth0 nodad"));
-            member
-        });
-        let segment = Segment { director, conflict, intruder, _bridge: bridge };
-        carry(&segment.director, "eth0");
-        segment
+impl Hosts {
+    fn new() -> Hosts {
+        let hosts = Hosts(Segment::new(3));
+        carry(hosts.director(), "eth0");
+        hosts
+    }
+
+    fn director(&self) -> &Namespace {
+        self.0.host(1)
+    }
+
+    fn conflicting(&self) -> &Namespace {
+        self.0.host(2)
+    }
+
+    fn intruder(&self) -> &Namespace {
+        self.0.host(3)
     }
 
     fn watch(&self) -> ConflictWatch {
         let watched = [CVIP4, CVIP6, LAST4, LAST6].map(addr);
-        self.director.run(move || ConflictWatch::open("eth0", watched)).expect("a watch")
+        self.director().enter(|| ConflictWatch::open("eth0", watched)).expect("a watch")
     }
 }
 
@@ -61,7 +53,7 @@ fn carry(host: &Namespace, device: &str) {
 }
 
 fn announce(host: &Namespace, text: &'static str) {
-    host.run(move || net::announce("eth0", addr(text))).expect("an announcement");
+    host.enter(move || net::announce("eth0", addr(text))).expect("an announcement");
 }
 
 fn mac_of(host: &Namespace) -> Mac {
@@ -72,7 +64,7 @@ fn mac_of(host: &Namespace) -> Mac {
 
 /// Sends a frame as it is.
 fn inject(host: &Namespace, frame: Vec<u8>) {
-    host.run(move || {
+    host.enter(move || {
         let link = getifaddrs()
             .expect("interfaces")
             .filter(|interface| interface.interface_name == "eth0")
@@ -132,15 +124,15 @@ fn forged(text: &str, mac: Mac) -> Vec<u8> {
 
 /// Drives the watch until this holds.
 fn drive(watch: &mut ConflictWatch, what: &str, mut holds: impl FnMut(&ConflictWatch) -> bool) {
-    let deadline = Instant::now() + DEADLINE;
+    let deadline = Instant::now() + PATIENCE;
     loop {
         let now = Instant::now();
         watch.step(now).expect("a step");
         if holds(watch) {
             return;
         }
-        assert!(now < deadline, "{what} did not come within {DEADLINE:?}: {watch:?}");
-        let timeout = watch.timeout(Instant::now()).map_or(DEADLINE, |due| due.min(DEADLINE));
+        assert!(now < deadline, "{what} did not come within {PATIENCE:?}: {watch:?}");
+        let timeout = watch.timeout(Instant::now()).map_or(PATIENCE, |due| due.min(PATIENCE));
         let mut fds = watch.fds().map(|fd| PollFd::new(fd, PollFlags::POLLIN));
         ppoll(&mut fds, Some(TimeSpec::from(timeout)), None).expect("poll");
     }
@@ -152,9 +144,9 @@ fn is_quiet(watch: &ConflictWatch, text: &str) -> bool {
 
 /// Drives the watch until it has heard the last announcement, and with it all that was said
 /// before.
-fn hear_all(segment: &Segment, watch: &mut ConflictWatch) {
+fn hear_all(hosts: &Hosts, watch: &mut ConflictWatch) {
     for text in [LAST4, LAST6] {
-        announce(&segment.intruder, text);
+        announce(hosts.intruder(), text);
         drive(watch, "the last announcement", |watch| !is_quiet(watch, text));
     }
 }
@@ -177,57 +169,57 @@ mod on_stock {
 
     #[test]
     fn another_host_that_has_the_address_and_says_so_is_found_out() {
-        let segment = Segment::new();
-        carry(&segment.conflict, "eth0");
-        let mut watch = segment.watch();
+        let hosts = Hosts::new();
+        carry(hosts.conflicting(), "eth0");
+        let mut watch = hosts.watch();
         for text in [CVIP4, CVIP6] {
             assert!(is_quiet(&watch, text));
-            announce(&segment.conflict, text);
+            announce(hosts.conflicting(), text);
             drive(&mut watch, "the conflicting host", |watch| watch.conflict(addr(text)).is_some());
-            assert_eq!(watch.conflict(addr(text)), Some(mac_of(&segment.conflict)));
+            assert_eq!(watch.conflict(addr(text)), Some(mac_of(hosts.conflicting())));
         }
     }
 
     #[test]
     fn one_that_says_nothing_is_found_out_by_asking() {
-        let segment = Segment::new();
-        carry(&segment.conflict, "eth0");
-        let mut watch = segment.watch();
+        let hosts = Hosts::new();
+        carry(hosts.conflicting(), "eth0");
+        let mut watch = hosts.watch();
         for text in [CVIP4, CVIP6] {
             watch.doubt(addr(text), Instant::now());
             drive(&mut watch, "the conflicting host", |watch| watch.conflict(addr(text)).is_some());
-            assert_eq!(watch.conflict(addr(text)), Some(mac_of(&segment.conflict)));
+            assert_eq!(watch.conflict(addr(text)), Some(mac_of(hosts.conflicting())));
         }
         assert!(is_quiet(&watch, LAST4) && is_quiet(&watch, LAST6));
     }
 
     #[test]
     fn a_forged_packet_is_asked_about_and_forgotten() {
-        let segment = Segment::new();
-        let mut watch = segment.watch();
-        let mac = mac_of(&segment.intruder);
+        let hosts = Hosts::new();
+        let mut watch = hosts.watch();
+        let mac = mac_of(hosts.intruder());
         for text in [CVIP4, CVIP6] {
-            inject(&segment.intruder, forged(text, mac));
+            inject(hosts.intruder(), forged(text, mac));
             assert!(comes_to_nothing(&mut watch, text) >= 3, "{text}");
         }
     }
 
     #[test]
     fn a_forged_announcement_and_a_forged_answer_are_not_enough() {
-        let segment = Segment::new();
-        let mut watch = segment.watch();
-        let (mac, director) = (mac_of(&segment.intruder), mac_of(&segment.director));
+        let hosts = Hosts::new();
+        let mut watch = hosts.watch();
+        let (mac, director) = (mac_of(hosts.intruder()), mac_of(hosts.director()));
         let answer = |text| match addr(text) {
             // As if to a probe: to the asker, whose address is not known.
             IpAddr::V4(ip) => arp_reply(director, (mac, ip), (director, Ipv4Addr::UNSPECIFIED)),
             IpAddr::V6(ip) => advertisement(mac, ip),
         };
         for text in [CVIP4, CVIP6] {
-            inject(&segment.intruder, forged(text, mac));
+            inject(hosts.intruder(), forged(text, mac));
             drive(&mut watch, "a question", |watch| {
                 matches!(watch.state(addr(text)), Some(ConflictState::Probing { .. }))
             });
-            inject(&segment.intruder, answer(text));
+            inject(hosts.intruder(), answer(text));
             drive(&mut watch, "a forged answer", |watch| {
                 matches!(watch.state(addr(text)), Some(ConflictState::Probing { answered: 1, .. }))
             });
@@ -237,25 +229,25 @@ mod on_stock {
 
     #[test]
     fn what_this_host_says_itself_does_not_count() {
-        let segment = Segment::new();
-        let mut watch = segment.watch();
-        let director = mac_of(&segment.director);
+        let hosts = Hosts::new();
+        let mut watch = hosts.watch();
+        let director = mac_of(hosts.director());
         for text in [CVIP4, CVIP6] {
-            announce(&segment.director, text);
+            announce(hosts.director(), text);
             // Nor if a switch sends it back.
-            inject(&segment.intruder, forged(text, director));
+            inject(hosts.intruder(), forged(text, director));
         }
-        hear_all(&segment, &mut watch);
+        hear_all(&hosts, &mut watch);
         assert!(is_quiet(&watch, CVIP4) && is_quiet(&watch, CVIP6), "{watch:?}");
     }
 
     #[test]
     fn a_real_server_that_carries_the_address_on_lo_is_no_conflict() {
-        let segment = Segment::new();
-        segment.conflict.set("net/ipv4/conf/all/arp_ignore", "1");
-        segment.conflict.set("net/ipv4/conf/all/arp_announce", "2");
-        carry(&segment.conflict, "lo");
-        let mut watch = segment.watch();
+        let hosts = Hosts::new();
+        hosts.conflicting().sysctl("net/ipv4/conf/all/arp_ignore", "1").unwrap();
+        hosts.conflicting().sysctl("net/ipv4/conf/all/arp_announce", "2").unwrap();
+        carry(hosts.conflicting(), "lo");
+        let mut watch = hosts.watch();
         for text in [CVIP4, CVIP6] {
             watch.doubt(addr(text), Instant::now());
             assert!(comes_to_nothing(&mut watch, text) >= 3, "{text}");
@@ -264,12 +256,12 @@ mod on_stock {
 
     #[test]
     fn nothing_else_wakes_the_watch() {
-        let segment = Segment::new();
-        let watch = segment.watch();
+        let hosts = Hosts::new();
+        let watch = hosts.watch();
         // Resolution both ways, and traffic.
-        for (host, to) in [(&segment.conflict, "10.0.0.1"), (&segment.director, "fd00::2")] {
+        for (host, to) in [(hosts.conflicting(), "10.0.0.1"), (hosts.director(), "fd00::2")] {
             let known = || {
-                host.run(move || {
+                host.enter(move || {
                     let any = if addr(to).is_ipv4() { "0.0.0.0:0" } else { "[::]:0" };
                     let socket = UdpSocket::bind(any).expect("a socket");
                     let _ = socket.send_to(b"?", (to, 9));
@@ -277,7 +269,7 @@ mod on_stock {
                 let neighbours = host.json("neigh show dev eth0");
                 neighbours.iter().any(|entry| entry["dst"] == to && entry["lladdr"].is_string())
             };
-            wait_until("a neighbour", known);
+            until("a neighbour", known);
         }
         let mut fds = watch.fds().map(|fd| PollFd::new(fd, PollFlags::POLLIN));
         assert_eq!(ppoll(&mut fds, Some(TimeSpec::new(0, 0)), None), Ok(0));
@@ -286,36 +278,36 @@ mod on_stock {
 
 #[test]
 fn the_watched_addresses_can_change_and_what_is_known_stays() {
-    let segment = Segment::new();
-    carry(&segment.conflict, "eth0");
-    let mut watch = segment.watch();
-    announce(&segment.conflict, CVIP4);
+    let hosts = Hosts::new();
+    carry(hosts.conflicting(), "eth0");
+    let mut watch = hosts.watch();
+    announce(hosts.conflicting(), CVIP4);
     drive(&mut watch, "the conflicting host", |watch| watch.conflict(addr(CVIP4)).is_some());
-    let mut watch = segment.director.run(move || {
+    let mut watch = hosts.director().enter(move || {
         watch.watch([CVIP4, LAST4, LAST6].map(addr)).expect("other addresses");
         watch
     });
     assert!(watch.conflict(addr(CVIP4)).is_some());
     assert_eq!(watch.state(addr(CVIP6)), None);
-    announce(&segment.conflict, CVIP6);
-    hear_all(&segment, &mut watch);
+    announce(hosts.conflicting(), CVIP6);
+    hear_all(&hosts, &mut watch);
     assert_eq!(watch.state(addr(CVIP6)), None);
 }
 
 #[test]
 fn an_interface_that_is_down_says_so_and_hears_again_when_it_is_up() {
-    let segment = Segment::new();
-    carry(&segment.conflict, "eth0");
-    let mut watch = segment.watch();
-    segment.director.ip("link set eth0 down");
+    let hosts = Hosts::new();
+    carry(hosts.conflicting(), "eth0");
+    let mut watch = hosts.watch();
+    hosts.director().ip("link set eth0 down");
     watch.doubt(addr(CVIP4), Instant::now());
     let error = watch.step(Instant::now());
     assert_eq!(error, Err(net::Error::Down("eth0".into())));
-    segment.director.ip("link set eth0 up");
-    let deadline = Instant::now() + DEADLINE;
+    hosts.director().ip("link set eth0 up");
+    let deadline = Instant::now() + PATIENCE;
     while watch.conflict(addr(CVIP4)).is_none() {
         // Until the bridge forwards again, announcements and questions are lost.
-        announce(&segment.conflict, CVIP4);
+        announce(hosts.conflicting(), CVIP4);
         let _ = watch.step(Instant::now());
         let mut fds = watch.fds().map(|fd| PollFd::new(fd, PollFlags::POLLIN));
         ppoll(&mut fds, Some(TimeSpec::new(0, 20_000_000)), None).expect("poll");

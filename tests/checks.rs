@@ -1,26 +1,22 @@
 //! Checks against real servers in network namespaces: who answers a probe that is bound to the
 //! loopback interface, what a full accept queue looks like, and servers that others wrote.
 
-mod net_support;
-
 use std::collections::BTreeMap;
 use std::fs;
 use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream};
 use std::os::fd::AsRawFd;
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
+use std::process::Stdio;
 use std::time::{Duration, Instant};
 
 use cvip::checks::settings::{Dns, Exec, Http, Kind, Program};
 use cvip::checks::{Check, Checker, HealthState, Outcome, Target, probe};
 use cvip::protocol::Protocol;
-use nix::sys::signal::{Signal, kill};
+use cvip_lab::{Namespace, Nginx, PATIENCE, Process, Segment, addr, require, until, wait_until};
 use nix::sys::socket::{
     AddressFamily, Backlog, SockFlag, SockType, SockaddrStorage, bind, listen, socket,
 };
-use nix::unistd::{Gid, Pid, setgroups};
-
-use net_support::{DEADLINE, Namespace, addr, wait_until};
+use nix::unistd::{Gid, setgroups};
 
 const CVIPS: [&str; 2] = ["10.0.0.100", "fd00::64"];
 
@@ -39,64 +35,33 @@ fn on_lo(mut target: Target) -> Target {
 }
 
 fn probe_in(namespace: &Namespace, target: &Target) -> Outcome {
-    let target = target.clone();
-    namespace.run(move || probe(&target))
+    namespace.enter(|| probe(target))
 }
 
 fn listener_in(namespace: &Namespace, ip: IpAddr, port: u16) -> TcpListener {
-    namespace.run(move || TcpListener::bind((ip, port)).unwrap())
+    namespace.enter(|| TcpListener::bind((ip, port)).unwrap())
 }
 
-/// Two hosts on one wire.
 /// Probes until a probe says fit, for a server takes its time to start; what the last one said is
 /// told if none does.
 #[track_caller]
 fn until_healthy(what: &str, probe: impl Fn() -> Result<String, String>) {
-    let begun = Instant::now();
-    while let Err(why) = probe() {
-        assert!(begun.elapsed() < DEADLINE, "{what} did not come within {DEADLINE:?}: {why}");
-        std::thread::sleep(Duration::from_millis(20));
-    }
+    let mut last = Ok(String::new());
+    let came = wait_until(PATIENCE, || {
+        last = probe();
+        last.is_ok().then_some(())
+    });
+    assert!(came.is_some(), "{what} did not come within {PATIENCE:?}: {last:?}");
 }
 
-fn two_hosts() -> (Namespace, Namespace) {
-    cvip_lab::require();
-    let (node, other) = (Namespace::new(), Namespace::new());
-    node.wire("eth0", &other, "eth0");
-    for (host, member) in [(1, &node), (2, &other)] {
-        member.ip(&format!("addr add 10.0.0.{host}/24 dev eth0"));
-        member.ip(&format!("addr add fd00::{host}/64 dev eth0 nodad"));
-    }
-    (node, other)
+fn two_hosts() -> Segment {
+    require();
+    Segment::new(2)
 }
 
 fn carry(namespace: &Namespace, ip: IpAddr, device: &str) {
     let (length, nodad) = if ip.is_ipv4() { (32, "") } else { (128, " nodad") };
     namespace.ip(&format!("addr add {ip}/{length} dev {device}{nodad}"));
-}
-
-/// A server that others wrote; ended with the test, its own processes with it.
-struct Server(Child);
-
-impl Server {
-    fn start(namespace: &Namespace, words: &[&str]) -> Server {
-        let words: Vec<String> = words.iter().map(|word| (*word).to_owned()).collect();
-        Server(namespace.run(move || {
-            Command::new(&words[0])
-                .args(&words[1..])
-                .stdin(Stdio::null())
-                .spawn()
-                .unwrap_or_else(|error| panic!("this test needs {}: {error}", words[0]))
-        }))
-    }
-}
-
-impl Drop for Server {
-    fn drop(&mut self) {
-        // Killed outright, nginx would leave its worker behind.
-        let _ = kill(Pid::from_raw(self.0.id() as i32), Signal::SIGTERM);
-        let _ = self.0.wait();
-    }
 }
 
 /// How a node probes what it serves on the CVIP. The kernels differ in how they refuse.
@@ -105,45 +70,47 @@ mod on_stock {
 
     #[test]
     fn a_probe_bound_to_lo_is_answered_by_this_node_and_by_no_other() {
-        let (node, other) = two_hosts();
+        let hosts = two_hosts();
+        let (node, other) = (hosts.host(1), hosts.host(2));
         for cvip in CVIPS.map(addr) {
-            carry(&other, cvip, "eth0");
-            let elsewhere = listener_in(&other, cvip, 80);
+            carry(other, cvip, "eth0");
+            let elsewhere = listener_in(other, cvip, 80);
             let unbound = target(cvip, 80, Kind::Tcp);
             let bound = on_lo(unbound.clone());
             // So would a check say of a node without the CVIP and without a server.
-            wait_until("an answer from another", || probe_in(&node, &unbound).is_ok());
-            let refused = probe_in(&node, &bound).unwrap_err();
+            until("an answer from another", || probe_in(node, &unbound).is_ok());
+            let refused = probe_in(node, &bound).unwrap_err();
             println!("{cvip} is not on lo: {refused}");
-            carry(&node, cvip, "lo");
-            let refused = probe_in(&node, &bound).unwrap_err();
+            carry(node, cvip, "lo");
+            let refused = probe_in(node, &bound).unwrap_err();
             assert_eq!(refused, "connect: Connection refused", "{cvip}: nobody listens here");
-            let here = listener_in(&node, cvip, 80);
-            assert_eq!(probe_in(&node, &bound), Ok("connected".to_owned()), "{cvip}");
+            let here = listener_in(node, cvip, 80);
+            assert_eq!(probe_in(node, &bound), Ok("connected".to_owned()), "{cvip}");
             drop((here, elsewhere));
         }
     }
 
     #[test]
     fn a_query_bound_to_lo_is_answered_by_this_node_and_by_no_other() {
-        let (node, other) = two_hosts();
+        let hosts = two_hosts();
+        let (node, other) = (hosts.host(1), hosts.host(2));
         for cvip in CVIPS.map(addr) {
-            carry(&other, cvip, "eth0");
+            carry(other, cvip, "eth0");
             let words = dnsmasq(cvip);
             let words: Vec<&str> = words.iter().map(String::as_str).collect();
-            let elsewhere = Server::start(&other, &words);
+            let elsewhere = server(other, &words);
             // A query that comes between the server's bind and its first look is not answered, and
             // nobody sends it again.
             let mut unbound = query(cvip, Protocol::Udp, "cvip.test", "A");
             unbound.check.timeout = "2".parse().unwrap();
             let bound = on_lo(unbound.clone());
-            until_healthy("an answer from another", || probe_in(&node, &unbound));
-            let refused = probe_in(&node, &bound).unwrap_err();
+            until_healthy("an answer from another", || probe_in(node, &unbound));
+            let refused = probe_in(node, &bound).unwrap_err();
             println!("{cvip} is not on lo: {refused}");
-            carry(&node, cvip, "lo");
-            assert!(probe_in(&node, &bound).is_err(), "{cvip}: nobody listens here");
-            let here = Server::start(&node, &words);
-            until_healthy("an answer from here", || probe_in(&node, &bound));
+            carry(node, cvip, "lo");
+            assert!(probe_in(node, &bound).is_err(), "{cvip}: nobody listens here");
+            let here = server(node, &words);
+            until_healthy("an answer from here", || probe_in(node, &bound));
             drop((here, elsewhere));
         }
     }
@@ -153,10 +120,10 @@ mod on_stock {
     /// filled it.
     #[test]
     fn a_full_accept_queue_is_unhealthy_and_a_hung_server_is_only_then() {
-        cvip_lab::require();
+        require();
         let host = Namespace::new();
         let (family, kind) = (AddressFamily::Inet, SockType::Stream);
-        let listener = host.run(move || {
+        let listener = host.enter(move || {
             let socket = socket(family, kind, SockFlag::SOCK_CLOEXEC, None).unwrap();
             let at: SocketAddr = "127.0.0.1:80".parse().unwrap();
             bind(socket.as_raw_fd(), &SockaddrStorage::from(at)).unwrap();
@@ -175,7 +142,7 @@ mod on_stock {
         assert!(outcomes[3..].iter().all(|outcome| *outcome == full), "{outcomes:?}");
         let begun = Instant::now();
         assert_eq!(probe_in(&host, &target), full);
-        assert!(begun.elapsed() < DEADLINE);
+        assert!(begun.elapsed() < PATIENCE);
         // One that accepts again is fit again.
         drop(listener.accept().unwrap());
         assert_eq!(probe_in(&host, &target), Ok("connected".to_owned()));
@@ -186,13 +153,14 @@ mod on_stock {
     /// does not come back. Only its own address tells what it serves itself.
     #[test]
     fn a_director_hears_of_itself_only_at_its_own_address() {
-        let (director, other) = two_hosts();
+        let hosts = two_hosts();
+        let (director, other) = (hosts.host(1), hosts.host(2));
         for (cvip, own, server) in
             [(CVIPS[0], "10.0.0.1", "10.0.0.2"), (CVIPS[1], "fd00::1", "fd00::2")]
         {
             let [cvip, own, server] = [cvip, own, server].map(addr);
-            carry(&other, cvip, "lo");
-            carry(&director, cvip, "eth0");
+            carry(other, cvip, "lo");
+            carry(director, cvip, "eth0");
             let [vip, here, there] =
                 [cvip, own, server].map(|ip| SocketAddr::new(ip, 80).to_string());
             for words in [
@@ -200,18 +168,15 @@ mod on_stock {
                 format!("-a -t {vip} -r {here} -g"),
                 format!("-a -t {vip} -r {there} -g"),
             ] {
-                director.run(move || {
-                    let mut ipvsadm = Command::new(env!("CARGO_BIN_EXE_ipvsadm-rs"));
-                    assert!(ipvsadm.args(words.split(' ')).status().unwrap().success());
-                });
+                director.line(&format!("{} {words}", env!("CARGO_BIN_EXE_ipvsadm-rs")));
             }
             let any = if cvip.is_ipv4() { "0.0.0.0" } else { "::" };
-            let servers = [&director, &other].map(|host| listener_in(host, addr(any), 80));
+            let servers = [director, other].map(|host| listener_in(host, addr(any), 80));
             let ask = |ip, device: Option<&str>| {
                 let mut target = on_lo(target(ip, 80, Kind::Tcp));
                 target.check.timeout = "1".parse().unwrap();
                 target.device = device.map(str::to_owned);
-                [(); 4].map(|()| probe_in(&director, &target))
+                [(); 4].map(|()| probe_in(director, &target))
             };
             for device in [None, Some("eth0"), Some("lo")] {
                 let outcomes = ask(cvip, device);
@@ -223,6 +188,13 @@ mod on_stock {
             assert!(ask(own, None).iter().all(Result::is_err));
         }
     }
+}
+
+/// A server that others wrote, in a process group of its own.
+fn server(on: &Namespace, words: &[&str]) -> Process {
+    let mut command = on.command(words[0]);
+    command.args(&words[1..]).stdin(Stdio::null());
+    Process::spawn_group(command).unwrap_or_else(|error| panic!("this test needs it: {error:#}"))
 }
 
 /// dnsmasq on an address: it knows one name of one zone, and nobody to ask.
@@ -244,13 +216,13 @@ fn query(ip: IpAddr, protocol: Protocol, name: &str, record_type: &str) -> Targe
 
 #[test]
 fn dnsmasq_is_asked_over_udp_and_tcp_and_both_families() {
-    cvip_lab::require();
+    require();
     let host = Namespace::new();
     for ip in CVIPS.map(addr) {
         carry(&host, ip, "lo");
         let words = dnsmasq(ip);
         let words: Vec<&str> = words.iter().map(String::as_str).collect();
-        let server = Server::start(&host, &words);
+        let server = server(&host, &words);
         for protocol in [Protocol::Udp, Protocol::Tcp] {
             let ask = |name, record_type| {
                 let mut target = query(ip, protocol, name, record_type);
@@ -268,34 +240,27 @@ fn dnsmasq_is_asked_over_udp_and_tcp_and_both_families() {
 }
 
 /// nginx on an address: HTTP on port 80, HTTPS on 443 with a certificate of its own making.
-fn nginx(host: &Namespace, ip: IpAddr, folder: &Path) -> Server {
+fn nginx(host: &Namespace, ip: IpAddr, folder: &Path) -> Nginx {
     let made = rcgen::generate_simple_self_signed(vec!["www.example.org".to_owned()]).unwrap();
     fs::write(folder.join("cert.pem"), made.cert.pem()).unwrap();
     fs::write(folder.join("key.pem"), made.signing_key.serialize_pem()).unwrap();
     fs::write(folder.join("index.html"), "all is well\n".repeat(10_000)).unwrap();
-    let dir = folder.display();
     let at = |port| SocketAddr::new(ip, port);
-    let text = format!(
-        "daemon off; user root; pid {dir}/pid; error_log {dir}/error.log; worker_processes 1;\n\
-         events {{}}\n\
-         http {{ access_log off; client_body_temp_path {dir}/b; proxy_temp_path {dir}/p;\n\
-         fastcgi_temp_path {dir}/f; uwsgi_temp_path {dir}/u; scgi_temp_path {dir}/s;\n\
-         server {{ listen {}; listen {} ssl; root {dir};\n\
+    let server = format!(
+        "server {{ listen {}; listen {} ssl; root {};\n\
          ssl_certificate cert.pem; ssl_certificate_key key.pem;\n\
          location /host {{ return 200 \"$ssl_server_name of $host\"; }}\n\
-         location /down {{ return 503; }} }} }}\n",
+         location /down {{ return 503; }} }}",
         at(80),
         at(443),
+        folder.display()
     );
-    let conf = folder.join("nginx.conf");
-    fs::write(&conf, text).unwrap();
-    let [conf, log] = [conf, folder.join("error.log")].map(|path| path.display().to_string());
-    Server::start(host, &["nginx", "-c", &conf, "-e", &log])
+    Nginx::start(host, folder, &server).unwrap()
 }
 
 #[test]
 fn nginx_is_asked_over_http_and_https_and_both_families() {
-    cvip_lab::require();
+    require();
     let host = Namespace::new();
     for ip in CVIPS.map(addr) {
         carry(&host, ip, "lo");
@@ -309,7 +274,7 @@ fn nginx_is_asked_over_http_and_https_and_both_families() {
                 http.pattern = (!pattern.is_empty()).then(|| pattern.parse().unwrap());
                 probe_in(&host, &target(ip, port, Kind::Http(http)))
             };
-            wait_until("nginx", || ask("/", "").is_ok());
+            until("nginx", || ask("/", "").is_ok());
             assert_eq!(ask("/", ""), Ok("HTTP 200".to_owned()));
             let found = Ok("HTTP 200 with the pattern".to_owned());
             assert_eq!(ask("/", "(?s)^all.*well\n$"), found);
@@ -326,7 +291,7 @@ fn nginx_is_asked_over_http_and_https_and_both_families() {
 
 #[test]
 fn a_program_has_none_of_the_groups_of_who_runs_it() {
-    cvip_lab::require();
+    require();
     setgroups(&[4, 27, 100].map(Gid::from_raw)).unwrap();
     let ours = fs::read_to_string("/proc/thread-self/status").unwrap();
     assert!(ours.contains("Groups:\t4 27 100"), "{ours}");
@@ -341,7 +306,7 @@ fn a_program_has_none_of_the_groups_of_who_runs_it() {
 /// A whole checker in a node's namespace, over a server that is ended and started again.
 #[test]
 fn a_node_sees_its_server_go_and_come_back() {
-    cvip_lab::require();
+    require();
     let node = Namespace::new();
     let cvip = addr(CVIPS[0]);
     carry(&node, cvip, "lo");
@@ -350,9 +315,9 @@ fn a_node_sees_its_server_go_and_come_back() {
     target.check.interval = "0.2".parse().unwrap();
     target.check.timeout = "10".parse().unwrap();
     let server = nginx(&node, cvip, folder.path());
-    wait_until("nginx", || node.run(move || TcpStream::connect((cvip, 80)).is_ok()));
+    until("nginx", || node.enter(move || TcpStream::connect((cvip, 80)).is_ok()));
     // Its threads are made in the namespace of the thread that steps it.
-    let mut checker = node.run(move || {
+    let mut checker = node.enter(move || {
         let now = Instant::now();
         let mut checker = Checker::new(1, now).unwrap();
         checker.set_targets(BTreeMap::from([(1, target)]), now);
@@ -370,8 +335,8 @@ fn a_node_sees_its_server_go_and_come_back() {
 
 /// Steps a checker in a namespace until its one target is in this state.
 fn drive_to(namespace: &Namespace, mut checker: Checker<u32>, state: HealthState) -> Checker<u32> {
-    namespace.run(move || {
-        let deadline = Instant::now() + DEADLINE;
+    namespace.enter(move || {
+        let deadline = Instant::now() + PATIENCE;
         while checker.health(&1).map(|health| health.state()) != Some(state) {
             assert!(Instant::now() < deadline, "{:?} is not {state}", checker.health(&1));
             checker.step(Instant::now());

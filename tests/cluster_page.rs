@@ -14,7 +14,7 @@ use std::sync::mpsc::{self, Receiver};
 use std::thread;
 use std::time::Duration;
 
-use cvip_lab::{Cluster, Host, Person, Process, wait_until};
+use cvip_lab::{Cluster, Host, Person, Process, built_programs, wait_until};
 use nix::unistd::User;
 
 const ROOT: &str = env!("CARGO_MANIFEST_DIR");
@@ -160,7 +160,6 @@ struct Site {
 impl Site {
     fn start() -> Site {
         cvip_lab::require();
-        let programs = std::env::var("CVIP_TEST_PROGRAMS").expect("run by `cargo xtask test`");
         // As its package does it.
         if User::from_name("etcd").unwrap().is_none() {
             Person::new("etcd", 899).unwrap();
@@ -169,7 +168,7 @@ impl Site {
         let dir = temporary.path().to_owned();
         fs::create_dir_all(dir.join("checkout/target")).unwrap();
         fs::create_dir(dir.join("machines-up")).unwrap();
-        symlink(programs, dir.join("checkout/target/programs")).unwrap();
+        symlink(built_programs(), dir.join("checkout/target/programs")).unwrap();
         symlink(Path::new(ROOT).join("packaging"), dir.join("checkout/packaging")).unwrap();
         let name = format!("p{}", std::process::id());
         let builder = Cluster::builder(&name).directors(2).nodes(1).ipv6(false);

@@ -4,12 +4,10 @@
 //!
 //! They need root, iproute2, and a kernel with sch_netem: the lab's have it.
 
-mod net_support;
-
 use std::collections::BTreeSet;
 use std::net::{IpAddr, SocketAddr, TcpListener, UdpSocket};
 use std::os::fd::BorrowedFd;
-use std::process::{Child, Command, Stdio};
+use std::process::Stdio;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{JoinHandle, sleep};
@@ -20,12 +18,10 @@ use cvip::heartbeat::{
     HeartbeatContent, HeartbeatSource, Nonce, Outcome, PORT, Peers, Sender, Socket, Suspicion,
     Timing, Verdict, Watched, wire::KEY_LABEL,
 };
+use cvip_lab::{Namespace, PATIENCE, Process, Segment, addr, require};
 use nix::poll::{PollFd, PollFlags, ppoll};
-use nix::sys::signal::{Signal, kill};
+use nix::sys::signal::Signal;
 use nix::sys::time::TimeSpec;
-use nix::unistd::Pid;
-
-use net_support::{DEADLINE, Namespace, addr};
 
 /// Node 1 is the director that listens; the others speak.
 const DIRECTOR: u32 = 1;
@@ -36,44 +32,22 @@ fn key() -> ClusterKey {
 }
 
 /// Nodes 1, 2, ... on one bridge.
-struct Segment {
-    bridge: Namespace,
-    nodes: Vec<Namespace>,
-}
+struct Nodes(Segment);
 
-impl Segment {
-    fn new(nodes: u32) -> Segment {
-        let bridge = Namespace::new();
-        bridge.ip("link add br0 type bridge mcast_snooping 0");
-        bridge.ip("link set br0 up");
-        let nodes = (1..=nodes)
-            .map(|number| {
-                let node = Namespace::new();
-                let port = format!("p{number}");
-                bridge.wire(&port, &node, "eth0");
-                bridge.ip(&format!("link set {port} master br0"));
-                node.ip(&format!("addr add 10.0.0.{number}/24 dev eth0"));
-                node.ip(&format!("addr add fd00::{number}/64 dev eth0 nodad"));
-                node
-            })
-            .collect();
-        Segment { bridge, nodes }
+impl Nodes {
+    fn new(nodes: u8) -> Nodes {
+        Nodes(Segment::new(nodes))
     }
 
     fn node(&self, number: u32) -> &Namespace {
-        &self.nodes[number as usize - 1]
-    }
-
-    /// Pulls a node's cable out, or puts it in again.
-    fn cable(&self, number: u32, state: &str) {
-        self.bridge.ip(&format!("link set p{number} {state}"));
+        self.0.host(number)
     }
 
     /// The director's ears, watching these nodes.
     fn observer(&self, local: IpAddr, nodes: &[u32]) -> Observer {
         let socket = self
             .node(DIRECTOR)
-            .run(move || Socket::receiver(&[local], PORT, Some("eth0"), &key()))
+            .enter(move || Socket::receiver(&[local], PORT, Some("eth0"), &key()))
             .expect("a receiver");
         let now = Instant::now();
         let mut peers = Peers::new(DIRECTOR, DIRECTOR_NONCE, Timing::default(), now);
@@ -86,7 +60,7 @@ impl Segment {
         let (local, to) = (family.addr(number), family.addr(DIRECTOR));
         let over = Arc::new(AtomicBool::new(false));
         let silence = Arc::clone(&over);
-        let sender = self.node(number).run(move || sender(number, local, to, &cluster));
+        let sender = self.node(number).enter(move || sender(number, local, to, &cluster));
         let thread = std::thread::spawn(move || speak(sender, &silence));
         PeerLiveness { over, thread: Some(thread) }
     }
@@ -94,7 +68,7 @@ impl Segment {
     /// Sends this datagram from a node to the director, byte for byte.
     fn inject(&self, number: u32, family: Family, datagram: Vec<u8>) {
         let (local, to) = (family.addr(number), family.addr(DIRECTOR));
-        self.node(number).run(move || {
+        self.node(number).enter(move || {
             let socket = UdpSocket::bind((local, 0)).expect("a socket");
             socket.send_to(&datagram, (to, PORT)).expect("a datagram");
         });
@@ -162,7 +136,7 @@ struct Observer {
 impl Observer {
     /// Listens until this holds of a verdict.
     fn until(&mut self, what: &str, mut holds: impl FnMut(&Verdict, &Peers) -> bool) {
-        let deadline = Instant::now() + 2 * DEADLINE;
+        let deadline = Instant::now() + 2 * PATIENCE;
         loop {
             let now = Instant::now();
             for heartbeat in self.socket.receive() {
@@ -197,7 +171,7 @@ impl Observer {
 
     /// Listens until this holds of what was received.
     fn until_counted(&mut self, holds: impl Fn(Counts) -> bool) {
-        let deadline = Instant::now() + DEADLINE;
+        let deadline = Instant::now() + PATIENCE;
         loop {
             let now = Instant::now();
             for heartbeat in self.socket.receive() {
@@ -227,7 +201,7 @@ fn wait<'a>(fds: impl IntoIterator<Item = BorrowedFd<'a>>, timeout: Duration) {
 
 /// Asks for echoes until a machine has answered a question of now.
 fn answers_echo(prober: &mut EchoProber, target: IpAddr) -> bool {
-    let (start, deadline) = (Instant::now(), Instant::now() + DEADLINE);
+    let (start, deadline) = (Instant::now(), Instant::now() + PATIENCE);
     while prober.answered(target).is_none_or(|asked| asked < start) {
         if Instant::now() > deadline {
             return false;
@@ -242,7 +216,7 @@ fn answers_echo(prober: &mut EchoProber, target: IpAddr) -> bool {
 /// Asks one listener.
 fn connect(prober: &mut ConnectProber, target: SocketAddr) -> Outcome {
     prober.probe(target);
-    let deadline = Instant::now() + DEADLINE;
+    let deadline = Instant::now() + PATIENCE;
     loop {
         if let Some((ended, outcome)) = prober.step(Instant::now()).pop() {
             assert_eq!(ended, target);
@@ -253,38 +227,17 @@ fn connect(prober: &mut ConnectProber, target: SocketAddr) -> Outcome {
     }
 }
 
-/// A node's voice that is a process, killed when dropped.
-struct Process(Child);
-
-impl Process {
-    fn signal(&self, signal: Signal) {
-        kill(Pid::from_raw(self.0.id() as i32), signal).expect("a process that lives");
-    }
-}
-
-impl Drop for Process {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
-}
-
 /// Set for a process that is one node's voice: its number and its family.
 const LIVENESS: &str = "CVIP_TEST_VOICE";
 
 /// Runs a test of this program again, as a process in a node's network namespace, in which it
 /// calls [`become_a_voice`].
-fn spawn_liveness(segment: &Segment, number: u32, family: Family, test: &'static str) -> Process {
-    let process = segment.node(number).run(move || {
-        Command::new(std::env::current_exe().expect("this program"))
-            .args(["--exact", test])
-            .env(LIVENESS, format!("{number} {family:?}"))
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .spawn()
-            .expect("this program again")
-    });
-    Process(process)
+fn spawn_liveness(segment: &Nodes, number: u32, family: Family, test: &'static str) -> Process {
+    let me = std::env::current_exe().expect("this program");
+    let mut command = segment.node(number).command(&me.to_string_lossy());
+    command.args(["--exact", test]).env(LIVENESS, format!("{number} {family:?}"));
+    command.stdin(Stdio::null()).stdout(Stdio::null());
+    Process::spawn(command).expect("this program again")
 }
 
 /// In a process that [`spawn_voice`] started: speaks, and never returns.
@@ -304,18 +257,13 @@ mod on_stock {
 
     #[test]
     fn over_a_network_that_loses_delays_and_reorders_nobody_falls_silent() {
-        assert!(
-            std::env::var_os("CVIP_LAB").is_some(),
-            "this test needs a kernel with sch_netem: run `cargo xtask test'"
-        );
-        let segment = Segment::new(3);
+        // A kernel with sch_netem.
+        require();
+        let segment = Nodes::new(3);
         for number in [2, 3] {
             // With so much jitter, what is sent later overtakes.
-            segment.node(number).run(|| {
-                let words = "qdisc add dev eth0 root netem loss 20% delay 200ms 60ms";
-                let output = Command::new("tc").args(words.split(' ')).output().expect("tc");
-                assert!(output.status.success(), "{output:?}");
-            });
+            let netem = "root netem loss 20% delay 200ms 60ms";
+            segment.node(number).line(&format!("tc qdisc add dev eth0 {netem}"));
         }
         for family in [Family::V4, Family::V6] {
             let mut observer = segment.observer(family.addr(DIRECTOR), &[2, 3]);
@@ -336,22 +284,22 @@ mod on_stock {
     fn a_frozen_cvipd_is_silent_while_its_machine_answers() {
         become_a_liveness();
         const THIS: &str = "on_stock::a_frozen_cvipd_is_silent_while_its_machine_answers";
-        let segment = Segment::new(2);
-        let mut prober = segment.node(DIRECTOR).run(EchoProber::open).expect("an echo prober");
+        let segment = Nodes::new(2);
+        let mut prober = segment.node(DIRECTOR).enter(EchoProber::open).expect("an echo prober");
         for family in [Family::V4, Family::V6] {
             let node = family.addr(2);
             let mut observer = segment.observer(family.addr(DIRECTOR), &[2]);
             let liveness = spawn_liveness(&segment, 2, family, THIS);
             observer.until_heard(&[2]);
 
-            liveness.signal(Signal::SIGSTOP);
+            liveness.signal(Signal::SIGSTOP).unwrap();
             observer.until_silent(&[2]);
             assert!(answers_echo(&mut prober, node), "its kernel is alive");
-            let listener = segment.node(2).run(move || TcpListener::bind((node, 8080)));
+            let listener = segment.node(2).enter(move || TcpListener::bind((node, 8080)));
             let listener = listener.expect("a listener");
             let ask = |port| {
-                segment.node(DIRECTOR).run(move || {
-                    let mut prober = ConnectProber::new(DEADLINE).expect("a prober");
+                segment.node(DIRECTOR).enter(move || {
+                    let mut prober = ConnectProber::new(PATIENCE).expect("a prober");
                     connect(&mut prober, SocketAddr::new(node, port))
                 })
             };
@@ -360,15 +308,15 @@ mod on_stock {
             listener.set_nonblocking(true).expect("a listener");
             assert!(listener.accept().is_err(), "its program was not woken");
 
-            liveness.signal(Signal::SIGCONT);
+            liveness.signal(Signal::SIGCONT).unwrap();
             observer.until_silent(&[]);
         }
     }
 
     #[test]
     fn a_dead_machine_answers_nothing() {
-        let segment = Segment::new(2);
-        let mut prober = segment.node(DIRECTOR).run(EchoProber::open).expect("an echo prober");
+        let segment = Nodes::new(2);
+        let mut prober = segment.node(DIRECTOR).enter(EchoProber::open).expect("an echo prober");
         for family in [Family::V4, Family::V6] {
             let node = family.addr(2);
             let mut observer = segment.observer(family.addr(DIRECTOR), &[2]);
@@ -376,11 +324,11 @@ mod on_stock {
             observer.until_heard(&[2]);
             assert!(answers_echo(&mut prober, node));
 
-            segment.cable(2, "down");
+            segment.0.plug(2, false);
             let unplugged = Instant::now();
             observer.until_silent(&[2]);
             prober.probe(node, Instant::now());
-            let outcome = segment.node(DIRECTOR).run(move || {
+            let outcome = segment.node(DIRECTOR).enter(move || {
                 let mut prober = ConnectProber::new(Duration::from_millis(300)).expect("a prober");
                 connect(&mut prober, SocketAddr::new(node, 8080))
             });
@@ -389,7 +337,7 @@ mod on_stock {
             prober.receive();
             assert!(prober.answered(node) < Some(unplugged));
 
-            segment.cable(2, "up");
+            segment.0.plug(2, true);
             observer.until_silent(&[]);
             assert!(answers_echo(&mut prober, node));
             drop(liveness);
@@ -398,10 +346,10 @@ mod on_stock {
 
     #[test]
     fn an_echo_is_asked_for_by_a_raw_socket_where_ping_sockets_are_forbidden() {
-        let segment = Segment::new(2);
+        let segment = Nodes::new(2);
         for (range, access) in [("1 0", Access::Raw), ("0 2147483647", Access::Ping)] {
-            segment.node(DIRECTOR).set("net/ipv4/ping_group_range", range);
-            let mut prober = segment.node(DIRECTOR).run(EchoProber::open).expect("a prober");
+            segment.node(DIRECTOR).sysctl("net.ipv4.ping_group_range", range).unwrap();
+            let mut prober = segment.node(DIRECTOR).enter(EchoProber::open).expect("a prober");
             for family in [Family::V4, Family::V6] {
                 let node = family.addr(2);
                 assert_eq!(prober.access(node), Some(access));
@@ -412,7 +360,7 @@ mod on_stock {
 
     #[test]
     fn with_its_own_cable_out_the_director_suspects_itself() {
-        let segment = Segment::new(5);
+        let segment = Nodes::new(5);
         let family = Family::V4;
         let mut observer = segment.observer(family.addr(DIRECTOR), &[2, 3, 4, 5]);
         let voices = [2, 3, 4].map(|number| segment.liveness(number, family, key()));
@@ -421,7 +369,7 @@ mod on_stock {
         observer.until("two seconds", |_, _| start.elapsed() > Duration::from_secs(2));
         observer.until_silent(&[5]);
 
-        segment.cable(DIRECTOR, "down");
+        segment.0.plug(DIRECTOR, false);
         observer.until("a suspicion", |verdict, _| {
             // Whoever is judged alone for a moment is not yet the silence of most.
             verdict.suspicion == Suspicion::OwnLink
@@ -430,7 +378,7 @@ mod on_stock {
             assert_eq!(verdict.suspected, BTreeSet::from([5]));
             peers.heard_ago(2, Instant::now()) > Some(Duration::from_secs(2))
         });
-        segment.cable(DIRECTOR, "up");
+        segment.0.plug(DIRECTOR, true);
         observer.until("trust", |verdict, _| {
             assert_eq!(verdict.suspected, BTreeSet::from([5]));
             verdict.suspicion == Suspicion::Nodes
@@ -443,7 +391,7 @@ mod on_stock {
 
 #[test]
 fn what_is_not_signed_with_the_clusters_key_is_nothing() {
-    let segment = Segment::new(3);
+    let segment = Nodes::new(3);
     let other = ClusterKey::from_bytes(b"the key of another cluster altogether").expect("a key");
     for family in [Family::V4, Family::V6] {
         let mut observer = segment.observer(family.addr(DIRECTOR), &[2]);
@@ -472,7 +420,7 @@ fn what_is_not_signed_with_the_clusters_key_is_nothing() {
 
 #[test]
 fn a_recorded_heartbeat_is_no_sign_of_liveness() {
-    let segment = Segment::new(3);
+    let segment = Nodes::new(3);
     for family in [Family::V4, Family::V6] {
         let mut observer = segment.observer(family.addr(DIRECTOR), &[2]);
         let recorded: Vec<Vec<u8>> = (1..=20)
@@ -517,12 +465,12 @@ fn a_recorded_heartbeat_is_no_sign_of_liveness() {
 
 #[test]
 fn two_directors_come_to_hear_each_other_and_each_others_restart() {
-    let segment = Segment::new(2);
+    let segment = Nodes::new(2);
     for family in [Family::V4, Family::V6] {
         let mut first = Director::start(&segment, 1, 1, family);
         let mut second = Director::start(&segment, 2, 1, family);
         let hear = |first: &mut Director, second: &mut Director| {
-            let deadline = Instant::now() + DEADLINE;
+            let deadline = Instant::now() + PATIENCE;
             while !(first.hears(2, second.source) && second.hears(1, first.source)) {
                 assert!(Instant::now() < deadline, "{:?} {:?}", first.peers, second.peers);
                 first.step();
@@ -548,14 +496,14 @@ struct Director {
 }
 
 impl Director {
-    fn start(segment: &Segment, number: u32, incarnation: u64, family: Family) -> Director {
+    fn start(segment: &Nodes, number: u32, incarnation: u64, family: Family) -> Director {
         let (local, to) = (family.addr(number), family.addr(3 - number));
         let nonce = Nonce::random().expect("randomness");
         let source = HeartbeatSource { node: number, incarnation, nonce };
         let (timing, now) = (Timing::default(), Instant::now());
         let mut peers = Peers::new(number, nonce, timing, now);
         peers.watch([Watched { hears_us: true, ..watched(3 - number) }], now);
-        let (liveness, ears) = segment.node(number).run(move || {
+        let (liveness, ears) = segment.node(number).enter(move || {
             let liveness = Socket::sender(&[local], PORT, None, &key()).expect("a sender");
             let ears = Socket::receiver(&[local], PORT, None, &key()).expect("a receiver");
             (Sender::new(liveness, source, timing, now), ears)

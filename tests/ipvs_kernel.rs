@@ -8,31 +8,19 @@ use std::net::{IpAddr, UdpSocket};
 use std::os::unix::process::CommandExt;
 use std::process::Command;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use cvip::ipvs::*;
 use cvip::protocol::Protocol;
+use cvip_lab::{enter_new_network, ip, require, until_some};
 use nix::libc::{EEXIST, EINVAL, ENODEV, ENOENT, ERANGE, ESRCH};
-use nix::sched::{CloneFlags, setns, unshare};
+use nix::sched::{CloneFlags, setns};
 
 /// An empty table: that of a new network namespace, into which the calling thread goes.
 fn table() -> Client {
     require();
-    unshare(CloneFlags::CLONE_NEWNET).expect("root");
-    ip("link set lo up");
+    enter_new_network().unwrap();
     Client::open().expect("IPVS")
-}
-
-fn require() {
-    assert!(
-        std::env::var_os("CVIP_LAB").is_some(),
-        "this test needs a kernel with IPVS: run `cargo xtask test'"
-    );
-}
-
-fn ip(arguments: &str) {
-    let status = Command::new("ip").args(arguments.split(' ')).status().expect("ip(8)");
-    assert!(status.success(), "ip {arguments}");
 }
 
 fn on(protocol: Protocol, addr: &str, port: u16) -> ServiceId {
@@ -242,7 +230,7 @@ fn what_is_deleted_is_gone_and_a_flush_leaves_nothing() {
 #[test]
 fn traffic_is_counted_and_the_counters_can_be_zeroed() {
     let mut table = table();
-    ip("addr add 192.0.2.1/32 dev lo");
+    ip("addr add 192.0.2.1/32 dev lo").unwrap();
     let id = on(Protocol::Udp, "192.0.2.1", 5000);
     let receiver = UdpSocket::bind("127.0.0.1:5000").unwrap();
     let destination = Destination::new([127, 0, 0, 1].into(), 5000, Forwarding::Masquerade, 1);
@@ -258,15 +246,10 @@ fn traffic_is_counted_and_the_counters_can_be_zeroed() {
     assert_eq!((entry.active, entry.inactive, entry.persistent), (0, 1, 0));
 
     // The kernel adds its counters up every two seconds.
-    let deadline = Instant::now() + Duration::from_secs(20);
-    let counted = loop {
+    let counted = until_some("something is counted", || {
         let stats = table.service(&id).unwrap().unwrap().stats;
-        if stats.connections > 0 {
-            break stats;
-        }
-        assert!(Instant::now() < deadline, "nothing was counted");
-        std::thread::sleep(Duration::from_millis(20));
-    };
+        (stats.connections > 0).then_some(stats)
+    });
     assert_eq!((counted.connections, counted.in_packets, counted.in_bytes), (1, 1, 33));
     assert_eq!(table.destinations(&id).unwrap()[0].stats.in_bytes, 33);
 

@@ -7,15 +7,16 @@
 mod ipvsadm_support;
 
 use std::fs::File;
-use std::io::Write;
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::Path;
-use std::process::{Command, Stdio};
+use std::process::Command;
 
 use cvip::ipvs::Client;
+use cvip_lab::enter_new_network;
+use cvip_lab::process::run_with_input;
 use ipvsadm_support::generator::{CommandLine, Generator};
 use ipvsadm_support::with_unsigned_marks;
-use ipvsadm_support::world::{clear, enter_a_new_network, enter_a_world_of_its_own, ipvsadm, say};
+use ipvsadm_support::world::{clear, enter_a_world_of_its_own, ipvsadm, say};
 use nix::sched::{CloneFlags, setns};
 
 /// After so many lines both tables are emptied, so that a difference is short to tell.
@@ -40,7 +41,7 @@ struct Traces {
 impl Side {
     /// In a network of its own; the thread stays in it.
     fn new(program: &'static str) -> Side {
-        enter_a_new_network();
+        enter_new_network().unwrap();
         let network = File::open("/proc/thread-self/ns/net").expect("the namespace");
         Side { program, network, table: Client::open().expect("IPVS") }
     }
@@ -50,11 +51,7 @@ impl Side {
         let mut command = Command::new(self.program);
         // The name is in some messages.
         command.arg0("ipvsadm").args(&line.words);
-        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
-        let mut child = command.spawn().expect(self.program);
-        // A program that does not read has closed the pipe; that is its right.
-        let _ = child.stdin.take().expect("piped").write_all(line.stdin.as_bytes());
-        let output = child.wait_with_output().expect("its output");
+        let output = run_with_input(&mut command, line.stdin.as_bytes()).unwrap();
         let text = |bytes: Vec<u8>| known(&String::from_utf8_lossy(&bytes), line);
         let status = output.status;
         Traces {

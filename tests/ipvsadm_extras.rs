@@ -11,18 +11,13 @@ use std::time::Duration;
 
 use cvip::ipvs::{Change, Client, Service, ServiceId};
 use cvip::protocol::Protocol;
-use nix::sched::{CloneFlags, unshare};
+use cvip_lab::ip;
+use cvip_lab::process::run_with_input;
 
 /// Goes into a network namespace of this thread's own.
 fn enter_a_network_of_its_own() {
     cvip_lab::require();
-    unshare(CloneFlags::CLONE_NEWNET).expect("root");
-    ip(&["link", "set", "lo", "up"]);
-}
-
-fn ip(words: &[&str]) {
-    let status = Command::new("ip").args(words).status().expect("ip(8)");
-    assert!(status.success(), "ip {words:?}");
+    cvip_lab::enter_new_network().unwrap();
 }
 
 struct Ran {
@@ -32,16 +27,9 @@ struct Ran {
 }
 
 fn ipvsadm(words: &[&str], stdin: &str) -> Ran {
-    let mut child = Command::new(env!("CARGO_BIN_EXE_ipvsadm-rs"))
-        .args(words)
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .expect("the program");
-    // Dropped at the end of the statement: the program sees the end of its input.
-    let _ = child.stdin.take().expect("piped").write_all(stdin.as_bytes());
-    let Output { status, stdout, stderr } = child.wait_with_output().expect("its output");
+    let mut command = Command::new(env!("CARGO_BIN_EXE_ipvsadm-rs"));
+    let output = run_with_input(command.args(words), stdin.as_bytes()).unwrap();
+    let Output { status, stdout, stderr } = output;
     let text = |bytes| String::from_utf8(bytes).expect("UTF-8");
     Ran { out: text(stdout), err: text(stderr), status: status.code().unwrap_or(-1) }
 }
@@ -93,7 +81,7 @@ const WEB: &str = "-A -t 10.9.9.9:80 -s rr";
 /// A service with two servers, of which it uses the first.
 fn web() {
     enter_a_network_of_its_own();
-    ip(&["addr", "add", "10.9.9.9/32", "dev", "lo"]);
+    ip("addr add 10.9.9.9/32 dev lo").unwrap();
     serve("127.0.0.2:9001", b'A');
     serve("127.0.0.3:9001", b'B');
     must(&["-R"], &format!("{WEB}\n{A}\n"));

@@ -7,13 +7,13 @@ mod ipvsadm_support;
 
 use std::ffi::OsStr;
 use std::fs;
-use std::io::Write;
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::Command;
 
 use cvip::ipvs::Client;
+use cvip_lab::process::run_with_input;
 use ipvsadm_support::world::{clear, enter_a_world_of_its_own, ipvsadm, say};
 use ipvsadm_support::{Case, Outcome, cases, difference, left_out, state_difference, without_size};
 
@@ -27,7 +27,6 @@ impl Program {
     fn run(&self, case: &Case) -> Outcome {
         let mut command = Command::new(&self.0);
         command.arg0(&case.program).args(&case.argv);
-        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
         command.env_remove("POSIXLY_CORRECT");
         if case.posix {
             command.env("POSIXLY_CORRECT", "1");
@@ -35,10 +34,7 @@ impl Program {
         if case.user.is_some() {
             command.uid(NOBODY).gid(NOBODY);
         }
-        let mut child = command.spawn().expect("the program");
-        // A program that does not read has closed the pipe; that is its right.
-        let _ = child.stdin.take().expect("piped").write_all(case.stdin.as_bytes());
-        let output = child.wait_with_output().expect("its output");
+        let output = run_with_input(&mut command, case.stdin.as_bytes()).unwrap();
         Outcome {
             stdout: Some(String::from_utf8(output.stdout).expect("UTF-8")),
             stderr: Some(String::from_utf8(output.stderr).expect("UTF-8")),

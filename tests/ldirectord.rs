@@ -11,31 +11,16 @@ use std::path::Path;
 use std::process::Stdio;
 use std::time::Duration;
 
-use cvip_lab::{Cluster, Host, Process, wait_until};
+use cvip_lab::{Cluster, Host, Nginx, Process, wait_until};
 use nix::sys::signal::Signal;
 
 /// Generous: it is Perl, on an emulated machine.
 const PATIENCE: Duration = Duration::from_secs(120);
 
 /// A web server on port 80 of a node, which says its name.
-fn web_server(host: &Host, folder: &Path) -> Process {
-    let dir = folder.join(host.name());
-    fs::create_dir_all(&dir).unwrap();
-    let conf = dir.join("nginx.conf");
-    let text = format!(
-        "daemon off; pid {dir}/pid; error_log {dir}/error.log; worker_processes 1;\n\
-         events {{}}\n\
-         http {{ access_log off; client_body_temp_path {dir}/b; proxy_temp_path {dir}/p;\n\
-         fastcgi_temp_path {dir}/f; uwsgi_temp_path {dir}/u; scgi_temp_path {dir}/s;\n\
-         server {{ listen 80; location / {{ return 200 'up: {name}\\n'; }} }} }}\n",
-        dir = dir.display(),
-        name = host.name(),
-    );
-    fs::write(&conf, text).unwrap();
-    let mut command = host.command("nginx");
-    command.arg("-c").arg(&conf).arg("-e").arg(dir.join("error.log"));
-    command.stdin(Stdio::null());
-    Process::spawn_group(command).unwrap()
+fn web_server(host: &Host, folder: &Path) -> Nginx {
+    let page = format!("up: {}", host.name());
+    Nginx::with_page(host, &folder.join(host.name()), &page).unwrap()
 }
 
 struct Site {

@@ -15,13 +15,14 @@ use cvip::net::{
     self, Announcer, ChangeWatch, DesiredAddress, DesiredLink, DesiredSettings, DesiredSysctl,
     Device, Difference, Done, Error, Incapable, NeededOn, Reachable,
 };
+use cvip_lab::{Namespace, PATIENCE, addr, until};
 use nix::sys::socket::{
     AddressFamily, MsgFlags, SockFlag, SockProtocol, SockType, recv, setsockopt, socket, sockopt,
 };
 use nix::sys::time::TimeVal;
 use serde_json::Value;
 
-use net_support::{DEADLINE, Namespace, Record, addr, wait_until};
+use net_support::Record;
 
 fn on(text: &str, device: &str) -> DesiredAddress {
     let device = Device::Name(device.to_owned());
@@ -81,7 +82,7 @@ fn an_added_address_receives_packets_at_once() {
         [("fd00::64", "cv0"), ("fd00::65", "lo"), ("10.0.0.100", "cv0")].repeat(20)
     {
         let (mut settings, desired) = (record.settings(), carrying([on(text, device)]));
-        namespace.run(move || {
+        namespace.enter(move || {
             assert_eq!(settings.apply(&desired).done.len(), 1);
             let socket = UdpSocket::bind(if text.contains(':') { "[::]:0" } else { "0.0.0.0:0" })
                 .expect("a socket");
@@ -97,7 +98,7 @@ fn what_the_administrator_had_set_is_left_alone_and_never_undone() {
     let (namespace, record) = (Namespace::new(), Record::new());
     namespace.ip("addr add 10.0.0.100/24 dev lo");
     namespace.ip("addr add fd00::64/64 dev lo");
-    namespace.set(ARP_IGNORE, "1");
+    namespace.sysctl(ARP_IGNORE, "1").unwrap();
     let desired = DesiredSettings {
         sysctls: vec![setting(ARP_IGNORE, "1")],
         ..carrying([on("10.0.0.100", "lo"), on("fd00::64", "lo")])
@@ -113,8 +114,8 @@ fn what_the_administrator_had_set_is_left_alone_and_never_undone() {
 fn settings_are_changed_in_this_namespace_only_and_given_back() {
     let (namespace, other, record) = (Namespace::new(), Namespace::new(), Record::new());
     for namespace in [&namespace, &other] {
-        namespace.set(ARP_IGNORE, "0");
-        namespace.set(ARP_ANNOUNCE, "1");
+        namespace.sysctl(ARP_IGNORE, "0").unwrap();
+        namespace.sysctl(ARP_ANNOUNCE, "1").unwrap();
     }
     let sysctls = vec![setting(ARP_IGNORE, "1"), setting(ARP_ANNOUNCE, "2")];
     let desired = DesiredSettings { sysctls, ..DesiredSettings::default() };
@@ -143,7 +144,7 @@ fn settings_are_changed_in_this_namespace_only_and_given_back() {
 #[test]
 fn a_setting_that_changes_with_the_role_goes_back_to_what_it_was_before_both() {
     let (namespace, record) = (Namespace::new(), Record::new());
-    namespace.set(ARP_ANNOUNCE, "0");
+    namespace.sysctl(ARP_ANNOUNCE, "0").unwrap();
     let desired = |value| DesiredSettings {
         sysctls: vec![setting(ARP_ANNOUNCE, value)],
         ..DesiredSettings::default()
@@ -160,13 +161,13 @@ fn a_setting_that_changes_with_the_role_goes_back_to_what_it_was_before_both() {
 #[test]
 fn what_somebody_changed_since_is_theirs() {
     let (namespace, record) = (Namespace::new(), Record::new());
-    namespace.set(ARP_IGNORE, "0");
-    namespace.set(ARP_ANNOUNCE, "0");
+    namespace.sysctl(ARP_IGNORE, "0").unwrap();
+    namespace.sysctl(ARP_ANNOUNCE, "0").unwrap();
     let sysctls = vec![setting(ARP_IGNORE, "1"), setting(ARP_ANNOUNCE, "2")];
     let desired =
         DesiredSettings { sysctls, ..carrying([on("10.0.0.100", "lo"), on("10.0.0.101", "lo")]) };
     record.apply_well(&namespace, &desired);
-    namespace.set(ARP_IGNORE, "8");
+    namespace.sysctl(ARP_IGNORE, "8").unwrap();
     namespace.ip("addr del 10.0.0.100/32 dev lo");
     namespace.ip("addr del 10.0.0.101/32 dev lo");
     namespace.ip("addr add 10.0.0.101/24 dev lo");
@@ -179,11 +180,11 @@ fn what_somebody_changed_since_is_theirs() {
 #[test]
 fn a_desired_is_met_again_after_somebody_undid_it() {
     let (namespace, record) = (Namespace::new(), Record::new());
-    namespace.set(ARP_IGNORE, "0");
+    namespace.sysctl(ARP_IGNORE, "0").unwrap();
     let sysctls = vec![setting(ARP_IGNORE, "1")];
     let desired = DesiredSettings { sysctls, ..carrying([on("10.0.0.100", "lo")]) };
     record.apply_well(&namespace, &desired);
-    namespace.set(ARP_IGNORE, "3");
+    namespace.sysctl(ARP_IGNORE, "3").unwrap();
     namespace.ip("addr del 10.0.0.100/32 dev lo");
     let done = ["set net.ipv4.conf.all.arp_ignore to 1 (was 3)", "added 10.0.0.100/32 to lo"];
     assert_eq!(record.apply_well(&namespace, &desired), done);
@@ -194,7 +195,7 @@ fn a_desired_is_met_again_after_somebody_undid_it() {
 #[test]
 fn one_failing_desired_does_not_stop_the_others() {
     let (namespace, record) = (Namespace::new(), Record::new());
-    namespace.set(ARP_IGNORE, "0");
+    namespace.sysctl(ARP_IGNORE, "0").unwrap();
     let desired = DesiredSettings {
         sysctls: vec![setting("net/ipv4/vs/no_such", "1"), setting(ARP_IGNORE, "1")],
         links: vec![DesiredLink { device: "nosuch8", kind: "nosuch", external: false }],
@@ -312,9 +313,10 @@ fn a_connection_to_the_cvip_lives_through_promotion_and_demotion() {
         let active = carrying([leased(cvip, "cv0", 60)]);
         record.apply_well(&namespace, &standby);
         let cvip = addr(cvip);
-        let listener = namespace.run(move || TcpListener::bind((cvip, 80)).expect("a listener"));
-        let mut outside = client.run(move || TcpStream::connect((cvip, 80)).expect("a connection"));
-        outside.set_read_timeout(Some(DEADLINE)).expect("a time-out");
+        let listener = namespace.enter(move || TcpListener::bind((cvip, 80)).expect("a listener"));
+        let mut outside =
+            client.enter(move || TcpStream::connect((cvip, 80)).expect("a connection"));
+        outside.set_read_timeout(Some(PATIENCE)).expect("a time-out");
         let (mut inside, _) = listener.accept().expect("the same connection");
         for desired in [&active, &standby] {
             assert_eq!(record.apply_well(&namespace, desired).len(), 2);
@@ -346,7 +348,7 @@ fn a_renewed_address_gets_its_whole_lifetime_back() {
         };
         shorten();
         let settings = record.settings();
-        namespace.run(move || settings.renew()).expect("a renewal");
+        namespace.enter(move || settings.renew()).expect("a renewal");
         assert!(lifetime().0 > 900, "{:?}", lifetime());
         shorten();
         assert!(record.apply_well(&namespace, &desired).is_empty(), "nothing that is worth a word");
@@ -365,11 +367,11 @@ fn an_address_that_nobody_renews_is_dropped_by_the_kernel_and_not_renewed_afterw
     let desired = carrying([leased("10.0.0.100", "cv0", 1), leased("fd00::64", "cv0", 1)]);
     record.apply_well(&namespace, &desired);
     for text in ["10.0.0.100", "fd00::64"] {
-        wait_until("the lifetime's end", || namespace.shown(text, "cv0").is_none());
+        until("the lifetime's end", || namespace.shown(text, "cv0").is_none());
     }
     let settings = record.settings();
     let lapsed = |text: &str| Error::Lapsed { addr: addr(text), device: "cv0".into() };
-    let errors = namespace.run(move || settings.renew()).expect_err("nothing to renew");
+    let errors = namespace.enter(move || settings.renew()).expect_err("nothing to renew");
     assert_eq!(errors, [lapsed("10.0.0.100"), lapsed("fd00::64")]);
     assert_eq!(namespace.shown("10.0.0.100", "cv0"), None);
     // Who applies again has asked whether it may.
@@ -421,7 +423,7 @@ fn a_look_tells_what_is_gone_and_why_an_address_cannot_be_carried() {
     record.apply_well(&namespace, &desired);
     let look = || {
         let (settings, desired) = (record.settings(), desired.clone());
-        namespace.run(move || {
+        namespace.enter(move || {
             let unconnected =
                 DesiredAddress { device: Device::Connected, ..on("198.51.100.1", "unused") };
             let carried = [on("10.0.0.100", "cv0"), unconnected, on("fd00::64", "cv0")];
@@ -432,7 +434,7 @@ fn a_look_tells_what_is_gone_and_why_an_address_cannot_be_carried() {
     let found = look();
     assert_eq!((found.incapable, found.lapsed), (vec![gateway.clone()], vec![]));
     neighbour.ip("link set cv1 down");
-    wait_until("the carrier's end", || {
+    until("the carrier's end", || {
         look().incapable == [Incapable::NoCarrier("cv0".into()), gateway.clone()]
     });
     namespace.ip("link set cv0 down");
@@ -447,7 +449,7 @@ fn a_look_tells_what_is_gone_and_why_an_address_cannot_be_carried() {
 #[test]
 fn changes_of_links_addresses_and_local_routes_wake_and_other_routes_do_not() {
     let namespace = Namespace::new();
-    let watch = namespace.run(|| ChangeWatch::open().unwrap());
+    let watch = namespace.enter(|| ChangeWatch::open().unwrap());
     for (words, wakes) in [
         ("addr add 10.1.0.1/24 dev lo", true),
         ("route add 10.2.0.0/16 dev lo", false),
@@ -466,7 +468,7 @@ fn changes_of_links_addresses_and_local_routes_wake_and_other_routes_do_not() {
         }
         namespace.ip(words);
         match wakes {
-            true => wait_until(words, || watch.changed()),
+            true => until(words, || watch.changed()),
             false => assert!(!watch.changed(), "{words}"),
         }
     }
@@ -476,7 +478,7 @@ fn changes_of_links_addresses_and_local_routes_wake_and_other_routes_do_not() {
 fn a_check_tells_every_difference_and_changes_nothing() {
     let (namespace, neighbour, record) = (Namespace::new(), Namespace::new(), Record::new());
     namespace.wire("cv0", &neighbour, "cv1");
-    namespace.set(ARP_IGNORE, "0");
+    namespace.sysctl(ARP_IGNORE, "0").unwrap();
     namespace.ip("addr add 10.0.0.100/32 dev cv0");
     namespace.ip("addr add 10.0.0.101/32 dev cv0");
     let desired = DesiredSettings {
@@ -507,7 +509,7 @@ fn a_real_server_with_the_cvip_on_lo_does_not_answer_for_it() {
     server.wire("cv0", &client, "cv1");
     server.ip("addr add 10.0.0.3/24 dev cv0");
     client.ip("addr add 10.0.0.2/24 dev cv1");
-    server.set(ARP_IGNORE, "0");
+    server.sysctl(ARP_IGNORE, "0").unwrap();
 
     let sysctls = vec![setting(ARP_IGNORE, "1"), setting(ARP_ANNOUNCE, "2")];
     let hidden = DesiredSettings { sysctls, ..carrying([on("10.0.0.100", "lo")]) };
@@ -522,7 +524,7 @@ fn a_real_server_with_the_cvip_on_lo_does_not_answer_for_it() {
 /// Whether a neighbour answered for one address by the time it answered for another that was
 /// asked for later: a wire of this kind keeps the order of its frames.
 fn ask_after(client: &Namespace, asked: &'static str, later: &'static str) -> &'static str {
-    client.run(move || {
+    client.enter(move || {
         for to in [asked, later] {
             let socket = UdpSocket::bind("0.0.0.0:0").expect("a socket");
             socket.send_to(b"?", (to, 9)).expect("a datagram");
@@ -532,7 +534,7 @@ fn ask_after(client: &Namespace, asked: &'static str, later: &'static str) -> &'
         let neighbours = client.json("neigh show dev cv1");
         neighbours.iter().any(|entry| entry["dst"] == text && entry["lladdr"].is_string())
     };
-    wait_until("an answer", || mac(later));
+    until("an answer", || mac(later));
     if mac(asked) { "answered" } else { "unanswered" }
 }
 
@@ -550,35 +552,35 @@ fn an_announcement_changes_what_a_neighbour_knows() {
             neighbours.into_iter().find(|entry| entry["dst"] == text).expect("an entry")
         };
         assert_eq!(known()["lladdr"], "02:00:00:00:00:99");
-        director.run(move || net::announce("cv0", addr(text))).expect("an announcement");
-        wait_until("the new address", || known()["lladdr"] == mac);
+        director.enter(move || net::announce("cv0", addr(text))).expect("an announcement");
+        until("the new address", || known()["lladdr"] == mac);
         assert_eq!(known()["router"], Value::Null);
     }
     // Nobody may forget that a router is one.
-    director.set("net/ipv6/conf/cv0/forwarding", "1");
-    director.run(|| net::announce("cv0", addr("fd00::64"))).expect("an announcement");
+    director.sysctl("net/ipv6/conf/cv0/forwarding", "1").unwrap();
+    director.enter(|| net::announce("cv0", addr("fd00::64"))).expect("an announcement");
     let router = || client.ip("neigh show fd00::64 dev cv1").contains("router");
-    wait_until("the router's mark", router);
+    until("the router's mark", router);
 }
 
 #[test]
 fn an_announcement_arrives_in_both_forms_and_to_everybody() {
     let (director, client) = (Namespace::new(), Namespace::new());
     director.wire("cv0", &client, "cv1");
-    let socket = client.run(|| {
+    let socket = client.enter(|| {
         let all = SockProtocol::EthAll;
         socket(AddressFamily::Packet, SockType::Raw, SockFlag::SOCK_CLOEXEC, all)
             .expect("a packet socket")
     });
-    director.run(|| {
+    director.enter(|| {
         let announcer = Announcer::open("cv0").expect("an announcer");
         announcer.announce(addr("10.0.0.100")).expect("an announcement");
         announcer.announce(addr("fd00::64")).expect("an announcement");
     });
     let mut operations = Vec::new();
     let mut frame = [0; 2048];
-    let deadline = Instant::now() + DEADLINE;
-    let patience = TimeVal::new(DEADLINE.as_secs() as i64, 0);
+    let deadline = Instant::now() + PATIENCE;
+    let patience = TimeVal::new(PATIENCE.as_secs() as i64, 0);
     setsockopt(&socket, sockopt::ReceiveTimeout, &patience).expect("a time-out");
     // Other traffic, such as router solicitations, may come between.
     while Instant::now() < deadline {
@@ -606,7 +608,7 @@ fn an_interface_that_is_down_says_so() {
     namespace.wire("cv0", &neighbour, "cv1");
     namespace.ip("link set cv0 down");
     for text in ["10.0.0.100", "fd00::64"] {
-        let error = namespace.run(move || net::announce("cv0", addr(text)));
+        let error = namespace.enter(move || net::announce("cv0", addr(text)));
         assert_eq!(error, Err(Error::Down("cv0".into())));
     }
 }
@@ -615,11 +617,11 @@ fn an_interface_that_is_down_says_so() {
 fn local_addresses_and_ports_are_this_namespaces() {
     let namespace = Namespace::new();
     namespace.ip("addr add 10.0.0.100/32 dev lo");
-    namespace.set("net/ipv4/ip_local_port_range", "40000 40999");
-    let local = namespace.run(net::local_addresses).expect("addresses");
+    namespace.sysctl("net/ipv4/ip_local_port_range", "40000 40999").unwrap();
+    let local = namespace.enter(net::local_addresses).expect("addresses");
     assert_eq!(local.get(&addr("10.0.0.100")), Some(&1));
     assert_eq!(local.get(&addr("::1")), Some(&1));
-    assert_eq!(namespace.run(net::local_port_range), Ok((40000, 40999)));
+    assert_eq!(namespace.enter(net::local_port_range), Ok((40000, 40999)));
 }
 
 #[test]
@@ -628,7 +630,7 @@ fn a_thousand_addresses_are_listed_added_and_removed() {
     let text = |n: u32| format!("10.1.{}.{}", n / 250, n % 250 + 1);
     let desired = carrying((0..1000).map(|n| on(&text(n), "lo")));
     assert_eq!(record.apply_well(&namespace, &desired).len(), 1000);
-    assert!(namespace.run(net::local_addresses).expect("addresses").len() > 1000);
+    assert!(namespace.enter(net::local_addresses).expect("addresses").len() > 1000);
     assert!(record.apply_well(&namespace, &desired).is_empty());
     assert_eq!(record.undo(&namespace).len(), 1000);
 }

@@ -6,7 +6,6 @@
 mod net_support;
 
 use std::net::{IpAddr, UdpSocket};
-use std::process::Command;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -14,34 +13,13 @@ use std::time::Duration;
 use cvip::conf::{Conf, Cvip, DirectorNode, RealServer, Routing, ServiceConf};
 use cvip::net::{Role, desired};
 use cvip::protocol::Protocol;
+use cvip_lab::{Namespace, Segment, addr, require};
 
-use net_support::{Namespace, Record, addr};
+use net_support::Record;
 
-fn require() {
-    assert!(
-        std::env::var_os("CVIP_LAB").is_some(),
-        "this test needs a kernel with IPVS: run `cargo xtask test'"
-    );
-}
-
-/// Runs a program that must succeed, in a namespace.
-fn command(namespace: &Namespace, words: &str) -> String {
-    let words = words.to_owned();
-    namespace.run(move || {
-        let mut parts = words.split(' ');
-        let program = parts.next().expect("a program");
-        let output = Command::new(program).args(parts).output().expect("a program that is there");
-        assert!(output.status.success(), "{words}: {output:?}");
-        String::from_utf8_lossy(&output.stdout).into_owned()
-    })
-}
-
-/// A client, a director (node 1) and a real server (node 2), each with both families.
+/// A director (node 1), a real server (node 2) and a client, each with both families.
 struct Site {
-    client: Namespace,
-    director: Namespace,
-    server: Namespace,
-    bridge: Namespace,
+    segment: Segment,
     records: [Record; 2],
 }
 
@@ -51,34 +29,38 @@ const CVIP6: &str = "fd00::64";
 impl Site {
     fn new() -> Site {
         require();
-        let site = Site {
-            client: Namespace::new(),
-            director: Namespace::new(),
-            server: Namespace::new(),
-            bridge: Namespace::new(),
-            records: [Record::new(), Record::new()],
-        };
-        site.bridge.ip("link add br0 type bridge");
-        site.bridge.ip("link set br0 up");
-        for (host, member) in [(9, &site.client), (1, &site.director), (2, &site.server)] {
-            let port = format!("p{host}");
-            site.bridge.wire(&port, member, "eth0");
-            site.bridge.ip(&format!("link set {port} master br0"));
-            member.ip(&format!("addr add 10.0.0.{host}/24 dev eth0"));
-            member.ip(&format!("addr add fd00::{host}/64 dev eth0 nodad"));
-            // What a distribution might have set, and what makes the desired settings necessary.
-            member.set("net/ipv4/conf/all/rp_filter", "1");
-            member.set("net/ipv4/conf/default/rp_filter", "1");
-            member.set("net/ipv4/conf/all/arp_ignore", "0");
-            member.set("net/ipv4/conf/all/arp_announce", "0");
+        let segment = Segment::new(3);
+        let site = Site { segment, records: [Record::new(), Record::new()] };
+        for member in [site.director(), site.server(), site.client()] {
+            // What a distribution might have set, and what makes the settings necessary.
+            for (key, value) in [
+                ("all.rp_filter", "1"),
+                ("default.rp_filter", "1"),
+                ("all.arp_ignore", "0"),
+                ("all.arp_announce", "0"),
+            ] {
+                member.sysctl(&format!("net.ipv4.conf.{key}"), value).unwrap();
+            }
         }
         site
     }
 
+    fn director(&self) -> &Namespace {
+        self.segment.host(1)
+    }
+
+    fn server(&self) -> &Namespace {
+        self.segment.host(2)
+    }
+
+    fn client(&self) -> &Namespace {
+        self.segment.host(3)
+    }
+
     /// Gives both nodes what their roles desired setting.
     fn apply(&self, conf: &Conf) {
-        self.records[0].apply_well(&self.director, &desired(conf, 1, Role::ActiveDirector));
-        self.records[1].apply_well(&self.server, &desired(conf, 2, Role::RealServer));
+        self.records[0].apply_well(self.director(), &desired(conf, 1, Role::ActiveDirector));
+        self.records[1].apply_well(self.server(), &desired(conf, 2, Role::RealServer));
     }
 
     /// Programs one UDP service with the real server as its destination.
@@ -88,16 +70,16 @@ impl Site {
             IpAddr::V6(addr) => format!("[{addr}]:7777"),
         };
         let cvip = bracket(cvip);
-        command(&self.director, &format!("ipvsadm -A -u {cvip} -s rr"));
+        self.director().line(&format!("ipvsadm -A -u {cvip} -s rr"));
         let server = bracket(server);
-        command(&self.director, &format!("ipvsadm -a -u {cvip} -r {server} {method}"));
+        self.director().line(&format!("ipvsadm -a -u {cvip} -r {server} {method}"));
     }
 
     /// Asks the CVIP from the client (again and again, since a node whose link came up just now
     /// cannot yet ask for IPv6 neighbours) until the server, bound to `at`, answers `served`. The
     /// client's socket is connected: an answer from another address is none.
     fn ask(&self, cvip: IpAddr, at: IpAddr) -> String {
-        let bound = self.server.run(move || {
+        let bound = self.server().enter(move || {
             let socket = UdpSocket::bind((at, 7777)).expect("a server's socket");
             socket.set_read_timeout(Some(Duration::from_millis(50))).expect("a time-out");
             socket
@@ -112,7 +94,7 @@ impl Site {
                 }
             }
         });
-        let answer = self.client.run(move || {
+        let answer = self.client().enter(move || {
             let any = if cvip.is_ipv4() { "0.0.0.0:0" } else { "[::]:0" };
             let socket = UdpSocket::bind(any).expect("a client's socket");
             socket.connect((cvip, 7777)).expect("a route");
@@ -132,7 +114,7 @@ impl Site {
     }
 
     fn everything(&self) -> String {
-        [&self.director, &self.server, &self.client]
+        [self.director(), self.server(), self.client()]
             .iter()
             .map(|member| {
                 member.ip("addr")
@@ -141,7 +123,7 @@ impl Site {
                     + &member.ip("route")
             })
             .collect::<String>()
-            + &command(&self.director, "ipvsadm -Ln --stats")
+            + &self.director().line("ipvsadm -Ln --stats")
     }
 }
 
@@ -211,8 +193,8 @@ fn direct_routing_serves_with_what_is_wished() {
         site.apply(&conf);
         site.program(addr(cvip), addr(server), "-g");
         assert_eq!(site.ask(addr(cvip), addr(cvip)), "served hello", "{}", site.everything());
-        let known = site.client.ip(&format!("neigh show {cvip}"));
-        let director = site.director.json("link show dev eth0")[0]["address"].clone();
+        let known = site.client().ip(&format!("neigh show {cvip}"));
+        let director = site.director().json("link show dev eth0")[0]["address"].clone();
         assert!(known.contains(director.as_str().expect("an address")), "{known}");
     }
 }
@@ -233,17 +215,17 @@ fn masquerading_serves_with_what_is_wished_though_all_are_on_one_network() {
         // The client has an address of another network: the real server answers by its gateway,
         // and the director by a router, which is the client itself.
         let (client, router, default) = match addr(cvip) {
-            IpAddr::V4(_) => ("192.0.2.9", "10.0.0.9", "-4 route add default"),
-            IpAddr::V6(_) => ("2001:db8::9", "fd00::9", "-6 route add default"),
+            IpAddr::V4(_) => ("192.0.2.9", "10.0.0.3", "-4 route add default"),
+            IpAddr::V6(_) => ("2001:db8::9", "fd00::3", "-6 route add default"),
         };
-        site.server.ip(&format!("{default} via {gateway}"));
-        site.client.ip(&format!("addr add {client} dev lo"));
-        site.director.ip(&format!("route add {client} via {router}"));
-        site.client.ip(&format!("route replace {cvip} dev eth0 src {client}"));
+        site.server().ip(&format!("{default} via {gateway}"));
+        site.client().ip(&format!("addr add {client} dev lo"));
+        site.director().ip(&format!("route add {client} via {router}"));
+        site.client().ip(&format!("route replace {cvip} dev eth0 src {client}"));
         // A redirect to a router that the real server does not know would not count yet.
-        let mac = site.client.json("link show dev eth0")[0]["address"].clone();
+        let mac = site.client().json("link show dev eth0")[0]["address"].clone();
         let mac = mac.as_str().expect("an address");
-        site.server.ip(&format!("neigh replace {router} lladdr {mac} dev eth0 nud permanent"));
+        site.server().ip(&format!("neigh replace {router} lladdr {mac} dev eth0 nud permanent"));
         for time in ["first", "after a redirect, if there was one"] {
             let answer = site.ask(addr(cvip), addr(server));
             assert_eq!(answer, "served hello", "{time}: {}", site.everything());
@@ -264,11 +246,11 @@ fn tunnels_of_every_pair_of_families_serve_with_what_is_wished() {
         assert_eq!(answer, "served hello", "{cvip} at {server}:\n{}", site.everything());
         // Nothing is left when the node leaves.
         let wished = desired(&conf, 2, Role::RealServer);
-        let before = site.records[1].check(&site.server, &wished);
+        let before = site.records[1].check(site.server(), &wished);
         assert!(before.is_empty(), "{before:?}");
-        site.records[1].undo(&site.server);
-        let links = site.server.json("link show up");
+        site.records[1].undo(site.server());
+        let links = site.server().json("link show up");
         assert!(links.iter().all(|link| link["ifname"] != wished.links[0].device), "{links:?}");
-        assert!(!site.server.ip("addr").contains(cvip));
+        assert!(!site.server().ip("addr").contains(cvip));
     }
 }

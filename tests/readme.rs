@@ -18,11 +18,11 @@ fn blocks(heading: &str) -> Vec<String> {
 #[test]
 fn a_newcomer_puts_two_namespaces_behind_a_cvip_with_the_readme_alone() {
     cvip_lab::require();
-    let programs = std::env::var("CVIP_TEST_PROGRAMS").expect("run by `cargo xtask test`");
+    let programs = cvip_lab::built_programs();
     let blocks = blocks("Two network namespaces of your own");
     let (build, rest) = blocks.split_first().expect("the section has shell blocks");
     assert!(build.contains("cargo xtask build"), "the first block builds: {build}");
-    let script = format!("set -e\nPATH={programs}:$PATH\n{}", rest.concat());
+    let script = format!("set -e\nPATH={}:$PATH\n{}", programs.display(), rest.concat());
     let dir = tempfile::tempdir().unwrap();
     // Files, not pipes: the daemons that the script starts keep what they inherit open.
     let (out, err) = (dir.path().join("out"), dir.path().join("err"));

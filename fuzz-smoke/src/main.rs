@@ -12,6 +12,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
+use cvip_lab::Dice;
 
 /// The longest that one input may take.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -93,7 +94,7 @@ fn fuzz(
     seconds: Duration,
     under_way: &UnderWay,
 ) -> Result<u64, (Vec<u8>, String)> {
-    let mut mutator = Mutator { state: seed, corpus };
+    let mut mutator = Mutator { dice: Dice::new(seed), corpus };
     let start = Instant::now();
     let mut executions = 0;
     // First all as they are, and no byte at all.
@@ -141,42 +142,29 @@ fn recorded_rules() -> Result<Vec<String>> {
 }
 
 struct Mutator<'a> {
-    state: u64,
+    dice: Dice,
     corpus: &'a [Vec<u8>],
 }
 
 impl Mutator<'_> {
-    /// SplitMix64, by Steele, Lea and Flood.
-    fn random(&mut self) -> u64 {
-        self.state = self.state.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut mixed = self.state;
-        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        mixed ^ (mixed >> 31)
-    }
-
-    /// Less than `bound`, which may be 0 for 0.
-    fn below(&mut self, bound: usize) -> usize {
-        (self.random() % (bound as u64).max(1)) as usize
-    }
-
     fn recorded(&mut self) -> Vec<u8> {
-        let at = self.below(self.corpus.len());
+        let at = self.dice.index(self.corpus.len());
         self.corpus.get(at).cloned().unwrap_or_default()
     }
 
     /// A recorded input, damaged a few times.
     fn input(&mut self) -> Vec<u8> {
         let mut input = self.recorded();
-        for _ in 0..=self.below(8) {
-            let at = self.below(input.len());
-            let byte = self.random() as u8;
-            match self.below(8) {
+        for _ in 0..=self.dice.index(8) {
+            let at = self.dice.index(input.len());
+            let byte = self.dice.roll() as u8;
+            match self.dice.index(8) {
                 _ if input.is_empty() => input.push(byte),
                 0 | 1 => input[at] ^= 1 << (byte % 8),
                 2 => {
-                    input[at] =
-                        *[0, 0xff, 0x7f, 0x80, b' ', b'-', byte].get(self.below(7)).unwrap_or(&byte)
+                    input[at] = *[0, 0xff, 0x7f, 0x80, b' ', b'-', byte]
+                        .get(self.dice.index(7))
+                        .unwrap_or(&byte)
                 }
                 3 => input.truncate(at),
                 4 => input.insert(at, byte),
@@ -184,7 +172,8 @@ impl Mutator<'_> {
                 6 => {
                     // A piece of another.
                     let other = self.recorded();
-                    let (from, to) = (self.below(other.len()), self.below(other.len() + 1));
+                    let (from, to) =
+                        (self.dice.index(other.len()), self.dice.index(other.len() + 1));
                     input.splice(at..at, other.get(from..to).unwrap_or(&other).iter().copied());
                 }
                 _ => {
@@ -220,7 +209,7 @@ mod tests {
     fn a_seed_makes_the_same_inputs() {
         let corpus = [b"-A -t 10.0.0.1:80".to_vec(), b"-C".to_vec()];
         let inputs = |seed| {
-            let mut mutator = Mutator { state: seed, corpus: &corpus };
+            let mut mutator = Mutator { dice: Dice::new(seed), corpus: &corpus };
             (0..100).map(|_| mutator.input()).collect::<Vec<_>>()
         };
         assert_eq!(inputs(7), inputs(7));

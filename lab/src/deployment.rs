@@ -17,6 +17,7 @@ use nix::unistd::Pid;
 
 use crate::cluster::{Cluster, Host, Network};
 use crate::process::Process;
+use crate::wait::{PATIENCE, wait_until};
 
 /// What the cluster's members sign their heartbeats with.
 pub const CLUSTER_KEY: &str = "a key of the lab's own, which is long enough";
@@ -280,6 +281,29 @@ impl Deployment {
     /// Where a node's cvipd logs.
     pub fn log(&self, number: u32) -> PathBuf {
         self.dir.join(format!("cvipd-{number}.log"))
+    }
+
+    /// What a node's cvipd has logged.
+    pub fn logged(&self, number: u32) -> String {
+        fs::read_to_string(self.log(number)).unwrap_or_default()
+    }
+
+    /// Waits until every node has written a record, as the first director's cvipd sees it.
+    ///
+    /// # Errors
+    /// One does not, with what all of them have logged.
+    pub fn await_records(&self) -> Result<()> {
+        let all = wait_until(PATIENCE, || {
+            let json = self.run(self.director(), &["cvipctl", "status", "--json"]).ok()?;
+            (!json.contains("\"event_source\": null")).then_some(())
+        });
+        all.with_context(|| format!("not every cvipd wrote a record\n{}", self.logs()))
+    }
+
+    /// What every cvipd has logged.
+    pub fn logs(&self) -> String {
+        let log = |number| format!("--- cvipd of node {number}\n{}\n", self.logged(number));
+        self.numbers().map(log).collect()
     }
 
     /// Takes the power from a node's machine; its cvipd is gone with it. See [`Host::power_off`].

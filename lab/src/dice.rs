@@ -2,7 +2,7 @@
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
-/// A small generator (splitmix64): the same seed gives the same numbers.
+/// A small generator (SplitMix64, by Steele, Lea and Flood): the same seed gives the same numbers.
 #[derive(Clone, Debug)]
 pub struct Dice(u64);
 
@@ -25,6 +25,11 @@ impl Dice {
     /// A number below this one, which is not 0.
     pub fn below(&mut self, limit: u64) -> u64 {
         self.roll() % limit
+    }
+
+    /// An index into so many; 0 if there are none.
+    pub fn index(&mut self, length: usize) -> usize {
+        self.below((length as u64).max(1)) as usize
     }
 }
 

@@ -58,6 +58,16 @@ pub fn ip(words: &str) -> Result<String> {
     process::stdout(command.args(words.split_whitespace()))
 }
 
+/// An address that is written down.
+///
+/// # Panics
+/// If it is none.
+#[must_use]
+#[track_caller]
+pub fn addr(text: &str) -> IpAddr {
+    text.parse().unwrap_or_else(|error| panic!("{text}: {error}"))
+}
+
 fn on_a_thread<T: Send>(act: impl FnOnce() -> T + Send) -> T {
     let result = thread::scope(|scope| scope.spawn(act).join());
     result.unwrap_or_else(|panic| std::panic::resume_unwind(panic))
@@ -199,14 +209,23 @@ impl Namespace {
         })
     }
 
+    /// Runs a command of words without blanks; what it wrote to its standard output.
+    ///
+    /// # Panics
+    /// If it cannot be run or fails.
+    #[track_caller]
+    pub fn line(&self, line: &str) -> String {
+        let words: Vec<&str> = line.split_whitespace().collect();
+        self.stdout(&words).unwrap_or_else(|error| panic!("{error:#}"))
+    }
+
     /// Runs `ip` with these words; what it prints.
     ///
     /// # Panics
     /// If there is no ip(8), or if it fails.
     #[track_caller]
     pub fn ip(&self, words: &str) -> String {
-        let words: Vec<&str> = std::iter::once("ip").chain(words.split_whitespace()).collect();
-        self.stdout(&words).unwrap_or_else(|error| panic!("{error:#}"))
+        self.line(&format!("ip {words}"))
     }
 
     /// What `ip -j` prints, as the rows that it has.
@@ -291,7 +310,7 @@ impl Namespace {
     #[track_caller]
     pub(crate) fn await_carrier(&self, device: &str) {
         let state = || self.json(&format!("link show dev {device}"))[0]["operstate"].clone();
-        until("a carrier", || (state() == "UP").then_some(()));
+        until("a carrier", || state() == "UP");
     }
 
     /// Kills every process in this namespace, save this one.

@@ -107,6 +107,12 @@ pub fn text(bytes: &[u8]) -> String {
     String::from_utf8_lossy(bytes).into_owned()
 }
 
+/// A command's standard output and standard error.
+#[must_use]
+pub fn shown(output: &Output) -> (String, String) {
+    (text(&output.stdout), text(&output.stderr))
+}
+
 /// Runs a command to its end with this input, and keeps what it writes. That it fails is no error.
 ///
 /// # Errors
@@ -129,7 +135,7 @@ pub fn run(command: &mut Command) -> Result<Output> {
     if !output.status.success() {
         let words = std::iter::once(command.get_program()).chain(command.get_args());
         let words: Vec<_> = words.map(|word| word.to_string_lossy()).collect();
-        let (out, err) = (text(&output.stdout), text(&output.stderr));
+        let (out, err) = shown(&output);
         bail!("{}: {}\n{out}{}", words.join(" "), output.status, err.trim_end());
     }
     Ok(output)

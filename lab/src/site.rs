@@ -3,7 +3,6 @@
 //! What the tests and the benchmarks of takeovers and of dying machines share; each asks of it what it wants to know.
 
 use std::collections::BTreeMap;
-use std::fs;
 use std::net::SocketAddr;
 use std::ops::{Deref, DerefMut};
 use std::path::Path;
@@ -120,17 +119,9 @@ impl Site {
         Ok(serde_json::from_str(&shown)?)
     }
 
-    /// What a node's cvipd has logged.
-    pub fn logged(&self, node: u32) -> String {
-        fs::read_to_string(self.log(node)).unwrap_or_default()
-    }
-
     /// What everybody thought, for a person who wants to know why something failed.
     pub fn story(&self) -> String {
-        let mut story = String::new();
-        for node in self.numbers() {
-            story += &format!("--- cvipd of node {node}\n{}\n", self.logged(node));
-        }
+        let mut story = self.logs();
         for director in self.directors() {
             let shown = |command: &[&str]| self.host(director).stdout(command).unwrap_or_default();
             let (table, addresses) =

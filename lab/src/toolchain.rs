@@ -76,19 +76,16 @@ mod tests {
 
     #[test]
     fn a_command_with_another_home_finds_what_was_fetched() {
-        let dir = tempfile_dir();
+        let folder = tempfile::tempdir().unwrap();
+        let dir = folder.path();
         std::fs::create_dir_all(dir.join(".cargo")).unwrap();
         let home = |more: &[(&str, &str)]| {
-            let mut env: Vec<(OsString, OsString)> = vec![("HOME".into(), dir.clone().into())];
+            let mut env: Vec<(OsString, OsString)> =
+                vec![("HOME".into(), dir.as_os_str().to_owned())];
             env.extend(more.iter().map(|(n, v)| ((*n).into(), (*v).into())));
             homes(&env)
         };
         assert_eq!(home(&[]), [("CARGO_HOME".into(), dir.join(".cargo").into_os_string())]);
         assert_eq!(home(&[("CARGO_HOME", "/elsewhere")]), []);
-        std::fs::remove_dir_all(&dir).unwrap();
-    }
-
-    fn tempfile_dir() -> std::path::PathBuf {
-        std::env::temp_dir().join(format!("cvip-lab-homes-{}", std::process::id()))
     }
 }

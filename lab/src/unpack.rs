@@ -133,17 +133,10 @@ fn depmod(tools: &Layer, half: &Path, release: &std::ffi::OsStr) -> Result<()> {
 mod tests {
     use super::*;
 
-    fn scratch(name: &str) -> std::path::PathBuf {
-        let folder =
-            std::env::temp_dir().join(format!("cvip-lab-unpack-{name}-{}", std::process::id()));
-        let _ = fs::remove_dir_all(&folder);
-        fs::create_dir_all(&folder).unwrap();
-        folder
-    }
-
     #[test]
     fn folders_that_are_links_on_the_host_move_to_usr() {
-        let here = scratch("merged");
+        let here = tempfile::tempdir().unwrap();
+        let here = here.path();
         let (layer, root) = (here.join("layer"), here.join("root"));
         fs::create_dir_all(layer.join("sbin")).unwrap();
         fs::create_dir_all(layer.join("usr/sbin")).unwrap();
@@ -157,12 +150,12 @@ mod tests {
         assert!(!layer.join("sbin").exists());
         assert_eq!(fs::read_to_string(layer.join("usr/sbin/ipvsadm")).unwrap(), "a");
         assert_eq!(fs::read_to_string(layer.join("usr/sbin/nginx")).unwrap(), "b");
-        fs::remove_dir_all(here).unwrap();
     }
 
     #[test]
     fn a_host_that_is_not_merged_keeps_its_folders() {
-        let here = scratch("unmerged");
+        let here = tempfile::tempdir().unwrap();
+        let here = here.path();
         let (layer, root) = (here.join("layer"), here.join("root"));
         fs::create_dir_all(layer.join("sbin")).unwrap();
         for name in ["bin", "sbin", "usr/bin"] {
@@ -170,12 +163,12 @@ mod tests {
         }
         merge_usr(&layer, &root).unwrap();
         assert!(layer.join("sbin").is_dir());
-        fs::remove_dir_all(here).unwrap();
     }
 
     #[test]
     fn a_file_in_both_places_does_not_stop_the_move() {
-        let here = scratch("both");
+        let here = tempfile::tempdir().unwrap();
+        let here = here.path();
         let (layer, root) = (here.join("layer"), here.join("root"));
         fs::create_dir_all(layer.join("bin/deep")).unwrap();
         fs::create_dir_all(layer.join("usr/bin/deep")).unwrap();
@@ -185,6 +178,5 @@ mod tests {
         symlink("usr/bin", root.join("bin")).unwrap();
         merge_usr(&layer, &root).unwrap();
         assert_eq!(fs::read_to_string(layer.join("usr/bin/deep/x")).unwrap(), "new");
-        fs::remove_dir_all(here).unwrap();
     }
 }

@@ -8,12 +8,21 @@ use anyhow::{Result, ensure};
 /// How long anything may take before a test calls it a failure: emulated kernels are slow.
 pub const PATIENCE: Duration = Duration::from_secs(60);
 
+/// Waits until something is so.
+///
+/// # Panics
+/// If it is not within [`PATIENCE`].
+#[track_caller]
+pub fn until(what: &str, mut is: impl FnMut() -> bool) {
+    until_some(what, || is().then_some(()));
+}
+
 /// Waits until there is an answer.
 ///
 /// # Panics
 /// If there is none within [`PATIENCE`].
 #[track_caller]
-pub fn until<T>(what: &str, ask: impl FnMut() -> Option<T>) -> T {
+pub fn until_some<T>(what: &str, ask: impl FnMut() -> Option<T>) -> T {
     match wait_until(PATIENCE, ask) {
         Some(answer) => answer,
         None => panic!("not within {PATIENCE:?}: {what}"),

@@ -11,10 +11,8 @@ use std::time::{Duration, Instant};
 
 use anyhow::Result;
 use cvip_lab::traffic::{Datagrams, Download, Outcome, Requests, answer_datagram, write_pattern};
-use cvip_lab::{Cluster, Direction, Host, Network, Process, require, wait_until};
+use cvip_lab::{Cluster, Direction, Host, Network, Nginx, PATIENCE, require, wait_until};
 use nix::sys::socket::{setsockopt, sockopt};
-
-const PATIENCE: Duration = Duration::from_secs(20);
 
 /// A web server for one page, with its name on it. Its thread goes on to the end of the test program.
 fn serve(host: &Host, addr: SocketAddr, name: &'static str) {
@@ -90,26 +88,14 @@ fn a_download_has_every_byte_or_says_which_is_wrong() -> Result<()> {
     const LENGTH: u64 = 3_000_000;
     let cluster = Cluster::builder("download").nodes(1).build()?;
     let (client, node) = (cluster.client(), cluster.node(1));
-    let dir = std::env::temp_dir().join("cvip-lab-download");
-    fs::create_dir_all(&dir)?;
+    let dir = tempfile::tempdir()?;
+    let dir = dir.path();
     write_pattern(&dir.join("right"), LENGTH)?;
     let mut wrong = fs::read(dir.join("right"))?;
     wrong[2_000_000] ^= 1;
     fs::write(dir.join("wrong"), wrong)?;
-    let conf = dir.join("nginx.conf");
-    fs::write(
-        &conf,
-        format!(
-            "daemon off; pid {dir}/pid; error_log {dir}/error.log;\nevents {{}}\n\
-             http {{ access_log off; client_body_temp_path {dir}/b; proxy_temp_path {dir}/p;\n\
-             fastcgi_temp_path {dir}/f; uwsgi_temp_path {dir}/u; scgi_temp_path {dir}/s;\n\
-             server {{ listen 80; root {dir}; add_header Served-By one; }} }}\n",
-            dir = dir.display()
-        ),
-    )?;
-    let mut command = node.command("nginx");
-    command.arg("-c").arg(&conf).arg("-e").arg(dir.join("error.log"));
-    let _nginx = Process::spawn_group(command)?;
+    let server = "add_header Served-By one; server { listen 80; root";
+    let _nginx = Nginx::start(node, dir, &format!("{server} {}; }}", dir.display()))?;
     let at = SocketAddr::from((node.v4(), 80));
     let start = |path: &str| Download::start(client, at, path, PATIENCE);
     let mut right = wait_until(PATIENCE, || start("/right").ok()).expect("nginx serves");

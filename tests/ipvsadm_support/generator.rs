@@ -8,6 +8,8 @@
 //! depends on the order in which the kernel has its services, and so on the network namespace:
 //! those from 128 to 171 and around 127 (beside 10 and 192), and firewall marks around 2^31.
 
+use cvip_lab::Dice;
+
 /// A command line, and what it reads.
 #[derive(Clone, Debug)]
 pub(crate) struct CommandLine {
@@ -298,25 +300,16 @@ const ODD_WORDS: &[&str] = &[
 /// Makes command lines, the same ones from the same seed.
 #[derive(Debug)]
 pub(crate) struct Generator {
-    state: u64,
+    dice: Dice,
 }
 
 impl Generator {
     pub(crate) fn new(seed: u64) -> Generator {
-        Generator { state: seed }
-    }
-
-    /// SplitMix64, by Steele, Lea and Flood.
-    fn random(&mut self) -> u64 {
-        self.state = self.state.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut mixed = self.state;
-        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        mixed ^ (mixed >> 31)
+        Generator { dice: Dice::new(seed) }
     }
 
     fn below(&mut self, bound: usize) -> usize {
-        (self.random() % bound as u64) as usize
+        self.dice.index(bound)
     }
 
     fn chance(&mut self, percent: usize) -> bool {

@@ -3,12 +3,12 @@
 use std::ffi::{OsStr, OsString};
 use std::fs;
 use std::io::Write;
-use std::process::Command;
 
 use cvip::ipvs::{Change, Client, DaemonRole, Timeouts};
 use cvip::ipvsadm::names::SystemNames;
 use cvip::ipvsadm::watch::SystemClock;
 use cvip::ipvsadm::{Call, Streams, run};
+use cvip_lab::enter_new_network;
 use nix::mount::{MsFlags, mount};
 use nix::sched::{CloneFlags, unshare};
 
@@ -18,7 +18,7 @@ use super::{hosts_file, services_file};
 pub(crate) fn enter_a_world_of_its_own() {
     cvip_lab::require();
     unshare(CloneFlags::CLONE_NEWNS).expect("root");
-    enter_a_new_network();
+    enter_new_network().unwrap();
     let none: Option<&str> = None;
     mount(none, "/", none, MsFlags::MS_PRIVATE | MsFlags::MS_REC, none).expect("private mounts");
     mount(Some("etc"), "/etc", Some("tmpfs"), MsFlags::empty(), Some("mode=755")).expect("tmpfs");
@@ -58,11 +58,4 @@ pub(crate) fn ipvsadm(words: &[&str], stdin: &str) -> String {
         || Ok(Client::open()?),
     );
     String::from_utf8(out).expect("UTF-8")
-}
-
-/// Goes into a network namespace of this thread's own.
-pub(crate) fn enter_a_new_network() {
-    unshare(CloneFlags::CLONE_NEWNET).expect("root");
-    let up = Command::new("ip").args(["link", "set", "lo", "up"]).status().expect("ip(8)");
-    assert!(up.success());
 }

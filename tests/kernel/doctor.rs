@@ -6,7 +6,7 @@ use std::net::IpAddr;
 use std::ops::Deref;
 
 use cvip::protocol::Protocol::{Tcp, Udp};
-use cvip_lab::{Host, Plan};
+use cvip_lab::{Host, Plan, built_programs};
 use nix::sys::signal::{Signal, kill};
 use serde_json::Value;
 
@@ -55,13 +55,6 @@ fn both<'a>(routing: &'a str) -> Plan<'a> {
     Plan { routing, ipv4: true, ipv6: true, services: "" }
 }
 
-/// Runs a command line on a host.
-#[track_caller]
-fn on(host: &Host, line: &str) {
-    let words: Vec<&str> = line.split_whitespace().collect();
-    host.run(&words).unwrap();
-}
-
 impl Ward {
     #[track_caller]
     fn start(routing: &str) -> Ward {
@@ -82,10 +75,10 @@ impl Ward {
 
     fn lead_through_the_gateway(&self, number: u32) {
         let host = self.host(number);
-        on(host, "sysctl -qw net.ipv6.conf.eth0.accept_redirects=0");
+        host.line("sysctl -qw net.ipv6.conf.eth0.accept_redirects=0");
         for gateway in [self.gateway(false), self.gateway(true)] {
             let version = if gateway.is_ipv6() { "-6" } else { "-4" };
-            on(host, &format!("ip {version} route replace default via {gateway}"));
+            host.line(&format!("ip {version} route replace default via {gateway}"));
         }
     }
 
@@ -119,7 +112,7 @@ impl Ward {
     fn finds(&self, number: u32, severity: &str, text: &str, spoil: impl Fn(&Site)) -> Value {
         let mut last = None;
         let mut times = 0;
-        let found = cvip_lab::wait_until(super::support::PATIENCE, || {
+        let found = cvip_lab::wait_until(cvip_lab::PATIENCE, || {
             times += 1;
             let daemon = self.daemon_pid(number).filter(|_| times > 2);
             daemon.into_iter().for_each(|pid| kill(pid, Signal::SIGSTOP).unwrap());
@@ -186,8 +179,8 @@ impl Ward {
 
     /// The same; what it says if it fails.
     fn try_shell(&self, number: u32, line: &str) -> Result<(), String> {
-        let programs = std::env::var("CVIP_TEST_PROGRAMS").unwrap();
-        let path = format!("{programs}:{}", std::env::var("PATH").unwrap_or_default());
+        let (programs, path) = (built_programs(), std::env::var("PATH").unwrap_or_default());
+        let path = format!("{}:{path}", programs.display());
         let mut command = self.host(number).command("sh");
         self.environment(&mut command);
         let output = command.args(["-ec", line]).env("PATH", path).output().unwrap();
@@ -233,7 +226,7 @@ fn a_healthy_nat_cluster_has_no_fault_and_a_wrong_default_route_is_mended() {
         };
         let wrong = format!("the default route leads over {other}");
         ward.cures(1, &wrong, |site| {
-            on(site.host(1), &format!("ip {version} route replace default via {other}"));
+            site.host(1).line(&format!("ip {version} route replace default via {other}"));
         });
         let none =
             format!("there is no default route, and not over the gateway {}", ward.gateway(ipv6));
@@ -354,7 +347,7 @@ fn a_default_route_of_direct_routing_leads_neither_nowhere_nor_to_the_director()
         assert!(warning["fix"].as_str().unwrap().contains("via ROUTER"), "{warning:#}");
         let back = format!("the default route leads over {over}, which is the active director's");
         let found = ward.finds(1, "fault", &back, |site| {
-            on(site.host(1), &format!("ip {version} route replace default via {over}"));
+            site.host(1).line(&format!("ip {version} route replace default via {over}"));
         });
         let fix = found["fix"].as_str().unwrap();
         assert!(fix.contains("route replace default via ROUTER dev eth0"), "{found:#}");
@@ -371,8 +364,8 @@ fn a_default_route_of_direct_routing_leads_neither_nowhere_nor_to_the_director()
     }
     // A routing rule for the CVIP's own packets is seen, too.
     let cvip = ward.cvip(false);
-    on(ward.host(1), &format!("ip rule add from {cvip} lookup 100"));
-    on(ward.host(1), &format!("ip route add default via {} table 100", director.v4()));
+    ward.host(1).line(&format!("ip rule add from {cvip} lookup 100"));
+    ward.host(1).line(&format!("ip route add default via {} table 100", director.v4()));
     ward.finds(1, "fault", "which is the active director's", |_| {});
 }
 
@@ -380,10 +373,10 @@ fn a_default_route_of_direct_routing_leads_neither_nowhere_nor_to_the_director()
 fn a_strict_source_check_with_another_way_back_is_mended() {
     let ward = Ward::start("DR");
     let node = ward.host(1);
-    on(node, "ip link add back0 type dummy");
-    on(node, "ip addr add 198.18.0.1/24 dev back0");
-    on(node, "ip link set back0 up");
-    on(node, "ip route add default via 198.18.0.254");
+    node.line("ip link add back0 type dummy");
+    node.line("ip addr add 198.18.0.1/24 dev back0");
+    node.line("ip link set back0 up");
+    node.line("ip route add default via 198.18.0.254");
     ward.cures(1, "eth0 drops what clients beyond the network send", |site| {
         site.host(1).sysctl("net.ipv4.conf.eth0.rp_filter", "1").unwrap();
     });
@@ -415,7 +408,7 @@ fn what_ipvs_needs_of_a_director_is_mended() {
         try_on(site.cluster.director(), &format!("ip addr del {cvip} dev eth0"));
     });
     ward.cures(director, "eth0 answers no neighbours (NOARP)", |site| {
-        on(site.cluster.director(), "ip link set eth0 arp off");
+        site.cluster.director().line("ip link set eth0 arp off");
     });
     ward.is_well();
 }
@@ -601,12 +594,14 @@ fn a_sync_interface_that_cannot_carry_it_is_a_fault_of_a_director_of_several() {
     ward.reload_everywhere();
     ward.finds(director, "fault", "there is no interface sync0 (sync_interface)", |_| {});
     let host = ward.cluster.director();
-    on(host, "ip link add sync0 type dummy");
+    host.line("ip link add sync0 type dummy");
     ward.cures(director, "sync0 (sync_interface) is down", |_| {});
     ward.finds(director, "fault", "sync0 (sync_interface) has no IPv4 address", |_| {});
-    on(host, "ip addr add 198.18.0.1/24 dev sync0");
+    host.line("ip addr add 198.18.0.1/24 dev sync0");
     ward.cures(director, "no master sync daemon runs on sync0 with syncid 1", |_| {});
-    ward.cures(director, "sync0 (sync_interface) is down", |_| on(host, "ip link set sync0 down"));
+    ward.cures(director, "sync0 (sync_interface) is down", |_| {
+        drop(host.line("ip link set sync0 down"))
+    });
     // The standby synchronises where its clients are.
     let shared = ward.finds(1, "warning", "synchronisation is not authenticated", |_| {});
     assert!(shared["fix"].as_str().unwrap().contains("only the cluster is on"), "{shared:#}");

@@ -9,7 +9,7 @@ use std::net::{IpAddr, SocketAddr};
 use cvip::protocol::Protocol::Tcp;
 use cvip_lab::{Capture, Host, Network, Plan};
 
-use super::support::{Server, Site, behind_nat, connect, fetch, listen, on, route_through};
+use super::support::{Server, Site, behind_nat, connect, fetch, listen, route_through};
 
 /// A client network beyond the director: one address, routed by hand on both sides.
 const ABROAD: (&str, &str) = ("198.51.100.7", "2001:db8::7");
@@ -29,9 +29,9 @@ pub(super) fn move_client_abroad(site: &Site) {
         [("-4", v4, 32, site.cvip(false)), ("-6", v6, 128, site.cvip(true))]
     {
         let nodad = if version == "-6" { "nodad" } else { "" };
-        on(client, &format!("ip {version} addr add {addr}/{prefix} dev eth0 {nodad}"));
-        on(client, &format!("ip {version} route add {cvip}/{prefix} dev eth0 src {addr}"));
-        on(director, &format!("ip {version} route add {addr}/{prefix} dev eth0"));
+        client.line(&format!("ip {version} addr add {addr}/{prefix} dev eth0 {nodad}"));
+        client.line(&format!("ip {version} route add {cvip}/{prefix} dev eth0 src {addr}"));
+        director.line(&format!("ip {version} route add {addr}/{prefix} dev eth0"));
     }
 }
 
@@ -292,7 +292,7 @@ mod on_stock {
             for round in 0..3 {
                 // Everybody has to ask again: the client for the CVIP, the nodes for the client.
                 for host in site.cluster.members() {
-                    on(host, "ip neigh flush dev eth0");
+                    host.line("ip neigh flush dev eth0");
                 }
                 let all = names([("1", 1), ("2", 1), ("3", 1)]);
                 assert_eq!(shares(&site, addr, 3), all, "round {round}");

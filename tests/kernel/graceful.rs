@@ -6,10 +6,10 @@ use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use cvip::protocol::Protocol::Tcp;
-use cvip_lab::Plan;
 use cvip_lab::traffic::{Download, Outcome, Requests, Running, write_pattern};
+use cvip_lab::{PATIENCE, Plan};
 
-use super::support::{Nginx, PATIENCE, Site};
+use super::support::{Site, files, start_nginx};
 
 /// More than the kernel takes in on the way, so that a server has to see its download through.
 const LENGTH: u64 = 24 << 20;
@@ -22,8 +22,8 @@ const WEB: &str = "<service><port>80</port><scheduler>rr</scheduler></service>";
 
 fn web_site() -> Site {
     let site = Site::start(2, &Plan { ipv6: true, services: WEB, ..Plan::default() });
-    fs::create_dir_all(Nginx::files(&site)).unwrap();
-    write_pattern(&Nginx::files(&site).join("image"), LENGTH).unwrap();
+    fs::create_dir_all(files(&site)).unwrap();
+    write_pattern(&files(&site).join("image"), LENGTH).unwrap();
     site
 }
 
@@ -60,7 +60,7 @@ fn visitors(site: &Site) -> Running {
 #[test]
 fn a_download_through_a_node_whose_web_server_is_reloaded_is_complete_and_nothing_leaves() {
     let site = web_site();
-    let nginx = [1, 2].map(|number| Nginx::start(&site, number));
+    let nginx = [1, 2].map(|number| start_nginx(&site, number));
     for id in [site.v4(Tcp, 80), site.v6(Tcp, 80)] {
         site.await_pool(id, Some(&[(1, 1), (2, 1)]));
     }
@@ -69,7 +69,7 @@ fn a_download_through_a_node_whose_web_server_is_reloaded_is_complete_and_nothin
     go_on(&mut downloads);
     let changes = site.changes();
     for _ in 0..2 {
-        nginx[0].tell(&site, "reload");
+        nginx[0].tell(site.host(1), "reload").unwrap();
         nginx[0].await_finishing_worker();
         go_on(&mut downloads);
     }
@@ -85,8 +85,8 @@ fn a_download_through_a_node_whose_web_server_is_reloaded_is_complete_and_nothin
 #[test]
 fn a_download_through_a_node_whose_web_server_is_stopped_and_started_is_complete() {
     let site = web_site();
-    let first = Nginx::start(&site, 1);
-    let _other = Nginx::start(&site, 2);
+    let mut first = start_nginx(&site, 1);
+    let _other = start_nginx(&site, 2);
     let ids = [site.v4(Tcp, 80), site.v6(Tcp, 80)];
     for id in ids {
         site.await_pool(id, Some(&[(1, 1), (2, 1)]));
@@ -95,7 +95,7 @@ fn a_download_through_a_node_whose_web_server_is_stopped_and_started_is_complete
     let visitors = visitors(&site);
     go_on(&mut downloads);
 
-    first.tell(&site, "quit");
+    first.tell(site.host(1), "quit").unwrap();
     for id in ids {
         site.await_pool(id, Some(&[(1, 0), (2, 1)]));
     }
@@ -106,20 +106,20 @@ fn a_download_through_a_node_whose_web_server_is_stopped_and_started_is_complete
 
     // It comes back while the old one still has its downloads.
     let back = Instant::now();
-    let second = Nginx::start(&site, 1);
+    let mut second = start_nginx(&site, 1);
     for id in ids {
         site.await_pool(id, Some(&[(1, 1), (2, 1)]));
     }
     go_on(&mut downloads);
-    second.tell(&site, "quit");
+    second.tell(site.host(1), "quit").unwrap();
     for id in ids {
         site.await_pool(id, Some(&[(1, 0), (2, 1)]));
     }
-    second.await_end();
+    second.process().wait(PATIENCE).unwrap();
     for download in downloads {
         assert_eq!(download.finish().unwrap(), LENGTH);
     }
-    first.await_end();
+    first.process().wait(PATIENCE).unwrap();
     // With its last connections gone, its destination is too.
     for id in ids {
         site.await_pool(id, Some(&[(2, 1)]));

@@ -9,7 +9,8 @@ use cvip::protocol::Protocol::{Sctp, Tcp, Udp};
 use cvip_lab::{Host, Plan};
 
 use super::support::{
-    Nginx, Patron, Server, Site, With, ask_udp, connect, fetch, listen, raw, shown, start_listening,
+    Patron, Server, Site, With, ask_udp, connect, fetch, listen, raw, shown, start_listening,
+    start_nginx,
 };
 
 const BOTH: Plan<'_> = Plan { routing: "DR", ipv4: true, ipv6: true, services: "" };
@@ -80,7 +81,7 @@ mod on_stock {
         let site = Site::start(2, &BOTH);
         site.direct("setport_weight --start-port=1 --end-port=80 --weight=1 --cluster");
         let (v4, v6) = (site.v4(Tcp, 80), site.v6(Tcp, 80));
-        let (one, two) = (Nginx::start(&site, 1), Nginx::start(&site, 2));
+        let (one, two) = (start_nginx(&site, 1), start_nginx(&site, 2));
         site.await_pool(v4, Some(&[(1, 1), (2, 1)]));
         site.await_pool(v6, Some(&[(1, 1), (2, 1)]));
         // The C program shows the same table as ours.

@@ -11,7 +11,7 @@ use cvip::net;
 use cvip::protocol::Protocol::Tcp;
 use cvip_lab::{Host, Plan};
 
-use super::support::{Server, Site, connect, on};
+use super::support::{Server, Site, connect};
 
 /// Where settings are that cvipd could have a reason to change, below `/proc/sys/net`. Interfaces
 /// of tunnels come with a kernel module, whoever has it loaded.
@@ -59,7 +59,7 @@ pub(crate) fn kernel_of(host: &Host) -> BTreeSet<String> {
 #[track_caller]
 pub(crate) fn await_kernel(site: &Site, number: u32, wanted: &BTreeSet<String>) {
     let mut now = BTreeSet::new();
-    let came = cvip_lab::wait_until(super::support::PATIENCE, || {
+    let came = cvip_lab::wait_until(cvip_lab::PATIENCE, || {
         now = kernel_of(site.host(number));
         (now == *wanted).then_some(())
     });
@@ -76,8 +76,8 @@ fn what_a_routing_method_needs_goes_with_it_and_what_the_administrator_had_set_s
     // One node is set up by hand, in a way of its own that does as well, and so is half of what
     // a NAT director needs.
     let by_hand = site.host(1);
-    on(by_hand, &format!("ip addr add {}/24 dev lo", site.cvip(false)));
-    on(by_hand, &format!("ip addr add {}/64 dev lo nodad", site.cvip(true)));
+    by_hand.line(&format!("ip addr add {}/24 dev lo", site.cvip(false)));
+    by_hand.line(&format!("ip addr add {}/64 dev lo nodad", site.cvip(true)));
     by_hand.sysctl("net.ipv4.conf.all.arp_ignore", "2").unwrap();
     own.sysctl("net.ipv4.ip_forward", "1").unwrap();
     let before = [1, 2].map(|number| kernel_of(site.host(number)));
@@ -137,7 +137,7 @@ fn assert_repaired(site: &Site, number: u32, lines: &[&str]) {
     let host = site.host(number);
     let before = kernel_of(host);
     let start = Instant::now();
-    lines.iter().for_each(|line| on(host, line));
+    lines.iter().for_each(|line| drop(host.line(line)));
     await_kernel(site, number, &before);
     let took = start.elapsed();
     println!("node {number}, {lines:?}: {took:?}");
@@ -199,7 +199,7 @@ fn another_host_that_claims_the_cvip_is_told_of_and_does_not_keep_the_clients() 
             (neighbour(client, addr)? == ours).then_some(())
         });
         let prefix = net::host_prefix(addr);
-        on(intruder, &format!("ip addr add {addr}/{prefix} dev eth0"));
+        intruder.line(&format!("ip addr add {addr}/{prefix} dev eth0"));
         for _ in 0..3 {
             intruder.enter(|| net::announce("eth0", addr)).unwrap();
         }
@@ -210,7 +210,7 @@ fn another_host_that_claims_the_cvip_is_told_of_and_does_not_keep_the_clients() 
             (events.contains(&claims) && status.contains(&claims)).then_some(())
         };
         site.until("the conflict is told of", conflict);
-        on(intruder, &format!("ip addr del {addr}/{prefix} dev eth0"));
+        intruder.line(&format!("ip addr del {addr}/{prefix} dev eth0"));
         let start = Instant::now();
         site.until("the client is back", |_| (neighbour(client, addr)? == ours).then_some(()));
         assert!(start.elapsed() < Duration::from_secs(12), "{:?}", start.elapsed());

@@ -16,7 +16,7 @@ use cvip::ipvs::ServiceId;
 use cvip::protocol::Protocol::Udp;
 use cvip_lab::{Host, Plan, Process, wait_until};
 
-use super::support::{PATIENCE, Site, behind_nat, inner, on};
+use super::support::{PATIENCE, Site, behind_nat, inner};
 
 /// xdm on a node, open to every terminal.
 fn display_manager(site: &Site, number: u32) -> Process {
@@ -235,7 +235,7 @@ fn an_ltsp_cluster_logs_every_terminal_in_on_one_node() {
         .map(|n| {
             let mut addr = client.v4().octets();
             addr[3] += 1 + n;
-            on(client, &format!("ip addr add {}/24 dev eth0", std::net::Ipv4Addr::from(addr)));
+            client.line(&format!("ip addr add {}/24 dev eth0", std::net::Ipv4Addr::from(addr)));
             Terminal::start(&site, addr.into(), site.cvip(false))
         })
         .collect();
@@ -280,8 +280,8 @@ fn by_nat_a_terminal_is_one_nodes_until_that_has_no_display_manager_any_more() {
     let (client, director) = (site.cluster.client(), site.cluster.director());
     // The nodes call the terminals back, from the inner network.
     for node in site.cluster.nodes() {
-        on(client, &format!("ip route add {} via {}", inner(node, false), director.v4()));
-        on(client, &format!("ip route add {} via {}", inner(node, true), director.v6()));
+        client.line(&format!("ip route add {} via {}", inner(node, false), director.v4()));
+        client.line(&format!("ip route add {} via {}", inner(node, true), director.v6()));
     }
     let mut managers: BTreeMap<u32, Process> =
         [1, 2].map(|number| (number, display_manager(&site, number))).into();

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use cvip::listeners::{Dumper, Error, Ranges};
 use cvip::protocol::Protocol;
+use cvip_lab::addr;
 use nix::sys::socket::{SockType, setsockopt, sockopt};
 
 use crate::support::*;
@@ -20,9 +21,9 @@ fn listeners_of_both_families_are_seen_with_address_owner_and_backlog() {
         let _six = TcpListener::bind("[::]:8001").unwrap();
         let seen = dumper.snapshot(&tcp(8000, 8010)).unwrap();
         let [four, six] = seen[..] else { panic!("{seen:?}") };
-        assert_eq!((four.addr, four.port), (address("0.0.0.0"), 8000));
+        assert_eq!((four.addr, four.port), (addr("0.0.0.0"), 8000));
         assert_eq!((four.uid, four.device, four.queue, four.backlog), (0, 0, 0, 7));
-        assert_eq!((six.addr, six.port), (address("::"), 8001));
+        assert_eq!((six.addr, six.port), (addr("::"), 8001));
         assert_ne!(four.cookie, six.cookie);
     });
 }
@@ -85,7 +86,7 @@ fn an_ipv6_socket_bound_to_an_ipv4_address_is_shown_as_ipv4() {
         bind_to(&mapped, "[::ffff:127.0.0.1]:8000");
         listen_with(&mapped, 1).unwrap();
         let seen = Dumper::open().unwrap().snapshot(&tcp(8000, 8000)).unwrap();
-        assert_eq!(seen.iter().map(|l| l.addr).collect::<Vec<_>>(), [address("127.0.0.1")]);
+        assert_eq!(seen.iter().map(|l| l.addr).collect::<Vec<_>>(), [addr("127.0.0.1")]);
     });
 }
 
@@ -106,10 +107,10 @@ fn listeners_on_loopback_and_on_one_device_are_reported_as_such() {
         let seen: Vec<_> = seen.iter().map(|l| (l.port, l.addr, l.device)).collect();
         let lo = 1;
         let mut expected = vec![
-            (8000, address("127.0.0.1"), 0),
-            (8002, address("0.0.0.0"), lo),
-            (8001, address("::1"), 0),
-            (8003, address("::"), lo),
+            (8000, addr("127.0.0.1"), 0),
+            (8002, addr("0.0.0.0"), lo),
+            (8001, addr("::1"), 0),
+            (8003, addr("::"), lo),
         ];
         expected.sort_by_key(|e| (e.0 == 8003, e.1));
         assert_eq!(seen, expected);

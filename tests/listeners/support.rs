@@ -2,10 +2,9 @@
 //! a poll loop as a node has it.
 #![allow(dead_code, reason = "each test program uses its part")]
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 use std::path::Path;
-use std::thread;
 use std::time::{Duration, Instant};
 
 use cvip::listeners::{Listener, Ranges, Watch};
@@ -13,11 +12,9 @@ use cvip::protocol::Protocol;
 use nix::errno::Errno;
 use nix::libc;
 use nix::poll::{PollFd, PollFlags, ppoll};
-use nix::sched::{CloneFlags, unshare};
 use nix::sys::signal::SigSet;
 use nix::sys::socket::{
-    AddressFamily, Backlog, MsgFlags, NetlinkAddr, SockFlag, SockProtocol, SockType,
-    SockaddrStorage, bind, listen, recv, sendto, socket,
+    AddressFamily, Backlog, SockFlag, SockType, SockaddrStorage, bind, listen, socket,
 };
 use nix::sys::time::TimeSpec;
 
@@ -26,34 +23,7 @@ pub(crate) const FLAGGED: u16 = 8000;
 
 /// Runs a test in a network namespace of its own, with the loopback interface up.
 pub(crate) fn in_own_network<T: Send>(test: impl FnOnce() -> T + Send) -> T {
-    thread::scope(|scope| {
-        let result = scope.spawn(|| {
-            unshare(CloneFlags::CLONE_NEWNET).expect("these tests need root: unshare");
-            raise_loopback();
-            test()
-        });
-        result.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
-    })
-}
-
-/// `ip link set lo up`: RTM_NEWLINK for interface 1 with IFF_UP in flags and change mask.
-pub(crate) fn raise_loopback() {
-    let family = AddressFamily::Netlink;
-    let protocol = SockProtocol::NetlinkRoute;
-    let route = socket(family, SockType::Raw, SockFlag::SOCK_CLOEXEC, protocol).unwrap();
-    let mut message = Vec::new();
-    message.extend(32u32.to_ne_bytes()); // nlmsg_len
-    message.extend(16u16.to_ne_bytes()); // RTM_NEWLINK
-    message.extend(5u16.to_ne_bytes()); // NLM_F_REQUEST | NLM_F_ACK
-    message.extend([0; 8]); // nlmsg_seq, nlmsg_pid
-    message.extend([0; 4]); // ifi_family, padding, ifi_type
-    message.extend(1i32.to_ne_bytes()); // ifi_index
-    message.extend(1u32.to_ne_bytes()); // ifi_flags: IFF_UP
-    message.extend(1u32.to_ne_bytes()); // ifi_change
-    sendto(route.as_raw_fd(), &message, &NetlinkAddr::new(0, 0), MsgFlags::empty()).unwrap();
-    let mut answer = [0; 128];
-    recv(route.as_raw_fd(), &mut answer, MsgFlags::empty()).unwrap();
-    assert_eq!(answer[16..20], [0; 4], "raising lo: the ack carries an error");
+    cvip_lab::in_new_network(test).unwrap_or_else(|error| panic!("{error:#}"))
 }
 
 pub(crate) fn tcp(start: u16, end: u16) -> Ranges {
@@ -62,10 +32,6 @@ pub(crate) fn tcp(start: u16, end: u16) -> Ranges {
 
 pub(crate) fn udp(start: u16, end: u16) -> Ranges {
     [(Protocol::Udp, start, end)].into_iter().collect()
-}
-
-pub(crate) fn address(text: &str) -> IpAddr {
-    text.parse().unwrap()
 }
 
 /// A socket that is not yet bound.

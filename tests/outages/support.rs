@@ -1,16 +1,11 @@
 //! A cluster of machines with its store, and what a test asks of it.
 
 use std::ops::{Deref, DerefMut};
-use std::path::PathBuf;
-use std::sync::atomic::{AtomicU32, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use cvip::daemon::{Event, EventReader};
-use cvip_lab::wait_until;
-
-/// How long anything may take before a test calls it a failure: emulated kernels are slow.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
+use cvip_lab::{built_programs, unique_name, until_some};
 
 /// A web service whose scheduler finds the same real server for a client on every director.
 pub(crate) const SERVICES: &str = "<service><protocol>tcp</protocol><port>80</port>\
@@ -64,13 +59,8 @@ impl Site {
     #[track_caller]
     fn stopped(directors: u8) -> Site {
         cvip_lab::require();
-        let programs: PathBuf = std::env::var_os("CVIP_TEST_PROGRAMS")
-            .expect("CVIP_TEST_PROGRAMS names the folder of the built programs")
-            .into();
-        static NEXT: AtomicU32 = AtomicU32::new(1);
-        let name = format!("c{}x{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
-        let machines = (directors, NODES);
-        Site(cvip_lab::Site::new(&name, machines, &programs, SERVICES).unwrap())
+        let (name, machines) = (unique_name("c"), (directors, NODES));
+        Site(cvip_lab::Site::new(&name, machines, &built_programs(), SERVICES).unwrap())
     }
 
     /// Starts a web server for one page, with the node's number on it.
@@ -99,10 +89,7 @@ impl Site {
     /// Waits for something.
     #[track_caller]
     pub(crate) fn until<T>(&self, what: &str, mut ask: impl FnMut(&Site) -> Option<T>) -> T {
-        match wait_until(PATIENCE, || ask(self)) {
-            Some(found) => found,
-            None => panic!("{what}: not within {PATIENCE:?}"),
-        }
+        until_some(what, || ask(self))
     }
 
     /// Asserts something again and again, for so long.

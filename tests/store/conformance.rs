@@ -9,11 +9,11 @@ use cvip::protocol::Protocol;
 use cvip::store::{
     Claim, DrainOrder, DrainTarget, Elected, Holding, Interest, Key, Scope, StoreError,
 };
-
-use cvip_lab::{Dice, seed};
+use cvip_lab::{Dice, PATIENCE, seed, wait_until};
 
 use super::holder::Holder;
-use super::support::{Engine, PATIENCE, flag, flags, keys, only, opened, record, rings, until};
+
+use super::support::{Engine, flag, flags, keys, only, opened, record, rings, until};
 
 /// Makes a test for each function of this module, with an engine that an expression makes.
 macro_rules! conformance {
@@ -480,7 +480,7 @@ pub(crate) fn a_full_read_that_nothing_answers_is_said_to_be_none(engine: &dyn E
     }
     engine.hold_up(false);
     until(&mut *other, "it answers again", |_| true);
-    cvip_lab::wait_until(PATIENCE, || other.put_node(&record(1, (7, 2), &[443])).ok());
+    wait_until(PATIENCE, || other.put_node(&record(1, (7, 2), &[443])).ok());
     until(&mut *store, "what came meanwhile", |state| state.nodes[&1].sequence == 2);
 }
 
@@ -501,7 +501,7 @@ pub(crate) fn what_changes_is_told_though_the_host_s_folder_cannot_be_read(engin
         let state = store.state();
         state.nodes.contains_key(&1) && state.directors.contains_key(&1)
     };
-    let shown = cvip_lab::wait_until(PATIENCE, || {
+    let shown = wait_until(PATIENCE, || {
         // Whether it fails or not, what it shows is told once.
         store.invalidate();
         told.extend(store.refresh().map(|refreshed| refreshed.changed).unwrap_or_default());

@@ -6,16 +6,14 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use cvip::store::{Claim, Holding, Interest, Key, Lease, Scope, Store, StoreError};
-use cvip_lab::wait_until;
+use cvip_lab::{PATIENCE, wait_until};
 use nix::sys::signal::{Signal, kill};
 
 use super::conformance::conformance;
 use super::holder::Holder;
 use super::support::proxy::{Proxy, Traffic};
-use super::support::server::{Etcd, TIMEOUT, TTL};
-use super::support::{
-    Engine, PATIENCE, flag, flags, keys, opened, record, rings, until, until_store,
-};
+use super::support::server::{Etcd, TIMEOUT, TTL, compact_now};
+use super::support::{Engine, flag, flags, keys, opened, record, rings, until, until_store};
 
 mod access;
 mod cluster;
@@ -78,7 +76,7 @@ fn a_server_that_is_frozen_or_dead_changes_nothing_and_the_view_catches_up() {
         let since = Instant::now();
         match dead {
             true => etcd.server().kill(),
-            false => etcd.server().signal(Signal::SIGSTOP),
+            false => etcd.server().signal(Signal::SIGSTOP).unwrap(),
         }
         until_unavailable(&mut *store);
         until_unavailable(&mut *other);
@@ -97,8 +95,8 @@ fn a_server_that_is_frozen_or_dead_changes_nothing_and_the_view_catches_up() {
         store.update_flags(Scope::Node(1), &mut |flags| flags.set(flag(1))).unwrap();
         store.put_owned(1, &BTreeSet::new()).unwrap();
         match dead {
-            true => etcd.server().start(),
-            false => etcd.server().signal(Signal::SIGCONT),
+            true => etcd.server().start().unwrap(),
+            false => etcd.server().signal(Signal::SIGCONT).unwrap(),
         }
         until_back(&mut *store);
         until_back(&mut *other);
@@ -114,7 +112,7 @@ fn a_server_that_is_frozen_or_dead_changes_nothing_and_the_view_catches_up() {
 #[test]
 fn what_vanished_and_what_came_while_the_store_was_away_is_seen_when_it_returns() {
     let etcd = Etcd::new();
-    let proxy = Proxy::before(etcd.servers[0].client);
+    let proxy = Proxy::before(etcd.servers[0].port());
     let settings = cvip::settings::EtcdSettings {
         endpoints: vec![format!("http://127.0.0.1:{}", proxy.port)],
         ..etcd.settings.clone()
@@ -153,7 +151,7 @@ fn what_vanished_and_what_came_while_the_store_was_away_is_seen_when_it_returns(
 #[test]
 fn a_watch_whose_place_is_compacted_away_is_made_up_for_by_a_full_read() {
     let etcd = Etcd::new();
-    let proxy = Proxy::before(etcd.servers[0].client);
+    let proxy = Proxy::before(etcd.servers[0].port());
     let settings = cvip::settings::EtcdSettings {
         endpoints: vec![format!("http://127.0.0.1:{}", proxy.port)],
         ..etcd.settings.clone()
@@ -213,7 +211,7 @@ fn full_reads_amid_writes_and_compactions_are_each_of_one_version() {
         });
         let compacting = scope.spawn(move || {
             while !stop.load(Ordering::Relaxed) {
-                etcd.servers[0].compact_now();
+                compact_now(&etcd.servers[0]);
             }
         });
         for _ in 0..20 {
@@ -252,7 +250,7 @@ fn a_store_that_was_never_read_says_so_in_time_and_wakes_when_it_can_be() {
     // The node's cvipd starts all the same: its lease is held once etcd is there.
     let lease = store.lease(1, 7).unwrap();
     assert_eq!(lease.holding(), Holding::Waiting);
-    etcd.server().start();
+    etcd.server().start().unwrap();
     until(&mut *store, "it is read, and the lease held", |state| state.alive.get(&1) == Some(&7));
     assert_eq!(store.unavailable_since(), None);
     store.put_node(&record(1, (7, 1), &[80])).unwrap();
@@ -261,7 +259,7 @@ fn a_store_that_was_never_read_says_so_in_time_and_wakes_when_it_can_be() {
 #[test]
 fn a_lease_that_ended_while_its_holder_was_cut_off_is_taken_again_by_itself() {
     let etcd = Etcd::new();
-    let proxy = Proxy::before(etcd.servers[0].client);
+    let proxy = Proxy::before(etcd.servers[0].port());
     let settings = cvip::settings::EtcdSettings {
         endpoints: vec![format!("http://127.0.0.1:{}", proxy.port)],
         ..etcd.settings.clone()
@@ -343,8 +341,8 @@ fn an_etcd_that_lost_its_data_is_filled_again_with_leases_and_holds_no_ghosts() 
     let Claim::Won(elected) = store.claim(1, None, 1, 7).unwrap() else { panic!("nobody else") };
     until(&mut *store, "both", |state| state.nodes.len() == 1 && state.directors.len() == 1);
     etcd.server().kill();
-    etcd.server().wipe();
-    etcd.server().start();
+    etcd.server().wipe().unwrap();
+    etcd.server().start().unwrap();
     until(&mut *store, "the lease is taken again", |state| {
         state.nodes.is_empty() && state.alive.get(&1) == Some(&7)
     });

@@ -4,11 +4,12 @@
 use std::env;
 use std::io::{BufRead, BufReader};
 use std::path::PathBuf;
-use std::process::{Child, Command, Stdio};
+use std::process::{Command, Stdio};
 
 use cvip::cli::StoreOptions;
 use cvip::settings::Settings;
 use cvip::store::{self, Access, Holding, Interest};
+use cvip_lab::Process;
 
 use super::support::{Engine, until};
 
@@ -18,44 +19,35 @@ const INCARNATION: &str = "CVIP_TEST_INCARNATION";
 pub(crate) const RUN_DIR: &str = "CVIP_RUN_DIR";
 
 /// A running holder; killed, not asked, when it goes out of use.
-pub(crate) struct Holder(Child);
+pub(crate) struct Holder(Process);
 
 impl Holder {
     /// Starts a process that holds a node's lease, and waits until it does.
     #[track_caller]
     pub(crate) fn start(engine: &dyn Engine, host: u32, node: u32, incarnation: u64) -> Holder {
-        let mut child = Command::new(env::current_exe().unwrap())
+        let mut command = Command::new(env::current_exe().unwrap());
+        command
             .args(["--ignored", "--exact", "--nocapture", "holder::the_process_that_holds_a_lease"])
             .env(NODE, node.to_string())
             .env(INCARNATION, incarnation.to_string())
             .envs(engine.environment(host))
             .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .spawn()
-            .unwrap();
-        let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+            .stdout(Stdio::piped());
+        let mut process = Process::spawn(command).unwrap();
+        let mut lines = BufReader::new(process.child().stdout.take().unwrap()).lines();
         let held = lines.any(|line| line.unwrap().contains("the lease is held"));
         assert!(held, "the holder ended without a lease");
-        Holder(child)
+        Holder(process)
     }
 
     /// Kills it, as kill -9 does, and waits until it is gone.
-    pub(crate) fn kill(mut self) {
-        self.0.kill().unwrap();
-        self.0.wait().unwrap();
+    pub(crate) fn kill(self) {
+        drop(self.0);
     }
 
     #[cfg(feature = "etcd")]
     pub(crate) fn pid(&self) -> nix::unistd::Pid {
-        nix::unistd::Pid::from_raw(self.0.id() as i32)
-    }
-}
-
-impl Drop for Holder {
-    fn drop(&mut self) {
-        // It may be gone already.
-        let _ = self.0.kill();
-        let _ = self.0.wait();
+        self.0.pid()
     }
 }
 

@@ -4,7 +4,6 @@
 //! administrator who looks at the table, and a client who fetches.
 
 mod hands;
-mod table;
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -13,18 +12,15 @@ use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
+use cvip::ipvs::ServiceId;
 use cvip::protocol::Protocol;
-use cvip_lab::{Cluster, Deployment, KernelChoice, Lab, Plan, Process};
+use cvip_lab::{Cluster, Deployment, KernelChoice, Lab, Nginx, PATIENCE, Plan};
 
 use self::hands::{
-    admin, await_carrier, await_status, bind_udp, fetch, fetch_again, kernel_release, show,
-    start_nginx,
+    admin, await_carrier, bind_udp, fetch, fetch_again, kernel_release, show, start_nginx,
 };
-use self::table::{Table, Watched};
 use crate::build;
-
-/// How long anything may take before the demo calls it a failure.
-const PATIENCE: Duration = Duration::from_secs(20);
+use crate::table::Table;
 
 /// How often the table is looked at while something is awaited.
 const LOOK_EVERY: Duration = Duration::from_millis(1);
@@ -121,7 +117,7 @@ pub(crate) fn scenario(programs: &Path) -> Result<ExitCode> {
         site.start(number, &["--log=info"])?;
     }
     let cvip = site.cvip(false);
-    await_status(&site, director)?;
+    site.await_records()?;
     show(&site, director, &["cvipctl", "status"])?;
 
     story.tell("every node flags ports 1 to 80, as OpenSSI's wiki has it");
@@ -148,9 +144,8 @@ pub(crate) fn scenario(programs: &Path) -> Result<ExitCode> {
     };
     let before = by_hand(&site)?;
 
-    let mut table = Table::open(&site, director)?;
-    let http = Watched { protocol: Protocol::Tcp, cvip, port: 80 };
-    let mut servers: BTreeMap<u32, Process> = BTreeMap::new();
+    let mut http = watch(&site, director, Protocol::Tcp, 80)?;
+    let mut servers: BTreeMap<u32, Nginx> = BTreeMap::new();
     for number in 1..=NODES {
         story.tell(&match number {
             1 => "nginx starts on node 1: the service appears".to_owned(),
@@ -158,8 +153,7 @@ pub(crate) fn scenario(programs: &Path) -> Result<ExitCode> {
         });
         let (process, listens) = start_nginx(&site, number)?;
         servers.insert(number, process);
-        let joined =
-            table.until(&http, site.host(number).v4().into(), |w| w.is_some_and(|w| w > 0))?;
+        let joined = http.until(site.host(number).v4().into(), true)?;
         story.took(
             &format!("node {number} joined tcp port 80"),
             joined.saturating_duration_since(listens),
@@ -175,27 +169,26 @@ pub(crate) fn scenario(programs: &Path) -> Result<ExitCode> {
     story.tell("node 2's nginx is killed with SIGKILL, all of its processes");
     let killed = Instant::now();
     drop(servers.remove(&2));
-    let gone = table.until(&http, site.host(2).v4().into(), |w| w.is_none_or(|w| w == 0))?;
+    let gone = http.until(site.host(2).v4().into(), false)?;
     story.took("node 2 left tcp port 80", gone.saturating_duration_since(killed));
     let spread = fetch(&site, cvip, FETCHES)?;
     story.all_served(&spread);
     story.check("node 2 served none of them", !spread.contains_key("node 2"));
 
-    drain(&mut story, &site, &mut table, &http)?;
+    drain(&mut story, &site, &mut http)?;
 
     story.tell("the others stop: the last takes the service with it");
     for number in [1, 3] {
         let stopped = Instant::now();
         drop(servers.remove(&number));
-        let gone =
-            table.until(&http, site.host(number).v4().into(), |w| w.is_none_or(|w| w == 0))?;
+        let gone = http.until(site.host(number).v4().into(), false)?;
         story.took(
             &format!("node {number} left tcp port 80"),
             gone.saturating_duration_since(stopped),
         );
     }
     println!("    finished connections are waited for, then the service goes:");
-    table.until_gone(&http)?;
+    http.until_gone()?;
     let text = show(&site, director, &["ipvsadm-rs", "-L", "-n"])?;
     story.check("the service is gone", !text.contains(&format!("{cvip}:80 ")));
 
@@ -213,16 +206,16 @@ pub(crate) fn scenario(programs: &Path) -> Result<ExitCode> {
             ],
         )?;
     }
-    let xdmcp = Watched { protocol: Protocol::Udp, cvip, port: 177 };
+    let mut xdmcp = watch(&site, director, Protocol::Udp, 177)?;
     let (socket, bound) = bind_udp(&site, 3)?;
-    let joined = table.until(&xdmcp, site.host(3).v4().into(), |w| w.is_some_and(|w| w > 0))?;
+    let joined = xdmcp.until(site.host(3).v4().into(), true)?;
     story.took("node 3 joined udp port 177", joined.saturating_duration_since(bound));
     show(&site, director, &["ipvsadm-rs", "-L", "-n"])?;
     let closed = Instant::now();
     drop(socket);
-    let gone = table.until(&xdmcp, site.host(3).v4().into(), |w| w.is_none())?;
+    let gone = xdmcp.until(site.host(3).v4().into(), false)?;
     story.took("node 3 left udp port 177", gone.saturating_duration_since(closed));
-    table.until_gone(&xdmcp)?;
+    xdmcp.until_gone()?;
 
     story.tell("the administrator's own service");
     let after = by_hand(&site)?;
@@ -231,52 +224,58 @@ pub(crate) fn scenario(programs: &Path) -> Result<ExitCode> {
     }
     story.check("it is as it was made", before == after && before.len() == 2);
 
-    takeover(&mut story, &mut site, standby, &http)?;
+    takeover(&mut story, &mut site, standby)?;
     finish(&story)
 }
 
+/// A service of the CVIP in a director's kernel.
+fn watch(site: &Deployment, director: u32, protocol: Protocol, port: u16) -> Result<Table> {
+    let id = ServiceId::Address { protocol, addr: site.cvip(false), port };
+    Table::open(site.host(director), id, PATIENCE, LOOK_EVERY)
+}
+
 /// Node 3 is taken out of the pools and put back, while its nginx goes on.
-fn drain(story: &mut Story, site: &Deployment, table: &mut Table, http: &Watched) -> Result<()> {
+fn drain(story: &mut Story, site: &Deployment, http: &mut Table) -> Result<()> {
     let director = site.director();
     let server: IpAddr = site.host(3).v4().into();
     story.tell("an administrator drains node 3, whose nginx goes on");
     let ordered = Instant::now();
     show(site, director, &["cvipctl", "drain", "3", "--reason", "a new disk"])?;
-    let out = table.until(http, server, |w| w.is_none_or(|w| w == 0))?;
+    let out = http.until(server, false)?;
     Story::time(
         "node 3 drained, with the command's own time",
         out.saturating_duration_since(ordered),
     );
-    let spread = fetch(site, http.cvip, FETCHES)?;
+    let spread = fetch(site, site.cvip(false), FETCHES)?;
     story.all_served(&spread);
     story.check("node 3 served none of them", !spread.contains_key("node 3"));
     let ordered = Instant::now();
     show(site, director, &["cvipctl", "undrain", "3"])?;
-    let back = table.until(http, server, |w| w.is_some_and(|w| w > 0))?;
+    let back = http.until(server, true)?;
     Story::time("node 3 put back, likewise", back.saturating_duration_since(ordered));
     Ok(())
 }
 
 /// The director's machine dies, and the standby goes on in its place.
-fn takeover(story: &mut Story, site: &mut Deployment, standby: u32, http: &Watched) -> Result<()> {
+fn takeover(story: &mut Story, site: &mut Deployment, standby: u32) -> Result<()> {
     let director = site.director();
     story.tell("nginx starts on nodes 1 and 2 again, and the director's machine loses its power");
     let mut servers = Vec::new();
-    let mut table = Table::open(site, standby)?;
+    let mut http = watch(site, standby, Protocol::Tcp, 80)?;
     for number in [1, 2] {
         servers.push(start_nginx(site, number)?);
-        table.until(http, site.host(number).v4().into(), |w| w.is_some_and(|w| w > 0))?;
+        http.until(site.host(number).v4().into(), true)?;
     }
     println!("    the standby has the table already, and clients do not come to it:");
     show(site, standby, &["ipvsadm-rs", "-L", "-n"])?;
     let off = Instant::now();
     site.power_off(director)?;
-    let served = fetch_again(site, http.cvip)?;
+    let served = fetch_again(site, site.cvip(false))?;
     println!(
         "      the standby took over: the client is served again after {:.1} s",
         served.saturating_duration_since(off).as_secs_f64()
     );
-    let spread = fetch(site, http.cvip, FETCHES)?;
+    let spread = fetch(site, site.cvip(false), FETCHES)?;
     story.all_served(&spread);
     story.check("nodes 1 and 2 served", spread.len() == 2);
     show(site, standby, &["cvipctl", "status"])?;

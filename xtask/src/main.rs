@@ -9,6 +9,7 @@ mod r#gen;
 mod lab;
 mod lines;
 mod musl;
+mod table;
 mod test;
 
 use std::ffi::OsString;

@@ -16,6 +16,7 @@
 //! Debian's packages are needed: see [`PACKAGES`].
 
 mod certificates;
+mod server;
 
 use std::fs::{self, File};
 use std::io::{ErrorKind, Write};
@@ -34,6 +35,7 @@ use crate::cluster::{Cluster, Host, Network};
 use crate::process::Process;
 use crate::wait::wait_until;
 use certificates::Authority;
+pub use server::{Server, free_port, http};
 
 /// What [`Lab::packages`](crate::Lab::packages) has to be told for it.
 pub const PACKAGES: &[&str] = &["etcd-server", "etcd-client", "openssl"];

@@ -162,10 +162,10 @@ mod tests {
 
     #[test]
     fn a_file_of_the_pattern_has_its_length_and_its_bytes() {
-        let path = std::env::temp_dir().join(format!("cvip-lab-pattern-{}", std::process::id()));
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("pattern");
         write_pattern(&path, 100_000).unwrap();
         let bytes = std::fs::read(&path).unwrap();
-        std::fs::remove_file(path).unwrap();
         assert_eq!(bytes.len(), 100_000);
         assert!(bytes.iter().enumerate().all(|(place, byte)| *byte == pattern(place as u64)));
     }

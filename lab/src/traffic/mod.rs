@@ -4,12 +4,14 @@
 
 mod datagrams;
 mod download;
+mod established;
 mod report;
 mod requests;
 mod server;
 
 pub use datagrams::{Datagrams, answer_datagram};
 pub use download::{Download, write_pattern};
+pub use established::established;
 pub use report::{Outcome, Report, Request};
 pub use requests::{Requests, Running};
 pub use server::WebServer;

@@ -6,7 +6,7 @@ use std::net::IpAddr;
 
 use cvip_lab::{Host, Network, Plan};
 
-use super::Site;
+use super::site::Site;
 
 /// Two nodes of an inner network behind a director; an IPv4 CVIP and an IPv6 one with these
 /// services. The director's address on the inner network is the nodes' default route.
@@ -34,7 +34,7 @@ pub(crate) fn behind_nat(services: &str) -> Site {
     conf += "</cvips>";
     fs::write(site.dir.join("cvip.conf"), conf).unwrap();
     for node in site.cluster.nodes() {
-        on(node, "ip link set eth0 down");
+        node.line("ip link set eth0 down");
     }
     site.start_everywhere(&[]);
     // The director carries the gateway's addresses by now.
@@ -66,14 +66,7 @@ pub(crate) fn route_through(site: &Site, gateways: [IpAddr; 2]) {
         node.sysctl("net.ipv6.conf.eth0.accept_redirects", "0").unwrap();
         for gateway in gateways {
             let version = if gateway.is_ipv6() { "-6" } else { "-4" };
-            on(node, &format!("ip {version} route add default via {gateway}"));
+            node.line(&format!("ip {version} route add default via {gateway}"));
         }
     }
-}
-
-/// Runs a command line on a host.
-#[track_caller]
-pub(crate) fn on(host: &Host, line: &str) {
-    let words: Vec<&str> = line.split_whitespace().collect();
-    host.run(&words).unwrap();
 }

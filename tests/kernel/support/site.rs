@@ -20,20 +20,22 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 use std::net::{IpAddr, SocketAddr};
 use std::ops::{Deref, DerefMut};
-use std::path::PathBuf;
 use std::process::Output;
 use std::sync::Mutex;
-use std::sync::atomic::{AtomicU32, Ordering};
 
 use cvip::ipvs::{Client, DestinationEntry, ServiceEntry, ServiceId};
 use cvip::protocol::Protocol;
 use cvip::settings::{Engine, EtcdSettings, Settings};
 use cvip::store::{self, Access, Interest, LocalStore, NodeRecord, State, Store};
 use cvip_lab::etcd::Etcd;
-use cvip_lab::{Builder, Cluster, Deployment, Plan, wait_until};
+use cvip_lab::process::shown;
+use cvip_lab::{
+    Builder, Cluster, Deployment, PATIENCE, Plan, built_programs, unique_name, until_some,
+    wait_until,
+};
 use nix::sys::signal::{Signal, kill};
 
-use super::PATIENCE;
+use super::sockets::listen;
 
 /// The destinations of a service, each as (node number, weight), in order; `None`: there is no
 /// such service.
@@ -80,14 +82,9 @@ impl Site {
     #[track_caller]
     pub(crate) fn built(build: impl FnOnce(Builder) -> Builder, plan: &Plan<'_>) -> Site {
         cvip_lab::require();
-        let programs: PathBuf = std::env::var_os("CVIP_TEST_PROGRAMS")
-            .expect("CVIP_TEST_PROGRAMS names the folder of the built programs")
-            .into();
-        static NEXT: AtomicU32 = AtomicU32::new(1);
-        let name = format!("k{}x{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
-        let cluster = build(Cluster::builder(&name)).build().unwrap();
+        let cluster = build(Cluster::builder(&unique_name("k"))).build().unwrap();
         let table = cluster.director().enter(Client::open).unwrap();
-        let deployment = Deployment::new(cluster, &programs, plan).unwrap();
+        let deployment = Deployment::new(cluster, &built_programs(), plan).unwrap();
         Site { deployment, table: Mutex::new(table), shared: None }
     }
 
@@ -332,10 +329,7 @@ impl Site {
     /// Waits until something is so.
     #[track_caller]
     pub(crate) fn until<T>(&self, what: &str, mut ask: impl FnMut(&Site) -> Option<T>) -> T {
-        match wait_until(PATIENCE, || ask(self)) {
-            Some(answer) => answer,
-            None => panic!("not within {PATIENCE:?}: {what}"),
-        }
+        until_some(what, || ask(self))
     }
 
     /// What the store says.
@@ -356,11 +350,6 @@ impl Site {
     pub(crate) fn record(&self, number: u32) -> NodeRecord {
         let records = self.state().nodes;
         records.get(&number).unwrap_or_else(|| panic!("node {number} has no record")).clone()
-    }
-
-    /// What a node's cvipd has logged.
-    pub(crate) fn logged(&self, number: u32) -> String {
-        std::fs::read_to_string(self.log(number)).unwrap_or_default()
     }
 
     /// Waits until a node's cvipd has logged this.
@@ -390,7 +379,7 @@ impl Site {
     pub(crate) fn let_look(&self, number: u32, flagged_port: u16) {
         let id = self.v4(Protocol::Tcp, flagged_port);
         assert_eq!(self.pool(id), None, "the port of the marker is another's");
-        let marker = super::listen(self.host(number), format!("0.0.0.0:{flagged_port}"));
+        let marker = listen(self.host(number), format!("0.0.0.0:{flagged_port}"));
         self.await_pool(id, Some(&[(number, 1)]));
         drop(marker);
         self.await_pool(id, None);
@@ -435,10 +424,4 @@ impl Drop for Site {
         }
         eprintln!("{text}");
     }
-}
-
-/// A program's standard output and standard error.
-pub(crate) fn shown(output: &Output) -> (String, String) {
-    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-    (text(&output.stdout), text(&output.stderr))
 }

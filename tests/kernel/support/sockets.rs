@@ -13,7 +13,7 @@ use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use cvip_lab::traffic::answer_datagram;
-use cvip_lab::{Host, wait_until};
+use cvip_lab::{Host, PATIENCE, wait_until};
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::socket::{
@@ -21,8 +21,6 @@ use nix::sys::socket::{
     socket, sockopt,
 };
 use nix::unistd::{Uid, setfsuid};
-
-use super::PATIENCE;
 
 /// How long a client waits for an answer.
 const ANSWER_WITHIN: Duration = Duration::from_secs(5);

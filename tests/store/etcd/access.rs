@@ -193,9 +193,9 @@ fn a_token_that_etcd_forgot_and_a_password_that_was_changed_are_made_up_for() {
     store.put_node(&record(2, (7, 1), &[80])).unwrap();
     // Tokens live in the server's memory.
     etcd.server().kill();
-    etcd.server().start();
+    etcd.server().start().unwrap();
     let put = |store: &mut dyn Store, sequence| {
-        let written = cvip_lab::wait_until(super::super::support::PATIENCE, || {
+        let written = cvip_lab::wait_until(cvip_lab::PATIENCE, || {
             match store.put_node(&record(2, (7, sequence), &[80])) {
                 Ok(()) => Some(()),
                 Err(error) if error.is_unavailable() => None,
@@ -212,7 +212,7 @@ fn a_token_that_etcd_forgot_and_a_password_that_was_changed_are_made_up_for() {
          cat new > cvip-node-2.password",
     );
     etcd.server().kill();
-    etcd.server().start();
+    etcd.server().start().unwrap();
     put(&mut *store, 3);
     until(&mut *store, "the lease is held all the time", |state| {
         state.alive.get(&2) == Some(&7) && state.nodes[&2].sequence == 3
@@ -286,7 +286,7 @@ fn check_says_that_there_is_no_quorum() {
     etcd.servers[0].kill();
     etcd.servers[1].kill();
     let site = Site::new(&etcd);
-    let said = cvip_lab::wait_until(super::super::support::PATIENCE, || {
+    let said = cvip_lab::wait_until(cvip_lab::PATIENCE, || {
         let output = site.cvipctl(&["check"]);
         assert_eq!(output.status.code(), Some(1));
         let said = text(&output);
@@ -311,7 +311,7 @@ fn with_tls(dir: &Path) -> (Etcd, Authority) {
         .collect();
     options.push("--client-cert-auth".to_owned());
     let mut etcd = Etcd::stopped(1, "https", &options);
-    etcd.servers[0].start();
+    etcd.servers[0].start().unwrap();
     etcd.settings.ca = Some(dir.join("authority.pem"));
     (etcd, authority)
 }

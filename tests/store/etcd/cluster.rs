@@ -1,11 +1,12 @@
 //! Three servers: one dies, the leader dies, the quorum is lost and comes back.
 
 use cvip::store::{Claim, Store};
-use cvip_lab::wait_until;
+use cvip_lab::etcd::Server;
+use cvip_lab::{PATIENCE, wait_until};
 use nix::sys::signal::Signal;
 
-use super::super::support::server::{Etcd, Server};
-use super::super::support::{PATIENCE, opened, record, until};
+use super::super::support::server::Etcd;
+use super::super::support::{opened, record, until};
 use super::{await_held, until_back, until_unavailable, writes_fail_in_time};
 
 /// Writes until it works: an election takes its time.
@@ -52,7 +53,7 @@ fn a_dead_leader_and_a_frozen_one_are_survived_and_a_lost_quorum_changes_nothing
     let before = stores[0].state().clone();
     let second = (0..3).find(|n| *n != first).unwrap();
     let third = 3 - first - second;
-    etcd.servers[second].signal(Signal::SIGSTOP);
+    etcd.servers[second].signal(Signal::SIGSTOP).unwrap();
     stores.iter_mut().for_each(|store| until_unavailable(&mut **store));
     writes_fail_in_time(&mut *stores[0]);
     for store in &mut stores {
@@ -60,7 +61,7 @@ fn a_dead_leader_and_a_frozen_one_are_survived_and_a_lost_quorum_changes_nothing
         assert_eq!(store.state().nodes, before.nodes);
         assert_eq!(store.state().alive, before.alive, "no lease ends without a quorum");
     }
-    etcd.servers[second].signal(Signal::SIGCONT);
+    etcd.servers[second].signal(Signal::SIGCONT).unwrap();
     stores.iter_mut().for_each(|store| until_back(&mut **store));
     write(&mut *stores[2], 5);
     see(&mut stores, 5);
@@ -68,11 +69,11 @@ fn a_dead_leader_and_a_frozen_one_are_survived_and_a_lost_quorum_changes_nothing
     await_held(&lease);
 
     // The first returns, and each of the others leaves once.
-    etcd.servers[first].start();
+    etcd.servers[first].start().unwrap();
     for gone in [second, third] {
         etcd.servers[gone].kill();
         write(&mut *stores[0], 6 + gone as u64);
-        etcd.servers[gone].start();
+        etcd.servers[gone].start().unwrap();
     }
     let mut elections = Vec::new();
     for (n, store) in stores.iter_mut().enumerate() {
@@ -102,10 +103,10 @@ fn a_server_that_is_cut_off_from_the_others_is_left_for_one_that_is_not() {
     let mut store = etcd.open_with(&settings, 1);
     until(&mut *store, "everything", |_| true);
     write(&mut *store, 1);
-    etcd.servers[lonely].signal(Signal::SIGSTOP);
+    etcd.servers[lonely].signal(Signal::SIGSTOP).unwrap();
     write(&mut *store, 2);
     until(&mut *store, "the write", |state| state.nodes[&1].sequence == 2);
-    etcd.servers[lonely].signal(Signal::SIGCONT);
+    etcd.servers[lonely].signal(Signal::SIGCONT).unwrap();
     etcd.servers[well].kill();
     write(&mut *store, 3);
     until(&mut *store, "the next", |state| state.nodes[&1].sequence == 3);
@@ -116,7 +117,7 @@ fn endpoints_that_are_dead_from_the_start_are_passed_over() {
     let etcd = Etcd::new();
     let mut settings = etcd.settings.clone();
     // Nobody listens on the first; the second is of a network that drops everything.
-    let dead = super::super::support::server::free_port();
+    let dead = cvip_lab::etcd::free_port().unwrap();
     settings.endpoints = vec![format!("http://127.0.0.1:{dead}"), settings.endpoints[0].clone()];
     for host in 1..=4 {
         let mut store = etcd.open_with(&settings, host);

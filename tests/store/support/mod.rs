@@ -1,12 +1,13 @@
 //! What the tests of the store share: waiting by wake-ups alone, and values to store.
 
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use cvip::ports::{FlagSet, PortFlag};
 use cvip::protocol::Protocol;
 use cvip::store::{
     Fault, Interest, Key, NodeRecord, Refreshed, Registration, ServiceKey, State, Store,
 };
+use cvip_lab::PATIENCE;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
 #[cfg(feature = "etcd")]
@@ -15,9 +16,6 @@ pub(crate) mod certificates;
 pub(crate) mod proxy;
 #[cfg(feature = "etcd")]
 pub(crate) mod server;
-
-/// Longer than anything takes on a busy machine.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 
 /// An engine under test: how its store is opened, and what stands behind it.
 pub(crate) trait Engine: Sync {

@@ -183,8 +183,8 @@ pub(crate) fn inside() -> Result<ExitCode> {
         "full passes over {SERVICES} services of {NODES} destinations, Linux {}:",
         release.trim()
     );
-    let dir = std::env::temp_dir().join(format!("cvip-bench-{}", std::process::id()));
-    let open = || LocalStore::open(&dir, Access::Write).context("the store");
+    let dir = tempfile::tempdir()?;
+    let open = || LocalStore::open(dir.path(), Access::Write).context("the store");
     let mut store = open()?;
     for node in 2..2 + NODES {
         store.put_node(&record(node, SERVICES))?;
@@ -233,6 +233,5 @@ pub(crate) fn inside() -> Result<ExitCode> {
         println!("  {ratio:.2} times the floor; target 1.5: {met}");
         Ok(())
     })?;
-    fs::remove_dir_all(&dir)?;
     Ok(ExitCode::SUCCESS)
 }

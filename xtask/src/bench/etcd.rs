@@ -2,19 +2,12 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::fs::{self, File};
-use std::io::{Read, Write};
-use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::path::Path;
-use std::process::{Command, Stdio};
-use std::time::Duration;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result};
 use cvip::settings::{Engine, EtcdSettings, Settings};
-use cvip_lab::{Process, wait_until};
-
-/// How long it may take to start.
-const PATIENCE: Duration = Duration::from_secs(60);
+use cvip::store::{self, Access, Interest, Store};
+use cvip_lab::etcd::{Server, http};
 
 /// How programs of cvip reach it.
 pub(super) fn settings(endpoints: Vec<String>) -> Settings {
@@ -22,55 +15,25 @@ pub(super) fn settings(endpoints: Vec<String>) -> Settings {
     Settings { engine: Engine::Etcd, etcd, ..Settings::default() }
 }
 
+/// The store as a program opens it.
+pub(super) fn open(endpoints: &str, dir: &Path, interest: Interest) -> Result<Box<dyn Store>> {
+    let endpoints = endpoints.split(',').map(str::to_owned).collect();
+    Ok(store::open(&settings(endpoints), dir, Access::Write, interest)?)
+}
+
 /// The servers; they die with this.
 pub(super) struct Etcd {
     servers: Vec<Server>,
-}
-
-struct Server {
-    _process: Process,
-    client: u16,
-    metrics: u16,
-}
-
-/// What a server listens on: for clients, for the others, for those who ask how it is.
-struct Ports {
-    client: u16,
-    peer: u16,
-    metrics: u16,
-}
-
-fn url(port: u16) -> String {
-    format!("http://127.0.0.1:{port}")
 }
 
 impl Etcd {
     /// Starts so many servers with etcd's own defaults, their data below a folder, and waits until
     /// each of them can write.
     pub(super) fn start(dir: &Path, servers: usize) -> Result<Etcd> {
-        let ports =
-            || Ok(Ports { client: free_port()?, peer: free_port()?, metrics: free_port()? });
-        let ports = (0..servers).map(|_| ports()).collect::<Result<Vec<Ports>>>()?;
-        let member =
-            |(number, ports): (usize, &Ports)| format!("bench{number}={}", url(ports.peer));
-        let all: Vec<String> = ports.iter().enumerate().map(member).collect();
-        let all = all.join(",");
-        let start = |(number, ports): (usize, &Ports)| {
-            Server::start(&format!("bench{number}"), ports, &all, &dir.join(number.to_string()))
-        };
-        let servers = ports.iter().enumerate().map(start).collect::<Result<Vec<Server>>>()?;
-        let etcd = Etcd { servers };
-        let healthy = |server: &Server| {
-            let answer = http(server.metrics, "/health").unwrap_or_default();
-            answer.contains("\"health\":\"true\"")
-        };
-        wait_until(PATIENCE, || etcd.servers.iter().all(healthy).then_some(())).with_context(
-            || {
-                let log = fs::read_to_string(dir.join("0/log")).unwrap_or_default();
-                format!("etcd does not start:\n{log}")
-            },
-        )?;
-        Ok(etcd)
+        let mut servers = Server::cluster(dir, servers, "http", &[])?;
+        servers.iter_mut().try_for_each(Server::launch)?;
+        servers.iter().try_for_each(Server::await_health)?;
+        Ok(Etcd { servers })
     }
 
     fn first(&self) -> Result<&Server> {
@@ -79,12 +42,12 @@ impl Etcd {
 
     /// Where its clients find it.
     pub(super) fn endpoints(&self) -> Vec<String> {
-        self.servers.iter().map(|server| url(server.client)).collect()
+        self.servers.iter().map(Server::endpoint).collect()
     }
 
     /// Its version.
     pub(super) fn version(&self) -> Result<String> {
-        let answer = http(self.first()?.client, "/version")?;
+        let answer = http(self.first()?.port(), "GET /version HTTP/1.0\r\n\r\n")?;
         let json = answer.split("\r\n\r\n").nth(1).context("no answer")?;
         let json: serde_json::Value = serde_json::from_str(json)?;
         Ok(json["etcdserver"].as_str().context("etcd says no version")?.to_owned())
@@ -92,12 +55,12 @@ impl Etcd {
 
     /// What the first of them was asked for so far.
     pub(super) fn counters(&self) -> Result<Counters> {
-        Ok(Counters::read(&http(self.first()?.metrics, "/metrics")?))
+        Ok(Counters::read(&self.first()?.metrics()?))
     }
 
     /// How large the first of them is.
     pub(super) fn size(&self) -> Result<String> {
-        let text = http(self.first()?.metrics, "/metrics")?;
+        let text = self.first()?.metrics()?;
         let mb = |name| -> Result<f64> {
             let (_, value) = values(&text, name).next().with_context(|| format!("no {name}"))?;
             Ok(value / 1024.0 / 1024.0)
@@ -107,31 +70,6 @@ impl Etcd {
             mb("process_resident_memory_bytes")?,
             mb("etcd_mvcc_db_total_size_in_bytes")?
         ))
-    }
-}
-
-impl Server {
-    fn start(name: &str, ports: &Ports, all: &str, dir: &Path) -> Result<Server> {
-        let etcd = cvip_lab::program("etcd-server", "etcd")?;
-        fs::create_dir_all(dir)?;
-        let log = File::create(dir.join("log"))?;
-        // It dies with the bench, however that ends.
-        let mut command = Command::new("setpriv");
-        command.args(["--pdeathsig", "KILL", "--"]).arg(etcd);
-        command.args(["--name", name, "--initial-cluster", all]);
-        command.arg("--data-dir").arg(dir.join("data"));
-        for (option, port) in [
-            ("--listen-client-urls", ports.client),
-            ("--advertise-client-urls", ports.client),
-            ("--listen-peer-urls", ports.peer),
-            ("--initial-advertise-peer-urls", ports.peer),
-            ("--listen-metrics-urls", ports.metrics),
-        ] {
-            command.args([option, &url(port)]);
-        }
-        command.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log);
-        let process = Process::spawn(command)?;
-        Ok(Server { _process: process, client: ports.client, metrics: ports.metrics })
     }
 }
 
@@ -181,22 +119,6 @@ fn values<'t>(text: &'t str, name: &'t str) -> impl Iterator<Item = (&'t str, f6
         let ours = labels.is_empty() || labels.starts_with('{');
         ours.then_some((labels, value.parse().ok()?))
     })
-}
-
-/// A port that nobody uses.
-fn free_port() -> Result<u16> {
-    Ok(TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?.port())
-}
-
-/// What comes back for a path, head and body.
-fn http(port: u16, path: &str) -> Result<String> {
-    let mut stream = TcpStream::connect(SocketAddr::from((Ipv4Addr::LOCALHOST, port)))?;
-    stream.set_read_timeout(Some(Duration::from_secs(10)))?;
-    stream.write_all(format!("GET {path} HTTP/1.0\r\n\r\n").as_bytes())?;
-    let mut text = String::new();
-    stream.read_to_string(&mut text)?;
-    ensure!(!text.is_empty(), "etcd does not answer on port {port}");
-    Ok(text)
 }
 
 #[cfg(test)]

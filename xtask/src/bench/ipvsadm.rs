@@ -51,10 +51,9 @@ pub(crate) fn inside(programs: &Path, floor: &Path) -> Result<ExitCode> {
     let large = std::env::var("CVIP_BENCH_LARGE")? == "1";
     let release = fs::read_to_string("/proc/sys/kernel/osrelease")?;
     println!("ipvsadm-rs and ipvsadm, whole processes, Linux {}:", release.trim());
-    let folder = std::env::temp_dir().join(format!("cvip-bench-{}", std::process::id()));
-    fs::create_dir_all(&folder)?;
-    let bench =
-        TableWorker { ours: programs.join("ipvsadm-rs"), floor: floor.to_owned(), folder, rounds };
+    let dir = tempfile::tempdir()?;
+    let (ours, folder) = (programs.join("ipvsadm-rs"), dir.path().to_owned());
+    let bench = TableWorker { ours, floor: floor.to_owned(), folder, rounds };
     bench.tables(Size { services: 1000, destinations: 10 })?;
     if large {
         bench.tables(Size { services: 10_000, destinations: 5 })?;
@@ -63,7 +62,6 @@ pub(crate) fn inside(programs: &Path, floor: &Path) -> Result<ExitCode> {
     bench.connections(if version(&release)? < FAST_CONNECTIONS { 20_000 } else { 100_000 })?;
     bench.names()?;
     bench.memory(Size { services: 1000, destinations: 100 })?;
-    fs::remove_dir_all(&bench.folder)?;
     Ok(ExitCode::SUCCESS)
 }
 

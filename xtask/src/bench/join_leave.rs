@@ -10,11 +10,10 @@ use std::io::{BufRead, BufReader, Write};
 use std::net::{IpAddr, TcpListener};
 use std::path::Path;
 use std::process::{Command, ExitCode, Stdio};
-use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
-use cvip::ipvs::{Client, ServiceId};
+use cvip::ipvs::ServiceId;
 use cvip::protocol::Protocol;
 use cvip_lab::{Cluster, Deployment, KernelChoice, Lab, Plan, Process};
 
@@ -22,6 +21,7 @@ use super::etcd::Etcd;
 use super::native::{Node, in_namespace};
 use super::spread::Spread;
 use crate::build;
+use crate::table::Table;
 
 /// How long anything may take before the bench gives up.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -30,6 +30,9 @@ const PATIENCE: Duration = Duration::from_secs(10);
 const OUT_WITHIN: Duration = Duration::from_millis(50);
 
 const PORT: u16 = 80;
+
+/// How often the table is looked at. One processor: it is cvipd's most of the time.
+const LOOK_EVERY: Duration = Duration::from_millis(1);
 
 pub(crate) fn run(kernel: KernelChoice, rounds: u32) -> Result<ExitCode> {
     ensure!(rounds > 0, "no rounds, no figures");
@@ -73,19 +76,13 @@ fn whole_road(what: &str, programs: &Path, options: &[&str], rounds: u32) -> Res
     let mut site = Deployment::new(cluster, programs, &Plan::default())?;
     site.start_all(&[&["--log=warn"], options].concat())?;
     let director = site.director();
-    cvip_lab::wait_until(PATIENCE, || {
-        let json = site.run(director, &["cvipctl", "status", "--json"]).ok()?;
-        (!json.contains("\"socket events\": null")).then_some(())
-    })
-    .context("not every cvipd wrote a record")?;
+    site.await_records()?;
     site.run(
         director,
         &["setport_weight", "--start-port=80", "--end-port=80", "--weight=1", "--cluster"],
     )?;
-    let mut table = Table {
-        client: site.host(director).enter(Client::open)?,
-        id: ServiceId::Address { protocol: Protocol::Tcp, addr: site.cvip(false), port: PORT },
-    };
+    let id = ServiceId::Address { protocol: Protocol::Tcp, addr: site.cvip(false), port: PORT };
+    let mut table = Table::open(site.host(director), id, PATIENCE, LOOK_EVERY)?;
     let (mut joins, mut closes, mut kills) =
         (Spread::default(), Spread::default(), Spread::default());
     for round in 0..rounds {
@@ -129,29 +126,6 @@ fn whole_road(what: &str, programs: &Path, options: &[&str], rounds: u32) -> Res
 enum Guard {
     Socket(TcpListener),
     Process(Process),
-}
-
-struct Table {
-    client: Client,
-    id: ServiceId,
-}
-
-impl Table {
-    /// Waits until a server takes connections, or takes none any more.
-    fn until(&mut self, server: IpAddr, serves: bool) -> Result<Instant> {
-        let deadline = Instant::now() + PATIENCE;
-        loop {
-            let destinations = self.client.destinations(&self.id)?;
-            let now = Instant::now();
-            let mut weights = destinations.iter().map(|entry| entry.destination);
-            if weights.any(|d| d.id.addr == server && d.weight > 0) == serves {
-                return Ok(now);
-            }
-            ensure!(now < deadline, "{server} did not change within {PATIENCE:?}");
-            // One processor: leave it to cvipd.
-            thread::sleep(Duration::from_millis(1));
-        }
-    }
 }
 
 fn self_path() -> Result<String> {
@@ -200,8 +174,8 @@ fn natively(programs: &Path, rounds: u32) -> Result<()> {
 
 /// Three etcd servers, the node's cvipd, and a director's eyes and reckoning, all on this machine.
 fn with_etcd(programs: &Path, rounds: u32) -> Result<()> {
-    let dir = std::env::temp_dir().join(format!("cvip-bench-etcd-{}", std::process::id()));
-    let etcd = Etcd::start(&dir, 3)?;
+    let dir = tempfile::tempdir()?;
+    let etcd = Etcd::start(dir.path(), 3)?;
     println!(
         "\nlisten() to the director's decision, over three servers of etcd {}, on this machine:",
         etcd.version()?
@@ -224,7 +198,5 @@ fn with_etcd(programs: &Path, rounds: u32) -> Result<()> {
         let met = if leaves.p99() < OUT_WITHIN { "met" } else { "NOT met" };
         println!("  out within {} ms at the 99th percentile: {met}", OUT_WITHIN.as_millis());
     }
-    drop(etcd);
-    fs::remove_dir_all(&dir)?;
     Ok(())
 }

@@ -3,21 +3,21 @@
 use std::fs;
 use std::net::{IpAddr, Ipv4Addr};
 use std::os::unix::fs::PermissionsExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Command, Stdio};
-use std::thread;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, ensure};
 use cvip::conf::{self, Conf};
 use cvip::director::desired::{Inputs, Wanted, desired};
 use cvip::director::plan::{Actual, Drains, plan};
 use cvip::director::restrictions::Restrictions;
 use cvip::protocol::Protocol;
 use cvip::store::{self, Access, Interest, LocalStore, ServiceKey, Store};
-use cvip_lab::{CLUSTER_KEY, Process};
+use cvip_lab::{CLUSTER_KEY, Process, in_new_network, ip, wait_until};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-use nix::sched::{CloneFlags, unshare};
+use nix::unistd::Pid;
+use tempfile::TempDir;
 
 use super::director::as_wanted;
 use super::etcd::{Etcd, settings};
@@ -32,27 +32,13 @@ const WEB: ServiceKey = ServiceKey {
     port: 80,
 };
 
-/// Runs a closure on a thread with a network namespace of its own: it, and what it starts,
-/// touches nobody else's network.
+/// Runs a closure on a thread with a network namespace of its own, which has the node's address: it,
+/// and what it starts, touches nobody else's network.
 pub(super) fn in_namespace(measure: impl FnOnce() -> Result<()> + Send) -> Result<()> {
-    let outcome = thread::scope(|scope| {
-        scope
-            .spawn(|| -> Result<()> {
-                unshare(CloneFlags::CLONE_NEWNET).context("a network namespace needs root")?;
-                run_tool(&["ip", "link", "set", "lo", "up"])?;
-                run_tool(&["ip", "addr", "add", "192.0.2.2/32", "dev", "lo"])?;
-                measure()
-            })
-            .join()
-    });
-    outcome.unwrap_or_else(|_| bail!("the thread panicked"))
-}
-
-fn run_tool(line: &[&str]) -> Result<()> {
-    let status = Command::new(line[0]).args(&line[1..]).status();
-    let status = status.with_context(|| format!("cannot run {}: install iproute2", line[0]))?;
-    ensure!(status.success(), "{} failed", line.join(" "));
-    Ok(())
+    in_new_network(|| {
+        ip("addr add 192.0.2.2/32 dev lo")?;
+        measure()
+    })?
 }
 
 /// A real server whose port 80 is flagged, and who looks at what it stores as a director does.
@@ -60,16 +46,17 @@ pub(super) struct Node {
     store: Box<dyn Store>,
     daemon: Process,
     conf: Conf,
-    dir: PathBuf,
+    // Left behind, it would only be litter.
+    _dir: TempDir,
 }
 
 impl Node {
     /// Starts cvipd, with the embedded store or on etcd, and waits for its first record.
     pub(super) fn start(programs: &Path, options: &[&str], etcd: Option<&Etcd>) -> Result<Node> {
-        let dir = std::env::temp_dir().join(format!("cvip-bench-{}", std::process::id()));
-        fs::create_dir_all(&dir)?;
+        let dir = tempfile::tempdir()?;
         let [conf, tab, run_dir, view, key] =
-            ["cvip.conf", "clustertab", "run", "view", "cluster.key"].map(|name| dir.join(name));
+            ["cvip.conf", "clustertab", "run", "view", "cluster.key"]
+                .map(|name| dir.path().join(name));
         fs::write(&tab, "1 192.0.2.1\n2 192.0.2.2\n")?;
         fs::write(
             &conf,
@@ -100,19 +87,19 @@ impl Node {
                 }
             })
         };
-        let opened = cvip_lab::wait_until(PATIENCE, || {
+        let opened = wait_until(PATIENCE, || {
             let mut store = open().ok()?;
             store.refresh().ok()?;
             store.state().nodes.contains_key(&2).then_some(store)
         });
         let store = opened.context("cvipd wrote no record")?;
         let conf = conf::load(&conf, &tab).conf.context("cvip.conf has faults")?;
-        Ok(Node { store, daemon, conf, dir })
+        Ok(Node { store, daemon, conf, _dir: dir })
     }
 
     /// The process id of its cvipd.
-    pub(super) fn pid(&self) -> i32 {
-        self.daemon.pid().as_raw()
+    pub(super) fn pid(&self) -> Pid {
+        self.daemon.pid()
     }
 
     /// Waits until the record registers something, or nothing, and says since when.
@@ -178,7 +165,5 @@ impl Drop for Node {
     fn drop(&mut self) {
         // Who still writes there would complain.
         let _ = self.daemon.stop();
-        // Left behind, it would only be litter.
-        let _ = fs::remove_dir_all(&self.dir);
     }
 }

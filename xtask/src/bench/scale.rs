@@ -11,13 +11,15 @@ use std::process::{Command, ExitCode};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
-use cvip::store::{self, Access, Interest, Store};
+use cvip::store::{Interest, Store};
 use cvip_lab::Process;
+use cvip_lab::process::resident;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::unistd::Pid;
 
 use self::clock::now_ns;
-use super::etcd::{Etcd, settings};
-use super::idle::resident;
+use self::nodes::PATIENCE;
+use super::etcd::{Etcd, open};
 use super::spread::Spread;
 use crate::build;
 
@@ -36,9 +38,6 @@ const TOGETHER: u32 = 100;
 /// How long the nodes' processes may take to be there.
 const READY: Duration = Duration::from_secs(3);
 
-/// How long anything may take before the bench gives up.
-const PATIENCE: Duration = Duration::from_secs(120);
-
 /// For how long nothing happens but what leases need.
 const QUIET: Duration = Duration::from_secs(10);
 
@@ -53,11 +52,8 @@ pub(crate) fn run(nodes: u32, rounds: u32) -> Result<ExitCode> {
 
 /// The director, in an optimised program of its own.
 pub(crate) fn inside(nodes: u32, rounds: u32) -> Result<ExitCode> {
-    let dir = std::env::temp_dir().join(format!("cvip-scale-{}", std::process::id()));
-    std::fs::create_dir_all(&dir)?;
-    let outcome = measure(&dir, nodes, rounds);
-    std::fs::remove_dir_all(&dir)?;
-    outcome.map(|()| ExitCode::SUCCESS)
+    let dir = tempfile::tempdir()?;
+    measure(dir.path(), nodes, rounds).map(|()| ExitCode::SUCCESS)
 }
 
 fn measure(dir: &Path, nodes: u32, rounds: u32) -> Result<()> {
@@ -70,11 +66,11 @@ fn measure(dir: &Path, nodes: u32, rounds: u32) -> Result<()> {
         std::thread::available_parallelism()?
     );
     let counters = server.counters()?;
-    let before = resident(std::process::id() as i32)?;
+    let before = resident(Pid::this())?;
     let mut view = Director::open(&server.endpoints().join(","), dir)?;
     view.until(0)?;
     let joined = join(dir, &server, &mut view, nodes)?;
-    let kept = resident(std::process::id() as i32)?.saturating_sub(before);
+    let kept = resident(Pid::this())?.saturating_sub(before);
     println!("  the director: {:.1} MB more resident than without", mb(kept));
     println!("    {} requests", view.store.requests());
     println!("  etcd, by its own count: {}", server.counters()?.since(&counters));
@@ -149,7 +145,7 @@ fn join(dir: &Path, server: &Etcd, view: &mut Director, nodes: u32) -> Result<Ve
     println!("    begun later than planned by            {}", late.whole());
     let each = requests as f64 / f64::from(nodes);
     println!("    the nodes: {requests} requests, {each:.1} each");
-    let kept = processes.iter().map(|process| resident(process.pid().as_raw()));
+    let kept = processes.iter().map(|process| resident(process.pid()));
     let kept: u64 = kept.collect::<Result<Vec<_>>>()?.into_iter().sum();
     println!("    the nodes: {:.2} MB resident each", mb(kept) / f64::from(nodes));
     Ok(processes)
@@ -179,12 +175,6 @@ fn restarts(dir: &Path, server: &Etcd, nodes: u32, rounds: u32) -> Result<()> {
 
 fn mb(kib: u64) -> f64 {
     kib as f64 / 1024.0
-}
-
-/// The store as a program opens it.
-fn open(endpoints: &str, dir: &Path, interest: Interest) -> Result<Box<dyn Store>> {
-    let endpoints: Vec<String> = endpoints.split(',').map(str::to_owned).collect();
-    Ok(store::open(&settings(endpoints), dir, Access::Write, interest)?)
 }
 
 /// A director's view of all nodes.

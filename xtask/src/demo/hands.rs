@@ -3,16 +3,15 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::net::{IpAddr, SocketAddr, UdpSocket};
-use std::path::PathBuf;
-use std::thread::sleep;
 use std::time::{Duration, Instant};
 
-use anyhow::{Result, bail, ensure};
+use anyhow::{Context, Result};
 use cvip::listeners::{Dumper, Ranges};
 use cvip::protocol::Protocol;
-use cvip_lab::{Deployment, Process};
+use cvip_lab::{Deployment, Nginx, PATIENCE, since_when, wait_until};
 
-use super::{LOOK_EVERY, PATIENCE};
+/// How often nginx is looked at while its listener is awaited.
+const LOOK_EVERY: Duration = Duration::from_millis(1);
 
 /// What a host is called: the directors by what they do, the nodes by their numbers.
 pub(super) fn name(site: &Deployment, number: u32) -> String {
@@ -45,62 +44,24 @@ pub(super) fn show(site: &Deployment, number: u32, line: &[&str]) -> Result<Stri
 
 /// Waits until a director carries the CVIP.
 pub(super) fn await_carrier(site: &Deployment, director: u32) -> Result<()> {
-    let deadline = Instant::now() + PATIENCE;
-    while !site.host(director).has_on("eth0", site.cvip(false)) {
-        if Instant::now() > deadline {
-            eprintln!("{}", fs::read_to_string(site.log(director)).unwrap_or_default());
-            bail!("the {} does not carry the CVIP", name(site, director));
-        }
-        sleep(Duration::from_millis(50));
-    }
-    Ok(())
+    let carries = || site.host(director).has_on("eth0", site.cvip(false)).then_some(());
+    wait_until(PATIENCE, carries).with_context(|| {
+        let log = site.logged(director);
+        format!("the {} does not carry the CVIP:\n{log}", name(site, director))
+    })
 }
 
-/// Waits until every node has put its record into the store.
-pub(super) fn await_status(site: &Deployment, director: u32) -> Result<()> {
-    let deadline = Instant::now() + PATIENCE;
-    loop {
-        let json = site.run(director, &["cvipctl", "status", "--json"])?;
-        if !json.contains("\"socket events\": null") {
-            return Ok(());
-        }
-        if Instant::now() > deadline {
-            for number in site.numbers() {
-                let log = fs::read_to_string(site.log(number)).unwrap_or_default();
-                eprintln!("cvipd on {}:\n{log}", name(site, number));
-            }
-            bail!("not every cvipd wrote a record");
-        }
-        sleep(Duration::from_millis(50));
-    }
-}
-
-/// Starts nginx on a node, in a process group of its own, and says since when it listens.
-pub(super) fn start_nginx(site: &Deployment, number: u32) -> Result<(Process, Instant)> {
-    let dir: PathBuf = site.dir.join(format!("nginx-{number}"));
-    fs::create_dir_all(&dir)?;
-    let conf = dir.join("nginx.conf");
-    let text = format!(
-        "daemon off; pid {dir}/pid; error_log {dir}/error.log; worker_processes 1;\n\
-         events {{}}\n\
-         http {{ access_log off; client_body_temp_path {dir}/b; proxy_temp_path {dir}/p;\n\
-         fastcgi_temp_path {dir}/f; uwsgi_temp_path {dir}/u; scgi_temp_path {dir}/s;\n\
-         server {{ listen 80; listen [::]:80; location / {{ return 200 'node {number}\\n'; }} }} }}\n",
-        dir = dir.display()
-    );
-    fs::write(&conf, text)?;
-    let mut dumper = site.host(number).enter(Dumper::open)?;
-    let mut ranges = Ranges::new();
-    ranges.add(Protocol::Tcp, 80, 80);
-    let mut command = site.host(number).command("nginx");
-    command.arg("-c").arg(&conf).arg("-e").arg(dir.join("error.log"));
-    let process = Process::spawn_group(command)?;
-    let deadline = Instant::now() + PATIENCE;
-    while dumper.snapshot(&ranges)?.is_empty() {
-        ensure!(Instant::now() < deadline, "nginx does not listen: see {}", dir.display());
-        sleep(LOOK_EVERY);
-    }
-    Ok((process, Instant::now()))
+/// Starts nginx on a node, and says since when it listens.
+pub(super) fn start_nginx(site: &Deployment, number: u32) -> Result<(Nginx, Instant)> {
+    let host = site.host(number);
+    let mut dumper = host.enter(Dumper::open)?;
+    let ranges: Ranges = [(Protocol::Tcp, 80, 80)].into_iter().collect();
+    let dir = site.dir.join(format!("nginx-{number}"));
+    let nginx = Nginx::with_page(host, &dir, &format!("node {number}"))?;
+    let listens = || Ok(!dumper.snapshot(&ranges)?.is_empty());
+    let since = since_when(PATIENCE, LOOK_EVERY, listens)
+        .with_context(|| format!("nginx does not listen: see {}", dir.display()))?;
+    Ok((nginx, since))
 }
 
 /// Binds UDP port 177 on a node, as an XDMCP server does.
@@ -132,15 +93,12 @@ pub(super) fn fetch(site: &Deployment, cvip: IpAddr, times: u32) -> Result<BTree
 
 /// Fetches until it succeeds; when it did.
 pub(super) fn fetch_again(site: &Deployment, cvip: IpAddr) -> Result<Instant> {
-    let deadline = Instant::now() + 2 * PATIENCE;
-    loop {
+    since_when(PATIENCE, Duration::ZERO, || {
         let mut command = site.cluster.client().command("curl");
         command.args(["--silent", "--fail", "--max-time", "0.3"]);
-        if command.arg(format!("http://{cvip}/")).output()?.status.success() {
-            return Ok(Instant::now());
-        }
-        ensure!(Instant::now() < deadline, "no fetch succeeded within {:?}", 2 * PATIENCE);
-    }
+        Ok(command.arg(format!("http://{cvip}/")).output()?.status.success())
+    })
+    .context("no fetch succeeded")
 }
 
 /// The release of the kernel.

@@ -1,15 +1,16 @@
 //! The cluster that the faults happen to: its first state, and how its tables are watched.
 
-use std::net::{IpAddr, SocketAddr};
 use std::path::Path;
 use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
-use cvip::ipvs::{Client, ServiceId};
+use cvip::ipvs::ServiceId;
 use cvip::protocol::Protocol;
 use cvip_lab::traffic::Running;
-use cvip_lab::{Dice, Host, Site};
+use cvip_lab::{Dice, Site, since_when};
+
+use crate::table::Table;
 
 /// How long anything may take before the bench gives up: emulated kernels are slow.
 pub(super) const PATIENCE: Duration = Duration::from_secs(90);
@@ -123,9 +124,11 @@ impl Scene {
         clients
     }
 
-    /// The kernel's table on a director, for as long as its machine lives.
+    /// The web service in a director's kernel, for as long as its machine lives.
     pub(super) fn table(&self, director: u32) -> Result<Table> {
-        Table::open(self.site.host(director), self.site.web())
+        let (protocol, web) = (Protocol::Tcp, self.site.web());
+        let id = ServiceId::Address { protocol, addr: web.ip(), port: web.port() };
+        Table::open(self.site.host(director), id, PATIENCE, LOOK_EVERY)
     }
 
     /// What everybody thought.
@@ -134,50 +137,7 @@ impl Scene {
     }
 }
 
-/// The web service in a director's kernel.
-pub(super) struct Table {
-    client: Client,
-    id: ServiceId,
-}
-
-impl Table {
-    fn open(host: &Host, web: SocketAddr) -> Result<Table> {
-        let id = ServiceId::Address { protocol: Protocol::Tcp, addr: web.ip(), port: web.port() };
-        Ok(Table { client: host.enter(Client::open)?, id })
-    }
-
-    /// The real servers that get new connections.
-    pub(super) fn weighed(&mut self) -> Result<Vec<IpAddr>> {
-        let mut destinations = self.client.destinations(&self.id)?;
-        destinations.retain(|entry| entry.destination.weight > 0);
-        Ok(destinations.into_iter().map(|entry| entry.destination.id.addr).collect())
-    }
-
-    /// Waits until a real server gets new connections, or none any more; since when.
-    pub(super) fn until(&mut self, server: IpAddr, gets: bool) -> Result<Instant> {
-        let deadline = Instant::now() + PATIENCE;
-        loop {
-            let weighed = self.weighed()?;
-            let now = Instant::now();
-            if weighed.contains(&server) == gets {
-                return Ok(now);
-            }
-            ensure!(now < deadline, "{server} did not change within {PATIENCE:?}");
-            thread::sleep(LOOK_EVERY);
-        }
-    }
-}
-
 /// Waits until something is so; since when.
 pub(super) fn until(mut is: impl FnMut() -> bool) -> Result<Instant> {
-    let deadline = Instant::now() + PATIENCE;
-    loop {
-        let so = is();
-        let now = Instant::now();
-        if so {
-            return Ok(now);
-        }
-        ensure!(now < deadline, "not within {PATIENCE:?}");
-        thread::sleep(LOOK_EVERY);
-    }
+    since_when(PATIENCE, LOOK_EVERY, || Ok(is()))
 }

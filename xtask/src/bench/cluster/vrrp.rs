@@ -3,7 +3,6 @@
 
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
-use std::path::PathBuf;
 use std::thread;
 use std::time::Instant;
 
@@ -11,6 +10,7 @@ use anyhow::{Context, Result, ensure};
 use cvip_lab::keepalived::Keepalived;
 use cvip_lab::traffic::{Requests, WebServer};
 use cvip_lab::{Cluster, Dice, Host};
+use tempfile::TempDir;
 
 use super::directors::amid;
 use super::scene::{NODES, RATE, WATCH, pause, until};
@@ -51,7 +51,7 @@ pub(super) struct Vrrp {
     _servers: Vec<WebServer>,
     cluster: Cluster,
     flavour: Flavour,
-    dir: PathBuf,
+    dir: TempDir,
     dice: Dice,
 }
 
@@ -60,8 +60,7 @@ impl Vrrp {
     pub(super) fn build(dice: Dice) -> Result<Vrrp> {
         let builder = Cluster::builder("vrrp").directors(2).nodes(NODES as u8).ipv6(false);
         let cluster = builder.build()?;
-        let dir = std::env::temp_dir().join("cvip-bench-vrrp");
-        std::fs::create_dir_all(&dir)?;
+        let dir = tempfile::tempdir()?;
         let mut servers = Vec::new();
         let vip = format!("{}/32", cluster.vip4(1));
         for (number, node) in (1..).zip(cluster.nodes()) {
@@ -127,9 +126,9 @@ impl Vrrp {
             self.flavour.settings()
         );
         // What an earlier one said must not be taken for this one's word.
-        let log = self.dir.join(format!("keepalived-{}.log", host.name()));
+        let log = self.dir.path().join(format!("keepalived-{}.log", host.name()));
         let _ = std::fs::remove_file(log);
-        self.daemons[director] = Some(Keepalived::start(host, &self.dir, &configuration)?);
+        self.daemons[director] = Some(Keepalived::start(host, self.dir.path(), &configuration)?);
         Ok(())
     }
 

@@ -17,7 +17,10 @@ use cvip_lab::Process;
 use nix::unistd::{Uid, setuid};
 
 use super::clock::now_ns;
-use super::{PATIENCE, open};
+use crate::bench::etcd::open;
+
+/// How long anything may take before the bench gives up.
+pub(super) const PATIENCE: Duration = Duration::from_secs(120);
 
 /// The user of the first process, where this is root: one of those that services get for as long
 /// as they run (systemd.exec(5), DynamicUser).
