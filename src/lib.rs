@@ -37,6 +37,9 @@
 //! - `etcd` (default): the store for a cluster of machines. Without it, only the embedded one is
 //!   there.
 
+#[macro_use]
+mod named;
+
 #[cfg(feature = "daemon")]
 mod bucket;
 #[cfg(feature = "daemon")]

@@ -1,29 +1,27 @@
 //! The one word that every room shares: a transport protocol that IPVS can balance.
 
-use std::fmt;
 use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
-/// A transport protocol, as IPVS, cvip.conf and port flags name it.
-#[derive(
-    Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, Default,
-)]
-#[serde(rename_all = "lowercase")]
-pub enum Protocol {
-    /// TCP.
-    #[default]
-    Tcp,
-    /// UDP.
-    Udp,
-    /// SCTP.
-    Sctp,
+named! {
+    /// A transport protocol, as IPVS, cvip.conf and port flags name it.
+    #[derive(
+        Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, Default,
+    )]
+    #[serde(rename_all = "lowercase")]
+    pub enum Protocol {
+        /// TCP.
+        #[default]
+        Tcp = "tcp",
+        /// UDP.
+        Udp = "udp",
+        /// SCTP.
+        Sctp = "sctp",
+    }
 }
 
 impl Protocol {
-    /// Every protocol, in the order in which tables show them.
-    pub const ALL: [Protocol; 3] = [Protocol::Tcp, Protocol::Udp, Protocol::Sctp];
-
     /// The IP protocol number (`IPPROTO_*`, linux/in.h).
     pub fn number(self) -> u8 {
         match self {
@@ -36,21 +34,6 @@ impl Protocol {
     /// The protocol of an IP protocol number; `None` for one that IPVS cannot balance.
     pub fn from_number(number: u16) -> Option<Protocol> {
         Protocol::ALL.into_iter().find(|p| u16::from(p.number()) == number)
-    }
-
-    /// The lower-case name: `tcp`, `udp`, `sctp`.
-    pub fn name(self) -> &'static str {
-        match self {
-            Protocol::Tcp => "tcp",
-            Protocol::Udp => "udp",
-            Protocol::Sctp => "sctp",
-        }
-    }
-}
-
-impl fmt::Display for Protocol {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(self.name())
     }
 }
 

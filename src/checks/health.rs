@@ -13,15 +13,17 @@ use super::settings::Count;
 /// One line, printable, short: see [`mod@super::probe`].
 pub type Outcome = Result<String, String>;
 
-/// What is believed of a real server.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum HealthState {
-    /// No run has ended yet.
-    Unknown,
-    /// It serves.
-    Healthy,
-    /// It does not.
-    Unhealthy,
+named! {
+    /// What is believed of a real server.
+    #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+    pub enum HealthState {
+        /// No run has ended yet.
+        Unknown = "unknown",
+        /// It serves.
+        Healthy = "healthy",
+        /// It does not.
+        Unhealthy = "unhealthy",
+    }
 }
 
 impl HealthState {
@@ -34,21 +36,6 @@ impl HealthState {
             (HealthState::Unhealthy, true) if in_a_row >= rise.get() => HealthState::Healthy,
             (state, _) => state,
         }
-    }
-
-    /// The word: `unknown`, `healthy`, `unfit`.
-    pub fn name(self) -> &'static str {
-        match self {
-            HealthState::Unknown => "unknown",
-            HealthState::Healthy => "healthy",
-            HealthState::Unhealthy => "unhealthy",
-        }
-    }
-}
-
-impl fmt::Display for HealthState {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(self.name())
     }
 }
 

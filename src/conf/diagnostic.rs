@@ -17,23 +17,16 @@ const SOURCE_BEFORE: usize = 40;
 /// Marks where a line is cut.
 const CUT: &str = "...";
 
-/// How bad it is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
-#[serde(rename_all = "lowercase")]
-#[non_exhaustive]
-pub enum Severity {
-    /// The file is refused.
-    Error,
-    /// The file is used, but probably does not say what was meant.
-    Warning,
-}
-
-impl fmt::Display for Severity {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(match self {
-            Severity::Error => "error",
-            Severity::Warning => "warning",
-        })
+named! {
+    /// How bad it is.
+    #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+    #[serde(rename_all = "lowercase")]
+    #[non_exhaustive]
+    pub enum Severity {
+        /// The file is refused.
+        Error = "error",
+        /// The file is used, but probably does not say what was meant.
+        Warning = "warning",
     }
 }
 

@@ -56,42 +56,26 @@ pub struct Conf {
     pub cvips: Vec<Cvip>,
 }
 
-/// The `routing` of the file.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
-#[serde(rename_all = "UPPERCASE")]
-#[non_exhaustive]
-pub enum Routing {
-    /// Direct routing.
-    Dr,
-    /// Masquerading.
-    Nat,
-    /// IP tunnelling.
-    Tun,
+named! {
+    /// The `routing` of the file.
+    #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
+    #[serde(rename_all = "UPPERCASE")]
+    #[non_exhaustive]
+    pub enum Routing {
+        /// Direct routing.
+        Dr = "DR",
+        /// Masquerading.
+        Nat = "NAT",
+        /// IP tunnelling.
+        Tun = "TUN",
+    }
 }
 
 impl Routing {
-    /// Every method, in the order in which messages list them.
-    pub const ALL: [Routing; 3] = [Routing::Dr, Routing::Nat, Routing::Tun];
-
-    /// The name in the file: `DR`, `NAT`, `TUN`.
-    pub fn name(self) -> &'static str {
-        match self {
-            Routing::Dr => "DR",
-            Routing::Nat => "NAT",
-            Routing::Tun => "TUN",
-        }
-    }
-
     /// True if a real server may have an address of another family than its CVIP: only a
     /// tunnel carries one family in the other.
     pub fn mixes_families(self) -> bool {
         self == Routing::Tun
-    }
-}
-
-impl fmt::Display for Routing {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(self.name())
     }
 }
 
@@ -201,33 +185,16 @@ pub struct SorryServer {
     pub weight: u16,
 }
 
-/// How real servers become destinations of a service.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
-#[serde(rename_all = "lowercase")]
-#[non_exhaustive]
-pub enum Registration {
-    /// A node joins when it listens.
-    Automatic,
-    /// Every real server, always, as by hand with ipvsadm.
-    Static,
-}
-
-impl Registration {
-    /// Every word, in the order in which messages list them.
-    pub const ALL: [Registration; 2] = [Registration::Automatic, Registration::Static];
-
-    /// The word in the file: `automatic`, `static`.
-    pub fn name(self) -> &'static str {
-        match self {
-            Registration::Automatic => "automatic",
-            Registration::Static => "static",
-        }
-    }
-}
-
-impl fmt::Display for Registration {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(self.name())
+named! {
+    /// How real servers become destinations of a service.
+    #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
+    #[serde(rename_all = "lowercase")]
+    #[non_exhaustive]
+    pub enum Registration {
+        /// A node joins when it listens.
+        Automatic = "automatic",
+        /// Every real server, always, as by hand with ipvsadm.
+        Static = "static",
     }
 }
 

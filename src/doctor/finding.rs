@@ -4,25 +4,17 @@ use std::fmt;
 
 use serde::Serialize;
 
-/// How bad it is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Severity {
-    /// Clients are not served as they should be, now or at the next change.
-    Fault,
-    /// Probably not what is meant, or a fault for some clients only.
-    Warning,
-    /// Good to know.
-    Note,
-}
-
-impl fmt::Display for Severity {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(match self {
-            Severity::Fault => "fault",
-            Severity::Warning => "warning",
-            Severity::Note => "note",
-        })
+named! {
+    /// How bad it is.
+    #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+    #[serde(rename_all = "lowercase")]
+    pub enum Severity {
+        /// Clients are not served as they should be, now or at the next change.
+        Fault = "fault",
+        /// Probably not what is meant, or a fault for some clients only.
+        Warning = "warning",
+        /// Good to know.
+        Note = "note",
     }
 }
 

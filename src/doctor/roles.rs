@@ -15,6 +15,7 @@ pub struct Roles {
 }
 
 impl Roles {
+    #[cfg(test)]
     /// The first director of each set in cvip.conf's order is active.
     pub fn by_order(conf: &Conf) -> Roles {
         Roles::elected(conf, |directors| directors.first().copied())

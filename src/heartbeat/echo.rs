@@ -10,7 +10,6 @@
 //! group (icmp(7)); where not, raw sockets do.
 
 use std::collections::{BTreeMap, VecDeque};
-use std::fmt;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
@@ -32,21 +31,14 @@ const HEADER: usize = 8;
 /// Random bytes of one question.
 type Token = [u8; 16];
 
-/// What makes an answer possible.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Access {
-    /// A ping socket, which needs no privilege.
-    Ping,
-    /// A raw socket (CAP_NET_RAW), since `net.ipv4.ping_group_range` forbids the other.
-    Raw,
-}
-
-impl fmt::Display for Access {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Access::Ping => "ping socket",
-            Access::Raw => "raw socket",
-        })
+named! {
+    /// What makes an answer possible.
+    #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+    pub enum Access {
+        /// A ping socket, which needs no privilege.
+        Ping = "ping socket",
+        /// A raw socket (CAP_NET_RAW), since `net.ipv4.ping_group_range` forbids the other.
+        Raw = "raw socket",
     }
 }
 

@@ -6,15 +6,6 @@ use std::net::SocketAddr;
 use super::scheduler_flags::SchedulerFlag;
 use super::types::*;
 
-impl fmt::Display for Family {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(match self {
-            Family::V4 => "IPv4",
-            Family::V6 => "IPv6",
-        })
-    }
-}
-
 impl fmt::Display for ServiceId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -29,28 +20,6 @@ impl fmt::Display for ServiceId {
 impl fmt::Display for DestinationId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         SocketAddr::new(self.addr, self.port).fmt(f)
-    }
-}
-
-impl fmt::Display for Forwarding {
-    /// ipvsadm's words.
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(match self {
-            Forwarding::Masquerade => "Masq",
-            Forwarding::LocalNode => "Local",
-            Forwarding::Tunnel => "Tunnel",
-            Forwarding::Route => "Route",
-            Forwarding::Bypass => "Bypass",
-        })
-    }
-}
-
-impl fmt::Display for DaemonRole {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(match self {
-            DaemonRole::Master => "master",
-            DaemonRole::Backup => "backup",
-        })
     }
 }
 

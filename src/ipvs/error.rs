@@ -129,46 +129,48 @@ impl From<Failure> for Error {
     }
 }
 
-/// What the kernel was asked, one for each command of its family.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-#[non_exhaustive]
-pub enum Operation {
-    /// `IPVS_CMD_NEW_SERVICE`.
-    AddService,
-    /// `IPVS_CMD_SET_SERVICE`.
-    EditService,
-    /// `IPVS_CMD_DEL_SERVICE`.
-    DeleteService,
-    /// `IPVS_CMD_GET_SERVICE` of one.
-    GetService,
-    /// `IPVS_CMD_GET_SERVICE` of all.
-    ListServices,
-    /// `IPVS_CMD_NEW_DEST`.
-    AddDestination,
-    /// `IPVS_CMD_SET_DEST`.
-    EditDestination,
-    /// `IPVS_CMD_DEL_DEST`.
-    DeleteDestination,
-    /// `IPVS_CMD_GET_DEST`.
-    ListDestinations,
-    /// `IPVS_CMD_NEW_DAEMON`.
-    StartDaemon,
-    /// `IPVS_CMD_DEL_DAEMON`.
-    StopDaemon,
-    /// `IPVS_CMD_GET_DAEMON`.
-    ListDaemons,
-    /// `IPVS_CMD_SET_CONFIG`.
-    SetTimeouts,
-    /// `IPVS_CMD_GET_CONFIG`.
-    GetTimeouts,
-    /// `IPVS_CMD_GET_INFO`.
-    GetInfo,
-    /// `IPVS_CMD_ZERO`.
-    Zero,
-    /// `IPVS_CMD_FLUSH`.
-    Flush,
-    /// `CTRL_CMD_GETFAMILY`.
-    FindFamily,
+named! {
+    /// What the kernel was asked, one for each command of its family.
+    #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+    #[non_exhaustive]
+    pub enum Operation {
+        /// `IPVS_CMD_NEW_SERVICE`.
+        AddService = "add a virtual service",
+        /// `IPVS_CMD_SET_SERVICE`.
+        EditService = "edit a virtual service",
+        /// `IPVS_CMD_DEL_SERVICE`.
+        DeleteService = "delete a virtual service",
+        /// `IPVS_CMD_GET_SERVICE` of one.
+        GetService = "show a virtual service",
+        /// `IPVS_CMD_GET_SERVICE` of all.
+        ListServices = "list the virtual services",
+        /// `IPVS_CMD_NEW_DEST`.
+        AddDestination = "add a destination",
+        /// `IPVS_CMD_SET_DEST`.
+        EditDestination = "edit a destination",
+        /// `IPVS_CMD_DEL_DEST`.
+        DeleteDestination = "delete a destination",
+        /// `IPVS_CMD_GET_DEST`.
+        ListDestinations = "list the destinations",
+        /// `IPVS_CMD_NEW_DAEMON`.
+        StartDaemon = "start the sync daemon",
+        /// `IPVS_CMD_DEL_DAEMON`.
+        StopDaemon = "stop the sync daemon",
+        /// `IPVS_CMD_GET_DAEMON`.
+        ListDaemons = "list the sync daemons",
+        /// `IPVS_CMD_SET_CONFIG`.
+        SetTimeouts = "set the connection time-outs",
+        /// `IPVS_CMD_GET_CONFIG`.
+        GetTimeouts = "show the connection time-outs",
+        /// `IPVS_CMD_GET_INFO`.
+        GetInfo = "tell its IPVS version",
+        /// `IPVS_CMD_ZERO`.
+        Zero = "zero the counters",
+        /// `IPVS_CMD_FLUSH`.
+        Flush = "empty the table",
+        /// `CTRL_CMD_GETFAMILY`.
+        FindFamily = "find its IPVS family",
+    }
 }
 
 impl Operation {
@@ -187,31 +189,6 @@ impl Operation {
             Change::StartDaemon(_) => Operation::StartDaemon,
             Change::StopDaemon(..) => Operation::StopDaemon,
         }
-    }
-}
-
-impl fmt::Display for Operation {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Operation::AddService => "add a virtual service",
-            Operation::EditService => "edit a virtual service",
-            Operation::DeleteService => "delete a virtual service",
-            Operation::GetService => "show a virtual service",
-            Operation::ListServices => "list the virtual services",
-            Operation::AddDestination => "add a destination",
-            Operation::EditDestination => "edit a destination",
-            Operation::DeleteDestination => "delete a destination",
-            Operation::ListDestinations => "list the destinations",
-            Operation::StartDaemon => "start the sync daemon",
-            Operation::StopDaemon => "stop the sync daemon",
-            Operation::ListDaemons => "list the sync daemons",
-            Operation::SetTimeouts => "set the connection time-outs",
-            Operation::GetTimeouts => "show the connection time-outs",
-            Operation::GetInfo => "tell its IPVS version",
-            Operation::Zero => "zero the counters",
-            Operation::Flush => "empty the table",
-            Operation::FindFamily => "find its IPVS family",
-        })
     }
 }
 

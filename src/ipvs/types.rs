@@ -10,15 +10,17 @@ use serde::{Deserialize, Serialize};
 
 use crate::protocol::Protocol;
 
-/// An address family, as `IPVS_SVC_ATTR_AF` carries it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-pub enum Family {
-    /// `AF_INET`.
-    #[serde(rename = "ipv4")]
-    V4,
-    /// `AF_INET6`.
-    #[serde(rename = "ipv6")]
-    V6,
+named! {
+    /// An address family, as `IPVS_SVC_ATTR_AF` carries it.
+    #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+    pub enum Family {
+        /// `AF_INET`.
+        #[serde(rename = "ipv4")]
+        V4 = "IPv4",
+        /// `AF_INET6`.
+        #[serde(rename = "ipv6")]
+        V6 = "IPv6",
+    }
 }
 
 impl Family {
@@ -141,21 +143,23 @@ pub struct DestinationId {
     pub port: u16,
 }
 
-/// How packets reach a real server (`IP_VS_CONN_F_*`, linux/ip_vs.h).
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Forwarding {
-    /// Masquerading (NAT), 0.
-    Masquerade,
-    /// Local node, 1: only the kernel sets it.
-    #[serde(rename = "local")]
-    LocalNode,
-    /// IP tunnelling (TUN), 2.
-    Tunnel,
-    /// Direct routing (DR), 3.
-    Route,
-    /// Cache bypass, 4: only the kernel sets it.
-    Bypass,
+named! {
+    /// How packets reach a real server (`IP_VS_CONN_F_*`, linux/ip_vs.h).
+    #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+    #[serde(rename_all = "lowercase")]
+    pub enum Forwarding {
+        /// Masquerading (NAT), 0.
+        Masquerade = "Masq",
+        /// Local node, 1: only the kernel sets it.
+        #[serde(rename = "local")]
+        LocalNode = "Local",
+        /// IP tunnelling (TUN), 2.
+        Tunnel = "Tunnel",
+        /// Direct routing (DR), 3.
+        Route = "Route",
+        /// Cache bypass, 4: only the kernel sets it.
+        Bypass = "Bypass",
+    }
 }
 
 /// The encapsulation of a tunnelled destination.
@@ -284,14 +288,16 @@ pub struct Info {
     pub connection_table_size: u32,
 }
 
-/// A connection synchronisation daemon's role.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum DaemonRole {
-    /// Sends (`IP_VS_STATE_MASTER`, 1).
-    Master,
-    /// Receives (`IP_VS_STATE_BACKUP`, 2).
-    Backup,
+named! {
+    /// A connection synchronisation daemon's role.
+    #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+    #[serde(rename_all = "lowercase")]
+    pub enum DaemonRole {
+        /// Sends (`IP_VS_STATE_MASTER`, 1).
+        Master = "master",
+        /// Receives (`IP_VS_STATE_BACKUP`, 2).
+        Backup = "backup",
+    }
 }
 
 /// A connection synchronisation daemon; absent settings are the kernel's to choose.

@@ -3,7 +3,6 @@
 //! Pure: the keeper compares these desired settings with the kernel and makes what is missing. A desired setting is
 //! there only while the role needs it, so that a change of role is nothing but other desired settings.
 
-use std::fmt;
 use std::net::IpAddr;
 
 use crate::conf::{Conf, Cvip, DirectorNode, RealServer, Routing};
@@ -95,24 +94,16 @@ pub struct DesiredSysctl {
     pub needed_on: NeededOn,
 }
 
-/// Which nodes need a setting.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum NeededOn {
-    /// Nodes that take part of the traffic, and directors that may become such.
-    RealServers,
-    /// Directors, active or not.
-    Directors,
-    /// The active director.
-    ActiveDirector,
-}
-
-impl fmt::Display for NeededOn {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(match self {
-            NeededOn::RealServers => "real servers",
-            NeededOn::Directors => "directors",
-            NeededOn::ActiveDirector => "the active director",
-        })
+named! {
+    /// Which nodes need a setting.
+    #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+    pub enum NeededOn {
+        /// Nodes that take part of the traffic, and directors that may become such.
+        RealServers = "real servers",
+        /// Directors, active or not.
+        Directors = "directors",
+        /// The active director.
+        ActiveDirector = "the active director",
     }
 }
 

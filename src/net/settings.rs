@@ -131,11 +131,6 @@ impl NetworkSettings {
         }
     }
 
-    /// True if addresses of its own end unless they are renewed.
-    pub fn has_leased(&self) -> bool {
-        self.record.addresses.iter().any(|own| own.valid_lft.is_some())
-    }
-
     /// Renews the addresses that it made with a lifetime. It never adds one that is gone: who
     /// slept through a lifetime may have been replaced, and must ask before it takes an address
     /// again. (Between the look and the renewal lie some microseconds.)

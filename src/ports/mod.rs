@@ -134,26 +134,18 @@ impl fmt::Display for PortFlag {
     }
 }
 
-/// Where a flag was set; nearer levels win.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-#[non_exhaustive]
-pub enum Level {
-    /// This node's own, by `setport_weight`.
-    Node,
-    /// Every node's, by `setport_weight --cluster`.
-    Cluster,
-    /// cvip.conf's `service` elements.
-    Conf,
-}
-
-impl fmt::Display for Level {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(match self {
-            Level::Node => "node",
-            Level::Cluster => "cluster",
-            Level::Conf => "cvip.conf",
-        })
+named! {
+    /// Where a flag was set; nearer levels win.
+    #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+    #[serde(rename_all = "lowercase")]
+    #[non_exhaustive]
+    pub enum Level {
+        /// This node's own, by `setport_weight`.
+        Node = "node",
+        /// Every node's, by `setport_weight --cluster`.
+        Cluster = "cluster",
+        /// cvip.conf's `service` elements.
+        Conf = "cvip.conf",
     }
 }
 

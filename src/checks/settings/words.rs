@@ -126,21 +126,34 @@ impl fmt::Display for Count {
     }
 }
 
+/// What is text: as text, and shown as it.
+macro_rules! texts {
+    ($($name:ident)+) => {$(
+        impl $name {
+            /// As text.
+            pub fn as_str(&self) -> &str {
+                self.0.as_str()
+            }
+        }
+
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.pad(self.as_str())
+            }
+        }
+    )+};
+}
+
+texts! { HostName UrlPath Pattern DnsName UserName }
+
 /// The longest name in DNS, in letters (RFC 1035, 2.3.4, without the lengths of its labels).
 const NAME_MOST: usize = 253;
 /// The longest label (RFC 1035, 2.3.4).
 const LABEL_MOST: usize = 63;
 
-/// A host's name or address: for a Host field, SNI and a certificate.
+/// A host's name or address, IPv6 without brackets: for a Host field, SNI and a certificate.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize)]
 pub struct HostName(String);
-
-impl HostName {
-    /// As text; an IPv6 address without brackets.
-    pub fn as_str(&self) -> &str {
-        &self.0
-    }
-}
 
 impl FromStr for HostName {
     type Err = SettingError;
@@ -166,12 +179,6 @@ impl FromStr for HostName {
     }
 }
 
-impl fmt::Display for HostName {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(&self.0)
-    }
-}
-
 /// The path and query of a request (RFC 9112, 3.2.1).
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize)]
 pub struct UrlPath(String);
@@ -179,11 +186,6 @@ pub struct UrlPath(String);
 impl UrlPath {
     /// The longest, in bytes.
     pub const MOST: usize = 2048;
-
-    /// As text.
-    pub fn as_str(&self) -> &str {
-        &self.0
-    }
 }
 
 /// `/`.
@@ -202,12 +204,6 @@ impl FromStr for UrlPath {
             return Err(SettingError::UrlPath);
         }
         Ok(UrlPath(text.to_owned()))
-    }
-}
-
-impl fmt::Display for UrlPath {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(&self.0)
     }
 }
 
@@ -291,11 +287,6 @@ impl Pattern {
     /// The most memory that an expression's program may take, in bytes.
     const PROGRAM_MOST: usize = 1 << 20;
 
-    /// As text.
-    pub fn as_str(&self) -> &str {
-        self.0.as_str()
-    }
-
     /// True if it matches anywhere in the bytes.
     pub fn is_in(&self, bytes: &[u8]) -> bool {
         self.0.is_match(bytes)
@@ -332,12 +323,6 @@ impl FromStr for Pattern {
     }
 }
 
-impl fmt::Display for Pattern {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(self.as_str())
-    }
-}
-
 impl Serialize for Pattern {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.serialize_str(self.as_str())
@@ -349,11 +334,6 @@ impl Serialize for Pattern {
 pub struct DnsName(String);
 
 impl DnsName {
-    /// As text.
-    pub fn as_str(&self) -> &str {
-        &self.0
-    }
-
     /// Its labels, each 1 to 63 bytes; none for the root.
     pub fn labels(&self) -> impl Iterator<Item = &str> {
         self.0.split('.').filter(|label| !label.is_empty())
@@ -385,50 +365,33 @@ impl FromStr for DnsName {
     }
 }
 
-impl fmt::Display for DnsName {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(&self.0)
+named! {
+    /// A type of DNS records (RFC 1035, 3.2.2; RFC 3596; RFC 2782).
+    #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
+    #[serde(rename_all = "UPPERCASE")]
+    pub enum RecordType {
+        /// An IPv4 address.
+        A = "A",
+        /// A name server.
+        Ns = "NS",
+        /// Another name of the same.
+        Cname = "CNAME",
+        /// The start of a zone.
+        Soa = "SOA",
+        /// A name of an address.
+        Ptr = "PTR",
+        /// A mail server.
+        Mx = "MX",
+        /// Text.
+        Txt = "TXT",
+        /// An IPv6 address.
+        Aaaa = "AAAA",
+        /// A service's place.
+        Srv = "SRV",
     }
 }
 
-/// A type of DNS records (RFC 1035, 3.2.2; RFC 3596; RFC 2782).
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
-#[serde(rename_all = "UPPERCASE")]
-pub enum RecordType {
-    /// An IPv4 address.
-    A,
-    /// A name server.
-    Ns,
-    /// Another name of the same.
-    Cname,
-    /// The start of a zone.
-    Soa,
-    /// A name of an address.
-    Ptr,
-    /// A mail server.
-    Mx,
-    /// Text.
-    Txt,
-    /// An IPv6 address.
-    Aaaa,
-    /// A service's place.
-    Srv,
-}
-
 impl RecordType {
-    /// Every type, by its number.
-    pub const ALL: [RecordType; 9] = [
-        RecordType::A,
-        RecordType::Ns,
-        RecordType::Cname,
-        RecordType::Soa,
-        RecordType::Ptr,
-        RecordType::Mx,
-        RecordType::Txt,
-        RecordType::Aaaa,
-        RecordType::Srv,
-    ];
-
     /// The number on the wire.
     pub fn number(self) -> u16 {
         match self {
@@ -441,21 +404,6 @@ impl RecordType {
             RecordType::Txt => 16,
             RecordType::Aaaa => 28,
             RecordType::Srv => 33,
-        }
-    }
-
-    /// The name, as in a zone file.
-    pub fn name(self) -> &'static str {
-        match self {
-            RecordType::A => "A",
-            RecordType::Ns => "NS",
-            RecordType::Cname => "CNAME",
-            RecordType::Soa => "SOA",
-            RecordType::Ptr => "PTR",
-            RecordType::Mx => "MX",
-            RecordType::Txt => "TXT",
-            RecordType::Aaaa => "AAAA",
-            RecordType::Srv => "SRV",
         }
     }
 
@@ -472,12 +420,6 @@ impl FromStr for RecordType {
             .into_iter()
             .find(|known| known.name().eq_ignore_ascii_case(text))
             .ok_or(SettingError::RecordType)
-    }
-}
-
-impl fmt::Display for RecordType {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(self.name())
     }
 }
 
@@ -513,13 +455,6 @@ impl Program {
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize)]
 pub struct UserName(String);
 
-impl UserName {
-    /// As text.
-    pub fn as_str(&self) -> &str {
-        &self.0
-    }
-}
-
 impl FromStr for UserName {
     type Err = SettingError;
 
@@ -532,12 +467,6 @@ impl FromStr for UserName {
             return Err(SettingError::User);
         }
         Ok(UserName(text.to_owned()))
-    }
-}
-
-impl fmt::Display for UserName {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(&self.0)
     }
 }
 

@@ -45,33 +45,15 @@ pub(in crate::store) enum Part {
     Host,
 }
 
-/// A folder in the folder.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum RecordKind {
-    Nodes,
-    Flags,
-    Owned,
-    Drains,
-    Directors,
-}
-
-impl RecordKind {
-    const ALL: [RecordKind; 5] = [
-        RecordKind::Nodes,
-        RecordKind::Flags,
-        RecordKind::Owned,
-        RecordKind::Drains,
-        RecordKind::Directors,
-    ];
-
-    fn name(self) -> &'static str {
-        match self {
-            RecordKind::Nodes => "nodes",
-            RecordKind::Flags => "flags",
-            RecordKind::Owned => "owned",
-            RecordKind::Drains => "drains",
-            RecordKind::Directors => "directors",
-        }
+named! {
+    /// A folder in the folder.
+    #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+    enum RecordKind {
+        Nodes = "nodes",
+        Flags = "flags",
+        Owned = "owned",
+        Drains = "drains",
+        Directors = "directors",
     }
 }
 
