@@ -16,8 +16,8 @@ use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use cvip::checks::settings::{Exec, Kind, Program};
-use cvip::checks::{Check, Checker, HealthState, Target};
+use cvip::checks::settings::{CheckProgram, Exec, Kind};
+use cvip::checks::{Check, CheckTarget, Checker, HealthState};
 use cvip::protocol::Protocol;
 use cvip_lab::process;
 use nix::poll::{PollFd, PollFlags, ppoll};
@@ -125,19 +125,19 @@ fn answer<S: Read + Write>(peer: &mut S) {
     }
 }
 
-fn targets(kind: &str, count: u32, ports: &[u16]) -> BTreeMap<u32, Target> {
+fn targets(kind: &str, count: u32, ports: &[u16]) -> BTreeMap<u32, CheckTarget> {
     let (port, protocol, kind) = match kind {
         "nothing" => return BTreeMap::new(),
         "tcp" | "http" => (ports[0], Protocol::Tcp, Kind::by_name(kind).unwrap()),
         "https" => (ports[1], Protocol::Tcp, Kind::by_name(kind).unwrap()),
         "dns" => (ports[2], Protocol::Udp, Kind::by_name(kind).unwrap()),
         _ => {
-            let program = Program::new(vec!["/bin/true".to_owned()]).unwrap();
+            let program = CheckProgram::new(vec!["/bin/true".to_owned()]).unwrap();
             (1, Protocol::Tcp, Kind::Exec(Exec::new(program)))
         }
     };
     let addr = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
-    let target = Target { addr, protocol, device: None, check: Check::new(kind) };
+    let target = CheckTarget { addr, protocol, device: None, check: Check::new(kind) };
     (0..count).map(|key| (key, target.clone())).collect()
 }
 

@@ -10,7 +10,7 @@ use std::fmt::Write as _;
 use std::io::{self, BufReader, Read, Write};
 use std::time::Instant;
 
-use cvip::ipvsadm::columns::Text;
+use cvip::ipvsadm::columns::ColumnText;
 use cvip::ipvsadm::connections::for_each;
 use cvip::ipvsadm::names::Numbers;
 use cvip_lab::process::status;
@@ -60,7 +60,7 @@ fn main() -> io::Result<()> {
             &mut io::sink(),
         )?;
         let floor = start.elapsed();
-        let (mut shown, mut bytes, mut line) = (0u64, 0u64, Text::new());
+        let (mut shown, mut bytes, mut line) = (0u64, 0u64, ColumnText::new());
         let start = Instant::now();
         for_each(BufReader::with_capacity(64 * 1024, File::of(connections)), |connection| {
             connection.push_line(&mut line, false, &mut Numbers);

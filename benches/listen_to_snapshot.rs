@@ -12,7 +12,7 @@ use std::sync::mpsc::channel;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use cvip::listeners::{Dumper, Ranges, Watch};
+use cvip::listeners::{Dumper, ListenerWatch, Ranges};
 use cvip::protocol::Protocol;
 use nix::poll::{PollFd, PollFlags, ppoll};
 use nix::sys::signal::SigSet;
@@ -67,17 +67,21 @@ fn flagged() -> Ranges {
     [Protocol::Tcp, Protocol::Udp].map(|p| (p, FIRST, FIRST + 999)).into_iter().collect()
 }
 
-fn watch(socket_events: bool) -> Watch {
+fn watch(socket_events: bool) -> ListenerWatch {
     let now = Instant::now();
-    let mut watch =
-        if socket_events { Watch::open(now) } else { Watch::polling(now, "wanted") }.unwrap();
+    let mut watch = if socket_events {
+        ListenerWatch::open(now)
+    } else {
+        ListenerWatch::polling(now, "wanted")
+    }
+    .unwrap();
     watch.set_ranges(now, flagged());
     watch.step(now);
     watch
 }
 
 /// One turn of a node's poll loop.
-fn turn(watch: &mut Watch, longest: Duration) -> bool {
+fn turn(watch: &mut ListenerWatch, longest: Duration) -> bool {
     let timeout = watch.poll_timeout(Instant::now()).unwrap_or(longest).min(longest);
     let fds = watch.fd().into_iter().map(|fd| PollFd::new(fd, PollFlags::POLLIN));
     ppoll(&mut fds.collect::<Vec<_>>(), Some(TimeSpec::from(timeout)), None::<SigSet>).unwrap();

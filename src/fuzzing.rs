@@ -8,13 +8,13 @@ use std::os::unix::ffi::OsStrExt;
 use std::time::{Duration, Instant};
 
 use crate::ipvs::fuzzing::{decode, encode};
-use crate::ipvs::{Change, Daemon, DestinationEntry, Info, ServiceEntry, ServiceId, Timeouts};
-use crate::ipvsadm::args::{Setting, parse};
+use crate::ipvs::{Change, DestinationEntry, Info, ServiceEntry, ServiceId, SyncDaemon, Timeouts};
+use crate::ipvsadm::args::{OptionValue, parse};
 use crate::ipvsadm::invocation::Invocation;
 use crate::ipvsadm::names::Numbers;
 use crate::ipvsadm::table::{Table, TableError};
 use crate::ipvsadm::watch::Clock;
-use crate::ipvsadm::{Call, Streams, change_line, run};
+use crate::ipvsadm::{Call, ToolStreams, change_line, run};
 
 /// The parser of rules: the bytes as a restore, and as the words of a command line, parted by
 /// NUL bytes. Every change that comes out fits into a message, and can be told as a command.
@@ -22,14 +22,14 @@ pub fn rules(data: &[u8]) {
     let words: Vec<&OsStr> = data.split(|byte| *byte == 0).map(OsStr::from_bytes).collect();
     let program = OsStr::new("ipvsadm");
     for posix in [false, true] {
-        let setting = Setting { program, posix, restoring: false };
+        let setting = OptionValue { program, posix, restoring: false };
         if let Ok(Invocation::Change(change)) = parse(setting, &words, &mut Numbers) {
             check(&change);
         }
     }
     let status = run(
         Call { program, words: &["-R".into()], posix: false },
-        Streams { stdin: &mut &*data, out: &mut io::sink(), err: &mut io::sink() },
+        ToolStreams { stdin: &mut &*data, out: &mut io::sink(), err: &mut io::sink() },
         &mut Numbers,
         &mut NoTime,
         || Ok(Empty),
@@ -57,7 +57,7 @@ pub fn replies(data: &[u8]) {
 /// of the same attributes.
 #[must_use]
 pub fn as_messages(rules: &str) -> Vec<Vec<u8>> {
-    let setting = Setting { program: OsStr::new("ipvsadm"), posix: false, restoring: true };
+    let setting = OptionValue { program: OsStr::new("ipvsadm"), posix: false, restoring: true };
     let changes = rules.lines().filter_map(|line| {
         let words: Vec<&OsStr> = line.split_whitespace().map(OsStr::new).collect();
         match parse(setting, &words, &mut Numbers) {
@@ -102,7 +102,7 @@ impl Table for Empty {
         Ok(Timeouts { tcp: 900, tcp_fin: 120, udp: 300 })
     }
 
-    fn daemons(&mut self) -> Result<Vec<Daemon>, TableError> {
+    fn daemons(&mut self) -> Result<Vec<SyncDaemon>, TableError> {
         Ok(Vec::new())
     }
 

@@ -302,7 +302,7 @@ fn an_interface_that_is_down_says_so_and_hears_again_when_it_is_up() {
     hosts.director().ip("link set eth0 down");
     watch.doubt(addr(CVIP4), Instant::now());
     let error = watch.step(Instant::now());
-    assert_eq!(error, Err(net::Error::Down("eth0".into())));
+    assert_eq!(error, Err(net::NetError::Down("eth0".into())));
     hosts.director().ip("link set eth0 up");
     let deadline = Instant::now() + PATIENCE;
     while watch.conflict(addr(CVIP4)).is_none() {

@@ -9,8 +9,8 @@ use std::path::Path;
 use std::process::Stdio;
 use std::time::{Duration, Instant};
 
-use cvip::checks::settings::{Dns, Exec, Http, Kind, Program};
-use cvip::checks::{Check, Checker, HealthState, Outcome, Target, probe};
+use cvip::checks::settings::{CheckProgram, Dns, Exec, Http, Kind};
+use cvip::checks::{Check, CheckOutcome, CheckTarget, Checker, HealthState, probe};
 use cvip::protocol::Protocol;
 use cvip_lab::{Namespace, Nginx, PATIENCE, Process, Segment, addr, require, until, wait_until};
 use nix::sys::socket::{
@@ -21,20 +21,20 @@ use nix::unistd::{Gid, setgroups};
 const CVIPS: [&str; 2] = ["10.0.0.100", "fd00::64"];
 
 /// A target whose check has all the time that an emulated machine may want.
-fn target(ip: IpAddr, port: u16, kind: Kind) -> Target {
+fn target(ip: IpAddr, port: u16, kind: Kind) -> CheckTarget {
     let mut check = Check::new(kind);
     check.timeout = "20".parse().unwrap();
-    Target { addr: SocketAddr::new(ip, port), protocol: Protocol::Tcp, device: None, check }
+    CheckTarget { addr: SocketAddr::new(ip, port), protocol: Protocol::Tcp, device: None, check }
 }
 
 /// The same, bound to the loopback interface, for an answer that is not expected to come.
-fn on_lo(mut target: Target) -> Target {
+fn on_lo(mut target: CheckTarget) -> CheckTarget {
     target.device = Some("lo".to_owned());
     target.check.timeout = "3".parse().unwrap();
     target
 }
 
-fn probe_in(namespace: &Namespace, target: &Target) -> Outcome {
+fn probe_in(namespace: &Namespace, target: &CheckTarget) -> CheckOutcome {
     namespace.enter(|| probe(target))
 }
 
@@ -207,7 +207,7 @@ fn dnsmasq(ip: IpAddr) -> Vec<String> {
     words.split(' ').map(str::to_owned).collect()
 }
 
-fn query(ip: IpAddr, protocol: Protocol, name: &str, record_type: &str) -> Target {
+fn query(ip: IpAddr, protocol: Protocol, name: &str, record_type: &str) -> CheckTarget {
     let dns = Dns { name: name.parse().unwrap(), record_type: record_type.parse().unwrap() };
     let mut target = target(ip, 53, Kind::Dns(dns));
     target.protocol = protocol;
@@ -297,7 +297,7 @@ fn a_program_has_none_of_the_groups_of_who_runs_it() {
     assert!(ours.contains("Groups:\t4 27 100"), "{ours}");
     let script = "echo $(grep -E '^(Uid|Gid|Groups):' /proc/self/status)";
     let words = ["/bin/sh", "-c", script].map(str::to_owned).to_vec();
-    let kind = Kind::Exec(Exec::new(Program::new(words).unwrap()));
+    let kind = Kind::Exec(Exec::new(CheckProgram::new(words).unwrap()));
     let outcome = probe(&target(addr("10.0.0.1"), 80, kind));
     let ids = "65534 65534 65534 65534";
     assert_eq!(outcome, Ok(format!("Uid: {ids} Gid: {ids} Groups:")));

@@ -14,9 +14,9 @@ use std::thread::{JoinHandle, sleep};
 use std::time::{Duration, Instant};
 
 use cvip::heartbeat::{
-    Access, ClusterKey, ConnectProber, Counts, EchoProber, HeardCounts, Heartbeat,
-    HeartbeatContent, HeartbeatSource, Nonce, Outcome, PORT, Peers, Sender, Socket, Suspicion,
-    Timing, Verdict, Watched, wire::KEY_LABEL,
+    ClusterKey, ConnectOutcome, ConnectProber, Counts, EchoAccess, EchoProber, HeardCounts,
+    Heartbeat, HeartbeatContent, HeartbeatSocket, HeartbeatSource, Nonce, PORT, Peers, Sender,
+    Suspicion, Timing, Verdict, WatchedNode, wire::KEY_LABEL,
 };
 use cvip_lab::{Namespace, PATIENCE, Process, Segment, addr, require};
 use nix::poll::{PollFd, PollFlags, ppoll};
@@ -47,7 +47,7 @@ impl Nodes {
     fn observer(&self, local: IpAddr, nodes: &[u32]) -> Observer {
         let socket = self
             .node(DIRECTOR)
-            .enter(move || Socket::receiver(&[local], PORT, Some("eth0"), &key()))
+            .enter(move || HeartbeatSocket::receiver(&[local], PORT, Some("eth0"), &key()))
             .expect("a receiver");
         let now = Instant::now();
         let mut peers = Peers::new(DIRECTOR, DIRECTOR_NONCE, Timing::default(), now);
@@ -90,12 +90,12 @@ impl Family {
     }
 }
 
-fn watched(node: u32) -> Watched {
-    Watched { node, hears_us: false, least_incarnation: 0 }
+fn watched(node: u32) -> WatchedNode {
+    WatchedNode { node, hears_us: false, least_incarnation: 0 }
 }
 
 fn sender(number: u32, local: IpAddr, to: IpAddr, cluster: &ClusterKey) -> Sender {
-    let socket = Socket::sender(&[local], PORT, None, cluster).expect("a sender");
+    let socket = HeartbeatSocket::sender(&[local], PORT, None, cluster).expect("a sender");
     let nonce = Nonce([number as u8; 16]);
     let source = HeartbeatSource { node: number, incarnation: 1, nonce };
     let now = Instant::now();
@@ -129,7 +129,7 @@ impl Drop for PeerLiveness {
 }
 
 struct Observer {
-    socket: Socket,
+    socket: HeartbeatSocket,
     peers: Peers,
 }
 
@@ -214,7 +214,7 @@ fn answers_echo(prober: &mut EchoProber, target: IpAddr) -> bool {
 }
 
 /// Asks one listener.
-fn connect(prober: &mut ConnectProber, target: SocketAddr) -> Outcome {
+fn connect(prober: &mut ConnectProber, target: SocketAddr) -> ConnectOutcome {
     prober.probe(target);
     let deadline = Instant::now() + PATIENCE;
     loop {
@@ -303,8 +303,8 @@ mod on_stock {
                     connect(&mut prober, SocketAddr::new(node, port))
                 })
             };
-            assert_eq!(ask(8080), Outcome::Open);
-            assert_eq!(ask(8081), Outcome::Refused);
+            assert_eq!(ask(8080), ConnectOutcome::Open);
+            assert_eq!(ask(8081), ConnectOutcome::Refused);
             listener.set_nonblocking(true).expect("a listener");
             assert!(listener.accept().is_err(), "its program was not woken");
 
@@ -333,7 +333,10 @@ mod on_stock {
                 connect(&mut prober, SocketAddr::new(node, 8080))
             });
             // By what the neighbour discovery says, if it says it first.
-            assert!(matches!(outcome, Outcome::Silent | Outcome::Unreachable), "{outcome:?}");
+            assert!(
+                matches!(outcome, ConnectOutcome::Silent | ConnectOutcome::Unreachable),
+                "{outcome:?}"
+            );
             prober.receive();
             assert!(prober.answered(node) < Some(unplugged));
 
@@ -347,7 +350,7 @@ mod on_stock {
     #[test]
     fn an_echo_is_asked_for_by_a_raw_socket_where_ping_sockets_are_forbidden() {
         let segment = Nodes::new(2);
-        for (range, access) in [("1 0", Access::Raw), ("0 2147483647", Access::Ping)] {
+        for (range, access) in [("1 0", EchoAccess::Raw), ("0 2147483647", EchoAccess::Ping)] {
             segment.node(DIRECTOR).sysctl("net.ipv4.ping_group_range", range).unwrap();
             let mut prober = segment.node(DIRECTOR).enter(EchoProber::open).expect("a prober");
             for family in [Family::V4, Family::V6] {
@@ -444,8 +447,8 @@ fn a_recorded_heartbeat_is_no_sign_of_liveness() {
         // tells it which incarnation is over, and other directors must know its nonce.
         let now = Instant::now();
         for watched in [
-            Watched { node: 2, hears_us: false, least_incarnation: 8 },
-            Watched { node: 2, hears_us: true, least_incarnation: 0 },
+            WatchedNode { node: 2, hears_us: false, least_incarnation: 8 },
+            WatchedNode { node: 2, hears_us: true, least_incarnation: 0 },
         ] {
             let mut fresh = Peers::new(DIRECTOR, DIRECTOR_NONCE, Timing::default(), now);
             fresh.watch([watched], now);
@@ -491,7 +494,7 @@ struct Director {
     source: HeartbeatSource,
     to: IpAddr,
     liveness: Sender,
-    ears: Socket,
+    ears: HeartbeatSocket,
     peers: Peers,
 }
 
@@ -502,10 +505,10 @@ impl Director {
         let source = HeartbeatSource { node: number, incarnation, nonce };
         let (timing, now) = (Timing::default(), Instant::now());
         let mut peers = Peers::new(number, nonce, timing, now);
-        peers.watch([Watched { hears_us: true, ..watched(3 - number) }], now);
+        peers.watch([WatchedNode { hears_us: true, ..watched(3 - number) }], now);
         let (liveness, ears) = segment.node(number).enter(move || {
-            let liveness = Socket::sender(&[local], PORT, None, &key()).expect("a sender");
-            let ears = Socket::receiver(&[local], PORT, None, &key()).expect("a receiver");
+            let liveness = HeartbeatSocket::sender(&[local], PORT, None, &key()).expect("a sender");
+            let ears = HeartbeatSocket::receiver(&[local], PORT, None, &key()).expect("a receiver");
             (Sender::new(liveness, source, timing, now), ears)
         });
         Director { source, to, liveness, ears, peers }

@@ -270,7 +270,7 @@ fn a_timeout_of_zero_keeps_the_present_value() {
 fn sync_daemons_come_back_as_they_were_started_until_they_are_stopped() {
     let mut table = table();
     assert_eq!(table.daemons().unwrap(), []);
-    let master = Daemon {
+    let master = SyncDaemon {
         role: DaemonRole::Master,
         interface: "lo".into(),
         sync_id: 5,
@@ -279,14 +279,14 @@ fn sync_daemons_come_back_as_they_were_started_until_they_are_stopped() {
         port: Some(8850),
         ttl: Some(4),
     };
-    let backup = Daemon { role: DaemonRole::Backup, sync_id: 6, ..master.clone() };
+    let backup = SyncDaemon { role: DaemonRole::Backup, sync_id: 6, ..master.clone() };
     must(&mut table, &[Change::StartDaemon(master.clone()), Change::StartDaemon(backup.clone())]);
     assert_eq!(table.daemons().unwrap(), [master.clone(), backup.clone()]);
     assert_eq!(errno(&mut table, Change::StartDaemon(backup.clone())), EEXIST);
     must(&mut table, &[Change::StopDaemon(DaemonRole::Master, 5)]);
     assert_eq!(table.daemons().unwrap(), [backup]);
     assert_eq!(errno(&mut table, Change::StopDaemon(DaemonRole::Master, 5)), ESRCH);
-    let nowhere = Daemon { interface: "nowhere0".into(), ..master };
+    let nowhere = SyncDaemon { interface: "nowhere0".into(), ..master };
     assert_eq!(errno(&mut table, Change::StartDaemon(nowhere)), ENODEV);
     must(&mut table, &[Change::StopDaemon(DaemonRole::Backup, 6)]);
 }
@@ -294,7 +294,7 @@ fn sync_daemons_come_back_as_they_were_started_until_they_are_stopped() {
 #[test]
 fn a_daemons_open_settings_are_the_kernels_to_choose() {
     let mut table = table();
-    let daemon = Daemon {
+    let daemon = SyncDaemon {
         role: DaemonRole::Backup,
         interface: "lo".into(),
         sync_id: 0,
@@ -315,7 +315,7 @@ fn a_daemons_open_settings_are_the_kernels_to_choose() {
 #[test]
 fn a_daemon_that_is_stopped_before_it_ran_keeps_nobody_waiting() {
     let mut table = table();
-    let daemon = Daemon {
+    let daemon = SyncDaemon {
         role: DaemonRole::Backup,
         interface: "lo".into(),
         sync_id: 0,
@@ -493,7 +493,7 @@ fn an_unprivileged_user_is_told_what_is_needed() {
     require();
     const CHILD: &str = "CVIP_TEST_UNPRIVILEGED";
     if std::env::var_os(CHILD).is_some() {
-        assert!(matches!(Client::open(), Err(Error::Permission)));
+        assert!(matches!(Client::open(), Err(IpvsError::Permission)));
         return;
     }
     // The same test once more, as nobody.

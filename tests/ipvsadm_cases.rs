@@ -11,7 +11,7 @@ use std::net::IpAddr;
 use cvip::ipvs::{DestinationEntry, ServiceEntry, ServiceId, Stats};
 use cvip::ipvsadm::table::TableError;
 use cvip::ipvsadm::watch::SystemClock;
-use cvip::ipvsadm::{Call, Streams, run};
+use cvip::ipvsadm::{Call, ToolStreams, run};
 use cvip::protocol::Protocol;
 use ipvsadm_support::memory::{Memory, RecordedNames, not_root};
 use ipvsadm_support::{Case, Outcome, cases, difference, file, left_out, state_difference};
@@ -27,7 +27,7 @@ fn call(
     let (mut out, mut err) = (Vec::new(), Vec::new());
     let status = run(
         Call { program: OsStr::new(program), words: &words, posix },
-        Streams { stdin: &mut stdin.as_bytes(), out: &mut out, err: &mut err },
+        ToolStreams { stdin: &mut stdin.as_bytes(), out: &mut out, err: &mut err },
         &mut RecordedNames::new(),
         &mut SystemClock,
         open,
@@ -341,7 +341,7 @@ fn a_broken_pipe_is_success() {
         let mut err = Vec::new();
         let status = run(
             Call { program: OsStr::new("ipvsadm"), words: &words, posix: false },
-            Streams { stdin: &mut std::io::empty(), out: &mut Closed, err: &mut err },
+            ToolStreams { stdin: &mut std::io::empty(), out: &mut Closed, err: &mut err },
             &mut RecordedNames::new(),
             &mut SystemClock,
             || Ok(memory.clone()),

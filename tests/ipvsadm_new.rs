@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use cvip::ipvsadm::table::TableError;
 use cvip::ipvsadm::watch::Clock;
-use cvip::ipvsadm::{Call, Streams, run};
+use cvip::ipvsadm::{Call, ToolStreams, run};
 use ipvsadm_support::memory::{Memory, RecordedNames};
 
 /// A clock that passes the time at once, and lets something happen meanwhile.
@@ -44,7 +44,7 @@ fn call(
     let (mut out, mut err) = (Vec::new(), Vec::new());
     let status = run(
         Call { program: OsStr::new("ipvsadm"), words: &words, posix: false },
-        Streams { stdin: &mut stdin.as_bytes(), out: &mut out, err: &mut err },
+        ToolStreams { stdin: &mut stdin.as_bytes(), out: &mut out, err: &mut err },
         &mut RecordedNames::new(),
         &mut Skipping(Instant::now(), meanwhile),
         open,
@@ -424,7 +424,7 @@ fn what_cannot_be_written_is_an_error_and_a_closed_pipe_is_none() {
         let (mut out, mut err) = (Failing { room, errno }, Vec::new());
         let status = run(
             Call { program: OsStr::new("ipvsadm"), words: &words, posix: false },
-            Streams { stdin: &mut stdin.as_bytes(), out: &mut out, err: &mut err },
+            ToolStreams { stdin: &mut stdin.as_bytes(), out: &mut out, err: &mut err },
             &mut RecordedNames::new(),
             &mut Skipping(Instant::now(), || {}),
             || Ok(memory.clone()),
@@ -587,7 +587,9 @@ fn a_long_line_is_cut_in_its_message() {
 /// A kernel that refuses nothing: what a restore complains of are arguments.
 mod willing {
     use super::*;
-    use cvip::ipvs::{Change, Daemon, DestinationEntry, Info, ServiceEntry, ServiceId, Timeouts};
+    use cvip::ipvs::{
+        Change, DestinationEntry, Info, ServiceEntry, ServiceId, SyncDaemon, Timeouts,
+    };
     use cvip::ipvsadm::table::Table;
     use proptest::prelude::*;
 
@@ -613,7 +615,7 @@ mod willing {
         fn timeouts(&mut self) -> Result<Timeouts, TableError> {
             Ok(Timeouts { tcp: 1, tcp_fin: 1, udp: 1 })
         }
-        fn daemons(&mut self) -> Result<Vec<Daemon>, TableError> {
+        fn daemons(&mut self) -> Result<Vec<SyncDaemon>, TableError> {
             Ok(vec![])
         }
         fn connections(&mut self) -> std::io::Result<Box<dyn std::io::Read>> {
@@ -627,7 +629,7 @@ mod willing {
         let (mut out, mut err) = (Vec::new(), Vec::new());
         let status = run(
             Call { program: OsStr::new(program), words: &words, posix: false },
-            Streams { stdin: &mut stdin.as_bytes(), out: &mut out, err: &mut err },
+            ToolStreams { stdin: &mut stdin.as_bytes(), out: &mut out, err: &mut err },
             &mut RecordedNames::new(),
             &mut Skipping(Instant::now(), || {}),
             || Ok(Willing),
@@ -781,7 +783,7 @@ fn names_are_bytes_and_each_line_is_written_before_the_next_name_is_asked_for() 
         let mut err = Vec::new();
         let status = run(
             Call { program: OsStr::new("ipvsadm"), words: &words, posix: false },
-            Streams { stdin: &mut { stdin }, out: &mut out, err: &mut err },
+            ToolStreams { stdin: &mut { stdin }, out: &mut out, err: &mut err },
             &mut Latin(std::rc::Rc::clone(&asked), lines),
             &mut Skipping(Instant::now(), || {}),
             || Ok(memory.clone()),

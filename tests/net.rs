@@ -13,7 +13,7 @@ use std::time::Instant;
 
 use cvip::net::{
     self, Announcer, ChangeWatch, DesiredAddress, DesiredLink, DesiredSettings, DesiredSysctl,
-    Device, Difference, Done, Error, Incapable, NeededOn, Reachable,
+    Device, Difference, Done, Incapable, NeededOn, NetError, Reachable,
 };
 use cvip_lab::{Namespace, PATIENCE, addr, until};
 use nix::sys::socket::{
@@ -223,7 +223,7 @@ fn an_impossible_setting_is_not_remembered() {
     let sysctls = vec![setting(path, "999")];
     let report =
         record.apply(&namespace, &DesiredSettings { sysctls, ..DesiredSettings::default() });
-    assert!(matches!(report.failures[0].error, Error::Setting { action: "set", .. }));
+    assert!(matches!(report.failures[0].error, NetError::Setting { action: "set", .. }));
     assert!(record.undo(&namespace).is_empty());
 }
 
@@ -240,7 +240,7 @@ fn an_address_that_could_not_be_hidden_is_not_added() {
     let report = record.apply(&namespace, &desired);
     let (addr, device) = (addr("10.0.0.100"), "lo".to_owned());
     let setting = "net.ipv4.ip_default_ttl".to_owned();
-    assert_eq!(report.failures[1].error, Error::Exposed { addr, device, setting });
+    assert_eq!(report.failures[1].error, NetError::Exposed { addr, device, setting });
     assert_eq!(namespace.shown("10.0.0.100", "lo"), None);
     assert!(namespace.shown("fd00::64", "lo").is_some());
     assert_eq!(record.undo(&namespace), ["removed fd00::64/128 from lo"]);
@@ -292,7 +292,7 @@ fn the_gateway_stands_where_its_network_is_and_with_its_prefix() {
     assert!(routes.contains("dev cw0"), "the network's own route stays: {routes}");
 
     let failed = record.apply(&namespace, &carrying([gateway("198.51.100.1")]));
-    assert_eq!(failed.failures[0].error, Error::NotConnected(addr("198.51.100.1")));
+    assert_eq!(failed.failures[0].error, NetError::NotConnected(addr("198.51.100.1")));
 }
 
 #[test]
@@ -370,7 +370,7 @@ fn an_address_that_nobody_renews_is_dropped_by_the_kernel_and_not_renewed_afterw
         until("the lifetime's end", || namespace.shown(text, "cv0").is_none());
     }
     let settings = record.settings();
-    let lapsed = |text: &str| Error::Lapsed { addr: addr(text), device: "cv0".into() };
+    let lapsed = |text: &str| NetError::Lapsed { addr: addr(text), device: "cv0".into() };
     let errors = namespace.enter(move || settings.renew()).expect_err("nothing to renew");
     assert_eq!(errors, [lapsed("10.0.0.100"), lapsed("fd00::64")]);
     assert_eq!(namespace.shown("10.0.0.100", "cv0"), None);
@@ -440,7 +440,7 @@ fn a_look_tells_what_is_gone_and_why_an_address_cannot_be_carried() {
     namespace.ip("link set cv0 down");
     assert_eq!(look().incapable, [Incapable::Down("cv0".into()), gateway.clone()]);
     namespace.ip("addr del 10.0.0.100/32 dev cv0");
-    let lapsed = Error::Lapsed { addr: addr("10.0.0.100"), device: "cv0".into() };
+    let lapsed = NetError::Lapsed { addr: addr("10.0.0.100"), device: "cv0".into() };
     assert_eq!(look().lapsed, [lapsed]);
     namespace.ip("link del cv0");
     assert_eq!(look().incapable, [Incapable::Absent("cv0".into()), gateway]);
@@ -609,7 +609,7 @@ fn an_interface_that_is_down_says_so() {
     namespace.ip("link set cv0 down");
     for text in ["10.0.0.100", "fd00::64"] {
         let error = namespace.enter(move || net::announce("cv0", addr(text)));
-        assert_eq!(error, Err(Error::Down("cv0".into())));
+        assert_eq!(error, Err(NetError::Down("cv0".into())));
     }
 }
 

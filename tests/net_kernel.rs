@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use cvip::conf::{Conf, Cvip, DirectorNode, RealServer, Routing, ServiceConf};
-use cvip::net::{Role, desired};
+use cvip::net::{AddressRole, desired};
 use cvip::protocol::Protocol;
 use cvip_lab::{Namespace, Segment, addr, require};
 
@@ -59,8 +59,8 @@ impl Site {
 
     /// Gives both nodes what their roles desired setting.
     fn apply(&self, conf: &Conf) {
-        self.records[0].apply_well(self.director(), &desired(conf, 1, Role::ActiveDirector));
-        self.records[1].apply_well(self.server(), &desired(conf, 2, Role::RealServer));
+        self.records[0].apply_well(self.director(), &desired(conf, 1, AddressRole::ActiveDirector));
+        self.records[1].apply_well(self.server(), &desired(conf, 2, AddressRole::RealServer));
     }
 
     /// Programs one UDP service with the real server as its destination.
@@ -163,7 +163,7 @@ fn a_directors_settings_are_its_namespaces_and_come_back() {
     conf.cvips[0].services[0].scheduler = "mh".to_owned();
     director.ip("link add eth0 type veth peer name eth1");
 
-    let done = record.apply_well(&director, &desired(&conf, 1, Role::Standby));
+    let done = record.apply_well(&director, &desired(&conf, 1, AddressRole::Standby));
     for name in ["expire_nodest_conn", "expire_quiescent_template", "sloppy_tcp", "backup_only"] {
         let path = format!("net/ipv4/vs/{name}");
         assert!(done.contains(&format!("set net.ipv4.vs.{name} to 1 (was 0)")), "{done:?}");
@@ -172,17 +172,17 @@ fn a_directors_settings_are_its_namespaces_and_come_back() {
     assert_eq!(director.setting("net/ipv4/vs/conn_reuse_mode"), "1");
 
     assert_eq!(
-        record.apply_well(&director, &desired(&conf, 1, Role::ActiveDirector)),
+        record.apply_well(&director, &desired(&conf, 1, AddressRole::ActiveDirector)),
         [
             "set net.ipv4.vs.backup_only to 0 (was 1)",
             "added 10.0.0.100/32 to eth0",
             "removed 10.0.0.100/32 from lo"
         ]
     );
-    assert!(record.check(&director, &desired(&conf, 1, Role::ActiveDirector)).is_empty());
+    assert!(record.check(&director, &desired(&conf, 1, AddressRole::ActiveDirector)).is_empty());
     record.undo(&director);
     assert_eq!(director.setting("net/ipv4/vs/expire_nodest_conn"), "0");
-    assert_eq!(record.check(&director, &desired(&conf, 1, Role::Standby)).len(), 7);
+    assert_eq!(record.check(&director, &desired(&conf, 1, AddressRole::Standby)).len(), 7);
 }
 
 #[test]
@@ -245,7 +245,7 @@ fn tunnels_of_every_pair_of_families_serve_with_what_is_wished() {
         let answer = site.ask(addr(cvip), addr(cvip));
         assert_eq!(answer, "served hello", "{cvip} at {server}:\n{}", site.everything());
         // Nothing is left when the node leaves.
-        let wished = desired(&conf, 2, Role::RealServer);
+        let wished = desired(&conf, 2, AddressRole::RealServer);
         let before = site.records[1].check(site.server(), &wished);
         assert!(before.is_empty(), "{before:?}");
         site.records[1].undo(site.server());

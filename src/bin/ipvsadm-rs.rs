@@ -9,7 +9,7 @@ use std::process::ExitCode;
 use cvip::ipvs::Client;
 use cvip::ipvsadm::names::SystemNames;
 use cvip::ipvsadm::watch::SystemClock;
-use cvip::ipvsadm::{Call, Streams, run};
+use cvip::ipvsadm::{Call, ToolStreams, run};
 use cvip::output::StandardOutput;
 
 /// How much of a listing is written at a time, in bytes.
@@ -38,7 +38,7 @@ fn main() -> ExitCode {
     };
     let status = run(
         Call { program: &program, words: &words, posix },
-        Streams { stdin: &mut io::stdin().lock(), out: &mut *output, err: &mut err },
+        ToolStreams { stdin: &mut io::stdin().lock(), out: &mut *output, err: &mut err },
         &mut SystemNames::default(),
         &mut SystemClock,
         || Ok(Client::open()?),

@@ -11,7 +11,7 @@ use super::settings::Count;
 
 /// What one run of a check found: a word on what was seen, or why the real server is not fit.
 /// One line, printable, short: see [`mod@super::probe`].
-pub type Outcome = Result<String, String>;
+pub type CheckOutcome = Result<String, String>;
 
 named! {
     /// What is believed of a real server.
@@ -52,7 +52,7 @@ pub struct Health {
 /// The last result.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Last {
-    outcome: Outcome,
+    outcome: CheckOutcome,
     at: Instant,
     /// How many of its sort there were in a row, this one included.
     in_a_row: u32,
@@ -65,7 +65,7 @@ impl Health {
     }
 
     /// Takes a result; true if it changed the state.
-    pub fn record(&mut self, outcome: Outcome, now: Instant) -> bool {
+    pub fn record(&mut self, outcome: CheckOutcome, now: Instant) -> bool {
         let in_a_row = match &self.last {
             Some(last) if last.outcome.is_ok() == outcome.is_ok() => {
                 last.in_a_row.saturating_add(1)
@@ -93,7 +93,7 @@ impl Health {
     }
 
     /// What the last run found; none before the first has ended.
-    pub fn outcome(&self) -> Option<&Outcome> {
+    pub fn outcome(&self) -> Option<&CheckOutcome> {
         self.last.as_ref().map(|last| &last.outcome)
     }
 
@@ -153,7 +153,7 @@ mod tests {
         Count::new(number).unwrap()
     }
 
-    fn outcome(success: bool) -> Outcome {
+    fn outcome(success: bool) -> CheckOutcome {
         if success { Ok("HTTP 200".to_owned()) } else { Err("HTTP 503".to_owned()) }
     }
 

@@ -28,14 +28,14 @@ mod runner;
 mod schedule;
 pub mod settings;
 
-pub use health::{Health, HealthState, Outcome};
+pub use health::{CheckOutcome, Health, HealthState};
 pub use probe::probe;
 pub use runner::Checker;
 pub use settings::Check;
 
 /// What is probed, and how.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Target {
+pub struct CheckTarget {
     /// The address and port that the real server serves on.
     pub addr: SocketAddr,
     /// The service's protocol.
@@ -47,7 +47,7 @@ pub struct Target {
     pub check: Check,
 }
 
-impl Target {
+impl CheckTarget {
     /// Where the probe goes: the service's address, with the check's own port if it has one.
     pub fn probed(&self) -> SocketAddr {
         let mut addr = self.addr;
@@ -59,7 +59,7 @@ impl Target {
 }
 
 /// As a log line names it: `tcp 10.0.0.1:80 (http /health)`.
-impl fmt::Display for Target {
+impl fmt::Display for CheckTarget {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} {} ({})", self.protocol, self.addr, self.check.kind)
     }

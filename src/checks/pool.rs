@@ -12,10 +12,10 @@ use std::time::Duration;
 
 /// Threads that do jobs. Dropping it lets every thread go as soon as its job is done.
 pub(super) struct Pool<J> {
-    shared: Arc<Shared<J>>,
+    shared: Arc<PoolShared<J>>,
 }
 
-struct Shared<J> {
+struct PoolShared<J> {
     state: Mutex<PoolState<J>>,
     wake: Condvar,
     work: Box<dyn Fn(J) + Send + Sync>,
@@ -31,7 +31,7 @@ struct PoolState<J> {
     closed: bool,
 }
 
-impl<J> Shared<J> {
+impl<J> PoolShared<J> {
     /// No job runs under the lock, so a thread that panicked left it as it should be.
     fn lock(&self) -> MutexGuard<'_, PoolState<J>> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
@@ -47,7 +47,7 @@ impl<J: Send + 'static> Pool<J> {
     ) -> Pool<J> {
         let state = PoolState { jobs: VecDeque::new(), threads: 0, idle: 0, closed: false };
         let (state, wake, work) = (Mutex::new(state), Condvar::new(), Box::new(work));
-        Pool { shared: Arc::new(Shared { state, wake, work, limit, patience }) }
+        Pool { shared: Arc::new(PoolShared { state, wake, work, limit, patience }) }
     }
 
     /// The most threads.
@@ -85,7 +85,7 @@ impl<J> Drop for Pool<J> {
 }
 
 /// What a thread does all its life.
-fn serve<J>(shared: &Shared<J>) {
+fn serve<J>(shared: &PoolShared<J>) {
     let mut state = shared.lock();
     loop {
         if let Some(job) = state.jobs.pop_front() {
@@ -138,7 +138,7 @@ mod tests {
         open
     }
 
-    fn threads<J>(shared: &Shared<J>) -> usize {
+    fn threads<J>(shared: &PoolShared<J>) -> usize {
         shared.lock().threads
     }
 

@@ -10,8 +10,8 @@ use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
 
-use super::Target;
-use super::health::Outcome;
+use super::CheckTarget;
+use super::health::CheckOutcome;
 use super::settings::Kind;
 
 mod child;
@@ -26,7 +26,7 @@ mod tls;
 const SHOWN_CHARS: usize = 200;
 
 /// Asks a target, and blocks until it has answered or its check's timeout is over.
-pub fn probe(target: &Target) -> Outcome {
+pub fn probe(target: &CheckTarget) -> CheckOutcome {
     let deadline = Deadline::after(target.check.timeout.get());
     let outcome = match &target.check.kind {
         Kind::Tcp => stream::probe(target, deadline),

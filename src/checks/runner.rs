@@ -1,6 +1,6 @@
 //! Checks for an agent that polls: targets in, health out.
 //!
-//! It has no clock and decides nothing: [`Schedule`] says what is due and what results mean,
+//! It has no clock and decides nothing: [`CheckSchedule`] says what is due and what results mean,
 //! threads of a [`Pool`] wait for servers, and what they found comes back by messages. One run of a
 //! target is never joined by a second; a run that hangs holds its own thread and no other.
 
@@ -13,11 +13,11 @@ use std::time::{Duration, Instant};
 use nix::errno::Errno;
 use tracing::{info, warn};
 
-use super::Target;
-use super::health::{Health, HealthState, Outcome};
+use super::CheckTarget;
+use super::health::{CheckOutcome, Health, HealthState};
 use super::pool::Pool;
 use super::probe::probe;
-use super::schedule::{Run, Schedule};
+use super::schedule::{CheckRun, CheckSchedule};
 use crate::wake::{Inbox, channel};
 
 /// The most runs at a time.
@@ -37,9 +37,9 @@ const IDLE: Duration = Duration::from_secs(60);
 /// Its threads live in the network namespace of the thread that steps it. Dropping it ends each
 /// of them as soon as its run has ended, at the run's deadline at the latest.
 pub struct Checker<K> {
-    schedule: Schedule<K>,
-    pool: Pool<Run<K>>,
-    results: Inbox<(Run<K>, Outcome)>,
+    schedule: CheckSchedule<K>,
+    pool: Pool<CheckRun<K>>,
+    results: Inbox<(CheckRun<K>, CheckOutcome)>,
     /// True while no thread can be made, which is said once.
     short_of_threads: bool,
 }
@@ -52,18 +52,23 @@ impl<K: Ord + Clone + Hash + Send + 'static> Checker<K> {
     /// No descriptor for the socket event (eventfd(2)).
     pub fn new(seed: u64, now: Instant) -> Result<Checker<K>, Errno> {
         let (outbox, results) = channel()?;
-        let pool = Pool::new(WORKERS, PATIENCE, move |run: Run<K>| {
+        let pool = Pool::new(WORKERS, PATIENCE, move |run: CheckRun<K>| {
             let outcome = catch_unwind(AssertUnwindSafe(|| probe(&run.target)))
                 .unwrap_or_else(|_| Err("the check itself broke down: see the log".to_owned()));
             // Nobody may be left who wants to know.
             outbox.send((run, outcome));
         });
-        Ok(Checker { schedule: Schedule::new(seed, now), pool, results, short_of_threads: false })
+        Ok(Checker {
+            schedule: CheckSchedule::new(seed, now),
+            pool,
+            results,
+            short_of_threads: false,
+        })
     }
 
     /// Replaces the targets. One that is the same as before keeps its health; one with any other
     /// setting starts as unknown. Due is what is new when [`Checker::step`] is called next.
-    pub fn set_targets(&mut self, targets: BTreeMap<K, Target>, now: Instant) {
+    pub fn set_targets(&mut self, targets: BTreeMap<K, CheckTarget>, now: Instant) {
         self.schedule.replace(targets, now);
     }
 
@@ -113,12 +118,12 @@ impl<K: Ord + Clone + Hash + Send + 'static> Checker<K> {
     }
 
     /// Every target with what is known of it, in the order of their keys.
-    pub fn iter(&self) -> impl Iterator<Item = (&K, &Target, &Health)> {
+    pub fn iter(&self) -> impl Iterator<Item = (&K, &CheckTarget, &Health)> {
         self.schedule.iter()
     }
 }
 
-fn tell(target: &Target, health: &Health) {
+fn tell(target: &CheckTarget, health: &Health) {
     match health.state() {
         HealthState::Unhealthy => warn!("{target} is unhealthy: {health}"),
         state => info!("{target} is {state}: {health}"),

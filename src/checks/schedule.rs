@@ -14,8 +14,8 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::health::{Health, Outcome};
-use super::{Check, Target};
+use super::health::{CheckOutcome, Health};
+use super::{Check, CheckTarget};
 
 /// Between two first runs, on average.
 const FIRST_RUNS_APART: Duration = Duration::from_millis(1);
@@ -29,16 +29,16 @@ pub(super) const DOUBTFUL_MOST: usize = 16;
 
 /// Targets, what is known of them, and when they are due.
 #[derive(Debug)]
-pub(super) struct Schedule<K> {
+pub(super) struct CheckSchedule<K> {
     seed: u64,
     /// Where every grid begins.
     epoch: Instant,
-    entries: BTreeMap<K, Entry>,
+    entries: BTreeMap<K, CheckEntry>,
     /// The entries that wait, by when they are due: those in good standing, and the doubtful.
     due: [BTreeSet<(Instant, K)>; 2],
     /// The entries that run, by when to count them as failed.
     overdue: BTreeSet<(Instant, K)>,
-    /// Runs that have not ended, those of targets that are gone included, by [`Lane`].
+    /// Runs that have not ended, those of targets that are gone included, by [`CheckLane`].
     running: [usize; 2],
     /// The number of the last run.
     runs: u64,
@@ -46,8 +46,8 @@ pub(super) struct Schedule<K> {
 
 /// One target.
 #[derive(Debug)]
-struct Entry {
-    target: Arc<Target>,
+struct CheckEntry {
+    target: Arc<CheckTarget>,
     health: Health,
     slot: Slot,
 }
@@ -56,14 +56,14 @@ struct Entry {
 #[derive(Clone, Copy, Debug)]
 enum Slot {
     /// Waits until it is due.
-    Waits { due: Instant, lane: Lane },
+    Waits { due: Instant, lane: CheckLane },
     /// Runs, as the run of this number.
     Runs { run: u64, started: Instant, overdue: Instant, hangs: bool },
 }
 
 /// Which workers a target may have.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Lane {
+enum CheckLane {
     /// Any: its last run succeeded, or it had none.
     Good,
     /// [`DOUBTFUL_MOST`]: its last run failed.
@@ -72,17 +72,17 @@ enum Lane {
 
 /// A run that was started and whose end has to be told.
 #[derive(Clone, Debug)]
-pub(super) struct Run<K> {
+pub(super) struct CheckRun<K> {
     key: K,
     number: u64,
-    lane: Lane,
-    pub(super) target: Arc<Target>,
+    lane: CheckLane,
+    pub(super) target: Arc<CheckTarget>,
 }
 
-impl<K: Ord + Clone + Hash> Schedule<K> {
+impl<K: Ord + Clone + Hash> CheckSchedule<K> {
     /// No targets. The seed moves every target's grid.
-    pub(super) fn new(seed: u64, epoch: Instant) -> Schedule<K> {
-        Schedule {
+    pub(super) fn new(seed: u64, epoch: Instant) -> CheckSchedule<K> {
+        CheckSchedule {
             seed,
             epoch,
             entries: BTreeMap::new(),
@@ -96,7 +96,7 @@ impl<K: Ord + Clone + Hash> Schedule<K> {
     /// Replaces the targets. One that is the same as before keeps what is known of it and when it
     /// is due; one with any other setting starts anew. A run of a target that is gone or was
     /// changed goes on to its end, which then counts for nothing.
-    pub(super) fn replace(&mut self, targets: BTreeMap<K, Target>, now: Instant) {
+    pub(super) fn replace(&mut self, targets: BTreeMap<K, CheckTarget>, now: Instant) {
         let gone: Vec<K> = self
             .entries
             .iter()
@@ -114,13 +114,13 @@ impl<K: Ord + Clone + Hash> Schedule<K> {
             let Check { interval, rise, fall, .. } = target.check;
             let pause = self.share(&key, interval.get().min(FIRST_RUNS_APART * new));
             let health = Health::new(rise, fall, now);
-            let slot = Slot::Waits { due: now + pause, lane: Lane::Good };
-            self.put(key, Entry { target: Arc::new(target), health, slot });
+            let slot = Slot::Waits { due: now + pause, lane: CheckLane::Good };
+            self.put(key, CheckEntry { target: Arc::new(target), health, slot });
         }
     }
 
     /// Starts what is due, as far as there are workers.
-    pub(super) fn start(&mut self, now: Instant, workers: usize) -> Vec<Run<K>> {
+    pub(super) fn start(&mut self, now: Instant, workers: usize) -> Vec<CheckRun<K>> {
         let mut runs = Vec::new();
         while let Some((due, lane)) = self.first_due(workers)
             && due <= now
@@ -132,33 +132,33 @@ impl<K: Ord + Clone + Hash> Schedule<K> {
             let overdue = now + entry.target.check.timeout.get() + GRACE;
             entry.slot = Slot::Runs { run: self.runs, started: now, overdue, hangs: false };
             let target = Arc::clone(&entry.target);
-            runs.push(Run { key: key.clone(), number: self.runs, lane, target });
+            runs.push(CheckRun { key: key.clone(), number: self.runs, lane, target });
             self.put(key, entry);
         }
         runs
     }
 
     /// The first that may start with so many workers.
-    fn first_due(&self, workers: usize) -> Option<(Instant, Lane)> {
+    fn first_due(&self, workers: usize) -> Option<(Instant, CheckLane)> {
         let [good, doubtful] = &self.due;
         if self.running.iter().sum::<usize>() >= workers {
             return None;
         }
-        let good = good.first().map(|(due, _)| (*due, Lane::Good));
-        if self.running[Lane::Doubtful as usize] >= DOUBTFUL_MOST {
+        let good = good.first().map(|(due, _)| (*due, CheckLane::Good));
+        if self.running[CheckLane::Doubtful as usize] >= DOUBTFUL_MOST {
             return good;
         }
-        let doubtful = doubtful.first().map(|(due, _)| (*due, Lane::Doubtful));
+        let doubtful = doubtful.first().map(|(due, _)| (*due, CheckLane::Doubtful));
         good.into_iter().chain(doubtful).min_by_key(|(due, _)| *due)
     }
 
     /// Takes a run's result; the target if that changed its state.
     pub(super) fn finish(
         &mut self,
-        run: &Run<K>,
-        outcome: Outcome,
+        run: &CheckRun<K>,
+        outcome: CheckOutcome,
         now: Instant,
-    ) -> Option<(&Target, &Health)> {
+    ) -> Option<(&CheckTarget, &Health)> {
         let (mut entry, hangs) = self.ended(run)?;
         // What comes after the deadline was counted as a failure already.
         let changed = !hangs && entry.health.record(outcome, now);
@@ -170,7 +170,7 @@ impl<K: Ord + Clone + Hash> Schedule<K> {
     }
 
     /// Takes back a run that nobody could do; it is due again at this time.
-    pub(super) fn put_back(&mut self, run: &Run<K>, due: Instant) {
+    pub(super) fn put_back(&mut self, run: &CheckRun<K>, due: Instant) {
         if let Some((mut entry, _)) = self.ended(run) {
             entry.slot = Slot::Waits { due, lane: entry.lane() };
             self.put(run.key.clone(), entry);
@@ -179,7 +179,7 @@ impl<K: Ord + Clone + Hash> Schedule<K> {
 
     /// The entry of a run that has ended, taken out, and whether it was counted as hanging. None
     /// if its target is gone or another.
-    fn ended(&mut self, run: &Run<K>) -> Option<(Entry, bool)> {
+    fn ended(&mut self, run: &CheckRun<K>) -> Option<(CheckEntry, bool)> {
         let running = &mut self.running[run.lane as usize];
         *running = running.saturating_sub(1);
         match self.entries.get(&run.key)?.slot {
@@ -219,17 +219,17 @@ impl<K: Ord + Clone + Hash> Schedule<K> {
     }
 
     /// What is known of a target.
-    pub(super) fn get(&self, key: &K) -> Option<(&Target, &Health)> {
+    pub(super) fn get(&self, key: &K) -> Option<(&CheckTarget, &Health)> {
         self.entries.get(key).map(|entry| (&*entry.target, &entry.health))
     }
 
     /// Every target and what is known of it.
-    pub(super) fn iter(&self) -> impl Iterator<Item = (&K, &Target, &Health)> {
+    pub(super) fn iter(&self) -> impl Iterator<Item = (&K, &CheckTarget, &Health)> {
         self.entries.iter().map(|(key, entry)| (key, &*entry.target, &entry.health))
     }
 
     /// Adds an entry and its place among those that wait or run.
-    fn put(&mut self, key: K, entry: Entry) {
+    fn put(&mut self, key: K, entry: CheckEntry) {
         match entry.slot {
             Slot::Waits { due, lane } => self.due[lane as usize].insert((due, key.clone())),
             Slot::Runs { overdue, .. } => self.overdue.insert((overdue, key.clone())),
@@ -238,7 +238,7 @@ impl<K: Ord + Clone + Hash> Schedule<K> {
     }
 
     /// Takes out an entry and its place among those that wait or run.
-    fn take(&mut self, key: &K) -> Option<Entry> {
+    fn take(&mut self, key: &K) -> Option<CheckEntry> {
         let entry = self.entries.remove(key)?;
         match entry.slot {
             Slot::Waits { due, lane } => self.due[lane as usize].remove(&(due, key.clone())),
@@ -269,11 +269,11 @@ impl<K: Ord + Clone + Hash> Schedule<K> {
     }
 }
 
-impl Entry {
-    fn lane(&self) -> Lane {
+impl CheckEntry {
+    fn lane(&self) -> CheckLane {
         match self.health.failures() {
-            0 => Lane::Good,
-            _ => Lane::Doubtful,
+            0 => CheckLane::Good,
+            _ => CheckLane::Doubtful,
         }
     }
 }

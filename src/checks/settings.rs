@@ -14,7 +14,8 @@ use crate::protocol::Protocol;
 mod words;
 
 pub use words::{
-    Count, DnsName, HostName, Pattern, Period, Program, RecordType, StatusRanges, UrlPath, UserName,
+    CheckProgram, Count, DnsName, HostName, Pattern, Period, RecordType, StatusRanges, UrlPath,
+    UserName,
 };
 
 /// A check of a service's real servers.
@@ -90,7 +91,7 @@ pub struct Dns {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Exec {
     /// The program's absolute path and its arguments.
-    pub program: Program,
+    pub program: CheckProgram,
     /// Who runs it; none: `nobody`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub user: Option<UserName>,
@@ -256,7 +257,7 @@ impl Default for Dns {
 
 impl Exec {
     /// A program to be run as `nobody`.
-    pub fn new(program: Program) -> Exec {
+    pub fn new(program: CheckProgram) -> Exec {
         Exec { program, user: None }
     }
 }
@@ -288,7 +289,7 @@ mod tests {
     use super::*;
 
     fn exec(path: &str) -> Kind {
-        Kind::Exec(Exec::new(Program::new(vec![path.to_owned()]).unwrap()))
+        Kind::Exec(Exec::new(CheckProgram::new(vec![path.to_owned()]).unwrap()))
     }
 
     #[test]

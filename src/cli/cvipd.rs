@@ -3,7 +3,7 @@
 use clap::Parser;
 
 use super::{NodeOption, OK, Site, Streams, log};
-use crate::daemon::{self, Settings};
+use crate::daemon::{self, DaemonSettings};
 
 /// Keep the cluster's virtual services true: register what listens on this node, and, on a
 /// director, program the kernel's load balancer.
@@ -54,7 +54,7 @@ pub struct Args {
 pub fn run(args: Args, _streams: &mut Streams<'_>) -> anyhow::Result<u8> {
     log::begin(&args.log);
     let store = args.site.settings()?;
-    daemon::run(Settings {
+    daemon::run(DaemonSettings {
         store,
         conf: args.site.conf,
         clustertab: args.site.clustertab,

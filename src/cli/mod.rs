@@ -21,7 +21,7 @@ pub mod setport_weight;
 mod site;
 mod store_options;
 
-pub use site::{Known, NodeOption, Site};
+pub use site::{KnownNode, NodeOption, Site};
 use site::{all_faults, node_number};
 pub use store_options::StoreOptions;
 

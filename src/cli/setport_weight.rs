@@ -83,7 +83,7 @@ pub struct Args {
 
 /// A flag as `--list` shows it.
 #[derive(Debug, Serialize)]
-struct Row {
+struct FlagTableRow {
     level: Level,
     #[serde(skip_serializing_if = "Option::is_none")]
     cvip: Option<std::net::IpAddr>,
@@ -173,7 +173,7 @@ fn list(args: &Args, streams: &mut Streams<'_>) -> anyhow::Result<u8> {
     }
     let mut rows = Vec::new();
     let mut add = |level, cvip, flags: FlagSet| {
-        rows.extend(flags.iter().map(|flag| Row { level, cvip, flag: *flag }));
+        rows.extend(flags.iter().map(|flag| FlagTableRow { level, cvip, flag: *flag }));
     };
     if !args.cluster {
         let node = args.site.node(&args.node)?;

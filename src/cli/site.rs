@@ -7,10 +7,10 @@ use anyhow::{Context, bail};
 use clap::Args;
 
 use super::StoreOptions;
-use crate::conf::{self, Clustertab, Conf, Diagnostic, Severity};
-use crate::daemon::{self, Request, Response};
+use crate::conf::{self, Clustertab, Conf, Diagnostic, DiagnosticSeverity};
+use crate::daemon::{self, ControlRequest, Response};
 use crate::settings::Settings;
-use crate::store::{self, Access, Interest, State, Store};
+use crate::store::{self, Access, Interest, Store, StoreState};
 use crate::{net, node};
 
 /// Files and folders that every program uses.
@@ -78,7 +78,7 @@ pub(super) fn node_number(text: &str) -> Result<u32, String> {
 /// The configuration as commands know it that only look: that of the files, or, where those have
 /// an error, the former one, by which a running cvipd goes.
 #[derive(Clone, Debug)]
-pub struct Known {
+pub struct KnownNode {
     /// cvip.conf; none if nobody knows it.
     pub conf: Option<Conf>,
     /// clustertab; empty if nobody knows it.
@@ -89,7 +89,7 @@ pub struct Known {
     pub problem: Option<String>,
 }
 
-impl Known {
+impl KnownNode {
     /// Whose configuration this is, in one word.
     pub fn origin(&self) -> &'static str {
         match (&self.conf, &self.problem) {
@@ -127,7 +127,7 @@ pub(super) fn all_faults(diagnostics: &[Diagnostic]) -> String {
 
 /// One line: the first fault of the files, and what follows from it for what is shown.
 fn problem(diagnostics: &[Diagnostic], instead: Option<u32>) -> String {
-    let mut errors = diagnostics.iter().filter(|d| d.severity == Severity::Error);
+    let mut errors = diagnostics.iter().filter(|d| d.severity == DiagnosticSeverity::Error);
     let first = errors.next().map_or_else(String::new, |first| {
         let place = first.place.as_ref();
         let place = place.map_or_else(String::new, |at| format!(":{}:{}", at.line, at.column));
@@ -154,20 +154,20 @@ impl Site {
     /// The configuration for commands that only look: where the files have an error, a running
     /// cvipd is asked for the one by which it goes, this host's own before others that share the
     /// folder.
-    pub fn known(&self) -> Known {
+    pub fn known(&self) -> KnownNode {
         let conf::Loaded { conf, clustertab, diagnostics, .. } = self.load();
         if conf.is_some() {
             let clustertab = clustertab.unwrap_or_default();
-            return Known { conf, clustertab, diagnostics, problem: None };
+            return KnownNode { conf, clustertab, diagnostics, problem: None };
         }
         match self.running() {
-            Some((node, conf, clustertab)) => Known {
+            Some((node, conf, clustertab)) => KnownNode {
                 problem: Some(problem(&diagnostics, Some(node))),
                 conf: Some(conf),
                 clustertab,
                 diagnostics,
             },
-            None => Known {
+            None => KnownNode {
                 problem: Some(problem(&diagnostics, None)),
                 conf: None,
                 clustertab: clustertab.unwrap_or_default(),
@@ -181,7 +181,7 @@ impl Site {
         let local = net::local_addresses().unwrap_or_default();
         let mut found = None;
         for node in daemon::answering(&self.run_dir) {
-            let answer = daemon::ask(&self.run_dir, node, Request::Configuration);
+            let answer = daemon::ask(&self.run_dir, node, ControlRequest::Configuration);
             let Ok(Response::Configuration(sources)) = answer else { continue };
             let Some((conf, clustertab)) = sources.parse() else { continue };
             let is_own = node::identify(&clustertab, Some(&conf), &local) == Ok(node);
@@ -217,7 +217,7 @@ impl Site {
     }
 
     /// What the store says, and what of it cannot be read.
-    pub fn state(&self) -> anyhow::Result<(State, Vec<String>)> {
+    pub fn state(&self) -> anyhow::Result<(StoreState, Vec<String>)> {
         let mut store = self.store(Access::Read, Interest::All)?;
         let refreshed = store.refresh()?;
         let faults = refreshed.faults.iter().map(ToString::to_string).collect();

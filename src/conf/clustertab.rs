@@ -8,7 +8,7 @@ use std::net::IpAddr;
 
 use super::address::{Unusable, usable};
 use super::diagnostic::Diagnostic;
-use super::report::{Report, Span};
+use super::report::{ConfReport, Span};
 use super::words::quoted;
 
 /// The nodes of the cluster.
@@ -23,8 +23,8 @@ impl Clustertab {
     /// diagnostics is an error.
     pub fn parse(text: &str, path: &str) -> (Option<Clustertab>, Vec<Diagnostic>) {
         let text = text.strip_prefix('\u{feff}').unwrap_or(text);
-        let mut report = Report::new(path, text);
-        let mut seen = Seen::default();
+        let mut report = ConfReport::new(path, text);
+        let mut seen = ClustertabSeen::default();
         let mut start = 0;
         for line in text.split_inclusive('\n') {
             seen.line(&mut report, start, line.trim_end_matches(['\n', '\r']));
@@ -49,14 +49,14 @@ impl Clustertab {
 
 /// What the lines so far said, each with the line's number.
 #[derive(Default)]
-struct Seen {
+struct ClustertabSeen {
     nodes: BTreeMap<u32, (IpAddr, usize)>,
     addrs: BTreeMap<IpAddr, (u32, usize)>,
 }
 
-impl Seen {
+impl ClustertabSeen {
     /// Takes one line, which starts at byte `start` of the file.
-    fn line(&mut self, report: &mut Report<'_>, start: usize, line: &str) {
+    fn line(&mut self, report: &mut ConfReport<'_>, start: usize, line: &str) {
         let mut fields = fields(line);
         let Some(id) = fields.next() else { return };
         if line[id.clone()].starts_with('#') {
@@ -108,7 +108,7 @@ fn fields(line: &str) -> impl Iterator<Item = Span> {
 }
 
 /// A node number from its text; reports what is wrong with it.
-pub(super) fn node_number(report: &mut Report<'_>, text: &str, span: &Span) -> Option<u32> {
+pub(super) fn node_number(report: &mut ConfReport<'_>, text: &str, span: &Span) -> Option<u32> {
     if text.is_empty() || !text.bytes().all(|b| b.is_ascii_digit()) {
         report
             .error(span, format!("{} is not a node number", quoted(text)))

@@ -22,7 +22,7 @@ named! {
     #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
     #[serde(rename_all = "lowercase")]
     #[non_exhaustive]
-    pub enum Severity {
+    pub enum DiagnosticSeverity {
         /// The file is refused.
         Error = "error",
         /// The file is used, but probably does not say what was meant.
@@ -34,12 +34,12 @@ named! {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Diagnostic {
     /// How bad it is.
-    pub severity: Severity,
+    pub severity: DiagnosticSeverity,
     /// The file, as it was named to the parser.
     pub path: String,
     /// Where in the file; none if the fault is the file's as a whole (it is missing, say).
     #[serde(flatten)]
-    pub place: Option<Place>,
+    pub place: Option<SourcePlace>,
     /// What is wrong, in one line.
     pub message: String,
     /// What to do about it, in one line.
@@ -49,7 +49,7 @@ pub struct Diagnostic {
 
 /// A place in a file, and the line to show for it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct Place {
+pub struct SourcePlace {
     /// Line, from 1.
     pub line: usize,
     /// Column of the first character at fault, in characters, from 1.
@@ -64,9 +64,9 @@ pub struct Place {
     offset: usize,
 }
 
-impl Place {
+impl SourcePlace {
     /// The place of a fault in line number `line`; `fault` is a range of bytes of its `text`.
-    pub(crate) fn new(line: usize, text: &str, fault: Range<usize>) -> Place {
+    pub(crate) fn new(line: usize, text: &str, fault: Range<usize>) -> SourcePlace {
         // Only the column is counted over the whole line, which may be the whole file.
         let last = back(text, text.len(), SOURCE_CHARS);
         let from = back(text, fault.start, SOURCE_BEFORE).min(last);
@@ -82,7 +82,7 @@ impl Place {
         }
         let column = text[..fault.start].chars().count() + 1;
         let length = text[fault].chars().count().max(1);
-        Place { line, column, length, source, offset }
+        SourcePlace { line, column, length, source, offset }
     }
 }
 
@@ -105,11 +105,11 @@ impl fmt::Display for Diagnostic {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Diagnostic { severity, path, place, message, help } = self;
         match place {
-            Some(Place { line, column, .. }) => write!(f, "{path}:{line}:{column}: ")?,
+            Some(SourcePlace { line, column, .. }) => write!(f, "{path}:{line}:{column}: ")?,
             None => write!(f, "{path}: ")?,
         }
         write!(f, "{severity}: {message}")?;
-        if let Some(Place { source, offset, length, .. }) = place {
+        if let Some(SourcePlace { source, offset, length, .. }) = place {
             // Tabs stand below tabs. What is missing is marked behind the line's last character.
             let blank = |c| if c == '\t' { c } else { ' ' };
             let indent: String = source.chars().take(*offset).map(blank).collect();
@@ -129,9 +129,9 @@ mod tests {
 
     fn shown(line: &str, at: usize, length: usize) -> String {
         Diagnostic {
-            severity: Severity::Error,
+            severity: DiagnosticSeverity::Error,
             path: "cvip.conf".to_owned(),
-            place: Some(Place::new(7, line, at..at + length)),
+            place: Some(SourcePlace::new(7, line, at..at + length)),
             message: "wrong".to_owned(),
             help: Some("fix it".to_owned()),
         }
@@ -197,7 +197,7 @@ mod tests {
     #[test]
     fn a_fault_of_the_whole_file_has_no_place() {
         let diagnostic = Diagnostic {
-            severity: Severity::Warning,
+            severity: DiagnosticSeverity::Warning,
             path: "/etc/cvip.conf".to_owned(),
             place: None,
             message: "odd".to_owned(),
@@ -213,9 +213,9 @@ mod tests {
     #[test]
     fn as_json_the_place_stands_beside_the_message() {
         let diagnostic = Diagnostic {
-            severity: Severity::Error,
+            severity: DiagnosticSeverity::Error,
             path: "c".to_owned(),
-            place: Some(Place::new(2, "\tabc", 1..3)),
+            place: Some(SourcePlace::new(2, "\tabc", 1..3)),
             message: "wrong".to_owned(),
             help: Some("fix it".to_owned()),
         };

@@ -12,7 +12,7 @@ use super::address::{Unusable, usable};
 use super::clustertab::node_number;
 use super::grammar::{CVIP, CVIPS, DIRECTOR_NODE, ELEMENTS, Element, REAL_SERVER_NODE};
 use super::model::{INTERFACE_MAX_LEN, Routing};
-use super::report::{At, Report, Span};
+use super::report::{At, ConfReport, Span};
 use super::words::{alternatives, closest, quoted};
 
 mod check;
@@ -53,9 +53,9 @@ pub(super) struct DraftServer {
 }
 
 /// Reads the tree of a cvip.conf from its root; reports what is wrong with it.
-pub(super) fn read(report: &mut Report<'_>, root: Node<'_, '_>) -> DraftConf {
+pub(super) fn read(report: &mut ConfReport<'_>, root: Node<'_, '_>) -> DraftConf {
     let mut conf = DraftConf::default();
-    let mut reader = Reader { report };
+    let mut reader = DraftReader { report };
     let name = root.tag_name().name();
     if name != CVIPS.name {
         reader
@@ -93,11 +93,11 @@ fn meant(name: &str, element: &Element) -> Option<String> {
     Some(format!("did you mean `{meant}`? It belongs in `{}`", home(meant)?.name))
 }
 
-struct Reader<'r, 'a> {
-    report: &'r mut Report<'a>,
+struct DraftReader<'r, 'a> {
+    report: &'r mut ConfReport<'a>,
 }
 
-impl Reader<'_, '_> {
+impl DraftReader<'_, '_> {
     /// Hands each child that the grammar knows to `each`, a single one once only; reports
     /// whatever else stands there, and what is missing.
     fn walk<'d, 'i>(

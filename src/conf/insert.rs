@@ -7,7 +7,7 @@ use std::net::IpAddr;
 use roxmltree::{Document, Node, ParsingOptions};
 
 use super::clustertab::Clustertab;
-use super::diagnostic::{Diagnostic, Severity};
+use super::diagnostic::{Diagnostic, DiagnosticSeverity};
 use super::grammar::{CVIP, SERVICE};
 use super::load::MAX_BYTES;
 use super::model::ServiceConf;
@@ -30,7 +30,7 @@ pub fn with_services(
     services: &[(IpAddr, ServiceConf)],
 ) -> Result<String, Vec<Diagnostic>> {
     let fault = |message: String| {
-        let (severity, path) = (Severity::Error, path.to_owned());
+        let (severity, path) = (DiagnosticSeverity::Error, path.to_owned());
         vec![Diagnostic { severity, path, place: None, message, help: None }]
     };
     let (Some(mut conf), _) = parse(text, path, clustertab) else {
@@ -49,7 +49,7 @@ pub fn with_services(
         if own.is_empty() {
             continue;
         }
-        let place = Place::of(bare, element);
+        let place = InsertPlace::of(bare, element);
         new.push_str(&bare[copied..place.at]);
         place.write(&mut new, &own);
         copied = place.at;
@@ -67,7 +67,7 @@ pub fn with_services(
 }
 
 /// Where services go in the text, and how they are indented there.
-struct Place<'t> {
+struct InsertPlace<'t> {
     /// The byte before which they go.
     at: usize,
     /// The CVIP's closing tag stands behind something else on its line.
@@ -81,8 +81,8 @@ struct Place<'t> {
     line_end: &'static str,
 }
 
-impl<'t> Place<'t> {
-    fn of(text: &'t str, cvip: Node<'_, '_>) -> Place<'t> {
+impl<'t> InsertPlace<'t> {
+    fn of(text: &'t str, cvip: Node<'_, '_>) -> InsertPlace<'t> {
         let range = cvip.range();
         let close = text[..range.end].rfind("</").unwrap_or(range.end);
         let line = text[..close].rfind('\n').map_or(0, |newline| newline + 1);
@@ -98,7 +98,7 @@ impl<'t> Place<'t> {
         let spaces = " ".repeat(WRITTEN_UNIT);
         let inner = inner.map_or_else(|| format!("{outer}{spaces}"), str::to_owned);
         let unit = inner.strip_prefix(outer).filter(|unit| !unit.is_empty()).map(str::to_owned);
-        Place {
+        InsertPlace {
             at: if in_a_line { close } else { line },
             in_a_line,
             outer,
@@ -109,7 +109,7 @@ impl<'t> Place<'t> {
     }
 
     fn write(&self, text: &mut String, services: &[ServiceConf]) {
-        let Place { outer, inner, unit, line_end, .. } = self;
+        let InsertPlace { outer, inner, unit, line_end, .. } = self;
         if self.in_a_line {
             text.push_str(line_end);
         }
@@ -138,7 +138,7 @@ mod tests {
     use snapbox::{assert_data_eq, str};
 
     use super::*;
-    use crate::conf::{Registration, Severity};
+    use crate::conf::{DiagnosticSeverity, RegistrationMode};
     use crate::protocol::Protocol;
 
     const CLUSTERTAB: &str = "1 192.168.200.1\n2 192.168.200.2\n";
@@ -150,7 +150,7 @@ mod tests {
     fn xdmcp() -> ServiceConf {
         let mut service = ServiceConf::new(Protocol::Udp, 177, 177);
         service.persistence = Some(300);
-        service.registration = Registration::Static;
+        service.registration = RegistrationMode::Static;
         service.node_weights = [(2, 3)].into();
         service
     }
@@ -276,6 +276,6 @@ mod tests {
     #[test]
     fn a_fault_is_an_error() {
         let faults = with_services("", "c", &clustertab(), &[]).unwrap_err();
-        assert!(faults.iter().any(|fault| fault.severity == Severity::Error));
+        assert!(faults.iter().any(|fault| fault.severity == DiagnosticSeverity::Error));
     }
 }

@@ -6,7 +6,7 @@ use std::path::Path;
 use serde::{Deserialize, Serialize};
 
 use super::clustertab::Clustertab;
-use super::diagnostic::{Diagnostic, Place, Severity};
+use super::diagnostic::{Diagnostic, DiagnosticSeverity, SourcePlace};
 use super::model::Conf;
 use super::parse::parse_with;
 use crate::files;
@@ -95,7 +95,7 @@ fn read_clustertab(path: &Path) -> Result<String, Box<Diagnostic>> {
 fn read(path: &Path, missing: &str) -> Result<String, Box<Diagnostic>> {
     let fault = |message: String, help: Option<&str>| {
         Box::new(Diagnostic {
-            severity: Severity::Error,
+            severity: DiagnosticSeverity::Error,
             path: path.to_string_lossy().into_owned(),
             place: None,
             message,
@@ -130,7 +130,7 @@ fn read(path: &Path, missing: &str) -> Result<String, Box<Diagnostic>> {
 }
 
 /// Says where bytes stop being UTF-8; `at` is the first byte at fault.
-fn not_utf8(bytes: &[u8], at: usize) -> (Place, String, &'static str) {
+fn not_utf8(bytes: &[u8], at: usize) -> (SourcePlace, String, &'static str) {
     let start = bytes[..at].iter().rposition(|b| *b == b'\n').map_or(0, |newline| newline + 1);
     let line = bytes[..at].iter().filter(|b| **b == b'\n').count() + 1;
     let end = bytes[at..].iter().position(|b| *b == b'\n').map_or(bytes.len(), |more| at + more);
@@ -138,7 +138,7 @@ fn not_utf8(bytes: &[u8], at: usize) -> (Place, String, &'static str) {
     let before = String::from_utf8_lossy(&bytes[start..at]).into_owned();
     let text = before.clone() + &String::from_utf8_lossy(&bytes[at..end]);
     let fault = before.len()..before.len() + char::REPLACEMENT_CHARACTER.len_utf8();
-    let place = Place::new(line, text.trim_end_matches('\r'), fault);
+    let place = SourcePlace::new(line, text.trim_end_matches('\r'), fault);
     let message =
         format!("byte {} of line {line} (0x{:02x}) is not UTF-8", at - start + 1, bytes[at]);
     let help = match bytes {

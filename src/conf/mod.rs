@@ -48,12 +48,12 @@ pub mod write;
 mod xml;
 
 pub use clustertab::Clustertab;
-pub use diagnostic::{Diagnostic, Place, Severity};
+pub use diagnostic::{Diagnostic, DiagnosticSeverity, SourcePlace};
 pub use insert::with_services;
 pub use load::{CLUSTERTAB_PATH, CONF_PATH, Loaded, Sources, load, load_clustertab};
 pub use model::{
-    Conf, Cvip, DirectorNode, DirectorSet, Owner, RealServer, Registration, Routing, ServiceConf,
-    SorryServer,
+    Conf, Cvip, DirectorNode, DirectorSet, Owner, RealServer, RegistrationMode, Routing,
+    ServiceConf, SorryServer,
 };
 pub use parse::parse;
 pub(crate) use words::closest;

@@ -155,7 +155,7 @@ pub struct ServiceConf {
     /// Weights of real servers of the CVIP that replace their own on these ports, by node.
     pub node_weights: BTreeMap<u32, u32>,
     /// Who becomes a destination.
-    pub registration: Registration,
+    pub registration: RegistrationMode,
     /// Longest drain in seconds, 0 to [`MAX_SECONDS`].
     pub drain_timeout: u32,
     /// How often a real server may leave within a minute before it is damped, 0 (is never
@@ -190,7 +190,7 @@ named! {
     #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
     #[serde(rename_all = "lowercase")]
     #[non_exhaustive]
-    pub enum Registration {
+    pub enum RegistrationMode {
         /// A node joins when it listens.
         Automatic = "automatic",
         /// Every real server, always, as by hand with ipvsadm.
@@ -340,7 +340,7 @@ impl Cvip {
     pub fn flags(&self) -> FlagSet {
         self.services
             .iter()
-            .filter(|service| service.registration == Registration::Automatic)
+            .filter(|service| service.registration == RegistrationMode::Automatic)
             .map(ServiceConf::flag)
             .collect()
     }
@@ -363,7 +363,7 @@ impl ServiceConf {
             upper_threshold: None,
             lower_threshold: None,
             node_weights: BTreeMap::new(),
-            registration: Registration::Automatic,
+            registration: RegistrationMode::Automatic,
             drain_timeout: DEFAULT_DRAIN_TIMEOUT,
             flap_limit: DEFAULT_FLAP_LIMIT,
             damp_time: DEFAULT_DAMP_TIME,
@@ -381,7 +381,7 @@ impl ServiceConf {
 
     /// True if the service stands whatever listens: it is static, or has sorry servers.
     pub fn always_exists(&self) -> bool {
-        self.registration == Registration::Static || !self.sorry_servers.is_empty()
+        self.registration == RegistrationMode::Static || !self.sorry_servers.is_empty()
     }
 
     /// True if the service covers this port.
@@ -455,7 +455,7 @@ mod tests {
     fn a_static_service_is_found_but_flags_nothing() {
         let mut cvip = cvip(10, vec![director(1, None)], &[1]);
         let mut xdmcp = ServiceConf::new(Protocol::Udp, 177, 177);
-        xdmcp.registration = Registration::Static;
+        xdmcp.registration = RegistrationMode::Static;
         cvip.services = vec![ServiceConf::new(Protocol::Tcp, 80, 89), xdmcp.clone()];
         assert_eq!(cvip.service_for(Protocol::Udp, 177), Some(&xdmcp));
         assert_eq!(cvip.service_for(Protocol::Tcp, 177), None);

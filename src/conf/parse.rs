@@ -3,7 +3,7 @@
 use super::clustertab::Clustertab;
 use super::diagnostic::Diagnostic;
 use super::model::Conf;
-use super::report::Report;
+use super::report::ConfReport;
 use super::{draft, validate, xml};
 
 /// Parses a cvip.conf; `path` is for messages.
@@ -22,7 +22,7 @@ pub(super) fn parse_with(
     clustertab: Option<&Clustertab>,
 ) -> (Option<Conf>, Vec<Diagnostic>) {
     let text = text.strip_prefix('\u{feff}').unwrap_or(text);
-    let mut report = Report::new(path, text);
+    let mut report = ConfReport::new(path, text);
     let conf = xml::document(&mut report).and_then(|document| {
         let draft = draft::read(&mut report, document.root_element());
         validate::validate(draft, clustertab, &mut report)

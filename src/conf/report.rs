@@ -4,7 +4,7 @@
 
 use std::ops::Range;
 
-use super::diagnostic::{Diagnostic, Place, Severity};
+use super::diagnostic::{Diagnostic, DiagnosticSeverity, SourcePlace};
 
 /// Faults that are kept; more are counted only.
 const MAX_DIAGNOSTICS: usize = 1000;
@@ -27,7 +27,7 @@ impl<T> At<T> {
 }
 
 /// The faults found so far in one file.
-pub(super) struct Report<'a> {
+pub(super) struct ConfReport<'a> {
     path: &'a str,
     text: &'a str,
     /// Where each line starts.
@@ -57,13 +57,13 @@ impl Reported<'_> {
     }
 }
 
-impl<'a> Report<'a> {
+impl<'a> ConfReport<'a> {
     /// A report on a text without a byte order mark.
-    pub(super) fn new(path: &'a str, text: &'a str) -> Report<'a> {
+    pub(super) fn new(path: &'a str, text: &'a str) -> ConfReport<'a> {
         let after = |(at, _): (usize, &str)| at + 1;
         let lines = std::iter::once(0).chain(text.match_indices('\n').map(after)).collect();
         let (found, errors, dropped, dropped_errors) = (Vec::new(), 0, 0, 0);
-        Report { path, text, lines, found, errors, dropped, dropped_errors }
+        ConfReport { path, text, lines, found, errors, dropped, dropped_errors }
     }
 
     /// The text that is reported on.
@@ -93,18 +93,18 @@ impl<'a> Report<'a> {
     /// Reports a fault for which the file is refused.
     pub(super) fn error(&mut self, at: &Span, message: impl Into<String>) -> Reported<'_> {
         self.errors += 1;
-        self.add(Severity::Error, at, message.into())
+        self.add(DiagnosticSeverity::Error, at, message.into())
     }
 
     /// Reports a fault with which the file can be used.
     pub(super) fn warning(&mut self, at: &Span, message: impl Into<String>) -> Reported<'_> {
-        self.add(Severity::Warning, at, message.into())
+        self.add(DiagnosticSeverity::Warning, at, message.into())
     }
 
-    fn add(&mut self, severity: Severity, at: &Span, message: String) -> Reported<'_> {
+    fn add(&mut self, severity: DiagnosticSeverity, at: &Span, message: String) -> Reported<'_> {
         if self.found.len() >= MAX_DIAGNOSTICS {
             self.dropped += 1;
-            self.dropped_errors += usize::from(severity == Severity::Error);
+            self.dropped_errors += usize::from(severity == DiagnosticSeverity::Error);
             return Reported(None);
         }
         let place = Some(self.place(at));
@@ -114,13 +114,13 @@ impl<'a> Report<'a> {
         Reported(self.found.last_mut().map(|(_, diagnostic)| diagnostic))
     }
 
-    fn place(&self, at: &Span) -> Place {
+    fn place(&self, at: &Span) -> SourcePlace {
         let line = self.line_of(at.start);
         let start = self.lines[line - 1];
         let end = self.lines.get(line).map_or(self.text.len(), |next| next - 1);
         let text = self.text[start..end].trim_end_matches('\r');
         let in_line = |at: usize| at.saturating_sub(start).min(text.len());
-        Place::new(line, text, in_line(at.start)..in_line(at.end))
+        SourcePlace::new(line, text, in_line(at.start)..in_line(at.end))
     }
 
     /// The faults in the order of the file.
@@ -129,8 +129,11 @@ impl<'a> Report<'a> {
         let mut diagnostics: Vec<Diagnostic> =
             self.found.into_iter().map(|(_, diagnostic)| diagnostic).collect();
         if self.dropped > 0 {
-            let severity =
-                if self.dropped_errors > 0 { Severity::Error } else { Severity::Warning };
+            let severity = if self.dropped_errors > 0 {
+                DiagnosticSeverity::Error
+            } else {
+                DiagnosticSeverity::Warning
+            };
             diagnostics.push(Diagnostic {
                 severity,
                 path: self.path.to_owned(),
@@ -149,7 +152,7 @@ mod tests {
 
     #[test]
     fn faults_come_in_the_order_of_the_file() {
-        let mut report = Report::new("c", "ab\r\ncd\n");
+        let mut report = ConfReport::new("c", "ab\r\ncd\n");
         report.warning(&(4..6), "second").help("h");
         report.error(&(1..2), "first");
         report.error(&(7..7), "at the end");
@@ -167,14 +170,14 @@ mod tests {
 
     #[test]
     fn a_fault_over_several_lines_is_marked_on_its_first() {
-        let mut report = Report::new("c", "a <b\r\nc>");
+        let mut report = ConfReport::new("c", "a <b\r\nc>");
         report.error(&(2..8), "long");
         assert_eq!(report.finish()[0].to_string(), "c:1:3: error: long\na <b\n  ^~");
     }
 
     #[test]
     fn lines_and_columns_are_found_again_as_bytes() {
-        let report = Report::new("c", "äb\ncd");
+        let report = ConfReport::new("c", "äb\ncd");
         assert_eq!(report.offset_of(1, 2), 2);
         assert_eq!(report.offset_of(2, 1), 4);
         assert_eq!(report.offset_of(2, 9), 6);
@@ -183,7 +186,7 @@ mod tests {
 
     #[test]
     fn an_error_that_is_not_shown_still_counts() {
-        let mut report = Report::new("c", "x");
+        let mut report = ConfReport::new("c", "x");
         for _ in 0..MAX_DIAGNOSTICS {
             report.warning(&(0..1), "odd");
         }

@@ -9,7 +9,7 @@ use std::net::IpAddr;
 use super::clustertab::Clustertab;
 use super::draft::{DraftConf, DraftCvip, DraftServer};
 use super::model::{Conf, Cvip, DEFAULT_WEIGHT, DirectorNode, RealServer, Routing};
-use super::report::{At, Report, Span};
+use super::report::{At, ConfReport, Span};
 
 mod services;
 
@@ -20,7 +20,7 @@ use services::build_service;
 pub(super) fn validate(
     draft: DraftConf,
     clustertab: Option<&Clustertab>,
-    report: &mut Report<'_>,
+    report: &mut ConfReport<'_>,
 ) -> Option<Conf> {
     let mut owners = clustertab
         .iter()
@@ -49,7 +49,7 @@ pub(super) fn validate(
 }
 
 struct Checks<'c, 'r, 'a> {
-    report: &'r mut Report<'a>,
+    report: &'r mut ConfReport<'a>,
     clustertab: Option<&'c Clustertab>,
     /// None if it is missing or wrong: nothing that depends on it is judged.
     routing: Option<Routing>,

@@ -210,7 +210,7 @@ fn value(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::conf::{Owner, Registration};
+    use crate::conf::{Owner, RegistrationMode};
 
     #[test]
     fn a_service_is_written_without_its_defaults() {
@@ -223,7 +223,7 @@ mod tests {
         odd.weight = 0;
         odd.scheduler = "sh".to_owned();
         odd.persistence = Some(300);
-        odd.registration = Registration::Static;
+        odd.registration = RegistrationMode::Static;
         odd.drain_timeout = 5;
         odd.owners = vec![Owner::User("a&b".to_owned()), Owner::Anyone];
         let text = Xml(&odd).to_string();

@@ -5,7 +5,7 @@
 
 use roxmltree::{Document, Error, ParsingOptions, TextPos};
 
-use super::report::{Report, Span};
+use super::report::{ConfReport, Span};
 use super::words::quoted;
 
 /// Attributes that a file may have in all. cvip.conf has none, and the XML parser compares
@@ -13,7 +13,7 @@ use super::words::quoted;
 const MAX_ATTRIBUTES: usize = 1000;
 
 /// The tree of a text; reports why there is none.
-pub(super) fn document<'a>(report: &mut Report<'a>) -> Option<Document<'a>> {
+pub(super) fn document<'a>(report: &mut ConfReport<'a>) -> Option<Document<'a>> {
     let text = report.text();
     if text.trim().is_empty() {
         report
@@ -63,7 +63,7 @@ fn attribute_beyond(text: &str, most: usize) -> Option<usize> {
 }
 
 /// Reports malformed XML in the words of somebody who writes a configuration file.
-fn malformed(report: &mut Report<'_>, error: &Error) {
+fn malformed(report: &mut ConfReport<'_>, error: &Error) {
     let text = report.text();
     let end = text.trim_end().len();
     let at = |pos: TextPos| report.offset_of(pos.row as usize, pos.col as usize);
@@ -155,7 +155,7 @@ mod tests {
     use super::*;
 
     fn shown(text: &str) -> String {
-        let mut report = Report::new("cvip.conf", text);
+        let mut report = ConfReport::new("cvip.conf", text);
         assert!(document(&mut report).is_none());
         report.finish().iter().map(|d| format!("{d}\n")).collect()
     }

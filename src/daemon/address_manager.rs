@@ -23,11 +23,11 @@ use crate::bucket::Bucket;
 use crate::conf::Conf;
 use crate::director::DirectorEvent;
 use crate::net::{
-    self, ChangeWatch, DesiredAddress, DesiredSettings, Error, NetworkSettings, Reachable, Report,
-    Role,
+    self, AddressRole, ChangeWatch, DesiredAddress, DesiredSettings, NetError, NetworkSettings,
+    Reachable, SettingsReport,
 };
 use crate::wake::Outbox;
-use capability::Verdict;
+use capability::CapabilityChange;
 use conflicts::Conflicts;
 use guard::Guard;
 use upkeep::{Doubt, Upkeep, UpkeepAction};
@@ -39,7 +39,7 @@ const EVENTS: (u32, Duration) = (20, Duration::from_secs(30));
 pub(super) enum AddressMessage {
     /// The node's role: its addresses and settings are made, and [`AddressNotice::Stand`] says so.
     Take {
-        role: Role,
+        role: AddressRole,
         conf: Arc<Conf>,
         /// Which order this is.
         order: u64,
@@ -142,17 +142,17 @@ impl AddressManager {
     fn reload(&mut self, conf: Arc<Conf>) {
         self.conf = conf;
         self.carried = match self.conf.is_director(self.node) {
-            true => net::desired(&self.conf, self.node, Role::ActiveDirector).addresses,
+            true => net::desired(&self.conf, self.node, AddressRole::ActiveDirector).addresses,
             false => Vec::new(),
         };
         self.upkeep.notified();
     }
 
-    fn take(&mut self, role: Role, now: Instant) {
+    fn take(&mut self, role: AddressRole, now: Instant) {
         if self.upkeep.role() != Some(role) {
             self.reachable.clear();
         }
-        if role != Role::ActiveDirector {
+        if role != AddressRole::ActiveDirector {
             self.guard.watch(&[], now);
             self.conflicts.forget();
         }
@@ -194,7 +194,7 @@ impl AddressManager {
             UpkeepAction::Renew => {
                 let outcome = self.settings.renew();
                 // What is gone is said when it is asked about.
-                let is_gone = |error: &Error| matches!(error, Error::Lapsed { .. });
+                let is_gone = |error: &NetError| matches!(error, NetError::Lapsed { .. });
                 let errors = outcome.as_ref().err().into_iter().flatten();
                 for error in errors.filter(|error| !is_gone(error)) {
                     error!("{error}");
@@ -237,7 +237,7 @@ impl AddressManager {
             info!("the address conflict over {address} is over");
             self.tell(DirectorEvent::ConflictOver { address }, now);
         }
-        if self.upkeep.role() == Some(Role::ActiveDirector) && self.conflicts.defends(now) {
+        if self.upkeep.role() == Some(AddressRole::ActiveDirector) && self.conflicts.defends(now) {
             match self.is_leased() {
                 true => self.news(AddressNotice::Claimed),
                 false => self.defend(now),
@@ -256,8 +256,8 @@ impl AddressManager {
     }
 
     /// Makes the kernel what the role asks.
-    fn make(&mut self, now: Instant) -> Report {
-        let Some(role) = self.upkeep.role() else { return Report::default() };
+    fn make(&mut self, now: Instant) -> SettingsReport {
+        let Some(role) = self.upkeep.role() else { return SettingsReport::default() };
         let report = self.settings.apply(&self.desired);
         for done in &report.done {
             info!("{done}");
@@ -278,9 +278,9 @@ impl AddressManager {
             };
             !self.reachable.contains(at) || report.done.iter().any(of)
         };
-        let anew = role == Role::ActiveDirector && report.reachable.iter().any(is_added);
+        let anew = role == AddressRole::ActiveDirector && report.reachable.iter().any(is_added);
         self.reachable.clone_from(&report.reachable);
-        if role == Role::ActiveDirector {
+        if role == AddressRole::ActiveDirector {
             self.guard.watch(&self.reachable, now);
         }
         self.upkeep.made(&report, anew, now);
@@ -298,8 +298,8 @@ impl AddressManager {
         self.failures = failures;
     }
 
-    fn judge(&mut self, verdict: Option<Verdict>, now: Instant) {
-        let Some(Verdict { able, reasons }) = verdict else { return };
+    fn judge(&mut self, verdict: Option<CapabilityChange>, now: Instant) {
+        let Some(CapabilityChange { able, reasons }) = verdict else { return };
         // A director that starts in good health is nothing to tell of.
         let is_first = able && self.incapable.is_empty();
         self.incapable = reasons;
@@ -349,7 +349,7 @@ impl Driven for AddressManager {
 
     fn timeout(&self, now: Instant) -> Duration {
         // A node that does not know its part defends nothing.
-        let is_active = self.upkeep.role() == Some(Role::ActiveDirector);
+        let is_active = self.upkeep.role() == Some(AddressRole::ActiveDirector);
         let others = [self.guard.due(now), self.conflicts.due().filter(|_| is_active)];
         let due = others.into_iter().flatten().fold(self.upkeep.due(), Instant::min);
         due.saturating_duration_since(now)
@@ -363,11 +363,13 @@ impl Driven for AddressManager {
                 self.take(role, now);
             }
             AddressMessage::Reload(conf) => self.reload(conf),
-            AddressMessage::Yield if self.upkeep.role() == Some(Role::ActiveDirector) => {
-                self.take(Role::Yielding, now);
+            AddressMessage::Yield if self.upkeep.role() == Some(AddressRole::ActiveDirector) => {
+                self.take(AddressRole::Yielding, now);
             }
             AddressMessage::Yield => {}
-            AddressMessage::Confirmed if self.upkeep.role() == Some(Role::ActiveDirector) => {
+            AddressMessage::Confirmed
+                if self.upkeep.role() == Some(AddressRole::ActiveDirector) =>
+            {
                 self.defend(now);
             }
             AddressMessage::Confirmed => {}

@@ -21,7 +21,7 @@ use nix::sys::socket::{Shutdown, getsockopt, shutdown, sockopt::PeerCredentials}
 use serde::{Deserialize, Serialize};
 use tracing::error;
 
-use super::messages::{MainMessage, MonitorMessage, Reply, TableMessage};
+use super::messages::{MainMessage, MonitorMessage, PassReply, TableMessage};
 use super::worker::WorkerInbox;
 use crate::conf::Sources;
 use crate::director::{monitor, view};
@@ -63,7 +63,7 @@ const OF_ROOT: usize = 128;
 /// What cvipd is asked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Request {
+pub enum ControlRequest {
     /// What it is and does.
     Status,
     /// The configuration by which it goes, which may be another than that in the files.
@@ -81,9 +81,12 @@ pub enum Request {
     },
 }
 
-impl Request {
+impl ControlRequest {
     fn changes_anything(self) -> bool {
-        matches!(self, Request::Apply | Request::TakeOver | Request::Leave { .. })
+        matches!(
+            self,
+            ControlRequest::Apply | ControlRequest::TakeOver | ControlRequest::Leave { .. }
+        )
     }
 }
 
@@ -142,13 +145,13 @@ pub struct Status {
     pub monitor: Option<monitor::MonitorView>,
     /// What a director knows of its pools.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub pools: Option<view::View>,
+    pub pools: Option<view::TableView>,
 }
 
 /// What the main thread is asked for the sake of a request.
 pub(super) struct Question {
     pub(super) what: What,
-    pub(super) answer: Sender<Answer>,
+    pub(super) answer: Sender<ControlAnswer>,
 }
 
 /// What of it concerns the main thread.
@@ -156,13 +159,13 @@ pub(super) enum What {
     /// What it is.
     State,
     /// To read cvip.conf again; the table's worker reports what came of it.
-    Apply(Reply),
+    Apply(PassReply),
     /// To leave, waiting for connections for so long.
     Leave(Duration),
 }
 
 /// What the main thread says: an error, or what it knows itself and whom else to ask.
-pub(super) type Answer = Result<Base, String>;
+pub(super) type ControlAnswer = Result<Base, String>;
 
 pub(super) struct Base {
     pub(super) status: Status,
@@ -225,7 +228,7 @@ pub fn answering(run_dir: &Path) -> Vec<u32> {
 ///
 /// # Errors
 /// [`ControlError::Absent`] if none runs; otherwise the connection failed.
-pub fn ask(run_dir: &Path, node: u32, request: Request) -> Result<Response, ControlError> {
+pub fn ask(run_dir: &Path, node: u32, request: ControlRequest) -> Result<Response, ControlError> {
     let path = socket_path(run_dir, node);
     let io = |source| ControlError::Io { path: path.clone(), source };
     let mut stream = match UnixStream::connect(&path) {
@@ -241,7 +244,7 @@ pub fn ask(run_dir: &Path, node: u32, request: Request) -> Result<Response, Cont
         }
     };
     let within = match request {
-        Request::Status | Request::Configuration => STATUS_WITHIN,
+        ControlRequest::Status | ControlRequest::Configuration => STATUS_WITHIN,
         _ => ANSWER_WITHIN,
     };
     stream.set_read_timeout(Some(within)).map_err(io)?;
@@ -254,38 +257,42 @@ pub fn ask(run_dir: &Path, node: u32, request: Request) -> Result<Response, Cont
 }
 
 /// The daemon's end.
-pub(super) struct Server {
+pub(super) struct ControlServer {
     path: PathBuf,
     main: Outbox<MainMessage>,
     places: Arc<Places>,
     /// Where it listens; none while the socket cannot be made.
-    open: Option<Open>,
+    open: Option<OpenConnection>,
 }
 
 /// A socket that is listened on.
-struct Open {
+struct OpenConnection {
     listener: UnixListener,
     /// Which file it is.
     identity: (u64, u64),
 }
 
-impl Drop for Open {
+impl Drop for OpenConnection {
     fn drop(&mut self) {
         // The thread that waits on it ends.
         let _ = shutdown(self.listener.as_raw_fd(), Shutdown::Both);
     }
 }
 
-impl Server {
+impl ControlServer {
     /// Listens, and answers from now on. The caller holds the node's lease, so a socket that
     /// stands there is a dead cvipd's. One that cannot be made now is made later.
     ///
     /// # Errors
     /// It could never be made: its path is too long.
-    pub(super) fn open(run_dir: &Path, node: u32, main: Outbox<MainMessage>) -> io::Result<Server> {
+    pub(super) fn open(
+        run_dir: &Path,
+        node: u32,
+        main: Outbox<MainMessage>,
+    ) -> io::Result<ControlServer> {
         let path = socket_path(run_dir, node);
         std::os::unix::net::SocketAddr::from_pathname(&path)?;
-        let mut server = Server { path, main, places: Arc::default(), open: None };
+        let mut server = ControlServer { path, main, places: Arc::default(), open: None };
         server.tend();
         Ok(server)
     }
@@ -301,7 +308,7 @@ impl Server {
         self.open = listening.ok();
     }
 
-    fn listen(&self) -> io::Result<Open> {
+    fn listen(&self) -> io::Result<OpenConnection> {
         match std::fs::remove_file(&self.path) {
             Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(e),
             _ => {}
@@ -311,7 +318,8 @@ impl Server {
         }
         let listener = UnixListener::bind(&self.path)?;
         std::fs::set_permissions(&self.path, std::fs::Permissions::from_mode(0o660))?;
-        let open = Open { listener: listener.try_clone()?, identity: identity(&self.path)? };
+        let open =
+            OpenConnection { listener: listener.try_clone()?, identity: identity(&self.path)? };
         let (main, places) = (self.main.clone(), Arc::clone(&self.places));
         // It ends with the process, or with the socket: nobody waits for it.
         thread::Builder::new()
@@ -325,7 +333,7 @@ fn identity(path: &Path) -> io::Result<(u64, u64)> {
     std::fs::symlink_metadata(path).map(|metadata| (metadata.dev(), metadata.ino()))
 }
 
-impl Drop for Server {
+impl Drop for ControlServer {
     fn drop(&mut self) {
         // The next cvipd removes it if this one cannot.
         let _ = std::fs::remove_file(&self.path);
@@ -337,7 +345,7 @@ impl Drop for Server {
 struct Places(Mutex<BTreeMap<u32, usize>>);
 
 /// One of them.
-struct Place {
+struct ConnectionPlace {
     of: Arc<Places>,
     uid: u32,
 }
@@ -348,7 +356,7 @@ impl Places {
     }
 
     /// A place for one more of a user; none if it has too many already.
-    fn take(self: &Arc<Places>, uid: u32) -> Option<Place> {
+    fn take(self: &Arc<Places>, uid: u32) -> Option<ConnectionPlace> {
         self.with(|taken| {
             let of_this = taken.get(&uid).copied().unwrap_or(0);
             let of_users: usize = taken.iter().filter(|(uid, _)| **uid != 0).map(|(_, n)| n).sum();
@@ -358,13 +366,13 @@ impl Places {
             };
             has_room.then(|| {
                 taken.insert(uid, of_this + 1);
-                Place { of: Arc::clone(self), uid }
+                ConnectionPlace { of: Arc::clone(self), uid }
             })
         })
     }
 }
 
-impl Drop for Place {
+impl Drop for ConnectionPlace {
     fn drop(&mut self) {
         self.of.with(|taken| {
             let left = taken.get(&self.uid).copied().unwrap_or(0).saturating_sub(1);
@@ -414,7 +422,7 @@ fn listen(listener: &UnixListener, main: &Outbox<MainMessage>, places: &Arc<Plac
 fn answer(mut stream: UnixStream, root: bool, main: &Outbox<MainMessage>) -> io::Result<()> {
     stream.set_write_timeout(Some(PATIENCE))?;
     let request = receive(&mut stream, REQUEST_CAP, PATIENCE)?;
-    let response = match serde_json::from_slice::<Request>(&request) {
+    let response = match serde_json::from_slice::<ControlRequest>(&request) {
         Ok(request) if request.changes_anything() && !root => {
             Response::Error("only root may do that: run this as root".to_owned())
         }
@@ -424,9 +432,9 @@ fn answer(mut stream: UnixStream, root: bool, main: &Outbox<MainMessage>) -> io:
     send(&mut stream, &response)
 }
 
-fn respond(request: Request, main: &Outbox<MainMessage>) -> Result<Response, String> {
+fn respond(request: ControlRequest, main: &Outbox<MainMessage>) -> Result<Response, String> {
     match request {
-        Request::Status => {
+        ControlRequest::Status => {
             let Base { mut status, monitor, table, .. } = ask_main(What::State, main)?;
             status.monitor = monitor.and_then(|inbox| ask_inbox(&inbox, MonitorMessage::View).ok());
             status.pools = table.and_then(|inbox| ask_inbox(&inbox, TableMessage::View).ok());
@@ -435,11 +443,11 @@ fn respond(request: Request, main: &Outbox<MainMessage>) -> Result<Response, Str
             status.store_unavailable_s = status.store_unavailable_s.or(unavailable);
             Ok(Response::Status(Box::new(status)))
         }
-        Request::Configuration => {
+        ControlRequest::Configuration => {
             let sources = ask_main(What::State, main)?.sources;
             Ok(Response::Configuration(Box::new(Sources::clone(&sources))))
         }
-        Request::Apply => {
+        ControlRequest::Apply => {
             table_of(main)?;
             let (reply, report) = mpsc::channel();
             ask_main(What::Apply(reply), main)?;
@@ -449,13 +457,13 @@ fn respond(request: Request, main: &Outbox<MainMessage>) -> Result<Response, Str
                 refused: report.refused.iter().map(ToString::to_string).collect(),
             })
         }
-        Request::Differences => {
+        ControlRequest::Differences => {
             let changes = ask_inbox(&table_of(main)?, TableMessage::Differences)??;
             let lines = changes.iter().map(crate::ipvsadm::change_line).collect();
             Ok(Response::Differences(lines))
         }
-        Request::TakeOver => take_over(main),
-        Request::Leave { within_s } => {
+        ControlRequest::TakeOver => take_over(main),
+        ControlRequest::Leave { within_s } => {
             let within = Duration::from_secs(within_s.into());
             ask_main(What::Leave(within), main).map(|_| Response::Done)
         }
@@ -560,10 +568,10 @@ mod tests {
     fn a_request_is_answered_and_rubbish_is_refused() {
         let dir = tempfile::tempdir().unwrap();
         let (main, inbox) = crate::wake::channel().unwrap();
-        let _server = Server::open(dir.path(), 3, main).unwrap();
+        let _server = ControlServer::open(dir.path(), 3, main).unwrap();
         let path = socket_path(dir.path(), 3);
         std::thread::scope(|scope| {
-            let asked = scope.spawn(|| ask(dir.path(), 3, Request::Leave { within_s: 1 }));
+            let asked = scope.spawn(|| ask(dir.path(), 3, ControlRequest::Leave { within_s: 1 }));
             let mut heard = false;
             while !asked.is_finished() {
                 for messages in inbox.take() {
@@ -590,9 +598,10 @@ mod tests {
     #[test]
     fn a_user_with_many_connections_keeps_nobody_else_waiting() {
         let places = Arc::new(Places::default());
-        let of_one: Vec<Place> = (0..300).filter_map(|_| places.take(1000)).collect();
+        let of_one: Vec<ConnectionPlace> = (0..300).filter_map(|_| places.take(1000)).collect();
         assert_eq!(of_one.len(), OF_ONE);
-        let of_others: Vec<Place> = (1001..1300).filter_map(|uid| places.take(uid)).collect();
+        let of_others: Vec<ConnectionPlace> =
+            (1001..1300).filter_map(|uid| places.take(uid)).collect();
         assert_eq!(of_others.len(), OF_ALL - OF_ONE);
         assert!(places.take(0).is_some(), "root gets through");
         drop(of_one);
@@ -627,13 +636,13 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let run_dir = dir.path().join("run");
         let (main, _inbox) = crate::wake::channel().unwrap();
-        let mut server = Server::open(&run_dir, 3, main).unwrap();
+        let mut server = ControlServer::open(&run_dir, 3, main).unwrap();
         let path = socket_path(&run_dir, 3);
         let before = identity(&path).unwrap();
         server.tend();
         assert_eq!(identity(&path).unwrap(), before);
         std::fs::remove_dir_all(&run_dir).unwrap();
-        assert!(matches!(ask(&run_dir, 3, Request::Status), Err(ControlError::Absent(3))));
+        assert!(matches!(ask(&run_dir, 3, ControlRequest::Status), Err(ControlError::Absent(3))));
         server.tend();
         UnixStream::connect(&path).unwrap();
     }
@@ -641,11 +650,11 @@ mod tests {
     #[test]
     fn a_node_without_a_cvipd_is_told_from_a_broken_one() {
         let dir = tempfile::tempdir().unwrap();
-        let absent = ask(dir.path(), 3, Request::Status);
+        let absent = ask(dir.path(), 3, ControlRequest::Status);
         assert!(matches!(absent, Err(ControlError::Absent(3))));
         // A killed cvipd leaves its socket behind.
         drop(UnixListener::bind(socket_path(dir.path(), 3)).unwrap());
-        let absent = ask(dir.path(), 3, Request::Status);
+        let absent = ask(dir.path(), 3, ControlRequest::Status);
         assert!(matches!(absent, Err(ControlError::Absent(3))));
     }
 }

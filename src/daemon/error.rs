@@ -27,7 +27,7 @@ pub enum RunError {
     Store(#[from] StoreError),
     /// The director has no IPVS.
     #[error(transparent)]
-    Ipvs(#[from] ipvs::Error),
+    Ipvs(#[from] ipvs::IpvsError),
     /// The cluster key cannot be used.
     #[error(transparent)]
     Key(#[from] settings::SettingsError),
@@ -39,7 +39,7 @@ pub enum RunError {
     Heartbeats(#[from] heartbeat::SocketError),
     /// Listeners cannot be seen.
     #[error(transparent)]
-    Listeners(#[from] listeners::Error),
+    Listeners(#[from] listeners::ListenersError),
     /// The system refused something that every system gives.
     #[error("{0}: {1}")]
     System(&'static str, std::io::Error),

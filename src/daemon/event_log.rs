@@ -25,7 +25,7 @@ const WAITING: usize = 1000;
 
 /// One line.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Event {
+pub struct LoggedEvent {
     /// When, by the clock of the director's host (RFC 3339, UTC, milliseconds).
     pub at: String,
     /// The director that tells it.
@@ -36,7 +36,7 @@ pub struct Event {
 }
 
 /// The file of one director.
-pub(super) struct Record {
+pub(super) struct EventLog {
     node: u32,
     path: PathBuf,
     file: Option<File>,
@@ -53,11 +53,11 @@ fn aside(path: &Path) -> PathBuf {
     path.with_extension("jsonl.1")
 }
 
-impl Record {
+impl EventLog {
     /// Goes on with the file that is there.
-    pub(super) fn open(run_dir: &Path, node: u32) -> Record {
+    pub(super) fn open(run_dir: &Path, node: u32) -> EventLog {
         let path = path_of(run_dir, node);
-        let mut record = Record { node, path, file: None, size: 0, waiting: VecDeque::new() };
+        let mut record = EventLog { node, path, file: None, size: 0, waiting: VecDeque::new() };
         record.tend();
         record
     }
@@ -65,7 +65,7 @@ impl Record {
     /// Adds a line.
     pub(super) fn add(&mut self, what: DirectorEvent, at: SystemTime) {
         let at = humantime::format_rfc3339_millis(at).to_string();
-        let event = Event { at, director: self.node, what };
+        let event = LoggedEvent { at, director: self.node, what };
         match serde_json::to_vec(&event) {
             Ok(mut line) => {
                 line.push(b'\n');
@@ -163,7 +163,7 @@ pub struct EventReader {
 impl EventReader {
     /// Reads one director's events from the oldest that is kept. The second list has the older
     /// ones, which were put aside.
-    pub fn open(run_dir: &Path, node: u32) -> (EventReader, Vec<Event>) {
+    pub fn open(run_dir: &Path, node: u32) -> (EventReader, Vec<LoggedEvent>) {
         let path = path_of(run_dir, node);
         let mut old = EventReader { path: aside(&path), file: None, part: Vec::new() };
         let older = old.read();
@@ -172,7 +172,7 @@ impl EventReader {
 
     /// The events that were added since this was last asked. A line that makes no sense is left
     /// out: it is of another version.
-    pub fn read(&mut self) -> Vec<Event> {
+    pub fn read(&mut self) -> Vec<LoggedEvent> {
         let mut events = Vec::new();
         self.drain(&mut events);
         // Put aside in the meantime: go on with the one in its place.
@@ -193,7 +193,7 @@ impl EventReader {
         open.ino() != named.ino()
     }
 
-    fn drain(&mut self, events: &mut Vec<Event>) {
+    fn drain(&mut self, events: &mut Vec<LoggedEvent>) {
         if self.file.is_none() {
             self.file = files::open(&self.path).ok().map(BufReader::new);
         }
@@ -202,7 +202,7 @@ impl EventReader {
             if self.part.last() != Some(&b'\n') {
                 return;
             }
-            events.extend(serde_json::from_slice::<Event>(&self.part));
+            events.extend(serde_json::from_slice::<LoggedEvent>(&self.part));
             self.part.clear();
         }
     }
@@ -213,8 +213,8 @@ mod tests {
     use super::*;
     use std::time::Duration;
 
-    fn terms(events: &[Event]) -> Vec<u64> {
-        let term = |event: &Event| match event.what {
+    fn terms(events: &[LoggedEvent]) -> Vec<u64> {
+        let term = |event: &LoggedEvent| match event.what {
             DirectorEvent::Took { term, .. } => term,
             _ => panic!("{event:?}"),
         };
@@ -225,7 +225,7 @@ mod tests {
     fn events_are_read_while_they_are_written() {
         let dir = tempfile::tempdir().unwrap();
         let at = SystemTime::UNIX_EPOCH + Duration::from_millis(1_700_000_000_123);
-        let mut record = Record::open(dir.path(), 3);
+        let mut record = EventLog::open(dir.path(), 3);
         record.add(DirectorEvent::Took { term: 1, from: None }, at);
         let (mut reader, older) = EventReader::open(dir.path(), 3);
         assert!(older.is_empty());
@@ -234,7 +234,7 @@ mod tests {
         assert_eq!(terms(&events), [1]);
         assert!(reader.read().is_empty());
         // A restart goes on with the file.
-        Record::open(dir.path(), 3).add(DirectorEvent::Took { term: 2, from: Some(1) }, at);
+        EventLog::open(dir.path(), 3).add(DirectorEvent::Took { term: 2, from: Some(1) }, at);
         assert_eq!(terms(&reader.read()), [2]);
         assert_eq!(recorders(dir.path()).unwrap(), [3]);
     }
@@ -244,7 +244,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let run_dir = dir.path().join("run");
         let took = |term| DirectorEvent::Took { term, from: None };
-        let mut record = Record::open(&run_dir, 3);
+        let mut record = EventLog::open(&run_dir, 3);
         record.add(took(1), SystemTime::UNIX_EPOCH);
         std::fs::remove_dir_all(&run_dir).unwrap();
         record.add(took(2), SystemTime::UNIX_EPOCH);
@@ -269,7 +269,7 @@ mod tests {
     #[test]
     fn a_large_file_is_put_aside_and_nothing_is_read_twice_or_missed() {
         let dir = tempfile::tempdir().unwrap();
-        let mut record = Record::open(dir.path(), 3);
+        let mut record = EventLog::open(dir.path(), 3);
         let (mut reader, _) = EventReader::open(dir.path(), 3);
         record.add(DirectorEvent::Took { term: 1, from: None }, SystemTime::UNIX_EPOCH);
         assert_eq!(terms(&reader.read()), [1]);

@@ -27,7 +27,7 @@ pub(super) struct Leave {
 
 /// What a leave waits for at the moment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Step {
+pub(super) enum LeaveStep {
     /// The store, connections, or another director that is to take over.
     Wait,
     /// Active directors that have not released the node.
@@ -56,15 +56,15 @@ impl Leave {
     }
 
     /// What it waits for; `hands_over`: another director is to take over first.
-    pub(super) fn step(&mut self, hands_over: bool, now: Instant) -> Step {
+    pub(super) fn step(&mut self, hands_over: bool, now: Instant) -> LeaveStep {
         let Some(connections) = self.connections else {
-            return if now < self.told_by { Step::Wait } else { Step::Untold };
+            return if now < self.told_by { LeaveStep::Wait } else { LeaveStep::Untold };
         };
         if hands_over || (connections > 0 && now < self.until) {
-            return Step::Wait;
+            return LeaveStep::Wait;
         }
         let released_by = *self.released_by.get_or_insert(now + RELEASED_WITHIN);
-        if now < released_by { Step::Directors } else { Step::Over }
+        if now < released_by { LeaveStep::Directors } else { LeaveStep::Over }
     }
 }
 
@@ -78,15 +78,15 @@ mod tests {
     fn it_waits_for_connections_and_then_for_the_directors() {
         let start = Instant::now();
         let mut leave = Leave::new(60 * SECOND, start);
-        assert_eq!(leave.step(false, start), Step::Wait, "the store is told first");
+        assert_eq!(leave.step(false, start), LeaveStep::Wait, "the store is told first");
         leave.report(Some(3));
-        assert_eq!((leave.step(false, start), leave.connections()), (Step::Wait, 3));
+        assert_eq!((leave.step(false, start), leave.connections()), (LeaveStep::Wait, 3));
         leave.report(None);
         assert_eq!(leave.connections(), 3);
         let late = start + 60 * SECOND;
-        assert_eq!(leave.step(true, late), Step::Wait, "another takes over first");
-        assert_eq!(leave.step(false, late), Step::Directors);
-        assert_eq!(leave.step(false, late + RELEASED_WITHIN), Step::Over);
+        assert_eq!(leave.step(true, late), LeaveStep::Wait, "another takes over first");
+        assert_eq!(leave.step(false, late), LeaveStep::Directors);
+        assert_eq!(leave.step(false, late + RELEASED_WITHIN), LeaveStep::Over);
     }
 
     #[test]
@@ -96,13 +96,13 @@ mod tests {
         for within in [Duration::ZERO, 60 * SECOND] {
             let told_by = start + within.max(TOLD_WITHIN);
             let mut leave = Leave::new(within, start);
-            assert_eq!(leave.step(false, told_by - SECOND), Step::Wait);
-            assert_eq!(leave.clone().step(false, told_by), Step::Untold);
+            assert_eq!(leave.step(false, told_by - SECOND), LeaveStep::Wait);
+            assert_eq!(leave.clone().step(false, told_by), LeaveStep::Untold);
             // The directors have their time from when the store was told, and not before.
             leave.report(Some(0));
-            assert_eq!(leave.step(false, told_by), Step::Directors);
-            assert_eq!(leave.step(false, told_by + RELEASED_WITHIN - SECOND), Step::Directors);
-            assert_eq!(leave.step(false, told_by + RELEASED_WITHIN), Step::Over);
+            assert_eq!(leave.step(false, told_by), LeaveStep::Directors);
+            assert_eq!(leave.step(false, told_by + RELEASED_WITHIN - SECOND), LeaveStep::Directors);
+            assert_eq!(leave.step(false, told_by + RELEASED_WITHIN), LeaveStep::Over);
         }
     }
 }

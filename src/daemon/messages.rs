@@ -24,12 +24,12 @@ use super::address_manager::{AddressMessage, AddressNotice};
 use super::control::Question;
 use super::worker::{Driven, WorkerInbox};
 use crate::conf::Conf;
-use crate::director::agent::Report;
+use crate::director::agent::PassReport;
 use crate::director::election::ElectionRole;
 use crate::director::monitor::{self, Monitor, Notice};
 use crate::director::restrictions::Restrictions;
 use crate::director::{self, DirectorEvent, sync, view};
-use crate::heartbeat::{self, HeartbeatContent, Left};
+use crate::heartbeat::{self, HeartbeatContent, LeftPorts};
 use crate::ipvs::Change;
 use crate::node;
 use crate::store::AppliedOrders;
@@ -46,7 +46,7 @@ pub(super) enum MainMessage {
     /// The drains that the table obeys, and who leaves and is out of it.
     Obeys(AppliedOrders),
     /// The ports that this node has left.
-    Left(Left),
+    Left(LeftPorts),
     /// The active director vouches for itself.
     Vouch(u32),
     /// Something to remember.
@@ -69,14 +69,14 @@ pub(super) enum NodeMessage {
     Leave(Sender<usize>),
 }
 
-impl Driven for node::Agent {
+impl Driven for node::NodeAgent {
     type Message = NodeMessage;
 
     fn fds(&self) -> Vec<BorrowedFd<'_>> {
-        node::Agent::fds(self)
+        node::NodeAgent::fds(self)
     }
     fn timeout(&self, now: Instant) -> Duration {
-        node::Agent::timeout(self, now)
+        node::NodeAgent::timeout(self, now)
     }
     fn handle(&mut self, message: NodeMessage, now: Instant) {
         match message {
@@ -88,7 +88,7 @@ impl Driven for node::Agent {
         }
     }
     fn step(&mut self, now: Instant) {
-        node::Agent::step(self, now);
+        node::NodeAgent::step(self, now);
     }
 }
 
@@ -97,7 +97,7 @@ pub(super) enum SenderMessage {
     /// To whom, and of leaderships and peers.
     HeartbeatContent(HeartbeatContent),
     /// Of the ports that the node has left.
-    Left(Left),
+    Left(LeftPorts),
 }
 
 impl Driven for heartbeat::Sender {
@@ -138,7 +138,7 @@ pub(super) enum MonitorMessage {
     /// This node begins to leave the cluster.
     Leave,
     /// The ports that this node has left.
-    Left(Left),
+    Left(LeftPorts),
     View(Sender<monitor::MonitorView>),
 }
 
@@ -206,14 +206,14 @@ impl Driven for MonitorWorker {
 }
 
 /// Where the outcome of a full pass goes; an error is a sentence.
-pub(super) type Reply = Sender<Result<Report, String>>;
+pub(super) type PassReply = Sender<Result<PassReport, String>>;
 
 /// What the table's worker is told.
 pub(super) enum TableMessage {
     Reload(Arc<Conf>),
     /// Take a new configuration, make a full pass by it and say what that did: one order, so
     /// that no pass in between takes the changes for itself.
-    Resync(Arc<Conf>, Reply),
+    Resync(Arc<Conf>, PassReply),
     Mark(Restrictions),
     /// Its part in its set; [`MainMessage::Ready`] says that the table is made.
     ElectionRole(sync::SyncRole),
@@ -221,12 +221,12 @@ pub(super) enum TableMessage {
     Differences(Sender<Result<Vec<Change>, String>>),
     /// Delete every service of cvipd's own, and answer.
     Leave(Sender<()>),
-    View(Sender<view::View>),
+    View(Sender<view::TableView>),
 }
 
 /// The director's agent, and whom it tells.
-pub(super) struct Table {
-    pub(super) agent: director::Agent,
+pub(super) struct TableAgent {
+    pub(super) agent: director::DirectorAgent,
     pub(super) main: Outbox<MainMessage>,
     /// The main thread waits for the table of this part.
     pub(super) awaited: Option<sync::SyncRole>,
@@ -234,7 +234,7 @@ pub(super) struct Table {
     pub(super) obeys: AppliedOrders,
 }
 
-impl Driven for Table {
+impl Driven for TableAgent {
     type Message = TableMessage;
 
     fn fds(&self) -> Vec<BorrowedFd<'_>> {

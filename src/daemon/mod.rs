@@ -26,7 +26,7 @@ mod run;
 mod worker;
 mod workers;
 
-pub use control::{ControlError, Request, Response, Status, answering, ask, socket_path};
+pub use control::{ControlError, ControlRequest, Response, Status, answering, ask, socket_path};
 pub use error::RunError;
-pub use event_log::{Event, EventReader, recorders};
-pub use run::{Settings, run};
+pub use event_log::{EventReader, LoggedEvent, recorders};
+pub use run::{DaemonSettings, run};

@@ -6,7 +6,7 @@
 use std::time::{Duration, Instant};
 
 use crate::director::election::ElectionRole;
-use crate::net::Role;
+use crate::net::AddressRole;
 
 /// How long a director that is to take over waits for its table. One with `sync_interface` has it
 /// beforehand.
@@ -78,13 +78,13 @@ impl NodeRole {
     }
 
     /// What the kernel is to be made; none: it stays as it is.
-    pub(super) fn address_role(self) -> Option<Role> {
+    pub(super) fn address_role(self) -> Option<AddressRole> {
         match self {
-            NodeRole::Serve => Some(Role::RealServer),
+            NodeRole::Serve => Some(AddressRole::RealServer),
             NodeRole::Undecided | NodeRole::Prepare { .. } => None,
-            NodeRole::Stand => Some(Role::Standby),
-            NodeRole::Direct { .. } => Some(Role::ActiveDirector),
-            NodeRole::Yield { .. } => Some(Role::Yielding),
+            NodeRole::Stand => Some(AddressRole::Standby),
+            NodeRole::Direct { .. } => Some(AddressRole::ActiveDirector),
+            NodeRole::Yield { .. } => Some(AddressRole::Yielding),
         }
     }
 
@@ -110,19 +110,22 @@ mod tests {
         let now = Instant::now();
         let active = |term| ElectionRole::Active { term };
         let node_role = NodeRole::Undecided.told(ElectionRole::Standby, now);
-        assert_eq!((node_role, node_role.address_role()), (NodeRole::Stand, Some(Role::Standby)));
+        assert_eq!(
+            (node_role, node_role.address_role()),
+            (NodeRole::Stand, Some(AddressRole::Standby))
+        );
         let node_role = node_role.told(active(3), now);
         assert_eq!((node_role.address_role(), node_role.at(now)), (None, node_role));
         let node_role = node_role.ready();
         assert_eq!(
             (node_role, node_role.address_role()),
-            (NodeRole::Direct { term: 3 }, Some(Role::ActiveDirector))
+            (NodeRole::Direct { term: 3 }, Some(AddressRole::ActiveDirector))
         );
         assert_eq!(node_role.told(active(4), now), NodeRole::Direct { term: 4 });
         let node_role = node_role.told(ElectionRole::Standby, now);
         assert_eq!(
             (node_role.address_role(), node_role.told(ElectionRole::Standby, now)),
-            (Some(Role::Yielding), node_role)
+            (Some(AddressRole::Yielding), node_role)
         );
         assert_eq!(node_role.at(now + FORWARD_FOR), NodeRole::Stand);
         assert_eq!(node_role.until(), Some(now + FORWARD_FOR));

@@ -12,11 +12,11 @@ use sd_notify::NotifyState;
 use tracing::{error, info, warn};
 
 use super::address_manager::{AddressManager, AddressMessage, AddressNotice};
-use super::control::{Answer, Base, Question, Server, Status, What, no_director};
+use super::control::{Base, ControlAnswer, ControlServer, Question, Status, What, no_director};
 use super::error::RunError;
-use super::event_log::Record;
-use super::leave::{Leave, Step};
-use super::messages::{MainMessage, MonitorMessage, NodeMessage, Reply, TableMessage};
+use super::event_log::EventLog;
+use super::leave::{Leave, LeaveStep};
+use super::messages::{MainMessage, MonitorMessage, NodeMessage, PassReply, TableMessage};
 use super::node_role::NodeRole;
 use super::worker::{self, Worker, wait};
 use super::workers::{WorkerContext, Workers};
@@ -48,7 +48,7 @@ const TEND_EVERY: Duration = Duration::from_secs(1);
 
 /// What cvipd is told when it starts.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Settings {
+pub struct DaemonSettings {
     /// cvip.conf.
     pub conf: PathBuf,
     /// clustertab.
@@ -63,9 +63,9 @@ pub struct Settings {
     pub polling: Option<String>,
 }
 
-struct Daemon {
-    settings: Settings,
-    cluster_key: settings::ClusterKey,
+struct Supervisor {
+    settings: DaemonSettings,
+    cluster_key: settings::KeyFile,
     context: WorkerContext,
     conf: Arc<Conf>,
     /// Its text, for those who find the files faulty.
@@ -90,11 +90,11 @@ struct Daemon {
     is_ready: bool,
     /// The part for which the table is being made.
     ordered: Option<sync::SyncRole>,
-    record: Record,
+    record: EventLog,
     /// What its table obeys.
     obeys: AppliedOrders,
     /// How it is to end, once it is told to.
-    end: Option<End>,
+    end: Option<PendingEnd>,
     /// The active director is struck from cvip.conf, and goes on until another has taken over.
     struck: Option<HandOver>,
 }
@@ -149,7 +149,7 @@ struct Awaited {
 }
 
 /// An end that was ordered.
-enum End {
+enum PendingEnd {
     /// Another director is to have taken over first, by then at the latest.
     HandedOver(HandOver),
     /// At once.
@@ -173,7 +173,7 @@ enum End {
 ///
 /// # Errors
 /// It could not start, or a thread of it died.
-pub fn run(settings: Settings) -> Result<(), RunError> {
+pub fn run(settings: DaemonSettings) -> Result<(), RunError> {
     // Before any thread: they inherit the mask, and signals arrive by the descriptor alone.
     let mut mask = SigSet::empty();
     for signal in [Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP] {
@@ -236,8 +236,8 @@ pub fn run(settings: Settings) -> Result<(), RunError> {
         addresses: addresses.inbox.clone(),
         polling,
     };
-    let record = Record::open(&settings.run_dir, node);
-    let mut daemon = Daemon {
+    let record = EventLog::open(&settings.run_dir, node);
+    let mut daemon = Supervisor {
         settings,
         cluster_key,
         context,
@@ -260,7 +260,7 @@ pub fn run(settings: Settings) -> Result<(), RunError> {
         struck: None,
     };
     daemon.begin()?;
-    let mut server = Server::open(&daemon.settings.run_dir, node, main)
+    let mut server = ControlServer::open(&daemon.settings.run_dir, node, main)
         .map_err(|e| RunError::System("the control socket cannot be opened", e))?;
     let outcome = daemon.serve(&signals, &inbox, &lease, &mut server);
     notify(&[NotifyState::Stopping]);
@@ -270,10 +270,10 @@ pub fn run(settings: Settings) -> Result<(), RunError> {
     outcome
 }
 
-impl Daemon {
+impl Supervisor {
     /// Takes the configuration's part.
     fn begin(&mut self) -> Result<(), RunError> {
-        let Daemon { context, conf, settings, .. } = self;
+        let Supervisor { context, conf, settings, .. } = self;
         self.workers.begin(context, conf, &settings.run_dir)?;
         if !self.conf.is_director(self.context.node) {
             self.turn(NodeRole::Serve)?;
@@ -286,7 +286,7 @@ impl Daemon {
         signals: &SignalFd,
         inbox: &Inbox<MainMessage>,
         lease: &Lease,
-        server: &mut Server,
+        server: &mut ControlServer,
     ) -> Result<(), RunError> {
         let mut next_tend = Instant::now();
         loop {
@@ -296,7 +296,7 @@ impl Daemon {
                 lease.tend();
                 server.tend();
                 self.record.tend();
-                let Settings { store, run_dir, .. } = &self.settings;
+                let DaemonSettings { store, run_dir, .. } = &self.settings;
                 store.tend_cluster_key(run_dir, &self.cluster_key);
             }
             self.turn(self.node_role.at(now))?;
@@ -504,7 +504,7 @@ impl Daemon {
 
     /// Reads the configuration again; one with faults is not taken. The table's worker reports to
     /// whoever wants to know what came of it.
-    fn reload(&mut self, report: Option<Reply>) -> Result<(), RunError> {
+    fn reload(&mut self, report: Option<PassReply>) -> Result<(), RunError> {
         // Whatever comes of it, nothing is handed over twice for one change of the file.
         let was_struck = self.struck.take().is_some();
         let loaded = conf::load(&self.settings.conf, &self.settings.clustertab);
@@ -581,7 +581,7 @@ impl Daemon {
         roles.map(str::to_owned).collect()
     }
 
-    fn answer(&mut self, what: What, now: Instant) -> Answer {
+    fn answer(&mut self, what: What, now: Instant) -> ControlAnswer {
         match what {
             What::State => {}
             What::Apply(reply) => {
@@ -593,7 +593,7 @@ impl Daemon {
             What::Leave(within) => self.leave(within, now)?,
         }
         let leaving = match &self.end {
-            Some(End::Left { leave, .. }) => Some(leave.connections()),
+            Some(PendingEnd::Left { leave, .. }) => Some(leave.connections()),
             _ => None,
         };
         // Away or not: the view tells, and what of it is new is of no interest here.
@@ -622,7 +622,7 @@ impl Daemon {
     fn end_soon(&mut self, now: Instant) {
         let is_first = self.end.is_none();
         let hand_over = is_first.then(|| self.hand_over(now)).flatten();
-        self.end = Some(hand_over.map_or(End::Now, End::HandedOver));
+        self.end = Some(hand_over.map_or(PendingEnd::Now, PendingEnd::HandedOver));
     }
 
     /// Has another director elected in place of this active one; none if there can be none.
@@ -642,7 +642,7 @@ impl Daemon {
     fn leave(&mut self, within: Duration, now: Instant) -> Result<(), String> {
         match &self.end {
             None => {}
-            Some(End::Left { .. }) => return Ok(()),
+            Some(PendingEnd::Left { .. }) => return Ok(()),
             Some(_) => return Err("it is ending already, and the node does not leave".to_owned()),
         }
         let Some(inbox) = self.workers.node() else {
@@ -661,7 +661,7 @@ impl Daemon {
             }
         };
         let leave = Leave::new(within, now);
-        self.end = Some(End::Left { report: left, leave, hand_over, view, is_known: false });
+        self.end = Some(PendingEnd::Left { report: left, leave, hand_over, view, is_known: false });
         Ok(())
     }
 
@@ -669,10 +669,10 @@ impl Daemon {
     fn end_due(&self, now: Instant) -> Option<Instant> {
         match &self.end {
             None => None,
-            Some(End::Now) => Some(now),
-            Some(End::HandedOver(hand_over)) => Some(hand_over.due(now)),
+            Some(PendingEnd::Now) => Some(now),
+            Some(PendingEnd::HandedOver(hand_over)) => Some(hand_over.due(now)),
             // Its report has no descriptor.
-            Some(End::Left { .. }) => Some(now + Duration::from_millis(100)),
+            Some(PendingEnd::Left { .. }) => Some(now + Duration::from_millis(100)),
         }
     }
 
@@ -692,28 +692,28 @@ impl Daemon {
         let node = self.context.node;
         match &mut self.end {
             None => false,
-            Some(End::Now) => true,
-            Some(End::HandedOver(hand_over)) => hand_over.is_over(is_standby, now),
-            Some(End::Left { report, leave, hand_over, view, is_known }) => {
+            Some(PendingEnd::Now) => true,
+            Some(PendingEnd::HandedOver(hand_over)) => hand_over.is_over(is_standby, now),
+            Some(PendingEnd::Left { report, leave, hand_over, view, is_known }) => {
                 leave.report(report.try_iter().last());
                 if hand_over.as_mut().is_some_and(|h| h.is_over(is_standby, now)) {
                     *hand_over = None;
                 }
                 match leave.step(hand_over.is_some(), now) {
-                    Step::Wait => false,
-                    Step::Over => true,
-                    Step::Directors => {
+                    LeaveStep::Wait => false,
+                    LeaveStep::Over => true,
+                    LeaveStep::Directors => {
                         let Some(view) = view else { return true };
                         // Away: what it said last holds, and time is up soon.
                         *is_known |= view.refresh().is_ok();
                         *is_known && holders(node, &self.conf, view.state()).is_empty()
                     }
-                    Step::Untold => {
+                    LeaveStep::Untold => {
                         error!(
                             "the store could not be told that this node leaves: its addresses and \
                              settings stay; start cvipd, and leave again when the store is back"
                         );
-                        self.end = Some(End::Now);
+                        self.end = Some(PendingEnd::Now);
                         true
                     }
                 }
@@ -723,7 +723,7 @@ impl Daemon {
 
     /// Ends the workers. A node that leaves undoes what it made.
     fn finish(self, lease: Lease) {
-        if matches!(self.end, Some(End::Left { .. })) {
+        if matches!(self.end, Some(PendingEnd::Left { .. })) {
             self.workers.say_farewell();
             self.workers.leave_table();
             let (reply, undone) = mpsc::channel();

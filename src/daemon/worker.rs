@@ -24,13 +24,13 @@ pub(super) trait Driven: Send + 'static {
     fn step(&mut self, now: Instant);
 }
 
-enum Message<O> {
+enum WorkerMessage<O> {
     Message(O),
     Stop,
 }
 
 /// Where orders are left, for an agent whose thread runs or will.
-pub(super) struct WorkerInbox<O>(Outbox<Message<O>>);
+pub(super) struct WorkerInbox<O>(Outbox<WorkerMessage<O>>);
 
 impl<O> Clone for WorkerInbox<O> {
     fn clone(&self) -> WorkerInbox<O> {
@@ -41,12 +41,12 @@ impl<O> Clone for WorkerInbox<O> {
 impl<O> WorkerInbox<O> {
     /// Leaves an order. One that comes too late for its agent is lost, and that of no harm.
     pub(super) fn order(&self, order: O) {
-        self.0.send(Message::Message(order));
+        self.0.send(WorkerMessage::Message(order));
     }
 }
 
 /// A desk, and what waits on it.
-pub(super) struct Orders<O>(Inbox<Message<O>>);
+pub(super) struct Orders<O>(Inbox<WorkerMessage<O>>);
 
 /// A desk for an agent that is still to be started.
 pub(super) fn inbox<O>() -> Result<(WorkerInbox<O>, Orders<O>), Errno> {
@@ -95,7 +95,7 @@ impl<A: Driven> Prepared<A> {
     pub(super) fn start(self, agent: A, before: Option<Worker<A::Message>>) -> Worker<A::Message> {
         let Prepared { name, inbox, thread, agent: give } = self;
         let before = before.map(|before| {
-            before.inbox.0.send(Message::Stop);
+            before.inbox.0.send(WorkerMessage::Stop);
             before.thread
         });
         // Its thread waits for nothing else.
@@ -121,25 +121,25 @@ impl<O: Send + 'static> Worker<O> {
 
     /// Tells it to end once it has obeyed what it was ordered before.
     pub(super) fn stop(&self) {
-        self.inbox.0.send(Message::Stop);
+        self.inbox.0.send(WorkerMessage::Stop);
     }
 
     /// Ends it once it has obeyed what it was ordered before.
     pub(super) fn end(self) {
-        self.inbox.0.send(Message::Stop);
+        self.inbox.0.send(WorkerMessage::Stop);
         // A thread that panicked has said so.
         let _ = self.thread.join();
     }
 }
 
 /// Drives an agent until it is told to stop, or polling fails for good.
-fn drive<A: Driven>(mut agent: A, inbox: &Inbox<Message<A::Message>>) -> Result<(), Errno> {
+fn drive<A: Driven>(mut agent: A, inbox: &Inbox<WorkerMessage<A::Message>>) -> Result<(), Errno> {
     loop {
         for message in inbox.take() {
             match message {
-                Message::Message(order) => agent.handle(order, Instant::now()),
+                WorkerMessage::Message(order) => agent.handle(order, Instant::now()),
                 // What it was ordered last is to be done, not only heard.
-                Message::Stop => {
+                WorkerMessage::Stop => {
                     agent.step(Instant::now());
                     return Ok(());
                 }

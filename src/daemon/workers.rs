@@ -13,7 +13,8 @@ use tracing::{info, warn};
 use super::address_manager::AddressMessage;
 use super::error::RunError;
 use super::messages::{
-    MainMessage, MonitorMessage, MonitorWorker, NodeMessage, SenderMessage, Table, TableMessage,
+    MainMessage, MonitorMessage, MonitorWorker, NodeMessage, SenderMessage, TableAgent,
+    TableMessage,
 };
 use super::worker::{Orders, Prepared, Worker, WorkerInbox, inbox};
 use crate::checks::Checker;
@@ -21,7 +22,7 @@ use crate::conf::Conf;
 use crate::director::monitor::{Monitor, MonitorIdentity, order};
 use crate::director::{self, sync};
 use crate::heartbeat::{
-    self, ClusterKey, HeartbeatContent, HeartbeatSource, Left, Nonce, Socket, Timing,
+    self, ClusterKey, HeartbeatContent, HeartbeatSocket, HeartbeatSource, LeftPorts, Nonce, Timing,
 };
 use crate::listeners::Dumper;
 use crate::node::agent::NodeSources;
@@ -57,7 +58,7 @@ pub(super) struct WorkerContext {
 
 /// Who speaks and listens for a node, and where: by this its monitor and heartbeat sender are made anew.
 #[derive(Clone, Debug, PartialEq, Eq)]
-struct PeerLiveness {
+struct Endpoints {
     /// The node's own addresses.
     from: Vec<std::net::IpAddr>,
     /// Those of the directors that hear it.
@@ -66,10 +67,10 @@ struct PeerLiveness {
     set: Vec<u32>,
 }
 
-impl PeerLiveness {
-    fn of(conf: &Conf, node: u32) -> PeerLiveness {
+impl Endpoints {
+    fn of(conf: &Conf, node: u32) -> Endpoints {
         let set = if conf.is_director(node) { order(conf, node) } else { Vec::new() };
-        PeerLiveness { from: conf.addresses(node), to: conf.audience(node), set }
+        Endpoints { from: conf.addresses(node), to: conf.audience(node), set }
     }
 }
 
@@ -95,22 +96,22 @@ pub(super) struct Workers {
     heartbeat_sender: Option<Worker<SenderMessage>>,
     monitor: Option<Worker<MonitorMessage>>,
     table: Option<TableWorker>,
-    liveness: Option<PeerLiveness>,
+    liveness: Option<Endpoints>,
     /// The monitor's sockets, to be shared with its successor.
-    ears: Option<Socket>,
+    ears: Option<HeartbeatSocket>,
     /// The worker of a table that is not this node's any more, which may not have ended yet.
     retired: Option<Worker<TableMessage>>,
     /// The ports that this node has left, as it last said.
-    left: Option<Left>,
+    left: Option<LeftPorts>,
     /// This node is leaving the cluster.
     leaving: bool,
 }
 
 /// A heartbeat sender and a monitor that are ready to take the place of those before.
 struct Successors {
-    liveness: PeerLiveness,
+    liveness: Endpoints,
     heartbeat_sender: Option<(Prepared<heartbeat::Sender>, heartbeat::Sender)>,
-    monitor: Option<(Prepared<MonitorWorker>, MonitorWorker, Socket)>,
+    monitor: Option<(Prepared<MonitorWorker>, MonitorWorker, HeartbeatSocket)>,
 }
 
 impl Workers {
@@ -166,7 +167,12 @@ impl Workers {
 
     /// Whether the node can speak as a configuration says. Changes nothing.
     pub(super) fn check(context: &WorkerContext, conf: &Conf) -> Result<(), RunError> {
-        drop(Socket::sender(&conf.addresses(context.node), context.port, None, &context.key)?);
+        drop(HeartbeatSocket::sender(
+            &conf.addresses(context.node),
+            context.port,
+            None,
+            &context.key,
+        )?);
         Ok(())
     }
 
@@ -191,7 +197,7 @@ impl Workers {
         run_dir: &Path,
         table: Option<WorkerInbox<TableMessage>>,
     ) -> Result<Option<Successors>, RunError> {
-        let mut liveness = PeerLiveness::of(conf, context.node);
+        let mut liveness = Endpoints::of(conf, context.node);
         // Nodes read a new configuration one after the other: who does not have it yet is to hear
         // this one all the same, or takes it for dead.
         let before = self.liveness.iter().flat_map(|before| &before.to);
@@ -205,7 +211,7 @@ impl Workers {
         let (port, key) = (context.port, &context.key);
         let mut heartbeat_sender = None;
         if !liveness.to.is_empty() {
-            let socket = Socket::sender(&liveness.from, port, None, key)?;
+            let socket = HeartbeatSocket::sender(&liveness.from, port, None, key)?;
             let source = HeartbeatSource {
                 node: context.node,
                 incarnation: context.incarnation,
@@ -234,7 +240,8 @@ impl Workers {
                 nonce: context.nonce,
             };
             let no_descriptor = |e| RunError::System("no descriptor for the monitor", e);
-            let socket = Socket::patient_receiver(&liveness.from, port, key, self.ears.as_ref())?;
+            let socket =
+                HeartbeatSocket::patient_receiver(&liveness.from, port, key, self.ears.as_ref())?;
             let ears = socket.share().map_err(no_descriptor)?;
             let store = context.store.again(Interest::All)?;
             let agent = Monitor::new(me, Arc::clone(conf), store, socket, run_dir, now)
@@ -297,9 +304,10 @@ impl Workers {
                 let store = context.store.again(Interest::All)?;
                 let (conf, now) = (Arc::clone(conf), Instant::now());
                 let checker = Checker::new(context.node.into(), now).map_err(no_inbox)?;
-                let agent = director::Agent::new(context.node, conf, client, store, checker, now)?;
+                let agent =
+                    director::DirectorAgent::new(context.node, conf, client, store, checker, now)?;
                 let (main, obeys) = (context.main.clone(), AppliedOrders::default());
-                let table = Table { agent, main, awaited: None, obeys };
+                let table = TableAgent { agent, main, awaited: None, obeys };
                 let worker = Prepared::new("table", (inbox, orders)).map_err(no_thread)?;
                 TableWorker::Working(worker.start(table, self.retired.take()))
             }
@@ -326,7 +334,7 @@ impl Workers {
         let departed = Box::new(move |left| {
             main.send(MainMessage::Left(left));
         });
-        let agent = node::Agent::new(context.node, conf, senses, store, incarnation, now)?;
+        let agent = node::NodeAgent::new(context.node, conf, senses, store, incarnation, now)?;
         let agent = agent.telling(departed);
         info!("listeners are noticed by {}", agent.event_source());
         let worker = Worker::start("node", agent, inbox().map_err(no_inbox)?).map_err(no_thread)?;
@@ -351,7 +359,7 @@ impl Workers {
     }
 
     /// Names the ports that this node has left: in its heartbeat, and to its own monitor.
-    pub(super) fn tell_left(&mut self, left: Left) {
+    pub(super) fn tell_left(&mut self, left: LeftPorts) {
         if let Some(heartbeat_sender) = &self.heartbeat_sender {
             heartbeat_sender.inbox.order(SenderMessage::Left(left.clone()));
         }

@@ -1,7 +1,7 @@
 //! The director's agent: it follows the store and keeps the kernel's table true.
 //!
-//! It owns its state and has no thread: whoever drives it polls [`Agent::fds`], waits no longer
-//! than [`Agent::timeout`], and calls [`Agent::step`]. A change of one node's record touches
+//! It owns its state and has no thread: whoever drives it polls [`DirectorAgent::fds`], waits no longer
+//! than [`DirectorAgent::timeout`], and calls [`DirectorAgent::step`]. A change of one node's record touches
 //! that node's services; a full pass at start, on a change of flags or configuration, after a
 //! failure and once a minute repairs everything else, and a cheap look once a second says which
 //! services another program changed. What passes decide and remember stands in [`Passes`]. Stopping
@@ -17,21 +17,21 @@ use nix::time::{ClockId, clock_gettime};
 use tracing::{error, info, warn};
 
 use super::desired::{Inputs, registered, services_of, standing_keys, touched};
-use super::flaps::{Limits, Server};
-use super::passes::{Outcome, Pass, Passes};
-use super::reconcile::{self, Refused};
+use super::flaps::{Limits, ServerKey};
+use super::passes::{Pass, PassOutcome, Passes};
+use super::reconcile::{self, RefusedChange};
 use super::restrictions::Restrictions;
 use super::settings::service_key;
 use super::sync::{self, Synchroniser};
-use super::view::{Draining, Quiesced, View};
+use super::view::{Draining, Quiesced, TableView};
 use super::{DirectorEvent, checks, departures, fingerprint};
 use crate::checks::{Checker, HealthState};
 use crate::conf::Conf;
-use crate::ipvs::{Change, Client, Error, ServiceId};
+use crate::ipvs::{Change, Client, IpvsError, ServiceId};
 use crate::net;
 use crate::store::{
-    self, AppliedOrders, DrainOrder, DrainTarget, Key, NodeRecord, Refreshed, ServiceKey, State,
-    Store, StoreError,
+    self, AppliedOrders, DrainOrder, DrainTarget, Key, NodeRecord, Refreshed, ServiceKey, Store,
+    StoreError, StoreState,
 };
 
 /// The synchronisation daemon is looked at this often.
@@ -45,15 +45,15 @@ const BACKUP_ONLY: &str = "net/ipv4/vs/backup_only";
 
 /// What a pass did.
 #[derive(Clone, Debug, Default)]
-pub struct Report {
+pub struct PassReport {
     /// The changes that the kernel took.
     pub applied: Vec<Change>,
     /// Those that it refused.
-    pub refused: Vec<Refused>,
+    pub refused: Vec<RefusedChange>,
 }
 
 /// One director's state.
-pub struct Agent {
+pub struct DirectorAgent {
     me: u32,
     conf: Arc<Conf>,
     client: Client,
@@ -73,9 +73,9 @@ pub struct Agent {
     ordered: store::Drains,
     restrictions: Restrictions,
     /// Of static real servers.
-    checker: Checker<Server>,
+    checker: Checker<ServerKey>,
     /// Those that failed, and why.
-    failed: BTreeMap<Server, String>,
+    failed: BTreeMap<ServerKey, String>,
     sync: Synchroniser,
     next_sync: Instant,
     /// It is a standby that keeps no table: why.
@@ -89,7 +89,7 @@ pub struct Agent {
     events: Vec<DirectorEvent>,
 }
 
-impl Agent {
+impl DirectorAgent {
     /// An agent that has changed nothing yet; its first step is a full pass. A store that cannot
     /// be reached yet is waited for.
     ///
@@ -100,9 +100,9 @@ impl Agent {
         conf: Arc<Conf>,
         client: Client,
         mut store: Box<dyn Store>,
-        checker: Checker<Server>,
+        checker: Checker<ServerKey>,
         now: Instant,
-    ) -> Result<Agent, StoreError> {
+    ) -> Result<DirectorAgent, StoreError> {
         let (refreshed, known) = match store.refresh() {
             Ok(refreshed) => (refreshed, true),
             Err(error) if error.is_unavailable() => {
@@ -117,7 +117,7 @@ impl Agent {
                 store.repair(fault.key)?;
             }
         }
-        let mut agent = Agent {
+        let mut agent = DirectorAgent {
             me,
             conf,
             client,
@@ -228,7 +228,7 @@ impl Agent {
     ///
     /// # Errors
     /// The kernel or the store could not be read or changed.
-    pub fn full_pass(&mut self, now: Instant) -> Result<Report, PassError> {
+    pub fn full_pass(&mut self, now: Instant) -> Result<PassReport, PassError> {
         self.store.invalidate();
         self.follow_store(now);
         self.pending.clear();
@@ -243,7 +243,7 @@ impl Agent {
         outcome
     }
 
-    fn try_full_pass(&mut self, now: Instant) -> Result<Report, PassError> {
+    fn try_full_pass(&mut self, now: Instant) -> Result<PassReport, PassError> {
         let read = self.read_for_full_pass(now);
         match read {
             Ok((services, table)) => self.carry_out(true, services, table, now),
@@ -257,7 +257,7 @@ impl Agent {
     fn read_for_full_pass(
         &mut self,
         now: Instant,
-    ) -> Result<(BTreeSet<ServiceKey>, reconcile::Table), PassError> {
+    ) -> Result<(BTreeSet<ServiceKey>, reconcile::KernelTable), PassError> {
         if !self.known {
             // Says why.
             self.store.refresh()?;
@@ -267,7 +267,8 @@ impl Agent {
             nodes.into_iter().for_each(|node| self.take_record(node, now));
         }
         self.synchronise(now)?;
-        let Agent { me, conf, client, store, seen: nodes, restrictions, passive, .. } = self;
+        let DirectorAgent { me, conf, client, store, seen: nodes, restrictions, passive, .. } =
+            self;
         let drains = &store.state().drains;
         let passive = passive.is_some();
         let inputs = Inputs { conf, nodes, me: *me, drains, restrictions, passive, now };
@@ -281,7 +282,8 @@ impl Agent {
     pub fn differences(&mut self, now: Instant) -> Result<Vec<Change>, PassError> {
         self.follow_store(now);
         let mut drains = self.passes.drains.clone();
-        let Agent { me, conf, client, store, seen: nodes, restrictions, passive, .. } = self;
+        let DirectorAgent { me, conf, client, store, seen: nodes, restrictions, passive, .. } =
+            self;
         let ordered = &store.state().drains;
         let passive = passive.is_some();
         let inputs = Inputs { conf, nodes, me: *me, drains: ordered, restrictions, passive, now };
@@ -440,7 +442,7 @@ impl Agent {
             nodes.extend(before.former_director.iter().chain(&after.former_director));
         }
         let unhealthy = before.unhealthy.iter().chain(&after.unhealthy);
-        let is_new = |(server, why): &(&Server, &String)| {
+        let is_new = |(server, why): &(&ServerKey, &String)| {
             before.unhealthy.get(server) != Some(why) || after.unhealthy.get(server) != Some(why)
         };
         self.pending.extend(unhealthy.filter(is_new).map(|((key, _), _)| *key));
@@ -571,7 +573,11 @@ impl Agent {
         }
     }
 
-    fn pass(&mut self, services: BTreeSet<ServiceKey>, now: Instant) -> Result<Report, PassError> {
+    fn pass(
+        &mut self,
+        services: BTreeSet<ServiceKey>,
+        now: Instant,
+    ) -> Result<PassReport, PassError> {
         match reconcile::read_some(&mut self.client, &services) {
             Ok(table) => self.carry_out(false, services, table, now),
             Err(error) => {
@@ -586,10 +592,11 @@ impl Agent {
         &mut self,
         full: bool,
         services: BTreeSet<ServiceKey>,
-        table: reconcile::Table,
+        table: reconcile::KernelTable,
         now: Instant,
-    ) -> Result<Report, PassError> {
-        let Agent { me, conf, store, seen: nodes, restrictions, passes, passive, .. } = self;
+    ) -> Result<PassReport, PassError> {
+        let DirectorAgent { me, conf, store, seen: nodes, restrictions, passes, passive, .. } =
+            self;
         let drains = &store.state().drains;
         let passive = passive.is_some();
         let inputs = Inputs { conf, nodes, me: *me, drains, restrictions, passive, now };
@@ -609,7 +616,7 @@ impl Agent {
                 if refused.is_empty() {
                     self.disown(&gone, now)?;
                 }
-                Ok(Report { applied, refused })
+                Ok(PassReport { applied, refused })
             }
             Err(error) => {
                 let outcome = self.passes.failed(full, Some(pass), now);
@@ -620,7 +627,7 @@ impl Agent {
     }
 
     /// Makes the changes of a pass; gives those that were refused.
-    fn make(&mut self, pass: &Pass, now: Instant) -> Result<Vec<Refused>, PassError> {
+    fn make(&mut self, pass: &Pass, now: Instant) -> Result<Vec<RefusedChange>, PassError> {
         // Owned before it is made: a crash between the two leaves nothing that nobody owns.
         let owned = self.owned();
         let standing: BTreeSet<ServiceKey> = owned.union(&pass.plans.standing).copied().collect();
@@ -645,7 +652,7 @@ impl Agent {
     }
 
     /// Tells who gets no new connections any more, who does again, and what was repaired.
-    fn tell(&mut self, outcome: Outcome) {
+    fn tell(&mut self, outcome: PassOutcome) {
         for (key, addr, quiesced) in outcome.quiesced {
             self.events.push(DirectorEvent::quiesced(key, addr, &quiesced));
         }
@@ -722,10 +729,10 @@ impl Agent {
     }
 
     /// What it knows of its pools beside what stands in the kernel.
-    pub fn view(&self, now: Instant) -> View {
+    pub fn view(&self, now: Instant) -> TableView {
         let draining = self.passes.drains.iter();
         let quiesced = self.passes.quiesced.iter();
-        View {
+        TableView {
             draining: draining.map(|((key, at), d)| Draining::of(*key, *at, d, now)).collect(),
             quiesced: quiesced.map(|((key, addr), why)| Quiesced::of(*key, *addr, why)).collect(),
             sync: self.sync.view(),
@@ -742,7 +749,7 @@ impl Agent {
     }
 
     /// Logs a pass.
-    fn log(&self, outcome: &Result<Report, PassError>) {
+    fn log(&self, outcome: &Result<PassReport, PassError>) {
         match outcome {
             Ok(report) => {
                 for change in &report.applied {
@@ -757,7 +764,7 @@ impl Agent {
     }
 
     /// What the store says, as this director last read it.
-    pub fn state(&self) -> &State {
+    pub fn state(&self) -> &StoreState {
         self.store.state()
     }
 }
@@ -772,7 +779,7 @@ fn processor_time() -> Duration {
 pub enum PassError {
     /// The kernel's table could not be read or changed.
     #[error(transparent)]
-    Kernel(#[from] Error),
+    Kernel(#[from] IpvsError),
     /// The store could not be read or written.
     #[error(transparent)]
     Store(#[from] StoreError),

@@ -4,21 +4,21 @@
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 
-use super::flaps::Server;
-use crate::checks::Target;
-use crate::conf::{Conf, Registration};
+use super::flaps::ServerKey;
+use crate::checks::CheckTarget;
+use crate::conf::{Conf, RegistrationMode};
 use crate::store::ServiceKey;
 
 /// The targets of the static services that this director directs, at their own addresses.
-pub(super) fn targets(conf: &Conf, me: u32) -> BTreeMap<Server, Target> {
+pub(super) fn targets(conf: &Conf, me: u32) -> BTreeMap<ServerKey, CheckTarget> {
     let mut targets = BTreeMap::new();
     for cvip in conf.cvips.iter().filter(|cvip| cvip.is_director(me)) {
-        let fixed = cvip.services.iter().filter(|s| s.registration == Registration::Static);
+        let fixed = cvip.services.iter().filter(|s| s.registration == RegistrationMode::Static);
         for (service, check) in fixed.filter_map(|s| Some((s, s.check.as_ref()?))) {
             for port in service.start..=service.end {
                 let key = ServiceKey { cvip: cvip.addr, protocol: service.protocol, port };
                 for server in &cvip.real_servers {
-                    let target = Target {
+                    let target = CheckTarget {
                         addr: SocketAddr::new(server.addr, port),
                         protocol: service.protocol,
                         device: None,

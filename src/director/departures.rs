@@ -8,11 +8,11 @@
 
 use std::borrow::Cow;
 
-use crate::heartbeat::Left;
+use crate::heartbeat::LeftPorts;
 use crate::store::NodeRecord;
 
 /// A node's record without the ports that it has left.
-pub(super) fn without<'a>(record: &'a NodeRecord, left: Option<&Left>) -> Cow<'a, NodeRecord> {
+pub(super) fn without<'a>(record: &'a NodeRecord, left: Option<&LeftPorts>) -> Cow<'a, NodeRecord> {
     let Some(left) = left.filter(|left| left.is_of(record.version())) else {
         return Cow::Borrowed(record);
     };
@@ -33,7 +33,7 @@ mod tests {
     use std::collections::{BTreeMap, BTreeSet};
 
     use super::*;
-    use crate::heartbeat::left::Port;
+    use crate::heartbeat::left::LeftPort;
     use crate::protocol::Protocol;
     use crate::store::{Registration, ServiceKey};
 
@@ -44,12 +44,13 @@ mod tests {
         NodeRecord { registrations, ..NodeRecord::empty(2, version.0, version.1) }
     }
 
-    fn left(version: (u64, u64), left: &[u16], served: &[u16]) -> Left {
-        let tcp = |ports: &[u16]| ports.iter().map(|p| (Protocol::Tcp, *p)).collect::<Vec<Port>>();
-        Left::new(version, &tcp(left), &tcp(served).into_iter().collect::<BTreeSet<_>>())
+    fn left(version: (u64, u64), left: &[u16], served: &[u16]) -> LeftPorts {
+        let tcp =
+            |ports: &[u16]| ports.iter().map(|p| (Protocol::Tcp, *p)).collect::<Vec<LeftPort>>();
+        LeftPorts::new(version, &tcp(left), &tcp(served).into_iter().collect::<BTreeSet<_>>())
     }
 
-    fn ports(record: &NodeRecord, left: Option<&Left>) -> Vec<u16> {
+    fn ports(record: &NodeRecord, left: Option<&LeftPorts>) -> Vec<u16> {
         without(record, left).registrations.iter().map(|r| r.service.port).collect()
     }
 

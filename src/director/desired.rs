@@ -8,12 +8,10 @@ use std::time::{Duration, Instant};
 use super::restrictions::{QuiesceReason, Restrictions};
 use super::settings::{destination, settings, sorry_servers, weight};
 use crate::conf::model::DEFAULT_DRAIN_TIMEOUT;
-use crate::conf::{Conf, Cvip, Registration, ServiceConf};
+use crate::conf::{Conf, Cvip, RegistrationMode, ServiceConf};
 use crate::ipvs::{Destination, DestinationId, Service};
 use crate::protocol::Protocol;
-use crate::store::{
-    Drains, NodeRecord, PortRanges, Registration as Registered, ServiceKey, drain_of,
-};
+use crate::store::{Drains, NodeRecord, PortRanges, Registration, ServiceKey, drain_of};
 
 /// What a director knows when it decides.
 #[derive(Clone, Copy, Debug)]
@@ -124,7 +122,7 @@ pub fn touched(before: Option<&NodeRecord>, after: Option<&NodeRecord>) -> BTree
         return before.or(after).into_iter().flat_map(services_of).collect();
     };
     let mut keys: BTreeSet<ServiceKey> = BTreeSet::new();
-    fn all(record: &NodeRecord) -> BTreeSet<&Registered> {
+    fn all(record: &NodeRecord) -> BTreeSet<&Registration> {
         record.registrations.iter().collect()
     }
     let (old, new) = (all(before), all(after));
@@ -211,7 +209,7 @@ fn candidates(
     wanted: &mut Wanted,
 ) -> Vec<Candidate> {
     let restrictions = inputs.restrictions;
-    let fixed = service.filter(|service| service.registration == Registration::Static);
+    let fixed = service.filter(|service| service.registration == RegistrationMode::Static);
     let mut candidates = Vec::new();
     for server in &cvip.real_servers {
         let (node, addr) = (server.node, server.addr);
@@ -301,7 +299,7 @@ fn floor(candidates: &[Candidate]) -> u8 {
 }
 
 /// What a record says of a service that it registers. Registrations stand in order.
-pub(super) fn registered(record: &NodeRecord, key: ServiceKey) -> Option<&Registered> {
+pub(super) fn registered(record: &NodeRecord, key: ServiceKey) -> Option<&Registration> {
     let at = record.registrations.binary_search_by_key(&key, |r| r.service).ok()?;
     Some(&record.registrations[at])
 }
@@ -318,7 +316,7 @@ pub(super) mod tests {
     use super::*;
     use crate::conf::{DirectorNode, RealServer, Routing, SorryServer};
     use crate::ipvs::{Forwarding, service_flags};
-    use crate::store::{DrainOrder, DrainTarget, Lingering, Refused};
+    use crate::store::{DrainOrder, DrainTarget, Lingering, RefusedListener};
 
     pub(in crate::director) fn ip(text: &str) -> IpAddr {
         text.parse().unwrap()
@@ -352,8 +350,8 @@ pub(super) mod tests {
         Conf { routing: Routing::Dr, cvips: vec![cvip] }
     }
 
-    pub(in crate::director) fn registration(service: ServiceKey) -> Registered {
-        Registered::new(service, 2)
+    pub(in crate::director) fn registration(service: ServiceKey) -> Registration {
+        Registration::new(service, 2)
     }
 
     pub(in crate::director) fn record(node: u32, keys: &[ServiceKey]) -> NodeRecord {
@@ -361,9 +359,9 @@ pub(super) mod tests {
         NodeRecord { registrations, ..NodeRecord::empty(node, 1, 1) }
     }
 
-    fn refused(reachable: bool) -> Refused {
+    fn refused(reachable: bool) -> RefusedListener {
         let reason = String::new();
-        Refused { service: HTTP, bound: ip("0.0.0.0"), uid: 1000, reason, reachable }
+        RefusedListener { service: HTTP, bound: ip("0.0.0.0"), uid: 1000, reason, reachable }
     }
 
     fn weights(wanted: &Wanted) -> Vec<(IpAddr, u32)> {
@@ -477,7 +475,7 @@ pub(super) mod tests {
     #[test]
     fn a_static_service_has_every_real_server_whatever_listens() {
         let mut service = ServiceConf::new(Protocol::Tcp, 80, 80);
-        service.registration = Registration::Static;
+        service.registration = RegistrationMode::Static;
         let conf = conf(vec![service]);
         let wanted = ask(&conf, vec![record(2, &[])]);
         assert_eq!(wanted.destinations.len(), 3);
@@ -488,7 +486,7 @@ pub(super) mod tests {
     #[test]
     fn a_real_server_of_weight_0_is_kept_in_a_static_service_and_never_added_to_it() {
         let mut service = ServiceConf::new(Protocol::Tcp, 80, 80);
-        service.registration = Registration::Static;
+        service.registration = RegistrationMode::Static;
         service.sorry_servers = vec![SorryServer { addr: ip("10.0.0.9"), port: None, weight: 1 }];
         let mut conf = conf(vec![service]);
         conf.cvips[0].real_servers[0].weight = 0;
@@ -612,7 +610,7 @@ pub(super) mod tests {
     #[test]
     fn a_weight_of_0_by_hand_is_no_server_that_could_be_left() {
         let quiesced = NodeRecord {
-            registrations: vec![Registered { weight: 0, ..registration(HTTP) }],
+            registrations: vec![Registration { weight: 0, ..registration(HTTP) }],
             ..record(1, &[])
         };
         let wanted = ask(&conf(vec![]), vec![quiesced, unhealthy(2, &[HTTP])]);
@@ -656,7 +654,7 @@ pub(super) mod tests {
         assert_eq!(wanted.cut, [ip("10.0.0.2")].into());
         assert_eq!(weights(&wanted), [(ip("10.0.0.3"), 6)]);
         let mut service = ServiceConf::new(Protocol::Tcp, 80, 80);
-        service.registration = Registration::Static;
+        service.registration = RegistrationMode::Static;
         let wanted = ask_with(&conf(vec![service]), vec![], &restrictions);
         assert_eq!(wanted.destinations.len(), 2);
     }
@@ -680,7 +678,7 @@ pub(super) mod tests {
         assert_eq!(addresses(&one, &[]), [ip("10.0.0.2")]);
         // One that is quiesced takes none.
         let quiesced = NodeRecord {
-            registrations: vec![Registered { weight: 0, ..registration(HTTP) }],
+            registrations: vec![Registration { weight: 0, ..registration(HTTP) }],
             ..record(2, &[])
         };
         let quiesced = ask(&conf, vec![quiesced]);
@@ -707,7 +705,7 @@ pub(super) mod tests {
     #[test]
     fn a_node_that_leaves_serves_nothing_static_or_not() {
         let mut service = ServiceConf::new(Protocol::Tcp, 80, 80);
-        service.registration = Registration::Static;
+        service.registration = RegistrationMode::Static;
         for conf in [conf(vec![service]), conf(vec![])] {
             let leaving = NodeRecord { leaving: true, ..record(2, &[HTTP]) };
             let wanted = ask(&conf, vec![record(1, &[HTTP]), leaving, record(3, &[HTTP])]);
@@ -742,7 +740,7 @@ pub(super) mod tests {
         assert_eq!(touched(None, Some(&both)), [HTTP, dns].into());
         assert_eq!(touched(Some(&both), None), [HTTP, dns].into());
         let reweighted = NodeRecord {
-            registrations: vec![Registered { weight: 0, ..registration(HTTP) }],
+            registrations: vec![Registration { weight: 0, ..registration(HTTP) }],
             ..record(2, &[])
         };
         assert_eq!(touched(Some(&one), Some(&reweighted)), [HTTP].into());

@@ -25,7 +25,7 @@ use std::time::{Duration, Instant};
 use crate::counter;
 use crate::store::Elected;
 pub use messages::{ElectionAction, ElectionInput, ElectionPeer, ElectionRole, PeerLiveness};
-use pace::Pace;
+use pace::ClaimPace;
 
 /// How long a director that was just started listens before it judges that nobody is there.
 pub const LISTEN: Duration = Duration::from_secs(2);
@@ -76,7 +76,7 @@ pub struct Election {
     gone_since: Option<Instant>,
     /// An operator asks this director to take over: until when.
     asked: Option<Instant>,
-    pace: Pace,
+    pace: ClaimPace,
 }
 
 /// The elected director since its election was seen. What was before says nothing about it: a
@@ -107,7 +107,7 @@ impl Election {
             incumbent: None,
             gone_since: None,
             asked: None,
-            pace: Pace::new(now),
+            pace: ClaimPace::new(now),
         }
     }
 

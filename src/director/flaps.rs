@@ -14,7 +14,7 @@ use crate::store::ServiceKey;
 pub const WINDOW: Duration = Duration::from_secs(60);
 
 /// One node's server of one service.
-pub type Server = (ServiceKey, u32);
+pub type ServerKey = (ServiceKey, u32);
 
 /// What a service allows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -34,18 +34,18 @@ impl Default for Limits {
 /// Servers that left lately, and those that are damped.
 #[derive(Clone, Debug, PartialEq, Eq, Default)]
 pub struct Flaps {
-    servers: BTreeMap<Server, Flap>,
+    servers: BTreeMap<ServerKey, Flap>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Default)]
 struct Flap {
     /// When it left, within [`WINDOW`], in order.
     left: Vec<Instant>,
-    state: State,
+    state: FlapState,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
-enum State {
+enum FlapState {
     #[default]
     Calm,
     /// It left too often, and does not listen.
@@ -56,7 +56,7 @@ enum State {
 
 /// What happened to a server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Event {
+enum FlapEvent {
     /// It left; too often, or not.
     Left { too_often: bool },
     /// It listens.
@@ -65,14 +65,14 @@ enum Event {
     Tick,
 }
 
-impl State {
+impl FlapState {
     /// The whole of it.
-    fn next(self, event: Event, now: Instant) -> State {
+    fn next(self, event: FlapEvent, now: Instant) -> FlapState {
         match (self, event) {
-            (State::Calm, Event::Left { too_often: true }) => State::Out,
-            (State::Held { .. }, Event::Left { .. }) => State::Out,
-            (State::Out, Event::Joined { hold }) => State::Held { until: now + hold },
-            (State::Held { until }, Event::Tick) if now >= until => State::Calm,
+            (FlapState::Calm, FlapEvent::Left { too_often: true }) => FlapState::Out,
+            (FlapState::Held { .. }, FlapEvent::Left { .. }) => FlapState::Out,
+            (FlapState::Out, FlapEvent::Joined { hold }) => FlapState::Held { until: now + hold },
+            (FlapState::Held { until }, FlapEvent::Tick) if now >= until => FlapState::Calm,
             (state, _) => state,
         }
     }
@@ -89,19 +89,19 @@ pub struct Damped {
 
 impl Flaps {
     /// A server left.
-    pub fn left(&mut self, server: Server, limits: Limits, now: Instant) {
+    pub fn left(&mut self, server: ServerKey, limits: Limits, now: Instant) {
         let flap = self.servers.entry(server).or_default();
         flap.left.retain(|at| now.duration_since(*at) < WINDOW);
         flap.left.push(now);
         let too_often = limits.leaves > 0 && flap.left.len() > limits.leaves as usize;
-        flap.state = flap.state.next(Event::Left { too_often }, now);
+        flap.state = flap.state.next(FlapEvent::Left { too_often }, now);
     }
 
     /// A server listens. A node whose limits were lifted meanwhile is held no longer.
-    pub fn joined(&mut self, server: Server, limits: Limits, now: Instant) {
+    pub fn joined(&mut self, server: ServerKey, limits: Limits, now: Instant) {
         if let Some(flap) = self.servers.get_mut(&server) {
             let hold = if limits.leaves > 0 { limits.hold } else { Duration::ZERO };
-            flap.state = flap.state.next(Event::Joined { hold }, now);
+            flap.state = flap.state.next(FlapEvent::Joined { hold }, now);
         }
     }
 
@@ -111,12 +111,12 @@ impl Flaps {
         let mut released = Vec::new();
         self.servers.retain(|(service, _), flap| {
             let before = flap.state;
-            flap.state = before.next(Event::Tick, now);
+            flap.state = before.next(FlapEvent::Tick, now);
             if flap.state != before {
                 released.push(*service);
             }
             flap.left.retain(|at| now.duration_since(*at) < WINDOW);
-            flap.state != State::Calm || !flap.left.is_empty()
+            flap.state != FlapState::Calm || !flap.left.is_empty()
         });
         released
     }
@@ -124,21 +124,21 @@ impl Flaps {
     /// When [`Flaps::tick`] is to be called, at the latest.
     pub fn next_tick(&self) -> Option<Instant> {
         let until = |flap: &Flap| match flap.state {
-            State::Held { until } => Some(until),
-            State::Calm => flap.left.last().map(|at| *at + WINDOW),
-            State::Out => None,
+            FlapState::Held { until } => Some(until),
+            FlapState::Calm => flap.left.last().map(|at| *at + WINDOW),
+            FlapState::Out => None,
         };
         self.servers.values().filter_map(until).min()
     }
 
     /// A server that is damped.
-    pub fn damped(&self, server: Server, now: Instant) -> Option<Damped> {
+    pub fn damped(&self, server: ServerKey, now: Instant) -> Option<Damped> {
         let flap = self.servers.get(&server)?;
         let leaves = u32::try_from(flap.left.len()).unwrap_or(u32::MAX);
         match flap.state {
-            State::Calm => None,
-            State::Out => Some(Damped { leaves, left: None }),
-            State::Held { until } => {
+            FlapState::Calm => None,
+            FlapState::Out => Some(Damped { leaves, left: None }),
+            FlapState::Held { until } => {
                 Some(Damped { leaves, left: Some(until.saturating_duration_since(now)) })
             }
         }
@@ -153,7 +153,7 @@ mod tests {
 
     const LIMITS: Limits = Limits { leaves: 2, hold: Duration::from_secs(10) };
 
-    fn web() -> Server {
+    fn web() -> ServerKey {
         (key(Protocol::Tcp, 80), 3)
     }
 
@@ -161,24 +161,24 @@ mod tests {
     fn every_state_takes_every_event() {
         let now = Instant::now();
         let later = now + Duration::from_secs(10);
-        let (calm, out, held) = (State::Calm, State::Out, State::Held { until: later });
-        let too_often = Event::Left { too_often: true };
-        let now_and_then = Event::Left { too_often: false };
-        let joined = Event::Joined { hold: Duration::from_secs(10) };
+        let (calm, out, held) = (FlapState::Calm, FlapState::Out, FlapState::Held { until: later });
+        let too_often = FlapEvent::Left { too_often: true };
+        let now_and_then = FlapEvent::Left { too_often: false };
+        let joined = FlapEvent::Joined { hold: Duration::from_secs(10) };
         for (state, event, at, next) in [
             (calm, now_and_then, now, calm),
             (calm, too_often, now, out),
             (calm, joined, now, calm),
-            (calm, Event::Tick, now, calm),
+            (calm, FlapEvent::Tick, now, calm),
             (out, now_and_then, now, out),
             (out, too_often, now, out),
             (out, joined, now, held),
-            (out, Event::Tick, later, out),
+            (out, FlapEvent::Tick, later, out),
             (held, now_and_then, now, out),
             (held, too_often, now, out),
             (held, joined, later, held),
-            (held, Event::Tick, now, held),
-            (held, Event::Tick, later, calm),
+            (held, FlapEvent::Tick, now, held),
+            (held, FlapEvent::Tick, later, calm),
         ] {
             assert_eq!(state.next(event, at), next, "{state:?}, {event:?}");
         }

@@ -6,11 +6,11 @@ use std::net::IpAddr;
 use std::time::Instant;
 
 use super::desired::{Inputs, desired};
-use super::plan::{Actual, Drains, plan};
+use super::plan::{Actual, DrainState, plan};
 use super::restrictions::Restrictions;
 use super::settings::{forwarding, prefix, service_key};
 use crate::conf::model::{DEFAULT_WEIGHT, MAX_SECONDS};
-use crate::conf::{Conf, Cvip, RealServer, Registration, ServiceConf};
+use crate::conf::{Conf, Cvip, RealServer, RegistrationMode, ServiceConf};
 use crate::ipvs::{
     Change, Destination, DestinationEntry, Service, ServiceId, Stats, Tunnel, service_flags,
 };
@@ -41,7 +41,7 @@ pub fn as_static(
         return Err("it is for every port, and cvip.conf names ports".to_owned());
     }
     let mut said = ServiceConf::new(protocol, port, port);
-    said.registration = Registration::Static;
+    said.registration = RegistrationMode::Static;
     scheduling(service, protocol, &mut said)?;
     persistence(service, addr, &mut said)?;
     for destination in destinations {
@@ -89,7 +89,7 @@ pub fn differences(
         passive: false,
         now,
     };
-    plan(key, &desired(key, inputs), Some(&actual), &mut Drains::new(), now)
+    plan(key, &desired(key, inputs), Some(&actual), &mut DrainState::new(), now)
 }
 
 fn scheduling(service: &Service, protocol: Protocol, said: &mut ServiceConf) -> Result<(), String> {
@@ -243,7 +243,7 @@ mod tests {
 
     fn xdmcp() -> ServiceConf {
         let mut said = ServiceConf::new(Protocol::Udp, 177, 177);
-        said.registration = Registration::Static;
+        said.registration = RegistrationMode::Static;
         said
     }
 

@@ -3,7 +3,7 @@
 //! [`desired`] says what a service should be, [`plan`] which changes lead there from what the
 //! kernel has: both pure, both one service at a time, so that a change on one node costs what
 //! that node's services cost. [`reconcile`] reads the kernel's truth and applies the plans;
-//! the [`Agent`] decides when.
+//! the [`DirectorAgent`] decides when.
 
 pub mod agent;
 mod checks;
@@ -24,5 +24,5 @@ pub mod settings;
 pub mod sync;
 pub mod view;
 
-pub use agent::Agent;
+pub use agent::DirectorAgent;
 pub use event::DirectorEvent;

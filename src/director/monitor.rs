@@ -29,9 +29,10 @@ use super::restrictions::Restrictions;
 use crate::conf::Conf;
 use crate::counter;
 use crate::heartbeat::{
-    self, HeartbeatContent, Leadership, Left, Nonce, Peers, Socket, Suspicion, Timing, Watched,
+    self, HeartbeatContent, HeartbeatSocket, Leadership, LeftPorts, Nonce, Peers, Suspicion,
+    Timing, WatchedNode,
 };
-use crate::store::{Claim, Elected, NodeRecord, State, Store, StoreError};
+use crate::store::{Elected, NodeRecord, Store, StoreError, StoreState, TermClaim};
 use conflicts::ConflictWatches;
 use held::RememberedTerms;
 use probes::Probes;
@@ -111,7 +112,7 @@ pub struct Monitor {
     unavailable: bool,
     started: Instant,
     peers: Peers,
-    socket: Socket,
+    socket: HeartbeatSocket,
     probes: Probes,
     conflicts: ConflictWatches,
     vouching: Vouching,
@@ -128,7 +129,7 @@ pub struct Monitor {
     /// It has handed over, or tried to, since it ends: it carries nothing any more if another can.
     ending: bool,
     /// Ports that nodes have left, as they last said.
-    left: BTreeMap<u32, Left>,
+    left: BTreeMap<u32, LeftPorts>,
     held: RememberedTerms,
     next_tend: Instant,
     /// Why the last claim failed, as it was said.
@@ -179,7 +180,7 @@ impl Monitor {
         me: MonitorIdentity,
         conf: Arc<Conf>,
         store: Box<dyn Store>,
-        socket: Socket,
+        socket: HeartbeatSocket,
         run_dir: &Path,
         now: Instant,
     ) -> std::io::Result<Monitor> {
@@ -274,7 +275,7 @@ impl Monitor {
     }
 
     /// The ports that this director's own node has left: its own heartbeat does not reach it.
-    pub fn tell_left(&mut self, left: Left) {
+    pub fn tell_left(&mut self, left: LeftPorts) {
         self.left.insert(self.me, left);
     }
 
@@ -312,11 +313,11 @@ impl Monitor {
         };
         self.store.surpass(self.election.set(), self.election.latest());
         match self.store.claim(self.election.set(), expected, node, incarnation)? {
-            Claim::Won(elected) => {
+            TermClaim::Won(elected) => {
                 info!("node {} is elected in term {}: handing over", elected.node, elected.term);
                 Ok(Some(elected.node))
             }
-            Claim::Stands(_) => Ok(None),
+            TermClaim::Stands(_) => Ok(None),
         }
     }
 
@@ -477,10 +478,10 @@ impl Monitor {
 
     /// Watches whom the configuration and the records name.
     fn watch(&mut self, now: Instant) {
-        let State { nodes: records, alive, .. } = self.store.state();
+        let StoreState { nodes: records, alive, .. } = self.store.state();
         let order = order(&self.conf, self.me);
         let watched = self.nodes.keys().map(|node| (*node, records.get(node)));
-        let watched = watched.map(|(node, record)| Watched {
+        let watched = watched.map(|(node, record)| WatchedNode {
             node,
             hears_us: order.contains(&node),
             // A record may have been written by somebody else; the lease says who lives.
@@ -489,7 +490,7 @@ impl Monitor {
                 None => record.map_or(0, |record| record.incarnation),
             },
         });
-        let watched: Vec<Watched> = watched.collect();
+        let watched: Vec<WatchedNode> = watched.collect();
         self.peers.watch(watched, now);
     }
 
@@ -552,7 +553,7 @@ impl Monitor {
         let leaving = self.nodes.keys().copied().filter(|node| self.says_that_it_leaves(*node));
         let leaving: BTreeSet<u32> = leaving.collect();
         let mut is_answered = false;
-        let State { nodes: records, alive, .. } = self.store.state();
+        let StoreState { nodes: records, alive, .. } = self.store.state();
         let mut liveness_of = BTreeMap::new();
         for (node, addrs) in &self.nodes {
             let heard = self.peers.heard_ago(*node, now);
@@ -625,7 +626,7 @@ impl Monitor {
         // Whoever heard nobody hears them one after the other, and not all at the same moment.
         let trusts = !self.isolated && now >= self.trusts_from;
         let said = |node: &u32| Some((*node, self.peers.last(*node)?.left.clone()?));
-        let said: Vec<(u32, Left)> = self.liveness_of.keys().filter_map(said).collect();
+        let said: Vec<(u32, LeftPorts)> = self.liveness_of.keys().filter_map(said).collect();
         // What says nothing leaves in force what was said before.
         self.left.extend(said);
         let restrictions = Restrictions {
@@ -672,7 +673,7 @@ impl Monitor {
 
     /// The other directors of the set.
     fn directors(&self) -> BTreeMap<u32, ElectionPeer> {
-        let State { alive, nodes: records, .. } = self.store.state();
+        let StoreState { alive, nodes: records, .. } = self.store.state();
         let set = self.election.set();
         let peer = |node: u32| {
             let heartbeat = self.peers.last(node);
@@ -722,7 +723,7 @@ impl Monitor {
     /// Another who lives and directs, by a cvip.conf that still names it: this director waits until
     /// that one has read the new file, or hands over.
     fn directs_by_another_conf(&self) -> Option<u32> {
-        let State { nodes, alive, directors, .. } = self.store.state();
+        let StoreState { nodes, alive, directors, .. } = self.store.state();
         let is_me = |e: &Elected| (e.node, e.incarnation) == (self.me, self.incarnation);
         let directs = |node: &u32| {
             let record = nodes.get(node).filter(|_| alive.contains_key(node));
@@ -766,11 +767,11 @@ impl Monitor {
                     self.store.surpass(set, self.election.latest());
                     let claimed = self.store.claim(set, expected, node, incarnation);
                     match &claimed {
-                        Ok(Claim::Won(Elected { node, term, .. })) if *node != self.me => {
+                        Ok(TermClaim::Won(Elected { node, term, .. })) if *node != self.me => {
                             info!("node {node} is elected, in term {term}: it can carry the CVIPs");
                         }
-                        Ok(Claim::Won(elected)) => info!("elected, in term {}", elected.term),
-                        Ok(Claim::Stands(_)) => info!("another director was faster"),
+                        Ok(TermClaim::Won(elected)) => info!("elected, in term {}", elected.term),
+                        Ok(TermClaim::Stands(_)) => info!("another director was faster"),
                         Err(error) if self.unclaimed.as_ref() == Some(&error.to_string()) => {}
                         Err(error) => warn!("the election cannot be claimed: {error}"),
                     }

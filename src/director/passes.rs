@@ -10,8 +10,8 @@ use std::time::{Duration, Instant};
 
 use super::desired::Inputs;
 use super::fingerprint::{Print, print_of};
-use super::plan::{Actual, Drains, settle};
-use super::reconcile::{Plans, Refused, Table, plans};
+use super::plan::{Actual, DrainState, settle};
+use super::reconcile::{KernelTable, Plans, RefusedChange, plans};
 use super::restrictions::QuiesceReason;
 use crate::bucket::Bucket;
 use crate::ipvs::Change;
@@ -44,7 +44,7 @@ const REPAIR_EVERY: Duration = Duration::from_secs(10);
 /// What is remembered from one pass to the next.
 #[derive(Debug)]
 pub struct Passes {
-    pub(super) drains: Drains,
+    pub(super) drains: DrainState,
     /// Destinations that get no new connections, by the last pass over each service.
     pub(super) quiesced: BTreeMap<(ServiceKey, IpAddr), QuiesceReason>,
     /// Services of which the kernel refused a change in the last pass over them.
@@ -74,7 +74,7 @@ pub struct Passes {
 pub struct Pass {
     full: bool,
     services: BTreeSet<ServiceKey>,
-    table: Table,
+    table: KernelTable,
     pub(super) plans: Plans,
     /// Operators' drains, as the pass saw them.
     ordered: store::Drains,
@@ -86,7 +86,7 @@ pub struct Pass {
 
 /// What came of a pass, to be told.
 #[derive(Debug, Default)]
-pub struct Outcome {
+pub struct PassOutcome {
     /// Destinations that get no new connections from now on, or for another reason.
     pub quiesced: Vec<(ServiceKey, IpAddr, QuiesceReason)>,
     /// Destinations that no longer have a reason to get none.
@@ -114,7 +114,7 @@ impl Passes {
     /// The first full pass is due now.
     pub fn new(now: Instant) -> Passes {
         Passes {
-            drains: Drains::new(),
+            drains: DrainState::new(),
             quiesced: BTreeMap::new(),
             refused: BTreeSet::new(),
             whole: false,
@@ -222,7 +222,7 @@ impl Passes {
         &mut self,
         full: bool,
         services: BTreeSet<ServiceKey>,
-        table: Table,
+        table: KernelTable,
         inputs: Inputs<'_>,
     ) -> Pass {
         let is_foreign = |key: &&ServiceKey| match self.expected.get(key) {
@@ -240,7 +240,7 @@ impl Passes {
     }
 
     /// The kernel has answered: what it refused is taken as not done.
-    pub fn applied(&mut self, pass: Pass, refused: &[Refused], now: Instant) -> Outcome {
+    pub fn applied(&mut self, pass: Pass, refused: &[RefusedChange], now: Instant) -> PassOutcome {
         let Pass { full, services, mut table, plans, ordered, leaving, foreign } = pass;
         let failed: BTreeSet<usize> = refused.iter().map(|r| r.failure.index).collect();
         let mut repair: Option<Repair> = None;
@@ -285,24 +285,24 @@ impl Passes {
             // What a full pass left undone only a full pass ends.
             (false, true) => {}
         }
-        Outcome { repair, ..outcome }
+        PassOutcome { repair, ..outcome }
     }
 
     /// The kernel could not be read, or its answers were lost: what was planned may have been done, or
     /// not. Gives what is to be told.
-    pub fn failed(&mut self, full: bool, pass: Option<Pass>, now: Instant) -> Outcome {
+    pub fn failed(&mut self, full: bool, pass: Option<Pass>, now: Instant) -> PassOutcome {
         self.whole = false;
         match full {
             true => self.retry_later(now),
             false => self.next_full = self.next_full.min(now + self.retry_after),
         }
-        let Some(pass) = pass else { return Outcome::default() };
+        let Some(pass) = pass else { return PassOutcome::default() };
         for key in &pass.services {
             self.expected.remove(key);
             self.suspects.remove(key);
         }
         // Whatever has weight 0 now has a reason that is known.
-        let mut outcome = Outcome::default();
+        let mut outcome = PassOutcome::default();
         for (key, addr, quiesced) in pass.plans.quiesced {
             let before = self.quiesced.insert((key, addr), quiesced.clone());
             if before.as_ref().map(state) != Some(state(&quiesced)) {
@@ -325,7 +325,7 @@ impl Passes {
         services: &BTreeSet<ServiceKey>,
         planned: Vec<(ServiceKey, IpAddr, QuiesceReason)>,
         untouched: impl Fn(&IpAddr, &ServiceKey) -> bool,
-    ) -> Outcome {
+    ) -> PassOutcome {
         let of_pass = |(key, _): &(ServiceKey, IpAddr)| full || services.contains(key);
         let before: BTreeMap<_, _> =
             self.quiesced.extract_if(.., |server, _| of_pass(server)).collect();
@@ -336,7 +336,7 @@ impl Passes {
             .collect();
         let kept = before.iter().filter(|((key, addr), _)| !untouched(addr, key));
         after.extend(kept.map(|(server, quiesced)| (*server, quiesced.clone())));
-        let mut outcome = Outcome::default();
+        let mut outcome = PassOutcome::default();
         for ((key, addr), quiesced) in &after {
             if before.get(&(*key, *addr)).map(state) != Some(state(quiesced)) {
                 outcome.quiesced.push((*key, *addr, quiesced.clone()));
@@ -396,8 +396,8 @@ fn concerns(change: &Change, addr: IpAddr) -> bool {
 }
 
 /// Makes a change to what was read.
-fn apply(table: &mut Table, key: ServiceKey, change: &Change) {
-    let destinations = |table: &mut Table, of: &dyn Fn(&mut Actual)| {
+fn apply(table: &mut KernelTable, key: ServiceKey, change: &Change) {
+    let destinations = |table: &mut KernelTable, of: &dyn Fn(&mut Actual)| {
         if let Some(actual) = table.get_mut(&key) {
             of(actual);
         }

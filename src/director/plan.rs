@@ -54,7 +54,7 @@ pub struct Drain {
 }
 
 /// The drains of one director: state that only [`plan`] and [`settle`] write.
-pub type Drains = BTreeMap<(ServiceKey, DestinationId), Drain>;
+pub type DrainState = BTreeMap<(ServiceKey, DestinationId), Drain>;
 
 /// The place of a change among those that are made together: additions, then edits, then deletions.
 /// A weight is given before another is taken away.
@@ -76,7 +76,7 @@ pub fn plan(
     key: ServiceKey,
     wanted: &Wanted,
     actual: Option<&Actual>,
-    drains: &mut Drains,
+    drains: &mut DrainState,
     now: Instant,
 ) -> Vec<Change> {
     let id = service_id(key);
@@ -138,7 +138,7 @@ pub fn settle(
     change: &Change,
     done: bool,
     actual: Option<&Actual>,
-    drains: &mut Drains,
+    drains: &mut DrainState,
     now: Instant,
 ) {
     match change {
@@ -164,7 +164,7 @@ fn drained(
     key: ServiceKey,
     entry: &DestinationEntry,
     wanted: &Wanted,
-    drains: &mut Drains,
+    drains: &mut DrainState,
     now: Instant,
 ) -> bool {
     if key.protocol == Protocol::Udp || (entry.active == 0 && entry.inactive == 0) {
@@ -206,7 +206,7 @@ fn same_settings(wanted: &Service, actual: &Service) -> bool {
 }
 
 /// The destinations of a service that drain.
-fn draining(key: ServiceKey, drains: &Drains) -> impl Iterator<Item = DestinationId> {
+fn draining(key: ServiceKey, drains: &DrainState) -> impl Iterator<Item = DestinationId> {
     let of_key = drains.range((key, least())..).take_while(move |((of, _), _)| *of == key);
     of_key.map(|((_, at), _)| *at)
 }
@@ -265,7 +265,7 @@ mod tests {
     #[test]
     fn the_first_node_makes_the_service_and_the_second_only_joins() {
         let (one, two) = (destination(1, 80, 1), destination(2, 80, 1));
-        let (mut drains, now) = (Drains::new(), Instant::now());
+        let (mut drains, now) = (DrainState::new(), Instant::now());
         let id = service_id(http());
         assert_eq!(
             plan(http(), &wanted(http(), &[one]), None, &mut drains, now),
@@ -284,8 +284,13 @@ mod tests {
         let mut has = actual(http(), &[entry(one, 3, 4)]);
         has.service.flags = service_flags::HASHED;
         has.service.netmask = 0;
-        let changes =
-            plan(http(), &wanted(http(), &[one]), Some(&has), &mut Drains::new(), Instant::now());
+        let changes = plan(
+            http(),
+            &wanted(http(), &[one]),
+            Some(&has),
+            &mut DrainState::new(),
+            Instant::now(),
+        );
         assert_eq!(changes, []);
     }
 
@@ -293,8 +298,13 @@ mod tests {
     fn a_weight_of_0_that_no_drain_explains_is_restored() {
         let one = destination(1, 80, 2);
         let has = actual(http(), &[entry(Destination { weight: 0, ..one }, 0, 0)]);
-        let changes =
-            plan(http(), &wanted(http(), &[one]), Some(&has), &mut Drains::new(), Instant::now());
+        let changes = plan(
+            http(),
+            &wanted(http(), &[one]),
+            Some(&has),
+            &mut DrainState::new(),
+            Instant::now(),
+        );
         assert_eq!(changes, [Change::EditDestination(service_id(http()), one)]);
     }
 
@@ -302,7 +312,7 @@ mod tests {
     fn a_leaving_destination_is_quiesced_at_once_and_deleted_when_drained() {
         let (one, id) = (destination(1, 80, 1), service_id(http()));
         let quiesced = Destination { weight: 0, ..one };
-        let (mut drains, start) = (Drains::new(), Instant::now());
+        let (mut drains, start) = (DrainState::new(), Instant::now());
         let wanted = wanted(http(), &[]);
         let mut step = |destination, active, inactive, ms| {
             let has = actual(http(), &[entry(destination, active, inactive)]);
@@ -326,7 +336,7 @@ mod tests {
         for (count, gone_at) in [(Some(0), 5), (Some(1), 30), (None, 30)] {
             let mut wanted = wanted(http(), &[]);
             wanted.lingering = count.into_iter().map(|n| (quiesced.id.addr, n)).collect();
-            let mut drains = Drains::new();
+            let mut drains = DrainState::new();
             for second in 0..gone_at {
                 assert_eq!(plan(http(), &wanted, Some(&has), &mut drains, at(second)), []);
             }
@@ -341,7 +351,7 @@ mod tests {
     fn a_listener_that_comes_back_in_time_gets_its_weight_back() {
         let one = destination(1, 80, 1);
         let quiesced = Destination { weight: 0, ..one };
-        let (mut drains, now) = (Drains::new(), Instant::now());
+        let (mut drains, now) = (DrainState::new(), Instant::now());
         let has = actual(http(), &[entry(quiesced, 1, 0)]);
         plan(http(), &wanted(http(), &[]), Some(&has), &mut drains, now);
         assert_eq!(drains.len(), 1);
@@ -355,7 +365,7 @@ mod tests {
     fn a_refused_deletion_is_asked_for_again_at_the_same_deadline_and_leaves_weight_0() {
         let (one, id) = (destination(1, 80, 1), service_id(http()));
         let quiesced = Destination { weight: 0, ..one };
-        let (mut drains, start) = (Drains::new(), Instant::now());
+        let (mut drains, start) = (DrainState::new(), Instant::now());
         let wanted = wanted(http(), &[]);
         let has = actual(http(), &[entry(quiesced, 1, 0)]);
         plan(http(), &wanted, Some(&has), &mut drains, start);
@@ -368,7 +378,7 @@ mod tests {
         }
         // One that had nothing to drain is on its way out all the same.
         let has = actual(http(), &[entry(one, 0, 0)]);
-        let mut drains = Drains::new();
+        let mut drains = DrainState::new();
         let changes = plan(http(), &wanted, Some(&has), &mut drains, start);
         assert_eq!(changes[0], Change::DeleteDestination(id, one.id));
         settle(http(), &changes[0], false, Some(&has), &mut drains, start);
@@ -382,7 +392,7 @@ mod tests {
     fn only_an_operators_word_makes_a_drain_longer() {
         let quiesced = Destination { weight: 0, ..destination(1, 80, 1) };
         let has = actual(http(), &[entry(quiesced, 1, 0)]);
-        let (mut drains, now) = (Drains::new(), Instant::now());
+        let (mut drains, now) = (DrainState::new(), Instant::now());
         let mut end = |seconds, ordered: Option<u64>| {
             let mut wanted = wanted(http(), &[]);
             wanted.drain_timeout = Duration::from_secs(seconds);
@@ -406,7 +416,7 @@ mod tests {
         );
         let wanted = wanted(http(), &[quiesced(one), two, three, four]);
         assert_eq!(
-            plan(http(), &wanted, Some(&has), &mut Drains::new(), Instant::now()),
+            plan(http(), &wanted, Some(&has), &mut DrainState::new(), Instant::now()),
             [
                 Change::AddDestination(id, two),
                 Change::AddDestination(id, four),
@@ -421,7 +431,8 @@ mod tests {
     fn udp_is_deleted_at_once() {
         let dns = key(Protocol::Udp, 53);
         let has = actual(dns, &[entry(destination(1, 53, 1), 0, 9)]);
-        let changes = plan(dns, &wanted(dns, &[]), Some(&has), &mut Drains::new(), Instant::now());
+        let changes =
+            plan(dns, &wanted(dns, &[]), Some(&has), &mut DrainState::new(), Instant::now());
         assert!(matches!(changes[..], [Change::DeleteDestination(..), Change::DeleteService(_)]));
     }
 
@@ -430,7 +441,7 @@ mod tests {
         let mut wanted = wanted(http(), &[]);
         wanted.cut.insert(ip("10.0.0.1"));
         let has = actual(http(), &[entry(destination(1, 80, 1), 4, 0)]);
-        let changes = plan(http(), &wanted, Some(&has), &mut Drains::new(), Instant::now());
+        let changes = plan(http(), &wanted, Some(&has), &mut DrainState::new(), Instant::now());
         assert!(matches!(changes[..], [Change::DeleteDestination(..), Change::DeleteService(_)]));
     }
 
@@ -439,14 +450,14 @@ mod tests {
         let mut wanted = wanted(http(), &[]);
         wanted.deadlines.insert(ip("10.0.0.1"), Duration::from_secs(300));
         let has = actual(http(), &[entry(destination(1, 80, 0), 4, 0)]);
-        let (mut drains, start) = (Drains::new(), Instant::now());
+        let (mut drains, start) = (DrainState::new(), Instant::now());
         for (second, changes) in [(0, 0), (299, 0), (300, 2)] {
             let now = start + Duration::from_secs(second);
             let planned = plan(http(), &wanted, Some(&has), &mut drains, now);
             assert_eq!(planned.len(), changes, "after {second} s");
         }
         wanted.deadlines.insert(ip("10.0.0.1"), Duration::ZERO);
-        let cut = plan(http(), &wanted, Some(&has), &mut Drains::new(), start);
+        let cut = plan(http(), &wanted, Some(&has), &mut DrainState::new(), start);
         assert_eq!(cut.len(), 2, "at once");
     }
 
@@ -454,7 +465,7 @@ mod tests {
     fn sorry_servers_come_before_the_last_real_server_drains_and_drain_when_one_is_back() {
         let (one, sorry) = (destination(1, 80, 1), destination(9, 8080, 1));
         let (http, id) = (http(), service_id(http()));
-        let (mut drains, now) = (Drains::new(), Instant::now());
+        let (mut drains, now) = (DrainState::new(), Instant::now());
         let with = |list: &[Destination]| Wanted {
             service: Some(Service::new(id, "wlc")),
             sorry: [(sorry.id, sorry)].into(),
@@ -482,7 +493,7 @@ mod tests {
         let with =
             Wanted { sorry: [(sorry.id, sorry)].into(), ..wanted(dns, &[destination(1, 53, 1)]) };
         let has = actual(dns, &[entry(sorry, 0, 9)]);
-        let changes = plan(dns, &with, Some(&has), &mut Drains::new(), now);
+        let changes = plan(dns, &with, Some(&has), &mut DrainState::new(), now);
         assert!(
             matches!(changes[..], [Change::AddDestination(..), Change::DeleteDestination(..)]),
             "{changes:?}"
@@ -522,14 +533,14 @@ mod tests {
         let mut wanted = wanted(http(), &[]);
         wanted.unknown.insert(ip("10.0.0.1"));
         let has = actual(http(), &[entry(destination(1, 80, 1), 4, 0)]);
-        let changes = plan(http(), &wanted, Some(&has), &mut Drains::new(), Instant::now());
+        let changes = plan(http(), &wanted, Some(&has), &mut DrainState::new(), Instant::now());
         assert_eq!(changes, []);
     }
 
     #[test]
     fn a_drain_of_a_destination_that_somebody_removed_is_forgotten() {
         let one = destination(1, 80, 0);
-        let (mut drains, now) = (Drains::new(), Instant::now());
+        let (mut drains, now) = (DrainState::new(), Instant::now());
         let has = actual(http(), &[entry(one, 1, 0)]);
         plan(http(), &wanted(http(), &[]), Some(&has), &mut drains, now);
         assert_eq!(drains.len(), 1);
@@ -581,7 +592,7 @@ mod tests {
                 have.iter().map(|(h, (w, a))| entry(destination(*h, 80, *w), *a, 0)).collect();
             let table = exists.then(|| actual(http(), &entries));
             let wanted = wanted(http(), &want);
-            let (mut drains, now) = (Drains::new(), Instant::now());
+            let (mut drains, now) = (DrainState::new(), Instant::now());
             let first = plan(http(), &wanted, table.as_ref(), &mut drains, now);
             let after = apply(table, &first);
             prop_assert_eq!(plan(http(), &wanted, after.as_ref(), &mut drains, now), []);

@@ -9,13 +9,15 @@ use std::fmt;
 use std::net::IpAddr;
 
 use super::desired::{Inputs, desired, keys};
-use super::plan::{Actual, Drains, plan, rank};
+use super::plan::{Actual, DrainState, plan, rank};
 use super::restrictions::QuiesceReason;
 use super::settings::{service_id, service_key};
 use crate::conf::Conf;
-use crate::ipvs::{Change, Client, DestinationEntry, DestinationId, Error, Failure, ServiceEntry};
+use crate::ipvs::{
+    Change, ChangeFailure, Client, DestinationEntry, DestinationId, IpvsError, ServiceEntry,
+};
 use crate::ports::FlagSet;
-use crate::store::{Scope, ServiceKey, State};
+use crate::store::{Scope, ServiceKey, StoreState};
 
 /// From this many services on, one dump of all costs less than a question for each.
 const DUMP_FROM: usize = 32;
@@ -35,23 +37,23 @@ pub struct Plans {
 
 /// A change that the kernel refused.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Refused {
+pub struct RefusedChange {
     /// The service that it was about.
     pub service: ServiceKey,
     /// The change.
     pub change: Change,
     /// The kernel's answer.
-    pub failure: Failure,
+    pub failure: ChangeFailure,
 }
 
-impl fmt::Display for Refused {
+impl fmt::Display for RefusedChange {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "refused: {}: {}", self.change, self.failure)
     }
 }
 
 /// What the kernel has of the services of a pass; those that are absent it does not have.
-pub type Table = BTreeMap<ServiceKey, Actual>;
+pub type KernelTable = BTreeMap<ServiceKey, Actual>;
 
 /// The services of a full pass, and what the kernel has of them: all services that are wanted,
 /// owned, or adopted because they stand in the kernel on a flagged port of a CVIP that this node
@@ -62,8 +64,8 @@ pub type Table = BTreeMap<ServiceKey, Actual>;
 pub fn read_all(
     client: &mut Client,
     inputs: Inputs<'_>,
-    state: &State,
-) -> Result<(BTreeSet<ServiceKey>, Table), Error> {
+    state: &StoreState,
+) -> Result<(BTreeSet<ServiceKey>, KernelTable), IpvsError> {
     let standing = by_key(client.services()?);
     let mut services = keys(inputs);
     services.extend(state.owned.get(&inputs.me).into_iter().flatten());
@@ -79,7 +81,10 @@ pub fn read_all(
 ///
 /// # Errors
 /// The kernel could not be read.
-pub fn read_some(client: &mut Client, services: &BTreeSet<ServiceKey>) -> Result<Table, Error> {
+pub fn read_some(
+    client: &mut Client,
+    services: &BTreeSet<ServiceKey>,
+) -> Result<KernelTable, IpvsError> {
     let mut entries: Vec<ServiceEntry> = Vec::new();
     if services.len() < DUMP_FROM {
         for key in services {
@@ -96,8 +101,8 @@ fn read(
     client: &mut Client,
     services: &BTreeSet<ServiceKey>,
     mut standing: HashMap<ServiceKey, ServiceEntry>,
-) -> Result<Table, Error> {
-    let mut table = Table::new();
+) -> Result<KernelTable, IpvsError> {
+    let mut table = KernelTable::new();
     for key in services {
         if let Some(entry) = standing.remove(key) {
             let destinations = index(client.destinations(&entry.service.id)?);
@@ -114,9 +119,9 @@ fn read(
 pub fn plan_all(
     client: &mut Client,
     inputs: Inputs<'_>,
-    state: &State,
-    drains: &mut Drains,
-) -> Result<Plans, Error> {
+    state: &StoreState,
+    drains: &mut DrainState,
+) -> Result<Plans, IpvsError> {
     let (services, table) = read_all(client, inputs, state)?;
     Ok(plans(&services, &table, inputs, drains))
 }
@@ -128,7 +133,7 @@ fn by_key(entries: Vec<ServiceEntry>) -> HashMap<ServiceKey, ServiceEntry> {
 
 /// True if any node's flags, the cluster's or cvip.conf's cover the service, on a CVIP that
 /// this node directs.
-pub fn is_flagged(key: ServiceKey, conf: &Conf, me: u32, state: &State) -> bool {
+pub fn is_flagged(key: ServiceKey, conf: &Conf, me: u32, state: &StoreState) -> bool {
     let Some(cvip) = conf.cvip(key.cvip).filter(|cvip| cvip.is_director(me)) else { return false };
     let covers = |set: &FlagSet| set.lookup(key.protocol, key.port).is_some();
     cvip.service_for(key.protocol, key.port).is_some()
@@ -143,9 +148,9 @@ pub fn is_flagged(key: ServiceKey, conf: &Conf, me: u32, state: &State) -> bool 
 /// them come first, the deletions last ([`rank`]). Pure.
 pub fn plans(
     services: &BTreeSet<ServiceKey>,
-    table: &Table,
+    table: &KernelTable,
     inputs: Inputs<'_>,
-    drains: &mut Drains,
+    drains: &mut DrainState,
 ) -> Plans {
     let mut plans = Plans::default();
     for key in services {
@@ -169,7 +174,7 @@ pub fn plans(
 ///
 /// # Errors
 /// The kernel could not be reached, or its answers were lost: what it has must be read again.
-pub fn apply(client: &mut Client, plans: &Plans) -> Result<Vec<Refused>, Error> {
+pub fn apply(client: &mut Client, plans: &Plans) -> Result<Vec<RefusedChange>, IpvsError> {
     if plans.changes.is_empty() {
         return Ok(Vec::new());
     }
@@ -177,7 +182,7 @@ pub fn apply(client: &mut Client, plans: &Plans) -> Result<Vec<Refused>, Error> 
     let failures = client.apply(&changes)?;
     let refused = failures.into_iter().filter_map(|failure| {
         let (service, change) = plans.changes.get(failure.index)?.clone();
-        Some(Refused { service, change, failure })
+        Some(RefusedChange { service, change, failure })
     });
     Ok(refused.collect())
 }

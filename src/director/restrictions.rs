@@ -7,8 +7,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Instant;
 
-use super::flaps::{Damped, Flaps, Server};
-use crate::heartbeat::Left;
+use super::flaps::{Damped, Flaps, ServerKey};
+use crate::heartbeat::LeftPorts;
 
 /// The marks of the moment.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -18,14 +18,14 @@ pub struct Restrictions {
     /// Nodes that are silent to every probe, and whose lease has ended: gone.
     pub dead: BTreeSet<u32>,
     /// Real servers that failed the director's own checks, and why.
-    pub unhealthy: BTreeMap<Server, String>,
+    pub unhealthy: BTreeMap<ServerKey, String>,
     /// The director from which this one took over: until its record says that it is a standby,
     /// what is sent to it might come back.
     pub former_director: Option<u32>,
     /// Nodes that leave the cluster, by their heartbeats: the store may not have been told.
     pub leaving: BTreeSet<u32>,
     /// Ports that nodes have left, by their heartbeats.
-    pub left: BTreeMap<u32, Left>,
+    pub left: BTreeMap<u32, LeftPorts>,
     /// Servers that come and go.
     pub flaps: Flaps,
 }
@@ -74,7 +74,7 @@ impl QuiesceReason {
 impl Restrictions {
     /// Keeps what nodes said before of the ports that they have left, where these marks do not
     /// know: those of a monitor that was just started, which has heard nobody yet.
-    pub fn keep_left(&mut self, before: &BTreeMap<u32, Left>) {
+    pub fn keep_left(&mut self, before: &BTreeMap<u32, LeftPorts>) {
         for (node, left) in before {
             self.left.entry(*node).or_insert_with(|| left.clone());
         }
@@ -84,7 +84,7 @@ impl Restrictions {
     /// node's checks say nothing any more.
     pub fn quiesced(
         &self,
-        server: Server,
+        server: ServerKey,
         unhealthy: Option<&String>,
         now: Instant,
     ) -> Option<QuiesceReason> {

@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 
 use super::DirectorEvent;
 use crate::conf::{Conf, DirectorSet};
-use crate::ipvs::{Change, Daemon, DaemonRole};
+use crate::ipvs::{Change, DaemonRole, SyncDaemon};
 
 /// A director's part in its set.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -46,11 +46,11 @@ pub struct DesiredDaemon {
 
 /// A daemon of somebody else, where ours should be.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct InTheWay(pub Daemon);
+pub struct InTheWay(pub SyncDaemon);
 
 impl fmt::Display for InTheWay {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Daemon { role, interface, sync_id, .. } = &self.0;
+        let SyncDaemon { role, interface, sync_id, .. } = &self.0;
         write!(
             f,
             "connections are not synchronised: a {role} sync daemon that is not cvipd's runs on \
@@ -72,7 +72,7 @@ impl DesiredDaemon {
         if self.active { DaemonRole::Master } else { DaemonRole::Backup }
     }
 
-    fn is_ours(&self, daemon: &Daemon) -> bool {
+    fn is_ours(&self, daemon: &SyncDaemon) -> bool {
         daemon.sync_id == self.sync_id() && daemon.interface == self.interface
     }
 }
@@ -83,12 +83,12 @@ impl DesiredDaemon {
 pub fn plan(
     desired: Option<&DesiredDaemon>,
     before: &[DesiredDaemon],
-    running: &[Daemon],
+    running: &[SyncDaemon],
 ) -> (Vec<Change>, Option<InTheWay>) {
     let mut changes = Vec::new();
     let mut in_the_way = None;
     if let Some(desired) = desired {
-        let start = Change::StartDaemon(Daemon {
+        let start = Change::StartDaemon(SyncDaemon {
             role: desired.role(),
             interface: desired.interface.clone(),
             sync_id: desired.sync_id(),
@@ -204,7 +204,7 @@ impl Synchroniser {
     }
 
     /// The changes to be made now; what was refused is not tried again at once.
-    pub fn plan(&mut self, running: &[Daemon], now: Instant) -> Vec<Change> {
+    pub fn plan(&mut self, running: &[SyncDaemon], now: Instant) -> Vec<Change> {
         let (changes, _) = plan(self.desired.as_ref(), &self.before, running);
         let waits = self.tried.is_some_and(|tried| now < tried + self.retry_after);
         if changes.is_empty() || waits {
@@ -223,7 +223,7 @@ impl Synchroniser {
     /// for any. Gives what is to be told.
     pub fn show(
         &mut self,
-        running: &[Daemon],
+        running: &[SyncDaemon],
         refused: Option<&[String]>,
         backup_only: bool,
     ) -> Option<DirectorEvent> {
@@ -276,7 +276,7 @@ impl Synchroniser {
     }
 
     /// The changes that end its daemons.
-    pub fn end(&self, running: &[Daemon]) -> Vec<Change> {
+    pub fn end(&self, running: &[SyncDaemon]) -> Vec<Change> {
         let known: Vec<DesiredDaemon> = self.desired.iter().chain(&self.before).cloned().collect();
         plan(None, &known, running).0
     }
@@ -301,9 +301,9 @@ mod tests {
         DesiredDaemon { interface: "eth1".to_owned(), set: 3, active }
     }
 
-    fn daemon(role: DaemonRole, interface: &str, sync_id: u32) -> Daemon {
+    fn daemon(role: DaemonRole, interface: &str, sync_id: u32) -> SyncDaemon {
         let interface = interface.to_owned();
-        Daemon {
+        SyncDaemon {
             role,
             interface,
             sync_id,
@@ -366,7 +366,7 @@ mod tests {
     /// One look at the kernel's daemons: those that are to be started are, unless they are refused.
     fn look(
         sync: &mut Synchroniser,
-        running: &mut Vec<Daemon>,
+        running: &mut Vec<SyncDaemon>,
         refuses: bool,
         now: Instant,
     ) -> Option<DirectorEvent> {

@@ -6,15 +6,15 @@ use std::path::Path;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
-use super::observed::{Host, Observed, Reply, ServerFault, Table, Unexamined};
+use super::observed::{Host, NeighbourReply, Observed, ObservedTable, ServerFault, Unexamined};
 use super::{Roles, conflicts, listeners};
 use crate::conf::{Clustertab, Conf, Cvip, Routing};
-use crate::daemon::{ControlError, Request, Response, ask};
+use crate::daemon::{ControlError, ControlRequest, Response, ask};
 use crate::director::desired::Inputs;
-use crate::director::plan::Drains;
+use crate::director::plan::DrainState;
 use crate::director::reconcile;
 use crate::director::restrictions::Restrictions;
-use crate::director::view::View;
+use crate::director::view::TableView;
 use crate::ipvs::{self, Change, Client};
 use crate::listeners::{Dumper, Ranges};
 use crate::net::{self, Done, Interface, NetworkSettings};
@@ -113,8 +113,8 @@ impl Observed {
 
 /// What this node's cvipd says of the configuration and of its pools. That none runs is seen by
 /// its lease, if that can be seen.
-fn own_cvipd(seen: &mut Observed, node: u32, run_dir: &Path) -> View {
-    match ask(run_dir, node, Request::Status) {
+fn own_cvipd(seen: &mut Observed, node: u32, run_dir: &Path) -> TableView {
+    match ask(run_dir, node, ControlRequest::Status) {
         Ok(Response::Status(status)) => {
             seen.complaints = status.faults;
             seen.alive.insert(node);
@@ -127,9 +127,9 @@ fn own_cvipd(seen: &mut Observed, node: u32, run_dir: &Path) -> View {
         // Only who has the socket's group may ask.
         Err(error @ ControlError::Forbidden(_)) => {
             seen.skip("what this node's cvipd says", error.to_string());
-            View::default()
+            TableView::default()
         }
-        _ => View::default(),
+        _ => TableView::default(),
     }
 }
 
@@ -201,7 +201,11 @@ fn settings<'a>(
 
 /// Where replies to clients beyond the network would leave, for each CVIP that this node serves
 /// or directs.
-fn replies(seen: &mut Observed, node: u32, interfaces: &[Interface]) -> BTreeMap<IpAddr, Reply> {
+fn replies(
+    seen: &mut Observed,
+    node: u32,
+    interfaces: &[Interface],
+) -> BTreeMap<IpAddr, NeighbourReply> {
     let has = |addr: IpAddr| interfaces.iter().flat_map(|i| &i.addresses).any(|a| a.addr == addr);
     let mine = |cvip: &&Cvip| cvip.real_server(node).is_some();
     let asked: Vec<(IpAddr, Option<IpAddr>)> = seen
@@ -224,13 +228,18 @@ fn replies(seen: &mut Observed, node: u32, interfaces: &[Interface]) -> BTreeMap
         let route = net::route_abroad(cvip, from);
         if let Some(route) = seen.noting("the way of replies to clients", route) {
             let route = route.map(|route| (route.gateway, route.device));
-            replies.insert(cvip, Reply { route });
+            replies.insert(cvip, NeighbourReply { route });
         }
     }
     replies
 }
 
-fn table(seen: &mut Observed, node: u32, view: View, store: &mut dyn Store) -> Option<Table> {
+fn table(
+    seen: &mut Observed,
+    node: u32,
+    view: TableView,
+    store: &mut dyn Store,
+) -> Option<ObservedTable> {
     // Asking a kernel that has no IPVS yet would load it.
     if seen.unavailable.is_some() || !seen.host.as_ref()?.has_ipvs() {
         return None;
@@ -242,11 +251,11 @@ fn table(seen: &mut Observed, node: u32, view: View, store: &mut dyn Store) -> O
 fn read_table(
     seen: &mut Observed,
     node: u32,
-    view: View,
+    view: TableView,
     store: &mut dyn Store,
-) -> Result<Table, ipvs::Error> {
+) -> Result<ObservedTable, ipvs::IpvsError> {
     let mut client = Client::open()?;
-    let mut table = Table {
+    let mut table = ObservedTable {
         changes: changes(&mut client, seen, node)?,
         daemons: client.daemons()?,
         view,
@@ -274,7 +283,7 @@ fn changes(
     client: &mut Client,
     seen: &Observed,
     node: u32,
-) -> Result<Vec<(ServiceKey, Change)>, ipvs::Error> {
+) -> Result<Vec<(ServiceKey, Change)>, ipvs::IpvsError> {
     if !seen.roles.is_active(node) {
         return Ok(Vec::new());
     }
@@ -282,5 +291,5 @@ fn changes(
     let (nodes, drains) = (&seen.state.nodes, &seen.state.drains);
     let inputs =
         Inputs { conf: &seen.conf, nodes, me: node, drains, restrictions, passive: false, now };
-    Ok(reconcile::plan_all(client, inputs, &seen.state, &mut Drains::new())?.changes)
+    Ok(reconcile::plan_all(client, inputs, &seen.state, &mut DrainState::new())?.changes)
 }

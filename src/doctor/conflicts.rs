@@ -12,7 +12,7 @@ use nix::sys::time::TimeSpec;
 use super::Finding;
 use super::observed::{Host, Observed};
 use crate::conf::Routing;
-use crate::net::{ConflictState, ConflictWatch, Error, Interface, Mac};
+use crate::net::{ConflictState, ConflictWatch, Interface, Mac, NetError};
 
 /// Longer than a watch asks.
 const AT_MOST: Duration = Duration::from_millis(1500);
@@ -33,7 +33,7 @@ pub(super) fn places(seen: &Observed, interfaces: &[Interface]) -> BTreeMap<Stri
 }
 
 /// Asks on an interface who else has these addresses: a second without an answer, less with one.
-pub(super) fn ask(device: &str, addrs: &[IpAddr]) -> Result<BTreeMap<IpAddr, Mac>, Error> {
+pub(super) fn ask(device: &str, addrs: &[IpAddr]) -> Result<BTreeMap<IpAddr, Mac>, NetError> {
     let mut watch = ConflictWatch::open(device, addrs.iter().copied())?;
     let mut now = Instant::now();
     let end = now + AT_MOST;

@@ -4,7 +4,7 @@ use std::net::IpAddr;
 
 use super::Finding;
 use super::observed::{Host, Observed};
-use crate::net::{DesiredSettings, Difference, Done, Error, Failure, setting_name};
+use crate::net::{DesiredSettings, Difference, Done, NetError, SettingFailure, setting_name};
 
 /// Why commands are given although cvipd does the same.
 const SOON: &str = "cvipd repairs it within a second; if it does not, its log says why; by hand:";
@@ -115,21 +115,21 @@ fn missing(
 }
 
 /// A desired setting that cannot be met: the error says what to do.
-fn unmet(seen: &Observed, host: &Host, failure: &Failure) -> Option<Finding> {
+fn unmet(seen: &Observed, host: &Host, failure: &SettingFailure) -> Option<Finding> {
     let here = seen.here();
     if failure.is_notice() {
         return Some(Finding::note(here, failure.to_string()));
     }
     let what = failure.to_string();
     Some(match &failure.error {
-        Error::NoSetting { setting, .. } if setting.starts_with("net.ipv4.vs.") => {
+        NetError::NoSetting { setting, .. } if setting.starts_with("net.ipv4.vs.") => {
             // Said once, for all of them.
             if !host.has_ipvs() {
                 return None;
             }
             Finding::fault(here, what).fix("load IPVS anew").run("modprobe ip_vs")
         }
-        Error::NoInterface { .. } => {
+        NetError::NoInterface { .. } => {
             Finding::fault(here, what).fix("fix it, then let cvipd look (systemctl reload cvipd)")
         }
         _ => Finding::fault(here, what).fix("see to it as it says, then start cvipd"),
@@ -291,8 +291,8 @@ mod tests {
                 needed_on: NeededOn::Directors,
             };
             let setting = "net.ipv4.vs.conn_reuse_mode".to_owned();
-            let error = Error::NoSetting { setting, hint: ": it is too old", outdated };
-            Difference::Unmet(Failure { error, consequence: Some(desired.why) })
+            let error = NetError::NoSetting { setting, hint: ": it is too old", outdated };
+            Difference::Unmet(SettingFailure { error, consequence: Some(desired.why) })
         };
         let seen = seen(conf(Routing::Dr, &["192.0.2.10"], 1), 1);
         let mut host = host(1);

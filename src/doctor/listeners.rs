@@ -17,7 +17,7 @@ use crate::node::registrations::Judged;
 use crate::node::{hints, registrations};
 use crate::ports::{Layers, Level, PortFlag};
 use crate::protocol::Protocol;
-use crate::store::{Refused, Scope, ServiceKey};
+use crate::store::{RefusedListener, Scope, ServiceKey};
 
 /// Flags of the three levels that hold on a node for one CVIP.
 fn layers(seen: &Observed, cvip: &Cvip, node: u32) -> Layers {
@@ -159,7 +159,7 @@ pub(super) fn of_others(seen: &Observed) -> Vec<Finding> {
 }
 
 /// The refusal that a record tells of in words.
-fn understood(conf: &Conf, cvip: &Cvip, node: u32, refused: &Refused) -> Option<Refusal> {
+fn understood(conf: &Conf, cvip: &Cvip, node: u32, refused: &RefusedListener) -> Option<Refusal> {
     let wanted = match conf.routing {
         Routing::Dr | Routing::Tun => cvip.addr,
         Routing::Nat => cvip.real_server(node)?.addr,
@@ -460,7 +460,7 @@ mod tests {
         let mut seen = seen(conf(Routing::Dr, V4, 1), 1);
         let flags = [flag(Protocol::Tcp, 81, 81)].into_iter().collect();
         seen.state.flags.insert(Scope::Cluster, flags);
-        let refused = |why: &Refusal| Refused {
+        let refused = |why: &Refusal| RefusedListener {
             service: key("192.0.2.10", Protocol::Tcp, 81),
             bound: addr("127.0.0.1"),
             uid: 1000,

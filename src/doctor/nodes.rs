@@ -6,7 +6,7 @@ use std::net::IpAddr;
 
 use super::Finding;
 use super::observed::{Observed, ServerFault, subject};
-use crate::conf::Registration;
+use crate::conf::RegistrationMode;
 use crate::director::liveness::Liveness;
 use crate::heartbeat::PORT;
 use crate::store::{NodeRecord, Scope};
@@ -257,7 +257,7 @@ fn balanced(seen: &Observed) -> Option<Finding> {
         );
     }
     let registered = seen.state.nodes.values().any(|record| !record.registrations.is_empty());
-    let fixed = services().any(|service| service.registration == Registration::Static);
+    let fixed = services().any(|service| service.registration == RegistrationMode::Static);
     (!registered && !fixed)
         .then(|| Finding::note("cluster", "nothing is balanced: nobody listens on a flagged port"))
 }
@@ -268,7 +268,7 @@ mod tests {
     use super::*;
     use crate::conf::{Routing, ServiceConf};
     use crate::protocol::Protocol;
-    use crate::store::{Refused, State};
+    use crate::store::{RefusedListener, StoreState};
 
     fn healthy(node: u32) -> Observed {
         seen(conf(Routing::Dr, &["192.0.2.10"], 2), node)
@@ -321,7 +321,7 @@ mod tests {
     #[test]
     fn of_a_store_that_is_away_nothing_is_concluded() {
         let mut seen = healthy(3);
-        (seen.alive, seen.state) = (Default::default(), State::default());
+        (seen.alive, seen.state) = (Default::default(), StoreState::default());
         seen.unavailable = Some("the store cannot be reached".to_owned());
         let lines = lines(&nodes(&seen));
         assert_eq!(lines.len(), 1, "{lines:?}");
@@ -346,7 +346,7 @@ mod tests {
         let third = seen.state.nodes.get_mut(&3).unwrap();
         third.event_source = "polling every 200 ms (no cgroup v2)".to_owned();
         third.registrations[0].unhealthy = Some("its accept queue stays full".to_owned());
-        third.refused.push(Refused {
+        third.refused.push(RefusedListener {
             service: key("203.0.113.9", Protocol::Tcp, 81),
             bound: addr("127.0.0.1"),
             uid: 0,
@@ -387,12 +387,12 @@ mod tests {
             silent,
             ["note: cluster: nothing is balanced: nobody listens on a flagged port"]
         );
-        let state = State { flags: Default::default(), ..seen.state.clone() };
+        let state = StoreState { flags: Default::default(), ..seen.state.clone() };
         seen.state = state;
         let unflagged = lines(&nodes(&seen));
         assert!(unflagged[0].starts_with("warning: cluster: nothing is balanced: no port"));
         let mut service = ServiceConf::new(Protocol::Udp, 177, 177);
-        service.registration = Registration::Static;
+        service.registration = RegistrationMode::Static;
         seen.conf.cvips[0].services.push(service);
         assert!(nodes(&seen).is_empty());
     }

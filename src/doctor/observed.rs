@@ -9,13 +9,13 @@ use super::Roles;
 use crate::conf::{Clustertab, Conf, Cvip};
 use crate::director::liveness::Liveness;
 use crate::director::sync;
-use crate::director::view::View;
-use crate::ipvs::{Change, Daemon, DestinationEntry, Service};
+use crate::director::view::TableView;
+use crate::ipvs::{Change, DestinationEntry, Service, SyncDaemon};
 use crate::listeners::Listener;
-use crate::net::{DesiredSettings, Difference, Done, Interface, Mac, Role};
+use crate::net::{AddressRole, DesiredSettings, Difference, Done, Interface, Mac};
 use crate::node::System;
 use crate::ports::FlagSet;
-use crate::store::{Scope, ServiceKey, State};
+use crate::store::{Scope, ServiceKey, StoreState};
 
 /// What is wrong with a server of the store.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -42,7 +42,7 @@ pub struct Observed {
     /// The connection synchronisation daemon that this node should run.
     pub sync: Option<sync::DesiredDaemon>,
     /// What the store says.
-    pub state: State,
+    pub state: StoreState,
     /// Nodes whose cvipd lives.
     pub alive: BTreeSet<u32>,
     /// What this host's cvipd makes of the other nodes, if it is a director.
@@ -65,7 +65,7 @@ pub struct Observed {
     /// This host's kernel, if it is a node.
     pub host: Option<Host>,
     /// The kernel's IPVS table, if it has one that may be read.
-    pub table: Option<Table>,
+    pub table: Option<ObservedTable>,
     /// What could not be examined.
     pub unexamined: Vec<Unexamined>,
 }
@@ -91,7 +91,7 @@ pub struct Host {
     /// What cvipd made here and would undo; none if its record cannot be read.
     pub made: Option<Vec<Done>>,
     /// Where replies to clients beyond the CVIP's network would leave, by CVIP.
-    pub replies: BTreeMap<IpAddr, Reply>,
+    pub replies: BTreeMap<IpAddr, NeighbourReply>,
     /// Other hosts that answer for a CVIP that this node carries as its active director.
     pub conflicts: BTreeMap<IpAddr, Mac>,
     /// Who listens on flagged ports, or on those of another protocol; none if it cannot be read.
@@ -102,28 +102,28 @@ pub struct Host {
 
 /// Where a packet would leave.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Reply {
+pub struct NeighbourReply {
     /// There is no route if absent: the next hop, if there is one, and the interface's number.
     pub route: Option<(Option<IpAddr>, u32)>,
 }
 
 /// The kernel's IPVS table.
 #[derive(Clone, Debug, Default)]
-pub struct Table {
+pub struct ObservedTable {
     /// Services with their destinations.
     pub services: Vec<(Service, Vec<DestinationEntry>)>,
     /// What a director would have to change to make it true, on two looks in a row. Empty
     /// where it is nobody's to make true.
     pub changes: Vec<(ServiceKey, Change)>,
     /// Connection synchronisation daemons that run.
-    pub daemons: Vec<Daemon>,
+    pub daemons: Vec<SyncDaemon>,
     /// What the running director says of its pools, if it says anything.
-    pub view: View,
+    pub view: TableView,
 }
 
 impl Observed {
     /// This host's node and its part, if it is a node that cvip.conf names.
-    pub(super) fn me(&self) -> Option<(u32, Role)> {
+    pub(super) fn me(&self) -> Option<(u32, AddressRole)> {
         let node = self.node.filter(|node| self.conf.nodes().contains(node))?;
         Some((node, self.roles.of(&self.conf, node)))
     }

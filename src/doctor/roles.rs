@@ -5,8 +5,8 @@ use std::net::IpAddr;
 
 use crate::conf::Conf;
 use crate::director::sync;
-use crate::net::Role;
-use crate::store::State;
+use crate::net::AddressRole;
+use crate::store::StoreState;
 
 /// The active directors of the moment.
 #[derive(Clone, Debug, PartialEq, Eq, Default)]
@@ -21,8 +21,8 @@ impl Roles {
         Roles::elected(conf, |directors| directors.first().copied())
     }
 
-    /// By the store, as `cvipctl status` tells it: see [`State::active_director`].
-    pub fn by_store(conf: &Conf, state: &State) -> Roles {
+    /// By the store, as `cvipctl status` tells it: see [`StoreState::active_director`].
+    pub fn by_store(conf: &Conf, state: &StoreState) -> Roles {
         Roles::elected(conf, |directors| state.active_director(directors))
     }
 
@@ -48,11 +48,11 @@ impl Roles {
     }
 
     /// A node's part.
-    pub fn of(&self, conf: &Conf, node: u32) -> Role {
+    pub fn of(&self, conf: &Conf, node: u32) -> AddressRole {
         match (self.is_active(node), conf.is_director(node)) {
-            (true, _) => Role::ActiveDirector,
-            (false, true) => Role::Standby,
-            (false, false) => Role::RealServer,
+            (true, _) => AddressRole::ActiveDirector,
+            (false, true) => AddressRole::Standby,
+            (false, false) => AddressRole::RealServer,
         }
     }
 
@@ -81,13 +81,16 @@ mod tests {
         let conf = conf(Routing::Dr, &["192.0.2.10"], 2);
         let roles = Roles::by_order(&conf);
         let of = [1, 2, 3].map(|node| roles.of(&conf, node));
-        assert_eq!(of, [Role::ActiveDirector, Role::Standby, Role::RealServer]);
+        assert_eq!(
+            of,
+            [AddressRole::ActiveDirector, AddressRole::Standby, AddressRole::RealServer]
+        );
         assert_eq!(roles.active(conf.cvips[0].addr), Some(1));
         let roles = Roles::elected(&conf, |directors| directors.last().copied());
         assert!(roles.is_active(2) && !roles.is_active(1));
-        let mut state = State::default();
-        let by_store = |state: &State| Roles::by_store(&conf, state);
-        let elect = |state: &mut State, node| {
+        let mut state = StoreState::default();
+        let by_store = |state: &StoreState| Roles::by_store(&conf, state);
+        let elect = |state: &mut StoreState, node| {
             state.directors.insert(1, Elected { node, incarnation: 1, term: 1 });
         };
         elect(&mut state, 2);
@@ -104,8 +107,8 @@ mod tests {
         elect(&mut state, 1);
         assert!(by_store(&state).is_active(1), "an election counts for more");
         let alone = super::super::testing::conf(Routing::Dr, &["192.0.2.10"], 1);
-        assert!(Roles::by_store(&alone, &State::default()).is_active(1), "it is not elected");
-        assert_eq!(Roles::elected(&conf, |_| None).of(&conf, 1), Role::Standby);
+        assert!(Roles::by_store(&alone, &StoreState::default()).is_active(1), "it is not elected");
+        assert_eq!(Roles::elected(&conf, |_| None).of(&conf, 1), AddressRole::Standby);
     }
 
     #[test]

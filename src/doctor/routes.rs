@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 
 use super::Finding;
-use super::observed::{Host, Observed, Reply};
+use super::observed::{Host, NeighbourReply, Observed};
 use crate::conf::{Cvip, Routing};
 
 /// Everything about replies to clients beyond the network.
@@ -26,7 +26,7 @@ pub(super) fn routes(seen: &Observed, host: &Host) -> Vec<Finding> {
 
 /// With NAT a real server's replies must pass the director, which puts the CVIP back as their
 /// source.
-fn through_the_director(seen: &Observed, cvip: &Cvip, reply: &Reply) -> Option<Finding> {
+fn through_the_director(seen: &Observed, cvip: &Cvip, reply: &NeighbourReply) -> Option<Finding> {
     let active = seen.roles.active(cvip.addr);
     let directors = active.map(|node| seen.addresses_of(node)).unwrap_or_default();
     let family = |addr: &IpAddr| addr.is_ipv4() == cvip.addr.is_ipv4();
@@ -59,7 +59,7 @@ fn beyond(
     seen: &Observed,
     host: &Host,
     cvip: &Cvip,
-    reply: &Reply,
+    reply: &NeighbourReply,
     active: bool,
 ) -> Option<Finding> {
     let Some((gateway, out)) = reply.route else {
@@ -125,7 +125,7 @@ mod tests {
     fn without_route(routing: Routing, node: u32) -> Vec<String> {
         let seen = seen(conf(routing, &["192.0.2.10"], 1), node);
         let mut host = host(node);
-        host.replies.insert(addr("192.0.2.10"), Reply { route: None });
+        host.replies.insert(addr("192.0.2.10"), NeighbourReply { route: None });
         lines(&routes(&seen, &host))
     }
 

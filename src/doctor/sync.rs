@@ -83,7 +83,7 @@ fn carrier(seen: &Observed, host: &Host, desired: &sync::DesiredDaemon) -> Vec<F
 fn daemon(
     seen: &Observed,
     desired: &sync::DesiredDaemon,
-    running: &[crate::ipvs::Daemon],
+    running: &[crate::ipvs::SyncDaemon],
 ) -> Vec<Finding> {
     let (changes, in_the_way) = sync::plan(Some(desired), &[], running);
     let mut findings = Vec::new();
@@ -118,15 +118,15 @@ mod tests {
     use super::super::testing::*;
     use super::*;
     use crate::conf::Routing;
-    use crate::ipvs::{Daemon, DaemonRole};
+    use crate::ipvs::{DaemonRole, SyncDaemon};
 
-    fn running(role: DaemonRole, interface: &str, sync_id: u32) -> Daemon {
+    fn running(role: DaemonRole, interface: &str, sync_id: u32) -> SyncDaemon {
         let (interface, max_len) = (interface.to_owned(), None);
-        Daemon { role, interface, sync_id, max_len, group: None, port: None, ttl: None }
+        SyncDaemon { role, interface, sync_id, max_len, group: None, port: None, ttl: None }
     }
 
     /// What is found on director `node` of two.
-    fn found(node: u32, daemons: &[Daemon], spoil: impl Fn(&mut Host)) -> Vec<String> {
+    fn found(node: u32, daemons: &[SyncDaemon], spoil: impl Fn(&mut Host)) -> Vec<String> {
         let mut seen = seen(conf(Routing::Dr, &["192.0.2.10"], 2), node);
         seen.table.as_mut().unwrap().daemons = daemons.to_vec();
         let mut host = host(node);

@@ -1,7 +1,7 @@
 //! The kernel's table against the store, and services in it that nobody keeps.
 
 use super::Finding;
-use super::observed::{Observed, Table, subject};
+use super::observed::{Observed, ObservedTable, subject};
 use crate::conf::{Cvip, Routing};
 use crate::director::import::as_static;
 use crate::director::liveness::Liveness;
@@ -10,14 +10,14 @@ use crate::director::settings::service_key;
 use crate::director::view::Quiesced;
 use crate::ipvs::{Change, DaemonRole, DestinationEntry, DestinationId, Service, ServiceId};
 use crate::ipvsadm::change_line;
-use crate::net::Role;
+use crate::net::AddressRole;
 use crate::store::ServiceKey;
 
 /// So many differences are told one by one.
 const AT_MOST: usize = 20;
 
 /// Everything about the table.
-pub(super) fn table(seen: &Observed, table: &Table) -> Vec<Finding> {
+pub(super) fn table(seen: &Observed, table: &ObservedTable) -> Vec<Finding> {
     let mut findings = differences(seen, table);
     for (service, destinations) in &table.services {
         findings.extend(by_hand(seen, service, destinations));
@@ -29,7 +29,7 @@ pub(super) fn table(seen: &Observed, table: &Table) -> Vec<Finding> {
 }
 
 /// What keeps the running director from having the table that it should.
-fn passive(seen: &Observed, table: &Table) -> Vec<Finding> {
+fn passive(seen: &Observed, table: &ObservedTable) -> Vec<Finding> {
     let mut findings = Vec::new();
     let view = &table.view;
     if let Some(why) = view.passive.as_ref().filter(|_| view.sync.is_some()) {
@@ -55,7 +55,7 @@ fn passive(seen: &Observed, table: &Table) -> Vec<Finding> {
 
 /// Whom the running director gives no new connections although they listen, unless their own
 /// records say it already.
-fn quiesced(seen: &Observed, table: &Table) -> Vec<Finding> {
+fn quiesced(seen: &Observed, table: &ObservedTable) -> Vec<Finding> {
     let mut findings = Vec::new();
     for Quiesced { service, address, reason, spared, .. } in &table.view.quiesced {
         let node = seen.node_of(*address);
@@ -78,7 +78,7 @@ fn quiesced(seen: &Observed, table: &Table) -> Vec<Finding> {
 }
 
 /// In what the table is not what the store says.
-fn differences(seen: &Observed, table: &Table) -> Vec<Finding> {
+fn differences(seen: &Observed, table: &ObservedTable) -> Vec<Finding> {
     let changes: Vec<_> = table
         .changes
         .iter()
@@ -107,7 +107,7 @@ fn differences(seen: &Observed, table: &Table) -> Vec<Finding> {
 
 /// True if the running director says why it leaves a destination without new connections, or its
 /// node is dead.
-fn explained(seen: &Observed, table: &Table, key: ServiceKey, change: &Change) -> bool {
+fn explained(seen: &Observed, table: &ObservedTable, key: ServiceKey, change: &Change) -> bool {
     let at = match change {
         Change::AddDestination(_, d) | Change::EditDestination(_, d) => d.id,
         Change::DeleteDestination(_, at) => *at,
@@ -123,7 +123,7 @@ fn explained(seen: &Observed, table: &Table, key: ServiceKey, change: &Change) -
 }
 
 /// What is wrong where this change would be made.
-fn describe(seen: &Observed, table: &Table, change: &Change) -> String {
+fn describe(seen: &Observed, table: &ObservedTable, change: &Change) -> String {
     let node = |at: &DestinationId| match seen.node_of(at.addr) {
         Some(node) => format!("node {node} ({})", at.addr),
         None => at.to_string(),
@@ -229,13 +229,13 @@ fn flag(key: ServiceKey) -> String {
 
 /// A node that balances what the director sends it: packets go round in circles, or past the
 /// director's choice.
-fn loops(seen: &Observed, table: &Table) -> Vec<Finding> {
+fn loops(seen: &Observed, table: &ObservedTable) -> Vec<Finding> {
     if seen.conf.routing == Routing::Nat {
         // What arrives there has the node's own address.
         return Vec::new();
     }
     let mut findings = Vec::new();
-    let waits = seen.me().is_some_and(|(_, role)| role == Role::Standby);
+    let waits = seen.me().is_some_and(|(_, role)| role == AddressRole::Standby);
     let backup = table.daemons.iter().any(|daemon| daemon.role == DaemonRole::Backup);
     let only = |host: &super::observed::Host| host.setting("net/ipv4/vs/backup_only") == Some("1");
     let quiesced = waits && backup && seen.host.as_ref().is_some_and(only);
@@ -273,7 +273,7 @@ mod tests {
     use super::*;
     use crate::director::settings::service_id;
     use crate::director::sync::SyncView;
-    use crate::ipvs::{Daemon, Destination, Forwarding, Stats};
+    use crate::ipvs::{Destination, Forwarding, Stats, SyncDaemon};
     use crate::protocol::Protocol;
 
     #[test]
@@ -310,10 +310,14 @@ mod tests {
     }
 
     /// What a director finds in this table.
-    fn found(node: u32, directors: u32, make: impl Fn(&mut Observed, &mut Table)) -> Vec<String> {
+    fn found(
+        node: u32,
+        directors: u32,
+        make: impl Fn(&mut Observed, &mut ObservedTable),
+    ) -> Vec<String> {
         let mut seen = seen(conf(Routing::Dr, &["192.0.2.10"], directors), node);
         seen.state.owned.insert(1, [http()].into());
-        let mut has = Table::default();
+        let mut has = ObservedTable::default();
         has.services.push((service(http()), vec![entry(destination(3, 0))]));
         make(&mut seen, &mut has);
         lines(&table(&seen, &has))
@@ -447,7 +451,7 @@ mod tests {
                 host.set("net/ipv4/vs/backup_only", only);
                 table.daemons = daemons
                     .iter()
-                    .map(|role| Daemon {
+                    .map(|role| SyncDaemon {
                         role: *role,
                         interface: "eth1".to_owned(),
                         sync_id: 1,

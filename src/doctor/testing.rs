@@ -3,13 +3,13 @@
 use std::net::IpAddr;
 
 use super::Roles;
-use super::observed::{Host, Observed, Reply, Table};
+use super::observed::{Host, NeighbourReply, Observed, ObservedTable};
 use crate::conf::{Clustertab, Conf, Cvip, DirectorNode, RealServer, Routing};
 use crate::net::{Address, Interface, host_prefix};
 use crate::node::System;
 use crate::ports::PortFlag;
 use crate::protocol::Protocol;
-use crate::store::{NodeRecord, Registration, Scope, ServiceKey, State};
+use crate::store::{NodeRecord, Registration, Scope, ServiceKey, StoreState};
 
 pub(super) fn addr(text: &str) -> IpAddr {
     text.parse().unwrap()
@@ -50,7 +50,7 @@ pub(super) fn key(cvip: &str, protocol: Protocol, port: u16) -> ServiceKey {
 
 /// What was seen from a node: every cvipd runs, port 80 is flagged and served by node 3.
 pub(super) fn seen(conf: Conf, node: u32) -> Observed {
-    let mut state = State::default();
+    let mut state = StoreState::default();
     let flag = PortFlag { protocol: Protocol::Tcp, start: 80, end: 80, weight: 1 };
     state.flags.insert(Scope::Cluster, [flag].into_iter().collect());
     for number in conf.nodes() {
@@ -77,7 +77,7 @@ pub(super) fn seen(conf: Conf, node: u32) -> Observed {
         ports_taken: Vec::new(),
         store_servers: Vec::new(),
         host: Some(host(node)),
-        table: Some(Table::default()),
+        table: Some(ObservedTable::default()),
         unexamined: Vec::new(),
         conf,
     }
@@ -159,7 +159,7 @@ impl Host {
     /// Replies for a CVIP leave through a gateway.
     pub(super) fn reply(&mut self, cvip: &str, gateway: Option<&str>, device: u32) {
         let route = Some((gateway.map(addr), device));
-        self.replies.insert(addr(cvip), Reply { route });
+        self.replies.insert(addr(cvip), NeighbourReply { route });
     }
 }
 

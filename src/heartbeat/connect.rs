@@ -21,7 +21,7 @@ const UNDER_WAY: usize = 64;
 
 /// How an attempt ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Outcome {
+pub enum ConnectOutcome {
     /// There is a listener that takes connections.
     Open,
     /// The machine says that nobody listens there.
@@ -93,7 +93,7 @@ impl ConnectProber {
     }
 
     /// Begins attempts whose turn has come, and gives those that ended.
-    pub fn step(&mut self, now: Instant) -> Vec<(SocketAddr, Outcome)> {
+    pub fn step(&mut self, now: Instant) -> Vec<(SocketAddr, ConnectOutcome)> {
         let mut ended = self.answers();
         let late: Vec<u64> = self
             .under_way
@@ -104,7 +104,7 @@ impl ConnectProber {
         ended.extend(
             late.iter()
                 .filter_map(|number| self.under_way.remove(number))
-                .map(|attempt| (attempt.target, Outcome::Silent)),
+                .map(|attempt| (attempt.target, ConnectOutcome::Silent)),
         );
         while self.under_way.len() < UNDER_WAY
             && let Some(target) = self.waiting.pop_front()
@@ -120,7 +120,7 @@ impl ConnectProber {
         ended
     }
 
-    fn answers(&mut self) -> Vec<(SocketAddr, Outcome)> {
+    fn answers(&mut self) -> Vec<(SocketAddr, ConnectOutcome)> {
         let mut events = [EpollEvent::empty(); UNDER_WAY];
         let ready = self.epoll.wait(&mut events, EpollTimeout::ZERO).unwrap_or(0);
         events[..ready]
@@ -151,7 +151,7 @@ impl ConnectProber {
 
 impl Attempt {
     /// Of an attempt that has ended.
-    fn outcome(&self) -> Outcome {
+    fn outcome(&self) -> ConnectOutcome {
         match self.socket.take_error() {
             Ok(None) => {}
             Ok(Some(error)) | Err(error) => return outcome(&error),
@@ -159,20 +159,24 @@ impl Attempt {
         // A port of one's own that nobody listens on, when the kernel chose the same one for
         // this end, is connected with itself (RFC 9293, 3.5: simultaneous open).
         match (self.socket.local_addr(), self.socket.peer_addr()) {
-            (Ok(local), Ok(peer)) if local.as_socket() == peer.as_socket() => Outcome::Refused,
+            (Ok(local), Ok(peer)) if local.as_socket() == peer.as_socket() => {
+                ConnectOutcome::Refused
+            }
             (_, Err(error)) => outcome(&error),
-            _ => Outcome::Open,
+            _ => ConnectOutcome::Open,
         }
     }
 }
 
-fn outcome(error: &io::Error) -> Outcome {
+fn outcome(error: &io::Error) -> ConnectOutcome {
     match error.raw_os_error().map(Errno::from_raw) {
-        Some(Errno::ECONNREFUSED | Errno::ECONNRESET) => Outcome::Refused,
-        Some(Errno::ETIMEDOUT) => Outcome::Silent,
-        Some(Errno::EHOSTUNREACH | Errno::ENETUNREACH | Errno::EHOSTDOWN) => Outcome::Unreachable,
-        Some(errno) => Outcome::Untried(errno),
-        None => Outcome::Untried(Errno::UnknownErrno),
+        Some(Errno::ECONNREFUSED | Errno::ECONNRESET) => ConnectOutcome::Refused,
+        Some(Errno::ETIMEDOUT) => ConnectOutcome::Silent,
+        Some(Errno::EHOSTUNREACH | Errno::ENETUNREACH | Errno::EHOSTDOWN) => {
+            ConnectOutcome::Unreachable
+        }
+        Some(errno) => ConnectOutcome::Untried(errno),
+        None => ConnectOutcome::Untried(Errno::UnknownErrno),
     }
 }
 
@@ -190,7 +194,7 @@ mod tests {
     fn ask(
         prober: &mut ConnectProber,
         targets: &[SocketAddr],
-    ) -> (BTreeMap<SocketAddr, Outcome>, usize) {
+    ) -> (BTreeMap<SocketAddr, ConnectOutcome>, usize) {
         let deadline = Instant::now() + Duration::from_secs(60);
         targets.iter().for_each(|target| prober.probe(*target));
         let (mut ended, mut most) = (BTreeMap::new(), 0);
@@ -225,7 +229,7 @@ mod tests {
         for listener in listeners() {
             listener.set_nonblocking(true).unwrap();
             let target = listener.local_addr().unwrap();
-            assert_eq!(ask(&mut patient(), &[target]).0[&target], Outcome::Open);
+            assert_eq!(ask(&mut patient(), &[target]).0[&target], ConnectOutcome::Open);
             let error = listener.accept().expect_err("nobody came in");
             assert_eq!(error.kind(), io::ErrorKind::WouldBlock);
         }
@@ -236,7 +240,7 @@ mod tests {
         for listener in listeners() {
             let target = listener.local_addr().unwrap();
             drop(listener);
-            assert_eq!(ask(&mut patient(), &[target]).0[&target], Outcome::Refused);
+            assert_eq!(ask(&mut patient(), &[target]).0[&target], ConnectOutcome::Refused);
         }
     }
 
@@ -247,7 +251,7 @@ mod tests {
         let targets: Vec<SocketAddr> =
             (1..=200).map(|host| SocketAddr::from(([127, 0, 1, host], port))).collect();
         let (ended, most) = ask(&mut patient(), &targets);
-        assert!(ended.values().all(|outcome| *outcome == Outcome::Open), "{ended:?}");
+        assert!(ended.values().all(|outcome| *outcome == ConnectOutcome::Open), "{ended:?}");
         assert!(most <= UNDER_WAY && most > 1, "{most} at once");
     }
 
@@ -260,7 +264,7 @@ mod tests {
         let target = socket.local_addr().unwrap().as_socket().unwrap();
         let _queued = std::net::TcpStream::connect(target).unwrap();
         let mut prober = ConnectProber::new(Duration::from_millis(50)).unwrap();
-        assert_eq!(ask(&mut prober, &[target]).0[&target], Outcome::Silent);
+        assert_eq!(ask(&mut prober, &[target]).0[&target], ConnectOutcome::Silent);
     }
 
     #[test]
@@ -272,7 +276,7 @@ mod tests {
         prober.probe(target);
         assert_eq!(prober.waiting.len(), 1);
         for _ in 0..2 {
-            assert_eq!(ask(&mut prober, &[target]).0[&target], Outcome::Open);
+            assert_eq!(ask(&mut prober, &[target]).0[&target], ConnectOutcome::Open);
         }
     }
 
@@ -281,6 +285,9 @@ mod tests {
         // A multicast address is nobody's to connect to.
         let target = "[ff02::1]:80".parse().unwrap();
         let (ended, _) = ask(&mut patient(), &[target]);
-        assert!(matches!(ended[&target], Outcome::Untried(_) | Outcome::Unreachable), "{ended:?}");
+        assert!(
+            matches!(ended[&target], ConnectOutcome::Untried(_) | ConnectOutcome::Unreachable),
+            "{ended:?}"
+        );
     }
 }

@@ -34,7 +34,7 @@ type Token = [u8; 16];
 named! {
     /// What makes an answer possible.
     #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-    pub enum Access {
+    pub enum EchoAccess {
         /// A ping socket, which needs no privilege.
         Ping = "ping socket",
         /// A raw socket (CAP_NET_RAW), since `net.ipv4.ping_group_range` forbids the other.
@@ -54,7 +54,7 @@ pub struct EchoError(#[from] io::Error);
 #[derive(Debug)]
 pub struct EchoProber {
     sockets: Vec<EchoSocket>,
-    asked: Asked,
+    asked: EchoAsked,
     /// What raw sockets tell their answers by; the kernel puts its own into ping sockets'.
     identifier: u16,
 }
@@ -62,33 +62,33 @@ pub struct EchoProber {
 #[derive(Debug)]
 struct EchoSocket {
     socket: socket2::Socket,
-    family: Family,
-    access: Access,
+    family: EchoFamily,
+    access: EchoAccess,
 }
 
 /// ICMP's or ICMPv6's numbers (RFC 792; RFC 4443, 4).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Family {
+enum EchoFamily {
     V4,
     V6,
 }
 
-impl Family {
-    fn of(addr: IpAddr) -> Family {
-        if addr.is_ipv4() { Family::V4 } else { Family::V6 }
+impl EchoFamily {
+    fn of(addr: IpAddr) -> EchoFamily {
+        if addr.is_ipv4() { EchoFamily::V4 } else { EchoFamily::V6 }
     }
 
     fn request(self) -> u8 {
         match self {
-            Family::V4 => 8,
-            Family::V6 => 128,
+            EchoFamily::V4 => 8,
+            EchoFamily::V6 => 128,
         }
     }
 
     fn reply(self) -> u8 {
         match self {
-            Family::V4 => 0,
-            Family::V6 => 129,
+            EchoFamily::V4 => 0,
+            EchoFamily::V6 => 129,
         }
     }
 }
@@ -101,11 +101,11 @@ impl EchoProber {
     /// Neither kind of socket may be opened.
     pub fn open() -> Result<EchoProber, EchoError> {
         let mut sockets = Vec::new();
-        for family in [Family::V4, Family::V6] {
+        for family in [EchoFamily::V4, EchoFamily::V6] {
             match open(family) {
                 Ok((socket, access)) => sockets.push(EchoSocket { socket, family, access }),
                 Err(error)
-                    if family == Family::V6
+                    if family == EchoFamily::V6
                         && error.raw_os_error() == Some(Errno::EAFNOSUPPORT as i32) => {}
                 Err(error) => return Err(error.into()),
             }
@@ -113,13 +113,13 @@ impl EchoProber {
         let mut identifier = [0; 2];
         getrandom::fill(&mut identifier).map_err(io::Error::from)?;
         let identifier = u16::from_ne_bytes(identifier);
-        Ok(EchoProber { sockets, asked: Asked::default(), identifier })
+        Ok(EchoProber { sockets, asked: EchoAsked::default(), identifier })
     }
 
     /// What kind of socket asks machines of this address's family; none if the kernel does not
     /// know the family.
-    pub fn access(&self, addr: IpAddr) -> Option<Access> {
-        self.socket(Family::of(addr)).map(|socket| socket.access)
+    pub fn access(&self, addr: IpAddr) -> Option<EchoAccess> {
+        self.socket(EchoFamily::of(addr)).map(|socket| socket.access)
     }
 
     /// The descriptors whose readability asks for [`EchoProber::receive`].
@@ -134,7 +134,7 @@ impl EchoProber {
         if getrandom::fill(&mut token).is_err() {
             return false;
         }
-        let family = Family::of(addr);
+        let family = EchoFamily::of(addr);
         let sequence = self.asked.next_sequence();
         let request = request(family, self.identifier, sequence, token);
         let Some(socket) = self.socket(family) else {
@@ -142,7 +142,7 @@ impl EchoProber {
         };
         let sent = send(&socket.socket, &request, addr).is_ok();
         if sent {
-            self.asked.sent(addr, Open { sequence, token, at: now });
+            self.asked.sent(addr, OpenEcho { sequence, token, at: now });
         }
         sent
     }
@@ -182,22 +182,22 @@ impl EchoProber {
         self.asked.targets.remove(&addr);
     }
 
-    fn socket(&self, family: Family) -> Option<&EchoSocket> {
+    fn socket(&self, family: EchoFamily) -> Option<&EchoSocket> {
         self.sockets.iter().find(|socket| socket.family == family)
     }
 }
 
-fn open(family: Family) -> io::Result<(socket2::Socket, Access)> {
+fn open(family: EchoFamily) -> io::Result<(socket2::Socket, EchoAccess)> {
     let (domain, protocol) = match family {
-        Family::V4 => (Domain::IPV4, Protocol::ICMPV4),
-        Family::V6 => (Domain::IPV6, Protocol::ICMPV6),
+        EchoFamily::V4 => (Domain::IPV4, Protocol::ICMPV4),
+        EchoFamily::V6 => (Domain::IPV6, Protocol::ICMPV6),
     };
     let new =
         |kind: Type| socket2::Socket::new(domain, kind.cloexec().nonblocking(), Some(protocol));
     match new(Type::DGRAM) {
-        Ok(socket) => Ok((socket, Access::Ping)),
+        Ok(socket) => Ok((socket, EchoAccess::Ping)),
         Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
-            new(Type::RAW).map(|socket| (socket, Access::Raw))
+            new(Type::RAW).map(|socket| (socket, EchoAccess::Raw))
         }
         Err(error) => Err(error),
     }
@@ -222,12 +222,12 @@ fn ip(from: &SockaddrStorage) -> Option<IpAddr> {
 }
 
 /// An echo request. The kernel computes ICMPv6's checksum, and both in ping sockets.
-fn request(family: Family, identifier: u16, sequence: u16, token: Token) -> Vec<u8> {
+fn request(family: EchoFamily, identifier: u16, sequence: u16, token: Token) -> Vec<u8> {
     let mut packet = vec![family.request(), 0, 0, 0];
     packet.extend(identifier.to_be_bytes());
     packet.extend(sequence.to_be_bytes());
     packet.extend(token);
-    if family == Family::V4 {
+    if family == EchoFamily::V4 {
         let checksum = internet_checksum(&packet);
         packet[2..4].copy_from_slice(&checksum.to_be_bytes());
     }
@@ -235,17 +235,22 @@ fn request(family: Family, identifier: u16, sequence: u16, token: Token) -> Vec<
 }
 
 /// Sequence number and token of what may be an answer. Any bytes may come.
-fn reply(family: Family, access: Access, identifier: u16, packet: &[u8]) -> Option<(u16, Token)> {
+fn reply(
+    family: EchoFamily,
+    access: EchoAccess,
+    identifier: u16,
+    packet: &[u8],
+) -> Option<(u16, Token)> {
     let icmp = match (family, access) {
         // A raw IPv4 socket gives the IP header too (raw(7)).
-        (Family::V4, Access::Raw) => {
+        (EchoFamily::V4, EchoAccess::Raw) => {
             let header = usize::from(packet.first()? & 0x0f) * 4;
             packet.get(header..)?
         }
         _ => packet,
     };
     let (header, payload) = icmp.split_first_chunk::<HEADER>()?;
-    let ours = access == Access::Ping || header[4..6] == identifier.to_be_bytes();
+    let ours = access == EchoAccess::Ping || header[4..6] == identifier.to_be_bytes();
     if header[0] != family.reply() || header[1] != 0 || !ours {
         return None;
     }
@@ -254,32 +259,32 @@ fn reply(family: Family, access: Access, identifier: u16, packet: &[u8]) -> Opti
 
 /// What was asked of whom: pure.
 #[derive(Debug, Default)]
-struct Asked {
-    targets: BTreeMap<IpAddr, Target>,
+struct EchoAsked {
+    targets: BTreeMap<IpAddr, EchoTarget>,
     sequence: u16,
 }
 
 #[derive(Debug, Default)]
-struct Target {
-    open: VecDeque<Open>,
+struct EchoTarget {
+    open: VecDeque<OpenEcho>,
     answered: Option<Instant>,
 }
 
 /// A question without an answer.
 #[derive(Clone, Copy, Debug)]
-struct Open {
+struct OpenEcho {
     sequence: u16,
     token: Token,
     at: Instant,
 }
 
-impl Asked {
+impl EchoAsked {
     fn next_sequence(&mut self) -> u16 {
         self.sequence = self.sequence.wrapping_add(1);
         self.sequence
     }
 
-    fn sent(&mut self, addr: IpAddr, question: Open) {
+    fn sent(&mut self, addr: IpAddr, question: OpenEcho) {
         let open = &mut self.targets.entry(addr).or_default().open;
         if open.len() == OPEN {
             open.pop_front();
@@ -292,7 +297,7 @@ impl Asked {
         let Some(target) = self.targets.get_mut(&from) else {
             return false;
         };
-        let asked = |open: &Open| open.sequence == sequence && open.token == token;
+        let asked = |open: &OpenEcho| open.sequence == sequence && open.token == token;
         let Some(question) = target.open.iter().position(asked) else {
             return false;
         };
@@ -327,16 +332,16 @@ mod tests {
             b"sixteen letters.", // token
         ]
         .concat();
-        let packet = request(Family::V4, 0x1234, 7, TOKEN);
+        let packet = request(EchoFamily::V4, 0x1234, 7, TOKEN);
         assert_eq!(packet[4..], expected[4..]);
         assert_eq!(internet_checksum(&packet), 0, "{packet:x?}");
-        let packet = request(Family::V6, 0x1234, 7, TOKEN);
+        let packet = request(EchoFamily::V6, 0x1234, 7, TOKEN);
         assert_eq!(packet, [&[128, 0, 0, 0][..], &expected[4..]].concat());
     }
 
     #[test]
     fn only_a_reply_of_the_right_kind_to_the_right_identifier_is_read() {
-        let mut icmp = request(Family::V4, 0x1234, 7, TOKEN);
+        let mut icmp = request(EchoFamily::V4, 0x1234, 7, TOKEN);
         icmp[0] = 0;
         let with_header = |first: u8, words: usize| {
             let mut packet = vec![0; words * 4];
@@ -345,29 +350,29 @@ mod tests {
             packet
         };
         let read =
-            |access, identifier, packet: &[u8]| reply(Family::V4, access, identifier, packet);
+            |access, identifier, packet: &[u8]| reply(EchoFamily::V4, access, identifier, packet);
         let expected = Some((7, TOKEN));
-        assert_eq!(read(Access::Raw, 0x1234, &with_header(0x45, 5)), expected);
-        assert_eq!(read(Access::Raw, 0x1234, &with_header(0x4f, 15)), expected, "IP options");
-        assert_eq!(read(Access::Raw, 0x1235, &with_header(0x45, 5)), None);
-        assert_eq!(read(Access::Raw, 0x1234, &with_header(0x46, 5)), None);
+        assert_eq!(read(EchoAccess::Raw, 0x1234, &with_header(0x45, 5)), expected);
+        assert_eq!(read(EchoAccess::Raw, 0x1234, &with_header(0x4f, 15)), expected, "IP options");
+        assert_eq!(read(EchoAccess::Raw, 0x1235, &with_header(0x45, 5)), None);
+        assert_eq!(read(EchoAccess::Raw, 0x1234, &with_header(0x46, 5)), None);
         // A ping socket only gets its own, under an identifier of the kernel's choice.
-        assert_eq!(read(Access::Ping, 0, &icmp), expected);
-        assert_eq!(read(Access::Ping, 0, &icmp[..icmp.len() - 1]), None);
-        assert_eq!(reply(Family::V6, Access::Ping, 0, &icmp), None);
+        assert_eq!(read(EchoAccess::Ping, 0, &icmp), expected);
+        assert_eq!(read(EchoAccess::Ping, 0, &icmp[..icmp.len() - 1]), None);
+        assert_eq!(reply(EchoFamily::V6, EchoAccess::Ping, 0, &icmp), None);
         icmp[0] = 3;
-        assert_eq!(read(Access::Ping, 0, &icmp), None, "unreachable is no answer");
+        assert_eq!(read(EchoAccess::Ping, 0, &icmp), None, "unreachable is no answer");
     }
 
     #[test]
     fn an_answer_is_of_who_was_asked_with_what_was_asked_and_once() {
         let now = Instant::now();
         let later = now + Duration::from_secs(1);
-        let mut asked = Asked::default();
+        let mut asked = EchoAsked::default();
         let (one, other) = (addr("10.0.0.1"), addr("10.0.0.2"));
-        asked.sent(one, Open { sequence: 1, token: TOKEN, at: now });
-        asked.sent(one, Open { sequence: 2, token: [2; 16], at: later });
-        asked.sent(other, Open { sequence: 3, token: [3; 16], at: now });
+        asked.sent(one, OpenEcho { sequence: 1, token: TOKEN, at: now });
+        asked.sent(one, OpenEcho { sequence: 2, token: [2; 16], at: later });
+        asked.sent(other, OpenEcho { sequence: 3, token: [3; 16], at: now });
         assert!(!asked.answered(other, 1, TOKEN), "somebody else");
         assert!(!asked.answered(one, 1, [0; 16]), "a guess");
         assert!(!asked.answered(one, 2, TOKEN), "another question's token");
@@ -383,9 +388,9 @@ mod tests {
     #[test]
     fn a_machine_that_never_answers_costs_no_more_with_time() {
         let now = Instant::now();
-        let mut asked = Asked::default();
+        let mut asked = EchoAsked::default();
         for sequence in 0..1000 {
-            asked.sent(addr("10.0.0.1"), Open { sequence, token: TOKEN, at: now });
+            asked.sent(addr("10.0.0.1"), OpenEcho { sequence, token: TOKEN, at: now });
         }
         assert_eq!(asked.targets[&addr("10.0.0.1")].open.len(), OPEN);
         assert!(!asked.answered(addr("10.0.0.1"), 0, TOKEN), "given up");
@@ -398,8 +403,8 @@ mod tests {
             bytes in proptest::collection::vec(any::<u8>(), 0..100),
             v4: bool, raw: bool,
         ) {
-            let family = if v4 { Family::V4 } else { Family::V6 };
-            let access = if raw { Access::Raw } else { Access::Ping };
+            let family = if v4 { EchoFamily::V4 } else { EchoFamily::V6 };
+            let access = if raw { EchoAccess::Raw } else { EchoAccess::Ping };
             let _ = reply(family, access, 7, &bytes);
         }
     }

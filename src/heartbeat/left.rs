@@ -27,11 +27,11 @@ const RANGE: usize = 5;
 pub const MAX_RANGES: usize = 64;
 
 /// Protocol and port, host order.
-pub type Port = (Protocol, u16);
+pub type LeftPort = (Protocol, u16);
 
 /// What a heartbeat says of ports that were left.
 #[derive(Clone, Debug, PartialEq, Eq, Default)]
-pub struct Left {
+pub struct LeftPorts {
     /// Incarnation and sequence of the newest record that the node wrote or tried to write.
     pub record: (u64, u64),
     /// Inclusive ranges of ports that the node does not serve, those that were left last first.
@@ -39,11 +39,11 @@ pub struct Left {
     pub ranges: Vec<(Protocol, u16, u16)>,
 }
 
-impl Left {
+impl LeftPorts {
     /// What a node says that left these ports, the last one last, and serves those. A range goes
     /// on over ports that are not served: to say so of them is true as well, and a node that
     /// has left everything says it in one range for each protocol.
-    pub fn new(record: (u64, u64), left: &[Port], served: &BTreeSet<Port>) -> Left {
+    pub fn new(record: (u64, u64), left: &[LeftPort], served: &BTreeSet<LeftPort>) -> LeftPorts {
         let mut ranges: Vec<(Protocol, u16, u16)> = Vec::new();
         for (protocol, port) in left.iter().rev().filter(|port| !served.contains(*port)) {
             let within = |(of, start, end): &(Protocol, u16, u16)| {
@@ -59,7 +59,7 @@ impl Left {
             let end = above.map_or(u16::MAX, |(_, port)| port - 1);
             ranges.push((*protocol, start, end));
         }
-        Left { record, ranges }
+        LeftPorts { record, ranges }
     }
 
     /// Whether it counts against a record of this version.
@@ -68,7 +68,7 @@ impl Left {
     }
 
     /// Whether a port is named.
-    pub fn contains(&self, (protocol, port): Port) -> bool {
+    pub fn contains(&self, (protocol, port): LeftPort) -> bool {
         self.ranges
             .iter()
             .any(|(of, start, end)| *of == protocol && (*start..=*end).contains(&port))
@@ -94,7 +94,7 @@ impl Left {
     }
 
     /// Reads what stands at the beginning of these bytes.
-    pub(super) fn decode(bytes: &[u8]) -> Option<Left> {
+    pub(super) fn decode(bytes: &[u8]) -> Option<LeftPorts> {
         let (head, rest) = bytes.split_first_chunk::<HEAD>()?;
         let number = |at: usize| {
             let number = u64::from_be_bytes(head[at..at + 8].try_into().ok()?);
@@ -109,7 +109,7 @@ impl Left {
             (port(1) <= port(3)).then_some((protocol, port(1), port(3)))
         };
         let ranges = rows.chunks_exact(RANGE).map(range).collect::<Option<_>>()?;
-        Some(Left { record, ranges })
+        Some(LeftPorts { record, ranges })
     }
 }
 
@@ -119,56 +119,57 @@ mod tests {
 
     use super::*;
 
-    const WEB: Port = (Protocol::Tcp, 80);
-    const DNS: Port = (Protocol::Udp, 53);
+    const WEB: LeftPort = (Protocol::Tcp, 80);
+    const DNS: LeftPort = (Protocol::Udp, 53);
 
     #[test]
     fn who_left_everything_says_so_in_a_range_for_each_protocol() {
-        let left = Left::new((1, 2), &[WEB, DNS, (Protocol::Tcp, 443)], &BTreeSet::new());
+        let left = LeftPorts::new((1, 2), &[WEB, DNS, (Protocol::Tcp, 443)], &BTreeSet::new());
         assert_eq!(left.ranges, [(Protocol::Tcp, 1, 65535), (Protocol::Udp, 1, 65535)]);
         assert!(left.contains(WEB) && left.contains(DNS) && !left.contains((Protocol::Sctp, 80)));
     }
 
     #[test]
     fn a_port_that_is_served_is_never_named() {
-        let served: BTreeSet<Port> = [WEB, (Protocol::Tcp, 1), (Protocol::Tcp, 65535)].into();
-        let left = Left::new((1, 2), &[WEB, (Protocol::Tcp, 81), (Protocol::Tcp, 79)], &served);
+        let served: BTreeSet<LeftPort> = [WEB, (Protocol::Tcp, 1), (Protocol::Tcp, 65535)].into();
+        let left =
+            LeftPorts::new((1, 2), &[WEB, (Protocol::Tcp, 81), (Protocol::Tcp, 79)], &served);
         assert_eq!(left.ranges, [(Protocol::Tcp, 2, 79), (Protocol::Tcp, 81, 65534)]);
     }
 
     #[test]
     fn it_counts_against_the_record_that_the_node_knows_and_earlier_ones() {
-        let left = Left::new((5, 7), &[WEB], &BTreeSet::new());
+        let left = LeftPorts::new((5, 7), &[WEB], &BTreeSet::new());
         assert!(left.is_of((5, 7)) && left.is_of((5, 6)) && left.is_of((4, 99)));
         assert!(!left.is_of((5, 8)) && !left.is_of((6, 1)));
         // 1 follows the last number.
-        let first = Left::new((5, 1), &[WEB], &BTreeSet::new());
+        let first = LeftPorts::new((5, 1), &[WEB], &BTreeSet::new());
         assert!(first.is_of((5, counter::LAST)) && first.is_of((5, 1)));
-        let last = Left::new((counter::LAST, 3), &[WEB], &BTreeSet::new());
+        let last = LeftPorts::new((counter::LAST, 3), &[WEB], &BTreeSet::new());
         assert!(!last.is_of((1, 1)) && last.is_of((counter::LAST, 2)));
     }
 
     #[test]
     fn a_record_that_none_can_be_is_refused() {
         for record in [(counter::LAST + 1, 1), (1, u64::MAX)] {
-            let bytes = Left { record, ranges: Vec::new() }.encode(HEAD).unwrap();
-            assert_eq!(Left::decode(&bytes), None, "{record:?}");
+            let bytes = LeftPorts { record, ranges: Vec::new() }.encode(HEAD).unwrap();
+            assert_eq!(LeftPorts::decode(&bytes), None, "{record:?}");
         }
     }
 
     #[test]
     fn what_does_not_fit_is_left_out_at_the_end() {
-        let left: Vec<Port> = (0..500).map(|n| (Protocol::Tcp, 2 * n + 1)).collect();
-        let served: BTreeSet<Port> = (1..500).map(|n| (Protocol::Tcp, 2 * n)).collect();
-        let all = Left::new((1, 1), &left, &served);
+        let left: Vec<LeftPort> = (0..500).map(|n| (Protocol::Tcp, 2 * n + 1)).collect();
+        let served: BTreeSet<LeftPort> = (1..500).map(|n| (Protocol::Tcp, 2 * n)).collect();
+        let all = LeftPorts::new((1, 1), &left, &served);
         assert_eq!(all.ranges.len(), MAX_RANGES);
         let bytes = all.encode(64).unwrap();
         assert!(bytes.len() <= 64);
-        let read = Left::decode(&bytes).unwrap();
+        let read = LeftPorts::decode(&bytes).unwrap();
         assert_eq!(read.ranges, all.ranges[..9], "those that were left last");
         assert_eq!(all.encode(HEAD), None);
         assert_eq!(all.encode(3), None);
-        assert!(Left::default().encode(HEAD).is_some());
+        assert!(LeftPorts::default().encode(HEAD).is_some());
     }
 
     proptest! {
@@ -179,19 +180,19 @@ mod tests {
             record in (0..=counter::LAST, 0..=counter::LAST),
         ) {
             let port = |(protocol, port): (usize, u16)| (Protocol::ALL[protocol], port);
-            let left: Vec<Port> = left.into_iter().map(port).collect();
-            let served: BTreeSet<Port> = served.into_iter().map(port).collect();
-            let told = Left::new(record, &left, &served);
+            let left: Vec<LeftPort> = left.into_iter().map(port).collect();
+            let served: BTreeSet<LeftPort> = served.into_iter().map(port).collect();
+            let told = LeftPorts::new(record, &left, &served);
             for port in &left {
                 prop_assert_eq!(told.contains(*port), !served.contains(port));
             }
             prop_assert!(!served.iter().any(|port| told.contains(*port)));
-            prop_assert_eq!(Left::decode(&told.encode(508).unwrap()), Some(told));
+            prop_assert_eq!(LeftPorts::decode(&told.encode(508).unwrap()), Some(told));
         }
 
         #[test]
         fn no_bytes_make_the_reader_panic(bytes in prop::collection::vec(any::<u8>(), 0..100)) {
-            let _ = Left::decode(&bytes);
+            let _ = LeftPorts::decode(&bytes);
         }
     }
 }

@@ -29,7 +29,7 @@ use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use super::verdict::{self, Silence, Verdict, VerdictState};
-use super::wire::{Heartbeat, MAX_SEEN, Nonce, Seen};
+use super::wire::{Heartbeat, MAX_SEEN, Nonce, SeenNonce};
 use crate::counter;
 
 /// How often heartbeats are sent, and what is silence.
@@ -63,7 +63,7 @@ impl Timing {
 
 /// A node to watch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Watched {
+pub struct WatchedNode {
     /// Its number.
     pub node: u32,
     /// It hears this observer's heartbeats: it must show that once before it is believed.
@@ -123,7 +123,7 @@ pub struct Peers {
 /// What is known of one.
 #[derive(Clone, Debug)]
 struct WatchedPeer {
-    watched: Watched,
+    watched: WatchedNode,
     /// Its silence counts from here: the last new heartbeat, or when it was first watched, and
     /// later by what it is forgiven.
     quiet_since: Instant,
@@ -140,7 +140,7 @@ struct WatchedPeer {
 }
 
 impl WatchedPeer {
-    fn new(watched: Watched, now: Instant) -> WatchedPeer {
+    fn new(watched: WatchedNode, now: Instant) -> WatchedPeer {
         WatchedPeer {
             watched,
             quiet_since: now,
@@ -172,7 +172,7 @@ impl Peers {
 
     /// Watches these nodes and no others. What is known of those that were watched before stays
     /// known; a new one has the whole time of silence to be heard.
-    pub fn watch(&mut self, nodes: impl IntoIterator<Item = Watched>, now: Instant) {
+    pub fn watch(&mut self, nodes: impl IntoIterator<Item = WatchedNode>, now: Instant) {
         self.attend(now);
         let mut before = std::mem::take(&mut self.peers);
         for watched in nodes.into_iter().filter(|watched| watched.node != self.me) {
@@ -222,7 +222,7 @@ impl Peers {
         peer.newest = Some((version, heartbeat.nonce));
         peer.newest_at = now;
         if peer.watched.hears_us && peer.proven != Some(heartbeat.nonce) {
-            if !heartbeat.seen.contains(&Seen { node: self.me, nonce: self.nonce }) {
+            if !heartbeat.seen.contains(&SeenNonce { node: self.me, nonce: self.nonce }) {
                 return Heard::Unproven;
             }
             peer.proven = Some(heartbeat.nonce);
@@ -296,16 +296,16 @@ impl Peers {
     /// Nonces to put into the next own heartbeat: of peers that hear this observer and are heard
     /// themselves, in turn if there are more than fit into one. A peer whose heartbeats are overdue
     /// is left out, and so learns that it is not heard.
-    pub fn seen(&mut self) -> Vec<Seen> {
+    pub fn seen(&mut self) -> Vec<SeenNonce> {
         let (now, overdue) = (self.attended, self.timing.overdue());
         let hearing = |(node, peer): (&u32, &WatchedPeer)| {
             let (_, nonce) = peer.newest.filter(|_| peer.watched.hears_us)?;
             let is_heard = now.saturating_duration_since(peer.newest_at) < overdue;
-            is_heard.then_some(Seen { node: *node, nonce })
+            is_heard.then_some(SeenNonce { node: *node, nonce })
         };
         let after = self.peers.range(self.turn.saturating_add(1)..);
         let before = self.peers.range(..=self.turn);
-        let seen: Vec<Seen> = after.chain(before).filter_map(hearing).take(MAX_SEEN).collect();
+        let seen: Vec<SeenNonce> = after.chain(before).filter_map(hearing).take(MAX_SEEN).collect();
         self.turn = seen.last().map_or(0, |seen| seen.node);
         seen
     }
@@ -314,7 +314,7 @@ impl Peers {
     pub fn in_touch(&self, node: u32, now: Instant) -> bool {
         let Some(peer) = self.peers.get(&node) else { return false };
         let is_heard = |at| now.saturating_duration_since(at) < self.timing.overdue();
-        let own = Seen { node: self.me, nonce: self.nonce };
+        let own = SeenNonce { node: self.me, nonce: self.nonce };
         peer.heard.is_some_and(is_heard)
             && peer.heartbeat.iter().any(|heartbeat| heartbeat.seen.contains(&own))
     }

@@ -8,10 +8,10 @@
 use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
-use super::left::Left;
+use super::left::LeftPorts;
 use super::peers::Timing;
-use super::socket::{Sent, Socket};
-use super::wire::{Heartbeat, Leadership, MAX_LEADERSHIPS, MAX_SEEN, Nonce, Seen, TooMany};
+use super::socket::{HeartbeatSocket, Sent};
+use super::wire::{Heartbeat, Leadership, MAX_LEADERSHIPS, MAX_SEEN, Nonce, SeenNonce, TooMany};
 use crate::counter;
 
 /// Who speaks: the same from start to end.
@@ -33,7 +33,7 @@ pub struct HeartbeatContent {
     /// Of each set of directors that the node belongs to.
     pub leaderships: Vec<Leadership>,
     /// Nonces of peers: see [`Peers::seen`](super::Peers::seen).
-    pub seen: Vec<Seen>,
+    pub seen: Vec<SeenNonce>,
     /// The node is about to stop in good order.
     pub leaving: bool,
     /// The node is a director that cannot carry its set's CVIPs at the moment.
@@ -43,16 +43,21 @@ pub struct HeartbeatContent {
 /// One node's heartbeat.
 #[derive(Debug)]
 pub struct Sender {
-    socket: Socket,
-    schedule: Schedule,
+    socket: HeartbeatSocket,
+    schedule: SendSchedule,
     sent: Sent,
 }
 
 impl Sender {
     /// Says nothing until [`Sender::say`] names somebody to hear it; the first heartbeat is then
     /// due at once.
-    pub fn new(socket: Socket, source: HeartbeatSource, timing: Timing, now: Instant) -> Sender {
-        Sender { socket, schedule: Schedule::new(source, timing, now), sent: Sent::default() }
+    pub fn new(
+        socket: HeartbeatSocket,
+        source: HeartbeatSource,
+        timing: Timing,
+        now: Instant,
+    ) -> Sender {
+        Sender { socket, schedule: SendSchedule::new(source, timing, now), sent: Sent::default() }
     }
 
     /// Numbers its heartbeats from above this on: one that is made anew in the same start goes on
@@ -73,7 +78,7 @@ impl Sender {
     }
 
     /// Names the ports that the node has left, from the next heartbeat on, which goes at once.
-    pub fn tell_left(&mut self, left: Left, now: Instant) {
+    pub fn tell_left(&mut self, left: LeftPorts, now: Instant) {
         self.schedule.tell_left(left, now);
     }
 
@@ -99,20 +104,20 @@ impl Sender {
 
 /// The part without a socket.
 #[derive(Debug)]
-struct Schedule {
+struct SendSchedule {
     source: HeartbeatSource,
     period: Duration,
     content: HeartbeatContent,
-    left: Option<Left>,
+    left: Option<LeftPorts>,
     /// Of the last heartbeat.
     sequence: u64,
     next: Instant,
 }
 
-impl Schedule {
-    fn new(source: HeartbeatSource, timing: Timing, now: Instant) -> Schedule {
+impl SendSchedule {
+    fn new(source: HeartbeatSource, timing: Timing, now: Instant) -> SendSchedule {
         let content = HeartbeatContent::default();
-        Schedule { source, period: timing.period, content, left: None, sequence: 0, next: now }
+        SendSchedule { source, period: timing.period, content, left: None, sequence: 0, next: now }
     }
 
     fn say(&mut self, content: HeartbeatContent, now: Instant) -> Result<(), TooMany> {
@@ -130,7 +135,7 @@ impl Schedule {
         Ok(())
     }
 
-    fn tell_left(&mut self, left: Left, now: Instant) {
+    fn tell_left(&mut self, left: LeftPorts, now: Instant) {
         if self.left.as_ref().is_none_or(|before| before.ranges != left.ranges) {
             self.next = now;
         }
@@ -170,8 +175,8 @@ mod tests {
         Duration::from_millis(ms)
     }
 
-    fn schedule(now: Instant) -> Schedule {
-        Schedule::new(SOURCE, Timing::default(), now)
+    fn schedule(now: Instant) -> SendSchedule {
+        SendSchedule::new(SOURCE, Timing::default(), now)
     }
 
     fn led(active: bool) -> HeartbeatContent {
@@ -214,7 +219,7 @@ mod tests {
         schedule.say(HeartbeatContent { leaving: true, ..led(true) }, now).unwrap();
         assert!(schedule.due(now).unwrap().leaving);
         // Everything else waits for the next.
-        let seen = vec![Seen { node: 3, nonce: Nonce([3; 16]) }];
+        let seen = vec![SeenNonce { node: 3, nonce: Nonce([3; 16]) }];
         let content = HeartbeatContent { seen: seen.clone(), leaving: true, ..led(true) };
         schedule.say(content, now).unwrap();
         assert_eq!(schedule.due(now), None);

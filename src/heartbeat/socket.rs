@@ -13,7 +13,7 @@ use nix::sys::socket::{setsockopt, sockopt};
 use socket2::{Domain, Protocol, Type};
 
 use super::key::{ClusterKey, MacKey};
-use super::wire::{Heartbeat, KEY_LABEL, MAX_BYTES, Refused};
+use super::wire::{Heartbeat, KEY_LABEL, MAX_BYTES, RefusedDatagram};
 
 /// The UDP port on which directors hear heartbeats, if no other is set.
 pub const PORT: u16 = 8849;
@@ -99,7 +99,7 @@ pub struct Sent {
 
 /// Sockets of one node.
 #[derive(Debug)]
-pub struct Socket {
+pub struct HeartbeatSocket {
     /// Each with the address that it is bound to.
     bound: Vec<(IpAddr, UdpSocket)>,
     /// Those that another program has, and the interface that is asked for.
@@ -112,7 +112,7 @@ pub struct Socket {
     refused_from: Option<IpAddr>,
 }
 
-impl Socket {
+impl HeartbeatSocket {
     /// Receives, and sends, at these local addresses and this port (host order, [`PORT`] by
     /// custom), if `device` is given through that interface only, in the calling thread's
     /// network namespace.
@@ -124,18 +124,18 @@ impl Socket {
         port: u16,
         device: Option<&str>,
         key: &ClusterKey,
-    ) -> Result<Socket, SocketError> {
-        Socket::open(local, port, port, device, key)
+    ) -> Result<HeartbeatSocket, SocketError> {
+        HeartbeatSocket::open(local, port, port, device, key)
     }
 
     /// The same sockets for another owner.
     ///
     /// # Errors
     /// The system refuses a descriptor.
-    pub fn share(&self) -> io::Result<Socket> {
+    pub fn share(&self) -> io::Result<HeartbeatSocket> {
         let share = |(addr, socket): &(IpAddr, UdpSocket)| Ok((*addr, socket.try_clone()?));
         let bound = self.bound.iter().map(share).collect::<io::Result<_>>()?;
-        Ok(Socket {
+        Ok(HeartbeatSocket {
             bound,
             taken: Vec::new(),
             device: self.device.clone(),
@@ -146,8 +146,8 @@ impl Socket {
         })
     }
 
-    /// As [`Socket::receiver`], but an address whose port another program has is no error: it is
-    /// asked for again by [`Socket::tend`]. A port that every user may bind must not decide
+    /// As [`HeartbeatSocket::receiver`], but an address whose port another program has is no error: it is
+    /// asked for again by [`HeartbeatSocket::tend`]. A port that every user may bind must not decide
     /// whether this node serves. What `kept` has bound already is shared with it: a successor
     /// listens before the former one ends, and nothing is lost in between.
     ///
@@ -157,9 +157,9 @@ impl Socket {
         local: &[IpAddr],
         port: u16,
         key: &ClusterKey,
-        kept: Option<&Socket>,
-    ) -> Result<Socket, SocketError> {
-        let mut socket = Socket::open(&[], port, port, None, key)?;
+        kept: Option<&HeartbeatSocket>,
+    ) -> Result<HeartbeatSocket, SocketError> {
+        let mut socket = HeartbeatSocket::open(&[], port, port, None, key)?;
         for addr in local {
             let address = SocketAddr::new(*addr, port);
             let mut kept = kept.into_iter().flat_map(|kept| &kept.bound);
@@ -198,14 +198,14 @@ impl Socket {
     /// Sends only, from these local addresses and any port, to the others' `port`.
     ///
     /// # Errors
-    /// As [`Socket::receiver`].
+    /// As [`HeartbeatSocket::receiver`].
     pub fn sender(
         local: &[IpAddr],
         port: u16,
         device: Option<&str>,
         key: &ClusterKey,
-    ) -> Result<Socket, SocketError> {
-        let socket = Socket::open(local, 0, port, device, key)?;
+    ) -> Result<HeartbeatSocket, SocketError> {
+        let socket = HeartbeatSocket::open(local, 0, port, device, key)?;
         for (_, bound) in &socket.bound {
             // It takes nothing in; if the kernel keeps something for it all the same, little.
             let _ = setsockopt(bound, sockopt::RcvBuf, &0);
@@ -219,14 +219,14 @@ impl Socket {
         port: u16,
         device: Option<&str>,
         key: &ClusterKey,
-    ) -> Result<Socket, SocketError> {
+    ) -> Result<HeartbeatSocket, SocketError> {
         let bind = |addr: &IpAddr| {
             let address = SocketAddr::new(*addr, local_port);
             let bound = bind(address, device).map_err(|source| SocketError { address, source })?;
             Ok((*addr, bound))
         };
         let bound = local.iter().map(bind).collect::<Result<_, _>>()?;
-        Ok(Socket {
+        Ok(HeartbeatSocket {
             bound,
             taken: Vec::new(),
             device: device.map(str::to_owned),
@@ -237,7 +237,7 @@ impl Socket {
         })
     }
 
-    /// The descriptors whose readability asks for [`Socket::receive`].
+    /// The descriptors whose readability asks for [`HeartbeatSocket::receive`].
     pub fn fds(&self) -> Vec<BorrowedFd<'_>> {
         self.bound.iter().map(|(_, socket)| socket.as_fd()).collect()
     }
@@ -275,7 +275,7 @@ impl Socket {
     /// Takes what has arrived, at most 256 datagrams at each local address: this cluster's
     /// heartbeats. The rest is counted.
     pub fn receive(&mut self) -> impl Iterator<Item = Heartbeat> + '_ {
-        let Socket { bound, key, counts, refused_from, .. } = self;
+        let HeartbeatSocket { bound, key, counts, refused_from, .. } = self;
         bound.iter().flat_map(|(_, socket)| datagrams(socket).take(AT_ONCE)).filter_map(
             |datagram| {
                 let decoded = datagram.map(|(from, bytes)| (from, Heartbeat::decode(&bytes, key)));
@@ -284,9 +284,9 @@ impl Socket {
                         counts.heartbeats += 1;
                         return Some(heartbeat);
                     }
-                    Ok((_, Err(Refused::Malformed))) => &mut counts.malformed,
-                    Ok((_, Err(Refused::Version(_)))) => &mut counts.other_version,
-                    Ok((from, Err(Refused::Forged))) => {
+                    Ok((_, Err(RefusedDatagram::Malformed))) => &mut counts.malformed,
+                    Ok((_, Err(RefusedDatagram::Version(_)))) => &mut counts.other_version,
+                    Ok((from, Err(RefusedDatagram::Forged))) => {
                         *refused_from = Some(from);
                         &mut counts.forged
                     }
@@ -381,8 +381,8 @@ mod tests {
     }
 
     /// A receiver of both families on ports of the kernel's choice.
-    fn receiver() -> Socket {
-        Socket::receiver(&local(), 0, None, &ours()).unwrap()
+    fn receiver() -> HeartbeatSocket {
+        HeartbeatSocket::receiver(&local(), 0, None, &ours()).unwrap()
     }
 
     fn local() -> [IpAddr; 2] {
@@ -390,14 +390,14 @@ mod tests {
     }
 
     /// A sender to one of the receiver's addresses.
-    fn sender(to: &Socket, which: usize, key: &ClusterKey) -> (Socket, IpAddr) {
+    fn sender(to: &HeartbeatSocket, which: usize, key: &ClusterKey) -> (HeartbeatSocket, IpAddr) {
         let address = to.bound[which].1.local_addr().unwrap();
-        let sender = Socket::sender(&local(), address.port(), None, key).unwrap();
+        let sender = HeartbeatSocket::sender(&local(), address.port(), None, key).unwrap();
         (sender, address.ip())
     }
 
     /// Receives until so many datagrams were seen: over loopback they are there when sent.
-    fn take(socket: &mut Socket, datagrams: u64) -> Vec<Heartbeat> {
+    fn take(socket: &mut HeartbeatSocket, datagrams: u64) -> Vec<Heartbeat> {
         let deadline = Instant::now() + Duration::from_secs(20);
         let mut heartbeats = Vec::new();
         let total = |counts: Counts| {
@@ -465,7 +465,7 @@ mod tests {
 
     #[test]
     fn who_cannot_be_reached_is_counted_and_no_error() {
-        let sender = Socket::sender(&local()[..1], PORT, None, &ours()).unwrap();
+        let sender = HeartbeatSocket::sender(&local()[..1], PORT, None, &ours()).unwrap();
         // From a loopback address there is no way out, and none from IPv4 to IPv6.
         let to = ["192.0.2.1".parse().unwrap(), "::1".parse().unwrap()];
         assert_eq!(sender.send(&heartbeat(1), &to), Sent { sent: 0, unsent: 2 });
@@ -473,18 +473,19 @@ mod tests {
 
     #[test]
     fn a_socket_that_cannot_be_had_says_why_and_what_to_do() {
-        let error = Socket::receiver(&["192.0.2.1".parse().unwrap()], PORT, None, &ours());
+        let error = HeartbeatSocket::receiver(&["192.0.2.1".parse().unwrap()], PORT, None, &ours());
         let text = error.unwrap_err().to_string();
         assert!(text.starts_with("cannot receive heartbeats at 192.0.2.1:8849: "), "{text}");
         assert!(text.contains("clustertab"), "{text}");
 
-        let error = Socket::sender(&["192.0.2.1".parse().unwrap()], PORT, None, &ours());
+        let error = HeartbeatSocket::sender(&["192.0.2.1".parse().unwrap()], PORT, None, &ours());
         let text = error.unwrap_err().to_string();
         assert!(text.starts_with("cannot send heartbeats from 192.0.2.1: "), "{text}");
 
         let first = receiver();
         let taken = first.bound[0].1.local_addr().unwrap();
-        let error = Socket::receiver(&[taken.ip()], taken.port(), None, &ours()).unwrap_err();
+        let error =
+            HeartbeatSocket::receiver(&[taken.ip()], taken.port(), None, &ours()).unwrap_err();
         assert!(error.to_string().contains("another cvipd"), "{error}");
     }
 
@@ -492,22 +493,27 @@ mod tests {
     fn a_port_that_another_program_has_is_waited_for() {
         let first = receiver();
         let (v4, v6) = (first.bound[0].1.local_addr().unwrap(), local()[1]);
-        let mut late = Socket::patient_receiver(&[v4.ip()], v4.port(), &ours(), None).unwrap();
+        let mut late =
+            HeartbeatSocket::patient_receiver(&[v4.ip()], v4.port(), &ours(), None).unwrap();
         assert!(!late.tend());
         assert_eq!((late.taken(), late.fds().len()), (&[v4][..], 0));
         drop(first);
         assert!(late.tend() && late.taken().is_empty());
-        let sender = Socket::sender(&local(), v4.port(), None, &ours()).unwrap();
+        let sender = HeartbeatSocket::sender(&local(), v4.port(), None, &ours()).unwrap();
         sender.send(&heartbeat(1), &[v4.ip()]);
         assert_eq!(take(&mut late, 1), [heartbeat(1)]);
-        let missing =
-            Socket::patient_receiver(&[v6, "192.0.2.1".parse().unwrap()], 0, &ours(), None);
+        let missing = HeartbeatSocket::patient_receiver(
+            &[v6, "192.0.2.1".parse().unwrap()],
+            0,
+            &ours(),
+            None,
+        );
         assert!(missing.is_err(), "an address that is not this node's is no port that is taken");
     }
 
     #[test]
     fn one_interface_can_be_asked_for() {
-        let bound = |device| Socket::receiver(&local()[..1], 0, Some(device), &ours());
+        let bound = |device| HeartbeatSocket::receiver(&local()[..1], 0, Some(device), &ours());
         assert!(bound("lo").is_ok());
         assert!(bound("nosuch7").is_err());
     }

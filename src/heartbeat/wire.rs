@@ -30,7 +30,7 @@
 use std::fmt;
 
 use super::key::{MAC_BYTES, MacKey};
-use super::left::Left;
+use super::left::LeftPorts;
 use crate::counter;
 
 /// What the key for heartbeats is derived for: [`ClusterKey::derive`](super::ClusterKey::derive).
@@ -93,7 +93,7 @@ pub struct Leadership {
 
 /// The nonce of a peer that the sender hears.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Seen {
+pub struct SeenNonce {
     /// The peer's node number.
     pub node: u32,
     /// Its nonce.
@@ -117,11 +117,11 @@ pub struct Heartbeat {
     /// no carrier, say. A sender that does not say so can.
     pub cannot_carry: bool,
     /// Ports that the sender has left; `None` if it does not say.
-    pub left: Option<Left>,
+    pub left: Option<LeftPorts>,
     /// Of each set of directors that the sender belongs to; at most [`MAX_LEADERSHIPS`].
     pub leaderships: Vec<Leadership>,
     /// Nonces of peers; at most [`MAX_SEEN`].
-    pub seen: Vec<Seen>,
+    pub seen: Vec<SeenNonce>,
 }
 
 /// A heartbeat that holds more than fits.
@@ -139,7 +139,7 @@ pub struct TooMany {
 
 /// Why a datagram is no heartbeat of this cluster.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum Refused {
+pub enum RefusedDatagram {
     /// Not a heartbeat at all, or one that is cut short.
     #[error("not a heartbeat")]
     Malformed,
@@ -194,23 +194,23 @@ impl Heartbeat {
     ///
     /// # Errors
     /// It is no heartbeat of this cluster.
-    pub fn decode(datagram: &[u8], key: &MacKey) -> Result<Heartbeat, Refused> {
+    pub fn decode(datagram: &[u8], key: &MacKey) -> Result<Heartbeat, RefusedDatagram> {
         if !(HEADER + MAC_BYTES..=MAX_BYTES).contains(&datagram.len())
             || !datagram.starts_with(MAGIC)
         {
-            return Err(Refused::Malformed);
+            return Err(RefusedDatagram::Malformed);
         }
         if datagram[4] != VERSION {
-            return Err(Refused::Version(datagram[4]));
+            return Err(RefusedDatagram::Version(datagram[4]));
         }
         let (message, code) = datagram.split_at(datagram.len() - MAC_BYTES);
         if !key.verifies(message, code) {
-            return Err(Refused::Forged);
+            return Err(RefusedDatagram::Forged);
         }
-        Heartbeat::parse(&mut Reader(message)).ok_or(Refused::Malformed)
+        Heartbeat::parse(&mut WireReader(message)).ok_or(RefusedDatagram::Malformed)
     }
 
-    fn parse(reader: &mut Reader<'_>) -> Option<Heartbeat> {
+    fn parse(reader: &mut WireReader<'_>) -> Option<Heartbeat> {
         let [_, _, _, _, _, flags, leaderships, seen] = reader.take()?;
         let (leaderships, seen) = (usize::from(leaderships), usize::from(seen));
         if leaderships > MAX_LEADERSHIPS || seen > MAX_SEEN {
@@ -228,16 +228,16 @@ impl Heartbeat {
             seen: (0..seen).map(|_| reader.seen()).collect::<Option<_>>()?,
         };
         if flags & LEFT != 0 {
-            heartbeat.left = Some(Left::decode(reader.0)?);
+            heartbeat.left = Some(LeftPorts::decode(reader.0)?);
         }
         (heartbeat.node != 0).then_some(heartbeat)
     }
 }
 
 /// What is left of a message.
-struct Reader<'a>(&'a [u8]);
+struct WireReader<'a>(&'a [u8]);
 
-impl Reader<'_> {
+impl WireReader<'_> {
     fn take<const N: usize>(&mut self) -> Option<[u8; N]> {
         let (head, tail) = self.0.split_first_chunk::<N>()?;
         self.0 = tail;
@@ -263,8 +263,8 @@ impl Reader<'_> {
         Some(Leadership { set, term, active })
     }
 
-    fn seen(&mut self) -> Option<Seen> {
-        Some(Seen { node: self.u32()?, nonce: Nonce(self.take()?) })
+    fn seen(&mut self) -> Option<SeenNonce> {
+        Some(SeenNonce { node: self.u32()?, nonce: Nonce(self.take()?) })
     }
 }
 
@@ -295,7 +295,7 @@ mod tests {
             cannot_carry: true,
             left: None,
             leaderships: vec![Leadership { set: 1, term: 0x1_0000_0000, active: true }],
-            seen: vec![Seen { node: 3, nonce: Nonce([0xbb; 16]) }],
+            seen: vec![SeenNonce { node: 3, nonce: Nonce([0xbb; 16]) }],
         }
     }
 
@@ -338,9 +338,9 @@ mod tests {
             flipped[bit / 8] ^= 1 << (bit % 8);
             let refused = Heartbeat::decode(&flipped, &ours()).unwrap_err();
             let expected = match bit / 8 {
-                0..4 => Refused::Malformed,
-                4 => Refused::Version(flipped[4]),
-                _ => Refused::Forged,
+                0..4 => RefusedDatagram::Malformed,
+                4 => RefusedDatagram::Version(flipped[4]),
+                _ => RefusedDatagram::Forged,
             };
             assert_eq!(refused, expected, "bit {bit}");
         }
@@ -363,10 +363,10 @@ mod tests {
     fn another_clusters_key_signs_nothing_here() {
         let datagram =
             heartbeat().encode(&key(b"another cluster's key, also long enough")).unwrap();
-        assert_eq!(Heartbeat::decode(&datagram, &ours()), Err(Refused::Forged));
+        assert_eq!(Heartbeat::decode(&datagram, &ours()), Err(RefusedDatagram::Forged));
         let other_use = ClusterKey::from_bytes(b"0123456789abcdef0123456789abcdef").unwrap();
         let datagram = heartbeat().encode(&other_use.derive("another use")).unwrap();
-        assert_eq!(Heartbeat::decode(&datagram, &ours()), Err(Refused::Forged));
+        assert_eq!(Heartbeat::decode(&datagram, &ours()), Err(RefusedDatagram::Forged));
     }
 
     #[test]
@@ -381,15 +381,15 @@ mod tests {
             message[at] = value;
             Heartbeat::decode(&signed(message), &ours())
         };
-        assert_eq!(with(6, 2), Err(Refused::Malformed), "a leadership that is not there");
-        assert_eq!(with(6, 255), Err(Refused::Malformed), "more leaderships than fit");
-        assert_eq!(with(7, 2), Err(Refused::Malformed), "a nonce that is not there");
-        assert_eq!(with(7, 255), Err(Refused::Malformed), "more nonces than fit");
-        assert_eq!(with(11, 0), Err(Refused::Malformed), "node 0");
-        assert_eq!(with(56, 2), Err(Refused::Malformed), "neither active nor not");
+        assert_eq!(with(6, 2), Err(RefusedDatagram::Malformed), "a leadership that is not there");
+        assert_eq!(with(6, 255), Err(RefusedDatagram::Malformed), "more leaderships than fit");
+        assert_eq!(with(7, 2), Err(RefusedDatagram::Malformed), "a nonce that is not there");
+        assert_eq!(with(7, 255), Err(RefusedDatagram::Malformed), "more nonces than fit");
+        assert_eq!(with(11, 0), Err(RefusedDatagram::Malformed), "node 0");
+        assert_eq!(with(56, 2), Err(RefusedDatagram::Malformed), "neither active nor not");
         for (at, what) in [(12, "incarnation"), (20, "sequence"), (48, "term")] {
-            assert_eq!(with(at, 0x10), Err(Refused::Malformed), "{what} 2^60 and more");
-            assert_eq!(with(at + 1, 0x20), Err(Refused::Malformed), "{what} 2^53 and more");
+            assert_eq!(with(at, 0x10), Err(RefusedDatagram::Malformed), "{what} 2^60 and more");
+            assert_eq!(with(at + 1, 0x20), Err(RefusedDatagram::Malformed), "{what} 2^53 and more");
             assert!(with(at + 1, 0x1f).is_ok(), "{what} below");
         }
     }
@@ -406,13 +406,13 @@ mod tests {
     #[test]
     fn left_ports_are_named_as_far_as_there_is_room_and_a_cut_list_is_refused() {
         let ranges = (1..=60).map(|n| (Protocol::Tcp, 10 * n, 10 * n + 1)).collect();
-        let left = Left { record: (3, 4), ranges };
+        let left = LeftPorts { record: (3, 4), ranges };
         let mut named = Heartbeat { left: Some(left.clone()), ..heartbeat() };
         let datagram = named.encode(&ours()).unwrap();
         assert_eq!(Heartbeat::decode(&datagram, &ours()), Ok(named.clone()));
         let mut message = datagram;
         message.truncate(message.len() - MAC_BYTES - 1);
-        assert_eq!(Heartbeat::decode(&signed(message), &ours()), Err(Refused::Malformed));
+        assert_eq!(Heartbeat::decode(&signed(message), &ours()), Err(RefusedDatagram::Malformed));
         named.leaderships = vec![named.leaderships[0]; MAX_LEADERSHIPS];
         named.seen = vec![named.seen[0]; MAX_SEEN];
         let datagram = named.encode(&ours()).unwrap();
@@ -460,7 +460,7 @@ mod tests {
             leaderships in vec(any_leadership(), 0..=MAX_LEADERSHIPS),
             seen in vec((any::<u32>(), any_nonce()), 0..=MAX_SEEN),
         ) -> Heartbeat {
-            let seen = seen.into_iter().map(|(node, nonce)| Seen { node, nonce }).collect();
+            let seen = seen.into_iter().map(|(node, nonce)| SeenNonce { node, nonce }).collect();
             let left = None;
             Heartbeat { node, incarnation, sequence, nonce, leaving, cannot_carry, left, leaderships, seen }
         }

@@ -15,10 +15,10 @@ use nix::libc;
 use nix::sys::socket::SockProtocol;
 
 use super::codec::{self, Query};
-use super::error::{Error, Failure, Operation};
+use super::error::{ChangeFailure, IpvsError, Operation};
 use super::types::*;
 use super::wire::{self, Malformed};
-use crate::netlink::{Body, Dump, HEADER, Socket, short_dumps, write_barrier};
+use crate::netlink::{Body, Dump, HEADER, NetlinkSocket, short_dumps, write_barrier};
 
 /// How many dumps are compared at most, until one has what the one before had.
 const COMPARED_DUMPS: usize = 6;
@@ -31,7 +31,7 @@ const PATIENCE: i64 = 10;
 /// One conversation at a time, in the order of the calls: nothing is shared, so a program
 /// that wants to read in parallel opens several.
 pub struct Client {
-    socket: Socket,
+    socket: NetlinkSocket,
     family: u16,
     outgoing: Vec<u8>,
 }
@@ -51,23 +51,23 @@ impl Client {
     /// desired setting or by modprobe(8).
     ///
     /// # Errors
-    /// [`Error::NoIpvs`], and [`Error::Permission`] for everybody but root of the initial user
+    /// [`IpvsError::NoIpvs`], and [`IpvsError::Permission`] for everybody but root of the initial user
     /// namespace.
-    pub fn open() -> Result<Client, Error> {
+    pub fn open() -> Result<Client, IpvsError> {
         let socket =
             // A table is read in as many dumps as it has services, most of them short.
-            Socket::open(SockProtocol::NetlinkGeneric, PATIENCE, short_dumps()).map_err(
+            NetlinkSocket::open(SockProtocol::NetlinkGeneric, PATIENCE, short_dumps()).map_err(
                 |errno| match errno {
-                    Errno::EPROTONOSUPPORT | Errno::EAFNOSUPPORT => Error::NoIpvs(String::new()),
+                    Errno::EPROTONOSUPPORT | Errno::EAFNOSUPPORT => IpvsError::NoIpvs(String::new()),
                     errno => errno.into(),
                 },
             )?;
         let mut client = Client { socket, family: 0, outgoing: Vec::new() };
         client.family = match client.find_family() {
-            Err(Error::NoIpvs(_)) => {
+            Err(IpvsError::NoIpvs(_)) => {
                 let said = load_module();
                 client.find_family().map_err(|error| match error {
-                    Error::NoIpvs(_) => Error::NoIpvs(said.to_owned()),
+                    IpvsError::NoIpvs(_) => IpvsError::NoIpvs(said.to_owned()),
                     other => other,
                 })
             }
@@ -79,33 +79,35 @@ impl Client {
     }
 
     /// The lookup itself makes the kernel ask for the module by the family's name.
-    fn find_family(&mut self) -> Result<u16, Error> {
+    fn find_family(&mut self) -> Result<u16, IpvsError> {
         match self.ask(Operation::FindFamily, Query::Family, codec::read_family) {
-            Err(Error::Kernel { errno: libc::ENOENT, .. }) => Err(Error::NoIpvs(String::new())),
+            Err(IpvsError::Kernel { errno: libc::ENOENT, .. }) => {
+                Err(IpvsError::NoIpvs(String::new()))
+            }
             found => found,
         }
     }
 
     /// The version of IPVS and the size of its connection table.
-    pub fn info(&mut self) -> Result<Info, Error> {
+    pub fn info(&mut self) -> Result<Info, IpvsError> {
         self.ask(Operation::GetInfo, Query::Info, codec::read_info)
     }
 
     /// The connection time-outs, in seconds.
-    pub fn timeouts(&mut self) -> Result<Timeouts, Error> {
+    pub fn timeouts(&mut self) -> Result<Timeouts, IpvsError> {
         self.ask(Operation::GetTimeouts, Query::Timeouts, codec::read_timeouts)
     }
 
     /// The sync daemons that run.
-    pub fn daemons(&mut self) -> Result<Vec<Daemon>, Error> {
+    pub fn daemons(&mut self) -> Result<Vec<SyncDaemon>, IpvsError> {
         Ok(self.dump(Operation::ListDaemons, Query::Daemons, codec::read_daemon)?.rows)
     }
 
     /// One virtual service; `None` if there is none.
-    pub fn service(&mut self, id: &ServiceId) -> Result<Option<ServiceEntry>, Error> {
+    pub fn service(&mut self, id: &ServiceId) -> Result<Option<ServiceEntry>, IpvsError> {
         match self.ask(Operation::GetService, Query::Service(id), codec::read_service) {
             Ok(entry) => Ok(Some(entry)),
-            Err(Error::Kernel { errno: libc::ESRCH, .. }) => Ok(None),
+            Err(IpvsError::Kernel { errno: libc::ESRCH, .. }) => Ok(None),
             Err(error) => Err(error),
         }
     }
@@ -117,7 +119,7 @@ impl Client {
     /// at all. So a dump of more than one datagram is repeated until two in a row have the
     /// same services, a few times; a service that only an earlier one had is asked for. Each
     /// that stands throughout is given exactly once.
-    pub fn services(&mut self) -> Result<Vec<ServiceEntry>, Error> {
+    pub fn services(&mut self) -> Result<Vec<ServiceEntry>, IpvsError> {
         let settled = self.settle(
             |client| client.dump(Operation::ListServices, Query::Services, codec::read_service),
             |client| client.dump(Operation::ListServices, Query::Services, codec::read_service_id),
@@ -134,7 +136,7 @@ impl Client {
     /// such service, for the kernel tells no difference. A table that changes is dealt with
     /// as by [`Client::services`]; only that a destination cannot be asked for, so that one
     /// that went away meanwhile can be among them.
-    pub fn destinations(&mut self, id: &ServiceId) -> Result<Vec<DestinationEntry>, Error> {
+    pub fn destinations(&mut self, id: &ServiceId) -> Result<Vec<DestinationEntry>, IpvsError> {
         let family = id.family();
         let (operation, query) = (Operation::ListDestinations, Query::Destinations(id));
         let settled = self.settle(
@@ -151,10 +153,10 @@ impl Client {
     /// only what it is called, which `name` tells of an entry.
     fn settle<T, K: Copy + Eq + Hash>(
         &mut self,
-        dump: impl Fn(&mut Client) -> Result<Dump<T>, Error>,
-        names: impl Fn(&mut Client) -> Result<Dump<K>, Error>,
+        dump: impl Fn(&mut Client) -> Result<Dump<T>, IpvsError>,
+        names: impl Fn(&mut Client) -> Result<Dump<K>, IpvsError>,
         name: impl Fn(&T) -> K,
-    ) -> Result<Settled<K, T>, Error> {
+    ) -> Result<Settled<K, T>, IpvsError> {
         let Dump { rows: entries, datagrams } = dump(self)?;
         let mut lost: HashMap<K, Option<T>> = HashMap::new();
         if datagrams <= 1 {
@@ -195,7 +197,7 @@ impl Client {
     pub fn destinations_of(
         &mut self,
         ids: &[ServiceId],
-    ) -> Result<Vec<Vec<DestinationEntry>>, Error> {
+    ) -> Result<Vec<Vec<DestinationEntry>>, IpvsError> {
         ids.iter().map(|id| self.destinations(id)).collect()
     }
 
@@ -206,9 +208,9 @@ impl Client {
     /// away for long uses [`Client::apply_part`].
     ///
     /// # Errors
-    /// [`Error::RepliesLost`]: some changes were made, and the table has to be read to know
+    /// [`IpvsError::RepliesLost`]: some changes were made, and the table has to be read to know
     /// which. Nothing is ever sent twice.
-    pub fn apply(&mut self, changes: &[Change]) -> Result<Vec<Failure>, Error> {
+    pub fn apply(&mut self, changes: &[Change]) -> Result<Vec<ChangeFailure>, IpvsError> {
         let mut failures = Vec::new();
         let mut done = 0;
         while done < changes.len() {
@@ -216,7 +218,7 @@ impl Client {
             let shifted = part
                 .failures
                 .into_iter()
-                .map(|failure| Failure { index: done + failure.index, ..failure });
+                .map(|failure| ChangeFailure { index: done + failure.index, ..failure });
             failures.extend(shifted);
             done += part.done;
         }
@@ -229,7 +231,7 @@ impl Client {
     ///
     /// # Errors
     /// As [`Client::apply`].
-    pub fn apply_part(&mut self, changes: &[Change]) -> Result<Part, Error> {
+    pub fn apply_part(&mut self, changes: &[Change]) -> Result<Part, IpvsError> {
         if changes.is_empty() {
             return Ok(Part { done: 0, failures: Vec::new() });
         }
@@ -265,14 +267,18 @@ impl Client {
 
     /// Reads answers up to that of the barrier behind `changes`, whose sequence numbers begin
     /// with `first`. They come in the order of the requests.
-    fn collect_failures(&mut self, first: u32, changes: &[Change]) -> Result<Vec<Failure>, Error> {
+    fn collect_failures(
+        &mut self,
+        first: u32,
+        changes: &[Change],
+    ) -> Result<Vec<ChangeFailure>, IpvsError> {
         let mut failures = Vec::new();
         self.socket.receive_until(|message| {
             let index = message.sequence.wrapping_sub(first) as usize;
             match (message.body, changes.get(index)) {
-                (Body::Overrun, _) => return Err(Error::RepliesLost),
+                (Body::Overrun, _) => return Err(IpvsError::RepliesLost),
                 (Body::Done, None) if index == changes.len() => return Ok(Some(())),
-                (Body::Refused(error), Some(change)) => failures.push(Failure {
+                (Body::Refused(error), Some(change)) => failures.push(ChangeFailure {
                     index,
                     operation: Operation::of(change),
                     errno: error.errno,
@@ -291,12 +297,12 @@ impl Client {
         operation: Operation,
         query: Query<'_>,
         read: impl Fn(&[u8]) -> Result<T, Malformed>,
-    ) -> Result<T, Error> {
+    ) -> Result<T, IpvsError> {
         let family = self.family;
         let answer = self.socket.ask(
             |buffer, sequence| codec::write_query(buffer, family, sequence, query),
-            |error| Error::refused(operation, error),
-            |_, reply| Ok::<_, Error>(Some(read(wire::attributes(reply)?)?)),
+            |error| IpvsError::refused(operation, error),
+            |_, reply| Ok::<_, IpvsError>(Some(read(wire::attributes(reply)?)?)),
         )?;
         answer.ok_or(Malformed::Missing("content").into())
     }
@@ -307,11 +313,11 @@ impl Client {
         operation: Operation,
         query: Query<'_>,
         read: impl Fn(&[u8]) -> Result<T, Malformed>,
-    ) -> Result<Dump<T>, Error> {
+    ) -> Result<Dump<T>, IpvsError> {
         let family = self.family;
         self.socket.dump(
             |buffer, sequence| codec::write_query(buffer, family, sequence, query),
-            |error| Error::refused(operation, error),
+            |error| IpvsError::refused(operation, error),
             |_, reply| Ok(Some(read(wire::attributes(reply)?)?)),
         )
     }
@@ -331,7 +337,7 @@ pub struct Part {
     /// The number of changes that the kernel has seen, from the first on.
     pub done: usize,
     /// Those of them that it refused.
-    pub failures: Vec<Failure>,
+    pub failures: Vec<ChangeFailure>,
 }
 
 /// Keeps one entry of each name: where the first stood, what the last said.
@@ -352,7 +358,7 @@ fn without_doubles<T, K: Eq + Hash>(mut entries: Vec<T>, name: impl Fn(&T) -> K)
 }
 
 /// Asks modprobe(8) for the module, once in a process's life: what it cannot do the first
-/// time it cannot do later. What it says of its failure is for [`Error::NoIpvs`].
+/// time it cannot do later. What it says of its failure is for [`IpvsError::NoIpvs`].
 fn load_module() -> &'static str {
     static SAID: OnceLock<String> = OnceLock::new();
     SAID.get_or_init(|| {

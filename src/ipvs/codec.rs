@@ -254,8 +254,8 @@ fn write_destination(writer: &mut Writer<'_>, destination: &Destination) {
     writer.u16(dest::TUN_FLAGS, tunnel.flags);
 }
 
-fn write_daemon(writer: &mut Writer<'_>, daemon: &Daemon) {
-    let Daemon { role, interface, sync_id, max_len, group, port, ttl } = daemon;
+fn write_daemon(writer: &mut Writer<'_>, daemon: &SyncDaemon) {
+    let SyncDaemon { role, interface, sync_id, max_len, group, port, ttl } = daemon;
     writer.u32(daemon::STATE, state(*role));
     writer.text(daemon::MCAST_IFN, interface);
     writer.u32(daemon::SYNC_ID, *sync_id);
@@ -476,7 +476,7 @@ pub(super) fn read_destination(
 }
 
 /// One message of the reply to [`Query::Daemons`].
-pub(super) fn read_daemon(attributes: &[u8]) -> Result<Daemon, Malformed> {
+pub(super) fn read_daemon(attributes: &[u8]) -> Result<SyncDaemon, Malformed> {
     let [_, _, _, nest] = table::<4>(attributes)?;
     let nest = nest.ok_or(Malformed::Missing("sync daemon"))?;
     let [_, state, interface, sync_id, max_len, group, group6, port, ttl] = table::<9>(nest)?;
@@ -490,7 +490,7 @@ pub(super) fn read_daemon(attributes: &[u8]) -> Result<Daemon, Malformed> {
         (None, Some(_)) => Some(Ipv6Addr::from(fixed::<16>("the multicast group", group6)?).into()),
         (None, None) => None,
     };
-    Ok(Daemon {
+    Ok(SyncDaemon {
         role,
         interface: text(interface.ok_or(Malformed::Missing("multicast interface"))?),
         sync_id: wire::u32("the sync id", sync_id)?,

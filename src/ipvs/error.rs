@@ -16,7 +16,7 @@ use crate::netlink::{KernelError, MalformedMessage, ReceiveError};
 /// Why the kernel's table could not be read or changed.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
-pub enum Error {
+pub enum IpvsError {
     /// The kernel has no generic-netlink family `IPVS`, and no module brought it; with what
     /// modprobe(8) said, if anything.
     #[error(
@@ -67,43 +67,43 @@ impl fmt::Display for InBrackets<'_> {
     }
 }
 
-impl From<Errno> for Error {
-    fn from(errno: Errno) -> Error {
-        Error::Io(errno.into())
+impl From<Errno> for IpvsError {
+    fn from(errno: Errno) -> IpvsError {
+        IpvsError::Io(errno.into())
     }
 }
 
-impl From<MalformedMessage> for Error {
-    fn from(message: MalformedMessage) -> Error {
-        Error::Malformed(message.into())
+impl From<MalformedMessage> for IpvsError {
+    fn from(message: MalformedMessage) -> IpvsError {
+        IpvsError::Malformed(message.into())
     }
 }
 
-impl From<ReceiveError> for Error {
-    fn from(error: ReceiveError) -> Error {
+impl From<ReceiveError> for IpvsError {
+    fn from(error: ReceiveError) -> IpvsError {
         match error {
             ReceiveError::Dropped | ReceiveError::Silent | ReceiveError::Oversized => {
-                Error::RepliesLost
+                IpvsError::RepliesLost
             }
             ReceiveError::Socket(errno) => errno.into(),
-            ReceiveError::Disturbed => Error::Unsettled,
+            ReceiveError::Disturbed => IpvsError::Unsettled,
         }
     }
 }
 
-impl Error {
+impl IpvsError {
     /// A refusal of `operation`; `EPERM` has a variant of its own.
-    pub(super) fn refused(operation: Operation, error: KernelError) -> Error {
+    pub(super) fn refused(operation: Operation, error: KernelError) -> IpvsError {
         match error.errno {
-            libc::EPERM => Error::Permission,
-            errno => Error::Kernel { operation, errno, text: error.text },
+            libc::EPERM => IpvsError::Permission,
+            errno => IpvsError::Kernel { operation, errno, text: error.text },
         }
     }
 }
 
 /// One refused change of a batch.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Failure {
+pub struct ChangeFailure {
     /// Index of the change in the slice that was applied.
     pub index: usize,
     /// What it was.
@@ -114,18 +114,18 @@ pub struct Failure {
     pub text: Option<String>,
 }
 
-impl fmt::Display for Failure {
+impl fmt::Display for ChangeFailure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Failure { index, operation, errno, text } = self;
+        let ChangeFailure { index, operation, errno, text } = self;
         let (errno, text) = (Describe(*errno), Words(text));
         write!(f, "change {index}: the kernel refused to {operation}: {errno}{text}")
     }
 }
 
-impl From<Failure> for Error {
-    fn from(failure: Failure) -> Error {
-        let Failure { operation, errno, text, .. } = failure;
-        Error::refused(operation, KernelError { errno, text })
+impl From<ChangeFailure> for IpvsError {
+    fn from(failure: ChangeFailure) -> IpvsError {
+        let ChangeFailure { operation, errno, text, .. } = failure;
+        IpvsError::refused(operation, KernelError { errno, text })
     }
 }
 
@@ -222,7 +222,7 @@ mod tests {
 
     #[test]
     fn a_refusal_says_what_was_asked_and_the_kernels_own_words() {
-        let error = Error::refused(
+        let error = IpvsError::refused(
             Operation::AddService,
             KernelError { errno: libc::ENOENT, text: Some("no such scheduler".into()) },
         );
@@ -231,14 +231,14 @@ mod tests {
             "the kernel refused to add a virtual service: \
              No such file or directory (no such scheduler)"
         );
-        let bare = Failure { index: 7, operation: Operation::Flush, errno: 524, text: None };
+        let bare = ChangeFailure { index: 7, operation: Operation::Flush, errno: 524, text: None };
         assert_eq!(bare.to_string(), "change 7: the kernel refused to empty the table: error 524");
     }
 
     #[test]
     fn eperm_becomes_advice_whatever_was_asked() {
         let failure =
-            Failure { index: 0, operation: Operation::Zero, errno: libc::EPERM, text: None };
-        assert!(matches!(Error::from(failure), Error::Permission));
+            ChangeFailure { index: 0, operation: Operation::Zero, errno: libc::EPERM, text: None };
+        assert!(matches!(IpvsError::from(failure), IpvsError::Permission));
     }
 }

@@ -11,7 +11,7 @@ use std::thread::JoinHandle;
 
 use super::types::*;
 use super::wire;
-use crate::netlink::{Message, Messages, Writer};
+use crate::netlink::{Messages, NetlinkMessage, Writer};
 
 /// Number of the family that the fake kernel gives out.
 pub(super) const FAMILY: u16 = 0x1d;
@@ -156,7 +156,7 @@ fn stats(writer: &mut Writer<'_>, narrow: u16, wide: u16, stats: &Stats) {
 /// until the other side closes.
 pub(super) fn serve(
     end: OwnedFd,
-    mut answer: impl FnMut(&Message<'_>) -> Vec<Vec<u8>> + Send + 'static,
+    mut answer: impl FnMut(&NetlinkMessage<'_>) -> Vec<Vec<u8>> + Send + 'static,
 ) -> JoinHandle<()> {
     std::thread::spawn(move || {
         // The pair is of datagrams; read and write take one each.

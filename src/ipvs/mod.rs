@@ -36,7 +36,7 @@ pub mod types;
 mod wire;
 
 pub use client::{Client, Part};
-pub use error::{Error, Failure, Operation};
+pub use error::{ChangeFailure, IpvsError, Operation};
 pub use scheduler_flags::SchedulerFlag;
 pub use types::*;
 pub use wire::Malformed;

@@ -303,7 +303,7 @@ named! {
 /// A connection synchronisation daemon; absent settings are the kernel's to choose.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Daemon {
+pub struct SyncDaemon {
     /// Role.
     pub role: DaemonRole,
     /// Interface of the multicast group; at most 15 bytes.
@@ -342,7 +342,7 @@ pub enum Change {
     /// `IPVS_CMD_SET_CONFIG`.
     SetTimeouts(Timeouts),
     /// `IPVS_CMD_NEW_DAEMON`.
-    StartDaemon(Daemon),
+    StartDaemon(SyncDaemon),
     /// `IPVS_CMD_DEL_DAEMON`.
     StopDaemon(DaemonRole, u32),
 }

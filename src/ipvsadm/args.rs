@@ -59,7 +59,7 @@ pub(super) fn illegal<T>(message: impl Into<String>) -> Result<T, ArgumentError>
 
 /// What the words are read in.
 #[derive(Clone, Copy, Debug)]
-pub struct Setting<'a> {
+pub struct OptionValue<'a> {
     /// The program's name as it was called, for the messages.
     pub program: &'a OsStr,
     /// The first positional word ends the options, as `POSIXLY_CORRECT` asks for.
@@ -74,7 +74,7 @@ pub struct Setting<'a> {
 ///
 /// The first thing that is wrong.
 pub fn parse(
-    setting: Setting<'_>,
+    setting: OptionValue<'_>,
     words: &[&OsStr],
     names: &mut dyn Names,
 ) -> Result<Invocation, ArgumentError> {
@@ -146,8 +146,8 @@ mod tests {
     use crate::ipvs::{Change, Service, ServiceId};
     use crate::protocol::Protocol;
 
-    fn setting() -> Setting<'static> {
-        Setting { program: OsStr::new("ipvsadm"), posix: false, restoring: false }
+    fn setting() -> OptionValue<'static> {
+        OptionValue { program: OsStr::new("ipvsadm"), posix: false, restoring: false }
     }
 
     fn read(line: &str) -> Result<Invocation, ArgumentError> {

@@ -1,15 +1,15 @@
 //! A change to the table as the command that would make it.
 
-use super::columns::Text;
+use super::columns::ColumnText;
 use super::names::Numbers;
 use super::save::{Detail, push_destination, push_service, push_service_option};
-use crate::ipvs::{Change, Daemon, DestinationId, ServiceId};
+use crate::ipvs::{Change, DestinationId, ServiceId, SyncDaemon};
 use std::net::SocketAddr;
 
 /// The ipvsadm command, without the program's name and in numbers, that makes a change.
 pub fn change_line(change: &Change) -> String {
-    let text = |push: &dyn Fn(&mut Text)| {
-        let mut text = Text::new();
+    let text = |push: &dyn Fn(&mut ColumnText)| {
+        let mut text = ColumnText::new();
         push(&mut text);
         text.to_text()
     };
@@ -36,7 +36,7 @@ pub fn change_line(change: &Change) -> String {
     line.trim_end().to_owned()
 }
 
-fn start_daemon(daemon: &Daemon) -> String {
+fn start_daemon(daemon: &SyncDaemon) -> String {
     let mut line = format!(
         "--start-daemon {} --mcast-interface {} --syncid {}",
         daemon.role, daemon.interface, daemon.sync_id

@@ -39,12 +39,12 @@ const BLANKS: &str = "                                        ";
 
 /// A text on its way out.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Text(Vec<u8>);
+pub struct ColumnText(Vec<u8>);
 
-impl Text {
+impl ColumnText {
     /// An empty text.
-    pub fn new() -> Text {
-        Text::default()
+    pub fn new() -> ColumnText {
+        ColumnText::default()
     }
 
     /// Its bytes.
@@ -79,14 +79,14 @@ impl Text {
     }
 }
 
-impl std::fmt::Write for Text {
+impl std::fmt::Write for ColumnText {
     fn write_str(&mut self, text: &str) -> std::fmt::Result {
         self.push_str(text);
         Ok(())
     }
 }
 
-impl Columns for Text {
+impl Columns for ColumnText {
     fn number(&mut self, value: u64) {
         self.push_str(itoa::Buffer::new().format(value));
     }
@@ -147,8 +147,8 @@ mod tests {
     use super::*;
 
     /// What `write` appends to a line that has something already.
-    fn appended(write: impl FnOnce(&mut Text)) -> Vec<u8> {
-        let mut line = Text(b"\xe9 ".to_vec());
+    fn appended(write: impl FnOnce(&mut ColumnText)) -> Vec<u8> {
+        let mut line = ColumnText(b"\xe9 ".to_vec());
         write(&mut line);
         line.0.split_off(2)
     }

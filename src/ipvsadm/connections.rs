@@ -9,7 +9,7 @@ use std::borrow::Cow;
 use std::io::{self, BufRead};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use super::columns::{Columns as _, Text};
+use super::columns::{ColumnText, Columns as _};
 use super::names::{Names, push_endpoint};
 use crate::protocol::Protocol;
 
@@ -53,7 +53,7 @@ impl<'a> Connection<'a> {
 
     /// Appends its line in the listing; `engines` adds the persistence engine's data where there
     /// is some.
-    pub fn push_line(&self, line: &mut Text, engines: bool, names: &mut dyn Names) {
+    pub fn push_line(&self, line: &mut ColumnText, engines: bool, names: &mut dyn Names) {
         let protocol = Protocol::ALL
             .into_iter()
             .find(|protocol| protocol.name().eq_ignore_ascii_case(self.protocol));
@@ -68,7 +68,7 @@ impl<'a> Connection<'a> {
         line.fill(start, 6);
         line.push(' ');
         line.word(self.state, 11);
-        let mut show = |line: &mut Text, (addr, port), width| {
+        let mut show = |line: &mut ColumnText, (addr, port), width| {
             line.push(' ');
             let start = line.len();
             push_endpoint(line, addr, port, protocol, names);
@@ -160,7 +160,7 @@ mod tests {
     use super::*;
 
     fn line(connection: &Connection<'_>, engines: bool, names: &mut dyn Names) -> String {
-        let mut line = Text::new();
+        let mut line = ColumnText::new();
         connection.push_line(&mut line, engines, names);
         line.to_text()
     }

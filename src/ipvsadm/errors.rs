@@ -11,7 +11,7 @@ use crate::ipvs::Change;
 /// What was asked for, as far as the texts tell it apart.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[allow(missing_docs)] // the names say it
-pub enum Operation {
+pub enum FailedOperation {
     AddService,
     EditService,
     /// Delete, zero or show services, or list destinations.
@@ -23,25 +23,27 @@ pub enum Operation {
     Other,
 }
 
-impl Operation {
+impl FailedOperation {
     /// The operation that a change is.
-    pub fn of(change: &Change) -> Operation {
+    pub fn of(change: &Change) -> FailedOperation {
         match change {
-            Change::AddService(_) => Operation::AddService,
-            Change::EditService(_) => Operation::EditService,
-            Change::DeleteService(_) | Change::Zero(_) => Operation::FindService,
-            Change::AddDestination(..) => Operation::AddServer,
-            Change::EditDestination(..) | Change::DeleteDestination(..) => Operation::EditServer,
-            Change::StartDaemon(_) => Operation::StartDaemon,
-            Change::StopDaemon(..) => Operation::StopDaemon,
-            Change::Flush | Change::SetTimeouts(_) => Operation::Other,
+            Change::AddService(_) => FailedOperation::AddService,
+            Change::EditService(_) => FailedOperation::EditService,
+            Change::DeleteService(_) | Change::Zero(_) => FailedOperation::FindService,
+            Change::AddDestination(..) => FailedOperation::AddServer,
+            Change::EditDestination(..) | Change::DeleteDestination(..) => {
+                FailedOperation::EditServer
+            }
+            Change::StartDaemon(_) => FailedOperation::StartDaemon,
+            Change::StopDaemon(..) => FailedOperation::StopDaemon,
+            Change::Flush | Change::SetTimeouts(_) => FailedOperation::Other,
         }
     }
 }
 
 /// The text for an errno of an operation.
-pub fn text(operation: Operation, errno: i32) -> String {
-    use Operation as Op;
+pub fn text(operation: FailedOperation, errno: i32) -> String {
+    use FailedOperation as Op;
     let special = match (operation, errno) {
         (Op::AddService, libc::EEXIST) => "Service already exists",
         (Op::AddService | Op::EditService, libc::ENOENT) => {
@@ -59,7 +61,7 @@ pub fn text(operation: Operation, errno: i32) -> String {
 }
 
 /// The text for why an operation failed.
-pub fn describe(operation: Operation, error: &TableError) -> String {
+pub fn describe(operation: FailedOperation, error: &TableError) -> String {
     match error {
         TableError::Refused(errno) => text(operation, *errno),
         TableError::NoIpvs(_) => error.to_string(),
@@ -109,10 +111,10 @@ mod tests {
 
     #[test]
     fn the_same_errno_is_called_by_what_was_asked_for() {
-        assert_eq!(text(Operation::FindService, libc::ESRCH), "No such service");
-        assert_eq!(text(Operation::AddServer, libc::ESRCH), "Service not defined");
-        assert_eq!(text(Operation::StopDaemon, libc::ESRCH), "No daemon is running");
-        assert_eq!(text(Operation::Other, libc::ESRCH), "No such process");
+        assert_eq!(text(FailedOperation::FindService, libc::ESRCH), "No such service");
+        assert_eq!(text(FailedOperation::AddServer, libc::ESRCH), "Service not defined");
+        assert_eq!(text(FailedOperation::StopDaemon, libc::ESRCH), "No daemon is running");
+        assert_eq!(text(FailedOperation::Other, libc::ESRCH), "No such process");
     }
 
     #[test]

@@ -13,7 +13,7 @@ use serde::de::IgnoredAny;
 use super::json::{DestinationObject, ServiceObject, VERSION};
 use super::line::scheduler_flags;
 use crate::ipvs::{
-    Change, Daemon, Destination, Family, Forwarding, Service, ServiceId, Timeouts, Tunnel,
+    Change, Destination, Family, Forwarding, Service, ServiceId, SyncDaemon, Timeouts, Tunnel,
     service_flags,
 };
 use crate::protocol::Protocol;
@@ -64,7 +64,7 @@ struct Document {
     version: u32,
     services: Option<Vec<ServiceObject>>,
     timeouts: Option<Timeouts>,
-    daemons: Option<Vec<Daemon>>,
+    daemons: Option<Vec<SyncDaemon>>,
     #[serde(default)]
     one_service: bool,
     // What only a kernel says, and what is of another listing.
@@ -220,7 +220,7 @@ impl DestinationObject {
     }
 }
 
-fn check_daemon(daemon: &Daemon) -> Result<(), String> {
+fn check_daemon(daemon: &SyncDaemon) -> Result<(), String> {
     if daemon.sync_id > 255 {
         return Err(format!("sync_id {} is above 255", daemon.sync_id));
     }

@@ -5,7 +5,7 @@
 
 use std::fmt::Write as _;
 
-use super::options::{Argument, Entry, Group, TABLE};
+use super::options::{Argument, Group, OptionEntry, TABLE};
 
 /// The width of the help.
 const WIDTH: usize = 80;
@@ -144,7 +144,7 @@ pub fn help(program: &str) -> String {
 }
 
 /// `-s, --scheduler SCHEDULER`.
-fn names(entry: &Entry) -> String {
+fn names(entry: &OptionEntry) -> String {
     let mut names = match entry.short {
         Some(short) => format!("-{short}, --{}", entry.long),
         None => format!("    --{}", entry.long),

@@ -83,7 +83,7 @@ pub enum Source {
 
 /// How often a listing is made anew.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Watch {
+pub struct WatchOptions {
     /// The time between two listings.
     pub every: Duration,
     /// How many there are; for ever without.
@@ -94,18 +94,18 @@ pub struct Watch {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct List {
     /// What is shown.
-    pub what: Listing,
+    pub what: ListingChoice,
     /// Without names.
     pub numeric: bool,
     /// As JSON.
     pub json: bool,
     /// Again and again, with what happened in between.
-    pub watch: Option<Watch>,
+    pub watch: Option<WatchOptions>,
 }
 
 /// What a listing shows.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Listing {
+pub enum ListingChoice {
     /// The connections.
     Connections {
         /// With their persistence engines' data.
@@ -129,7 +129,7 @@ pub enum Listing {
         /// The one service.
         service: Option<ServiceId>,
         /// Which columns.
-        columns: Columns,
+        columns: ColumnChoice,
         /// Counters in full.
         exact: bool,
         /// Sorted, rather than in the kernel's order.
@@ -139,7 +139,7 @@ pub enum Listing {
 
 /// The columns of a listing of the table.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Columns {
+pub enum ColumnChoice {
     /// Forwarding, weight, connections.
     Default,
     /// Totals.
@@ -157,9 +157,9 @@ pub enum Columns {
 impl List {
     /// What no argument at all shows: the whole table, sorted, with names.
     pub const ALL: List = List {
-        what: Listing::Table {
+        what: ListingChoice::Table {
             service: None,
-            columns: Columns::Default,
+            columns: ColumnChoice::Default,
             exact: false,
             sorted: true,
         },

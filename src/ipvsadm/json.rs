@@ -16,8 +16,8 @@ use serde::{Deserialize, Deserializer, Serialize};
 use super::connections::Connection;
 use super::listing::scheduler_flag_words;
 use crate::ipvs::{
-    Daemon, Destination, DestinationEntry, Family, Forwarding, Info, Service, ServiceEntry,
-    ServiceId, Stats, Timeouts, TunnelKind, service_flags,
+    Destination, DestinationEntry, Family, Forwarding, Info, Service, ServiceEntry, ServiceId,
+    Stats, SyncDaemon, Timeouts, TunnelKind, service_flags,
 };
 use crate::protocol::Protocol;
 
@@ -303,7 +303,7 @@ pub struct Document<'a> {
 #[serde(untagged)]
 enum Whole<'a> {
     Timeouts { timeouts: Timeouts },
-    Daemons { daemons: Vec<Daemon> },
+    Daemons { daemons: Vec<SyncDaemon> },
     Totals { stats: Counters, rate: Counters },
     Status { status: BTreeMap<&'a str, &'a str> },
 }
@@ -315,7 +315,7 @@ impl<'a> Document<'a> {
     }
 
     /// The daemons that run.
-    pub fn daemons(daemons: Vec<Daemon>) -> Document<'a> {
+    pub fn daemons(daemons: Vec<SyncDaemon>) -> Document<'a> {
         Document { version: VERSION, what: Whole::Daemons { daemons } }
     }
 

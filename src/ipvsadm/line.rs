@@ -10,16 +10,16 @@ use super::address;
 use super::args::{ArgumentError, illegal};
 use super::filter::{Filter, Peer};
 use super::invocation::{
-    Columns, Failing, Invocation, List, Listing, Restoring, Save, Source, Watch,
+    ColumnChoice, Failing, Invocation, List, ListingChoice, Restoring, Save, Source, WatchOptions,
 };
 use super::names::Names;
-use super::options::{Command, Opt, Rule, Rules, Topic, Topics};
+use super::options::{Command, Opt, OptionRules, Rule, Topic, Topics};
 use super::restore::Comments;
 use std::time::Duration;
 
 use crate::ipvs::{
-    Change, Daemon, DaemonRole, Destination, DestinationId, Family, Forwarding, SchedulerFlag,
-    Service, ServiceId, Timeouts, TunnelKind, service_flags,
+    Change, DaemonRole, Destination, DestinationId, Family, Forwarding, SchedulerFlag, Service,
+    ServiceId, SyncDaemon, Timeouts, TunnelKind, service_flags,
 };
 use crate::protocol::Protocol;
 
@@ -60,9 +60,9 @@ pub(super) struct Line {
     server: Option<(IpAddr, u16)>,
     /// The real server's settings, likewise.
     destination: Destination,
-    daemon: Daemon,
+    daemon: SyncDaemon,
     timeouts: Timeouts,
-    watch: Watch,
+    watch: WatchOptions,
     filter: Filter,
     source: Source,
     /// The one family that is saved.
@@ -87,7 +87,7 @@ impl Line {
             sched_flags: String::new(),
             server: None,
             destination: Destination::new(addr, 0, Forwarding::Route, 1),
-            daemon: Daemon {
+            daemon: SyncDaemon {
                 role: DaemonRole::Master,
                 interface: String::new(),
                 sync_id: 0,
@@ -97,7 +97,7 @@ impl Line {
                 ttl: None,
             },
             timeouts: Timeouts { tcp: 0, tcp_fin: 0, udp: 0 },
-            watch: Watch { every: Duration::ZERO, rounds: None },
+            watch: WatchOptions { every: Duration::ZERO, rounds: None },
             filter: Filter::default(),
             source: Source::Stdin,
             only: None,
@@ -527,30 +527,33 @@ impl Line {
         self.check_new_listings()?;
         let watch = given(Topic::Interval).then_some(self.watch);
         let what = if connections {
-            Listing::Connections { engines: given(Topic::PersistentConn), filter: self.filter }
+            ListingChoice::Connections {
+                engines: given(Topic::PersistentConn),
+                filter: self.filter,
+            }
         } else if given(Topic::Totals) {
-            Listing::Totals { exact: given(Topic::Exact) }
+            ListingChoice::Totals { exact: given(Topic::Exact) }
         } else if given(Topic::Status) {
-            Listing::Status
+            ListingChoice::Status
         } else if given(Topic::Timeout) {
-            Listing::Timeouts
+            ListingChoice::Timeouts
         } else if given(Topic::Daemon) {
-            Listing::Daemons
+            ListingChoice::Daemons
         } else {
-            Listing::Table {
+            ListingChoice::Table {
                 service: given(Topic::ServiceAddress).then(|| self.id()),
                 columns: if given(Topic::Stats) {
-                    Columns::Stats
+                    ColumnChoice::Stats
                 } else if given(Topic::Rate) || watch.is_some() {
-                    Columns::Rate
+                    ColumnChoice::Rate
                 } else if given(Topic::Thresholds) {
-                    Columns::Thresholds
+                    ColumnChoice::Thresholds
                 } else if given(Topic::PersistentConn) {
-                    Columns::Persistent
+                    ColumnChoice::Persistent
                 } else if given(Topic::TunInfo) {
-                    Columns::Tunnels
+                    ColumnChoice::Tunnels
                 } else {
-                    Columns::Default
+                    ColumnChoice::Default
                 },
                 exact: given(Topic::Exact),
                 sorted: !given(Topic::Nosort),
@@ -561,14 +564,14 @@ impl Line {
 }
 
 /// Which tunnel options go with which type; kernel: linux/ip_vs.h, `IP_VS_CONN_F_TUNNEL_TYPE_*`.
-fn tunnel_rules(kind: TunnelKind) -> Rules {
+fn tunnel_rules(kind: TunnelKind) -> OptionRules {
     use Topic as T;
     match kind {
-        TunnelKind::Ipip => const { Rules::new(&[], &[], &[]) },
+        TunnelKind::Ipip => const { OptionRules::new(&[], &[], &[]) },
         TunnelKind::Gue => {
-            const { Rules::new(&[T::TunPort], &[T::TunNocsum, T::TunCsum, T::TunRemcsum], &[]) }
+            const { OptionRules::new(&[T::TunPort], &[T::TunNocsum, T::TunCsum, T::TunRemcsum], &[]) }
         }
-        TunnelKind::Gre => const { Rules::new(&[], &[T::TunNocsum, T::TunCsum], &[]) },
+        TunnelKind::Gre => const { OptionRules::new(&[], &[T::TunNocsum, T::TunCsum], &[]) },
     }
 }
 
@@ -650,7 +653,11 @@ fn multicast_group(value: &str) -> Result<IpAddr, ArgumentError> {
 
 /// Reports the first topic, in their order, that breaks its rule; `whose` says who makes the
 /// rules.
-fn check(given: Topics, rules: Rules, whose: impl Fn() -> String) -> Result<(), ArgumentError> {
+fn check(
+    given: Topics,
+    rules: OptionRules,
+    whose: impl Fn() -> String,
+) -> Result<(), ArgumentError> {
     if rules.accept(given) {
         return Ok(());
     }

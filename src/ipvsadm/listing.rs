@@ -5,12 +5,12 @@
 
 use std::fmt::Write as _;
 
-use super::columns::{Columns as _, Text};
-use super::invocation::Columns;
+use super::columns::{ColumnText, Columns as _};
+use super::invocation::ColumnChoice;
 use super::names::{Names, push_endpoint};
 use crate::ipvs::{
-    Daemon, DaemonRole, DestinationEntry, Family, Forwarding, Info, SchedulerFlag, Service,
-    ServiceEntry, ServiceId, Stats, Timeouts, Tunnel, TunnelKind, service_flags,
+    DaemonRole, DestinationEntry, Family, Forwarding, Info, SchedulerFlag, Service, ServiceEntry,
+    ServiceId, Stats, SyncDaemon, Timeouts, Tunnel, TunnelKind, service_flags,
 };
 use crate::protocol::Protocol;
 
@@ -29,7 +29,7 @@ pub fn version_line(info: &Info) -> String {
 }
 
 /// The two lines over the columns.
-pub fn title(columns: Columns) -> String {
+pub fn title(columns: ColumnChoice) -> String {
     let counters = |names: [&str; 5]| {
         let mut line = format!("{:<SERVICE_WIDTH$}", "Prot LocalAddress:Port");
         for name in names {
@@ -45,19 +45,21 @@ pub fn title(columns: Columns) -> String {
         line
     };
     let (line, rest) = match columns {
-        Columns::Stats => (counters(["Conns", "InPkts", "OutPkts", "InBytes", "OutBytes"]), ""),
-        Columns::Rate => (counters(["CPS", "InPPS", "OutPPS", "InBPS", "OutBPS"]), ""),
-        Columns::Thresholds => {
+        ColumnChoice::Stats => {
+            (counters(["Conns", "InPkts", "OutPkts", "InBytes", "OutBytes"]), "")
+        }
+        ColumnChoice::Rate => (counters(["CPS", "InPPS", "OutPPS", "InBPS", "OutBPS"]), ""),
+        ColumnChoice::Thresholds => {
             (plain(["Uthreshold", "Lthreshold", "ActiveConn", "InActConn"], [10, 10, 10, 10]), "")
         }
-        Columns::Persistent => {
+        ColumnChoice::Persistent => {
             (plain(["Weight", "PersistConn", "ActiveConn", "InActConn"], [9, 11, 10, 10]), "")
         }
-        Columns::Tunnels => (
+        ColumnChoice::Tunnels => (
             "Prot LocalAddress:Port Scheduler Flags".to_owned(),
             "           Forward TunnelInfo    Weight ActiveConn InActConn",
         ),
-        Columns::Default => (
+        ColumnChoice::Default => (
             "Prot LocalAddress:Port Scheduler Flags".to_owned(),
             "           Forward Weight ActiveConn InActConn",
         ),
@@ -67,9 +69,9 @@ pub fn title(columns: Columns) -> String {
 
 /// Appends a service's line.
 pub fn push_service(
-    line: &mut Text,
+    line: &mut ColumnText,
     entry: &ServiceEntry,
-    columns: Columns,
+    columns: ColumnChoice,
     exact: bool,
     names: &mut dyn Names,
 ) {
@@ -77,7 +79,7 @@ pub fn push_service(
     let start = line.len();
     push_service_name(line, &service.id, names);
     match columns {
-        Columns::Stats | Columns::Rate => {
+        ColumnChoice::Stats | ColumnChoice::Rate => {
             line.fill(start, SERVICE_WIDTH);
             push_counters(line, &entry.stats, columns, exact, false);
         }
@@ -90,7 +92,7 @@ pub fn push_service(
     line.push('\n');
 }
 
-fn push_service_name(line: &mut Text, id: &ServiceId, names: &mut dyn Names) {
+fn push_service_name(line: &mut ColumnText, id: &ServiceId, names: &mut dyn Names) {
     match *id {
         ServiceId::Mark { mark, family } => {
             line.push_str("FWM  ");
@@ -112,7 +114,7 @@ fn push_service_name(line: &mut Text, id: &ServiceId, names: &mut dyn Names) {
     }
 }
 
-fn push_flags(line: &mut Text, service: &Service) {
+fn push_flags(line: &mut ColumnText, service: &Service) {
     if let Some(flags) = scheduler_flag_names(service) {
         let _ = write!(line, " ({flags})");
     }
@@ -157,9 +159,9 @@ pub(super) fn scheduler_flag_words(service: &Service) -> Vec<&'static str> {
 }
 
 /// The listing of all services' counters together.
-pub fn totals_lines(stats: &Stats, exact: bool) -> Text {
-    let mut text = Text::new();
-    for (columns, name) in [(Columns::Stats, "Total"), (Columns::Rate, "Per second")] {
+pub fn totals_lines(stats: &Stats, exact: bool) -> ColumnText {
+    let mut text = ColumnText::new();
+    for (columns, name) in [(ColumnChoice::Stats, "Total"), (ColumnChoice::Rate, "Per second")] {
         let title = title(columns);
         let names = title.lines().next().and_then(|line| line.get(SERVICE_WIDTH..));
         let _ = writeln!(text, "{:<SERVICE_WIDTH$}{}", "All services", names.unwrap_or_default());
@@ -171,8 +173,8 @@ pub fn totals_lines(stats: &Stats, exact: bool) -> Text {
 }
 
 /// The lines of the kernel's status, each of a name and a value.
-pub fn status_lines(lines: &[(&str, &str)]) -> Text {
-    let mut text = Text::new();
+pub fn status_lines(lines: &[(&str, &str)]) -> ColumnText {
+    let mut text = ColumnText::new();
     for (name, value) in lines {
         text.word(name, SERVICE_WIDTH);
         text.push(' ');
@@ -184,10 +186,10 @@ pub fn status_lines(lines: &[(&str, &str)]) -> Text {
 
 /// Appends a destination's line; `protocol` is its service's, `None` for a firewall mark.
 pub fn push_destination(
-    line: &mut Text,
+    line: &mut ColumnText,
     entry: &DestinationEntry,
     protocol: Option<Protocol>,
-    columns: Columns,
+    columns: ColumnChoice,
     exact: bool,
     names: &mut dyn Names,
 ) {
@@ -199,24 +201,26 @@ pub fn push_destination(
         line.cut(start, DESTINATION_WIDTH);
     }
     line.fill(start, DESTINATION_WIDTH);
-    let number = |line: &mut Text, value: u32, width| {
+    let number = |line: &mut ColumnText, value: u32, width| {
         line.push(' ');
         line.number_left(value.into(), width);
     };
     match columns {
-        Columns::Stats | Columns::Rate => push_counters(line, &entry.stats, columns, exact, true),
-        Columns::Thresholds => {
+        ColumnChoice::Stats | ColumnChoice::Rate => {
+            push_counters(line, &entry.stats, columns, exact, true)
+        }
+        ColumnChoice::Thresholds => {
             number(line, destination.upper, 10);
             number(line, destination.lower, 10);
         }
-        Columns::Persistent => {
+        ColumnChoice::Persistent => {
             number(line, destination.weight, 9);
             number(line, *persistent, 11);
         }
-        Columns::Tunnels | Columns::Default => {
+        ColumnChoice::Tunnels | ColumnChoice::Default => {
             line.push(' ');
             line.word(forwarding_name(destination.forward), 7);
-            if columns == Columns::Tunnels {
+            if columns == ColumnChoice::Tunnels {
                 line.push(' ');
                 match destination.forward {
                     Forwarding::Tunnel => line.word(&tunnel_info(destination.tunnel), 13),
@@ -226,7 +230,7 @@ pub fn push_destination(
             number(line, destination.weight, 6);
         }
     }
-    if !matches!(columns, Columns::Stats | Columns::Rate) {
+    if !matches!(columns, ColumnChoice::Stats | ColumnChoice::Rate) {
         number(line, *active, 10);
         number(line, *inactive, 10);
     }
@@ -259,15 +263,21 @@ fn tunnel_info(tunnel: Tunnel) -> String {
 
 /// Appends the five counters of a line. A destination's rates of connections and packets are
 /// never abbreviated.
-fn push_counters(line: &mut Text, stats: &Stats, columns: Columns, exact: bool, destination: bool) {
-    let (whole, short) = if columns == Columns::Rate {
+fn push_counters(
+    line: &mut ColumnText,
+    stats: &Stats,
+    columns: ColumnChoice,
+    exact: bool,
+    destination: bool,
+) {
+    let (whole, short) = if columns == ColumnChoice::Rate {
         ([stats.cps, stats.in_pps, stats.out_pps], [stats.in_bps, stats.out_bps])
     } else {
         let whole = [stats.connections, stats.in_packets, stats.out_packets];
         (whole, [stats.in_bytes, stats.out_bytes])
     };
     for value in whole {
-        push_counter(line, value, exact || (destination && columns == Columns::Rate));
+        push_counter(line, value, exact || (destination && columns == ColumnChoice::Rate));
     }
     for value in short {
         push_counter(line, value, exact);
@@ -276,7 +286,7 @@ fn push_counters(line: &mut Text, stats: &Stats, columns: Columns, exact: bool, 
 
 /// Appends a counter, nine columns wide: in full below 100 million, then in thousands, millions,
 /// billions or trillions, never rounded up. In full at any size with `exact`.
-fn push_counter(line: &mut Text, value: u64, exact: bool) {
+fn push_counter(line: &mut ColumnText, value: u64, exact: bool) {
     if exact {
         line.push(' ');
         line.number_right(value, 8);
@@ -300,7 +310,7 @@ pub fn timeouts_line(timeouts: &Timeouts) -> String {
 }
 
 /// The lines of the daemons, the master first.
-pub fn daemon_lines(daemons: &[Daemon]) -> String {
+pub fn daemon_lines(daemons: &[SyncDaemon]) -> String {
     let mut lines = String::new();
     for (role, word) in [(DaemonRole::Master, "master"), (DaemonRole::Backup, "backup")] {
         for daemon in daemons.iter().filter(|daemon| daemon.role == role) {
@@ -334,14 +344,14 @@ mod tests {
     use crate::ipvs::Destination;
 
     fn counter(value: u64, exact: bool) -> String {
-        let mut line = Text::new();
+        let mut line = ColumnText::new();
         push_counter(&mut line, value, exact);
         line.to_text()
     }
 
     fn service_line(entry: &ServiceEntry, names: &mut dyn Names) -> String {
-        let mut line = Text::new();
-        push_service(&mut line, entry, Columns::Default, false, names);
+        let mut line = ColumnText::new();
+        push_service(&mut line, entry, ColumnChoice::Default, false, names);
         line.to_text()
     }
 
@@ -407,17 +417,17 @@ mod tests {
         };
         entry.destination.tunnel = Tunnel { kind: TunnelKind::Gue, port: 65535, flags: 2 };
         let line = |columns| {
-            let mut line = Text::new();
+            let mut line = ColumnText::new();
             let tcp = Some(Protocol::Tcp);
             push_destination(&mut line, &entry, tcp, columns, false, &mut Numbers);
             line.to_text()
         };
         assert_eq!(
-            line(Columns::Default),
+            line(ColumnChoice::Default),
             "  -> 192.168.1.12:443             Tunnel  7      0          0         \n"
         );
         assert_eq!(
-            line(Columns::Tunnels),
+            line(ColumnChoice::Tunnels),
             "  -> 192.168.1.12:443             Tunnel  gue:65535:r+c 7      0          0         \n"
         );
     }

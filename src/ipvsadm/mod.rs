@@ -43,4 +43,4 @@ pub mod totals;
 pub mod watch;
 
 pub use change::change_line;
-pub use run::{Call, Streams, run};
+pub use run::{Call, ToolStreams, run};

@@ -8,7 +8,7 @@ use std::collections::HashMap;
 use std::ffi::{OsStr, OsString};
 use std::net::{IpAddr, Ipv4Addr};
 
-use super::columns::{Columns, Text};
+use super::columns::{ColumnText, Columns};
 use super::resolver;
 use crate::protocol::Protocol;
 
@@ -103,7 +103,7 @@ impl Names for Numbers {}
 /// `protocol` is `None` for a firewall mark, whose ports have no name. At most 59 bytes come
 /// out: the original's buffer, and scripts may rely on where it cuts.
 pub fn push_endpoint(
-    text: &mut Text,
+    text: &mut ColumnText,
     addr: IpAddr,
     port: u16,
     protocol: Option<Protocol>,
@@ -187,7 +187,7 @@ pub(crate) mod tests {
     fn an_endpoint_is_shown_by_name_where_it_has_one() {
         let mut names = FixedNames::default();
         let mut show = |addr: &str, port, protocol| {
-            let mut text = Text::new();
+            let mut text = ColumnText::new();
             push_endpoint(&mut text, addr.parse().unwrap(), port, protocol, &mut names);
             text.to_text()
         };
@@ -201,7 +201,7 @@ pub(crate) mod tests {
     #[test]
     fn numbers_stay_numbers() {
         let addr = "10.0.0.1".parse().unwrap();
-        let mut text = Text::new();
+        let mut text = ColumnText::new();
         text.push_str("to ");
         push_endpoint(&mut text, addr, 80, Some(Protocol::Tcp), &mut Numbers);
         assert_eq!(text.to_text(), "to 10.0.0.1:80");
@@ -219,12 +219,12 @@ pub(crate) mod tests {
                 Some("www".into())
             }
         }
-        let mut text = Text::new();
+        let mut text = ColumnText::new();
         text.push_str("-> ");
         push_endpoint(&mut text, [10, 0, 0, 2].into(), 80, Some(Protocol::Tcp), &mut Long);
         assert_eq!(text.as_bytes(), [b"-> ", &b"\xe9".repeat(57)[..], b":w"].concat());
         let mut names = FixedNames::default();
-        let mut text = Text::new();
+        let mut text = ColumnText::new();
         push_endpoint(&mut text, [10, 0, 0, 2].into(), 60_000, None, &mut names);
         assert_eq!(text.to_text(), "a-rather-long-host-name-for-truncation.example.com:60000");
     }

@@ -57,15 +57,15 @@ impl Command {
     }
 
     /// The topics that may accompany this command, and those that must.
-    pub fn rules(self) -> Rules {
+    pub fn rules(self) -> OptionRules {
         use Command as C;
         use Topic as T;
-        const SERVICE: Rules = Rules::new(
+        const SERVICE: OptionRules = OptionRules::new(
             &[T::ServiceAddress],
             &[],
             &[T::Scheduler, T::Persistent, T::Netmask, T::Ops, T::Pe, T::SchedFlags],
         );
-        const SERVER: Rules = Rules::new(
+        const SERVER: OptionRules = OptionRules::new(
             &[T::ServiceAddress, T::RealServer],
             &[],
             &[
@@ -80,7 +80,7 @@ impl Command {
                 T::TunRemcsum,
             ],
         );
-        const LIST: Rules = Rules::new(
+        const LIST: OptionRules = OptionRules::new(
             &[],
             &[T::Connection, T::ServiceAddress, T::Timeout, T::Daemon, T::Totals, T::Status],
             &[
@@ -103,7 +103,7 @@ impl Command {
                 T::OfState,
             ],
         );
-        const DAEMON: Rules = Rules::new(
+        const DAEMON: OptionRules = OptionRules::new(
             &[],
             &[],
             &[
@@ -115,39 +115,43 @@ impl Command {
                 T::SyncMaxlen,
             ],
         );
-        const RESTORE: Rules =
-            Rules::new(&[], &[T::KeepGoing, T::StopOnError, T::Check], &[T::Report]);
+        const RESTORE: OptionRules =
+            OptionRules::new(&[], &[T::KeepGoing, T::StopOnError, T::Check], &[T::Report]);
         match self {
             C::AddService | C::EditService => SERVICE,
-            C::DeleteService => const { Rules::new(&[T::ServiceAddress], &[], &[]) },
-            C::Flush | C::Set | C::Diff | C::RestoreJson => const { Rules::new(&[], &[], &[]) },
-            C::Restore => RESTORE,
-            C::Apply => const { Rules::new(&[], &[], &[T::DryRun]) },
-            C::Save => {
-                const { Rules::new(&[], &[T::ServiceAddress, T::Ipv4], &[T::Numeric, T::Full]) }
+            C::DeleteService => const { OptionRules::new(&[T::ServiceAddress], &[], &[]) },
+            C::Flush | C::Set | C::Diff | C::RestoreJson => {
+                const { OptionRules::new(&[], &[], &[]) }
             }
-            C::Zero => const { Rules::new(&[], &[], &[T::ServiceAddress]) },
+            C::Restore => RESTORE,
+            C::Apply => const { OptionRules::new(&[], &[], &[T::DryRun]) },
+            C::Save => {
+                const { OptionRules::new(&[], &[T::ServiceAddress, T::Ipv4], &[T::Numeric, T::Full]) }
+            }
+            C::Zero => const { OptionRules::new(&[], &[], &[T::ServiceAddress]) },
             C::List => LIST,
             C::AddServer | C::EditServer => SERVER,
-            C::DeleteServer => const { Rules::new(&[T::ServiceAddress, T::RealServer], &[], &[]) },
+            C::DeleteServer => {
+                const { OptionRules::new(&[T::ServiceAddress, T::RealServer], &[], &[]) }
+            }
             C::StartDaemon => DAEMON,
-            C::StopDaemon => const { Rules::new(&[], &[], &[T::Syncid]) },
+            C::StopDaemon => const { OptionRules::new(&[], &[], &[T::Syncid]) },
         }
     }
 }
 
 /// How the topics go with a command, or the tunnel's with a tunnel type.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Rules {
+pub struct OptionRules {
     required: Topics,
     exclusive: Topics,
     optional: Topics,
 }
 
-impl Rules {
+impl OptionRules {
     /// Those that must be there, those of which one may, those that may; all others may not.
-    pub const fn new(required: &[Topic], exclusive: &[Topic], optional: &[Topic]) -> Rules {
-        Rules {
+    pub const fn new(required: &[Topic], exclusive: &[Topic], optional: &[Topic]) -> OptionRules {
+        OptionRules {
             required: Topics::of(required),
             exclusive: Topics::of(exclusive),
             optional: Topics::of(optional),
@@ -169,7 +173,7 @@ impl Rules {
 
     /// Whether these topics, and no others, may be given together.
     pub const fn accept(self, given: Topics) -> bool {
-        let Rules { required, exclusive, optional } = self;
+        let OptionRules { required, exclusive, optional } = self;
         let known = required.0 | exclusive.0 | optional.0;
         required.0 & !given.0 == 0
             && given.0 & !known == 0
@@ -426,7 +430,7 @@ impl Group {
 
 /// One command or option.
 #[derive(Clone, Copy, Debug)]
-pub struct Entry {
+pub struct OptionEntry {
     /// The long name, without dashes.
     pub long: &'static str,
     /// The short name; the table has a second entry for a second short name.
@@ -455,7 +459,7 @@ const SHORT_NAMES: [u8; 128] = {
 };
 
 /// The entry with a short name.
-pub fn by_short_name(name: u8) -> Option<&'static Entry> {
+pub fn by_short_name(name: u8) -> Option<&'static OptionEntry> {
     TABLE.get(usize::from(*SHORT_NAMES.get(usize::from(name))?))
 }
 

@@ -8,9 +8,9 @@
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr};
 
-use super::rules::{DaemonRule, Pool, Rules};
+use super::rules::{DaemonRule, Destinations, Rules};
 use crate::ipvs::{
-    Change, Daemon, DaemonRole, Destination, Forwarding, Service, Timeouts, service_flags,
+    Change, DaemonRole, Destination, Forwarding, Service, SyncDaemon, Timeouts, service_flags,
 };
 
 /// The changes that lead from `current` to `wanted`, in the order in which they are to be made.
@@ -61,8 +61,8 @@ pub fn takes_away(change: &Change) -> bool {
 
 /// One service's destinations: what comes, what is quiesced, what goes.
 fn plan_pool(
-    present: Option<&Pool>,
-    wanted: &Pool,
+    present: Option<&Destinations>,
+    wanted: &Destinations,
     coming: &mut Vec<Change>,
     fading: &mut Vec<Change>,
     leaving: &mut Vec<Change>,
@@ -91,7 +91,7 @@ fn plan_daemon(
     stops: &mut Vec<Change>,
     starts: &mut Vec<Change>,
 ) {
-    let stop = |daemon: &Daemon| Change::StopDaemon(role, daemon.sync_id);
+    let stop = |daemon: &SyncDaemon| Change::StopDaemon(role, daemon.sync_id);
     match (current, wanted) {
         (DaemonRule::Running(now), DaemonRule::Running(then)) if !same_daemon(now, then) => {
             stops.push(stop(now));
@@ -127,9 +127,9 @@ fn same_destination(now: &Destination, then: &Destination) -> bool {
 /// The same of a daemon. What is not said is the kernel's default (linux/ip_vs.h and
 /// net/netfilter/ipvs/ip_vs_sync.c: 224.0.0.81, port 8848, TTL 1); the length, which follows
 /// the interface's MTU, may then be any.
-fn same_daemon(now: &Daemon, then: &Daemon) -> bool {
+fn same_daemon(now: &SyncDaemon, then: &SyncDaemon) -> bool {
     const GROUP: IpAddr = IpAddr::V4(Ipv4Addr::new(224, 0, 0, 81));
-    let rest = |daemon: &Daemon| {
+    let rest = |daemon: &SyncDaemon| {
         (daemon.group.unwrap_or(GROUP), daemon.port.unwrap_or(8848), daemon.ttl.unwrap_or(1))
     };
     (&now.interface, now.sync_id) == (&then.interface, then.sync_id)
@@ -172,7 +172,7 @@ mod tests {
         )
     }
 
-    fn pool(port: u16) -> impl Strategy<Value = Pool> {
+    fn pool(port: u16) -> impl Strategy<Value = Destinations> {
         let scheduler = prop::sample::select(vec!["rr", "wlc"]);
         let persistence = prop::option::of(1..3u32);
         (scheduler, persistence, prop::collection::vec(destination(), 0..5)).prop_map(
@@ -183,7 +183,7 @@ mod tests {
                     None => service,
                 };
                 let destinations = destinations.into_iter().map(|d| (d.id, d)).collect();
-                Pool { service, destinations }
+                Destinations { service, destinations }
             },
         )
     }
@@ -193,7 +193,7 @@ mod tests {
         {
             0 => DaemonRule::Unsaid,
             1 => DaemonRule::Stopped(sync_id),
-            _ => DaemonRule::Running(Daemon {
+            _ => DaemonRule::Running(SyncDaemon {
                 role,
                 interface: "eth0".to_owned(),
                 sync_id,
@@ -293,7 +293,7 @@ mod tests {
 
     #[test]
     fn a_daemon_that_says_less_than_the_kernel_is_the_same() {
-        let said = Daemon {
+        let said = SyncDaemon {
             role: DaemonRole::Master,
             interface: "eth0".to_owned(),
             sync_id: 7,
@@ -302,7 +302,7 @@ mod tests {
             port: None,
             ttl: None,
         };
-        let runs = Daemon {
+        let runs = SyncDaemon {
             max_len: Some(1472),
             group: Some([224, 0, 0, 81].into()),
             port: Some(8848),
@@ -310,8 +310,8 @@ mod tests {
             ..said.clone()
         };
         assert!(same_daemon(&runs, &said));
-        assert!(!same_daemon(&Daemon { port: Some(9000), ..runs.clone() }, &said));
-        assert!(!same_daemon(&runs, &Daemon { sync_id: 8, ..said }));
+        assert!(!same_daemon(&SyncDaemon { port: Some(9000), ..runs.clone() }, &said));
+        assert!(!same_daemon(&runs, &SyncDaemon { sync_id: 8, ..said }));
     }
 
     #[test]

@@ -11,7 +11,7 @@
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 
-use super::options::{Argument, Entry, TABLE, by_short_name};
+use super::options::{Argument, OptionEntry, TABLE, by_short_name};
 
 /// What can be wrong with a word; popt's own texts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -31,7 +31,7 @@ pub enum Problem {
 #[derive(Clone, Copy, Debug)]
 pub struct Given<'a> {
     /// Its entry in the table.
-    pub entry: &'static Entry,
+    pub entry: &'static OptionEntry,
     /// Its argument, if it takes one and has one.
     pub argument: Option<&'a OsStr>,
 }
@@ -68,7 +68,7 @@ impl<'a> Popt<'a> {
 
     fn argument(
         &mut self,
-        entry: &'static Entry,
+        entry: &'static OptionEntry,
         attached: Option<&'a [u8]>,
     ) -> Result<Given<'a>, Problem> {
         let optional = match entry.argument {

@@ -27,13 +27,13 @@ const LONGEST_LINE: u64 = 4096;
 /// What stands in the file, by service.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct ProcTable {
-    services: HashMap<ServiceId, Seen>,
+    services: HashMap<ServiceId, ProcSeen>,
     /// The destinations of all services: those of one stand together.
     destinations: Vec<Short>,
 }
 
 #[derive(Debug, PartialEq, Eq)]
-struct Seen {
+struct ProcSeen {
     scheduler: Box<str>,
     destinations: Range<usize>,
 }
@@ -82,7 +82,7 @@ impl ProcTable {
                 Some(word) => service(word, words).map(|(id, scheduler)| {
                     proc_table.close(current.take());
                     let start = proc_table.destinations.len();
-                    current = Some((id, Seen { scheduler, destinations: start..start }));
+                    current = Some((id, ProcSeen { scheduler, destinations: start..start }));
                 }),
                 None => Some(()),
             };
@@ -91,7 +91,7 @@ impl ProcTable {
     }
 
     /// Keeps a service with all destinations that came since it did.
-    fn close(&mut self, service: Option<(ServiceId, Seen)>) {
+    fn close(&mut self, service: Option<(ServiceId, ProcSeen)>) {
         if let Some((id, mut seen)) = service {
             seen.destinations.end = self.destinations.len();
             // Listed twice in a table that changes: the last one counts.

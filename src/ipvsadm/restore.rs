@@ -18,7 +18,7 @@ pub const LONGEST_LINE: usize = 1024 * 1024;
 
 /// What the next step of reading brought.
 #[derive(Debug, PartialEq, Eq)]
-pub enum Step<'a> {
+pub enum RestoreStep<'a> {
     /// The words of a line; never none.
     Line(Vec<&'a OsStr>),
     /// Nothing more without another read, which may wait: finish first what is under way,
@@ -90,7 +90,7 @@ impl<R: Read> Lines<R> {
 
     /// The next line that has words.
     #[allow(clippy::should_implement_trait)] // it is not an Option
-    pub fn next(&mut self) -> Step<'_> {
+    pub fn next(&mut self) -> RestoreStep<'_> {
         let line = loop {
             let rest = &self.pending[self.start..];
             let (line, after) = match rest.iter().position(|byte| *byte == b'\n') {
@@ -99,9 +99,9 @@ impl<R: Read> Lines<R> {
                     self.cut = true;
                     (self.start..self.pending.len(), self.pending.len())
                 }
-                None if self.ended => return Step::End,
-                None if rest.len() > LONGEST_LINE => return Step::TooLong,
-                None => return Step::Wait,
+                None if self.ended => return RestoreStep::End,
+                None if rest.len() > LONGEST_LINE => return RestoreStep::TooLong,
+                None => return RestoreStep::Wait,
             };
             self.start = after;
             self.number += 1;
@@ -116,7 +116,7 @@ impl<R: Read> Lines<R> {
             }
         };
         self.last = line.clone();
-        Step::Line(words(&self.pending[line]).collect())
+        RestoreStep::Line(words(&self.pending[line]).collect())
     }
 
     /// Reads once more, waiting if it must.
@@ -174,16 +174,16 @@ mod tests {
         let mut seen = Vec::new();
         loop {
             match lines.next() {
-                Step::Line(words) => {
+                RestoreStep::Line(words) => {
                     let words: Vec<_> = words.iter().map(|w| w.display().to_string()).collect();
                     seen.push(words.join("|"));
                 }
-                Step::Wait => {
+                RestoreStep::Wait => {
                     seen.push("wait".to_owned());
                     lines.fill().unwrap();
                 }
-                Step::TooLong => unreachable!("no line here is long"),
-                Step::End => return seen,
+                RestoreStep::TooLong => unreachable!("no line here is long"),
+                RestoreStep::End => return seen,
             }
         }
     }
@@ -218,9 +218,9 @@ mod tests {
         let mut seen = Vec::new();
         loop {
             match lines.next() {
-                Step::Line(_) => seen.push((lines.number(), lines.text())),
-                Step::Wait => lines.fill().unwrap(),
-                Step::TooLong | Step::End => break,
+                RestoreStep::Line(_) => seen.push((lines.number(), lines.text())),
+                RestoreStep::Wait => lines.fill().unwrap(),
+                RestoreStep::TooLong | RestoreStep::End => break,
             }
         }
         assert_eq!(seen, [(3, "-A -t  x".to_owned()), (4, "-D -t x".to_owned())]);
@@ -230,11 +230,11 @@ mod tests {
     fn an_endless_line_is_refused_before_it_fills_the_memory() {
         let mut lines = Lines::new(io::repeat(b'x'), Comments::None);
         let mut reads = 0;
-        while lines.next() == Step::Wait {
+        while lines.next() == RestoreStep::Wait {
             lines.fill().unwrap();
             reads += 1;
         }
-        assert_eq!(lines.next(), Step::TooLong);
+        assert_eq!(lines.next(), RestoreStep::TooLong);
         assert_eq!(reads, LONGEST_LINE / CHUNK + 1);
     }
 }

@@ -11,14 +11,14 @@ use nix::libc;
 
 use super::table::{Table, TableError};
 use crate::ipvs::{
-    Change, Daemon, DaemonRole, Destination, DestinationId, Service, ServiceId, Timeouts,
+    Change, DaemonRole, Destination, DestinationId, Service, ServiceId, SyncDaemon, Timeouts,
 };
 
 /// A table.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Rules {
     /// The services.
-    pub services: BTreeMap<ServiceId, Pool>,
+    pub services: BTreeMap<ServiceId, Destinations>,
     /// The time-outs, 0 for one of which nothing is said; `None` if nothing is said of any.
     pub timeouts: Option<Timeouts>,
     /// The master daemon.
@@ -34,7 +34,7 @@ pub struct Rules {
 
 /// A service with its destinations.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Pool {
+pub struct Destinations {
     /// Its settings.
     pub service: Service,
     /// Its destinations.
@@ -50,7 +50,7 @@ pub enum DaemonRule {
     /// It does not run; with the id that it is stopped by.
     Stopped(u32),
     /// It runs so.
-    Running(Daemon),
+    Running(SyncDaemon),
 }
 
 /// Why a change has no place in a table that is described.
@@ -75,7 +75,7 @@ impl Rules {
             let destinations = table.destinations(&id)?;
             let destinations = destinations.into_iter().map(|entry| entry.destination);
             let destinations = destinations.map(|d| (d.id, d)).collect();
-            rules.services.insert(id, Pool { service: entry.service, destinations });
+            rules.services.insert(id, Destinations { service: entry.service, destinations });
         }
         rules.timeouts = Some(table.timeouts()?);
         (rules.master, rules.backup) = (DaemonRule::Stopped(0), DaemonRule::Stopped(0));
@@ -115,7 +115,7 @@ impl Rules {
                 Entry::Occupied(_) => return Err(Refused(libc::EEXIST)),
                 Entry::Vacant(place) => {
                     let service = service.clone();
-                    place.insert(Pool { service, destinations: BTreeMap::new() });
+                    place.insert(Destinations { service, destinations: BTreeMap::new() });
                 }
             },
             Change::EditService(service) => {

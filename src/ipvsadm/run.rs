@@ -17,12 +17,12 @@ use std::ffi::{OsStr, OsString};
 use std::io::{Read, Write};
 use std::path::Path;
 
-use super::args::{self, ArgumentError, Setting};
-use super::errors::{self, Operation};
+use super::args::{self, ArgumentError, OptionValue};
+use super::errors::{self, FailedOperation};
 use super::help::help;
 use super::invocation::{Invocation, List, Restoring, Save};
 use super::names::Names;
-use super::restore::{Comments, LONGEST_LINE, Lines, Step};
+use super::restore::{Comments, LONGEST_LINE, Lines, RestoreStep};
 use super::table::{Table, TableError};
 use super::watch::Clock;
 use crate::ipvs::{Change, Info};
@@ -53,7 +53,7 @@ pub struct Call<'a> {
 }
 
 /// Standard input, output and error.
-pub struct Streams<'a> {
+pub struct ToolStreams<'a> {
     /// Where a restore reads.
     pub stdin: &'a mut dyn Read,
     /// Where listings go.
@@ -69,15 +69,15 @@ pub struct Streams<'a> {
 /// except that a reader that has seen enough closes the pipe.
 pub fn run<T: Table>(
     call: Call<'_>,
-    streams: Streams<'_>,
+    streams: ToolStreams<'_>,
     names: &mut dyn Names,
     clock: &mut dyn Clock,
     open: impl FnOnce() -> Result<T, TableError>,
 ) -> u8 {
     let base = base_name(call.program);
     let (mut out, mut err) = (Output::new(streams.out), Output::new(streams.err));
-    let mut session = Session {
-        setting: Setting { program: call.program, posix: call.posix, restoring: false },
+    let mut session = ToolSession {
+        setting: OptionValue { program: call.program, posix: call.posix, restoring: false },
         out: &mut out,
         err: &mut err,
         names,
@@ -109,11 +109,11 @@ fn base_name(program: &OsStr) -> Cow<'_, str> {
 }
 
 /// Why something was not done.
-enum RunError {
+enum ToolError {
     /// There is no IPVS, or no privilege.
     NoKernel(TableError),
     /// The kernel did not answer a listing.
-    Refused(Operation, TableError),
+    Refused(FailedOperation, TableError),
     /// The same where the original says nothing.
     RefusedInSilence,
     /// Standard output takes no more.
@@ -122,9 +122,9 @@ enum RunError {
     File(String),
 }
 
-impl From<std::io::Error> for RunError {
-    fn from(_: std::io::Error) -> RunError {
-        RunError::Output
+impl From<std::io::Error> for ToolError {
+    fn from(_: std::io::Error) -> ToolError {
+        ToolError::Output
     }
 }
 
@@ -136,7 +136,7 @@ enum Next {
     Other(Invocation),
     /// Nothing that makes sense.
     Wrong(ArgumentError),
-    /// Nothing without another read ([`Step::Wait`]).
+    /// Nothing without another read ([`RestoreStep::Wait`]).
     Wait,
     /// It is longer than a line may be.
     TooLong,
@@ -144,8 +144,8 @@ enum Next {
     End,
 }
 
-struct Session<'a, 'o, T, O> {
-    setting: Setting<'a>,
+struct ToolSession<'a, 'o, T, O> {
+    setting: OptionValue<'a>,
     out: &'a mut Output<'o>,
     err: &'a mut Output<'o>,
     names: &'a mut dyn Names,
@@ -154,7 +154,7 @@ struct Session<'a, 'o, T, O> {
     kernel: Option<T>,
 }
 
-impl<T: Table, O: FnOnce() -> Result<T, TableError>> Session<'_, '_, T, O> {
+impl<T: Table, O: FnOnce() -> Result<T, TableError>> ToolSession<'_, '_, T, O> {
     fn command_line(&mut self, words: &[OsString], stdin: &mut dyn Read) -> u8 {
         if words.is_empty() {
             return self.show(List::ALL).0;
@@ -262,14 +262,14 @@ impl<T: Table, O: FnOnce() -> Result<T, TableError>> Session<'_, '_, T, O> {
     /// Reads the next line, and what it asks for.
     fn next_of<R: Read>(&mut self, lines: &mut Lines<R>) -> Next {
         match lines.next() {
-            Step::Line(words) => match args::parse(self.setting, &words, self.names) {
+            RestoreStep::Line(words) => match args::parse(self.setting, &words, self.names) {
                 Ok(Invocation::Change(change)) => Next::Change(change),
                 Ok(invocation) => Next::Other(invocation),
                 Err(error) => Next::Wrong(error),
             },
-            Step::Wait => Next::Wait,
-            Step::TooLong => Next::TooLong,
-            Step::End => Next::End,
+            RestoreStep::Wait => Next::Wait,
+            RestoreStep::TooLong => Next::TooLong,
+            RestoreStep::End => Next::End,
         }
     }
 
@@ -318,16 +318,16 @@ impl<T: Table, O: FnOnce() -> Result<T, TableError>> Session<'_, '_, T, O> {
     }
 
     /// The kernel's table; opened now, if it has not been.
-    fn kernel(&mut self) -> Result<&mut T, RunError> {
+    fn kernel(&mut self) -> Result<&mut T, ToolError> {
         if let Some(open) = self.open.take() {
-            return Ok(self.kernel.insert(open().map_err(RunError::NoKernel)?));
+            return Ok(self.kernel.insert(open().map_err(ToolError::NoKernel)?));
         }
-        let gone = || RunError::NoKernel(TableError::Refused(nix::libc::ENOPROTOOPT));
+        let gone = || ToolError::NoKernel(TableError::Refused(nix::libc::ENOPROTOOPT));
         self.kernel.as_mut().ok_or_else(gone)
     }
 
-    fn info(&mut self) -> Result<Info, RunError> {
-        self.kernel()?.info().map_err(RunError::NoKernel)
+    fn info(&mut self) -> Result<Info, ToolError> {
+        self.kernel()?.info().map_err(ToolError::NoKernel)
     }
 
     /// Carries out changes; reports those refused, in order. The status is the last one's; a
@@ -346,7 +346,7 @@ impl<T: Table, O: FnOnce() -> Result<T, TableError>> Session<'_, '_, T, O> {
         };
         for (index, errno) in &refused {
             if let Some(change) = changes.get(*index) {
-                self.complain(&errors::text(Operation::of(change), *errno));
+                self.complain(&errors::text(FailedOperation::of(change), *errno));
             }
         }
         match refused.last() {
@@ -356,19 +356,19 @@ impl<T: Table, O: FnOnce() -> Result<T, TableError>> Session<'_, '_, T, O> {
     }
 
     /// The exit status of a listing, and whether it ends a restore, as it ends the original.
-    fn report(&mut self, result: Result<(), RunError>) -> (u8, bool) {
+    fn report(&mut self, result: Result<(), ToolError>) -> (u8, bool) {
         match result {
-            Ok(()) | Err(RunError::Output) => (0, false),
-            Err(RunError::NoKernel(error)) => {
+            Ok(()) | Err(ToolError::Output) => (0, false),
+            Err(ToolError::NoKernel(error)) => {
                 self.complain(&errors::no_kernel(&error));
                 (2, true)
             }
-            Err(RunError::Refused(operation, error)) => {
+            Err(ToolError::Refused(operation, error)) => {
                 self.complain(&errors::describe(operation, &error));
                 (1, true)
             }
-            Err(RunError::RefusedInSilence) => (1, true),
-            Err(RunError::File(why)) => {
+            Err(ToolError::RefusedInSilence) => (1, true),
+            Err(ToolError::File(why)) => {
                 self.complain(&why);
                 (1, true)
             }

@@ -6,7 +6,7 @@
 
 use std::fmt::Write as _;
 
-use super::columns::{Columns as _, Text};
+use super::columns::{ColumnText, Columns as _};
 use super::line::tunnel_name;
 use super::listing::{scheduler_flag_names, scheduler_flag_words};
 use super::names::{Names, push_endpoint};
@@ -14,7 +14,7 @@ use crate::ipvs::{Destination, Family, Forwarding, Service, ServiceId, TunnelKin
 use crate::protocol::Protocol;
 
 /// Appends the option and its value that name a service: `-t 10.0.0.1:80`.
-pub(super) fn push_service_option(text: &mut Text, id: &ServiceId, names: &mut dyn Names) {
+pub(super) fn push_service_option(text: &mut ColumnText, id: &ServiceId, names: &mut dyn Names) {
     match *id {
         ServiceId::Mark { mark, family } => {
             text.push_str("-f ");
@@ -42,7 +42,12 @@ pub enum Detail {
 }
 
 /// Appends the line that adds a service.
-pub fn push_service(line: &mut Text, service: &Service, detail: Detail, names: &mut dyn Names) {
+pub fn push_service(
+    line: &mut ColumnText,
+    service: &Service,
+    detail: Detail,
+    names: &mut dyn Names,
+) {
     line.push_str("-A ");
     push_service_option(line, &service.id, names);
     line.push_str(" -s ");
@@ -74,7 +79,7 @@ pub fn push_service(line: &mut Text, service: &Service, detail: Detail, names: &
 
 /// Appends the line that adds a destination to a service.
 pub fn push_destination(
-    line: &mut Text,
+    line: &mut ColumnText,
     id: &ServiceId,
     destination: &Destination,
     detail: Detail,
@@ -125,13 +130,13 @@ mod tests {
     use super::*;
 
     fn service_line(service: &Service, detail: Detail) -> String {
-        let mut line = Text::new();
+        let mut line = ColumnText::new();
         push_service(&mut line, service, detail, &mut Numbers);
         line.to_text()
     }
 
     fn destination_line(destination: &Destination, detail: Detail) -> String {
-        let mut line = Text::new();
+        let mut line = ColumnText::new();
         push_destination(&mut line, &id(), destination, detail, &mut Numbers);
         line.to_text()
     }

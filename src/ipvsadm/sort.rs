@@ -75,9 +75,9 @@ pub fn destinations(entries: Vec<DestinationEntry>) -> Vec<DestinationEntry> {
 }
 
 /// Mark, family, protocol, address and port; what a mark has none of is 0.
-type Key = (u32, Family, u8, [u32; 4], u16);
+type SortKey = (u32, Family, u8, [u32; 4], u16);
 
-fn key(id: &ServiceId) -> Key {
+fn key(id: &ServiceId) -> SortKey {
     match *id {
         ServiceId::Mark { mark, family } => (mark, family, 0, [0; 4], 0),
         ServiceId::Address { protocol, addr, port } => {

@@ -8,7 +8,7 @@ use std::io::Read;
 use nix::libc;
 
 use crate::ipvs::{
-    self, Change, Daemon, DestinationEntry, Info, ServiceEntry, ServiceId, Timeouts,
+    self, Change, DestinationEntry, Info, ServiceEntry, ServiceId, SyncDaemon, Timeouts,
 };
 
 /// Why the kernel's table could not be read or changed.
@@ -75,7 +75,7 @@ pub trait Table {
     /// # Errors
     ///
     /// The kernel's.
-    fn daemons(&mut self) -> Result<Vec<Daemon>, TableError>;
+    fn daemons(&mut self) -> Result<Vec<SyncDaemon>, TableError>;
 
     /// The connections, as `/proc/net/ip_vs_conn` has them.
     ///
@@ -120,12 +120,12 @@ fn proc_net(file: &str) -> std::io::Result<Box<dyn Read>> {
     Ok(Box::new(std::fs::File::open(std::path::Path::new(PROC_NET).join(file))?))
 }
 
-impl From<ipvs::Error> for TableError {
-    fn from(error: ipvs::Error) -> TableError {
+impl From<ipvs::IpvsError> for TableError {
+    fn from(error: ipvs::IpvsError) -> TableError {
         match error {
-            ipvs::Error::NoIpvs(said) => TableError::NoIpvs(said),
-            ipvs::Error::Permission => TableError::Refused(libc::EPERM),
-            ipvs::Error::Kernel { errno, .. } => TableError::Refused(errno),
+            ipvs::IpvsError::NoIpvs(said) => TableError::NoIpvs(said),
+            ipvs::IpvsError::Permission => TableError::Refused(libc::EPERM),
+            ipvs::IpvsError::Kernel { errno, .. } => TableError::Refused(errno),
             other => TableError::Broken(other.to_string()),
         }
     }
@@ -157,7 +157,7 @@ impl Table for ipvs::Client {
         Ok(self.timeouts()?)
     }
 
-    fn daemons(&mut self) -> Result<Vec<Daemon>, TableError> {
+    fn daemons(&mut self) -> Result<Vec<SyncDaemon>, TableError> {
         Ok(self.daemons()?)
     }
 

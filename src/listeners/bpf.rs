@@ -102,17 +102,17 @@ pub(super) struct Maps {
 
 /// One program, ready to be loaded and attached.
 #[derive(Debug)]
-pub(super) struct Program {
+pub(super) struct BpfProgram {
     /// Short name, for messages and `bpftool`.
     pub(super) name: &'static str,
     /// `enum bpf_prog_type`.
     pub(super) prog_type: u32,
     /// `enum bpf_attach_type`.
     pub(super) attach_type: u32,
-    instructions: Vec<Instruction>,
+    instructions: Vec<BpfInstruction>,
 }
 
-impl Program {
+impl BpfProgram {
     /// The instructions as the kernel reads them.
     pub(super) fn encode(&self) -> Vec<u64> {
         self.instructions.iter().map(|i| i.encode()).collect()
@@ -121,7 +121,7 @@ impl Program {
     /// Rings for a TCP listen() that succeeded, with the port that the socket really got.
     ///
     /// `netns` restricts it to one network namespace (5.15).
-    pub(super) fn listening(maps: Maps, netns: Option<u64>) -> Program {
+    pub(super) fn listening(maps: Maps, netns: Option<u64>) -> BpfProgram {
         let mut code = Assembly::new();
         code.load_word(R2, R6, OPS_OP);
         code.leave_unless(R2, TCP_LISTEN_CB);
@@ -133,7 +133,7 @@ impl Program {
     }
 
     /// Rings for a UDP bind() that succeeded; `v6` says which family's hook it is for.
-    pub(super) fn bound(maps: Maps, netns: Option<u64>, v6: bool) -> Program {
+    pub(super) fn bound(maps: Maps, netns: Option<u64>, v6: bool) -> BpfProgram {
         let mut code = Assembly::new();
         code.load_word(R2, R6, SOCK_PROTOCOL);
         code.leave_unless(R2, i32::from(Protocol::Udp.number()));
@@ -155,17 +155,17 @@ impl Program {
     ///
     /// An MPTCP listener (every Go server since 1.24) is closed by a parent socket with a cookie
     /// that no dump shows: those ring in any case.
-    pub(super) fn releasing(maps: Maps, netns: Option<u64>) -> Program {
+    pub(super) fn releasing(maps: Maps, netns: Option<u64>) -> BpfProgram {
         let mut code = Assembly::new();
         // Connections, the mass of all sockets, go first: neither helper nor map is asked.
         code.load_word(R2, R6, SOCK_STATE);
-        code.push(Instruction::jump_if_equal(R2, STATE_LISTEN, 1));
+        code.push(BpfInstruction::jump_if_equal(R2, STATE_LISTEN, 1));
         code.leave_unless(R2, STATE_CLOSE);
-        code.push(Instruction::copy(R1, R6));
-        code.push(Instruction::call(GET_SOCKET_COOKIE));
-        code.push(Instruction::store(COOKIE, R0));
+        code.push(BpfInstruction::copy(R1, R6));
+        code.push(BpfInstruction::call(GET_SOCKET_COOKIE));
+        code.push(BpfInstruction::store(COOKIE, R0));
         code.lookup(maps.cookies, COOKIE);
-        code.push(Instruction::jump_unless_equal(R0, 0, 4));
+        code.push(BpfInstruction::jump_unless_equal(R0, 0, 4));
         code.load_word(R2, R6, SOCK_PROTOCOL);
         code.leave_unless(R2, PROTOCOL_MPTCP);
         code.load_word(R2, R6, SOCK_STATE);
@@ -177,7 +177,7 @@ impl Program {
 }
 
 /// Shows the disassembly, one instruction a line, in the kernel verifier's words.
-impl fmt::Display for Program {
+impl fmt::Display for BpfProgram {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut rest = self.instructions.iter().enumerate();
         // A jump's offset counts from the next instruction; shown is where it lands.
@@ -243,7 +243,7 @@ const MAP_FD: u8 = 1;
 
 /// `struct bpf_insn`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
-struct Instruction {
+struct BpfInstruction {
     code: u8,
     dst: u8,
     src: u8,
@@ -251,7 +251,7 @@ struct Instruction {
     imm: i32,
 }
 
-impl Instruction {
+impl BpfInstruction {
     /// As in memory: the registers are bit fields, whose order follows the byte order.
     fn encode(self) -> u64 {
         let registers = if cfg!(target_endian = "big") {
@@ -264,39 +264,39 @@ impl Instruction {
         u64::from_ne_bytes([self.code, registers, o0, o1, i0, i1, i2, i3])
     }
 
-    fn with_imm(code: u8, dst: u8, imm: i32) -> Instruction {
-        Instruction { code, dst, imm, ..Instruction::default() }
+    fn with_imm(code: u8, dst: u8, imm: i32) -> BpfInstruction {
+        BpfInstruction { code, dst, imm, ..BpfInstruction::default() }
     }
 
     fn is_jump(self) -> bool {
         matches!(self.code, JUMP_EQ | JUMP_NE | JUMP_NE_REG)
     }
 
-    fn copy(dst: u8, src: u8) -> Instruction {
-        Instruction { code: COPY, dst, src, ..Instruction::default() }
+    fn copy(dst: u8, src: u8) -> BpfInstruction {
+        BpfInstruction { code: COPY, dst, src, ..BpfInstruction::default() }
     }
 
-    fn call(helper: i32) -> Instruction {
-        Instruction::with_imm(CALL, 0, helper)
+    fn call(helper: i32) -> BpfInstruction {
+        BpfInstruction::with_imm(CALL, 0, helper)
     }
 
     /// A word to the stack.
-    fn store(off: i16, src: u8) -> Instruction {
-        Instruction { code: STORE_64, dst: R10, src, off, imm: 0 }
+    fn store(off: i16, src: u8) -> BpfInstruction {
+        BpfInstruction { code: STORE_64, dst: R10, src, off, imm: 0 }
     }
 
-    fn jump_if_equal(dst: u8, imm: i32, off: i16) -> Instruction {
-        Instruction { code: JUMP_EQ, dst, off, imm, ..Instruction::default() }
+    fn jump_if_equal(dst: u8, imm: i32, off: i16) -> BpfInstruction {
+        BpfInstruction { code: JUMP_EQ, dst, off, imm, ..BpfInstruction::default() }
     }
 
-    fn jump_unless_equal(dst: u8, imm: i32, off: i16) -> Instruction {
-        Instruction { code: JUMP_NE, dst, off, imm, ..Instruction::default() }
+    fn jump_unless_equal(dst: u8, imm: i32, off: i16) -> BpfInstruction {
+        BpfInstruction { code: JUMP_NE, dst, off, imm, ..BpfInstruction::default() }
     }
 }
 
-impl fmt::Display for Instruction {
+impl fmt::Display for BpfInstruction {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Instruction { code, dst, src, off, imm } = self;
+        let BpfInstruction { code, dst, src, off, imm } = self;
         match *code {
             LOAD_WIDE => write!(f, "r{dst} = "),
             LOAD_32 => write!(f, "r{dst} = *(u32 *)(r{src} {off:+})"),
@@ -332,38 +332,38 @@ impl fmt::Display for Instruction {
 
 /// A program in the making: the context in r6, and jumps to its end that are still open.
 struct Assembly {
-    instructions: Vec<Instruction>,
+    instructions: Vec<BpfInstruction>,
     leaving: Vec<usize>,
 }
 
 impl Assembly {
     fn new() -> Assembly {
-        Assembly { instructions: vec![Instruction::copy(R6, R1)], leaving: Vec::new() }
+        Assembly { instructions: vec![BpfInstruction::copy(R6, R1)], leaving: Vec::new() }
     }
 
-    fn push(&mut self, instruction: Instruction) {
+    fn push(&mut self, instruction: BpfInstruction) {
         self.instructions.push(instruction);
     }
 
     /// Pushes a jump to the program's end.
-    fn leave(&mut self, instruction: Instruction) {
+    fn leave(&mut self, instruction: BpfInstruction) {
         self.leaving.push(self.instructions.len());
         self.push(instruction);
     }
 
     fn leave_unless(&mut self, register: u8, value: i32) {
-        self.leave(Instruction::jump_unless_equal(register, value, 0));
+        self.leave(BpfInstruction::jump_unless_equal(register, value, 0));
     }
 
     fn load_word(&mut self, dst: u8, src: u8, off: i16) {
-        self.push(Instruction { code: LOAD_32, dst, src, off, imm: 0 });
+        self.push(BpfInstruction { code: LOAD_32, dst, src, off, imm: 0 });
     }
 
     /// A 64-bit constant, or a map by its descriptor: two instructions.
     fn load_wide(&mut self, dst: u8, kind: u8, value: u64) {
         let (low, high) = (value as u32 as i32, (value >> 32) as u32 as i32);
-        self.push(Instruction { code: LOAD_WIDE, dst, src: kind, off: 0, imm: low });
-        self.push(Instruction { imm: high, ..Instruction::default() });
+        self.push(BpfInstruction { code: LOAD_WIDE, dst, src: kind, off: 0, imm: low });
+        self.push(BpfInstruction { imm: high, ..BpfInstruction::default() });
     }
 
     fn load_map(&mut self, dst: u8, fd: i32) {
@@ -373,39 +373,39 @@ impl Assembly {
     /// Leaves unless the socket is in this network namespace; r1 to r5 are lost.
     fn leave_unless_in(&mut self, netns: Option<u64>) {
         let Some(cookie) = netns else { return };
-        self.push(Instruction::copy(R1, R6));
-        self.push(Instruction::call(GET_NETNS_COOKIE));
+        self.push(BpfInstruction::copy(R1, R6));
+        self.push(BpfInstruction::call(GET_NETNS_COOKIE));
         self.load_wide(R1, 0, cookie);
-        self.leave(Instruction { code: JUMP_NE_REG, dst: R0, src: R1, off: 0, imm: 0 });
+        self.leave(BpfInstruction { code: JUMP_NE_REG, dst: R0, src: R1, off: 0, imm: 0 });
     }
 
     /// r0 = the address of the value whose key stands on the stack, or 0.
     fn lookup(&mut self, map: i32, key: i16) {
-        self.push(Instruction::copy(R2, R10));
-        self.push(Instruction::with_imm(ADD, R2, key.into()));
+        self.push(BpfInstruction::copy(R2, R10));
+        self.push(BpfInstruction::with_imm(ADD, R2, key.into()));
         self.load_map(R1, map);
-        self.push(Instruction::call(MAP_LOOKUP_ELEM));
+        self.push(BpfInstruction::call(MAP_LOOKUP_ELEM));
     }
 
     /// Leaves unless the port in r7 (host order) has its bit in the port map.
     fn leave_unless_port_matters(&mut self, maps: Maps, protocol: Protocol) {
         let (first, _) = port_bit(protocol, 0).expect("a protocol whose arrivals ring");
-        self.push(Instruction::copy(R2, R7));
-        self.push(Instruction::with_imm(SHIFT_RIGHT, R2, 6));
-        self.push(Instruction::with_imm(ADD, R2, first as i32));
-        self.push(Instruction { code: STORE_32, dst: R10, src: R2, off: INDEX, imm: 0 });
+        self.push(BpfInstruction::copy(R2, R7));
+        self.push(BpfInstruction::with_imm(SHIFT_RIGHT, R2, 6));
+        self.push(BpfInstruction::with_imm(ADD, R2, first as i32));
+        self.push(BpfInstruction { code: STORE_32, dst: R10, src: R2, off: INDEX, imm: 0 });
         self.lookup(maps.ports, INDEX);
-        self.leave(Instruction::jump_if_equal(R0, 0, 0));
-        self.push(Instruction { code: LOAD_64, dst: R1, src: R0, off: 0, imm: 0 });
-        self.push(Instruction::with_imm(AND, R7, 63));
-        self.push(Instruction { code: SHIFT_RIGHT_BY, dst: R1, src: R7, off: 0, imm: 0 });
-        self.push(Instruction::with_imm(AND, R1, 1));
-        self.leave(Instruction::jump_if_equal(R1, 0, 0));
+        self.leave(BpfInstruction::jump_if_equal(R0, 0, 0));
+        self.push(BpfInstruction { code: LOAD_64, dst: R1, src: R0, off: 0, imm: 0 });
+        self.push(BpfInstruction::with_imm(AND, R7, 63));
+        self.push(BpfInstruction { code: SHIFT_RIGHT_BY, dst: R1, src: R7, off: 0, imm: 0 });
+        self.push(BpfInstruction::with_imm(AND, R1, 1));
+        self.leave(BpfInstruction::jump_if_equal(R1, 0, 0));
     }
 
     /// Writes a record without a cookie.
     fn ring(&mut self, maps: Maps, kind: u64) {
-        self.push(Instruction { code: STORE_IMM_64, dst: R10, src: 0, off: COOKIE, imm: 0 });
+        self.push(BpfInstruction { code: STORE_IMM_64, dst: R10, src: 0, off: COOKIE, imm: 0 });
         self.ring_with_cookie(maps, kind);
     }
 
@@ -413,24 +413,24 @@ impl Assembly {
     /// seen by its reader to be full. The reader is woken if it had read everything before.
     fn ring_with_cookie(&mut self, maps: Maps, kind: u64) {
         let imm = kind as i32;
-        self.push(Instruction { code: STORE_IMM_64, dst: R10, src: 0, off: KIND, imm });
+        self.push(BpfInstruction { code: STORE_IMM_64, dst: R10, src: 0, off: KIND, imm });
         self.load_map(R1, maps.ring);
-        self.push(Instruction::copy(R2, R10));
-        self.push(Instruction::with_imm(ADD, R2, KIND.into()));
-        self.push(Instruction::with_imm(SET, R3, RECORD as i32));
-        self.push(Instruction::with_imm(SET, R4, 0));
-        self.push(Instruction::call(RINGBUF_OUTPUT));
+        self.push(BpfInstruction::copy(R2, R10));
+        self.push(BpfInstruction::with_imm(ADD, R2, KIND.into()));
+        self.push(BpfInstruction::with_imm(SET, R3, RECORD as i32));
+        self.push(BpfInstruction::with_imm(SET, R4, 0));
+        self.push(BpfInstruction::call(RINGBUF_OUTPUT));
     }
 
     /// Ends the program with *go on*, and ties the open jumps to that.
-    fn finish(mut self, name: &'static str, prog_type: u32, attach_type: u32) -> Program {
+    fn finish(mut self, name: &'static str, prog_type: u32, attach_type: u32) -> BpfProgram {
         let end = self.instructions.len();
         for at in self.leaving {
             self.instructions[at].off = (end - at - 1) as i16;
         }
-        self.instructions.push(Instruction::with_imm(SET, R0, 1));
-        self.instructions.push(Instruction::with_imm(EXIT, 0, 0));
-        Program { name, prog_type, attach_type, instructions: self.instructions }
+        self.instructions.push(BpfInstruction::with_imm(SET, R0, 1));
+        self.instructions.push(BpfInstruction::with_imm(EXIT, 0, 0));
+        BpfProgram { name, prog_type, attach_type, instructions: self.instructions }
     }
 }
 
@@ -476,7 +476,7 @@ mod tests {
 33: r0 = 1
 34: exit
 ";
-        assert_eq!(Program::listening(MAPS, Some(0x1_0000_0002)).to_string(), expected);
+        assert_eq!(BpfProgram::listening(MAPS, Some(0x1_0000_0002)).to_string(), expected);
     }
 
     #[test]
@@ -512,7 +512,7 @@ mod tests {
 29: exit
 ";
         for v6 in [false, true] {
-            assert_eq!(Program::bound(MAPS, None, v6).to_string(), expected);
+            assert_eq!(BpfProgram::bound(MAPS, None, v6).to_string(), expected);
         }
     }
 
@@ -549,7 +549,7 @@ mod tests {
 30: r0 = 1
 31: exit
 ";
-        assert_eq!(Program::releasing(MAPS, Some(0x1_0000_0002)).to_string(), expected);
+        assert_eq!(BpfProgram::releasing(MAPS, Some(0x1_0000_0002)).to_string(), expected);
     }
 
     #[test]
@@ -557,7 +557,7 @@ mod tests {
     fn instructions_are_encoded_as_the_kernel_reads_them() {
         // From linux/bpf.h's struct bpf_insn: code, dst in the low half of the next byte and
         // src in the high one, a 16-bit offset, a 32-bit constant.
-        let words = Program::listening(MAPS, Some(0x1_0000_0002)).encode();
+        let words = BpfProgram::listening(MAPS, Some(0x1_0000_0002)).encode();
         assert_eq!(words[0], 0x0000_0000_0000_16bf); // r6 = r1
         assert_eq!(words[1], 0x0000_0000_0000_6261); // r2 = *(u32 *)(r6 +0)
         assert_eq!(words[2], 0x0000_000b_001e_0255); // if r2 != 11 goto +30

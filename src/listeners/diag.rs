@@ -5,7 +5,7 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use super::Error;
+use super::ListenersError;
 use crate::netlink::{self, DUMP, Writer, table, u32_at};
 
 /// `SOCK_DIAG_BY_FAMILY` (linux/sock_diag.h).
@@ -45,7 +45,7 @@ pub(super) const TIMER_TIME_WAIT: u8 = 3;
 const MAX_FILTER_RANGES: usize = 64;
 
 /// One dump request.
-pub(super) struct Request<'a> {
+pub(super) struct DiagRequest<'a> {
     pub(super) family: u8,
     /// `IPPROTO_*`.
     pub(super) protocol: u8,
@@ -57,7 +57,7 @@ pub(super) struct Request<'a> {
     pub(super) ranges: &'a [(u16, u16)],
 }
 
-impl Request<'_> {
+impl DiagRequest<'_> {
     /// Appends the message as the kernel wants it.
     pub(super) fn write(&self, buffer: &mut Vec<u8>, sequence: u32) {
         let mut fixed = [0; REQUEST];
@@ -131,7 +131,7 @@ fn port_filter(ranges: &[(u16, u16)]) -> Vec<u8> {
 
 /// One socket of a reply.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Row {
+pub(super) struct SocketRow {
     pub(super) state: u8,
     pub(super) timer: u8,
     pub(super) addr: IpAddr,
@@ -149,26 +149,27 @@ pub(super) struct Row {
 }
 
 /// Reads a message of a dump: one `struct inet_diag_msg` and the attributes behind it.
-pub(super) fn read(kind: u16, body: &[u8]) -> Result<Row, Error> {
+pub(super) fn read(kind: u16, body: &[u8]) -> Result<SocketRow, ListenersError> {
     if kind != SOCK_DIAG_BY_FAMILY {
-        return Err(Error::Malformed("a message of an unknown type"));
+        return Err(ListenersError::Malformed("a message of an unknown type"));
     }
-    let fixed: &[u8; ROW] = body.first_chunk().ok_or(Error::Malformed("a truncated row"))?;
+    let fixed: &[u8; ROW] =
+        body.first_chunk().ok_or(ListenersError::Malformed("a truncated row"))?;
     let family = fixed[0];
-    let address = |at: usize| -> Result<IpAddr, Error> {
+    let address = |at: usize| -> Result<IpAddr, ListenersError> {
         let bytes: [u8; 16] = fixed[at..at + 16].try_into().expect("sixteen bytes");
         match family {
             AF_INET => Ok(Ipv4Addr::new(bytes[0], bytes[1], bytes[2], bytes[3]).into()),
             AF_INET6 => Ok(Ipv6Addr::from(bytes).into()),
-            _ => Err(Error::Malformed("a row of an unknown address family")),
+            _ => Err(ListenersError::Malformed("a row of an unknown address family")),
         }
     };
     let word = |at: usize| u32_at(fixed, at).expect("within the row");
     let v6only = match table::<{ SKV6ONLY + 1 }>(&body[ROW..])?[SKV6ONLY] {
-        Some(value) => *value.first().ok_or(Error::Malformed("an empty attribute"))? != 0,
+        Some(value) => *value.first().ok_or(ListenersError::Malformed("an empty attribute"))? != 0,
         None => false,
     };
-    Ok(Row {
+    Ok(SocketRow {
         state: fixed[1],
         timer: fixed[2],
         port: u16::from_be_bytes([fixed[4], fixed[5]]),
@@ -226,7 +227,7 @@ mod tests {
         bytes
     }
 
-    fn row(bytes: &[u8]) -> Result<Row, Error> {
+    fn row(bytes: &[u8]) -> Result<SocketRow, ListenersError> {
         match Messages::new(bytes).next().expect("one message")?.body {
             Body::Reply(kind, body) => read(kind, body),
             body => panic!("{body:?}"),
@@ -235,7 +236,7 @@ mod tests {
 
     #[test]
     fn a_listening_socket_is_read_with_its_queue_owner_cookie_and_v6only_flag() {
-        let expected = Row {
+        let expected = SocketRow {
             state: LISTEN,
             timer: 0,
             addr: "::".parse().unwrap(),
@@ -287,8 +288,13 @@ mod tests {
 
     #[test]
     fn a_request_without_ranges_is_header_and_request_only() {
-        let request =
-            Request { family: AF_INET6, protocol: 6, states: 1 << LISTEN, port: 443, ranges: &[] };
+        let request = DiagRequest {
+            family: AF_INET6,
+            protocol: 6,
+            states: 1 << LISTEN,
+            port: 443,
+            ranges: &[],
+        };
         let mut expected = vec![];
         expected.extend(72u32.to_ne_bytes()); // nlmsg_len
         expected.extend(20u16.to_ne_bytes()); // SOCK_DIAG_BY_FAMILY
@@ -306,8 +312,13 @@ mod tests {
     #[test]
     fn two_ranges_become_nine_operations_in_the_request() {
         let ranges = [(80, 89), (443, 443)];
-        let request =
-            Request { family: AF_INET, protocol: 6, states: 1 << LISTEN, port: 0, ranges: &ranges };
+        let request = DiagRequest {
+            family: AF_INET,
+            protocol: 6,
+            states: 1 << LISTEN,
+            port: 0,
+            ranges: &ranges,
+        };
         let op = |code: u8, yes: u8, no: u16| {
             let no = no.to_ne_bytes();
             [code, yes, no[0], no[1]]

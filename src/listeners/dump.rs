@@ -8,9 +8,9 @@ use std::net::IpAddr;
 use nix::errno::Errno;
 use nix::sys::socket::SockProtocol;
 
-use super::diag::{self, Request, Row};
+use super::diag::{self, DiagRequest, SocketRow};
 use super::{Listener, Ranges, Unaccepted, ranges};
-use crate::netlink::{KernelError, LONG_DUMPS, MalformedMessage, ReceiveError, Socket};
+use crate::netlink::{KernelError, LONG_DUMPS, MalformedMessage, NetlinkSocket, ReceiveError};
 use crate::protocol::Protocol;
 
 /// Dumps are produced by our own system calls, so a wait means that a reply was lost.
@@ -32,7 +32,7 @@ const QUEUED: u32 = 1 << diag::ESTABLISHED | 1 << diag::CLOSE_WAIT;
 /// Why sockets cannot be listed.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
-pub enum Error {
+pub enum ListenersError {
     /// No sock_diag at all.
     #[error("cannot ask this kernel for its sockets ({0}): try modprobe inet_diag")]
     Open(Errno),
@@ -61,22 +61,22 @@ pub enum Error {
     Malformed(&'static str),
 }
 
-impl From<MalformedMessage> for Error {
-    fn from(message: MalformedMessage) -> Error {
-        Error::Malformed(message.0)
+impl From<MalformedMessage> for ListenersError {
+    fn from(message: MalformedMessage) -> ListenersError {
+        ListenersError::Malformed(message.0)
     }
 }
 
-impl From<ReceiveError> for Error {
-    fn from(error: ReceiveError) -> Error {
+impl From<ReceiveError> for ListenersError {
+    fn from(error: ReceiveError) -> ListenersError {
         match error {
-            ReceiveError::Dropped => Error::Transport(Errno::ENOBUFS),
-            ReceiveError::Silent => Error::Silent,
+            ReceiveError::Dropped => ListenersError::Transport(Errno::ENOBUFS),
+            ReceiveError::Silent => ListenersError::Silent,
             ReceiveError::Oversized => {
-                Error::Malformed("an answer larger than any the kernel may send")
+                ListenersError::Malformed("an answer larger than any the kernel may send")
             }
-            ReceiveError::Socket(errno) => Error::Transport(errno),
-            ReceiveError::Disturbed => Error::Disturbed,
+            ReceiveError::Socket(errno) => ListenersError::Transport(errno),
+            ReceiveError::Disturbed => ListenersError::Disturbed,
         }
     }
 }
@@ -84,25 +84,26 @@ impl From<ReceiveError> for Error {
 /// A sock_diag socket, and with it the network namespace in which its thread opened it.
 #[derive(Debug)]
 pub struct Dumper {
-    socket: Socket,
+    socket: NetlinkSocket,
 }
 
 impl Dumper {
     /// Opens the socket in the calling thread's network namespace. Needs no privilege.
-    pub fn open() -> Result<Dumper, Error> {
-        let socket = Socket::open(SockProtocol::NetlinkSockDiag, PATIENCE_SECONDS, LONG_DUMPS);
-        Ok(Dumper { socket: socket.map_err(Error::Open)? })
+    pub fn open() -> Result<Dumper, ListenersError> {
+        let socket =
+            NetlinkSocket::open(SockProtocol::NetlinkSockDiag, PATIENCE_SECONDS, LONG_DUMPS);
+        Ok(Dumper { socket: socket.map_err(ListenersError::Open)? })
     }
 
     /// Who takes new peers on these ports, sorted; only protocols that have ranges are asked
     /// for. An SCTP that the kernel cannot list is an empty one here; [`Dumper::listeners`]
     /// tells.
-    pub fn snapshot(&mut self, ranges: &Ranges) -> Result<Vec<Listener>, Error> {
+    pub fn snapshot(&mut self, ranges: &Ranges) -> Result<Vec<Listener>, ListenersError> {
         let mut all = Vec::new();
         for protocol in Protocol::ALL {
             match self.listeners(protocol, ranges) {
                 Ok(listeners) => all.extend(listeners),
-                Err(Error::Unsupported(Protocol::Sctp)) => {}
+                Err(ListenersError::Unsupported(Protocol::Sctp)) => {}
                 Err(error) => return Err(error),
             }
         }
@@ -115,7 +116,7 @@ impl Dumper {
         &mut self,
         protocol: Protocol,
         ranges: &Ranges,
-    ) -> Result<Vec<Listener>, Error> {
+    ) -> Result<Vec<Listener>, ListenersError> {
         let ranges = ranges.of(protocol);
         let mut found: Vec<Listener> = Vec::new();
         if ranges.is_empty() {
@@ -138,7 +139,7 @@ impl Dumper {
     /// their handshake and before TIME_WAIT, for UDP the connected ones. It walks the kernel's
     /// whole connection table (half a millisecond, and 0.7 us more for each TCP socket of the
     /// machine): once in a while during a drain, not for every day.
-    pub fn connections(&mut self, protocol: Protocol, port: u16) -> Result<usize, Error> {
+    pub fn connections(&mut self, protocol: Protocol, port: u16) -> Result<usize, ListenersError> {
         let mut count = 0;
         for family in [diag::AF_INET, diag::AF_INET6] {
             let connections = self.dump(protocol, family, CONNECTED, port, &[], |row| {
@@ -154,12 +155,12 @@ impl Dumper {
 
     /// The TCP connections to a local port that the kernel has taken and no process has accepted.
     /// It walks the kernel's whole connection table, as [`Dumper::connections`] does.
-    pub fn unaccepted(&mut self, port: u16) -> Result<Vec<Unaccepted>, Error> {
+    pub fn unaccepted(&mut self, port: u16) -> Result<Vec<Unaccepted>, ListenersError> {
         let mut found = Vec::new();
         for family in [diag::AF_INET, diag::AF_INET6] {
             found.extend(self.dump(Protocol::Tcp, family, QUEUED, port, &[], |row| {
                 let queued = QUEUED & 1u32.unbounded_shl(row.state.into()) != 0;
-                let Row { addr, device, cookie, .. } = row;
+                let SocketRow { addr, device, cookie, .. } = row;
                 (row.port == port && row.inode == 0 && queued).then(|| Unaccepted {
                     addr: addr.to_canonical(),
                     device,
@@ -178,13 +179,13 @@ impl Dumper {
         states: u32,
         port: u16,
         ranges: &[(u16, u16)],
-        pick: impl Fn(Row) -> Option<T>,
-    ) -> Result<Vec<T>, Error> {
-        let request = Request { family, protocol: protocol.number(), states, port, ranges };
+        pick: impl Fn(SocketRow) -> Option<T>,
+    ) -> Result<Vec<T>, ListenersError> {
+        let request = DiagRequest { family, protocol: protocol.number(), states, port, ranges };
         let refused = |error: KernelError| match Errno::from_raw(error.errno) {
             // Without the protocol's diag module; EINVAL on kernels before 3.3.
-            Errno::ENOENT | Errno::EPROTONOSUPPORT => Error::Unsupported(protocol),
-            errno => Error::Refused { protocol, errno },
+            Errno::ENOENT | Errno::EPROTONOSUPPORT => ListenersError::Unsupported(protocol),
+            errno => ListenersError::Refused { protocol, errno },
         };
         let write = |buffer: &mut Vec<u8>, sequence| request.write(buffer, sequence);
         let read = |kind, body: &[u8]| Ok(pick(diag::read(kind, body)?));
@@ -193,7 +194,7 @@ impl Dumper {
 }
 
 /// The row as a listener, if it takes new peers.
-fn listener(protocol: Protocol, row: &Row) -> Option<Listener> {
+fn listener(protocol: Protocol, row: &SocketRow) -> Option<Listener> {
     let udp = protocol == Protocol::Udp;
     let expected = if udp { diag::CLOSE } else { diag::LISTEN };
     let remote = row.remote_port != 0 || !row.remote_addr.is_unspecified();
@@ -221,7 +222,7 @@ mod tests {
     use super::*;
 
     /// A TCP socket that listens on [::]:80.
-    const ROW: Row = Row {
+    const ROW: SocketRow = SocketRow {
         state: diag::LISTEN,
         timer: 0,
         addr: IpAddr::V6(Ipv6Addr::UNSPECIFIED),
@@ -241,16 +242,16 @@ mod tests {
     fn a_listener_is_bound_without_a_peer_and_in_its_protocols_state() {
         let seen = listener(Protocol::Tcp, &ROW).unwrap();
         assert_eq!((seen.port, seen.queue, seen.backlog, seen.v6only), (80, 2, 128, true));
-        let udp = Row { state: diag::CLOSE, ..ROW };
+        let udp = SocketRow { state: diag::CLOSE, ..ROW };
         let seen = listener(Protocol::Udp, &udp).unwrap();
         assert_eq!((seen.queue, seen.backlog), (0, 0));
         for (protocol, row) in [
             (Protocol::Tcp, udp),
             (Protocol::Udp, ROW),
-            (Protocol::Sctp, Row { state: diag::ESTABLISHED, ..ROW }),
-            (Protocol::Tcp, Row { port: 0, ..ROW }),
-            (Protocol::Udp, Row { remote_port: 53, ..udp }),
-            (Protocol::Udp, Row { remote_addr: "::1".parse().unwrap(), ..udp }),
+            (Protocol::Sctp, SocketRow { state: diag::ESTABLISHED, ..ROW }),
+            (Protocol::Tcp, SocketRow { port: 0, ..ROW }),
+            (Protocol::Udp, SocketRow { remote_port: 53, ..udp }),
+            (Protocol::Udp, SocketRow { remote_addr: "::1".parse().unwrap(), ..udp }),
         ] {
             assert_eq!(listener(protocol, &row), None, "{row:?}");
         }
@@ -283,7 +284,7 @@ mod tests {
         let mut dumper = Dumper::open().unwrap();
         let states = 1 << diag::LISTEN;
         let (family, protocol) = (diag::AF_INET, Protocol::Tcp.number());
-        let given_up = Request { family, protocol, states, port: 0, ranges: &[] };
+        let given_up = DiagRequest { family, protocol, states, port: 0, ranges: &[] };
         dumper.socket.send(&given_up.to_bytes(0)).unwrap();
         let all = [(Protocol::Tcp, 1, 65535)].into_iter().collect();
         let seen = dumper.snapshot(&all).unwrap();

@@ -43,10 +43,10 @@ mod sys;
 mod watch;
 mod watcher;
 
-pub use dump::{Dumper, Error};
+pub use dump::{Dumper, ListenersError};
 pub use ranges::Ranges;
 pub use socket_events::{NoSocketEvents, SocketEvent, SocketEvents};
-pub use watch::{EventSource, Watch};
+pub use watch::{EventSource, ListenerWatch};
 pub use watcher::{Hears, Watcher};
 
 /// One socket that takes new peers: a LISTEN socket of TCP or SCTP, or an unconnected, bound
@@ -88,7 +88,7 @@ pub struct Unaccepted {
 /// What makes two sockets one listener: several processes that share a port (`SO_REUSEPORT`),
 /// and a server that was restarted between two dumps, are the same to the cluster.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Identity {
+pub struct ListenerId {
     /// Transport protocol.
     pub protocol: Protocol,
     /// Local address.
@@ -107,8 +107,8 @@ impl Listener {
     /// What is compared to say whether a listener came or went: everything but the socket
     /// itself and its queue. The field order of both types makes sorted listeners sorted by
     /// identity, too.
-    pub fn identity(&self) -> Identity {
-        Identity {
+    pub fn identity(&self) -> ListenerId {
+        ListenerId {
             protocol: self.protocol,
             addr: self.addr,
             port: self.port,

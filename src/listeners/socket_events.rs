@@ -21,7 +21,7 @@ use nix::sys::resource::{RLIM_INFINITY, Resource, setrlimit};
 use nix::sys::socket::{AddressFamily, SockFlag, SockType, socket};
 
 use super::Ranges;
-use super::bpf::{self, Maps, PORT_WORDS, Program};
+use super::bpf::{self, BpfProgram, Maps, PORT_WORDS};
 use super::sys::{self, Map, Ring};
 use super::watcher::Hears;
 use crate::protocol::Protocol;
@@ -108,15 +108,17 @@ impl SocketEvents {
             lacks,
         };
         let releasing =
-            socket_events.hang(&cgroup, Program::releasing(maps, netns), "sock_release");
+            socket_events.hang(&cgroup, BpfProgram::releasing(maps, netns), "sock_release");
         let mut listening =
-            socket_events.hang(&cgroup, Program::listening(maps, netns), "sock_ops");
+            socket_events.hang(&cgroup, BpfProgram::listening(maps, netns), "sock_ops");
         if !listening && netns.is_some() {
             // The helper that tells namespaces apart came to sock_ops later (5.15).
-            listening = socket_events.hang(&cgroup, Program::listening(maps, None), "sock_ops");
+            listening = socket_events.hang(&cgroup, BpfProgram::listening(maps, None), "sock_ops");
         }
-        let bound = socket_events.hang(&cgroup, Program::bound(maps, netns, false), "post_bind4");
-        let bound6 = socket_events.hang(&cgroup, Program::bound(maps, netns, true), "post_bind6");
+        let bound =
+            socket_events.hang(&cgroup, BpfProgram::bound(maps, netns, false), "post_bind4");
+        let bound6 =
+            socket_events.hang(&cgroup, BpfProgram::bound(maps, netns, true), "post_bind6");
         socket_events.hears =
             Hears { tcp: releasing && listening, udp: releasing && bound && bound6 };
         if !is_whole(&cgroup) {
@@ -130,7 +132,7 @@ impl SocketEvents {
     }
 
     /// Loads and attaches one program; what fails is noted.
-    fn hang(&mut self, cgroup: &File, program: Program, name: &'static str) -> bool {
+    fn hang(&mut self, cgroup: &File, program: BpfProgram, name: &'static str) -> bool {
         match load(&program).and_then(|loaded| {
             sys::attach(loaded.as_fd(), cgroup.as_fd(), program.attach_type)
                 .map_err(|errno| format!("cannot be attached: {errno}"))
@@ -249,7 +251,7 @@ impl AsFd for SocketEvents {
 }
 
 /// Loads a program; if it is refused, the verifier's last word is the reason.
-fn load(program: &Program) -> Result<OwnedFd, String> {
+fn load(program: &BpfProgram) -> Result<OwnedFd, String> {
     let instructions = program.encode();
     let try_load = |log: &mut [u8]| {
         sys::load_program(program.prog_type, program.attach_type, &instructions, program.name, log)

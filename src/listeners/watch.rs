@@ -1,4 +1,4 @@
-//! The watcher with a kernel under it: one [`Watch::step`] for a poll loop to drive.
+//! The watcher with a kernel under it: one [`ListenerWatch::step`] for a poll loop to drive.
 //!
 //! No threads, no waiting: a step listens to the socket events, makes the dumps that are due, and says
 //! what changed.
@@ -10,10 +10,10 @@ use std::time::{Duration, Instant};
 
 use nix::time::{ClockId, clock_gettime};
 
-use super::dump::{Dumper, Error};
+use super::dump::{Dumper, ListenersError};
 use super::socket_events::{SocketEvent, SocketEvents};
 use super::watcher::{Hears, Watcher};
-use super::{Identity, Listener, Ranges, Unaccepted};
+use super::{Listener, ListenerId, Ranges, Unaccepted};
 use crate::protocol::Protocol;
 
 /// What tells this node to look, for status to show.
@@ -47,7 +47,7 @@ const AGENT_DOWN: Duration = Duration::from_millis(1);
 
 /// Dumper, socket events and watcher of one network namespace.
 #[derive(Debug)]
-pub struct Watch {
+pub struct ListenerWatch {
     dumper: Dumper,
     socket_events: Option<SocketEvents>,
     muted_until: Option<Instant>,
@@ -56,7 +56,7 @@ pub struct Watch {
     source: EventSource,
     /// The set changed outside a dump; the next step tells.
     changed: bool,
-    faults: [Option<Error>; 3],
+    faults: [Option<ListenersError>; 3],
     /// Which protocols were dumped, or found missing in the kernel, at least once.
     dumped: [bool; 3],
     /// Every TCP socket of the last dump, sorted, and how many dumps of TCP there were.
@@ -64,31 +64,31 @@ pub struct Watch {
     dumps: u64,
 }
 
-impl Watch {
+impl ListenerWatch {
     /// Watches the calling thread's network namespace with the best socket events that this kernel and
     /// this process's privileges allow. Without socket events it polls: that is not an error.
-    pub fn open(now: Instant) -> Result<Watch, Error> {
+    pub fn open(now: Instant) -> Result<ListenerWatch, ListenersError> {
         match SocketEvents::open() {
             Ok(socket_events) => {
                 let what = socket_events.describe();
-                Watch::new(now, Some(socket_events), EventSource::CgroupBpf { what })
+                ListenerWatch::new(now, Some(socket_events), EventSource::CgroupBpf { what })
             }
-            Err(why) => Watch::polling(now, why.to_string()),
+            Err(why) => ListenerWatch::polling(now, why.to_string()),
         }
     }
 
     /// Watches by polling alone; `why` is for status to show.
-    pub fn polling(now: Instant, why: impl Into<String>) -> Result<Watch, Error> {
-        Watch::new(now, None, EventSource::Polling { why: why.into() })
+    pub fn polling(now: Instant, why: impl Into<String>) -> Result<ListenerWatch, ListenersError> {
+        ListenerWatch::new(now, None, EventSource::Polling { why: why.into() })
     }
 
     fn new(
         now: Instant,
         socket_events: Option<SocketEvents>,
         source: EventSource,
-    ) -> Result<Watch, Error> {
+    ) -> Result<ListenerWatch, ListenersError> {
         let hears = socket_events.as_ref().map_or(Hears::default(), SocketEvents::hears);
-        Ok(Watch {
+        Ok(ListenerWatch {
             dumper: Dumper::open()?,
             socket_events,
             muted_until: None,
@@ -121,7 +121,7 @@ impl Watch {
     /// Whose leaves must be noticed at once: listeners that may join. Only their releases ring,
     /// and only for them a second look follows at once where one missed them: what others open
     /// and close must not put off a leave. Until this is first called, that is everybody.
-    pub fn set_eligible(&mut self, eligible: BTreeSet<Identity>) {
+    pub fn set_eligible(&mut self, eligible: BTreeSet<ListenerId>) {
         if self.watcher.set_eligible(eligible) {
             self.remember();
         }
@@ -150,7 +150,7 @@ impl Watch {
 
     /// Hears the socket events and makes the dumps that are due. `now` is taken right before the call.
     /// Returns the whole observed set if it changed since the last step; a dump that failed
-    /// leaves it as it was and stands in [`Watch::faults`].
+    /// leaves it as it was and stands in [`ListenerWatch::faults`].
     pub fn step(&mut self, now: Instant) -> Option<&[Listener]> {
         let came = self.hear(now);
         let mut looked = false;
@@ -197,7 +197,7 @@ impl Watch {
                 }
             }
             Err(error) => {
-                let unsupported = matches!(error, Error::Unsupported(_));
+                let unsupported = matches!(error, ListenersError::Unsupported(_));
                 self.watcher.failed(now, protocol, unsupported);
                 self.dumped[protocol as usize] |= unsupported;
                 *fault = Some(error);
@@ -233,18 +233,18 @@ impl Watch {
     }
 
     /// Which protocols' last dump failed, and why. What was observed before stays believed.
-    pub fn faults(&self) -> impl Iterator<Item = (Protocol, &Error)> {
+    pub fn faults(&self) -> impl Iterator<Item = (Protocol, &ListenersError)> {
         Protocol::ALL.into_iter().zip(&self.faults).filter_map(|(p, f)| Some((p, f.as_ref()?)))
     }
 
     /// The connections to a local TCP port that no process has accepted: see
     /// [`Dumper::unaccepted`].
-    pub fn unaccepted(&mut self, port: u16) -> Result<Vec<Unaccepted>, Error> {
+    pub fn unaccepted(&mut self, port: u16) -> Result<Vec<Unaccepted>, ListenersError> {
         self.dumper.unaccepted(port)
     }
 
     /// How many peers still have a connection to a local port: see [`Dumper::connections`].
-    pub fn connections(&mut self, protocol: Protocol, port: u16) -> Result<usize, Error> {
+    pub fn connections(&mut self, protocol: Protocol, port: u16) -> Result<usize, ListenersError> {
         self.dumper.connections(protocol, port)
     }
 }
@@ -271,8 +271,8 @@ mod tests {
     #[test]
     fn a_protocol_that_cannot_be_listed_is_a_fault_until_its_ports_are_unflagged() {
         let now = Instant::now();
-        let mut watch = Watch::polling(now, "a test wants it").unwrap();
-        watch.faults[Protocol::Sctp as usize] = Some(Error::Unsupported(Protocol::Sctp));
+        let mut watch = ListenerWatch::polling(now, "a test wants it").unwrap();
+        watch.faults[Protocol::Sctp as usize] = Some(ListenersError::Unsupported(Protocol::Sctp));
         assert_eq!(watch.faults().count(), 1);
         watch.set_ranges(now, [(Protocol::Tcp, 1, 1)].into_iter().collect());
         assert_eq!(watch.faults().count(), 0);

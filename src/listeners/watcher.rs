@@ -18,7 +18,7 @@ use std::collections::BTreeSet;
 use std::mem;
 use std::time::{Duration, Instant};
 
-use super::{Identity, Listener, Ranges};
+use super::{Listener, ListenerId, Ranges};
 use crate::protocol::Protocol;
 
 /// Dumps after a socket event, counted from the socket event. The first, at the socket event itself, shows an arrival;
@@ -70,17 +70,17 @@ pub struct Hears {
 /// The state machine: see the head of this file.
 #[derive(Debug)]
 pub struct Watcher {
-    lanes: [Lane; 3],
+    lanes: [ProtocolWatch; 3],
     /// Cookies of believed sockets of which the kernel told that they are gone.
     released: BTreeSet<u64>,
     /// Who may join, as far as the caller said: see [`Watcher::set_eligible`].
-    eligible: Option<BTreeSet<Identity>>,
+    eligible: Option<BTreeSet<ListenerId>>,
     observed: Vec<Listener>,
 }
 
 /// One protocol's clockwork and what is believed of it.
 #[derive(Debug)]
-struct Lane {
+struct ProtocolWatch {
     protocol: Protocol,
     /// Whether socket events ring for this protocol.
     hears: bool,
@@ -96,12 +96,12 @@ struct Lane {
     socket_event: Option<Instant>,
     /// What the last two dumps cost.
     costs: [Duration; 2],
-    known: Vec<Known>,
+    known: Vec<KnownListener>,
 }
 
 /// A listener that is believed in.
 #[derive(Clone, Debug)]
-struct Known {
+struct KnownListener {
     /// Its first socket; queue and backlog are the sums over all its sockets.
     shown: Listener,
     /// Every socket's cookie.
@@ -113,7 +113,7 @@ struct Known {
 impl Watcher {
     /// Believes in nobody, and wants no dump until [`Watcher::flag`] names ports.
     pub fn new(now: Instant, hears: Hears) -> Watcher {
-        let lanes = Protocol::ALL.map(|protocol| Lane {
+        let lanes = Protocol::ALL.map(|protocol| ProtocolWatch {
             protocol,
             hears: match protocol {
                 Protocol::Tcp => hears.tcp,
@@ -148,7 +148,7 @@ impl Watcher {
 
     /// Whose leaves are urgent; everybody's until this is first called. True if others are than
     /// before.
-    pub fn set_eligible(&mut self, eligible: BTreeSet<Identity>) -> bool {
+    pub fn set_eligible(&mut self, eligible: BTreeSet<ListenerId>) -> bool {
         if self.eligible.as_ref() == Some(&eligible) {
             return false;
         }
@@ -183,7 +183,7 @@ impl Watcher {
 
     /// When the next dump is due; `None` as long as no port matters.
     pub fn next_dump_at(&self) -> Option<Instant> {
-        self.lanes.iter().filter(|l| l.wanted).map(Lane::due).min()
+        self.lanes.iter().filter(|l| l.wanted).map(ProtocolWatch::due).min()
     }
 
     /// Whether this protocol is to be dumped now.
@@ -206,7 +206,7 @@ impl Watcher {
         lane.schedule(now);
         let changed = lane.believe(sockets, &self.released);
         let eligible = &self.eligible;
-        let urgent = |known: &Known| is_eligible(eligible, known);
+        let urgent = |known: &KnownListener| is_eligible(eligible, known);
         if lane.hears && lane.known.iter().any(|k| k.missed > 0 && urgent(k)) {
             // Where socket events ring, a second dump soon is as good as one at the next poll. Where
             // none does, waiting for the poll spares a server that restarts the detour.
@@ -262,11 +262,11 @@ impl Watcher {
     }
 }
 
-fn is_eligible(eligible: &Option<BTreeSet<Identity>>, known: &Known) -> bool {
+fn is_eligible(eligible: &Option<BTreeSet<ListenerId>>, known: &KnownListener) -> bool {
     eligible.as_ref().is_none_or(|eligible| eligible.contains(&known.shown.identity()))
 }
 
-impl Lane {
+impl ProtocolWatch {
     fn due(&self) -> Instant {
         self.due.max(self.not_before)
     }
@@ -339,9 +339,9 @@ impl Lane {
 }
 
 /// Sorted sockets as listeners: one for each identity.
-fn groups(sockets: &[Listener]) -> impl Iterator<Item = Known> {
+fn groups(sockets: &[Listener]) -> impl Iterator<Item = KnownListener> {
     let same = |a: &Listener, b: &Listener| a.identity() == b.identity();
-    sockets.chunk_by(same).map(|group| Known {
+    sockets.chunk_by(same).map(|group| KnownListener {
         shown: Listener {
             queue: group.iter().fold(0, |sum: u32, l| sum.saturating_add(l.queue)),
             backlog: group.iter().fold(0, |sum: u32, l| sum.saturating_add(l.backlog)),

@@ -7,9 +7,9 @@ use std::net::IpAddr;
 use nix::errno::Errno;
 use nix::libc;
 
-use super::Error;
+use super::NetError;
 use super::desired::tunnel_module;
-use super::netlink::{CREATE, EXCLUSIVE, REPLACE, Request, RequestError, Socket};
+use super::netlink::{CREATE, EXCLUSIVE, REPLACE, RequestError, RtnetlinkRequest, RtnetlinkSocket};
 use crate::netlink::{Writer, table, text, u32_at};
 
 /// A lifetime without end (`INFINITY_LIVENESS_TIME`).
@@ -134,25 +134,25 @@ pub fn host_prefix(addr: IpAddr) -> u8 {
 /// The kernel's links and addresses, in the network namespace of the thread that opened this.
 #[derive(Debug)]
 pub(super) struct Rtnetlink {
-    socket: Socket,
+    socket: RtnetlinkSocket,
 }
 
 impl Rtnetlink {
-    pub(super) fn open() -> Result<Rtnetlink, Error> {
-        Ok(Rtnetlink { socket: Socket::open()? })
+    pub(super) fn open() -> Result<Rtnetlink, NetError> {
+        Ok(Rtnetlink { socket: RtnetlinkSocket::open()? })
     }
 
     /// Every interface, in the kernel's order (`ip link`).
-    pub(super) fn links(&mut self) -> Result<Vec<Link>, Error> {
-        let request = Request::new(libc::RTM_GETLINK, 0, &link_header(0, 0, 0))
+    pub(super) fn links(&mut self) -> Result<Vec<Link>, NetError> {
+        let request = RtnetlinkRequest::new(libc::RTM_GETLINK, 0, &link_header(0, 0, 0))
             .attribute(ifla::EXT_MASK, &ifla::SKIP_STATS.to_ne_bytes());
         self.socket.dump(&request, parse_link)
     }
 
     /// Every address of both families, in the kernel's order (`ip addr`).
-    pub(super) fn addresses(&mut self) -> Result<Vec<Address>, Error> {
+    pub(super) fn addresses(&mut self) -> Result<Vec<Address>, NetError> {
         // AF_UNSPEC: both.
-        let request = Request::new(libc::RTM_GETADDR, 0, &address_header(0, 0, 0));
+        let request = RtnetlinkRequest::new(libc::RTM_GETADDR, 0, &address_header(0, 0, 0));
         self.socket.dump(&request, parse_address)
     }
 
@@ -164,7 +164,7 @@ impl Rtnetlink {
         addr: IpAddr,
         prefix: u8,
         valid_lft: Option<u32>,
-    ) -> Result<(), Error> {
+    ) -> Result<(), NetError> {
         let request = put_request(link.index, addr, prefix, valid_lft);
         let action = || format!("add {addr}/{prefix} to {}", link.name);
         match self.socket.change(&request) {
@@ -177,15 +177,18 @@ impl Rtnetlink {
     /// True once packets to an address of this interface are taken for this node's (`ip route
     /// get ADDR oif DEVICE`). IPv4 is at once; to an IPv6 address the kernel makes the route in
     /// the background (`addrconf_dad_work`), and says *unreachable* until then.
-    pub(super) fn is_received(&mut self, link: &Link, addr: IpAddr) -> Result<bool, Error> {
+    pub(super) fn is_received(&mut self, link: &Link, addr: IpAddr) -> Result<bool, NetError> {
         let IpAddr::V6(ip) = addr else { return Ok(true) };
         // struct rtmsg: family, length of the destination, and fields that a question leaves 0.
-        let request =
-            Request::new(libc::RTM_GETROUTE, 0, &[AF_INET6, 128, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0])
-                .attribute(rta::DST, &ip.octets())
-                .attribute(rta::OIF, &link.index.to_ne_bytes());
+        let request = RtnetlinkRequest::new(
+            libc::RTM_GETROUTE,
+            0,
+            &[AF_INET6, 128, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0],
+        )
+        .attribute(rta::DST, &ip.octets())
+        .attribute(rta::OIF, &link.index.to_ne_bytes());
         let is_local = |_, body: &[u8]| {
-            let kind = body.get(7).ok_or(Error::Malformed("a route that is cut short"))?;
+            let kind = body.get(7).ok_or(NetError::Malformed("a route that is cut short"))?;
             Ok(Some(*kind == rta::LOCAL))
         };
         match self.socket.ask(&request, is_local) {
@@ -197,9 +200,14 @@ impl Rtnetlink {
     }
 
     /// Removes an address (`ip addr del`). `Ok(false)` if it was gone already.
-    pub(super) fn delete(&mut self, link: &Link, addr: IpAddr, prefix: u8) -> Result<bool, Error> {
+    pub(super) fn delete(
+        &mut self,
+        link: &Link,
+        addr: IpAddr,
+        prefix: u8,
+    ) -> Result<bool, NetError> {
         let header = address_header(family(addr), prefix, link.index);
-        let request = Request::new(libc::RTM_DELADDR, 0, &header);
+        let request = RtnetlinkRequest::new(libc::RTM_DELADDR, 0, &header);
         let request = with_address(request, addr);
         let action = || format!("remove {addr}/{prefix} from {}", link.name);
         match self.socket.change(&request) {
@@ -219,7 +227,7 @@ impl Rtnetlink {
         device: &str,
         kind: &str,
         external: bool,
-    ) -> Result<bool, Error> {
+    ) -> Result<bool, NetError> {
         match self.socket.change(&tunnel_request(device, kind, external)) {
             Ok(()) => Ok(true),
             Err(RequestError::Refused(Errno::EEXIST)) => Ok(false),
@@ -231,8 +239,8 @@ impl Rtnetlink {
     }
 
     /// Deletes a link (`ip link del`).
-    pub(super) fn delete_link(&mut self, link: &Link) -> Result<(), Error> {
-        let request = Request::new(libc::RTM_DELLINK, 0, &link_header(link.index, 0, 0));
+    pub(super) fn delete_link(&mut self, link: &Link) -> Result<(), NetError> {
+        let request = RtnetlinkRequest::new(libc::RTM_DELLINK, 0, &link_header(link.index, 0, 0));
         match self.socket.change(&request) {
             Ok(()) | Err(RequestError::Refused(Errno::ENODEV)) => Ok(()),
             Err(RequestError::Refused(errno)) => Err(link_refusal("delete", &link.name, errno)),
@@ -241,9 +249,10 @@ impl Rtnetlink {
     }
 
     /// Brings a link up or down (`ip link set DEVICE up`).
-    pub(super) fn set_up(&mut self, link: &Link, up: bool) -> Result<(), Error> {
+    pub(super) fn set_up(&mut self, link: &Link, up: bool) -> Result<(), NetError> {
         let flags = if up { IFF_UP } else { 0 };
-        let request = Request::new(libc::RTM_NEWLINK, 0, &link_header(link.index, flags, IFF_UP));
+        let request =
+            RtnetlinkRequest::new(libc::RTM_NEWLINK, 0, &link_header(link.index, flags, IFF_UP));
         match self.socket.change(&request) {
             Ok(()) => Ok(()),
             Err(RequestError::Refused(errno)) => {
@@ -254,19 +263,19 @@ impl Rtnetlink {
     }
 }
 
-fn link_refusal(action: &str, device: &str, errno: Errno) -> Error {
-    Error::Refused { action: format!("{action} {device}"), errno, hint: String::new() }
+fn link_refusal(action: &str, device: &str, errno: Errno) -> NetError {
+    NetError::Refused { action: format!("{action} {device}"), errno, hint: String::new() }
 }
 
 /// There is no interface of this name, and what to do about it.
-pub(super) fn no_interface(device: &str) -> Error {
+pub(super) fn no_interface(device: &str) -> NetError {
     let hint = match tunnel_module(device) {
         Some(module) => {
             format!(": cvipd needs the kernel module {module}; try `modprobe {module}'")
         }
         None => ": correct its name in cvip.conf, or create it".to_owned(),
     };
-    Error::NoInterface { device: device.to_owned(), hint }
+    NetError::NoInterface { device: device.to_owned(), hint }
 }
 
 /// A refusal in words, with what to do about it.
@@ -275,7 +284,7 @@ fn kernel_error(
     action: impl Fn() -> String,
     addr: IpAddr,
     link: &Link,
-) -> Error {
+) -> NetError {
     let errno = match error {
         RequestError::Refused(errno) => errno,
         RequestError::Failed(error) => return error,
@@ -290,7 +299,7 @@ fn kernel_error(
         }
         _ => String::new(),
     };
-    Error::Refused { action: action(), errno, hint }
+    NetError::Refused { action: action(), errno, hint }
 }
 
 fn family(addr: IpAddr) -> u8 {
@@ -312,7 +321,7 @@ fn link_header(index: u32, flags: u32, mask: u32) -> [u8; 16] {
     header
 }
 
-fn with_address(request: Request, addr: IpAddr) -> Request {
+fn with_address(request: RtnetlinkRequest, addr: IpAddr) -> RtnetlinkRequest {
     let both =
         |value: &[u8]| request.clone().attribute(ifa::LOCAL, value).attribute(ifa::ADDRESS, value);
     match addr {
@@ -321,7 +330,7 @@ fn with_address(request: Request, addr: IpAddr) -> Request {
     }
 }
 
-fn tunnel_request(device: &str, kind: &str, external: bool) -> Request {
+fn tunnel_request(device: &str, kind: &str, external: bool) -> RtnetlinkRequest {
     let nul_terminated = |text: &str| [text.as_bytes(), b"\0"].concat();
     let (mut info, mut data) = (Vec::new(), Vec::new());
     Writer::append(&mut info).bytes(ifla::INFO_KIND, kind.as_bytes());
@@ -329,14 +338,14 @@ fn tunnel_request(device: &str, kind: &str, external: bool) -> Request {
         Writer::append(&mut data).bytes(ifla::IPTUN_COLLECT_METADATA, &[]);
         Writer::append(&mut info).bytes(ifla::INFO_DATA, &data);
     }
-    Request::new(libc::RTM_NEWLINK, CREATE | EXCLUSIVE, &link_header(0, 0, 0))
+    RtnetlinkRequest::new(libc::RTM_NEWLINK, CREATE | EXCLUSIVE, &link_header(0, 0, 0))
         .attribute(ifla::IFNAME, &nul_terminated(device))
         .attribute(ifla::LINKINFO, &info)
 }
 
-fn put_request(index: u32, addr: IpAddr, prefix: u8, valid_lft: Option<u32>) -> Request {
+fn put_request(index: u32, addr: IpAddr, prefix: u8, valid_lft: Option<u32>) -> RtnetlinkRequest {
     let header = address_header(family(addr), prefix, index);
-    let request = Request::new(libc::RTM_NEWADDR, CREATE | REPLACE, &header);
+    let request = RtnetlinkRequest::new(libc::RTM_NEWADDR, CREATE | REPLACE, &header);
     let mut request = with_address(request, addr);
     let valid = valid_lft.unwrap_or(FOREVER);
     let mut preferred = valid;
@@ -350,26 +359,26 @@ fn put_request(index: u32, addr: IpAddr, prefix: u8, valid_lft: Option<u32>) -> 
     request.attribute(ifa::CACHEINFO, lifetimes.as_flattened())
 }
 
-fn parse_link(kind: u16, body: &[u8]) -> Result<Option<Link>, Error> {
+fn parse_link(kind: u16, body: &[u8]) -> Result<Option<Link>, NetError> {
     const HEADER: usize = 16;
     if kind != libc::RTM_NEWLINK {
         return Ok(None);
     }
-    let cut = || Error::Malformed("a link that is cut short");
+    let cut = || NetError::Malformed("a link that is cut short");
     let index = u32_at(body, 4).ok_or_else(cut)?;
     let flags = u32_at(body, 8).ok_or_else(cut)?;
     let [_, _, _, name, mtu] = table(body.get(HEADER..).ok_or_else(cut)?)?;
-    let name = text(name.ok_or(Error::Malformed("a link without a name"))?);
+    let name = text(name.ok_or(NetError::Malformed("a link without a name"))?);
     let mtu = mtu.map(|value| u32_at(value, 0).ok_or_else(cut)).transpose()?;
     Ok(Some(Link { index, name, flags, mtu }))
 }
 
-fn parse_address(kind: u16, body: &[u8]) -> Result<Option<Address>, Error> {
+fn parse_address(kind: u16, body: &[u8]) -> Result<Option<Address>, NetError> {
     const HEADER: usize = 8;
     if kind != libc::RTM_NEWADDR {
         return Ok(None);
     }
-    let cut = || Error::Malformed("an address that is cut short");
+    let cut = || NetError::Malformed("an address that is cut short");
     let [family, prefix, ..] = *body else { return Err(cut()) };
     let index = u32_at(body, 4).ok_or_else(cut)?;
     let read = |value: &[u8]| match family {
@@ -384,11 +393,12 @@ fn parse_address(kind: u16, body: &[u8]) -> Result<Option<Address>, Error> {
     let valid_lft = lifetimes.map(|value| u32_at(value, 4).ok_or_else(cut)).transpose()?;
     let valid_lft = valid_lft.filter(|seconds| *seconds != FOREVER);
     // IPv4 always has LOCAL; IPv6 has it with a peer only.
-    let addr =
-        local.or(address).ok_or(Error::Malformed("an interface's address without an address"))?;
+    let addr = local
+        .or(address)
+        .ok_or(NetError::Malformed("an interface's address without an address"))?;
     let network = address.unwrap_or(addr);
     if prefix > host_prefix(addr) {
-        return Err(Error::Malformed("an impossible prefix length"));
+        return Err(NetError::Malformed("an impossible prefix length"));
     }
     Ok(Some(Address { addr, prefix, network, index, valid_lft }))
 }
@@ -408,7 +418,7 @@ mod tests {
         }
     }
 
-    fn parsed(bytes: &[u8]) -> Result<Option<Address>, Error> {
+    fn parsed(bytes: &[u8]) -> Result<Option<Address>, NetError> {
         let (kind, body) = reply(bytes);
         parse_address(kind, body)
     }
@@ -466,7 +476,7 @@ mod tests {
 
     #[test]
     fn the_own_address_of_a_link_with_a_peer_is_the_local_one() {
-        let request = Request::new(libc::RTM_NEWADDR, 0, &address_header(AF_INET, 24, 5))
+        let request = RtnetlinkRequest::new(libc::RTM_NEWADDR, 0, &address_header(AF_INET, 24, 5))
             .attribute(ifa::ADDRESS, &[10, 9, 0, 1])
             .attribute(ifa::LOCAL, &[10, 1, 0, 1]);
         let address = parsed(&request.finish(0, 1)).unwrap().unwrap();
@@ -496,7 +506,7 @@ mod tests {
     fn an_address_of_the_wrong_length_is_an_error_and_of_another_family_nothing() {
         let with = |family, prefix, value: &[u8]| {
             let header = address_header(family, prefix, 1);
-            let request = Request::new(libc::RTM_NEWADDR, 0, &header);
+            let request = RtnetlinkRequest::new(libc::RTM_NEWADDR, 0, &header);
             parsed(&request.attribute(ifa::LOCAL, value).finish(0, 1))
         };
         assert!(with(AF_INET, 24, &[1; 16]).is_err());
@@ -508,7 +518,7 @@ mod tests {
     #[test]
     fn a_link_is_its_number_its_name_and_its_flags() {
         let header = link_header(7, IFF_UP | IFF_NOARP, 0);
-        let request = Request::new(libc::RTM_NEWLINK, 0, &header);
+        let request = RtnetlinkRequest::new(libc::RTM_NEWLINK, 0, &header);
         let named = request.clone().attribute(ifla::IFNAME, b"tunl0\0");
         let bytes = named.clone().attribute(4, &1480u32.to_ne_bytes()).finish(0, 1);
         let (kind, body) = reply(&bytes);

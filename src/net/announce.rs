@@ -14,14 +14,14 @@ use nix::errno::Errno;
 
 use super::frames::{ArpOperation, gratuitous_arp, unsolicited_advertisement};
 use super::packet::PacketSocket;
-use super::{Error, sysctl};
+use super::{NetError, sysctl};
 
 /// Announces an address on an interface, once, in the calling thread's network namespace. See
 /// [`Announcer`] to announce many.
 ///
 /// # Errors
 /// See [`Announcer::open`] and [`Announcer::announce`].
-pub fn announce(device: &str, addr: IpAddr) -> Result<(), Error> {
+pub fn announce(device: &str, addr: IpAddr) -> Result<(), NetError> {
     Announcer::open(device)?.announce(addr)
 }
 
@@ -35,7 +35,7 @@ impl Announcer {
     ///
     /// # Errors
     /// There is no such interface, it is no Ethernet, or the caller lacks CAP_NET_RAW.
-    pub fn open(device: &str) -> Result<Announcer, Error> {
+    pub fn open(device: &str) -> Result<Announcer, NetError> {
         // Protocol 0: frames go out, none come in.
         PacketSocket::open(device, 0).map(Announcer)
     }
@@ -44,7 +44,7 @@ impl Announcer {
     ///
     /// # Errors
     /// The interface is down, or the frame could not be sent.
-    pub fn announce(&self, addr: IpAddr) -> Result<(), Error> {
+    pub fn announce(&self, addr: IpAddr) -> Result<(), NetError> {
         let mac = self.0.mac();
         match addr {
             IpAddr::V4(ip) => {
@@ -60,11 +60,11 @@ impl Announcer {
         }
     }
 
-    fn send(&self, addr: IpAddr, frame: &[u8]) -> Result<(), Error> {
+    fn send(&self, addr: IpAddr, frame: &[u8]) -> Result<(), NetError> {
         let device = || self.0.device().to_owned();
         self.0.send(frame).map_err(|errno| match errno {
-            Errno::ENETDOWN => Error::Down(device()),
-            errno => Error::Announce { addr, device: device(), errno },
+            Errno::ENETDOWN => NetError::Down(device()),
+            errno => NetError::Announce { addr, device: device(), errno },
         })
     }
 }
@@ -76,7 +76,7 @@ mod tests {
     #[test]
     fn nothing_can_be_announced_on_lo_or_where_there_is_nothing() {
         let addr = "10.0.0.100".parse().unwrap();
-        assert_eq!(announce("lo", addr), Err(Error::NotEthernet("lo".into())));
+        assert_eq!(announce("lo", addr), Err(NetError::NotEthernet("lo".into())));
         let error = announce("nosuch7", addr).unwrap_err();
         assert_eq!(error.to_string(), "no interface nosuch7 here");
     }

@@ -14,8 +14,8 @@ use nix::sys::socket::{
 };
 use socket2::{SockFilter, Socket};
 
-use super::Error;
-use super::filter::{Instruction, only_local_routes};
+use super::NetError;
+use super::filter::{FilterInstruction, only_local_routes};
 
 /// `RTMGRP_*` (linux/rtnetlink.h): links, and the addresses and routes of both families.
 const GROUPS: u32 = 0x1 | 0x10 | 0x40 | 0x100 | 0x400;
@@ -34,15 +34,16 @@ impl ChangeWatch {
     ///
     /// # Errors
     /// The system refuses the socket.
-    pub fn open() -> Result<ChangeWatch, Error> {
-        let failed = |errno| Error::Socket { kind: "netlink", errno };
+    pub fn open() -> Result<ChangeWatch, NetError> {
+        let failed = |errno| NetError::Socket { kind: "netlink", errno };
         let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
         let protocol = SockProtocol::NetlinkRoute;
         let fd = socket(AddressFamily::Netlink, SockType::Raw, flags, protocol).map_err(failed)?;
         let socket = Socket::from(fd);
         // Before it is bound: nothing else ever arrives.
         let program = only_local_routes(libc::RTM_NEWROUTE, libc::RTM_DELROUTE);
-        let filter = |i: &Instruction| SockFilter::new(i.code, i.if_true, i.if_false, i.value);
+        let filter =
+            |i: &FilterInstruction| SockFilter::new(i.code, i.if_true, i.if_false, i.value);
         let program: Vec<SockFilter> = program.iter().map(filter).collect();
         socket
             .attach_filter(&program)

@@ -17,11 +17,12 @@ use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
 
-use super::Error;
+use super::NetError;
 use super::conflict::{ConflictInput, ConflictState};
 use super::filter::{advertisements, arp_claims, of_family};
 use super::frames::{
-    Answers, Claim, ETHERTYPE_ARP, ETHERTYPE_IPV6, Mac, arp_probe, claim, duplicate_solicitation,
+    AddressClaim, Answers, ETHERTYPE_ARP, ETHERTYPE_IPV6, Mac, arp_probe, claim,
+    duplicate_solicitation,
 };
 use super::packet::{PacketSocket, own_macs};
 
@@ -60,7 +61,7 @@ impl ConflictWatch {
     pub fn open(
         device: &str,
         addrs: impl IntoIterator<Item = IpAddr>,
-    ) -> Result<ConflictWatch, Error> {
+    ) -> Result<ConflictWatch, NetError> {
         let mut watch = ConflictWatch {
             arp: PacketSocket::open(device, ETHERTYPE_ARP)?,
             nd: PacketSocket::open(device, ETHERTYPE_IPV6)?,
@@ -76,7 +77,7 @@ impl ConflictWatch {
     ///
     /// # Errors
     /// The kernel refuses; what was watched before is watched on.
-    pub fn watch(&mut self, addrs: impl IntoIterator<Item = IpAddr>) -> Result<(), Error> {
+    pub fn watch(&mut self, addrs: impl IntoIterator<Item = IpAddr>) -> Result<(), NetError> {
         let known =
             |addr| (addr, self.states.get(&addr).copied().unwrap_or(ConflictState::NoConflict));
         let states: BTreeMap<IpAddr, ConflictState> = addrs.into_iter().map(known).collect();
@@ -110,11 +111,11 @@ impl ConflictWatch {
     /// # Errors
     /// The interface is down or gone, or a question could not be sent. The rest is done all the
     /// same; a question is asked again later.
-    pub fn step(&mut self, now: Instant) -> Result<(), Error> {
+    pub fn step(&mut self, now: Instant) -> Result<(), NetError> {
         let heard = self.hear(now);
         let mut result = heard.map_err(|errno| match errno {
-            Errno::ENETDOWN => Error::Down(self.arp.device().to_owned()),
-            errno => Error::InterfaceDown { device: self.arp.device().to_owned(), errno },
+            Errno::ENETDOWN => NetError::Down(self.arp.device().to_owned()),
+            errno => NetError::InterfaceDown { device: self.arp.device().to_owned(), errno },
         });
         for (addr, state) in &mut self.states {
             *state = state.after(ConflictInput::Time, now);
@@ -130,8 +131,8 @@ impl ConflictWatch {
             if let Err(errno) = sent {
                 let device = self.arp.device().to_owned();
                 result = result.and(Err(match errno {
-                    Errno::ENETDOWN => Error::Down(device),
-                    errno => Error::Probe { addr: *addr, device, errno },
+                    Errno::ENETDOWN => NetError::Down(device),
+                    errno => NetError::Probe { addr: *addr, device, errno },
                 }));
             }
         }
@@ -179,7 +180,7 @@ impl ConflictWatch {
                 }
             }
         }
-        for Claim { addr, mac, answers } in claims {
+        for AddressClaim { addr, mac, answers } in claims {
             let answer = match answers {
                 Answers::Nobody => false,
                 Answers::Host(asker) => asker == self.arp.mac(),
@@ -208,7 +209,7 @@ mod tests {
     #[test]
     fn conflicts_can_only_be_watched_for_on_ethernet() {
         let error = ConflictWatch::open("lo", []).unwrap_err();
-        assert_eq!(error, Error::NotEthernet("lo".into()));
+        assert_eq!(error, NetError::NotEthernet("lo".into()));
         assert_eq!(
             ConflictWatch::open("nosuch7", []).unwrap_err().to_string(),
             "no interface nosuch7 here"

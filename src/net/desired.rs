@@ -20,7 +20,7 @@ const ARP_IGNORE: &str = "net/ipv4/conf/all/arp_ignore";
 /// A node's part at the moment. A node is in one set of directors at most, and a real server of
 /// every CVIP whose director it is not.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Role {
+pub enum AddressRole {
     /// No director.
     RealServer,
     /// The director that carries its set's CVIPs.
@@ -152,15 +152,15 @@ impl DesiredSettings {
 
 /// What the configuration asks of a node in a role. A role of director counts for the CVIPs
 /// whose director the node is; for others, and for a node that is none, it is a real server.
-pub fn desired(conf: &Conf, node: u32, role: Role) -> DesiredSettings {
+pub fn desired(conf: &Conf, node: u32, role: AddressRole) -> DesiredSettings {
     let mut desired = DesiredSettings::default();
     for cvip in &conf.cvips {
-        let director = cvip.director(node).filter(|_| role != Role::RealServer);
+        let director = cvip.director(node).filter(|_| role != AddressRole::RealServer);
         if director.is_some() {
             directors_settings(&mut desired, cvip, role);
         }
         match (director, role) {
-            (Some(director), Role::ActiveDirector) => {
+            (Some(director), AddressRole::ActiveDirector) => {
                 active_director(&mut desired, conf.routing, cvip, director);
             }
             _ => {
@@ -175,7 +175,7 @@ pub fn desired(conf: &Conf, node: u32, role: Role) -> DesiredSettings {
 
 /// What IPVS itself needs wherever the table is programmed. A standby has it beforehand, so
 /// that a takeover has less to do.
-fn directors_settings(desired: &mut DesiredSettings, cvip: &Cvip, role: Role) {
+fn directors_settings(desired: &mut DesiredSettings, cvip: &Cvip, role: AddressRole) {
     let on = NeededOn::Directors;
     desired.sysctl(
         on,
@@ -195,7 +195,7 @@ fn directors_settings(desired: &mut DesiredSettings, cvip: &Cvip, role: Role) {
     );
     if cvip.directors.len() > 1 {
         let (value, why) = match role {
-            Role::Standby => {
+            AddressRole::Standby => {
                 ("1", "without it, a standby would forward packets that were meant for it")
             }
             _ => ("0", "with it, a director that still receives synchronisation would not forward"),
@@ -402,7 +402,7 @@ mod tests {
     #[test]
     fn a_real_server_of_direct_routing_hides_the_cvip_on_lo() {
         let conf = conf(Routing::Dr, cvip("10.0.0.100", "10.0.0.", 1));
-        let desired = desired(&conf, 3, Role::RealServer);
+        let desired = desired(&conf, 3, AddressRole::RealServer);
         assert_eq!(addresses(&desired), ["10.0.0.100 on lo"]);
         assert_eq!(desired.addresses[0].only_with, Some("net/ipv4/conf/all/arp_ignore"));
         assert_eq!(settings(&desired), SILENT);
@@ -412,7 +412,7 @@ mod tests {
     #[test]
     fn an_ipv6_cvip_on_lo_needs_no_settings() {
         let conf = conf(Routing::Dr, cvip("fd00::64", "fd00::", 1));
-        let desired = desired(&conf, 3, Role::RealServer);
+        let desired = desired(&conf, 3, AddressRole::RealServer);
         assert_eq!(addresses(&desired), ["fd00::64 on lo"]);
         assert_eq!(desired.addresses[0].only_with, None);
         assert!(desired.sysctls.is_empty());
@@ -421,7 +421,7 @@ mod tests {
     #[test]
     fn a_lone_director_carries_the_cvip_for_ever_and_answers_for_it() {
         let conf = conf(Routing::Dr, cvip("10.0.0.100", "10.0.0.", 1));
-        let desired = desired(&conf, 1, Role::ActiveDirector);
+        let desired = desired(&conf, 1, AddressRole::ActiveDirector);
         assert_eq!(addresses(&desired), ["10.0.0.100 on eth1"]);
         assert_eq!(settings(&desired), IPVS);
     }
@@ -429,7 +429,7 @@ mod tests {
     #[test]
     fn one_of_several_directors_carries_the_cvip_with_a_lifetime_and_is_ready_to_hide_it() {
         let conf = conf(Routing::Dr, cvip("10.0.0.100", "10.0.0.", 2));
-        let active = desired(&conf, 2, Role::ActiveDirector);
+        let active = desired(&conf, 2, AddressRole::ActiveDirector);
         assert_eq!(addresses(&active), ["10.0.0.100 on eth2 for 10 s"]);
         let backup = ["net/ipv4/vs/backup_only=0"];
         assert_eq!(settings(&active), [&IPVS[..], &backup, &SILENT].concat());
@@ -438,7 +438,7 @@ mod tests {
     #[test]
     fn a_standby_is_a_real_server_with_everything_ready_but_the_address() {
         let conf = conf(Routing::Dr, cvip("10.0.0.100", "10.0.0.", 2));
-        let standby = desired(&conf, 2, Role::Standby);
+        let standby = desired(&conf, 2, AddressRole::Standby);
         assert_eq!(addresses(&standby), ["10.0.0.100 on lo"]);
         let backup = ["net/ipv4/vs/backup_only=1"];
         assert_eq!(settings(&standby), [&IPVS[..], &backup, &SILENT].concat());
@@ -447,8 +447,8 @@ mod tests {
     #[test]
     fn a_takeover_changes_one_setting_and_one_address() {
         let conf = conf(Routing::Dr, cvip("10.0.0.100", "10.0.0.", 2));
-        let before = settings(&desired(&conf, 2, Role::Standby));
-        let after = settings(&desired(&conf, 2, Role::ActiveDirector));
+        let before = settings(&desired(&conf, 2, AddressRole::Standby));
+        let after = settings(&desired(&conf, 2, AddressRole::ActiveDirector));
         let changed: Vec<_> = after.iter().filter(|setting| !before.contains(setting)).collect();
         assert_eq!(changed, ["net/ipv4/vs/backup_only=0"]);
         assert_eq!(before.len(), after.len());
@@ -460,7 +460,7 @@ mod tests {
             let mut cvip = cvip("10.0.0.100", "10.0.0.", directors);
             cvip.services[0].scheduler = scheduler.to_owned();
             let conf = conf(Routing::Dr, cvip);
-            settings(&desired(&conf, 1, Role::ActiveDirector))
+            settings(&desired(&conf, 1, AddressRole::ActiveDirector))
                 .contains(&"net/ipv4/vs/sloppy_tcp=1".to_owned())
         };
         assert!(with("mh", 2));
@@ -473,7 +473,7 @@ mod tests {
         let mut cvip = cvip("192.0.2.100", "10.0.0.", 2);
         cvip.gateway = Some(addr("10.0.0.254"));
         let conf = conf(Routing::Nat, cvip);
-        let active = desired(&conf, 1, Role::ActiveDirector);
+        let active = desired(&conf, 1, AddressRole::ActiveDirector);
         assert_eq!(
             addresses(&active),
             ["192.0.2.100 on eth1 for 10 s", "10.0.0.254 on its network for 10 s"]
@@ -486,8 +486,8 @@ mod tests {
         ];
         assert_eq!(settings(&active), [&IPVS[..], &forwarding].concat());
 
-        assert_eq!(desired(&conf, 3, Role::RealServer), DesiredSettings::default());
-        let standby = desired(&conf, 2, Role::Standby);
+        assert_eq!(desired(&conf, 3, AddressRole::RealServer), DesiredSettings::default());
+        let standby = desired(&conf, 2, AddressRole::Standby);
         assert!(standby.addresses.is_empty());
         assert_eq!(settings(&standby), [&IPVS[..], &["net/ipv4/vs/backup_only=1"]].concat());
     }
@@ -495,7 +495,7 @@ mod tests {
     #[test]
     fn masquerading_forwards_the_family_of_the_cvip() {
         let conf = conf(Routing::Nat, cvip("2001:db8::64", "fd00::", 1));
-        let active = desired(&conf, 1, Role::ActiveDirector);
+        let active = desired(&conf, 1, AddressRole::ActiveDirector);
         assert_eq!(settings(&active)[3..], ["net/ipv6/conf/all/forwarding=1"]);
     }
 
@@ -508,7 +508,7 @@ mod tests {
             ("fd00::64", "fd00::", "ip6tnl0", false),
         ] {
             let conf = conf(Routing::Tun, cvip(virtual_addr, node_net, 1));
-            let desired = desired(&conf, 4, Role::RealServer);
+            let desired = desired(&conf, 4, AddressRole::RealServer);
             assert_eq!(addresses(&desired), [format!("{virtual_addr} on {device}")]);
             let links: Vec<_> = desired.links.iter().map(|link| link.device).collect();
             assert_eq!(links, [device]);
@@ -525,7 +525,7 @@ mod tests {
         other.directors[0].node = 3;
         let conf =
             Conf { routing: Routing::Dr, cvips: vec![cvip("10.0.0.100", "10.0.0.", 1), other] };
-        let active = desired(&conf, 1, Role::ActiveDirector);
+        let active = desired(&conf, 1, AddressRole::ActiveDirector);
         assert_eq!(addresses(&active), ["10.0.0.100 on eth1", "10.0.0.101 on lo"]);
         assert_eq!(settings(&active), [&IPVS[..], &SILENT].concat());
     }
@@ -537,7 +537,7 @@ mod tests {
         for cvip in &mut conf.cvips {
             cvip.gateway = Some(addr("10.0.0.254"));
         }
-        let active = desired(&conf, 1, Role::ActiveDirector);
+        let active = desired(&conf, 1, AddressRole::ActiveDirector);
         assert_eq!(
             addresses(&active),
             ["192.0.2.100 on eth1", "10.0.0.254 on its network", "192.0.2.101 on eth1"]
@@ -548,7 +548,7 @@ mod tests {
     #[test]
     fn a_node_that_the_configuration_does_not_name_has_no_desired() {
         let conf = conf(Routing::Dr, cvip("10.0.0.100", "10.0.0.", 2));
-        for role in [Role::RealServer, Role::ActiveDirector, Role::Standby] {
+        for role in [AddressRole::RealServer, AddressRole::ActiveDirector, AddressRole::Standby] {
             assert_eq!(desired(&conf, 9, role), DesiredSettings::default());
         }
     }
@@ -556,7 +556,7 @@ mod tests {
     #[test]
     fn a_value_that_serves_as_well_is_accepted() {
         let conf = conf(Routing::Dr, cvip("10.0.0.100", "10.0.0.", 1));
-        let desired = desired(&conf, 3, Role::RealServer);
+        let desired = desired(&conf, 3, AddressRole::RealServer);
         let arp_ignore = &desired.sysctls[0];
         assert!(arp_ignore.accepts("1") && arp_ignore.accepts("2"));
         assert!(!arp_ignore.accepts("0") && !arp_ignore.accepts("3"));

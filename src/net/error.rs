@@ -10,7 +10,7 @@ use nix::errno::Errno;
 
 /// Why an address, a link, a setting or an announcement was not made.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum Error {
+pub enum NetError {
     /// No netlink or packet socket at all.
     #[error("cannot open a {kind} socket: {}{}", .errno.desc(), root_hint(*.errno))]
     Socket {

@@ -29,7 +29,7 @@ const ADVERTISED: u32 = 14 + 40 + 8;
 
 /// `struct sock_filter`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Instruction {
+pub(super) struct FilterInstruction {
     pub(super) code: u16,
     /// How many instructions to skip if the comparison holds, and if not.
     pub(super) if_true: u8,
@@ -37,25 +37,25 @@ pub(super) struct Instruction {
     pub(super) value: u32,
 }
 
-fn load(size: u16, at: u32) -> Instruction {
-    Instruction { code: size, if_true: 0, if_false: 0, value: at }
+fn load(size: u16, at: u32) -> FilterInstruction {
+    FilterInstruction { code: size, if_true: 0, if_false: 0, value: at }
 }
 
 /// Goes on with the next instruction if equal, else skips so many.
-fn or_skip(value: u32, skip: u8) -> Instruction {
-    Instruction { code: EQUAL, if_true: 0, if_false: skip, value }
+fn or_skip(value: u32, skip: u8) -> FilterInstruction {
+    FilterInstruction { code: EQUAL, if_true: 0, if_false: skip, value }
 }
 
-fn accept() -> Instruction {
-    Instruction { code: RETURN, if_true: 0, if_false: 0, value: u32::MAX }
+fn accept() -> FilterInstruction {
+    FilterInstruction { code: RETURN, if_true: 0, if_false: 0, value: u32::MAX }
 }
 
-fn drop() -> Instruction {
-    Instruction { code: RETURN, if_true: 0, if_false: 0, value: 0 }
+fn drop() -> FilterInstruction {
+    FilterInstruction { code: RETURN, if_true: 0, if_false: 0, value: 0 }
 }
 
 /// Drops frames that this host sent itself and that came back.
-fn not_ours(mac: Mac) -> [Instruction; 5] {
+fn not_ours(mac: Mac) -> [FilterInstruction; 5] {
     let [a, b, c, d, e, f] = mac.0;
     [
         load(LOAD_WORD, SOURCE),
@@ -68,7 +68,7 @@ fn not_ours(mac: Mac) -> [Instruction; 5] {
 
 /// Of rtnetlink's notifications: all but those of routes that are not local (`RTN_LOCAL`). The
 /// arguments are the types of a notification of a route that was added and that was deleted.
-pub(super) fn only_local_routes(added: u16, deleted: u16) -> Vec<Instruction> {
+pub(super) fn only_local_routes(added: u16, deleted: u16) -> Vec<FilterInstruction> {
     // struct nlmsghdr is in this machine's byte order, and a load is in network order; rtm_type is
     // the eighth byte behind it.
     const TYPE: u32 = 4;
@@ -77,7 +77,7 @@ pub(super) fn only_local_routes(added: u16, deleted: u16) -> Vec<Instruction> {
     let wire = |kind: u16| u32::from(u16::from_be_bytes(kind.to_ne_bytes()));
     vec![
         load(LOAD_HALF, TYPE),
-        Instruction { if_true: 1, ..or_skip(wire(added), 0) },
+        FilterInstruction { if_true: 1, ..or_skip(wire(added), 0) },
         or_skip(wire(deleted), 2),
         load(LOAD_BYTE, ROUTE_TYPE),
         or_skip(LOCAL, 1),
@@ -87,7 +87,7 @@ pub(super) fn only_local_routes(added: u16, deleted: u16) -> Vec<Instruction> {
 }
 
 /// Of ARP packets: those of others whose sender has one of these addresses.
-pub(super) fn arp_claims(mac: Mac, addrs: &[Ipv4Addr]) -> Vec<Instruction> {
+pub(super) fn arp_claims(mac: Mac, addrs: &[Ipv4Addr]) -> Vec<FilterInstruction> {
     let mut program = not_ours(mac).to_vec();
     program.push(load(LOAD_WORD, ARP_SENDER));
     for addr in addrs {
@@ -98,10 +98,10 @@ pub(super) fn arp_claims(mac: Mac, addrs: &[Ipv4Addr]) -> Vec<Instruction> {
 }
 
 /// Of IPv6 packets: neighbour advertisements of others for one of these addresses.
-pub(super) fn advertisements(mac: Mac, addrs: &[Ipv6Addr]) -> Vec<Instruction> {
+pub(super) fn advertisements(mac: Mac, addrs: &[Ipv6Addr]) -> Vec<FilterInstruction> {
     let mut head = not_ours(mac).to_vec();
     for (at, value) in [(NEXT_HEADER, ICMPV6), (ICMPV6_TYPE, ADVERTISEMENT)] {
-        let skip_drop = Instruction { if_true: 1, ..or_skip(value.into(), 0) };
+        let skip_drop = FilterInstruction { if_true: 1, ..or_skip(value.into(), 0) };
         head.extend([load(LOAD_BYTE, at), skip_drop, drop()]);
     }
     let mut program = head.clone();
@@ -120,7 +120,10 @@ pub(super) fn advertisements(mac: Mac, addrs: &[Ipv6Addr]) -> Vec<Instruction> {
 }
 
 /// Where the kernel takes no program that long, all claims are let through.
-fn or_all(program: Vec<Instruction>, mut head: Vec<Instruction>) -> Vec<Instruction> {
+fn or_all(
+    program: Vec<FilterInstruction>,
+    mut head: Vec<FilterInstruction>,
+) -> Vec<FilterInstruction> {
     if program.len() <= LONGEST {
         return program;
     }
@@ -151,10 +154,10 @@ mod tests {
     const OTHER: Mac = Mac([2, 0, 0, 0, 0, 2]);
 
     /// What the kernel does (Documentation/networking/filter.rst), for the instructions above.
-    fn passes(program: &[Instruction], frame: &[u8]) -> bool {
+    fn passes(program: &[FilterInstruction], frame: &[u8]) -> bool {
         let (mut at, mut accumulator) = (0, 0);
         loop {
-            let Instruction { code, if_true, if_false, value } = program[at];
+            let FilterInstruction { code, if_true, if_false, value } = program[at];
             let length = match code {
                 LOAD_WORD => 4,
                 LOAD_HALF => 2,

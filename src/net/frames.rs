@@ -156,7 +156,7 @@ pub(crate) fn internet_checksum(bytes: &[u8]) -> u16 {
 
 /// A host says that it has an address.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Claim {
+pub(super) struct AddressClaim {
     /// The address.
     pub(super) addr: IpAddr,
     /// Who has it: where neighbours would send to from now on.
@@ -178,7 +178,7 @@ pub(super) enum Answers {
 
 /// Reads a frame: an ARP packet, whose sender says where it is, or a neighbour advertisement.
 /// Nothing else claims anything, and what is cut short or senseless neither. Any bytes may come.
-pub(super) fn claim(frame: &[u8]) -> Option<Claim> {
+pub(super) fn claim(frame: &[u8]) -> Option<AddressClaim> {
     let (header, packet) = frame.split_first_chunk::<14>()?;
     let [destination, source] = [0, 6].map(|at| Mac(std::array::from_fn(|n| header[at + n])));
     let claim = match u16::from_be_bytes([header[12], header[13]]) {
@@ -189,7 +189,7 @@ pub(super) fn claim(frame: &[u8]) -> Option<Claim> {
     claim.mac.is_a_hosts().then_some(claim)
 }
 
-fn arp_claim(destination: Mac, packet: &[u8]) -> Option<Claim> {
+fn arp_claim(destination: Mac, packet: &[u8]) -> Option<AddressClaim> {
     let packet = packet.first_chunk::<28>()?;
     let (head, rest) = packet.split_first_chunk::<8>()?;
     // Ethernet, IPv4, lengths of 6 and 4, and an operation.
@@ -207,11 +207,11 @@ fn arp_claim(destination: Mac, packet: &[u8]) -> Option<Claim> {
         true => Answers::Host(target.0),
         false => Answers::Nobody,
     };
-    Some(Claim { addr: sender.1.into(), mac: sender.0, answers })
+    Some(AddressClaim { addr: sender.1.into(), mac: sender.0, answers })
 }
 
 /// A neighbour advertisement that a receiver would believe (RFC 4861, 7.1.2).
-fn advertised(source: Mac, packet: &[u8]) -> Option<Claim> {
+fn advertised(source: Mac, packet: &[u8]) -> Option<AddressClaim> {
     let (header, payload) = packet.split_first_chunk::<40>()?;
     let length = usize::from(u16::from_be_bytes([header[4], header[5]]));
     let message = payload.get(..length)?;
@@ -236,7 +236,7 @@ fn advertised(source: Mac, packet: &[u8]) -> Option<Claim> {
         }
         options = &options[length..];
     }
-    (!target.is_multicast()).then_some(Claim {
+    (!target.is_multicast()).then_some(AddressClaim {
         addr: target.into(),
         mac,
         answers: Answers::Anybody,
@@ -274,7 +274,7 @@ mod tests {
         ]
         .concat();
         assert_eq!(frame, expected);
-        let claimed = Claim { addr: V4.into(), mac: MAC, answers: Answers::Nobody };
+        let claimed = AddressClaim { addr: V4.into(), mac: MAC, answers: Answers::Nobody };
         assert_eq!(claim(&frame), Some(claimed));
     }
 
@@ -284,7 +284,7 @@ mod tests {
         assert_eq!(frame[20..22], [0, 2]); // operation: reply
         assert_eq!(frame[32..38], MAC.0); // target hardware address: where it is now
         assert_eq!(frame.len(), 42);
-        let claimed = Claim { addr: V4.into(), mac: MAC, answers: Answers::Nobody };
+        let claimed = AddressClaim { addr: V4.into(), mac: MAC, answers: Answers::Nobody };
         assert_eq!(claim(&frame), Some(claimed));
     }
 
@@ -307,7 +307,7 @@ mod tests {
         assert_eq!(claim(&probe), None);
 
         let mut answer = arp(ArpOperation::Reply, (OTHER, V4), (MAC, Ipv4Addr::UNSPECIFIED));
-        let claimed = |answers| Some(Claim { addr: V4.into(), mac: OTHER, answers });
+        let claimed = |answers| Some(AddressClaim { addr: V4.into(), mac: OTHER, answers });
         assert_eq!(claim(&answer), claimed(Answers::Nobody), "to everybody");
         answer[..6].copy_from_slice(&MAC.0);
         assert_eq!(claim(&answer), claimed(Answers::Host(MAC)));
@@ -339,7 +339,7 @@ mod tests {
         let frame = unsolicited_advertisement(MAC, V6, false);
         assert_eq!(frame, expected);
         assert_eq!(unsolicited_advertisement(MAC, V6, true)[58], 0xa0);
-        let claimed = Claim { addr: V6.into(), mac: MAC, answers: Answers::Anybody };
+        let claimed = AddressClaim { addr: V6.into(), mac: MAC, answers: Answers::Anybody };
         assert_eq!(claim(&frame), Some(claimed));
     }
 

@@ -1,7 +1,7 @@
 //! The interfaces of a network namespace with their addresses, as they are: for those who look
 //! and change nothing.
 
-use super::Error;
+use super::NetError;
 use super::addresses::{Address, Rtnetlink};
 
 /// A network interface with what it carries.
@@ -30,7 +30,7 @@ pub struct Interface {
 ///
 /// # Errors
 /// The kernel's lists cannot be read.
-pub fn interfaces() -> Result<Vec<Interface>, Error> {
+pub fn interfaces() -> Result<Vec<Interface>, NetError> {
     let mut netlink = Rtnetlink::open()?;
     let (links, addresses) = (netlink.links()?, netlink.addresses()?);
     let interfaces = links.into_iter().map(|link| Interface {

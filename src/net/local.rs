@@ -4,11 +4,11 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 use super::addresses::Rtnetlink;
-use super::{Error, sysctl};
+use super::{NetError, sysctl};
 
 /// Every address of the calling thread's network namespace, and the number of the interface
 /// that carries it: the lowest, where several do. Needs no privilege.
-pub fn local_addresses() -> Result<BTreeMap<IpAddr, u32>, Error> {
+pub fn local_addresses() -> Result<BTreeMap<IpAddr, u32>, NetError> {
     let mut local = BTreeMap::new();
     for address in Rtnetlink::open()?.addresses()? {
         let index = local.entry(address.addr).or_insert(address.index);
@@ -19,10 +19,10 @@ pub fn local_addresses() -> Result<BTreeMap<IpAddr, u32>, Error> {
 
 /// The first and last port that the kernel gives to sockets which ask for none
 /// (`net.ipv4.ip_local_port_range`; for IPv6 too), in the calling thread's network namespace.
-pub fn local_port_range() -> Result<(u16, u16), Error> {
+pub fn local_port_range() -> Result<(u16, u16), NetError> {
     const PATH: &str = "net/ipv4/ip_local_port_range";
     let value = sysctl::read(PATH)?;
-    port_range(&value).ok_or_else(|| Error::OddSetting { setting: sysctl::name(PATH), value })
+    port_range(&value).ok_or_else(|| NetError::OddSetting { setting: sysctl::name(PATH), value })
 }
 
 fn port_range(value: &str) -> Option<(u16, u16)> {

@@ -41,15 +41,15 @@ pub use changes::ChangeWatch;
 pub use conflict::ConflictState;
 pub use conflict_watch::{Claimed, ConflictWatch};
 pub use desired::{
-    CVIP_LIFETIME, DesiredAddress, DesiredLink, DesiredSettings, DesiredSysctl, Device, NeededOn,
-    Role, desired,
+    AddressRole, CVIP_LIFETIME, DesiredAddress, DesiredLink, DesiredSettings, DesiredSysctl,
+    Device, NeededOn, desired,
 };
-pub use error::Error;
+pub use error::NetError;
 pub use frames::Mac;
 pub(crate) use frames::internet_checksum;
 pub use interfaces::{Interface, interfaces};
 pub use local::{local_addresses, local_port_range};
-pub use report::{Difference, Done, Failure, Reachable, Report};
+pub use report::{Difference, Done, Reachable, SettingFailure, SettingsReport};
 pub use routes::{Route, route, route_abroad};
 pub use settings::{Incapable, NetworkSettings, SettingsSnapshot};
 pub use sysctl::{name as setting_name, read as setting};

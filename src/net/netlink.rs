@@ -8,7 +8,7 @@ use nix::errno::Errno;
 use nix::libc;
 use nix::sys::socket::SockProtocol;
 
-use super::Error;
+use super::NetError;
 use crate::netlink::{
     self, ACK, DUMP, KernelError, MalformedMessage, REQUEST, ReceiveError, Writer,
 };
@@ -20,40 +20,42 @@ pub(super) const CREATE: u16 = libc::NLM_F_CREATE as u16;
 pub(super) const EXCLUSIVE: u16 = libc::NLM_F_EXCL as u16;
 pub(super) const REPLACE: u16 = libc::NLM_F_REPLACE as u16;
 
-impl From<MalformedMessage> for Error {
-    fn from(message: MalformedMessage) -> Error {
-        Error::Malformed(message.0)
+impl From<MalformedMessage> for NetError {
+    fn from(message: MalformedMessage) -> NetError {
+        NetError::Malformed(message.0)
     }
 }
 
-impl From<ReceiveError> for Error {
-    fn from(error: ReceiveError) -> Error {
+impl From<ReceiveError> for NetError {
+    fn from(error: ReceiveError) -> NetError {
         match error {
-            ReceiveError::Dropped => Error::Transport(Errno::ENOBUFS),
-            ReceiveError::Silent => Error::Silent,
-            ReceiveError::Oversized => Error::Malformed("more than the kernel may send at a time"),
-            ReceiveError::Socket(errno) => Error::Transport(errno),
-            ReceiveError::Disturbed => Error::Unsettled,
+            ReceiveError::Dropped => NetError::Transport(Errno::ENOBUFS),
+            ReceiveError::Silent => NetError::Silent,
+            ReceiveError::Oversized => {
+                NetError::Malformed("more than the kernel may send at a time")
+            }
+            ReceiveError::Socket(errno) => NetError::Transport(errno),
+            ReceiveError::Disturbed => NetError::Unsettled,
         }
     }
 }
 
 /// A request but for its number: the family's fixed header, then attributes.
 #[derive(Clone, Debug)]
-pub(super) struct Request {
+pub(super) struct RtnetlinkRequest {
     kind: u16,
     flags: u16,
     body: Vec<u8>,
 }
 
-impl Request {
+impl RtnetlinkRequest {
     /// Begins a message of this type.
-    pub(super) fn new(kind: u16, flags: u16, fixed: &[u8]) -> Request {
-        Request { kind, flags: flags | REQUEST, body: fixed.to_vec() }
+    pub(super) fn new(kind: u16, flags: u16, fixed: &[u8]) -> RtnetlinkRequest {
+        RtnetlinkRequest { kind, flags: flags | REQUEST, body: fixed.to_vec() }
     }
 
     /// Adds an attribute.
-    pub(super) fn attribute(mut self, kind: u16, value: &[u8]) -> Request {
+    pub(super) fn attribute(mut self, kind: u16, value: &[u8]) -> RtnetlinkRequest {
         Writer::append(&mut self.body).bytes(kind, value);
         self
     }
@@ -78,10 +80,10 @@ pub(super) enum RequestError {
     /// The kernel's word to this request.
     Refused(Errno),
     /// Everything else.
-    Failed(Error),
+    Failed(NetError),
 }
 
-impl<E: Into<Error>> From<E> for RequestError {
+impl<E: Into<NetError>> From<E> for RequestError {
     fn from(error: E) -> RequestError {
         RequestError::Failed(error.into())
     }
@@ -95,18 +97,22 @@ impl From<KernelError> for RequestError {
 
 /// An rtnetlink socket, and with it the network namespace in which its thread opened it.
 #[derive(Debug)]
-pub(super) struct Socket(netlink::Socket);
+pub(super) struct RtnetlinkSocket(netlink::NetlinkSocket);
 
-impl Socket {
+impl RtnetlinkSocket {
     /// Opens the socket in the calling thread's network namespace. Needs no privilege.
-    pub(super) fn open() -> Result<Socket, Error> {
-        netlink::Socket::open(SockProtocol::NetlinkRoute, PATIENCE_SECONDS, netlink::LONG_DUMPS)
-            .map(Socket)
-            .map_err(|errno| Error::Socket { kind: "netlink", errno })
+    pub(super) fn open() -> Result<RtnetlinkSocket, NetError> {
+        netlink::NetlinkSocket::open(
+            SockProtocol::NetlinkRoute,
+            PATIENCE_SECONDS,
+            netlink::LONG_DUMPS,
+        )
+        .map(RtnetlinkSocket)
+        .map_err(|errno| NetError::Socket { kind: "netlink", errno })
     }
 
     /// Makes one change, and waits for the kernel's word.
-    pub(super) fn change(&mut self, request: &Request) -> Result<(), RequestError> {
+    pub(super) fn change(&mut self, request: &RtnetlinkRequest) -> Result<(), RequestError> {
         let write = |buffer: &mut Vec<u8>, sequence| request.write(ACK, buffer, sequence);
         self.0.ask(write, RequestError::from, |_, _| Ok(None)).map(|_: Option<()>| ())
     }
@@ -114,8 +120,8 @@ impl Socket {
     /// Asks for one thing: what `row` makes of the answer's type and body, `None` if it has none.
     pub(super) fn ask<T>(
         &mut self,
-        request: &Request,
-        row: impl Fn(u16, &[u8]) -> Result<Option<T>, Error>,
+        request: &RtnetlinkRequest,
+        row: impl Fn(u16, &[u8]) -> Result<Option<T>, NetError>,
     ) -> Result<Option<T>, RequestError> {
         let write = |buffer: &mut Vec<u8>, sequence| request.write(0, buffer, sequence);
         self.0.ask(write, RequestError::from, |kind, body| Ok(row(kind, body)?))
@@ -124,11 +130,11 @@ impl Socket {
     /// Reads a list: what `row` makes of each message's type and body.
     pub(super) fn dump<T>(
         &mut self,
-        request: &Request,
-        row: impl Fn(u16, &[u8]) -> Result<Option<T>, Error>,
-    ) -> Result<Vec<T>, Error> {
+        request: &RtnetlinkRequest,
+        row: impl Fn(u16, &[u8]) -> Result<Option<T>, NetError>,
+    ) -> Result<Vec<T>, NetError> {
         let write = |buffer: &mut Vec<u8>, sequence| request.write(DUMP, buffer, sequence);
-        let refused = |error: KernelError| Error::Transport(Errno::from_raw(error.errno));
+        let refused = |error: KernelError| NetError::Transport(Errno::from_raw(error.errno));
         self.0.dump(write, refused, row).map(|dump| dump.rows)
     }
 }
@@ -140,7 +146,7 @@ mod tests {
 
     #[test]
     fn a_request_is_a_header_its_fixed_part_and_padded_attributes() {
-        let request = Request::new(20, CREATE, &[2, 32, 0, 0]).attribute(3, b"lo\0");
+        let request = RtnetlinkRequest::new(20, CREATE, &[2, 32, 0, 0]).attribute(3, b"lo\0");
         let expected = [
             &28u32.to_ne_bytes()[..],                // nlmsg_len
             &20u16.to_ne_bytes(),                    // nlmsg_type

@@ -13,8 +13,8 @@ use nix::libc;
 use nix::sys::socket::{LinkAddr, MsgFlags, bind, recvmsg, send};
 use socket2::{Domain, Protocol, SockFilter, Socket, Type};
 
-use super::Error;
-use super::filter::Instruction;
+use super::NetError;
+use super::filter::FilterInstruction;
 use super::frames::Mac;
 
 /// A socket that sends frames, and receives those of one protocol or none.
@@ -33,22 +33,23 @@ impl PacketSocket {
     ///
     /// # Errors
     /// There is no such interface, it is no Ethernet, or the caller lacks CAP_NET_RAW.
-    pub(super) fn open(device: &str, ethertype: u16) -> Result<PacketSocket, Error> {
-        let link = links()?
-            .find(|(name, _)| name == device)
-            .map(|(_, link)| link)
-            .ok_or_else(|| Error::NoInterface { device: device.to_owned(), hint: String::new() })?;
+    pub(super) fn open(device: &str, ethertype: u16) -> Result<PacketSocket, NetError> {
+        let link =
+            links()?.find(|(name, _)| name == device).map(|(_, link)| link).ok_or_else(|| {
+                NetError::NoInterface { device: device.to_owned(), hint: String::new() }
+            })?;
         let mac = mac_of(&link)
             .filter(|_| link.hatype() == libc::ARPHRD_ETHER)
-            .ok_or_else(|| Error::NotEthernet(device.to_owned()))?;
+            .ok_or_else(|| NetError::NotEthernet(device.to_owned()))?;
         let protocol = Protocol::from(i32::from(ethertype.to_be()));
         let kind = Type::RAW.cloexec();
-        let failed = |error: &std::io::Error| Error::Socket {
+        let failed = |error: &std::io::Error| NetError::Socket {
             kind: "packet",
             errno: Errno::from_raw(error.raw_os_error().unwrap_or(0)),
         };
         let socket = Socket::new(Domain::PACKET, kind, Some(protocol)).map_err(|e| failed(&e))?;
-        bind(socket.as_raw_fd(), &link).map_err(|errno| Error::Socket { kind: "packet", errno })?;
+        bind(socket.as_raw_fd(), &link)
+            .map_err(|errno| NetError::Socket { kind: "packet", errno })?;
         Ok(PacketSocket { socket, device: device.to_owned(), mac, index: link.ifindex() })
     }
 
@@ -63,12 +64,12 @@ impl PacketSocket {
     }
 
     /// Receives only frames that pass this filter, from now on: what came before may not.
-    pub(super) fn filter(&self, program: &[Instruction]) -> Result<(), Error> {
+    pub(super) fn filter(&self, program: &[FilterInstruction]) -> Result<(), NetError> {
         let program: Vec<SockFilter> = program
             .iter()
             .map(|i| SockFilter::new(i.code, i.if_true, i.if_false, i.value))
             .collect();
-        self.socket.attach_filter(&program).map_err(|error| Error::Socket {
+        self.socket.attach_filter(&program).map_err(|error| NetError::Socket {
             kind: "packet",
             errno: Errno::from_raw(error.raw_os_error().unwrap_or(0)),
         })
@@ -109,7 +110,7 @@ impl AsFd for PacketSocket {
 }
 
 /// The Ethernet addresses of all interfaces in the calling thread's network namespace.
-pub(super) fn own_macs() -> Result<BTreeSet<Mac>, Error> {
+pub(super) fn own_macs() -> Result<BTreeSet<Mac>, NetError> {
     Ok(links()?.filter_map(|(_, link)| mac_of(&link)).collect())
 }
 
@@ -118,8 +119,8 @@ fn mac_of(link: &LinkAddr) -> Option<Mac> {
 }
 
 /// Every interface's name and link-layer address.
-fn links() -> Result<impl Iterator<Item = (String, LinkAddr)>, Error> {
-    let interfaces = getifaddrs().map_err(|errno| Error::Socket { kind: "packet", errno })?;
+fn links() -> Result<impl Iterator<Item = (String, LinkAddr)>, NetError> {
+    let interfaces = getifaddrs().map_err(|errno| NetError::Socket { kind: "packet", errno })?;
     Ok(interfaces.filter_map(|interface| {
         let link = *interface.address?.as_link_addr()?;
         Some((interface.interface_name, link))

@@ -14,7 +14,7 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use super::addresses::host_prefix;
-use super::{Error, sysctl};
+use super::{NetError, sysctl};
 use crate::files;
 
 /// Far more than a thousand CVIPs need.
@@ -22,7 +22,7 @@ const SIZE_CAP: u64 = 1 << 20;
 
 /// Everything that the keeper made.
 #[derive(Clone, Debug, PartialEq, Eq, Default, Serialize, Deserialize)]
-pub(super) struct Record {
+pub(super) struct SettingsRecord {
     /// The kernel's identity of the boot (`kernel.random.boot_id`).
     #[serde(default)]
     boot: String,
@@ -63,7 +63,7 @@ pub(super) struct OwnSetting {
     pub(super) previous: String,
 }
 
-impl Record {
+impl SettingsRecord {
     pub(super) fn is_empty(&self) -> bool {
         self.addresses.is_empty() && self.links.is_empty() && self.settings.is_empty()
     }
@@ -95,10 +95,11 @@ impl Record {
     }
 
     /// What a file's text says, if it was written in this boot; nothing if in an earlier one.
-    fn parse(text: &str, boot: &str) -> Result<Record, String> {
-        let record: Record = serde_json::from_str(text).map_err(|error| error.to_string())?;
+    fn parse(text: &str, boot: &str) -> Result<SettingsRecord, String> {
+        let record: SettingsRecord =
+            serde_json::from_str(text).map_err(|error| error.to_string())?;
         if record.boot != boot {
-            return Ok(Record::default());
+            return Ok(SettingsRecord::default());
         }
         if let Some(path) = record.settings.keys().find(|path| !sysctl::is_network_setting(path)) {
             return Err(format!("`{path}' is no network setting"));
@@ -126,7 +127,7 @@ impl RecordFile {
     }
 
     /// Reads the file; nothing was made if there is none.
-    pub(super) fn load(&self) -> Result<Record, Error> {
+    pub(super) fn load(&self) -> Result<SettingsRecord, NetError> {
         let corrupt = |what: &dyn std::fmt::Display| {
             self.failed(format!(
                 "cannot be read as a record of what was changed here ({what}); remove it, then \
@@ -136,18 +137,18 @@ impl RecordFile {
         let text = match files::read_text(&self.path, SIZE_CAP) {
             Ok(text) => text,
             Err(error) => match error.kind() {
-                ErrorKind::NotFound => return Ok(Record::default()),
+                ErrorKind::NotFound => return Ok(SettingsRecord::default()),
                 ErrorKind::InvalidData | ErrorKind::FileTooLarge | ErrorKind::InvalidInput => {
                     return Err(corrupt(&error));
                 }
                 _ => return Err(self.failed(format!("cannot be opened: {error}"))),
             },
         };
-        Record::parse(&text, &self.boot).map_err(|error| corrupt(&error))
+        SettingsRecord::parse(&text, &self.boot).map_err(|error| corrupt(&error))
     }
 
     /// Replaces the file, or removes it if nothing is left to remember.
-    pub(super) fn save(&self, record: &Record) -> Result<(), Error> {
+    pub(super) fn save(&self, record: &SettingsRecord) -> Result<(), NetError> {
         let saved = if record.is_empty() { self.remove() } else { self.replace(record) };
         files::note(&self.path, &saved);
         saved.map_err(|error| self.failed(format!("cannot be written: {error}")))
@@ -160,8 +161,8 @@ impl RecordFile {
         }
     }
 
-    fn replace(&self, record: &Record) -> io::Result<()> {
-        let record = Record { boot: self.boot.clone(), ..record.clone() };
+    fn replace(&self, record: &SettingsRecord) -> io::Result<()> {
+        let record = SettingsRecord { boot: self.boot.clone(), ..record.clone() };
         let mut bytes = serde_json::to_vec_pretty(&record)?;
         bytes.push(b'\n');
         let folder = match self.path.parent() {
@@ -177,8 +178,8 @@ impl RecordFile {
         !self.path.exists()
     }
 
-    fn failed(&self, reason: String) -> Error {
-        Error::Record { path: self.path.clone(), reason }
+    fn failed(&self, reason: String) -> NetError {
+        NetError::Record { path: self.path.clone(), reason }
     }
 }
 
@@ -186,8 +187,8 @@ impl RecordFile {
 mod tests {
     use super::*;
 
-    fn sample() -> Record {
-        let mut record = Record::default();
+    fn sample() -> SettingsRecord {
+        let mut record = SettingsRecord::default();
         record.put_address(OwnAddress {
             addr: "10.0.0.100".parse().unwrap(),
             prefix: 32,
@@ -210,9 +211,9 @@ mod tests {
     #[test]
     fn a_record_is_read_as_it_was_written() {
         let (_folder, file) = file("made/net.json");
-        assert_eq!(file.load(), Ok(Record::default()));
+        assert_eq!(file.load(), Ok(SettingsRecord::default()));
         file.save(&sample()).unwrap();
-        assert_eq!(file.load(), Ok(Record { boot: "b1".into(), ..sample() }));
+        assert_eq!(file.load(), Ok(SettingsRecord { boot: "b1".into(), ..sample() }));
     }
 
     #[test]
@@ -220,27 +221,27 @@ mod tests {
         let (_folder, mut file) = file("net.json");
         file.save(&sample()).unwrap();
         file.boot = "b2".into();
-        assert_eq!(file.load(), Ok(Record::default()));
+        assert_eq!(file.load(), Ok(SettingsRecord::default()));
     }
 
     #[test]
     fn with_nothing_to_remember_there_is_no_file() {
         let (_folder, file) = file("net.json");
         file.save(&sample()).unwrap();
-        file.save(&Record::default()).unwrap();
+        file.save(&SettingsRecord::default()).unwrap();
         assert!(!file.path.exists());
-        file.save(&Record::default()).unwrap();
+        file.save(&SettingsRecord::default()).unwrap();
     }
 
     #[test]
     fn a_record_cannot_lead_out_of_the_network_settings() {
         let text = r#"{"boot": "b1", "settings":
             {"net/../../../etc/passwd": {"value": "1", "previous": "0"}}}"#;
-        let error = Record::parse(text, "b1").unwrap_err();
+        let error = SettingsRecord::parse(text, "b1").unwrap_err();
         assert_eq!(error, "`net/../../../etc/passwd' is no network setting");
         let text = r#"{"boot": "b1", "addresses":
             [{"addr": "10.0.0.1", "prefix": 33, "device": "lo"}]}"#;
-        assert_eq!(Record::parse(text, "b1"), Err("10.0.0.1/33 is no address".into()));
+        assert_eq!(SettingsRecord::parse(text, "b1"), Err("10.0.0.1/33 is no address".into()));
     }
 
     #[test]

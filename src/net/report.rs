@@ -3,23 +3,23 @@
 use std::fmt;
 use std::net::IpAddr;
 
-use super::{DesiredSysctl, Error, NeededOn, sysctl};
+use super::{DesiredSysctl, NeededOn, NetError, sysctl};
 
 /// What came of one application of desired settings.
 #[derive(Clone, Debug, PartialEq, Eq, Default)]
-pub struct Report {
+pub struct SettingsReport {
     /// What was changed, in order; empty if all was right already.
     pub done: Vec<Done>,
     /// What could not be made; the rest was.
-    pub failures: Vec<Failure>,
+    pub failures: Vec<SettingFailure>,
     /// The desired addresses that stand now, whoever made them, on interfaces whose neighbours
     /// ask for them: what to [`announce`](super::announce()) after a takeover.
     pub reachable: Vec<Reachable>,
 }
 
-impl Report {
+impl SettingsReport {
     /// Notes an error, once: a missing link may fail several desired settings.
-    pub(super) fn fail(&mut self, error: Error) {
+    pub(super) fn fail(&mut self, error: NetError) {
         let failure = error.into();
         if !self.failures.contains(&failure) {
             self.failures.push(failure);
@@ -106,32 +106,32 @@ impl fmt::Display for Done {
 
 /// One desired setting that could not be met.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Failure {
+pub struct SettingFailure {
     /// Why not.
-    pub error: Error,
+    pub error: NetError,
     /// What goes wrong without it, where that needs saying.
     pub consequence: Option<&'static str>,
 }
 
-impl Failure {
+impl SettingFailure {
     /// True for a setting that this kernel is too old to have: worth a notice, and not to be
     /// repeated.
     pub fn is_notice(&self) -> bool {
-        matches!(self.error, Error::NoSetting { outdated: true, .. })
+        matches!(self.error, NetError::NoSetting { outdated: true, .. })
     }
 
-    pub(super) fn of(desired: &DesiredSysctl, error: Error) -> Failure {
-        Failure { error, consequence: Some(desired.why) }
-    }
-}
-
-impl From<Error> for Failure {
-    fn from(error: Error) -> Failure {
-        Failure { error, consequence: None }
+    pub(super) fn of(desired: &DesiredSysctl, error: NetError) -> SettingFailure {
+        SettingFailure { error, consequence: Some(desired.why) }
     }
 }
 
-impl fmt::Display for Failure {
+impl From<NetError> for SettingFailure {
+    fn from(error: NetError) -> SettingFailure {
+        SettingFailure { error, consequence: None }
+    }
+}
+
+impl fmt::Display for SettingFailure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}", self.error)?;
         self.consequence.map_or(Ok(()), |consequence| write!(f, " ({consequence})"))
@@ -180,7 +180,7 @@ pub enum Difference {
         device: String,
     },
     /// A desired setting that cannot be met.
-    Unmet(Failure),
+    Unmet(SettingFailure),
 }
 
 impl fmt::Display for Difference {
@@ -242,8 +242,8 @@ mod tests {
 
     #[test]
     fn a_kernel_that_is_too_old_for_a_setting_is_a_notice_and_one_without_ipvs_is_not() {
-        let failure = |outdated| Failure {
-            error: Error::NoSetting { setting: "a.b".into(), hint: ": hint", outdated },
+        let failure = |outdated| SettingFailure {
+            error: NetError::NoSetting { setting: "a.b".into(), hint: ": hint", outdated },
             consequence: Some("without it, x"),
         };
         assert!(failure(true).is_notice());

@@ -8,8 +8,8 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use nix::errno::Errno;
 use nix::libc;
 
-use super::Error;
-use super::netlink::{Request, RequestError, Socket};
+use super::NetError;
+use super::netlink::{RequestError, RtnetlinkRequest, RtnetlinkSocket};
 use crate::netlink::{table, u32_at};
 
 /// Attributes and types of a route.
@@ -58,8 +58,8 @@ pub struct Route {
 ///
 /// # Errors
 /// The kernel cannot be asked.
-pub fn route(to: IpAddr, from: Option<IpAddr>) -> Result<Option<Route>, Error> {
-    ask(&mut Socket::open()?, to, from)
+pub fn route(to: IpAddr, from: Option<IpAddr>) -> Result<Option<Route>, NetError> {
+    ask(&mut RtnetlinkSocket::open()?, to, from)
 }
 
 /// Where a packet to the Internet would leave: the default route, as routing rules choose it for
@@ -67,8 +67,8 @@ pub fn route(to: IpAddr, from: Option<IpAddr>) -> Result<Option<Route>, Error> {
 ///
 /// # Errors
 /// As [`route`].
-pub fn route_abroad(family_of: IpAddr, from: Option<IpAddr>) -> Result<Option<Route>, Error> {
-    let mut socket = Socket::open()?;
+pub fn route_abroad(family_of: IpAddr, from: Option<IpAddr>) -> Result<Option<Route>, NetError> {
+    let mut socket = RtnetlinkSocket::open()?;
     let abroad: Vec<IpAddr> = match family_of {
         IpAddr::V4(_) => ABROAD_V4.map(IpAddr::from).into(),
         IpAddr::V6(_) => ABROAD_V6.map(IpAddr::from).into(),
@@ -83,7 +83,11 @@ pub fn route_abroad(family_of: IpAddr, from: Option<IpAddr>) -> Result<Option<Ro
     Ok(None)
 }
 
-fn ask(socket: &mut Socket, to: IpAddr, from: Option<IpAddr>) -> Result<Option<Route>, Error> {
+fn ask(
+    socket: &mut RtnetlinkSocket,
+    to: IpAddr,
+    from: Option<IpAddr>,
+) -> Result<Option<Route>, NetError> {
     match socket.ask(&request(to, from, 0), parse) {
         Ok(route) => Ok(route),
         Err(RequestError::Refused(errno)) => no_route(to, errno).map(|()| None),
@@ -92,7 +96,11 @@ fn ask(socket: &mut Socket, to: IpAddr, from: Option<IpAddr>) -> Result<Option<R
 }
 
 /// The prefix length of the route that a packet would take; none: this kernel does not say.
-fn matched(socket: &mut Socket, to: IpAddr, from: Option<IpAddr>) -> Result<Option<u8>, Error> {
+fn matched(
+    socket: &mut RtnetlinkSocket,
+    to: IpAddr,
+    from: Option<IpAddr>,
+) -> Result<Option<u8>, NetError> {
     // struct rtmsg: the destination's length is its second byte.
     let prefix = |_, body: &[u8]| Ok(body.get(1).copied());
     match socket.ask(&request(to, from, rta::FIB_MATCH), prefix) {
@@ -103,12 +111,12 @@ fn matched(socket: &mut Socket, to: IpAddr, from: Option<IpAddr>) -> Result<Opti
 }
 
 /// A refusal that says that there is no route, or one that leads nowhere; others are errors.
-fn no_route(to: IpAddr, errno: Errno) -> Result<(), Error> {
+fn no_route(to: IpAddr, errno: Errno) -> Result<(), NetError> {
     match errno {
         Errno::ENETUNREACH | Errno::EHOSTUNREACH | Errno::EACCES | Errno::EAGAIN => Ok(()),
         // A blackhole's, of IPv4; and its word to an address that is not this host's.
         Errno::EINVAL => Ok(()),
-        errno => Err(Error::Refused {
+        errno => Err(NetError::Refused {
             action: format!("ask for the route to {to}"),
             errno,
             hint: String::new(),
@@ -118,7 +126,7 @@ fn no_route(to: IpAddr, errno: Errno) -> Result<(), Error> {
 
 /// `struct rtmsg`: family, lengths of destination and source, type of service, table, protocol,
 /// scope, type, flags.
-fn request(to: IpAddr, from: Option<IpAddr>, flags: u32) -> Request {
+fn request(to: IpAddr, from: Option<IpAddr>, flags: u32) -> RtnetlinkRequest {
     let (family, length) = match to {
         IpAddr::V4(_) => (libc::AF_INET as u8, 32),
         IpAddr::V6(_) => (libc::AF_INET6 as u8, 128),
@@ -126,20 +134,20 @@ fn request(to: IpAddr, from: Option<IpAddr>, flags: u32) -> Request {
     let source = if from.is_some() { length } else { 0 };
     let [a, b, c, d] = flags.to_ne_bytes();
     let header = [family, length, source, 0, 0, 0, 0, 0, a, b, c, d];
-    let with = |request: Request, kind, addr| match addr {
+    let with = |request: RtnetlinkRequest, kind, addr| match addr {
         IpAddr::V4(addr) => request.attribute(kind, &Ipv4Addr::octets(&addr)),
         IpAddr::V6(addr) => request.attribute(kind, &Ipv6Addr::octets(&addr)),
     };
-    let request = with(Request::new(libc::RTM_GETROUTE, 0, &header), rta::DST, to);
+    let request = with(RtnetlinkRequest::new(libc::RTM_GETROUTE, 0, &header), rta::DST, to);
     match from {
         Some(from) => with(request, rta::SRC, from),
         None => request,
     }
 }
 
-fn parse(kind: u16, body: &[u8]) -> Result<Option<Route>, Error> {
+fn parse(kind: u16, body: &[u8]) -> Result<Option<Route>, NetError> {
     const HEADER: usize = 12;
-    let cut = || Error::Malformed("a route that is cut short");
+    let cut = || NetError::Malformed("a route that is cut short");
     if kind != libc::RTM_NEWROUTE {
         return Ok(None);
     }
@@ -166,7 +174,7 @@ mod tests {
     use super::*;
     use crate::netlink::{Body, Messages};
 
-    fn parsed(request: &Request) -> Result<Option<Route>, Error> {
+    fn parsed(request: &RtnetlinkRequest) -> Result<Option<Route>, NetError> {
         let bytes = request.finish(0, 1);
         match Messages::new(&bytes).next().unwrap().unwrap().body {
             Body::Reply(kind, body) => parse(kind, body),
@@ -175,9 +183,9 @@ mod tests {
     }
 
     /// An answer of this type, and the interface it names.
-    fn answer(kind: u8) -> Request {
+    fn answer(kind: u8) -> RtnetlinkRequest {
         let header = [libc::AF_INET as u8, 32, 0, 0, 254, 0, 0, kind, 0, 0, 0, 0];
-        Request::new(libc::RTM_NEWROUTE, 0, &header).attribute(4, &7u32.to_ne_bytes())
+        RtnetlinkRequest::new(libc::RTM_NEWROUTE, 0, &header).attribute(4, &7u32.to_ne_bytes())
     }
 
     #[test]
@@ -218,7 +226,7 @@ mod tests {
         assert_eq!(parsed(&answer(2)), Ok(None));
         assert_eq!(parsed(&answer(7)), Ok(None));
         assert!(parsed(&answer(1).attribute(5, &[1, 2, 3])).is_err());
-        assert!(parsed(&Request::new(libc::RTM_NEWROUTE, 0, &[2, 32, 0, 0])).is_err());
+        assert!(parsed(&RtnetlinkRequest::new(libc::RTM_NEWROUTE, 0, &[2, 32, 0, 0])).is_err());
     }
 
     #[test]

@@ -14,9 +14,9 @@ use std::time::{Duration, Instant};
 
 use super::addresses::{Address, Link, Rtnetlink, host_prefix, no_interface};
 use super::desired::{DesiredAddress, DesiredLink, DesiredSettings, DesiredSysctl, Device};
-use super::record::{OwnAddress, OwnLink, OwnSetting, Record, RecordFile};
-use super::report::{Done, Failure, Reachable, Report};
-use super::{Error, sysctl};
+use super::record::{OwnAddress, OwnLink, OwnSetting, RecordFile, SettingsRecord};
+use super::report::{Done, Reachable, SettingFailure, SettingsReport};
+use super::{NetError, sysctl};
 pub use snapshot::{Incapable, SettingsSnapshot};
 
 /// How long new addresses may take, together, until the kernel receives packets to them; it
@@ -34,7 +34,7 @@ const SETTLING: Duration = Duration::from_millis(500);
 #[derive(Debug)]
 pub struct NetworkSettings {
     file: RecordFile,
-    record: Record,
+    record: SettingsRecord,
     /// True if the file does not say what the record says.
     unsaved: bool,
 }
@@ -50,14 +50,14 @@ struct Placing {
 }
 
 /// A setting to change, and what the record said of it before.
-struct Setting<'a> {
+struct OneSetting<'a> {
     desired: &'a DesiredSysctl,
     was: String,
     before: Option<OwnSetting>,
 }
 
 /// Where a desired setting leads in this kernel.
-struct Place<'a> {
+struct SettingPlace<'a> {
     link: &'a Link,
     prefix: u8,
     standing: Option<&'a Address>,
@@ -78,7 +78,7 @@ impl NetworkSettings {
     /// # Errors
     /// The file cannot be read, or is corrupt. Its node need not go unserved for that: see
     /// [`NetworkSettings::new`].
-    pub fn open(record: &Path) -> Result<NetworkSettings, Error> {
+    pub fn open(record: &Path) -> Result<NetworkSettings, NetError> {
         let file = RecordFile::at(record);
         let record = file.load()?;
         Ok(NetworkSettings { file, record, unsaved: false })
@@ -87,13 +87,17 @@ impl NetworkSettings {
     /// A keeper that remembers nothing: what stands is taken for somebody else's. Its first
     /// change replaces the file.
     pub fn new(record: &Path) -> NetworkSettings {
-        NetworkSettings { file: RecordFile::at(record), record: Record::default(), unsaved: false }
+        NetworkSettings {
+            file: RecordFile::at(record),
+            record: SettingsRecord::default(),
+            unsaved: false,
+        }
     }
 
     /// Makes what is missing, and removes what it made and no longer desired settings. One failing desired setting
     /// does not stop the others.
-    pub fn apply(&mut self, desired: &DesiredSettings) -> Report {
-        let mut report = Report::default();
+    pub fn apply(&mut self, desired: &DesiredSettings) -> SettingsReport {
+        let mut report = SettingsReport::default();
         let opened = Rtnetlink::open().and_then(|mut netlink| {
             let kernel = self.make_links(&mut netlink, &desired.links, &mut report)?;
             Ok((netlink, kernel))
@@ -120,7 +124,7 @@ impl NetworkSettings {
     }
 
     /// Undoes everything that it made and that nobody changed since.
-    pub fn undo(&mut self) -> Report {
+    pub fn undo(&mut self) -> SettingsReport {
         self.apply(&DesiredSettings::default())
     }
 
@@ -136,8 +140,8 @@ impl NetworkSettings {
     /// again. (Between the look and the renewal lie some microseconds.)
     ///
     /// # Errors
-    /// [`Error::Lapsed`] for each address that is gone; others if the kernel refused.
-    pub fn renew(&self) -> Result<(), Vec<Error>> {
+    /// [`NetError::Lapsed`] for each address that is gone; others if the kernel refused.
+    pub fn renew(&self) -> Result<(), Vec<NetError>> {
         let leased: Vec<_> =
             self.record.addresses.iter().filter(|own| own.valid_lft.is_some()).collect();
         if leased.is_empty() {
@@ -145,7 +149,7 @@ impl NetworkSettings {
         }
         let mut netlink = Rtnetlink::open().map_err(|error| vec![error])?;
         let kernel = Kernel::read(&mut netlink).map_err(|error| vec![error])?;
-        let errors: Vec<Error> = leased
+        let errors: Vec<NetError> = leased
             .into_iter()
             .filter_map(|own| match kernel.stands(own) {
                 Some(link) => netlink.put(link, own.addr, own.prefix, own.valid_lft).err(),
@@ -174,7 +178,7 @@ impl NetworkSettings {
         addresses.chain(links).chain(settings).collect()
     }
 
-    fn save(&mut self, report: &mut Report) {
+    fn save(&mut self, report: &mut SettingsReport) {
         if self.unsaved {
             // Serving comes before remembering: the desired settings are met all the same.
             match self.file.save(&self.record) {
@@ -188,14 +192,14 @@ impl NetworkSettings {
     fn plan_settings<'a>(
         &mut self,
         desired: &'a [DesiredSysctl],
-        report: &mut Report,
-    ) -> Vec<Setting<'a>> {
+        report: &mut SettingsReport,
+    ) -> Vec<OneSetting<'a>> {
         let mut settings = Vec::new();
         for desired in desired {
             let was = match sysctl::read(&desired.path) {
                 Ok(was) => was,
                 Err(error) => {
-                    report.failures.push(Failure::of(desired, error));
+                    report.failures.push(SettingFailure::of(desired, error));
                     continue;
                 }
             };
@@ -212,13 +216,13 @@ impl NetworkSettings {
             let own = OwnSetting { value: desired.value.to_owned(), previous };
             self.record.settings.insert(desired.path.clone(), own);
             self.unsaved = true;
-            settings.push(Setting { desired, was, before });
+            settings.push(OneSetting { desired, was, before });
         }
         settings
     }
 
-    fn change_settings(&mut self, settings: Vec<Setting<'_>>, report: &mut Report) {
-        for Setting { desired, was, before } in settings {
+    fn change_settings(&mut self, settings: Vec<OneSetting<'_>>, report: &mut SettingsReport) {
+        for OneSetting { desired, was, before } in settings {
             let path = &desired.path;
             let value = desired.value.to_owned();
             match sysctl::write(path, desired.value) {
@@ -234,14 +238,14 @@ impl NetworkSettings {
                         Some(own) => self.record.settings.insert(path.clone(), own),
                         None => self.record.settings.remove(path),
                     };
-                    report.failures.push(Failure::of(desired, error));
+                    report.failures.push(SettingFailure::of(desired, error));
                 }
             }
             self.unsaved = true;
         }
     }
 
-    fn restore_settings(&mut self, desired: &[DesiredSysctl], report: &mut Report) {
+    fn restore_settings(&mut self, desired: &[DesiredSysctl], report: &mut SettingsReport) {
         let undesired: Vec<String> = self
             .record
             .settings
@@ -256,7 +260,7 @@ impl NetworkSettings {
                     sysctl::write(&path, &own.previous).map(|()| Some(own.previous))
                 }
                 // Somebody changed it, or its interface went.
-                Ok(_) | Err(Error::NoSetting { .. }) => Ok(None),
+                Ok(_) | Err(NetError::NoSetting { .. }) => Ok(None),
                 Err(error) => Err(error),
             };
             match restored {
@@ -275,8 +279,8 @@ impl NetworkSettings {
         &mut self,
         netlink: &mut Rtnetlink,
         desired: &[DesiredLink],
-        report: &mut Report,
-    ) -> Result<Kernel, Error> {
+        report: &mut SettingsReport,
+    ) -> Result<Kernel, NetError> {
         let kernel = Kernel::read(netlink)?;
         let missing = || desired.iter().filter(|desired| kernel.link(desired.device).is_none());
         if missing().next().is_none() {
@@ -306,7 +310,7 @@ impl NetworkSettings {
         &mut self,
         kernel: &Kernel,
         desired: &[DesiredLink],
-        report: &mut Report,
+        report: &mut SettingsReport,
     ) -> Vec<Link> {
         let mut down = Vec::new();
         for desired in desired {
@@ -323,7 +327,7 @@ impl NetworkSettings {
         down
     }
 
-    fn bring_up(&mut self, netlink: &mut Rtnetlink, links: Vec<Link>, report: &mut Report) {
+    fn bring_up(&mut self, netlink: &mut Rtnetlink, links: Vec<Link>, report: &mut SettingsReport) {
         for link in links {
             match netlink.set_up(&link, true) {
                 Ok(()) => report.done.push(Done::Up(link.name)),
@@ -341,7 +345,7 @@ impl NetworkSettings {
         netlink: &mut Rtnetlink,
         kernel: &Kernel,
         desired: &[DesiredLink],
-        report: &mut Report,
+        report: &mut SettingsReport,
     ) {
         let is_wished = |own: &OwnLink| desired.iter().any(|desired| desired.device == own.device);
         let undesired: Vec<OwnLink> =
@@ -372,11 +376,11 @@ impl NetworkSettings {
         &mut self,
         kernel: &Kernel,
         desired: &[DesiredAddress],
-        report: &mut Report,
+        report: &mut SettingsReport,
     ) -> (Vec<Placing>, Vec<(IpAddr, String)>) {
         let (mut placings, mut wished) = (Vec::new(), Vec::new());
         for desired in desired {
-            let Place { link, prefix, standing } = match kernel.place(desired) {
+            let SettingPlace { link, prefix, standing } = match kernel.place(desired) {
                 Ok(place) => place,
                 Err(error) => {
                     report.fail(error);
@@ -425,7 +429,7 @@ impl NetworkSettings {
         netlink: &mut Rtnetlink,
         placings: Vec<Placing>,
         settings: &[DesiredSysctl],
-        report: &mut Report,
+        report: &mut SettingsReport,
     ) {
         let mut added = Vec::new();
         for Placing { link, own, new, only_with } in placings {
@@ -433,7 +437,7 @@ impl NetworkSettings {
             if let Some(path) = only_with.filter(|path| new && !in_force(settings, path)) {
                 self.record.forget_address(addr, &device);
                 self.unsaved = true;
-                report.fail(Error::Exposed { addr, device, setting: sysctl::name(path) });
+                report.fail(NetError::Exposed { addr, device, setting: sysctl::name(path) });
                 continue;
             }
             match netlink.put(&link, addr, prefix, valid_lft) {
@@ -470,7 +474,7 @@ impl NetworkSettings {
         netlink: &mut Rtnetlink,
         kernel: &Kernel,
         wished: &[(IpAddr, String)],
-        report: &mut Report,
+        report: &mut SettingsReport,
     ) {
         let is_wished = |own: &OwnAddress| {
             wished.iter().any(|(addr, device)| *addr == own.addr && *device == own.device)
@@ -500,8 +504,8 @@ impl NetworkSettings {
     }
 }
 
-fn lapsed(own: &OwnAddress) -> Error {
-    Error::Lapsed { addr: own.addr, device: own.device.clone() }
+fn lapsed(own: &OwnAddress) -> NetError {
+    NetError::Lapsed { addr: own.addr, device: own.device.clone() }
 }
 
 /// True if a setting has a value with which its desired setting is content.
@@ -513,7 +517,7 @@ fn in_force(settings: &[DesiredSysctl], path: &str) -> bool {
 }
 
 impl Kernel {
-    fn read(netlink: &mut Rtnetlink) -> Result<Kernel, Error> {
+    fn read(netlink: &mut Rtnetlink) -> Result<Kernel, NetError> {
         Ok(Kernel { links: netlink.links()?, addresses: netlink.addresses()? })
     }
 
@@ -537,21 +541,21 @@ impl Kernel {
         self.links.iter().find(|link| link.index == address.index)
     }
 
-    fn named(&self, name: &str) -> Result<&Link, Error> {
+    fn named(&self, name: &str) -> Result<&Link, NetError> {
         self.link(name).ok_or_else(|| no_interface(name))
     }
 
     /// Where a desired address belongs, and what stands there.
-    fn place(&self, desired: &DesiredAddress) -> Result<Place<'_>, Error> {
+    fn place(&self, desired: &DesiredAddress) -> Result<SettingPlace<'_>, NetError> {
         match &desired.device {
             Device::Name(name) => {
                 let link = self.named(name)?;
                 let standing = self.standing(desired.addr, link);
                 let prefix = standing.map_or(host_prefix(desired.addr), |standing| standing.prefix);
-                Ok(Place { link, prefix, standing })
+                Ok(SettingPlace { link, prefix, standing })
             }
             Device::Connected => {
-                self.connected(desired.addr).ok_or(Error::NotConnected(desired.addr))
+                self.connected(desired.addr).ok_or(NetError::NotConnected(desired.addr))
             }
         }
     }
@@ -559,19 +563,19 @@ impl Kernel {
     /// The interface that has the address already, or whose network contains it: the smallest
     /// such network, of an interface that is up if there is one. A connected route comes from
     /// an address, so the addresses tell; a routing table can be a million routes long.
-    fn connected(&self, addr: IpAddr) -> Option<Place<'_>> {
+    fn connected(&self, addr: IpAddr) -> Option<SettingPlace<'_>> {
         let linked = self.addresses.iter().filter_map(|address| {
             let link = self.links.iter().find(|link| link.index == address.index)?;
             (!link.is_loopback()).then_some((address, link))
         });
         let stands = linked.clone().find(|(address, _)| address.addr == addr);
         if let Some((address, link)) = stands {
-            return Some(Place { link, prefix: address.prefix, standing: Some(address) });
+            return Some(SettingPlace { link, prefix: address.prefix, standing: Some(address) });
         }
         let reaching = linked.filter(|(address, _)| address.reaches(addr));
         let (address, link) = reaching.max_by_key(|(address, link)| {
             (link.is_up(), address.prefix, std::cmp::Reverse(link.index))
         })?;
-        Some(Place { link, prefix: address.prefix, standing: None })
+        Some(SettingPlace { link, prefix: address.prefix, standing: None })
     }
 }

@@ -10,7 +10,7 @@ use std::path::Path;
 
 use nix::errno::Errno;
 
-use super::Error;
+use super::NetError;
 
 const ROOT: &str = "/proc/sys";
 /// No setting that this program knows is longer.
@@ -37,7 +37,7 @@ pub(super) fn is_network_setting(path: &str) -> bool {
 ///
 /// # Errors
 /// There is no such setting, or it cannot be read.
-pub fn read(path: &str) -> Result<String, Error> {
+pub fn read(path: &str) -> Result<String, NetError> {
     let failed = |error| failure("read", path, &error);
     let file = fs::File::open(Path::new(ROOT).join(path)).map_err(failed)?;
     let mut value = String::new();
@@ -46,7 +46,7 @@ pub fn read(path: &str) -> Result<String, Error> {
 }
 
 /// Gives a setting a value.
-pub(super) fn write(path: &str, value: &str) -> Result<(), Error> {
+pub(super) fn write(path: &str, value: &str) -> Result<(), NetError> {
     let failed = |error| failure("set", path, &error);
     let mut options = fs::OpenOptions::new();
     let mut file = options.write(true).open(Path::new(ROOT).join(path)).map_err(failed)?;
@@ -54,20 +54,20 @@ pub(super) fn write(path: &str, value: &str) -> Result<(), Error> {
     file.write_all(format!("{value}\n").as_bytes()).map_err(failed)
 }
 
-fn failure(action: &'static str, path: &str, error: &std::io::Error) -> Error {
+fn failure(action: &'static str, path: &str, error: &std::io::Error) -> NetError {
     let setting = name(path);
     match error.raw_os_error().map(Errno::from_raw) {
         Some(Errno::ENOENT) => absent(path),
-        Some(errno) => Error::Setting { action, setting, errno },
+        Some(errno) => NetError::Setting { action, setting, errno },
         None if error.kind() == ErrorKind::InvalidData => {
-            Error::OddSetting { setting, value: "no text".to_owned() }
+            NetError::OddSetting { setting, value: "no text".to_owned() }
         }
-        None => Error::Setting { action, setting, errno: Errno::EIO },
+        None => NetError::Setting { action, setting, errno: Errno::EIO },
     }
 }
 
 /// Why there is no such setting, as far as the settings beside it tell.
-fn absent(path: &str) -> Error {
+fn absent(path: &str) -> NetError {
     let beside = |other: &str| Path::new(ROOT).join(other).exists();
     let of_ipvs = path.starts_with("net/ipv4/vs/");
     let outdated = of_ipvs && beside("net/ipv4/vs");
@@ -79,7 +79,7 @@ fn absent(path: &str) -> Error {
         }
         _ => ": is the interface there?",
     };
-    Error::NoSetting { setting: name(path), hint, outdated }
+    NetError::NoSetting { setting: name(path), hint, outdated }
 }
 
 #[cfg(test)]
@@ -107,6 +107,6 @@ mod tests {
             error.to_string(),
             "no setting net.ipv4.conf.nosuch7.rp_filter in this kernel: is the interface there?"
         );
-        assert!(matches!(error, Error::NoSetting { outdated: false, .. }));
+        assert!(matches!(error, NetError::NoSetting { outdated: false, .. }));
     }
 }

@@ -4,7 +4,7 @@
 use nix::errno::Errno;
 
 use super::frame::{Body, DUMP_INTR, KernelError, MalformedMessage, Messages};
-use super::socket::{ReceiveError, Socket};
+use super::socket::{NetlinkSocket, ReceiveError};
 
 /// How often a list is asked for at most: it is asked for again when the kernel says that it
 /// changed meanwhile (`NLM_F_DUMP_INTR`), when an answer was dropped, and when another list is
@@ -19,7 +19,7 @@ pub(crate) struct Dump<T> {
     pub(crate) datagrams: usize,
 }
 
-impl Socket {
+impl NetlinkSocket {
     /// Sends the request that `write` appends with its sequence number, and gives what `read`
     /// makes of the answer's type and body; `None` if the kernel only says that it is done. An
     /// error of the kernel is what `refused` makes of it.
@@ -124,21 +124,21 @@ mod tests {
     use super::*;
 
     #[derive(Debug, PartialEq, Eq)]
-    enum Failure {
+    enum ExchangeFailure {
         Receive(ReceiveError),
         Malformed(MalformedMessage),
         Kernel(i32),
     }
 
-    impl From<ReceiveError> for Failure {
-        fn from(error: ReceiveError) -> Failure {
-            Failure::Receive(error)
+    impl From<ReceiveError> for ExchangeFailure {
+        fn from(error: ReceiveError) -> ExchangeFailure {
+            ExchangeFailure::Receive(error)
         }
     }
 
-    impl From<MalformedMessage> for Failure {
-        fn from(error: MalformedMessage) -> Failure {
-            Failure::Malformed(error)
+    impl From<MalformedMessage> for ExchangeFailure {
+        fn from(error: MalformedMessage) -> ExchangeFailure {
+            ExchangeFailure::Malformed(error)
         }
     }
 
@@ -177,26 +177,26 @@ mod tests {
     }
 
     /// A list whose rows are the messages' types.
-    fn dump(socket: &mut Socket) -> Result<Dump<u16>, Failure> {
-        socket.dump(request, |error| Failure::Kernel(error.errno), |kind, _| Ok(Some(kind)))
+    fn dump(socket: &mut NetlinkSocket) -> Result<Dump<u16>, ExchangeFailure> {
+        socket.dump(request, |error| ExchangeFailure::Kernel(error.errno), |kind, _| Ok(Some(kind)))
     }
 
     #[test]
     fn an_answer_to_another_request_is_none_to_this_one() {
-        let (mut socket, kernel) = Socket::pair();
+        let (mut socket, kernel) = NetlinkSocket::pair();
         socket.count_from(4);
         say(&kernel, &[(20, 0, 4, OK), (21, 0, 5, OK), (22, 0, 5, OK)]);
         let answer = socket.ask(
             request,
-            |error| Failure::Kernel(error.errno),
-            |kind, _| Ok::<_, Failure>(Some(kind)),
+            |error| ExchangeFailure::Kernel(error.errno),
+            |kind, _| Ok::<_, ExchangeFailure>(Some(kind)),
         );
         assert_eq!(answer, Ok(Some(21)));
     }
 
     #[test]
     fn a_list_is_read_to_its_end_and_its_datagrams_are_counted() {
-        let (mut socket, kernel) = Socket::pair();
+        let (mut socket, kernel) = NetlinkSocket::pair();
         say(&kernel, &[(20, 0, 1, OK), (21, 0, 1, OK)]);
         say(&kernel, &[(22, 0, 1, OK), (23, 0, 9, OK)]);
         say(&kernel, &[(DONE, 0, 1, OK)]);
@@ -209,7 +209,7 @@ mod tests {
         for end in
             [(DONE, DUMP_INTR, 1, OK), (ERROR, 0, 1, Errno::EBUSY), (DONE, 0, 1, Errno::EINTR)]
         {
-            let (mut socket, kernel) = Socket::pair();
+            let (mut socket, kernel) = NetlinkSocket::pair();
             let server = serve(kernel, move |asked, kernel| match asked {
                 0 => say(kernel, &[(20, 0, 1, OK), end]),
                 _ => say(kernel, &[(21, 0, 2, OK), (DONE, 0, 2, OK)]),
@@ -222,26 +222,26 @@ mod tests {
 
     #[test]
     fn a_list_that_is_disturbed_again_and_again_is_given_up() {
-        let (mut socket, kernel) = Socket::pair();
+        let (mut socket, kernel) = NetlinkSocket::pair();
         let server = serve(kernel, |asked, kernel| {
             say(kernel, &[(DONE, DUMP_INTR, 1 + asked as u32, OK)]);
         });
-        assert_eq!(dump(&mut socket), Err(Failure::Receive(ReceiveError::Disturbed)));
+        assert_eq!(dump(&mut socket), Err(ExchangeFailure::Receive(ReceiveError::Disturbed)));
         drop(socket);
         assert_eq!(server.join().unwrap(), ATTEMPTS as usize);
     }
 
     #[test]
     fn a_list_that_ends_in_an_error_is_an_error() {
-        let (mut socket, kernel) = Socket::pair();
+        let (mut socket, kernel) = NetlinkSocket::pair();
         say(&kernel, &[(20, 0, 1, OK), (DONE, 0, 1, Errno::ENOMEM)]);
-        assert_eq!(dump(&mut socket), Err(Failure::Kernel(Errno::ENOMEM as i32)));
+        assert_eq!(dump(&mut socket), Err(ExchangeFailure::Kernel(Errno::ENOMEM as i32)));
     }
 
     #[test]
     fn a_malformed_message_ends_a_list_with_an_error() {
-        let (mut socket, kernel) = Socket::pair();
+        let (mut socket, kernel) = NetlinkSocket::pair();
         send(kernel.as_raw_fd(), &[1; 16], MsgFlags::empty()).unwrap();
-        assert!(matches!(dump(&mut socket), Err(Failure::Malformed(_))));
+        assert!(matches!(dump(&mut socket), Err(ExchangeFailure::Malformed(_))));
     }
 }

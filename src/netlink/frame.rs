@@ -187,7 +187,7 @@ fn array<const N: usize>(data: &[u8], at: usize) -> Option<[u8; N]> {
 
 /// One message of a reply.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Message<'a> {
+pub(crate) struct NetlinkMessage<'a> {
     /// Which request it answers.
     pub(crate) sequence: u32,
     /// `nlmsg_flags`.
@@ -221,7 +221,7 @@ impl<'a> Messages<'a> {
 }
 
 impl<'a> Iterator for Messages<'a> {
-    type Item = Result<Message<'a>, MalformedMessage>;
+    type Item = Result<NetlinkMessage<'a>, MalformedMessage>;
 
     fn next(&mut self) -> Option<Self::Item> {
         if self.0.is_empty() {
@@ -241,7 +241,7 @@ impl<'a> Iterator for Messages<'a> {
 }
 
 /// Reads a message whose length is already known to be at least a header's.
-fn message(data: &[u8]) -> Result<Message<'_>, MalformedMessage> {
+fn message(data: &[u8]) -> Result<NetlinkMessage<'_>, MalformedMessage> {
     let header = || -> Option<(u16, u16, u32)> {
         Some((
             u16::from_ne_bytes(array(data, 4)?),
@@ -268,7 +268,7 @@ fn message(data: &[u8]) -> Result<Message<'_>, MalformedMessage> {
         }
         _ => Body::Reply(kind, payload),
     };
-    Ok(Message { sequence, flags, body })
+    Ok(NetlinkMessage { sequence, flags, body })
 }
 
 /// The kernel's own words about an error. They are a courtesy: where they cannot be read,
@@ -343,14 +343,14 @@ mod tests {
         bytes
     }
 
-    fn only(datagram: &[u8]) -> Result<Message<'_>, MalformedMessage> {
+    fn only(datagram: &[u8]) -> Result<NetlinkMessage<'_>, MalformedMessage> {
         Messages::new(datagram).next().expect("one message")
     }
 
     #[test]
     fn a_refusal_keeps_its_sequence_number_its_errno_and_its_words() {
         let refused = Body::Refused(KernelError { errno: 17, text: Some("nope".into()) });
-        let message = Message { sequence: 9, flags: CAPPED | ACK_TLVS, body: refused };
+        let message = NetlinkMessage { sequence: 9, flags: CAPPED | ACK_TLVS, body: refused };
         assert_eq!(only(&kernel_error(17)), Ok(message));
         assert_eq!(only(&kernel_error(0)).map(|m| m.body), Ok(Body::Done));
     }

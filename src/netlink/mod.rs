@@ -23,5 +23,5 @@ pub(crate) use frame::{
     u32_at, write_barrier,
 };
 #[cfg(test)]
-pub(crate) use frame::{DUMP_INTR, Message};
-pub(crate) use socket::{LONG_DUMPS, ReceiveError, Socket, short_dumps};
+pub(crate) use frame::{DUMP_INTR, NetlinkMessage};
+pub(crate) use socket::{LONG_DUMPS, NetlinkSocket, ReceiveError, short_dumps};

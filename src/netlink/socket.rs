@@ -15,7 +15,7 @@ use nix::sys::socket::{
 use nix::sys::time::TimeVal;
 use nix::unistd::{SysconfVar, sysconf};
 
-use super::frame::{MalformedMessage, Message, Messages};
+use super::frame::{MalformedMessage, Messages, NetlinkMessage};
 
 /// Room for any datagram of a dump, and for those that the kernel grows to 32 KiB when it sees
 /// that the reader has the room (`netlink_dump`), which saves receives of long dumps.
@@ -34,7 +34,7 @@ pub(crate) fn short_dumps() -> usize {
 const SEND: usize = 64 * 1024;
 
 /// Receive buffer asked for, in bytes. The kernel counts a short error message as about a
-/// kilobyte; see [`Socket::answers_that_fit`].
+/// kilobyte; see [`NetlinkSocket::answers_that_fit`].
 const RECEIVE_BUFFER: usize = 2 * 1024 * 1024;
 
 /// Upper bound of what one error message takes from the receive buffer, in bytes: the
@@ -87,7 +87,7 @@ pub(crate) enum ReceiveError {
 /// A netlink socket that talks with the kernel alone, and with it the network namespace in which
 /// its thread opened it.
 #[derive(Debug)]
-pub(crate) struct Socket {
+pub(crate) struct NetlinkSocket {
     fd: OwnedFd,
     sequence: u32,
     buffer: Box<[u8]>,
@@ -95,7 +95,7 @@ pub(crate) struct Socket {
     answers_that_fit: usize,
 }
 
-impl Socket {
+impl NetlinkSocket {
     /// Opens a socket of `protocol` in the calling thread's network namespace, where it stays.
     /// Needs no privilege. An answer that is missing for `patience` seconds counts as lost; `room`
     /// is for a datagram, in bytes.
@@ -103,18 +103,18 @@ impl Socket {
         protocol: SockProtocol,
         patience: i64,
         room: usize,
-    ) -> Result<Socket, Errno> {
+    ) -> Result<NetlinkSocket, Errno> {
         let fd = socket(AddressFamily::Netlink, SockType::Raw, SockFlag::SOCK_CLOEXEC, protocol)?;
         // Connected to port 0, it receives from the kernel and from nobody else.
         connect(fd.as_raw_fd(), &NetlinkAddr::new(0, 0))?;
         // Kernels before 4.12 and 4.3 have neither, and need neither.
         let _ = setsockopt(&fd, netlink_option::ExtendedAck, &true);
         let _ = setsockopt(&fd, netlink_option::CappedAck, &true);
-        Socket::over(fd, patience, room)
+        NetlinkSocket::over(fd, patience, room)
     }
 
     /// Takes a connected datagram socket.
-    fn over(fd: OwnedFd, patience: i64, room: usize) -> Result<Socket, Errno> {
+    fn over(fd: OwnedFd, patience: i64, room: usize) -> Result<NetlinkSocket, Errno> {
         // Beyond net.core.rmem_max for root only; with less, batches are shorter.
         if setsockopt(&fd, sockopt::RcvBufForce, &RECEIVE_BUFFER).is_err() {
             let _ = setsockopt(&fd, sockopt::RcvBuf, &RECEIVE_BUFFER);
@@ -124,7 +124,7 @@ impl Socket {
         setsockopt(&fd, sockopt::SendTimeout, &patience)?;
         let receive_buffer = getsockopt(&fd, sockopt::RcvBuf)?;
         let send_buffer = getsockopt(&fd, sockopt::SndBuf)?;
-        Ok(Socket {
+        Ok(NetlinkSocket {
             fd,
             sequence: 0,
             buffer: vec![0; room].into_boxed_slice(),
@@ -134,7 +134,7 @@ impl Socket {
         })
     }
 
-    /// The most bytes that one [`Socket::send`] takes.
+    /// The most bytes that one [`NetlinkSocket::send`] takes.
     pub(crate) fn send_limit(&self) -> usize {
         self.send_limit
     }
@@ -188,7 +188,7 @@ impl Socket {
     /// Receives messages, whomever they answer, until `take` makes something of one.
     pub(crate) fn receive_until<T, E: From<ReceiveError> + From<MalformedMessage>>(
         &mut self,
-        mut take: impl FnMut(Message<'_>) -> Result<Option<T>, E>,
+        mut take: impl FnMut(NetlinkMessage<'_>) -> Result<Option<T>, E>,
     ) -> Result<T, E> {
         loop {
             for message in Messages::new(self.receive()?) {
@@ -212,9 +212,9 @@ impl Socket {
 }
 
 #[cfg(test)]
-impl Socket {
+impl NetlinkSocket {
     /// A socket whose kernel is a test.
-    pub(crate) fn pair() -> (Socket, OwnedFd) {
+    pub(crate) fn pair() -> (NetlinkSocket, OwnedFd) {
         let (ours, theirs) = nix::sys::socket::socketpair(
             AddressFamily::Unix,
             SockType::SeqPacket,
@@ -222,7 +222,7 @@ impl Socket {
             SockFlag::SOCK_CLOEXEC,
         )
         .expect("a socket pair");
-        (Socket::over(ours, 10, LONG_DUMPS).expect("a socket"), theirs)
+        (NetlinkSocket::over(ours, 10, LONG_DUMPS).expect("a socket"), theirs)
     }
 
     /// Has the numbers go on behind this one.
@@ -241,8 +241,8 @@ mod tests {
     use super::super::frame::{Body, Writer};
     use super::*;
 
-    fn generic() -> Socket {
-        Socket::open(SockProtocol::NetlinkGeneric, 10, short_dumps())
+    fn generic() -> NetlinkSocket {
+        NetlinkSocket::open(SockProtocol::NetlinkGeneric, 10, short_dumps())
             .expect("a generic-netlink socket")
     }
 
@@ -263,7 +263,7 @@ mod tests {
 
     #[test]
     fn a_datagram_that_does_not_fit_is_lost_and_not_cut() {
-        let (mut socket, kernel) = Socket::pair();
+        let (mut socket, kernel) = NetlinkSocket::pair();
         for length in [LONG_DUMPS, LONG_DUMPS + 1] {
             let sent = send(kernel.as_raw_fd(), &vec![1; length], MsgFlags::empty());
             assert_eq!(sent, Ok(length));
@@ -274,7 +274,7 @@ mod tests {
 
     #[test]
     fn a_drained_socket_has_no_answer_left() {
-        let (mut socket, kernel) = Socket::pair();
+        let (mut socket, kernel) = NetlinkSocket::pair();
         for _ in 0..10 {
             send(kernel.as_raw_fd(), &[1; 16], MsgFlags::empty()).unwrap();
         }

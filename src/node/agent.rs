@@ -1,7 +1,7 @@
 //! The node's agent: it watches listeners and flags, and keeps the node's record true.
 //!
-//! It owns its state and has no thread: whoever drives it polls [`Agent::fds`], waits no longer
-//! than [`Agent::timeout`], and calls [`Agent::step`]. A record is published only when it says
+//! It owns its state and has no thread: whoever drives it polls [`NodeAgent::fds`], waits no longer
+//! than [`NodeAgent::timeout`], and calls [`NodeAgent::step`]. A record is published only when it says
 //! something new, and never before every flagged protocol was dumped once: a start must not
 //! look like a leave.
 
@@ -15,22 +15,22 @@ use std::time::{Duration, Instant};
 use tracing::{error, info, warn};
 
 use super::gone::Gone;
-use super::leaving::{Leaving, Port};
-use super::pace::Pace;
+use super::leaving::{Leaving, LeavingPort};
+use super::pace::WritePace;
 use super::queues::Queues;
-use super::registrations::{self, Outcome};
+use super::registrations::{self, JoinOutcome};
 use super::system::System;
 use super::{checks, hints, kept_out};
 use crate::checks::{Checker, HealthState};
 use crate::conf::Conf;
 use crate::counter;
 use crate::heartbeat;
-use crate::listeners::{self, Dumper, Ranges, Watch};
+use crate::listeners::{self, Dumper, ListenerWatch, Ranges};
 use crate::ports::Layers;
 use crate::protocol::Protocol;
 use crate::store::{
-    AppliedOrders, Fault, Key, NodeRecord, Refreshed, Refused, Registration, Scope, ServiceKey,
-    Store, StoreError, drain_of, shortened,
+    AppliedOrders, Fault, Key, NodeRecord, Refreshed, RefusedListener, Registration, Scope,
+    ServiceKey, Store, StoreError, drain_of, shortened,
 };
 
 /// How often the connections on a port that was left are counted.
@@ -52,14 +52,14 @@ const RETRY_AFTER: Duration = Duration::from_secs(1);
 const RETRY_LATEST: Duration = Duration::from_secs(15);
 
 /// Takes the ports that a node has left.
-pub type Tell = Box<dyn Fn(heartbeat::Left) + Send>;
+pub type Tell = Box<dyn Fn(heartbeat::LeftPorts) + Send>;
 
 /// One node's state.
-pub struct Agent {
+pub struct NodeAgent {
     node: u32,
     conf: Arc<Conf>,
     around: System,
-    watch: Watch,
+    watch: ListenerWatch,
     /// For the hints alone, whose ranges are others than the watch's.
     hint_dumper: Dumper,
     store: Box<dyn Store>,
@@ -68,7 +68,7 @@ pub struct Agent {
     /// The record as it was last published.
     published: Option<NodeRecord>,
     incarnation: u64,
-    outcome: Outcome,
+    outcome: JoinOutcome,
     queues: Queues,
     /// How many dumps of TCP the queues were seen in.
     dumps_seen: u64,
@@ -90,19 +90,19 @@ pub struct Agent {
     unstored: Option<String>,
     corrupt: Option<String>,
     /// Who waits for the node to have left.
-    left: Option<Left>,
+    left: Option<LeaveWaiter>,
     next_count: Instant,
     next_look: Instant,
     retry_at: Option<Instant>,
     /// What can wait is written then.
     write_at: Option<Instant>,
-    pace: Pace,
+    pace: WritePace,
     /// Ports that were served and are not, the last one last.
     gone: Gone,
     /// The newest record that was written, or that was tried.
     tried: Option<(u64, u64)>,
     /// What was last told of them, and whom.
-    departed: heartbeat::Left,
+    departed: heartbeat::LeftPorts,
     tell: Option<Tell>,
     /// How often in a row the store took no record.
     refusals: u32,
@@ -112,7 +112,7 @@ pub struct Agent {
 /// What an agent sees and asks with.
 pub struct NodeSources {
     /// Notices listeners.
-    pub watch: Watch,
+    pub watch: ListenerWatch,
     /// For the hints alone, whose ranges are others than the watch's.
     pub hint_dumper: Dumper,
     /// Runs cvip.conf's checks.
@@ -120,12 +120,12 @@ pub struct NodeSources {
 }
 
 /// Who waits for the node to have left, and what he was told last.
-struct Left {
+struct LeaveWaiter {
     report: Sender<usize>,
     said: Option<usize>,
 }
 
-impl Agent {
+impl NodeAgent {
     /// An agent that has seen nothing yet, of the incarnation that holds the node's lease. A
     /// store that cannot be reached yet is waited for.
     ///
@@ -138,7 +138,7 @@ impl Agent {
         mut store: Box<dyn Store>,
         incarnation: u64,
         now: Instant,
-    ) -> Result<Agent, StoreError> {
+    ) -> Result<NodeAgent, StoreError> {
         let (refreshed, known) = match store.refresh() {
             Ok(refreshed) => (refreshed, true),
             Err(error) if error.is_unavailable() => {
@@ -150,7 +150,7 @@ impl Agent {
         let left = recorded(&*store, node);
         let gone = Gone::of(left.iter().copied());
         let NodeSources { watch, hint_dumper, checker } = senses;
-        let mut agent = Agent {
+        let mut agent = NodeAgent {
             node,
             around: System::read(node, &conf),
             conf,
@@ -169,7 +169,7 @@ impl Agent {
             known,
             published: None,
             incarnation,
-            outcome: Outcome::default(),
+            outcome: JoinOutcome::default(),
             queues: Queues::default(),
             dumps_seen: 0,
             next_waiting: now,
@@ -180,10 +180,10 @@ impl Agent {
             next_look: now,
             retry_at: None,
             write_at: None,
-            pace: Pace::new(now),
+            pace: WritePace::new(now),
             gone,
             tried: None,
-            departed: heartbeat::Left::default(),
+            departed: heartbeat::LeftPorts::default(),
             tell: None,
             refusals: 0,
             kept_out: kept_out::Log::new(now),
@@ -195,8 +195,8 @@ impl Agent {
 
     /// Who is told which ports the node has left, before the store is: it may not answer.
     #[must_use]
-    pub fn telling(self, tell: Tell) -> Agent {
-        Agent { tell: Some(tell), ..self }
+    pub fn telling(self, tell: Tell) -> NodeAgent {
+        NodeAgent { tell: Some(tell), ..self }
     }
 
     /// How listeners are noticed.
@@ -257,7 +257,7 @@ impl Agent {
     /// Serves nothing any more, whatever listens. `report` hears how many connections are left,
     /// as often as that changes, and 0 at last.
     pub fn leave(&mut self, report: Sender<usize>, now: Instant) {
-        self.left = Some(Left { report, said: None });
+        self.left = Some(LeaveWaiter { report, said: None });
         self.next_count = now;
         self.retry_at = Some(now);
     }
@@ -444,7 +444,7 @@ impl Agent {
             (state.flags_of(Scope::Node(self.node)), state.flags_of(Scope::Cluster));
         let observed = self.watch.observed();
         let mut outcome = match self.left {
-            Some(_) => Outcome::default(),
+            Some(_) => JoinOutcome::default(),
             None => registrations::compute(observed, &self.conf, &node, &cluster, &self.around),
         };
         self.set_targets(&outcome.registrations, now);
@@ -477,9 +477,9 @@ impl Agent {
     }
 
     /// Says once of each listener that it does not join, though its port is flagged.
-    fn log_kept_out(&mut self, refused: &[Refused], now: Instant) {
+    fn log_kept_out(&mut self, refused: &[RefusedListener], now: Instant) {
         for row in self.kept_out.new_ones(refused, now) {
-            let Refused { service, bound, uid, reason, reachable } = row;
+            let RefusedListener { service, bound, uid, reason, reachable } = row;
             let bound = SocketAddr::new(*bound, service.port);
             let text = format!(
                 "the listener of user id {uid} on {bound} does not join {service}: {reason}; \
@@ -496,7 +496,7 @@ impl Agent {
     }
 
     /// The ports that operators drain, of those that this node serves; all of them while it leaves.
-    fn drained(&self, outcome: &Outcome) -> BTreeSet<Port> {
+    fn drained(&self, outcome: &JoinOutcome) -> BTreeSet<LeavingPort> {
         let drains = &self.store.state().drains;
         let leaves = self.left.is_some();
         if drains.is_empty() && !leaves {
@@ -640,12 +640,12 @@ impl Agent {
 }
 
 /// The ports of a node's stored record.
-fn recorded(store: &dyn Store, node: u32) -> Vec<Port> {
+fn recorded(store: &dyn Store, node: u32) -> Vec<LeavingPort> {
     let record = store.state().nodes.get(&node);
     record.into_iter().flat_map(|record| &record.registrations).map(port_of).collect()
 }
 
-fn port_of(registration: &Registration) -> Port {
+fn port_of(registration: &Registration) -> LeavingPort {
     (registration.service.protocol, registration.service.port)
 }
 
@@ -654,9 +654,12 @@ fn port_of(registration: &Registration) -> Port {
 ///
 /// # Errors
 /// The kernel gives no sock_diag socket.
-pub fn open_watch(now: Instant, polling: Option<&str>) -> Result<Watch, listeners::Error> {
+pub fn open_watch(
+    now: Instant,
+    polling: Option<&str>,
+) -> Result<ListenerWatch, listeners::ListenersError> {
     match polling {
-        Some(why) => Watch::polling(now, why),
-        None => Watch::open(now),
+        Some(why) => ListenerWatch::polling(now, why),
+        None => ListenerWatch::open(now),
     }
 }

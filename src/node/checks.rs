@@ -8,7 +8,7 @@
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 
-use crate::checks::Target;
+use crate::checks::CheckTarget;
 use crate::conf::{Conf, Routing};
 use crate::store::{Registration, ServiceKey};
 
@@ -21,7 +21,7 @@ pub(super) fn targets(
     node: u32,
     registrations: &[Registration],
     directing: bool,
-) -> BTreeMap<ServiceKey, Target> {
+) -> BTreeMap<ServiceKey, CheckTarget> {
     let target = |registration: &Registration| {
         let ServiceKey { cvip: addr, protocol, port } = registration.service;
         let cvip = conf.cvip(addr)?;
@@ -32,7 +32,7 @@ pub(super) fn targets(
             true => (cvip.real_server(node)?.addr, None),
             false => (addr, Some(LOOPBACK.to_owned())),
         };
-        let target = Target { addr: SocketAddr::new(addr, port), protocol, device, check };
+        let target = CheckTarget { addr: SocketAddr::new(addr, port), protocol, device, check };
         Some((registration.service, target))
     };
     registrations.iter().filter_map(target).collect()

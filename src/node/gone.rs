@@ -2,34 +2,35 @@
 
 use std::collections::BTreeSet;
 
-use super::leaving::Port;
-use crate::heartbeat::Left;
+use super::leaving::LeavingPort;
+use crate::heartbeat::LeftPorts;
 
 /// The ports, the one that was left last at the end.
 #[derive(Clone, Debug, PartialEq, Eq, Default)]
-pub(super) struct Gone(Vec<Port>);
+pub(super) struct Gone(Vec<LeavingPort>);
 
 impl Gone {
     /// Ports that a cvipd before this one served, and that this one perhaps does not find.
-    pub(super) fn of(ports: impl IntoIterator<Item = Port>) -> Gone {
-        let ports: BTreeSet<Port> = ports.into_iter().collect();
+    pub(super) fn of(ports: impl IntoIterator<Item = LeavingPort>) -> Gone {
+        let ports: BTreeSet<LeavingPort> = ports.into_iter().collect();
         Gone(ports.into_iter().collect())
     }
 
     /// Ports were served before, and others are now.
     pub(super) fn update(
         &mut self,
-        before: impl IntoIterator<Item = Port>,
-        served: &BTreeSet<Port>,
+        before: impl IntoIterator<Item = LeavingPort>,
+        served: &BTreeSet<LeavingPort>,
     ) {
-        let left: BTreeSet<Port> = before.into_iter().filter(|p| !served.contains(p)).collect();
+        let left: BTreeSet<LeavingPort> =
+            before.into_iter().filter(|p| !served.contains(p)).collect();
         self.0.retain(|port| !served.contains(port) && !left.contains(port));
         self.0.extend(left);
     }
 
     /// What the heartbeat says, beside a record of this version.
-    pub(super) fn told(&self, record: (u64, u64), served: &BTreeSet<Port>) -> Left {
-        Left::new(record, &self.0, served)
+    pub(super) fn told(&self, record: (u64, u64), served: &BTreeSet<LeavingPort>) -> LeftPorts {
+        LeftPorts::new(record, &self.0, served)
     }
 }
 
@@ -38,17 +39,17 @@ mod tests {
     use super::*;
     use crate::protocol::Protocol;
 
-    const WEB: Port = (Protocol::Tcp, 80);
-    const TLS: Port = (Protocol::Tcp, 443);
-    const DNS: Port = (Protocol::Udp, 53);
+    const WEB: LeavingPort = (Protocol::Tcp, 80);
+    const TLS: LeavingPort = (Protocol::Tcp, 443);
+    const DNS: LeavingPort = (Protocol::Udp, 53);
 
     /// Whether each of the three is named after these sets of ports were served, one after the
     /// other.
-    fn named(gone: Gone, served: &[&[Port]]) -> [bool; 3] {
+    fn named(gone: Gone, served: &[&[LeavingPort]]) -> [bool; 3] {
         let mut gone = gone;
         let mut before = BTreeSet::new();
         for now in served {
-            let now: BTreeSet<Port> = now.iter().copied().collect();
+            let now: BTreeSet<LeavingPort> = now.iter().copied().collect();
             gone.update(std::mem::replace(&mut before, now.clone()), &now);
         }
         let told = gone.told((1, 1), &before);

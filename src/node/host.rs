@@ -7,7 +7,7 @@ use std::path::Path;
 use nix::unistd::User;
 
 use crate::checks::settings::Kind;
-use crate::conf::{Conf, Diagnostic, Owner, Severity};
+use crate::conf::{Conf, Diagnostic, DiagnosticSeverity, Owner};
 use crate::net::Interface;
 
 /// What is lacking on this host, which is this node: it cannot serve or direct as the file says.
@@ -46,7 +46,7 @@ pub fn lacks(
         }
     }
     let fault = |message: String| Diagnostic {
-        severity: Severity::Error,
+        severity: DiagnosticSeverity::Error,
         path: format!("this host, node {me}"),
         place: None,
         help: message.contains(": there is no user ").then(|| {
@@ -74,7 +74,7 @@ pub fn misspelt_owners(conf: &Conf, users: &[String]) -> Vec<Diagnostic> {
     let almost = unknown.filter_map(|name| {
         let meant = crate::conf::closest(name, users.iter().map(String::as_str))?;
         Some(Diagnostic {
-            severity: Severity::Warning,
+            severity: DiagnosticSeverity::Warning,
             path: "this host".to_owned(),
             place: None,
             message: format!("owner: there is no user {name} here"),
@@ -129,7 +129,9 @@ mod tests {
         assert!(of_director.iter().any(|line| line == interface), "{of_director:?}");
         assert_eq!(of_director.len(), 1 + of_both.len());
         assert!(has_user("root") && !has_user("no-such-user-anywhere"));
-        assert!(lacks(&conf, 2, &[], |_| false).iter().all(|d| d.severity == Severity::Error));
+        assert!(
+            lacks(&conf, 2, &[], |_| false).iter().all(|d| d.severity == DiagnosticSeverity::Error)
+        );
         assert!(users().iter().any(|user| user == "root"));
         let almost = misspelt_owners(&conf, &["gohst".to_owned(), "web".to_owned()]);
         assert_eq!(almost.len(), 1, "{almost:?}");

@@ -8,7 +8,7 @@ use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
 use super::eligibility::Refusal;
-use crate::store::{MOST_REFUSED, PortRanges, Refused, ServiceKey};
+use crate::store::{MOST_REFUSED, PortRanges, RefusedListener, ServiceKey};
 
 /// Most addresses of one owner, service and reason that are named.
 const ADDRESSES: usize = 3;
@@ -43,7 +43,7 @@ impl KeptOut {
 
     /// Those that are named, in order; how many more there are; and the services in front of
     /// which some of these are reachable.
-    pub(super) fn told(&self) -> (Vec<Refused>, u32, Vec<PortRanges>) {
+    pub(super) fn told(&self) -> (Vec<RefusedListener>, u32, Vec<PortRanges>) {
         let mut of_owner: BTreeMap<u32, u32> = BTreeMap::new();
         let mut ranked = Vec::new();
         for (key @ (_, uid, _), addresses) in &self.all {
@@ -58,7 +58,7 @@ impl KeptOut {
         ranked.truncate(MOST_REFUSED);
         let row =
             |(_, (service, uid, refusal), bound): &(u32, &(ServiceKey, u32, Refusal), &IpAddr)| {
-                Refused {
+                RefusedListener {
                     service: *service,
                     bound: **bound,
                     uid: *uid,
@@ -66,7 +66,7 @@ impl KeptOut {
                     reachable: refusal.is_reachable(),
                 }
             };
-        let mut rows: Vec<Refused> = ranked.iter().map(row).collect();
+        let mut rows: Vec<RefusedListener> = ranked.iter().map(row).collect();
         rows.sort_unstable();
         let count = self.all.values().fold(0, |sum: u32, of| sum.saturating_add(of.count));
         let named = rows.iter().filter(|row| row.reachable).map(|row| row.service);
@@ -95,9 +95,9 @@ impl Log {
     /// rate they are left for the next time.
     pub(super) fn new_ones<'a>(
         &mut self,
-        refused: &'a [Refused],
+        refused: &'a [RefusedListener],
         now: Instant,
-    ) -> Vec<&'a Refused> {
+    ) -> Vec<&'a RefusedListener> {
         if now.saturating_duration_since(self.since) >= LOG_PERIOD {
             (self.since, self.lines) = (now, 0);
         }

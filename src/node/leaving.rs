@@ -9,21 +9,21 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crate::conf::Conf;
 use crate::protocol::Protocol;
-use crate::store::{Lingering, State};
+use crate::store::{Lingering, StoreState};
 
 /// Protocol and port, host order.
-pub type Port = (Protocol, u16);
+pub type LeavingPort = (Protocol, u16);
 
 /// The ports, and what was last counted on each.
 #[derive(Clone, Debug, PartialEq, Eq, Default)]
 pub struct Leaving {
-    ports: BTreeMap<Port, u32>,
-    drained: BTreeSet<Port>,
+    ports: BTreeMap<LeavingPort, u32>,
+    drained: BTreeSet<LeavingPort>,
 }
 
 impl Leaving {
     /// Ports that were served by a cvipd before this one, and perhaps are no more.
-    pub fn of(ports: impl IntoIterator<Item = Port>) -> Leaving {
+    pub fn of(ports: impl IntoIterator<Item = LeavingPort>) -> Leaving {
         let ports = ports.into_iter().map(|port| (port, 0)).collect();
         Leaving { ports, drained: BTreeSet::new() }
     }
@@ -32,16 +32,16 @@ impl Leaving {
     /// connections to wait for; that a port of it is drained is told all the same.
     pub fn update(
         &mut self,
-        before: impl IntoIterator<Item = Port>,
-        served: &BTreeSet<Port>,
-        drained: BTreeSet<Port>,
+        before: impl IntoIterator<Item = LeavingPort>,
+        served: &BTreeSet<LeavingPort>,
+        drained: BTreeSet<LeavingPort>,
     ) {
         let left = before.into_iter().filter(|(protocol, _)| *protocol != Protocol::Udp);
         for port in left.chain(drained.iter().copied()) {
             self.ports.entry(port).or_insert(0);
         }
-        let is_over = |port: &Port| served.contains(port) && !drained.contains(port);
-        let was_drained = |port: &Port| port.0 == Protocol::Udp && !drained.contains(port);
+        let is_over = |port: &LeavingPort| served.contains(port) && !drained.contains(port);
+        let was_drained = |port: &LeavingPort| port.0 == Protocol::Udp && !drained.contains(port);
         self.ports.retain(|port, _| !is_over(port) && !was_drained(port));
         self.drained = drained;
     }
@@ -55,8 +55,8 @@ impl Leaving {
     /// unless it is drained.
     pub fn count<E>(
         &mut self,
-        mut connections: impl FnMut(Port) -> Result<usize, E>,
-        mut failed: impl FnMut(Port, E),
+        mut connections: impl FnMut(LeavingPort) -> Result<usize, E>,
+        mut failed: impl FnMut(LeavingPort, E),
     ) -> bool {
         let mut changed = false;
         let drained = &self.drained;
@@ -80,8 +80,9 @@ impl Leaving {
 
     /// What the record says: who still has connections, and all that are drained.
     pub fn lingering(&self) -> Vec<Lingering> {
-        let told = |(port, count): &(&Port, &u32)| **count > 0 || self.drained.contains(port);
-        let say = |((protocol, port), connections): (&Port, &u32)| Lingering {
+        let told =
+            |(port, count): &(&LeavingPort, &u32)| **count > 0 || self.drained.contains(port);
+        let say = |((protocol, port), connections): (&LeavingPort, &u32)| Lingering {
             protocol: *protocol,
             port: *port,
             connections: *connections,
@@ -92,7 +93,7 @@ impl Leaving {
 
 /// The directors, running and active, whose kernels may still send new connections to a node that
 /// leaves: it keeps its addresses until their records say that they do not.
-pub fn holders(node: u32, conf: &Conf, state: &State) -> BTreeSet<u32> {
+pub fn holders(node: u32, conf: &Conf, state: &StoreState) -> BTreeSet<u32> {
     let serves = |addr| conf.cvip(addr).is_some_and(|cvip| cvip.real_server(node).is_some());
     let mut directors = BTreeSet::new();
     for set in conf.director_sets() {
@@ -141,7 +142,7 @@ mod tests {
             services: Vec::new(),
         };
         let conf = Conf { routing: Routing::Dr, cvips: vec![cvip] };
-        let mut state = State::default();
+        let mut state = StoreState::default();
         for node in [1, 5, 6] {
             state.nodes.insert(node, NodeRecord::empty(node, 1, 1));
             state.alive.insert(node, 1);
@@ -161,8 +162,8 @@ mod tests {
         assert_eq!(holders(9, &conf, &state), [].into(), "it serves nothing");
     }
 
-    const HTTP: Port = (Protocol::Tcp, 80);
-    const DNS: Port = (Protocol::Udp, 53);
+    const HTTP: LeavingPort = (Protocol::Tcp, 80);
+    const DNS: LeavingPort = (Protocol::Udp, 53);
 
     fn told(leaving: &Leaving) -> Vec<(u16, u32)> {
         leaving.lingering().iter().map(|l| (l.port, l.connections)).collect()

@@ -1,6 +1,6 @@
 //! What a real server does: it turns the listeners it sees into registrations.
 //!
-//! The rules ([`eligibility`]) and the record ([`registrations`]) are pure; the [`Agent`] owns
+//! The rules ([`eligibility`]) and the record ([`registrations`]) are pure; the [`NodeAgent`] owns
 //! the node's state and puts its record into the store.
 
 pub mod agent;
@@ -17,6 +17,6 @@ pub mod queues;
 pub mod registrations;
 pub mod system;
 
-pub use agent::Agent;
+pub use agent::NodeAgent;
 pub use identify::{WhichNode, identify};
 pub use system::System;

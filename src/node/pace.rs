@@ -18,16 +18,16 @@ const URGENT: Duration = Duration::from_millis(100);
 
 /// When the next write may be.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Pace {
+pub(super) struct WritePace {
     minor: Instant,
     /// The time at which a whole burst is free again.
     free: Instant,
 }
 
-impl Pace {
+impl WritePace {
     /// Everything may be written.
-    pub(super) fn new(now: Instant) -> Pace {
-        Pace { minor: now, free: now }
+    pub(super) fn new(now: Instant) -> WritePace {
+        WritePace { minor: now, free: now }
     }
 
     /// When a record that is to replace another may be written: now, or later.
@@ -110,7 +110,7 @@ mod tests {
     #[test]
     fn joins_and_leaves_go_at_once_and_what_users_cause_waits() {
         let now = Instant::now();
-        let mut pace = Pace::new(now);
+        let mut pace = WritePace::new(now);
         let (served, left) = (serving(&[80]), serving(&[]));
         let counted = NodeRecord { refused_more: 7, ..serving(&[80]) };
         assert_eq!(pace.due(None, &served, now), now);
@@ -134,7 +134,7 @@ mod tests {
     #[test]
     fn a_server_that_comes_and_goes_without_end_writes_ten_times_a_second() {
         let start = Instant::now();
-        let mut pace = Pace::new(start);
+        let mut pace = WritePace::new(start);
         let records = [serving(&[80]), serving(&[])];
         let mut writes = 0;
         for ms in 0..10_000 {

@@ -20,7 +20,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::time::{Duration, Instant};
 
 use super::registrations::Servers;
-use crate::listeners::{Identity, Listener, Unaccepted};
+use crate::listeners::{Listener, ListenerId, Unaccepted};
 use crate::store::ServiceKey;
 
 /// A server that accepted nothing for so long, while its queue was full, hangs.
@@ -32,13 +32,13 @@ const DUMPS: u32 = 2;
 /// What is known of the accept queues of services.
 #[derive(Clone, Debug, PartialEq, Eq, Default)]
 pub struct Queues {
-    services: BTreeMap<ServiceKey, Full>,
+    services: BTreeMap<ServiceKey, QueueFull>,
 }
 
 /// A service whose queues were full in the last dump, or which hangs and whose queues have not
 /// emptied.
 #[derive(Clone, Debug, PartialEq, Eq, Default)]
-struct Full {
+struct QueueFull {
     /// Dumps in a row that showed all its queues full.
     dumps: u32,
     /// Who waited when something was last known to be accepted, or at the first look since the
@@ -70,12 +70,12 @@ impl Fill {
     }
 }
 
-impl Full {
+impl QueueFull {
     /// What a dump makes of it.
-    fn dumped(self, seen: Fill) -> Option<Full> {
+    fn dumped(self, seen: Fill) -> Option<QueueFull> {
         match seen {
-            Fill::Full => Some(Full { dumps: self.dumps.saturating_add(1), ..self }),
-            Fill::Some if self.hangs => Some(Full { hangs: true, ..Full::default() }),
+            Fill::Full => Some(QueueFull { dumps: self.dumps.saturating_add(1), ..self }),
+            Fill::Some if self.hangs => Some(QueueFull { hangs: true, ..QueueFull::default() }),
             Fill::Some | Fill::Little => None,
         }
     }
@@ -138,7 +138,7 @@ impl Queues {
 
     /// The ports of which the list of those who wait is to be read now.
     pub fn wanted(&self, now: Instant) -> BTreeSet<u16> {
-        let due = |full: &Full| full.look_at(now).is_some_and(|at| now >= at);
+        let due = |full: &QueueFull| full.look_at(now).is_some_and(|at| now >= at);
         self.services.iter().filter(|(_, full)| due(full)).map(|(key, _)| key.port).collect()
     }
 
@@ -156,14 +156,14 @@ impl Queues {
         let mut on_port: Vec<&Listener> = sockets.iter().filter(|s| s.port == port).collect();
         // A user can open very many of one identity.
         on_port.dedup_by_key(|listener| listener.identity());
-        let waiting: Vec<(u64, Vec<Identity>)> =
+        let waiting: Vec<(u64, Vec<ListenerId>)> =
             waiting.iter().map(|waits| (waits.cookie, takers(waits, &on_port))).collect();
         for (service, full) in self.services.iter_mut().filter(|(key, _)| key.port == port) {
             if full.dumps < DUMPS {
                 continue;
             }
             let own = servers.of(*service);
-            let is_own = |takers: &[Identity]| takers.iter().any(|taker| own.contains(taker));
+            let is_own = |takers: &[ListenerId]| takers.iter().any(|taker| own.contains(taker));
             let mine = waiting.iter().filter(|(_, takers)| is_own(takers));
             full.looked(mine.map(|(cookie, _)| *cookie).collect(), now);
         }
@@ -181,7 +181,7 @@ impl Queues {
 }
 
 /// The sockets of one listener, of sorted ones.
-fn with<'a>(sockets: &'a [Listener], identity: &Identity) -> &'a [Listener] {
+fn with<'a>(sockets: &'a [Listener], identity: &ListenerId) -> &'a [Listener] {
     let first = sockets.partition_point(|socket| socket.identity() < *identity);
     let last = sockets.partition_point(|socket| socket.identity() <= *identity);
     &sockets[first..last]
@@ -191,7 +191,7 @@ fn with<'a>(sockets: &'a [Listener], identity: &Identity) -> &'a [Listener] {
 /// for its local address and device (`compute_score`, net/ipv4/inet_hashtables.c). Sockets of one
 /// identity share what comes. The listeners are sorted: a user can have very many on addresses of
 /// the loopback network, and very many connections to them.
-fn takers(waits: &Unaccepted, on_port: &[&Listener]) -> Vec<Identity> {
+fn takers(waits: &Unaccepted, on_port: &[&Listener]) -> Vec<ListenerId> {
     let score = |listener: &Listener| {
         let exact = match (listener.addr, waits.addr) {
             (bound, to) if bound == to => 4,
@@ -216,7 +216,7 @@ fn takers(waits: &Unaccepted, on_port: &[&Listener]) -> Vec<Identity> {
     let candidates = || any.into_iter().chain([waits.addr]).flat_map(at);
     let scored = || candidates().filter_map(|listener| Some((score(listener)?, *listener)));
     let best = scored().map(|(score, _)| score).max();
-    let mut takers: Vec<Identity> = scored()
+    let mut takers: Vec<ListenerId> = scored()
         .filter(|(score, _)| Some(*score) == best)
         .map(|(_, listener)| listener.identity())
         .collect();

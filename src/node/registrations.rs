@@ -7,20 +7,20 @@ use std::ops::Bound;
 use super::eligibility::{Owners, Reach, Refusal, judge};
 use super::kept_out::KeptOut;
 use super::system::System;
-use crate::conf::{Conf, Cvip, Owner, Registration as How, Routing, ServiceConf};
-use crate::listeners::{Identity, Listener};
+use crate::conf::{Conf, Cvip, Owner, RegistrationMode, Routing, ServiceConf};
+use crate::listeners::{Listener, ListenerId};
 use crate::ports::{FlagSet, Layers, PortFlag};
 use crate::protocol::Protocol;
-use crate::store::{PortRanges, Refused, Registration, ServiceKey};
+use crate::store::{PortRanges, RefusedListener, Registration, ServiceKey};
 
 /// What a node serves and what it does not serve though it listens: both in order, each once.
 #[derive(Clone, Debug, PartialEq, Eq, Default)]
-pub struct Outcome {
+pub struct JoinOutcome {
     /// The services that the node serves.
     pub registrations: Vec<Registration>,
     /// The listeners on flagged ports that were kept out, as the record names them.
-    pub refused: Vec<Refused>,
-    /// How many more were kept out.
+    pub refused: Vec<RefusedListener>,
+    /// RegistrationMode many more were kept out.
     pub refused_more: u32,
     /// The services that some of these would be reached by.
     pub reachable: Vec<PortRanges>,
@@ -31,12 +31,12 @@ pub struct Outcome {
 /// The listeners behind each service that a node serves.
 #[derive(Clone, Debug, PartialEq, Eq, Default)]
 pub struct Servers {
-    by_service: BTreeMap<ServiceKey, Vec<Identity>>,
+    by_service: BTreeMap<ServiceKey, Vec<ListenerId>>,
 }
 
 impl Servers {
     /// Adds a listener to a service; those of one service are added in order.
-    pub fn add(&mut self, service: ServiceKey, listener: Identity) {
+    pub fn add(&mut self, service: ServiceKey, listener: ListenerId) {
         let of = self.by_service.entry(service).or_default();
         if of.last() != Some(&listener) {
             of.push(listener);
@@ -44,18 +44,18 @@ impl Servers {
     }
 
     /// A service's listeners, in order.
-    pub fn of(&self, service: ServiceKey) -> &[Identity] {
+    pub fn of(&self, service: ServiceKey) -> &[ListenerId] {
         self.by_service.get(&service).map_or(&[], Vec::as_slice)
     }
 
     /// Every listener that serves anything.
-    pub fn all(&self) -> BTreeSet<Identity> {
+    pub fn all(&self) -> BTreeSet<ListenerId> {
         self.by_service.values().flatten().copied().collect()
     }
 
     /// The services that a listener serves, with what else is served on its port looked through.
-    pub fn services_of(&self, listener: &Identity) -> Vec<ServiceKey> {
-        let Identity { protocol, port, .. } = *listener;
+    pub fn services_of(&self, listener: &ListenerId) -> Vec<ServiceKey> {
+        let ListenerId { protocol, port, .. } = *listener;
         let mut services = Vec::new();
         let mut next = self.by_service.keys().next();
         // One look-up for each CVIP: services are in order of their CVIPs.
@@ -101,7 +101,7 @@ pub(crate) fn judged<'l, 'c>(
     listeners.iter().filter_map(move |listener| {
         let (protocol, port) = (listener.protocol, listener.port);
         let conf = cvip.service_for(protocol, port);
-        if conf.is_some_and(|service| service.registration == How::Static) {
+        if conf.is_some_and(|service| service.registration == RegistrationMode::Static) {
             return None;
         }
         let (flag, _) = layers.lookup(protocol, port)?;
@@ -132,7 +132,7 @@ pub fn compute(
     node: &FlagSet,
     cluster: &FlagSet,
     around: &System,
-) -> Outcome {
+) -> JoinOutcome {
     let mut registrations = BTreeMap::new();
     let mut kept_out = KeptOut::default();
     let mut servers = Servers::default();
@@ -156,7 +156,7 @@ pub fn compute(
         }
     }
     let (refused, refused_more, reachable) = kept_out.told();
-    Outcome {
+    JoinOutcome {
         registrations: registrations.into_values().collect(),
         refused,
         refused_more,
@@ -239,7 +239,7 @@ mod tests {
         [PortFlag { protocol: Protocol::Tcp, start, end, weight }].into_iter().collect()
     }
 
-    fn ports(outcome: &Outcome) -> Vec<(u16, u16)> {
+    fn ports(outcome: &JoinOutcome) -> Vec<(u16, u16)> {
         outcome.registrations.iter().map(|r| (r.service.port, r.weight)).collect()
     }
 
@@ -251,7 +251,7 @@ mod tests {
         assert_eq!(ports(&outcome), [(80, 3)]);
         assert_eq!(outcome.refused, []);
         let unflagged = compute(&seen, &conf(vec![]), &none, &none, &around(2));
-        assert_eq!(unflagged, Outcome::default());
+        assert_eq!(unflagged, JoinOutcome::default());
     }
 
     #[test]
@@ -293,11 +293,11 @@ mod tests {
     #[test]
     fn a_static_service_ignores_listeners() {
         let mut service = ServiceConf::new(Protocol::Tcp, 80, 80);
-        service.registration = How::Static;
+        service.registration = RegistrationMode::Static;
         let seen = [listener("0.0.0.0", 80, 0)];
         let none = FlagSet::default();
         let outcome = compute(&seen, &conf(vec![service]), &flags(1, 80, 1), &none, &around(2));
-        assert_eq!(outcome, Outcome::default());
+        assert_eq!(outcome, JoinOutcome::default());
     }
 
     #[test]
@@ -305,6 +305,6 @@ mod tests {
         let seen = [listener("0.0.0.0", 80, 0)];
         let none = FlagSet::default();
         let outcome = compute(&seen, &conf(vec![]), &flags(1, 80, 1), &none, &around(7));
-        assert_eq!(outcome, Outcome::default());
+        assert_eq!(outcome, JoinOutcome::default());
     }
 }

@@ -9,7 +9,7 @@ use serde::Deserialize;
 use toml::Spanned;
 
 use super::{Engine, EtcdSettings, Settings, SettingsError, endpoint_of, prefix_of};
-use crate::conf::{Diagnostic, Place, Severity};
+use crate::conf::{Diagnostic, DiagnosticSeverity, SourcePlace};
 use crate::files;
 
 /// Largest file in bytes.
@@ -65,7 +65,7 @@ pub(super) fn read(path: &Path, must_be: bool) -> Result<Settings, SettingsError
 pub(super) fn parse(text: &str, path: &Path) -> Result<Settings, SettingsError> {
     let fault_in = |span: Option<Range<usize>>, is_known: bool, message: String| {
         SettingsError::File(Box::new(Diagnostic {
-            severity: Severity::Error,
+            severity: DiagnosticSeverity::Error,
             path: path.display().to_string(),
             place: span.map(|span| place(text, span, is_known)),
             message,
@@ -183,7 +183,7 @@ fn without_values(message: &str) -> String {
 }
 
 /// A fault's place: the part of it that stands in its first line.
-fn place(text: &str, span: Range<usize>, is_known: bool) -> Place {
+fn place(text: &str, span: Range<usize>, is_known: bool) -> SourcePlace {
     let start = floor(text, span.start);
     let before = &text[..start];
     let from = before.rfind('\n').map_or(0, |at| at + 1);
@@ -192,7 +192,7 @@ fn place(text: &str, span: Range<usize>, is_known: bool) -> Place {
     let within = |at: usize| at.clamp(from, from + line.len()) - from;
     let fault = within(start)..within(floor(text, span.end).max(start));
     let shown = shown(line, fault.clone(), is_known);
-    Place::new(before.matches('\n').count() + 1, &shown, fault)
+    SourcePlace::new(before.matches('\n').count() + 1, &shown, fault)
 }
 
 /// The boundary of characters at or before a byte.

@@ -13,7 +13,7 @@ use std::time::Duration;
 mod file;
 mod secret;
 
-pub use secret::{ClusterKey, Secret};
+pub use secret::{KeyFile, Secret};
 
 /// Where cvip.toml stands.
 pub const SETTINGS_PATH: &str = "/etc/cvip/cvip.toml";

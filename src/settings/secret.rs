@@ -37,16 +37,16 @@ impl fmt::Debug for Secret {
 
 /// What the cluster's members know and nobody else: it signs what they say to one another.
 #[derive(Clone, PartialEq, Eq)]
-pub struct ClusterKey(Vec<u8>);
+pub struct KeyFile(Vec<u8>);
 
-impl ClusterKey {
+impl KeyFile {
     /// The key: at least 32 bytes.
     pub fn as_bytes(&self) -> &[u8] {
         &self.0
     }
 }
 
-impl fmt::Debug for ClusterKey {
+impl fmt::Debug for KeyFile {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("ClusterKey")
     }
@@ -107,7 +107,7 @@ impl Settings {
     ///
     /// # Errors
     /// It cannot be read or made, is too short, or others may read it.
-    pub fn cluster_key(&self, run_dir: &Path) -> Result<ClusterKey, SettingsError> {
+    pub fn cluster_key(&self, run_dir: &Path) -> Result<KeyFile, SettingsError> {
         let path = match self.cluster_key_path() {
             Some(path) => path,
             None => own_key(run_dir)?,
@@ -132,7 +132,7 @@ impl Settings {
 
     /// Writes the key that was made here again, where somebody deleted it: a cvipd that is started
     /// anew would make another, and hear nobody.
-    pub(crate) fn tend_cluster_key(&self, run_dir: &Path, key: &ClusterKey) {
+    pub(crate) fn tend_cluster_key(&self, run_dir: &Path, key: &KeyFile) {
         let path = own_key_path(run_dir);
         if self.cluster_key_path().is_none() && path.try_exists().is_ok_and(|there| !there) {
             files::note(&path, &write_own_key(run_dir, &path, key.as_bytes()));
@@ -154,7 +154,7 @@ impl Settings {
 
 /// Reads a cluster key. A new one is advised only where there is none: where there is one, it is
 /// the cluster's.
-fn read_key(path: &Path) -> Result<ClusterKey, SettingsError> {
+fn read_key(path: &Path) -> Result<KeyFile, SettingsError> {
     let key = read_secret(path).map_err(|error| match error {
         SettingsError::Missing { path, reason } => {
             let how = format!(
@@ -177,7 +177,7 @@ fn read_key(path: &Path) -> Result<ClusterKey, SettingsError> {
         );
         return Err(SettingsError::Unreadable { path: path.to_owned(), reason });
     }
-    Ok(ClusterKey(bytes))
+    Ok(KeyFile(bytes))
 }
 
 fn own_key_path(run_dir: &Path) -> PathBuf {

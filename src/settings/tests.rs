@@ -187,7 +187,7 @@ fn one_host_makes_its_cluster_key_once_and_a_cluster_has_to_be_given_one() {
     let dir = tempfile::tempdir().unwrap();
     let run_dir = dir.path().join("run");
     let local = Settings::default();
-    let keys: Vec<ClusterKey> = std::thread::scope(|scope| {
+    let keys: Vec<KeyFile> = std::thread::scope(|scope| {
         let make = || local.cluster_key(&run_dir).unwrap();
         let threads: Vec<_> = (0..8).map(|_| scope.spawn(make)).collect();
         threads.into_iter().map(|thread| thread.join().unwrap()).collect()

@@ -13,7 +13,7 @@ use std::net::IpAddr;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use super::record::Lingering;
-use super::{DrainTarget, NodeRecord, Refused, Registration, ServiceKey};
+use super::{DrainTarget, NodeRecord, RefusedListener, Registration, ServiceKey};
 use crate::ports::FlagSet;
 use crate::protocol::Protocol;
 
@@ -117,7 +117,7 @@ fn read_ports<'de, D: Deserializer<'de>>(from: D) -> Result<Vec<(u16, u16)>, D::
 
 /// Registrations that differ in their ports alone.
 #[derive(Clone, Debug, Serialize, Deserialize)]
-struct Run {
+struct PortRun {
     #[serde(flatten)]
     ranges: PortRanges,
     weight: u16,
@@ -129,7 +129,7 @@ struct Run {
 
 /// A record as it is stored.
 #[derive(Clone, Debug, Serialize, Deserialize)]
-pub(super) struct Stored {
+pub(super) struct StoredRecord {
     node: u32,
     incarnation: u64,
     sequence: u64,
@@ -138,9 +138,9 @@ pub(super) struct Stored {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     registrations: Option<Vec<Registration>>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    runs: Option<Vec<Run>>,
+    runs: Option<Vec<PortRun>>,
     #[serde(default)]
-    refused: Vec<Refused>,
+    refused: Vec<RefusedListener>,
     #[serde(default, skip_serializing_if = "is_zero")]
     refused_more: u32,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -170,13 +170,13 @@ fn is_zero(number: &u32) -> bool {
 /// What registrations of one run have in common.
 type Alike = (IpAddr, Protocol, u16, Option<String>, bool);
 
-impl From<NodeRecord> for Stored {
-    fn from(record: NodeRecord) -> Stored {
+impl From<NodeRecord> for StoredRecord {
+    fn from(record: NodeRecord) -> StoredRecord {
         let (rows, runs) = match record.registrations.len() {
             0..=MOST_ROWS => (Some(record.registrations), None),
             _ => (None, Some(into_runs(record.registrations))),
         };
-        Stored {
+        StoredRecord {
             node: record.node,
             incarnation: record.incarnation,
             sequence: record.sequence,
@@ -198,7 +198,7 @@ impl From<NodeRecord> for Stored {
     }
 }
 
-fn into_runs(registrations: Vec<Registration>) -> Vec<Run> {
+fn into_runs(registrations: Vec<Registration>) -> Vec<PortRun> {
     let mut alike: BTreeMap<Alike, BTreeSet<u16>> = BTreeMap::new();
     for Registration { service, weight, unhealthy, hidden } in registrations {
         let key = (service.cvip, service.protocol, weight, unhealthy, hidden);
@@ -206,15 +206,15 @@ fn into_runs(registrations: Vec<Registration>) -> Vec<Run> {
     }
     let make = |((cvip, protocol, weight, unhealthy, hidden), ports)| {
         let ranges = PortRanges { cvip, protocol, ports: runs(ports) };
-        Run { ranges, weight, unhealthy, hidden }
+        PortRun { ranges, weight, unhealthy, hidden }
     };
     alike.into_iter().map(make).collect()
 }
 
-impl TryFrom<Stored> for NodeRecord {
+impl TryFrom<StoredRecord> for NodeRecord {
     type Error = &'static str;
 
-    fn try_from(stored: Stored) -> Result<NodeRecord, &'static str> {
+    fn try_from(stored: StoredRecord) -> Result<NodeRecord, &'static str> {
         if stored.registrations.is_none() && stored.runs.is_none() {
             return Err("it has neither `registrations' nor `runs'");
         }
@@ -308,7 +308,7 @@ pub fn shortened(mut record: NodeRecord) -> NodeRecord {
 }
 
 /// Leaves rows out: they are counted, and what directors need of them is kept as port ranges.
-fn leave_out(record: &mut NodeRecord, rows: Vec<Refused>) {
+fn leave_out(record: &mut NodeRecord, rows: Vec<RefusedListener>) {
     record.refused_more = record.refused_more.saturating_add(rows.len() as u32);
     let kept = rows.iter().filter(|row| row.reachable).map(|row| row.service);
     let before = record.reachable.iter().flat_map(PortRanges::services);
@@ -404,7 +404,7 @@ mod tests {
     #[test]
     fn whatever_a_node_has_to_say_its_record_fits_and_tells_directors_what_is_reachable() {
         let long = "x".repeat(10_000);
-        let refused = |port: u16| Refused {
+        let refused = |port: u16| RefusedListener {
             service: service(1, Protocol::Tcp, port),
             bound: [127, 0, 0, 1].into(),
             uid: 1000,

@@ -88,7 +88,7 @@ impl Layout {
             name => format!("{name}-{role}"),
         };
         let reader = name("reader".to_owned());
-        let mut roles = vec![Role {
+        let mut roles = vec![EtcdRole {
             name: reader.clone(),
             grants: vec![Grant { key: self.prefix.clone(), below: true, write: false }],
         }];
@@ -96,14 +96,14 @@ impl Layout {
         let mut users = Vec::new();
         let directing: BTreeSet<u32> = sets.iter().flat_map(|(_, of)| of).copied().collect();
         if !directing.is_empty() {
-            roles.push(Role {
+            roles.push(EtcdRole {
                 name: name("director".to_owned()),
                 grants: vec![write(format!("{}directors/", self.prefix), true)],
             });
         }
         for node in nodes {
             let own = name(format!("node-{node}"));
-            roles.push(Role {
+            roles.push(EtcdRole {
                 name: own.clone(),
                 grants: vec![write(format!("{}nodes/{node}/", self.prefix), true)],
             });
@@ -113,7 +113,7 @@ impl Layout {
         }
         let operator = name("operator".to_owned());
         let orders = [Key::Flags(Scope::Cluster), Key::Drains];
-        roles.push(Role {
+        roles.push(EtcdRole {
             name: operator.clone(),
             grants: orders.iter().filter_map(|key| Some(write(self.path(*key)?, false))).collect(),
         });
@@ -136,14 +136,14 @@ fn below(prefix: &str) -> KeyRange {
 #[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
 pub struct Accounts {
     /// Every role.
-    pub roles: Vec<Role>,
+    pub roles: Vec<EtcdRole>,
     /// Every user: one for each node, and one for operators.
     pub users: Vec<User>,
 }
 
 /// A role, and what it may do.
 #[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
-pub struct Role {
+pub struct EtcdRole {
     /// Its name in etcd.
     pub name: String,
     /// What it may do.

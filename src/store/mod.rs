@@ -12,7 +12,7 @@
 //! flags, owned services) stays in the host's folder even then. [`open`] takes the one that the
 //! settings name.
 //!
-//! A store keeps a view ([`State`]) that [`Store::refresh`] brings up to date; its descriptor
+//! A store keeps a view ([`StoreState`]) that [`Store::refresh`] brings up to date; its descriptor
 //! becomes readable when a refresh may find something. The descriptor only wakes: what is true
 //! is always what a refresh reads. A store that cannot be reached takes nothing from the view.
 //!
@@ -52,8 +52,8 @@ mod value;
 
 pub use compact::{MOST_REFUSED, PortRanges, shortened};
 pub use local::LocalStore;
-pub use orders::{Claim, DrainOrder, DrainTarget, Drains, Elected, drain_of};
-pub use record::{AppliedOrders, Lingering, NodeRecord, Refused, Registration, ServiceKey};
+pub use orders::{DrainOrder, DrainTarget, Drains, Elected, TermClaim, drain_of};
+pub use record::{AppliedOrders, Lingering, NodeRecord, RefusedListener, Registration, ServiceKey};
 
 /// What the opener may do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -142,7 +142,7 @@ pub enum Key {
 
 /// All that the store says.
 #[derive(Clone, Debug, PartialEq, Eq, Default)]
-pub struct State {
+pub struct StoreState {
     /// Records by node number, those of nodes without a lease too.
     pub nodes: BTreeMap<u32, NodeRecord>,
     /// Who holds a lease: the incarnation of the living cvipd, by node number.
@@ -157,7 +157,7 @@ pub struct State {
     pub owned: BTreeMap<u32, BTreeSet<ServiceKey>>,
 }
 
-impl State {
+impl StoreState {
     /// The flags of a scope; empty if none were set.
     pub fn flags_of(&self, scope: Scope) -> FlagSet {
         self.flags.get(&scope).cloned().unwrap_or_default()
@@ -357,7 +357,7 @@ pub trait Store: Send {
     fn invalidate(&mut self);
 
     /// The view as of the last refresh.
-    fn state(&self) -> &State;
+    fn state(&self) -> &StoreState;
 
     /// Readable when a refresh may find a change: of a value, or of [`Store::unavailable_since`].
     fn wakeup(&self) -> BorrowedFd<'_>;
@@ -378,7 +378,7 @@ pub trait Store: Send {
     fn again(&self, interest: Interest) -> Result<Box<dyn Store>, StoreError>;
 
     /// Holds a node's lease for this process, as this incarnation (see
-    /// [`State::next_incarnation`]). While the store is away, the lease is taken once it returns.
+    /// [`StoreState::next_incarnation`]). While the store is away, the lease is taken once it returns.
     ///
     /// A dead process of the same host is followed at once; one of another host when its lease
     /// has ended, for which this waits.
@@ -431,7 +431,7 @@ pub trait Store: Send {
         expected_term: Option<u64>,
         node: u32,
         incarnation: u64,
-    ) -> Result<Claim, StoreError>;
+    ) -> Result<TermClaim, StoreError>;
 
     /// Says of a term that it was won, as is known from elsewhere: a claim through this view is for
     /// a later one. So terms do not repeat where the store was emptied or put back.

@@ -56,7 +56,7 @@ pub fn drain_of(drains: &Drains, node: u32, service: ServiceKey) -> Option<&Drai
 
 /// A drain as it is stored: JSON's maps take no such keys.
 #[derive(Clone, Debug, Serialize, Deserialize)]
-pub(super) struct Row {
+pub(super) struct OrderRow {
     node: u32,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     protocol: Option<Protocol>,
@@ -66,9 +66,9 @@ pub(super) struct Row {
     order: DrainOrder,
 }
 
-impl Row {
-    pub(super) fn new((target, order): (&DrainTarget, &DrainOrder)) -> Row {
-        Row {
+impl OrderRow {
+    pub(super) fn new((target, order): (&DrainTarget, &DrainOrder)) -> OrderRow {
+        OrderRow {
             node: target.node,
             protocol: target.port.map(|(protocol, _)| protocol),
             port: target.port.map(|(_, port)| port),
@@ -104,7 +104,7 @@ pub struct Elected {
 
 /// What became of a claim.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Claim {
+pub enum TermClaim {
     /// The caller directs, in this term.
     Won(Elected),
     /// Somebody else claimed first, or never was elected: this is what stands.
@@ -114,7 +114,7 @@ pub enum Claim {
 #[cfg(test)]
 mod tests {
     use super::super::value::Value;
-    use super::super::{Key, State};
+    use super::super::{Key, StoreState};
     use super::*;
 
     #[test]
@@ -125,7 +125,7 @@ mod tests {
             deadline_s,
             by: "root@node1".to_owned(),
         };
-        let mut state = State::default();
+        let mut state = StoreState::default();
         state.drains.insert(DrainTarget { node: 3, port: None }, order(Some("new disk"), None));
         let port = Some((Protocol::Udp, 177));
         state.drains.insert(DrainTarget { node: 2, port }, order(None, Some(300)));

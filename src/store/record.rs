@@ -7,7 +7,7 @@ use std::net::{IpAddr, SocketAddr};
 use serde::{Deserialize, Serialize};
 
 use super::DrainTarget;
-use super::compact::{PortRanges, Stored};
+use super::compact::{PortRanges, StoredRecord};
 use crate::counter;
 use crate::ports::FlagSet;
 use crate::protocol::Protocol;
@@ -55,7 +55,7 @@ impl Registration {
 
 /// A listener on a flagged port that did not join, and why.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-pub struct Refused {
+pub struct RefusedListener {
     /// The virtual service that it would have joined.
     #[serde(flatten)]
     pub service: ServiceKey,
@@ -85,7 +85,7 @@ pub struct Lingering {
 /// A node's whole record. (incarnation, sequence) orders the writes of one node: a later start
 /// of cvipd has a higher incarnation, a later write of one start a higher sequence.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(into = "Stored", try_from = "Stored")]
+#[serde(into = "StoredRecord", try_from = "StoredRecord")]
 pub struct NodeRecord {
     /// Node number, from 1.
     pub node: u32,
@@ -98,11 +98,11 @@ pub struct NodeRecord {
     /// What it serves, in order.
     pub registrations: Vec<Registration>,
     /// What it does not serve though it listens, in order.
-    pub refused: Vec<Refused>,
+    pub refused: Vec<RefusedListener>,
     /// How many more listeners were kept out that are not named one by one.
     pub refused_more: u32,
     /// The services in front of which those of them stand that packets would reach: see
-    /// [`Refused::reachable`].
+    /// [`RefusedListener::reachable`].
     pub reachable: Vec<PortRanges>,
     /// Ports that were left and still have connections, and all that are drained, in order.
     pub lingering: Vec<Lingering>,
@@ -141,7 +141,7 @@ impl NodeRecord {
     }
 
     /// Whether packets for a service would reach a listener that was kept out: see
-    /// [`Refused::reachable`].
+    /// [`RefusedListener::reachable`].
     pub fn shields(&self, service: ServiceKey) -> bool {
         self.refused.iter().any(|refused| refused.reachable && refused.service == service)
             || self.reachable.iter().any(|ranges| ranges.contains(service))

@@ -5,8 +5,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
-use super::orders::Row;
-use super::{Drains, Elected, Key, NodeRecord, ServiceKey, State};
+use super::orders::OrderRow;
+use super::{Drains, Elected, Key, NodeRecord, ServiceKey, StoreState};
 use crate::counter;
 use crate::ports::FlagSet;
 
@@ -55,8 +55,8 @@ impl Value {
             }
             Key::Flags(_) => Value::Flags(parse(bytes)?),
             Key::Drains => {
-                let rows: Vec<Row> = parse(bytes)?;
-                Value::Drains(rows.into_iter().map(Row::into_entry).collect::<Result<_, _>>()?)
+                let rows: Vec<OrderRow> = parse(bytes)?;
+                Value::Drains(rows.into_iter().map(OrderRow::into_entry).collect::<Result<_, _>>()?)
             }
             Key::Director(_) => {
                 let elected: Elected = parse(bytes)?;
@@ -74,7 +74,7 @@ impl Value {
             Value::Node(record) => encode(record),
             Value::Alive(incarnation) => encode(&Alive { incarnation: *incarnation }),
             Value::Flags(flags) => encode(flags),
-            Value::Drains(drains) => encode(&drains.iter().map(Row::new).collect::<Vec<_>>()),
+            Value::Drains(drains) => encode(&drains.iter().map(OrderRow::new).collect::<Vec<_>>()),
             Value::Director(elected) => encode(elected),
             Value::Owned(owned) => encode(owned),
         }
@@ -121,7 +121,7 @@ fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, String> {
     })
 }
 
-impl State {
+impl StoreState {
     /// The view's value of a key.
     pub(super) fn value(&self, key: Key) -> Option<Value> {
         match key {
@@ -200,7 +200,7 @@ pub(super) struct Terms(BTreeMap<u32, u64>);
 
 impl Terms {
     /// Notes what a view shows.
-    pub(super) fn see(&mut self, state: &State) {
+    pub(super) fn see(&mut self, state: &StoreState) {
         for (set, elected) in &state.directors {
             self.surpass(*set, elected.term);
         }
@@ -264,12 +264,12 @@ mod tests {
     #[test]
     fn a_claim_wins_only_over_the_term_that_was_seen_and_terms_only_grow() {
         let decide = |found: Found<Elected>, seen: Option<u64>, expected| {
-            let mut state = State::default();
+            let mut state = StoreState::default();
             state.directors.extend(seen.map(|term| (1, elected(term))));
             let mut terms = Terms::default();
             terms.see(&state);
             // What was seen is remembered when it is gone from the view.
-            terms.see(&State::default());
+            terms.see(&StoreState::default());
             terms
                 .decide(1, &found, seen.map(elected), expected, (2, 7))
                 .map(|won| won.term)
@@ -326,7 +326,7 @@ mod tests {
                 prop_assert_eq!(read(Key::Director(1), next.clone()), Some(next));
             }
             let record = NodeRecord::empty(1, incarnation, sequence);
-            let mut state = State::default();
+            let mut state = StoreState::default();
             if let Some(read_back @ Value::Node(_)) = read(Key::Node(1), Value::Node(record.clone())) {
                 state.set(Key::Node(1), Some(read_back));
                 for next in [record.next_version(incarnation), record.next_version(1)] {

@@ -10,8 +10,8 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::rc::Rc;
 
 use cvip::ipvs::{
-    Change, Daemon, DaemonRole, Destination, DestinationEntry, Family, Info, Service, ServiceEntry,
-    ServiceId, Stats, Timeouts,
+    Change, DaemonRole, Destination, DestinationEntry, Family, Info, Service, ServiceEntry,
+    ServiceId, Stats, SyncDaemon, Timeouts,
 };
 use cvip::ipvsadm::names::Names;
 use cvip::ipvsadm::table::{Table, TableError};
@@ -39,7 +39,7 @@ pub(crate) struct Memory(pub(crate) Rc<RefCell<State>>);
 pub(crate) struct State {
     pub(crate) services: Vec<(ServiceEntry, Vec<DestinationEntry>)>,
     pub(crate) timeouts: Timeouts,
-    pub(crate) daemons: Vec<Daemon>,
+    pub(crate) daemons: Vec<SyncDaemon>,
     pub(crate) connections: String,
     /// `/proc/net/ip_vs_status`, where the kernel has it.
     pub(crate) status: Option<String>,
@@ -143,7 +143,7 @@ impl State {
         Ok(())
     }
 
-    fn start(&mut self, daemon: &Daemon) -> Result<(), i32> {
+    fn start(&mut self, daemon: &SyncDaemon) -> Result<(), i32> {
         if self.daemons.iter().any(|running| running.role == daemon.role) {
             return Err(EEXIST);
         }
@@ -221,7 +221,7 @@ impl Table for Memory {
         Ok(self.0.borrow().timeouts)
     }
 
-    fn daemons(&mut self) -> Result<Vec<Daemon>, TableError> {
+    fn daemons(&mut self) -> Result<Vec<SyncDaemon>, TableError> {
         Ok(self.0.borrow().daemons.clone())
     }
 

@@ -7,7 +7,7 @@ use std::io::Write;
 use cvip::ipvs::{Change, Client, DaemonRole, Timeouts};
 use cvip::ipvsadm::names::SystemNames;
 use cvip::ipvsadm::watch::SystemClock;
-use cvip::ipvsadm::{Call, Streams, run};
+use cvip::ipvsadm::{Call, ToolStreams, run};
 use cvip_lab::enter_new_network;
 use nix::mount::{MsFlags, mount};
 use nix::sched::{CloneFlags, unshare};
@@ -52,7 +52,7 @@ pub(crate) fn ipvsadm(words: &[&str], stdin: &str) -> String {
     let mut out = Vec::new();
     run(
         Call { program: OsStr::new("ipvsadm"), words: &words, posix: false },
-        Streams { stdin: &mut stdin.as_bytes(), out: &mut out, err: &mut std::io::sink() },
+        ToolStreams { stdin: &mut stdin.as_bytes(), out: &mut out, err: &mut std::io::sink() },
         &mut SystemNames::default(),
         &mut SystemClock,
         || Ok(Client::open()?),

@@ -4,7 +4,7 @@ use std::io::Write;
 use std::net::{TcpListener, TcpStream, UdpSocket};
 use std::time::{Duration, Instant};
 
-use cvip::listeners::{Dumper, Error, Ranges};
+use cvip::listeners::{Dumper, ListenersError, Ranges};
 use cvip::protocol::Protocol;
 use cvip_lab::addr;
 use nix::sys::socket::{SockType, setsockopt, sockopt};
@@ -170,7 +170,7 @@ fn a_kernel_without_sctp_diag_says_so_and_still_shows_the_rest() {
         match dumper.listeners(Protocol::Sctp, &ranges) {
             Ok(none) => assert_eq!(none, []),
             Err(error) => {
-                assert_eq!(error, Error::Unsupported(Protocol::Sctp));
+                assert_eq!(error, ListenersError::Unsupported(Protocol::Sctp));
                 assert!(error.to_string().contains("modprobe sctp_diag"));
             }
         }

@@ -7,7 +7,7 @@ use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use cvip::listeners::{Listener, Ranges, Watch};
+use cvip::listeners::{Listener, ListenerWatch, Ranges};
 use cvip::protocol::Protocol;
 use nix::errno::Errno;
 use nix::libc;
@@ -70,7 +70,7 @@ pub(crate) fn listen_with(socket: &OwnedFd, backlog: i32) -> Result<(), Errno> {
 
 /// What a watch sees, brought about as a node's poll loop would.
 pub(crate) struct Seen {
-    pub(crate) watch: Watch,
+    pub(crate) watch: ListenerWatch,
 }
 
 impl Seen {
@@ -78,9 +78,9 @@ impl Seen {
     pub(crate) fn new(socket_events: bool, ranges: Ranges) -> Seen {
         let now = Instant::now();
         let mut watch = if socket_events {
-            Watch::open(now).unwrap()
+            ListenerWatch::open(now).unwrap()
         } else {
-            Watch::polling(now, "a test wants it").unwrap()
+            ListenerWatch::polling(now, "a test wants it").unwrap()
         };
         if socket_events {
             assert!(watch.fd().is_some(), "no socket events here: {}", watch.source());

@@ -1,6 +1,6 @@
 //! A record of network settings for tests.
 
-use cvip::net::{DesiredSettings, Difference, Done, NetworkSettings, Report};
+use cvip::net::{DesiredSettings, Difference, Done, NetworkSettings, SettingsReport};
 use cvip_lab::Namespace;
 
 /// A keeper's record in a folder of its own.
@@ -17,7 +17,7 @@ impl Record {
 
     /// Applies desired settings in a namespace, with a keeper that knows what the record says and nothing
     /// else: each call is a cvipd that was killed and started again.
-    pub(crate) fn apply(&self, namespace: &Namespace, desired: &DesiredSettings) -> Report {
+    pub(crate) fn apply(&self, namespace: &Namespace, desired: &DesiredSettings) -> SettingsReport {
         let mut settings = self.settings();
         namespace.enter(|| settings.apply(desired))
     }

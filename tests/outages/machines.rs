@@ -40,7 +40,7 @@ fn a_server_that_ends_and_a_machine_that_dies_are_out_and_a_machine_that_returns
     assert!(!report.by_server().contains_key("2"), "{report}");
     site.until("it is known to be gone", |site| {
         let is_gone =
-            |event: &cvip::daemon::Event| event.what.to_string().contains("node 2 is gone");
+            |event: &cvip::daemon::LoggedEvent| event.what.to_string().contains("node 2 is gone");
         site.events(FIRST).iter().any(is_gone).then_some(())
     });
     unplugged.end().unwrap();

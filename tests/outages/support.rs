@@ -4,7 +4,7 @@ use std::ops::{Deref, DerefMut};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use cvip::daemon::{Event, EventReader};
+use cvip::daemon::{EventReader, LoggedEvent};
 use cvip_lab::{built_programs, unique_name, until_some};
 
 /// A web service whose scheduler finds the same real server for a client on every director.
@@ -111,7 +111,7 @@ impl Site {
     }
 
     /// What a director recorded of the day, oldest first.
-    pub(crate) fn events(&self, director: u32) -> Vec<Event> {
+    pub(crate) fn events(&self, director: u32) -> Vec<LoggedEvent> {
         let (mut reader, mut events) = EventReader::open(&self.run_dir_of(director), director);
         events.extend(reader.read());
         events

@@ -24,7 +24,7 @@ fn a_standby_takes_over_from_a_director_whose_machine_dies_and_there_is_no_fail_
     assert_eq!(refused, 0, "with mh nobody is refused: {report}");
     let late = report.requests.last().unwrap();
     assert!(late.is_served(), "{report}");
-    let took = |event: &cvip::daemon::Event| {
+    let took = |event: &cvip::daemon::LoggedEvent| {
         event.what.to_string().contains(&format!("took over from node {FIRST}"))
     };
     assert!(site.events(SECOND).iter().any(took), "{:?}", site.events(SECOND));

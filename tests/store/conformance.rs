@@ -7,7 +7,7 @@ use std::thread;
 
 use cvip::protocol::Protocol;
 use cvip::store::{
-    Claim, DrainOrder, DrainTarget, Elected, Holding, Interest, Key, Scope, StoreError,
+    DrainOrder, DrainTarget, Elected, Holding, Interest, Key, Scope, StoreError, TermClaim,
 };
 use cvip_lab::{Dice, PATIENCE, seed, wait_until};
 
@@ -131,7 +131,9 @@ pub(crate) fn an_own_write_is_seen_at_once_and_the_view_never_goes_back_behind_i
     }
     let mut term = None;
     for _ in 0..20 {
-        let Claim::Won(won) = store.claim(1, term, 1, 7).unwrap() else { panic!("nobody else") };
+        let TermClaim::Won(won) = store.claim(1, term, 1, 7).unwrap() else {
+            panic!("nobody else")
+        };
         store.refresh().unwrap();
         assert_eq!(store.state().directors[&1], won);
         term = Some(won.term);
@@ -309,12 +311,12 @@ pub(crate) fn of_many_claimants_exactly_one_wins_each_term(engine: &dyn Engine) 
                 let (mut won, mut last) = (Vec::new(), None);
                 while last.is_none_or(|term| term < terms) {
                     match store.claim(1, last, node, 7).unwrap() {
-                        Claim::Won(elected) => {
+                        TermClaim::Won(elected) => {
                             assert_eq!((elected.node, elected.incarnation), (node, 7));
                             won.push(elected);
                             last = Some(elected.term);
                         }
-                        Claim::Stands(stands) => {
+                        TermClaim::Stands(stands) => {
                             let term = stands.expect("nobody removes it").term;
                             assert!(last.is_none_or(|last| term > last), "{term} after {last:?}");
                             last = Some(term);
@@ -337,12 +339,12 @@ pub(crate) fn of_many_claimants_exactly_one_wins_each_term(engine: &dyn Engine) 
 pub(crate) fn a_claim_needs_the_term_that_stands_and_terms_only_grow(engine: &dyn Engine) {
     let (mut one, mut two) = (opened(engine), opened(engine));
     let elected = |node, incarnation, term| Elected { node, incarnation, term };
-    assert_eq!(one.claim(1, Some(1), 1, 7).unwrap(), Claim::Stands(None));
-    assert_eq!(one.claim(1, None, 1, 7).unwrap(), Claim::Won(elected(1, 7, 1)));
-    assert_eq!(two.claim(1, None, 2, 7).unwrap(), Claim::Stands(Some(elected(1, 7, 1))));
-    assert_eq!(two.claim(1, Some(1), 2, 7).unwrap(), Claim::Won(elected(2, 7, 2)));
-    assert_eq!(one.claim(1, Some(1), 1, 7).unwrap(), Claim::Stands(Some(elected(2, 7, 2))));
-    assert_eq!(one.claim(9, None, 9, 7).unwrap(), Claim::Won(elected(9, 7, 1)), "another set");
+    assert_eq!(one.claim(1, Some(1), 1, 7).unwrap(), TermClaim::Stands(None));
+    assert_eq!(one.claim(1, None, 1, 7).unwrap(), TermClaim::Won(elected(1, 7, 1)));
+    assert_eq!(two.claim(1, None, 2, 7).unwrap(), TermClaim::Stands(Some(elected(1, 7, 1))));
+    assert_eq!(two.claim(1, Some(1), 2, 7).unwrap(), TermClaim::Won(elected(2, 7, 2)));
+    assert_eq!(one.claim(1, Some(1), 1, 7).unwrap(), TermClaim::Stands(Some(elected(2, 7, 2))));
+    assert_eq!(one.claim(9, None, 9, 7).unwrap(), TermClaim::Won(elected(9, 7, 1)), "another set");
     until(&mut *one, "both elections", |state| state.directors.len() == 2);
     let seen = until(&mut *two, "both elections", |state| state.directors.len() == 2);
     assert_eq!(keys(seen), [Key::Director(1), Key::Director(9)]);
@@ -350,8 +352,8 @@ pub(crate) fn a_claim_needs_the_term_that_stands_and_terms_only_grow(engine: &dy
     drop(two);
     assert_eq!(one.state().directors[&1], elected(2, 7, 2));
     engine.remove(Key::Director(1));
-    assert_eq!(one.claim(1, Some(2), 1, 7).unwrap(), Claim::Stands(None));
-    assert_eq!(one.claim(1, None, 1, 7).unwrap(), Claim::Won(elected(1, 7, 3)));
+    assert_eq!(one.claim(1, Some(2), 1, 7).unwrap(), TermClaim::Stands(None));
+    assert_eq!(one.claim(1, None, 1, 7).unwrap(), TermClaim::Won(elected(1, 7, 3)));
 }
 
 pub(crate) fn a_corrupt_record_is_told_and_the_last_good_one_kept_until_it_is_repaired(
@@ -399,9 +401,9 @@ pub(crate) fn a_corrupt_election_can_be_claimed_by_who_saw_the_last_good_one(eng
     assert_eq!(only(store.refresh().unwrap()).key, Key::Director(1));
     let stands = Elected { node: 1, incarnation: 7, term: 1 };
     assert_eq!(store.state().directors[&1], stands, "nobody is deposed by a typing error");
-    assert_eq!(store.claim(1, None, 2, 7).unwrap(), Claim::Stands(Some(stands)));
+    assert_eq!(store.claim(1, None, 2, 7).unwrap(), TermClaim::Stands(Some(stands)));
     let won = Elected { node: 2, incarnation: 7, term: 2 };
-    assert_eq!(store.claim(1, Some(1), 2, 7).unwrap(), Claim::Won(won));
+    assert_eq!(store.claim(1, Some(1), 2, 7).unwrap(), TermClaim::Won(won));
 }
 
 pub(crate) fn corrupt_orders_that_nobody_remembers_are_started_anew_and_said(engine: &dyn Engine) {
@@ -528,7 +530,7 @@ pub(crate) fn a_host_s_folder_that_is_deleted_takes_nothing_away_and_is_made_aga
     store.update_flags(Scope::Cluster, &mut |flags| flags.set(flag(443))).unwrap();
     director.put_owned(1, &[super::support::service(80)].into()).unwrap();
     director.claim(1, None, 1, 7).unwrap();
-    let all = |state: &cvip::store::State| {
+    let all = |state: &cvip::store::StoreState| {
         (state.nodes.len(), state.alive.len(), state.flags.len(), state.owned.len()) == (1, 1, 2, 1)
             && state.directors.len() == 1
     };

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use cvip::store::{Claim, Holding, Interest, Key, Lease, Scope, Store, StoreError};
+use cvip::store::{Holding, Interest, Key, Lease, Scope, Store, StoreError, TermClaim};
 use cvip_lab::{PATIENCE, wait_until};
 use nix::sys::signal::{Signal, kill};
 
@@ -64,7 +64,7 @@ fn a_server_that_is_frozen_or_dead_changes_nothing_and_the_view_catches_up() {
         store.put_node(&record(2, (7, 1), &[80])).unwrap();
         store.claim(1, None, 1, 7).unwrap();
         store.update_flags(Scope::Cluster, &mut |flags| flags.set(flag(80))).unwrap();
-        let full = |state: &cvip::store::State| {
+        let full = |state: &cvip::store::StoreState| {
             state.nodes.len() == 2
                 && state.alive.len() == 1
                 && state.directors.len() == 1
@@ -338,7 +338,9 @@ fn an_etcd_that_lost_its_data_is_filled_again_with_leases_and_holds_no_ghosts() 
     let mut store = opened(&etcd);
     let lease = store.lease(1, 7).unwrap();
     store.put_node(&record(1, (7, 1), &[80])).unwrap();
-    let Claim::Won(elected) = store.claim(1, None, 1, 7).unwrap() else { panic!("nobody else") };
+    let TermClaim::Won(elected) = store.claim(1, None, 1, 7).unwrap() else {
+        panic!("nobody else")
+    };
     until(&mut *store, "both", |state| state.nodes.len() == 1 && state.directors.len() == 1);
     etcd.server().kill();
     etcd.server().wipe().unwrap();
@@ -348,7 +350,7 @@ fn an_etcd_that_lost_its_data_is_filled_again_with_leases_and_holds_no_ghosts() 
     });
     await_held(&lease);
     // The election starts above what was seen before.
-    let Claim::Won(again) = store.claim(1, None, 1, 7).unwrap() else { panic!("nobody else") };
+    let TermClaim::Won(again) = store.claim(1, None, 1, 7).unwrap() else { panic!("nobody else") };
     assert!(again.term > elected.term);
     store.put_node(&record(1, (7, 2), &[80])).unwrap();
     until(&mut *store, "the record", |state| state.nodes.contains_key(&1));
@@ -396,7 +398,7 @@ fn keys_of_others_and_clusters_beside_ours_are_not_our_business() {
         etcd.ctl(&["put", key, "not ours"]);
     }
     let mut ours = opened(&etcd);
-    assert_eq!(*ours.state(), cvip::store::State::default());
+    assert_eq!(*ours.state(), cvip::store::StoreState::default());
     let beside =
         cvip::settings::EtcdSettings { prefix: "/other/cvip/".to_owned(), ..etcd.settings.clone() };
     let mut theirs = etcd.open_with(&beside, 2);

@@ -13,7 +13,7 @@ use socket2::Type;
 use super::Deadline;
 use super::stream::{Stream, socket};
 use crate::checks::settings::Dns;
-use crate::checks::{Outcome, Target};
+use crate::checks::{CheckOutcome, CheckTarget};
 use crate::protocol::Protocol;
 
 /// The length of a message's header (RFC 1035, 4.1.1).
@@ -34,7 +34,7 @@ const RCODE: u16 = 0x000f;
 const CLASS_IN: u16 = 1;
 
 /// Asks, and judges the answer.
-pub(super) fn probe(target: &Target, dns: &Dns, deadline: Deadline) -> Outcome {
+pub(super) fn probe(target: &CheckTarget, dns: &Dns, deadline: Deadline) -> CheckOutcome {
     // The keys of a new RandomState are nobody's to guess.
     let id = RandomState::new().build_hasher().finish() as u16;
     let query = query(id, dns);
@@ -45,7 +45,7 @@ pub(super) fn probe(target: &Target, dns: &Dns, deadline: Deadline) -> Outcome {
     }
 }
 
-fn over_udp(target: &Target, query: &[u8], deadline: Deadline) -> Outcome {
+fn over_udp(target: &CheckTarget, query: &[u8], deadline: Deadline) -> CheckOutcome {
     let socket = UdpSocket::from(socket(target, Type::DGRAM, socket2::Protocol::UDP)?);
     // Connected: only this peer's datagrams come in, and so does its word that nobody is there.
     socket
@@ -72,7 +72,7 @@ fn over_udp(target: &Target, query: &[u8], deadline: Deadline) -> Outcome {
 }
 
 /// Over TCP each message follows its length (RFC 1035, 4.2.2).
-fn over_tcp(target: &Target, query: &[u8], deadline: Deadline) -> Outcome {
+fn over_tcp(target: &CheckTarget, query: &[u8], deadline: Deadline) -> CheckOutcome {
     let mut stream = Stream::connect(target, deadline)?;
     let mut framed = (query.len() as u16).to_be_bytes().to_vec();
     framed.extend_from_slice(query);
@@ -109,7 +109,7 @@ fn query(id: u16, dns: &Dns) -> Vec<u8> {
 }
 
 /// What an answer says; none if it is not one to this query.
-fn judge(query: &[u8], answer: &[u8]) -> Option<Outcome> {
+fn judge(query: &[u8], answer: &[u8]) -> Option<CheckOutcome> {
     let word = |at: usize| Some(u16::from_be_bytes(answer.get(at..at + 2)?.try_into().ok()?));
     let (id, flags, questions, answers) = (word(0)?, word(2)?, word(4)?, word(6)?);
     if id.to_be_bytes() != query[..2] || flags & (RESPONSE | OPCODE) != RESPONSE {

@@ -20,7 +20,7 @@ use rustix::process::{PidfdFlags, pidfd_open};
 
 use super::{Deadline, child};
 use crate::checks::settings::Exec;
-use crate::checks::{Outcome, Target};
+use crate::checks::{CheckOutcome, CheckTarget};
 
 /// The user who may do least, where a machine has none of the name (linux/highuid.h).
 const NOBODY: &str = "nobody";
@@ -33,7 +33,7 @@ const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
 const KEPT: usize = 1024;
 
 /// Runs the program, and judges how it ends.
-pub(super) fn probe(target: &Target, exec: &Exec, deadline: Deadline) -> Outcome {
+pub(super) fn probe(target: &CheckTarget, exec: &Exec, deadline: Deadline) -> CheckOutcome {
     let (mut command, output) = command(target, exec)?;
     let mut running = command
         .spawn()
@@ -53,7 +53,7 @@ pub(super) fn probe(target: &Target, exec: &Exec, deadline: Deadline) -> Outcome
 }
 
 /// The command, and the end of the pipe into which it will print.
-fn command(target: &Target, exec: &Exec) -> Result<(Command, PipeReader), String> {
+fn command(target: &CheckTarget, exec: &Exec) -> Result<(Command, PipeReader), String> {
     let addr = target.probed();
     let failed = |doing: &str, error: io::Error| format!("{doing}: {error}");
     let (output, input) = io::pipe().map_err(|error| failed("make a pipe", error))?;
@@ -181,7 +181,7 @@ fn read(output: &mut PipeReader, said: &mut Vec<u8>) -> io::Result<bool> {
     }
 }
 
-fn judge(status: ExitStatus, said: &[u8]) -> Outcome {
+fn judge(status: ExitStatus, said: &[u8]) -> CheckOutcome {
     match (status.code(), status.signal()) {
         (Some(0), _) => match first_line(said) {
             Some(line) => Ok(line),

@@ -7,10 +7,10 @@ use super::message::{self, BODY_MOST, NoMessage};
 use super::stream::Stream;
 use super::{Deadline, tls};
 use crate::checks::settings::Http;
-use crate::checks::{Outcome, Target};
+use crate::checks::{CheckOutcome, CheckTarget};
 
 /// Asks, and judges the answer.
-pub(super) fn probe(target: &Target, http: &Http, deadline: Deadline) -> Outcome {
+pub(super) fn probe(target: &CheckTarget, http: &Http, deadline: Deadline) -> CheckOutcome {
     let addr = target.probed();
     let mut stream = Stream::connect(target, deadline)?;
     let request = request(http, addr);
@@ -61,7 +61,7 @@ fn exchange(
     http: &Http,
     request: &str,
     deadline: Deadline,
-) -> Outcome {
+) -> CheckOutcome {
     let told = |doing: &str, error: NoMessage| match error {
         NoMessage::Io(error) => deadline.because(doing, &error),
         error => error.to_string(),

@@ -6,13 +6,13 @@ use std::net::{Shutdown, TcpStream};
 use socket2::{Domain, Protocol, Socket, Type};
 
 use super::Deadline;
-use crate::checks::{Outcome, Target};
+use crate::checks::{CheckOutcome, CheckTarget};
 
 /// What is read of an answer that nobody wants, so that closing does not reset the connection.
 const UNWANTED_MOST: usize = 256 << 10;
 
 /// That a target takes a connection.
-pub(super) fn probe(target: &Target, deadline: Deadline) -> Outcome {
+pub(super) fn probe(target: &CheckTarget, deadline: Deadline) -> CheckOutcome {
     Stream::connect(target, deadline)?.part();
     Ok("connected".to_owned())
 }
@@ -25,7 +25,7 @@ pub(super) struct Stream {
 
 impl Stream {
     /// Connects to a target, bound to its device.
-    pub(super) fn connect(target: &Target, deadline: Deadline) -> Result<Stream, String> {
+    pub(super) fn connect(target: &CheckTarget, deadline: Deadline) -> Result<Stream, String> {
         let addr = target.probed();
         let socket = socket(target, Type::STREAM, Protocol::TCP)?;
         deadline
@@ -59,7 +59,11 @@ impl Stream {
 }
 
 /// A socket for a target, bound to its device.
-pub(super) fn socket(target: &Target, kind: Type, protocol: Protocol) -> Result<Socket, String> {
+pub(super) fn socket(
+    target: &CheckTarget,
+    kind: Type,
+    protocol: Protocol,
+) -> Result<Socket, String> {
     let said = |doing: &str, error: &io::Error| match error.raw_os_error() {
         Some(code) => format!("{doing}: {}", nix::errno::Errno::from_raw(code).desc()),
         None => format!("{doing}: {error}"),

@@ -6,7 +6,7 @@ use std::time::Duration;
 use socket2::{Domain, Socket, Type};
 
 use crate::checks::settings::{Kind, Period};
-use crate::checks::{Check, Target};
+use crate::checks::{Check, CheckTarget};
 use crate::protocol::Protocol;
 
 /// No machine needs longer for anything that a test waits for.
@@ -46,14 +46,14 @@ pub(super) fn closed_udp_port(host: IpAddr) -> (UdpSocket, SocketAddr) {
 }
 
 /// A target whose check has all the time it wants.
-pub(super) fn target(addr: SocketAddr, kind: Kind) -> Target {
+pub(super) fn target(addr: SocketAddr, kind: Kind) -> CheckTarget {
     let mut check = Check::new(kind);
     check.timeout = Period::new(LONG).unwrap();
-    Target { addr, protocol: Protocol::Tcp, device: None, check }
+    CheckTarget { addr, protocol: Protocol::Tcp, device: None, check }
 }
 
 /// The same with a time that is soon over.
-pub(super) fn hurried(addr: SocketAddr, kind: Kind, millis: u64) -> Target {
+pub(super) fn hurried(addr: SocketAddr, kind: Kind, millis: u64) -> CheckTarget {
     let mut target = target(addr, kind);
     target.check.timeout = Period::new(Duration::from_millis(millis)).unwrap();
     target

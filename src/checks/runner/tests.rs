@@ -6,19 +6,19 @@ use nix::sys::time::TimeSpec;
 use super::*;
 use crate::checks::Check;
 use crate::checks::probe::test_support::{closed_tcp_port, open_tcp_port};
-use crate::checks::settings::{Exec, Http, Kind, Period, Program};
+use crate::checks::settings::{CheckProgram, Exec, Http, Kind, Period};
 use crate::protocol::Protocol;
 
 const LONG: Duration = Duration::from_secs(60);
 
-fn target(addr: SocketAddr, kind: Kind, timeout: Duration) -> Target {
+fn target(addr: SocketAddr, kind: Kind, timeout: Duration) -> CheckTarget {
     let mut check = Check::new(kind);
     check.interval = "0.02".parse().unwrap();
     check.timeout = Period::new(timeout).unwrap();
-    Target { addr, protocol: Protocol::Tcp, device: None, check }
+    CheckTarget { addr, protocol: Protocol::Tcp, device: None, check }
 }
 
-fn checker(targets: impl IntoIterator<Item = (u32, Target)>) -> Checker<u32> {
+fn checker(targets: impl IntoIterator<Item = (u32, CheckTarget)>) -> Checker<u32> {
     let now = Instant::now();
     let mut checker = Checker::new(1, now).unwrap();
     checker.set_targets(targets.into_iter().collect(), now);
@@ -82,7 +82,7 @@ fn servers_that_hang_do_not_keep_the_others_waiting() {
 
 #[test]
 fn every_kind_of_check_runs_beside_the_others() {
-    let program = Program::new(vec!["/bin/true".to_owned()]).unwrap();
+    let program = CheckProgram::new(vec!["/bin/true".to_owned()]).unwrap();
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let addr = listener.local_addr().unwrap();
     let soon = Duration::from_millis(100);

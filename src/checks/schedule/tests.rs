@@ -12,36 +12,41 @@ fn millis(millis: u64) -> Duration {
 }
 
 /// A target of an interval and a timeout in milliseconds.
-fn target(interval: u64, timeout: u64) -> Target {
+fn target(interval: u64, timeout: u64) -> CheckTarget {
     let mut check = Check::new(Kind::Tcp);
     check.interval = Period::new(millis(interval)).unwrap();
     check.timeout = Period::new(millis(timeout)).unwrap();
-    Target { addr: "10.0.0.1:80".parse().unwrap(), protocol: Protocol::Tcp, device: None, check }
+    CheckTarget {
+        addr: "10.0.0.1:80".parse().unwrap(),
+        protocol: Protocol::Tcp,
+        device: None,
+        check,
+    }
 }
 
-fn targets(count: u32, one: &Target) -> BTreeMap<u32, Target> {
+fn targets(count: u32, one: &CheckTarget) -> BTreeMap<u32, CheckTarget> {
     (0..count).map(|key| (key, one.clone())).collect()
 }
 
-fn ok() -> Outcome {
+fn ok() -> CheckOutcome {
     Ok("ok".to_owned())
 }
 
-fn failed() -> Outcome {
+fn failed() -> CheckOutcome {
     Err("no".to_owned())
 }
 
 /// Runs what is due at each millisecond and ends it after `takes`, with as many workers; when
 /// each run started.
 fn simulate(
-    schedule: &mut Schedule<u32>,
+    schedule: &mut CheckSchedule<u32>,
     from: Instant,
     time: Duration,
     workers: usize,
-    takes: impl Fn(u32) -> (Duration, Outcome),
+    takes: impl Fn(u32) -> (Duration, CheckOutcome),
 ) -> BTreeMap<u32, Vec<Instant>> {
     let mut started: BTreeMap<u32, Vec<Instant>> = BTreeMap::new();
-    let mut running: Vec<(Instant, Run<u32>, Outcome)> = Vec::new();
+    let mut running: Vec<(Instant, CheckRun<u32>, CheckOutcome)> = Vec::new();
     for step in 0..time.as_millis() as u64 {
         let now = from + millis(step);
         let (ended, rest) = running.into_iter().partition(|(end, ..)| *end <= now);
@@ -69,7 +74,7 @@ fn gaps(starts: &[Instant]) -> impl Iterator<Item = Duration> {
 #[test]
 fn one_new_target_is_due_at_once_and_then_once_each_interval() {
     let now = Instant::now();
-    let mut schedule = Schedule::new(1, now);
+    let mut schedule = CheckSchedule::new(1, now);
     assert_eq!(schedule.next(1), None);
     schedule.replace(targets(1, &target(5000, 2000)), now);
     assert!(schedule.next(1).unwrap() - now <= millis(1));
@@ -83,7 +88,7 @@ fn one_new_target_is_due_at_once_and_then_once_each_interval() {
 #[test]
 fn a_thousand_targets_start_one_after_the_other_from_the_first_second_on() {
     let now = Instant::now();
-    let mut schedule = Schedule::new(1, now);
+    let mut schedule = CheckSchedule::new(1, now);
     schedule.replace(targets(1000, &target(5000, 2000)), now);
     let runs = simulate(&mut schedule, now, 20 * SECOND, 1000, |_| (millis(1), ok()));
     assert!(runs.values().all(|starts| starts[0] <= now + SECOND));
@@ -99,7 +104,7 @@ fn a_thousand_targets_start_one_after_the_other_from_the_first_second_on() {
 #[test]
 fn a_late_start_does_not_move_the_grid() {
     let now = Instant::now();
-    let mut schedule = Schedule::new(1, now);
+    let mut schedule = CheckSchedule::new(1, now);
     schedule.replace(targets(1, &target(1000, 500)), now);
     let runs = simulate(&mut schedule, now, 10 * SECOND, 1, |_| (millis(1), ok()));
     let last = runs[&0].last().copied().unwrap();
@@ -112,7 +117,7 @@ fn a_late_start_does_not_move_the_grid() {
 #[test]
 fn a_run_that_takes_longer_than_the_interval_is_not_doubled() {
     let now = Instant::now();
-    let mut schedule = Schedule::new(1, now);
+    let mut schedule = CheckSchedule::new(1, now);
     schedule.replace(targets(1, &target(100, 1000)), now);
     let runs = simulate(&mut schedule, now, 10 * SECOND, 8, |_| (millis(330), ok()));
     assert!(gaps(&runs[&0]).all(|gap| gap >= millis(330) && gap <= millis(431)));
@@ -122,7 +127,7 @@ fn a_run_that_takes_longer_than_the_interval_is_not_doubled() {
 fn targets_that_hang_leave_workers_to_the_others() {
     // A hundred of a thousand hang for two of every five seconds: 40 workers' work, of 32.
     let now = Instant::now();
-    let mut schedule = Schedule::new(1, now);
+    let mut schedule = CheckSchedule::new(1, now);
     schedule.replace(targets(1000, &target(5000, 2000)), now);
     let hangs = |key: u32| key.is_multiple_of(10);
     let takes = |key| if hangs(key) { (2 * SECOND, failed()) } else { (millis(2), ok()) };
@@ -141,7 +146,7 @@ fn targets_that_hang_leave_workers_to_the_others() {
 #[test]
 fn with_every_worker_busy_there_is_nothing_to_wake_up_for() {
     let now = Instant::now();
-    let mut schedule = Schedule::new(1, now);
+    let mut schedule = CheckSchedule::new(1, now);
     schedule.replace(targets(3, &target(5000, 2000)), now);
     let later = now + SECOND;
     let runs = schedule.start(later, 2);
@@ -157,11 +162,11 @@ fn with_every_worker_busy_there_is_nothing_to_wake_up_for() {
 #[test]
 fn a_target_that_is_the_same_keeps_what_is_known_and_any_other_starts_anew() {
     let now = Instant::now();
-    let mut schedule = Schedule::new(1, now);
+    let mut schedule = CheckSchedule::new(1, now);
     let one = target(5000, 2000);
     schedule.replace(targets(4, &one), now);
     simulate(&mut schedule, now, SECOND, 4, |_| (millis(1), failed()));
-    let known = |schedule: &Schedule<u32>, key| {
+    let known = |schedule: &CheckSchedule<u32>, key| {
         schedule.get(&key).map(|(_, health)| (health.state(), health.failures()))
     };
     assert_eq!(known(&schedule, 0), Some((HealthState::Unhealthy, 1)));
@@ -188,7 +193,7 @@ fn a_target_that_is_the_same_keeps_what_is_known_and_any_other_starts_anew() {
 #[test]
 fn a_result_for_a_target_that_is_gone_or_was_changed_counts_for_nothing() {
     let now = Instant::now();
-    let mut schedule = Schedule::new(1, now);
+    let mut schedule = CheckSchedule::new(1, now);
     schedule.replace(targets(2, &target(5000, 2000)), now);
     let old = schedule.start(now + millis(2), 2);
     assert_eq!(old.len(), 2);
@@ -208,7 +213,7 @@ fn a_result_for_a_target_that_is_gone_or_was_changed_counts_for_nothing() {
 #[test]
 fn a_run_for_which_there_was_no_thread_is_due_again_and_tells_nothing() {
     let now = Instant::now();
-    let mut schedule = Schedule::new(1, now);
+    let mut schedule = CheckSchedule::new(1, now);
     schedule.replace(targets(1, &target(5000, 2000)), now);
     let later = now + millis(1);
     let run = schedule.start(later, 1).remove(0);
@@ -221,7 +226,7 @@ fn a_run_for_which_there_was_no_thread_is_due_again_and_tells_nothing() {
 #[test]
 fn a_run_that_never_ends_makes_its_target_unhealthy_and_is_not_joined_by_a_second() {
     let now = Instant::now();
-    let mut schedule = Schedule::new(1, now);
+    let mut schedule = CheckSchedule::new(1, now);
     schedule.replace(targets(1, &target(5000, 2000)), now);
     simulate(&mut schedule, now, 5 * SECOND, 1, |_| (millis(1), ok()));
     let begun = schedule.next(4).unwrap();
@@ -253,8 +258,8 @@ proptest! {
         steps in prop::collection::vec((0u8..5, 0u64..3000, any::<u8>()), 1..200),
     ) {
         let mut now = Instant::now();
-        let mut schedule = Schedule::new(7, now);
-        let mut running: Vec<Run<u32>> = Vec::new();
+        let mut schedule = CheckSchedule::new(7, now);
+        let mut running: Vec<CheckRun<u32>> = Vec::new();
         for (step, pause, choice) in steps {
             now += millis(pause);
             match step {

@@ -425,19 +425,19 @@ impl FromStr for RecordType {
 
 /// A program's absolute path and its arguments.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize)]
-pub struct Program(Vec<String>);
+pub struct CheckProgram(Vec<String>);
 
-impl Program {
+impl CheckProgram {
     /// The path, then the arguments as they are to be passed.
     ///
     /// # Errors
     /// No path, one that is not absolute, or a zero byte anywhere.
-    pub fn new(words: Vec<String>) -> Result<Program, SettingError> {
+    pub fn new(words: Vec<String>) -> Result<CheckProgram, SettingError> {
         let absolute = words.first().is_some_and(|path| path.starts_with('/'));
         if !absolute || words.iter().any(|word| word.contains('\0')) {
             return Err(SettingError::Program);
         }
-        Ok(Program(words))
+        Ok(CheckProgram(words))
     }
 
     /// The path.
@@ -597,7 +597,7 @@ mod tests {
     #[test]
     fn a_program_is_absolute_and_its_user_is_never_root() {
         let program =
-            |words: &[&str]| Program::new(words.iter().map(|w| (*w).to_owned()).collect());
+            |words: &[&str]| CheckProgram::new(words.iter().map(|w| (*w).to_owned()).collect());
         let check = program(&["/bin/check", "-a", "b c"]).unwrap();
         assert_eq!(
             (check.path(), check.arguments().join("|")),

@@ -8,9 +8,9 @@ use anyhow::bail;
 use super::super::{FAILED, NodeOption, OK, Site, Streams, all_faults};
 use crate::checks::Checker;
 use crate::conf::Conf;
-use crate::daemon::{ControlError, Request, Response, ask};
+use crate::daemon::{ControlError, ControlRequest, Response, ask};
 use crate::director::desired::Inputs;
-use crate::director::plan::Drains;
+use crate::director::plan::DrainState;
 use crate::director::restrictions::Restrictions;
 use crate::director::{self, reconcile};
 use crate::ipvs::Client;
@@ -41,7 +41,7 @@ pub(super) fn diff(args: &DiffArgs, site: &Site, streams: &mut Streams<'_>) -> a
     let Some(conf) = known.conf else { bail!("{}", all_faults(&known.diagnostics)) };
     let me = director_node(&args.node, site, &conf)?;
     // What a running cvipd knows of silent nodes and damped servers is in its answer only.
-    let lines = match ask(&site.run_dir, me, Request::Differences) {
+    let lines = match ask(&site.run_dir, me, ControlRequest::Differences) {
         Ok(Response::Differences(lines)) => lines,
         Ok(Response::Error(error)) => bail!("cvipd: {error}"),
         Ok(_) => bail!("cvipd answered another question"),
@@ -78,7 +78,7 @@ fn differences(
     let (restrictions, now) = (&Restrictions::default(), Instant::now());
     let (nodes, drains) = (&state.nodes, &state.drains);
     let inputs = Inputs { conf, nodes, me, drains, restrictions, passive: false, now };
-    let plans = reconcile::plan_all(&mut client, inputs, &state, &mut Drains::new())?;
+    let plans = reconcile::plan_all(&mut client, inputs, &state, &mut DrainState::new())?;
     Ok(plans.changes.iter().map(|(_, change)| change_line(change)).collect())
 }
 
@@ -89,7 +89,7 @@ pub(super) fn apply(
 ) -> anyhow::Result<u8> {
     let conf = site.conf()?;
     let me = director_node(&args.node, site, &conf)?;
-    let (applied, refused) = match ask(&site.run_dir, me, Request::Apply) {
+    let (applied, refused) = match ask(&site.run_dir, me, ControlRequest::Apply) {
         Ok(Response::Applied { applied, refused }) => (applied, refused),
         Ok(Response::Error(error)) => bail!("cvipd: {error}"),
         Ok(_) => bail!("cvipd answered another question"),
@@ -128,7 +128,7 @@ fn once(site: &Site, conf: Conf, me: u32) -> anyhow::Result<(Vec<String>, Vec<St
     }
     // No check runs for so short a time.
     let checker = Checker::new(0, now)?;
-    let mut agent = director::Agent::new(me, Arc::new(conf), client, store, checker, now)?;
+    let mut agent = director::DirectorAgent::new(me, Arc::new(conf), client, store, checker, now)?;
     let report = agent.full_pass(now)?;
     Ok((
         report.applied.iter().map(ToString::to_string).collect(),

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 use super::super::{FAILED, NodeOption, OK, Site, Streams};
-use crate::conf::{Conf, Diagnostic, Loaded, Severity};
+use crate::conf::{Conf, Diagnostic, DiagnosticSeverity, Loaded};
 use crate::net;
 use crate::node::host;
 use crate::settings::{Engine, Settings, SettingsError};
@@ -40,7 +40,8 @@ pub(super) fn run(args: &Args, site: &Site, streams: &mut Streams<'_>) -> anyhow
         (Some(conf), _) => found.extend(host::misspelt_owners(conf, &host::users())),
         (None, _) => {}
     }
-    let failed = loaded.conf.is_none() || found.iter().any(|d| d.severity == Severity::Error);
+    let failed =
+        loaded.conf.is_none() || found.iter().any(|d| d.severity == DiagnosticSeverity::Error);
     let diagnostics: Vec<&Diagnostic> = loaded.diagnostics.iter().chain(&found).collect();
     if args.json {
         serde_json::to_writer_pretty(&mut *streams.out, &diagnostics)?;
@@ -88,7 +89,9 @@ fn store(args: &Args, site: &Site, loaded: &Loaded) -> (Vec<String>, Vec<Diagnos
     let settings = match Settings::load(&site.store_options.overrides()) {
         Ok(settings) => settings,
         Err(SettingsError::File(diagnostic)) => return (vec![], vec![*diagnostic]),
-        Err(error) => return (vec![], vec![fault(Severity::Error, "store", error.to_string())]),
+        Err(error) => {
+            return (vec![], vec![fault(DiagnosticSeverity::Error, "store", error.to_string())]);
+        }
     };
     if args.offline {
         return (vec![], vec![]);
@@ -99,7 +102,7 @@ fn store(args: &Args, site: &Site, loaded: &Loaded) -> (Vec<String>, Vec<Diagnos
     }
 }
 
-fn fault(severity: Severity, path: &str, message: String) -> Diagnostic {
+fn fault(severity: DiagnosticSeverity, path: &str, message: String) -> Diagnostic {
     Diagnostic { severity, path: path.to_owned(), place: None, message, help: None }
 }
 
@@ -123,7 +126,7 @@ fn local(site: &Site, settings: &Settings, loaded: &Loaded) -> Vec<Diagnostic> {
                         .to_owned(),
                 ),
                 ..fault(
-                    Severity::Warning,
+                    DiagnosticSeverity::Warning,
                     "store",
                     format!(
                         "the embedded store serves one host, and on another are {}",
@@ -138,9 +141,10 @@ fn local(site: &Site, settings: &Settings, loaded: &Loaded) -> Vec<Diagnostic> {
     match state {
         Ok(refreshed) => {
             let faults = refreshed.faults.iter();
-            found.extend(faults.map(|f| fault(Severity::Warning, "store", f.to_string())));
+            found
+                .extend(faults.map(|f| fault(DiagnosticSeverity::Warning, "store", f.to_string())));
         }
-        Err(error) => found.push(fault(Severity::Error, "store", format!("{error:#}"))),
+        Err(error) => found.push(fault(DiagnosticSeverity::Error, "store", format!("{error:#}"))),
     }
     found
 }
@@ -150,11 +154,11 @@ fn key(settings: &Settings, site: &Site) -> Option<Diagnostic> {
     let error = settings.check_cluster_key(&site.run_dir).err()?;
     Some(match error {
         SettingsError::Forbidden(path) => fault(
-            Severity::Warning,
+            DiagnosticSeverity::Warning,
             "store",
             format!("the cluster key was not checked: only root may read {}", path.display()),
         ),
-        error => fault(Severity::Error, "store", error.to_string()),
+        error => fault(DiagnosticSeverity::Error, "store", error.to_string()),
     })
 }
 
@@ -181,7 +185,7 @@ fn etcd(
 ) -> (Vec<String>, Vec<Diagnostic>) {
     let mut found = Vec::new();
     let files = settings.etcd.check_files().err();
-    found.extend(files.as_ref().map(|e| fault(Severity::Error, "store", e.to_string())));
+    found.extend(files.as_ref().map(|e| fault(DiagnosticSeverity::Error, "store", e.to_string())));
     found.extend(key(settings, site));
     if files.is_some() {
         return (vec![], found);
@@ -209,10 +213,10 @@ fn writes(args: &Args, site: &Site, loaded: &Loaded) -> Vec<Key> {
 #[cfg(feature = "etcd")]
 fn reach(settings: &Settings, writes: &[Key]) -> (Vec<String>, Vec<Diagnostic>) {
     let (versions, findings) = crate::store::etcd::probe(&settings.etcd, writes);
-    let diagnostic = |finding: crate::store::etcd::Finding| Diagnostic {
+    let diagnostic = |finding: crate::store::etcd::ServerFinding| Diagnostic {
         help: finding.help,
         ..fault(
-            if finding.is_error { Severity::Error } else { Severity::Warning },
+            if finding.is_error { DiagnosticSeverity::Error } else { DiagnosticSeverity::Warning },
             "store",
             finding.message,
         )
@@ -223,5 +227,5 @@ fn reach(settings: &Settings, writes: &[Key]) -> (Vec<String>, Vec<Diagnostic>) 
 #[cfg(not(feature = "etcd"))]
 fn reach(_settings: &Settings, _writes: &[Key]) -> (Vec<String>, Vec<Diagnostic>) {
     let text = crate::store::StoreError::NotBuilt.to_string();
-    (vec![], vec![fault(Severity::Error, "store", text)])
+    (vec![], vec![fault(DiagnosticSeverity::Error, "store", text)])
 }

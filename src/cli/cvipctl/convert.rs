@@ -43,8 +43,10 @@ pub(super) fn run(args: &Args, site: &Site, streams: &mut Streams<'_>) -> anyhow
     let conf = site.conf()?;
     let entries = entries(&conf, args.all);
     if args.json || args.format == Format::Json {
-        let services: Vec<_> =
-            entries.iter().map(|(service, list)| view::Service::settings(service, list)).collect();
+        let services: Vec<_> = entries
+            .iter()
+            .map(|(service, list)| view::ServiceView::settings(service, list))
+            .collect();
         serde_json::to_writer_pretty(&mut *streams.out, &services)?;
         writeln!(streams.out)?;
         return Ok(OK);

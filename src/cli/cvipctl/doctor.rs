@@ -3,12 +3,12 @@
 use anyhow::Context;
 use serde::Serialize;
 
-use super::super::{FAILED, Known, NodeOption, OK, Site, Streams, harmless};
-use crate::conf::{Diagnostic, Severity as Gravity};
+use super::super::{FAILED, KnownNode, NodeOption, OK, Site, Streams, harmless};
+use crate::conf::{Diagnostic, DiagnosticSeverity};
 use crate::daemon;
 use crate::doctor::collect::Subject;
 use crate::doctor::{self, Finding, ServerFault, Severity, Unexamined};
-use crate::net::Role;
+use crate::net::AddressRole;
 use crate::settings::{Engine, Settings};
 use crate::store::{self, Access, Interest};
 
@@ -28,7 +28,7 @@ pub(super) struct Args {
 
 /// The whole of it, as `--json` prints it.
 #[derive(Debug, Serialize)]
-struct Report {
+struct DoctorReport {
     /// Raised when a reader of an older one would be misled.
     schema: u32,
     /// This host's node; null if it is none.
@@ -57,16 +57,16 @@ pub(super) fn run(args: &Args, site: &Site, streams: &mut Streams<'_>) -> anyhow
     Ok(if faults == 0 { OK } else { FAILED })
 }
 
-fn examine(args: &Args, site: &Site) -> anyhow::Result<Report> {
+fn examine(args: &Args, site: &Site) -> anyhow::Result<DoctorReport> {
     let known = site.known();
     let node = site.node(&args.node);
     if let Some(node) = args.node.node {
         known.node(node, daemon::answering(&site.run_dir))?;
     }
-    let errors = known.diagnostics.iter().filter(|d| d.severity == Gravity::Error);
+    let errors = known.diagnostics.iter().filter(|d| d.severity == DiagnosticSeverity::Error);
     let misconfigured: Vec<Finding> = errors.map(misconfigured).collect();
-    let Known { conf: Some(conf), clustertab, problem, .. } = known else {
-        return Ok(Report {
+    let KnownNode { conf: Some(conf), clustertab, problem, .. } = known else {
+        return Ok(DoctorReport {
             schema: 1,
             node: node.ok(),
             role: None,
@@ -91,9 +91,9 @@ fn examine(args: &Args, site: &Site) -> anyhow::Result<Report> {
     let seen = doctor::collect(subject, &mut *store).context("the store cannot be read")?;
     let part = seen.node.filter(|node| seen.conf.nodes().contains(node));
     let role = part.map(|node| match seen.roles.of(&seen.conf, node) {
-        Role::RealServer => "real server",
-        Role::ActiveDirector | Role::Yielding => "director",
-        Role::Standby => "standby",
+        AddressRole::RealServer => "real server",
+        AddressRole::ActiveDirector | AddressRole::Yielding => "director",
+        AddressRole::Standby => "standby",
     });
     let mut findings = misconfigured;
     let is_faulty = problem.is_some();
@@ -105,7 +105,7 @@ fn examine(args: &Args, site: &Site) -> anyhow::Result<Report> {
     if let Some(why) = problem {
         unexamined.insert(0, Unexamined { what: "what cvip.conf says now".to_owned(), why });
     }
-    Ok(Report { schema: 1, node: seen.node, role, findings, unexamined })
+    Ok(DoctorReport { schema: 1, node: seen.node, role, findings, unexamined })
 }
 
 /// What is wrong with the servers of etcd.
@@ -115,7 +115,7 @@ fn servers(settings: &Settings) -> Vec<ServerFault> {
         Engine::Local => Vec::new(),
         Engine::Etcd => store::etcd::server_faults(&settings.etcd),
     };
-    let fault = |finding: store::etcd::Finding| ServerFault {
+    let fault = |finding: store::etcd::ServerFinding| ServerFault {
         ends_writes: finding.is_error,
         what: finding.message,
         fix: finding.help.unwrap_or_default(),
@@ -144,11 +144,11 @@ fn misconfigured(error: &Diagnostic) -> Finding {
     }
 }
 
-fn count(report: &Report, severity: Severity) -> usize {
+fn count(report: &DoctorReport, severity: Severity) -> usize {
     report.findings.iter().filter(|finding| finding.severity == severity).count()
 }
 
-fn print(report: &Report, quiet: bool, streams: &mut Streams<'_>) -> anyhow::Result<()> {
+fn print(report: &DoctorReport, quiet: bool, streams: &mut Streams<'_>) -> anyhow::Result<()> {
     let out = &mut *streams.out;
     for finding in &report.findings {
         writeln!(out, "{}", harmless(&finding.to_string()))?;

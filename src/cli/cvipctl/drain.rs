@@ -13,17 +13,17 @@ use nix::sys::utsname::uname;
 use nix::unistd::{Uid, User};
 use serde::Serialize;
 
-use super::super::{FAILED, Known, OK, Site, Streams, all_faults};
+use super::super::{FAILED, KnownNode, OK, Site, Streams, all_faults};
 use crate::conf::Conf;
 use crate::director::desired::{Inputs, desired};
 use crate::director::restrictions::Restrictions;
 use crate::protocol::Protocol;
-use crate::store::{Access, DrainOrder, DrainTarget, Drains, Interest, ServiceKey, State};
+use crate::store::{Access, DrainOrder, DrainTarget, Drains, Interest, ServiceKey, StoreState};
 
 mod target;
 mod wait;
 
-use target::{Target, concerns, joined, served};
+use target::{DrainArgument, concerns, joined, served};
 use wait::{Ended, Interrupts, Meter, Wait, elected};
 
 #[derive(clap::Args, Clone, Debug)]
@@ -32,7 +32,7 @@ pub(super) struct Args {
     /// The node by its number in clustertab, or a port of it; without a protocol, every one that
     /// the port has
     #[arg(value_name = "NODE[:PORT[/PROTOCOL]]")]
-    target: Target,
+    target: DrainArgument,
 
     /// Why, for whoever looks at `status` and `events`
     #[arg(long, value_name = "TEXT", value_parser = reason)]
@@ -61,7 +61,7 @@ pub(super) struct Args {
 pub(super) struct UndrainArgs {
     /// The node, with all of its ports that are drained, or one port of it
     #[arg(value_name = "NODE[:PORT[/PROTOCOL]]")]
-    target: Target,
+    target: DrainArgument,
 
     /// Print what was taken back as JSON
     #[arg(long)]
@@ -89,7 +89,7 @@ fn deadline(text: &str) -> Result<u32, String> {
 
 /// An order as `--json` prints it.
 #[derive(Debug, Serialize)]
-struct Row {
+struct DrainTableRow {
     node: u32,
     #[serde(skip_serializing_if = "Option::is_none")]
     protocol: Option<Protocol>,
@@ -99,16 +99,16 @@ struct Row {
     order: DrainOrder,
 }
 
-impl Row {
-    fn new((target, order): (&DrainTarget, &DrainOrder)) -> Row {
+impl DrainTableRow {
+    fn new((target, order): (&DrainTarget, &DrainOrder)) -> DrainTableRow {
         let (protocol, port) = target.port.unzip();
-        Row { node: target.node, protocol, port, order: order.clone() }
+        DrainTableRow { node: target.node, protocol, port, order: order.clone() }
     }
 }
 
 #[derive(Debug, Serialize)]
-struct Report {
-    drained: Vec<Row>,
+struct DrainReport {
+    drained: Vec<DrainTableRow>,
     warnings: Vec<String>,
     /// Absent without --wait.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -119,7 +119,7 @@ pub(super) fn run(args: &Args, site: &Site, streams: &mut Streams<'_>) -> anyhow
     // Before the store has threads, which would be ended by the signal in our place.
     let interrupts = args.wait.then(Interrupts::hold).transpose()?;
     // A faulty file keeps nobody from draining what runs.
-    let Known { conf, clustertab, problem, diagnostics } = site.known();
+    let KnownNode { conf, clustertab, problem, diagnostics } = site.known();
     let Some(conf) = conf else { bail!("{}", all_faults(&diagnostics)) };
     if let Some(problem) = problem {
         writeln!(streams.err, "cvipctl: {problem}")?;
@@ -162,7 +162,8 @@ pub(super) fn run(args: &Args, site: &Site, streams: &mut Streams<'_>) -> anyhow
             Some(wait.run(store.as_mut(), &interrupts, meter, streams)?)
         }
     };
-    let report = Report { drained: written.iter().map(Row::new).collect(), warnings, waited };
+    let report =
+        DrainReport { drained: written.iter().map(DrainTableRow::new).collect(), warnings, waited };
     if args.json {
         serde_json::to_writer_pretty(&mut *streams.out, &report)?;
         writeln!(streams.out)?;
@@ -221,7 +222,7 @@ fn warnings(
     orders: &[DrainTarget],
     written: &Drains,
     conf: &Conf,
-    state: &State,
+    state: &StoreState,
 ) -> Vec<String> {
     let mut warnings = Vec::new();
     if conf.cvips.iter().all(|cvip| cvip.real_server(node).is_none()) {
@@ -248,7 +249,7 @@ fn warnings(
 }
 
 /// The active directors of a node's CVIPs.
-fn directors_of(node: u32, conf: &Conf, state: &State) -> BTreeSet<u32> {
+fn directors_of(node: u32, conf: &Conf, state: &StoreState) -> BTreeSet<u32> {
     let sets = conf.director_sets().into_iter();
     let of_node = sets.filter(|set| {
         let mut cvips = set.cvips.iter().filter_map(|addr| conf.cvip(*addr));
@@ -263,7 +264,7 @@ fn emptied(
     orders: &[DrainTarget],
     written: &Drains,
     conf: &Conf,
-    state: &State,
+    state: &StoreState,
 ) -> Vec<ServiceKey> {
     let (before, mut after) = (&state.drains, state.drains.clone());
     after.extend(written.iter().map(|(target, order)| (*target, order.clone())));
@@ -320,7 +321,7 @@ fn operator() -> String {
 
 #[derive(Debug, Serialize)]
 struct TakenBack {
-    undrained: Vec<Row>,
+    undrained: Vec<DrainTableRow>,
 }
 
 pub(super) fn undrain(
@@ -347,7 +348,7 @@ pub(super) fn undrain(
         writeln!(streams.err, "cvipctl: {text}")?;
     }
     if args.json {
-        let undrained = taken.iter().map(Row::new).collect();
+        let undrained = taken.iter().map(DrainTableRow::new).collect();
         serde_json::to_writer_pretty(&mut *streams.out, &TakenBack { undrained })?;
         writeln!(streams.out)?;
     } else {
@@ -367,7 +368,7 @@ pub(super) fn undrain(
 }
 
 /// Why there is nothing to take back.
-fn nothing(target: &Target, left: &Drains) -> String {
+fn nothing(target: &DrainArgument, left: &Drains) -> String {
     let node = target.node;
     let why = match left.contains_key(&DrainTarget { node, port: None }) {
         true => format!("node {node} is drained as a whole: `cvipctl undrain {node}'"),

@@ -9,7 +9,7 @@ use anyhow::Context;
 
 use super::super::{FAILED, OK, Site, Streams, harmless, node_number};
 use crate::conf::{Clustertab, Conf};
-use crate::daemon::{Event, EventReader, recorders};
+use crate::daemon::{EventReader, LoggedEvent, recorders};
 use crate::director::DirectorEvent;
 
 /// Whoever follows is told of what is new this often.
@@ -80,7 +80,8 @@ pub(super) fn run(args: &Args, site: &Site, streams: &mut Streams<'_>) -> anyhow
             Some(About::of(node, known.conf.as_ref(), &known.clustertab))
         }
     };
-    let filter = Filter { since: args.since.map(|since| since.version(SystemTime::now())), about };
+    let filter =
+        EventFilter { since: args.since.map(|since| since.version(SystemTime::now())), about };
     let mut readers = Readers::default();
     let mut echoes = Echoes::default();
     let mut first = true;
@@ -96,7 +97,8 @@ pub(super) fn run(args: &Args, site: &Site, streams: &mut Streams<'_>) -> anyhow
             )?;
         }
         first = false;
-        let events: Vec<Event> = events.into_iter().filter(|event| echoes.is_news(event)).collect();
+        let events: Vec<LoggedEvent> =
+            events.into_iter().filter(|event| echoes.is_news(event)).collect();
         for event in events.iter().filter(|event| filter.takes(event)) {
             match args.json {
                 true => writeln!(streams.out, "{}", serde_json::to_string(event)?)?,
@@ -112,7 +114,7 @@ pub(super) fn run(args: &Args, site: &Site, streams: &mut Streams<'_>) -> anyhow
 }
 
 /// Time, director, sentence.
-fn line(event: &Event) -> String {
+fn line(event: &LoggedEvent) -> String {
     let text = format!("{}  node {}: {}", event.at, event.director, event.what);
     // Reasons are anybody's words, and this goes to a terminal.
     harmless(&text.replace('\n', "\u{fffd}"))
@@ -124,7 +126,7 @@ struct Readers(BTreeMap<u32, EventReader>);
 
 impl Readers {
     /// What is new since the last time, the older first.
-    fn read(&mut self, run_dir: &Path) -> std::io::Result<Vec<Event>> {
+    fn read(&mut self, run_dir: &Path) -> std::io::Result<Vec<LoggedEvent>> {
         let mut events = Vec::new();
         for node in recorders(run_dir)? {
             self.0.entry(node).or_insert_with(|| {
@@ -143,7 +145,7 @@ impl Readers {
 /// The nodes that the events of this folder name.
 fn named(run_dir: &Path) -> BTreeSet<u32> {
     let events = Readers::default().read(run_dir).unwrap_or_default();
-    let node = |event: Event| match event.what {
+    let node = |event: LoggedEvent| match event.what {
         DirectorEvent::Joined { node, .. }
         | DirectorEvent::Left { node, .. }
         | DirectorEvent::NodeLeft { node }
@@ -166,13 +168,13 @@ struct Echoes {
 /// What was told a moment ago, and by which other directors it was recorded too.
 struct Told {
     at: SystemTime,
-    event: Event,
+    event: LoggedEvent,
     by: BTreeSet<u32>,
 }
 
 impl Echoes {
     /// False for what another director has told already. Events come in the order of time.
-    fn is_news(&mut self, event: &Event) -> bool {
+    fn is_news(&mut self, event: &LoggedEvent) -> bool {
         let Ok(at) = humantime::parse_rfc3339(&event.at) else { return true };
         let age = |then: SystemTime| at.duration_since(then).unwrap_or_default();
         self.recent.retain(|told| age(told.at) <= SAME_WITHIN);
@@ -216,13 +218,13 @@ fn tells_of_itself(what: &DirectorEvent) -> bool {
 }
 
 /// Which events are wanted.
-struct Filter {
+struct EventFilter {
     since: Option<String>,
     about: Option<About>,
 }
 
-impl Filter {
-    fn takes(&self, event: &Event) -> bool {
+impl EventFilter {
+    fn takes(&self, event: &LoggedEvent) -> bool {
         self.since.as_ref().is_none_or(|since| event.at >= *since)
             && self.about.as_ref().is_none_or(|about| about.concerns(event))
     }
@@ -241,7 +243,7 @@ impl About {
         About { node, addrs: addrs.chain(clustertab.addr(node)).collect() }
     }
 
-    fn concerns(&self, event: &Event) -> bool {
+    fn concerns(&self, event: &LoggedEvent) -> bool {
         match &event.what {
             DirectorEvent::Joined { node, .. }
             | DirectorEvent::Left { node, .. }
@@ -272,15 +274,15 @@ mod tests {
     use crate::protocol::Protocol;
     use crate::store::ServiceKey;
 
-    fn event(at: &str, director: u32, what: DirectorEvent) -> Event {
-        Event { at: format!("2026-03-01T{at}Z"), director, what }
+    fn event(at: &str, director: u32, what: DirectorEvent) -> LoggedEvent {
+        LoggedEvent { at: format!("2026-03-01T{at}Z"), director, what }
     }
 
     fn took(term: u64) -> DirectorEvent {
         DirectorEvent::Took { term, from: None }
     }
 
-    fn append(dir: &Path, name: &str, events: &[Event]) {
+    fn append(dir: &Path, name: &str, events: &[LoggedEvent]) {
         use std::io::Write;
         let path = dir.join(name);
         let mut file = std::fs::OpenOptions::new().create(true).append(true).open(path).unwrap();
@@ -289,8 +291,8 @@ mod tests {
         }
     }
 
-    fn terms(events: &[Event]) -> Vec<u64> {
-        let term = |event: &Event| match event.what {
+    fn terms(events: &[LoggedEvent]) -> Vec<u64> {
+        let term = |event: &LoggedEvent| match event.what {
             DirectorEvent::Took { term, .. } => term,
             _ => unreachable!(),
         };
@@ -366,7 +368,8 @@ mod tests {
 
     #[test]
     fn what_was_before_the_version_is_left_out() {
-        let filter = Filter { since: Some("2026-03-01T10:00:00.500Z".to_owned()), about: None };
+        let filter =
+            EventFilter { since: Some("2026-03-01T10:00:00.500Z".to_owned()), about: None };
         assert!(!filter.takes(&event("10:00:00.499", 1, took(1))));
         assert!(filter.takes(&event("10:00:00.500", 1, took(1))));
     }

@@ -11,13 +11,13 @@ use similar::TextDiff;
 
 use super::super::{NodeOption, OK, Site, Streams};
 use super::apply::director_node;
-use crate::conf::{Clustertab, Conf, Diagnostic, ServiceConf, Severity, with_services};
+use crate::conf::{Clustertab, Conf, Diagnostic, DiagnosticSeverity, ServiceConf, with_services};
 use crate::director::import::{as_static, differences};
 use crate::director::reconcile::is_flagged;
 use crate::director::settings::{fallback, service_key};
 use crate::ipvs::{Change, Client, Destination, Service, ServiceId};
 use crate::replace::Replacement;
-use crate::store::State;
+use crate::store::StoreState;
 
 #[derive(clap::Args, Clone, Debug)]
 pub(super) struct Args {
@@ -50,7 +50,7 @@ pub(super) fn run(args: &Args, site: &Site, streams: &mut Streams<'_>) -> anyhow
 }
 
 /// True if a service is nobody's but somebody's who made it by hand.
-fn is_by_hand(id: ServiceId, conf: &Conf, me: u32, state: &State) -> bool {
+fn is_by_hand(id: ServiceId, conf: &Conf, me: u32, state: &StoreState) -> bool {
     let Some(key) = service_key(id) else { return true };
     let owned = state.owned.values().any(|owned| owned.contains(&key));
     !owned && !is_flagged(key, conf, me, state)
@@ -74,7 +74,7 @@ fn write(
     let hashed = table.iter().map(|(service, _)| service).filter(|service| !falls_back(service));
     let hashed: Vec<(ServiceId, String)> =
         hashed.map(|service| (service.id, service.scheduler.clone())).collect();
-    let Outcome { new, imported, changes, left } = file.with(table, me)?;
+    let ImportOutcome { new, imported, changes, left } = file.with(table, me)?;
     for (id, why) in &left {
         writeln!(streams.err, "cvipctl: {id} is left alone: {why}")?;
     }
@@ -118,7 +118,7 @@ struct Conffile<'a> {
 
 /// What becomes of it.
 #[derive(Debug)]
-struct Outcome {
+struct ImportOutcome {
     new: String,
     imported: Vec<ServiceId>,
     /// What changes in the table when it is applied, beside the flag of [`fallback`].
@@ -128,7 +128,11 @@ struct Outcome {
 }
 
 impl Conffile<'_> {
-    fn with(&self, table: Vec<(Service, Vec<Destination>)>, me: u32) -> anyhow::Result<Outcome> {
+    fn with(
+        &self,
+        table: Vec<(Service, Vec<Destination>)>,
+        me: u32,
+    ) -> anyhow::Result<ImportOutcome> {
         let (conf, faults) = crate::conf::parse(self.text, self.name, self.clustertab);
         let Some(conf) = conf else { bail!("{}", shown(&faults)) };
         let mut said: Vec<(ServiceId, (IpAddr, ServiceConf))> = Vec::new();
@@ -155,7 +159,9 @@ impl Conffile<'_> {
             for (id, element) in said {
                 taken.push((id, element));
                 if let Err(faults) = self.insert(&elements(&taken)) {
-                    let fault = faults.into_iter().find(|fault| fault.severity == Severity::Error);
+                    let fault = faults
+                        .into_iter()
+                        .find(|fault| fault.severity == DiagnosticSeverity::Error);
                     let why = fault.map_or_else(String::new, |fault| fault.message);
                     left.push((id, why));
                     taken.pop();
@@ -169,7 +175,7 @@ impl Conffile<'_> {
         let imported: Vec<ServiceId> = said.into_iter().map(|(id, _)| id).collect();
         changes.retain(|(id, _)| imported.contains(id));
         let changes = changes.into_iter().map(|(_, change)| change).collect();
-        Ok(Outcome { new, imported, changes, left })
+        Ok(ImportOutcome { new, imported, changes, left })
     }
 
     fn insert(&self, elements: &[(IpAddr, ServiceConf)]) -> Result<String, Vec<Diagnostic>> {

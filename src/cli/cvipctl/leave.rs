@@ -6,8 +6,8 @@ use std::time::Duration;
 use anyhow::bail;
 
 use super::super::{NodeOption, OK, Site, Streams};
-use crate::daemon::{ControlError, Request, Response, ask};
-use crate::store::State;
+use crate::daemon::{ControlError, ControlRequest, Response, ask};
+use crate::store::StoreState;
 
 /// How often cvipd is asked how many connections are left.
 const ASK_EVERY: Duration = Duration::from_millis(250);
@@ -23,14 +23,14 @@ pub(super) struct Args {
 }
 
 /// By its last record, and without a cvipd that could take it back.
-fn has_left(node: u32, state: &State) -> bool {
+fn has_left(node: u32, state: &StoreState) -> bool {
     !state.alive.contains_key(&node) && state.nodes.get(&node).is_some_and(|record| record.leaving)
 }
 
 pub(super) fn run(args: &Args, site: &Site, streams: &mut Streams<'_>) -> anyhow::Result<u8> {
     let me = site.known_node(&args.node)?;
     let within_s = u32::try_from(args.within.as_secs()).unwrap_or(u32::MAX);
-    match ask(&site.run_dir, me, Request::Leave { within_s }) {
+    match ask(&site.run_dir, me, ControlRequest::Leave { within_s }) {
         Ok(Response::Done) => {}
         Ok(Response::Error(error)) => bail!("cvipd: {error}"),
         Ok(_) => bail!("cvipd answered another question"),
@@ -48,7 +48,7 @@ pub(super) fn run(args: &Args, site: &Site, streams: &mut Streams<'_>) -> anyhow
     }
     let (mut said, mut is_unavailable) = (None, false);
     loop {
-        match ask(&site.run_dir, me, Request::Status) {
+        match ask(&site.run_dir, me, ControlRequest::Status) {
             Ok(Response::Status(status))
                 if status.store_unavailable_s.is_some() && !is_unavailable =>
             {

@@ -4,7 +4,7 @@ use std::fmt::{self, Write};
 
 use super::super::{NodeOption, OK, Site, Streams};
 use super::status::read_table;
-use crate::daemon::{ControlError, Request, Response, Status, ask};
+use crate::daemon::{ControlError, ControlRequest, Response, Status, ask};
 use crate::director::liveness::Liveness;
 use crate::ipvs::{DestinationEntry, ServiceEntry};
 
@@ -16,8 +16,8 @@ pub(super) struct Args {
 
 pub(super) fn run(args: &Args, site: &Site, streams: &mut Streams<'_>) -> anyhow::Result<u8> {
     let me = site.known_node(&args.node)?;
-    let mut text = Text::default();
-    text.of_cvipd(match ask(&site.run_dir, me, Request::Status) {
+    let mut text = MetricsText::default();
+    text.of_cvipd(match ask(&site.run_dir, me, ControlRequest::Status) {
         Ok(Response::Status(status)) => Some(status),
         Ok(_) | Err(ControlError::Absent(_)) => None,
         Err(error) => return Err(error.into()),
@@ -42,9 +42,9 @@ pub(super) fn run(args: &Args, site: &Site, streams: &mut Streams<'_>) -> anyhow
 
 /// The text as it grows.
 #[derive(Default)]
-struct Text(String);
+struct MetricsText(String);
 
-impl Text {
+impl MetricsText {
     fn metric(&mut self, name: &str, kind: &str, help: &str) -> Metric<'_> {
         let name = format!("cvip_{name}");
         // A string takes everything.
@@ -165,7 +165,7 @@ mod tests {
 
     #[test]
     fn a_metric_has_its_head_and_labels() {
-        let mut text = Text::default();
+        let mut text = MetricsText::default();
         let mut nodes = text.gauge("nodes", "Other nodes.");
         nodes.value(&[("liveness", "alive")], 3);
         nodes.value(&[], 4);
@@ -174,7 +174,7 @@ mod tests {
             "# HELP cvip_nodes Other nodes.\n# TYPE cvip_nodes gauge\n\
              cvip_nodes{liveness=\"alive\"} 3\ncvip_nodes 4\n"
         );
-        let mut text = Text::default();
+        let mut text = MetricsText::default();
         text.of_cvipd(None);
         assert!(text.0.ends_with("cvip_up 0\n"));
     }

@@ -34,14 +34,14 @@ mod view;
 )]
 pub struct Args {
     #[command(subcommand)]
-    command: Command,
+    command: CvipctlCommand,
 
     #[command(flatten)]
     site: Site,
 }
 
 #[derive(Subcommand, Clone, Debug)]
-enum Command {
+enum CvipctlCommand {
     /// Validate cvip.conf and clustertab: every fault in one run, each with its place
     ///
     /// The store is looked at too: whether it can be reached, whether it is well, and whether
@@ -162,19 +162,19 @@ enum Command {
 /// What the command was to do failed; the text says what to do next.
 pub fn run(args: Args, streams: &mut Streams<'_>) -> anyhow::Result<u8> {
     match args.command {
-        Command::Check(own) => check::run(&own, &args.site, streams),
-        Command::Convert(own) => convert::run(&own, &args.site, streams),
-        Command::Diff(own) => apply::diff(&own, &args.site, streams),
-        Command::Apply(own) => apply::apply(&own, &args.site, streams),
-        Command::Import(own) => import::run(&own, &args.site, streams),
-        Command::Status(own) => status::run(&own, &args.site, streams),
-        Command::Metrics(own) => metrics::run(&own, &args.site, streams),
-        Command::Takeover(own) => takeover::run(&own, &args.site, streams),
-        Command::Leave(own) => leave::run(&own, &args.site, streams),
-        Command::Drain(own) => drain::run(&own, &args.site, streams),
-        Command::Undrain(own) => drain::undrain(&own, &args.site, streams),
-        Command::Events(own) => events::run(&own, &args.site, streams),
-        Command::EtcdRoles(own) => etcd_roles::run(&own, &args.site, streams),
-        Command::Doctor(own) => doctor::run(&own, &args.site, streams),
+        CvipctlCommand::Check(own) => check::run(&own, &args.site, streams),
+        CvipctlCommand::Convert(own) => convert::run(&own, &args.site, streams),
+        CvipctlCommand::Diff(own) => apply::diff(&own, &args.site, streams),
+        CvipctlCommand::Apply(own) => apply::apply(&own, &args.site, streams),
+        CvipctlCommand::Import(own) => import::run(&own, &args.site, streams),
+        CvipctlCommand::Status(own) => status::run(&own, &args.site, streams),
+        CvipctlCommand::Metrics(own) => metrics::run(&own, &args.site, streams),
+        CvipctlCommand::Takeover(own) => takeover::run(&own, &args.site, streams),
+        CvipctlCommand::Leave(own) => leave::run(&own, &args.site, streams),
+        CvipctlCommand::Drain(own) => drain::run(&own, &args.site, streams),
+        CvipctlCommand::Undrain(own) => drain::undrain(&own, &args.site, streams),
+        CvipctlCommand::Events(own) => events::run(&own, &args.site, streams),
+        CvipctlCommand::EtcdRoles(own) => etcd_roles::run(&own, &args.site, streams),
+        CvipctlCommand::Doctor(own) => doctor::run(&own, &args.site, streams),
     }
 }

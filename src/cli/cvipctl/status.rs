@@ -13,17 +13,18 @@ use serde::Serialize;
 
 use super::super::{FAILED, NodeOption, OK, Site, Streams};
 use super::view;
-use crate::conf::{Conf, Registration as Kind};
-use crate::daemon::{ControlError, Request, Response, Status, ask};
+use crate::conf::{Conf, RegistrationMode};
+use crate::daemon::{ControlError, ControlRequest, Response, Status, ask};
 use crate::director::liveness::Liveness;
 use crate::director::settings::service_key;
 use crate::director::sync::SyncView;
-use crate::director::view::{Draining, Quiesced, View};
+use crate::director::view::{Draining, Quiesced, TableView};
 use crate::ipvs::{self, Client, DestinationEntry, ServiceEntry};
 use crate::ports::PortFlag;
 use crate::protocol::Protocol;
 use crate::store::{
-    Access, DrainOrder, DrainTarget, Interest, Refused, Registration, ServiceKey, State,
+    Access, DrainOrder, DrainTarget, Interest, RefusedListener, Registration, ServiceKey,
+    StoreState,
 };
 
 #[derive(clap::Args, Clone, Debug)]
@@ -42,7 +43,7 @@ pub(super) struct Args {
 
 /// The whole of it, as `--json` prints it.
 #[derive(Debug, Serialize)]
-struct Report {
+struct StatusReport {
     /// Raised when a reader of an older one would be misled.
     schema: u32,
     /// Whose configuration is shown: that of the `file`; that of `cvipd`, where the file is faulty;
@@ -79,7 +80,7 @@ struct Report {
     store_unavailable_s: Option<u64>,
     /// Absent where the kernel could not be asked; `problems` says why.
     #[serde(skip_serializing_if = "Option::is_none")]
-    services: Option<Vec<view::Service>>,
+    services: Option<Vec<view::ServiceView>>,
     problems: Vec<String>,
     /// The store was read.
     #[serde(skip)]
@@ -87,9 +88,9 @@ struct Report {
 }
 
 /// What the state is told from.
-struct Seen<'a> {
+struct StatusSeen<'a> {
     conf: Option<&'a Conf>,
-    state: &'a State,
+    state: &'a StoreState,
     /// The store was read; else its state is empty, and says nothing.
     known: bool,
     cvipd: Option<&'a Status>,
@@ -171,11 +172,11 @@ struct FixedRow {
 struct RefusedRow {
     node: u32,
     #[serde(flatten)]
-    refused: Refused,
+    refused: RefusedListener,
 }
 
 /// The kernel's table: each service, its destinations, and whether it is cvipd's.
-pub(super) type Table = Vec<(ServiceEntry, Vec<DestinationEntry>, bool)>;
+pub(super) type StatusTable = Vec<(ServiceEntry, Vec<DestinationEntry>, bool)>;
 
 pub(super) fn run(args: &Args, site: &Site, streams: &mut Streams<'_>) -> anyhow::Result<u8> {
     let mut problems = Vec::new();
@@ -202,7 +203,7 @@ pub(super) fn run(args: &Args, site: &Site, streams: &mut Streams<'_>) -> anyhow
     };
     let state = store.state();
     let conf = configuration.conf.as_ref();
-    let seen = Seen { conf, state, known, cvipd: cvipd.as_deref() };
+    let seen = StatusSeen { conf, state, known, cvipd: cvipd.as_deref() };
     let nodes = nodes(&seen);
     if let Some(asked) = args.node.node
         && conf.is_some()
@@ -218,7 +219,7 @@ pub(super) fn run(args: &Args, site: &Site, streams: &mut Streams<'_>) -> anyhow
             .ok(),
     };
     let pools = cvipd.as_ref().and_then(|cvipd| cvipd.pools.as_ref());
-    let report = Report {
+    let report = StatusReport {
         schema: 1,
         configuration: configuration.origin(),
         routing: conf.map(|conf| conf.routing.to_string()),
@@ -241,7 +242,7 @@ pub(super) fn run(args: &Args, site: &Site, streams: &mut Streams<'_>) -> anyhow
         services: table.as_ref().map(|table| {
             table
                 .iter()
-                .map(|(entry, list, owned)| view::Service::live(entry, list, *owned))
+                .map(|(entry, list, owned)| view::ServiceView::live(entry, list, *owned))
                 .collect()
         }),
         problems,
@@ -264,7 +265,7 @@ fn ask_cvipd(
     is_faulty: bool,
     problems: &mut Vec<String>,
 ) -> Option<Box<Status>> {
-    let status = match ask(&site.run_dir, me, Request::Status) {
+    let status = match ask(&site.run_dir, me, ControlRequest::Status) {
         Ok(Response::Status(status)) => status,
         Ok(_) | Err(ControlError::Absent(_)) => return None,
         Err(error) => {
@@ -302,7 +303,7 @@ fn ask_cvipd(
 }
 
 /// What is wrong with a director's table and its connection synchronisation.
-fn of_table(pools: &View) -> Vec<String> {
+fn of_table(pools: &TableView) -> Vec<String> {
     let mut problems = Vec::new();
     if let Some((sync, why)) = pools.sync.as_ref().and_then(|s| Some((s, s.missing.as_ref()?))) {
         problems.push(format!(
@@ -325,7 +326,7 @@ fn of_table(pools: &View) -> Vec<String> {
     problems
 }
 
-pub(super) fn read_table(state: &State) -> Result<Table, ipvs::Error> {
+pub(super) fn read_table(state: &StoreState) -> Result<StatusTable, ipvs::IpvsError> {
     let mut client = Client::open()?;
     let services = client.services()?;
     let ids: Vec<_> = services.iter().map(|entry| entry.service.id).collect();
@@ -336,13 +337,13 @@ pub(super) fn read_table(state: &State) -> Result<Table, ipvs::Error> {
         let ours = service_key(entry.service.id).is_some_and(|key| owned.contains(&key));
         (entry, list, ours)
     });
-    let mut table: Table = table.collect();
+    let mut table: StatusTable = table.collect();
     table.sort_by_key(|(entry, ..)| entry.service.id);
     Ok(table)
 }
 
-fn nodes(seen: &Seen<'_>) -> Vec<NodeRow> {
-    let Seen { conf, state, known, cvipd } = *seen;
+fn nodes(seen: &StatusSeen<'_>) -> Vec<NodeRow> {
+    let StatusSeen { conf, state, known, cvipd } = *seen;
     let mut numbers: BTreeSet<u32> = state.nodes.keys().copied().collect();
     numbers.extend(conf.map_or(vec![], Conf::nodes));
     let monitor = cvipd.and_then(|cvipd| cvipd.monitor.as_ref());
@@ -394,8 +395,8 @@ fn nodes(seen: &Seen<'_>) -> Vec<NodeRow> {
     numbers.into_iter().map(row).collect()
 }
 
-fn sets(seen: &Seen<'_>) -> Vec<SetRow> {
-    let Seen { conf, state, known, cvipd } = *seen;
+fn sets(seen: &StatusSeen<'_>) -> Vec<SetRow> {
+    let StatusSeen { conf, state, known, cvipd } = *seen;
     let monitor = cvipd.and_then(|cvipd| cvipd.monitor.as_ref()).filter(|_| !known);
     let sets = conf.map_or(vec![], Conf::director_sets);
     let row = |set: crate::conf::DirectorSet| {
@@ -414,7 +415,7 @@ fn sets(seen: &Seen<'_>) -> Vec<SetRow> {
     sets.into_iter().map(row).collect()
 }
 
-fn drains(state: &State) -> Vec<DrainRow> {
+fn drains(state: &StoreState) -> Vec<DrainRow> {
     let row = |(target, order): (&DrainTarget, &DrainOrder)| {
         let record = state.nodes.get(&target.node);
         let lingering = record.into_iter().flat_map(|record| &record.lingering);
@@ -432,7 +433,7 @@ fn drains(state: &State) -> Vec<DrainRow> {
     state.drains.iter().map(row).collect()
 }
 
-fn flags(conf: Option<&Conf>, state: &State) -> Vec<FlagRow> {
+fn flags(conf: Option<&Conf>, state: &StoreState) -> Vec<FlagRow> {
     let mut rows = Vec::new();
     for (scope, set) in &state.flags {
         rows.extend(set.iter().map(|flag| FlagRow { scope: scope.to_string(), flag: *flag }));
@@ -445,7 +446,7 @@ fn flags(conf: Option<&Conf>, state: &State) -> Vec<FlagRow> {
     rows
 }
 
-fn registrations(state: &State) -> Vec<RegistrationRow> {
+fn registrations(state: &StoreState) -> Vec<RegistrationRow> {
     let records = state.nodes.values();
     let mut rows: Vec<RegistrationRow> = records
         .flat_map(|record| {
@@ -458,7 +459,7 @@ fn registrations(state: &State) -> Vec<RegistrationRow> {
     rows
 }
 
-fn refused_more(state: &State) -> BTreeMap<u32, u32> {
+fn refused_more(state: &StoreState) -> BTreeMap<u32, u32> {
     let more = state.nodes.values().map(|record| (record.node, record.refused_more));
     more.filter(|(_, more)| *more > 0).collect()
 }
@@ -466,7 +467,7 @@ fn refused_more(state: &State) -> BTreeMap<u32, u32> {
 fn fixed(conf: &Conf) -> Vec<FixedRow> {
     let mut rows = Vec::new();
     for cvip in &conf.cvips {
-        for service in cvip.services.iter().filter(|s| s.registration == Kind::Static) {
+        for service in cvip.services.iter().filter(|s| s.registration == RegistrationMode::Static) {
             rows.extend(cvip.real_servers.iter().map(|server| FixedRow {
                 cvip: cvip.addr,
                 protocol: service.protocol,
@@ -481,11 +482,11 @@ fn fixed(conf: &Conf) -> Vec<FixedRow> {
     rows
 }
 
-fn refused(state: &State) -> Vec<RefusedRow> {
+fn refused(state: &StoreState) -> Vec<RefusedRow> {
     let records = state.nodes.values();
     let mut rows: Vec<RefusedRow> = records
         .flat_map(|record| {
-            let row = |r: &Refused| RefusedRow { node: record.node, refused: r.clone() };
+            let row = |r: &RefusedListener| RefusedRow { node: record.node, refused: r.clone() };
             record.refused.iter().map(row)
         })
         .collect();

@@ -11,7 +11,7 @@ use crate::ipvs::{
 
 /// A virtual service.
 #[derive(Debug, Serialize)]
-pub(super) struct Service {
+pub(super) struct ServiceView {
     /// `tcp`, `udp`, `sctp`; absent for a firewall mark.
     #[serde(skip_serializing_if = "Option::is_none")]
     protocol: Option<crate::protocol::Protocol>,
@@ -40,12 +40,12 @@ pub(super) struct Service {
     owned: Option<bool>,
     #[serde(skip_serializing_if = "Option::is_none")]
     stats: Option<Stats>,
-    destinations: Vec<Destination>,
+    destinations: Vec<DestinationView>,
 }
 
 /// A destination.
 #[derive(Debug, Serialize)]
-pub(super) struct Destination {
+pub(super) struct DestinationView {
     address: IpAddr,
     port: u16,
     /// ipvsadm's words: Route, Masq, Tunnel.
@@ -65,9 +65,9 @@ pub(super) struct Destination {
     stats: Option<Stats>,
 }
 
-impl Service {
+impl ServiceView {
     /// Without counters.
-    pub(super) fn settings(service: &ipvs::Service, list: &[ipvs::Destination]) -> Service {
+    pub(super) fn settings(service: &ipvs::Service, list: &[ipvs::Destination]) -> ServiceView {
         let (protocol, address, port, fwmark) = match service.id {
             ServiceId::Address { protocol, addr, port } => {
                 (Some(protocol), Some(addr), Some(port), None)
@@ -75,7 +75,7 @@ impl Service {
             ServiceId::Mark { mark, .. } => (None, None, None, Some(mark)),
         };
         let persistent = service.flags & service_flags::PERSISTENT != 0;
-        Service {
+        ServiceView {
             protocol,
             address,
             port,
@@ -88,7 +88,7 @@ impl Service {
             persistence_engine: service.pe.clone().filter(|_| persistent),
             owned: None,
             stats: None,
-            destinations: list.iter().map(Destination::settings).collect(),
+            destinations: list.iter().map(DestinationView::settings).collect(),
         }
     }
 
@@ -97,20 +97,20 @@ impl Service {
         entry: &ServiceEntry,
         destinations: &[DestinationEntry],
         owned: bool,
-    ) -> Service {
-        Service {
+    ) -> ServiceView {
+        ServiceView {
             owned: Some(owned),
             stats: Some(entry.stats),
-            destinations: destinations.iter().map(Destination::live).collect(),
-            ..Service::settings(&entry.service, &[])
+            destinations: destinations.iter().map(DestinationView::live).collect(),
+            ..ServiceView::settings(&entry.service, &[])
         }
     }
 }
 
-impl Destination {
-    fn settings(destination: &ipvs::Destination) -> Destination {
+impl DestinationView {
+    fn settings(destination: &ipvs::Destination) -> DestinationView {
         let forward: Forwarding = destination.forward;
-        Destination {
+        DestinationView {
             address: destination.id.addr,
             port: destination.id.port,
             forward: forward.to_string(),
@@ -123,12 +123,12 @@ impl Destination {
         }
     }
 
-    fn live(entry: &DestinationEntry) -> Destination {
-        Destination {
+    fn live(entry: &DestinationEntry) -> DestinationView {
+        DestinationView {
             active_connections: Some(entry.active),
             inactive_connections: Some(entry.inactive),
             stats: Some(entry.stats),
-            ..Destination::settings(&entry.destination)
+            ..DestinationView::settings(&entry.destination)
         }
     }
 }

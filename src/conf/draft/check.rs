@@ -5,10 +5,10 @@ use std::str::FromStr;
 
 use roxmltree::Node;
 
-use super::Reader;
+use super::DraftReader;
 use crate::checks::settings::{
-    Check, Count, Dns, DnsName, Exec, HostName, Http, Kind, Pattern, Period, Program, RecordType,
-    SettingError, StatusRanges, UrlPath, UserName,
+    Check, CheckProgram, Count, Dns, DnsName, Exec, HostName, Http, Kind, Pattern, Period,
+    RecordType, SettingError, StatusRanges, UrlPath, UserName,
 };
 use crate::conf::grammar::CHECK;
 use crate::conf::report::{At, Span};
@@ -32,7 +32,7 @@ pub(in crate::conf) type DraftCheck = At<Check>;
 
 /// What the children said, those that were right.
 #[derive(Default)]
-struct Given {
+struct GivenCheck {
     /// One of [`Kind::NAMES`].
     kind: Option<At<&'static str>>,
     interval: Option<Period>,
@@ -47,15 +47,15 @@ struct Given {
     verify: bool,
     name: Option<DnsName>,
     record: Option<RecordType>,
-    program: Option<Program>,
+    program: Option<CheckProgram>,
     user: Option<UserName>,
     /// Every child that is there, right or wrong, with its tag.
     children: Vec<(&'static str, Span)>,
 }
 
-impl Reader<'_, '_> {
+impl DraftReader<'_, '_> {
     pub(super) fn check(&mut self, node: Node<'_, '_>) -> Option<DraftCheck> {
-        let mut given = Given::default();
+        let mut given = GivenCheck::default();
         self.walk(node, &CHECK, |reader, name, node| {
             given.children.push((name, reader.tag(node)));
             match name {
@@ -117,19 +117,19 @@ impl Reader<'_, '_> {
     }
 
     /// A program and its arguments, parted as a shell parts words; nothing is expanded.
-    fn command(&mut self, node: Node<'_, '_>) -> Option<Program> {
+    fn command(&mut self, node: Node<'_, '_>) -> Option<CheckProgram> {
         let program = self.converted(node, |text| {
             let refused =
                 |help: String| (format!("`command` cannot be {}", quoted(text)), Some(help));
             let words = shlex::split(text)
                 .ok_or_else(|| refused("a quotation mark or a backslash has no end".to_owned()))?;
-            Program::new(words).map_err(|error| refused(error.to_string()))
+            CheckProgram::new(words).map_err(|error| refused(error.to_string()))
         });
         Some(program?.value)
     }
 }
 
-impl Given {
+impl GivenCheck {
     /// The check; none if a value that it cannot be without is wrong.
     fn check(self, kind: &str) -> Option<Check> {
         let kind = match kind {

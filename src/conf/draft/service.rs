@@ -4,11 +4,11 @@ use std::net::{IpAddr, Ipv4Addr};
 
 use roxmltree::Node;
 
-use super::Reader;
+use super::DraftReader;
 use super::check::DraftCheck;
 use crate::conf::grammar::{NODE, SERVICE, SORRY_SERVER};
 use crate::conf::model::{
-    ENGINE_MAX_LEN, MAX_CONNECTIONS, MAX_FLAP_LIMIT, MAX_SECONDS, Owner, Registration,
+    ENGINE_MAX_LEN, MAX_CONNECTIONS, MAX_FLAP_LIMIT, MAX_SECONDS, Owner, RegistrationMode,
     SCHEDULER_MAX_LEN, ServiceConf,
 };
 use crate::conf::report::{At, Span};
@@ -75,7 +75,7 @@ pub(in crate::conf) struct DraftSorry {
     pub(in crate::conf) weight: Option<u16>,
 }
 
-impl Reader<'_, '_> {
+impl DraftReader<'_, '_> {
     pub(super) fn service(&mut self, node: Node<'_, '_>) -> DraftService {
         let conf = ServiceConf::new(Protocol::default(), 0, 0);
         let mut draft = DraftService {
@@ -185,11 +185,11 @@ impl Reader<'_, '_> {
         draft
     }
 
-    pub(super) fn port(&mut self, node: Node<'_, '_>) -> Port {
+    pub(super) fn port(&mut self, node: Node<'_, '_>) -> DraftPort {
         let value = self
             .number(node, "port", 1..=u16::MAX.into(), None)
             .and_then(|At { value, span }| Some(At { value: u16::try_from(value).ok()?, span }));
-        Port { tag: self.tag(node), value }
+        DraftPort { tag: self.tag(node), value }
     }
 
     fn seconds(&mut self, node: Node<'_, '_>, least: u32, more: &str) -> Option<u32> {
@@ -224,9 +224,9 @@ impl Reader<'_, '_> {
         Some(self.word(node, &Protocol::ALL, Protocol::name, messages)?.value)
     }
 
-    fn registration(&mut self, node: Node<'_, '_>) -> Option<Registration> {
+    fn registration(&mut self, node: Node<'_, '_>) -> Option<RegistrationMode> {
         let messages = ("registration", "it is");
-        Some(self.word(node, &Registration::ALL, Registration::name, messages)?.value)
+        Some(self.word(node, &RegistrationMode::ALL, RegistrationMode::name, messages)?.value)
     }
 
     /// A name of something that the kernel may have as a module.
@@ -339,13 +339,13 @@ const LEAVE_OUT: &str = "; leave the element out for none";
 /// The elements that give a service its ports.
 #[derive(Default)]
 struct Ports {
-    port: Option<Port>,
-    start: Option<Port>,
-    end: Option<Port>,
+    port: Option<DraftPort>,
+    start: Option<DraftPort>,
+    end: Option<DraftPort>,
 }
 
 /// An element that takes a port, and the port if it is one.
-pub(super) struct Port {
+pub(super) struct DraftPort {
     tag: Span,
     pub(super) value: Option<At<u16>>,
 }

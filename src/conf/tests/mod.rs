@@ -138,7 +138,7 @@ fn every_element_of_a_service_is_read() {
     web.drain_timeout = 0;
     web.owners = vec![Owner::User("www-data".to_owned()), Owner::Anyone];
     let mut xdmcp = ServiceConf::new(Protocol::Udp, 177, 177);
-    xdmcp.registration = Registration::Static;
+    xdmcp.registration = RegistrationMode::Static;
     assert_eq!(conf.cvips[0].services, [web, xdmcp]);
 }
 

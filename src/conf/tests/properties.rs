@@ -6,7 +6,9 @@ use std::time::Duration;
 use proptest::prelude::*;
 
 use super::*;
-use crate::checks::settings::{Check, Count, Dns, Exec, Http, Kind, Period, Program, RecordType};
+use crate::checks::settings::{
+    Check, CheckProgram, Count, Dns, Exec, Http, Kind, Period, RecordType,
+};
 use crate::ipvs::service_flags;
 
 /// A node's interface, user or scheduler name.
@@ -33,7 +35,7 @@ fn check() -> impl Strategy<Value = Check> {
     let word = "[ -~\n\t\rä]{0,12}";
     let program = ("/[ -~]{0,12}", prop::collection::vec(word, 0..3)).prop_map(|(path, more)| {
         let words = std::iter::once(path).chain(more).collect();
-        Kind::Exec(Exec::new(Program::new(words).expect("a path and no zero byte")))
+        Kind::Exec(Exec::new(CheckProgram::new(words).expect("a path and no zero byte")))
     });
     let http = (any::<bool>(), "/[!-\"$-~]{0,9}", "[!-~]{1,9}", any::<bool>()).prop_map(
         |(tls, path, pattern, verify)| {
@@ -92,7 +94,7 @@ fn service_conf() -> impl Strategy<Value = ServiceConf> {
                 timing;
             service.check.take_if(|check| check.suits(protocol).is_err());
             if fixed {
-                service.registration = Registration::Static;
+                service.registration = RegistrationMode::Static;
             } else {
                 service.owners = owners;
             }
@@ -220,7 +222,7 @@ proptest! {
         let nodes = conf.nodes().into_iter().map(|n| (n, IpAddr::from([10, 9, 9, n as u8])));
         let clustertab = Clustertab { nodes: nodes.collect() };
         let (back, diagnostics) = parse(&Xml(&conf).to_string(), "cvip.conf", &clustertab);
-        let errors = diagnostics.iter().filter(|d| d.severity == Severity::Error);
+        let errors = diagnostics.iter().filter(|d| d.severity == DiagnosticSeverity::Error);
         prop_assert_eq!(errors.map(ToString::to_string).collect::<Vec<_>>(), Vec::<String>::new());
         prop_assert_eq!(back, Some(conf));
     }
@@ -258,7 +260,7 @@ proptest! {
 /// A text is either a `Conf` or has an error, and every fault can be shown.
 fn checked(text: &str) -> Result<(), TestCaseError> {
     let (conf, diagnostics) = parse(text, "cvip.conf", &clustertab());
-    let refused = diagnostics.iter().any(|d| d.severity == Severity::Error);
+    let refused = diagnostics.iter().any(|d| d.severity == DiagnosticSeverity::Error);
     prop_assert_eq!(conf.is_none(), refused);
     for diagnostic in &diagnostics {
         let place = diagnostic.place.as_ref().expect("a place");

@@ -7,7 +7,7 @@ use std::net::IpAddr;
 
 use super::{Checks, family};
 use crate::conf::draft::{DraftCvip, DraftService, DraftSorry, Netmask};
-use crate::conf::model::{DEFAULT_WEIGHT, Registration, Routing, ServiceConf, SorryServer};
+use crate::conf::model::{DEFAULT_WEIGHT, RegistrationMode, Routing, ServiceConf, SorryServer};
 use crate::conf::report::{At, Span};
 use crate::protocol::Protocol;
 
@@ -67,7 +67,7 @@ impl Checks<'_, '_, '_> {
             self.node_weights(service, &around);
             self.sorry_servers(service, &around);
             self.check(service);
-            if service.conf.registration == Registration::Static
+            if service.conf.registration == RegistrationMode::Static
                 && let Some(owner) = &service.owner
             {
                 self.report
@@ -98,7 +98,7 @@ impl Checks<'_, '_, '_> {
     fn range(&mut self, service: &DraftService) {
         let Some(At { value: (start, end), span }) = &service.range else { return };
         let (start, end) = (*start, *end);
-        let is_static = service.conf.registration == Registration::Static;
+        let is_static = service.conf.registration == RegistrationMode::Static;
         let many = end - start >= MANY_PORTS;
         if !is_static
             && service.protocol == Some(Protocol::Tcp)

@@ -15,7 +15,7 @@ const REFUSED_FOR: Duration = Duration::from_secs(60);
 
 /// A change of what the election is told.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Verdict {
+pub(super) struct CapabilityChange {
     /// It can carry them.
     pub(super) able: bool,
     /// Why not, as sentences; empty if it can.
@@ -24,25 +24,25 @@ pub(super) struct Verdict {
 
 #[derive(Debug, Default)]
 pub(super) struct Capability {
-    told: Option<Verdict>,
+    told: Option<CapabilityChange>,
     well_since: Option<Instant>,
     refused_until: Option<Instant>,
 }
 
 impl Capability {
     /// What a look showed; what is to be told anew, if anything is.
-    pub(super) fn seen(&mut self, reasons: Vec<String>, now: Instant) -> Option<Verdict> {
+    pub(super) fn seen(&mut self, reasons: Vec<String>, now: Instant) -> Option<CapabilityChange> {
         let able = reasons.is_empty();
         if !able {
             self.well_since = None;
-            return self.tell(Verdict { able, reasons });
+            return self.tell(CapabilityChange { able, reasons });
         }
         self.well_since.get_or_insert(now);
         self.at(now)
     }
 
     /// The kernel refused an address.
-    pub(super) fn refused(&mut self, reason: String, now: Instant) -> Option<Verdict> {
+    pub(super) fn refused(&mut self, reason: String, now: Instant) -> Option<CapabilityChange> {
         self.refused_until = Some(now + REFUSED_FOR);
         self.seen(vec![reason], now)
     }
@@ -53,12 +53,12 @@ impl Capability {
     }
 
     /// What is to be told as time goes on.
-    pub(super) fn at(&mut self, now: Instant) -> Option<Verdict> {
+    pub(super) fn at(&mut self, now: Instant) -> Option<CapabilityChange> {
         if self.told.is_some() && self.due().is_none_or(|due| now < due) {
             return None;
         }
         self.well_since?;
-        self.tell(Verdict { able: true, reasons: Vec::new() })
+        self.tell(CapabilityChange { able: true, reasons: Vec::new() })
     }
 
     /// When time alone may change it.
@@ -68,7 +68,7 @@ impl Capability {
         Some(self.refused_until.map_or(since + HOLD, |until| until.max(since + HOLD)))
     }
 
-    fn tell(&mut self, verdict: Verdict) -> Option<Verdict> {
+    fn tell(&mut self, verdict: CapabilityChange) -> Option<CapabilityChange> {
         if self.told.as_ref() == Some(&verdict) {
             return None;
         }
@@ -83,7 +83,7 @@ mod tests {
 
     const SECOND: Duration = Duration::from_secs(1);
 
-    fn able(verdict: Option<Verdict>) -> Option<bool> {
+    fn able(verdict: Option<CapabilityChange>) -> Option<bool> {
         verdict.map(|verdict| verdict.able)
     }
 

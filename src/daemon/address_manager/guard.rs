@@ -15,10 +15,10 @@ const AGAIN: Duration = Duration::from_secs(5);
 
 #[derive(Default)]
 pub(super) struct Guard {
-    watches: BTreeMap<String, Watch>,
+    watches: BTreeMap<String, GuardedDevice>,
 }
 
-struct Watch {
+struct GuardedDevice {
     addrs: BTreeSet<IpAddr>,
     /// None while the interface cannot be watched.
     open: Option<ConflictWatch>,
@@ -38,12 +38,12 @@ impl Guard {
         for Reachable { addr, device } in reachable {
             wanted.entry(device).or_default().insert(*addr);
         }
-        let is_wanted = |device: &String, watch: &mut Watch| {
+        let is_wanted = |device: &String, watch: &mut GuardedDevice| {
             wanted.get(device.as_str()).is_some_and(|addrs| *addrs == watch.addrs)
         };
         self.watches.retain(is_wanted);
         for (device, addrs) in wanted {
-            self.watches.entry(device.to_owned()).or_insert(Watch {
+            self.watches.entry(device.to_owned()).or_insert(GuardedDevice {
                 addrs,
                 open: None,
                 next: now,

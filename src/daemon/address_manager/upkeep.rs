@@ -10,9 +10,9 @@
 
 use std::time::{Duration, Instant};
 
-use super::capability::{Capability, Verdict};
+use super::capability::{Capability, CapabilityChange};
 use crate::bucket::Bucket;
-use crate::net::{Difference, Error, Report, Role, SettingsSnapshot};
+use crate::net::{AddressRole, Difference, NetError, SettingsReport, SettingsSnapshot};
 
 /// The addresses that the active director announces are announced again after these, for a
 /// switch or a neighbour that missed the first; and then as often as the last says, for those
@@ -79,7 +79,7 @@ pub(super) enum Doubt {
 #[derive(Debug)]
 pub(super) struct Upkeep {
     /// None until the node knows what it is: what stands is left as it is.
-    role: Option<Role>,
+    role: Option<AddressRole>,
     /// The role's addresses have a lifetime.
     leased: bool,
     /// The role was ordered, and is not made yet.
@@ -134,13 +134,13 @@ impl Upkeep {
         }
     }
 
-    pub(super) fn role(&self) -> Option<Role> {
+    pub(super) fn role(&self) -> Option<AddressRole> {
         self.role
     }
 
     /// The node's role, told for the first time, again, or another than before; whether its
     /// addresses have a lifetime.
-    pub(super) fn order(&mut self, role: Role, leased: bool, now: Instant) {
+    pub(super) fn order(&mut self, role: AddressRole, leased: bool, now: Instant) {
         if self.role == Some(role) && self.was_late(now) {
             // It goes on only once it knows that it is still active.
             self.doubt = Some(Doubt::Late);
@@ -148,12 +148,12 @@ impl Upkeep {
         }
         if self.role != Some(role) {
             (self.differences, self.stuck) = (Vec::new(), Vec::new());
-            self.restoring &= self.role.is_none() && role == Role::ActiveDirector;
+            self.restoring &= self.role.is_none() && role == AddressRole::ActiveDirector;
         }
         (self.role, self.leased, self.ordered) = (Some(role), leased, true);
         (self.doubt, self.lapsed) = (None, false);
         self.next_renewal = now + RENEW_EVERY;
-        if role != Role::ActiveDirector {
+        if role != AddressRole::ActiveDirector {
             self.announce = None;
         }
     }
@@ -170,7 +170,7 @@ impl Upkeep {
 
     /// What is to be announced is announced from the beginning.
     pub(super) fn announce_anew(&mut self, now: Instant) {
-        if self.role == Some(Role::ActiveDirector) {
+        if self.role == Some(AddressRole::ActiveDirector) {
             self.announce = Some((0, now));
         }
     }
@@ -242,7 +242,11 @@ impl Upkeep {
     }
 
     /// What a look at everything showed.
-    pub(super) fn looked(&mut self, look: &SettingsSnapshot, now: Instant) -> Option<Verdict> {
+    pub(super) fn looked(
+        &mut self,
+        look: &SettingsSnapshot,
+        now: Instant,
+    ) -> Option<CapabilityChange> {
         self.lapsed = self.role.is_some() && self.leased && !look.lapsed.is_empty();
         self.differences = match self.role {
             Some(_) => look.differences.iter().filter(|d| is_to_be_made(d)).cloned().collect(),
@@ -257,7 +261,7 @@ impl Upkeep {
         if was_incapable {
             self.announce_anew(now);
         }
-        if self.role == Some(Role::ActiveDirector) {
+        if self.role == Some(AddressRole::ActiveDirector) {
             if let Some(Difference::Missing { addr, device, .. }) =
                 self.stuck.iter().find(|stuck| matches!(stuck, Difference::Missing { .. }))
             {
@@ -272,7 +276,7 @@ impl Upkeep {
     }
 
     /// What the election is to be told as time goes on.
-    pub(super) fn capability_at(&mut self, now: Instant) -> Option<Verdict> {
+    pub(super) fn capability_at(&mut self, now: Instant) -> Option<CapabilityChange> {
         self.capability.at(now)
     }
 
@@ -284,7 +288,7 @@ impl Upkeep {
     }
 
     /// What came of making it so. `anew`: something is to be announced that was not there before.
-    pub(super) fn made(&mut self, report: &Report, anew: bool, now: Instant) {
+    pub(super) fn made(&mut self, report: &SettingsReport, anew: bool, now: Instant) {
         (self.made, self.notified_since_made) = (now, false);
         // Notices are of what this kernel will never have.
         let failed = report.failures.iter().any(|failure| !failure.is_notice());
@@ -301,10 +305,10 @@ impl Upkeep {
     }
 
     /// What came of a renewal.
-    pub(super) fn renewed(&mut self, outcome: &Result<(), Vec<Error>>) {
+    pub(super) fn renewed(&mut self, outcome: &Result<(), Vec<NetError>>) {
         let Err(errors) = outcome else { return };
         self.notified = true;
-        self.lapsed = errors.iter().any(|error| matches!(error, Error::Lapsed { .. }));
+        self.lapsed = errors.iter().any(|error| matches!(error, NetError::Lapsed { .. }));
     }
 
     fn was_late(&self, now: Instant) -> bool {

@@ -24,7 +24,7 @@ const FORGOTTEN_AFTER: Duration = Duration::from_secs(10);
 
 /// The claims of one director.
 #[derive(Clone, Debug)]
-pub(super) struct Pace {
+pub(super) struct ClaimPace {
     /// What the last claim expected, and how often it was made.
     tried: Option<(Option<u64>, u32)>,
     /// When the next try of it is due.
@@ -35,9 +35,9 @@ pub(super) struct Pace {
     forgotten_in: Duration,
 }
 
-impl Pace {
-    pub(super) fn new(now: Instant) -> Pace {
-        Pace { tried: None, again: now, replaced: now, forgotten_in: Duration::ZERO }
+impl ClaimPace {
+    pub(super) fn new(now: Instant) -> ClaimPace {
+        ClaimPace { tried: None, again: now, replaced: now, forgotten_in: Duration::ZERO }
     }
 
     /// A claim may be made again.
@@ -84,7 +84,7 @@ mod tests {
     #[test]
     fn claims_that_follow_one_another_are_made_ever_later_and_quiet_seconds_forgive_one() {
         let start = Instant::now();
-        let mut pace = Pace::new(start);
+        let mut pace = ClaimPace::new(start);
         let mut now = start;
         let mut waits = Vec::new();
         for term in 0..9 {
@@ -103,7 +103,7 @@ mod tests {
     #[test]
     fn a_claim_that_led_to_nothing_is_made_again_ever_later_and_another_one_at_once() {
         let start = Instant::now();
-        let mut pace = Pace::new(start);
+        let mut pace = ClaimPace::new(start);
         let mut tries = Vec::new();
         for ms in (0..20_000).step_by(100) {
             let now = start + Duration::from_millis(ms);

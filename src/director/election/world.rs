@@ -36,7 +36,7 @@ const LATE: usize = 8;
 
 /// What goes wrong, or is well again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-enum Event {
+enum WorldEvent {
     /// A director does not reach the store any more, or does again.
     Store(usize),
     /// It reads the store late.
@@ -77,7 +77,7 @@ enum Event {
 
 /// What a director's node has in the store.
 #[derive(Clone, Copy, Default)]
-struct Record {
+struct ModelRecord {
     incarnation: u64,
     directing: bool,
     vouched: u32,
@@ -85,13 +85,13 @@ struct Record {
 }
 
 #[derive(Clone, Default)]
-struct Stored {
+struct ModelStored {
     elected: Option<Elected>,
-    records: BTreeMap<u32, Record>,
+    records: BTreeMap<u32, ModelRecord>,
 }
 
 #[derive(Clone, Copy)]
-struct Heartbeat {
+struct ModelHeartbeat {
     version: (u64, u64),
     said: ElectionPeer,
     leaving: bool,
@@ -108,12 +108,12 @@ struct Director {
     /// It says farewell.
     has_left: bool,
     incarnation: u64,
-    view: Stored,
+    view: ModelStored,
     is_known: bool,
     trusts_from: Instant,
     can_carry: bool,
     sequence: u64,
-    heard: BTreeMap<u32, (Heartbeat, Instant)>,
+    heard: BTreeMap<u32, (ModelHeartbeat, Instant)>,
     vouches: BTreeMap<u32, (u32, Option<Instant>)>,
     held: Option<u64>,
     leased_until: Instant,
@@ -123,17 +123,17 @@ struct Director {
 }
 
 #[derive(Clone)]
-struct World {
+struct ElectionWorld {
     now: Instant,
     ticks: usize,
-    stored: Stored,
+    stored: ModelStored,
     /// What late readers read.
-    past: VecDeque<Stored>,
+    past: VecDeque<ModelStored>,
     before: Option<Elected>,
     directors: Vec<Director>,
     /// What is the matter.
-    faults: BTreeSet<Event>,
-    under_way: VecDeque<(usize, usize, usize, Heartbeat)>,
+    faults: BTreeSet<WorldEvent>,
+    under_way: VecDeque<(usize, usize, usize, ModelHeartbeat)>,
     /// Who took each term; not kept where the store lost some.
     by_term: BTreeMap<u64, u32>,
     lost_terms: bool,
@@ -144,8 +144,8 @@ fn number(index: usize) -> u32 {
     index as u32 + 1
 }
 
-impl World {
-    fn new(directors: usize) -> World {
+impl ElectionWorld {
+    fn new(directors: usize) -> ElectionWorld {
         let now = Instant::now();
         let order: Vec<u32> = (0..directors).map(number).collect();
         let director = |index| Director {
@@ -154,7 +154,7 @@ impl World {
             leaving: None,
             has_left: false,
             incarnation: 1,
-            view: Stored::default(),
+            view: ModelStored::default(),
             is_known: false,
             trusts_from: now,
             can_carry: true,
@@ -166,10 +166,10 @@ impl World {
             vouched: (0, now),
             given_up: BTreeSet::new(),
         };
-        let mut world = World {
+        let mut world = ElectionWorld {
             now,
             ticks: 0,
-            stored: Stored::default(),
+            stored: ModelStored::default(),
             past: VecDeque::new(),
             before: None,
             directors: (0..directors).map(director).collect(),
@@ -189,12 +189,12 @@ impl World {
         self.directors.iter().filter(active).map(|d| d.election.node).collect()
     }
 
-    fn is(&self, fault: Event) -> bool {
+    fn is(&self, fault: WorldEvent) -> bool {
         self.faults.contains(&fault)
     }
 
     fn has_store(&self, at: usize) -> bool {
-        !self.is(Event::Store(at)) && !self.is(Event::Isolated(at))
+        !self.is(WorldEvent::Store(at)) && !self.is(WorldEvent::Isolated(at))
     }
 
     /// For how long `at` has not heard `other`; none: never.
@@ -236,7 +236,7 @@ impl World {
         director.election =
             Election::new(number(at), incarnation, order, now).having_given_up(given_up);
         if director.incarnation != incarnation {
-            (director.view, director.is_known) = (Stored::default(), false);
+            (director.view, director.is_known) = (ModelStored::default(), false);
             (director.sequence, director.leaving) = (0, None);
         }
         director.incarnation = incarnation;
@@ -245,16 +245,16 @@ impl World {
         director.is_up = true;
     }
 
-    fn toggle(&mut self, fault: Event) {
+    fn toggle(&mut self, fault: WorldEvent) {
         if !self.faults.remove(&fault) {
             self.faults.insert(fault);
         }
     }
 
-    fn happen(&mut self, event: Event) {
+    fn happen(&mut self, event: WorldEvent) {
         match event {
-            Event::Restart(at) => self.start(at, self.directors[at].incarnation + 1),
-            Event::Reboot(at) => {
+            WorldEvent::Restart(at) => self.start(at, self.directors[at].incarnation + 1),
+            WorldEvent::Reboot(at) => {
                 let director = &mut self.directors[at];
                 director.held = None;
                 director.election.given_up.clear();
@@ -262,35 +262,35 @@ impl World {
                 director.given_up.clear();
                 self.start(at, self.directors[at].incarnation + 1);
             }
-            Event::Power(at) => match self.directors[at].is_up {
+            WorldEvent::Power(at) => match self.directors[at].is_up {
                 true => self.directors[at].is_up = false,
                 false => self.start(at, self.directors[at].incarnation + 1),
             },
-            Event::Reload(at) if self.directors[at].is_up => {
+            WorldEvent::Reload(at) if self.directors[at].is_up => {
                 self.start(at, self.directors[at].incarnation);
             }
-            Event::Emptied => (self.stored, self.lost_terms) = (Stored::default(), true),
-            Event::PutBack => (self.stored.elected, self.lost_terms) = (self.before, true),
-            Event::Asked(at) => self.directors[at].election.ask(self.now),
-            Event::HandsOver(at) | Event::Ends(at) => {
+            WorldEvent::Emptied => (self.stored, self.lost_terms) = (ModelStored::default(), true),
+            WorldEvent::PutBack => (self.stored.elected, self.lost_terms) = (self.before, true),
+            WorldEvent::Asked(at) => self.directors[at].election.ask(self.now),
+            WorldEvent::HandsOver(at) | WorldEvent::Ends(at) => {
                 let peers = self.peers(at);
                 let action = self.directors[at].election.hand_over(self.input(at, &peers));
                 action.into_iter().for_each(|action| self.action(at, action));
-                if event == Event::Ends(at) {
+                if event == WorldEvent::Ends(at) {
                     let me = &mut self.directors[at];
                     me.leaving = me.leaving.or(Some(self.now));
                 }
             }
-            Event::Reload(_) => {}
-            Event::Carrier(at) => self.directors[at].can_carry ^= true,
-            Event::Store(_)
-            | Event::SlowStore(_)
-            | Event::Link(..)
-            | Event::SlowLink(..)
-            | Event::LossyLink(..)
-            | Event::Isolated(_)
-            | Event::Conflict(_)
-            | Event::Nodes => self.toggle(event),
+            WorldEvent::Reload(_) => {}
+            WorldEvent::Carrier(at) => self.directors[at].can_carry ^= true,
+            WorldEvent::Store(_)
+            | WorldEvent::SlowStore(_)
+            | WorldEvent::Link(..)
+            | WorldEvent::SlowLink(..)
+            | WorldEvent::LossyLink(..)
+            | WorldEvent::Isolated(_)
+            | WorldEvent::Conflict(_)
+            | WorldEvent::Nodes => self.toggle(event),
         }
     }
 
@@ -302,7 +302,8 @@ impl World {
             unavailable: !self.has_store(at),
             peers,
             isolated: self.now < me.trusts_from,
-            conflict: self.is(Event::Conflict(at)) && me.election.role() != ElectionRole::Standby,
+            conflict: self.is(WorldEvent::Conflict(at))
+                && me.election.role() != ElectionRole::Standby,
             held: me.held,
             can_carry: me.can_carry && me.leaving.is_none(),
         }
@@ -354,15 +355,18 @@ impl World {
                 heartbeat.is_some_and(|(heartbeat, _)| heartbeat.hears) && hearing.contains(to);
             !in_touch && it.view.records.get(&number(*to)).is_some_and(|record| record.leased)
         });
-        let is_answered = !self.faults.contains(&Event::Nodes) && now >= it.trusts_from;
+        let is_answered = !self.faults.contains(&WorldEvent::Nodes) && now >= it.trusts_from;
         if active && doubted && is_answered && now >= it.vouched.1 {
             it.vouched = (it.vouched.0 + 1, now + VOUCH_EVERY);
         }
         for to in others {
-            let heartbeat = Heartbeat { version, said, leaving, hears: hearing.contains(&to) };
-            let due = self.ticks + if self.is(Event::SlowLink(from, to)) { LATE } else { 0 };
-            let is_lost = self.is(Event::LossyLink(from, to)) && !self.ticks.is_multiple_of(5);
-            if !is_lost && !self.is(Event::Link(from, to)) && !self.is(Event::Isolated(to)) {
+            let heartbeat = ModelHeartbeat { version, said, leaving, hears: hearing.contains(&to) };
+            let due = self.ticks + if self.is(WorldEvent::SlowLink(from, to)) { LATE } else { 0 };
+            let is_lost = self.is(WorldEvent::LossyLink(from, to)) && !self.ticks.is_multiple_of(5);
+            if !is_lost
+                && !self.is(WorldEvent::Link(from, to))
+                && !self.is(WorldEvent::Isolated(to))
+            {
                 self.under_way.push_back((due, from, to, heartbeat));
             }
         }
@@ -370,7 +374,7 @@ impl World {
             let it = &mut self.directors[from];
             it.leased_until = now + LEASE;
             let (incarnation, vouched) = (it.incarnation, it.vouched.0);
-            let record = Record { incarnation, directing: active, vouched, leased: true };
+            let record = ModelRecord { incarnation, directing: active, vouched, leased: true };
             self.stored.records.insert(number(from), record);
         }
     }
@@ -383,7 +387,7 @@ impl World {
             let heard = &mut self.directors[to].heard;
             let is_new =
                 heard.get(&number(from)).is_none_or(|(b, _)| b.version < heartbeat.version);
-            if is_new && !self.faults.contains(&Event::Isolated(to)) {
+            if is_new && !self.faults.contains(&WorldEvent::Isolated(to)) {
                 heard.insert(number(from), (heartbeat, self.now));
             }
         }
@@ -416,9 +420,9 @@ impl World {
 
     fn decide(&mut self, at: usize) {
         let (has_store, now) = (self.has_store(at), self.now);
-        let read = if self.is(Event::SlowStore(at)) { &self.past[0] } else { &self.stored };
+        let read = if self.is(WorldEvent::SlowStore(at)) { &self.past[0] } else { &self.stored };
         let read = read.clone();
-        let is_isolated = self.is(Event::Isolated(at));
+        let is_isolated = self.is(WorldEvent::Isolated(at));
         let me = &mut self.directors[at];
         if has_store {
             // Of elections a reader is never shown one that is older than its own claim's.
@@ -427,7 +431,7 @@ impl World {
                 read.elected.is_none_or(|read| counter::is_later(own.term, read.term))
             };
             let elected = own.filter(|own| is_older(*own)).or(read.elected);
-            (me.view, me.is_known) = (Stored { elected, ..read }, true);
+            (me.view, me.is_known) = (ModelStored { elected, ..read }, true);
             for (node, record) in &me.view.records {
                 let known = me.vouches.entry(*node).or_insert((record.vouched, None));
                 if known.0 != record.vouched {
@@ -478,7 +482,7 @@ impl World {
         }
         let active: Vec<usize> = self.active().iter().map(|node| *node as usize - 1).collect();
         let could = |at: &usize| {
-            directors[*at].is_up && self.has_store(*at) && !self.is(Event::SlowStore(*at))
+            directors[*at].is_up && self.has_store(*at) && !self.is(WorldEvent::SlowStore(*at))
         };
         if active.is_empty() && (0..directors.len()).any(|at| could(&at)) {
             return Err(format!("nobody directs: {shown}"));
@@ -535,33 +539,33 @@ impl World {
     }
 }
 
-fn events(directors: usize) -> Vec<Event> {
-    let mut events = vec![Event::Emptied, Event::PutBack, Event::Nodes];
+fn events(directors: usize) -> Vec<WorldEvent> {
+    let mut events = vec![WorldEvent::Emptied, WorldEvent::PutBack, WorldEvent::Nodes];
     for at in 0..directors {
         events.extend([
-            Event::Store(at),
-            Event::SlowStore(at),
-            Event::Isolated(at),
-            Event::Restart(at),
-            Event::Reboot(at),
-            Event::Power(at),
-            Event::Ends(at),
-            Event::Reload(at),
-            Event::Conflict(at),
-            Event::Asked(at),
-            Event::HandsOver(at),
-            Event::Carrier(at),
+            WorldEvent::Store(at),
+            WorldEvent::SlowStore(at),
+            WorldEvent::Isolated(at),
+            WorldEvent::Restart(at),
+            WorldEvent::Reboot(at),
+            WorldEvent::Power(at),
+            WorldEvent::Ends(at),
+            WorldEvent::Reload(at),
+            WorldEvent::Conflict(at),
+            WorldEvent::Asked(at),
+            WorldEvent::HandsOver(at),
+            WorldEvent::Carrier(at),
         ]);
         let others = (0..directors).filter(|to| *to != at);
         events.extend(others.flat_map(|to| {
-            [Event::Link(at, to), Event::SlowLink(at, to), Event::LossyLink(at, to)]
+            [WorldEvent::Link(at, to), WorldEvent::SlowLink(at, to), WorldEvent::LossyLink(at, to)]
         }));
     }
     events
 }
 
 /// Every story of so many events, one after the other.
-fn tell_all(world: &World, depth: u32, story: &mut Vec<Event>) {
+fn tell_all(world: &ElectionWorld, depth: u32, story: &mut Vec<WorldEvent>) {
     if let Err(why) = world.ends_well() {
         panic!("{story:?}: {why}");
     }
@@ -580,7 +584,7 @@ fn tell_all(world: &World, depth: u32, story: &mut Vec<Event>) {
 
 #[test]
 fn every_short_story_of_two_directors_ends_well() {
-    tell_all(&World::new(2), 2, &mut Vec::new());
+    tell_all(&ElectionWorld::new(2), 2, &mut Vec::new());
 }
 
 proptest! {
@@ -588,7 +592,7 @@ proptest! {
 
     #[test]
     fn stories_of_two_and_three_directors_end_well((directors, story) in story()) {
-        let mut world = World::new(directors);
+        let mut world = ElectionWorld::new(directors);
         for (event, ticks) in story {
             world.happen(event);
             world.pass(ticks);
@@ -599,7 +603,7 @@ proptest! {
 }
 
 /// How many directors there are, what happens, and how long each lasts.
-fn story() -> impl Strategy<Value = (usize, Vec<(Event, u32)>)> {
+fn story() -> impl Strategy<Value = (usize, Vec<(WorldEvent, u32)>)> {
     let story = |directors| {
         let event = prop::sample::select(events(directors));
         (Just(directors), prop::collection::vec((event, 0..30u32), 0..14))
@@ -609,14 +613,14 @@ fn story() -> impl Strategy<Value = (usize, Vec<(Event, u32)>)> {
 
 /// Heartbeats between the directors are lost for half a minute, all else is well.
 fn elections_of_a_war(directors: usize, has_nodes: bool, one_way: bool) -> u32 {
-    let mut world = World::new(directors);
+    let mut world = ElectionWorld::new(directors);
     if !has_nodes {
-        world.happen(Event::Nodes);
+        world.happen(WorldEvent::Nodes);
     }
     for from in 0..directors {
         for to in 0..directors {
             if from != to && (!one_way || from == 0) {
-                world.happen(Event::Link(from, to));
+                world.happen(WorldEvent::Link(from, to));
             }
         }
     }
@@ -625,7 +629,7 @@ fn elections_of_a_war(directors: usize, has_nodes: bool, one_way: bool) -> u32 {
     // It is found that the active one dies, too.
     let [active] = world.active()[..] else { panic!("{:?}", world.active()) };
     let during = world.elections - before;
-    world.happen(Event::Power(active as usize - 1));
+    world.happen(WorldEvent::Power(active as usize - 1));
     world.pass(if has_nodes { 25 } else { 150 });
     assert_eq!(world.active().len(), 1, "a successor of {active}");
     assert_ne!(world.active(), [active]);
@@ -650,8 +654,8 @@ fn directors_that_do_not_hear_one_another_make_no_war() {
 
 #[test]
 fn a_yield_sticks_while_the_store_is_away() {
-    let mut world = World::new(2);
-    for event in [Event::Store(0), Event::Store(1), Event::Conflict(0)] {
+    let mut world = ElectionWorld::new(2);
+    for event in [WorldEvent::Store(0), WorldEvent::Store(1), WorldEvent::Conflict(0)] {
         world.happen(event);
     }
     world.pass(2);
@@ -659,29 +663,29 @@ fn a_yield_sticks_while_the_store_is_away() {
         assert_eq!(world.active(), [0; 0], "to a conflicting host");
         world.tick();
     }
-    world.happen(Event::Reload(0));
+    world.happen(WorldEvent::Reload(0));
     world.pass(20);
     assert_eq!(world.active(), [0; 0], "not over a reload either");
     // The store is back, and still names it; nobody else is active: it is elected anew.
     let term = world.stored.elected.unwrap().term;
-    world.happen(Event::Store(0));
+    world.happen(WorldEvent::Store(0));
     world.pass(2);
     assert_eq!((world.active(), world.stored.elected.unwrap().term), (vec![1], term + 1));
     world.calms_down().unwrap();
 }
 
 /// Cuts a director's machine off from all, or joins it again.
-fn cut_off(world: &mut World, at: usize) {
-    world.happen(Event::Isolated(at));
+fn cut_off(world: &mut ElectionWorld, at: usize) {
+    world.happen(WorldEvent::Isolated(at));
     for to in (0..world.directors.len()).filter(|to| *to != at) {
-        world.happen(Event::Link(at, to));
+        world.happen(WorldEvent::Link(at, to));
     }
 }
 
 #[test]
 fn a_standby_whose_link_returns_replaces_nobody() {
     for directors in [2, 3] {
-        let mut world = World::new(directors);
+        let mut world = ElectionWorld::new(directors);
         let before = world.elections;
         for round in 0..30 {
             cut_off(&mut world, 1);
@@ -696,7 +700,7 @@ fn a_standby_whose_link_returns_replaces_nobody() {
 #[test]
 fn an_active_director_that_is_cut_off_is_replaced_as_fast_the_thirtieth_time_as_the_first() {
     for directors in [2, 3] {
-        let mut world = World::new(directors);
+        let mut world = ElectionWorld::new(directors);
         let before = world.elections;
         for round in 1..=30 {
             let [active] = world.active()[..] else { panic!("{:?}", world.active()) };
@@ -713,37 +717,37 @@ fn an_active_director_that_is_cut_off_is_replaced_as_fast_the_thirtieth_time_as_
 
 #[test]
 fn one_that_took_over_and_is_started_again_waits_for_no_record_of_the_dead_one() {
-    let mut world = World::new(2);
-    world.happen(Event::Power(0));
+    let mut world = ElectionWorld::new(2);
+    world.happen(WorldEvent::Power(0));
     world.pass(10);
     assert_eq!(world.active(), [2]);
-    world.happen(Event::Restart(1));
+    world.happen(WorldEvent::Restart(1));
     world.pass(5);
     assert_eq!(world.active(), [2]);
 }
 
 #[test]
 fn a_takeover_that_was_not_answered_in_time_is_not_made_later() {
-    let mut world = World::new(2);
-    world.happen(Event::Store(1));
+    let mut world = ElectionWorld::new(2);
+    world.happen(WorldEvent::Store(1));
     world.pass(5);
-    world.happen(Event::Asked(1));
+    world.happen(WorldEvent::Asked(1));
     world.pass(120);
-    world.happen(Event::Store(1));
+    world.happen(WorldEvent::Store(1));
     world.pass(50);
     assert_eq!(world.active(), [1]);
-    world.happen(Event::Asked(1));
+    world.happen(WorldEvent::Asked(1));
     world.pass(5);
     assert_eq!(world.active(), [2]);
 }
 
 #[test]
 fn one_that_ends_is_not_handed_back_to_by_one_that_cannot_carry() {
-    let mut world = World::new(2);
-    world.happen(Event::Carrier(1));
+    let mut world = ElectionWorld::new(2);
+    world.happen(WorldEvent::Carrier(1));
     world.pass(5);
     let before = world.elections;
-    world.happen(Event::Ends(0));
+    world.happen(WorldEvent::Ends(0));
     world.pass(50);
     assert_eq!((world.active(), world.elections), (vec![2], before + 1));
 }

@@ -20,11 +20,11 @@ const AGAIN: Duration = Duration::from_secs(5);
 /// One watch for each interface that carries CVIPs.
 #[derive(Default)]
 pub(super) struct ConflictWatches {
-    watches: BTreeMap<String, Watch>,
+    watches: BTreeMap<String, WatchedDevice>,
     next_doubt: Option<Instant>,
 }
 
-struct Watch {
+struct WatchedDevice {
     addrs: BTreeSet<IpAddr>,
     /// None while the interface cannot be watched.
     open: Option<ConflictWatch>,
@@ -63,7 +63,7 @@ impl ConflictWatches {
 
     /// True if another answers for one of the CVIPs.
     pub(super) fn confirmed(&self) -> bool {
-        let is_confirmed = |watch: &Watch| {
+        let is_confirmed = |watch: &WatchedDevice| {
             watch
                 .open
                 .as_ref()
@@ -88,7 +88,7 @@ impl ConflictWatches {
         }
         self.watches.retain(|device, watch| wanted.get(device) == Some(&watch.addrs));
         for (device, addrs) in wanted {
-            let watch = self.watches.entry(device.clone()).or_insert_with(|| Watch {
+            let watch = self.watches.entry(device.clone()).or_insert_with(|| WatchedDevice {
                 addrs,
                 open: None,
                 opened: now - AGAIN,

@@ -8,8 +8,8 @@ use std::time::{Duration, Instant};
 
 use tracing::warn;
 
-use super::super::flaps::Server;
-use crate::heartbeat::{ConnectProber, EchoProber, Outcome, Timing};
+use super::super::flaps::ServerKey;
+use crate::heartbeat::{ConnectOutcome, ConnectProber, EchoProber, Timing};
 use crate::protocol::Protocol;
 use crate::store::NodeRecord;
 
@@ -32,13 +32,13 @@ pub(super) struct Probes {
     echoed: BTreeMap<u32, Instant>,
     connects: ConnectProber,
     /// When each mute node's servers were last asked, and who is behind each address.
-    agent_down: BTreeMap<u32, Asked>,
+    agent_down: BTreeMap<u32, ProbeAsked>,
 }
 
 /// A mute node's servers.
-struct Asked {
+struct ProbeAsked {
     at: Instant,
-    servers: BTreeMap<SocketAddr, Vec<Server>>,
+    servers: BTreeMap<SocketAddr, Vec<ServerKey>>,
     misses: BTreeMap<SocketAddr, (u32, &'static str)>,
 }
 
@@ -75,14 +75,14 @@ impl Probes {
                 self.agent_down.values_mut().find(|asked| asked.servers.contains_key(target));
             let Some(asked) = asked else { continue };
             let why = match outcome {
-                Outcome::Open => {
+                ConnectOutcome::Open => {
                     asked.misses.remove(target);
                     continue;
                 }
-                Outcome::Refused => "nobody listens",
-                Outcome::Silent => "it does not answer",
+                ConnectOutcome::Refused => "nobody listens",
+                ConnectOutcome::Silent => "it does not answer",
                 // That says something of the way, or of this machine.
-                Outcome::Unreachable | Outcome::Untried(_) => continue,
+                ConnectOutcome::Unreachable | ConnectOutcome::Untried(_) => continue,
             };
             let (misses, said) = asked.misses.entry(*target).or_insert((0, why));
             (*misses, *said) = (misses.saturating_add(1), why);
@@ -130,7 +130,7 @@ impl Probes {
             self.agent_down.remove(&node);
             return;
         };
-        let asked = self.agent_down.entry(node).or_insert_with(|| Asked {
+        let asked = self.agent_down.entry(node).or_insert_with(|| ProbeAsked {
             at: now - CONNECT_EVERY,
             servers: BTreeMap::new(),
             misses: BTreeMap::new(),
@@ -152,7 +152,7 @@ impl Probes {
                 asked.servers.entry(target).or_default().push((service, node));
             }
         }
-        let Asked { servers, misses, .. } = asked;
+        let ProbeAsked { servers, misses, .. } = asked;
         misses.retain(|target, _| servers.contains_key(target));
         for target in servers.keys() {
             self.connects.probe(*target);
@@ -160,7 +160,7 @@ impl Probes {
     }
 
     /// The servers that are not there, though their node's record says so.
-    pub(super) fn unhealthy(&self) -> BTreeMap<Server, String> {
+    pub(super) fn unhealthy(&self) -> BTreeMap<ServerKey, String> {
         let mut unhealthy = BTreeMap::new();
         for asked in self.agent_down.values() {
             for (target, (_, why)) in asked.misses.iter().filter(|(_, (n, _))| *n >= MISSES) {

@@ -8,7 +8,7 @@ use super::super::plan::{Actual, Drain, rank};
 use super::super::restrictions::Restrictions;
 use super::*;
 use crate::conf::Conf;
-use crate::ipvs::{Destination, DestinationId, Failure, Operation};
+use crate::ipvs::{ChangeFailure, Destination, DestinationId, Operation};
 use crate::protocol::Protocol;
 use crate::store::{DrainOrder, NodeRecord};
 
@@ -56,7 +56,7 @@ struct World {
     nodes: BTreeMap<u32, NodeRecord>,
     ordered: store::Drains,
     restrictions: Restrictions,
-    kernel: Table,
+    kernel: KernelTable,
     passes: Passes,
     now: Instant,
     /// When each drain was to end at the latest, as it was last seen.
@@ -72,7 +72,7 @@ fn services() -> [ServiceKey; 3] {
 }
 
 /// True if the kernel could make this change.
-fn is_possible(kernel: &Table, key: ServiceKey, change: &Change) -> bool {
+fn is_possible(kernel: &KernelTable, key: ServiceKey, change: &Change) -> bool {
     let service = kernel.get(&key);
     let has = |at: &DestinationId| service.is_some_and(|s| s.destinations.contains_key(at));
     match change {
@@ -92,7 +92,7 @@ impl World {
             nodes: (1..4).map(|node| (node, NodeRecord::empty(node, 1, 1))).collect(),
             ordered: store::Drains::new(),
             restrictions: Restrictions::default(),
-            kernel: Table::new(),
+            kernel: KernelTable::new(),
             passes: Passes::new(now),
             now,
             ends: BTreeMap::new(),
@@ -134,7 +134,7 @@ impl World {
         pass
     }
 
-    fn pass(&mut self, some: Option<u8>, refuse: u32) -> Outcome {
+    fn pass(&mut self, some: Option<u8>, refuse: u32) -> PassOutcome {
         let before = self.passes.next_full;
         let pass = self.begin(some);
         let mut refused = Vec::new();
@@ -145,8 +145,8 @@ impl World {
                 continue;
             }
             let operation = Operation::of(&change);
-            let failure = Failure { index, operation, errno: 1, text: None };
-            refused.push(Refused { service: key, change, failure });
+            let failure = ChangeFailure { index, operation, errno: 1, text: None };
+            refused.push(RefusedChange { service: key, change, failure });
         }
         let outcome = self.passes.applied(pass, &refused, self.now);
         match some {
@@ -251,7 +251,7 @@ impl World {
             self.check();
         }
         assert!(self.passes.is_settled());
-        assert_eq!(self.passes.drains, Drains::new());
+        assert_eq!(self.passes.drains, DrainState::new());
         for key in services() {
             let (stands, wanted) = self.wanted(key);
             let has = self.kernel.get(&key);

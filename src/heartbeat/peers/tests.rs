@@ -12,12 +12,12 @@ fn ms(ms: u64) -> Duration {
     Duration::from_millis(ms)
 }
 
-fn node(node: u32) -> Watched {
-    Watched { node, hears_us: false, least_incarnation: 0 }
+fn node(node: u32) -> WatchedNode {
+    WatchedNode { node, hears_us: false, least_incarnation: 0 }
 }
 
-fn director(node: u32) -> Watched {
-    Watched { node, hears_us: true, least_incarnation: 0 }
+fn director(node: u32) -> WatchedNode {
+    WatchedNode { node, hears_us: true, least_incarnation: 0 }
 }
 
 fn heartbeat(node: u32, incarnation: u64, sequence: u64) -> Heartbeat {
@@ -36,10 +36,10 @@ fn heartbeat(node: u32, incarnation: u64, sequence: u64) -> Heartbeat {
 
 /// A heartbeat of a peer that heard this nonce of ours.
 fn hearing(heartbeat: Heartbeat, nonce: Nonce) -> Heartbeat {
-    Heartbeat { seen: vec![Seen { node: ME, nonce }], ..heartbeat }
+    Heartbeat { seen: vec![SeenNonce { node: ME, nonce }], ..heartbeat }
 }
 
-fn peers(watched: &[Watched], now: Instant) -> Peers {
+fn peers(watched: &[WatchedNode], now: Instant) -> Peers {
     let mut peers = Peers::new(ME, MINE, Timing::default(), now);
     peers.watch(watched.iter().copied(), now);
     peers
@@ -114,11 +114,11 @@ fn a_restarted_node_begins_anew_and_its_former_life_is_over() {
 #[test]
 fn the_store_knows_lives_that_are_over() {
     let now = Instant::now();
-    let mut peers = peers(&[Watched { least_incarnation: 3, ..node(2) }], now);
+    let mut peers = peers(&[WatchedNode { least_incarnation: 3, ..node(2) }], now);
     assert_eq!(peers.hear(heartbeat(2, 2, 900), now), Heard::Outlived);
     assert_eq!(peers.heard_ago(2, now), None);
     assert_eq!(peers.hear(heartbeat(2, 3, 1), now), Heard::Fresh);
-    peers.watch([Watched { least_incarnation: 4, ..node(2) }], now);
+    peers.watch([WatchedNode { least_incarnation: 4, ..node(2) }], now);
     assert_eq!(peers.hear(heartbeat(2, 3, 2), now), Heard::Outlived);
     assert_eq!(peers.heard_ago(2, now), Some(ms(0)), "what is known stays known");
 }
@@ -145,7 +145,7 @@ fn who_hears_us_is_believed_once_he_shows_our_nonce() {
     // A recording of what it said to an earlier start of ours.
     assert_eq!(peers.hear(hearing(heartbeat(2, 1, 2), Nonce([9; 16])), now), Heard::Unproven);
     // Somebody else's echo is none of ours.
-    let others = Heartbeat { seen: vec![Seen { node: 7, nonce: MINE }], ..heartbeat(2, 1, 3) };
+    let others = Heartbeat { seen: vec![SeenNonce { node: 7, nonce: MINE }], ..heartbeat(2, 1, 3) };
     assert_eq!(peers.hear(others, now), Heard::Unproven);
     assert_eq!(peers.hear(hearing(heartbeat(2, 1, 4), MINE), now), Heard::Fresh);
     // Once is enough: with many peers, not every heartbeat has room for all.
@@ -180,19 +180,19 @@ fn a_recording_cannot_put_an_old_nonce_in_the_place_of_the_present_one() {
     let mut peers = peers(&[director(2)], now);
     peers.hear(heartbeat(2, 5, 1), now);
     peers.hear(heartbeat(2, 4, 999), now);
-    assert_eq!(peers.seen(), [Seen { node: 2, nonce: Nonce([5; 16]) }]);
+    assert_eq!(peers.seen(), [SeenNonce { node: 2, nonce: Nonce([5; 16]) }]);
 }
 
 #[test]
 fn every_peer_is_shown_its_nonce_in_turn() {
     let now = Instant::now();
-    let watched: Vec<Watched> = (2..=12).map(director).chain([node(20)]).collect();
+    let watched: Vec<WatchedNode> = (2..=12).map(director).chain([node(20)]).collect();
     let mut peers = peers(&watched, now);
     assert_eq!(peers.seen(), []);
     for watched in &watched {
         peers.hear(heartbeat(watched.node, 1, 1), now);
     }
-    let nodes = |seen: Vec<Seen>| seen.iter().map(|seen| seen.node).collect::<Vec<u32>>();
+    let nodes = |seen: Vec<SeenNonce>| seen.iter().map(|seen| seen.node).collect::<Vec<u32>>();
     assert_eq!(nodes(peers.seen()), [2, 3, 4, 5, 6, 7, 8, 9]);
     assert_eq!(nodes(peers.seen()), [10, 11, 12, 2, 3, 4, 5, 6]);
     assert_eq!(nodes(peers.seen()), [7, 8, 9, 10, 11, 12, 2, 3]);

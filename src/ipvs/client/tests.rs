@@ -4,7 +4,7 @@ use std::os::fd::OwnedFd;
 
 use super::super::fake_kernel::{self, FAMILY, done, error, serve};
 use super::*;
-use crate::netlink::{DUMP, DUMP_INTR, Message};
+use crate::netlink::{DUMP, DUMP_INTR, NetlinkMessage};
 use crate::protocol::Protocol;
 
 /// A generic-netlink family that no kernel has: `GENL_MAX_ID` is 1023, numbers are given out
@@ -12,12 +12,12 @@ use crate::protocol::Protocol;
 const NOBODY: u16 = 1022;
 
 fn scripted() -> (Client, OwnedFd) {
-    let (socket, kernel) = Socket::pair();
+    let (socket, kernel) = NetlinkSocket::pair();
     (Client { socket, family: FAMILY, outgoing: Vec::new() }, kernel)
 }
 
 fn to_nobody() -> Client {
-    let mut socket = Socket::open(SockProtocol::NetlinkGeneric, 10, short_dumps())
+    let mut socket = NetlinkSocket::open(SockProtocol::NetlinkGeneric, 10, short_dumps())
         .expect("a generic-netlink socket");
     socket.count_from(u32::MAX - 500);
     Client { socket, family: NOBODY, outgoing: Vec::new() }
@@ -97,7 +97,7 @@ fn the_running_kernel_refuses_a_thousand_messages_and_each_is_known_by_its_index
 fn a_full_receive_buffer_is_told_and_the_client_goes_on() {
     let mut client = to_nobody();
     client.socket.starve();
-    assert!(matches!(client.apply(&deletions(400)), Err(Error::RepliesLost)));
+    assert!(matches!(client.apply(&deletions(400)), Err(IpvsError::RepliesLost)));
     // What was lost stays lost; what comes next is answered, with no old answer in between.
     let failures = client.apply(&deletions(1)).unwrap();
     assert_eq!((failures.len(), failures[0].index), (1, 0));
@@ -113,7 +113,7 @@ fn an_answer_to_something_given_up_is_no_answer() {
     });
     let failures = client.apply(&deletions(1)).unwrap();
     assert_eq!((failures.len(), failures[0].errno), (1, 17));
-    assert!(matches!(client.service(&id(80)), Err(Error::Kernel { errno: 17, .. })));
+    assert!(matches!(client.service(&id(80)), Err(IpvsError::Kernel { errno: 17, .. })));
     drop(client);
     server.join().unwrap();
 }
@@ -133,7 +133,7 @@ fn a_dump_of_several_datagrams_is_read_to_its_end() {
 }
 
 /// The port in a request: IPVS_SVC_ATTR_PORT is 6 bytes long and number 4.
-fn request_port(request: &Message<'_>) -> u16 {
+fn request_port(request: &NetlinkMessage<'_>) -> u16 {
     let Body::Reply(_, attributes) = request.body else { return 0 };
     let place = attributes.windows(4).position(|bytes| bytes == [6, 0, 4, 0]);
     place.map_or(0, |at| u16::from_be_bytes([attributes[at + 4], attributes[at + 5]]))
@@ -225,7 +225,7 @@ fn a_table_that_never_settles_ends_in_an_error() {
         let end = fake_kernel::end(3, DUMP_INTR, request.sequence, 0);
         vec![fake_kernel::service(request.sequence, 0, &entry(1, 0)), end]
     });
-    assert!(matches!(client.services(), Err(Error::Unsettled)));
+    assert!(matches!(client.services(), Err(IpvsError::Unsettled)));
     drop(client);
     server.join().unwrap();
 }
@@ -239,7 +239,7 @@ fn a_dump_that_ends_in_an_error_is_an_error() {
     });
     let error = client.services().unwrap_err();
     assert!(
-        matches!(error, Error::Kernel { operation: Operation::ListServices, errno: 12, .. }),
+        matches!(error, IpvsError::Kernel { operation: Operation::ListServices, errno: 12, .. }),
         "{error}"
     );
     drop(client);
@@ -254,7 +254,7 @@ fn a_missing_service_is_none_and_a_missing_privilege_is_advice() {
         vec![error(request.sequence, errno)]
     });
     assert_eq!(client.service(&id(80)).unwrap(), None);
-    assert!(matches!(client.service(&id(80)), Err(Error::Permission)));
+    assert!(matches!(client.service(&id(80)), Err(IpvsError::Permission)));
     drop(client);
     server.join().unwrap();
 }
@@ -271,7 +271,7 @@ fn a_reply_that_makes_no_sense_is_an_error_and_the_next_dump_works() {
         }
         vec![shown, done(s, 0)]
     });
-    assert!(matches!(client.services(), Err(Error::Malformed(_))));
+    assert!(matches!(client.services(), Err(IpvsError::Malformed(_))));
     assert_eq!(client.services().unwrap(), [entry(1, 0)]);
     drop(client);
     server.join().unwrap();

@@ -187,7 +187,7 @@ mod by_hand {
 
     #[test]
     fn a_sync_daemon_reads_and_writes_alike() {
-        let daemon = Daemon {
+        let daemon = SyncDaemon {
             role: DaemonRole::Master,
             interface: "eth0".into(),
             sync_id: 5,
@@ -431,7 +431,7 @@ fn some_stats() -> impl Strategy<Value = Stats> {
     })
 }
 
-fn a_daemon() -> impl Strategy<Value = Daemon> {
+fn a_daemon() -> impl Strategy<Value = SyncDaemon> {
     let role = prop_oneof![Just(DaemonRole::Master), Just(DaemonRole::Backup)];
     let optional = (
         prop::option::of(any::<u16>()),
@@ -440,7 +440,7 @@ fn a_daemon() -> impl Strategy<Value = Daemon> {
         prop::option::of(any::<u8>()),
     );
     (role, "[a-z0-9]{0,15}", any::<u32>(), optional).prop_map(
-        |(role, interface, sync_id, (max_len, group, port, ttl))| Daemon {
+        |(role, interface, sync_id, (max_len, group, port, ttl))| SyncDaemon {
             role,
             interface,
             sync_id,

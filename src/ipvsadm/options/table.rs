@@ -5,7 +5,7 @@ use super::Group::{Connections, Daemon, Listing, Restoring, Server, Service, Tun
 use super::Meaning::{Command, Help, Version};
 use super::Opt::*;
 use super::Values::{Any, Host, Interface, Words};
-use super::{Argument, Command as C, Entry, Group, Meaning, Opt, Topic as T};
+use super::{Argument, Command as C, Group, Meaning, Opt, OptionEntry, Topic as T};
 
 /// The kernel's schedulers, for the completions.
 pub const SCHEDULERS: &[&str] = &[
@@ -41,8 +41,8 @@ const fn command(
     argument: Argument,
     meaning: Meaning,
     help: &'static str,
-) -> Entry {
-    Entry { long, short, argument, meaning, group: Group::Commands, help }
+) -> OptionEntry {
+    OptionEntry { long, short, argument, meaning, group: Group::Commands, help }
 }
 
 const fn option(
@@ -52,13 +52,13 @@ const fn option(
     argument: Argument,
     option: Opt,
     help: &'static str,
-) -> Entry {
-    Entry { long, short, argument, meaning: Meaning::Option(option), group, help }
+) -> OptionEntry {
+    OptionEntry { long, short, argument, meaning: Meaning::Option(option), group, help }
 }
 
 /// Every command and option.
 #[rustfmt::skip] // a row for each, with its help below it
-pub const TABLE: &[Entry] = &[
+pub const TABLE: &[OptionEntry] = &[
     command("add-service", Some('A'), No, Command(C::AddService),
         "Add a virtual service."),
     command("edit-service", Some('E'), No, Command(C::EditService),

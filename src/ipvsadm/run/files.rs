@@ -5,14 +5,14 @@ use std::fs::File;
 use std::io::{self, BufRead, BufReader, Read, Write};
 
 use super::super::change::change_line;
-use super::super::errors::{self, Operation};
+use super::super::errors::{self, FailedOperation};
 use super::super::from_json;
 use super::super::invocation::{Failing, Invocation, Source};
 use super::super::plan::{plan, takes_away};
 use super::super::restore::{Comments, LONGEST_LINE, Lines};
 use super::super::rules::{RuleError, Rules};
 use super::super::table::{Table, TableError};
-use super::{BATCH, Next, RunError, Session};
+use super::{BATCH, Next, ToolError, ToolSession};
 use crate::ipvs::Change;
 
 /// How a restore that reports is going.
@@ -26,7 +26,7 @@ struct RestoreCounters {
 
 /// How an input ended.
 #[derive(Clone, Copy)]
-enum End {
+enum InputEnd {
     /// After a whole line.
     Whole,
     /// In the middle of a line.
@@ -34,18 +34,18 @@ enum End {
 }
 
 /// A line, for the messages.
-struct Place {
+struct LinePlace {
     number: u64,
     text: String,
 }
 
-impl Place {
-    fn of<R: Read>(lines: &Lines<R>) -> Place {
-        Place { number: lines.number(), text: shortened(&lines.text()).into_owned() }
+impl LinePlace {
+    fn of<R: Read>(lines: &Lines<R>) -> LinePlace {
+        LinePlace { number: lines.number(), text: shortened(&lines.text()).into_owned() }
     }
 }
 
-impl<T: Table, O: FnOnce() -> Result<T, TableError>> Session<'_, '_, T, O> {
+impl<T: Table, O: FnOnce() -> Result<T, TableError>> ToolSession<'_, '_, T, O> {
     /// `-R --report`, `--keep-going` and `--stop-on-error`.
     pub(super) fn restore_reporting(&mut self, stdin: &mut dyn Read, failing: Failing) -> u8 {
         self.setting.restoring = true;
@@ -78,7 +78,7 @@ impl<T: Table, O: FnOnce() -> Result<T, TableError>> Session<'_, '_, T, O> {
             let next = match self.next_of(lines) {
                 Next::Change(change) => {
                     changes.push(change);
-                    places.push(Place::of(lines));
+                    places.push(LinePlace::of(lines));
                     if changes.len() < most {
                         continue;
                     }
@@ -97,7 +97,7 @@ impl<T: Table, O: FnOnce() -> Result<T, TableError>> Session<'_, '_, T, O> {
                     let (status, over) = self.answer(invocation);
                     match status {
                         0 => counters.applied += 1,
-                        _ => self.failed(&Place::of(lines), "see above", status, counters),
+                        _ => self.failed(&LinePlace::of(lines), "see above", status, counters),
                     }
                     if over && (status == 0 || failing != Failing::GoOn)
                         || status != 0 && failing == Failing::Stop
@@ -106,7 +106,7 @@ impl<T: Table, O: FnOnce() -> Result<T, TableError>> Session<'_, '_, T, O> {
                     }
                 }
                 Some(Next::Wrong(error)) => {
-                    let place = Place::of(lines);
+                    let place = LinePlace::of(lines);
                     self.failed(&place, error.to_string().trim_end(), error.status(), counters);
                     let ends = match failing {
                         Failing::AsEver => error.ends_a_restore(),
@@ -137,7 +137,7 @@ impl<T: Table, O: FnOnce() -> Result<T, TableError>> Session<'_, '_, T, O> {
     fn apply_reporting(
         &mut self,
         changes: &mut Vec<Change>,
-        places: &mut Vec<Place>,
+        places: &mut Vec<LinePlace>,
         counters: &mut RestoreCounters,
     ) -> bool {
         if changes.is_empty() {
@@ -155,7 +155,12 @@ impl<T: Table, O: FnOnce() -> Result<T, TableError>> Session<'_, '_, T, O> {
         counters.applied += (changes.len() - refused.len()) as u64;
         for (index, errno) in refused {
             if let (Some(change), Some(place)) = (changes.get(index), places.get(index)) {
-                self.failed(place, &errors::text(Operation::of(change), errno), 255, counters);
+                self.failed(
+                    place,
+                    &errors::text(FailedOperation::of(change), errno),
+                    255,
+                    counters,
+                );
             }
         }
         false
@@ -173,7 +178,7 @@ impl<T: Table, O: FnOnce() -> Result<T, TableError>> Session<'_, '_, T, O> {
         })
     }
 
-    fn failed(&mut self, place: &Place, why: &str, status: u8, counters: &mut RestoreCounters) {
+    fn failed(&mut self, place: &LinePlace, why: &str, status: u8, counters: &mut RestoreCounters) {
         self.complain(&format!("line {}: {}: {}", place.number, place.text, shortened(why)));
         counters.failed += 1;
         if counters.status == 0 {
@@ -204,7 +209,7 @@ impl<T: Table, O: FnOnce() -> Result<T, TableError>> Session<'_, '_, T, O> {
         what: &str,
         counters: &mut RestoreCounters,
         mut each: impl FnMut(Invocation) -> Result<(), String>,
-    ) -> Result<End, u8> {
+    ) -> Result<InputEnd, u8> {
         self.setting.restoring = true;
         loop {
             let read = match self.next_of(&mut lines) {
@@ -216,8 +221,8 @@ impl<T: Table, O: FnOnce() -> Result<T, TableError>> Session<'_, '_, T, O> {
                     continue;
                 }
                 Next::TooLong => return Err(self.too_long()),
-                Next::End if lines.is_cut() => return Ok(End::Truncated),
-                Next::End => return Ok(End::Whole),
+                Next::End if lines.is_cut() => return Ok(InputEnd::Truncated),
+                Next::End => return Ok(InputEnd::Whole),
             };
             // These end a restore, whatever follows.
             let ends = matches!(read, Ok(Invocation::Help | Invocation::Version));
@@ -225,11 +230,11 @@ impl<T: Table, O: FnOnce() -> Result<T, TableError>> Session<'_, '_, T, O> {
             match taken {
                 Ok(()) if ends => {
                     counters.applied += 1;
-                    return Ok(End::Whole);
+                    return Ok(InputEnd::Whole);
                 }
                 Ok(()) => counters.applied += 1,
                 Err((why, status)) => {
-                    self.failed(&Place::of(&lines), why.trim_end(), status, counters);
+                    self.failed(&LinePlace::of(&lines), why.trim_end(), status, counters);
                 }
             }
         }
@@ -254,11 +259,11 @@ impl<T: Table, O: FnOnce() -> Result<T, TableError>> Session<'_, '_, T, O> {
             (0, _) if counters.applied == 0 => format!(
                 "{what}: no commands; nothing was changed (-C as its only line empties the table)"
             ),
-            (0, End::Truncated) => format!(
+            (0, InputEnd::Truncated) => format!(
                 "{what}: the last line has no newline, so what followed it may be lost; nothing \
                  was changed"
             ),
-            (0, End::Whole) => return Ok(rules),
+            (0, InputEnd::Whole) => return Ok(rules),
         };
         self.complain(&refusal);
         Err(2)
@@ -314,7 +319,8 @@ impl<T: Table, O: FnOnce() -> Result<T, TableError>> Session<'_, '_, T, O> {
     fn changes_to(&mut self, from: &Source, stdin: &mut dyn Read) -> Result<Vec<Change>, u8> {
         let mut wanted = self.rules(from, stdin)?;
         let current = self.kernel().and_then(|table| {
-            Rules::of(table).map_err(|error| RunError::Refused(Operation::FindService, error))
+            Rules::of(table)
+                .map_err(|error| ToolError::Refused(FailedOperation::FindService, error))
         });
         match current {
             Ok(current) if wanted.keeps_services => {
@@ -417,7 +423,7 @@ impl<T: Table, O: FnOnce() -> Result<T, TableError>> Session<'_, '_, T, O> {
         for part in changes.chunks(BATCH) {
             for (index, errno) in self.refusals(part)? {
                 if let Some(change) = part.get(index) {
-                    let why = errors::text(Operation::of(change), errno);
+                    let why = errors::text(FailedOperation::of(change), errno);
                     self.complain(&format!("{}: {why}", change_line(change)));
                     failed = true;
                 }
@@ -430,7 +436,7 @@ impl<T: Table, O: FnOnce() -> Result<T, TableError>> Session<'_, '_, T, O> {
 /// Has a change made in a table that is described; the error says why it cannot be.
 fn enter(rules: &mut Rules, change: &Change) -> Result<(), String> {
     rules.change(change).map_err(|error| match error {
-        RuleError::Refused(errno) => errors::text(Operation::of(change), errno),
+        RuleError::Refused(errno) => errors::text(FailedOperation::of(change), errno),
         RuleError::NoRule => NO_RULE.to_owned(),
     })
 }

@@ -3,27 +3,27 @@
 use std::io::{BufWriter, Write};
 use std::path::Path;
 
-use super::super::columns::Text;
-use super::super::errors::{self, Operation};
+use super::super::columns::ColumnText;
+use super::super::errors::{self, FailedOperation};
 use super::super::invocation::Save;
 use super::super::names::{Names, Numbers};
 use super::super::proc_table::ProcTable;
 use super::super::save::{self, Detail};
 use super::super::table::{Table, TableError};
 use super::super::{change, sort};
-use super::{RunError, Session};
+use super::{ToolError, ToolSession};
 use crate::ipvs::{Change, DestinationEntry, Forwarding, ServiceEntry};
 use crate::replace::Replacement;
 
-impl<T: Table, O: FnOnce() -> Result<T, TableError>> Session<'_, '_, T, O> {
-    pub(super) fn save(&mut self, save: &Save) -> Result<(), RunError> {
+impl<T: Table, O: FnOnce() -> Result<T, TableError>> ToolSession<'_, '_, T, O> {
+    pub(super) fn save(&mut self, save: &Save) -> Result<(), ToolError> {
         let Some(path) = &save.to else {
             return self.push_table(save, |session, text| Ok(session.out.write_all(text)?));
         };
         let path = Path::new(path);
         let failed = |error: std::io::Error| {
             let why = errors::io_text(&error);
-            RunError::File(format!("{} stays as it was: {why}", path.display()))
+            ToolError::File(format!("{} stays as it was: {why}", path.display()))
         };
         let mut replacement = Replacement::of(path).map_err(failed)?;
         let mut file = BufWriter::new(replacement.file());
@@ -37,8 +37,8 @@ impl<T: Table, O: FnOnce() -> Result<T, TableError>> Session<'_, '_, T, O> {
     fn push_table(
         &mut self,
         save: &Save,
-        mut put: impl FnMut(&mut Self, &[u8]) -> Result<(), RunError>,
-    ) -> Result<(), RunError> {
+        mut put: impl FnMut(&mut Self, &[u8]) -> Result<(), ToolError>,
+    ) -> Result<(), ToolError> {
         let Save { numeric, full, service, family, .. } = *save;
         let detail = if full { Detail::Full } else { Detail::Original };
         let mut entries = self.entries(service, true, |_| Ok(()))?;
@@ -46,7 +46,7 @@ impl<T: Table, O: FnOnce() -> Result<T, TableError>> Session<'_, '_, T, O> {
         // Of one service netlink says everything.
         let mut proc_table =
             if full || service.is_some() { ProcTable::default() } else { self.proc_table() };
-        let mut text = Text::new();
+        let mut text = ColumnText::new();
         for ServiceEntry { service, .. } in entries.iter() {
             let id = &service.id;
             // A tunnel's type stands only in netlink's dump.
@@ -81,8 +81,8 @@ impl<T: Table, O: FnOnce() -> Result<T, TableError>> Session<'_, '_, T, O> {
     }
 
     /// What is of no service: the time-outs and the daemons.
-    fn settings(&mut self) -> Result<impl Iterator<Item = Change> + use<T, O>, RunError> {
-        let refused = |error| RunError::Refused(Operation::Other, error);
+    fn settings(&mut self) -> Result<impl Iterator<Item = Change> + use<T, O>, ToolError> {
+        let refused = |error| ToolError::Refused(FailedOperation::Other, error);
         let timeouts = self.kernel()?.timeouts().map_err(refused)?;
         let daemons = self.kernel()?.daemons().map_err(refused)?;
         Ok(std::iter::once(Change::SetTimeouts(timeouts))

@@ -6,15 +6,15 @@ use std::time::{Duration, Instant};
 
 use serde::Serialize;
 
-use super::super::columns::Text;
-use super::super::errors::Operation;
+use super::super::columns::ColumnText;
+use super::super::errors::FailedOperation;
 use super::super::filter::Filter;
-use super::super::invocation::{Columns, List, Listing, Watch};
+use super::super::invocation::{ColumnChoice, List, ListingChoice, WatchOptions};
 use super::super::names::{Names, Numbers};
 use super::super::proc_table::ProcTable;
 use super::super::table::{Table, TableError};
 use super::super::{connections, json, listing, sort, totals, watch};
-use super::{RunError, Session};
+use super::{ToolError, ToolSession};
 use crate::ipvs::{DestinationEntry, DestinationId, ServiceEntry, ServiceId, Stats};
 use crate::protocol::Protocol;
 
@@ -26,7 +26,7 @@ const BLOCK: usize = 64 * 1024;
 #[derive(Clone, Copy)]
 struct Show {
     service: Option<ServiceId>,
-    columns: Columns,
+    columns: ColumnChoice,
     exact: bool,
     sorted: bool,
     numeric: bool,
@@ -42,21 +42,21 @@ impl Show {
     }
 }
 
-impl<T: Table, O: FnOnce() -> Result<T, TableError>> Session<'_, '_, T, O> {
+impl<T: Table, O: FnOnce() -> Result<T, TableError>> ToolSession<'_, '_, T, O> {
     pub(super) fn show(&mut self, list: List) -> (u8, bool) {
         let List { what, numeric, json, watch } = list;
         let result = match what {
-            Listing::Connections { engines, filter } => {
+            ListingChoice::Connections { engines, filter } => {
                 self.list_connections(engines, &filter, numeric, json)
             }
-            Listing::Status => self.list_status(json),
-            Listing::Timeouts => self.list_timeouts(json),
-            Listing::Daemons => self.list_daemons(json),
-            Listing::Totals { exact } => match watch {
+            ListingChoice::Status => self.list_status(json),
+            ListingChoice::Timeouts => self.list_timeouts(json),
+            ListingChoice::Daemons => self.list_daemons(json),
+            ListingChoice::Totals { exact } => match watch {
                 Some(watch) => self.watch_totals(exact, json, watch),
                 None => self.list_totals(exact, json),
             },
-            Listing::Table { service, columns, exact, sorted } => {
+            ListingChoice::Table { service, columns, exact, sorted } => {
                 let show = Show { service, columns, exact, sorted, numeric, json };
                 match watch {
                     Some(watch) => self.watch_table(show, watch),
@@ -68,7 +68,7 @@ impl<T: Table, O: FnOnce() -> Result<T, TableError>> Session<'_, '_, T, O> {
         self.report(result)
     }
 
-    fn list_table(&mut self, show: Show) -> Result<(), RunError> {
+    fn list_table(&mut self, show: Show) -> Result<(), ToolError> {
         if show.service.is_none() {
             let line = listing::version_line(&self.info()?);
             self.out.write_all(line.as_bytes())?;
@@ -77,10 +77,10 @@ impl<T: Table, O: FnOnce() -> Result<T, TableError>> Session<'_, '_, T, O> {
             session.out.write_all(listing::title(show.columns).as_bytes())
         })?;
         let mut proc_table = match (show.columns, show.service) {
-            (Columns::Default, None) => self.proc_table(),
+            (ColumnChoice::Default, None) => self.proc_table(),
             _ => ProcTable::default(),
         };
-        let mut text = Text::new();
+        let mut text = ColumnText::new();
         for entry in &entries {
             let glimpsed = proc_table.take(&entry.service.id, &entry.service.scheduler);
             let destinations = match glimpsed {
@@ -96,11 +96,11 @@ impl<T: Table, O: FnOnce() -> Result<T, TableError>> Session<'_, '_, T, O> {
     /// `text` is room for the lines, and empty before and after.
     fn write_service(
         &mut self,
-        text: &mut Text,
+        text: &mut ColumnText,
         entry: &ServiceEntry,
         destinations: &[DestinationEntry],
         show: Show,
-    ) -> Result<(), RunError> {
+    ) -> Result<(), ToolError> {
         let Show { columns, exact, .. } = show;
         let protocol = protocol_of(&entry.service.id);
         let names: &mut dyn Names = if show.numeric { &mut Numbers } else { self.names };
@@ -116,7 +116,7 @@ impl<T: Table, O: FnOnce() -> Result<T, TableError>> Session<'_, '_, T, O> {
         Ok(())
     }
 
-    fn list_table_as_json(&mut self, show: Show) -> Result<(), RunError> {
+    fn list_table_as_json(&mut self, show: Show) -> Result<(), ToolError> {
         let info = if show.service.is_none() { Some(self.info()?) } else { None };
         let entries = self.entries(show.service, show.sorted, |_| Ok(()))?;
         let mut document = json::TableDocument::begin(self.out, show.extent(), info.as_ref())?;
@@ -134,8 +134,8 @@ impl<T: Table, O: FnOnce() -> Result<T, TableError>> Session<'_, '_, T, O> {
         service: Option<ServiceId>,
         sorted: bool,
         title: impl FnOnce(&mut Self) -> std::io::Result<()>,
-    ) -> Result<Vec<ServiceEntry>, RunError> {
-        let refused = |error| RunError::Refused(Operation::FindService, error);
+    ) -> Result<Vec<ServiceEntry>, ToolError> {
+        let refused = |error| ToolError::Refused(FailedOperation::FindService, error);
         if let Some(id) = service {
             let entry = self.kernel()?.service(&id).map_err(refused)?;
             title(self)?;
@@ -150,8 +150,8 @@ impl<T: Table, O: FnOnce() -> Result<T, TableError>> Session<'_, '_, T, O> {
         &mut self,
         id: &ServiceId,
         sorted: bool,
-    ) -> Result<Vec<DestinationEntry>, RunError> {
-        let refused = |error| RunError::Refused(Operation::FindService, error);
+    ) -> Result<Vec<DestinationEntry>, ToolError> {
+        let refused = |error| ToolError::Refused(FailedOperation::FindService, error);
         let entries = self.kernel()?.destinations(id).map_err(refused)?;
         Ok(if sorted { sort::destinations(entries) } else { entries })
     }
@@ -164,7 +164,7 @@ impl<T: Table, O: FnOnce() -> Result<T, TableError>> Session<'_, '_, T, O> {
     }
 
     /// Lists what happens, again and again.
-    fn watch_table(&mut self, show: Show, watch: Watch) -> Result<(), RunError> {
+    fn watch_table(&mut self, show: Show, watch: WatchOptions) -> Result<(), ToolError> {
         let mut before = Counters::new();
         for entry in self.entries(show.service, show.sorted, |_| Ok(()))? {
             let destinations = self.destinations_of(&entry.service.id, show.sorted)?;
@@ -180,7 +180,7 @@ impl<T: Table, O: FnOnce() -> Result<T, TableError>> Session<'_, '_, T, O> {
                     None
                 }
             };
-            let mut text = Text::new();
+            let mut text = ColumnText::new();
             for mut entry in entries {
                 let mut destinations = session.destinations_of(&entry.service.id, show.sorted)?;
                 remember(&mut now, &entry, &destinations);
@@ -199,9 +199,9 @@ impl<T: Table, O: FnOnce() -> Result<T, TableError>> Session<'_, '_, T, O> {
     /// enough, nobody reads on, or one fails.
     fn every(
         &mut self,
-        watch: Watch,
-        mut round: impl FnMut(&mut Self, Duration) -> Result<(), RunError>,
-    ) -> Result<(), RunError> {
+        watch: WatchOptions,
+        mut round: impl FnMut(&mut Self, Duration) -> Result<(), ToolError>,
+    ) -> Result<(), ToolError> {
         let mut last: Instant = self.clock.now();
         let mut next = last + watch.every;
         let mut rounds = 0;
@@ -219,19 +219,24 @@ impl<T: Table, O: FnOnce() -> Result<T, TableError>> Session<'_, '_, T, O> {
         Ok(())
     }
 
-    fn read_totals(&mut self) -> Result<Stats, RunError> {
-        let failed = || RunError::File("cannot read file /proc/net/ip_vs_stats".to_owned());
+    fn read_totals(&mut self) -> Result<Stats, ToolError> {
+        let failed = || ToolError::File("cannot read file /proc/net/ip_vs_stats".to_owned());
         let file = self.kernel()?.totals().map_err(|_| failed())?;
         let text = first_block(file).map_err(|_| failed())?;
         totals::parse(&text).ok_or_else(failed)
     }
 
-    fn list_totals(&mut self, exact: bool, as_json: bool) -> Result<(), RunError> {
+    fn list_totals(&mut self, exact: bool, as_json: bool) -> Result<(), ToolError> {
         let stats = self.read_totals()?;
         self.write_totals(&stats, exact, as_json)
     }
 
-    fn watch_totals(&mut self, exact: bool, as_json: bool, watch: Watch) -> Result<(), RunError> {
+    fn watch_totals(
+        &mut self,
+        exact: bool,
+        as_json: bool,
+        watch: WatchOptions,
+    ) -> Result<(), ToolError> {
         let mut before = self.read_totals()?;
         self.every(watch, |session, time| {
             let now = session.read_totals()?;
@@ -241,17 +246,17 @@ impl<T: Table, O: FnOnce() -> Result<T, TableError>> Session<'_, '_, T, O> {
         })
     }
 
-    fn write_totals(&mut self, stats: &Stats, exact: bool, as_json: bool) -> Result<(), RunError> {
+    fn write_totals(&mut self, stats: &Stats, exact: bool, as_json: bool) -> Result<(), ToolError> {
         if as_json {
             return self.write_json(&json::Document::totals(stats));
         }
         Ok(self.out.write_all(listing::totals_lines(stats, exact).as_bytes())?)
     }
 
-    fn list_status(&mut self, as_json: bool) -> Result<(), RunError> {
+    fn list_status(&mut self, as_json: bool) -> Result<(), ToolError> {
         let failed = |_| {
             let why = "cannot read file /proc/net/ip_vs_status: Linux 7.1 and later have it";
-            RunError::File(why.to_owned())
+            ToolError::File(why.to_owned())
         };
         let file = self.kernel()?.status().map_err(failed)?;
         let text = first_block(file).map_err(failed)?;
@@ -263,16 +268,16 @@ impl<T: Table, O: FnOnce() -> Result<T, TableError>> Session<'_, '_, T, O> {
         Ok(self.out.write_all(listing::status_lines(&lines).as_bytes())?)
     }
 
-    fn list_timeouts(&mut self, as_json: bool) -> Result<(), RunError> {
-        let timeouts = self.kernel()?.timeouts().map_err(|_| RunError::RefusedInSilence)?;
+    fn list_timeouts(&mut self, as_json: bool) -> Result<(), ToolError> {
+        let timeouts = self.kernel()?.timeouts().map_err(|_| ToolError::RefusedInSilence)?;
         if as_json {
             return self.write_json(&json::Document::timeouts(timeouts));
         }
         Ok(self.out.write_all(listing::timeouts_line(&timeouts).as_bytes())?)
     }
 
-    fn list_daemons(&mut self, as_json: bool) -> Result<(), RunError> {
-        let daemons = self.kernel()?.daemons().map_err(|_| RunError::RefusedInSilence)?;
+    fn list_daemons(&mut self, as_json: bool) -> Result<(), ToolError> {
+        let daemons = self.kernel()?.daemons().map_err(|_| ToolError::RefusedInSilence)?;
         if as_json {
             return self.write_json(&json::Document::daemons(daemons));
         }
@@ -285,11 +290,11 @@ impl<T: Table, O: FnOnce() -> Result<T, TableError>> Session<'_, '_, T, O> {
         filter: &Filter,
         numeric: bool,
         as_json: bool,
-    ) -> Result<(), RunError> {
-        let failed = |_| RunError::File("cannot open file /proc/net/ip_vs_conn".to_owned());
+    ) -> Result<(), ToolError> {
+        let failed = |_| ToolError::File("cannot open file /proc/net/ip_vs_conn".to_owned());
         let file = self.kernel()?.connections().map_err(failed)?;
         let file = BufReader::with_capacity(BLOCK, file);
-        let Session { out, names, .. } = self;
+        let ToolSession { out, names, .. } = self;
         if as_json {
             let mut separator = "";
             write!(out, "{{\"version\":{},\"connections\":[", json::VERSION)?;
@@ -304,7 +309,7 @@ impl<T: Table, O: FnOnce() -> Result<T, TableError>> Session<'_, '_, T, O> {
         }
         out.write_all(connections::title(engines).as_bytes())?;
         let names: &mut dyn Names = if numeric { &mut Numbers } else { *names };
-        let mut line = Text::new();
+        let mut line = ColumnText::new();
         Ok(connections::for_each(file, |connection| {
             if filter.passes(&connection) {
                 connection.push_line(&mut line, engines, names);
@@ -315,7 +320,7 @@ impl<T: Table, O: FnOnce() -> Result<T, TableError>> Session<'_, '_, T, O> {
         })?)
     }
 
-    fn write_json(&mut self, document: &impl Serialize) -> Result<(), RunError> {
+    fn write_json(&mut self, document: &impl Serialize) -> Result<(), ToolError> {
         serde_json::to_writer(&mut *self.out, document).map_err(std::io::Error::from)?;
         Ok(self.out.write_all(b"\n")?)
     }

@@ -468,8 +468,8 @@ fn play(acts: &[ServerAct], hears: Hears, skipped: &BTreeSet<usize>) -> Played {
 }
 
 struct Played {
-    believed: Vec<super::super::Identity>,
-    truth: Vec<super::super::Identity>,
+    believed: Vec<super::super::ListenerId>,
+    truth: Vec<super::super::ListenerId>,
     /// How often a living listener was lost.
     flaps: usize,
     /// The last change, counted from the last act.

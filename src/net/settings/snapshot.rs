@@ -5,17 +5,17 @@ use std::net::IpAddr;
 
 use super::super::addresses::Rtnetlink;
 use super::super::desired::{DesiredAddress, DesiredSettings, DesiredSysctl};
-use super::super::report::{Difference, Failure};
-use super::super::{Error, sysctl};
-use super::{Kernel, NetworkSettings, Place, lapsed};
+use super::super::report::{Difference, SettingFailure};
+use super::super::{NetError, sysctl};
+use super::{Kernel, NetworkSettings, SettingPlace, lapsed};
 
 /// What one look showed.
 #[derive(Clone, Debug, PartialEq, Eq, Default)]
 pub struct SettingsSnapshot {
     /// In what the kernel differs from the desired settings.
     pub differences: Vec<Difference>,
-    /// [`Error::Lapsed`] for each address that was made with a lifetime and is gone.
-    pub lapsed: Vec<Error>,
+    /// [`NetError::Lapsed`] for each address that was made with a lifetime and is gone.
+    pub lapsed: Vec<NetError>,
     /// Why addresses that were asked for cannot be carried, each reason once.
     pub incapable: Vec<Incapable>,
 }
@@ -51,7 +51,7 @@ impl NetworkSettings {
     ///
     /// # Errors
     /// The kernel's links and addresses cannot be read.
-    pub fn check(&self, desired: &DesiredSettings) -> Result<Vec<Difference>, Error> {
+    pub fn check(&self, desired: &DesiredSettings) -> Result<Vec<Difference>, NetError> {
         self.look(desired, &[]).map(|look| look.differences)
     }
 
@@ -67,7 +67,7 @@ impl NetworkSettings {
                 why: desired.why,
                 needed_on: desired.needed_on,
             }),
-            Err(error) => Some(Difference::Unmet(Failure::of(desired, error))),
+            Err(error) => Some(Difference::Unmet(SettingFailure::of(desired, error))),
         };
         desired.sysctls.iter().filter_map(difference).collect()
     }
@@ -81,7 +81,7 @@ impl NetworkSettings {
         &self,
         desired: &DesiredSettings,
         carried: &[DesiredAddress],
-    ) -> Result<SettingsSnapshot, Error> {
+    ) -> Result<SettingsSnapshot, NetError> {
         let kernel = Kernel::read(&mut Rtnetlink::open()?)?;
         let mut differences = self.check_settings(desired);
         for desired in &desired.links {
@@ -115,7 +115,7 @@ impl NetworkSettings {
         &self,
         kernel: &Kernel,
         desired: &DesiredAddress,
-    ) -> Result<Vec<Difference>, Error> {
+    ) -> Result<Vec<Difference>, NetError> {
         let addr = desired.addr;
         let place = kernel.place(desired)?;
         let mut differences = Vec::new();
@@ -145,12 +145,14 @@ impl Kernel {
     /// Why an address could not be carried here, if there is a reason that shows beforehand.
     fn incapable(&self, desired: &DesiredAddress) -> Option<Incapable> {
         match self.place(desired) {
-            Ok(Place { link, .. }) if !link.is_up() => Some(Incapable::Down(link.name.clone())),
-            Ok(Place { link, .. }) if !link.has_carrier() => {
+            Ok(SettingPlace { link, .. }) if !link.is_up() => {
+                Some(Incapable::Down(link.name.clone()))
+            }
+            Ok(SettingPlace { link, .. }) if !link.has_carrier() => {
                 Some(Incapable::NoCarrier(link.name.clone()))
             }
-            Err(Error::NoInterface { device, .. }) => Some(Incapable::Absent(device)),
-            Err(Error::NotConnected(addr)) => Some(Incapable::NotConnected(addr)),
+            Err(NetError::NoInterface { device, .. }) => Some(Incapable::Absent(device)),
+            Err(NetError::NotConnected(addr)) => Some(Incapable::NotConnected(addr)),
             Ok(_) | Err(_) => None,
         }
     }

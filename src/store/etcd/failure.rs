@@ -11,7 +11,7 @@ use crate::store::StoreError;
 
 /// Why a request failed.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Failure {
+pub(super) enum EtcdFailure {
     /// The connection, or the member behind it, is no good: another one may be.
     Session(String),
     /// No answer came in time. The member may be dead, or only have much to do.
@@ -30,63 +30,69 @@ pub(super) enum Failure {
     NoUsers,
 }
 
-impl From<Status> for Failure {
-    fn from(status: Status) -> Failure {
+impl From<Status> for EtcdFailure {
+    fn from(status: Status) -> EtcdFailure {
         let text = status.message();
         let says = |part: &str| text.contains(part);
         match status.code() {
-            _ if says("permission denied") => Failure::Denied,
-            _ if says("required revision has been compacted") => Failure::Compacted,
-            _ if says("requested lease not found") => Failure::NoLease,
-            _ if says("authentication failed, invalid user ID or password") => Failure::Password,
-            _ if says("authentication is not enabled") => Failure::NoUsers,
+            _ if says("permission denied") => EtcdFailure::Denied,
+            _ if says("required revision has been compacted") => EtcdFailure::Compacted,
+            _ if says("requested lease not found") => EtcdFailure::NoLease,
+            _ if says("authentication failed, invalid user ID or password") => {
+                EtcdFailure::Password
+            }
+            _ if says("authentication is not enabled") => EtcdFailure::NoUsers,
             // Asked without a token while there are users: nobody may do anything.
-            _ if says("user name is empty") => Failure::Denied,
+            _ if says("user name is empty") => EtcdFailure::Denied,
             // A token has an end, and ends when a role is changed: a new one is asked for.
             _ if says("invalid auth token") || says("revision of auth store is old") => {
-                Failure::Session(text.to_owned())
+                EtcdFailure::Session(text.to_owned())
             }
             // The first is etcd's limit, the second that of its transport, a little above.
             _ if says("request is too large") || says("message larger than max") => {
-                Failure::Refused(
+                EtcdFailure::Refused(
                     "the value is larger than etcd's --max-request-bytes (1.5 MiB unless set)"
                         .into(),
                 )
             }
-            _ if says("database space exceeded") => Failure::Refused(
+            _ if says("database space exceeded") => EtcdFailure::Refused(
                 "etcd's database is full (alarm NOSPACE): no node can write. On an etcd server: \
                  `etcdctl compact REVISION`, `etcdctl defrag --cluster`, raise \
                  --quota-backend-bytes if it stays large, then `etcdctl alarm disarm`"
                     .into(),
             ),
             Code::InvalidArgument | Code::FailedPrecondition | Code::NotFound => {
-                Failure::Refused(text.to_owned())
+                EtcdFailure::Refused(text.to_owned())
             }
-            _ => Failure::Session(causes(text, status.source())),
+            _ => EtcdFailure::Session(causes(text, status.source())),
         }
     }
 }
 
-impl Failure {
+impl EtcdFailure {
     /// The same, for whoever called the store. `key` is what it was about.
     pub(super) fn into_error(self, key: &str) -> StoreError {
         match self {
-            Failure::Session(reason) | Failure::Late(reason) => StoreError::Unavailable { reason },
-            Failure::Denied => StoreError::Denied { key: key.to_owned() },
+            EtcdFailure::Session(reason) | EtcdFailure::Late(reason) => {
+                StoreError::Unavailable { reason }
+            }
+            EtcdFailure::Denied => StoreError::Denied { key: key.to_owned() },
             other => StoreError::Refused { key: key.to_owned(), reason: other.to_string() },
         }
     }
 }
 
-impl std::fmt::Display for Failure {
+impl std::fmt::Display for EtcdFailure {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(match self {
-            Failure::Session(reason) | Failure::Late(reason) | Failure::Refused(reason) => reason,
-            Failure::Denied => "these credentials do not allow it",
-            Failure::Compacted => "the revision that was asked for is gone",
-            Failure::NoLease => "the lease is gone",
-            Failure::Password => "etcd knows no such user, or not with this password",
-            Failure::NoUsers => "etcd knows no users: authentication is not enabled",
+            EtcdFailure::Session(reason)
+            | EtcdFailure::Late(reason)
+            | EtcdFailure::Refused(reason) => reason,
+            EtcdFailure::Denied => "these credentials do not allow it",
+            EtcdFailure::Compacted => "the revision that was asked for is gone",
+            EtcdFailure::NoLease => "the lease is gone",
+            EtcdFailure::Password => "etcd knows no such user, or not with this password",
+            EtcdFailure::NoUsers => "etcd knows no users: authentication is not enabled",
         })
     }
 }
@@ -113,25 +119,25 @@ mod tests {
 
     #[test]
     fn what_etcd_says_decides_what_is_done() {
-        let failure = |code, text: &str| Failure::from(Status::new(code, text));
+        let failure = |code, text: &str| EtcdFailure::from(Status::new(code, text));
         for (code, text, means) in [
-            (Code::PermissionDenied, "etcdserver: permission denied", Failure::Denied),
+            (Code::PermissionDenied, "etcdserver: permission denied", EtcdFailure::Denied),
             (
                 Code::OutOfRange,
                 "etcdserver: mvcc: required revision has been compacted",
-                Failure::Compacted,
+                EtcdFailure::Compacted,
             ),
-            (Code::NotFound, "etcdserver: requested lease not found", Failure::NoLease),
-            (Code::InvalidArgument, "etcdserver: user name is empty", Failure::Denied),
+            (Code::NotFound, "etcdserver: requested lease not found", EtcdFailure::NoLease),
+            (Code::InvalidArgument, "etcdserver: user name is empty", EtcdFailure::Denied),
             (
                 Code::InvalidArgument,
                 "etcdserver: authentication failed, invalid user ID or password",
-                Failure::Password,
+                EtcdFailure::Password,
             ),
             (
                 Code::FailedPrecondition,
                 "etcdserver: authentication is not enabled",
-                Failure::NoUsers,
+                EtcdFailure::NoUsers,
             ),
         ] {
             assert_eq!(failure(code, text), means, "{text}");
@@ -144,7 +150,7 @@ mod tests {
             (Code::Unavailable, "etcdserver: request timed out"),
             (Code::DeadlineExceeded, "context deadline exceeded"),
         ] {
-            assert!(matches!(failure(code, text), Failure::Session(_)), "{text}");
+            assert!(matches!(failure(code, text), EtcdFailure::Session(_)), "{text}");
         }
         for (code, text) in [
             (Code::InvalidArgument, "etcdserver: request is too large"),
@@ -152,7 +158,7 @@ mod tests {
             (Code::ResourceExhausted, "etcdserver: mvcc: database space exceeded"),
             (Code::InvalidArgument, "etcdserver: duplicate key given in txn request"),
         ] {
-            assert!(matches!(failure(code, text), Failure::Refused(_)), "{text}");
+            assert!(matches!(failure(code, text), EtcdFailure::Refused(_)), "{text}");
         }
     }
 }

@@ -11,11 +11,11 @@ use tokio::sync::mpsc;
 use tokio::time::sleep;
 use tracing::{debug, warn};
 
-use super::failure::Failure;
+use super::failure::EtcdFailure;
 use super::lease_keeper::HeldKeys;
-use super::link::{Link, Phase, Unavailable};
+use super::link::{EtcdLink, Phase, Unavailable};
 use super::pending::{Item, Pending, StoreVersion};
-use super::session::{KeyRange, Session, Stored};
+use super::session::{EtcdSession, KeySpan, StoredValue};
 use super::wire::{DELETE, WatchResponse};
 
 /// Where reading is refused, or takes too long, it is tried again after this.
@@ -23,8 +23,8 @@ const AGAIN_AFTER: Duration = Duration::from_secs(1);
 
 /// One view's follower.
 pub(super) struct Follower {
-    pub(super) link: Link,
-    pub(super) ranges: Vec<KeyRange>,
+    pub(super) link: EtcdLink,
+    pub(super) ranges: Vec<KeySpan>,
     pub(super) mailbox: Arc<Pending>,
     /// Tickets of those who want a full read.
     pub(super) rereads: mpsc::UnboundedReceiver<u64>,
@@ -39,15 +39,15 @@ enum Stop {
     /// It lost its place, or was asked to: read everything again.
     Reread,
     /// A request failed.
-    Failed(Failure),
+    Failed(EtcdFailure),
     /// The view is gone.
     Ended,
 }
 
-impl From<Failure> for Stop {
-    fn from(failure: Failure) -> Stop {
+impl From<EtcdFailure> for Stop {
+    fn from(failure: EtcdFailure) -> Stop {
         match failure {
-            Failure::Compacted => Stop::Reread,
+            EtcdFailure::Compacted => Stop::Reread,
             other => Stop::Failed(other),
         }
     }
@@ -64,8 +64,8 @@ impl Follower {
                 Stop::Failed(failure) => failure,
             };
             match failure {
-                Failure::Session(_) => self.link.report(&session, &failure),
-                Failure::Late(_) => {
+                EtcdFailure::Session(_) => self.link.report(&session, &failure),
+                EtcdFailure::Late(_) => {
                     self.link.report(&session, &failure);
                     sleep(AGAIN_AFTER).await;
                 }
@@ -81,7 +81,7 @@ impl Follower {
     }
 
     /// The session; none if the view is gone. Says in the pending changes while there is none.
-    async fn session(&mut self) -> Option<Session> {
+    async fn session(&mut self) -> Option<EtcdSession> {
         loop {
             match self.link.phase() {
                 Phase::Up(session) => return Some(session),
@@ -95,14 +95,17 @@ impl Follower {
         }
     }
 
-    async fn follow(&mut self, session: &Session) -> Stop {
+    async fn follow(&mut self, session: &EtcdSession) -> Stop {
         match self.try_follow(session).await {
             Ok(never) => match never {},
             Err(stop) => stop,
         }
     }
 
-    async fn try_follow(&mut self, session: &Session) -> Result<std::convert::Infallible, Stop> {
+    async fn try_follow(
+        &mut self,
+        session: &EtcdSession,
+    ) -> Result<std::convert::Infallible, Stop> {
         while let Ok(ticket) = self.rereads.try_recv() {
             self.ticket = ticket;
         }
@@ -113,9 +116,10 @@ impl Follower {
         let snapshot = session.snapshot(&self.ranges).await?;
         debug!("{} values read at revision {}", snapshot.values.len(), snapshot.revision);
         let next = snapshot.revision + 1;
-        let items = snapshot.values.into_iter().map(|(key, Stored { bytes, revision, .. })| {
-            (key, Item { bytes: Some(bytes), at: version(revision) })
-        });
+        let items =
+            snapshot.values.into_iter().map(|(key, StoredValue { bytes, revision, .. })| {
+                (key, Item { bytes: Some(bytes), at: version(revision) })
+            });
         self.mailbox.put_whole(version(next - 1), items, ticket);
         self.held.doubt_all();
         let mut watch = session.watch(&self.ranges, next).await?;
@@ -158,8 +162,8 @@ impl Follower {
         let reason = &response.cancel_reason;
         debug!("etcd ended the watch: {reason}");
         if reason.contains("permission denied") {
-            return Stop::Failed(Failure::Denied);
+            return Stop::Failed(EtcdFailure::Denied);
         }
-        Stop::Failed(Failure::Session(reason.clone()))
+        Stop::Failed(EtcdFailure::Session(reason.clone()))
     }
 }

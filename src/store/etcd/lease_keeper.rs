@@ -13,9 +13,9 @@ use tokio::sync::{Notify, mpsc, oneshot, watch};
 use tokio::time::{sleep, timeout};
 use tracing::{debug, error, info};
 
-use super::failure::Failure;
-use super::link::{Link, Phase};
-use super::session::{Session, Stored, Swapped};
+use super::failure::EtcdFailure;
+use super::link::{EtcdLink, Phase};
+use super::session::{EtcdSession, StoredValue, Swapped};
 use crate::files;
 use crate::store::Holding;
 use crate::store::local::{Lock, Note};
@@ -61,7 +61,7 @@ impl HeldKeys {
 
 /// One lease's keeper.
 pub(super) struct LeaseKeeper {
-    link: Link,
+    link: EtcdLink,
     key: Vec<u8>,
     value: Vec<u8>,
     incarnation: u64,
@@ -96,7 +96,7 @@ pub(super) struct Handle {
 impl LeaseKeeper {
     /// A keeper and its owner's end. `key` is the node's `alive`.
     pub(super) fn new(
-        link: Link,
+        link: EtcdLink,
         held: HeldKeys,
         key: Vec<u8>,
         incarnation: u64,
@@ -153,12 +153,12 @@ impl LeaseKeeper {
             let failure = self.keep_on(&session).await;
             self.holding.send_replace(Holding::Waiting);
             match failure {
-                Failure::Session(_) => self.link.report(&session, &failure),
-                Failure::Late(_) => {
+                EtcdFailure::Session(_) => self.link.report(&session, &failure),
+                EtcdFailure::Late(_) => {
                     self.link.report(&session, &failure);
                     sleep(LOOK_AGAIN).await;
                 }
-                Failure::NoLease => {
+                EtcdFailure::NoLease => {
                     info!("the lease was lost: a new one is taken");
                     self.lease = None;
                 }
@@ -176,7 +176,7 @@ impl LeaseKeeper {
     }
 
     /// Keeps on one session until that fails.
-    async fn keep_on(&mut self, session: &Session) -> Failure {
+    async fn keep_on(&mut self, session: &EtcdSession) -> EtcdFailure {
         match self.try_keep_on(session).await {
             Ok(never) => match never {},
             Err(failure) => failure,
@@ -185,8 +185,8 @@ impl LeaseKeeper {
 
     async fn try_keep_on(
         &mut self,
-        session: &Session,
-    ) -> Result<std::convert::Infallible, Failure> {
+        session: &EtcdSession,
+    ) -> Result<std::convert::Infallible, EtcdFailure> {
         let lease = match self.lease {
             Some(lease) => lease,
             None => self.take(session).await?,
@@ -195,7 +195,7 @@ impl LeaseKeeper {
         let mut certain = false;
         loop {
             if !stream.renew().await? {
-                return Err(Failure::NoLease);
+                return Err(EtcdFailure::NoLease);
             }
             if !certain {
                 certain = self.assert(session, lease).await?;
@@ -213,7 +213,7 @@ impl LeaseKeeper {
 
     /// Takes a new lease. Its number is noted beside the lock first: whoever holds the lock
     /// after us then knows a key on it for a dead holder's.
-    async fn take(&mut self, session: &Session) -> Result<i64, Failure> {
+    async fn take(&mut self, session: &EtcdSession) -> Result<i64, EtcdFailure> {
         let lease = session.grant(self.ttl).await?;
         // Where there is no room for it, a successor waits for the lease to end.
         self.lock.write(Note { incarnation: self.incarnation, etcd_lease: Some(lease) });
@@ -223,21 +223,23 @@ impl LeaseKeeper {
     }
 
     /// Writes the key where it is not ours. False if another live holder's stands there.
-    async fn assert(&mut self, session: &Session, lease: i64) -> Result<bool, Failure> {
+    async fn assert(&mut self, session: &EtcdSession, lease: i64) -> Result<bool, EtcdFailure> {
         let mut stored = session.get(&self.key).await?;
         loop {
             let expected = match &stored {
-                Some(Stored { bytes, lease: on, .. }) if *on == lease && *bytes == self.value => {
+                Some(StoredValue { bytes, lease: on, .. })
+                    if *on == lease && *bytes == self.value =>
+                {
                     self.hold();
                     return Ok(true);
                 }
                 // On a lease of a dead holder, or on none at all.
-                Some(Stored { lease: on, revision, .. })
+                Some(StoredValue { lease: on, revision, .. })
                     if *on == 0 || self.earlier.contains(on) =>
                 {
                     *revision
                 }
-                Some(Stored { bytes, .. }) => {
+                Some(StoredValue { bytes, .. }) => {
                     let by = value::parse_alive(bytes).map_or(0, |alive| alive.incarnation);
                     if *self.holding.borrow() != (Holding::Contested { by }) {
                         error!(

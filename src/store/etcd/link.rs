@@ -15,8 +15,8 @@ use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout, timeout_at};
 use tracing::{debug, info, warn};
 
-use super::failure::Failure;
-use super::session::{LinkCounters, Session};
+use super::failure::EtcdFailure;
+use super::session::{EtcdSession, LinkCounters};
 use crate::settings::EtcdSettings;
 
 /// A server that has not answered for so long gets a conflicting host; whichever answers first is taken.
@@ -43,14 +43,14 @@ pub(super) enum Phase {
     /// A session is being made, and may come.
     Connecting,
     /// There is one.
-    Up(Session),
+    Up(EtcdSession),
     /// No server could be had; it is tried again and again.
     Unavailable(Unavailable),
 }
 
 /// Everybody's end of the link.
 #[derive(Clone)]
-pub(super) struct Link {
+pub(super) struct EtcdLink {
     phase: watch::Receiver<Phase>,
     error: mpsc::UnboundedSender<(u64, String)>,
     pub(super) counters: Arc<LinkCounters>,
@@ -67,11 +67,11 @@ pub(super) struct Connector {
 }
 
 /// Both ends.
-pub(super) fn link(settings: &EtcdSettings) -> (Link, Connector) {
+pub(super) fn link(settings: &EtcdSettings) -> (EtcdLink, Connector) {
     let (phase, reader) = watch::channel(Phase::Connecting);
     let (reporter, error) = mpsc::unbounded_channel();
     let counters = Arc::new(LinkCounters::new());
-    let link = Link {
+    let link = EtcdLink {
         phase: reader,
         error: reporter,
         counters: Arc::clone(&counters),
@@ -80,7 +80,7 @@ pub(super) fn link(settings: &EtcdSettings) -> (Link, Connector) {
     (link, Connector { settings: settings.clone(), phase, error, counters })
 }
 
-impl Link {
+impl EtcdLink {
     /// How it stands now.
     pub(super) fn phase(&self) -> Phase {
         self.phase.borrow().clone()
@@ -89,10 +89,10 @@ impl Link {
     /// Says what failed on a session. One that is no good is made anew; one that is slow, and
     /// still answers others, is kept: connecting and reading everything again would make it
     /// slower yet.
-    pub(super) fn report(&self, session: &Session, failure: &Failure) {
+    pub(super) fn report(&self, session: &EtcdSession, failure: &EtcdFailure) {
         let reason = match failure {
-            Failure::Session(reason) => reason,
-            Failure::Late(reason) if self.counters.heard().elapsed() >= self.patience => reason,
+            EtcdFailure::Session(reason) => reason,
+            EtcdFailure::Late(reason) if self.counters.heard().elapsed() >= self.patience => reason,
             _ => return,
         };
         // The task is gone when everything ends.
@@ -108,7 +108,7 @@ impl Link {
     }
 
     /// The session, however long it takes.
-    pub(super) async fn session(&mut self) -> Session {
+    pub(super) async fn session(&mut self) -> EtcdSession {
         loop {
             if let Phase::Up(session) = &*self.phase.borrow_and_update() {
                 return session.clone();
@@ -121,10 +121,10 @@ impl Link {
     /// until time is up.
     pub(super) async fn ask<T, F>(
         &self,
-        mut request: impl FnMut(Session) -> F,
-    ) -> Result<T, Failure>
+        mut request: impl FnMut(EtcdSession) -> F,
+    ) -> Result<T, EtcdFailure>
     where
-        F: Future<Output = Result<T, Failure>>,
+        F: Future<Output = Result<T, EtcdFailure>>,
     {
         let mut link = self.clone();
         let deadline = tokio::time::Instant::now() + self.patience;
@@ -137,7 +137,7 @@ impl Link {
                     session
                 }
                 Phase::Unavailable(unavailable) => {
-                    return Err(Failure::Session(unavailable.reason));
+                    return Err(EtcdFailure::Session(unavailable.reason));
                 }
                 _ => match timeout_at(deadline, link.changed()).await {
                     Ok(()) => continue,
@@ -151,14 +151,14 @@ impl Link {
                             },
                             |(_, reason)| reason,
                         );
-                        return Err(Failure::Session(reason));
+                        return Err(EtcdFailure::Session(reason));
                     }
                 },
             };
             let failure = match timeout_at(deadline, request(session.clone())).await {
-                Ok(Err(failure @ (Failure::Session(_) | Failure::Late(_)))) => failure,
+                Ok(Err(failure @ (EtcdFailure::Session(_) | EtcdFailure::Late(_)))) => failure,
                 Ok(outcome) => return outcome,
-                Err(_) => Failure::Late(format!(
+                Err(_) => EtcdFailure::Late(format!(
                     "no answer within {}",
                     humantime::format_duration(self.patience)
                 )),
@@ -227,7 +227,11 @@ impl Connector {
 
     /// A session to the first server that answers, and that server's index. Servers are tried
     /// in turn; one that is slow is not waited for before the next is tried.
-    async fn establish(&self, first: usize, generation: u64) -> Result<(usize, Session), String> {
+    async fn establish(
+        &self,
+        first: usize,
+        generation: u64,
+    ) -> Result<(usize, EtcdSession), String> {
         let endpoints = &self.settings.endpoints;
         let mut order = (0..endpoints.len()).map(|n| (first + n) % endpoints.len()).peekable();
         let mut attempts = JoinSet::new();
@@ -269,19 +273,19 @@ async fn attempt(
     endpoint: &str,
     generation: u64,
     counters: Arc<LinkCounters>,
-) -> Result<Session, Failure> {
+) -> Result<EtcdSession, EtcdFailure> {
     // Read anew each time: certificates and passwords are replaced while cvipd runs.
-    let password = settings.password().map_err(|e| Failure::Session(e.to_string()))?;
+    let password = settings.password().map_err(|e| EtcdFailure::Session(e.to_string()))?;
     let mut session =
-        Session::connect(settings, endpoint, generation, counters, ATTEMPT_WITHIN).await?;
+        EtcdSession::connect(settings, endpoint, generation, counters, ATTEMPT_WITHIN).await?;
     if let Some((user, password)) = password {
         match session.log_in(&user, &password).await {
             // Whoever may do everything needs no name.
-            Ok(()) | Err(Failure::NoUsers) => {}
-            Err(Failure::Password) => {
-                return Err(Failure::Session(format!(
+            Ok(()) | Err(EtcdFailure::NoUsers) => {}
+            Err(EtcdFailure::Password) => {
+                return Err(EtcdFailure::Session(format!(
                     "{} (user {user}, {})",
-                    Failure::Password,
+                    EtcdFailure::Password,
                     settings.password_file_name()
                 )));
             }
@@ -290,7 +294,7 @@ async fn attempt(
     }
     match session.probe(settings.prefix.as_bytes()).await {
         // Who may read what is said by the requests themselves.
-        Ok(()) | Err(Failure::Denied) => Ok(session.with_patience(settings.timeout)),
+        Ok(()) | Err(EtcdFailure::Denied) => Ok(session.with_patience(settings.timeout)),
         Err(failure) => Err(failure),
     }
 }

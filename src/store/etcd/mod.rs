@@ -21,18 +21,18 @@ use tokio::runtime;
 use tokio::sync::mpsc;
 use tokio::task::AbortHandle;
 
-use self::failure::Failure;
+use self::failure::EtcdFailure;
 use self::follow::Follower;
 use self::lease_keeper::{HeldKeys, LeaseKeeper};
-use self::link::{Link, Phase};
+use self::link::{EtcdLink, Phase};
 use self::pending::{Item, Pending, PendingChanges, StoreVersion};
-use self::session::{Stored, Swapped};
+use self::session::{StoredValue, Swapped};
 use super::layout::Layout;
 use super::local::{Folder, Lock, Part, io_error};
 use super::value::{Found, Terms, Value, may_replace};
 use super::{
-    Access, Claim, Drains, Fault, Hold, Holding, Interest, Key, Lease, NodeRecord, Refreshed,
-    Scope, ServiceKey, State, Store, StoreError,
+    Access, Drains, Fault, Hold, Holding, Interest, Key, Lease, NodeRecord, Refreshed, Scope,
+    ServiceKey, Store, StoreError, StoreState, TermClaim,
 };
 use crate::files;
 use crate::ports::FlagSet;
@@ -47,7 +47,7 @@ mod probe;
 mod session;
 mod wire;
 
-pub use probe::{Finding, probe, server_faults};
+pub use probe::{ServerFinding, probe, server_faults};
 
 /// A change that others' changes keep overtaking is given up after so many times the time that
 /// one request may take.
@@ -60,9 +60,9 @@ const LEASE_SLACK: Duration = Duration::from_secs(2);
 const LOOK_EVERY: Duration = Duration::from_millis(20);
 
 /// What all views and leases of one connection share.
-struct Shared {
+struct EtcdShared {
     runtime: runtime::Handle,
-    link: Link,
+    link: EtcdLink,
     layout: Layout,
     settings: EtcdSettings,
     held: HeldKeys,
@@ -72,7 +72,7 @@ struct Shared {
 
 /// One view of the store on etcd.
 pub struct EtcdStore {
-    shared: Arc<Shared>,
+    shared: Arc<EtcdShared>,
     folder: Folder,
     mailbox: Arc<Pending>,
     rereads: mpsc::UnboundedSender<u64>,
@@ -85,7 +85,7 @@ pub struct EtcdStore {
     untold: Refreshed,
     /// Readable when the pending changes or the folder rings.
     wakeup: Epoll,
-    view: State,
+    view: StoreState,
     terms: Terms,
     unavailable: Option<Instant>,
     /// Own writes that the view does not show yet.
@@ -93,7 +93,7 @@ pub struct EtcdStore {
     /// What the view never goes back behind: the moments of own writes.
     floors: BTreeMap<Vec<u8>, StoreVersion>,
     /// Records as they were written last: where nobody else writes, they need not be read first.
-    records: BTreeMap<u32, Stored>,
+    records: BTreeMap<u32, StoredValue>,
 }
 
 impl EtcdStore {
@@ -120,7 +120,7 @@ impl EtcdStore {
             runtime.block_on(all_gone.recv());
         };
         thread::Builder::new().name("etcd".to_owned()).spawn(run).map_err(system)?;
-        let shared = Shared {
+        let shared = EtcdShared {
             runtime: handle,
             link,
             layout: Layout::new(&settings.prefix),
@@ -132,7 +132,7 @@ impl EtcdStore {
     }
 
     fn view(
-        shared: Arc<Shared>,
+        shared: Arc<EtcdShared>,
         folder: Folder,
         interest: Interest,
     ) -> Result<EtcdStore, StoreError> {
@@ -164,7 +164,7 @@ impl EtcdStore {
             awaited: None,
             untold: Refreshed::default(),
             wakeup,
-            view: State::default(),
+            view: StoreState::default(),
             terms: Terms::default(),
             unavailable: None,
             written: BTreeMap::new(),
@@ -182,11 +182,11 @@ impl EtcdStore {
     fn ask<T, F>(
         &self,
         path: &str,
-        request: impl FnMut(session::Session) -> F + Send + 'static,
+        request: impl FnMut(session::EtcdSession) -> F + Send + 'static,
     ) -> Result<T, StoreError>
     where
         T: Send + 'static,
-        F: Future<Output = Result<T, Failure>> + Send + 'static,
+        F: Future<Output = Result<T, EtcdFailure>> + Send + 'static,
     {
         let (answer, outcome) = sync::sync_channel(1);
         let link = self.shared.link.clone();
@@ -200,12 +200,12 @@ impl EtcdStore {
                 RecvTimeoutError::Timeout => "no answer in time",
                 RecvTimeoutError::Disconnected => "its thread has ended",
             };
-            Err(Failure::Session(reason.to_owned()))
+            Err(EtcdFailure::Session(reason.to_owned()))
         });
         outcome.map_err(|failure| failure.into_error(path))
     }
 
-    fn get(&self, path: &str) -> Result<Option<Stored>, StoreError> {
+    fn get(&self, path: &str) -> Result<Option<StoredValue>, StoreError> {
         let key = path.as_bytes().to_vec();
         self.ask(path, move |session| {
             let key = key.clone();
@@ -243,8 +243,11 @@ impl EtcdStore {
     fn change<T>(
         &mut self,
         key: Key,
-        known: Option<Stored>,
-        mut decide: impl FnMut(&EtcdStore, Option<&Stored>) -> Result<(Option<Value>, T), StoreError>,
+        known: Option<StoredValue>,
+        mut decide: impl FnMut(
+            &EtcdStore,
+            Option<&StoredValue>,
+        ) -> Result<(Option<Value>, T), StoreError>,
     ) -> Result<T, StoreError> {
         let path = self.path(key);
         let deadline = Instant::now() + OVERTAKEN * self.shared.settings.timeout;
@@ -417,7 +420,7 @@ impl Store for EtcdStore {
         let _ = self.rereads.send(self.ticket);
     }
 
-    fn state(&self) -> &State {
+    fn state(&self) -> &StoreState {
         &self.view
     }
 
@@ -470,7 +473,7 @@ impl Store for EtcdStore {
 
     fn put_node(&mut self, record: &NodeRecord) -> Result<(), StoreError> {
         let key = Key::Node(record.node);
-        let is_replaceable = |stored: Option<&Stored>| {
+        let is_replaceable = |stored: Option<&StoredValue>| {
             let found = find(key, stored, |value| match value {
                 Value::Node(record) => Some(record),
                 _ => None,
@@ -488,7 +491,7 @@ impl Store for EtcdStore {
         noting(&path, written)?;
         let path = path.into_bytes();
         if let Some(Item { bytes: Some(bytes), at }) = self.written.get(&path) {
-            let stored = Stored { bytes: bytes.clone(), revision: at.revision, lease: 0 };
+            let stored = StoredValue { bytes: bytes.clone(), revision: at.revision, lease: 0 };
             self.records.insert(record.node, stored);
         }
         Ok(())
@@ -527,7 +530,7 @@ impl Store for EtcdStore {
         expected_term: Option<u64>,
         node: u32,
         incarnation: u64,
-    ) -> Result<Claim, StoreError> {
+    ) -> Result<TermClaim, StoreError> {
         let key = Key::Director(set);
         let claimed = self.change(key, None, |store, stored| {
             let found = find(key, stored, |value| match value {
@@ -537,8 +540,8 @@ impl Store for EtcdStore {
             let seen = store.view.directors.get(&set).copied();
             let claimant = (node, incarnation);
             Ok(match store.terms.decide(set, &found, seen, expected_term, claimant) {
-                Ok(elected) => (Some(Value::Director(elected)), Claim::Won(elected)),
-                Err(stands) => (None, Claim::Stands(stands)),
+                Ok(elected) => (Some(Value::Director(elected)), TermClaim::Won(elected)),
+                Err(stands) => (None, TermClaim::Stands(stands)),
             })
         });
         noting(&self.path(key), claimed)
@@ -582,7 +585,11 @@ impl Store for EtcdStore {
 }
 
 /// What stands under a key, for whoever is about to replace it.
-fn find<T>(key: Key, stored: Option<&Stored>, take: impl FnOnce(Value) -> Option<T>) -> Found<T> {
+fn find<T>(
+    key: Key,
+    stored: Option<&StoredValue>,
+    take: impl FnOnce(Value) -> Option<T>,
+) -> Found<T> {
     let Some(stored) = stored else { return Found::Nothing };
     let value = Value::parse(key, &stored.bytes).ok();
     value.and_then(take).map_or(Found::Corrupt, Found::Value)

@@ -9,8 +9,8 @@ use std::sync::Arc;
 
 use tokio::runtime;
 
-use super::failure::Failure;
-use super::session::{LinkCounters, Session};
+use super::failure::EtcdFailure;
+use super::session::{EtcdSession, LinkCounters};
 use super::wire::StatusResponse;
 use crate::settings::EtcdSettings;
 use crate::store::layout::Layout;
@@ -26,7 +26,7 @@ const MENDED: [(u64, u64, u64); 3] = [(3, 4, 42), (3, 5, 28), (3, 6, 9)];
 
 /// Something that is not as it should be.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Finding {
+pub struct ServerFinding {
     /// The store does not work with this; otherwise it works, and should be seen to.
     pub is_error: bool,
     /// What is wrong.
@@ -35,17 +35,17 @@ pub struct Finding {
     pub help: Option<String>,
 }
 
-fn error(message: impl Into<String>, help: impl Into<String>) -> Finding {
-    Finding { is_error: true, message: message.into(), help: Some(help.into()) }
+fn error(message: impl Into<String>, help: impl Into<String>) -> ServerFinding {
+    ServerFinding { is_error: true, message: message.into(), help: Some(help.into()) }
 }
 
-fn warning(message: impl Into<String>, help: impl Into<String>) -> Finding {
-    Finding { is_error: false, ..error(message, help) }
+fn warning(message: impl Into<String>, help: impl Into<String>) -> ServerFinding {
+    ServerFinding { is_error: false, ..error(message, help) }
 }
 
 /// Asks every server how it is, and whether these credentials may read everything and write
 /// these keys. The versions of the servers that answered come with the findings.
-pub fn probe(settings: &EtcdSettings, writes: &[Key]) -> (Vec<String>, Vec<Finding>) {
+pub fn probe(settings: &EtcdSettings, writes: &[Key]) -> (Vec<String>, Vec<ServerFinding>) {
     match runtime::Builder::new_current_thread().enable_all().build() {
         Ok(runtime) => runtime.block_on(Probe::new(settings).run(writes)),
         Err(e) => (vec![], vec![error(format!("no runtime for etcd: {e}"), "try again")]),
@@ -54,7 +54,7 @@ pub fn probe(settings: &EtcdSettings, writes: &[Key]) -> (Vec<String>, Vec<Findi
 
 /// What is wrong with the servers by what they say of themselves: an alarm, or that they do not
 /// keep their users to their roles. Those that do not answer are left out.
-pub fn server_faults(settings: &EtcdSettings) -> Vec<Finding> {
+pub fn server_faults(settings: &EtcdSettings) -> Vec<ServerFinding> {
     let Ok(runtime) = runtime::Builder::new_current_thread().enable_all().build() else {
         return Vec::new();
     };
@@ -62,7 +62,8 @@ pub fn server_faults(settings: &EtcdSettings) -> Vec<Finding> {
     let ask = |endpoint: &str| {
         runtime.block_on(async {
             let counters = Arc::new(LinkCounters::new());
-            let session = Session::connect(settings, endpoint, 0, counters, within).await.ok()?;
+            let session =
+                EtcdSession::connect(settings, endpoint, 0, counters, within).await.ok()?;
             session.status().await.ok()
         })
     };
@@ -71,7 +72,7 @@ pub fn server_faults(settings: &EtcdSettings) -> Vec<Finding> {
 }
 
 /// The faults of a server that do not go by themselves.
-fn lasting(endpoint: &str, status: &StatusResponse) -> Vec<Finding> {
+fn lasting(endpoint: &str, status: &StatusResponse) -> Vec<ServerFinding> {
     let mut findings = alarms(endpoint, status);
     let leak = leak(endpoint, &status.version);
     findings.extend(leak.map(|(message, help)| warning(message, help)));
@@ -79,7 +80,7 @@ fn lasting(endpoint: &str, status: &StatusResponse) -> Vec<Finding> {
 }
 
 /// The alarms that a server raises. Without a leader it says so there too, which is no alarm.
-fn alarms(endpoint: &str, status: &StatusResponse) -> Vec<Finding> {
+fn alarms(endpoint: &str, status: &StatusResponse) -> Vec<ServerFinding> {
     let raised = status.errors.iter().filter(|alarm| !alarm.contains("no leader"));
     let finding = |alarm: &String| {
         error(
@@ -94,7 +95,7 @@ fn alarms(endpoint: &str, status: &StatusResponse) -> Vec<Finding> {
 struct Probe<'a> {
     settings: &'a EtcdSettings,
     versions: Vec<String>,
-    findings: Vec<Finding>,
+    findings: Vec<ServerFinding>,
     clusters: BTreeSet<u64>,
 }
 
@@ -103,13 +104,13 @@ impl<'a> Probe<'a> {
         Probe { settings, versions: Vec::new(), findings: Vec::new(), clusters: BTreeSet::new() }
     }
 
-    async fn run(mut self, writes: &[Key]) -> (Vec<String>, Vec<Finding>) {
+    async fn run(mut self, writes: &[Key]) -> (Vec<String>, Vec<ServerFinding>) {
         let mut good = None;
         let mut silent = Vec::new();
         for endpoint in &self.settings.endpoints {
             let counters = Arc::new(LinkCounters::new());
             let within = self.settings.timeout;
-            let session = Session::connect(self.settings, endpoint, 0, counters, within).await;
+            let session = EtcdSession::connect(self.settings, endpoint, 0, counters, within).await;
             let status = match session {
                 Ok(session) => session.status().await.map(|status| (session, status)),
                 Err(failure) => Err(failure),
@@ -185,7 +186,7 @@ impl<'a> Probe<'a> {
     }
 
     /// What these credentials may do.
-    async fn ask(&mut self, mut session: Session, writes: &[Key]) {
+    async fn ask(&mut self, mut session: EtcdSession, writes: &[Key]) {
         if let Err(finding) = self.log_in(&mut session).await {
             self.findings.push(*finding);
             return;
@@ -193,7 +194,7 @@ impl<'a> Probe<'a> {
         let layout = Layout::new(&self.settings.prefix);
         let prefix = layout.prefix();
         let roles = "`cvipctl etcd-roles' prints the users and roles that cvip needs";
-        let said = |failure: Failure| error(format!("etcd does not answer: {failure}"), roles);
+        let said = |failure: EtcdFailure| error(format!("etcd does not answer: {failure}"), roles);
         for (first, end) in layout.ranges(Interest::All) {
             match session.may_read(&first, &end).await {
                 Ok(true) => {}
@@ -216,9 +217,9 @@ impl<'a> Probe<'a> {
         }
     }
 
-    async fn log_in(&mut self, session: &mut Session) -> Result<(), Box<Finding>> {
+    async fn log_in(&mut self, session: &mut EtcdSession) -> Result<(), Box<ServerFinding>> {
         let password = self.settings.password().map_err(|e| {
-            Box::new(Finding { is_error: true, message: e.to_string(), help: None })
+            Box::new(ServerFinding { is_error: true, message: e.to_string(), help: None })
         })?;
         let open = "`cvipctl etcd-roles' prints how to let in nobody but the cluster";
         let Some((user, password)) = password else {
@@ -237,14 +238,14 @@ impl<'a> Probe<'a> {
         }
         match session.log_in(&user, &password).await {
             Ok(()) => Ok(()),
-            Err(Failure::NoUsers) => {
+            Err(EtcdFailure::NoUsers) => {
                 self.findings.push(warning(
                     format!("user {user} is not asked for: authentication is off in etcd"),
                     open,
                 ));
                 Ok(())
             }
-            Err(Failure::Password) => Err(Box::new(error(
+            Err(EtcdFailure::Password) => Err(Box::new(error(
                 format!("etcd knows no user {user}, or not with this password"),
                 format!(
                     "see {}; `etcdctl user list' shows the users",

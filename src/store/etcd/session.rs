@@ -17,12 +17,12 @@ use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint, Identity
 use tonic::{Request, Status, Streaming};
 use tonic_prost::ProstCodec;
 
-use super::failure::{Failure, causes};
+use super::failure::{EtcdFailure, causes};
 use super::wire::{
     AuthenticateRequest, AuthenticateResponse, Compare, DeleteRangeRequest, KeyValue,
     LeaseGrantRequest, LeaseGrantResponse, LeaseKeepAliveRequest, LeaseKeepAliveResponse,
     LeaseRevokeRequest, LeaseRevokeResponse, MOD, PutRequest, RangeRequest, RangeResponse,
-    RequestOp, StatusRequest, StatusResponse, Step, StepResponse, TxnRequest, TxnResponse,
+    RequestOp, StatusRequest, StatusResponse, StepRequest, StepResponse, TxnRequest, TxnResponse,
     WatchAsk, WatchCreateRequest, WatchRequest, WatchResponse,
 };
 use crate::settings::{EtcdSettings, Secret};
@@ -45,7 +45,7 @@ const PING_WITHIN: Duration = Duration::from_secs(3);
 const STATUS: &str = "/etcdserverpb.Maintenance/Status";
 
 /// A range of keys: the first, and the first that is not meant any more.
-pub(super) type KeyRange = (Vec<u8>, Vec<u8>);
+pub(super) type KeySpan = (Vec<u8>, Vec<u8>);
 
 /// What is counted over all sessions of a link.
 #[derive(Debug)]
@@ -86,38 +86,38 @@ impl LinkCounters {
 
 /// A value as etcd has it: the bytes, the revision of its last write, and its lease.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Stored {
+pub(super) struct StoredValue {
     pub(super) bytes: Vec<u8>,
     pub(super) revision: i64,
     /// 0 for none.
     pub(super) lease: i64,
 }
 
-impl From<KeyValue> for Stored {
-    fn from(kv: KeyValue) -> Stored {
-        Stored { bytes: kv.value, revision: kv.mod_revision, lease: kv.lease }
+impl From<KeyValue> for StoredValue {
+    fn from(kv: KeyValue) -> StoredValue {
+        StoredValue { bytes: kv.value, revision: kv.mod_revision, lease: kv.lease }
     }
 }
 
-/// What became of a [`Session::swap`].
+/// What became of a [`EtcdSession::swap`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Swapped {
     /// It was done, at this revision.
     Done(i64),
     /// Something else stands there.
-    Stands(Option<Stored>),
+    Stands(Option<StoredValue>),
 }
 
 /// Everything in some ranges, at one revision.
 #[derive(Debug)]
 pub(super) struct Snapshot {
     pub(super) revision: i64,
-    pub(super) values: Vec<(Vec<u8>, Stored)>,
+    pub(super) values: Vec<(Vec<u8>, StoredValue)>,
 }
 
 /// One connection. Cloning it shares the connection.
 #[derive(Clone)]
-pub(super) struct Session {
+pub(super) struct EtcdSession {
     channel: Channel,
     token: Option<AsciiMetadataValue>,
     /// Which session of the link this is; a later one has a higher number.
@@ -129,7 +129,7 @@ pub(super) struct Session {
     patience: Duration,
 }
 
-impl Session {
+impl EtcdSession {
     /// Connects to a server. Nobody is logged in yet. `patience` is for this and for every
     /// answer.
     pub(super) async fn connect(
@@ -138,9 +138,9 @@ impl Session {
         generation: u64,
         counters: Arc<LinkCounters>,
         patience: Duration,
-    ) -> Result<Session, Failure> {
+    ) -> Result<EtcdSession, EtcdFailure> {
         let transport = |error: tonic::transport::Error| {
-            Failure::Session(causes(&error.to_string(), std::error::Error::source(&error)))
+            EtcdFailure::Session(causes(&error.to_string(), std::error::Error::source(&error)))
         };
         let mut builder = Endpoint::from_shared(endpoint.to_owned())
             .map_err(transport)?
@@ -153,21 +153,21 @@ impl Session {
         }
         let channel = builder.connect().await.map_err(transport)?;
         let endpoint = endpoint.to_owned();
-        Ok(Session { channel, token: None, generation, endpoint, counters, patience })
+        Ok(EtcdSession { channel, token: None, generation, endpoint, counters, patience })
     }
 
     /// The same, with another patience.
-    pub(super) fn with_patience(self, patience: Duration) -> Session {
-        Session { patience, ..self }
+    pub(super) fn with_patience(self, patience: Duration) -> EtcdSession {
+        EtcdSession { patience, ..self }
     }
 
     /// What a request brings, or that it took too long.
     async fn patiently<T>(
         &self,
-        request: impl Future<Output = Result<T, Failure>>,
-    ) -> Result<T, Failure> {
+        request: impl Future<Output = Result<T, EtcdFailure>>,
+    ) -> Result<T, EtcdFailure> {
         timeout(self.patience, request).await.unwrap_or_else(|_| {
-            Err(Failure::Late(format!(
+            Err(EtcdFailure::Late(format!(
                 "no answer within {}",
                 humantime::format_duration(self.patience)
             )))
@@ -175,14 +175,18 @@ impl Session {
     }
 
     /// Logs in.
-    pub(super) async fn log_in(&mut self, user: &str, password: &Secret) -> Result<(), Failure> {
+    pub(super) async fn log_in(
+        &mut self,
+        user: &str,
+        password: &Secret,
+    ) -> Result<(), EtcdFailure> {
         let (name, password) = (user.to_owned(), password.expose().to_owned());
         let request = AuthenticateRequest { name, password };
         let answer: AuthenticateResponse =
             self.unary("/etcdserverpb.Auth/Authenticate", request).await?;
         let token = answer.token.parse();
         self.token =
-            Some(token.map_err(|_| Failure::Session("etcd's token makes no sense".into()))?);
+            Some(token.map_err(|_| EtcdFailure::Session("etcd's token makes no sense".into()))?);
         Ok(())
     }
 
@@ -200,16 +204,16 @@ impl Session {
         request
     }
 
-    async fn grpc(&self) -> Result<Grpc<Channel>, Failure> {
+    async fn grpc(&self) -> Result<Grpc<Channel>, EtcdFailure> {
         let mut grpc = Grpc::new(self.channel.clone()).max_decoding_message_size(ANSWER_CAP);
         let gone = |error: tonic::transport::Error| {
-            Failure::Session(causes(&error.to_string(), std::error::Error::source(&error)))
+            EtcdFailure::Session(causes(&error.to_string(), std::error::Error::source(&error)))
         };
         grpc.ready().await.map_err(gone)?;
         Ok(grpc)
     }
 
-    async fn unary<Q, A>(&self, path: &'static str, message: Q) -> Result<A, Failure>
+    async fn unary<Q, A>(&self, path: &'static str, message: Q) -> Result<A, EtcdFailure>
     where
         Q: prost::Message + Send + Sync + 'static,
         A: prost::Message + Default + Send + Sync + 'static,
@@ -235,7 +239,7 @@ impl Session {
         &self,
         path: &'static str,
         messages: mpsc::UnboundedReceiver<Q>,
-    ) -> Result<Streaming<A>, Failure>
+    ) -> Result<Streaming<A>, EtcdFailure>
     where
         Q: prost::Message + Send + Sync + 'static,
         A: prost::Message + Default + Send + Sync + 'static,
@@ -251,37 +255,37 @@ impl Session {
     }
 
     /// What the server says of itself.
-    pub(super) async fn status(&self) -> Result<StatusResponse, Failure> {
+    pub(super) async fn status(&self) -> Result<StatusResponse, EtcdFailure> {
         self.unary(STATUS, StatusRequest {}).await
     }
 
     /// Asks for a key in a way that only a server with a quorum can answer.
-    pub(super) async fn probe(&self, key: &[u8]) -> Result<(), Failure> {
+    pub(super) async fn probe(&self, key: &[u8]) -> Result<(), EtcdFailure> {
         let request =
             RangeRequest { key: key.to_vec(), count_only: true, ..RangeRequest::default() };
         self.unary("/etcdserverpb.KV/Range", request).await.map(|_: RangeResponse| ())
     }
 
     /// Asks whether a range may be read.
-    pub(super) async fn may_read(&self, key: &[u8], range_end: &[u8]) -> Result<bool, Failure> {
+    pub(super) async fn may_read(&self, key: &[u8], range_end: &[u8]) -> Result<bool, EtcdFailure> {
         let (key, range_end) = (key.to_vec(), range_end.to_vec());
         let request = RangeRequest { key, range_end, count_only: true, ..RangeRequest::default() };
         match self.unary("/etcdserverpb.KV/Range", request).await {
             Ok(RangeResponse { .. }) => Ok(true),
-            Err(Failure::Denied) => Ok(false),
+            Err(EtcdFailure::Denied) => Ok(false),
             Err(failure) => Err(failure),
         }
     }
 
     /// Reads one key.
-    pub(super) async fn get(&self, key: &[u8]) -> Result<Option<Stored>, Failure> {
+    pub(super) async fn get(&self, key: &[u8]) -> Result<Option<StoredValue>, EtcdFailure> {
         let request = RangeRequest { key: key.to_vec(), ..RangeRequest::default() };
         let answer: RangeResponse = self.unary("/etcdserverpb.KV/Range", request).await?;
-        Ok(answer.kvs.into_iter().next().map(Stored::from))
+        Ok(answer.kvs.into_iter().next().map(StoredValue::from))
     }
 
     /// Reads ranges of keys, page by page, all at the revision of the first page.
-    pub(super) async fn snapshot(&self, ranges: &[KeyRange]) -> Result<Snapshot, Failure> {
+    pub(super) async fn snapshot(&self, ranges: &[KeySpan]) -> Result<Snapshot, EtcdFailure> {
         let mut snapshot = Snapshot { revision: 0, values: Vec::new() };
         for (first, end) in ranges {
             let mut key = first.clone();
@@ -300,7 +304,7 @@ impl Session {
                 let more = answer.more;
                 let values = answer.kvs.into_iter().map(|mut kv| {
                     let key = std::mem::take(&mut kv.key);
-                    (key, Stored::from(kv))
+                    (key, StoredValue::from(kv))
                 });
                 snapshot.values.extend(values);
                 match snapshot.values.last() {
@@ -322,13 +326,13 @@ impl Session {
         expected: i64,
         value: Option<Vec<u8>>,
         lease: i64,
-    ) -> Result<Swapped, Failure> {
+    ) -> Result<Swapped, EtcdFailure> {
         let key = key.to_vec();
         let step = match value.clone() {
-            Some(value) => Step::Put(PutRequest { key: key.clone(), value, lease }),
-            None => Step::Delete(DeleteRangeRequest { key: key.clone() }),
+            Some(value) => StepRequest::Put(PutRequest { key: key.clone(), value, lease }),
+            None => StepRequest::Delete(DeleteRangeRequest { key: key.clone() }),
         };
-        let read = Step::Range(RangeRequest { key: key.clone(), ..RangeRequest::default() });
+        let read = StepRequest::Range(RangeRequest { key: key.clone(), ..RangeRequest::default() });
         let condition = Compare { result: 0, target: MOD, key, mod_revision: Some(expected) };
         let answer = self.transact(condition, step, Some(read)).await?;
         let revision = answer.header.as_ref().map_or(0, |header| header.revision);
@@ -339,7 +343,7 @@ impl Session {
             Some(StepResponse::Range(range)) => range.kvs.into_iter().next(),
             None => None,
         });
-        let stored = read.map(Stored::from);
+        let stored = read.map(StoredValue::from);
         let same = match (&stored, &value) {
             (Some(stored), Some(value)) => stored.bytes == *value && stored.lease == lease,
             (None, None) => true,
@@ -353,13 +357,13 @@ impl Session {
 
     /// Asks whether a key may be written, and writes nothing: a transaction whose condition
     /// cannot be met is looked over for permission all the same.
-    pub(super) async fn may_write(&self, key: &[u8]) -> Result<bool, Failure> {
+    pub(super) async fn may_write(&self, key: &[u8]) -> Result<bool, EtcdFailure> {
         let key = key.to_vec();
         let put = PutRequest { key: key.clone(), ..PutRequest::default() };
         let never = Compare { result: 0, target: MOD, key, mod_revision: Some(i64::MAX) };
-        match self.transact(never, Step::Put(put), None).await {
+        match self.transact(never, StepRequest::Put(put), None).await {
             Ok(_) => Ok(true),
-            Err(Failure::Denied) => Ok(false),
+            Err(EtcdFailure::Denied) => Ok(false),
             Err(failure) => Err(failure),
         }
     }
@@ -367,9 +371,9 @@ impl Session {
     async fn transact(
         &self,
         condition: Compare,
-        then: Step,
-        otherwise: Option<Step>,
-    ) -> Result<TxnResponse, Failure> {
+        then: StepRequest,
+        otherwise: Option<StepRequest>,
+    ) -> Result<TxnResponse, EtcdFailure> {
         let op = |step| RequestOp { step: Some(step) };
         let request = TxnRequest {
             compare: vec![condition],
@@ -380,7 +384,7 @@ impl Session {
     }
 
     /// A new lease; its number.
-    pub(super) async fn grant(&self, ttl: Duration) -> Result<i64, Failure> {
+    pub(super) async fn grant(&self, ttl: Duration) -> Result<i64, EtcdFailure> {
         let ttl = i64::try_from(ttl.as_secs()).unwrap_or(i64::MAX).max(1);
         let answer: LeaseGrantResponse =
             self.unary("/etcdserverpb.Lease/LeaseGrant", LeaseGrantRequest { ttl }).await?;
@@ -388,16 +392,16 @@ impl Session {
     }
 
     /// Ends a lease, and removes its keys. One that is gone already is no failure.
-    pub(super) async fn revoke(&self, id: i64) -> Result<(), Failure> {
+    pub(super) async fn revoke(&self, id: i64) -> Result<(), EtcdFailure> {
         let request = LeaseRevokeRequest { id };
         match self.unary("/etcdserverpb.Lease/LeaseRevoke", request).await {
-            Ok(LeaseRevokeResponse {}) | Err(Failure::NoLease) => Ok(()),
+            Ok(LeaseRevokeResponse {}) | Err(EtcdFailure::NoLease) => Ok(()),
             Err(failure) => Err(failure),
         }
     }
 
     /// Opens the stream that keeps a lease.
-    pub(super) async fn keep_alive(&self, id: i64) -> Result<KeepAlive, Failure> {
+    pub(super) async fn keep_alive(&self, id: i64) -> Result<KeepAlive, EtcdFailure> {
         let (sender, messages) = mpsc::unbounded_channel();
         let request = LeaseKeepAliveRequest { id };
         self.counters.count();
@@ -410,9 +414,9 @@ impl Session {
     /// Watches ranges of keys from a revision on.
     pub(super) async fn watch(
         &self,
-        ranges: &[KeyRange],
+        ranges: &[KeySpan],
         start_revision: i64,
-    ) -> Result<Watch, Failure> {
+    ) -> Result<KeyWatch, EtcdFailure> {
         let (sender, messages) = mpsc::unbounded_channel();
         for (key, range_end) in ranges.iter().cloned() {
             let create = WatchCreateRequest { key, range_end, start_revision, fragment: true };
@@ -420,7 +424,7 @@ impl Session {
             let _ = sender.send(WatchRequest { ask: Some(WatchAsk::Create(create)) });
         }
         let answers = self.stream("/etcdserverpb.Watch/Watch", messages).await?;
-        Ok(Watch { _sender: sender, answers, counters: Arc::clone(&self.counters) })
+        Ok(KeyWatch { _sender: sender, answers, counters: Arc::clone(&self.counters) })
     }
 }
 
@@ -429,8 +433,9 @@ fn is_an_answer(status: &Status) -> bool {
     status.message().starts_with("etcdserver:")
 }
 
-fn tls(settings: &EtcdSettings) -> Result<ClientTlsConfig, Failure> {
-    let unreadable = |error: crate::settings::SettingsError| Failure::Session(error.to_string());
+fn tls(settings: &EtcdSettings) -> Result<ClientTlsConfig, EtcdFailure> {
+    let unreadable =
+        |error: crate::settings::SettingsError| EtcdFailure::Session(error.to_string());
     let files = settings.tls_files().map_err(unreadable)?;
     let mut tls = match files.ca {
         Some(pem) => ClientTlsConfig::new().ca_certificate(Certificate::from_pem(pem)),
@@ -444,7 +449,7 @@ fn tls(settings: &EtcdSettings) -> Result<ClientTlsConfig, Failure> {
 
 /// A stream that keeps one lease.
 pub(super) struct KeepAlive {
-    session: Session,
+    session: EtcdSession,
     request: LeaseKeepAliveRequest,
     sender: mpsc::UnboundedSender<LeaseKeepAliveRequest>,
     answers: Streaming<LeaseKeepAliveResponse>,
@@ -454,7 +459,7 @@ pub(super) struct KeepAlive {
 
 impl KeepAlive {
     /// Renews the lease. False if there is no such lease any more.
-    pub(super) async fn renew(&mut self) -> Result<bool, Failure> {
+    pub(super) async fn renew(&mut self) -> Result<bool, EtcdFailure> {
         if !std::mem::take(&mut self.asked) {
             self.session.counters.count();
             // A stream that has ended says so below.
@@ -469,22 +474,22 @@ impl KeepAlive {
 }
 
 /// A stream of changes.
-pub(super) struct Watch {
+pub(super) struct KeyWatch {
     /// The stream ends with it.
     _sender: mpsc::UnboundedSender<WatchRequest>,
     answers: Streaming<WatchResponse>,
     counters: Arc<LinkCounters>,
 }
 
-impl Watch {
+impl KeyWatch {
     /// The next message.
-    pub(super) async fn next(&mut self) -> Result<WatchResponse, Failure> {
+    pub(super) async fn next(&mut self) -> Result<WatchResponse, EtcdFailure> {
         let answer = self.answers.message().await?.ok_or_else(ended)?;
         self.counters.hear();
         Ok(answer)
     }
 }
 
-fn ended() -> Failure {
-    Failure::Session("the server closed the connection".to_owned())
+fn ended() -> EtcdFailure {
+    EtcdFailure::Session("the server closed the connection".to_owned())
 }

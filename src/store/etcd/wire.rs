@@ -32,7 +32,7 @@ pub(super) struct KeyValue {
 
 /// `mvccpb.Event`.
 #[derive(Clone, PartialEq, Message)]
-pub(super) struct Event {
+pub(super) struct KeyEvent {
     /// 0 for a put, 1 for a deletion.
     #[prost(int32, tag = "1")]
     pub(super) kind: i32,
@@ -92,12 +92,12 @@ pub(super) struct DeleteRangeRequest {
 /// One step of a transaction.
 #[derive(Clone, PartialEq, Message)]
 pub(super) struct RequestOp {
-    #[prost(oneof = "Step", tags = "1, 2, 3")]
-    pub(super) step: Option<Step>,
+    #[prost(oneof = "StepRequest", tags = "1, 2, 3")]
+    pub(super) step: Option<StepRequest>,
 }
 
 #[derive(Clone, PartialEq, Oneof)]
-pub(super) enum Step {
+pub(super) enum StepRequest {
     #[prost(message, tag = "1")]
     Range(RangeRequest),
     #[prost(message, tag = "2")]
@@ -194,7 +194,7 @@ pub(super) struct WatchResponse {
     #[prost(string, tag = "6")]
     pub(super) cancel_reason: String,
     #[prost(message, repeated, tag = "11")]
-    pub(super) events: Vec<Event>,
+    pub(super) events: Vec<KeyEvent>,
 }
 
 /// `Lease.LeaseGrant`.

@@ -32,7 +32,7 @@ use super::lease::{Holder, holder};
 use super::{io_error, locks};
 use crate::files;
 use crate::store::value::{Found, VALUE_CAP, Value};
-use crate::store::{Access, Fault, Key, Refreshed, Scope, State, StoreError};
+use crate::store::{Access, Fault, Key, Refreshed, Scope, StoreError, StoreState};
 
 /// Which keys a folder keeps.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -105,7 +105,7 @@ struct Look {
 
 /// A folder in the folder that is watched, and which one of that name it is.
 #[derive(Debug)]
-struct Watched {
+struct WatchedDirectory {
     descriptor: WatchDescriptor,
     kind: RecordKind,
     identity: (u64, u64),
@@ -118,7 +118,7 @@ pub(in crate::store) struct Folder {
     access: Access,
     part: Part,
     inotify: Inotify,
-    watches: Vec<Watched>,
+    watches: Vec<WatchedDirectory>,
     /// Rings when something is to be looked at again.
     timer: TimerFd,
     looks: BTreeMap<u32, Look>,
@@ -226,13 +226,13 @@ impl Folder {
         }
         let descriptor = self.inotify.add_watch(&path, flags);
         let descriptor = descriptor.map_err(|e| io_error("cannot watch", &path, e.into()))?;
-        self.watches.push(Watched { descriptor, kind, identity });
+        self.watches.push(WatchedDirectory { descriptor, kind, identity });
         Ok(true)
     }
 
     /// Makes folders again that are gone, with what the view has of them. Those that cannot be
     /// had, come back: what the view has of them is not believed to be gone.
-    fn fix(&mut self, view: &State, now: Instant) -> Vec<RecordKind> {
+    fn fix(&mut self, view: &StoreState, now: Instant) -> Vec<RecordKind> {
         self.next_repair = None;
         let made = match self.access {
             Access::Write => make_folders(&self.dir, self.part),
@@ -255,7 +255,7 @@ impl Folder {
 
     /// Writes what the view has of folders that are new where no file stands: whoever has a later
     /// value writes it over this one.
-    fn restore(&self, view: &State, shelves: &[RecordKind]) {
+    fn restore(&self, view: &StoreState, shelves: &[RecordKind]) {
         for key in view.keys().into_iter().filter(|key| self.part.keeps(*key)) {
             let (kind, _) = place(key);
             let Some(value) = view.value(key) else { continue };
@@ -319,7 +319,10 @@ impl Folder {
     }
 
     /// Brings the keys of this folder up to date in a view.
-    pub(in crate::store) fn refresh(&mut self, view: &mut State) -> Result<Refreshed, StoreError> {
+    pub(in crate::store) fn refresh(
+        &mut self,
+        view: &mut StoreState,
+    ) -> Result<Refreshed, StoreError> {
         let now = Instant::now();
         let asked = self.reread;
         let mut keys = self.rung(now);
@@ -389,7 +392,7 @@ impl Folder {
     /// True if a file that is missing may still be written again by whose it is. What this view
     /// wrote itself nobody else writes, and who asks for a full read wants to know; but what a
     /// director owns it alone knows, and writes again.
-    fn awaits(&mut self, key: Key, view: &State, now: Instant, asked: bool) -> bool {
+    fn awaits(&mut self, key: Key, view: &StoreState, now: Instant, asked: bool) -> bool {
         let Some(value) = view.value(key) else { return false };
         if matches!(key, Key::Owned(_)) && self.own.contains(&key) {
             self.keep(key, value, now);
@@ -466,7 +469,11 @@ impl Folder {
     }
 
     /// Every key that stands in the folder or in the view.
-    fn all_keys(&self, view: &State, gone: &[RecordKind]) -> Result<BTreeSet<Key>, StoreError> {
+    fn all_keys(
+        &self,
+        view: &StoreState,
+        gone: &[RecordKind],
+    ) -> Result<BTreeSet<Key>, StoreError> {
         let mut keys = view.keys();
         keys.retain(|key| self.part.keeps(*key));
         for kind in self.part.shelves().filter(|kind| !gone.contains(kind)) {
@@ -520,7 +527,7 @@ impl Folder {
     fn look(
         &mut self,
         node: u32,
-        view: &mut State,
+        view: &mut StoreState,
         now: Instant,
         asked: bool,
     ) -> Result<bool, Fault> {
@@ -648,7 +655,11 @@ impl Folder {
     }
 
     /// Puts the view's value back where the stored one cannot be read.
-    pub(in crate::store) fn repair(&mut self, key: Key, view: &State) -> Result<(), StoreError> {
+    pub(in crate::store) fn repair(
+        &mut self,
+        key: Key,
+        view: &StoreState,
+    ) -> Result<(), StoreError> {
         let _turn = self.turn(key)?;
         if self.try_read(key).is_ok() {
             return Ok(());

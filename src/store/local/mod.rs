@@ -11,8 +11,8 @@ use std::time::Instant;
 
 use super::value::{Terms, Value, may_replace};
 use super::{
-    Access, Claim, Drains, Fault, Holding, Interest, Key, Lease, NodeRecord, Refreshed, Scope,
-    ServiceKey, State, Store, StoreError,
+    Access, Drains, Fault, Holding, Interest, Key, Lease, NodeRecord, Refreshed, Scope, ServiceKey,
+    Store, StoreError, StoreState, TermClaim,
 };
 use crate::ports::FlagSet;
 
@@ -29,7 +29,7 @@ pub(super) use lease::Note;
 #[derive(Debug)]
 pub struct LocalStore {
     folder: Folder,
-    view: State,
+    view: StoreState,
     terms: Terms,
 }
 
@@ -40,7 +40,7 @@ impl LocalStore {
     /// The folder cannot be made, or not be watched.
     pub fn open(dir: &Path, access: Access) -> Result<LocalStore, StoreError> {
         let folder = Folder::open(dir, access, Part::All)?;
-        Ok(LocalStore { folder, view: State::default(), terms: Terms::default() })
+        Ok(LocalStore { folder, view: StoreState::default(), terms: Terms::default() })
     }
 }
 
@@ -55,7 +55,7 @@ impl Store for LocalStore {
         self.folder.invalidate();
     }
 
-    fn state(&self) -> &State {
+    fn state(&self) -> &StoreState {
         &self.view
     }
 
@@ -121,7 +121,7 @@ impl Store for LocalStore {
         expected_term: Option<u64>,
         node: u32,
         incarnation: u64,
-    ) -> Result<Claim, StoreError> {
+    ) -> Result<TermClaim, StoreError> {
         let key = Key::Director(set);
         let _turn = self.folder.turn(key)?;
         let found = self.folder.find(key, |value| match value {
@@ -132,9 +132,9 @@ impl Store for LocalStore {
         match self.terms.decide(set, &found, seen, expected_term, (node, incarnation)) {
             Ok(elected) => {
                 self.folder.write(key, &Value::Director(elected))?;
-                Ok(Claim::Won(elected))
+                Ok(TermClaim::Won(elected))
             }
-            Err(stands) => Ok(Claim::Stands(stands)),
+            Err(stands) => Ok(TermClaim::Stands(stands)),
         }
     }
 

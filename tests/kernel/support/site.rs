@@ -26,7 +26,7 @@ use std::sync::Mutex;
 use cvip::ipvs::{Client, DestinationEntry, ServiceEntry, ServiceId};
 use cvip::protocol::Protocol;
 use cvip::settings::{Engine, EtcdSettings, Settings};
-use cvip::store::{self, Access, Interest, LocalStore, NodeRecord, State, Store};
+use cvip::store::{self, Access, Interest, LocalStore, NodeRecord, Store, StoreState};
 use cvip_lab::etcd::Etcd;
 use cvip_lab::process::shown;
 use cvip_lab::{
@@ -125,7 +125,7 @@ impl Site {
     #[track_caller]
     pub(crate) fn start_on(&mut self, numbers: &[u32], options: &[&str]) {
         let before = self.state();
-        let incarnation = |state: &State, n| state.nodes.get(&n).map_or(0, |r| r.incarnation);
+        let incarnation = |state: &StoreState, n| state.nodes.get(&n).map_or(0, |r| r.incarnation);
         for number in numbers {
             self.deployment.start(*number, &[&["--log=info"], options].concat()).unwrap();
         }
@@ -334,7 +334,7 @@ impl Site {
 
     /// What the store says.
     #[track_caller]
-    pub(crate) fn state(&self) -> State {
+    pub(crate) fn state(&self) -> StoreState {
         if let Some(shared) = &self.shared {
             let mut view = shared.view.lock().unwrap();
             view.refresh().unwrap();

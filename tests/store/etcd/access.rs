@@ -6,7 +6,7 @@ use std::process::{Command, Output};
 
 use cvip::settings::EtcdSettings;
 use cvip::store::etcd::probe;
-use cvip::store::{Claim, Key, Scope, Store, StoreError};
+use cvip::store::{Key, Scope, Store, StoreError, TermClaim};
 use tempfile::TempDir;
 
 use super::super::support::certificates::{Authority, Certificate, write_secret};
@@ -147,7 +147,7 @@ fn by_the_printed_roles_a_node_writes_its_own_record_and_nothing_else() {
     denied(one.put_node(&record(2, (9, 9), &[443])), "/cvip/nodes/2/record");
     denied(two.put_node(&record(1, (9, 9), &[443])), "/cvip/nodes/1/record");
     let claimed = one.claim(1, None, 1, 7).unwrap();
-    assert!(matches!(claimed, Claim::Won(_)), "node 1 is a director");
+    assert!(matches!(claimed, TermClaim::Won(_)), "node 1 is a director");
     denied(two.claim(1, Some(1), 2, 7), "/cvip/directors/1");
     let set = |store: &mut dyn Store| {
         store.update_flags(Scope::Cluster, &mut |flags| flags.set(flag(80)))

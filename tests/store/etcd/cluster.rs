@@ -1,6 +1,6 @@
 //! Three servers: one dies, the leader dies, the quorum is lost and comes back.
 
-use cvip::store::{Claim, Store};
+use cvip::store::{Store, TermClaim};
 use cvip_lab::etcd::Server;
 use cvip_lab::{PATIENCE, wait_until};
 use nix::sys::signal::Signal;
@@ -81,9 +81,9 @@ fn a_dead_leader_and_a_frozen_one_are_survived_and_a_lost_quorum_changes_nothing
         // A server that has just returned may still be looking for its leader. A claim whose
         // answer was lost finds itself.
         let won = wait_until(PATIENCE, || match store.claim(1, term, node, 7) {
-            Ok(Claim::Won(won)) => Some(won),
-            Ok(Claim::Stands(Some(stands))) if stands.node == node => Some(stands),
-            Ok(Claim::Stands(_)) => panic!("terms are the same on every server"),
+            Ok(TermClaim::Won(won)) => Some(won),
+            Ok(TermClaim::Stands(Some(stands))) if stands.node == node => Some(stands),
+            Ok(TermClaim::Stands(_)) => panic!("terms are the same on every server"),
             Err(error) if error.is_unavailable() => None,
             Err(error) => panic!("{error}"),
         });

@@ -5,7 +5,7 @@ use std::time::Instant;
 use cvip::ports::{FlagSet, PortFlag};
 use cvip::protocol::Protocol;
 use cvip::store::{
-    Fault, Interest, Key, NodeRecord, Refreshed, Registration, ServiceKey, State, Store,
+    Fault, Interest, Key, NodeRecord, Refreshed, Registration, ServiceKey, Store, StoreState,
 };
 use cvip_lab::PATIENCE;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
@@ -57,7 +57,7 @@ pub(crate) fn opened(engine: &dyn Engine) -> Box<dyn Store> {
 pub(crate) fn until(
     store: &mut dyn Store,
     what: &str,
-    mut is: impl FnMut(&State) -> bool,
+    mut is: impl FnMut(&StoreState) -> bool,
 ) -> Refreshed {
     until_store(store, what, |store| is(store.state()))
 }

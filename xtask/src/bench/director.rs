@@ -11,9 +11,9 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, ensure};
 use cvip::checks::Checker;
 use cvip::conf::{Conf, Cvip, DirectorNode, RealServer, Routing};
-use cvip::director::Agent;
+use cvip::director::DirectorAgent;
 use cvip::director::desired::{Inputs, Wanted, desired, touched};
-use cvip::director::plan::{Actual, Drains, plan};
+use cvip::director::plan::{Actual, DrainState, plan};
 use cvip::director::restrictions::Restrictions;
 use cvip::director::settings::service_id;
 use cvip::ipvs::{Client, DestinationEntry, Service, Stats};
@@ -115,7 +115,7 @@ pub(crate) fn one_change(rounds: u32) -> Result<ExitCode> {
                 let now = start;
                 let inputs = inputs(&conf, &nodes, &restrictions, now);
                 let wanted = desired(key, inputs);
-                changes += plan(key, &wanted, has.get(&key), &mut Drains::new(), now).len();
+                changes += plan(key, &wanted, has.get(&key), &mut DrainState::new(), now).len();
             }
             spread.add(start.elapsed());
             ensure!(changes == has.len(), "{changes} changes of {} services", has.len());
@@ -195,9 +195,9 @@ pub(crate) fn inside() -> Result<ExitCode> {
     })?;
     let conf = Arc::new(conf(NODES));
     in_a_fresh_namespace(|| {
-        let director = || -> Result<Agent> {
+        let director = || -> Result<DirectorAgent> {
             let (client, now) = (Client::open()?, Instant::now());
-            Ok(Agent::new(
+            Ok(DirectorAgent::new(
                 DIRECTOR,
                 Arc::clone(&conf),
                 client,

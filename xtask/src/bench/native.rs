@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, ensure};
 use cvip::conf::{self, Conf};
 use cvip::director::desired::{Inputs, Wanted, desired};
-use cvip::director::plan::{Actual, Drains, plan};
+use cvip::director::plan::{Actual, DrainState, plan};
 use cvip::director::restrictions::Restrictions;
 use cvip::protocol::Protocol;
 use cvip::store::{self, Access, Interest, LocalStore, ServiceKey, Store};
@@ -120,7 +120,7 @@ impl Node {
     /// tell the kernel.
     pub(super) fn until_decided(&mut self, table: Option<&Actual>) -> Result<Instant> {
         self.until(|node| {
-            !plan(WEB, &node.wanted(), table, &mut Drains::new(), Instant::now()).is_empty()
+            !plan(WEB, &node.wanted(), table, &mut DrainState::new(), Instant::now()).is_empty()
         })
     }
 

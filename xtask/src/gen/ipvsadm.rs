@@ -7,7 +7,7 @@ use std::fmt::Write as _;
 
 use clap_complete::Shell;
 use cvip::ipvsadm::help::{EXAMPLES, PLACEHOLDERS, STATUSES, SYNOPSIS};
-use cvip::ipvsadm::options::{Argument, Entry, Group, TABLE, Values};
+use cvip::ipvsadm::options::{Argument, Group, OptionEntry, TABLE, Values};
 
 /// What differs from ipvsadm 1.31, and why.
 const DIFFERENCES: &[(&str, &str)] = &[
@@ -329,7 +329,7 @@ pub(crate) fn completions(shell: Shell) -> String {
     }
 }
 
-fn values(entry: &Entry) -> Option<Values> {
+fn values(entry: &OptionEntry) -> Option<Values> {
     match entry.argument {
         Argument::None => None,
         Argument::Required(_, values) | Argument::Optional(_, values) => Some(values),

@@ -113,7 +113,7 @@ fn udp_server(
     (addr, thread)
 }
 
-fn over(protocol: Protocol, mut target: Target) -> Target {
+fn over(protocol: Protocol, mut target: CheckTarget) -> CheckTarget {
     target.protocol = protocol;
     target
 }

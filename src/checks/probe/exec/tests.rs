@@ -10,7 +10,7 @@ use nix::sys::signal::SigSet;
 use super::super::probe;
 use super::super::test_support::{LONG, hurried, target};
 use super::*;
-use crate::checks::settings::{Kind, Program};
+use crate::checks::settings::{CheckProgram, Kind};
 use crate::protocol::Protocol;
 
 fn addr() -> SocketAddr {
@@ -18,7 +18,7 @@ fn addr() -> SocketAddr {
 }
 
 fn exec(words: &[&str]) -> Exec {
-    Exec::new(Program::new(words.iter().map(|word| (*word).to_owned()).collect()).unwrap())
+    Exec::new(CheckProgram::new(words.iter().map(|word| (*word).to_owned()).collect()).unwrap())
 }
 
 /// A shell's script as a check's program.
@@ -26,15 +26,15 @@ fn script(text: &str) -> Kind {
     Kind::Exec(exec(&["/bin/sh", "-c", text]))
 }
 
-fn run(text: &str) -> Outcome {
+fn run(text: &str) -> CheckOutcome {
     probe(&target(addr(), script(text)))
 }
 
-fn ok(text: &str) -> Outcome {
+fn ok(text: &str) -> CheckOutcome {
     Ok(text.to_owned())
 }
 
-fn err(text: &str) -> Outcome {
+fn err(text: &str) -> CheckOutcome {
     Err(text.to_owned())
 }
 

@@ -34,7 +34,7 @@ fn server(
 }
 
 /// The outcome of a check of a server that sends these bytes, and the request.
-fn asked(http: &Http, answer: impl Into<Vec<u8>>) -> (Outcome, String) {
+fn asked(http: &Http, answer: impl Into<Vec<u8>>) -> (CheckOutcome, String) {
     let answer = answer.into();
     let (addr, thread) = server(LOCAL, move |peer| peer.write_all(&answer));
     let outcome = probe(&target(addr, Kind::Http(http.clone())));

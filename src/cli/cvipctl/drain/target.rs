@@ -9,27 +9,27 @@ use anyhow::{bail, ensure};
 use super::super::super::node_number;
 use crate::conf::{Clustertab, Conf};
 use crate::protocol::Protocol;
-use crate::store::{DrainTarget, Registration, Scope, ServiceKey, State};
+use crate::store::{DrainTarget, Registration, Scope, ServiceKey, StoreState};
 
 /// What an operator names.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Target {
+pub(super) struct DrainArgument {
     /// Node number, from 1.
     pub(super) node: u32,
     /// Port (host order) and protocol; without a protocol, every one that is known there.
     pub(super) port: Option<(u16, Option<Protocol>)>,
 }
 
-impl FromStr for Target {
+impl FromStr for DrainArgument {
     type Err = String;
 
-    fn from_str(text: &str) -> Result<Target, String> {
+    fn from_str(text: &str) -> Result<DrainArgument, String> {
         let (node, port) = match text.split_once(':') {
             Some((node, port)) => (node, Some(port)),
             None => (text, None),
         };
         let node = node_number(node)?;
-        let Some(port) = port else { return Ok(Target { node, port: None }) };
+        let Some(port) = port else { return Ok(DrainArgument { node, port: None }) };
         let (port, protocol) = match port.split_once('/') {
             Some((port, word)) => {
                 (port, Some(word.parse::<Protocol>().map_err(|error| error.to_string())?))
@@ -37,13 +37,13 @@ impl FromStr for Target {
             None => (port, None),
         };
         match port.parse() {
-            Ok(port) if port > 0 => Ok(Target { node, port: Some((port, protocol)) }),
+            Ok(port) if port > 0 => Ok(DrainArgument { node, port: Some((port, protocol)) }),
             _ => Err(format!("`{port}' is no port: it is a number from 1 to 65535")),
         }
     }
 }
 
-impl fmt::Display for Target {
+impl fmt::Display for DrainArgument {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.port {
             None => write!(f, "{}", self.node),
@@ -53,7 +53,7 @@ impl fmt::Display for Target {
     }
 }
 
-impl Target {
+impl DrainArgument {
     /// True if an order is about this, or about a part of it.
     pub(super) fn covers(&self, order: DrainTarget) -> bool {
         self.node == order.node
@@ -74,7 +74,7 @@ impl Target {
         &self,
         conf: &Conf,
         clustertab: &Clustertab,
-        state: &State,
+        state: &StoreState,
     ) -> anyhow::Result<Vec<DrainTarget>> {
         let node = self.node;
         let mut nodes: BTreeSet<u32> = conf.nodes().into_iter().collect();
@@ -101,7 +101,7 @@ impl Target {
 }
 
 /// The protocols with which a node serves a port, or would.
-fn protocols_on(node: u32, port: u16, conf: &Conf, state: &State) -> Vec<Protocol> {
+fn protocols_on(node: u32, port: u16, conf: &Conf, state: &StoreState) -> Vec<Protocol> {
     let record = state.nodes.get(&node);
     let registered = |protocol| {
         let mut keys = record.into_iter().flat_map(|record| &record.registrations);
@@ -123,7 +123,7 @@ fn protocols_on(node: u32, port: u16, conf: &Conf, state: &State) -> Vec<Protoco
 }
 
 /// The services that a node serves now, by its record and by cvip.conf.
-pub(super) fn served(node: u32, conf: &Conf, state: &State) -> BTreeSet<ServiceKey> {
+pub(super) fn served(node: u32, conf: &Conf, state: &StoreState) -> BTreeSet<ServiceKey> {
     let record = state.nodes.get(&node);
     let registrations = record.into_iter().flat_map(|record| &record.registrations);
     let mut keys: BTreeSet<ServiceKey> =
@@ -153,11 +153,11 @@ mod tests {
     use super::*;
     use crate::ports::PortFlag;
 
-    fn target(text: &str) -> Target {
+    fn target(text: &str) -> DrainArgument {
         text.parse().unwrap()
     }
 
-    fn orders(text: &str, state: &State) -> anyhow::Result<Vec<DrainTarget>> {
+    fn orders(text: &str, state: &StoreState) -> anyhow::Result<Vec<DrainTarget>> {
         let (conf, clustertab) = conf();
         target(text).orders(&conf, &clustertab, state)
     }
@@ -170,7 +170,7 @@ mod tests {
             ("3:80/tcp", Some((80, Some(Protocol::Tcp)))),
             ("3:65535/SCTP", Some((65535, Some(Protocol::Sctp)))),
         ] {
-            assert_eq!(target(text), Target { node: 3, port }, "{text}");
+            assert_eq!(target(text), DrainArgument { node: 3, port }, "{text}");
             assert_eq!(target(text).to_string(), text.to_lowercase());
         }
         for (text, what) in [
@@ -186,7 +186,7 @@ mod tests {
             ("3:80/", "one of tcp, udp, sctp"),
             ("3:80:81", "no port"),
         ] {
-            let refused = text.parse::<Target>().unwrap_err();
+            let refused = text.parse::<DrainArgument>().unwrap_err();
             assert!(refused.contains(what), "{text}: {refused}");
         }
     }
@@ -196,7 +196,7 @@ mod tests {
         let port = |protocol, port| DrainTarget { node: 2, port: Some((protocol, port)) };
         // cvip.conf has TCP 80 and UDP 53; node 2 listens on UDP 80 besides.
         let mut state = state(&[(2, Protocol::Udp, 80)]);
-        let found = |text, state: &State| orders(text, state).unwrap();
+        let found = |text, state: &StoreState| orders(text, state).unwrap();
         assert_eq!(found("2:80", &state), [port(Protocol::Tcp, 80), port(Protocol::Udp, 80)]);
         assert_eq!(found("2:53", &state), [port(Protocol::Udp, 53)]);
         assert_eq!(found("2:80/tcp", &state), [port(Protocol::Tcp, 80)]);

@@ -31,8 +31,8 @@ pub(super) fn key(protocol: Protocol, port: u16) -> ServiceKey {
 }
 
 /// Nodes that serve these ports.
-pub(super) fn state(served: &[(u32, Protocol, u16)]) -> State {
-    let mut state = State::default();
+pub(super) fn state(served: &[(u32, Protocol, u16)]) -> StoreState {
+    let mut state = StoreState::default();
     for node in [1, 2, 3] {
         let mut record = NodeRecord::empty(node, 1, 1);
         let own = served.iter().filter(|(of, ..)| *of == node);
@@ -84,7 +84,7 @@ fn a_nodes_new_deadline_is_also_that_of_its_ports() {
 fn the_last_who_serves_is_warned_of_by_service() {
     let (conf, _) = conf();
     let serves = state(&[(2, Protocol::Tcp, 80), (3, Protocol::Tcp, 80), (2, Protocol::Udp, 53)]);
-    let told = |orders: &[DrainTarget], state: &State| {
+    let told = |orders: &[DrainTarget], state: &StoreState| {
         let written = wanted(None, None).add_to(&mut Drains::new(), orders);
         warnings(2, orders, &written, &conf, state)
     };
@@ -143,7 +143,7 @@ fn times_are_whole_seconds_and_reasons_are_one_line() {
 
 #[test]
 fn what_is_not_drained_is_told_with_what_is() {
-    let target = |text: &str| text.parse::<Target>().unwrap();
+    let target = |text: &str| text.parse::<DrainArgument>().unwrap();
     let whole = wanted(None, None).add_to(&mut Drains::new(), &[NODE]);
     assert!(nothing(&target("2:80"), &whole).contains("`cvipctl undrain 2'"));
     assert!(nothing(&target("3"), &whole).ends_with("what is: node 2"));

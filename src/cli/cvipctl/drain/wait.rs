@@ -25,7 +25,7 @@ use crate::conf::model::DEFAULT_DRAIN_TIMEOUT;
 use crate::conf::{Conf, DirectorSet};
 use crate::director::settings::service_key;
 use crate::ipvs::{self, Client, ServiceId};
-use crate::store::{DrainTarget, ServiceKey, State, Store, drain_of};
+use crate::store::{DrainTarget, ServiceKey, Store, StoreState, drain_of};
 
 /// The kernel tells nobody of its changes: it is asked this often.
 const LOOK_EVERY: Duration = Duration::from_millis(500);
@@ -94,7 +94,7 @@ impl Ended {
 
 /// What is left, as one look shows it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Left {
+pub(super) enum Remaining {
     /// In the kernel's table of the active director.
     Table { destinations: usize, active: u64, inactive: u64 },
     /// By the node's record: ports of which it has not said yet that they are drained, and the
@@ -104,30 +104,30 @@ pub(super) enum Left {
     Disobeyed { director: u32 },
 }
 
-impl Left {
+impl Remaining {
     fn connections(&self) -> u64 {
         match self {
-            Left::Table { active, inactive, .. } => active + inactive,
-            Left::Record { connections, .. } => *connections,
-            Left::Disobeyed { .. } => 0,
+            Remaining::Table { active, inactive, .. } => active + inactive,
+            Remaining::Record { connections, .. } => *connections,
+            Remaining::Disobeyed { .. } => 0,
         }
     }
 
     fn is_nothing(&self) -> bool {
         match self {
-            Left::Table { destinations, .. } => *destinations == 0,
-            Left::Record { unseen, connections } => *unseen == 0 && *connections == 0,
-            Left::Disobeyed { .. } => false,
+            Remaining::Table { destinations, .. } => *destinations == 0,
+            Remaining::Record { unseen, connections } => *unseen == 0 && *connections == 0,
+            Remaining::Disobeyed { .. } => false,
         }
     }
 }
 
-impl fmt::Display for Left {
+impl fmt::Display for Remaining {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let s = |count: u64| if count == 1 { "" } else { "s" };
         match self {
-            Left::Table { destinations: 0, .. } => write!(f, "no destination is left"),
-            Left::Table { destinations, active, inactive } => write!(
+            Remaining::Table { destinations: 0, .. } => write!(f, "no destination is left"),
+            Remaining::Table { destinations, active, inactive } => write!(
                 f,
                 "{} connection{} left ({active} active, {inactive} inactive), \
                  {destinations} destination{}",
@@ -135,13 +135,13 @@ impl fmt::Display for Left {
                 s(active + inactive),
                 s(*destinations as u64)
             ),
-            Left::Record { unseen: 0, connections } => {
+            Remaining::Record { unseen: 0, connections } => {
                 write!(f, "{connections} connection{} left", s(*connections))
             }
-            Left::Disobeyed { director } => {
+            Remaining::Disobeyed { director } => {
                 write!(f, "waiting for the director, node {director}, to take it out")
             }
-            Left::Record { unseen, .. } => {
+            Remaining::Record { unseen, .. } => {
                 write!(f, "waiting for the node to tell of {unseen} port{}", s(*unseen as u64))
             }
         }
@@ -154,9 +154,9 @@ pub(super) struct Wait<'a> {
     node: u32,
     orders: &'a [DrainTarget],
     /// The kernel's table, if this host is the active director.
-    table: Option<Table<'a>>,
+    table: Option<WaitTable<'a>>,
     /// Why not, if it is and the kernel says nothing.
-    problem: Option<ipvs::Error>,
+    problem: Option<ipvs::IpvsError>,
     since: Instant,
 }
 
@@ -180,7 +180,7 @@ impl<'a> Wait<'a> {
             Ok(client) => (client, None),
             Err(error) => (None, Some(error)),
         };
-        let table = client.map(|client| Table { client, conf, node, orders, ids: Vec::new() });
+        let table = client.map(|client| WaitTable { client, conf, node, orders, ids: Vec::new() });
         Wait { conf, node, orders, table, problem, since }
     }
 
@@ -219,17 +219,21 @@ impl<'a> Wait<'a> {
     }
 
     /// What is left, and whether that is the end of it.
-    fn look(&mut self, state: &State, now: Instant) -> anyhow::Result<(Left, Option<Ended>)> {
+    fn look(
+        &mut self,
+        state: &StoreState,
+        now: Instant,
+    ) -> anyhow::Result<(Remaining, Option<Ended>)> {
         let left = match &mut self.table {
             Some(table) => table.look(state)?,
             None => match self.disobedient(state) {
-                Some(director) => Left::Disobeyed { director },
+                Some(director) => Remaining::Disobeyed { director },
                 None => self.recorded(state),
             },
         };
         let taken_back = self.orders.iter().any(|order| !state.drains.contains_key(order));
         let cut = self.table.is_none()
-            && !matches!(left, Left::Disobeyed { .. })
+            && !matches!(left, Remaining::Disobeyed { .. })
             && now.duration_since(self.since) >= self.deadline(state).saturating_add(GRACE);
         let ended = match left.is_nothing() {
             _ if taken_back => Some(Ended::Undrained),
@@ -240,14 +244,14 @@ impl<'a> Wait<'a> {
     }
 
     /// The services that are drained, of those that the node serves.
-    fn services(&self, state: &State) -> impl Iterator<Item = ServiceKey> {
+    fn services(&self, state: &StoreState) -> impl Iterator<Item = ServiceKey> {
         let served = served(self.node, self.conf, state);
         served.into_iter().filter(|key| concerns(self.orders, *key))
     }
 
     /// An active director of the node's CVIPs that does not live, or whose record does not say
     /// that its table obeys.
-    fn disobedient(&self, state: &State) -> Option<u32> {
+    fn disobedient(&self, state: &StoreState) -> Option<u32> {
         let obeys = |director: &u32| {
             let record = state.nodes.get(director).filter(|_| state.alive.contains_key(director));
             record.is_some_and(|r| self.orders.iter().all(|order| r.obeys.contains(order)))
@@ -263,9 +267,9 @@ impl<'a> Wait<'a> {
     }
 
     /// What the node's record says. A node that never wrote one serves nothing.
-    fn recorded(&self, state: &State) -> Left {
+    fn recorded(&self, state: &StoreState) -> Remaining {
         let Some(record) = state.nodes.get(&self.node) else {
-            return Left::Record { unseen: 0, connections: 0 };
+            return Remaining::Record { unseen: 0, connections: 0 };
         };
         let counted: BTreeMap<_, u64> =
             record.lingering.iter().map(|l| ((l.protocol, l.port), l.connections.into())).collect();
@@ -275,14 +279,14 @@ impl<'a> Wait<'a> {
         ports.extend(counted.keys().copied().filter(|port| ordered(*port)));
         ports.sort_unstable();
         ports.dedup();
-        Left::Record {
+        Remaining::Record {
             unseen: ports.iter().filter(|port| !counted.contains_key(port)).count(),
             connections: ports.iter().filter_map(|port| counted.get(port)).sum(),
         }
     }
 
     /// The longest that the director waits for connections.
-    fn deadline(&self, state: &State) -> Duration {
+    fn deadline(&self, state: &StoreState) -> Duration {
         let of = |key: ServiceKey| {
             let ordered = drain_of(&state.drains, self.node, key)?.deadline_s;
             let service =
@@ -296,7 +300,7 @@ impl<'a> Wait<'a> {
 }
 
 /// The director that a set has elected, or the first, where none was yet.
-pub(super) fn elected(set: &DirectorSet, state: &State) -> Option<u32> {
+pub(super) fn elected(set: &DirectorSet, state: &StoreState) -> Option<u32> {
     let name = set.directors.iter().min()?;
     let elected = state.directors.get(name).map(|elected| elected.node);
     elected.or_else(|| set.directors.first().copied())
@@ -304,7 +308,7 @@ pub(super) fn elected(set: &DirectorSet, state: &State) -> Option<u32> {
 
 /// True if this host's kernel has the table of all CVIPs of a node. A standby's table is made
 /// by what was synchronised to it, which is not all.
-fn directs_all_of(node: u32, me: u32, conf: &Conf, state: &State) -> bool {
+fn directs_all_of(node: u32, me: u32, conf: &Conf, state: &StoreState) -> bool {
     let sets = conf.director_sets();
     let mut cvips = conf.cvips.iter().filter(|cvip| cvip.real_server(node).is_some()).peekable();
     cvips.peek().is_some()
@@ -315,7 +319,7 @@ fn directs_all_of(node: u32, me: u32, conf: &Conf, state: &State) -> bool {
 }
 
 /// A node's destinations in this host's kernel.
-struct Table<'a> {
+struct WaitTable<'a> {
     client: Client,
     conf: &'a Conf,
     node: u32,
@@ -324,8 +328,8 @@ struct Table<'a> {
     ids: Vec<ServiceId>,
 }
 
-impl Table<'_> {
-    fn look(&mut self, state: &State) -> anyhow::Result<Left> {
+impl WaitTable<'_> {
+    fn look(&mut self, state: &StoreState) -> anyhow::Result<Remaining> {
         let left = self.count()?;
         if !left.is_nothing() {
             return Ok(left);
@@ -340,7 +344,7 @@ impl Table<'_> {
     }
 
     /// Counts the connections, and forgets the services in which there is nothing left.
-    fn count(&mut self) -> anyhow::Result<Left> {
+    fn count(&mut self) -> anyhow::Result<Remaining> {
         let (mut destinations, mut active, mut inactive) = (0, 0, 0);
         let mut still = Vec::new();
         for id in std::mem::take(&mut self.ids) {
@@ -355,7 +359,7 @@ impl Table<'_> {
             }
         }
         self.ids = still;
-        Ok(Left::Table { destinations, active, inactive })
+        Ok(Remaining::Table { destinations, active, inactive })
     }
 
     /// The node's address behind a service.
@@ -370,7 +374,7 @@ pub(super) enum Meter {
     /// A bar on the terminal: as much of it as has gone of the most that was seen.
     Bar(ProgressBar),
     /// A line for each change, but not too many.
-    Lines { last: Option<(Left, Instant)> },
+    Lines { last: Option<(Remaining, Instant)> },
     /// Not at all.
     Silent,
 }
@@ -392,7 +396,12 @@ impl Meter {
         Meter::Bar(bar.with_style(style.progress_chars("=> ")))
     }
 
-    fn show(&mut self, left: Left, now: Instant, streams: &mut Streams<'_>) -> anyhow::Result<()> {
+    fn show(
+        &mut self,
+        left: Remaining,
+        now: Instant,
+        streams: &mut Streams<'_>,
+    ) -> anyhow::Result<()> {
         match self {
             Meter::Bar(bar) => advance(bar, left),
             Meter::Lines { last } => {
@@ -410,7 +419,7 @@ impl Meter {
         Ok(())
     }
 
-    fn end(self, left: Left, ended: Ended, streams: &mut Streams<'_>) -> anyhow::Result<()> {
+    fn end(self, left: Remaining, ended: Ended, streams: &mut Streams<'_>) -> anyhow::Result<()> {
         match self {
             Meter::Bar(bar) => {
                 advance(&bar, left);
@@ -426,7 +435,7 @@ impl Meter {
     }
 }
 
-fn advance(bar: &ProgressBar, left: Left) {
+fn advance(bar: &ProgressBar, left: Remaining) {
     let connections = left.connections();
     let most = bar.length().unwrap_or(0).max(connections);
     bar.set_length(most.max(1));

@@ -7,13 +7,13 @@ use tabled::builder::Builder;
 use tabled::settings::Style;
 
 use super::super::super::{Streams, harmless};
-use super::{FlagRow, NodeRow, RefusedRow, RegistrationRow, Report, Table};
+use super::{FlagRow, NodeRow, RefusedRow, RegistrationRow, StatusReport, StatusTable};
 use crate::director::liveness::Liveness;
 use crate::store::ServiceKey;
 
 pub(super) fn print(
-    report: &Report,
-    table: Option<&Table>,
+    report: &StatusReport,
+    table: Option<&StatusTable>,
     streams: &mut Streams<'_>,
 ) -> anyhow::Result<()> {
     for problem in &report.problems {
@@ -25,7 +25,11 @@ pub(super) fn print(
     Ok(())
 }
 
-fn write(out: &mut dyn Write, report: &Report, table: Option<&Table>) -> anyhow::Result<()> {
+fn write(
+    out: &mut dyn Write,
+    report: &StatusReport,
+    table: Option<&StatusTable>,
+) -> anyhow::Result<()> {
     match &report.routing {
         Some(routing) => writeln!(out, "CVIP {} by {routing}\n", join(&report.cvips))?,
         None => writeln!(

@@ -23,8 +23,8 @@ fn setting() -> Difference {
     Difference::Setting { path, is: "0".into(), wanted, why, needed_on }
 }
 
-fn gone() -> Error {
-    Error::Lapsed { addr: addr(), device: "eth0".into() }
+fn gone() -> NetError {
+    NetError::Lapsed { addr: addr(), device: "eth0".into() }
 }
 
 /// A kernel with one address and one setting, and a clock.
@@ -67,7 +67,7 @@ impl Kernel {
     /// An active director that has been at work for a second.
     fn active(leased: bool) -> Kernel {
         let mut kernel = Kernel::new(leased);
-        kernel.order(Role::ActiveDirector);
+        kernel.order(AddressRole::ActiveDirector);
         kernel.run(1000);
         assert!(kernel.stands && kernel.set);
         kernel.acts.clear();
@@ -75,7 +75,7 @@ impl Kernel {
         kernel
     }
 
-    fn order(&mut self, role: Role) {
+    fn order(&mut self, role: AddressRole) {
         self.upkeep.order(role, self.leased, self.now);
     }
 
@@ -90,7 +90,7 @@ impl Kernel {
         differences.extend((wished && !self.stands).then(missing));
         if self.outdated && wished {
             let error =
-                Error::NoSetting { setting: "net.x".into(), hint: "too old", outdated: true };
+                NetError::NoSetting { setting: "net.x".into(), hint: "too old", outdated: true };
             differences.push(Difference::Unmet(error.into()));
         }
         let lapsed = (self.leased && self.remembered && !self.stands).then(gone);
@@ -100,7 +100,7 @@ impl Kernel {
     }
 
     fn make(&mut self) {
-        let mut report = Report::default();
+        let mut report = SettingsReport::default();
         let device = "eth0".to_owned();
         if !self.set {
             self.set = true;
@@ -108,7 +108,7 @@ impl Kernel {
             report.done.push(Done::Set { path, value, was });
         }
         match (self.stands, self.refuses) {
-            (false, true) => report.failures.push(Error::Silent.into()),
+            (false, true) => report.failures.push(NetError::Silent.into()),
             (false, false) => {
                 (self.stands, self.remembered) = (true, true);
                 let device = device.clone();
@@ -192,7 +192,7 @@ fn a_role_is_made_at_once_and_nothing_before_it_is_known() {
     );
     assert_eq!(kernel.verdicts, [(0, true)], "what its interfaces can do is known beforehand");
     let before = kernel.at();
-    kernel.order(Role::ActiveDirector);
+    kernel.order(AddressRole::ActiveDirector);
     kernel.run(0);
     assert_eq!(
         (kernel.first(UpkeepAction::Make), kernel.first(UpkeepAction::Announce)),
@@ -202,7 +202,7 @@ fn a_role_is_made_at_once_and_nothing_before_it_is_known() {
 
 #[test]
 fn what_somebody_removes_or_resets_is_back_within_a_second() {
-    for role in [Role::ActiveDirector, Role::RealServer] {
+    for role in [AddressRole::ActiveDirector, AddressRole::RealServer] {
         let mut kernel = Kernel::new(false);
         kernel.order(role);
         kernel.run(10_050);
@@ -275,7 +275,7 @@ fn who_was_away_or_finds_its_address_gone_adds_nothing_before_it_is_told() {
     assert_eq!(kernel.first(UpkeepAction::Ask(Doubt::Late)), Some(kernel.acts[0].0));
     assert!(!kernel.stands && kernel.upkeep.role().is_none());
     assert_eq!(kernel.count(UpkeepAction::Ask(Doubt::Late)), 1);
-    kernel.order(Role::ActiveDirector);
+    kernel.order(AddressRole::ActiveDirector);
     kernel.run(0);
     assert!(kernel.stands);
 
@@ -283,7 +283,7 @@ fn who_was_away_or_finds_its_address_gone_adds_nothing_before_it_is_told() {
     kernel.remove();
     kernel.run(500);
     assert!(!kernel.stands && kernel.count(UpkeepAction::Ask(Doubt::Gone)) == 1);
-    kernel.order(Role::ActiveDirector);
+    kernel.order(AddressRole::ActiveDirector);
     kernel.run(0);
     assert!(
         kernel.stands && kernel.count(UpkeepAction::Repair) == 1,
@@ -295,7 +295,7 @@ fn who_was_away_or_finds_its_address_gone_adds_nothing_before_it_is_told() {
 fn a_reload_does_not_hide_that_this_node_was_away() {
     let mut kernel = Kernel::active(true);
     kernel.now += Duration::from_secs(5);
-    kernel.order(Role::ActiveDirector);
+    kernel.order(AddressRole::ActiveDirector);
     kernel.run(100);
     assert_eq!(kernel.count(UpkeepAction::Ask(Doubt::Late)), 1);
     assert_eq!(kernel.count(UpkeepAction::Make) + kernel.count(UpkeepAction::Renew), 0);
@@ -303,7 +303,7 @@ fn a_reload_does_not_hide_that_this_node_was_away() {
     let mut kernel = Kernel::active(true);
     kernel.now += Duration::from_secs(5);
     kernel.leased = false;
-    kernel.order(Role::Yielding);
+    kernel.order(AddressRole::Yielding);
     kernel.run(100);
     assert_eq!(
         (kernel.count(UpkeepAction::Make), kernel.count(UpkeepAction::Ask(Doubt::Late))),
@@ -318,7 +318,7 @@ fn a_leased_address_that_somebody_keeps_removing_asks_at_a_bounded_rate() {
         kernel.remove();
         kernel.run(100);
         if kernel.upkeep.role().is_none() {
-            kernel.order(Role::ActiveDirector);
+            kernel.order(AddressRole::ActiveDirector);
         }
     }
     let asked = kernel.count(UpkeepAction::Ask(Doubt::Gone));
@@ -327,7 +327,7 @@ fn a_leased_address_that_somebody_keeps_removing_asks_at_a_bounded_rate() {
 
 #[test]
 fn a_carrier_that_is_lost_is_told_at_once_and_one_that_returns_after_a_while() {
-    for role in [Some(Role::ActiveDirector), Some(Role::Standby), None] {
+    for role in [Some(AddressRole::ActiveDirector), Some(AddressRole::Standby), None] {
         let mut kernel = Kernel::new(true);
         if let Some(role) = role {
             kernel.order(role);
@@ -351,12 +351,12 @@ fn a_carrier_that_is_lost_is_told_at_once_and_one_that_returns_after_a_while() {
 fn an_active_director_whose_address_is_refused_cannot_carry_it() {
     let mut kernel = Kernel::new(true);
     kernel.refuses = true;
-    kernel.order(Role::ActiveDirector);
+    kernel.order(AddressRole::ActiveDirector);
     kernel.run(1000);
     assert_eq!(kernel.verdicts.last().map(|(_, able)| *able), Some(false));
     // It yields, and another has time to take over before it says that it could.
     kernel.stands = true;
-    kernel.order(Role::Standby);
+    kernel.order(AddressRole::Standby);
     kernel.run(30_000);
     assert_eq!(kernel.verdicts.last().map(|(_, able)| *able), Some(false));
     kernel.run(60_000);
@@ -395,12 +395,12 @@ proptest! {
         steps in prop::collection::vec(step(), 0..40),
     ) {
         let mut kernel = Kernel::new(leased);
-        kernel.order(Role::ActiveDirector);
+        kernel.order(AddressRole::ActiveDirector);
         for step in steps {
             match step {
                 Step::Order(active) => kernel.order(match active {
-                    true => Role::ActiveDirector,
-                    false => Role::Standby,
+                    true => AddressRole::ActiveDirector,
+                    false => AddressRole::Standby,
                 }),
                 Step::Remove => kernel.remove(),
                 Step::Reset => kernel.set = false,
@@ -419,7 +419,7 @@ proptest! {
         for _ in 0..3 {
             kernel.run(3000);
             if kernel.upkeep.role().is_none() {
-                kernel.order(Role::ActiveDirector);
+                kernel.order(AddressRole::ActiveDirector);
             }
         }
         kernel.run(1000);

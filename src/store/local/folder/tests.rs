@@ -12,7 +12,7 @@ use super::*;
 
 /// Refreshes when woken, and only then.
 #[track_caller]
-fn until(folder: &mut Folder, view: &mut State, is: impl Fn(&State) -> bool) {
+fn until(folder: &mut Folder, view: &mut StoreState, is: impl Fn(&StoreState) -> bool) {
     for _ in 0..1000 {
         folder.refresh(view).unwrap();
         if is(view) {
@@ -29,7 +29,7 @@ fn until(folder: &mut Folder, view: &mut State, is: impl Fn(&State) -> bool) {
 fn a_lock_that_is_released_after_its_file_was_closed_is_noticed_all_the_same() {
     let dir = tempfile::tempdir().unwrap();
     let mut folder = Folder::open(dir.path(), Access::Write, Part::All).unwrap();
-    let mut view = State::default();
+    let mut view = StoreState::default();
     let path = folder.path(Key::Alive(1));
     // Only this file is locked, and it stays open.
     let lock = Lock::take(dir.path(), 1, 7).unwrap();
@@ -54,7 +54,7 @@ fn a_lock_that_is_released_after_its_file_was_closed_is_noticed_all_the_same() {
 fn a_file_that_is_only_begun_is_not_read() {
     let dir = tempfile::tempdir().unwrap();
     let mut folder = Folder::open(dir.path(), Access::Write, Part::All).unwrap();
-    let mut view = State::default();
+    let mut view = StoreState::default();
     folder.refresh(&mut view).unwrap();
     let mut file = File::create(folder.path(Key::Node(1))).unwrap();
     file.write_all(b"{\"node\": 1,").unwrap();
@@ -74,7 +74,7 @@ fn the_host_s_part_keeps_what_no_other_host_needs_and_nothing_else() {
     }
     all.write(Key::Owned(1), &Value::Owned(BTreeSet::new())).unwrap();
     let mut host = Folder::open(dir.path(), Access::Write, Part::Host).unwrap();
-    let mut view = State::default();
+    let mut view = StoreState::default();
     host.refresh(&mut view).unwrap();
     assert_eq!(view.keys(), [Key::Flags(Scope::Node(1)), Key::Owned(1)].into());
     all.write(Key::Flags(Scope::Cluster), &flags).unwrap();
@@ -82,9 +82,9 @@ fn the_host_s_part_keeps_what_no_other_host_needs_and_nothing_else() {
 }
 
 /// A view of the folder that was read once.
-fn opened(dir: &Path) -> (Folder, State) {
+fn opened(dir: &Path) -> (Folder, StoreState) {
     let (mut folder, mut view) =
-        (Folder::open(dir, Access::Write, Part::All).unwrap(), State::default());
+        (Folder::open(dir, Access::Write, Part::All).unwrap(), StoreState::default());
     folder.refresh(&mut view).unwrap();
     (folder, view)
 }
@@ -196,7 +196,7 @@ fn what_could_not_be_read_is_read_again_though_nothing_tells_when_it_can_be() {
     fs::create_dir(&path).unwrap();
     folder.invalidate();
     assert_eq!(folder.refresh(&mut view).unwrap().faults.len(), 1);
-    let fault = |view: &mut State, folder: &mut Folder| {
+    let fault = |view: &mut StoreState, folder: &mut Folder| {
         folder.unreadable.get_mut(&Key::Node(1)).unwrap().at = Instant::now();
         let faults = folder.refresh(view).unwrap().faults.len();
         (faults, folder.unreadable[&Key::Node(1)].pause)

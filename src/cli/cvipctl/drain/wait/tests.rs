@@ -7,20 +7,20 @@ fn followed<'a>(conf: &'a Conf, orders: &'a [DrainTarget], since: Instant) -> Wa
     Wait { conf, node: 2, orders, table: None, problem: None, since }
 }
 
-fn order(state: &mut State, target: DrainTarget, deadline_s: Option<u32>) {
+fn order(state: &mut StoreState, target: DrainTarget, deadline_s: Option<u32>) {
     let by = "root@node1".to_owned();
     state.drains.insert(target, DrainOrder { reason: None, since: 1, deadline_s, by });
     obey(state);
 }
 
 /// The director's table obeys the orders of the moment.
-fn obey(state: &mut State) {
+fn obey(state: &mut StoreState) {
     let obeys = state.drains.keys().copied().collect();
     state.nodes.insert(1, NodeRecord { obeys, ..NodeRecord::empty(1, 1, 1) });
     state.alive.insert(1, 1);
 }
 
-fn count(state: &mut State, protocol: Protocol, port: u16, connections: u32) {
+fn count(state: &mut StoreState, protocol: Protocol, port: u16, connections: u32) {
     let record = state.nodes.get_mut(&2).unwrap();
     record.lingering.retain(|l| (l.protocol, l.port) != (protocol, port));
     record.lingering.push(Lingering { protocol, port, connections });
@@ -33,15 +33,15 @@ fn elsewhere_it_is_over_once_the_node_has_told_of_every_port_and_counts_nobody()
     order(&mut state, NODE, None);
     let since = Instant::now();
     let mut wait = followed(&conf, &[NODE], since);
-    let mut look = |state: &State| wait.look(state, since).unwrap();
+    let mut look = |state: &StoreState| wait.look(state, since).unwrap();
     // TCP 80 and the static TCP 443.
-    assert_eq!(look(&state), (Left::Record { unseen: 2, connections: 0 }, None));
+    assert_eq!(look(&state), (Remaining::Record { unseen: 2, connections: 0 }, None));
     count(&mut state, Protocol::Tcp, 443, 0);
     count(&mut state, Protocol::Tcp, 80, 3);
-    assert_eq!(look(&state), (Left::Record { unseen: 0, connections: 3 }, None));
+    assert_eq!(look(&state), (Remaining::Record { unseen: 0, connections: 3 }, None));
     // The listener goes, its connections stay.
     state.nodes.get_mut(&2).unwrap().registrations.clear();
-    assert_eq!(look(&state), (Left::Record { unseen: 0, connections: 3 }, None));
+    assert_eq!(look(&state), (Remaining::Record { unseen: 0, connections: 3 }, None));
     count(&mut state, Protocol::Tcp, 80, 0);
     assert_eq!(look(&state).1, Some(Ended::Out));
     state.drains.clear();
@@ -57,13 +57,13 @@ fn elsewhere_nothing_is_out_before_a_living_director_has_obeyed() {
     count(&mut state, Protocol::Tcp, 80, 0);
     let since = Instant::now();
     let mut wait = followed(&conf, &[NODE], since);
-    let mut look = |state: &State| wait.look(state, since + Duration::from_secs(600)).unwrap();
+    let mut look = |state: &StoreState| wait.look(state, since + Duration::from_secs(600)).unwrap();
     assert_eq!(look(&state).1, Some(Ended::Out));
     state.alive.remove(&1);
-    assert_eq!(look(&state), (Left::Disobeyed { director: 1 }, None));
+    assert_eq!(look(&state), (Remaining::Disobeyed { director: 1 }, None));
     obey(&mut state);
     state.nodes.get_mut(&1).unwrap().obeys.clear();
-    assert_eq!(look(&state), (Left::Disobeyed { director: 1 }, None));
+    assert_eq!(look(&state), (Remaining::Disobeyed { director: 1 }, None));
 }
 
 #[test]
@@ -77,7 +77,7 @@ fn a_port_is_waited_for_without_the_nodes_others() {
     let now = Instant::now();
     let mut wait = followed(&conf, std::slice::from_ref(&http), now);
     let (left, ended) = wait.look(&state, now).unwrap();
-    assert_eq!((left, ended), (Left::Record { unseen: 0, connections: 1 }, None));
+    assert_eq!((left, ended), (Remaining::Record { unseen: 0, connections: 1 }, None));
 }
 
 #[test]
@@ -115,7 +115,7 @@ fn without_a_terminal_there_is_a_line_for_a_change_and_not_too_many() {
     let mut streams = Streams { out: &mut out, err: &mut err };
     let mut meter = Meter::Lines { last: None };
     let start = Instant::now();
-    let table = |active, inactive| Left::Table { destinations: 1, active, inactive };
+    let table = |active, inactive| Remaining::Table { destinations: 1, active, inactive };
     for (ms, left) in [
         (0, table(2, 1)),
         (500, table(1, 1)),
@@ -125,7 +125,7 @@ fn without_a_terminal_there_is_a_line_for_a_change_and_not_too_many() {
     ] {
         meter.show(left, start + Duration::from_millis(ms), &mut streams).unwrap();
     }
-    let gone = Left::Table { destinations: 0, active: 0, inactive: 0 };
+    let gone = Remaining::Table { destinations: 0, active: 0, inactive: 0 };
     meter.end(gone, Ended::Out, &mut streams).unwrap();
     snapbox::assert_data_eq!(
         String::from_utf8(out).unwrap(),
@@ -142,7 +142,7 @@ no destination is left
 #[test]
 fn a_bar_shows_how_much_of_the_most_has_gone() {
     let Meter::Bar(bar) = Meter::bar(ProgressDrawTarget::hidden()) else { unreachable!() };
-    let left = |connections| Left::Record { unseen: 0, connections };
+    let left = |connections| Remaining::Record { unseen: 0, connections };
     for (connections, position, length) in [(4, 0, 4), (8, 0, 8), (2, 6, 8), (0, 8, 8)] {
         advance(&bar, left(connections));
         assert_eq!((bar.position(), bar.length()), (position, Some(length)));
