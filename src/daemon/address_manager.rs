@@ -5,8 +5,6 @@
 //! time: it waits for no other thread. When something is to be done is [`upkeep`]'s to say.
 
 mod capability;
-mod conflicts;
-mod guard;
 mod upkeep;
 
 use std::os::fd::{AsFd, BorrowedFd};
@@ -28,8 +26,6 @@ use crate::net::{
 };
 use crate::wake::Outbox;
 use capability::CapabilityChange;
-use conflicts::Conflicts;
-use guard::Guard;
 use upkeep::{Doubt, Upkeep, UpkeepAction};
 
 /// What happens again and again is recorded so often at once, and then this often.
@@ -49,8 +45,8 @@ pub(super) enum AddressMessage {
     /// Another director is active: the addresses are given back at once, whatever the main thread
     /// does at the moment.
     Yield,
-    /// This node is the active director, as was asked: its addresses are defended.
-    Confirmed,
+    /// Another host claims an address of this active director: its addresses are announced again.
+    Announce,
     /// Undo everything that was made here and that nobody changed since, and answer.
     Undo(Sender<()>),
 }
@@ -61,9 +57,8 @@ pub(super) enum AddressNotice {
     Stand(u64),
     /// It touches no address until it is told its role again: another may be active by now.
     Doubt,
-    /// Another host claims an address of this active director, which may be the next one:
-    /// [`AddressMessage::Confirmed`] says that it is not.
-    Claimed,
+    /// The addresses that this node carries as the active director, and announces: all of them.
+    Announced(Vec<Reachable>),
     /// This node can carry the CVIPs of its set, or cannot.
     Carries(bool),
     /// What is wrong with addresses and settings, all of it, as sentences.
@@ -84,9 +79,8 @@ pub(super) struct AddressManager {
     carried: Vec<DesiredAddress>,
     /// What is announced, and where.
     reachable: Vec<Reachable>,
-    /// Hears other hosts that claim them.
-    guard: Guard,
-    conflicts: Conflicts,
+    /// What of it the monitor was told, which hears other hosts that claim them.
+    announced: Vec<Reachable>,
     /// The order that was not reported yet.
     order: Option<u64>,
     /// Why the CVIPs cannot be carried here.
@@ -126,8 +120,7 @@ impl AddressManager {
             desired: DesiredSettings::default(),
             carried: Vec::new(),
             reachable: Vec::new(),
-            guard: Guard::default(),
-            conflicts: Conflicts::new(now),
+            announced: Vec::new(),
             order: None,
             incapable: Vec::new(),
             notices: Vec::new(),
@@ -151,10 +144,6 @@ impl AddressManager {
     fn take(&mut self, role: AddressRole, now: Instant) {
         if self.upkeep.role() != Some(role) {
             self.reachable.clear();
-        }
-        if role != AddressRole::ActiveDirector {
-            self.guard.watch(&[], now);
-            self.conflicts.forget();
         }
         self.desired = net::desired(&self.conf, self.node, role);
         self.upkeep.order(role, self.is_leased(), now);
@@ -225,33 +214,13 @@ impl AddressManager {
         }
     }
 
-    /// Hears who else claims the addresses, and has the last word.
-    fn guard(&mut self, now: Instant) {
-        for claim in self.guard.step(now) {
-            self.conflicts.claimed(claim, now);
-        }
-        for addr in self.conflicts.questions(now) {
-            self.guard.ask(addr, now);
-        }
-        for address in self.conflicts.over(now) {
-            info!("the address conflict over {address} is over");
-            self.tell(DirectorEvent::ConflictOver { address }, now);
-        }
-        if self.upkeep.role() == Some(AddressRole::ActiveDirector) && self.conflicts.defends(now) {
-            match self.is_leased() {
-                true => self.news(AddressNotice::Claimed),
-                false => self.defend(now),
-            }
-        }
-    }
-
-    /// Announces the addresses again, and tells of the conflict.
-    fn defend(&mut self, now: Instant) {
-        self.announce();
-        for (address, by) in self.conflicts.confirmed() {
-            let by = by.to_string();
-            warn!("address conflict: another host, {by}, claims {address}: announcing it again");
-            self.tell(DirectorEvent::Conflict { address, by }, now);
+    /// Tells what is announced, where that changed.
+    fn tell_announced(&mut self) {
+        let is_active = self.upkeep.role() == Some(AddressRole::ActiveDirector);
+        let announced = if is_active { self.reachable.as_slice() } else { &[] };
+        if announced != self.announced {
+            self.announced = announced.to_vec();
+            self.news(AddressNotice::Announced(self.announced.clone()));
         }
     }
 
@@ -280,9 +249,6 @@ impl AddressManager {
         };
         let anew = role == AddressRole::ActiveDirector && report.reachable.iter().any(is_added);
         self.reachable.clone_from(&report.reachable);
-        if role == AddressRole::ActiveDirector {
-            self.guard.watch(&self.reachable, now);
-        }
         self.upkeep.made(&report, anew, now);
         if let Some(order) = self.order.take() {
             self.news(AddressNotice::Stand(order));
@@ -332,7 +298,7 @@ impl AddressManager {
             format!("{reason}: the CVIPs cannot be carried here; see to the interface")
         });
         let faults = incapable.chain(self.failures.iter().cloned());
-        let faults: Vec<String> = faults.chain(self.conflicts.faults()).collect();
+        let faults: Vec<String> = faults.collect();
         if faults != self.told {
             self.told.clone_from(&faults);
             self.news(AddressNotice::Faults(faults));
@@ -344,15 +310,11 @@ impl Driven for AddressManager {
     type Message = AddressMessage;
 
     fn fds(&self) -> Vec<BorrowedFd<'_>> {
-        self.changes.iter().map(AsFd::as_fd).chain(self.guard.fds()).collect()
+        self.changes.iter().map(AsFd::as_fd).collect()
     }
 
     fn timeout(&self, now: Instant) -> Duration {
-        // A node that does not know its part defends nothing.
-        let is_active = self.upkeep.role() == Some(AddressRole::ActiveDirector);
-        let others = [self.guard.due(now), self.conflicts.due().filter(|_| is_active)];
-        let due = others.into_iter().flatten().fold(self.upkeep.due(), Instant::min);
-        due.saturating_duration_since(now)
+        self.upkeep.due().saturating_duration_since(now)
     }
 
     fn handle(&mut self, message: AddressMessage, now: Instant) {
@@ -367,12 +329,10 @@ impl Driven for AddressManager {
                 self.take(AddressRole::Yielding, now);
             }
             AddressMessage::Yield => {}
-            AddressMessage::Confirmed
-                if self.upkeep.role() == Some(AddressRole::ActiveDirector) =>
-            {
-                self.defend(now);
+            AddressMessage::Announce if self.upkeep.role() == Some(AddressRole::ActiveDirector) => {
+                self.announce();
             }
-            AddressMessage::Confirmed => {}
+            AddressMessage::Announce => {}
             AddressMessage::Undo(reply) => {
                 self.upkeep.forget();
                 let report = self.settings.undo();
@@ -397,9 +357,9 @@ impl Driven for AddressManager {
             self.action(action, now);
             now = Instant::now();
         }
-        self.guard(now);
         let verdict = self.upkeep.capability_at(now);
         self.judge(verdict, now);
+        self.tell_announced();
         self.tell_faults();
     }
 }

@@ -437,6 +437,9 @@ fn respond(request: ControlRequest, main: &Outbox<MainMessage>) -> Result<Respon
         ControlRequest::Status => {
             let Base { mut status, monitor, table, .. } = ask_main(What::State, main)?;
             status.monitor = monitor.and_then(|inbox| ask_inbox(&inbox, MonitorMessage::View).ok());
+            if let Some(monitor) = &mut status.monitor {
+                status.addresses.append(&mut monitor.conflicts);
+            }
             status.pools = table.and_then(|inbox| ask_inbox(&inbox, TableMessage::View).ok());
             let unavailable =
                 status.monitor.as_ref().and_then(|monitor| monitor.store_unavailable_s);

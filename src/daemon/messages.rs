@@ -31,6 +31,7 @@ use crate::director::restrictions::Restrictions;
 use crate::director::{self, DirectorEvent, sync, view};
 use crate::heartbeat::{self, HeartbeatContent, LeftPorts};
 use crate::ipvs::Change;
+use crate::net::Reachable;
 use crate::node;
 use crate::store::AppliedOrders;
 use crate::wake::Outbox;
@@ -139,6 +140,8 @@ pub(super) enum MonitorMessage {
     Leave,
     /// The ports that this node has left.
     Left(LeftPorts),
+    /// The addresses that this node carries as the active director, and announces: all of them.
+    Announced(Vec<Reachable>),
     View(Sender<monitor::MonitorView>),
 }
 
@@ -175,6 +178,7 @@ impl Driven for MonitorWorker {
             MonitorMessage::Carries(can_carry) => self.monitor.carries(can_carry, now),
             MonitorMessage::Leave => self.monitor.leave(now),
             MonitorMessage::Left(left) => self.monitor.tell_left(left),
+            MonitorMessage::Announced(announced) => self.monitor.announced(announced),
             MonitorMessage::View(reply) => drop(reply.send(self.monitor.view(now))),
         }
     }
@@ -198,6 +202,7 @@ impl Driven for MonitorWorker {
                     // A main thread that is gone ends this one too.
                     self.main.send(MainMessage::ElectionRole(role));
                 }
+                Notice::Announce => self.addresses.order(AddressMessage::Announce),
                 Notice::Vouch(number) => drop(self.main.send(MainMessage::Vouch(number))),
                 Notice::Event(event) => drop(self.main.send(MainMessage::Event(event))),
             }

@@ -80,9 +80,8 @@ struct Supervisor {
     awaited: Option<Awaited>,
     /// Whether the CVIPs can be carried here, as the address manager said.
     carries: Option<bool>,
-    /// Another host claims an address, and the monitor is asked whether this is still the active
-    /// director.
-    is_claimed: bool,
+    /// The addresses that this node carries as the active director, and announces.
+    announced: Vec<net::Reachable>,
     /// What is wrong with addresses and settings.
     address_faults: Vec<String>,
     node_role: NodeRole,
@@ -249,7 +248,7 @@ pub fn run(settings: DaemonSettings) -> Result<(), RunError> {
         orders: 0,
         awaited: None,
         carries: None,
-        is_claimed: false,
+        announced: Vec::new(),
         address_faults: Vec::new(),
         node_role: NodeRole::Undecided,
         is_ready: false,
@@ -341,14 +340,7 @@ impl Supervisor {
 
     fn hear(&mut self, messages: MainMessage, now: Instant) -> Result<(), RunError> {
         match messages {
-            MainMessage::ElectionRole(role) => {
-                self.turn(self.node_role.told(role, now))?;
-                let is_claimed = std::mem::take(&mut self.is_claimed);
-                if is_claimed && matches!(self.node_role, NodeRole::Direct { .. }) {
-                    self.addresses.inbox.order(AddressMessage::Confirmed);
-                }
-                Ok(())
-            }
+            MainMessage::ElectionRole(role) => self.turn(self.node_role.told(role, now)),
             // For an order before the last one.
             MainMessage::Ready(role) if self.ordered != Some(role) => Ok(()),
             MainMessage::Ready(_) => {
@@ -393,13 +385,9 @@ impl Supervisor {
                 }
             }
             AddressNotice::Doubt => self.doubt(),
-            AddressNotice::Claimed => {
-                if let (Some(inbox), NodeRole::Direct { .. }) =
-                    (self.workers.monitor(), self.node_role)
-                {
-                    self.is_claimed = true;
-                    inbox.order(MonitorMessage::Confirm);
-                }
+            AddressNotice::Announced(announced) => {
+                self.announced = announced;
+                self.tell_announced();
             }
             AddressNotice::Carries(carries) => {
                 self.carries = Some(carries);
@@ -414,6 +402,13 @@ impl Supervisor {
     fn tell_carries(&self) {
         if let (Some(inbox), Some(carries)) = (self.workers.monitor(), self.carries) {
             inbox.order(MonitorMessage::Carries(carries));
+        }
+    }
+
+    /// The monitor hears other hosts that claim these addresses.
+    fn tell_announced(&self) {
+        if let Some(inbox) = self.workers.monitor() {
+            inbox.order(MonitorMessage::Announced(self.announced.clone()));
         }
     }
 
@@ -564,6 +559,7 @@ impl Supervisor {
         }
         // The monitor may be another.
         self.tell_carries();
+        self.tell_announced();
         if let Some(inbox) = self.workers.table() {
             let conf = Arc::clone(&self.conf);
             inbox.order(match report {

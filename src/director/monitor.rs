@@ -5,6 +5,7 @@
 //! it finds leaves it as [`Notice`]s: marks for the table, a part for the one who carries
 //! addresses, words for the heartbeat.
 
+mod conflict_watches;
 mod conflicts;
 mod held;
 mod probes;
@@ -32,8 +33,10 @@ use crate::heartbeat::{
     self, HeartbeatContent, HeartbeatSocket, Leadership, LeftPorts, Nonce, Peers, Suspicion,
     Timing, WatchedNode,
 };
+use crate::net::Reachable;
 use crate::store::{Elected, NodeRecord, Store, StoreError, StoreState, TermClaim};
-use conflicts::ConflictWatches;
+use conflict_watches::ConflictWatches;
+use conflicts::{ConflictStep, Conflicts};
 use held::RememberedTerms;
 use probes::Probes;
 use vouching::{PeerVouches, Vouching};
@@ -66,6 +69,8 @@ pub enum Notice {
     HeartbeatContent(HeartbeatContent),
     /// This director vouches for itself in its node's record, with another number each time.
     Vouch(u32),
+    /// The addresses that this node carries are to be announced again: another host claimed one.
+    Announce,
     /// Something worth remembering happened.
     Event(DirectorEvent),
 }
@@ -99,6 +104,9 @@ pub struct MonitorView {
     /// Where no heartbeats are heard, for another program has the port, and which program that is.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub ports_taken: Vec<String>,
+    /// Address conflicts, as sentences; `status` shows them among what is wrong with addresses.
+    #[serde(skip)]
+    pub conflicts: Vec<String>,
 }
 
 /// One director's monitor.
@@ -114,7 +122,11 @@ pub struct Monitor {
     peers: Peers,
     socket: HeartbeatSocket,
     probes: Probes,
-    conflicts: ConflictWatches,
+    conflict_watches: ConflictWatches,
+    conflicts: Conflicts,
+    /// Another host claims an address: it is announced again once this is sure to be the active
+    /// director still.
+    defends: bool,
     vouching: Vouching,
     vouches: PeerVouches,
     election: Election,
@@ -155,8 +167,10 @@ pub struct Monitor {
     /// It was not there for a while: until then nobody is taken for worse than before, for those
     /// who were not asked could not answer.
     unsure_until: Instant,
-    /// When it is sure enough of its part to tell it again, having been asked to.
+    /// When it is sure enough of its part.
     confirm_at: Option<Instant>,
+    /// It was asked to tell its part again then.
+    tells_role: bool,
     notices: Vec<Notice>,
 }
 
@@ -206,7 +220,9 @@ impl Monitor {
             peers: Peers::new(me.node, me.nonce, Timing::default(), now),
             socket,
             probes: Probes::new()?,
-            conflicts: ConflictWatches::default(),
+            conflict_watches: ConflictWatches::default(),
+            conflicts: Conflicts::new(now),
+            defends: false,
             vouching: Vouching::new(now),
             vouches: PeerVouches::default(),
             held,
@@ -225,6 +241,7 @@ impl Monitor {
             attended: now,
             unsure_until: now,
             confirm_at: None,
+            tells_role: false,
             // The table may still have those of a monitor before this one.
             notices: vec![Notice::Restrictions(Restrictions::default())],
         };
@@ -239,7 +256,7 @@ impl Monitor {
         let mut fds = vec![self.store.wakeup()];
         fds.extend(self.socket.fds());
         fds.extend(self.probes.fds());
-        fds.extend(self.conflicts.fds());
+        fds.extend(self.conflict_watches.fds());
         fds
     }
 
@@ -247,8 +264,9 @@ impl Monitor {
     pub fn timeout(&self, now: Instant) -> Duration {
         let own = self.peers.timeout(now);
         let confirm = self.confirm_at.map(|at| at.saturating_duration_since(now));
-        let others = self.probes.timeout(now).into_iter().chain(self.conflicts.timeout(now));
-        let others = others.chain(confirm);
+        let others = self.probes.timeout(now).into_iter().chain(self.conflict_watches.timeout(now));
+        let defence = self.conflicts.due().map(|at| at.saturating_duration_since(now));
+        let others = others.chain(confirm).chain(defence);
         others.fold(own, Duration::min)
     }
 
@@ -324,13 +342,24 @@ impl Monitor {
     /// This director was not there for a while, and may have been replaced: its part is told again
     /// once that is sure. The store knows; while it is away, whoever answers for the CVIP does.
     pub fn confirm(&mut self, now: Instant) {
+        self.tells_role = true;
+        self.make_sure(now);
+    }
+
+    /// The addresses that this node carries as the active director, and announces: all of them.
+    pub fn announced(&mut self, announced: Vec<Reachable>) {
+        self.conflicts.announced(announced);
+    }
+
+    fn make_sure(&mut self, now: Instant) {
         self.store.invalidate();
         self.follow_store();
         self.judge(now);
         self.elect(now);
         self.confirm_at = Some(match self.unavailable && !self.alone {
             true => {
-                self.conflicts.doubt_at_once(now);
+                let addrs = self.conflicts.doubt_at_once(now);
+                self.conflict_watches.ask(&addrs, now);
                 now + ANSWERED_WITHIN
             }
             false => now,
@@ -359,7 +388,7 @@ impl Monitor {
             self.peers.hear(heartbeat, now);
         }
         look |= self.probes.step(now);
-        look |= self.conflicts.step(now);
+        look |= self.hear_conflicts(now);
         if look || self.peers.timeout(now).is_zero() {
             self.judge(now);
             self.elect(now);
@@ -367,9 +396,48 @@ impl Monitor {
         }
         if self.confirm_at.is_some_and(|at| now >= at) {
             self.confirm_at = None;
-            self.notices.push(Notice::ElectionRole(self.election.role()));
+            if std::mem::take(&mut self.tells_role) {
+                self.notices.push(Notice::ElectionRole(self.election.role()));
+            }
+            if std::mem::take(&mut self.defends) && self.election.role() != ElectionRole::Standby {
+                self.defend();
+            }
         }
         std::mem::take(&mut self.notices)
+    }
+
+    /// True if another host was proved to have an address, or is one no longer.
+    fn hear_conflicts(&mut self, now: Instant) -> bool {
+        let before = self.conflicts.is_proved();
+        for claim in self.conflict_watches.step(now) {
+            self.conflicts.claimed(claim, now);
+        }
+        self.conflicts.prove(self.conflict_watches.proved());
+        let ConflictStep { ask, over, defend } = self.conflicts.step(now);
+        self.conflict_watches.ask(&ask, now);
+        for address in over {
+            info!("the address conflict over {address} is over");
+            self.tell(DirectorEvent::ConflictOver { address });
+        }
+        match defend {
+            true if self.alone => self.defend(),
+            true => {
+                self.defends = true;
+                self.make_sure(now);
+            }
+            false => {}
+        }
+        self.conflicts.is_proved() != before
+    }
+
+    /// Has the addresses announced again, and tells of the conflict.
+    fn defend(&mut self) {
+        self.notices.push(Notice::Announce);
+        for (address, by) in self.conflicts.confirm() {
+            let by = by.to_string();
+            warn!("address conflict: another host, {by}, claims {address}: announcing it again");
+            self.tell(DirectorEvent::Conflict { address, by });
+        }
     }
 
     /// What it knows.
@@ -395,6 +463,7 @@ impl Monitor {
             heartbeats_ignored: heard.old + heard.outlived + heard.unproven + heard.unwatched,
             heartbeats_refused: received.refused(),
             ports_taken: self.taken.clone(),
+            conflicts: self.conflicts.faults(),
         }
     }
 
@@ -709,7 +778,7 @@ impl Monitor {
             unavailable: self.unavailable,
             peers,
             isolated: self.isolated || self.attended < self.trusts_from,
-            conflict: self.conflicts.confirmed(),
+            conflict: self.conflicts.is_proved(),
             held: self.held.term(self.election.set()),
             can_carry: self.carries_addresses(),
         }
@@ -734,6 +803,15 @@ impl Monitor {
     }
 
     fn elect(&mut self, now: Instant) {
+        self.elect_one(now);
+        let is_active = self.election.role() != ElectionRole::Standby;
+        self.conflicts.direct(&self.conf, self.me, is_active);
+        self.conflict_watches.watch(self.conflicts.watched(), now);
+        let addrs = self.conflicts.doubt(self.unavailable && !self.alone, now);
+        self.conflict_watches.ask(&addrs, now);
+    }
+
+    fn elect_one(&mut self, now: Instant) {
         let former = self
             .directs_by_another_conf()
             .filter(|_| self.election.role() == ElectionRole::Standby);
@@ -789,13 +867,6 @@ impl Monitor {
             self.held.write(None, self.election.given_up());
         }
         self.tell_standby(now);
-        self.conflicts.watch(
-            &self.conf,
-            self.me,
-            self.election.role() != ElectionRole::Standby,
-            self.unavailable,
-            now,
-        );
     }
 
     /// A director that has just been started is nothing until it knows what: what its kernel
