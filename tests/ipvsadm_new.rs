@@ -189,9 +189,9 @@ fn diff_says_what_apply_does_and_then_says_nothing() {
 -a -t 10.0.0.1:80 -r 10.0.1.3:80 -m
 -A -u 10.0.0.2:53
 ";
-    let changes = "-E -t 10.0.0.1:80 -s rr
+    let changes = "-A -u 10.0.0.2:53 -s wlc
 -a -t 10.0.0.1:80 -r 10.0.1.3:80 -m -w 1
--A -u 10.0.0.2:53 -s wlc
+-E -t 10.0.0.1:80 -s rr
 -d -t 10.0.0.1:80 -r 10.0.1.2:80
 -D -f 7 -6
 ";

@@ -19,12 +19,12 @@ use tracing::{error, info, warn};
 use super::desired::{Inputs, registered, services_of, standing_keys, touched};
 use super::flaps::{Limits, ServerKey};
 use super::passes::{Pass, PassOutcome, Passes};
-use super::reconcile::{self, RefusedChange};
+use super::reconcile::{KernelTable, RefusedChange};
 use super::restrictions::Restrictions;
 use super::settings::service_key;
 use super::sync::{self, Synchroniser};
 use super::view::{Draining, Quiesced, TableView};
-use super::{DirectorEvent, checks, departures, fingerprint};
+use super::{DirectorEvent, checks, departures, fingerprint, table};
 use crate::checks::{Checker, HealthState};
 use crate::conf::Conf;
 use crate::ipvs::{Change, Client, IpvsError, ServiceId};
@@ -257,7 +257,7 @@ impl DirectorAgent {
     fn read_for_full_pass(
         &mut self,
         now: Instant,
-    ) -> Result<(BTreeSet<ServiceKey>, reconcile::KernelTable), PassError> {
+    ) -> Result<(BTreeSet<ServiceKey>, KernelTable), PassError> {
         if !self.known {
             // Says why.
             self.store.refresh()?;
@@ -272,7 +272,7 @@ impl DirectorAgent {
         let drains = &store.state().drains;
         let passive = passive.is_some();
         let inputs = Inputs { conf, nodes, me: *me, drains, restrictions, passive, now };
-        Ok(reconcile::read_all(client, inputs, store.state())?)
+        Ok(table::read_all(client, inputs, store.state())?)
     }
 
     /// What a full pass would change now. Nothing is changed by asking.
@@ -287,7 +287,7 @@ impl DirectorAgent {
         let ordered = &store.state().drains;
         let passive = passive.is_some();
         let inputs = Inputs { conf, nodes, me: *me, drains: ordered, restrictions, passive, now };
-        let plans = reconcile::plan_all(client, inputs, store.state(), &mut drains)?;
+        let plans = table::plan_all(client, inputs, store.state(), &mut drains)?;
         Ok(plans.changes.into_iter().map(|(_, change)| change).collect())
     }
 
@@ -578,7 +578,7 @@ impl DirectorAgent {
         services: BTreeSet<ServiceKey>,
         now: Instant,
     ) -> Result<PassReport, PassError> {
-        match reconcile::read_some(&mut self.client, &services) {
+        match table::read_some(&mut self.client, &services) {
             Ok(table) => self.carry_out(false, services, table, now),
             Err(error) => {
                 self.passes.failed(false, None, now);
@@ -592,7 +592,7 @@ impl DirectorAgent {
         &mut self,
         full: bool,
         services: BTreeSet<ServiceKey>,
-        table: reconcile::KernelTable,
+        table: KernelTable,
         now: Instant,
     ) -> Result<PassReport, PassError> {
         let DirectorAgent { me, conf, store, seen: nodes, restrictions, passes, passive, .. } =
@@ -634,7 +634,7 @@ impl DirectorAgent {
         if standing != owned {
             self.own(&standing, now)?;
         }
-        Ok(reconcile::apply(&mut self.client, &pass.plans)?)
+        Ok(table::apply(&mut self.client, &pass.plans)?)
     }
 
     /// Services that are gone from the kernel are not owned any more.

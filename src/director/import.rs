@@ -6,7 +6,8 @@ use std::net::IpAddr;
 use std::time::Instant;
 
 use super::desired::{Inputs, desired};
-use super::plan::{Actual, DrainState, plan};
+use super::drains::DrainState;
+use super::reconcile::{Actual, plan};
 use super::restrictions::Restrictions;
 use super::settings::{forwarding, prefix, service_key};
 use crate::conf::model::{DEFAULT_WEIGHT, MAX_SECONDS};

@@ -9,12 +9,12 @@ use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
 use super::desired::Inputs;
+use super::drains::{DrainState, settle};
 use super::fingerprint::{Print, print_of};
-use super::plan::{Actual, DrainState, settle};
-use super::reconcile::{KernelTable, Plans, RefusedChange, plans};
+use super::reconcile::{Actual, KernelTable, Plans, RefusedChange, plans};
 use super::restrictions::QuiesceReason;
 use crate::bucket::Bucket;
-use crate::ipvs::Change;
+use crate::ipvs::{Change, Destination, DestinationEntry, Stats};
 use crate::store::{self, DrainTarget, NodeRecord, ServiceKey};
 
 /// A full pass this often repairs what nobody said and no look shows.
@@ -72,7 +72,7 @@ pub struct Passes {
 /// One pass: what it is about, and what is to be done.
 #[derive(Debug)]
 pub struct Pass {
-    full: bool,
+    pub(super) full: bool,
     services: BTreeSet<ServiceKey>,
     table: KernelTable,
     pub(super) plans: Plans,
@@ -412,7 +412,7 @@ fn apply(table: &mut KernelTable, key: ServiceKey, change: &Change) {
         }
         Change::DeleteService(_) => drop(table.remove(&key)),
         Change::AddDestination(_, d) | Change::EditDestination(_, d) => {
-            destinations(table, &|actual| actual.put(*d));
+            destinations(table, &|actual| put(actual, *d));
         }
         Change::DeleteDestination(_, at) => {
             destinations(table, &|actual| {
@@ -421,6 +421,14 @@ fn apply(table: &mut KernelTable, key: ServiceKey, change: &Change) {
         }
         _ => {}
     }
+}
+
+/// Sets a destination, new or known.
+fn put(actual: &mut Actual, destination: Destination) {
+    let (active, inactive, persistent) = (0, 0, 0);
+    let stats = Stats::default();
+    let fresh = DestinationEntry { destination, active, inactive, persistent, stats };
+    actual.destinations.entry(destination.id).or_insert(fresh).destination = destination;
 }
 
 impl Repair {

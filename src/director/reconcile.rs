@@ -1,26 +1,30 @@
-//! Reads what the kernel has of some services, plans, and applies: one batch for all of them.
+//! From what is desired of some services, and what the kernel has of them, to the changes of a pass.
+//! Pure.
 //!
 //! Nothing is remembered of the kernel's table but a fingerprint of each service, which only says
-//! where to look: each pass reads the services it is about, so a hand edit is undone by the next pass
-//! that touches it.
+//! where to look: each pass is about what was read for it ([`super::table`]), so a hand edit is undone
+//! by the next pass that touches it.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::net::IpAddr;
+use std::time::Instant;
 
-use super::desired::{Inputs, desired, keys};
-use super::plan::{Actual, DrainState, plan, rank};
+use super::desired::{Inputs, Wanted, desired, keys};
+use super::drains::{DrainState, removals};
 use super::restrictions::QuiesceReason;
-use super::settings::{service_id, service_key};
+use super::settings::service_id;
 use crate::conf::Conf;
-use crate::ipvs::{
-    Change, ChangeFailure, Client, DestinationEntry, DestinationId, IpvsError, ServiceEntry,
-};
+use crate::ipvs::plan::{DesiredPool, ServicePool, plan_pool, rank};
+use crate::ipvs::{Change, ChangeFailure, DestinationEntry};
 use crate::ports::FlagSet;
 use crate::store::{Scope, ServiceKey, StoreState};
 
-/// From this many services on, one dump of all costs less than a question for each.
-const DUMP_FROM: usize = 32;
+/// One service as the kernel has it.
+pub type Actual = ServicePool<DestinationEntry>;
+
+/// What the kernel has of the services of a pass; those that are absent it does not have.
+pub type KernelTable = BTreeMap<ServiceKey, Actual>;
 
 /// What a pass is to do, before it is done.
 #[derive(Clone, Debug, PartialEq, Eq, Default)]
@@ -52,83 +56,20 @@ impl fmt::Display for RefusedChange {
     }
 }
 
-/// What the kernel has of the services of a pass; those that are absent it does not have.
-pub type KernelTable = BTreeMap<ServiceKey, Actual>;
-
-/// The services of a full pass, and what the kernel has of them: all services that are wanted,
-/// owned, or adopted because they stand in the kernel on a flagged port of a CVIP that this node
-/// directs. Others are not ours.
-///
-/// # Errors
-/// The kernel could not be read.
-pub fn read_all(
-    client: &mut Client,
+/// The services of a full pass: all that are desired, owned, or adopted because they stand in the
+/// kernel on a flagged port of a CVIP that this node directs. Others are not ours.
+pub fn concerned<'a>(
+    standing: impl Iterator<Item = &'a ServiceKey>,
     inputs: Inputs<'_>,
     state: &StoreState,
-) -> Result<(BTreeSet<ServiceKey>, KernelTable), IpvsError> {
-    let standing = by_key(client.services()?);
+) -> BTreeSet<ServiceKey> {
     let mut services = keys(inputs);
     services.extend(state.owned.get(&inputs.me).into_iter().flatten());
-    let others = standing.keys().filter(|key| !services.contains(key));
+    let others = standing.filter(|key| !services.contains(key));
     let adopted = others.filter(|key| is_flagged(**key, inputs.conf, inputs.me, state));
     let adopted: Vec<ServiceKey> = adopted.copied().collect();
     services.extend(adopted);
-    let table = read(client, &services, standing)?;
-    Ok((services, table))
-}
-
-/// What the kernel has of some services.
-///
-/// # Errors
-/// The kernel could not be read.
-pub fn read_some(
-    client: &mut Client,
-    services: &BTreeSet<ServiceKey>,
-) -> Result<KernelTable, IpvsError> {
-    let mut entries: Vec<ServiceEntry> = Vec::new();
-    if services.len() < DUMP_FROM {
-        for key in services {
-            entries.extend(client.service(&service_id(*key))?);
-        }
-    } else {
-        entries = client.services()?;
-    }
-    read(client, services, by_key(entries))
-}
-
-/// Reads the destinations of those services that stand.
-fn read(
-    client: &mut Client,
-    services: &BTreeSet<ServiceKey>,
-    mut standing: HashMap<ServiceKey, ServiceEntry>,
-) -> Result<KernelTable, IpvsError> {
-    let mut table = KernelTable::new();
-    for key in services {
-        if let Some(entry) = standing.remove(key) {
-            let destinations = index(client.destinations(&entry.service.id)?);
-            table.insert(*key, Actual { service: entry.service, destinations });
-        }
-    }
-    Ok(table)
-}
-
-/// Plans a full pass.
-///
-/// # Errors
-/// The kernel could not be read.
-pub fn plan_all(
-    client: &mut Client,
-    inputs: Inputs<'_>,
-    state: &StoreState,
-    drains: &mut DrainState,
-) -> Result<Plans, IpvsError> {
-    let (services, table) = read_all(client, inputs, state)?;
-    Ok(plans(&services, &table, inputs, drains))
-}
-
-fn by_key(entries: Vec<ServiceEntry>) -> HashMap<ServiceKey, ServiceEntry> {
-    let keyed = |entry: ServiceEntry| Some((service_key(entry.service.id)?, entry));
-    entries.into_iter().filter_map(keyed).collect()
+    services
 }
 
 /// True if any node's flags, the cluster's or cvip.conf's cover the service, on a CVIP that
@@ -142,6 +83,23 @@ pub fn is_flagged(key: ServiceKey, conf: &Conf, me: u32, state: &StoreState) -> 
             Scope::Node(node) => cvip.real_server(*node).is_some() && covers(set),
         })
         || cvip.nodes().filter_map(|node| state.nodes.get(&node)).any(|node| covers(&node.flags))
+}
+
+/// The changes that lead from what the kernel has of a service to what is desired of it, in the
+/// order in which they are to be made. `now` moves the drains on.
+pub fn plan(
+    key: ServiceKey,
+    wanted: &Wanted,
+    actual: Option<&Actual>,
+    drains: &mut DrainState,
+    now: Instant,
+) -> Vec<Change> {
+    let present = actual.into_iter().flat_map(|actual| actual.destinations.values());
+    let destinations = wanted.beside(present.map(|entry| &entry.destination));
+    let removals = removals(key, wanted, &destinations, actual, drains, now);
+    let service = wanted.service.as_ref();
+    let desired = DesiredPool { service, destinations: &destinations, removals: &removals };
+    plan_pool(service_id(key), desired, actual)
 }
 
 /// Plans the changes to some services, from what the kernel has of them: the additions to all of
@@ -168,25 +126,4 @@ pub fn plans(
     }
     plans.changes.sort_by_key(|(_, change)| rank(change));
     plans
-}
-
-/// Applies planned changes in one batch.
-///
-/// # Errors
-/// The kernel could not be reached, or its answers were lost: what it has must be read again.
-pub fn apply(client: &mut Client, plans: &Plans) -> Result<Vec<RefusedChange>, IpvsError> {
-    if plans.changes.is_empty() {
-        return Ok(Vec::new());
-    }
-    let changes: Vec<Change> = plans.changes.iter().map(|(_, change)| change.clone()).collect();
-    let failures = client.apply(&changes)?;
-    let refused = failures.into_iter().filter_map(|failure| {
-        let (service, change) = plans.changes.get(failure.index)?.clone();
-        Some(RefusedChange { service, change, failure })
-    });
-    Ok(refused.collect())
-}
-
-fn index(entries: Vec<DestinationEntry>) -> BTreeMap<DestinationId, DestinationEntry> {
-    entries.into_iter().map(|entry| (entry.destination.id, entry)).collect()
 }

@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use serde::{Deserialize, Serialize};
 
-use super::plan::Drain;
+use super::drains::Drain;
 use super::restrictions::QuiesceReason;
 use super::sync::SyncView;
 use crate::ipvs::DestinationId;

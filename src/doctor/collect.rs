@@ -11,9 +11,9 @@ use super::{Roles, conflicts, listeners};
 use crate::conf::{Clustertab, Conf, Cvip, Routing};
 use crate::daemon::{ControlError, ControlRequest, Response, ask};
 use crate::director::desired::Inputs;
-use crate::director::plan::DrainState;
-use crate::director::reconcile;
+use crate::director::drains::DrainState;
 use crate::director::restrictions::Restrictions;
+use crate::director::table;
 use crate::director::view::TableView;
 use crate::ipvs::{self, Change, Client};
 use crate::listeners::{Dumper, Ranges};
@@ -291,5 +291,5 @@ fn changes(
     let (nodes, drains) = (&seen.state.nodes, &seen.state.drains);
     let inputs =
         Inputs { conf: &seen.conf, nodes, me: node, drains, restrictions, passive: false, now };
-    Ok(reconcile::plan_all(client, inputs, &seen.state, &mut DrainState::new())?.changes)
+    Ok(table::plan_all(client, inputs, &seen.state, &mut DrainState::new())?.changes)
 }

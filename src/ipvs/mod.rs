@@ -31,6 +31,7 @@ mod error;
 mod fake_kernel;
 #[doc(hidden)]
 pub mod fuzzing;
+pub mod plan;
 mod scheduler_flags;
 pub mod types;
 mod wire;

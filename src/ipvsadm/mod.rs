@@ -29,7 +29,6 @@ mod line;
 pub mod listing;
 pub mod names;
 pub mod options;
-pub mod plan;
 pub mod popt;
 pub mod proc_table;
 mod resolver;

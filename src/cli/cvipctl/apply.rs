@@ -10,9 +10,9 @@ use crate::checks::Checker;
 use crate::conf::Conf;
 use crate::daemon::{ControlError, ControlRequest, Response, ask};
 use crate::director::desired::Inputs;
-use crate::director::plan::DrainState;
+use crate::director::drains::DrainState;
 use crate::director::restrictions::Restrictions;
-use crate::director::{self, reconcile};
+use crate::director::{self, table};
 use crate::ipvs::Client;
 use crate::ipvsadm::change_line;
 use crate::store::{Access, Interest};
@@ -78,7 +78,7 @@ fn differences(
     let (restrictions, now) = (&Restrictions::default(), Instant::now());
     let (nodes, drains) = (&state.nodes, &state.drains);
     let inputs = Inputs { conf, nodes, me, drains, restrictions, passive: false, now };
-    let plans = reconcile::plan_all(&mut client, inputs, &state, &mut DrainState::new())?;
+    let plans = table::plan_all(&mut client, inputs, &state, &mut DrainState::new())?;
     Ok(plans.changes.iter().map(|(_, change)| change_line(change)).collect())
 }
 

@@ -4,10 +4,11 @@ use proptest::prelude::*;
 
 use super::super::desired::desired;
 use super::super::desired::tests::{conf, key, registration};
-use super::super::plan::{Actual, Drain, rank};
+use super::super::drains::Drain;
 use super::super::restrictions::Restrictions;
 use super::*;
 use crate::conf::Conf;
+use crate::ipvs::plan::rank;
 use crate::ipvs::{ChangeFailure, Destination, DestinationId, Operation};
 use crate::protocol::Protocol;
 use crate::store::{DrainOrder, NodeRecord};

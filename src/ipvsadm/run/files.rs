@@ -8,12 +8,12 @@ use super::super::change::change_line;
 use super::super::errors::{self, FailedOperation};
 use super::super::from_json;
 use super::super::invocation::{Failing, Invocation, Source};
-use super::super::plan::{plan, takes_away};
 use super::super::restore::{Comments, LONGEST_LINE, Lines};
 use super::super::rules::{RuleError, Rules};
 use super::super::table::{Table, TableError};
 use super::{BATCH, Next, ToolError, ToolSession};
 use crate::ipvs::Change;
+use crate::ipvs::plan::takes_away;
 
 /// How a restore that reports is going.
 #[derive(Default)]
@@ -325,7 +325,7 @@ impl<T: Table, O: FnOnce() -> Result<T, TableError>> ToolSession<'_, '_, T, O> {
         match current {
             Ok(current) if wanted.keeps_services => {
                 wanted.services.clone_from(&current.services);
-                Ok(plan(&current, &wanted))
+                Ok(current.plan(&wanted))
             }
             Ok(current) if !wanted.of_services && !current.services.is_empty() => {
                 let count = current.services.len();
@@ -335,7 +335,7 @@ impl<T: Table, O: FnOnce() -> Result<T, TableError>> ToolSession<'_, '_, T, O> {
                 ));
                 Err(2)
             }
-            Ok(current) => Ok(plan(&current, &wanted)),
+            Ok(current) => Ok(current.plan(&wanted)),
             Err(error) => Err(self.report(Err(error)).0),
         }
     }

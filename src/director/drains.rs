@@ -1,44 +1,23 @@
-//! changes = desired - kernel table: pure, one service at a time, with the drains.
+//! DrainState of one director: what becomes of destinations that leave a service. Pure.
 //!
 //! A destination that leaves gets weight 0 at once and goes when it is drained; UDP goes at
-//! once, since every datagram renews its entry and weight 0 would never drain it. Additions
-//! come first, then edits (those to weight 0 last), then deletions, so that a service never stands
-//! empty on the way ([`rank`]). A drain is over once the kernel has deleted the destination or
-//! shows it as it is wanted, and not when that was asked for ([`settle`]).
+//! once, since every datagram renews its entry and weight 0 would never drain it. A drain is over
+//! once the kernel has deleted the destination or shows it as it is desired, and not when that was
+//! asked for ([`settle`]).
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use super::desired::Wanted;
-use super::settings::service_id;
-use crate::ipvs::{
-    Change, Destination, DestinationEntry, DestinationId, Service, Stats, service_flags,
-};
+use super::reconcile::Actual;
+use crate::ipvs::plan::{Removal, same_destination};
+use crate::ipvs::{Change, Destination, DestinationEntry, DestinationId};
 use crate::protocol::Protocol;
 use crate::store::ServiceKey;
 
 /// With no active connection for this long, and none counted by the node, a destination is
 /// drained: IPVS does not count half-closed connections as active, the node does.
 pub const QUIET: Duration = Duration::from_secs(5);
-
-/// One service as the kernel has it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Actual {
-    /// Its settings.
-    pub service: Service,
-    /// Its destinations.
-    pub destinations: BTreeMap<DestinationId, DestinationEntry>,
-}
-
-impl Actual {
-    /// Sets a destination, new or known.
-    pub(super) fn put(&mut self, destination: Destination) {
-        let (active, inactive, persistent) = (0, 0, 0);
-        let stats = Stats::default();
-        let fresh = DestinationEntry { destination, active, inactive, persistent, stats };
-        self.destinations.entry(destination.id).or_insert(fresh).destination = destination;
-    }
-}
 
 /// A destination on its way out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -53,82 +32,49 @@ pub struct Drain {
     pub connections: (u32, u32),
 }
 
-/// The drains of one director: state that only [`plan`] and [`settle`] write.
+/// The drains of one director: state that only [`removals`] and [`settle`] write.
 pub type DrainState = BTreeMap<(ServiceKey, DestinationId), Drain>;
 
-/// The place of a change among those that are made together: additions, then edits, then deletions.
-/// A weight is given before another is taken away.
-pub fn rank(change: &Change) -> u8 {
-    match change {
-        Change::AddService(_) => 0,
-        Change::AddDestination(..) => 1,
-        Change::EditService(_) => 2,
-        Change::EditDestination(_, destination) if destination.weight > 0 => 3,
-        Change::EditDestination(..) => 4,
-        Change::DeleteDestination(..) => 5,
-        _ => 6,
-    }
-}
-
-/// The changes that lead from what the kernel has to what is wanted, in the order in which
-/// they are to be made. `now` moves the drains on.
-pub fn plan(
+/// What becomes of the destinations of a service that are not among the desired ones. `now` moves the
+/// drains on.
+pub fn removals(
     key: ServiceKey,
     wanted: &Wanted,
+    desired: &BTreeMap<DestinationId, Destination>,
     actual: Option<&Actual>,
     drains: &mut DrainState,
     now: Instant,
-) -> Vec<Change> {
-    let id = service_id(key);
-    let mut changes = Vec::new();
-    match (&wanted.service, actual) {
-        (Some(service), None) => changes.push(Change::AddService(service.clone())),
-        (Some(service), Some(actual)) if !same_settings(service, &actual.service) => {
-            changes.push(Change::EditService(service.clone()));
-        }
-        _ => {}
-    }
-    let none = BTreeMap::new();
-    let present = actual.map_or(&none, |actual| &actual.destinations);
-    let destinations = wanted.beside(present.values().map(|entry| &entry.destination));
-    for (at, destination) in destinations.iter() {
-        match present.get(at) {
-            None => changes.push(Change::AddDestination(id, *destination)),
-            Some(entry) if entry.destination != *destination => {
-                changes.push(Change::EditDestination(id, *destination));
+) -> BTreeMap<DestinationId, Removal> {
+    let mut removals = BTreeMap::new();
+    for (at, entry) in actual.into_iter().flat_map(|actual| &actual.destinations) {
+        if let Some(desired) = desired.get(at) {
+            if same_destination(&entry.destination, desired) {
+                drains.remove(&(key, *at));
             }
-            Some(_) => drop(drains.remove(&(key, *at))),
-        }
-    }
-    let mut left = 0;
-    for (at, entry) in present.iter().filter(|(at, _)| !destinations.contains_key(at)) {
-        if wanted.unknown.contains(&at.addr) {
-            left += 1;
             continue;
         }
-        let is_over = wanted.cut.contains(&at.addr) || drained(key, entry, wanted, drains, now);
-        // Of one that is still there after its drain the deletion was refused, and may be again.
-        let is_draining = drains.contains_key(&(key, *at));
-        if entry.destination.weight != 0 && (!is_over || is_draining) {
-            let quiesced = Destination { weight: 0, ..entry.destination };
-            changes.push(Change::EditDestination(id, quiesced));
-        }
-        match is_over {
-            true => changes.push(Change::DeleteDestination(id, *at)),
-            false => left += 1,
-        }
+        let is_over = |drains: &mut DrainState| {
+            wanted.cut.contains(&at.addr) || is_drained(key, entry, wanted, drains, now)
+        };
+        let removal = if wanted.unknown.contains(&at.addr) {
+            Removal::Keep
+        } else if !is_over(drains) {
+            Removal::Quiesce
+        } else if drains.contains_key(&(key, *at)) {
+            // It is still there after its drain: its deletion was refused, and may be again.
+            Removal::QuiesceAndDelete
+        } else {
+            Removal::Delete
+        };
+        removals.insert(*at, removal);
     }
     // A drain whose destination is gone, by hand or with its service, is over.
-    let gone = |at: &DestinationId| !present.contains_key(at);
+    let gone = |at: &DestinationId| !actual.is_some_and(|a| a.destinations.contains_key(at));
     let gone: Vec<_> = draining(key, drains).filter(gone).collect();
     for at in gone {
         drains.remove(&(key, at));
     }
-    if wanted.service.is_none() && actual.is_some() && left == 0 {
-        changes.push(Change::DeleteService(id));
-    }
-    changes.sort_by_key(rank);
-    changes
+    removals
 }
 
 /// Notes what the kernel made of a planned change: `done` if it agreed. A destination whose
@@ -160,7 +106,7 @@ pub fn settle(
 }
 
 /// Moves a destination's drain on; true if it may go now.
-fn drained(
+fn is_drained(
     key: ServiceKey,
     entry: &DestinationEntry,
     wanted: &Wanted,
@@ -193,18 +139,6 @@ fn drained(
     counted == Some(0) && now.duration_since(quiet_since) >= QUIET
 }
 
-/// True if an edit would change nothing. The kernel adds a flag of its own, and keeps a netmask
-/// and a time-out for services that are not persistent.
-fn same_settings(wanted: &Service, actual: &Service) -> bool {
-    let flags = actual.flags & !service_flags::HASHED;
-    let persistent = flags & service_flags::PERSISTENT != 0;
-    wanted.id == actual.id
-        && wanted.scheduler == actual.scheduler
-        && wanted.flags == flags
-        && wanted.pe == actual.pe
-        && (!persistent || (wanted.timeout, wanted.netmask) == (actual.timeout, actual.netmask))
-}
-
 /// The destinations of a service that drain.
 fn draining(key: ServiceKey, drains: &DrainState) -> impl Iterator<Item = DestinationId> {
     let of_key = drains.range((key, least())..).take_while(move |((of, _), _)| *of == key);
@@ -224,8 +158,10 @@ mod tests {
     use proptest::prelude::*;
 
     use super::super::desired::tests::{ip, key};
+    use super::super::reconcile::plan;
+    use super::super::settings::service_id;
     use super::*;
-    use crate::ipvs::Forwarding;
+    use crate::ipvs::{Forwarding, Service, Stats, service_flags};
 
     fn destination(host: u8, port: u16, weight: u32) -> Destination {
         Destination::new(IpAddr::from([10, 0, 0, host]), port, Forwarding::Route, weight)
@@ -498,34 +434,6 @@ mod tests {
             matches!(changes[..], [Change::AddDestination(..), Change::DeleteDestination(..)]),
             "{changes:?}"
         );
-    }
-
-    #[test]
-    fn settings_that_differ_are_edited_in_place_and_those_that_mean_nothing_do_not_count() {
-        let wants =
-            Service { flags: service_flags::SCHED1, ..Service::new(service_id(http()), "sh") };
-        let persistent = |netmask, pe: Option<&str>| Service {
-            netmask,
-            pe: pe.map(str::to_owned),
-            ..wants.clone().persistent(60)
-        };
-        let hashed = |service: &Service| Service {
-            flags: service.flags | service_flags::HASHED,
-            ..service.clone()
-        };
-        let full = u32::MAX;
-        for (wanted, has, same) in [
-            (&wants, hashed(&wants), true),
-            (&wants, Service { netmask: 0xffff_0000, ..hashed(&wants) }, true),
-            (&wants, Service { flags: 0, ..hashed(&wants) }, false),
-            (&wants, hashed(&persistent(full, None)), false),
-            (&persistent(full, None), hashed(&persistent(full, None)), true),
-            (&persistent(full, None), hashed(&persistent(0xffff_ff00, None)), false),
-            (&persistent(full, Some("sip")), hashed(&persistent(full, Some("sip"))), true),
-            (&persistent(full, None), hashed(&persistent(full, Some("sip"))), false),
-        ] {
-            assert_eq!(same_settings(wanted, &has), same, "{wanted:?} {has:?}");
-        }
     }
 
     #[test]

@@ -1,0 +1,101 @@
+//! The kernel's table as a director reads and changes it: one batch of changes for all services of a
+//! pass.
+
+use std::collections::{BTreeSet, HashMap};
+
+use super::desired::Inputs;
+use super::drains::DrainState;
+use super::reconcile::{Actual, KernelTable, Plans, RefusedChange, concerned, plans};
+use super::settings::{service_id, service_key};
+use crate::ipvs::{Change, Client, IpvsError, ServiceEntry};
+use crate::store::{ServiceKey, StoreState};
+
+/// From this many services on, one dump of all costs less than a question for each.
+const DUMP_FROM: usize = 32;
+
+/// The services of a full pass, and what the kernel has of them.
+///
+/// # Errors
+/// The kernel could not be read.
+pub(super) fn read_all(
+    client: &mut Client,
+    inputs: Inputs<'_>,
+    state: &StoreState,
+) -> Result<(BTreeSet<ServiceKey>, KernelTable), IpvsError> {
+    let standing = by_key(client.services()?);
+    let services = concerned(standing.keys(), inputs, state);
+    let table = read(client, &services, standing)?;
+    Ok((services, table))
+}
+
+/// What the kernel has of some services.
+///
+/// # Errors
+/// The kernel could not be read.
+pub(super) fn read_some(
+    client: &mut Client,
+    services: &BTreeSet<ServiceKey>,
+) -> Result<KernelTable, IpvsError> {
+    let mut entries: Vec<ServiceEntry> = Vec::new();
+    if services.len() < DUMP_FROM {
+        for key in services {
+            entries.extend(client.service(&service_id(*key))?);
+        }
+    } else {
+        entries = client.services()?;
+    }
+    read(client, services, by_key(entries))
+}
+
+/// Reads the destinations of those services that stand.
+fn read(
+    client: &mut Client,
+    services: &BTreeSet<ServiceKey>,
+    mut standing: HashMap<ServiceKey, ServiceEntry>,
+) -> Result<KernelTable, IpvsError> {
+    let mut table = KernelTable::new();
+    for key in services {
+        if let Some(entry) = standing.remove(key) {
+            let destinations = client.destinations(&entry.service.id)?.into_iter();
+            let destinations = destinations.map(|d| (d.destination.id, d)).collect();
+            table.insert(*key, Actual { service: entry.service, destinations });
+        }
+    }
+    Ok(table)
+}
+
+fn by_key(entries: Vec<ServiceEntry>) -> HashMap<ServiceKey, ServiceEntry> {
+    let keyed = |entry: ServiceEntry| Some((service_key(entry.service.id)?, entry));
+    entries.into_iter().filter_map(keyed).collect()
+}
+
+/// Plans a full pass; nothing is changed.
+///
+/// # Errors
+/// The kernel could not be read.
+pub fn plan_all(
+    client: &mut Client,
+    inputs: Inputs<'_>,
+    state: &StoreState,
+    drains: &mut DrainState,
+) -> Result<Plans, IpvsError> {
+    let (services, table) = read_all(client, inputs, state)?;
+    Ok(plans(&services, &table, inputs, drains))
+}
+
+/// Applies planned changes in one batch.
+///
+/// # Errors
+/// The kernel could not be reached, or its answers were lost: what it has must be read again.
+pub(super) fn apply(client: &mut Client, plans: &Plans) -> Result<Vec<RefusedChange>, IpvsError> {
+    if plans.changes.is_empty() {
+        return Ok(Vec::new());
+    }
+    let changes: Vec<Change> = plans.changes.iter().map(|(_, change)| change.clone()).collect();
+    let failures = client.apply(&changes)?;
+    let refused = failures.into_iter().filter_map(|failure| {
+        let (service, change) = plans.changes.get(failure.index)?.clone();
+        Some(RefusedChange { service, change, failure })
+    });
+    Ok(refused.collect())
+}
