@@ -19,7 +19,7 @@ pub fn is_later(number: u64, than: u64) -> bool {
     match (number, than) {
         (0, _) => false,
         (_, 0) => true,
-        // Numbers beyond the last are refused by whoever reads them; here they are the last.
+        // Numbers beyond the last are refused by every reader; here they are the last.
         (number, than) => {
             let (number, than) = (number.min(LAST), than.min(LAST));
             let steps = if number >= than { number - than } else { LAST - (than - number) };

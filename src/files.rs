@@ -1,5 +1,5 @@
 //! Files, read with a bound and written whole: what every program does with the files that an
-//! administrator, or somebody else, may have put there.
+//! administrator, or another user, may have put there.
 //!
 //! A named pipe, a device or a folder where a file should be is refused at once: opening it could
 //! wait for ever. A file that cannot be written is noted here once, and again when it can be, so
@@ -20,7 +20,7 @@ use tracing::{error, info};
 /// when others have taken all the rest.
 const BLOCK: usize = 4096;
 
-/// Opens a regular file for reading, and waits for nobody.
+/// Opens a regular file for reading, without waiting.
 pub(crate) fn open(path: &Path) -> io::Result<File> {
     // Before opening: a device may do something when it is opened.
     is_regular(&fs::metadata(path)?)?;
@@ -92,7 +92,7 @@ pub(crate) fn replace(path: &Path, drafts: &Path, bytes: &[u8], sync: bool) -> i
     }
 }
 
-/// Every byte is somebody's.
+/// Every byte is in use.
 fn has_no_room(error: &io::Error) -> bool {
     matches!(error.kind(), ErrorKind::StorageFull | ErrorKind::QuotaExceeded)
 }

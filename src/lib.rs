@@ -1,7 +1,7 @@
 //! **cvip**: a process that starts listening on a flagged port joins the cluster's virtual
 //! service; when it stops, it leaves.
 //!
-//! The road that data takes, and the room that owns each part of it:
+//! The data flow, and the module that owns each part of it:
 //!
 //! ```text
 //!  listen() bind() close()

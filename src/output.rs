@@ -43,7 +43,7 @@ impl<'a> Output<'a> {
         Output { inner, failed: None }
     }
 
-    /// Why something was not written, except that nobody reads it.
+    /// Why something was not written, except that the reader is gone.
     pub fn lost(&self) -> Option<io::Error> {
         self.failed.map(Failed::error).filter(|error| error.kind() != io::ErrorKind::BrokenPipe)
     }
@@ -91,9 +91,9 @@ impl Write for Output<'_> {
 
 /// The process's standard output, unbuffered, with every error of its own.
 ///
-/// That of the standard library takes a descriptor that is not open for writing for one that
-/// nobody wants, and opens /dev/null in the place of one that is closed. Flushing this one also asks
-/// for what a file system says of its written pages only when a file is closed.
+/// That of the standard library takes a descriptor that is not open for writing for one that nobody
+/// wants, and opens /dev/null in the place of one that is closed. Flushing this one also asks for
+/// what a file system says of its written pages only when a file is closed.
 #[derive(Debug)]
 pub struct StandardOutput(File);
 

@@ -1,4 +1,4 @@
-//! The one word that every room shares: a transport protocol that IPVS can balance.
+//! The one word that all modules share: a transport protocol that IPVS can balance.
 
 use std::str::FromStr;
 

@@ -115,7 +115,7 @@ fn prefix(target: &Path) -> String {
 }
 
 /// Why a folder takes no file. The crate's own words name the temporary file, which says nothing
-/// to anybody.
+/// to others.
 fn unwritable(folder: &Path, error: &io::Error) -> io::Error {
     let why = error.to_string();
     let why = why.split(" at path ").next().unwrap_or(&why);

@@ -48,7 +48,7 @@ impl<M> Inbox<M> {
 
     /// The messages that wait. The socket event is emptied first, so that none is overlooked.
     pub(crate) fn take(&self) -> Vec<M> {
-        // EAGAIN: nobody rang.
+        // EAGAIN: there was no message.
         let _ = self.wake.read();
         self.receiver.try_iter().collect()
     }

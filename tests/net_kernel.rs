@@ -1,5 +1,5 @@
-//! The net room's desired settings against a kernel with IPVS and tunnels: a node that has what its role
-//! desired settings, and nothing else, serves. The table is ipvsadm's.
+//! The net room's desired settings against a kernel with IPVS and tunnels: a node that has what its
+//! role desired settings, and nothing else, serves. The table is ipvsadm's.
 //!
 //! A client, a director and a real server are network namespaces on one bridge.
 

@@ -1,7 +1,7 @@
-//! What a row of results makes of a real server: fit, unhealthy, or not known yet.
+//! What a row of results makes of a real server: healthy, unhealthy, or not known yet.
 //!
 //! Pure. Only results *in a row* count: a server that fails every second time never has three
-//! failures in a row, however long it goes on. The first result of all is believed at once, so
+//! failures in a row, however long it goes on. The first result of all counts at once, so
 //! that a server which is down when the daemon starts does not get traffic until `fall`.
 
 use std::fmt;
@@ -9,12 +9,12 @@ use std::time::Instant;
 
 use super::settings::Count;
 
-/// What one run of a check found: a word on what was seen, or why the real server is not fit.
+/// What one run of a check found: a word on what was seen, or why the real server is unhealthy.
 /// One line, printable, short: see [`mod@super::probe`].
 pub type CheckOutcome = Result<String, String>;
 
 named! {
-    /// What is believed of a real server.
+    /// The state of a real server's health.
     #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
     pub enum HealthState {
         /// No run has ended yet.
@@ -82,7 +82,7 @@ impl Health {
         changed
     }
 
-    /// What is believed.
+    /// The state.
     pub fn state(&self) -> HealthState {
         self.state
     }

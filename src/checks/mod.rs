@@ -13,7 +13,7 @@
 //!
 //! A check runs where the real server is: its own cvipd probes what it serves on the CVIP, bound
 //! to the loopback interface, so that no other node can answer for it. For real servers without a
-//! cvipd the director probes their addresses. This room does not know which of the two it is, nor
+//! cvipd the director probes their addresses. This module does not know which of the two it is, nor
 //! cvip.conf, nor what becomes of an unhealthy real server.
 
 use std::fmt;

@@ -1,7 +1,7 @@
 //! A few threads for work that blocks: made when there is work, gone when there was none for a
 //! while.
 //!
-//! It knows nothing of checks. There is no queue to speak of: whoever gives work sees to it that
+//! It knows nothing of checks. There is no queue: the caller sees to it that
 //! no more is given than there may be threads.
 
 use std::collections::VecDeque;

@@ -55,7 +55,7 @@ impl<K: Ord + Clone + Hash + Send + 'static> Checker<K> {
         let pool = Pool::new(WORKERS, PATIENCE, move |run: CheckRun<K>| {
             let outcome = catch_unwind(AssertUnwindSafe(|| probe(&run.target)))
                 .unwrap_or_else(|_| Err("the check itself broke down: see the log".to_owned()));
-            // Nobody may be left who wants to know.
+            // The receiver may be gone.
             outbox.send((run, outcome));
         });
         Ok(Checker {

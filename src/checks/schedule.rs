@@ -169,7 +169,7 @@ impl<K: Ord + Clone + Hash> CheckSchedule<K> {
         self.entries.get(&run.key).filter(|_| changed).map(|e| (&*e.target, &e.health))
     }
 
-    /// Takes back a run that nobody could do; it is due again at this time.
+    /// Takes back a run for which there was no thread; it is due again at this time.
     pub(super) fn put_back(&mut self, run: &CheckRun<K>, due: Instant) {
         if let Some((mut entry, _)) = self.ended(run) {
             entry.slot = Slot::Waits { due, lane: entry.lane() };

@@ -31,9 +31,9 @@ pub struct Check {
     /// How long a run may take, names, handshakes and answers included.
     #[serde(rename = "timeout_ms")]
     pub timeout: Period,
-    /// Successes in a row that make an unhealthy real server fit.
+    /// Successes in a row that make an unhealthy real server healthy.
     pub rise: Count,
-    /// Failures in a row that make a fit real server unhealthy.
+    /// Failures in a row that make a healthy real server unhealthy.
     pub fall: Count,
     /// The port to probe, from 1; none: the service's own.
     #[serde(skip_serializing_if = "Option::is_none")]

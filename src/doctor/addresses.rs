@@ -70,7 +70,7 @@ fn judge(
             );
             Some(Finding::fault(seen.here(), what).fix(from_configuration).run(remove))
         }
-        // Elsewhere it harms nobody.
+        // Elsewhere it does no harm.
         Some(Device::Name(_)) => None,
         None => Some(undesired(seen, interface, addr).fix(from_configuration).run(remove)),
     }

@@ -33,7 +33,7 @@ pub struct Subject<'a> {
     pub clustertab: Clustertab,
     /// This host's node, or why it is not known.
     pub node: Result<u32, String>,
-    /// The store is this host's own, and nobody said that this is meant.
+    /// The store is this host's own, and no setting says that this is intended.
     pub embedded: bool,
     /// The folder of cvipd's own files.
     pub run_dir: &'a Path,
@@ -43,7 +43,7 @@ pub struct Subject<'a> {
 
 /// Looks at everything that can be seen from here, in the calling thread's network namespace.
 ///
-/// A store that is away is a finding, and nothing that only it knows is examined.
+/// An unavailable store is a finding, and nothing that only it knows is examined.
 ///
 /// # Errors
 /// The store's folder cannot be read.
@@ -150,7 +150,7 @@ fn host(seen: &mut Observed, node: u32, run_dir: &Path) -> Option<Host> {
             let found = Dumper::open().and_then(|mut dumper| dumper.snapshot(&ranges));
             seen.noting("who listens here", found)
         }
-        // Nobody knows what is flagged.
+        // What is flagged is unknown.
         Some(_) => None,
     };
     let mut others = BTreeMap::new();

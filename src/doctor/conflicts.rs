@@ -1,5 +1,5 @@
 //! Who else answers for a CVIP that this director carries: asked on the wire, as duplicate address
-//! detection does, which changes nobody's caches. What a node's settings promise, its neighbours
+//! detection does, which changes no cache. What a node's settings promise, its neighbours
 //! may see otherwise; and what answers need not be a node at all.
 
 use std::collections::BTreeMap;
@@ -17,7 +17,7 @@ use crate::net::{ConflictState, ConflictWatch, Interface, Mac, NetError};
 /// Longer than a watch asks.
 const AT_MOST: Duration = Duration::from_millis(1500);
 
-/// The interfaces on which somebody else could answer, with the CVIPs that this node carries there.
+/// The interfaces on which another host could answer, with the CVIPs that this node carries there.
 pub(super) fn places(seen: &Observed, interfaces: &[Interface]) -> BTreeMap<String, Vec<IpAddr>> {
     let mut places: BTreeMap<String, Vec<IpAddr>> = BTreeMap::new();
     for cvip in seen.directed() {

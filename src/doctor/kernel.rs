@@ -48,7 +48,7 @@ fn difference(
             Finding::fault(here, what).fix(fix).run(set(path, wanted))
         }
         Difference::Down(device) => {
-            let what = format!("{device} is down: nobody unpacks what the director sends");
+            let what = format!("{device} is down: what the director sends is not decapsulated");
             Finding::fault(here, what).fix(fix).run(format!("ip link set {device} up"))
         }
         Difference::Missing { addr, prefix, device } => {
@@ -83,7 +83,7 @@ fn missing(
     let active = seen.directed().any(|cvip| cvip.addr == addr);
     let consequence = match (gateway, active) {
         (true, _) => "what real servers answer goes nowhere",
-        (false, true) => "nobody answers for it, and no client reaches it",
+        (false, true) => "no host answers for it, and no client reaches it",
         (false, false) => "this node drops what the director sends it",
     };
     let what = format!("{addr}/{prefix} is missing on {device}: {consequence}");
@@ -152,7 +152,7 @@ pub(super) fn made(seen: &Observed, host: &Host) -> Vec<Finding> {
         .collect()
 }
 
-/// False for what somebody has undone since.
+/// False for what was undone since.
 fn is_so(host: &Host, done: &Done) -> bool {
     match done {
         Done::Set { path, value, .. } => host.setting(path).is_none_or(|is| is == value),

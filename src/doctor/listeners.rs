@@ -1,8 +1,8 @@
 //! Who listens on a flagged port and does not join: this node's by its own sockets, others' by
 //! their records.
 //!
-//! A port that was flagged by itself and that nobody serves is a fault: somebody wants it served.
-//! In a flagged range, or beside nodes that serve, it may well be meant, and is a warning.
+//! A port that was flagged by itself and that is not served is a fault: it was flagged to be
+//! served. In a flagged range, or beside nodes that serve, it may well be meant, and is a warning.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
@@ -48,7 +48,7 @@ pub(super) fn here(seen: &Observed, host: &Host) -> Vec<Finding> {
     else {
         return Vec::new();
     };
-    // By service: everybody who was refused, unless somebody joins.
+    // By service: all listeners that were refused, unless one joins.
     let mut refused: BTreeMap<ServiceKey, Vec<(&Listener, Refusal, PortFlag)>> = BTreeMap::new();
     let mut served: BTreeSet<ServiceKey> = BTreeSet::new();
     // Wildcard sockets that datagrams to these CVIPs reach, by port.
@@ -86,9 +86,9 @@ pub(super) fn here(seen: &Observed, host: &Host) -> Vec<Finding> {
     findings
 }
 
-/// UDP servers that may answer from another address than the one that was asked. A datagram to
-/// the CVIP reaches a wildcard socket, and an answer that names no source leaves with the node's own
-/// address, which the client takes for a stranger's. With NAT the director translates it back.
+/// UDP servers that may answer from another address than the one that was asked. A datagram to the
+/// CVIP reaches a wildcard socket, and an answer that names no source leaves with the node's own
+/// address, which the client does not expect. With NAT the director translates it back.
 ///
 /// Whether a program asks for the datagrams' destinations (IP_PKTINFO) no interface of the kernel
 /// tells: sock_diag(7) reports some options of a socket, and this one is not among them.
@@ -176,8 +176,8 @@ fn understood(conf: &Conf, cvip: &Cvip, node: u32, refused: &RefusedListener) ->
     all.into_iter().find(|refusal| refusal.to_string() == refused.reason)
 }
 
-/// A listener on a flagged port that does not join. `wanted`: somebody flagged this very port,
-/// and nobody serves it.
+/// A listener on a flagged port that does not join. `wanted`: this very port was flagged,
+/// and is not served.
 #[expect(clippy::too_many_arguments)]
 fn kept_out(
     conf: &Conf,
@@ -191,7 +191,7 @@ fn kept_out(
 ) -> Option<Finding> {
     let what = format!("a listener on {bound} does not join {key}: {why}");
     let finding = match wanted {
-        true => Finding::fault(subject(node), format!("{what}; nobody serves it")),
+        true => Finding::fault(subject(node), format!("{what}; no node serves it")),
         false => Finding::warning(subject(node), what),
     };
     let any = if key.cvip.is_ipv4() { "0.0.0.0" } else { "[::]" };
@@ -281,7 +281,7 @@ fn wrong_protocol(
     cvip: IpAddr,
 ) -> Finding {
     let what = format!(
-        "`{flag}' flags {} ports, but nobody listens there by {}; port {port} is open by {other}",
+        "`{flag}' flags {} ports, but nothing listens there by {}; port {port} is open by {other}",
         flag.protocol, flag.protocol
     );
     let key = ServiceKey { cvip, protocol: flag.protocol, port };
@@ -365,7 +365,7 @@ mod tests {
             ),
             "{single:?}"
         );
-        assert!(single[0].contains("nobody serves it\n"), "{single:?}");
+        assert!(single[0].contains("no node serves it\n"), "{single:?}");
         assert!(single[0].contains("listen on 0.0.0.0:81 too"), "{single:?}");
         let range = found(V4, &[flag(Protocol::Tcp, 1, 100)], &[tcp("127.0.0.1", 81)]);
         assert!(range[0].starts_with("warning: "), "{range:?}");

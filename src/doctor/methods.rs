@@ -1,5 +1,5 @@
 //! What each routing method brings with it that no setting of cvipd's can help: said once, so
-//! that nobody has to find it out.
+//! that no administrator has to find it out.
 
 use super::Finding;
 use super::kernel::set;

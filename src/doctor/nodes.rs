@@ -1,5 +1,5 @@
-//! What the store tells of each node: does its cvipd live, does it speak of the same cluster, how
-//! does it notice listeners.
+//! What the store tells of each node: does its cvipd live, does its record agree with cvip.conf,
+//! how does it notice listeners.
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;
@@ -133,7 +133,7 @@ fn cvipd(seen: &Observed, node: u32) -> Option<Finding> {
         (false, true) => "its cvipd does not run: listeners that come and go there are not noticed",
     };
     let role = match (seen.roles.is_active(node), seen.conf.is_director(node)) {
-        (true, _) => "; it is the active director, so nobody keeps the table",
+        (true, _) => "; it is the active director, so the table is not kept up to date",
         (false, true) => "; it is a director, and cannot take over",
         (false, false) => "",
     };
@@ -258,8 +258,9 @@ fn balanced(seen: &Observed) -> Option<Finding> {
     }
     let registered = seen.state.nodes.values().any(|record| !record.registrations.is_empty());
     let fixed = services().any(|service| service.registration == RegistrationMode::Static);
-    (!registered && !fixed)
-        .then(|| Finding::note("cluster", "nothing is balanced: nobody listens on a flagged port"))
+    (!registered && !fixed).then(|| {
+        Finding::note("cluster", "nothing is balanced: no process listens on a flagged port")
+    })
 }
 
 #[cfg(test)]
@@ -385,7 +386,7 @@ mod tests {
         let silent = lines(&nodes(&seen));
         assert_eq!(
             silent,
-            ["note: cluster: nothing is balanced: nobody listens on a flagged port"]
+            ["note: cluster: nothing is balanced: no process listens on a flagged port"]
         );
         let state = StoreState { flags: Default::default(), ..seen.state.clone() };
         seen.state = state;

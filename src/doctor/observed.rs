@@ -51,7 +51,7 @@ pub struct Observed {
     pub corrupt: Vec<String>,
     /// Why the store cannot be read, if it cannot: of other nodes nothing is known then.
     pub unavailable: Option<String>,
-    /// The store is this host's own, so that other machines cannot reach it, and nobody said
+    /// The store is this host's own, so that other machines cannot reach it, and no setting says
     /// that this is meant.
     pub embedded: bool,
     /// What this host's cvipd says is wrong with the configuration; empty if none runs.
@@ -113,7 +113,7 @@ pub struct ObservedTable {
     /// Services with their destinations.
     pub services: Vec<(Service, Vec<DestinationEntry>)>,
     /// What a director would have to change to make it true, on two looks in a row. Empty
-    /// where it is nobody's to make true.
+    /// where cvipd does not set it.
     pub changes: Vec<(ServiceKey, Change)>,
     /// Connection synchronisation daemons that run.
     pub daemons: Vec<SyncDaemon>,

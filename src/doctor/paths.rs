@@ -40,7 +40,7 @@ fn carrier(seen: &Observed, host: &Host, cvip: &Cvip) -> Vec<Finding> {
         findings.push(Finding::fault(seen.here(), what).fix("see to its cable and its switch"));
     }
     if !interface.answers_neighbours && !interface.loopback {
-        let what = format!("{device} answers no neighbours (NOARP): nobody finds {addr} there");
+        let what = format!("{device} answers no neighbours (NOARP): no host finds {addr} there");
         findings
             .push(Finding::fault(seen.here(), what).run(format!("ip link set {device} arp on")));
     }
@@ -48,7 +48,7 @@ fn carrier(seen: &Observed, host: &Host, cvip: &Cvip) -> Vec<Finding> {
         return findings;
     }
     if host.effective("arp_ignore", device) == Some(8) {
-        let what = format!("{device} answers no ARP (arp_ignore 8): nobody finds {addr} there");
+        let what = format!("{device} answers no ARP (arp_ignore 8): no host finds {addr} there");
         let finding = Finding::fault(seen.here(), what);
         findings.push(unignored(host, device, finding));
     }

@@ -8,7 +8,7 @@ use crate::director::sync;
 use crate::net::AddressRole;
 use crate::store::StoreState;
 
-/// The active directors of the moment.
+/// The directors that are active now.
 #[derive(Clone, Debug, PartialEq, Eq, Default)]
 pub struct Roles {
     active: BTreeMap<IpAddr, u32>,

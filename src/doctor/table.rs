@@ -1,4 +1,4 @@
-//! The kernel's table against the store, and services in it that nobody keeps.
+//! The kernel's table against the store, and services in it that no director keeps.
 
 use super::Finding;
 use super::observed::{Observed, ObservedTable, subject};
@@ -130,14 +130,14 @@ fn describe(seen: &Observed, table: &ObservedTable, change: &Change) -> String {
     };
     match change {
         Change::AddService(_) => {
-            "it is not in the kernel's table, though somebody serves it".to_owned()
+            "it is not in the kernel's table, though a node serves it".to_owned()
         }
         Change::EditService(wanted) => format!(
             "its settings in the kernel are not cvip.conf's, which are `{}'",
             change_line(&Change::AddService(wanted.clone()))
         ),
         Change::DeleteService(_) => {
-            "it is still in the kernel's table, though nobody serves it".to_owned()
+            "it is still in the kernel's table, though no node serves it".to_owned()
         }
         Change::AddDestination(_, d) => {
             format!("{} serves it, and is not in its pool", node(&d.id))

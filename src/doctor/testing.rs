@@ -1,4 +1,4 @@
-//! A small cluster for the tests of this room, in which nothing is wrong.
+//! A small cluster for the tests of this module, in which nothing is wrong.
 
 use std::net::IpAddr;
 

@@ -1,8 +1,9 @@
-//! The socket events' programs, assembled by hand: some thirty instructions each, no compiler, no ELF.
+//! The socket events' programs, assembled by hand: some thirty instructions each, no compiler, no
+//! ELF.
 //!
 //! Pure: what comes out is instructions; `sys` loads them and the kernel's verifier proves them.
 //! Each program filters in the kernel and writes one record to the ring buffer. None changes a
-//! socket, sets a callback flag or refuses anything: each returns 1, *go on*, on every road.
+//! socket, sets a callback flag or refuses anything: each returns 1 (go on) on every path.
 //! In particular `listening` leaves `bpf_sock_ops_cb_flags` alone, which accepted connections
 //! would inherit, and `reply`, which belongs to other programs at the same cgroup.
 //!
@@ -48,7 +49,7 @@ pub(super) const RECORD: usize = 16;
 pub(super) const PORT_WORDS: usize = 2 * WORDS_PER_PROTOCOL;
 const WORDS_PER_PROTOCOL: usize = 65536 / 64;
 
-/// What rang.
+/// What was reported.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum SocketEvent {
@@ -59,7 +60,7 @@ pub enum SocketEvent {
         /// The socket's cookie.
         cookie: u64,
     },
-    /// More than the ring buffer holds: anything may have rung.
+    /// More than the ring buffer holds: any event may be lost.
     Overflow,
 }
 
@@ -79,7 +80,7 @@ impl SocketEvent {
 }
 
 /// The word of the port map in which a port's bit stands, and the bit; `None` for a protocol
-/// whose arrivals do not ring.
+/// whose arrivals are not reported.
 pub(super) fn port_bit(protocol: Protocol, port: u16) -> Option<(usize, u64)> {
     let first = match protocol {
         Protocol::Tcp => 0,
@@ -118,7 +119,7 @@ impl BpfProgram {
         self.instructions.iter().map(|i| i.encode()).collect()
     }
 
-    /// Rings for a TCP listen() that succeeded, with the port that the socket really got.
+    /// Reports a TCP listen() that succeeded, with the port that the socket really got.
     ///
     /// `netns` restricts it to one network namespace (5.15).
     pub(super) fn listening(maps: Maps, netns: Option<u64>) -> BpfProgram {
@@ -132,7 +133,7 @@ impl BpfProgram {
         code.finish("cvip_listening", PROG_SOCK_OPS, ATTACH_SOCK_OPS)
     }
 
-    /// Rings for a UDP bind() that succeeded; `v6` says which family's hook it is for.
+    /// Reports a UDP bind() that succeeded; `v6` says which family's hook it is for.
     pub(super) fn bound(maps: Maps, netns: Option<u64>, v6: bool) -> BpfProgram {
         let mut code = Assembly::new();
         code.load_word(R2, R6, SOCK_PROTOCOL);
@@ -149,12 +150,12 @@ impl BpfProgram {
         code.finish(name, PROG_CGROUP_SOCK, attach_type)
     }
 
-    /// Rings when the last descriptor of a socket is closed that is in the cookie map, whatever
+    /// Reports that the last descriptor of a socket is closed that is in the cookie map, whatever
     /// its protocol. This hook may not read the port, and runs while the socket is still in the
     /// kernel's table.
     ///
     /// An MPTCP listener (every Go server since 1.24) is closed by a parent socket with a cookie
-    /// that no dump shows: those ring in any case.
+    /// that no dump shows: those are reported in any case.
     pub(super) fn releasing(maps: Maps, netns: Option<u64>) -> BpfProgram {
         let mut code = Assembly::new();
         // Connections, the mass of all sockets, go first: neither helper nor map is asked.
@@ -389,7 +390,7 @@ impl Assembly {
 
     /// Leaves unless the port in r7 (host order) has its bit in the port map.
     fn leave_unless_port_matters(&mut self, maps: Maps, protocol: Protocol) {
-        let (first, _) = port_bit(protocol, 0).expect("a protocol whose arrivals ring");
+        let (first, _) = port_bit(protocol, 0).expect("a protocol whose arrivals are reported");
         self.push(BpfInstruction::copy(R2, R7));
         self.push(BpfInstruction::with_imm(SHIFT_RIGHT, R2, 6));
         self.push(BpfInstruction::with_imm(ADD, R2, first as i32));

@@ -342,7 +342,7 @@ mod tests {
     /// or not; `None` if the kernel would refuse to load it.
     fn run(filter: &[u8], port: u16) -> Option<bool> {
         let field = |at: usize| u16::from_ne_bytes([filter[at + 2], filter[at + 3]]);
-        // The audit walks the "yes" road, and every "no" must land on it or reject.
+        // The audit walks the "yes" path, and every "no" must land on it or reject.
         let mut stops = vec![];
         let mut at = 0;
         while at < filter.len() {

@@ -2,8 +2,8 @@
 //!
 //! ```text
 //!   socket events    (cgroup BPF)   say *look*; may be lost, doubled or late       kernel
-//!   dumper   (sock_diag)    says what is true at this moment                kernel
-//!   watcher                 says when to look, and what is believed         pure
+//!   dumper   (sock_diag)    says what is true now                           kernel
+//!   watcher                 says when to dump, and which listeners there are   pure
 //!   watch                   the three behind one step() for a poll loop
 //! ```
 //!

@@ -1,7 +1,7 @@
 //! Which ports matter: for each protocol, disjoint ranges in order.
 //!
-//! The same ranges go three ways: into the kernel's dump filter, into the socket events' port map, and
-//! over every row that comes back.
+//! The same ranges go three ways: into the kernel's dump filter, into the socket events' port map,
+//! and over every row that comes back.
 
 use crate::protocol::Protocol;
 

@@ -1,8 +1,8 @@
-//! The socket events: programs on the root cgroup that ring when a socket on a port that matters comes
-//! or goes.
+//! The socket events: programs on the root cgroup that report when a socket on a port that matters
+//! comes or goes.
 //!
-//! A socket event only wakes: what is true, the next dump says. Several socket events may ring as one, some not
-//! at all; nothing but latency may depend on them. Each daemon hangs its own set and hears its
+//! A socket event only wakes: what is true, the next dump says. Several may arrive as one, some not
+//! at all; nothing but latency may depend on them. Each daemon attaches its own set and reads its
 //! own network namespace; the programs die with the descriptors held here.
 
 use std::fs::{self, File};
@@ -28,7 +28,7 @@ use crate::protocol::Protocol;
 
 pub use super::bpf::SocketEvent;
 
-/// Sockets whose release rings. Releases of further sockets are found by the poll.
+/// Sockets whose release is reported. Releases of further sockets are found by the poll.
 const REMEMBERED: u32 = 16 * 1024;
 
 /// Why no socket event can be hung: what is missing, and what to do.
@@ -57,7 +57,7 @@ pub enum NoSocketEvents {
     None(String),
 }
 
-/// A set of socket events, and the ring buffer in which they are heard.
+/// A set of socket events, and the ring buffer from which they are read.
 #[derive(Debug)]
 pub struct SocketEvents {
     ring: Ring,
@@ -74,15 +74,15 @@ pub struct SocketEvents {
 }
 
 impl SocketEvents {
-    /// Hangs what this kernel allows, for the calling thread's network namespace. No port
+    /// Attaches what this kernel allows, for the calling thread's network namespace. No port
     /// matters yet and no socket is remembered. It is enough that one socket event can be hung:
-    /// [`SocketEvents::hears`] says which protocols ring for arrivals and departures alike.
+    /// [`SocketEvents::hears`] says for which protocols arrivals and departures are reported.
     pub fn open() -> Result<SocketEvents, NoSocketEvents> {
         let cgroup = open_root_cgroup()?;
         let mut lacks = Vec::new();
         let netns = own_netns();
         if netns.is_err() {
-            lacks.push("rings for other network namespaces, too: Linux 5.14".to_owned());
+            lacks.push("filtering by network namespace: Linux 5.14".to_owned());
         }
         let netns = netns.ok();
         let ring = with_memory(|| Ring::new("cvip_events")).map_err(why)?;
@@ -149,13 +149,13 @@ impl SocketEvents {
         }
     }
 
-    /// For which protocols arrivals and departures ring.
+    /// For which protocols arrivals and departures are reported.
     pub fn hears(&self) -> Hears {
         self.hears
     }
 
-    /// What hangs, for status to show: `cgroup BPF (sock_release, sock_ops, ...)`, and what this
-    /// kernel lacks.
+    /// What is attached, for status to show: `cgroup BPF (sock_release, sock_ops, ...)`, and what
+    /// this kernel lacks.
     pub fn describe(&self) -> String {
         let mut text = format!("cgroup BPF ({})", self.rings.join(", "));
         for lack in &self.lacks {
@@ -165,7 +165,7 @@ impl SocketEvents {
         text
     }
 
-    /// On which ports arrivals ring from now on. SCTP's never do.
+    /// On which ports arrivals are reported from now on. SCTP's never are.
     pub fn watch(&mut self, ranges: &Ranges) {
         let mut words = vec![0u64; PORT_WORDS];
         for protocol in Protocol::ALL {
@@ -184,7 +184,7 @@ impl SocketEvents {
         }
     }
 
-    /// Whose release rings from now on: the first of these cookies, as many as the map holds.
+    /// Whose release is reported from now on: the first of these cookies, as many as the map holds.
     pub fn remember(&mut self, cookies: impl IntoIterator<Item = u64>) {
         let wanted = wanted(cookies, REMEMBERED as usize);
         if wanted == self.remembered {
@@ -202,11 +202,11 @@ impl SocketEvents {
         );
     }
 
-    /// Takes out what rang since the last call. As much as the ring buffer holds, at most.
+    /// Takes the events since the last call. As much as the ring buffer holds, at most.
     pub fn drain(&mut self) -> Vec<SocketEvent> {
         let mut came = Vec::new();
         let taken = self.ring.drain(|record| came.extend(SocketEvent::read(record)));
-        // No room was left for one record more.
+        // There was no space for one record more.
         if taken + bpf::RECORD + sys::RECORD_HEADER > self.ring.size() {
             came.push(SocketEvent::Overflow);
         }
@@ -225,7 +225,7 @@ fn wanted(cookies: impl IntoIterator<Item = u64>, most: usize) -> Vec<u64> {
 
 /// Makes a map hold what is wanted instead of what it held before; returns what it holds then.
 /// Both are sorted. The first that cannot be added ends the additions: the map is full, and the
-/// poll finds what does not ring.
+/// poll finds what is not reported.
 fn update(
     before: Vec<u64>,
     mut wanted: Vec<u64>,
@@ -244,7 +244,7 @@ fn update(
 }
 
 impl AsFd for SocketEvents {
-    /// Readable when something rang that was not drained.
+    /// Readable when there are events that were not drained.
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.ring.as_fd()
     }
@@ -305,9 +305,9 @@ fn open_root_cgroup() -> Result<File, NoSocketEvents> {
     })
 }
 
-/// The root of the version 2 hierarchy where none is in sight, as in `ip netns exec`, which
+/// The root of the version 2 hierarchy where none is mounted, as in `ip netns exec`, which
 /// mounts a /sys of its own. A thread with a mount namespace of its own mounts it, for as long
-/// as it takes to open it: nobody else sees that, and nothing is left behind.
+/// as it takes to open it: no other process sees that, and nothing is left behind.
 fn mount_privately() -> io::Result<File> {
     const ANYWHERE: &str = "/sys";
     let open = || {

@@ -1,4 +1,4 @@
-//! The only unsafe code of this room: bpf(2), which nix does not know, the mapped ring buffer,
+//! The only unsafe code of this module: bpf(2), which nix does not know, the mapped ring buffer,
 //! and one socket option.
 //!
 //! Nothing here decides anything. Structures are those of linux/bpf.h; the kernel takes a
@@ -103,7 +103,7 @@ unsafe fn bpf<T>(command: libc::c_long, attributes: &mut T) -> Result<i32, Errno
 /// Takes a descriptor that a bpf(2) command has just made.
 fn own(fd: i32) -> OwnedFd {
     // SAFETY: only called with the result of a successful command that returns a new
-    // descriptor, which nobody else has seen.
+    // descriptor, which no other code has seen.
     unsafe { OwnedFd::from_raw_fd(fd) }
 }
 
@@ -301,7 +301,7 @@ impl Mapping {
     fn word(&self, offset: usize) -> &AtomicU64 {
         assert!(offset.is_multiple_of(8) && offset + 8 <= self.length.get());
         // SAFETY: the offset was just seen to be aligned (mappings begin at pages) and inside;
-        // the mapping lives as long as self, and nobody reaches it but by atomic operations.
+        // the mapping lives as long as self, and it is accessed by atomic operations alone.
         unsafe { AtomicU64::from_ptr(self.address.as_ptr().add(offset).cast()) }
     }
 

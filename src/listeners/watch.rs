@@ -1,7 +1,7 @@
 //! The watcher with a kernel under it: one [`ListenerWatch::step`] for a poll loop to drive.
 //!
-//! No threads, no waiting: a step listens to the socket events, makes the dumps that are due, and says
-//! what changed.
+//! No threads, no waiting: a step listens to the socket events, makes the dumps that are due, and
+//! says what changed.
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -25,7 +25,7 @@ pub enum EventSource {
         /// As [`SocketEvents::describe`] says it.
         what: String,
     },
-    /// Nothing rings: only the poll looks.
+    /// There are no socket events: listeners are polled.
     Polling {
         /// Why there are no socket events, and what to do.
         why: String,
@@ -41,8 +41,8 @@ impl fmt::Display for EventSource {
     }
 }
 
-/// How long socket events are left unheard after one that could not bring a dump at once: in a storm
-/// the loop is woken a thousand times a second, not a hundred thousand times.
+/// How long socket events are left unheard after one that could not bring a dump at once: in a
+/// storm the loop is woken a thousand times a second, not a hundred thousand times.
 const AGENT_DOWN: Duration = Duration::from_millis(1);
 
 /// Dumper, socket events and watcher of one network namespace.
@@ -65,8 +65,8 @@ pub struct ListenerWatch {
 }
 
 impl ListenerWatch {
-    /// Watches the calling thread's network namespace with the best socket events that this kernel and
-    /// this process's privileges allow. Without socket events it polls: that is not an error.
+    /// Watches the calling thread's network namespace with the best socket events that this kernel
+    /// and this process's privileges allow. Without socket events it polls: that is not an error.
     pub fn open(now: Instant) -> Result<ListenerWatch, ListenersError> {
         match SocketEvents::open() {
             Ok(socket_events) => {
@@ -108,7 +108,7 @@ impl ListenerWatch {
         if self.ranges == ranges {
             return;
         }
-        // The socket events first: what comes while the dump is made must ring.
+        // The socket events first: what comes while the dump is made must be reported.
         if let Some(socket_events) = &mut self.socket_events {
             socket_events.watch(&ranges);
         }
@@ -118,9 +118,9 @@ impl ListenerWatch {
         self.faults = [const { None }; 3];
     }
 
-    /// Whose leaves must be noticed at once: listeners that may join. Only their releases ring,
-    /// and only for them a second look follows at once where one missed them: what others open
-    /// and close must not put off a leave. Until this is first called, that is everybody.
+    /// Whose leaves must be noticed at once: listeners that may join. Only their releases are
+    /// reported, and only for them a second look follows at once where one missed them: what others
+    /// open and close must not put off a leave. Until this is first called, that is every listener.
     pub fn set_eligible(&mut self, eligible: BTreeSet<ListenerId>) {
         if self.watcher.set_eligible(eligible) {
             self.remember();
@@ -148,8 +148,8 @@ impl ListenerWatch {
         next.map(|at| at.saturating_duration_since(now))
     }
 
-    /// Hears the socket events and makes the dumps that are due. `now` is taken right before the call.
-    /// Returns the whole observed set if it changed since the last step; a dump that failed
+    /// Hears the socket events and makes the dumps that are due. `now` is taken right before the
+    /// call. Returns the whole observed set if it changed since the last step; a dump that failed
     /// leaves it as it was and stands in [`ListenerWatch::faults`].
     pub fn step(&mut self, now: Instant) -> Option<&[Listener]> {
         let came = self.hear(now);
@@ -167,7 +167,7 @@ impl ListenerWatch {
         std::mem::take(&mut self.changed).then(|| self.watcher.observed())
     }
 
-    /// Passes on what rang; true if anything did.
+    /// Passes on the socket events; true if there were any.
     fn hear(&mut self, now: Instant) -> bool {
         let came = self.socket_events.as_mut().map(SocketEvents::drain).unwrap_or_default();
         for socket_event in &came {
@@ -227,12 +227,12 @@ impl ListenerWatch {
         self.dumps
     }
 
-    /// What rings.
+    /// Where events come from.
     pub fn source(&self) -> &EventSource {
         &self.source
     }
 
-    /// Which protocols' last dump failed, and why. What was observed before stays believed.
+    /// Which protocols' last dump failed, and why. What was observed before stays.
     pub fn faults(&self) -> impl Iterator<Item = (Protocol, &ListenersError)> {
         Protocol::ALL.into_iter().zip(&self.faults).filter_map(|(p, f)| Some((p, f.as_ref()?)))
     }

@@ -3,13 +3,13 @@
 //! A listener joins after one dump that shows it. It leaves after two consecutive dumps without
 //! it, or after one if the kernel told that each of its sockets was released. Two, because a
 //! dump is not one picture: where a socket vanishes while the kernel fills a second buffer, the
-//! dump may skip a neighbour that lives. Where socket events ring the second follows at once; by polling
+//! dump may skip a neighbour that lives. With socket events the second follows at once; by polling
 //! alone it is the next poll.
 //!
-//! A socket event brings a dump at once and four more after it, since a socket is still in the kernel's
-//! table when its release rings. Dumps never come faster than the gap that the last one's cost
-//! allows, and never stop: where a socket event was lost, or none rings (`shutdown()` of a listener,
-//! MPTCP, a kernel without BPF), the poll finds the same truth, only later.
+//! A socket event brings a dump at once and four more after it, since a socket is still in the
+//! kernel's table when its release is reported. Dumps never come faster than the gap that the last
+//! one's cost allows, and never stop: where a socket event was lost, or there is none (`shutdown()`
+//! of a listener, MPTCP, a kernel without BPF), the poll finds the same truth, only later.
 //!
 //! The three protocols run in lanes of their own, because a UDP dump can cost a thousand times a
 //! TCP dump.
@@ -21,8 +21,9 @@ use std::time::{Duration, Instant};
 use super::{Listener, ListenerId, Ranges};
 use crate::protocol::Protocol;
 
-/// Dumps after a socket event, counted from the socket event. The first, at the socket event itself, shows an arrival;
-/// a departure shows as soon as the closing task gets on with its system call.
+/// Dumps after a socket event, counted from the socket event. The first, at the socket event
+/// itself, shows an arrival; a departure shows as soon as the closing task gets on with its system
+/// call.
 const FOLLOW_UPS: [Duration; 5] = [
     Duration::ZERO,
     Duration::from_millis(1),
@@ -34,7 +35,7 @@ const FOLLOW_UPS: [Duration; 5] = [
 const POLL: Duration = Duration::from_millis(200);
 /// UDP dumps walk every UDP socket of the machine.
 const POLL_UDP: Duration = Duration::from_secs(1);
-/// A dump costs at most one part in so many of a core: polling while no socket event rings at all,
+/// A dump costs at most one part in so many of a core: polling without any socket event,
 /// polling as a safety net behind socket events, and in a storm of socket events.
 const SHARE_POLLING: u32 = 50;
 /// See [`SHARE_POLLING`].
@@ -43,22 +44,22 @@ const SHARE_SAFETY_NET: u32 = 1000;
 const SHARE_STORM: u32 = 10;
 /// The least time from dump to dump, in the worst storm.
 const GAP: Duration = Duration::from_millis(1);
-/// The same once a trusted socket's release rang: only who may serve can cause that, and a leave
-/// waits for it.
+/// The same once an eligible socket's release was reported: only eligible listeners can cause that,
+/// and a leave waits for it.
 const SHARE_RELEASE: u32 = 2;
-/// Whatever a dump costs, it is made once a second, so that what strangers open cannot put off
-/// what no socket event tells; only a dump so dear that this would take a larger share of a core than
-/// one part in [`SHARE_MOST`] is rarer.
+/// Whatever a dump costs, it is made once a second, so that other users' sockets cannot put off
+/// what no socket event tells; only a dump so dear that this would take a larger share of a core
+/// than one part in [`SHARE_MOST`] is rarer.
 const SLOWEST: Duration = Duration::from_secs(1);
 /// See [`SLOWEST`].
 const SHARE_MOST: u32 = 20;
-/// No dump is so dear that nobody looks for longer.
+/// However much a dump costs, it is made at least this often.
 const LONGEST: Duration = Duration::from_secs(30);
 /// After a kernel without the protocol's diag module said so: each question makes it look for
 /// the module again.
 const UNSUPPORTED: Duration = Duration::from_secs(60);
 
-/// For which protocols socket events ring, arrivals and departures alike.
+/// For which protocols there are socket events, of arrivals and departures alike.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
 pub struct Hears {
     /// TCP listeners.
@@ -71,22 +72,22 @@ pub struct Hears {
 #[derive(Debug)]
 pub struct Watcher {
     lanes: [ProtocolWatch; 3],
-    /// Cookies of believed sockets of which the kernel told that they are gone.
+    /// Cookies of known sockets that the kernel reported as gone.
     released: BTreeSet<u64>,
     /// Who may join, as far as the caller said: see [`Watcher::set_eligible`].
     eligible: Option<BTreeSet<ListenerId>>,
     observed: Vec<Listener>,
 }
 
-/// One protocol's clockwork and what is believed of it.
+/// One protocol's schedule of dumps, and its known listeners.
 #[derive(Debug)]
 struct ProtocolWatch {
     protocol: Protocol,
-    /// Whether socket events ring for this protocol.
+    /// Whether there are socket events for this protocol.
     hears: bool,
     /// Whether any port matters. If not, nothing is ever due.
     wanted: bool,
-    /// The next dump, if no socket event rings before.
+    /// The next dump, if no socket event comes before.
     due: Instant,
     /// No dump before this.
     not_before: Instant,
@@ -99,7 +100,7 @@ struct ProtocolWatch {
     known: Vec<KnownListener>,
 }
 
-/// A listener that is believed in.
+/// A listener that is known.
 #[derive(Clone, Debug)]
 struct KnownListener {
     /// Its first socket; queue and backlog are the sums over all its sockets.
@@ -111,7 +112,7 @@ struct KnownListener {
 }
 
 impl Watcher {
-    /// Believes in nobody, and wants no dump until [`Watcher::flag`] names ports.
+    /// Knows no listener, and wants no dump until [`Watcher::flag`] names ports.
     pub fn new(now: Instant, hears: Hears) -> Watcher {
         let lanes = Protocol::ALL.map(|protocol| ProtocolWatch {
             protocol,
@@ -146,7 +147,7 @@ impl Watcher {
         self.observed.len() != before
     }
 
-    /// Whose leaves are urgent; everybody's until this is first called. True if others are than
+    /// Whose leaves are urgent; all, until this is first called. True if others are than
     /// before.
     pub fn set_eligible(&mut self, eligible: BTreeSet<ListenerId>) -> bool {
         if self.eligible.as_ref() == Some(&eligible) {
@@ -156,22 +157,23 @@ impl Watcher {
         true
     }
 
-    /// A socket event rang for a protocol: it is due as soon as its last dump's cost allows.
+    /// A socket event came for a protocol: a dump is due as soon as its last dump's cost allows.
     pub fn came(&mut self, now: Instant, protocol: Protocol) {
         let lane = &mut self.lanes[protocol as usize];
         lane.socket_event = Some(now);
         lane.due = now;
     }
 
-    /// The kernel told that the socket with this cookie was released: a socket event, and a witness. An
-    /// unknown cookie is an MPTCP listener's parent, or a socket that is forgotten already.
+    /// The kernel told that the socket with this cookie was released: a socket event, and a
+    /// witness. An unknown cookie is an MPTCP listener's parent, or a socket that is forgotten
+    /// already.
     pub fn released(&mut self, now: Instant, cookie: u64) {
         let whose = self
             .lanes
             .iter()
             .find(|lane| lane.known.iter().any(|k| k.cookies.contains(&cookie)))
             .map(|lane| lane.protocol);
-        // Only what is believed is noted, which bounds the set.
+        // Only known listeners are noted, which bounds the set.
         if let Some(protocol) = whose {
             self.released.insert(cookie);
             let lane = &mut self.lanes[protocol as usize];
@@ -208,7 +210,7 @@ impl Watcher {
         let eligible = &self.eligible;
         let urgent = |known: &KnownListener| is_eligible(eligible, known);
         if lane.hears && lane.known.iter().any(|k| k.missed > 0 && urgent(k)) {
-            // Where socket events ring, a second dump soon is as good as one at the next poll. Where
+            // With socket events, a second dump soon is as good as one at the next poll. Where
             // none does, waiting for the poll spares a server that restarts the detour.
             lane.due = now;
         }
@@ -233,8 +235,8 @@ impl Watcher {
         }
     }
 
-    /// Who listens, sorted, one row for each [`super::Identity`]. Where several sockets share a port,
-    /// queue and backlog are their sums and the cookie is one of theirs.
+    /// Who listens, sorted, one row for each [`super::Identity`]. Where several sockets share a
+    /// port, queue and backlog are their sums and the cookie is one of theirs.
     pub fn observed(&self) -> &[Listener] {
         &self.observed
     }
@@ -251,7 +253,7 @@ impl Watcher {
         urgent.flat_map(|known| known.cookies.iter().copied())
     }
 
-    /// How often a protocol is looked at if no socket event rings.
+    /// How often a protocol is dumped without socket events.
     pub fn poll_interval(&self, protocol: Protocol) -> Duration {
         self.lanes[protocol as usize].poll_interval()
     }
@@ -303,7 +305,7 @@ impl ProtocolWatch {
         }
     }
 
-    /// Compares a dump with what is believed; true if the set of identities changed.
+    /// Compares a dump with the known listeners; true if the set of identities changed.
     fn believe(&mut self, sockets: &[Listener], released: &BTreeSet<u64>) -> bool {
         let mut changed = false;
         let mut before = mem::take(&mut self.known).into_iter().peekable();

@@ -44,7 +44,7 @@ pub struct PortFlag {
     pub weight: u16,
 }
 
-/// What a file or a record says, before it is believed.
+/// What a file or a record says, before it is checked.
 #[derive(Deserialize)]
 struct RawFlag {
     protocol: Protocol,

@@ -1,7 +1,7 @@
 //! cvip.toml(5): which store holds the cluster together, and where its secrets are.
 //!
 //! What is said nearer wins: an option, a variable of the environment, the file. Options and
-//! variables reach this room as [`Overrides`]; all programs ask here, so all of them use the
+//! variables reach this module as [`Overrides`]; all programs ask here, so all of them use the
 //! same store.
 //!
 //! Secrets stand in files alone, never in an option or a variable that `ps` would show, and
@@ -24,7 +24,7 @@ pub const CLUSTER_KEY_PATH: &str = "/etc/cvip/cluster.key";
 /// Where cvip's keys stand in etcd.
 pub const PREFIX: &str = "/cvip/";
 
-/// How long a node's lease lives when nobody renews it.
+/// How long a node's lease lives when it is not renewed.
 const LEASE_TTL: Duration = Duration::from_secs(5);
 
 /// How long a request to etcd may take.
@@ -69,7 +69,7 @@ pub struct EtcdSettings {
     pub password_file: Option<PathBuf>,
     /// What all keys begin with; it ends in a slash.
     pub prefix: String,
-    /// How long a node's lease lives when nobody renews it; whole seconds.
+    /// How long a node's lease lives when it is not renewed; whole seconds.
     pub lease_ttl: Duration,
     /// How long a request may take.
     pub timeout: Duration,
@@ -96,7 +96,7 @@ impl Default for EtcdSettings {
 pub struct Settings {
     /// Which store.
     pub engine: Engine,
-    /// Somebody said so; otherwise it is the default.
+    /// It was set; otherwise it is the default.
     pub engine_was_chosen: bool,
     /// How to reach etcd, if that is the store.
     pub etcd: EtcdSettings,
@@ -218,7 +218,7 @@ impl Settings {
         if let Some(engine) = overrides.store {
             (self.engine, self.engine_was_chosen) = (engine, true);
         } else if !self.engine_was_chosen && !etcd.endpoints.is_empty() {
-            // Whoever names etcd's servers means them.
+            // A list of etcd's servers selects etcd.
             (self.engine, self.engine_was_chosen) = (Engine::Etcd, true);
         }
         Ok(())

@@ -1,4 +1,4 @@
-//! Secrets: read from files that nobody else may read, and shown to nobody.
+//! Secrets: read from files that no other user may read, and never shown.
 
 use std::fmt;
 use std::fs::File;
@@ -23,7 +23,7 @@ const MAX_PUBLIC: u64 = 4 << 20;
 pub struct Secret(String);
 
 impl Secret {
-    /// The text, for whoever sends it where it belongs.
+    /// The text, to be sent where it belongs.
     pub fn expose(&self) -> &str {
         &self.0
     }
@@ -35,7 +35,7 @@ impl fmt::Debug for Secret {
     }
 }
 
-/// What the cluster's members know and nobody else: it signs what they say to one another.
+/// What only the cluster's members know: it signs what they send to one another.
 #[derive(Clone, PartialEq, Eq)]
 pub struct KeyFile(Vec<u8>);
 
@@ -130,8 +130,8 @@ impl Settings {
         }
     }
 
-    /// Writes the key that was made here again, where somebody deleted it: a cvipd that is started
-    /// anew would make another, and hear nobody.
+    /// Writes the key that was made here again, where it was deleted: a cvipd that is started
+    /// anew would make another, and accept no heartbeat.
     pub(crate) fn tend_cluster_key(&self, run_dir: &Path, key: &KeyFile) {
         let path = own_key_path(run_dir);
         if self.cluster_key_path().is_none() && path.try_exists().is_ok_and(|there| !there) {
@@ -184,7 +184,7 @@ fn own_key_path(run_dir: &Path) -> PathBuf {
     run_dir.join("cluster.key")
 }
 
-/// The key of a cluster on one host; made by whoever comes first.
+/// The key of a cluster on one host; made by the first program that needs it.
 fn own_key(run_dir: &Path) -> Result<PathBuf, SettingsError> {
     let path = own_key_path(run_dir);
     let make = || -> io::Result<()> {
@@ -211,14 +211,14 @@ fn write_own_key(run_dir: &Path, path: &Path, text: &[u8]) -> io::Result<()> {
     file.write_all(text)?;
     file.write_all(b"\n")?;
     file.as_file().sync_all()?;
-    // Only if there is none: whoever was first has told others.
+    // Only if there is none: the first one counts.
     match file.persist_noclobber(path) {
         Err(e) if e.error.kind() != io::ErrorKind::AlreadyExists => Err(e.error),
         _ => Ok(()),
     }
 }
 
-/// The text of a file that nobody else may read, without white space around it.
+/// The text of a file that no other user may read, without white space around it.
 fn read_secret(path: &Path) -> Result<Secret, SettingsError> {
     let file = files::open(path).map_err(|e| unreadable(path, &e))?;
     let metadata = file.metadata().map_err(|e| unreadable(path, &e))?;

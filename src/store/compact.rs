@@ -27,7 +27,7 @@ pub const MOST_REFUSED: usize = 100;
 const MOST_LINGERING: usize = 2000;
 /// Most hints.
 const MOST_HINTS: usize = 50;
-/// No reason and no hint is longer, in letters.
+/// No reason and no hint is longer, in characters.
 const MOST_CHANGES: usize = 300;
 /// No record is larger, in bytes: etcd's limit is 1.5 MiB for the whole request.
 const MOST_BYTES: usize = 1400 << 10;

@@ -5,7 +5,7 @@
 //!
 //! ```text
 //! PREFIX nodes/N/record   node N's record
-//! PREFIX nodes/N/alive    that node N's cvipd lives; hangs on its lease
+//! PREFIX nodes/N/alive    that node N's cvipd lives; attached to its lease
 //! PREFIX directors/SET    which director the set has elected
 //! PREFIX flags            the cluster's port flags
 //! PREFIX drains           operators' drains

@@ -72,14 +72,14 @@ pub enum Interest {
     All,
     /// One node's: a thousand real servers do not follow one another.
     Node(u32),
-    /// Nobody's: an operator's command.
+    /// None's: an operator's command.
     Orders,
 }
 
 /// Opens the store that the settings name. `run_dir` is the embedded store's folder; with etcd,
 /// the folder of what only this host needs to know.
 ///
-/// etcd is not waited for: whoever asks first waits.
+/// etcd is not waited for: the first request waits.
 ///
 /// # Errors
 /// The folder cannot be made or watched, or the system refuses a thread or a descriptor.
@@ -294,7 +294,7 @@ fn hint(error: &std::io::Error) -> &'static str {
 pub enum Holding {
     /// The store says that this process holds it.
     Held,
-    /// The store could not be told yet, or not since it was away. It will be.
+    /// The store could not be told yet, or not since it was unavailable. It will be.
     Waiting,
     /// Another live process holds it, as the incarnation `by`: a node number was given twice.
     Contested {
@@ -306,7 +306,7 @@ pub enum Holding {
 /// What holds a lease.
 trait Hold: fmt::Debug + Send + Sync {
     fn holding(&self) -> Holding;
-    /// Makes again what somebody deleted.
+    /// Makes again what was deleted.
     fn tend(&self);
 }
 
@@ -320,13 +320,13 @@ impl Lease {
         Lease(Box::new(holder))
     }
 
-    /// How it stands. It is kept, and taken again after the store was away, by itself.
+    /// How it stands. It is kept, and taken again by itself after the store was unavailable.
     pub fn holding(&self) -> Holding {
         self.0.holding()
     }
 
-    /// Looks after the lease's files: those that somebody deleted are made again, and what found
-    /// no room is written. Whoever holds it calls this once a second or so.
+    /// Looks after the lease's files: those that were deleted are made again, and what there was
+    /// no space for is written. The holder calls this once a second or so.
     pub fn tend(&self) {
         self.0.tend();
     }
@@ -340,9 +340,9 @@ impl Lease {
 pub trait Store: Send {
     /// Brings the view up to date and says what changed. The first call reads everything.
     ///
-    /// A store that is away changes nothing: the view stays as it was last read, and
-    /// [`Store::unavailable_since`] says so. A value that cannot be read stays as it was too, and is
-    /// told as a fault. An own write is in the view from the next refresh on, and never an older
+    /// An unavailable store changes nothing: the view stays as it was last read, and
+    /// [`Store::unavailable_since`] says so. A value that cannot be read stays as it was too, and
+    /// is told as a fault. An own write is in the view from the next refresh on, and never an older
     /// value of the same key after it.
     ///
     /// # Errors
@@ -378,7 +378,8 @@ pub trait Store: Send {
     fn again(&self, interest: Interest) -> Result<Box<dyn Store>, StoreError>;
 
     /// Holds a node's lease for this process, as this incarnation (see
-    /// [`StoreState::next_incarnation`]). While the store is away, the lease is taken once it returns.
+    /// [`StoreState::next_incarnation`]). While the store is unavailable, the lease is taken once
+    /// it returns.
     ///
     /// A dead process of the same host is followed at once; one of another host when its lease
     /// has ended, for which this waits.
@@ -415,10 +416,11 @@ pub trait Store: Send {
         change: &mut dyn FnMut(&mut Drains),
     ) -> Result<Option<Fault>, StoreError>;
 
-    /// Claims the direction of a set of directors, named by the lowest node number among them,
-    /// by compare-and-swap: it is won if the stored term is still the one that the caller saw
-    /// (`None`: nobody is elected), and the new term is higher than that and than any that this
-    /// view ever showed. No lease hangs on it: who was elected stays so until somebody claims.
+    /// Claims the direction of a set of directors, named by the lowest node number among them, by
+    /// compare-and-swap: it is won if the stored term is still the one that the caller saw (`None`:
+    /// no director is elected), and the new term is higher than that and than any that this view
+    /// ever showed. No lease is attached to it: the elected director stays elected until another
+    /// claims.
     ///
     /// After an error the claim may have been won all the same: then the next one finds the
     /// caller itself.

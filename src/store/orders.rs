@@ -107,7 +107,7 @@ pub struct Elected {
 pub enum TermClaim {
     /// The caller directs, in this term.
     Won(Elected),
-    /// Somebody else claimed first, or never was elected: this is what stands.
+    /// Another director claimed first, or none was elected: this is what stands.
     Stands(Option<Elected>),
 }
 

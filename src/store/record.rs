@@ -41,13 +41,13 @@ pub struct Registration {
     /// accept queue.
     #[serde(rename = "unfit", default, skip_serializing_if = "Option::is_none")]
     pub unhealthy: Option<String>,
-    /// It listens on the CVIP alone: on the node's own address nobody answers.
+    /// It listens on the CVIP alone: nothing answers on the node's own address.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub hidden: bool,
 }
 
 impl Registration {
-    /// A server that is fit, and answers on the node's own address.
+    /// A server that is healthy, and answers on the node's own address.
     pub fn new(service: ServiceKey, weight: u16) -> Registration {
         Registration { service, weight, unhealthy: None, hidden: false }
     }
@@ -148,7 +148,7 @@ impl NodeRecord {
     }
 
     /// (incarnation, sequence) of the record that follows this one, written by a cvipd of this
-    /// incarnation: its own, unless this record is of a later one. Whoever wrote that is not there
+    /// incarnation: its own, unless this record is of a later one. The writer of that is not there
     /// any more, for the writer holds the node's lease.
     pub fn next_version(&self, incarnation: u64) -> (u64, u64) {
         if self.incarnation == incarnation {

@@ -284,7 +284,7 @@ mod tests {
         assert_eq!(decide(Found::Nothing, Some(4), None), Ok(5), "removed, and not forgotten");
         assert_eq!(decide(Found::Corrupt, Some(4), Some(4)), Ok(5));
         assert_eq!(decide(Found::Corrupt, Some(4), Some(3)), Err(Some(4)));
-        assert_eq!(decide(Found::Corrupt, None, None), Ok(1), "nobody could read it");
+        assert_eq!(decide(Found::Corrupt, None, None), Ok(1), "it could not be read");
         assert_eq!(decide(stored(2), Some(9), Some(2)), Ok(10), "an old backup was put back");
         assert_eq!(decide(stored(counter::LAST), None, Some(counter::LAST)), Ok(1));
     }

@@ -32,7 +32,7 @@ fn nodes_that_share_etcd_alone_join_and_leave_and_serve_on_while_it_is_away() {
     ids.iter().for_each(|id| site.await_pool(*id, Some(&[(1, 1)])));
     assert_eq!(ask_udp(client, site.at(53)).unwrap(), "1");
 
-    // A store that is away changes nothing for those who are served.
+    // An unavailable store changes nothing for those who are served.
     site.etcd().kill(1);
     site.numbers().for_each(|number| site.await_log(number, "etcd cannot be reached"));
     let client = site.cluster.client();

@@ -106,8 +106,9 @@ impl Ward {
         }
     }
 
-    /// Spoils something until doctor on a node names it. cvipd may have repaired it in between: from
-    /// the third time on it is stopped while doctor looks. The finding's severity is as expected.
+    /// Spoils something until doctor on a node names it. cvipd may have repaired it in between:
+    /// from the third time on it is stopped while doctor looks. The finding's severity is as
+    /// expected.
     #[track_caller]
     fn finds(&self, number: u32, severity: &str, text: &str, spoil: impl Fn(&Site)) -> Value {
         let mut last = None;
@@ -130,8 +131,8 @@ impl Ward {
         found
     }
 
-    /// Runs what a finding says on its node, and waits until it is gone. cvipd may have been faster:
-    /// a command has nothing to do then.
+    /// Runs what a finding says on its node, and waits until it is gone. cvipd may have been
+    /// faster: a command has nothing to do then.
     #[track_caller]
     fn mends(&self, number: u32, finding: &Value) {
         for command in commands(finding) {

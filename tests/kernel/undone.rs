@@ -1,5 +1,6 @@
-//! What cvipd sets on a machine (addresses, settings) is put back when somebody changes it, and goes
-//! again when nothing needs it any more; what the administrator had set is left alone, and stays.
+//! What cvipd sets on a machine (addresses, settings) is put back when somebody changes it, and
+//! goes again when nothing needs it any more; what the administrator had set is left alone, and
+//! stays.
 
 use std::collections::BTreeSet;
 use std::fs;

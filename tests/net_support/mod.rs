@@ -15,8 +15,8 @@ impl Record {
         NetworkSettings::open(&self.0.path().join("net.json")).expect("a record that can be read")
     }
 
-    /// Applies desired settings in a namespace, with a keeper that knows what the record says and nothing
-    /// else: each call is a cvipd that was killed and started again.
+    /// Applies desired settings in a namespace, with a keeper that knows what the record says and
+    /// nothing else: each call is a cvipd that was killed and started again.
     pub(crate) fn apply(&self, namespace: &Namespace, desired: &DesiredSettings) -> SettingsReport {
         let mut settings = self.settings();
         namespace.enter(|| settings.apply(desired))

@@ -1,4 +1,4 @@
-//! The only unsafe code of this room: what a child does to itself between fork and exec.
+//! The only unsafe code of this module: what a child does to itself between fork and exec.
 #![allow(unsafe_code)]
 
 use std::io;

@@ -35,7 +35,7 @@ const CLASS_IN: u16 = 1;
 
 /// Asks, and judges the answer.
 pub(super) fn probe(target: &CheckTarget, dns: &Dns, deadline: Deadline) -> CheckOutcome {
-    // The keys of a new RandomState are nobody's to guess.
+    // The keys of a new RandomState cannot be guessed.
     let id = RandomState::new().build_hasher().finish() as u16;
     let query = query(id, dns);
     match target.protocol {
@@ -47,7 +47,7 @@ pub(super) fn probe(target: &CheckTarget, dns: &Dns, deadline: Deadline) -> Chec
 
 fn over_udp(target: &CheckTarget, query: &[u8], deadline: Deadline) -> CheckOutcome {
     let socket = UdpSocket::from(socket(target, Type::DGRAM, socket2::Protocol::UDP)?);
-    // Connected: only this peer's datagrams come in, and so does its word that nobody is there.
+    // Connected: only this peer's datagrams come in, and so does its port-unreachable message.
     socket
         .connect(target.probed())
         .and_then(|()| socket.send(query))
@@ -120,7 +120,7 @@ fn judge(query: &[u8], answer: &[u8]) -> Option<CheckOutcome> {
     if questions == 0 && rcode != 0 {
         return Some(Err(refusal(rcode)));
     }
-    // The question comes back as it was sent, but for the case of letters (RFC 4343).
+    // The question comes back as it was sent, except for the case of letters (RFC 4343).
     let question = answer.get(HEADER..query.len())?;
     if questions != 1 || !question.eq_ignore_ascii_case(&query[HEADER..]) {
         return None;

@@ -79,7 +79,7 @@ fn command(target: &CheckTarget, exec: &Exec) -> Result<(Command, PipeReader), S
     Ok((command, output))
 }
 
-/// Who is to run the program; none: whoever runs this one, who is not root.
+/// Who is to run the program; none: the user of this process, who is not root.
 fn credentials(exec: &Exec) -> Result<Option<(Uid, Gid)>, String> {
     let runner = Uid::effective();
     if !runner.is_root() && exec.user.is_none() {
@@ -148,7 +148,7 @@ impl Running {
     /// Kills what is left of the group. Its leader is not waited for yet, so the number cannot be
     /// another group's.
     fn kill(&self) {
-        // ESRCH: nobody is left.
+        // ESRCH: no process is left.
         let _ = killpg(Pid::from_raw(self.0.id() as i32), Signal::SIGKILL);
     }
 }

@@ -8,7 +8,7 @@ use socket2::{Domain, Protocol, Socket, Type};
 use super::Deadline;
 use crate::checks::{CheckOutcome, CheckTarget};
 
-/// What is read of an answer that nobody wants, so that closing does not reset the connection.
+/// What is read of an answer that is not needed, so that closing does not reset the connection.
 const UNWANTED_MOST: usize = 256 << 10;
 
 /// That a target takes a connection.

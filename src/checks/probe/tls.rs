@@ -1,7 +1,7 @@
-//! TLS for HTTPS checks: a client that believes any certificate, or only valid ones.
+//! TLS for HTTPS checks: a client that accepts any certificate, or only valid ones.
 //!
-//! Believing any is the default: whether a real server can speak TLS is asked, not who it is. Its
-//! certificate is the CVIP's, its address is not, and a check gives nothing away. That the server
+//! Accepting any is the default: a check asks whether a real server can do TLS, not who it is. Its
+//! certificate is the CVIP's, its address is not, and a check reveals nothing. That the server
 //! has its certificate's key is seen in either case.
 
 use std::net::IpAddr;
@@ -20,7 +20,7 @@ use super::Deadline;
 use super::stream::Stream;
 use crate::checks::settings::Http;
 
-/// How long this machine's authorities are believed to be the same.
+/// How long this machine's authorities are taken to be the same.
 const AUTHORITIES_FOR: Duration = Duration::from_secs(300);
 
 /// A client for one connection.
@@ -55,7 +55,7 @@ pub(super) fn shake_hands(
     Ok(())
 }
 
-/// Believes any certificate.
+/// Accepts any certificate.
 fn believing() -> &'static Arc<ClientConfig> {
     static CONFIG: OnceLock<Arc<ClientConfig>> = OnceLock::new();
     CONFIG.get_or_init(|| {
@@ -65,7 +65,7 @@ fn believing() -> &'static Arc<ClientConfig> {
     })
 }
 
-/// Believes certificates that this machine's authorities signed; they are read anew every
+/// Accepts certificates that this machine's authorities signed; they are read anew every
 /// [`AUTHORITIES_FOR`].
 fn verifying() -> Result<Arc<ClientConfig>, String> {
     static CONFIG: Mutex<Option<(Instant, Arc<ClientConfig>)>> = Mutex::new(None);
@@ -89,7 +89,7 @@ fn verifying() -> Result<Arc<ClientConfig>, String> {
     Ok(config)
 }
 
-/// Believes certificates that these authorities signed.
+/// Accepts certificates that these authorities signed.
 fn trusting(roots: RootCertStore) -> ClientConfig {
     without_memory(builder().with_root_certificates(roots).with_no_client_auth())
 }
@@ -111,7 +111,7 @@ fn without_memory(mut config: ClientConfig) -> ClientConfig {
     config
 }
 
-/// Believes any certificate, if only the handshake was signed with its key.
+/// Accepts any certificate, if only the handshake was signed with its key.
 #[derive(Debug)]
 struct AnyCertificate(Arc<CryptoProvider>);
 

@@ -118,7 +118,7 @@ struct DrainReport {
 pub(super) fn run(args: &Args, site: &Site, streams: &mut Streams<'_>) -> anyhow::Result<u8> {
     // Before the store has threads, which would be ended by the signal in our place.
     let interrupts = args.wait.then(Interrupts::hold).transpose()?;
-    // A faulty file keeps nobody from draining what runs.
+    // A faulty file does not prevent draining what runs.
     let KnownNode { conf, clustertab, problem, diagnostics } = site.known();
     let Some(conf) = conf else { bail!("{}", all_faults(&diagnostics)) };
     if let Some(problem) = problem {

@@ -1,5 +1,5 @@
-//! The watcher against a kernel that is played: with socket events that ring, are lost, ring twice, ring
-//! late, and sockets that stay in the table for a while after their release rang.
+//! The watcher against a simulated kernel: with socket events that come, are lost, come twice, come
+//! late, and sockets that stay in the table for a while after their release was reported.
 
 use std::collections::BTreeSet;
 
@@ -190,12 +190,12 @@ fn a_leave_of_who_may_serve_does_not_wait_for_what_strangers_make_dear() {
     assert!(!watcher.set_eligible([server.identity()].into()));
     assert_eq!(watcher.eligible_cookies().collect::<Vec<_>>(), [1]);
     watcher.came(now + MS, Protocol::Tcp);
-    assert!(!watcher.is_due(now + 299 * MS, Protocol::Tcp), "a stranger's socket event waits");
+    assert!(!watcher.is_due(now + 299 * MS, Protocol::Tcp), "another user's socket event waits");
     watcher.released(now + 2 * MS, 1);
     assert!(watcher.is_due(now + 60 * MS, Protocol::Tcp));
     assert!(!watcher.is_due(now + 59 * MS, Protocol::Tcp));
     assert!(watcher.dumped(now + 60 * MS, Protocol::Tcp, &all[1..], dear));
-    // A stranger that is missed brings no second dump: the poll finds it.
+    // A missed listener of another user brings no second dump: the poll finds it.
     watcher.dumped(now + 1000 * MS, Protocol::Tcp, &[], dear);
     assert!(!watcher.is_due(now + 1999 * MS, Protocol::Tcp));
 }
@@ -242,7 +242,7 @@ fn a_released_listener_leaves_after_one_dump_without_it_and_its_neighbour_does_n
     let mut watcher = watcher(now, SOCKET_EVENTS, &[tcp(80, 1), tcp(81, 2)]);
     watcher.released(now, 1);
     assert!(watcher.is_due(now + MS, Protocol::Tcp));
-    // Still in the kernel's table: its release rings first.
+    // Still in the kernel's table: its release is reported first.
     assert!(!watcher.dumped(now, Protocol::Tcp, &[tcp(80, 1), tcp(81, 2)], CHEAP));
     assert!(watcher.dumped(now, Protocol::Tcp, &[], CHEAP));
     assert_eq!(ports(&watcher), [81]);

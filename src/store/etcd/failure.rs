@@ -42,7 +42,7 @@ impl From<Status> for EtcdFailure {
                 EtcdFailure::Password
             }
             _ if says("authentication is not enabled") => EtcdFailure::NoUsers,
-            // Asked without a token while there are users: nobody may do anything.
+            // Asked without a token while there are users: nothing is allowed.
             _ if says("user name is empty") => EtcdFailure::Denied,
             // A token has an end, and ends when a role is changed: a new one is asked for.
             _ if says("invalid auth token") || says("revision of auth store is old") => {
@@ -70,7 +70,7 @@ impl From<Status> for EtcdFailure {
 }
 
 impl EtcdFailure {
-    /// The same, for whoever called the store. `key` is what it was about.
+    /// The same, for the caller of the store. `key` is what it was about.
     pub(super) fn into_error(self, key: &str) -> StoreError {
         match self {
             EtcdFailure::Session(reason) | EtcdFailure::Late(reason) => {

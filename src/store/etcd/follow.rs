@@ -30,7 +30,7 @@ pub(super) struct Follower {
     pub(super) rereads: mpsc::UnboundedReceiver<u64>,
     /// The last of them.
     pub(super) ticket: u64,
-    /// Leases whose keys somebody may have touched.
+    /// Leases whose keys may have changed.
     pub(super) held: HeldKeys,
 }
 

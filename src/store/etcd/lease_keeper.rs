@@ -1,8 +1,8 @@
 //! The task that keeps one node's lease, and the key that says so.
 //!
-//! The key `nodes/N/alive` hangs on the lease: when nobody renews it, etcd removes it. The task
-//! takes a new lease and writes the key again, by itself, whenever either is gone. A key that
-//! hangs on another live holder's lease is never touched: that is what a lease is for.
+//! The key `nodes/N/alive` is attached to the lease: when it is not renewed, etcd removes the key.
+//! The task takes a new lease and writes the key again, by itself, whenever either is gone. A key
+//! that is attached to another live holder's lease is never touched: that is what a lease is for.
 
 use std::collections::HashMap;
 use std::path::Path;
@@ -42,7 +42,8 @@ impl HeldKeys {
         f(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// A key has a new value: if it is one of ours, and not what we wrote, its keeper looks.
+    /// A key has a new value: if it is one of ours, and not what we wrote, its lease keeper reads
+    /// it.
     pub(super) fn compare(&self, key: &[u8], value: Option<&[u8]>) {
         self.with(|held| {
             if let Some((ours, lease_keeper)) = held.get(key)
@@ -53,13 +54,13 @@ impl HeldKeys {
         });
     }
 
-    /// Every keeper looks.
+    /// Every lease keeper reads its key.
     pub(super) fn doubt_all(&self) {
         self.with(|held| held.values().for_each(|(_, lease_keeper)| lease_keeper.notify_one()));
     }
 }
 
-/// One lease's keeper.
+/// The lease keeper of one lease.
 pub(super) struct LeaseKeeper {
     link: EtcdLink,
     key: Vec<u8>,
@@ -79,22 +80,22 @@ pub(super) struct LeaseKeeper {
     lock: Arc<Lock>,
 }
 
-/// Tells a keeper to end; whoever sends waits for the answer.
+/// Tells a lease keeper to end; the sender waits for the answer.
 pub(super) type End = mpsc::Receiver<oneshot::Sender<()>>;
 
-/// The end of a keeper that its owner has.
+/// The owner's handle of a lease keeper.
 #[derive(Debug)]
 pub(super) struct Handle {
     holding: watch::Receiver<Holding>,
     end: mpsc::Sender<oneshot::Sender<()>>,
-    /// The keeper's own, for whoever looks after its files.
+    /// The lease keeper's own part, which looks after its files.
     pub(super) lock: Arc<Lock>,
     /// The runtime lives as long as one of these.
     _living: mpsc::Sender<()>,
 }
 
 impl LeaseKeeper {
-    /// A keeper and its owner's end. `key` is the node's `alive`.
+    /// A lease keeper and its owner's handle. `key` is the node's `alive`.
     pub(super) fn new(
         link: EtcdLink,
         held: HeldKeys,
@@ -140,7 +141,7 @@ impl LeaseKeeper {
                 Err(_) => debug!("the lease is not given back: no answer in time"),
             }
         }
-        // The lock goes before the owner goes on: whoever comes next finds it free.
+        // The lock goes before the owner goes on: the next holder finds it free.
         drop(self);
         if let Some(told) = told {
             let _ = told.send(());
@@ -211,11 +212,11 @@ impl LeaseKeeper {
         }
     }
 
-    /// Takes a new lease. Its number is noted beside the lock first: whoever holds the lock
+    /// Takes a new lease. Its number is noted beside the lock first: the holder of the lock
     /// after us then knows a key on it for a dead holder's.
     async fn take(&mut self, session: &EtcdSession) -> Result<i64, EtcdFailure> {
         let lease = session.grant(self.ttl).await?;
-        // Where there is no room for it, a successor waits for the lease to end.
+        // Where there is no space for it, a successor waits for the lease to end.
         self.lock.write(Note { incarnation: self.incarnation, etcd_lease: Some(lease) });
         self.earlier.extend(self.lease.replace(lease));
         self.earlier.push(lease);
@@ -254,7 +255,7 @@ impl LeaseKeeper {
             };
             match session.swap(&self.key, expected, Some(self.value.clone()), lease).await? {
                 Swapped::Done(_) => {
-                    // What hung on it hangs on ours now.
+                    // What was attached to it is attached to ours now.
                     for dead in std::mem::replace(&mut self.earlier, vec![lease]) {
                         if dead != lease {
                             session.revoke(dead).await?;
@@ -294,7 +295,7 @@ impl Drop for Handle {
     fn drop(&mut self) {
         let (sender, ended) = oneshot::channel();
         if self.end.blocking_send(sender).is_ok() {
-            // Bounded by the keeper itself.
+            // Bounded by the lease keeper itself.
             let _ = ended.blocking_recv();
         }
     }

@@ -1,8 +1,8 @@
 //! The link to etcd: one session at a time, made anew, perhaps to another server, whenever it
 //! fails.
 //!
-//! One task owns it. Everybody else reads its [`Phase`], and reports a session that failed; a
-//! report of an older session than the present one is late, and ignored. The link is *away*
+//! One task owns it. All others read its [`Phase`], and reports a session that failed; a
+//! report of an older session than the present one is late, and ignored. The link is *unavailable*
 //! once no server at all could be had: a change of servers that works is no absence.
 
 use std::collections::hash_map::RandomState;
@@ -19,7 +19,8 @@ use super::failure::EtcdFailure;
 use super::session::{EtcdSession, LinkCounters};
 use crate::settings::EtcdSettings;
 
-/// A server that has not answered for so long gets a conflicting host; whichever answers first is taken.
+/// A server that has not answered for so long gets a conflicting host; whichever answers first is
+/// taken.
 const STAGGER: Duration = Duration::from_millis(500);
 
 /// A server gets so long to let us connect, log in and read a key. Password hashes are slow by
@@ -48,7 +49,7 @@ pub(super) enum Phase {
     Unavailable(Unavailable),
 }
 
-/// Everybody's end of the link.
+/// The link, as all but its task see it.
 #[derive(Clone)]
 pub(super) struct EtcdLink {
     phase: watch::Receiver<Phase>,
@@ -280,7 +281,7 @@ async fn attempt(
         EtcdSession::connect(settings, endpoint, generation, counters, ATTEMPT_WITHIN).await?;
     if let Some((user, password)) = password {
         match session.log_in(&user, &password).await {
-            // Whoever may do everything needs no name.
+            // A client with full access needs no user.
             Ok(()) | Err(EtcdFailure::NoUsers) => {}
             Err(EtcdFailure::Password) => {
                 return Err(EtcdFailure::Session(format!(

@@ -1,9 +1,9 @@
 //! The store on etcd (3.4 and later), for a cluster of machines.
 //!
-//! One thread of its own runs everything that speaks with etcd: the [link], which keeps one
-//! session; a [follower](follow) for each view; a [keeper] for each lease. The store's owner
-//! stays synchronous: what the follower reads comes through a [pending changes] that rings, and requests
-//! are sent to the thread and waited for, with an end.
+//! One thread of its own runs everything that uses etcd: the [link], which keeps one session; a
+//! [follower](follow) for each view; a [lease keeper](lease_keeper) for each lease. The store's
+//! owner stays synchronous: what the follower reads comes through [pending changes](pending) with a
+//! descriptor that wakes, and requests are sent to the thread and waited for, with an end.
 //!
 //! What a reboot makes untrue, and what no other host needs, stays in the host's own folder: a
 //! node's flags and the services that a director owns. Both show in one view.
@@ -66,7 +66,7 @@ struct EtcdShared {
     layout: Layout,
     settings: EtcdSettings,
     held: HeldKeys,
-    /// The thread ends when nobody has a copy of this any more.
+    /// The thread ends with the last copy of this.
     living: mpsc::Sender<()>,
 }
 
@@ -83,7 +83,7 @@ pub struct EtcdStore {
     awaited: Option<u64>,
     /// What was taken into the view and could not be told yet.
     untold: Refreshed,
-    /// Readable when the pending changes or the folder rings.
+    /// Readable when there are pending changes, or the directory changed.
     wakeup: Epoll,
     view: StoreState,
     terms: Terms,
@@ -92,7 +92,8 @@ pub struct EtcdStore {
     written: BTreeMap<Vec<u8>, Item>,
     /// What the view never goes back behind: the moments of own writes.
     floors: BTreeMap<Vec<u8>, StoreVersion>,
-    /// Records as they were written last: where nobody else writes, they need not be read first.
+    /// Records as they were written last: where no other program writes, they need not be read
+    /// first.
     records: BTreeMap<u32, StoredValue>,
 }
 
@@ -191,7 +192,7 @@ impl EtcdStore {
         let (answer, outcome) = sync::sync_channel(1);
         let link = self.shared.link.clone();
         let task = self.shared.runtime.spawn(async move {
-            // Whoever asked may have given up.
+            // The caller may have given up.
             let _ = answer.send(link.ask(request).await);
         });
         let outcome = outcome.recv_timeout(2 * self.shared.settings.timeout).unwrap_or_else(|e| {
@@ -238,7 +239,7 @@ impl EtcdStore {
         Ok(swapped)
     }
 
-    /// Reads a value and writes what `decide` makes of it, with nobody in between; if somebody
+    /// Reads a value and writes what `decide` makes of it, atomically; if another client
     /// is, it decides anew. `None` leaves it as it is. What is `known` is not read first.
     fn change<T>(
         &mut self,
@@ -334,7 +335,7 @@ impl EtcdStore {
                 Some((_, Ok(value))) => Some(value),
                 Some((bytes, Err(reason))) => {
                     refreshed.faults.push(self.set_aside(key, bytes, reason));
-                    // That it is held is true, whoever corrupt the text.
+                    // That it is held is true, though the text is corrupt.
                     if matches!(key, Key::Alive(_)) && self.view.value(key).is_none() {
                         Some(Value::Alive(0))
                     } else {
@@ -343,7 +344,7 @@ impl EtcdStore {
                 }
             };
             if self.view.set(key, value) {
-                // Somebody could write it.
+                // Another client could write it.
                 if matches!(key, Key::Director(_)) {
                     files::set_unsaved(Path::new(&self.path(key)), None);
                 }
@@ -416,7 +417,7 @@ impl Store for EtcdStore {
     fn invalidate(&mut self) {
         self.folder.invalidate();
         self.ticket += 1;
-        // A follower that is gone is found out by whoever waits.
+        // A follower that is gone is noticed by the next wait.
         let _ = self.rereads.send(self.ticket);
     }
 
@@ -555,7 +556,7 @@ impl Store for EtcdStore {
         if self.shared.layout.path(key).is_none() {
             return self.folder.repair(key, &self.view);
         }
-        // A lease's keeper sees for itself that its key was corrupt.
+        // A lease keeper sees for itself that its key was corrupt.
         if matches!(key, Key::Alive(_)) {
             return Ok(());
         }
@@ -584,7 +585,7 @@ impl Store for EtcdStore {
     }
 }
 
-/// What stands under a key, for whoever is about to replace it.
+/// What stands under a key, for a caller that is about to replace it.
 fn find<T>(
     key: Key,
     stored: Option<&StoredValue>,

@@ -2,7 +2,7 @@
 //! link stands.
 //!
 //! Only the newest counts, so an owner who does not look costs no more than the keys
-//! themselves. The lock is held for the length of a copy; nobody waits in it.
+//! themselves. The lock is held for the length of a copy; no thread waits in it.
 
 use std::collections::BTreeMap;
 use std::os::fd::{AsFd, BorrowedFd};
@@ -14,7 +14,7 @@ use nix::sys::eventfd::{EfdFlags, EventFd};
 
 use super::link::Unavailable;
 
-/// A moment of the store: which session saw it, and etcd's revision. A later session counts as
+/// A version of the store: which session saw it, and etcd's revision. A later session counts as
 /// later whatever its revision, since a cluster that was restored from a backup counts anew.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Default)]
 pub(super) struct StoreVersion {
@@ -32,7 +32,7 @@ pub(super) struct Item {
 /// What there is to take.
 #[derive(Debug, Default)]
 pub(super) struct PendingChanges {
-    /// The items are everything there was at that moment (and what came since): other keys are
+    /// The items are everything there was at that version (and what came since): other keys are
     /// gone.
     pub(super) whole: Option<StoreVersion>,
     pub(super) items: BTreeMap<Vec<u8>, Item>,
@@ -71,12 +71,12 @@ impl Pending {
     }
 
     fn lock(&self) -> MutexGuard<'_, Inner> {
-        // Whoever panicked in it had only copied: the contents are whole.
+        // A thread that panicked in it had only copied: the contents are whole.
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn wake_owner(&self) {
-        // EAGAIN: it rings already.
+        // EAGAIN: it is readable already.
         let _ = self.wake.write(1);
         self.came.notify_all();
     }
@@ -104,7 +104,7 @@ impl Pending {
         self.wake_owner();
     }
 
-    /// How the link stands; rings if that is news.
+    /// The state of the link; wakes the owner if it changed.
     pub(super) fn set_unavailable(&self, unavailable: Option<Unavailable>) {
         let mut inner = self.lock();
         let is_news = inner.reading.unavailable.is_some() != unavailable.is_some();
@@ -122,7 +122,7 @@ impl Pending {
 
     /// Takes what there is. The socket event is emptied first, so that nothing is overlooked.
     pub(super) fn take(&self) -> (PendingChanges, Reading) {
-        // EAGAIN: nobody rang.
+        // EAGAIN: there was no message.
         let _ = self.wake.read();
         let mut inner = self.lock();
         (std::mem::take(&mut inner.changes), inner.reading.clone())

@@ -221,12 +221,12 @@ impl<'a> Probe<'a> {
         let password = self.settings.password().map_err(|e| {
             Box::new(ServerFinding { is_error: true, message: e.to_string(), help: None })
         })?;
-        let open = "`cvipctl etcd-roles' prints how to let in nobody but the cluster";
+        let open = "`cvipctl etcd-roles' prints how to admit the cluster's machines alone";
         let Some((user, password)) = password else {
             if self.settings.cert.is_none() {
                 let anybody = session.probe(self.settings.prefix.as_bytes()).await.is_ok();
                 if anybody {
-                    let message = "etcd lets everybody in who can reach it";
+                    let message = "etcd admits every client that can reach it";
                     self.findings.push(warning(message, open));
                 }
             }
@@ -259,7 +259,7 @@ impl<'a> Probe<'a> {
     }
 }
 
-/// Nobody on the way can read what is sent there.
+/// What is sent there cannot be read on the way.
 fn is_private(endpoint: &str) -> bool {
     let Some(authority) = endpoint.strip_prefix("http://") else { return true };
     let host = authority.rsplit_once(':').map_or(authority, |(host, _)| host);

@@ -1,7 +1,7 @@
 //! One connection to one etcd server, logged in, and the calls that the store makes on it.
 //!
 //! A session never fixes itself: who sees it fail tells the [link](super::link), which makes
-//! another, perhaps to another server. So everybody agrees on which one holds.
+//! another, perhaps to another server. So all views agree on which one is current.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -34,7 +34,7 @@ const ANSWER_CAP: usize = 128 << 20;
 /// How many keys are read with one request.
 const PAGE: i64 = 64;
 
-/// A dead connection that nobody uses is noticed after this and [`PING_WITHIN`]. etcd takes more
+/// A dead connection that is not in use is noticed after this and [`PING_WITHIN`]. etcd takes more
 /// than one ping in 5 s for an attack (`--grpc-keepalive-min-time`).
 const PING_EVERY: Duration = Duration::from_secs(6);
 
@@ -130,7 +130,7 @@ pub(super) struct EtcdSession {
 }
 
 impl EtcdSession {
-    /// Connects to a server. Nobody is logged in yet. `patience` is for this and for every
+    /// Connects to a server. No user is logged in yet. `patience` is for this and for every
     /// answer.
     pub(super) async fn connect(
         settings: &EtcdSettings,

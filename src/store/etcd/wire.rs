@@ -271,7 +271,7 @@ pub(super) struct AuthenticateResponse {
     pub(super) token: String,
 }
 
-/// The password is shown to nobody.
+/// The password is never shown.
 impl std::fmt::Debug for AuthenticateRequest {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("AuthenticateRequest").field("name", &self.name).finish_non_exhaustive()

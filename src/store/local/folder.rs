@@ -1,14 +1,14 @@
 //! The folder's files: where each key stands, how it is read and replaced, and what wakes.
 //!
-//! Each key is a file of its own (`nodes/3.json`, `flags/cluster.json`, `owned/1.json`), so
-//! that nodes never wait for one another's writes, a change is read alone, and one corrupt file
-//! spoils one record. A write goes to `tmp/`, is synced, and is renamed into place, so a reader
-//! sees the old value or the new one and takes no lock; writers that read first take a [lock](locks).
+//! Each key is a file of its own (`nodes/3.json`, `flags/cluster.json`, `owned/1.json`), so that
+//! nodes never wait for one another's writes, a change is read alone, and one corrupt file spoils
+//! one record. A write goes to `tmp/`, is synced, and is renamed into place, so a reader sees the
+//! old value or the new one and takes no lock; writers that read first take a [lock](locks).
 //! inotify is the wake-up.
 //!
-//! What is in memory goes on when the files do not. A file that is missing is believed to be gone
+//! What is in memory goes on when the files do not. A file that is missing counts as removed
 //! when it was missing for a while, or by a full read: whose it is writes it again. Folders that
-//! somebody deleted are made again with what the view has, and where there is no room to write,
+//! were deleted are made again with what the view has, and where there is no space to write,
 //! the view keeps what this host alone needs until there is.
 //!
 //! With etcd, the same folder keeps what only this host needs to know: see [`Part`].
@@ -81,7 +81,8 @@ const LAST_LOOK: Duration = Duration::from_millis(1024);
 /// lease is looked after once a second.
 const GRACE: Duration = Duration::from_secs(2);
 
-/// How soon a folder that is missing is looked for again, and a value that found no room written.
+/// How soon a folder that is missing is looked for again, and a value for which there was no space
+/// is written.
 const AGAIN: Duration = Duration::from_secs(1);
 
 /// How rarely a file that cannot be read is read again.
@@ -119,15 +120,15 @@ pub(in crate::store) struct Folder {
     part: Part,
     inotify: Inotify,
     watches: Vec<WatchedDirectory>,
-    /// Rings when something is to be looked at again.
+    /// Wakes when something is to be read again.
     timer: TimerFd,
     looks: BTreeMap<u32, Look>,
-    /// Keys whose files are missing, and until when that is not believed.
+    /// Keys whose files are missing, and until when they do not count as removed.
     missing: BTreeMap<Key, Instant>,
     unreadable: BTreeMap<Key, Unreadable>,
     /// Keys that this view wrote itself: no other writes them again.
     own: BTreeSet<Key>,
-    /// Values that found no room: the view has them.
+    /// Values for which there was no space: the view has them.
     unsaved: BTreeMap<Key, Value>,
     /// When folders that are missing are looked for, and what is unsaved is written.
     next_repair: Option<Instant>,
@@ -231,7 +232,7 @@ impl Folder {
     }
 
     /// Makes folders again that are gone, with what the view has of them. Those that cannot be
-    /// had, come back: what the view has of them is not believed to be gone.
+    /// had, come back: what the view has of them does not count as removed.
     fn fix(&mut self, view: &StoreState, now: Instant) -> Vec<RecordKind> {
         self.next_repair = None;
         let made = match self.access {
@@ -253,8 +254,8 @@ impl Folder {
         gone
     }
 
-    /// Writes what the view has of folders that are new where no file stands: whoever has a later
-    /// value writes it over this one.
+    /// Writes what the view has of folders that are new where no file stands: a program that has a
+    /// later value writes it over this one.
     fn restore(&self, view: &StoreState, shelves: &[RecordKind]) {
         for key in view.keys().into_iter().filter(|key| self.part.keeps(*key)) {
             let (kind, _) = place(key);
@@ -279,7 +280,7 @@ impl Folder {
         }
     }
 
-    /// Writes what found no room before.
+    /// Writes what there was no space for before.
     fn save(&mut self, now: Instant) {
         for (key, value) in std::mem::take(&mut self.unsaved) {
             if self.write(key, &value).is_err() {
@@ -390,8 +391,8 @@ impl Folder {
     }
 
     /// True if a file that is missing may still be written again by whose it is. What this view
-    /// wrote itself nobody else writes, and who asks for a full read wants to know; but what a
-    /// director owns it alone knows, and writes again.
+    /// wrote itself no other program writes, and a caller that asks for a full read wants to know;
+    /// but what a director owns it alone knows, and writes again.
     fn awaits(&mut self, key: Key, view: &StoreState, now: Instant, asked: bool) -> bool {
         let Some(value) = view.value(key) else { return false };
         if matches!(key, Key::Owned(_)) && self.own.contains(&key) {
@@ -510,7 +511,7 @@ impl Folder {
         bytes.map(|bytes| Value::parse(key, &bytes)).transpose()
     }
 
-    /// What stands in a key's file, for whoever is about to replace it.
+    /// What stands in a key's file, for a caller that is about to replace it.
     pub(in crate::store) fn find<T>(
         &self,
         key: Key,
@@ -553,7 +554,7 @@ impl Folder {
                 (Some(incarnation), true)
             }
             Holder::Incarnation(incarnation) => (Some(incarnation), last),
-            // Somebody corrupt the file: that it is held is still true.
+            // The file is corrupt: that it is held is still true.
             Holder::Unnamed if last => (before.or(Some(0)), true),
             Holder::Unnamed => (before, false),
         };
@@ -607,7 +608,7 @@ impl Folder {
         self.requests.fetch_add(1, Ordering::Relaxed);
         let path = self.path(key);
         let written = files::replace(&path, &self.dir.join("tmp"), &value.encode(), true);
-        // Of what is for all, whoever wanted to write it is told; it stays as it was.
+        // A value of the whole cluster stays as it was, and the caller is told.
         if matches!(key, Key::Node(_) | Key::Owned(_)) {
             files::note(&path, &written);
         }
@@ -635,7 +636,7 @@ impl Folder {
         }
     }
 
-    /// Reads a value, changes it and writes it, with nobody in between. A value that cannot be
+    /// Reads a value, changes it and writes it, under its lock. A value that cannot be
     /// read is set aside, and the change starts from none.
     pub(in crate::store) fn update<T: Default>(
         &mut self,

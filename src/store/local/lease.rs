@@ -1,13 +1,13 @@
 //! Leases of one host: locks that the kernel releases with their process.
 //!
-//! A lease is two files. The one in `locks` is what counts between those who want it, and only
-//! root can open it. The one in `nodes` is what everybody may read: its holder keeps it locked for
-//! writing as long as it lives, and it says which start of cvipd that is; with etcd also which
-//! lease it keeps there, so that the next holder knows that lease for a dead one's. It is made
-//! anew by each holder, and locked before others can open it, so that nobody can hold a lock on it
+//! A lease is two files. The one in `locks` is what counts between those who want it, and only root
+//! can open it. The one in `nodes` is readable by all: its holder keeps it locked for writing as
+//! long as it lives, and it says which start of cvipd that is; with etcd also which lease it keeps
+//! there, so that the next holder knows that lease for a dead one's. It is made anew by each
+//! holder, and locked before others can open it, so that no other process can hold a lock on it
 //! before the holder does; what a reader could lock afterwards, a lock for reading, says nothing.
 //!
-//! The locks belong to the open files (F_OFD_SETLK, fcntl(2)), so whoever only asks takes nothing.
+//! The locks belong to the open files (F_OFD_SETLK, fcntl(2)), so asking takes nothing.
 
 use std::fs::{self, File};
 use std::io::{self, ErrorKind};
@@ -56,7 +56,7 @@ pub(in crate::store) struct Lock {
     held: Mutex<Held>,
 }
 
-/// Its files. The shown one is closed first: whoever gets the other finds it free.
+/// Its files. The public one is closed first: the next holder finds it free.
 #[derive(Debug)]
 struct Held {
     note: Note,
@@ -65,7 +65,7 @@ struct Held {
     lock: File,
 }
 
-/// Where everybody sees who holds a node's lease.
+/// Where all programs see who holds a node's lease.
 fn shown_path(run_dir: &Path, node: u32) -> PathBuf {
     run_dir.join("nodes").join(format!("{node}.lease"))
 }
@@ -104,7 +104,7 @@ impl Lock {
     }
 
     fn held(&self) -> MutexGuard<'_, Held> {
-        // Whoever panicked in it had only replaced a file by another.
+        // A thread that panicked in it had only replaced a file by another.
         self.held.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -129,7 +129,7 @@ impl Lock {
         held.show(&self.run_dir, &path);
     }
 
-    /// Makes the files again where somebody deleted them, or where there was no room.
+    /// Makes the files again that were deleted, or for which there was no space.
     pub(in crate::store) fn tend(&self) {
         let mut held = self.held();
         let path = shown_path(&self.run_dir, self.node);
@@ -169,7 +169,7 @@ impl Held {
     }
 }
 
-/// Nothing of what it says is missing for want of room.
+/// Nothing of its content is missing for want of space.
 fn is_whole(file: &File) -> bool {
     file.metadata().is_ok_and(|metadata| metadata.len() >= NOTE_LENGTH as u64)
 }
@@ -190,7 +190,7 @@ fn take_lock(run_dir: &Path, node: u32) -> Result<File, StoreError> {
     }
 }
 
-/// Makes the file that others read, locked before they can open it. Where there is no room for
+/// Makes the file that others read, locked before they can open it. Where there is no space for
 /// what it says, it stands empty: that it is held is told all the same.
 fn show(run_dir: &Path, path: &Path, note: &Note) -> io::Result<(File, io::Result<()>)> {
     let drafts = run_dir.join("tmp");
@@ -224,25 +224,25 @@ fn write_note(file: &File, note: &Note) -> io::Result<()> {
 /// Who holds a node's lease.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Holder {
-    /// Nobody, and no file says that anybody ever did.
+    /// No process, and no file says that one ever did.
     Missing,
-    /// Nobody.
+    /// No process.
     Nobody,
     /// This start of cvipd.
     Incarnation(u64),
-    /// Somebody, who has not written yet who it is.
+    /// A process that has not written yet which one it is.
     Unnamed,
 }
 
-/// Asks who holds a node's lease; nothing is taken, and nobody disturbed.
+/// Asks who holds a node's lease; nothing is taken.
 pub(super) fn holder(path: &Path) -> io::Result<Holder> {
     let file = match files::open(path) {
         Ok(file) => file,
         Err(e) if e.kind() == ErrorKind::NotFound => return Ok(Holder::Missing),
         Err(e) => return Err(e),
     };
-    // A lock for reading is in the way of a lock for writing alone, which nobody has who can only
-    // read the file.
+    // A lock for reading is in the way of a lock for writing alone, which no process has that can
+    // only read the file.
     let mut lock = whole_file(libc::F_RDLCK);
     fcntl(&file, FcntlArg::F_OFD_GETLK(&mut lock))?;
     if libc::c_int::from(lock.l_type) == libc::F_UNLCK {
@@ -296,7 +296,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = shown_path(dir.path(), 1);
         drop(Lock::take(dir.path(), 1, 6).unwrap());
-        // A file that everybody may read can be locked for reading by everybody.
+        // A file that all may read can be locked for reading by all.
         let stranger = File::open(&path).unwrap();
         fcntl(&stranger, FcntlArg::F_OFD_SETLK(&whole_file(libc::F_RDLCK))).unwrap();
         stranger.lock().unwrap();
@@ -308,7 +308,7 @@ mod tests {
         assert!(fcntl(&stranger, FcntlArg::F_OFD_SETLK(&reading)).is_err());
         drop(lock);
         fcntl(&stranger, FcntlArg::F_OFD_SETLK(&reading)).unwrap();
-        assert_eq!(holder(&path).unwrap(), Holder::Nobody, "it is over, whoever reads");
+        assert_eq!(holder(&path).unwrap(), Holder::Nobody, "it is over, though a reader has it");
         let mode = fs::metadata(locks::path(dir.path(), "1.lease")).unwrap().permissions().mode();
         assert_eq!(mode & 0o777, 0o600);
     }

@@ -1,8 +1,8 @@
 //! The locks of one host: files of a folder that only root enters.
 //!
 //! A lock needs no more than a descriptor that reads, so a lock on a file that others may open is
-//! theirs to hold. These have the mode 0600 in a folder of 0700, and nobody waits for one without
-//! an end. What others may read stands elsewhere, and is never waited for.
+//! theirs to hold. These have the mode 0600 in a folder of 0700, and no program waits for one
+//! without an end. What others may read stands elsewhere, and is never waited for.
 
 use std::fs::{self, DirBuilder, File, OpenOptions, TryLockError};
 use std::io;
@@ -114,7 +114,7 @@ mod tests {
     fn nobody_else_can_open_a_lock_and_nobody_waits_for_ever() {
         let dir = tempfile::tempdir().unwrap();
         let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
-        // An older cvipd, or somebody, made it for everybody.
+        // An older cvipd, or a user, made it accessible to all.
         fs::create_dir(folder(dir.path())).unwrap();
         fs::set_permissions(folder(dir.path()), fs::Permissions::from_mode(0o777)).unwrap();
         make_folder(dir.path()).unwrap();

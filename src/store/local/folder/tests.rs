@@ -38,7 +38,7 @@ fn a_lock_that_is_released_after_its_file_was_closed_is_noticed_all_the_same() {
     drop(OpenOptions::new().write(true).open(&path).unwrap());
     folder.refresh(&mut view).unwrap();
     assert_eq!(view.alive.get(&1), Some(&7), "it is held");
-    // ...and releases the lock an instant later, of which it tells nobody.
+    // ...and releases the lock an instant later, without a notification.
     let released = libc::flock {
         l_type: libc::F_UNLCK as libc::c_short,
         l_whence: libc::SEEK_SET as libc::c_short,
