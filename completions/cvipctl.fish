@@ -108,7 +108,7 @@ complete -c cvipctl -n "__fish_cvipctl_using_subcommand diff" -l etcd-user -d 'T
 complete -c cvipctl -n "__fish_cvipctl_using_subcommand diff" -l etcd-password-file -d 'The file with the user\'s password, which others may not read' -r -F
 complete -c cvipctl -n "__fish_cvipctl_using_subcommand diff" -l etcd-prefix -d 'What cvip\'s keys in etcd begin with [default: /cvip/]' -r
 complete -c cvipctl -n "__fish_cvipctl_using_subcommand diff" -l cluster-key-file -d 'The file of the key by which the cluster\'s members know one another, which others may not read [default: /etc/cvip/cluster.key]' -r -F
-complete -c cvipctl -n "__fish_cvipctl_using_subcommand diff" -l json -d 'Print the changes as a JSON array of ipvsadm\'s commands'
+complete -c cvipctl -n "__fish_cvipctl_using_subcommand diff" -l json -d 'Print the changes, as ipvsadm\'s commands, as JSON'
 complete -c cvipctl -n "__fish_cvipctl_using_subcommand diff" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c cvipctl -n "__fish_cvipctl_using_subcommand apply" -l node -d 'The node, by its number in clustertab [default: the one whose address this host has]' -r
 complete -c cvipctl -n "__fish_cvipctl_using_subcommand apply" -l conf -d 'The cluster\'s configuration, cvip.conf(5)' -r -F

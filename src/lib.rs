@@ -72,6 +72,8 @@ pub mod heartbeat;
 pub mod ipvs;
 #[cfg_attr(not(internal_docs), doc(hidden))]
 pub mod ipvsadm;
+#[cfg_attr(not(internal_docs), doc(hidden))]
+pub mod json;
 pub mod listeners;
 #[cfg(feature = "daemon")]
 #[cfg_attr(not(internal_docs), doc(hidden))]

@@ -160,7 +160,7 @@ fn every_fault_of_both_files_is_shown_in_one_run_each_with_its_place() {
     assert_eq!(json.status.code(), Some(1));
     let faults: serde_json::Value = serde_json::from_slice(&json.stdout).unwrap();
     let errors = err.matches("error: ").count();
-    assert_eq!(faults.as_array().unwrap().len(), errors, "{faults:#}\n{err}");
+    assert_eq!(faults["diagnostics"].as_array().unwrap().len(), errors, "{faults:#}\n{err}");
 }
 
 #[test]
@@ -344,7 +344,7 @@ fn the_ltsp_examples_line_flags_xdmcp_over_udp() {
     assert_eq!(run(&examples.join("flag-xdmcp"), &[]), "");
     let list = run(&programs.join("setport_weight"), &["--list", "--json"]);
     let flags: serde_json::Value = serde_json::from_str(&list).unwrap();
-    let flag = flags.as_array().unwrap().iter().find(|flag| flag["level"] == "node");
+    let flag = flags["flags"].as_array().unwrap().iter().find(|flag| flag["level"] == "node");
     let flag = flag.unwrap_or_else(|| panic!("{list}"));
     assert_eq!(
         (&flag["protocol"], &flag["start"], &flag["end"]),

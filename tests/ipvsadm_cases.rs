@@ -313,7 +313,7 @@ fn listings_are_json_if_asked_for() {
     assert_eq!(whole["services"][0]["destinations"][0]["weight"], 3);
     assert_eq!(whole["services"][0]["protocol"], serde_json::to_value(Protocol::Tcp).unwrap());
     assert!(read(&["-L", "-t", "10.0.0.1:80", "--json"]).get("ipvs_version").is_none());
-    assert_eq!(read(&["-L", "--timeout", "--json"])["timeouts"]["tcp"], 900);
+    assert_eq!(read(&["-L", "--timeout", "--json"])["timeouts"]["tcp_s"], 900);
     assert_eq!(read(&["-L", "--daemon", "--json"])["daemons"], serde_json::json!([]));
     let connections = read(&["-Lc", "--json"]);
     assert_eq!(connections["connections"].as_array().unwrap().len(), 12);

@@ -278,7 +278,7 @@ TCP  10.0.0.1:80                        10        0        0        0        0
     let ran = call(&words, "", meanwhile, || Ok(memory.clone()));
     let value: serde_json::Value = serde_json::from_str(&ran.out).expect("one document");
     assert_eq!(value["services"][0]["stats"]["connections"], 20);
-    assert_eq!(value["services"][0]["rate"]["connections"], 40);
+    assert_eq!(value["services"][0]["rate_per_s"]["connections"], 40);
 }
 
 #[test]
@@ -377,7 +377,7 @@ fn a_file_that_describes_nothing_changes_nothing() {
         }
     }
     for text in
-        ["", " ", "{}", "{\"version\":1}", "{\"version\":1,\"services\":[]}", "{\"version\":1,"]
+        ["", " ", "{}", "{\"schema\":1}", "{\"schema\":1,\"services\":[]}", "{\"schema\":1,"]
     {
         let ran = ipvsadm(&memory, &["--restore-json"], text);
         assert_eq!((ran.out.as_str(), ran.status), ("", 2), "{text:?}");
@@ -530,7 +530,7 @@ fn apply_and_diff_read_what_a_listing_prints_in_json() {
     let ran = ipvsadm(&other, &["--apply"], &times);
     assert_eq!((ran.err.as_str(), ran.status), ("", 0));
     assert!(saved(&other).contains("-t 10.0.0.9:80") && saved(&other).contains("--set 600 60 30"));
-    for text in ["{}", "{\"version\":1,\"services\":[]}", &all[..all.len() / 2]] {
+    for text in ["{}", "{\"schema\":1,\"services\":[]}", &all[..all.len() / 2]] {
         let ran = ipvsadm(&other, &["--apply"], text);
         assert_eq!((ran.out.as_str(), ran.status), ("", 2), "{}", ran.err);
     }

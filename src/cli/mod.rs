@@ -17,6 +17,7 @@ use crate::output::{Output, StandardOutput};
 pub mod cvipctl;
 pub mod cvipd;
 pub mod log;
+mod rows;
 pub mod setport_weight;
 mod site;
 mod store_options;

@@ -3,15 +3,18 @@
 //! The three long options are OpenSSI's and behave as they did: the range is inclusive, nothing
 //! is registered by the command itself, and success is silent. Everything else is ours.
 
+use std::collections::BTreeMap;
+
 use anyhow::Context;
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::{ArgGroup, Parser};
-use serde::Serialize;
 use tabled::builder::Builder;
 use tabled::settings::Style;
 
+use super::rows::FlagRow;
 use super::{FAILED, NodeOption, OK, Site, Streams, USAGE};
-use crate::ports::{FlagSet, Level, PortFlag, port_range};
+use crate::json;
+use crate::ports::{FlagSet, PortFlag, port_range};
 use crate::protocol::Protocol;
 use crate::store::{Access, Interest, Scope};
 
@@ -79,16 +82,6 @@ pub struct Args {
 
     #[command(flatten)]
     site: Site,
-}
-
-/// A flag as `--list` shows it.
-#[derive(Debug, Serialize)]
-struct FlagTableRow {
-    level: Level,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    cvip: Option<std::net::IpAddr>,
-    #[serde(flatten)]
-    flag: PortFlag,
 }
 
 /// Runs the program.
@@ -172,22 +165,20 @@ fn list(args: &Args, streams: &mut Streams<'_>) -> anyhow::Result<u8> {
         writeln!(streams.err, "setport_weight: {fault}")?;
     }
     let mut rows = Vec::new();
-    let mut add = |level, cvip, flags: FlagSet| {
-        rows.extend(flags.iter().map(|flag| FlagTableRow { level, cvip, flag: *flag }));
-    };
+    let mut scopes = vec![Scope::Cluster];
     if !args.cluster {
-        let node = args.site.node(&args.node)?;
-        add(Level::Node, None, state.flags_of(Scope::Node(node)));
+        scopes.insert(0, Scope::Node(args.site.node(&args.node)?));
     }
-    add(Level::Cluster, None, state.flags_of(Scope::Cluster));
+    for scope in scopes {
+        rows.extend(state.flags_of(scope).iter().map(|flag| FlagRow::stored(scope, *flag)));
+    }
     for cvip in known.conf.iter().flat_map(|conf| &conf.cvips) {
-        add(Level::Conf, Some(cvip.addr), cvip.flags());
+        rows.extend(cvip.flags().iter().map(|flag| FlagRow::configured(cvip.addr, *flag)));
     }
     // Without a configuration its flags are missing.
     let outcome = if known.conf.is_some() { OK } else { FAILED };
     if args.json {
-        serde_json::to_writer_pretty(&mut *streams.out, &rows)?;
-        writeln!(streams.out)?;
+        json::write(streams.out, BTreeMap::from([("flags", rows)]))?;
         return Ok(outcome);
     }
     let mut table = Builder::new();
@@ -195,7 +186,7 @@ fn list(args: &Args, streams: &mut Streams<'_>) -> anyhow::Result<u8> {
     for row in &rows {
         let flag = row.flag;
         table.push_record([
-            row.level.to_string(),
+            row.level(),
             flag.protocol.to_string(),
             ports(flag),
             flag.weight.to_string(),
@@ -240,9 +231,9 @@ mod tests {
         assert_eq!(setport(dir.path(), &args), (0, String::new(), String::new()));
         let listed: serde_json::Value = serde_json::from_str(&flags(dir.path())).unwrap();
         assert_eq!(
-            listed,
+            listed["flags"],
             serde_json::json!([
-                { "level": "node", "protocol": "tcp", "start": 1, "end": 80, "weight": 1 }
+                { "level": "node", "node": 1, "protocol": "tcp", "start": 1, "end": 80, "weight": 1 }
             ])
         );
     }

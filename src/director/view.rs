@@ -42,10 +42,13 @@ pub struct Draining {
     /// The real server's address.
     pub address: IpAddr,
     /// Connections that are active for IPVS, when they were last counted.
+    #[serde(rename = "active_connections")]
     pub active: u32,
     /// Connections that are inactive for IPVS.
+    #[serde(rename = "inactive_connections")]
     pub inactive: u32,
     /// Seconds until it goes in any case.
+    #[serde(rename = "remaining_s")]
     pub left_s: u64,
 }
 

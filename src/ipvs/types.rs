@@ -219,7 +219,7 @@ impl Destination {
 }
 
 /// Counters and rates of a service or destination (`IPVS_STATS_ATTR_*`); rates are per second.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Default, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
 pub struct Stats {
     /// Connections scheduled.
     pub connections: u64,
@@ -272,10 +272,13 @@ pub struct DestinationEntry {
 #[serde(deny_unknown_fields)]
 pub struct Timeouts {
     /// Established TCP.
+    #[serde(rename = "tcp_s")]
     pub tcp: u32,
     /// TCP after a FIN.
+    #[serde(rename = "tcp_fin_s")]
     pub tcp_fin: u32,
     /// UDP.
+    #[serde(rename = "udp_s")]
     pub udp: u32,
 }
 
@@ -311,6 +314,7 @@ pub struct SyncDaemon {
     /// Sync id, 0 to 255.
     pub sync_id: u32,
     /// Largest message in bytes.
+    #[serde(rename = "max_len_bytes")]
     pub max_len: Option<u16>,
     /// Multicast group.
     pub group: Option<IpAddr>,

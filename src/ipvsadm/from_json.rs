@@ -1,6 +1,6 @@
 //! A table from JSON: what `--restore-json` reads, which is what the listings write.
 //!
-//! The objects are those of [`super::json`]; counters are passed over. A member that is unknown,
+//! The objects are those of [`super::documents`]; counters are passed over. A member that is unknown,
 //! as a misspelt one is, and a value that no command could set are refused before anything is
 //! changed, with the place where they stand.
 
@@ -10,12 +10,13 @@ use std::net::Ipv4Addr;
 use serde::Deserialize;
 use serde::de::IgnoredAny;
 
-use super::json::{DestinationObject, ServiceObject, VERSION};
+use super::documents::{DestinationObject, ServiceObject};
 use super::line::scheduler_flags;
 use crate::ipvs::{
     Change, Destination, Family, Forwarding, Service, ServiceId, SyncDaemon, Timeouts, Tunnel,
     service_flags,
 };
+use crate::json::SCHEMA;
 use crate::protocol::Protocol;
 
 /// The longest document, in bytes: some two million destinations.
@@ -31,9 +32,9 @@ pub enum JsonError {
     /// It is no JSON, or has other members than a listing.
     #[error("this is no listing in JSON: {0}")]
     Syntax(#[from] serde_json::Error),
-    /// It is of another version.
-    #[error("the document has version {0}, and only version {VERSION} is known")]
-    Version(u32),
+    /// It is of another schema.
+    #[error("the document has schema {0}, and only schema {SCHEMA} is known")]
+    Schema(u32),
     /// There is nothing but blanks.
     #[error("no document; nothing was changed")]
     Empty,
@@ -54,14 +55,14 @@ pub enum JsonError {
 }
 
 #[derive(Deserialize)]
-struct Versioned {
-    version: u32,
+struct OfSchema {
+    schema: u32,
 }
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Document {
-    version: u32,
+    schema: u32,
     services: Option<Vec<ServiceObject>>,
     timeouts: Option<Timeouts>,
     daemons: Option<Vec<SyncDaemon>>,
@@ -78,8 +79,8 @@ struct Document {
     _status: Option<IgnoredAny>,
     #[serde(rename = "stats")]
     _stats: Option<IgnoredAny>,
-    #[serde(rename = "rate")]
-    _rate: Option<IgnoredAny>,
+    #[serde(rename = "rate_per_s")]
+    _rate_per_s: Option<IgnoredAny>,
 }
 
 /// What a document holds.
@@ -107,15 +108,15 @@ pub fn listing(input: impl Read) -> Result<Listing, JsonError> {
         return Err(JsonError::Empty);
     }
     let document: Document = serde_json::from_slice(&text).map_err(|error| {
-        // Another version may have other members.
+        // Another schema may have other members.
         match serde_json::from_slice(&text) {
-            Ok(Versioned { version }) if version != VERSION => JsonError::Version(version),
+            Ok(OfSchema { schema }) if schema != SCHEMA => JsonError::Schema(schema),
             _ => error.into(),
         }
     })?;
     drop(text);
-    if document.version != VERSION {
-        return Err(JsonError::Version(document.version));
+    if document.schema != SCHEMA {
+        return Err(JsonError::Schema(document.schema));
     }
     let mut changes = Vec::new();
     for (index, object) in document.services.into_iter().flatten().enumerate() {
@@ -168,10 +169,12 @@ impl ServiceObject {
             }
             service.flags |= service_flags::ONE_PACKET;
         }
-        match self.persistent {
+        match self.persistence_timeout_s {
             Some(seconds @ 1..=LONGEST_PERSISTENCE) => service = service.persistent(seconds),
             Some(seconds) => {
-                return Err(format!("persistent {seconds} is not 1 to {LONGEST_PERSISTENCE}"));
+                return Err(format!(
+                    "persistence_timeout_s {seconds} is not 1 to {LONGEST_PERSISTENCE}"
+                ));
             }
             None if self.port == Some(0) => {
                 return Err("port 0 is for a persistent service alone".to_owned());
@@ -239,7 +242,7 @@ fn check_name(name: &str, most: usize, what: &str) -> Result<(), String> {
 mod tests {
     use proptest::prelude::*;
 
-    use super::super::json::{Extent, TableDocument};
+    use super::super::documents::{Extent, TableDocument};
     use super::*;
     use crate::ipvs::{DestinationEntry, ServiceEntry, Stats, TunnelKind};
 
@@ -288,27 +291,27 @@ mod tests {
         let said = |text: &str| changes(text.as_bytes()).expect_err(text).to_string();
         assert!(said("[").starts_with("this is no listing in JSON"));
         assert_eq!(
-            said(r#"{"version":2}"#),
-            "the document has version 2, and only version 1 is known"
+            said(r#"{"schema":2}"#),
+            "the document has schema 2, and only schema 1 is known"
         );
-        assert!(said(r#"{"version":1,"connections":[]}"#).starts_with("the document has no"));
-        assert!(said(r#"{"version":1,"services":[]}"#).ends_with("nothing was changed"));
+        assert!(said(r#"{"schema":1,"connections":[]}"#).starts_with("the document has no"));
+        assert!(said(r#"{"schema":1,"services":[]}"#).ends_with("nothing was changed"));
         assert_eq!(said(" \n"), "no document; nothing was changed");
         assert_eq!(
-            said(r#"{"version":1,"services":[{"fwmark":0,"scheduler":"rr"}]}"#),
+            said(r#"{"schema":1,"services":[{"fwmark":0,"scheduler":"rr"}]}"#),
             "services[0]: 0 is no firewall mark"
         );
         let server = r#"{"address":"10.0.0.1","port":80,"forward":"route","weight":4294967295}"#;
         assert_eq!(
             said(&format!(
-                r#"{{"version":1,"services":[
+                r#"{{"schema":1,"services":[
                     {{"fwmark":1,"scheduler":"rr","destinations":[{server}]}}]}}"#
             )),
             "services[0].destinations[0]: weight 4294967295 is above 2147483647"
         );
         let flags = r#"{"fwmark":1,"scheduler":"rr","scheduler_flags":["sh-port"]}"#;
         assert_eq!(
-            said(&format!(r#"{{"version":1,"services":[{flags}]}}"#)),
+            said(&format!(r#"{{"schema":1,"services":[{flags}]}}"#)),
             "services[0]: incompatible scheduler flag `sh-port'"
         );
     }
@@ -319,8 +322,8 @@ mod tests {
             "tunnel":{"type":"gue","port":6080,TUNNEL"checksum":"none"}}"#;
         let daemon = r#"{"role":"master","interface":"lo",DAEMON"sync_id":1}"#;
         let document = format!(
-            r#"{{TOP"version":1,"services":[{{"fwmark":1,"scheduler":"rr",SERVICE
-                "destinations":[{server}]}}],"timeouts":{{TIMES"tcp":1,"tcp_fin":1,"udp":1}},
+            r#"{{TOP"schema":1,"services":[{{"fwmark":1,"scheduler":"rr",SERVICE
+                "destinations":[{server}]}}],"timeouts":{{TIMES"tcp_s":1,"tcp_fin_s":1,"udp_s":1}},
                 "daemons":[{daemon}]}}"#
         );
         let places = ["TOP", "SERVICE", "SERVER", "TUNNEL", "TIMES", "DAEMON"];
@@ -334,20 +337,26 @@ mod tests {
             let error = changes(with(place).as_bytes()).expect_err(place).to_string();
             assert!(error.contains("unknown field `wieght`"), "{place}: {error}");
         }
-        let later = r#"{"version":2,"novelty":[]}"#;
-        assert!(changes(later.as_bytes()).unwrap_err().to_string().contains("version 2"));
+        let later = r#"{"schema":2,"novelty":[]}"#;
+        assert!(changes(later.as_bytes()).unwrap_err().to_string().contains("schema 2"));
     }
 
     #[test]
     fn what_no_command_could_set_is_refused() {
         let said = |service: &str| {
-            let text = format!(r#"{{"version":1,"services":[{{"scheduler":"rr",{service}}}]}}"#);
+            let text = format!(r#"{{"schema":1,"services":[{{"scheduler":"rr",{service}}}]}}"#);
             changes(text.as_bytes()).expect_err(service).to_string()
         };
         let at = r#""protocol":"tcp","address":"10.0.0.1","port""#;
         for (service, problem) in [
-            (r#""fwmark":1,"persistent":0"#.to_owned(), "persistent 0 is not 1 to 2678400"),
-            (r#""fwmark":1,"persistent":2678401"#.to_owned(), "persistent 2678401 is not 1"),
+            (
+                r#""fwmark":1,"persistence_timeout_s":0"#.to_owned(),
+                "persistence_timeout_s 0 is not 1 to 2678400",
+            ),
+            (
+                r#""fwmark":1,"persistence_timeout_s":2678401"#.to_owned(),
+                "persistence_timeout_s 2678401 is not 1",
+            ),
             (format!("{at}:0"), "port 0 is for a persistent service alone"),
             (format!(r#"{at}:80,"one_packet":true"#), "one_packet is for UDP alone"),
         ] {

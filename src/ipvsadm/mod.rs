@@ -5,7 +5,7 @@
 //! ```text
 //! words --popt--> options --args--> Invocation --run--> Table  (kernel, lazily opened)
 //!                                        |                |
-//!                                        +--listing/save--+--> text, or json
+//!                                        +--listing/save--+--> text, or documents
 //! ```
 //!
 //! [`options`] declares the language once: parser, `--help`, and `cargo xtask gen`, which makes
@@ -19,12 +19,12 @@ pub mod args;
 mod change;
 pub mod columns;
 pub mod connections;
+pub mod documents;
 pub mod errors;
 pub mod filter;
 pub mod from_json;
 pub mod help;
 pub mod invocation;
-pub mod json;
 mod line;
 pub mod listing;
 pub mod names;

@@ -263,7 +263,7 @@ fn orders_are_told_as_json() {
     assert!(drained["warnings"][0].as_str().unwrap().contains("no cvipd runs"), "{drained}");
     assert!(drained.get("waited").is_none());
     let back = parse(&cluster.run("undrain 2:80 --json").0);
-    assert_eq!(back, json!({ "undrained": [order] }));
+    assert_eq!(back, json!({ "schema": 1, "undrained": [order] }));
     cluster.put(2, 2, &[(Tcp, 80)], &[((Tcp, 80), 0)]);
     let _director = cluster.obeyed();
     let waited = parse(&cluster.run("drain 2 --wait --json").0);
@@ -342,7 +342,7 @@ fn events_of_all_directors_are_told_by_time_and_followed() {
     let [line] = &out.lines().collect::<Vec<_>>()[..] else { panic!("{out}") };
     assert_eq!(
         serde_json::from_str::<Value>(line).unwrap(),
-        json!({ "at": "2026-03-01T10:00:02.000Z", "director": 1,
+        json!({ "schema": 1, "at": "2026-03-01T10:00:02.000Z", "director": 1,
                 "event": "node", "node": 2, "liveness": "suspected" })
     );
     let (out, _) = cluster.run("events --node 1");

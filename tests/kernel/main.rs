@@ -10,6 +10,7 @@ mod bad_input;
 mod configuration;
 mod corrupt_store;
 mod doctor;
+mod documents;
 mod drain;
 mod eligibility;
 mod forwarding;
@@ -18,6 +19,8 @@ mod health;
 mod history;
 mod import;
 mod join_leave;
+#[path = "../json_support/mod.rs"]
+mod json_support;
 mod leaving;
 mod operator;
 mod ownership;

@@ -17,7 +17,7 @@ const CALM: Duration = Duration::from_secs(20);
 
 #[track_caller]
 fn nothing_changes(site: &Site, for_so_long: Duration) {
-    let terms = |site: &Site| site.status(FIRST)["sets"][0]["term"].clone();
+    let terms = |site: &Site| site.status(FIRST)["director_sets"][0]["term"].clone();
     let term = terms(site);
     site.stays_as_it_is(for_so_long);
     assert_eq!(terms(site), term, "nobody was elected");

@@ -73,7 +73,7 @@ fn a_director_that_hears_no_node_suspects_itself_and_keeps_its_table() {
 
 /// The term of the set's election, as a director's node knows it.
 fn term(site: &Site) -> serde_json::Value {
-    site.status(SECOND)["sets"][0]["term"].clone()
+    site.status(SECOND)["director_sets"][0]["term"].clone()
 }
 
 #[test]

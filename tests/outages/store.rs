@@ -87,7 +87,7 @@ fn an_emptied_store_is_told_again_and_nobody_takes_over() {
         site.until("the store knows again", |site| {
             let status = site.status(SECOND);
             let alive = status["nodes"].as_array()?.iter().all(|row| row["alive"] == true);
-            (alive && status["sets"][0]["active"] == FIRST).then_some(())
+            (alive && status["director_sets"][0]["active"] == FIRST).then_some(())
         });
         for director in [FIRST, SECOND] {
             site.await_pool(director, &all());

@@ -65,7 +65,7 @@ fn its_address_ends(disable: impl FnOnce(&mut Site), enable: impl FnOnce(&mut Si
     enable(&mut site);
     site.until("the first knows", |site| {
         let shown = site.status(FIRST);
-        (shown["sets"][0]["active"] == SECOND).then_some(())
+        (shown["director_sets"][0]["active"] == SECOND).then_some(())
     });
     site.await_pool(FIRST, &all());
     assert_eq!(site.carriers(), [SECOND]);
@@ -131,7 +131,7 @@ fn of_three_directors_the_next_in_order_takes_over_and_after_it_the_last() {
     site.restart(FIRST);
     site.await_pool(FIRST, &all());
     site.until("the first knows", |site| {
-        (site.status(FIRST)["sets"][0]["active"] == SECOND).then_some(())
+        (site.status(FIRST)["director_sets"][0]["active"] == SECOND).then_some(())
     });
     assert_eq!(site.carriers(), [SECOND]);
 

@@ -50,6 +50,14 @@ What somebody deletes there cvipd makes again; what it cannot write there stays 
 and is written when that is possible.
 "#;
 
+const JSON: &str = r#".SH JSON
+A document is one object. Its member
+.I schema
+is the version of the documents, 1; it grows when a member changes its meaning or goes away, not when one is added.
+Units stand in the names of members, times are RFC 3339 in UTC.
+The sources have a JSON Schema for each document in docs/json.
+"#;
+
 const SEE_ALSO: &str = r#".SH SEE ALSO
 .BR cvipd (8),
 .BR cvipctl (8),
@@ -128,6 +136,7 @@ fn completions_file(program: &str, shell: Shell) -> PathBuf {
 
 fn page_of(command: Command, page: &str, program: &str) -> Result<Vec<u8>> {
     let leaked: &'static str = Box::leak(page.to_owned().into_boxed_str());
+    let has_json = command.get_arguments().any(|argument| argument.get_id() == "json");
     let man = Man::new(command.name(leaked).disable_help_subcommand(true))
         .section("8")
         .manual("cvip")
@@ -135,6 +144,9 @@ fn page_of(command: Command, page: &str, program: &str) -> Result<Vec<u8>> {
         .date("");
     let mut text = Vec::new();
     man.render(&mut text)?;
+    if has_json {
+        text.extend_from_slice(JSON.as_bytes());
+    }
     text.extend_from_slice(exit_status(program).as_bytes());
     text.extend_from_slice(FILES.as_bytes());
     text.extend_from_slice(SEE_ALSO.as_bytes());

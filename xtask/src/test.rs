@@ -19,7 +19,7 @@ use crate::build::{self, Profile};
 mod boots;
 
 /// Test programs that run on this machine as they are; every other one runs in the lab.
-const NATIVE: [&str; 4] = ["cli", "ipvsadm_cases", "ipvsadm_new", "store"];
+const NATIVE: [&str; 5] = ["cli", "ipvsadm_cases", "ipvsadm_new", "json", "store"];
 
 /// On the stock kernel, tests with this in their path run.
 const ON_STOCK: &str = "on_stock";

@@ -1,5 +1,6 @@
 //! `cvipctl diff` and `cvipctl apply`: the kernel's table against what it should be.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -15,6 +16,7 @@ use crate::director::restrictions::Restrictions;
 use crate::director::{self, table};
 use crate::ipvs::Client;
 use crate::ipvsadm::change_line;
+use crate::json;
 use crate::store::{Access, Interest};
 
 #[derive(clap::Args, Clone, Debug)]
@@ -22,7 +24,7 @@ pub(super) struct DiffArgs {
     #[command(flatten)]
     node: NodeOption,
 
-    /// Print the changes as a JSON array of ipvsadm's commands
+    /// Print the changes, as ipvsadm's commands, as JSON
     #[arg(long)]
     json: bool,
 }
@@ -52,8 +54,7 @@ pub(super) fn diff(args: &DiffArgs, site: &Site, streams: &mut Streams<'_>) -> a
         Err(error) => return Err(error.into()),
     };
     if args.json {
-        serde_json::to_writer_pretty(&mut *streams.out, &lines)?;
-        writeln!(streams.out)?;
+        json::write(streams.out, BTreeMap::from([("changes", &lines)]))?;
     } else {
         for line in &lines {
             writeln!(streams.out, "{line}")?;

@@ -6,6 +6,7 @@ use std::net::IpAddr;
 
 use super::super::{FAILED, NodeOption, OK, Site, Streams};
 use crate::conf::{Conf, Diagnostic, DiagnosticSeverity, Loaded};
+use crate::json;
 use crate::net;
 use crate::node::host;
 use crate::settings::{Engine, Settings, SettingsError};
@@ -44,8 +45,7 @@ pub(super) fn run(args: &Args, site: &Site, streams: &mut Streams<'_>) -> anyhow
         loaded.conf.is_none() || found.iter().any(|d| d.severity == DiagnosticSeverity::Error);
     let diagnostics: Vec<&Diagnostic> = loaded.diagnostics.iter().chain(&found).collect();
     if args.json {
-        serde_json::to_writer_pretty(&mut *streams.out, &diagnostics)?;
-        writeln!(streams.out)?;
+        json::write(streams.out, BTreeMap::from([("diagnostics", diagnostics)]))?;
         return Ok(if failed { FAILED } else { OK });
     }
     for diagnostic in diagnostics {

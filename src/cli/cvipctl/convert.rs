@@ -6,12 +6,13 @@ use std::time::Instant;
 use clap::ValueEnum;
 
 use super::super::{OK, Site, Streams};
-use super::view;
 use crate::conf::Conf;
 use crate::director::desired::{Inputs, desired, keys};
 use crate::director::restrictions::Restrictions;
 use crate::ipvs::{Change, Destination, Service};
 use crate::ipvsadm::change_line;
+use crate::ipvsadm::documents::ServiceObject;
+use crate::json;
 use crate::store::{Drains, NodeRecord, Registration, ServiceKey};
 
 #[derive(clap::Args, Clone, Debug)]
@@ -43,12 +44,9 @@ pub(super) fn run(args: &Args, site: &Site, streams: &mut Streams<'_>) -> anyhow
     let conf = site.conf()?;
     let entries = entries(&conf, args.all);
     if args.json || args.format == Format::Json {
-        let services: Vec<_> = entries
-            .iter()
-            .map(|(service, list)| view::ServiceView::settings(service, list))
-            .collect();
-        serde_json::to_writer_pretty(&mut *streams.out, &services)?;
-        writeln!(streams.out)?;
+        let object = |(service, list): &(_, Vec<_>)| ServiceObject::settings(service, list);
+        let services: Vec<_> = entries.iter().map(object).collect();
+        json::write(streams.out, BTreeMap::from([("services", services)]))?;
         return Ok(OK);
     }
     let program = if args.format == Format::Shell { "ipvsadm " } else { "" };
@@ -157,7 +155,8 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let (_, out, _) = convert(dir.path(), XDMCP, &["--format=json"]);
         assert_eq!(convert(dir.path(), XDMCP, &["--json"]).1, out);
-        let services: serde_json::Value = serde_json::from_str(&out).unwrap();
+        let document: serde_json::Value = serde_json::from_str(&out).unwrap();
+        let services = &document["services"];
         assert_eq!(services[0]["address"], "192.168.200.10");
         assert_eq!(services[0]["scheduler"], "wlc");
         assert_eq!(services[0]["destinations"].as_array().unwrap().len(), 3);
@@ -186,7 +185,8 @@ mod tests {
         let expected = [service.to_owned(), to(1, 2), to(2, 10), to(3, 2)].concat();
         assert_eq!((status, out), (0, expected));
         let (_, json, _) = convert(dir.path(), EVERYTHING, &["--json"]);
-        let services: serde_json::Value = serde_json::from_str(&json).unwrap();
+        let document: serde_json::Value = serde_json::from_str(&json).unwrap();
+        let services = &document["services"];
         assert_eq!(
             services[0]["scheduler_flags"],
             serde_json::json!(["mh-fallback", "mh-port", "flag-3"])

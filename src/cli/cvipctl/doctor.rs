@@ -8,6 +8,7 @@ use crate::conf::{Diagnostic, DiagnosticSeverity};
 use crate::daemon;
 use crate::doctor::collect::Subject;
 use crate::doctor::{self, Finding, ServerFault, Severity, Unexamined};
+use crate::json;
 use crate::net::AddressRole;
 use crate::settings::{Engine, Settings};
 use crate::store::{self, Access, Interest};
@@ -29,8 +30,6 @@ pub(super) struct Args {
 /// The whole of it, as `--json` prints it.
 #[derive(Debug, Serialize)]
 struct DoctorReport {
-    /// Raised when a reader of an older one would be misled.
-    schema: u32,
     /// This host's node; null if it is none.
     node: Option<u32>,
     /// Its part at the moment; null if cvip.conf gives it none.
@@ -49,8 +48,7 @@ pub(super) fn run(args: &Args, site: &Site, streams: &mut Streams<'_>) -> anyhow
         report.unexamined.clear();
     }
     if args.json {
-        let json = serde_json::to_string_pretty(&report)?;
-        writeln!(streams.out, "{json}")?;
+        json::write(streams.out, &report)?;
     } else {
         print(&report, args.quiet, streams)?;
     }
@@ -67,7 +65,6 @@ fn examine(args: &Args, site: &Site) -> anyhow::Result<DoctorReport> {
     let misconfigured: Vec<Finding> = errors.map(misconfigured).collect();
     let KnownNode { conf: Some(conf), clustertab, problem, .. } = known else {
         return Ok(DoctorReport {
-            schema: 1,
             node: node.ok(),
             role: None,
             findings: misconfigured,
@@ -105,7 +102,7 @@ fn examine(args: &Args, site: &Site) -> anyhow::Result<DoctorReport> {
     if let Some(why) = problem {
         unexamined.insert(0, Unexamined { what: "what cvip.conf says now".to_owned(), why });
     }
-    Ok(DoctorReport { schema: 1, node: seen.node, role, findings, unexamined })
+    Ok(DoctorReport { node: seen.node, role, findings, unexamined })
 }
 
 /// What is wrong with the servers of etcd.

@@ -4,7 +4,7 @@
 //! The order is a word in the store, and the directors do what it says: it survives restarts of
 //! cvipd and takeovers, and holds until it is taken back.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant, SystemTime};
 
 use anyhow::{Context, bail};
@@ -13,11 +13,12 @@ use nix::sys::utsname::uname;
 use nix::unistd::{Uid, User};
 use serde::Serialize;
 
+use super::super::rows::DrainRow;
 use super::super::{FAILED, KnownNode, OK, Site, Streams, all_faults};
 use crate::conf::Conf;
 use crate::director::desired::{Inputs, desired};
 use crate::director::restrictions::Restrictions;
-use crate::protocol::Protocol;
+use crate::json;
 use crate::store::{Access, DrainOrder, DrainTarget, Drains, Interest, ServiceKey, StoreState};
 
 mod target;
@@ -87,28 +88,9 @@ fn deadline(text: &str) -> Result<u32, String> {
     u32::try_from(seconds).map_err(|_| "that is longer than a hundred years".to_owned())
 }
 
-/// An order as `--json` prints it.
-#[derive(Debug, Serialize)]
-struct DrainTableRow {
-    node: u32,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    protocol: Option<Protocol>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    port: Option<u16>,
-    #[serde(flatten)]
-    order: DrainOrder,
-}
-
-impl DrainTableRow {
-    fn new((target, order): (&DrainTarget, &DrainOrder)) -> DrainTableRow {
-        let (protocol, port) = target.port.unzip();
-        DrainTableRow { node: target.node, protocol, port, order: order.clone() }
-    }
-}
-
 #[derive(Debug, Serialize)]
 struct DrainReport {
-    drained: Vec<DrainTableRow>,
+    drained: Vec<DrainRow>,
     warnings: Vec<String>,
     /// Absent without --wait.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -163,10 +145,9 @@ pub(super) fn run(args: &Args, site: &Site, streams: &mut Streams<'_>) -> anyhow
         }
     };
     let report =
-        DrainReport { drained: written.iter().map(DrainTableRow::new).collect(), warnings, waited };
+        DrainReport { drained: written.iter().map(DrainRow::new).collect(), warnings, waited };
     if args.json {
-        serde_json::to_writer_pretty(&mut *streams.out, &report)?;
-        writeln!(streams.out)?;
+        json::write(streams.out, &report)?;
     }
     match waited {
         None | Some(Ended::Out) => Ok(OK),
@@ -319,11 +300,6 @@ fn operator() -> String {
     }
 }
 
-#[derive(Debug, Serialize)]
-struct TakenBack {
-    undrained: Vec<DrainTableRow>,
-}
-
 pub(super) fn undrain(
     args: &UndrainArgs,
     site: &Site,
@@ -348,9 +324,8 @@ pub(super) fn undrain(
         writeln!(streams.err, "cvipctl: {text}")?;
     }
     if args.json {
-        let undrained = taken.iter().map(DrainTableRow::new).collect();
-        serde_json::to_writer_pretty(&mut *streams.out, &TakenBack { undrained })?;
-        writeln!(streams.out)?;
+        let undrained: Vec<_> = taken.iter().map(DrainRow::new).collect();
+        json::write(streams.out, BTreeMap::from([("undrained", undrained)]))?;
     } else {
         for target in taken.keys() {
             writeln!(streams.out, "{target} is drained no longer")?;

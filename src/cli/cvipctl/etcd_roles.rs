@@ -5,6 +5,7 @@ use std::fmt::Write as _;
 
 use super::super::{OK, Site, Streams};
 use crate::conf::Conf;
+use crate::json;
 use crate::store::layout::{Accounts, Grant, Layout};
 
 #[derive(clap::Args, Clone, Debug)]
@@ -23,8 +24,7 @@ pub(super) fn run(args: &Args, site: &Site, streams: &mut Streams<'_>) -> anyhow
     let conf = site.conf()?;
     let accounts = accounts(&conf, &site.settings()?.etcd.prefix);
     if args.json {
-        serde_json::to_writer_pretty(&mut *streams.out, &accounts)?;
-        writeln!(streams.out)?;
+        json::write(streams.out, &accounts)?;
     } else {
         write!(streams.out, "{}", script(&accounts, args.certificates))?;
     }

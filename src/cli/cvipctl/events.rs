@@ -11,6 +11,7 @@ use super::super::{FAILED, OK, Site, Streams, harmless, node_number};
 use crate::conf::{Clustertab, Conf};
 use crate::daemon::{EventReader, LoggedEvent, recorders};
 use crate::director::DirectorEvent;
+use crate::json;
 
 /// Whoever follows is told of what is new this often.
 const LOOK_EVERY: Duration = Duration::from_millis(250);
@@ -101,7 +102,7 @@ pub(super) fn run(args: &Args, site: &Site, streams: &mut Streams<'_>) -> anyhow
             events.into_iter().filter(|event| echoes.is_news(event)).collect();
         for event in events.iter().filter(|event| filter.takes(event)) {
             match args.json {
-                true => writeln!(streams.out, "{}", serde_json::to_string(event)?)?,
+                true => json::write_line(streams.out, event)?,
                 false => writeln!(streams.out, "{}", line(event))?,
             }
         }

@@ -16,7 +16,6 @@ mod leave;
 mod metrics;
 mod status;
 mod takeover;
-mod view;
 
 /// Check cvip.conf, turn it into virtual services, and see what the cluster does.
 #[derive(Parser, Clone, Debug)]

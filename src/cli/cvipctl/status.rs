@@ -11,8 +11,8 @@ use std::net::IpAddr;
 use anyhow::bail;
 use serde::Serialize;
 
+use super::super::rows::{DrainRow, FlagRow};
 use super::super::{FAILED, NodeOption, OK, Site, Streams};
-use super::view;
 use crate::conf::{Conf, RegistrationMode};
 use crate::daemon::{ControlError, ControlRequest, Response, Status, ask};
 use crate::director::liveness::Liveness;
@@ -20,7 +20,8 @@ use crate::director::settings::service_key;
 use crate::director::sync::SyncView;
 use crate::director::view::{Draining, Quiesced, TableView};
 use crate::ipvs::{self, Client, DestinationEntry, ServiceEntry};
-use crate::ports::PortFlag;
+use crate::ipvsadm::documents::ServiceObject;
+use crate::json;
 use crate::protocol::Protocol;
 use crate::store::{
     Access, DrainOrder, DrainTarget, Interest, RefusedListener, Registration, ServiceKey,
@@ -44,19 +45,17 @@ pub(super) struct Args {
 /// The whole of it, as `--json` prints it.
 #[derive(Debug, Serialize)]
 struct StatusReport {
-    /// Raised when a reader of an older one would be misled.
-    schema: u32,
     /// Whose configuration is shown: that of the `file`; that of `cvipd`, where the file is faulty;
     /// or none, where it is `unknown`.
     configuration: &'static str,
     routing: Option<String>,
     cvips: Vec<IpAddr>,
     nodes: Vec<NodeRow>,
-    sets: Vec<SetRow>,
+    director_sets: Vec<SetRow>,
     flags: Vec<FlagRow>,
     registrations: Vec<RegistrationRow>,
     /// What real servers serve by cvip.conf alone, whatever listens there.
-    fixed: Vec<FixedRow>,
+    static_services: Vec<StaticRow>,
     refused: Vec<RefusedRow>,
     /// How many more listeners were kept out that are not among them, by node.
     refused_more: BTreeMap<u32, u32>,
@@ -74,13 +73,13 @@ struct StatusReport {
     /// Every so many milliseconds this director looks at its table, and repairs what another program
     /// changed.
     #[serde(skip_serializing_if = "Option::is_none")]
-    look_every_ms: Option<u64>,
+    table_read_every_ms: Option<u64>,
     /// For how many seconds the store has been away.
     #[serde(skip_serializing_if = "Option::is_none")]
     store_unavailable_s: Option<u64>,
     /// Absent where the kernel could not be asked; `problems` says why.
     #[serde(skip_serializing_if = "Option::is_none")]
-    services: Option<Vec<view::ServiceView>>,
+    services: Option<Vec<ServiceObject>>,
     problems: Vec<String>,
     /// The store was read.
     #[serde(skip)]
@@ -127,39 +126,23 @@ struct SetRow {
     term: Option<u64>,
 }
 
-/// What an operator drains.
-#[derive(Debug, Serialize)]
-struct DrainRow {
-    #[serde(skip)]
-    target: DrainTarget,
-    node: u32,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    protocol: Option<String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    port: Option<u16>,
-    #[serde(flatten)]
-    order: DrainOrder,
-    /// Connections that are left there, by the node's own count.
-    connections: u32,
-}
-
-#[derive(Debug, Serialize)]
-struct FlagRow {
-    scope: String,
-    #[serde(flatten)]
-    flag: PortFlag,
-}
-
 #[derive(Debug, Serialize)]
 struct RegistrationRow {
     node: u32,
     #[serde(flatten)]
-    registration: Registration,
+    service: ServiceKey,
+    weight: u16,
+    /// Why it should get no new connections although it listens.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    unhealthy: Option<String>,
+    /// On the node's own address nobody answers.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    hidden: bool,
 }
 
 /// A static service of a real server.
 #[derive(Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
-struct FixedRow {
+struct StaticRow {
     cvip: IpAddr,
     protocol: Protocol,
     start: u16,
@@ -220,16 +203,15 @@ pub(super) fn run(args: &Args, site: &Site, streams: &mut Streams<'_>) -> anyhow
     };
     let pools = cvipd.as_ref().and_then(|cvipd| cvipd.pools.as_ref());
     let report = StatusReport {
-        schema: 1,
         configuration: configuration.origin(),
         routing: conf.map(|conf| conf.routing.to_string()),
         cvips: conf.map_or(vec![], |conf| conf.cvips.iter().map(|cvip| cvip.addr).collect()),
         nodes,
-        sets: sets(&seen),
+        director_sets: sets(&seen),
         known,
         flags: flags(conf, state),
         registrations: registrations(state),
-        fixed: conf.map_or(vec![], fixed),
+        static_services: conf.map_or(vec![], static_services),
         refused: refused(state),
         refused_more: refused_more(state),
         drains: drains(state),
@@ -237,12 +219,12 @@ pub(super) fn run(args: &Args, site: &Site, streams: &mut Streams<'_>) -> anyhow
         quiesced: pools.map_or(vec![], |pools| pools.quiesced.clone()),
         sync: pools.and_then(|pools| pools.sync.clone()),
         passive: pools.and_then(|pools| pools.passive.clone()),
-        look_every_ms: pools.map(|pools| pools.look_every_ms),
+        table_read_every_ms: pools.map(|pools| pools.look_every_ms),
         store_unavailable_s: cvipd.as_ref().and_then(|cvipd| cvipd.store_unavailable_s),
         services: table.as_ref().map(|table| {
             table
                 .iter()
-                .map(|(entry, list, owned)| view::ServiceView::live(entry, list, *owned))
+                .map(|(entry, list, owned)| ServiceObject::listed(entry, list).owned(*owned))
                 .collect()
         }),
         problems,
@@ -250,8 +232,7 @@ pub(super) fn run(args: &Args, site: &Site, streams: &mut Streams<'_>) -> anyhow
     // Without a configuration half of it is missing.
     let outcome = if conf.is_some() { OK } else { FAILED };
     if args.json {
-        let json = serde_json::to_string_pretty(&report)?;
-        writeln!(streams.out, "{json}")?;
+        json::write(streams.out, &report)?;
         return Ok(outcome);
     }
     print::print(&report, table.as_ref(), streams)?;
@@ -421,14 +402,8 @@ fn drains(state: &StoreState) -> Vec<DrainRow> {
         let lingering = record.into_iter().flat_map(|record| &record.lingering);
         let of_target =
             lingering.filter(|l| target.port.is_none_or(|port| port == (l.protocol, l.port)));
-        DrainRow {
-            target: *target,
-            node: target.node,
-            protocol: target.port.map(|(protocol, _)| protocol.to_string()),
-            port: target.port.map(|(_, port)| port),
-            order: order.clone(),
-            connections: of_target.map(|lingering| lingering.connections).sum(),
-        }
+        let connections = of_target.map(|lingering| lingering.connections).sum();
+        DrainRow::new((target, order)).counted(connections)
     };
     state.drains.iter().map(row).collect()
 }
@@ -436,12 +411,10 @@ fn drains(state: &StoreState) -> Vec<DrainRow> {
 fn flags(conf: Option<&Conf>, state: &StoreState) -> Vec<FlagRow> {
     let mut rows = Vec::new();
     for (scope, set) in &state.flags {
-        rows.extend(set.iter().map(|flag| FlagRow { scope: scope.to_string(), flag: *flag }));
+        rows.extend(set.iter().map(|flag| FlagRow::stored(*scope, *flag)));
     }
     for cvip in conf.map_or(&[][..], |conf| &conf.cvips) {
-        let scope = format!("cvip.conf {}", cvip.addr);
-        let set = cvip.flags();
-        rows.extend(set.iter().map(|flag| FlagRow { scope: scope.clone(), flag: *flag }));
+        rows.extend(cvip.flags().iter().map(|flag| FlagRow::configured(cvip.addr, *flag)));
     }
     rows
 }
@@ -450,12 +423,17 @@ fn registrations(state: &StoreState) -> Vec<RegistrationRow> {
     let records = state.nodes.values();
     let mut rows: Vec<RegistrationRow> = records
         .flat_map(|record| {
-            let row =
-                |r: &Registration| RegistrationRow { node: record.node, registration: r.clone() };
+            let row = |r: &Registration| RegistrationRow {
+                node: record.node,
+                service: r.service,
+                weight: r.weight,
+                unhealthy: r.unhealthy.clone(),
+                hidden: r.hidden,
+            };
             record.registrations.iter().map(row)
         })
         .collect();
-    rows.sort_by_key(|row| (row.registration.service, row.node));
+    rows.sort_by_key(|row| (row.service, row.node));
     rows
 }
 
@@ -464,11 +442,11 @@ fn refused_more(state: &StoreState) -> BTreeMap<u32, u32> {
     more.filter(|(_, more)| *more > 0).collect()
 }
 
-fn fixed(conf: &Conf) -> Vec<FixedRow> {
+fn static_services(conf: &Conf) -> Vec<StaticRow> {
     let mut rows = Vec::new();
     for cvip in &conf.cvips {
         for service in cvip.services.iter().filter(|s| s.registration == RegistrationMode::Static) {
-            rows.extend(cvip.real_servers.iter().map(|server| FixedRow {
+            rows.extend(cvip.real_servers.iter().map(|server| StaticRow {
                 cvip: cvip.addr,
                 protocol: service.protocol,
                 start: service.start,

@@ -1,6 +1,6 @@
 //! The listings: what each fetches, and from where.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::io::{BufReader, Read, Write};
 use std::time::{Duration, Instant};
 
@@ -13,9 +13,10 @@ use super::super::invocation::{ColumnChoice, List, ListingChoice, WatchOptions};
 use super::super::names::{Names, Numbers};
 use super::super::proc_table::ProcTable;
 use super::super::table::{Table, TableError};
-use super::super::{connections, json, listing, sort, totals, watch};
+use super::super::{connections, documents, listing, sort, totals, watch};
 use super::{ToolError, ToolSession};
 use crate::ipvs::{DestinationEntry, DestinationId, ServiceEntry, ServiceId, Stats};
+use crate::json;
 use crate::protocol::Protocol;
 
 /// How much of a file of the kernel's is read at a time, in bytes: for many reads it walks its
@@ -34,10 +35,10 @@ struct Show {
 }
 
 impl Show {
-    fn extent(&self) -> json::Extent {
+    fn extent(&self) -> documents::Extent {
         match self.service {
-            Some(_) => json::Extent::OneService,
-            None => json::Extent::Table,
+            Some(_) => documents::Extent::OneService,
+            None => documents::Extent::Table,
         }
     }
 }
@@ -119,7 +120,7 @@ impl<T: Table, O: FnOnce() -> Result<T, TableError>> ToolSession<'_, '_, T, O> {
     fn list_table_as_json(&mut self, show: Show) -> Result<(), ToolError> {
         let info = if show.service.is_none() { Some(self.info()?) } else { None };
         let entries = self.entries(show.service, show.sorted, |_| Ok(()))?;
-        let mut document = json::TableDocument::begin(self.out, show.extent(), info.as_ref())?;
+        let mut document = documents::TableDocument::begin(self.out, show.extent(), info.as_ref())?;
         for entry in entries {
             let destinations = self.destinations_of(&entry.service.id, show.sorted)?;
             document.push(self.out, &entry, &destinations)?;
@@ -174,7 +175,7 @@ impl<T: Table, O: FnOnce() -> Result<T, TableError>> ToolSession<'_, '_, T, O> {
             let mut now = Counters::new();
             let entries = session.entries(show.service, show.sorted, |_| Ok(()))?;
             let mut document = match show.json {
-                true => Some(json::TableDocument::begin(session.out, show.extent(), None)?),
+                true => Some(documents::TableDocument::begin(session.out, show.extent(), None)?),
                 false => {
                     session.out.write_all(listing::title(show.columns).as_bytes())?;
                     None
@@ -248,7 +249,7 @@ impl<T: Table, O: FnOnce() -> Result<T, TableError>> ToolSession<'_, '_, T, O> {
 
     fn write_totals(&mut self, stats: &Stats, exact: bool, as_json: bool) -> Result<(), ToolError> {
         if as_json {
-            return self.write_json(&json::Document::totals(stats));
+            return Ok(json::write_line(self.out, documents::Totals::new(stats))?);
         }
         Ok(self.out.write_all(listing::totals_lines(stats, exact).as_bytes())?)
     }
@@ -263,7 +264,8 @@ impl<T: Table, O: FnOnce() -> Result<T, TableError>> ToolSession<'_, '_, T, O> {
         let lines = text.lines().filter_map(|line| line.split_once(':'));
         let lines: Vec<(&str, &str)> = lines.map(|(name, value)| (name, value.trim())).collect();
         if as_json {
-            return self.write_json(&json::Document::status(&lines));
+            let status: BTreeMap<&str, &str> = lines.into_iter().collect();
+            return self.write_member("status", status);
         }
         Ok(self.out.write_all(listing::status_lines(&lines).as_bytes())?)
     }
@@ -271,7 +273,7 @@ impl<T: Table, O: FnOnce() -> Result<T, TableError>> ToolSession<'_, '_, T, O> {
     fn list_timeouts(&mut self, as_json: bool) -> Result<(), ToolError> {
         let timeouts = self.kernel()?.timeouts().map_err(|_| ToolError::RefusedInSilence)?;
         if as_json {
-            return self.write_json(&json::Document::timeouts(timeouts));
+            return self.write_member("timeouts", timeouts);
         }
         Ok(self.out.write_all(listing::timeouts_line(&timeouts).as_bytes())?)
     }
@@ -279,7 +281,7 @@ impl<T: Table, O: FnOnce() -> Result<T, TableError>> ToolSession<'_, '_, T, O> {
     fn list_daemons(&mut self, as_json: bool) -> Result<(), ToolError> {
         let daemons = self.kernel()?.daemons().map_err(|_| ToolError::RefusedInSilence)?;
         if as_json {
-            return self.write_json(&json::Document::daemons(daemons));
+            return self.write_member("daemons", daemons);
         }
         Ok(self.out.write_all(listing::daemon_lines(&daemons).as_bytes())?)
     }
@@ -297,11 +299,14 @@ impl<T: Table, O: FnOnce() -> Result<T, TableError>> ToolSession<'_, '_, T, O> {
         let ToolSession { out, names, .. } = self;
         if as_json {
             let mut separator = "";
-            write!(out, "{{\"version\":{},\"connections\":[", json::VERSION)?;
+            write!(out, "{{\"schema\":{},\"connections\":[", json::SCHEMA)?;
             connections::for_each(file, |connection| {
                 if filter.passes(&connection) {
                     out.write_all(std::mem::replace(&mut separator, ",").as_bytes())?;
-                    serde_json::to_writer(&mut *out, &json::ConnectionObject::new(&connection))?;
+                    serde_json::to_writer(
+                        &mut *out,
+                        &documents::ConnectionObject::new(&connection),
+                    )?;
                 }
                 Ok(())
             })?;
@@ -320,9 +325,9 @@ impl<T: Table, O: FnOnce() -> Result<T, TableError>> ToolSession<'_, '_, T, O> {
         })?)
     }
 
-    fn write_json(&mut self, document: &impl Serialize) -> Result<(), ToolError> {
-        serde_json::to_writer(&mut *self.out, document).map_err(std::io::Error::from)?;
-        Ok(self.out.write_all(b"\n")?)
+    /// A document with one member.
+    fn write_member(&mut self, name: &str, value: impl Serialize) -> Result<(), ToolError> {
+        Ok(json::write_line(self.out, BTreeMap::from([(name, value)]))?)
     }
 }
 

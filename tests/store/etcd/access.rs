@@ -266,7 +266,7 @@ fn check_says_what_is_wrong_and_never_a_secret() {
     assert!(said.contains("5 bytes"), "{said}");
     let json = site.cvipctl_as("cvip-node-2", &["check", "--json"]);
     let json: serde_json::Value = serde_json::from_slice(&json.stdout).unwrap();
-    assert_eq!(json[0]["severity"], "error");
+    assert_eq!(json["diagnostics"][0]["severity"], "error");
 
     etcd.server().kill();
     let (status, said) = check("cvip-node-2", "--node=2");

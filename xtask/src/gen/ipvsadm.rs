@@ -155,8 +155,8 @@ const KEPT: &[&str] = &[
 /// The members of the JSON documents.
 const JSON: &[(&str, &str)] = &[
     (
-        "version",
-        "The schema's version, 1. It grows when a member changes or goes, not when one is \
+        "schema",
+        "The version of the documents, 1. It grows when a member changes or goes, not when one is \
       added.",
     ),
     (
@@ -172,18 +172,18 @@ const JSON: &[(&str, &str)] = &[
     (
         "services",
         "One object a service: protocol, address and port, or fwmark and family (ipv4, \
-      ipv6); scheduler, scheduler_flags, persistent (seconds or null), persistence_netmask, \
-      persistence_engine, one_packet, stats, rate, destinations.",
+      ipv6); scheduler, scheduler_flags, persistence_timeout_s, persistence_netmask and \
+      persistence_engine where they are set, one_packet, stats, rate_per_s, destinations.",
     ),
     (
         "destinations",
         "One object a real server: address, port, forward (masquerade, local, tunnel, \
       route, bypass), weight, upper_threshold, lower_threshold, active_connections, \
-      inactive_connections, persistent_connections, stats, rate, and for tunnels tunnel (type, \
+      inactive_connections, persistent_connections, stats, rate_per_s, and for tunnels tunnel (type, \
       port, checksum: none, full or remote).",
     ),
     (
-        "stats, rate",
+        "stats, rate_per_s",
         "connections, packets_in, packets_out, bytes_in, bytes_out: totals, and the \
       same per second. With --totals, those of all services together. With --interval there is \
       one document, on one line, for each interval, and they are of that interval.",
@@ -191,7 +191,7 @@ const JSON: &[(&str, &str)] = &[
     (
         "connections",
         "With -c, one object a connection: protocol, client, service and server (each \
-      with address and port), state, expires (seconds), and persistence_engine and \
+      with address and port), state, expires_s (seconds until it is forgotten), and persistence_engine and \
       persistence_data where there are some.",
     ),
     (
@@ -199,11 +199,11 @@ const JSON: &[(&str, &str)] = &[
         "With --status, a member for each line of the kernel's, named as it is there, with its \
       value as text.",
     ),
-    ("timeouts", "With --timeout: tcp, tcp_fin, udp, in seconds."),
+    ("timeouts", "With --timeout: tcp_s, tcp_fin_s, udp_s, in seconds."),
     (
         "daemons",
         "With --daemon, one object a daemon: role (master, backup), interface, sync_id, \
-      max_len, group, port, ttl.",
+      max_len_bytes, group, port, ttl.",
     ),
 ];
 
@@ -250,7 +250,8 @@ pub(crate) fn man_page() -> String {
          firewall marks: only NAT rewrites ports. A real server of the other address family \
          needs \\-i.\n",
     );
-    page.push_str(".SH JSON\nOne object on one line, with these members.\n");
+    page.push_str(".SH JSON\nOne object on one line, with these members. docs/json in the sources has a JSON Schema \
+         for each document. `cvipctl convert --json' prints one for --restore-json.\n");
     push_pairs(&mut page, JSON);
     page.push_str(".SH EXIT STATUS\n");
     push_pairs(&mut page, STATUSES);

@@ -1,5 +1,6 @@
 use super::*;
 use crate::conf::Clustertab;
+use crate::protocol::Protocol;
 use crate::store::{NodeRecord, Registration};
 
 const CONF: &str = "<cvips>

@@ -7,7 +7,7 @@ use tabled::builder::Builder;
 use tabled::settings::Style;
 
 use super::super::super::{Streams, harmless};
-use super::{FlagRow, NodeRow, RefusedRow, RegistrationRow, StatusReport, StatusTable};
+use super::{NodeRow, RefusedRow, RegistrationRow, StatusReport, StatusTable};
 use crate::director::liveness::Liveness;
 use crate::store::ServiceKey;
 
@@ -56,7 +56,7 @@ fn write(
     section(out, nodes)?;
     let mut sets = Builder::new();
     sets.push_record(["Directors", "CVIP", "Active", "Term"]);
-    for row in report.sets.iter().filter(|row| row.directors.len() > 1) {
+    for row in report.director_sets.iter().filter(|row| row.directors.len() > 1) {
         let none = if report.known { "none yet" } else { "not known" };
         let known = |number: Option<String>| number.unwrap_or_else(|| none.to_owned());
         sets.push_record([
@@ -69,25 +69,26 @@ fn write(
     section(out, sets)?;
     let mut flags = Builder::new();
     flags.push_record(["Flag of", "Protocol", "Ports", "Weight"]);
-    for FlagRow { scope, flag } in &report.flags {
+    for row in &report.flags {
+        let flag = row.flag;
         let ports = match flag.is_single() {
             true => flag.start.to_string(),
             false => format!("{}-{}", flag.start, flag.end),
         };
         let (protocol, weight) = (flag.protocol.to_string(), flag.weight.to_string());
-        flags.push_record([scope.clone(), protocol, ports, weight]);
+        flags.push_record([row.to_string(), protocol, ports, weight]);
     }
     section(out, flags)?;
     let mut registrations = Builder::new();
     registrations.push_record(["Registered", "Node", "Weight"]);
     let mut by_service: BTreeMap<ServiceKey, Vec<&RegistrationRow>> = BTreeMap::new();
     for row in &report.registrations {
-        by_service.entry(row.registration.service).or_default().push(row);
+        by_service.entry(row.service).or_default().push(row);
     }
     for (service, rows) in by_service {
         for (nth, row) in rows.into_iter().enumerate() {
             let name = if nth == 0 { service.to_string() } else { String::new() };
-            let weight = row.registration.weight.to_string();
+            let weight = row.weight.to_string();
             registrations.push_record([name, row.node.to_string(), weight]);
         }
     }
@@ -95,7 +96,7 @@ fn write(
     let mut fixed = Builder::new();
     fixed.push_record(["Static", "Node", "Weight"]);
     let mut last = None;
-    for row in &report.fixed {
+    for row in &report.static_services {
         let key = (row.cvip, row.protocol, row.start);
         let name = match (last == Some(key), row.start == row.end) {
             (true, _) => String::new(),
@@ -135,9 +136,9 @@ fn write(
     for row in &report.drains {
         drains.push_record([
             row.target.to_string(),
-            row.connections.to_string(),
-            row.order.by.clone(),
-            row.order.reason.clone().unwrap_or_default(),
+            row.connections.unwrap_or(0).to_string(),
+            row.by.clone(),
+            row.reason.clone().unwrap_or_default(),
         ]);
     }
     section(out, drains)?;
@@ -164,7 +165,7 @@ fn write(
         ]);
     }
     section(out, quiesced)?;
-    if let Some(every) = report.look_every_ms.filter(|every| *every > 1000) {
+    if let Some(every) = report.table_read_every_ms.filter(|every| *every > 1000) {
         let every = every.div_ceil(1000);
         writeln!(out, "The table is large: it is looked at, and repaired, every {every} s\n")?;
     }

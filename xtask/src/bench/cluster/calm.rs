@@ -84,7 +84,7 @@ impl Before {
 }
 
 fn term(scene: &Scene, director: u32) -> Result<serde_json::Value> {
-    Ok(scene.site.status(director)?["sets"][0]["term"].clone())
+    Ok(scene.site.status(director)?["director_sets"][0]["term"].clone())
 }
 
 /// Whether a director says that it has the store.

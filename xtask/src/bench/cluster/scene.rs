@@ -98,7 +98,7 @@ impl Scene {
         let alive = status["nodes"].as_array().map_or(0, |rows| {
             rows.iter().filter(|row| row["alive"] == serde_json::Value::Bool(true)).count()
         });
-        status["sets"][0]["active"] == active
+        status["director_sets"][0]["active"] == active
             && alive == self.site.numbers().count()
             && status["store_unavailable_s"].is_null()
     }

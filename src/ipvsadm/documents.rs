@@ -1,12 +1,10 @@
-//! The listings as JSON, for programs, and the objects that they are made of.
+//! The listings as JSON documents, and the objects that they are made of.
 //!
-//! The schema is part of the interface. Every document is one object with `"version": 1`;
-//! the version grows when a member changes its meaning or goes away, and stays when one is
-//! added. Addresses and ports are never names, counters are whole numbers in full, times
-//! are seconds. The man page describes the members. [`super::from_json`] reads the same objects.
+//! Addresses and ports are never names, and counters are whole numbers in full. What they share
+//! with the documents of other programs stands in [`crate::json`]; [`super::from_json`] reads
+//! the same objects.
 
 use std::borrow::Cow;
-use std::collections::BTreeMap;
 use std::io::{self, Write};
 use std::net::IpAddr;
 
@@ -17,12 +15,10 @@ use super::connections::Connection;
 use super::listing::scheduler_flag_words;
 use crate::ipvs::{
     Destination, DestinationEntry, Family, Forwarding, Info, Service, ServiceEntry, ServiceId,
-    Stats, SyncDaemon, Timeouts, TunnelKind, service_flags,
+    Stats, TunnelKind, service_flags,
 };
+use crate::json::SCHEMA;
 use crate::protocol::Protocol;
-
-/// The version of the schema.
-pub const VERSION: u32 = 1;
 
 /// `-L --json`: the table, or one service of it. It is written service by service, so that the
 /// largest table takes no more memory than its largest service.
@@ -49,17 +45,23 @@ pub struct ServiceObject {
     pub(super) scheduler: String,
     #[serde(default)]
     pub(super) scheduler_flags: Vec<Cow<'static, str>>,
-    /// Seconds; `null` without persistence.
-    pub(super) persistent: Option<u32>,
+    /// Absent without persistence.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) persistence_timeout_s: Option<u32>,
     /// What persistence takes for one client, if that is more than one address.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) persistence_netmask: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) persistence_engine: Option<String>,
     #[serde(default)]
     pub(super) one_packet: bool,
     #[serde(default, deserialize_with = "passed_over", skip_serializing_if = "Option::is_none")]
     stats: Option<Counters>,
     #[serde(default, deserialize_with = "passed_over", skip_serializing_if = "Option::is_none")]
-    rate: Option<Counters>,
+    rate_per_s: Option<Counters>,
+    /// Whether cvipd made or adopted it; `ipvsadm-rs` does not say.
+    #[serde(default, deserialize_with = "passed_over", skip_serializing_if = "Option::is_none")]
+    owned: Option<bool>,
     #[serde(default)]
     pub(super) destinations: Vec<DestinationObject>,
 }
@@ -87,7 +89,7 @@ pub struct DestinationObject {
     #[serde(default, deserialize_with = "passed_over", skip_serializing_if = "Option::is_none")]
     stats: Option<Counters>,
     #[serde(default, deserialize_with = "passed_over", skip_serializing_if = "Option::is_none")]
-    rate: Option<Counters>,
+    rate_per_s: Option<Counters>,
 }
 
 /// The encapsulation of a tunnelled destination.
@@ -146,7 +148,7 @@ impl TableDocument {
         extent: Extent,
         info: Option<&Info>,
     ) -> io::Result<TableDocument> {
-        write!(out, "{{\"version\":{VERSION},")?;
+        write!(out, "{{\"schema\":{SCHEMA},")?;
         if extent == Extent::OneService {
             out.write_all(b"\"one_service\":true,")?;
         }
@@ -207,12 +209,13 @@ impl ServiceObject {
             family,
             scheduler: service.scheduler.clone(),
             scheduler_flags: scheduler_flag_words(service).into_iter().map(Cow::from).collect(),
-            persistent: persistent.then_some(service.timeout),
+            persistence_timeout_s: persistent.then_some(service.timeout),
             persistence_netmask: if persistent { service.partial_netmask() } else { None },
             persistence_engine: service.pe.clone(),
             one_packet: service.flags & service_flags::ONE_PACKET != 0,
             stats: None,
-            rate: None,
+            rate_per_s: None,
+            owned: None,
             destinations: destinations.into_iter().map(DestinationObject::settings).collect(),
         }
     }
@@ -221,10 +224,15 @@ impl ServiceObject {
     pub fn listed(entry: &ServiceEntry, destinations: &[DestinationEntry]) -> ServiceObject {
         ServiceObject {
             stats: Some(Counters::totals(&entry.stats)),
-            rate: Some(Counters::per_second(&entry.stats)),
+            rate_per_s: Some(Counters::per_second(&entry.stats)),
             destinations: destinations.iter().map(DestinationObject::listed).collect(),
             ..ServiceObject::settings(&entry.service, [])
         }
+    }
+
+    /// The same, with whether it is cvipd's.
+    pub fn owned(self, owned: bool) -> ServiceObject {
+        ServiceObject { owned: Some(owned), ..self }
     }
 }
 
@@ -251,7 +259,7 @@ impl DestinationObject {
                 },
             }),
             stats: None,
-            rate: None,
+            rate_per_s: None,
         }
     }
 
@@ -261,7 +269,7 @@ impl DestinationObject {
             inactive_connections: Some(entry.inactive),
             persistent_connections: Some(entry.persistent),
             stats: Some(Counters::totals(&entry.stats)),
-            rate: Some(Counters::per_second(&entry.stats)),
+            rate_per_s: Some(Counters::per_second(&entry.stats)),
             ..DestinationObject::settings(&entry.destination)
         }
     }
@@ -289,46 +297,17 @@ impl Counters {
     }
 }
 
-/// A document that is written whole: `-L --json` with `--timeout`, `--daemon`, `--totals` or
-/// `--status`.
+/// `-L --totals --json`: the counters of all services together.
 #[derive(Debug, Serialize)]
-pub struct Document<'a> {
-    version: u32,
-    #[serde(flatten)]
-    what: Whole<'a>,
+pub struct Totals {
+    stats: Counters,
+    rate_per_s: Counters,
 }
 
-/// What it holds.
-#[derive(Debug, Serialize)]
-#[serde(untagged)]
-enum Whole<'a> {
-    Timeouts { timeouts: Timeouts },
-    Daemons { daemons: Vec<SyncDaemon> },
-    Totals { stats: Counters, rate: Counters },
-    Status { status: BTreeMap<&'a str, &'a str> },
-}
-
-impl<'a> Document<'a> {
-    /// The time-outs.
-    pub fn timeouts(timeouts: Timeouts) -> Document<'a> {
-        Document { version: VERSION, what: Whole::Timeouts { timeouts } }
-    }
-
-    /// The daemons that run.
-    pub fn daemons(daemons: Vec<SyncDaemon>) -> Document<'a> {
-        Document { version: VERSION, what: Whole::Daemons { daemons } }
-    }
-
-    /// The counters of all services together.
-    pub fn totals(totals: &Stats) -> Document<'a> {
-        let (stats, rate) = (Counters::totals(totals), Counters::per_second(totals));
-        Document { version: VERSION, what: Whole::Totals { stats, rate } }
-    }
-
-    /// The kernel's lines, each of a name and a value.
-    pub fn status(lines: &[(&'a str, &'a str)]) -> Document<'a> {
-        let status = lines.iter().copied().collect();
-        Document { version: VERSION, what: Whole::Status { status } }
+impl Totals {
+    /// From the kernel's own.
+    pub fn new(totals: &Stats) -> Totals {
+        Totals { stats: Counters::totals(totals), rate_per_s: Counters::per_second(totals) }
     }
 }
 
@@ -341,7 +320,7 @@ pub struct ConnectionObject<'a> {
     service: PeerObject,
     server: PeerObject,
     state: &'a str,
-    expires: u32,
+    expires_s: u32,
     #[serde(skip_serializing_if = "Option::is_none")]
     persistence_engine: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -364,7 +343,7 @@ impl<'a> ConnectionObject<'a> {
             service: peer(connection.service),
             server: peer(connection.server),
             state: connection.state,
-            expires: connection.expires,
+            expires_s: connection.expires,
             persistence_engine: connection.engine.map(|(name, _)| name),
             persistence_data: connection.engine.map(|(_, data)| data),
         }
@@ -390,7 +369,7 @@ mod tests {
     }
 
     #[test]
-    fn a_table_is_one_object_with_a_version() {
+    fn a_table_is_one_object_with_a_schema() {
         let info = Info { version: (1, 2, 1), connection_table_size: 4096 };
         let id = ServiceId::Mark { mark: 7, family: Family::V6 };
         let mut service = Service::new(id, "sh").persistent(60);
@@ -406,12 +385,12 @@ mod tests {
             stats,
         };
         let value = document(Some(&info), &[(ServiceEntry { service, stats }, vec![destination])]);
-        assert_eq!(value["version"], 1);
+        assert_eq!(value["schema"], 1);
         assert_eq!(value["ipvs_version"], "1.2.1");
         let service = &value["services"][0];
         assert_eq!(service["fwmark"], 7);
         assert_eq!(service["family"], "ipv6");
-        assert_eq!(service["persistent"], 60);
+        assert_eq!(service["persistence_timeout_s"], 60);
         assert_eq!(service["persistence_netmask"], "64");
         assert_eq!(service["scheduler_flags"], serde_json::json!(["sh-port"]));
         assert_eq!(service["stats"]["connections"], 5_000_000_000u64);
@@ -432,7 +411,7 @@ mod tests {
         assert_eq!(value["services"].as_array().unwrap().len(), 2);
         let service = &value["services"][0];
         assert_eq!((&service["protocol"], &service["port"]), (&"sctp".into(), &9999.into()));
-        assert!(service.get("fwmark").is_none() && service["persistent"].is_null());
+        assert!(service.get("fwmark").is_none() && service.get("persistence_timeout_s").is_none());
         assert!(value.get("ipvs_version").is_none());
     }
 }
