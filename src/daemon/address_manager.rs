@@ -10,7 +10,6 @@ mod upkeep;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::mpsc::Sender;
 use std::time::{Duration, Instant};
 
 use tracing::{error, info, warn};
@@ -47,8 +46,9 @@ pub(super) enum AddressMessage {
     Yield,
     /// Another host claims an address of this active director: its addresses are announced again.
     Announce,
-    /// Undo everything that was made here and that nobody changed since, and answer.
-    Undo(Sender<()>),
+    /// Undo everything that was made here and that nobody changed since;
+    /// [`AddressNotice::Undone`] says that it is done.
+    Undo,
 }
 
 /// What it tells the main thread.
@@ -63,6 +63,8 @@ pub(super) enum AddressNotice {
     Carries(bool),
     /// What is wrong with addresses and settings, all of it, as sentences.
     Faults(Vec<String>),
+    /// Addresses and settings were given back, as [`AddressMessage::Undo`] asked.
+    Undone,
 }
 
 pub(super) struct AddressManager {
@@ -333,7 +335,7 @@ impl Driven for AddressManager {
                 self.announce();
             }
             AddressMessage::Announce => {}
-            AddressMessage::Undo(reply) => {
+            AddressMessage::Undo => {
                 self.upkeep.forget();
                 let report = self.settings.undo();
                 for done in &report.done {
@@ -342,8 +344,7 @@ impl Driven for AddressManager {
                 for failure in &report.failures {
                     error!("{failure}");
                 }
-                // Nobody may wait for it any more.
-                let _ = reply.send(());
+                self.news(AddressNotice::Undone);
             }
         }
     }

@@ -13,9 +13,9 @@ pub enum RunError {
     /// It is not known which node this is.
     #[error(transparent)]
     WhichNode(#[from] WhichNode),
-    /// cvip.conf gives this node no part.
+    /// cvip.conf gives this node no role.
     #[error("node {0} is neither a director nor a real server in {1}")]
-    NoPart(u32, String),
+    NoRole(u32, String),
     /// This host lacks an interface that cvip.conf gives it.
     #[error(
         "there is no interface {0} here, which cvip.conf gives this node as {1}: the configuration \
@@ -45,8 +45,8 @@ pub enum RunError {
     System(&'static str, std::io::Error),
     /// A thread ended that should not have.
     #[error(
-        "the {0}'s thread ended unexpectedly, or could not be started; the table stays as it is: start \
-         cvipd again"
+        "the {0}'s thread has ended unexpectedly, or cannot be started; the table stays as it is: \
+         start cvipd again"
     )]
     Died(&'static str),
 }

@@ -1,0 +1,127 @@
+//! Which thread knows the answer to which request: the main thread says at once what it is; monitor
+//! and table are asked directly, so that a full pass or a takeover keeps no other request waiting.
+
+use std::sync::mpsc::{self, Receiver, Sender};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use super::wire::{ControlRequest, Response};
+use crate::conf::Sources;
+use crate::daemon::messages::{
+    Base, MainMessage, MonitorMessage, Question, TableMessage, What, no_director,
+};
+use crate::daemon::supervisor::ACTIVE;
+use crate::daemon::worker::WorkerInbox;
+use crate::ipvsadm::change_line;
+use crate::wake::Outbox;
+
+/// How long the main thread may take.
+const MAIN_WITHIN: Duration = Duration::from_secs(60);
+
+/// How long the director may take for a full pass that an operator asked for.
+const APPLY_WITHIN: Duration = Duration::from_secs(50);
+
+/// How long a takeover may take: a claim, the new table, and a few messages.
+const TAKE_OVER_WITHIN: Duration = Duration::from_secs(10);
+
+/// How long a director that was just started may look for its role.
+const KNOWN_WITHIN: Duration = Duration::from_secs(5);
+
+/// Asks the threads that know the answer to a request.
+pub(super) fn respond(
+    request: ControlRequest,
+    main: &Outbox<MainMessage>,
+) -> Result<Response, String> {
+    match request {
+        ControlRequest::Status => {
+            let Base { mut status, monitor, table, .. } = ask_main(What::State, main)?;
+            status.monitor = monitor.and_then(|inbox| ask_inbox(&inbox, MonitorMessage::View).ok());
+            if let Some(monitor) = &mut status.monitor {
+                status.addresses.append(&mut monitor.conflicts);
+            }
+            status.pools = table.and_then(|inbox| ask_inbox(&inbox, TableMessage::View).ok());
+            let unavailable =
+                status.monitor.as_ref().and_then(|monitor| monitor.store_unavailable_s);
+            status.store_unavailable_s = status.store_unavailable_s.or(unavailable);
+            Ok(Response::Status(Box::new(status)))
+        }
+        ControlRequest::Configuration => {
+            let sources = ask_main(What::State, main)?.sources;
+            Ok(Response::Configuration(Box::new(Sources::clone(&sources))))
+        }
+        ControlRequest::Apply => {
+            table_of(main)?;
+            let (reply, report) = mpsc::channel();
+            ask_main(What::Apply(reply), main)?;
+            let report = take(&report, APPLY_WITHIN)??;
+            Ok(Response::Applied {
+                applied: report.applied.iter().map(ToString::to_string).collect(),
+                refused: report.refused.iter().map(ToString::to_string).collect(),
+            })
+        }
+        ControlRequest::Differences => {
+            let changes = ask_inbox(&table_of(main)?, TableMessage::Differences)??;
+            let lines = changes.iter().map(change_line).collect();
+            Ok(Response::Differences(lines))
+        }
+        ControlRequest::TakeOver => take_over(main),
+        ControlRequest::Leave { within_s } => {
+            let within = Duration::from_secs(within_s.into());
+            ask_main(What::Leave(within), main).map(|_| Response::Done)
+        }
+    }
+}
+
+/// The table's inbox. A director that was just started may not know its role yet.
+fn table_of(main: &Outbox<MainMessage>) -> Result<WorkerInbox<TableMessage>, String> {
+    let deadline = Instant::now() + KNOWN_WITHIN;
+    loop {
+        let Base { status, directs, table, .. } = ask_main(What::State, main)?;
+        match table {
+            Some(table) => return Ok(table),
+            None if !directs || Instant::now() >= deadline => return Err(no_director(status.node)),
+            None => thread::sleep(Duration::from_millis(20)),
+        }
+    }
+}
+
+/// Asks for a takeover, and waits for it.
+fn take_over(main: &Outbox<MainMessage>) -> Result<Response, String> {
+    let Base { status, monitor, .. } = ask_main(What::State, main)?;
+    let monitor = monitor.ok_or_else(|| no_director(status.node))?;
+    let deadline = Instant::now() + TAKE_OVER_WITHIN;
+    monitor.order(MonitorMessage::TakeOver);
+    loop {
+        let view = ask_inbox(&monitor, MonitorMessage::View)?;
+        let Base { status, .. } = ask_main(What::State, main)?;
+        if view.active && status.roles.iter().any(|role| role == ACTIVE) {
+            return Ok(Response::Done);
+        }
+        if Instant::now() >= deadline {
+            return Err(match view.store_unavailable_s {
+                Some(_) => "no director can be elected while the store is unavailable".to_owned(),
+                None => "it was not elected in time: see cvipd's log".to_owned(),
+            });
+        }
+        thread::sleep(Duration::from_millis(20));
+    }
+}
+
+fn ask_main(what: What, main: &Outbox<MainMessage>) -> Result<Base, String> {
+    let (answer, said) = mpsc::channel();
+    main.send(MainMessage::Question(Question { what, answer }));
+    take(&said, MAIN_WITHIN)?
+}
+
+fn ask_inbox<O, T>(
+    inbox: &WorkerInbox<O>,
+    order: impl FnOnce(Sender<T>) -> O,
+) -> Result<T, String> {
+    let (reply, said) = mpsc::channel();
+    inbox.order(order(reply));
+    take(&said, APPLY_WITHIN)
+}
+
+fn take<T>(said: &Receiver<T>, within: Duration) -> Result<T, String> {
+    said.recv_timeout(within).map_err(|_| "cvipd is too busy, or ends: see its log".to_owned())
+}

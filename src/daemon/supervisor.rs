@@ -1,0 +1,24 @@
+//! The main thread: it supervises the workers, and does nothing else.
+//!
+//! ```text
+//!   state       what the node is, and what follows from it     pure
+//!   role        the node's role, as elections change it        pure
+//!   hand_over   another director is to take over               pure
+//!   reload      another configuration                          pure
+//!   messages    what goes into the state and comes out
+//!   leave       the node leaves the cluster for good           pure
+//!   start       what there is before the first decision
+//!   driver      signals, messages and time go in, orders go out
+//! ```
+
+mod driver;
+mod hand_over;
+mod leave;
+mod messages;
+mod reload;
+mod role;
+mod start;
+mod state;
+
+pub(super) use role::ACTIVE;
+pub use start::{DaemonSettings, run};

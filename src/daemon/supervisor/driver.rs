@@ -1,0 +1,296 @@
+//! Gives the supervisor's state what happens, and carries out what it decides.
+
+use std::os::fd::AsFd;
+use std::sync::Arc;
+use std::sync::mpsc::{self, Receiver, Sender};
+use std::time::{Duration, Instant, SystemTime};
+
+use nix::sys::signal::Signal;
+use nix::sys::signalfd::SignalFd;
+use sd_notify::NotifyState;
+use tracing::{info, warn};
+
+use super::messages::{Action, Input};
+use super::start::DaemonSettings;
+use super::state::Supervisor;
+use crate::conf::{self, Conf};
+use crate::daemon::address_manager::AddressMessage;
+use crate::daemon::control::{ControlServer, Status};
+use crate::daemon::error::RunError;
+use crate::daemon::event_log::EventLog;
+use crate::daemon::messages::{
+    Base, ControlAnswer, MainMessage, NodeMessage, PassReply, Question, TableMessage, What,
+};
+use crate::daemon::worker::{Worker, wait};
+use crate::daemon::workers::{WorkerContext, Workers};
+use crate::files;
+use crate::net;
+use crate::node::host;
+use crate::node::leaving::holders;
+use crate::settings;
+use crate::store::{Interest, Lease, Store};
+use crate::wake::Inbox;
+
+/// What stands below the run folder is looked after this often: what somebody deleted is made
+/// again, and what found no room is written. It also looks at the threads: one that has ended is a
+/// fault of the program, and a restart is the cure.
+const TEND_EVERY: Duration = Duration::from_secs(1);
+
+pub(super) struct Driver {
+    pub(super) settings: DaemonSettings,
+    pub(super) cluster_key: settings::KeyFile,
+    pub(super) context: WorkerContext,
+    pub(super) state: Supervisor,
+    pub(super) workers: Workers,
+    pub(super) addresses: Worker<AddressMessage>,
+    pub(super) events: EventLog,
+    /// The operator who waits for [`Action::Answer`].
+    pub(super) asked: Option<Sender<ControlAnswer>>,
+    /// The operator who waits for the table's worker.
+    pub(super) report: Option<PassReply>,
+    pub(super) leaving: Option<Leaving>,
+    /// It is to end.
+    pub(super) exit: Option<Result<(), RunError>>,
+    pub(super) lease: Lease,
+    pub(super) server: ControlServer,
+}
+
+/// What a leave hears.
+pub(super) struct Leaving {
+    /// The connections that are left; it has no descriptor.
+    connections: Receiver<usize>,
+    /// The directors' records; none if they cannot be read.
+    view: Option<Box<dyn Store>>,
+    /// They were read at least once.
+    is_known: bool,
+}
+
+impl Driver {
+    pub(super) fn serve(
+        &mut self,
+        signals: &SignalFd,
+        inbox: &Inbox<MainMessage>,
+    ) -> Result<(), RunError> {
+        let mut next_tend = Instant::now();
+        loop {
+            let now = Instant::now();
+            if now >= next_tend {
+                next_tend = now + TEND_EVERY;
+                self.tend();
+            }
+            if let Some(leaving) = &self.leaving
+                && let Some(connections) = leaving.connections.try_iter().last()
+            {
+                self.feed(Input::Connections(connections));
+            }
+            self.feed(Input::Time);
+            if let Some(name) = self.workers.dead().or_else(|| self.addresses.died()) {
+                self.feed(Input::WorkerEnded(name));
+            }
+            if let Some(outcome) = self.exit.take() {
+                return outcome;
+            }
+            let at = self.state.due(now).map_or(next_tend, |due| due.min(next_tend));
+            wait([signals.as_fd(), inbox.fd()], at.saturating_duration_since(now))
+                .map_err(|errno| RunError::System("poll", errno.into()))?;
+            while let Ok(Some(signal)) = signals.read_signal() {
+                match Signal::try_from(signal.ssi_signo as i32) {
+                    Ok(Signal::SIGHUP) => {
+                        notify(&[NotifyState::Reloading]);
+                        self.feed(Input::Reload);
+                        notify(&[NotifyState::Ready]);
+                    }
+                    _ => self.feed(Input::Terminate),
+                }
+            }
+            for message in inbox.take() {
+                self.hear(message);
+            }
+        }
+    }
+
+    fn tend(&mut self) {
+        self.lease.tend();
+        self.server.tend();
+        self.events.tend();
+        self.settings.store.tend_cluster_key(&self.settings.run_dir, &self.cluster_key);
+    }
+
+    fn hear(&mut self, message: MainMessage) {
+        let input = match message {
+            MainMessage::ElectionRole(role) => Input::Elected(role),
+            MainMessage::HandOver { number, answer } => Input::HandOver { number, answer },
+            MainMessage::Ready(role) => Input::TableMade(role),
+            MainMessage::TableEmptied => Input::TableEmptied,
+            MainMessage::Addresses(notice) => Input::Addresses(notice),
+            MainMessage::Obeys(applied) => Input::Applied(applied),
+            MainMessage::Vouch(number) => Input::Vouch(number),
+            MainMessage::Left(left) => return self.workers.tell_left(left),
+            MainMessage::Event(event) => return self.events.add(event, SystemTime::now()),
+            MainMessage::Question(Question { what, answer }) => {
+                self.asked = Some(answer);
+                match what {
+                    What::State => return self.answer(Ok(())),
+                    What::Apply(report) => {
+                        self.report = Some(report);
+                        Input::Apply
+                    }
+                    What::Leave(within) => Input::Leave(within),
+                }
+            }
+        };
+        self.feed(input);
+    }
+
+    /// Gives the state an input, and carries out what follows.
+    pub(super) fn feed(&mut self, input: Input) {
+        let mut next = Some(input);
+        while self.exit.is_none() {
+            if let Some(input) = next.take() {
+                self.state.handle(input, Instant::now());
+            }
+            let Some(action) = self.state.next_action() else { return };
+            next = self.carry_out(action);
+        }
+    }
+
+    /// Carries out an action, and says what became of it.
+    fn carry_out(&mut self, action: Action) -> Option<Input> {
+        match action {
+            Action::Addresses(message) => self.addresses.inbox.order(message),
+            Action::Node(message) => self.workers.tell_node(message),
+            Action::Monitor(message) => self.workers.tell_monitor(message),
+            Action::Table(message) => self.workers.tell_table(message),
+            Action::TakeTableRole(role) => {
+                let outcome = self.workers.direct(&self.context, self.state.conf(), role);
+                return Some(Input::TableTold(outcome));
+            }
+            Action::StartNode => {
+                let outcome = self.workers.serve(&self.context, self.state.conf());
+                return Some(Input::NodeStarted(outcome));
+            }
+            Action::StartLeave => self.start_leave(),
+            Action::TellLeaving => self.workers.tell_leaving(),
+            Action::SayFarewell => {
+                notify(&[NotifyState::Stopping]);
+                self.workers.say_farewell();
+            }
+            Action::ReadHolders => return self.read_holders(),
+            Action::ReadConf => {
+                let loaded = conf::load(&self.settings.conf, &self.settings.clustertab);
+                return Some(Input::Read(Box::new(loaded)));
+            }
+            Action::TryConf(conf) => {
+                let outcome = Workers::check(&self.context, &conf)
+                    .and_then(|()| has_interfaces(&conf, self.context.node));
+                return Some(Input::Tried(outcome.map_err(|error| error.to_string())));
+            }
+            Action::SwapWorkers(conf) => {
+                let outcome = self.workers.swap(&self.context, &conf, &self.settings.run_dir);
+                if outcome.is_ok() {
+                    warn_of_lacks(&conf, self.context.node);
+                }
+                return Some(Input::Swapped(outcome.map_err(|error| error.to_string())));
+            }
+            Action::Resync(conf) => self.workers.tell_table(match self.report.take() {
+                Some(report) => TableMessage::Resync(conf, report),
+                None => TableMessage::Reload(conf),
+            }),
+            Action::Ready => {
+                info!("node {}: {}", self.context.node, self.state.roles().join(" and "));
+                notify(&[NotifyState::Ready]);
+            }
+            Action::Answer(outcome) => self.answer(outcome),
+            Action::Exit(outcome) => self.exit = Some(outcome),
+        }
+        None
+    }
+
+    fn start_leave(&mut self) {
+        let (report, connections) = mpsc::channel();
+        self.workers.tell_node(NodeMessage::Leave(report));
+        let view = self.context.store.again(Interest::All).inspect_err(|error| {
+            warn!("cannot read the directors' records, and does not wait for them: {error}");
+        });
+        self.leaving = Some(Leaving { connections, view: view.ok(), is_known: false });
+    }
+
+    /// Which directors have not released this node; nothing while that was never read.
+    fn read_holders(&mut self) -> Option<Input> {
+        let Some(Leaving { view: Some(view), is_known, .. }) = &mut self.leaving else {
+            return Some(Input::Holders(None));
+        };
+        // Unavailable: what the view said last holds.
+        *is_known |= view.refresh().is_ok();
+        let holders = is_known.then(|| holders(self.context.node, self.state.conf(), view.state()));
+        holders.map(|holders| Input::Holders(Some(holders)))
+    }
+
+    fn answer(&mut self, outcome: Result<(), String>) {
+        let Some(asked) = self.asked.take() else { return };
+        let answer = outcome.map(|()| self.base());
+        // The program that asked may have given up waiting.
+        let _ = asked.send(answer);
+    }
+
+    fn base(&mut self) -> Base {
+        let WorkerContext { node, store, .. } = &mut self.context;
+        // Unavailable or not: the view tells, and what of it is new is of no interest here.
+        let _ = store.refresh();
+        let status = Status {
+            pid: std::process::id(),
+            node: *node,
+            roles: self.state.roles(),
+            faults: self.state.faults().to_owned(),
+            addresses: self.state.address_faults().to_owned(),
+            unsaved: files::unsaved(),
+            leaving: self.state.leaving(),
+            store_unavailable_s: store.unavailable_since().map(|since| since.elapsed().as_secs()),
+            store_requests: store.requests(),
+            monitor: None,
+            pools: None,
+        };
+        Base {
+            status,
+            sources: Arc::clone(self.state.sources()),
+            directs: self.state.conf().is_director(*node),
+            monitor: self.workers.monitor().cloned(),
+            table: self.workers.table().cloned(),
+        }
+    }
+
+    /// Ends the workers. What stands in the kernel stays.
+    pub(super) fn end(self) {
+        let Driver { workers, addresses, lease, server, .. } = self;
+        workers.end();
+        addresses.end();
+        drop(lease);
+        // Last of all: a program that waits for a node to leave waits for this.
+        drop(server);
+    }
+}
+
+/// Whether this host has the interfaces that cvip.conf gives it as a director. A mistake there
+/// would take the CVIP from the director that carries it.
+fn has_interfaces(conf: &Conf, node: u32) -> Result<(), RunError> {
+    // Where they cannot be listed, the address manager says so.
+    let Ok(interfaces) = net::interfaces() else { return Ok(()) };
+    let is_here = |name: &str| interfaces.iter().any(|interface| interface.name == name);
+    match conf.interfaces(node).find(|(_, name)| !is_here(name)) {
+        Some((element, name)) => Err(RunError::Interface(name.to_owned(), element)),
+        None => Ok(()),
+    }
+}
+
+/// Says what cvip.conf names and this host does not have, such as the user of an `owner`.
+pub(super) fn warn_of_lacks(conf: &Conf, node: u32) {
+    let interfaces = net::interfaces().unwrap_or_default();
+    for lack in host::lacks(conf, node, &interfaces, host::has_user) {
+        warn!("{}: {}", lack.path, lack.message);
+    }
+}
+
+pub(super) fn notify(states: &[NotifyState<'_>]) {
+    // Not started by a service manager: there is none to tell.
+    let _ = sd_notify::notify(states);
+}

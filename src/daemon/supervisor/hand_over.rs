@@ -1,0 +1,108 @@
+//! A hand-over: another director is to take over in place of this active one. Pure.
+
+use std::time::{Duration, Instant};
+
+use tracing::{info, warn};
+
+/// How long the monitor's answer is waited for, and then the successor.
+const WITHIN: Duration = Duration::from_secs(3);
+
+/// A hand-over that was ordered.
+#[derive(Clone, Debug)]
+pub(super) struct HandOver {
+    /// Which one: an answer to an earlier one says nothing.
+    number: u64,
+    /// It is over then at the latest.
+    by: Instant,
+    stage: Stage,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Stage {
+    /// The monitor does not say yet whether there is a successor.
+    Asked,
+    /// There is one.
+    Agreed,
+    /// There is none.
+    Refused,
+}
+
+impl HandOver {
+    /// One that is being ordered.
+    pub(super) fn new(number: u64, now: Instant) -> HandOver {
+        HandOver { number, by: now + WITHIN, stage: Stage::Asked }
+    }
+
+    /// The monitor's answer: the successor, none if no other director lives, or an error.
+    pub(super) fn answered(
+        &mut self,
+        number: u64,
+        answer: &Result<Option<u32>, String>,
+        now: Instant,
+    ) {
+        if number != self.number || self.stage != Stage::Asked {
+            return;
+        }
+        self.stage = Stage::Refused;
+        match answer {
+            Ok(Some(successor)) => {
+                info!("handing over to node {successor}");
+                (self.stage, self.by) = (Stage::Agreed, now + WITHIN);
+            }
+            Ok(None) => warn!("no other director is alive: none takes over"),
+            Err(error) => warn!("no other director takes over: {error}"),
+        }
+    }
+
+    /// True once the successor has taken over, or none will.
+    pub(super) fn is_over(&self, is_standby: bool, now: Instant) -> bool {
+        let is_late = now >= self.by;
+        match self.stage {
+            Stage::Refused => true,
+            Stage::Agreed => is_standby || is_late,
+            Stage::Asked => {
+                if is_late {
+                    warn!("no other director takes over: the monitor does not answer");
+                }
+                is_late
+            }
+        }
+    }
+
+    /// When time alone ends it.
+    pub(super) fn due(&self) -> Instant {
+        self.by
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_hand_over_ends_with_the_successor_or_with_time() {
+        let start = Instant::now();
+        let at = |ms| start + Duration::from_millis(ms);
+        type Answer = Result<Option<u32>, String>;
+        // When the answer came and which it was; when this node was a standby; when it is over.
+        let cases: [(&str, Option<(u64, u64, Answer)>, u64, u64); 7] = [
+            ("the successor takes over", Some((100, 7, Ok(Some(5)))), 600, 600),
+            ("the successor takes its time", Some((2000, 7, Ok(Some(5)))), 9999, 5000),
+            ("there is no successor", Some((100, 7, Ok(None))), 9999, 100),
+            ("the store is unavailable", Some((100, 7, Err("away".to_owned()))), 9999, 100),
+            ("the answer never comes", None, 9999, 3000),
+            ("a standby waits for the answer too", None, 0, 3000),
+            ("the answer is to an earlier question", Some((100, 6, Ok(None))), 9999, 3000),
+        ];
+        for (name, answer, standby_at, over_at) in cases {
+            let mut hand_over = HandOver::new(7, start);
+            let over = (0..6000).step_by(100).find(|ms| {
+                if let Some((_, number, answer)) = answer.as_ref().filter(|(at, ..)| at == ms) {
+                    hand_over.answered(*number, answer, at(*ms));
+                }
+                hand_over.is_over(*ms >= standby_at, at(*ms))
+            });
+            assert_eq!(over, Some(over_at), "{name}");
+        }
+    }
+}

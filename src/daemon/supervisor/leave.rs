@@ -1,0 +1,291 @@
+//! A leave: what a node that leaves the cluster for good waits for, and then undoes. Pure.
+//!
+//! First the store is told, since directors that read an old record would send clients to a node
+//! without a CVIP; then the connections that are left are waited for, and then the active directors,
+//! until their records say that they send no new ones. Only then are table and addresses undone.
+
+use std::time::{Duration, Instant};
+
+use tracing::{error, warn};
+
+/// How long the store may take at least to be told that the node leaves.
+const TOLD_WITHIN: Duration = Duration::from_secs(10);
+
+/// How long the directors' records are waited for, once the store was told.
+const RELEASED_WITHIN: Duration = Duration::from_secs(10);
+
+/// How long the kernel's table may take to be emptied.
+const EMPTIED_WITHIN: Duration = Duration::from_secs(20);
+
+/// How long addresses and settings may take to be undone.
+const UNDONE_WITHIN: Duration = Duration::from_secs(10);
+
+/// A leave that is under way.
+#[derive(Clone, Debug)]
+pub(super) struct Leave {
+    /// As they were last reported; none before the store was told that the node leaves.
+    connections: Option<usize>,
+    /// When they are waited for no longer.
+    until: Instant,
+    stage: Stage,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Stage {
+    /// The store is being told; it is waited for until then.
+    Telling { by: Instant },
+    /// Connections are waited for, and another director that is to take over.
+    Connections,
+    /// Active directors have not released the node; they are waited for until then.
+    Directors { by: Instant },
+    /// The table is being emptied, until then at most.
+    Table { by: Instant },
+    /// Addresses and settings are being undone, until then at most.
+    Addresses { by: Instant },
+}
+
+/// What comes next in a leave.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum LeaveStep {
+    /// Empty the kernel's table.
+    EmptyTable,
+    /// Undo addresses and settings.
+    UndoAddresses,
+    /// It is done.
+    Left,
+    /// The store was not told: nothing is undone, and the node does not leave.
+    Untold,
+}
+
+impl Leave {
+    /// Connections are waited for so long.
+    pub(super) fn new(within: Duration, now: Instant) -> Leave {
+        let stage = Stage::Telling { by: now + within.max(TOLD_WITHIN) };
+        Leave { connections: None, until: now + within, stage }
+    }
+
+    /// The store was told, and so many connections are left.
+    pub(super) fn report(&mut self, connections: usize) {
+        self.connections = Some(connections);
+    }
+
+    /// How many are left, as far as that is known.
+    pub(super) fn connections(&self) -> usize {
+        self.connections.unwrap_or(0)
+    }
+
+    /// True while it is to be read which directors have not released the node.
+    pub(super) fn waits_for_directors(&self) -> bool {
+        matches!(self.stage, Stage::Directors { .. })
+    }
+
+    /// True once table and addresses are being undone: nothing else is ordered any more.
+    pub(super) fn is_undoing(&self) -> bool {
+        matches!(self.stage, Stage::Table { .. } | Stage::Addresses { .. })
+    }
+
+    /// Every active director has released the node, or none can be asked.
+    pub(super) fn released(&mut self, now: Instant) {
+        if let Stage::Directors { by } = &mut self.stage {
+            *by = now;
+        }
+    }
+
+    /// The table is empty.
+    pub(super) fn table_emptied(&mut self, now: Instant) -> Option<LeaveStep> {
+        matches!(self.stage, Stage::Table { .. }).then(|| self.undo_addresses(now))
+    }
+
+    /// Addresses and settings are undone.
+    pub(super) fn addresses_undone(&self) -> Option<LeaveStep> {
+        matches!(self.stage, Stage::Addresses { .. }).then_some(LeaveStep::Left)
+    }
+
+    /// What comes next, if anything does by now. `hands_over`: another director is to take over
+    /// first; `has_table`: there is a table to empty.
+    pub(super) fn step(
+        &mut self,
+        hands_over: bool,
+        has_table: bool,
+        now: Instant,
+    ) -> Option<LeaveStep> {
+        if let (Stage::Telling { .. }, Some(_)) = (self.stage, self.connections) {
+            self.stage = Stage::Connections;
+        }
+        let has_connections = self.connections() > 0 && now < self.until;
+        if self.stage == Stage::Connections && !hands_over && !has_connections {
+            self.stage = Stage::Directors { by: now + RELEASED_WITHIN };
+        }
+        match self.stage {
+            Stage::Connections => None,
+            Stage::Telling { by }
+            | Stage::Directors { by }
+            | Stage::Table { by }
+            | Stage::Addresses { by }
+                if now < by =>
+            {
+                None
+            }
+            Stage::Telling { .. } => {
+                error!(
+                    "cannot tell the store that this node leaves: its addresses and settings stay; \
+                     start cvipd, and leave again when the store is available"
+                );
+                Some(LeaveStep::Untold)
+            }
+            Stage::Directors { .. } if has_table => {
+                self.stage = Stage::Table { by: now + EMPTIED_WITHIN };
+                Some(LeaveStep::EmptyTable)
+            }
+            Stage::Directors { .. } => Some(self.undo_addresses(now)),
+            Stage::Table { .. } => {
+                warn!("the kernel's table is not emptied in time");
+                Some(self.undo_addresses(now))
+            }
+            Stage::Addresses { .. } => {
+                warn!("addresses and settings are not undone in time");
+                Some(LeaveStep::Left)
+            }
+        }
+    }
+
+    fn undo_addresses(&mut self, now: Instant) -> LeaveStep {
+        self.stage = Stage::Addresses { by: now + UNDONE_WITHIN };
+        LeaveStep::UndoAddresses
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::LeaveStep::{EmptyTable, Left, UndoAddresses, Untold};
+    use super::*;
+
+    #[derive(Clone, Copy)]
+    enum Input {
+        Report(usize),
+        /// Time passes; another director is to take over first, or not.
+        Time {
+            hands_over: bool,
+        },
+        Released,
+        Emptied,
+        Undone,
+    }
+    use Input::{Emptied, Released, Report, Undone};
+    const TIME: Input = Input::Time { hands_over: false };
+
+    #[test]
+    fn a_leave_waits_for_store_connections_and_directors_and_then_undoes_table_and_addresses() {
+        type Steps = &'static [(u64, Input, Option<LeaveStep>)];
+        // How long connections are waited for in seconds, whether there is a table, and the steps.
+        let sequences: [(&str, u64, bool, Steps); 7] = [
+            (
+                "everything is done in time",
+                60,
+                true,
+                &[
+                    (0, TIME, None),
+                    (1, Report(3), None),
+                    (2, Report(0), None),
+                    (2, TIME, None),
+                    (3, Released, None),
+                    (3, TIME, Some(EmptyTable)),
+                    (3, TIME, None),
+                    (4, Undone, None),
+                    (4, Emptied, Some(UndoAddresses)),
+                    (5, TIME, None),
+                    (5, Undone, Some(Left)),
+                ],
+            ),
+            (
+                "a real server has no table",
+                0,
+                false,
+                &[
+                    (1, Report(0), None),
+                    (1, Released, None),
+                    (1, TIME, None),
+                    (11, TIME, Some(UndoAddresses)),
+                ],
+            ),
+            (
+                "connections stay, and directors, table and addresses do not answer",
+                60,
+                true,
+                &[
+                    (1, Report(3), None),
+                    (59, TIME, None),
+                    (60, TIME, None),
+                    (69, TIME, None),
+                    (70, TIME, Some(EmptyTable)),
+                    (89, TIME, None),
+                    (90, TIME, Some(UndoAddresses)),
+                    (99, TIME, None),
+                    (100, TIME, Some(Left)),
+                ],
+            ),
+            (
+                "another director takes over first, however long that takes",
+                1,
+                true,
+                &[
+                    (0, Report(0), None),
+                    (30, Input::Time { hands_over: true }, None),
+                    (31, TIME, None),
+                    (31, Released, None),
+                    (31, TIME, Some(EmptyTable)),
+                ],
+            ),
+            (
+                "the store is not told, however short the time for connections is",
+                0,
+                true,
+                &[
+                    (9, TIME, None),
+                    (9, Released, None),
+                    (9, Emptied, None),
+                    (10, TIME, Some(Untold)),
+                ],
+            ),
+            (
+                "the store is not told, nor later",
+                60,
+                true,
+                &[(59, TIME, None), (60, TIME, Some(Untold))],
+            ),
+            (
+                "the directors have their time from when the store was told",
+                0,
+                true,
+                &[
+                    (9, Report(0), None),
+                    (9, TIME, None),
+                    (18, TIME, None),
+                    (19, TIME, Some(EmptyTable)),
+                ],
+            ),
+        ];
+        let start = Instant::now();
+        for (name, within, has_table, steps) in sequences {
+            let mut leave = Leave::new(Duration::from_secs(within), start);
+            for (number, (second, input, expected)) in steps.iter().enumerate() {
+                let now = start + Duration::from_secs(*second);
+                let step = match *input {
+                    Report(connections) => {
+                        leave.report(connections);
+                        assert_eq!(leave.connections(), connections);
+                        None
+                    }
+                    Input::Time { hands_over } => leave.step(hands_over, has_table, now),
+                    Released => {
+                        leave.released(now);
+                        None
+                    }
+                    Emptied => leave.table_emptied(now),
+                    Undone => leave.addresses_undone(),
+                };
+                assert_eq!(step, *expected, "{name}, step {number}");
+            }
+        }
+    }
+}

@@ -1,0 +1,92 @@
+//! What goes into the supervisor's state and what comes out of it.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::conf::{Conf, Loaded};
+use crate::daemon::address_manager::{AddressMessage, AddressNotice};
+use crate::daemon::error::RunError;
+use crate::daemon::messages::{MonitorMessage, NodeMessage, TableMessage};
+use crate::director::election::ElectionRole;
+use crate::director::sync::SyncRole;
+use crate::store::AppliedOrders;
+
+/// What happened, what is asked, and what became of an [`Action`].
+pub(super) enum Input {
+    /// Time went on.
+    Time,
+    /// cvipd is told to end; told twice, it ends at once.
+    Terminate,
+    /// The configuration is to be read again.
+    Reload,
+    /// The same, for an operator who waits for [`Action::Answer`].
+    Apply,
+    /// The node is to leave for good, and connections are waited for so long; with an answer.
+    Leave(Duration),
+    /// The monitor's notice of this director's role.
+    Elected(ElectionRole),
+    /// The monitor's number for the active director's vouching.
+    Vouch(u32),
+    /// The monitor's answer to a hand-over.
+    HandOver { number: u64, answer: Result<Option<u32>, String> },
+    /// The table is what this role asks.
+    TableMade(SyncRole),
+    /// The table is empty.
+    TableEmptied,
+    /// What the table obeys.
+    Applied(AppliedOrders),
+    /// The address manager's notice.
+    Addresses(AddressNotice),
+    /// What became of [`Action::ReadConf`].
+    Read(Box<Loaded>),
+    /// What became of [`Action::TryConf`].
+    Tried(Result<(), String>),
+    /// What became of [`Action::SwapWorkers`].
+    Swapped(Result<(), String>),
+    /// What became of [`Action::TakeTableRole`].
+    TableTold(Result<(), RunError>),
+    /// What became of [`Action::StartNode`].
+    NodeStarted(Result<(), RunError>),
+    /// A node that leaves has told the store, and has so many connections left.
+    Connections(usize),
+    /// The directors that have not released a node that leaves; none: they cannot be read.
+    Holders(Option<BTreeSet<u32>>),
+    /// A worker has ended that should not have.
+    WorkerEnded(&'static str),
+}
+
+/// What is to be done.
+pub(super) enum Action {
+    Addresses(AddressMessage),
+    Node(NodeMessage),
+    Monitor(MonitorMessage),
+    Table(TableMessage),
+    /// Tell the table its role; its worker is started if it does not run yet.
+    TakeTableRole(SyncRole),
+    /// Start the node's worker.
+    StartNode,
+    /// Tell the node's worker to leave, and follow what it reports.
+    StartLeave,
+    /// Say in heartbeats that the node leaves, and have its own monitor hand over.
+    TellLeaving,
+    /// Say for the last time that the node has left.
+    SayFarewell,
+    /// Read which directors have not released the node.
+    ReadHolders,
+    /// Read the configuration files.
+    ReadConf,
+    /// Try whether this host can do what a configuration says. Changes nothing.
+    TryConf(Arc<Conf>),
+    /// Build the workers that a configuration needs, and swap them for those that run. A table
+    /// that is no longer this node's is emptied, and [`Input::TableEmptied`] says so.
+    SwapWorkers(Arc<Conf>),
+    /// Have the table's worker take a configuration, and report to the operator who waits.
+    Resync(Arc<Conf>),
+    /// Tell the service manager that cvipd is ready.
+    Ready,
+    /// Answer the operator who waits.
+    Answer(Result<(), String>),
+    /// End cvipd.
+    Exit(Result<(), RunError>),
+}

@@ -1,0 +1,147 @@
+//! The start of cvipd: configuration, identity, store, workers and control socket.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::{Instant, SystemTime};
+
+use nix::sys::signal::{SigSet, Signal};
+use nix::sys::signalfd::{SfdFlags, SignalFd};
+use sd_notify::NotifyState;
+use tracing::warn;
+
+use super::driver::{Driver, notify, warn_of_lacks};
+use super::reload::ReadConf;
+use super::state::Supervisor;
+use crate::conf;
+use crate::daemon::address_manager::AddressManager;
+use crate::daemon::control::ControlServer;
+use crate::daemon::error::RunError;
+use crate::daemon::event_log::EventLog;
+use crate::daemon::messages::MainMessage;
+use crate::daemon::worker::{self, Worker};
+use crate::daemon::workers::{WorkerContext, Workers};
+use crate::heartbeat::{self, ClusterKey, Nonce};
+use crate::net;
+use crate::node::identify;
+use crate::settings;
+use crate::store::{self, Access, Interest};
+use crate::wake::{Inbox, channel};
+
+/// What cvipd is told when it starts.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DaemonSettings {
+    /// cvip.conf.
+    pub conf: PathBuf,
+    /// clustertab.
+    pub clustertab: PathBuf,
+    /// The folder of the store, of the control socket and of what is to be undone.
+    pub run_dir: PathBuf,
+    /// Which store, and how to reach it.
+    pub store: settings::Settings,
+    /// Which node this is; found by its addresses if absent.
+    pub node: Option<u32>,
+    /// Why no socket events are to be used; they are if absent.
+    pub polling: Option<String>,
+}
+
+/// Runs until SIGTERM or SIGINT: an active director then hands over, if another lives, and
+/// nothing else changes in the kernel; the next start takes over what it finds. SIGHUP reads the
+/// configuration again.
+///
+/// # Errors
+/// It could not start, or a thread of it ended.
+pub fn run(settings: DaemonSettings) -> Result<(), RunError> {
+    // Before any thread: they inherit the mask, and signals arrive by the descriptor alone.
+    let mut mask = SigSet::empty();
+    for signal in [Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP] {
+        mask.add(signal);
+    }
+    mask.thread_block().map_err(system("cannot block signals"))?;
+    let signals = SignalFd::with_flags(&mask, SfdFlags::SFD_NONBLOCK | SfdFlags::SFD_CLOEXEC)
+        .map_err(system("no descriptor for signals"))?;
+    let (mut driver, inbox) = start(settings)?;
+    let outcome = driver.serve(&signals, &inbox);
+    notify(&[NotifyState::Stopping]);
+    driver.end();
+    outcome
+}
+
+fn start(settings: DaemonSettings) -> Result<(Driver, Inbox<MainMessage>), RunError> {
+    let loaded = conf::load(&settings.conf, &settings.clustertab);
+    let Some(conf) = loaded.conf else { return Err(RunError::Conf(loaded.diagnostics)) };
+    for warning in loaded.diagnostics {
+        warn!("{warning}");
+    }
+    let node = match settings.node {
+        Some(node) => node,
+        None => {
+            let local = net::local_addresses().unwrap_or_default();
+            identify(&loaded.clustertab.unwrap_or_default(), Some(&conf), &local)?
+        }
+    };
+    let path = settings.conf.display().to_string();
+    if !conf.nodes().contains(&node) {
+        return Err(RunError::NoRole(node, path));
+    }
+    warn_of_lacks(&conf, node);
+    let cluster_key = settings.store.cluster_key(&settings.run_dir)?;
+    let key = ClusterKey::from_bytes(cluster_key.as_bytes())?;
+    let interest = Interest::Node(node);
+    let mut store = store::open(&settings.store, &settings.run_dir, Access::Write, interest)?;
+    match store.refresh() {
+        Ok(_) => {}
+        Err(error) if error.is_unavailable() => warn!("{error}"),
+        Err(error) => return Err(error.into()),
+    }
+    let unix_time =
+        SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).map_or(0, |since| since.as_secs());
+    let incarnation = store.state().next_incarnation(node, unix_time);
+    let lease = store.lease(node, incarnation)?;
+    let nonce = Nonce::random().map_err(|e| RunError::System("no random numbers", e))?;
+    let no_inbox = system("no descriptor for messages");
+    let (main, inbox) = channel().map_err(no_inbox)?;
+    let now = Instant::now();
+    let conf = Arc::new(conf);
+    let manager =
+        AddressManager::open(&settings.run_dir, node, Arc::clone(&conf), main.clone(), now);
+    let addresses = Worker::start("address manager", manager, worker::inbox().map_err(no_inbox)?)
+        .map_err(|e| RunError::System("no thread", e))?;
+    let context = WorkerContext {
+        node,
+        incarnation,
+        nonce,
+        started: now,
+        key,
+        port: settings.store.heartbeat_port.unwrap_or(heartbeat::PORT),
+        store,
+        main: main.clone(),
+        addresses: addresses.inbox.clone(),
+        polling: settings.polling.clone(),
+    };
+    let events = EventLog::open(&settings.run_dir, node);
+    let mut workers = Workers::default();
+    workers.swap(&context, &conf, &settings.run_dir)?;
+    let server = ControlServer::open(&settings.run_dir, node, main)
+        .map_err(|e| RunError::System("cannot open the control socket", e))?;
+    let read = ReadConf { conf, sources: Arc::new(loaded.sources) };
+    let driver = Driver {
+        settings,
+        cluster_key,
+        context,
+        state: Supervisor::new(node, path, read, now),
+        workers,
+        addresses,
+        events,
+        asked: None,
+        report: None,
+        leaving: None,
+        exit: None,
+        lease,
+        server,
+    };
+    Ok((driver, inbox))
+}
+
+fn system(what: &'static str) -> impl Fn(nix::errno::Errno) -> RunError + Copy {
+    move |errno| RunError::System(what, errno.into())
+}

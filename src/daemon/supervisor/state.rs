@@ -1,0 +1,560 @@
+//! The supervisor's decisions: the node's role, what follows from it for each worker, reload,
+//! leave and end. Pure: [`Input`]s and a time go in, [`Action`]s come out, and what became of an
+//! action comes back as an input.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use tracing::{error, info};
+
+use super::hand_over::HandOver;
+use super::leave::{Leave, LeaveStep};
+use super::messages::{Action, Input};
+use super::reload::{ReadConf, Reload, ReloadStep};
+use super::role::NodeRole;
+use crate::conf::{Conf, Sources};
+use crate::daemon::address_manager::{AddressMessage, AddressNotice};
+use crate::daemon::error::RunError;
+use crate::daemon::messages::{MonitorMessage, NodeMessage, TableMessage, no_director};
+use crate::director::monitor::order;
+use crate::director::sync::SyncRole;
+use crate::net::Reachable;
+use crate::store::AppliedOrders;
+
+/// How often the node that leaves is asked for its connections, and the store for the directors.
+const LEAVE_EVERY: Duration = Duration::from_millis(100);
+
+/// The state of the node as a whole.
+pub(super) struct Supervisor {
+    me: u32,
+    conf: Arc<Conf>,
+    /// The text of the configuration, for programs that find the files faulty.
+    sources: Arc<Sources>,
+    /// Where cvip.conf stands.
+    path: String,
+    role: NodeRole,
+    /// How many orders the address manager was given.
+    orders: u64,
+    /// The last of them, while it is not reported.
+    awaited: Option<Awaited>,
+    /// The role for which the table is being made.
+    table_role: Option<SyncRole>,
+    /// The table's worker runs.
+    has_table: bool,
+    /// The node's worker runs.
+    serves: bool,
+    /// Whether the CVIPs can be carried here, as the address manager said.
+    can_carry: Option<bool>,
+    /// The addresses that this node carries as the active director, and announces.
+    announced: Vec<Reachable>,
+    /// What the table obeys.
+    applied: AppliedOrders,
+    /// The service manager was told that cvipd is ready.
+    is_ready: bool,
+    /// Faults of the newest configuration, which was then not taken.
+    faults: Vec<String>,
+    /// What is wrong with addresses and settings.
+    address_faults: Vec<String>,
+    /// How many hand-overs were ordered.
+    hand_overs: u64,
+    reload: Option<Reload>,
+    end: Option<PendingEnd>,
+    actions: VecDeque<Action>,
+}
+
+/// An order to the address manager that is not reported yet.
+struct Awaited {
+    order: u64,
+    /// What the role is to the table and to the node follows then.
+    is_turn: bool,
+}
+
+/// An end that was ordered.
+enum PendingEnd {
+    /// Another director is to have taken over first.
+    HandingOver(HandOver),
+    /// The node leaves for good.
+    Leaving { leave: Leave, hand_over: Option<HandOver> },
+}
+
+impl Supervisor {
+    /// A node that has just been started, with this configuration.
+    pub(super) fn new(me: u32, path: String, read: ReadConf, now: Instant) -> Supervisor {
+        let mut supervisor = Supervisor {
+            me,
+            conf: read.conf,
+            sources: read.sources,
+            path,
+            role: NodeRole::Undecided,
+            orders: 0,
+            awaited: None,
+            table_role: None,
+            has_table: false,
+            serves: false,
+            can_carry: None,
+            announced: Vec::new(),
+            applied: AppliedOrders::default(),
+            is_ready: false,
+            faults: Vec::new(),
+            address_faults: Vec::new(),
+            hand_overs: 0,
+            reload: None,
+            end: None,
+            actions: VecDeque::new(),
+        };
+        if !supervisor.is_director() {
+            supervisor.turn(NodeRole::Serve);
+        }
+        supervisor.step(now);
+        supervisor
+    }
+
+    /// The next thing to do.
+    pub(super) fn next_action(&mut self) -> Option<Action> {
+        self.actions.pop_front()
+    }
+
+    /// When [`Input::Time`] is due, if nothing else happens.
+    pub(super) fn due(&self, now: Instant) -> Option<Instant> {
+        let end = self.end.as_ref().map(|end| match end {
+            PendingEnd::HandingOver(hand_over) => hand_over.due(),
+            PendingEnd::Leaving { .. } => now + LEAVE_EVERY,
+        });
+        let reload = self.reload.as_ref().and_then(Reload::due);
+        [self.role.until(), end, reload].into_iter().flatten().min()
+    }
+
+    /// Decides.
+    pub(super) fn handle(&mut self, input: Input, now: Instant) {
+        if self.is_undoing() {
+            self.handle_while_undoing(input, now);
+            return self.step(now);
+        }
+        match input {
+            Input::Time => self.read_holders(),
+            Input::Terminate => self.terminate(now),
+            Input::Reload => self.begin_reload(false),
+            Input::Apply => self.begin_reload(true),
+            Input::Leave(within) => {
+                let answer = self.leave(within, now);
+                self.act(Action::Answer(answer));
+            }
+            Input::Elected(role) => self.turn(self.role.elected(role, now)),
+            Input::Vouch(number) => self.tell_node(NodeMessage::Vouch(number)),
+            Input::HandOver { number, answer } => {
+                let ending = match &mut self.end {
+                    Some(PendingEnd::HandingOver(hand_over)) => Some(hand_over),
+                    Some(PendingEnd::Leaving { hand_over, .. }) => hand_over.as_mut(),
+                    None => None,
+                };
+                let reloading = self.reload.as_mut().and_then(Reload::handing_over);
+                for hand_over in ending.into_iter().chain(reloading) {
+                    hand_over.answered(number, &answer, now);
+                }
+            }
+            // Another role may have been ordered since.
+            Input::TableMade(role) => {
+                if self.table_role.take_if(|ordered| *ordered == role).is_some() {
+                    self.turn(self.role.table_made());
+                }
+            }
+            Input::TableEmptied => self.turn(self.role.table_emptied()),
+            Input::Applied(applied) => {
+                self.applied = applied;
+                self.tell_applied();
+            }
+            Input::Addresses(notice) => self.handle_addresses(notice),
+            Input::Read(loaded) => {
+                let (me, is_director) = (self.me, self.is_director());
+                if let Some(reload) = &mut self.reload {
+                    let step = reload.read(*loaded, &self.path, me, is_director);
+                    self.reload_step(Some(step), now);
+                }
+            }
+            Input::Tried(outcome) => {
+                let (me, can_hand_over) = (self.me, self.can_hand_over());
+                let reload = self.reload.as_mut();
+                let step = reload.and_then(|reload| reload.tried(outcome, me, can_hand_over));
+                self.reload_step(step, now);
+            }
+            Input::Swapped(outcome) => {
+                let step = self.reload.as_mut().and_then(|reload| reload.swapped(outcome));
+                self.reload_step(step, now);
+            }
+            Input::TableTold(Ok(())) => self.has_table = true,
+            Input::NodeStarted(Ok(())) => {
+                self.serves = true;
+                self.tell_role();
+            }
+            Input::TableTold(Err(error)) | Input::NodeStarted(Err(error)) => {
+                self.act(Action::Exit(Err(error)));
+            }
+            Input::Connections(connections) => {
+                if let Some(PendingEnd::Leaving { leave, .. }) = &mut self.end {
+                    leave.report(connections);
+                }
+            }
+            Input::Holders(holders) => {
+                if let Some(PendingEnd::Leaving { leave, .. }) = &mut self.end
+                    && holders.is_none_or(|holders| holders.is_empty())
+                {
+                    leave.released(now);
+                }
+            }
+            Input::WorkerEnded(name) => self.act(Action::Exit(Err(RunError::Died(name)))),
+        }
+        self.step(now);
+    }
+
+    /// A node that undoes what it made orders nothing else.
+    fn handle_while_undoing(&mut self, input: Input, now: Instant) {
+        let Some(PendingEnd::Leaving { leave, .. }) = &mut self.end else { return };
+        let step = match input {
+            Input::TableEmptied => leave.table_emptied(now),
+            Input::Addresses(AddressNotice::Undone) => leave.addresses_undone(),
+            Input::Leave(_) => return self.act(Action::Answer(Ok(()))),
+            Input::Apply => {
+                let answer = Err("the node leaves the cluster, and cvipd is ending".to_owned());
+                return self.act(Action::Answer(answer));
+            }
+            _ => None,
+        };
+        self.leave_step(step);
+    }
+
+    /// What time and everything that was heard lead to.
+    fn step(&mut self, now: Instant) {
+        if !self.is_undoing() {
+            self.turn(self.role.at(now));
+        }
+        let (is_standby, has_table) = (self.is_standby(), self.has_table);
+        match &mut self.end {
+            None => {}
+            Some(PendingEnd::HandingOver(hand_over)) => {
+                if hand_over.is_over(is_standby, now) {
+                    self.act(Action::Exit(Ok(())));
+                }
+            }
+            Some(PendingEnd::Leaving { leave, hand_over }) => {
+                drop(hand_over.take_if(|hand_over| hand_over.is_over(is_standby, now)));
+                let was_undoing = leave.is_undoing();
+                let step = leave.step(hand_over.is_some(), has_table, now);
+                if leave.is_undoing() && !was_undoing {
+                    self.reload = None;
+                    self.act(Action::SayFarewell);
+                }
+                self.leave_step(step);
+            }
+        }
+        // A real server is ready when its addresses stand, and a director before it knows its role.
+        if !self.is_ready && !self.is_turning() {
+            self.is_ready = true;
+            self.act(Action::Ready);
+        }
+        let handing_over = self.reload.as_mut().and_then(Reload::handing_over);
+        if handing_over.is_some_and(|hand_over| hand_over.is_over(is_standby, now)) {
+            self.begin_reload(false);
+        }
+    }
+
+    fn act(&mut self, action: Action) {
+        self.actions.push_back(action);
+    }
+
+    // Roles.
+
+    fn is_director(&self) -> bool {
+        self.conf.is_director(self.me)
+    }
+
+    /// It carries no address, and its table is what a standby's is.
+    fn is_standby(&self) -> bool {
+        !self.role.forwards() && !self.is_turning() && self.table_role.is_none()
+    }
+
+    /// The role's addresses do not stand yet, and what follows from it waits for them.
+    fn is_turning(&self) -> bool {
+        self.awaited.as_ref().is_some_and(|awaited| awaited.is_turn)
+    }
+
+    /// Takes up a role.
+    fn turn(&mut self, role: NodeRole) {
+        if role == self.role {
+            return;
+        }
+        self.role = role;
+        match role {
+            NodeRole::Undecided | NodeRole::Retire { .. } => {}
+            NodeRole::Prepare { .. } => self.take_table_role(true, false),
+            _ => self.take_addresses(true),
+        }
+    }
+
+    /// Orders the role's addresses and settings.
+    fn take_addresses(&mut self, is_turn: bool) {
+        let Some(role) = self.role.address_role() else { return };
+        self.orders += 1;
+        let (order, is_turn) = (self.orders, is_turn || self.is_turning());
+        self.awaited = Some(Awaited { order, is_turn });
+        let conf = Arc::clone(&self.conf);
+        self.act(Action::Addresses(AddressMessage::Take { role, conf, order }));
+    }
+
+    fn take_table_role(&mut self, active: bool, forwarding: bool) {
+        if self.is_director() {
+            let role = SyncRole { active, forwarding };
+            self.table_role = Some(role);
+            self.act(Action::TakeTableRole(role));
+        }
+    }
+
+    /// What follows once the role's addresses stand, or could not be made: a director that yields
+    /// gives the address back first, and a node's addresses and settings come before its first
+    /// registration.
+    fn follow(&mut self) {
+        match self.role {
+            NodeRole::Undecided | NodeRole::Prepare { .. } | NodeRole::Retire { .. } => return,
+            NodeRole::Serve | NodeRole::Direct { .. } => {}
+            NodeRole::Stand => self.take_table_role(false, false),
+            NodeRole::Yield { .. } => self.take_table_role(false, true),
+        }
+        match self.serves {
+            true => self.tell_role(),
+            false => self.act(Action::StartNode),
+        }
+    }
+
+    /// The node's record says whether the node is the active director, and what its table obeys.
+    fn tell_role(&mut self) {
+        self.tell_node(NodeMessage::Direct(self.role.forwards()));
+        self.tell_applied();
+    }
+
+    fn tell_applied(&mut self) {
+        self.tell_node(NodeMessage::Obey(self.applied.clone()));
+    }
+
+    /// A node whose worker does not run yet is told when it does.
+    fn tell_node(&mut self, message: NodeMessage) {
+        if self.serves {
+            self.act(Action::Node(message));
+        }
+    }
+
+    fn handle_addresses(&mut self, notice: AddressNotice) {
+        match notice {
+            AddressNotice::Stand(order) => {
+                let stands = self.awaited.take_if(|awaited| awaited.order == order);
+                if stands.is_some_and(|awaited| awaited.is_turn) {
+                    self.follow();
+                }
+            }
+            // The address manager does nothing until it is told its role again.
+            AddressNotice::Doubt if self.is_director() && self.role.forwards() => {
+                self.role = NodeRole::Undecided;
+                self.act(Action::Monitor(MonitorMessage::Confirm));
+            }
+            // The role is another by now, and is known.
+            AddressNotice::Doubt => self.take_addresses(false),
+            AddressNotice::Announced(announced) => {
+                self.announced = announced;
+                self.tell_announced();
+            }
+            AddressNotice::Carries(can_carry) => {
+                self.can_carry = Some(can_carry);
+                self.tell_can_carry();
+            }
+            AddressNotice::Undone => {}
+            AddressNotice::Faults(faults) => self.address_faults = faults,
+        }
+    }
+
+    /// The election is told whether this director can carry the CVIPs.
+    fn tell_can_carry(&mut self) {
+        if let Some(can_carry) = self.can_carry.filter(|_| self.is_director()) {
+            self.act(Action::Monitor(MonitorMessage::Carries(can_carry)));
+        }
+    }
+
+    /// The monitor hears other hosts that claim these addresses.
+    fn tell_announced(&mut self) {
+        if self.is_director() {
+            let announced = self.announced.clone();
+            self.act(Action::Monitor(MonitorMessage::Announced(announced)));
+        }
+    }
+
+    // Reload.
+
+    fn begin_reload(&mut self, is_asked: bool) {
+        self.reload = Some(Reload::new(is_asked, self.reload.take()));
+        self.act(Action::ReadConf);
+    }
+
+    fn reload_step(&mut self, step: Option<ReloadStep>, now: Instant) {
+        let (Some(step), Some(reload)) = (step, &mut self.reload) else { return };
+        self.faults.clone_from(&reload.faults);
+        let is_asked = reload.is_asked;
+        match step {
+            ReloadStep::Try(conf) => self.act(Action::TryConf(conf)),
+            ReloadStep::Swap(conf) => self.act(Action::SwapWorkers(conf)),
+            ReloadStep::HandOver => {
+                let hand_over = self.hand_over(now);
+                if let Some(reload) = &mut self.reload {
+                    reload.hand_over(hand_over);
+                }
+                if is_asked {
+                    self.act(Action::Answer(Err(no_director(self.me))));
+                }
+            }
+            ReloadStep::Refused(error) => {
+                self.reload = None;
+                match is_asked {
+                    true => self.act(Action::Answer(Err(error))),
+                    false => error!("{error}"),
+                }
+            }
+            ReloadStep::Taken(read) => {
+                self.reload = None;
+                self.take_conf(read, now);
+                let conf = Arc::clone(&self.conf);
+                match (is_asked, self.has_table) {
+                    (true, true) => {
+                        self.act(Action::Resync(conf));
+                        self.act(Action::Answer(Ok(())));
+                    }
+                    (true, false) => self.act(Action::Answer(Err(no_director(self.me)))),
+                    (false, true) => self.act(Action::Table(TableMessage::Reload(conf))),
+                    (false, false) => {}
+                }
+            }
+        }
+    }
+
+    /// Goes by a configuration whose workers run.
+    fn take_conf(&mut self, read: ReadConf, now: Instant) {
+        (self.conf, self.sources) = (read.conf, read.sources);
+        info!("configuration read again");
+        let before = self.role;
+        match (self.is_director(), before) {
+            (false, NodeRole::Serve | NodeRole::Retire { .. }) => {}
+            (false, _) => {
+                self.table_role = None;
+                let has_table = std::mem::take(&mut self.has_table);
+                self.turn(NodeRole::retired(has_table, now));
+            }
+            (true, NodeRole::Serve | NodeRole::Retire { .. }) => self.role = NodeRole::Undecided,
+            (true, _) => {}
+        }
+        match self.role.address_role() {
+            Some(_) if self.role != before => {}
+            Some(_) => self.take_addresses(false),
+            None => {
+                let conf = Arc::clone(&self.conf);
+                self.act(Action::Addresses(AddressMessage::Reload(conf)));
+            }
+        }
+        // The monitor may be another.
+        self.tell_can_carry();
+        self.tell_announced();
+    }
+
+    // End.
+
+    fn can_hand_over(&self) -> bool {
+        self.is_director() && self.role.is_active() && order(&self.conf, self.me).len() > 1
+    }
+
+    /// Has another director elected in place of this active one.
+    fn hand_over(&mut self, now: Instant) -> HandOver {
+        self.hand_overs += 1;
+        self.act(Action::Monitor(MonitorMessage::HandOver(self.hand_overs)));
+        HandOver::new(self.hand_overs, now)
+    }
+
+    /// Ends soon: an active director hands over first, if it can.
+    fn terminate(&mut self, now: Instant) {
+        match self.end.is_none() && self.can_hand_over() {
+            true => self.end = Some(PendingEnd::HandingOver(self.hand_over(now))),
+            false => self.act(Action::Exit(Ok(()))),
+        }
+    }
+
+    /// Begins to leave for good.
+    fn leave(&mut self, within: Duration, now: Instant) -> Result<(), String> {
+        match &self.end {
+            None => {}
+            Some(PendingEnd::Leaving { .. }) => return Ok(()),
+            Some(_) => return Err("it is ending already, and the node does not leave".to_owned()),
+        }
+        if !self.serves {
+            let what = "it was just started, and does not know this node's role yet: try again";
+            return Err(what.to_owned());
+        }
+        self.act(Action::StartLeave);
+        let hand_over = self.can_hand_over().then(|| self.hand_over(now));
+        self.act(Action::TellLeaving);
+        self.end = Some(PendingEnd::Leaving { leave: Leave::new(within, now), hand_over });
+        Ok(())
+    }
+
+    fn is_undoing(&self) -> bool {
+        matches!(&self.end, Some(PendingEnd::Leaving { leave, .. }) if leave.is_undoing())
+    }
+
+    fn read_holders(&mut self) {
+        if matches!(&self.end, Some(PendingEnd::Leaving { leave, .. }) if leave.waits_for_directors())
+        {
+            self.act(Action::ReadHolders);
+        }
+    }
+
+    fn leave_step(&mut self, step: Option<LeaveStep>) {
+        match step {
+            None => {}
+            Some(LeaveStep::EmptyTable) => self.act(Action::Table(TableMessage::Leave)),
+            Some(LeaveStep::UndoAddresses) => self.act(Action::Addresses(AddressMessage::Undo)),
+            Some(LeaveStep::Left | LeaveStep::Untold) => self.act(Action::Exit(Ok(()))),
+        }
+    }
+
+    // What `status` shows.
+
+    /// Its roles, for people.
+    pub(super) fn roles(&self) -> Vec<String> {
+        let serves = self.serves.then_some("real server");
+        self.role.name().into_iter().chain(serves).map(str::to_owned).collect()
+    }
+
+    /// The configuration in force.
+    pub(super) fn conf(&self) -> &Arc<Conf> {
+        &self.conf
+    }
+
+    /// Its text.
+    pub(super) fn sources(&self) -> &Arc<Sources> {
+        &self.sources
+    }
+
+    /// Faults of the newest configuration, which was then not taken.
+    pub(super) fn faults(&self) -> &[String] {
+        &self.faults
+    }
+
+    /// What is wrong with addresses and settings.
+    pub(super) fn address_faults(&self) -> &[String] {
+        &self.address_faults
+    }
+
+    /// How many connections are waited for, if the node leaves.
+    pub(super) fn leaving(&self) -> Option<usize> {
+        match &self.end {
+            Some(PendingEnd::Leaving { leave, .. }) => Some(leave.connections()),
+            _ => None,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

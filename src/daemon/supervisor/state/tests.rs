@@ -1,0 +1,612 @@
+//! Sequences of inputs, each with the actions that it leads to.
+
+use super::*;
+use crate::conf::{Cvip, DirectorNode, Loaded, RealServer, Routing};
+use crate::director::election::ElectionRole;
+
+/// The node under test.
+const ME: u32 = 1;
+
+/// Nodes 1 to 3 are real servers, and these of them directors.
+fn conf(directors: &[u32], servers: &[u32]) -> Conf {
+    let director = |node: &u32| DirectorNode {
+        node: *node,
+        garp_interface: "lo".to_owned(),
+        sync_interface: None,
+    };
+    let server =
+        |node: &u32| RealServer { node: *node, addr: [192, 0, 2, *node as u8].into(), weight: 1 };
+    let cvip = Cvip {
+        addr: [192, 0, 2, 100].into(),
+        gateway: None,
+        directors: directors.iter().map(director).collect(),
+        real_servers: servers.iter().map(server).collect(),
+        services: Vec::new(),
+    };
+    Conf { routing: Routing::Dr, cvips: vec![cvip] }
+}
+
+/// Both directors of the set.
+fn both() -> Conf {
+    conf(&[1, 2], &[1, 2, 3])
+}
+
+/// Node 1 is a real server only.
+fn server() -> Conf {
+    conf(&[2], &[1, 2, 3])
+}
+
+fn read(conf: Option<Conf>) -> Input {
+    let (clustertab, diagnostics, sources) = (None, Vec::new(), Sources::default());
+    Input::Read(Box::new(Loaded { conf, clustertab, diagnostics, sources }))
+}
+
+fn elected(term: u64) -> Input {
+    Input::Elected(ElectionRole::Active { term })
+}
+
+fn standby() -> Input {
+    Input::Elected(ElectionRole::Standby)
+}
+
+fn made(active: bool, forwarding: bool) -> Input {
+    Input::TableMade(SyncRole { active, forwarding })
+}
+
+fn stand(order: u64) -> Input {
+    Input::Addresses(AddressNotice::Stand(order))
+}
+
+fn successor(number: u64, successor: Option<u32>) -> Input {
+    Input::HandOver { number, answer: Ok(successor) }
+}
+
+fn seconds(seconds: u64) -> Duration {
+    Duration::from_secs(seconds)
+}
+
+/// An action in a few words.
+fn words(action: Action) -> String {
+    match action {
+        Action::Addresses(message) => match message {
+            AddressMessage::Take { role, order, .. } => format!("addresses: {role:?} {order}"),
+            AddressMessage::Reload(_) => "addresses: reload".to_owned(),
+            AddressMessage::Yield => "addresses: yield".to_owned(),
+            AddressMessage::Announce => "addresses: announce".to_owned(),
+            AddressMessage::Undo => "addresses: undo".to_owned(),
+        },
+        Action::Node(message) => match message {
+            NodeMessage::Direct(directing) => format!("node: direct {directing}"),
+            NodeMessage::Obey(applied) => format!("node: obey {:?}", applied.released),
+            NodeMessage::Vouch(number) => format!("node: vouch {number}"),
+            NodeMessage::Reload(_) | NodeMessage::Leave(_) => unreachable!(),
+        },
+        Action::Monitor(message) => match message {
+            MonitorMessage::HandOver(number) => format!("monitor: hand over {number}"),
+            MonitorMessage::Confirm => "monitor: confirm".to_owned(),
+            MonitorMessage::Announced(announced) => {
+                format!("monitor: announced {}", announced.len())
+            }
+            MonitorMessage::Carries(can_carry) => format!("monitor: can carry {can_carry}"),
+            _ => unreachable!(),
+        },
+        Action::Table(TableMessage::Leave) => "table: leave".to_owned(),
+        Action::Table(TableMessage::Reload(_)) => "table: reload".to_owned(),
+        Action::Table(_) => unreachable!(),
+        Action::TakeTableRole(role) => match (role.active, role.forwarding) {
+            (true, _) => "table: active".to_owned(),
+            (false, true) => "table: forwarding".to_owned(),
+            (false, false) => "table: standby".to_owned(),
+        },
+        Action::StartNode => "start node".to_owned(),
+        Action::StartLeave => "start leave".to_owned(),
+        Action::TellLeaving => "tell leaving".to_owned(),
+        Action::SayFarewell => "say farewell".to_owned(),
+        Action::ReadHolders => "read holders".to_owned(),
+        Action::ReadConf => "read".to_owned(),
+        Action::TryConf(_) => "try".to_owned(),
+        Action::SwapWorkers(_) => "swap".to_owned(),
+        Action::Resync(_) => "resync".to_owned(),
+        Action::Ready => "ready".to_owned(),
+        Action::Answer(Ok(())) => "answer: done".to_owned(),
+        Action::Answer(Err(error)) => format!("answer: {error}"),
+        Action::Exit(Ok(())) => "exit".to_owned(),
+        Action::Exit(Err(error)) => format!("exit: {error}"),
+    }
+}
+
+/// A supervisor, and when it was started.
+struct Run {
+    start: Instant,
+    supervisor: Supervisor,
+}
+
+impl Run {
+    fn new(conf: Conf, expected: &str) -> Run {
+        let start = Instant::now();
+        let read = ReadConf { conf: Arc::new(conf), sources: Arc::default() };
+        let supervisor = Supervisor::new(ME, "cvip.conf".to_owned(), read, start);
+        let mut run = Run { start, supervisor };
+        assert_eq!(run.actions(), expected);
+        run
+    }
+
+    fn actions(&mut self) -> String {
+        let actions = std::iter::from_fn(|| self.supervisor.next_action()).map(words);
+        actions.collect::<Vec<_>>().join(", ")
+    }
+
+    /// Inputs, each with its time in milliseconds since the start and the actions that follow.
+    #[track_caller]
+    fn steps<const N: usize>(&mut self, steps: [(u64, Input, &str); N]) {
+        for (number, (ms, input, expected)) in steps.into_iter().enumerate() {
+            self.supervisor.handle(input, self.start + Duration::from_millis(ms));
+            assert_eq!(self.actions(), expected, "step {number} at {ms} ms");
+        }
+    }
+
+    fn due(&self, ms: u64) -> Option<u128> {
+        let due = self.supervisor.due(self.start + Duration::from_millis(ms))?;
+        Some(due.duration_since(self.start).as_millis())
+    }
+}
+
+/// One of two directors, active in term 1 since the first millisecond; its addresses were ordered
+/// once.
+fn active() -> Run {
+    let mut run = Run::new(both(), "ready");
+    run.steps([
+        (0, elected(1), "table: active"),
+        (0, Input::TableTold(Ok(())), ""),
+        (1, made(true, false), "addresses: ActiveDirector 1"),
+        (1, stand(1), "start node"),
+        (1, Input::NodeStarted(Ok(())), "node: direct true, node: obey {}"),
+    ]);
+    run
+}
+
+/// A standby of two directors; its addresses were ordered once.
+fn passive() -> Run {
+    let mut run = Run::new(both(), "ready");
+    run.steps([
+        (0, standby(), "addresses: Standby 1"),
+        (0, stand(1), "table: standby, start node"),
+        (0, Input::TableTold(Ok(())), ""),
+        (0, Input::NodeStarted(Ok(())), "node: direct false, node: obey {}"),
+        (0, made(false, false), ""),
+    ]);
+    run
+}
+
+/// A real server; its addresses were ordered once.
+fn real_server() -> Run {
+    let mut run = Run::new(server(), "addresses: RealServer 1");
+    run.steps([
+        (0, stand(1), "start node, ready"),
+        (0, Input::NodeStarted(Ok(())), "node: direct false, node: obey {}"),
+    ]);
+    run
+}
+
+#[test]
+fn a_real_server_registers_and_is_ready_once_its_addresses_stand() {
+    let mut run = Run::new(server(), "addresses: RealServer 1");
+    run.steps([
+        (0, Input::Time, ""),
+        (0, Input::Vouch(1), ""),
+        (9000, stand(1), "start node, ready"),
+        (9000, stand(1), ""),
+        (9000, Input::NodeStarted(Ok(())), "node: direct false, node: obey {}"),
+        (9001, Input::Addresses(AddressNotice::Carries(false)), ""),
+    ]);
+    assert_eq!(run.supervisor.roles(), ["real server"]);
+}
+
+#[test]
+fn a_director_takes_over_with_its_table_made_and_yields_with_its_address_given_back() {
+    let mut run = passive();
+    assert_eq!(run.supervisor.roles(), ["standby", "real server"]);
+    run.steps([
+        (10, elected(1), "table: active"),
+        (10, Input::TableTold(Ok(())), ""),
+        // Of the role before.
+        (11, made(false, false), ""),
+        (12, made(true, false), "addresses: ActiveDirector 2"),
+        (12, Input::Vouch(7), "node: vouch 7"),
+        (13, stand(2), "node: direct true, node: obey {}"),
+        (20, standby(), "addresses: Yielding 3"),
+        (21, stand(3), "table: forwarding, node: direct true, node: obey {}"),
+        (21, Input::TableTold(Ok(())), ""),
+        (22, made(false, true), ""),
+        (2019, Input::Time, ""),
+        (2020, Input::Time, "addresses: Standby 4"),
+        (2021, stand(4), "table: standby, node: direct false, node: obey {}"),
+    ]);
+}
+
+#[test]
+fn an_elected_director_carries_the_address_though_its_table_is_not_made_in_time() {
+    let mut run = passive();
+    run.steps([(10, elected(1), "table: active"), (10, Input::TableTold(Ok(())), "")]);
+    assert_eq!(run.due(10), Some(510));
+    run.steps([
+        (509, Input::Time, ""),
+        (510, Input::Time, "addresses: ActiveDirector 2"),
+        // It is made after all.
+        (800, made(true, false), ""),
+    ]);
+}
+
+#[test]
+fn a_worker_that_cannot_be_started_or_ends_ends_cvipd() {
+    let died = "exit: the table's thread has ended unexpectedly, or cannot be started; the table \
+                stays as it is: start cvipd again";
+    active().steps([(10, Input::WorkerEnded("table"), died)]);
+    let failed = || Err(RunError::System("no thread", std::io::ErrorKind::OutOfMemory.into()));
+    let mut run = Run::new(both(), "ready");
+    run.steps([
+        (0, elected(1), "table: active"),
+        (0, Input::TableTold(failed()), "exit: no thread: out of memory"),
+    ]);
+    let mut run = Run::new(server(), "addresses: RealServer 1");
+    run.steps([
+        (0, stand(1), "start node, ready"),
+        (0, Input::NodeStarted(failed()), "exit: no thread: out of memory"),
+    ]);
+}
+
+#[test]
+fn a_node_whose_addresses_are_never_reported_serves_nothing_and_ends_when_told() {
+    let mut run = Run::new(server(), "addresses: RealServer 1");
+    run.steps([
+        (60_000, Input::Time, ""),
+        (
+            60_000,
+            Input::Leave(seconds(1)),
+            "answer: it was just started, and does not know this node's role yet: try again",
+        ),
+        (60_000, Input::Terminate, "exit"),
+    ]);
+}
+
+#[test]
+fn an_active_director_that_was_away_is_confirmed_before_it_takes_its_role_again() {
+    let mut run = active();
+    run.steps([
+        (10, Input::Addresses(AddressNotice::Doubt), "monitor: confirm"),
+        // A second question finds a role that is not known, and that has no addresses to order.
+        (11, Input::Addresses(AddressNotice::Doubt), ""),
+        (20, elected(1), "table: active"),
+        (20, Input::TableTold(Ok(())), ""),
+        (21, made(true, false), "addresses: ActiveDirector 2"),
+    ]);
+    // Another was elected while this one was frozen.
+    let mut run = active();
+    run.steps([
+        (10, Input::Addresses(AddressNotice::Doubt), "monitor: confirm"),
+        (20, standby(), "addresses: Standby 2"),
+        (20, stand(2), "table: standby, node: direct false, node: obey {}"),
+    ]);
+    // A standby has nothing to be confirmed.
+    passive().steps([(10, Input::Addresses(AddressNotice::Doubt), "addresses: Standby 2")]);
+}
+
+#[test]
+fn what_the_addresses_and_the_table_tell_reaches_every_monitor_and_the_node() {
+    let mut run = active();
+    let announced = || {
+        let at = Reachable { addr: [192, 0, 2, 100].into(), device: "lo".to_owned() };
+        Input::Addresses(AddressNotice::Announced(vec![at]))
+    };
+    let applied = || AppliedOrders { released: [3].into(), ..AppliedOrders::default() };
+    run.steps([
+        (10, Input::Addresses(AddressNotice::Carries(false)), "monitor: can carry false"),
+        (10, announced(), "monitor: announced 1"),
+        (10, Input::Applied(applied()), "node: obey {3}"),
+        (10, Input::Addresses(AddressNotice::Faults(vec!["no carrier".to_owned()])), ""),
+        (20, Input::Reload, "read"),
+        (20, read(Some(conf(&[1, 2, 3], &[1, 2, 3]))), "try"),
+        (20, Input::Tried(Ok(())), "swap"),
+        (
+            20,
+            Input::Swapped(Ok(())),
+            "addresses: ActiveDirector 2, monitor: can carry false, monitor: announced 1, \
+             table: reload",
+        ),
+        // The role did not change: nothing follows from it.
+        (30, stand(2), ""),
+    ]);
+    assert_eq!(run.supervisor.address_faults(), ["no carrier"]);
+}
+
+#[test]
+fn drains_that_were_applied_before_the_node_s_worker_runs_are_told_when_it_does() {
+    let mut run = Run::new(both(), "ready");
+    let applied = AppliedOrders { released: [3].into(), ..AppliedOrders::default() };
+    run.steps([
+        (0, standby(), "addresses: Standby 1"),
+        (0, Input::Applied(applied), ""),
+        (0, stand(1), "table: standby, start node"),
+        (0, Input::NodeStarted(Ok(())), "node: direct false, node: obey {3}"),
+    ]);
+}
+
+#[test]
+fn a_reload_that_fails_on_the_way_leaves_everything_as_it_is() {
+    let refused = || Err("there is no interface eth9 here".to_owned());
+    let mut run = active();
+    let before = Arc::clone(run.supervisor.conf());
+    run.steps([
+        (10, Input::Reload, "read"),
+        (10, read(None), ""),
+        (20, Input::Reload, "read"),
+        (20, read(Some(both())), "try"),
+        (20, Input::Tried(refused()), ""),
+        (30, Input::Apply, "read"),
+        (30, read(Some(server())), "try"),
+        // What cannot be taken hands nothing over.
+        (30, Input::Tried(refused()), "answer: there is no interface eth9 here"),
+        (40, Input::Reload, "read"),
+        (40, read(Some(both())), "try"),
+        (40, Input::Tried(Ok(())), "swap"),
+        (40, Input::Swapped(refused()), ""),
+        (9000, Input::Time, ""),
+    ]);
+    assert!(Arc::ptr_eq(run.supervisor.conf(), &before));
+    assert_eq!(run.supervisor.faults(), ["there is no interface eth9 here"]);
+    assert_eq!(run.supervisor.roles(), ["director", "real server"]);
+    run.steps([
+        (9000, Input::Apply, "read"),
+        (9000, read(Some(both())), "try"),
+        (9000, Input::Tried(Ok(())), "swap"),
+        (
+            9000,
+            Input::Swapped(Ok(())),
+            "addresses: ActiveDirector 2, monitor: announced 0, resync, answer: done",
+        ),
+    ]);
+    assert_eq!(run.supervisor.faults(), [""; 0]);
+}
+
+#[test]
+fn a_real_server_that_the_file_no_longer_names_goes_on() {
+    let mut run = real_server();
+    run.steps([(10, Input::Reload, "read"), (10, read(Some(conf(&[2], &[2, 3]))), "")]);
+    assert_eq!(
+        run.supervisor.faults(),
+        ["node 1 is neither a director nor a real server in cvip.conf"]
+    );
+}
+
+#[test]
+fn a_reload_while_a_director_yields_changes_nothing_of_that() {
+    let mut run = active();
+    run.steps([
+        (10, standby(), "addresses: Yielding 2"),
+        (20, Input::Reload, "read"),
+        (20, read(Some(both())), "try"),
+        (20, Input::Tried(Ok(())), "swap"),
+        (20, Input::Swapped(Ok(())), "addresses: Yielding 3, monitor: announced 0, table: reload"),
+        // The first order is overtaken; what waits for it waits for the second.
+        (21, stand(2), ""),
+        (22, stand(3), "table: forwarding, node: direct true, node: obey {}"),
+        (2010, Input::Time, "addresses: Standby 4"),
+    ]);
+}
+
+#[test]
+fn an_active_director_that_the_file_no_longer_names_hands_over_before_it_retires() {
+    let mut run = active();
+    run.steps([
+        (10, Input::Reload, "read"),
+        (10, read(Some(server())), "try"),
+        (10, Input::Tried(Ok(())), "monitor: hand over 1"),
+        // It goes on meanwhile.
+        (20, Input::Vouch(3), "node: vouch 3"),
+        (30, successor(1, Some(2)), ""),
+        (40, standby(), "addresses: Yielding 2"),
+        (41, stand(2), "table: forwarding, node: direct true, node: obey {}"),
+        (41, Input::TableTold(Ok(())), ""),
+        (42, made(false, true), ""),
+        (2040, Input::Time, "addresses: Standby 3"),
+        (2041, stand(3), "table: standby, node: direct false, node: obey {}"),
+        (2041, Input::TableTold(Ok(())), ""),
+        // It is a standby: the files are read again.
+        (2042, made(false, false), "read"),
+        (2042, read(Some(server())), "try"),
+        (2042, Input::Tried(Ok(())), "swap"),
+        (2042, Input::Swapped(Ok(())), "addresses: reload"),
+        // The old monitor's last words.
+        (2043, standby(), ""),
+    ]);
+    assert_eq!(run.due(2043), Some(4042));
+    run.steps([
+        (2100, Input::TableEmptied, "addresses: RealServer 4"),
+        (2101, stand(4), "node: direct false, node: obey {}"),
+        (2102, elected(9), ""),
+    ]);
+    assert_eq!(run.supervisor.roles(), ["real server"]);
+}
+
+#[test]
+fn a_former_director_waits_for_neither_a_silent_monitor_nor_a_silent_table_for_ever() {
+    let mut run = active();
+    run.steps([
+        (10, Input::Apply, "read"),
+        (10, read(Some(server())), "try"),
+        (
+            10,
+            Input::Tried(Ok(())),
+            "monitor: hand over 1, answer: node 1 is no director, or does not know its role yet",
+        ),
+        (3009, Input::Time, ""),
+        (3010, Input::Time, "read"),
+        (3010, read(Some(server())), "try"),
+        (3010, Input::Tried(Ok(())), "swap"),
+        (3010, Input::Swapped(Ok(())), "addresses: reload"),
+        (5009, Input::Time, ""),
+        (5010, Input::Time, "addresses: RealServer 2"),
+        (9000, Input::TableEmptied, ""),
+    ]);
+}
+
+#[test]
+fn a_second_reload_during_a_hand_over_hands_over_no_second_time() {
+    let mut run = active();
+    run.steps([
+        (10, Input::Reload, "read"),
+        (10, read(Some(server())), "try"),
+        (10, Input::Tried(Ok(())), "monitor: hand over 1"),
+        (20, Input::Reload, "read"),
+        (20, read(Some(server())), "try"),
+        (20, Input::Tried(Ok(())), "swap"),
+        (20, Input::Swapped(Ok(())), "addresses: reload"),
+        // It is a director again before its table is empty.
+        (30, Input::Reload, "read"),
+        (30, read(Some(both())), "try"),
+        (30, Input::Tried(Ok(())), "swap"),
+        (30, Input::Swapped(Ok(())), "addresses: reload, monitor: announced 0"),
+        (40, Input::TableEmptied, ""),
+        (50, standby(), "addresses: Standby 2"),
+    ]);
+}
+
+#[test]
+fn a_real_server_becomes_a_director_by_a_reload() {
+    let mut run = real_server();
+    run.steps([
+        (10, Input::Apply, "read"),
+        (10, read(Some(both())), "try"),
+        (10, Input::Tried(Ok(())), "swap"),
+        (
+            10,
+            Input::Swapped(Ok(())),
+            "addresses: reload, monitor: announced 0, answer: node 1 is no director, or does not \
+             know its role yet",
+        ),
+        (20, elected(1), "table: active"),
+    ]);
+    assert_eq!(run.supervisor.roles(), ["director, taking over", "real server"]);
+}
+
+#[test]
+fn an_active_director_that_is_told_to_end_hands_over_first() {
+    let mut run = active();
+    run.steps([
+        (10, Input::Terminate, "monitor: hand over 1"),
+        (20, successor(1, Some(2)), ""),
+        (25, Input::Leave(seconds(0)), "answer: it is ending already, and the node does not leave"),
+        (30, standby(), "addresses: Yielding 2"),
+        (31, stand(2), "table: forwarding, node: direct true, node: obey {}"),
+        (31, Input::TableTold(Ok(())), ""),
+        (32, made(false, true), ""),
+        (2030, Input::Time, "addresses: Standby 3"),
+        (2031, stand(3), "table: standby, node: direct false, node: obey {}"),
+        (2031, Input::TableTold(Ok(())), ""),
+        (2032, made(false, false), "exit"),
+    ]);
+}
+
+#[test]
+fn an_end_waits_for_no_successor_that_cannot_be_and_no_answer_that_never_comes() {
+    active()
+        .steps([(10, Input::Terminate, "monitor: hand over 1"), (20, successor(1, None), "exit")]);
+    active().steps([
+        (10, Input::Terminate, "monitor: hand over 1"),
+        (3009, Input::Time, ""),
+        (3010, Input::Time, "exit"),
+    ]);
+    active()
+        .steps([(10, Input::Terminate, "monitor: hand over 1"), (20, Input::Terminate, "exit")]);
+    passive().steps([(10, Input::Terminate, "exit")]);
+    real_server().steps([(10, Input::Terminate, "exit")]);
+    // The only director of its set.
+    let mut run = active();
+    run.supervisor.conf = Arc::new(conf(&[1], &[1, 2, 3]));
+    run.steps([(10, Input::Terminate, "exit")]);
+}
+
+#[test]
+fn a_node_leaves_once_store_connections_and_directors_let_it_and_undoes_what_it_made() {
+    let mut run = active();
+    run.steps([
+        (
+            0,
+            Input::Leave(seconds(60)),
+            "start leave, monitor: hand over 1, tell leaving, answer: done",
+        ),
+        (0, Input::Leave(seconds(60)), "answer: done"),
+        (100, successor(1, Some(2)), ""),
+        (200, Input::Connections(2), ""),
+        (300, standby(), "addresses: Yielding 2"),
+        (301, stand(2), "table: forwarding, node: direct true, node: obey {}"),
+        (302, made(false, true), ""),
+        (2300, Input::Time, "addresses: Standby 3"),
+        (2301, stand(3), "table: standby, node: direct false, node: obey {}"),
+        (2302, made(false, false), ""),
+        (2400, Input::Time, ""),
+        (2500, Input::Connections(0), ""),
+        (2600, Input::Time, "read holders"),
+        (2600, Input::Holders(Some([2].into())), ""),
+        (2700, Input::Time, "read holders"),
+        (2700, Input::Holders(Some([].into())), "say farewell, table: leave"),
+        // Nothing else is ordered any more.
+        (2800, elected(4), ""),
+        (2800, Input::Reload, ""),
+        (2800, Input::Apply, "answer: the node leaves the cluster, and cvipd is ending"),
+        (2800, Input::Terminate, ""),
+        (2800, Input::WorkerEnded("node"), ""),
+        (2900, Input::TableEmptied, "addresses: undo"),
+        (2950, stand(3), ""),
+        (3000, Input::Addresses(AddressNotice::Undone), "exit"),
+    ]);
+    assert_eq!(run.supervisor.leaving(), Some(0));
+}
+
+#[test]
+fn a_node_leaves_without_another_director_and_without_answers() {
+    let mut run = active();
+    run.steps([
+        (
+            0,
+            Input::Leave(seconds(1)),
+            "start leave, monitor: hand over 1, tell leaving, answer: done",
+        ),
+        (0, successor(1, None), ""),
+        (500, Input::Connections(3), ""),
+        (900, Input::Time, ""),
+        (1000, Input::Time, ""),
+        (1100, Input::Time, "read holders"),
+        (10_999, Input::Time, "read holders"),
+        (11_000, Input::Time, "read holders, say farewell, table: leave"),
+        (30_999, Input::Time, ""),
+        (31_000, Input::Time, "addresses: undo"),
+        (40_999, Input::Time, ""),
+        (41_000, Input::Time, "exit"),
+    ]);
+    // A real server has no table, and one that cannot read the records waits for no director.
+    let mut run = real_server();
+    run.steps([
+        (0, Input::Leave(seconds(1)), "start leave, tell leaving, answer: done"),
+        (0, Input::Connections(0), ""),
+        (100, Input::Time, "read holders"),
+        (100, Input::Holders(None), "say farewell, addresses: undo"),
+        (200, Input::Addresses(AddressNotice::Undone), "exit"),
+    ]);
+}
+
+#[test]
+fn a_node_whose_leave_the_store_is_never_told_undoes_nothing() {
+    let mut run = real_server();
+    run.steps([
+        (0, Input::Leave(seconds(1)), "start leave, tell leaving, answer: done"),
+        (9999, Input::Time, ""),
+        (10_000, Input::Time, "exit"),
+    ]);
+    // Told to end meanwhile, it undoes nothing either.
+    let mut run = real_server();
+    run.steps([
+        (0, Input::Leave(seconds(60)), "start leave, tell leaving, answer: done"),
+        (100, Input::Terminate, "exit"),
+    ]);
+}

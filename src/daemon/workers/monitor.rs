@@ -1,0 +1,86 @@
+//! What the monitor does with its messages, and where its notices go.
+
+use std::net::IpAddr;
+use std::os::fd::BorrowedFd;
+use std::time::{Duration, Instant};
+
+use crate::daemon::address_manager::AddressMessage;
+use crate::daemon::messages::{MainMessage, MonitorMessage, SenderMessage, TableMessage};
+use crate::daemon::worker::{Driven, WorkerInbox};
+use crate::director::election::ElectionRole;
+use crate::director::monitor::{Monitor, Notice};
+use crate::wake::Outbox;
+
+/// The monitor, and the threads that it tells.
+pub(super) struct MonitorWorker {
+    pub(super) monitor: Monitor,
+    pub(super) main: Outbox<MainMessage>,
+    pub(super) table: WorkerInbox<TableMessage>,
+    pub(super) addresses: WorkerInbox<AddressMessage>,
+    /// None where no other director hears heartbeats.
+    pub(super) heartbeat_sender: Option<WorkerInbox<SenderMessage>>,
+    /// Where heartbeats go.
+    pub(super) to: Vec<IpAddr>,
+}
+
+impl MonitorWorker {
+    fn tell(&self, notice: Notice) {
+        let message = match notice {
+            Notice::Restrictions(restrictions) => {
+                return self.table.order(TableMessage::Mark(restrictions));
+            }
+            Notice::HeartbeatContent(mut content) => {
+                content.to.clone_from(&self.to);
+                if let Some(heartbeat_sender) = &self.heartbeat_sender {
+                    heartbeat_sender.order(SenderMessage::HeartbeatContent(content));
+                }
+                return;
+            }
+            Notice::ElectionRole(role) => {
+                // An address that another carries is not kept until the main thread has time.
+                if role == ElectionRole::Standby {
+                    self.addresses.order(AddressMessage::Yield);
+                }
+                MainMessage::ElectionRole(role)
+            }
+            Notice::Announce => return self.addresses.order(AddressMessage::Announce),
+            Notice::Vouch(number) => MainMessage::Vouch(number),
+            Notice::Event(event) => MainMessage::Event(event),
+        };
+        // A main thread that is gone ends this one too.
+        self.main.send(message);
+    }
+}
+
+impl Driven for MonitorWorker {
+    type Message = MonitorMessage;
+
+    fn fds(&self) -> Vec<BorrowedFd<'_>> {
+        self.monitor.fds()
+    }
+    fn timeout(&self, now: Instant) -> Duration {
+        self.monitor.timeout(now)
+    }
+    fn handle(&mut self, message: MonitorMessage, now: Instant) {
+        match message {
+            MonitorMessage::Reload(conf) => self.monitor.reload(conf, now),
+            MonitorMessage::TakeOver => self.monitor.take_over(now),
+            MonitorMessage::HandOver(number) => {
+                let answer = self.monitor.hand_over().map_err(|error| error.to_string());
+                self.main.send(MainMessage::HandOver { number, answer });
+            }
+            MonitorMessage::Confirm => self.monitor.confirm(now),
+            MonitorMessage::Carries(can_carry) => self.monitor.carries(can_carry, now),
+            MonitorMessage::Leave => self.monitor.leave(now),
+            MonitorMessage::Left(left) => self.monitor.tell_left(left),
+            MonitorMessage::Announced(announced) => self.monitor.announced(announced),
+            // The program that asked may have given up waiting.
+            MonitorMessage::View(reply) => drop(reply.send(self.monitor.view(now))),
+        }
+    }
+    fn step(&mut self, now: Instant) {
+        for notice in self.monitor.step(now) {
+            self.tell(notice);
+        }
+    }
+}
