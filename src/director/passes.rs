@@ -396,7 +396,7 @@ fn concerns(change: &Change, addr: IpAddr) -> bool {
 }
 
 /// Makes a change to what was read.
-fn apply(table: &mut KernelTable, key: ServiceKey, change: &Change) {
+pub(super) fn apply(table: &mut KernelTable, key: ServiceKey, change: &Change) {
     let destinations = |table: &mut KernelTable, of: &dyn Fn(&mut Actual)| {
         if let Some(actual) = table.get_mut(&key) {
             of(actual);

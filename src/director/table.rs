@@ -1,13 +1,13 @@
-//! The kernel's table as a director reads and changes it: one batch of changes for all services of a
-//! pass.
+//! Reads what the kernel has of the services of a pass: one by one when they are few, by one dump when
+//! they are many.
 
 use std::collections::{BTreeSet, HashMap};
 
 use super::desired::Inputs;
 use super::drains::DrainState;
-use super::reconcile::{Actual, KernelTable, Plans, RefusedChange, concerned, plans};
+use super::reconcile::{Actual, KernelTable, Plans, concerned, plans};
 use super::settings::{service_id, service_key};
-use crate::ipvs::{Change, Client, IpvsError, ServiceEntry};
+use crate::ipvs::{Client, IpvsError, ServiceEntry};
 use crate::store::{ServiceKey, StoreState};
 
 /// From this many services on, one dump of all costs less than a question for each.
@@ -81,21 +81,4 @@ pub fn plan_all(
 ) -> Result<Plans, IpvsError> {
     let (services, table) = read_all(client, inputs, state)?;
     Ok(plans(&services, &table, inputs, drains))
-}
-
-/// Applies planned changes in one batch.
-///
-/// # Errors
-/// The kernel could not be reached, or its answers were lost: what it has must be read again.
-pub(super) fn apply(client: &mut Client, plans: &Plans) -> Result<Vec<RefusedChange>, IpvsError> {
-    if plans.changes.is_empty() {
-        return Ok(Vec::new());
-    }
-    let changes: Vec<Change> = plans.changes.iter().map(|(_, change)| change.clone()).collect();
-    let failures = client.apply(&changes)?;
-    let refused = failures.into_iter().filter_map(|failure| {
-        let (service, change) = plans.changes.get(failure.index)?.clone();
-        Some(RefusedChange { service, change, failure })
-    });
-    Ok(refused.collect())
 }

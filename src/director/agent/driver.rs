@@ -1,0 +1,277 @@
+//! Carries out what the agent's state asks for: the netlink client, the store's view, the checker,
+//! and the kernel's files. It decides nothing.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::os::fd::BorrowedFd;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use nix::time::{ClockId, clock_gettime};
+use tracing::{error, info, warn};
+
+use super::super::flaps::ServerKey;
+use super::super::restrictions::Restrictions;
+use super::super::sync::SyncRole;
+use super::super::view::TableView;
+use super::super::{DirectorEvent, fingerprint, table};
+use super::messages::{Action, ActionResult, PassError, PassReport};
+use super::state::AgentState;
+use crate::checks::{Checker, HealthState};
+use crate::conf::Conf;
+use crate::ipvs::{Change, Client};
+use crate::net;
+use crate::store::{AppliedOrders, Fault, Key, Store, StoreError, StoreState};
+
+/// How long an agent that has left waits for nothing: until it is ended.
+const LEFT_FOR: Duration = Duration::from_secs(3600);
+
+/// Whether the kernel leaves the table alone while a daemon receives.
+const BACKUP_ONLY: &str = "net/ipv4/vs/backup_only";
+
+/// One director's agent. It has no thread: whoever drives it polls [`DirectorAgent::fds`], waits no longer
+/// than [`DirectorAgent::timeout`], and calls [`DirectorAgent::step`].
+pub struct DirectorAgent {
+    me: u32,
+    state: AgentState,
+    client: Client,
+    store: Box<dyn Store>,
+    /// Of static real servers.
+    checker: Checker<ServerKey>,
+}
+
+impl DirectorAgent {
+    /// An agent that has changed nothing yet; its first step is a full pass. A store that cannot
+    /// be reached yet is waited for.
+    ///
+    /// # Errors
+    /// The store cannot be read.
+    pub fn new(
+        me: u32,
+        conf: Arc<Conf>,
+        client: Client,
+        mut store: Box<dyn Store>,
+        checker: Checker<ServerKey>,
+        now: Instant,
+    ) -> Result<DirectorAgent, StoreError> {
+        let known = match store.refresh() {
+            Ok(refreshed) => {
+                repair(me, store.as_mut(), &refreshed.faults)?;
+                true
+            }
+            Err(error) if error.is_unavailable() => {
+                warn!("{error}");
+                false
+            }
+            Err(error) => return Err(error),
+        };
+        let state = AgentState::new(me, conf, store.state(), known, now);
+        let mut agent = DirectorAgent { me, state, client, store, checker };
+        agent.run(None, now);
+        Ok(agent)
+    }
+
+    /// The descriptors whose readability asks for a step.
+    pub fn fds(&self) -> Vec<BorrowedFd<'_>> {
+        vec![self.store.wakeup(), self.checker.fd()]
+    }
+
+    /// How long a step may wait.
+    pub fn timeout(&self, now: Instant) -> Duration {
+        match self.state.due(now) {
+            Some(due) => due.saturating_duration_since(now).min(self.checker.timeout(now)),
+            None => LEFT_FOR,
+        }
+    }
+
+    /// Looks at what asks for it, and makes the table what it should be.
+    pub fn step(&mut self, now: Instant) {
+        let first = self.state.step();
+        if first.is_some() {
+            self.check(now);
+        }
+        self.run(first, now);
+        if let Some(outcome) = self.state.take_outcome() {
+            log(&outcome);
+        }
+    }
+
+    /// Makes a full pass now and tells what it did. A failure is logged, and tried again later.
+    ///
+    /// # Errors
+    /// The kernel or the store could not be read or changed.
+    pub fn full_pass(&mut self, now: Instant) -> Result<PassReport, PassError> {
+        let first = self.state.full_pass();
+        self.run(first, now);
+        let outcome = self.state.take_outcome().unwrap_or_else(|| Ok(PassReport::default()));
+        log(&outcome);
+        outcome
+    }
+
+    /// What a full pass would change now. Nothing is changed by asking.
+    ///
+    /// # Errors
+    /// The kernel could not be read.
+    pub fn differences(&mut self, now: Instant) -> Result<Vec<Change>, PassError> {
+        let first = self.state.look();
+        self.run(first, now);
+        let (view, mut drains) = (self.store.state(), self.state.passes.drains.clone());
+        let inputs = self.state.inputs(view, now);
+        let plans = table::plan_all(&mut self.client, inputs, view, &mut drains)?;
+        Ok(plans.changes.into_iter().map(|(_, change)| change).collect())
+    }
+
+    /// Takes a new configuration; the next step is a full pass.
+    pub fn reload(&mut self, conf: Arc<Conf>, now: Instant) {
+        self.state.reload(conf, now);
+        self.run(None, now);
+    }
+
+    /// Takes other restrictions, but for those that the agent makes itself: what they touch is
+    /// looked at in the next step.
+    pub fn mark(&mut self, restrictions: Restrictions, now: Instant) {
+        self.state.restrict(restrictions, self.store.state(), now);
+    }
+
+    /// Takes its role in its set: which synchronisation daemon runs depends on it, and whether there
+    /// is a table.
+    pub fn take_role(&mut self, role: SyncRole, now: Instant) {
+        let first = self.state.take_role(role, now);
+        self.run(first, now);
+    }
+
+    /// True if a full pass is still to make the table that its role asks for.
+    pub fn owes_table(&self) -> bool {
+        self.state.owes_table()
+    }
+
+    /// The drains that the table obeys, and the nodes that leave and are out; none while it is not what
+    /// it should be.
+    pub fn obeys(&self) -> Option<AppliedOrders> {
+        self.state.obeys(self.store.state())
+    }
+
+    /// What happened since this was last asked.
+    pub fn take_events(&mut self) -> Vec<DirectorEvent> {
+        self.state.take_events()
+    }
+
+    /// Deletes every service of its own, and ends its synchronisation daemon: this node is to
+    /// direct no more, and no step makes any of it again.
+    pub fn leave(&mut self, now: Instant) {
+        let first = self.state.leave();
+        self.run(first, now);
+    }
+
+    /// What it knows of its pools beside what stands in the kernel.
+    pub fn view(&self, now: Instant) -> TableView {
+        self.state.view(now)
+    }
+
+    /// What the store says, as this director last read it.
+    pub fn state(&self) -> &StoreState {
+        self.store.state()
+    }
+
+    /// Asks static real servers, and notes those that fail.
+    fn check(&mut self, now: Instant) {
+        self.checker.step(now);
+        let mut failed = BTreeMap::new();
+        let unhealthy =
+            self.checker.iter().filter(|(.., health)| health.state() == HealthState::Unhealthy);
+        for (server, _, health) in unhealthy {
+            let why = health.outcome().and_then(|outcome| outcome.clone().err());
+            failed.insert(*server, why.unwrap_or_else(|| "its check failed".to_owned()));
+        }
+        self.state.take_checks(failed, self.store.state(), now);
+    }
+
+    /// Carries out actions until there is none.
+    fn run(&mut self, mut next: Option<Action>, now: Instant) {
+        while let Some(action) = next {
+            let done = self.carry_out(action, now);
+            next = self.state.done(done, self.store.state(), now);
+        }
+        if let Some(targets) = self.state.take_targets() {
+            self.checker.set_targets(targets, now);
+        }
+    }
+
+    fn carry_out(&mut self, action: Action, now: Instant) -> ActionResult {
+        match action {
+            Action::ReadStore { whole } => ActionResult::ReadStore(self.refresh(whole)),
+            Action::ReadAll => {
+                let inputs = self.state.inputs(self.store.state(), now);
+                ActionResult::Read(table::read_all(&mut self.client, inputs, self.store.state()))
+            }
+            Action::Read(services) => ActionResult::Read(
+                table::read_some(&mut self.client, &services).map(|table| (services, table)),
+            ),
+            Action::LookFlushed => ActionResult::LookFlushed(fingerprint::is_flushed()),
+            Action::Look => {
+                let started = processor_time();
+                let prints = fingerprint::read().map(|text| fingerprint::prints(&text));
+                ActionResult::Look(prints, processor_time().saturating_sub(started))
+            }
+            Action::ReadDaemons => ActionResult::ReadDaemons(self.client.daemons(), backup_only()),
+            Action::ChangeDaemons(changes) => {
+                let refused = match self.client.apply(&changes) {
+                    Ok(failures) => failures.iter().map(ToString::to_string).collect(),
+                    Err(error) => vec![error.to_string()],
+                };
+                // What cannot be seen does not run.
+                let running = self.client.daemons().unwrap_or_default();
+                ActionResult::ChangeDaemons(refused, running, backup_only())
+            }
+            Action::Own(services) => ActionResult::Own(self.store.put_owned(self.me, &services)),
+            Action::Apply(changes) => ActionResult::Apply(self.client.apply(&changes)),
+        }
+    }
+
+    /// Refreshes the store's view; what is corrupt in it is told, and the own file repaired.
+    fn refresh(&mut self, whole: bool) -> Result<BTreeSet<Key>, StoreError> {
+        if whole {
+            self.store.invalidate();
+        }
+        let refreshed = self.store.refresh()?;
+        if let Err(error) = repair(self.me, self.store.as_mut(), &refreshed.faults) {
+            error!("{error}");
+        }
+        Ok(refreshed.changed)
+    }
+}
+
+/// Tells of what is corrupt in the store; this director's own file is repaired.
+fn repair(me: u32, store: &mut dyn Store, faults: &[Fault]) -> Result<(), StoreError> {
+    for fault in faults {
+        error!("corrupt store file {fault}; the last known value stays in force");
+        if fault.key == Key::Owned(me) {
+            store.repair(fault.key)?;
+        }
+    }
+    Ok(())
+}
+
+/// Whether the kernel leaves the table alone while a daemon receives.
+fn backup_only() -> bool {
+    net::setting(BACKUP_ONLY).is_ok_and(|value| value == "1")
+}
+
+/// Logs a pass.
+fn log(outcome: &Result<PassReport, PassError>) {
+    match outcome {
+        Ok(report) => {
+            for change in &report.applied {
+                info!("{change}");
+            }
+            for refused in &report.refused {
+                error!("{refused}");
+            }
+        }
+        Err(error) => error!("cannot reconcile the kernel's table, trying again: {error}"),
+    }
+}
+
+/// The processor time that the calling thread has used.
+fn processor_time() -> Duration {
+    clock_gettime(ClockId::CLOCK_THREAD_CPUTIME_ID).map_or(Duration::ZERO, Duration::from)
+}

@@ -1,0 +1,690 @@
+//! What a director's agent decides: when what is read, and what follows from it. Pure.
+//!
+//! Whoever drives it begins something ([`AgentState::step`], [`AgentState::full_pass`],
+//! [`AgentState::take_role`], [`AgentState::leave`]), carries out the action that this gives, and
+//! hands what became of it to [`AgentState::done`], which gives the next one, until there is none.
+//! Nothing is taken as done because it was ordered.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use tracing::{error, warn};
+
+use super::super::DirectorEvent;
+use super::super::checks;
+use super::super::desired::Inputs;
+use super::super::flaps::ServerKey;
+use super::super::passes::{Pass, PassOutcome, Passes};
+use super::super::reconcile::{KernelTable, RefusedChange};
+use super::super::restrictions::Restrictions;
+use super::super::settings::service_id;
+use super::super::sync::{self, Synchroniser};
+use super::super::view::{Draining, Quiesced, TableView};
+use super::cluster::Cluster;
+use super::messages::{Action, ActionResult, PassError, PassReport};
+use crate::checks::CheckTarget;
+use crate::conf::Conf;
+use crate::ipvs::{Change, ChangeFailure, IpvsError, SyncDaemon};
+use crate::store::{AppliedOrders, Key, ServiceKey, StoreError, StoreState};
+
+/// The synchronisation daemon is looked at this often.
+const LOOK_AT_DAEMON: Duration = Duration::from_secs(1);
+
+/// One director's state, but for what stands in the store and in the kernel.
+pub(super) struct AgentState {
+    pub(super) cluster: Cluster,
+    pub(super) passes: Passes,
+    stage: Stage,
+    /// The store was read at least once: before that, nothing is known, and the table stays.
+    known: bool,
+    /// It was told that the store cannot be read.
+    unread: bool,
+    /// It was told that the table cannot be looked at.
+    blind: bool,
+    /// It has left: it touches the kernel's table no more.
+    left: bool,
+    sync: Synchroniser,
+    next_sync: Instant,
+    /// It is a standby that keeps no table: why.
+    passive: Option<String>,
+    /// Its role asks for a table that no full pass has made yet.
+    owes: bool,
+    /// Once there is that table, an event tells it.
+    tells_ready: bool,
+    /// Static real servers that are to be checked from now on.
+    targets: Option<BTreeMap<ServerKey, CheckTarget>>,
+    /// What the last pass did.
+    outcome: Option<Result<PassReport, PassError>>,
+}
+
+/// What was begun.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Purpose {
+    /// To do what is due.
+    Step,
+    /// To make a full pass.
+    FullPass,
+    /// To have the synchronisation daemon of a new role.
+    Role,
+    /// To know what the store says.
+    Look,
+    /// To leave nothing of its own in the kernel.
+    Leave,
+}
+
+/// Which action is under way.
+#[derive(Debug)]
+enum Stage {
+    Idle,
+    /// The store is refreshed.
+    Store(Purpose),
+    /// The daemons are read, or changed and read.
+    Daemons(Purpose),
+    /// It is seen whether the table was flushed; these services are to be read in any case.
+    LookFlushed(BTreeSet<ServiceKey>),
+    /// The whole table is looked at.
+    Look(BTreeSet<ServiceKey>),
+    /// The services of a pass are read.
+    Read {
+        full: bool,
+    },
+    /// What a pass is to make is written as owned.
+    Own(Box<Pass>, BTreeSet<ServiceKey>),
+    /// The changes of a pass are made; with what was written as owned for it.
+    Apply(Box<Pass>, Option<BTreeSet<ServiceKey>>),
+    /// Services that a pass deleted are written as owned no longer.
+    Disown {
+        full: bool,
+        report: PassReport,
+    },
+    /// The services that are to be deleted on leaving are read.
+    LeaveRead,
+    /// The daemons are read that are to be ended on leaving.
+    LeaveDaemons(Vec<Change>),
+    /// What is its own is deleted.
+    LeaveApply,
+    /// That it owns nothing is written.
+    LeaveOwn,
+}
+
+impl AgentState {
+    /// One that has changed nothing yet; its first step is a full pass.
+    pub(super) fn new(
+        me: u32,
+        conf: Arc<Conf>,
+        view: &StoreState,
+        known: bool,
+        now: Instant,
+    ) -> AgentState {
+        let mut state = AgentState {
+            cluster: Cluster::new(me, conf, view),
+            passes: Passes::new(now),
+            stage: Stage::Idle,
+            known,
+            unread: false,
+            blind: false,
+            left: false,
+            sync: Synchroniser::default(),
+            next_sync: now,
+            passive: None,
+            owes: false,
+            tells_ready: false,
+            targets: None,
+            outcome: None,
+        };
+        state.set_targets();
+        state
+    }
+
+    /// When a step is due, unless the store or a check asks for one before; `None` once it has left.
+    pub(super) fn due(&self, now: Instant) -> Option<Instant> {
+        if self.left {
+            return None;
+        }
+        if !self.cluster.pending.is_empty() {
+            return Some(now);
+        }
+        let sync = self.sync.has_any().then_some(self.next_sync);
+        let others = sync.into_iter().chain(self.cluster.restrictions.flaps.next_tick());
+        Some(others.fold(self.passes.due(), Instant::min))
+    }
+
+    /// Takes a new configuration; the next step is a full pass.
+    pub(super) fn reload(&mut self, conf: Arc<Conf>, now: Instant) {
+        self.cluster.conf = conf;
+        self.set_targets();
+        self.passes.ask_full(now);
+    }
+
+    /// Takes other restrictions: what they touch is looked at in the next step.
+    pub(super) fn restrict(&mut self, restrictions: Restrictions, view: &StoreState, now: Instant) {
+        self.cluster.restrict(restrictions, view, &mut self.passes, now);
+    }
+
+    /// Takes the static real servers that fail their checks, and why.
+    pub(super) fn take_checks(
+        &mut self,
+        failed: BTreeMap<ServerKey, String>,
+        view: &StoreState,
+        now: Instant,
+    ) {
+        self.cluster.take_checks(failed, view, &mut self.passes, now);
+    }
+
+    /// Begins what is due.
+    pub(super) fn step(&mut self) -> Option<Action> {
+        // A worker that is to end makes one more step.
+        (!self.left).then(|| self.read_store(Purpose::Step))
+    }
+
+    /// Begins a full pass.
+    pub(super) fn full_pass(&mut self) -> Option<Action> {
+        Some(self.read_store(Purpose::FullPass))
+    }
+
+    /// Begins to look at what the store says.
+    pub(super) fn look(&mut self) -> Option<Action> {
+        Some(self.read_store(Purpose::Look))
+    }
+
+    /// Takes its role in its set: which synchronisation daemon runs depends on it, and whether
+    /// there is a table. A standby's is ready only where the kernel leaves it alone until it is
+    /// needed, which it does beside a daemon that receives (`backup_only`, ipvs-sysctl.rst), and as
+    /// soon as the kernel shows that it does.
+    pub(super) fn take_role(&mut self, role: sync::SyncRole, now: Instant) -> Option<Action> {
+        self.sync.take_role(role);
+        self.look_at_daemon(Purpose::Role, now)
+    }
+
+    /// Begins to delete every service of its own, and to end its synchronisation daemon: this node is
+    /// to direct no more, and no step makes any of it again.
+    pub(super) fn leave(&mut self) -> Option<Action> {
+        self.left = true;
+        Some(self.read_store(Purpose::Leave))
+    }
+
+    fn read_store(&mut self, purpose: Purpose) -> Action {
+        self.stage = Stage::Store(purpose);
+        Action::ReadStore { whole: purpose == Purpose::FullPass }
+    }
+
+    /// Takes what became of the action that is under way, and gives the next one.
+    pub(super) fn done(
+        &mut self,
+        done: ActionResult,
+        view: &StoreState,
+        now: Instant,
+    ) -> Option<Action> {
+        match (std::mem::replace(&mut self.stage, Stage::Idle), done) {
+            (Stage::Store(purpose), ActionResult::ReadStore(read)) => {
+                self.store_read(purpose, read, view, now)
+            }
+            (Stage::Daemons(purpose), ActionResult::ReadDaemons(running, backup_only)) => {
+                self.daemons_read(purpose, running, backup_only, now)
+            }
+            (
+                Stage::Daemons(purpose),
+                ActionResult::ChangeDaemons(refused, running, backup_only),
+            ) => {
+                refused.iter().for_each(|why| error!("connection synchronisation: {why}"));
+                self.show_daemons(&running, Some(&refused), backup_only);
+                self.daemons_known(purpose, Ok(()), now)
+            }
+            (Stage::LookFlushed(services), ActionResult::LookFlushed(true)) => {
+                self.look_at_table(services)
+            }
+            (Stage::LookFlushed(services), ActionResult::LookFlushed(false)) => self.read(services),
+            (Stage::Look(mut services), ActionResult::Look(Ok(prints), cost)) => {
+                self.blind = false;
+                services.extend(self.passes.looked(&prints, cost, now));
+                self.read(services)
+            }
+            (Stage::Look(services), ActionResult::Look(Err(error), _)) => {
+                if !std::mem::replace(&mut self.blind, true) {
+                    warn!(
+                        "cannot look at the kernel's table, changes by other programs are undone \
+                         late: {error}"
+                    );
+                }
+                self.passes.skip_look(now);
+                self.read(services)
+            }
+            (Stage::Read { full }, ActionResult::Read(Ok((services, table)))) => {
+                self.plan(full, services, table, view, now)
+            }
+            (Stage::Read { full }, ActionResult::Read(Err(error))) => {
+                self.fail(full, None, error.into(), now)
+            }
+            (Stage::Own(pass, owned), ActionResult::Own(Ok(()))) => {
+                self.apply(pass, Some(owned), view, now)
+            }
+            (Stage::Own(pass, _), ActionResult::Own(Err(error))) => {
+                self.fail(pass.full, Some(pass), error.into(), now)
+            }
+            (Stage::Apply(pass, owned), ActionResult::Apply(Ok(failures))) => {
+                self.applied(pass, owned, failures, view, now)
+            }
+            (Stage::Apply(pass, _), ActionResult::Apply(Err(error))) => {
+                self.fail(pass.full, Some(pass), error.into(), now)
+            }
+            (Stage::Disown { full, report }, ActionResult::Own(Ok(()))) => {
+                self.finish(full, Ok(report))
+            }
+            (Stage::Disown { full, .. }, ActionResult::Own(Err(error))) => {
+                self.fail(full, None, error.into(), now)
+            }
+            (stage, done) => self.left_so_far(stage, done, view),
+        }
+    }
+
+    /// The store was refreshed, or not.
+    fn store_read(
+        &mut self,
+        purpose: Purpose,
+        read: Result<BTreeSet<Key>, StoreError>,
+        view: &StoreState,
+        now: Instant,
+    ) -> Option<Action> {
+        let failure = match read {
+            Ok(changed) => {
+                self.unread = false;
+                if !std::mem::replace(&mut self.known, true) {
+                    self.passes.ask_full(now);
+                }
+                self.cluster.follow(&changed, view, &mut self.passes, now);
+                None
+            }
+            Err(error) => {
+                if !std::mem::replace(&mut self.unread, true) {
+                    warn!("the store cannot be read, the table stays as it is: {error}");
+                }
+                Some(error)
+            }
+        };
+        match (purpose, failure) {
+            (Purpose::Look | Purpose::Role, _) => None,
+            (Purpose::Leave, _) => {
+                self.passes.forget();
+                self.stage = Stage::LeaveRead;
+                Some(Action::Read(self.owned(view).cloned().unwrap_or_default()))
+            }
+            (Purpose::Step, _) => {
+                let let_in = self.cluster.restrictions.flaps.tick(now);
+                self.cluster.pending.extend(let_in);
+                match now >= self.next_sync && self.sync.has_any() {
+                    true => self.look_at_daemon(Purpose::Step, now),
+                    false => self.do_what_is_due(now),
+                }
+            }
+            (Purpose::FullPass, Some(error)) if !self.known => {
+                self.fail(true, None, error.into(), now)
+            }
+            (Purpose::FullPass, _) => {
+                self.cluster.pending.clear();
+                self.look_at_daemon(Purpose::FullPass, now)
+            }
+        }
+    }
+
+    /// The passes and looks that are due.
+    fn do_what_is_due(&mut self, now: Instant) -> Option<Action> {
+        if self.passes.is_full_due(now) {
+            return self.full_pass();
+        }
+        if !self.known {
+            return None;
+        }
+        let mut services = std::mem::take(&mut self.cluster.pending);
+        services.extend(self.passes.moving(now));
+        let may_be_flushed = self.passes.is_proc_table_due(now);
+        if self.passes.is_look_due(now) {
+            return self.look_at_table(services);
+        }
+        if !may_be_flushed {
+            return self.read(services);
+        }
+        self.stage = Stage::LookFlushed(services);
+        Some(Action::LookFlushed)
+    }
+
+    fn look_at_table(&mut self, services: BTreeSet<ServiceKey>) -> Option<Action> {
+        self.stage = Stage::Look(services);
+        Some(Action::Look)
+    }
+
+    /// Begins a pass over some services, if there are any.
+    fn read(&mut self, services: BTreeSet<ServiceKey>) -> Option<Action> {
+        (!services.is_empty()).then(|| {
+            self.stage = Stage::Read { full: false };
+            Action::Read(services)
+        })
+    }
+
+    /// Plans a pass. What it makes is owned before it is made: a crash between the two leaves nothing
+    /// that nobody owns.
+    fn plan(
+        &mut self,
+        full: bool,
+        services: BTreeSet<ServiceKey>,
+        table: KernelTable,
+        view: &StoreState,
+        now: Instant,
+    ) -> Option<Action> {
+        let inputs = self.cluster.inputs(view, self.passive.is_some(), now);
+        let pass = Box::new(self.passes.plan(full, services, table, inputs));
+        let standing = &pass.plans.standing;
+        let owned = self.owned(view);
+        if standing.is_empty() || owned.is_some_and(|owned| standing.is_subset(owned)) {
+            return self.apply(pass, None, view, now);
+        }
+        let owned: BTreeSet<ServiceKey> =
+            owned.into_iter().flatten().chain(standing).copied().collect();
+        self.stage = Stage::Own(pass, owned.clone());
+        Some(Action::Own(owned))
+    }
+
+    fn apply(
+        &mut self,
+        pass: Box<Pass>,
+        owned: Option<BTreeSet<ServiceKey>>,
+        view: &StoreState,
+        now: Instant,
+    ) -> Option<Action> {
+        if pass.plans.changes.is_empty() {
+            return self.applied(pass, owned, Vec::new(), view, now);
+        }
+        let changes = pass.plans.changes.iter().map(|(_, change)| change.clone()).collect();
+        self.stage = Stage::Apply(pass, owned);
+        Some(Action::Apply(changes))
+    }
+
+    /// The kernel has answered. Services that are gone from it are not owned any more.
+    fn applied(
+        &mut self,
+        mut pass: Box<Pass>,
+        owned: Option<BTreeSet<ServiceKey>>,
+        failures: Vec<ChangeFailure>,
+        view: &StoreState,
+        now: Instant,
+    ) -> Option<Action> {
+        let mut report = PassReport::default();
+        let mut failures = failures.into_iter().peekable();
+        for (index, (key, change)) in pass.plans.changes.iter().enumerate() {
+            let (service, change) = (*key, change.clone());
+            match failures.next_if(|failure| failure.index == index) {
+                Some(failure) => report.refused.push(RefusedChange { service, change, failure }),
+                None => {
+                    self.cluster.events.extend(DirectorEvent::out(&change, service));
+                    report.applied.push(change);
+                }
+            }
+        }
+        let (full, gone) = (pass.full, std::mem::take(&mut pass.plans.gone));
+        let outcome = self.passes.applied(*pass, &report.refused, now);
+        self.tell(outcome);
+        let owned = owned.as_ref().or(self.owned(view));
+        let kept = owned.map(|owned| owned.difference(&gone).copied().collect());
+        let kept = kept.filter(|kept: &BTreeSet<ServiceKey>| Some(kept) != owned);
+        match kept.filter(|_| report.refused.is_empty()) {
+            Some(kept) => {
+                self.stage = Stage::Disown { full, report };
+                Some(Action::Own(kept))
+            }
+            None => self.finish(full, Ok(report)),
+        }
+    }
+
+    /// Ends a pass that could not be made, or not told to the end: it is tried again later.
+    fn fail(
+        &mut self,
+        full: bool,
+        pass: Option<Box<Pass>>,
+        error: PassError,
+        now: Instant,
+    ) -> Option<Action> {
+        let outcome = self.passes.failed(full, pass.map(|pass| *pass), now);
+        self.tell(outcome);
+        self.finish(full, Err(error))
+    }
+
+    fn finish(&mut self, full: bool, outcome: Result<PassReport, PassError>) -> Option<Action> {
+        if full && outcome.is_ok() && (self.passive.is_none() || self.passes.is_settled()) {
+            self.owes = false;
+            if std::mem::take(&mut self.tells_ready) {
+                self.cluster.events.push(DirectorEvent::TableReady);
+            }
+        }
+        self.outcome = Some(outcome);
+        None
+    }
+
+    /// Tells which destinations get no new connections any more, which do again, and what was
+    /// repaired.
+    fn tell(&mut self, outcome: PassOutcome) {
+        for (key, addr, quiesced) in outcome.quiesced {
+            self.cluster.events.push(DirectorEvent::quiesced(key, addr, &quiesced));
+        }
+        for (service, address) in outcome.unquieted {
+            if self.cluster.serves(service, address) {
+                self.cluster.events.push(DirectorEvent::Restored { service, address });
+            }
+        }
+        if let Some(repair) = outcome.repair {
+            let repaired = DirectorEvent::repaired(repair);
+            warn!("{repaired}");
+            self.cluster.events.push(repaired);
+        }
+    }
+
+    /// Begins to make the synchronisation daemon the one of its role.
+    fn look_at_daemon(&mut self, purpose: Purpose, now: Instant) -> Option<Action> {
+        self.next_sync = now + LOOK_AT_DAEMON;
+        let Cluster { me, conf, .. } = &self.cluster;
+        let desired = self.sync.role().and_then(|role| sync::desired(conf, *me, role));
+        self.sync.desired(desired);
+        if !self.sync.has_any() {
+            return self.daemons_known(purpose, Ok(()), now);
+        }
+        self.stage = Stage::Daemons(purpose);
+        Some(Action::ReadDaemons)
+    }
+
+    fn daemons_read(
+        &mut self,
+        purpose: Purpose,
+        running: Result<Vec<SyncDaemon>, IpvsError>,
+        backup_only: bool,
+        now: Instant,
+    ) -> Option<Action> {
+        let running = match running {
+            Ok(running) => running,
+            Err(error) => {
+                // What cannot be seen does not run.
+                let unseen = [error.to_string()];
+                self.cluster.events.extend(self.sync.show(&[], Some(&unseen), false));
+                return self.daemons_known(purpose, Err(error), now);
+            }
+        };
+        let changes = self.sync.plan(&running, now);
+        if changes.is_empty() {
+            self.show_daemons(&running, None, backup_only);
+            return self.daemons_known(purpose, Ok(()), now);
+        }
+        self.stage = Stage::Daemons(purpose);
+        Some(Action::ChangeDaemons(changes))
+    }
+
+    fn show_daemons(
+        &mut self,
+        running: &[SyncDaemon],
+        refused: Option<&[String]>,
+        backup_only: bool,
+    ) {
+        let told = self.sync.show(running, refused, backup_only);
+        if let Some(told) = &told {
+            warn!("{told}");
+        }
+        self.cluster.events.extend(told);
+    }
+
+    /// It is known which daemons run. A standby whose daemon is not there, whatever was ordered, has
+    /// no table.
+    fn daemons_known(
+        &mut self,
+        purpose: Purpose,
+        result: Result<(), IpvsError>,
+        now: Instant,
+    ) -> Option<Action> {
+        self.decide_passive(now);
+        match (purpose, result) {
+            (Purpose::FullPass, Ok(())) => {
+                self.stage = Stage::Read { full: true };
+                return Some(Action::ReadAll);
+            }
+            (Purpose::FullPass, Err(error)) => return self.fail(true, None, error.into(), now),
+            (_, Err(error)) => error!("cannot read the synchronisation daemons: {error}"),
+            (_, Ok(())) => {}
+        }
+        if purpose == Purpose::Step { self.do_what_is_due(now) } else { None }
+    }
+
+    /// A table that comes or goes is made by a full pass.
+    fn decide_passive(&mut self, now: Instant) {
+        let passive = self.sync.passive();
+        if passive.is_some() != self.passive.is_some() {
+            // One that never has a table tells it nobody.
+            let is_news = self.sync.has_any();
+            self.tells_ready = is_news && passive.is_none();
+            if let Some(reason) = passive.as_ref().filter(|_| is_news) {
+                warn!("this standby's table is emptied: {reason}");
+                self.cluster.events.push(DirectorEvent::TablePassive { reason: reason.clone() });
+            }
+            self.owes = true;
+            self.passive = passive;
+            self.set_targets();
+            self.passes.ask_full(now);
+        } else {
+            self.passive = passive;
+        }
+    }
+
+    /// Goes on with leaving.
+    fn left_so_far(
+        &mut self,
+        stage: Stage,
+        done: ActionResult,
+        view: &StoreState,
+    ) -> Option<Action> {
+        let changes = match (stage, done) {
+            (Stage::LeaveRead, ActionResult::Read(Ok((_, table)))) => {
+                let delete = |key: &ServiceKey| Change::DeleteService(service_id(*key));
+                let changes: Vec<Change> = table.keys().map(delete).collect();
+                if self.sync.has_any() {
+                    self.stage = Stage::LeaveDaemons(changes);
+                    return Some(Action::ReadDaemons);
+                }
+                changes
+            }
+            (Stage::LeaveDaemons(mut changes), ActionResult::ReadDaemons(Ok(running), _)) => {
+                changes.extend(self.sync.end(&running));
+                changes
+            }
+            (Stage::LeaveApply, ActionResult::Apply(Ok(failures))) => {
+                if failures.is_empty() && self.owned(view).is_some_and(|owned| !owned.is_empty()) {
+                    self.stage = Stage::LeaveOwn;
+                    return Some(Action::Own(BTreeSet::new()));
+                }
+                failures.iter().for_each(|failure| error!("{failure}"));
+                return None;
+            }
+            (Stage::LeaveOwn, ActionResult::Own(Ok(()))) => return None,
+            (
+                Stage::LeaveRead | Stage::LeaveDaemons(_) | Stage::LeaveApply,
+                ActionResult::Read(Err(error))
+                | ActionResult::ReadDaemons(Err(error), _)
+                | ActionResult::Apply(Err(error)),
+            ) => {
+                error!("cannot delete all that cvipd made in the kernel's table: {error}");
+                return None;
+            }
+            (Stage::LeaveOwn, ActionResult::Own(Err(error))) => {
+                error!("cannot write that this node owns no service any more: {error}");
+                return None;
+            }
+            // An answer to something else.
+            _ => return None,
+        };
+        self.stage = Stage::LeaveApply;
+        Some(Action::Apply(changes))
+    }
+
+    fn owned<'a>(&self, view: &'a StoreState) -> Option<&'a BTreeSet<ServiceKey>> {
+        view.owned.get(&self.cluster.me)
+    }
+
+    /// Decides which static real servers are checked: by another configuration or role, others.
+    fn set_targets(&mut self) {
+        self.targets = Some(match self.passive {
+            Some(_) => BTreeMap::new(),
+            None => checks::targets(&self.cluster.conf, self.cluster.me),
+        });
+    }
+
+    /// The static real servers that are to be checked from now on, if they are others.
+    pub(super) fn take_targets(&mut self) -> Option<BTreeMap<ServerKey, CheckTarget>> {
+        self.targets.take()
+    }
+
+    /// What the pass did that was begun last, if any was.
+    pub(super) fn take_outcome(&mut self) -> Option<Result<PassReport, PassError>> {
+        self.outcome.take()
+    }
+
+    /// What happened since this was last asked.
+    pub(super) fn take_events(&mut self) -> Vec<DirectorEvent> {
+        std::mem::take(&mut self.cluster.events)
+    }
+
+    /// True if a full pass is still to make the table that its role asks for.
+    pub(super) fn owes_table(&self) -> bool {
+        self.owes
+    }
+
+    /// What decides what services should be.
+    pub(super) fn inputs<'a>(&'a self, view: &'a StoreState, now: Instant) -> Inputs<'a> {
+        self.cluster.inputs(view, self.passive.is_some(), now)
+    }
+
+    /// The drains that the table obeys, and the nodes that leave and are out; none while it is not what
+    /// it should be.
+    pub(super) fn obeys(&self, view: &StoreState) -> Option<AppliedOrders> {
+        let obeyed = match self.passive {
+            Some(_) => AppliedOrders::default(),
+            None => AppliedOrders {
+                drains: self.passes.obeys(&self.cluster.ordered),
+                released: self.passes.released(&view.nodes),
+            },
+        };
+        (self.passes.is_settled() && self.cluster.pending.is_empty()).then_some(obeyed)
+    }
+
+    /// What it knows of its pools beside what stands in the kernel.
+    pub(super) fn view(&self, now: Instant) -> TableView {
+        let draining = self.passes.drains.iter();
+        let quiesced = self.passes.quiesced.iter();
+        TableView {
+            draining: draining.map(|((key, at), d)| Draining::of(*key, *at, d, now)).collect(),
+            quiesced: quiesced.map(|((key, addr), why)| Quiesced::of(*key, *addr, why)).collect(),
+            sync: self.sync.view(),
+            passive: self.passive.clone(),
+            look_every_ms: self.passes.look_every().as_millis().try_into().unwrap_or(u64::MAX),
+            contested: self.passes.is_contested(now),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;
+#[cfg(test)]
+mod world;
