@@ -157,7 +157,7 @@ mod tests {
 
     use proptest::prelude::*;
 
-    use super::super::desired::tests::{ip, key};
+    use super::super::desired::testing::{ip, key};
     use super::super::reconcile::plan;
     use super::super::settings::service_id;
     use super::*;

@@ -147,7 +147,7 @@ fn address(text: &str) -> Option<(IpAddr, u16)> {
 mod tests {
     use std::collections::BTreeMap;
 
-    use super::super::desired::tests::ip;
+    use super::super::desired::testing::ip;
     use super::super::settings::service_id;
     use super::*;
     use crate::ipvs::{Destination, DestinationEntry, Service, Stats};

@@ -147,7 +147,7 @@ impl Flaps {
 
 #[cfg(test)]
 mod tests {
-    use super::super::desired::tests::key;
+    use super::super::desired::testing::key;
     use super::*;
     use crate::protocol::Protocol;
 

@@ -207,7 +207,7 @@ fn weights(
 mod tests {
     use proptest::prelude::*;
 
-    use super::super::desired::tests::{ip, key};
+    use super::super::desired::testing::{ip, key};
     use super::super::settings::{destination, fallback, settings, weight};
     use super::*;
     use crate::conf::{DirectorNode, Routing};

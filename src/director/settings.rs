@@ -115,7 +115,7 @@ pub fn prefix(cvip: IpAddr, netmask: u32) -> Option<u8> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::desired::tests::{ip, key};
+    use super::super::desired::testing::{ip, key};
     use super::*;
     use crate::conf::SorryServer;
     use crate::ipvs::Forwarding;

@@ -1,35 +1,37 @@
 //! What a director's agent decides: when what is read, and what follows from it. Pure.
 //!
-//! Whoever drives it begins something ([`AgentState::step`], [`AgentState::full_pass`],
+//! Its driver begins something ([`AgentState::step`], [`AgentState::full_pass`],
 //! [`AgentState::take_role`], [`AgentState::leave`]), carries out the action that this gives, and
 //! hands what became of it to [`AgentState::done`], which gives the next one, until there is none.
 //! Nothing is taken as done because it was ordered.
 
+mod daemons;
+mod leave;
+mod pass;
+#[cfg(test)]
+mod tests;
+#[cfg(test)]
+mod world;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use tracing::{error, warn};
 
-use super::super::DirectorEvent;
-use super::super::checks;
 use super::super::desired::Inputs;
 use super::super::flaps::ServerKey;
-use super::super::passes::{Pass, PassOutcome, Passes};
-use super::super::reconcile::{KernelTable, RefusedChange};
+use super::super::passes::{Pass, Passes};
 use super::super::restrictions::Restrictions;
-use super::super::settings::service_id;
-use super::super::sync::{self, Synchroniser};
+use super::super::sync::{SyncRole, Synchroniser};
 use super::super::view::{Draining, Quiesced, TableView};
+use super::super::{DirectorEvent, checks};
 use super::cluster::Cluster;
 use super::messages::{Action, ActionResult, PassError, PassReport};
 use crate::checks::CheckTarget;
 use crate::conf::Conf;
-use crate::ipvs::{Change, ChangeFailure, IpvsError, SyncDaemon};
+use crate::ipvs::Change;
 use crate::store::{AppliedOrders, Key, ServiceKey, StoreError, StoreState};
-
-/// The synchronisation daemon is looked at this often.
-const LOOK_AT_DAEMON: Duration = Duration::from_secs(1);
 
 /// One director's state, but for what stands in the store and in the kernel.
 pub(super) struct AgentState {
@@ -192,7 +194,7 @@ impl AgentState {
     /// there is a table. A standby's is ready only where the kernel leaves it alone until it is
     /// needed, which it does beside a daemon that receives (`backup_only`, ipvs-sysctl.rst), and as
     /// soon as the kernel shows that it does.
-    pub(super) fn take_role(&mut self, role: sync::SyncRole, now: Instant) -> Option<Action> {
+    pub(super) fn take_role(&mut self, role: SyncRole, now: Instant) -> Option<Action> {
         self.sync.take_role(role);
         self.look_at_daemon(Purpose::Role, now)
     }
@@ -361,264 +363,6 @@ impl AgentState {
         })
     }
 
-    /// Plans a pass. What it makes is owned before it is made: a crash between the two leaves nothing
-    /// that nobody owns.
-    fn plan(
-        &mut self,
-        full: bool,
-        services: BTreeSet<ServiceKey>,
-        table: KernelTable,
-        view: &StoreState,
-        now: Instant,
-    ) -> Option<Action> {
-        let inputs = self.cluster.inputs(view, self.passive.is_some(), now);
-        let pass = Box::new(self.passes.plan(full, services, table, inputs));
-        let standing = &pass.plans.standing;
-        let owned = self.owned(view);
-        if standing.is_empty() || owned.is_some_and(|owned| standing.is_subset(owned)) {
-            return self.apply(pass, None, view, now);
-        }
-        let owned: BTreeSet<ServiceKey> =
-            owned.into_iter().flatten().chain(standing).copied().collect();
-        self.stage = Stage::Own(pass, owned.clone());
-        Some(Action::Own(owned))
-    }
-
-    fn apply(
-        &mut self,
-        pass: Box<Pass>,
-        owned: Option<BTreeSet<ServiceKey>>,
-        view: &StoreState,
-        now: Instant,
-    ) -> Option<Action> {
-        if pass.plans.changes.is_empty() {
-            return self.applied(pass, owned, Vec::new(), view, now);
-        }
-        let changes = pass.plans.changes.iter().map(|(_, change)| change.clone()).collect();
-        self.stage = Stage::Apply(pass, owned);
-        Some(Action::Apply(changes))
-    }
-
-    /// The kernel has answered. Services that are gone from it are not owned any more.
-    fn applied(
-        &mut self,
-        mut pass: Box<Pass>,
-        owned: Option<BTreeSet<ServiceKey>>,
-        failures: Vec<ChangeFailure>,
-        view: &StoreState,
-        now: Instant,
-    ) -> Option<Action> {
-        let mut report = PassReport::default();
-        let mut failures = failures.into_iter().peekable();
-        for (index, (key, change)) in pass.plans.changes.iter().enumerate() {
-            let (service, change) = (*key, change.clone());
-            match failures.next_if(|failure| failure.index == index) {
-                Some(failure) => report.refused.push(RefusedChange { service, change, failure }),
-                None => {
-                    self.cluster.events.extend(DirectorEvent::out(&change, service));
-                    report.applied.push(change);
-                }
-            }
-        }
-        let (full, gone) = (pass.full, std::mem::take(&mut pass.plans.gone));
-        let outcome = self.passes.applied(*pass, &report.refused, now);
-        self.tell(outcome);
-        let owned = owned.as_ref().or(self.owned(view));
-        let kept = owned.map(|owned| owned.difference(&gone).copied().collect());
-        let kept = kept.filter(|kept: &BTreeSet<ServiceKey>| Some(kept) != owned);
-        match kept.filter(|_| report.refused.is_empty()) {
-            Some(kept) => {
-                self.stage = Stage::Disown { full, report };
-                Some(Action::Own(kept))
-            }
-            None => self.finish(full, Ok(report)),
-        }
-    }
-
-    /// Ends a pass that could not be made, or not told to the end: it is tried again later.
-    fn fail(
-        &mut self,
-        full: bool,
-        pass: Option<Box<Pass>>,
-        error: PassError,
-        now: Instant,
-    ) -> Option<Action> {
-        let outcome = self.passes.failed(full, pass.map(|pass| *pass), now);
-        self.tell(outcome);
-        self.finish(full, Err(error))
-    }
-
-    fn finish(&mut self, full: bool, outcome: Result<PassReport, PassError>) -> Option<Action> {
-        if full && outcome.is_ok() && (self.passive.is_none() || self.passes.is_settled()) {
-            self.owes = false;
-            if std::mem::take(&mut self.tells_ready) {
-                self.cluster.events.push(DirectorEvent::TableReady);
-            }
-        }
-        self.outcome = Some(outcome);
-        None
-    }
-
-    /// Tells which destinations get no new connections any more, which do again, and what was
-    /// repaired.
-    fn tell(&mut self, outcome: PassOutcome) {
-        for (key, addr, quiesced) in outcome.quiesced {
-            self.cluster.events.push(DirectorEvent::quiesced(key, addr, &quiesced));
-        }
-        for (service, address) in outcome.unquieted {
-            if self.cluster.serves(service, address) {
-                self.cluster.events.push(DirectorEvent::Restored { service, address });
-            }
-        }
-        if let Some(repair) = outcome.repair {
-            let repaired = DirectorEvent::repaired(repair);
-            warn!("{repaired}");
-            self.cluster.events.push(repaired);
-        }
-    }
-
-    /// Begins to make the synchronisation daemon the one of its role.
-    fn look_at_daemon(&mut self, purpose: Purpose, now: Instant) -> Option<Action> {
-        self.next_sync = now + LOOK_AT_DAEMON;
-        let Cluster { me, conf, .. } = &self.cluster;
-        let desired = self.sync.role().and_then(|role| sync::desired(conf, *me, role));
-        self.sync.desired(desired);
-        if !self.sync.has_any() {
-            return self.daemons_known(purpose, Ok(()), now);
-        }
-        self.stage = Stage::Daemons(purpose);
-        Some(Action::ReadDaemons)
-    }
-
-    fn daemons_read(
-        &mut self,
-        purpose: Purpose,
-        running: Result<Vec<SyncDaemon>, IpvsError>,
-        backup_only: bool,
-        now: Instant,
-    ) -> Option<Action> {
-        let running = match running {
-            Ok(running) => running,
-            Err(error) => {
-                // What cannot be seen does not run.
-                let unseen = [error.to_string()];
-                self.cluster.events.extend(self.sync.show(&[], Some(&unseen), false));
-                return self.daemons_known(purpose, Err(error), now);
-            }
-        };
-        let changes = self.sync.plan(&running, now);
-        if changes.is_empty() {
-            self.show_daemons(&running, None, backup_only);
-            return self.daemons_known(purpose, Ok(()), now);
-        }
-        self.stage = Stage::Daemons(purpose);
-        Some(Action::ChangeDaemons(changes))
-    }
-
-    fn show_daemons(
-        &mut self,
-        running: &[SyncDaemon],
-        refused: Option<&[String]>,
-        backup_only: bool,
-    ) {
-        let told = self.sync.show(running, refused, backup_only);
-        if let Some(told) = &told {
-            warn!("{told}");
-        }
-        self.cluster.events.extend(told);
-    }
-
-    /// It is known which daemons run. A standby whose daemon is not there, whatever was ordered, has
-    /// no table.
-    fn daemons_known(
-        &mut self,
-        purpose: Purpose,
-        result: Result<(), IpvsError>,
-        now: Instant,
-    ) -> Option<Action> {
-        self.decide_passive(now);
-        match (purpose, result) {
-            (Purpose::FullPass, Ok(())) => {
-                self.stage = Stage::Read { full: true };
-                return Some(Action::ReadAll);
-            }
-            (Purpose::FullPass, Err(error)) => return self.fail(true, None, error.into(), now),
-            (_, Err(error)) => error!("cannot read the synchronisation daemons: {error}"),
-            (_, Ok(())) => {}
-        }
-        if purpose == Purpose::Step { self.do_what_is_due(now) } else { None }
-    }
-
-    /// A table that comes or goes is made by a full pass.
-    fn decide_passive(&mut self, now: Instant) {
-        let passive = self.sync.passive();
-        if passive.is_some() != self.passive.is_some() {
-            // One that never has a table tells it nobody.
-            let is_news = self.sync.has_any();
-            self.tells_ready = is_news && passive.is_none();
-            if let Some(reason) = passive.as_ref().filter(|_| is_news) {
-                warn!("this standby's table is emptied: {reason}");
-                self.cluster.events.push(DirectorEvent::TablePassive { reason: reason.clone() });
-            }
-            self.owes = true;
-            self.passive = passive;
-            self.set_targets();
-            self.passes.ask_full(now);
-        } else {
-            self.passive = passive;
-        }
-    }
-
-    /// Goes on with leaving.
-    fn left_so_far(
-        &mut self,
-        stage: Stage,
-        done: ActionResult,
-        view: &StoreState,
-    ) -> Option<Action> {
-        let changes = match (stage, done) {
-            (Stage::LeaveRead, ActionResult::Read(Ok((_, table)))) => {
-                let delete = |key: &ServiceKey| Change::DeleteService(service_id(*key));
-                let changes: Vec<Change> = table.keys().map(delete).collect();
-                if self.sync.has_any() {
-                    self.stage = Stage::LeaveDaemons(changes);
-                    return Some(Action::ReadDaemons);
-                }
-                changes
-            }
-            (Stage::LeaveDaemons(mut changes), ActionResult::ReadDaemons(Ok(running), _)) => {
-                changes.extend(self.sync.end(&running));
-                changes
-            }
-            (Stage::LeaveApply, ActionResult::Apply(Ok(failures))) => {
-                if failures.is_empty() && self.owned(view).is_some_and(|owned| !owned.is_empty()) {
-                    self.stage = Stage::LeaveOwn;
-                    return Some(Action::Own(BTreeSet::new()));
-                }
-                failures.iter().for_each(|failure| error!("{failure}"));
-                return None;
-            }
-            (Stage::LeaveOwn, ActionResult::Own(Ok(()))) => return None,
-            (
-                Stage::LeaveRead | Stage::LeaveDaemons(_) | Stage::LeaveApply,
-                ActionResult::Read(Err(error))
-                | ActionResult::ReadDaemons(Err(error), _)
-                | ActionResult::Apply(Err(error)),
-            ) => {
-                error!("cannot delete all that cvipd made in the kernel's table: {error}");
-                return None;
-            }
-            (Stage::LeaveOwn, ActionResult::Own(Err(error))) => {
-                error!("cannot write that this node owns no service any more: {error}");
-                return None;
-            }
-            // An answer to something else.
-            _ => return None,
-        };
-        self.stage = Stage::LeaveApply;
-        Some(Action::Apply(changes))
-    }
-
     fn owned<'a>(&self, view: &'a StoreState) -> Option<&'a BTreeSet<ServiceKey>> {
         view.owned.get(&self.cluster.me)
     }
@@ -683,8 +427,3 @@ impl AgentState {
         }
     }
 }
-
-#[cfg(test)]
-mod tests;
-#[cfg(test)]
-mod world;

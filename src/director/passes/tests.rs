@@ -3,7 +3,7 @@
 use proptest::prelude::*;
 
 use super::super::desired::desired;
-use super::super::desired::tests::{conf, key, registration};
+use super::super::desired::testing::{conf, key, registration};
 use super::super::drains::Drain;
 use super::super::restrictions::Restrictions;
 use super::*;

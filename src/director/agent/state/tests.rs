@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 
-use super::super::super::desired::tests::conf;
+use super::super::super::desired::testing::conf;
 use super::super::super::settings::service_id;
 use super::super::super::sync::SyncRole;
 use super::world::{Input, World, tcp};

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::super::super::desired::tests::{key, record};
+use super::super::super::desired::testing::{key, record};
 use super::super::super::fingerprint::print_of;
 use super::super::super::passes;
 use super::super::super::reconcile::{Actual, KernelTable};

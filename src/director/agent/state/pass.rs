@@ -1,0 +1,136 @@
+//! One pass: planned, written as owned, made, and what came of it.
+
+use std::collections::BTreeSet;
+use std::time::Instant;
+
+use tracing::warn;
+
+use super::super::super::DirectorEvent;
+use super::super::super::passes::{Pass, PassOutcome};
+use super::super::super::reconcile::{KernelTable, RefusedChange};
+use super::super::messages::{Action, PassError, PassReport};
+use super::{AgentState, Stage};
+use crate::ipvs::ChangeFailure;
+use crate::store::{ServiceKey, StoreState};
+
+impl AgentState {
+    /// Plans a pass. What it makes is owned before it is made: a crash between the two leaves nothing
+    /// that nobody owns.
+    pub(super) fn plan(
+        &mut self,
+        full: bool,
+        services: BTreeSet<ServiceKey>,
+        table: KernelTable,
+        view: &StoreState,
+        now: Instant,
+    ) -> Option<Action> {
+        let inputs = self.cluster.inputs(view, self.passive.is_some(), now);
+        let pass = Box::new(self.passes.plan(full, services, table, inputs));
+        let standing = &pass.plans.standing;
+        let owned = self.owned(view);
+        if standing.is_empty() || owned.is_some_and(|owned| standing.is_subset(owned)) {
+            return self.apply(pass, None, view, now);
+        }
+        let owned: BTreeSet<ServiceKey> =
+            owned.into_iter().flatten().chain(standing).copied().collect();
+        self.stage = Stage::Own(pass, owned.clone());
+        Some(Action::Own(owned))
+    }
+
+    pub(super) fn apply(
+        &mut self,
+        pass: Box<Pass>,
+        owned: Option<BTreeSet<ServiceKey>>,
+        view: &StoreState,
+        now: Instant,
+    ) -> Option<Action> {
+        if pass.plans.changes.is_empty() {
+            return self.applied(pass, owned, Vec::new(), view, now);
+        }
+        let changes = pass.plans.changes.iter().map(|(_, change)| change.clone()).collect();
+        self.stage = Stage::Apply(pass, owned);
+        Some(Action::Apply(changes))
+    }
+
+    /// The kernel has answered. Services that are gone from it are not owned any more.
+    pub(super) fn applied(
+        &mut self,
+        mut pass: Box<Pass>,
+        owned: Option<BTreeSet<ServiceKey>>,
+        failures: Vec<ChangeFailure>,
+        view: &StoreState,
+        now: Instant,
+    ) -> Option<Action> {
+        let mut report = PassReport::default();
+        let mut failures = failures.into_iter().peekable();
+        for (index, (key, change)) in pass.plans.changes.iter().enumerate() {
+            let (service, change) = (*key, change.clone());
+            match failures.next_if(|failure| failure.index == index) {
+                Some(failure) => report.refused.push(RefusedChange { service, change, failure }),
+                None => {
+                    self.cluster.events.extend(DirectorEvent::out(&change, service));
+                    report.applied.push(change);
+                }
+            }
+        }
+        let (full, gone) = (pass.full, std::mem::take(&mut pass.plans.gone));
+        let outcome = self.passes.applied(*pass, &report.refused, now);
+        self.tell(outcome);
+        let owned = owned.as_ref().or(self.owned(view));
+        let kept = owned.map(|owned| owned.difference(&gone).copied().collect());
+        let kept = kept.filter(|kept: &BTreeSet<ServiceKey>| Some(kept) != owned);
+        match kept.filter(|_| report.refused.is_empty()) {
+            Some(kept) => {
+                self.stage = Stage::Disown { full, report };
+                Some(Action::Own(kept))
+            }
+            None => self.finish(full, Ok(report)),
+        }
+    }
+
+    /// Ends a pass that could not be made, or not told to the end: it is tried again later.
+    pub(super) fn fail(
+        &mut self,
+        full: bool,
+        pass: Option<Box<Pass>>,
+        error: PassError,
+        now: Instant,
+    ) -> Option<Action> {
+        let outcome = self.passes.failed(full, pass.map(|pass| *pass), now);
+        self.tell(outcome);
+        self.finish(full, Err(error))
+    }
+
+    pub(super) fn finish(
+        &mut self,
+        full: bool,
+        outcome: Result<PassReport, PassError>,
+    ) -> Option<Action> {
+        if full && outcome.is_ok() && (self.passive.is_none() || self.passes.is_settled()) {
+            self.owes = false;
+            if std::mem::take(&mut self.tells_ready) {
+                self.cluster.events.push(DirectorEvent::TableReady);
+            }
+        }
+        self.outcome = Some(outcome);
+        None
+    }
+
+    /// Tells which destinations get no new connections any more, which do again, and what was
+    /// repaired.
+    fn tell(&mut self, outcome: PassOutcome) {
+        for (key, addr, quiesced) in outcome.quiesced {
+            self.cluster.events.push(DirectorEvent::quiesced(key, addr, &quiesced));
+        }
+        for (service, address) in outcome.unquieted {
+            if self.cluster.serves(service, address) {
+                self.cluster.events.push(DirectorEvent::Restored { service, address });
+            }
+        }
+        if let Some(repair) = outcome.repair {
+            let repaired = DirectorEvent::repaired(repair);
+            warn!("{repaired}");
+            self.cluster.events.push(repaired);
+        }
+    }
+}
