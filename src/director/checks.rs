@@ -1,5 +1,4 @@
-//! What a director asks of static real servers: there need not be a cvipd to ask them itself.
-//! Pure.
+//! What a director checks: the real servers of static services, which need no cvipd. Pure.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;

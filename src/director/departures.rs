@@ -1,10 +1,10 @@
 //! Records as a director takes them: without the ports that their nodes have left since, by their
 //! heartbeats. Pure.
 //!
-//! The store tells of a leave, unless it is unavailable: then the heartbeat does. Heartbeats that
+//! A leave is in the store, and while that is unavailable in the heartbeat. Heartbeats that
 //! are not newer than the newest were dropped before (see [`Peers`](crate::heartbeat::Peers)). One
-//! that says nothing of ports (of an older cvipd, or of one that was just started and has not
-//! looked yet) leaves what was last said in force, until a record is newer than that.
+//! that lists no ports (of an older cvipd, or of one that was just started and has not
+//! looked yet) leaves the last list in force, until a record is newer than that.
 
 use std::borrow::Cow;
 
@@ -72,7 +72,7 @@ mod tests {
     }
 
     #[test]
-    fn a_monitor_that_has_heard_nobody_yet_brings_no_dead_server_back() {
+    fn a_monitor_that_has_heard_no_node_yet_brings_no_dead_server_back() {
         use crate::director::restrictions::Restrictions;
         let known = record((5, 7), &[80, 443]);
         let says = |gone: &[u16], served: &[u16]| BTreeMap::from([(2, left((5, 8), gone, served))]);

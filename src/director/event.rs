@@ -1,4 +1,4 @@
-//! What is worth remembering of a director's day: who came and went, when, and why.
+//! Events of a director: which servers and nodes came and went, and why.
 
 use std::fmt;
 use std::net::IpAddr;
@@ -48,19 +48,19 @@ pub enum DirectorEvent {
         service: ServiceKey,
         /// The real server's address.
         address: IpAddr,
-        /// `unfit`, `damped`, `suspected` or `former_director`.
+        /// `unhealthy`, `damped`, `suspected` or `former_director`.
         state: String,
         /// Why, for people.
         reason: String,
     },
-    /// It would get none, but nobody else is left.
+    /// It would get none, but no other real server is left.
     Spared {
         /// The service.
         #[serde(flatten)]
         service: ServiceKey,
         /// The real server's address.
         address: IpAddr,
-        /// `unfit`, `damped` or `suspected`.
+        /// `unhealthy`, `damped` or `suspected`.
         state: String,
         /// Why, for people.
         reason: String,
@@ -88,11 +88,11 @@ pub enum DirectorEvent {
         /// What, as a sentence has it.
         target: String,
     },
-    /// A node's life is another.
+    /// A node's liveness changed.
     Node {
         /// The node.
         node: u32,
-        /// What is made of it.
+        /// Its liveness.
         liveness: Liveness,
     },
     /// A node has left the cluster, by an operator's order, and is not heard any more.
@@ -110,13 +110,13 @@ pub enum DirectorEvent {
     },
     /// This director is the active one no longer.
     Yielded {
-        /// To this term; absent: to a conflicting host while the store was away.
+        /// To this term; absent: to a conflicting host while the store was unavailable.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         term: Option<u64>,
     },
-    /// The store cannot be reached.
+    /// The store is unavailable.
     StoreUnavailable,
-    /// It can be, again.
+    /// It is available again.
     StoreBack,
     /// The kernel's table was changed by another program, and put right.
     TableRepaired {
@@ -132,7 +132,7 @@ pub enum DirectorEvent {
         /// How many were there in excess.
         removed: usize,
     },
-    /// The sync daemon of this director's part does not run.
+    /// The sync daemon of this director's role does not run.
     SyncMissing {
         /// `master` or `backup`.
         role: String,
@@ -141,7 +141,7 @@ pub enum DirectorEvent {
         /// Why.
         reason: String,
     },
-    /// The sync daemon of this director's part runs, after it did not.
+    /// The sync daemon of this director's role runs, after it did not.
     SyncRuns {
         /// `master` or `backup`.
         role: String,
@@ -155,12 +155,12 @@ pub enum DirectorEvent {
     },
     /// A director's table is what it should be, after it was empty.
     TableReady,
-    /// Most nodes fell silent at once: this director suspects its own link.
+    /// Most nodes became unreachable at once: this director suspects its own link.
     Isolated,
     /// It trusts its link again.
     IsolationEnded,
-    /// An address, a link or a setting of this node was changed by somebody else, and is again as
-    /// its part needs it.
+    /// An address, a link or a setting of this node was changed by another program, and is again as
+    /// its role needs it.
     Repaired {
         /// What was done, as a sentence has it.
         what: String,
@@ -206,7 +206,7 @@ impl DirectorEvent {
         address: IpAddr,
         quiesced: &QuiesceReason,
     ) -> DirectorEvent {
-        let (state, reason) = quiesced.said();
+        let (state, reason) = quiesced.describe();
         let state = state.to_owned();
         match quiesced {
             QuiesceReason::Spared(_) => DirectorEvent::Spared { service, address, state, reason },
@@ -249,10 +249,13 @@ impl fmt::Display for DirectorEvent {
             DirectorEvent::Node { node, liveness } => match liveness {
                 Liveness::Alive => write!(f, "node {node} is heard again"),
                 Liveness::AgentDown => {
-                    write!(f, "node {node} lives, but its cvipd is silent: its servers are asked")
+                    write!(
+                        f,
+                        "node {node} is up but its cvipd sends no heartbeats; probing its servers"
+                    )
                 }
-                Liveness::Suspected => write!(f, "node {node} is silent: no new connections"),
-                Liveness::Dead => write!(f, "node {node} is gone: its connections are cut"),
+                Liveness::Suspected => write!(f, "node {node} is suspected: no new connections"),
+                Liveness::Dead => write!(f, "node {node} is dead: its connections are cut"),
             },
             DirectorEvent::NodeLeft { node } => write!(f, "node {node} has left the cluster"),
             DirectorEvent::Took { term, from: Some(from) } => {
@@ -263,12 +266,15 @@ impl fmt::Display for DirectorEvent {
                 write!(f, "yielded to the director of term {term}")
             }
             DirectorEvent::Yielded { term: None } => {
-                write!(f, "yielded to another who answers for the CVIP, the store being away")
+                write!(
+                    f,
+                    "yielded to another host that answers for the CVIP while the store is unavailable"
+                )
             }
             DirectorEvent::StoreUnavailable => {
-                write!(f, "the store cannot be reached: nothing changes")
+                write!(f, "the store is unavailable: nothing changes until it is back")
             }
-            DirectorEvent::StoreBack => write!(f, "the store is there again"),
+            DirectorEvent::StoreBack => write!(f, "the store is available again"),
             DirectorEvent::TableRepaired { service, services, destinations, edited, removed } => {
                 write!(f, "another program changed the IPVS table ({service}")?;
                 if services + destinations + edited + removed > 1 {
@@ -305,11 +311,11 @@ impl fmt::Display for DirectorEvent {
             }
             DirectorEvent::Isolated => write!(
                 f,
-                "most nodes fell silent at once: it may be this director's own link, the table stays"
+                "most nodes became unreachable at once: it may be this director's own link, the table stays"
             ),
-            DirectorEvent::IsolationEnded => write!(f, "nodes are heard again"),
+            DirectorEvent::IsolationEnded => write!(f, "most nodes are heard again"),
             DirectorEvent::Repaired { what } => {
-                write!(f, "repaired what somebody changed here: {what}")
+                write!(f, "repaired what another program changed here: {what}")
             }
             DirectorEvent::Incapable { reason } => {
                 write!(f, "the CVIPs cannot be carried here: {reason}")

@@ -1,4 +1,4 @@
-//! A cheap look at the kernel's whole table, once a second: it decides nothing, it says which
+//! A cheap look at the kernel's whole table, once a second: it decides nothing, it shows which
 //! services to read.
 //!
 //! `/proc/net/ip_vs` shows every service with its destinations and weights in one go, where netlink
@@ -202,7 +202,7 @@ FWM  00000007 wlc
         assert_eq!(prints[&other], print_of(&persistent));
         let xdmcp = key("10.0.0.100", Protocol::Udp, 177);
         assert_eq!(prints[&xdmcp], print_of(&actual(xdmcp, "rr", &[])));
-        assert_eq!(prints.len(), 3, "firewall marks are nobody's");
+        assert_eq!(prints.len(), 3, "firewall marks are no services of a CVIP");
     }
 
     #[test]

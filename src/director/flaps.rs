@@ -1,6 +1,6 @@
 //! Servers that come and go: counted, damped, and let in again. Pure.
 //!
-//! A close that a node reports always counts: whoever does not listen is out. Only coming back
+//! A close that a node reports always counts: a server that does not listen is out. Only coming back
 //! is slowed down: a server that left more often within a minute than its service allows has to
 //! listen for a while before it gets new connections again. Without that, each of its lives
 //! would cost the clients that were sent to it.
@@ -19,7 +19,7 @@ pub type ServerKey = (ServiceKey, u32);
 /// What a service allows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
-    /// How often a server may leave within [`WINDOW`]; 0: as often as it likes.
+    /// How often a server may leave within [`WINDOW`]; 0: without a limit.
     pub leaves: u32,
     /// How long a damped server has to listen.
     pub hold: Duration,
@@ -66,7 +66,7 @@ enum FlapEvent {
 }
 
 impl FlapState {
-    /// The whole of it.
+    /// The transition function.
     fn next(self, event: FlapEvent, now: Instant) -> FlapState {
         match (self, event) {
             (FlapState::Calm, FlapEvent::Left { too_often: true }) => FlapState::Out,
@@ -105,7 +105,7 @@ impl Flaps {
         }
     }
 
-    /// Lets in those who have listened long enough, and forgets old leaves; the services that
+    /// Lets in servers that have listened long enough, and forgets old leaves; gives the services that
     /// this changes.
     pub fn tick(&mut self, now: Instant) -> Vec<ServiceKey> {
         let mut released = Vec::new();
@@ -219,7 +219,7 @@ mod tests {
     }
 
     #[test]
-    fn without_a_limit_nobody_is_damped() {
+    fn without_a_limit_no_server_is_damped() {
         let (mut flaps, now) = (Flaps::default(), Instant::now());
         let none = Limits { leaves: 0, ..LIMITS };
         (0..100).for_each(|_| flaps.left(web(), none, now));

@@ -1,4 +1,4 @@
-//! The reverse of [`super::settings`]: a service that somebody made by hand as a `static` service
+//! The reverse of [`super::settings`]: a service that was made by hand as a `static` service
 //! of cvip.conf, or why it cannot be one. Pure.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -345,7 +345,7 @@ mod tests {
                 let weight = weight(said.weight, server, Some(&said));
                 destination(key, server.addr, weight, conf.routing, Some(&said))
             });
-            // Only who takes no connections may be missing.
+            // Only a server that takes no connections may be missing.
             let made = made.filter(|d| d.weight > 0 || table.contains_key(&d.id));
             prop_assert_eq!(cvip, ip("10.0.0.100"));
             prop_assert_eq!(&table, &made.map(|d| (d.id, d)).collect::<BTreeMap<_, _>>());

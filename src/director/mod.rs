@@ -1,4 +1,4 @@
-//! What a director does: it makes the kernel's table what the records and cvip.conf say.
+//! What a director does: it reconciles the kernel's table with the nodes' records and cvip.conf.
 //!
 //! [`desired`] says what a service should be, [`drains`] what becomes of destinations that leave it,
 //! and [`reconcile`] which changes lead there from what the kernel has ([`crate::ipvs::plan`]): all

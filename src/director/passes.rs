@@ -17,13 +17,13 @@ use crate::bucket::Bucket;
 use crate::ipvs::{Change, Destination, DestinationEntry, Stats};
 use crate::store::{self, DrainTarget, NodeRecord, ServiceKey};
 
-/// A full pass this often repairs what nobody said and no look shows.
+/// A full pass is made this often: it repairs what no change told of and no look shows.
 pub(super) const RESYNC_EVERY: Duration = Duration::from_secs(60);
 
 /// Drains are looked at this often while there are any.
 const DRAIN_EVERY: Duration = Duration::from_millis(500);
 
-/// A failed pass is made again after this, doubled each time up to the next full one.
+/// A failed pass is made again after this, doubled each time up to [`RESYNC_EVERY`].
 const RETRY_AFTER: Duration = Duration::from_millis(500);
 
 /// An operator's drain is confirmed by a full pass this long after it was seen.
@@ -38,7 +38,7 @@ const LOOK_SHARE: u32 = 100;
 /// The table is repaired so many times at once ...
 const REPAIRS: u32 = 10;
 
-/// ... and then once in this time: who keeps changing it is not fought at full speed.
+/// ... and then once in this time, so that a program that keeps changing it costs little.
 const REPAIR_EVERY: Duration = Duration::from_secs(10);
 
 /// What is remembered from one pass to the next.
@@ -84,13 +84,13 @@ pub struct Pass {
     foreign: BTreeSet<ServiceKey>,
 }
 
-/// What came of a pass, to be told.
+/// What is to be told of a pass.
 #[derive(Debug, Default)]
 pub struct PassOutcome {
     /// Destinations that get no new connections from now on, or for another reason.
     pub quiesced: Vec<(ServiceKey, IpAddr, QuiesceReason)>,
     /// Destinations that no longer have a reason to get none.
-    pub unquieted: Vec<(ServiceKey, IpAddr)>,
+    pub restored: Vec<(ServiceKey, IpAddr)>,
     /// What was put right after another program had changed it.
     pub repair: Option<Repair>,
 }
@@ -164,7 +164,7 @@ impl Passes {
         self.next_full = now;
     }
 
-    /// Operators' drains are others, or a node leaves: a full pass soon says whether the table obeys.
+    /// Operators' drains changed, or a node leaves: a full pass soon shows whether the table obeys.
     pub fn confirm_soon(&mut self, now: Instant) {
         self.next_full = self.next_full.min(now + CONFIRM_AFTER);
     }
@@ -259,7 +259,7 @@ impl Passes {
         }
         for key in &services {
             let suspect = self.suspects.remove(key).filter(|_| !changed.contains(key));
-            // What the pass finds right is right, whatever a look makes of it.
+            // What the pass found in order is so, whatever a look shows of it.
             match suspect.or_else(|| table.get(key).map(print_of)) {
                 Some(print) if table.contains_key(key) => drop(self.expected.insert(*key, print)),
                 _ => drop(self.expected.remove(key)),
@@ -268,7 +268,7 @@ impl Passes {
         let untouched = |addr: &IpAddr, key: &ServiceKey| {
             !refused.iter().any(|r| r.service == *key && concerns(&r.change, *addr))
         };
-        let outcome = self.turn_quiet(full, &services, plans.quiesced, untouched);
+        let outcome = self.take_reasons(full, &services, plans.quiesced, untouched);
         self.refused.retain(|key| !full && !services.contains(key));
         self.refused.extend(refused.iter().map(|refused| refused.service));
         match (full, refused.is_empty()) {
@@ -301,7 +301,7 @@ impl Passes {
             self.expected.remove(key);
             self.suspects.remove(key);
         }
-        // Whatever has weight 0 now has a reason that is known.
+        // What has weight 0 now has a reason that is known.
         let mut outcome = PassOutcome::default();
         for (key, addr, quiesced) in pass.plans.quiesced {
             let before = self.quiesced.insert((key, addr), quiesced.clone());
@@ -319,7 +319,7 @@ impl Passes {
 
     /// Takes the reasons of a pass in place of those before. A destination of which a change was
     /// refused keeps what it had.
-    fn turn_quiet(
+    fn take_reasons(
         &mut self,
         full: bool,
         services: &BTreeSet<ServiceKey>,
@@ -343,7 +343,7 @@ impl Passes {
             }
         }
         let gone = before.into_keys().filter(|server| !after.contains_key(server));
-        outcome.unquieted = gone.collect();
+        outcome.restored = gone.collect();
         self.quiesced.extend(after);
         outcome
     }
@@ -383,7 +383,7 @@ fn leaving(nodes: &BTreeMap<u32, NodeRecord>) -> BTreeMap<u32, u64> {
 
 /// The word for a reason, and whether it counts.
 fn state(quiesced: &QuiesceReason) -> (&'static str, bool) {
-    (quiesced.said().0, matches!(quiesced, QuiesceReason::Spared(_)))
+    (quiesced.describe().0, matches!(quiesced, QuiesceReason::Spared(_)))
 }
 
 /// True if a change concerns the destinations of an address, or the whole service.

@@ -1,8 +1,8 @@
-//! What a director knows of real servers beside their records: who is silent, dead, unhealthy or
-//! damped.
+//! What a director knows of real servers beside their records: which are suspected, dead, unhealthy
+//! or damped.
 //!
-//! Marks are few: the healthy need none. They are the agent's to keep; [`super::desired`] reads
-//! them, and nothing else changes because of them.
+//! They are few: a healthy server has none. The agent keeps them; [`super::desired`] reads them, and
+//! nothing else depends on them.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Instant;
@@ -10,19 +10,19 @@ use std::time::Instant;
 use super::flaps::{Damped, Flaps, ServerKey};
 use crate::heartbeat::LeftPorts;
 
-/// The marks of the moment.
+/// The restrictions that are in force.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Restrictions {
-    /// Nodes that are silent: no new connections, and cheap to undo.
+    /// Suspected nodes: no new connections, which is cheap to undo.
     pub suspected: BTreeSet<u32>,
-    /// Nodes that are silent to every probe, and whose lease has ended: gone.
+    /// Dead nodes: they answer no probe, and their leases have ended.
     pub dead: BTreeSet<u32>,
     /// Real servers that failed the director's own checks, and why.
     pub unhealthy: BTreeMap<ServerKey, String>,
-    /// The director from which this one took over: until its record says that it is a standby,
-    /// what is sent to it might come back.
+    /// The director from which this one took over: until its record shows that it is a standby,
+    /// packets that are sent to it might come back.
     pub former_director: Option<u32>,
-    /// Nodes that leave the cluster, by their heartbeats: the store may not have been told.
+    /// Nodes that leave the cluster, by their heartbeats: the store may not have it.
     pub leaving: BTreeSet<u32>,
     /// Ports that nodes have left, by their heartbeats.
     pub left: BTreeMap<u32, LeftPorts>,
@@ -37,27 +37,32 @@ pub enum QuiesceReason {
     Unhealthy(String),
     /// It left too often.
     Damped(Damped),
-    /// Its node is silent.
+    /// Its node is suspected.
     Suspected,
-    /// Its node was the active director, and does not say yet that it is one no more.
+    /// Its node was the active director, and its record does not show yet that it is none any more.
     FormerDirector,
-    /// One of these, and it gets connections all the same: nobody else is left.
+    /// One of these, and it gets connections all the same: no other real server is left.
     Spared(Box<QuiesceReason>),
 }
 
 impl QuiesceReason {
-    /// The word for it (`unfit`, `damped`, `suspected` or `former_director`), and why, for people.
-    pub fn said(&self) -> (&'static str, String) {
+    /// The word for it (`unhealthy`, `damped`, `suspected` or `former_director`), and why, for people.
+    pub fn describe(&self) -> (&'static str, String) {
         match self {
             QuiesceReason::Unhealthy(why) => ("unhealthy", why.clone()),
             QuiesceReason::Spared(quiesced) => {
-                let (state, why) = quiesced.said();
-                (state, format!("{why}; it is asked all the same, for nobody else is left"))
+                let (state, why) = quiesced.describe();
+                (
+                    state,
+                    format!(
+                        "{why}; it gets connections all the same, as no other real server is left"
+                    ),
+                )
             }
-            QuiesceReason::Suspected => ("suspected", "the node is silent".to_owned()),
+            QuiesceReason::Suspected => ("suspected", "its node sends no heartbeats".to_owned()),
             QuiesceReason::FormerDirector => (
                 "former_director",
-                "it does not say yet that it is no director any more".to_owned(),
+                "its record does not show yet that it is no active director any more".to_owned(),
             ),
             QuiesceReason::Damped(damped) => {
                 let leaves = damped.leaves;
@@ -72,16 +77,16 @@ impl QuiesceReason {
 }
 
 impl Restrictions {
-    /// Keeps what nodes said before of the ports that they have left, where these marks do not
-    /// know: those of a monitor that was just started, which has heard nobody yet.
+    /// Keeps the ports that nodes have left by earlier restrictions, where these have none: those of a
+    /// monitor that was just started, which has heard no node yet.
     pub fn keep_left(&mut self, before: &BTreeMap<u32, LeftPorts>) {
         for (node, left) in before {
             self.left.entry(*node).or_insert_with(|| left.clone());
         }
     }
 
-    /// Why a server is to be quiet; what its own node says of it comes in `unfit`. A silent
-    /// node's checks say nothing any more.
+    /// Why a server is to get no new connections; `unhealthy` is what its own node's check found. The
+    /// checks of a suspected node count no more.
     pub fn quiesced(
         &self,
         server: ServerKey,

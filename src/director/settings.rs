@@ -1,4 +1,4 @@
-//! What cvip.conf says of one service, in the kernel's words. Pure.
+//! The settings of one service in cvip.conf as the kernel's. Pure.
 
 use std::net::IpAddr;
 
@@ -52,8 +52,8 @@ pub(super) fn settings(key: ServiceKey, conf: Option<&ServiceConf>) -> Service {
 
 /// The flag that a service of this scheduler always has. These two choose by a hash, a destination
 /// with weight 0 too, and then refuse the client unless they may fall back to another
-/// (ip_vs_mh.c, ip_vs_sh.c): whoever is quiesced would take his share of the new clients down with
-/// him.
+/// (ip_vs_mh.c, ip_vs_sh.c): the share of the new clients that falls to a quiesced one would be
+/// refused.
 pub fn fallback(scheduler: &str) -> u32 {
     match scheduler {
         "mh" | "sh" => service_flags::SCHED1,

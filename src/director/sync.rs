@@ -1,8 +1,8 @@
 //! The kernel's connection synchronisation: which daemon a director runs. Pure.
 //!
 //! The active director sends its connections, a standby receives them into its own table. The
-//! kernel runs one daemon of each role at most, whoever started it; ours are known by our sync id
-//! and interface. Another's is left alone, and said to be in the way. A standby has a table only
+//! kernel runs one daemon of each role at most; cvipd's are known by their sync id and interface.
+//! Another program's is left alone, and reported to be in the way. A standby has a table only
 //! while the kernel shows that it leaves it alone ([`Synchroniser::passive`]).
 
 use std::fmt;
@@ -14,7 +14,7 @@ use super::DirectorEvent;
 use crate::conf::{Conf, DirectorSet};
 use crate::ipvs::{Change, DaemonRole, SyncDaemon};
 
-/// A director's part in its set.
+/// A director's role in its set.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct SyncRole {
     /// It is the active one.
@@ -23,7 +23,7 @@ pub struct SyncRole {
     pub forwarding: bool,
 }
 
-/// The daemon that cvip.conf asks of a director in its part; none for one that is alone, or whose
+/// The daemon that cvip.conf asks of a director in its role; none for one that is alone, or whose
 /// `sync_interface` is not named.
 pub fn desired(conf: &Conf, me: u32, role: &SyncRole) -> Option<DesiredDaemon> {
     let is_shared = |set: &DirectorSet| set.directors.contains(&me) && set.directors.len() > 1;
@@ -44,7 +44,7 @@ pub struct DesiredDaemon {
     pub active: bool,
 }
 
-/// A daemon of somebody else, where ours should be.
+/// A daemon of another program, where cvipd's should be.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct InTheWay(pub SyncDaemon);
 
@@ -126,20 +126,20 @@ const RETRY_WITHIN: Duration = Duration::from_secs(30);
 /// One that has run for this long has ended by itself, or by hand: it is started again at once.
 const STEADY_AFTER: Duration = Duration::from_secs(10);
 
-/// What a director knows of its daemon: what it desired settings, and what the kernel shows. A daemon runs if
-/// the kernel says so, and not because it was started.
+/// What a director knows of its daemon: what is desired, and what the kernel shows. A daemon runs if
+/// the kernel shows it, and not because it was started.
 #[derive(Debug)]
 pub struct Synchroniser {
     role: Option<SyncRole>,
     desired: Option<DesiredDaemon>,
-    /// Earlier desired settings, whose daemons may still run.
+    /// What was desired earlier: those daemons may still run.
     before: Vec<DesiredDaemon>,
     /// Why the desired daemon does not run; none if it does, or none is desired.
     missing: Option<String>,
     /// The kernel leaves the table alone while a daemon receives (`backup_only`,
     /// ipvs-sysctl.rst).
     backup_only: bool,
-    /// The kernel has shown a daemon of the present desired setting.
+    /// The kernel has shown the daemon that is desired now.
     ran: bool,
     /// When it was last to be started.
     tried: Option<Instant>,
@@ -176,12 +176,12 @@ impl Default for Synchroniser {
 }
 
 impl Synchroniser {
-    /// The director's part, once it has one.
+    /// The director's role, once it has one.
     pub fn role(&self) -> Option<&SyncRole> {
         self.role.as_ref()
     }
 
-    /// Takes a part.
+    /// Takes a role.
     pub fn take_role(&mut self, role: SyncRole) {
         self.role = Some(role);
     }
@@ -191,7 +191,7 @@ impl Synchroniser {
         self.desired.is_some() || !self.before.is_empty()
     }
 
-    /// Takes what is desired by the part and cvip.conf. Another desired setting is tried at once.
+    /// Takes what is desired by the role and cvip.conf. Another daemon is tried at once.
     pub fn desired(&mut self, desired: Option<DesiredDaemon>) {
         if desired == self.desired {
             return;
@@ -219,7 +219,7 @@ impl Synchroniser {
         changes
     }
 
-    /// Takes what the kernel shows now; `refused` is what it said to the last changes, if it was asked
+    /// Takes what the kernel shows now; `refused` is its answer to the last changes, if it was asked
     /// for any. Gives what is to be told.
     pub fn show(
         &mut self,
@@ -343,7 +343,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_somebody_elses_is_left_alone() {
+    fn the_daemon_of_another_program_is_left_alone() {
         let other = daemon(Master, "eth1", 77);
         let (changes, in_the_way) = plan(Some(&desired(true)), &[], std::slice::from_ref(&other));
         assert_eq!((changes, in_the_way), (vec![], Some(InTheWay(other.clone()))));

@@ -1,5 +1,5 @@
-//! What a director can tell of its pools beside what stands in the kernel: who drains, who gets
-//! no new connections, and why.
+//! What a director can tell of its services beside what stands in the kernel: which destinations
+//! drain, which get no new connections, and why.
 
 use std::net::IpAddr;
 use std::time::Instant;
@@ -19,7 +19,7 @@ pub struct TableView {
     pub draining: Vec<Draining>,
     /// Destinations that get no new connections although they listen.
     pub quiesced: Vec<Quiesced>,
-    /// The sync daemon of its part, if it has one.
+    /// The sync daemon of its role, if it has one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub sync: Option<SyncView>,
     /// Why a standby's table is empty.
@@ -61,11 +61,11 @@ pub struct Quiesced {
     pub service: ServiceKey,
     /// The real server's address.
     pub address: IpAddr,
-    /// `unfit`, `damped`, `suspected` or `former_director`.
+    /// `unhealthy`, `damped`, `suspected` or `former_director`.
     pub state: String,
     /// Why, for people.
     pub reason: String,
-    /// It gets connections all the same, because nobody else is left.
+    /// It gets connections all the same, because no other real server is left.
     #[serde(default)]
     pub spared: bool,
 }
@@ -81,7 +81,7 @@ impl Draining {
 
 impl Quiesced {
     pub(super) fn of(service: ServiceKey, address: IpAddr, quiesced: &QuiesceReason) -> Self {
-        let (state, reason) = quiesced.said();
+        let (state, reason) = quiesced.describe();
         let spared = matches!(quiesced, QuiesceReason::Spared(_));
         Quiesced { service, address, state: state.to_owned(), reason, spared }
     }

@@ -333,7 +333,7 @@ fn events_of_all_directors_are_told_by_time_and_followed() {
         out,
         snapbox::str![[r#"
 2026-03-01T10:00:01.000Z  node 3: took over from node 1, in term 4
-2026-03-01T10:00:02.000Z  node 1: node 2 is silent: no new connections
+2026-03-01T10:00:02.000Z  node 1: node 2 is suspected: no new connections
 
 "#]]
     );
@@ -348,7 +348,7 @@ fn events_of_all_directors_are_told_by_time_and_followed() {
     let (out, _) = cluster.run("events --node 1");
     assert_eq!(out.lines().count(), 1, "it was node 1 from which node 3 took over: {out}");
     let mut following = cluster.follow("events --follow --node 2");
-    assert!(following.line().ends_with("node 2 is silent: no new connections"));
+    assert!(following.line().ends_with("node 2 is suspected: no new connections"));
     add(1, "10:00:04.000", json!({ "event": "node", "node": 2, "liveness": "alive" }));
     assert!(following.line().ends_with("node 2 is heard again"));
     following.child.kill().unwrap();

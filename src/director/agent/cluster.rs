@@ -34,7 +34,7 @@ pub(super) struct Cluster {
 }
 
 impl Cluster {
-    /// The first pass is made by what the store says now: what differs from it is news.
+    /// The first pass is made by the present view of the store: what differs from it later is news.
     pub(super) fn new(me: u32, conf: Arc<Conf>, view: &StoreState) -> Cluster {
         Cluster {
             me,

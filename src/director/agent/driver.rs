@@ -28,7 +28,7 @@ const LEFT_FOR: Duration = Duration::from_secs(3600);
 /// Whether the kernel leaves the table alone while a daemon receives.
 const BACKUP_ONLY: &str = "net/ipv4/vs/backup_only";
 
-/// One director's agent. It has no thread: whoever drives it polls [`DirectorAgent::fds`], waits no longer
+/// One director's agent. It has no thread: its worker polls [`DirectorAgent::fds`], waits no longer
 /// than [`DirectorAgent::timeout`], and calls [`DirectorAgent::step`].
 pub struct DirectorAgent {
     me: u32,
@@ -83,7 +83,7 @@ impl DirectorAgent {
         }
     }
 
-    /// Looks at what asks for it, and makes the table what it should be.
+    /// Does what is due: reads what changed, and reconciles the kernel's table.
     pub fn step(&mut self, now: Instant) {
         let first = self.state.step();
         if first.is_some() {
@@ -112,7 +112,7 @@ impl DirectorAgent {
     /// # Errors
     /// The kernel could not be read.
     pub fn differences(&mut self, now: Instant) -> Result<Vec<Change>, PassError> {
-        let first = self.state.look();
+        let first = self.state.read_view();
         self.run(first, now);
         let (view, mut drains) = (self.store.state(), self.state.passes.drains.clone());
         let inputs = self.state.inputs(view, now);
@@ -155,8 +155,8 @@ impl DirectorAgent {
         self.state.take_events()
     }
 
-    /// Deletes every service of its own, and ends its synchronisation daemon: this node is to
-    /// direct no more, and no step makes any of it again.
+    /// Deletes every service that this director owns, and ends its synchronisation daemon; no step makes
+    /// any of it again.
     pub fn leave(&mut self, now: Instant) {
         let first = self.state.leave();
         self.run(first, now);
@@ -167,7 +167,7 @@ impl DirectorAgent {
         self.state.view(now)
     }
 
-    /// What the store says, as this director last read it.
+    /// The store's view, as this director last read it.
     pub fn state(&self) -> &StoreState {
         self.store.state()
     }
@@ -227,7 +227,7 @@ impl DirectorAgent {
         }
     }
 
-    /// Refreshes the store's view; what is corrupt in it is told, and the own file repaired.
+    /// Refreshes the store's view; logs what is corrupt in it, and repairs the own file.
     fn refresh(&mut self, whole: bool) -> Result<BTreeSet<Key>, StoreError> {
         if whole {
             self.store.invalidate();
@@ -240,7 +240,7 @@ impl DirectorAgent {
     }
 }
 
-/// Tells of what is corrupt in the store; this director's own file is repaired.
+/// Logs what is corrupt in the store, and repairs this director's own file.
 fn repair(me: u32, store: &mut dyn Store, faults: &[Fault]) -> Result<(), StoreError> {
     for fault in faults {
         error!("corrupt store file {fault}; the last known value stays in force");

@@ -40,9 +40,9 @@ pub(super) struct AgentState {
     stage: Stage,
     /// The store was read at least once: before that, nothing is known, and the table stays.
     known: bool,
-    /// It was told that the store cannot be read.
+    /// It was logged that the store cannot be read.
     unread: bool,
-    /// It was told that the table cannot be looked at.
+    /// It was logged that the table cannot be looked at.
     blind: bool,
     /// It has left: it touches the kernel's table no more.
     left: bool,
@@ -69,8 +69,8 @@ enum Purpose {
     FullPass,
     /// To have the synchronisation daemon of a new role.
     Role,
-    /// To know what the store says.
-    Look,
+    /// To read the store.
+    ReadStore,
     /// To leave nothing of its own in the kernel.
     Leave,
 }
@@ -185,9 +185,9 @@ impl AgentState {
         Some(self.read_store(Purpose::FullPass))
     }
 
-    /// Begins to look at what the store says.
-    pub(super) fn look(&mut self) -> Option<Action> {
-        Some(self.read_store(Purpose::Look))
+    /// Begins to read the store.
+    pub(super) fn read_view(&mut self) -> Option<Action> {
+        Some(self.read_store(Purpose::ReadStore))
     }
 
     /// Takes its role in its set: which synchronisation daemon runs depends on it, and whether
@@ -305,7 +305,7 @@ impl AgentState {
             }
         };
         match (purpose, failure) {
-            (Purpose::Look | Purpose::Role, _) => None,
+            (Purpose::ReadStore | Purpose::Role, _) => None,
             (Purpose::Leave, _) => {
                 self.passes.forget();
                 self.stage = Stage::LeaveRead;

@@ -21,8 +21,8 @@ enum Op {
     /// An operator drains a node, with a deadline in seconds or without.
     Drain(u32, Option<u32>),
     Undrain(u32),
-    /// A node falls silent, or is heard again.
-    Silence(u32),
+    /// A node is suspected, or is no more.
+    Suspect(u32),
     /// So many connections stand on a node's every destination.
     Connect(u32, u32),
     /// Time passes.
@@ -43,7 +43,7 @@ fn ops() -> impl Strategy<Value = Vec<Op>> {
             .prop_map(|(node, service, weight)| Op::Serve(node, service, weight)),
         1 => (node.clone(), proptest::option::of(0..60u32)).prop_map(|(n, s)| Op::Drain(n, s)),
         1 => node.clone().prop_map(Op::Undrain),
-        1 => node.clone().prop_map(Op::Silence),
+        1 => node.clone().prop_map(Op::Suspect),
         2 => (node, 0..3u32).prop_map(|(node, count)| Op::Connect(node, count)),
         2 => (0..20_000u64).prop_map(Op::Wait),
         6 => (some.clone(), mask).prop_map(|(some, mask)| Op::Pass(some, mask)),
@@ -187,7 +187,7 @@ impl World {
                 self.ordered.insert(DrainTarget { node, port: None }, order);
             }
             Op::Undrain(node) => drop(self.ordered.remove(&DrainTarget { node, port: None })),
-            Op::Silence(node) => {
+            Op::Suspect(node) => {
                 if !self.restrictions.suspected.remove(&node) {
                     self.restrictions.suspected.insert(node);
                 }
@@ -345,7 +345,7 @@ fn a_look_finds_what_another_program_changed_and_one_event_tells_the_repair() {
 }
 
 #[test]
-fn what_a_pass_finds_right_is_no_suspect_again() {
+fn what_a_pass_finds_in_order_is_not_read_again() {
     let mut world = served();
     let strange = services().map(|key| (key, print_of(&world.kernel[&services()[2]]))).into();
     let looked = |world: &mut World| {
@@ -358,7 +358,7 @@ fn what_a_pass_finds_right_is_no_suspect_again() {
 }
 
 #[test]
-fn who_keeps_changing_the_table_is_not_fought_at_full_speed() {
+fn a_program_that_keeps_changing_the_table_is_answered_ten_times_and_then_slowly() {
     let mut world = served();
     let mut repairs = 0;
     for _ in 0..100 {

@@ -91,7 +91,7 @@ impl AgentState {
     fn decide_passive(&mut self, now: Instant) {
         let passive = self.sync.passive();
         if passive.is_some() != self.passive.is_some() {
-            // One that never has a table tells it nobody.
+            // One that never has a table tells of none.
             let is_news = self.sync.has_any();
             self.tells_ready = is_news && passive.is_none();
             if let Some(reason) = passive.as_ref().filter(|_| is_news) {

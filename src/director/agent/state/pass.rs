@@ -15,7 +15,7 @@ use crate::store::{ServiceKey, StoreState};
 
 impl AgentState {
     /// Plans a pass. What it makes is owned before it is made: a crash between the two leaves nothing
-    /// that nobody owns.
+    /// that no director owns.
     pub(super) fn plan(
         &mut self,
         full: bool,
@@ -88,7 +88,7 @@ impl AgentState {
         }
     }
 
-    /// Ends a pass that could not be made, or not told to the end: it is tried again later.
+    /// Ends a pass that failed: it is tried again later.
     pub(super) fn fail(
         &mut self,
         full: bool,
@@ -122,7 +122,7 @@ impl AgentState {
         for (key, addr, quiesced) in outcome.quiesced {
             self.cluster.events.push(DirectorEvent::quiesced(key, addr, &quiesced));
         }
-        for (service, address) in outcome.unquieted {
+        for (service, address) in outcome.restored {
             if self.cluster.serves(service, address) {
                 self.cluster.events.push(DirectorEvent::Restored { service, address });
             }

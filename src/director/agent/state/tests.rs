@@ -106,7 +106,7 @@ fn a_pass_that_fails_half_way_is_made_again_from_what_the_kernel_shows() {
             ],
         ),
     ]);
-    assert_eq!(world.agent.obeys(&world.view), None, "nobody knows whether the table obeys");
+    assert_eq!(world.agent.obeys(&world.view), None, "it is not known whether the table obeys");
     world.play(&[(1020, Input::Time, &["full"])]);
     let obeyed = world.agent.obeys(&world.view).unwrap();
     assert_eq!(obeyed.drains, [DrainTarget { node: 2, port: None }].into());
