@@ -1,10 +1,10 @@
 //! What a real server does: it turns the listeners it sees into registrations.
 //!
-//! The rules ([`eligibility`]) and the record ([`registrations`]) are pure; the [`NodeAgent`] owns
-//! the node's state and puts its record into the store.
+//! The rules ([`eligibility`]), what is served ([`registrations`]) and the node's decisions
+//! (`state`) are pure; the [`NodeAgent`] (`driver`) reads what they need and carries them out.
 
-pub mod agent;
 mod checks;
+pub mod driver;
 pub mod eligibility;
 mod gone;
 pub mod hints;
@@ -13,10 +13,12 @@ pub mod identify;
 mod kept_out;
 pub mod leaving;
 mod pace;
+mod publication;
 pub mod queues;
 pub mod registrations;
+mod state;
 pub mod system;
 
-pub use agent::NodeAgent;
+pub use driver::NodeAgent;
 pub use identify::{WhichNode, identify};
 pub use system::System;

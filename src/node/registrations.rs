@@ -20,7 +20,7 @@ pub struct JoinOutcome {
     pub registrations: Vec<Registration>,
     /// The listeners on flagged ports that were kept out, as the record names them.
     pub refused: Vec<RefusedListener>,
-    /// RegistrationMode many more were kept out.
+    /// How many more were kept out.
     pub refused_more: u32,
     /// The services that some of these would be reached by.
     pub reachable: Vec<PortRanges>,

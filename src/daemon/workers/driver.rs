@@ -26,7 +26,7 @@ use crate::heartbeat::{
     self, ClusterKey, HeartbeatContent, HeartbeatSocket, HeartbeatSource, LeftPorts, Nonce, Timing,
 };
 use crate::listeners::Dumper;
-use crate::node::agent::NodeSources;
+use crate::node::driver::NodeSources;
 use crate::store::{Interest, Store};
 use crate::wake::Outbox;
 use crate::{ipvs, node};
@@ -272,17 +272,18 @@ impl Workers {
             return Ok(());
         }
         let now = Instant::now();
-        let watch = node::agent::open_watch(now, context.polling.as_deref())?;
+        let watch = node::driver::open_watch(now, context.polling.as_deref())?;
         let store = context.store.again(Interest::Node(context.node))?;
         let checker = Checker::new(context.node.into(), now).map_err(no_inbox)?;
-        let senses = NodeSources { watch, hint_dumper: Dumper::open()?, checker };
+        let sources = NodeSources { watch, hint_dumper: Dumper::open()?, checker };
         let (conf, incarnation) = (Arc::clone(conf), context.incarnation);
         let main = context.main.clone();
         let departed = Box::new(move |left| {
             main.send(MainMessage::Left(left));
         });
-        let agent = node::NodeAgent::new(context.node, conf, senses, store, incarnation, now)?;
-        let agent = agent.telling(departed);
+        let node = context.node;
+        let agent =
+            node::NodeAgent::new(node, conf, sources, store, incarnation, departed, now)?;
         info!("listeners are noticed by {}", agent.event_source());
         let worker = Worker::start("node", agent, inbox().map_err(no_inbox)?).map_err(no_thread)?;
         self.node = Some(worker);

@@ -1,0 +1,227 @@
+//! The node's agent: it reads the listeners, the store and the system, and carries out what
+//! [`NodeState`] decides.
+//!
+//! It has no thread: poll [`NodeAgent::fds`], wait no longer than [`NodeAgent::timeout`], and call
+//! [`NodeAgent::step`].
+
+use std::collections::BTreeMap;
+use std::os::fd::BorrowedFd;
+use std::sync::Arc;
+use std::sync::mpsc::Sender;
+use std::time::{Duration, Instant};
+
+use tracing::warn;
+
+use super::leaving::LeavingPort;
+use super::state::{NodeAction, NodeSnapshot, NodeState};
+use super::system::System;
+use crate::checks::Checker;
+use crate::conf::Conf;
+use crate::heartbeat;
+use crate::listeners::{Dumper, ListenerWatch, ListenersError};
+use crate::store::{AppliedOrders, ServiceKey, Store, StoreError};
+
+/// Takes the ports that a node has left.
+pub type Tell = Box<dyn Fn(heartbeat::LeftPorts) + Send>;
+
+/// One node's agent.
+pub struct NodeAgent {
+    node: u32,
+    conf: Arc<Conf>,
+    state: NodeState,
+    sources: NodeSources,
+    store: Box<dyn Store>,
+    tell: Tell,
+    /// Takes how many connections a node that leaves still has.
+    report: Option<Sender<usize>>,
+}
+
+/// What an agent reads and checks with.
+pub struct NodeSources {
+    /// Notices listeners.
+    pub watch: ListenerWatch,
+    /// For the hints alone, whose ranges are others than the watch's.
+    pub hint_dumper: Dumper,
+    /// Runs cvip.conf's checks.
+    pub checker: Checker<ServiceKey>,
+}
+
+impl NodeAgent {
+    /// An agent that has seen nothing yet, of the incarnation that holds the node's lease. A
+    /// store that cannot be reached yet is waited for. `tell` takes the ports that the node has
+    /// left, before the store does, which may not answer.
+    ///
+    /// # Errors
+    /// The store cannot be read.
+    pub fn new(
+        node: u32,
+        conf: Arc<Conf>,
+        sources: NodeSources,
+        mut store: Box<dyn Store>,
+        incarnation: u64,
+        tell: Tell,
+        now: Instant,
+    ) -> Result<NodeAgent, StoreError> {
+        let outcome = match store.refresh() {
+            Err(error) if !error.is_unavailable() => return Err(error),
+            outcome => outcome,
+        };
+        let mut state =
+            NodeState::new(Arc::clone(&conf), System::read(node, &conf), incarnation, now);
+        state.store_read(outcome, store.state(), now);
+        Ok(NodeAgent { node, conf, state, sources, store, tell, report: None })
+    }
+
+    /// How listeners are noticed.
+    pub fn event_source(&self) -> String {
+        self.sources.watch.source().to_string()
+    }
+
+    /// The descriptors whose readability asks for a step.
+    pub fn fds(&self) -> Vec<BorrowedFd<'_>> {
+        let NodeSources { watch, checker, .. } = &self.sources;
+        watch.fd().into_iter().chain([self.store.wakeup(), checker.fd()]).collect()
+    }
+
+    /// How long a step may wait.
+    pub fn timeout(&self, now: Instant) -> Duration {
+        let NodeSources { watch, checker, .. } = &self.sources;
+        let own = self.state.due().saturating_duration_since(now).min(checker.timeout(now));
+        watch.poll_timeout(now).map_or(own, |watch| watch.min(own))
+    }
+
+    /// Takes a new configuration.
+    pub fn reload(&mut self, conf: Arc<Conf>, now: Instant) {
+        self.conf = Arc::clone(&conf);
+        self.state.reload(conf, now);
+    }
+
+    /// Whether this node is the active director: its record says so.
+    pub fn direct(&mut self, directing: bool, now: Instant) {
+        self.state.direct(directing, now);
+        self.carry_out(now);
+    }
+
+    /// The active director on this node vouches for itself: its record says so.
+    pub fn vouch(&mut self, number: u32, now: Instant) {
+        self.state.vouch(number, now);
+        self.carry_out(now);
+    }
+
+    /// What this node's table obeys, if it is a director: its record says so.
+    pub fn obey(&mut self, obeys: AppliedOrders, now: Instant) {
+        self.state.obey(obeys, now);
+        self.carry_out(now);
+    }
+
+    /// Serves nothing any more, whatever listens. `report` takes how many connections are left,
+    /// as often as that changes, and 0 at last.
+    pub fn leave(&mut self, report: Sender<usize>, now: Instant) {
+        self.report = Some(report);
+        self.state.leave(now);
+    }
+
+    /// Looks at what asks for it and publishes what is new.
+    pub fn step(&mut self, now: Instant) {
+        self.state.step();
+        self.carry_out(now);
+    }
+
+    fn carry_out(&mut self, now: Instant) {
+        loop {
+            let NodeSources { watch, checker, .. } = &self.sources;
+            let seen = NodeSnapshot {
+                store: self.store.state(),
+                source: watch.source(),
+                listeners: watch.observed(),
+                is_settled: watch.is_settled(),
+                sockets: watch.tcp_sockets(),
+                dumps: watch.tcp_dumps(),
+                health: &|service| checker.health(service),
+            };
+            let Some(action) = self.state.next(&seen, now) else { return };
+            self.action(action, now);
+        }
+    }
+
+    fn action(&mut self, action: NodeAction, now: Instant) {
+        let NodeSources { watch, hint_dumper, checker } = &mut self.sources;
+        match action {
+            NodeAction::ReadStore => {
+                let outcome = self.store.refresh();
+                self.state.store_read(outcome, self.store.state(), now);
+            }
+            NodeAction::Repair(fault) => {
+                let outcome = self.store.repair(fault.key);
+                self.state.repaired(&fault, outcome);
+            }
+            NodeAction::Put(record) => {
+                let outcome = self.store.put_node(&record);
+                if outcome.is_err() {
+                    // What the store has is read anew before the next attempt.
+                    self.store.invalidate();
+                }
+                self.state.put(*record, outcome, now);
+            }
+            NodeAction::LookAround(ranges) => {
+                let system = System::read(self.node, &self.conf);
+                let seen = hint_dumper.snapshot(&ranges).map_err(|error| error.to_string());
+                self.state.looked_around(system, seen, self.store.state());
+            }
+            NodeAction::Look => {
+                let changed = watch.step(now).is_some();
+                let faults = watch.faults().map(|(protocol, error)| format!("{protocol}: {error}"));
+                self.state.looked(changed, faults.collect());
+                self.state.checked(checker.step(now));
+            }
+            NodeAction::ReadQueues(ports) => {
+                let started = Instant::now();
+                for port in ports {
+                    let waiting = watch.unaccepted(port).map_err(|error| error.to_string());
+                    self.state.queue_read(port, waiting, watch.tcp_sockets(), now);
+                }
+                self.state.queues_read(started.elapsed(), now);
+            }
+            NodeAction::Count(ports) => {
+                let started = Instant::now();
+                let count = |(protocol, port): LeavingPort| match watch.connections(protocol, port)
+                {
+                    Ok(count) => Some(((protocol, port), count)),
+                    Err(error) => {
+                        warn!("cannot count the connections on {protocol} port {port}: {error}");
+                        None
+                    }
+                };
+                let counts: BTreeMap<LeavingPort, usize> =
+                    ports.into_iter().filter_map(count).collect();
+                self.state.counted(&counts, started.elapsed(), now);
+            }
+            NodeAction::Check(targets) => {
+                checker.set_targets(targets, now);
+                // What is new is checked at once.
+                self.state.checked(checker.step(now));
+            }
+            NodeAction::Watch(ranges) => watch.set_ranges(now, ranges),
+            NodeAction::SetEligible(listeners) => watch.set_eligible(listeners),
+            NodeAction::TellLeft(left) => (self.tell)(left),
+            NodeAction::Report(connections) => {
+                if let Some(report) = &self.report {
+                    // The client that asked may have given up waiting.
+                    let _ = report.send(connections);
+                }
+            }
+        }
+    }
+}
+
+/// Opens a watch with the best socket events that the kernel allows, or, if `polling` says why not,
+/// without any.
+///
+/// # Errors
+/// The kernel gives no sock_diag socket.
+pub fn open_watch(now: Instant, polling: Option<&str>) -> Result<ListenerWatch, ListenersError> {
+    match polling {
+        Some(why) => ListenerWatch::polling(now, why),
+        None => ListenerWatch::open(now),
+    }
+}

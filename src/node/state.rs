@@ -1,0 +1,612 @@
+//! What a node does with what it sees: what it serves, what its record says, and what is to be
+//! read, written and told for that. Pure: [`driver`](super::driver) carries out what
+//! [`NodeState::next`] says, and reports what became of it before it asks again.
+//!
+//! ```text
+//!   a step             -> read the store, look at the listeners; once a minute look around
+//!   a change of either -> what is served; its checks; the record, if it says something new
+//!   a port that is left -> tell it at once; count its connections until none is left
+//! ```
+//!
+//! Nothing is written before the store was read and every flagged protocol was dumped once: a
+//! start must not look like a leave.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::mem;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use tracing::{error, info, warn};
+
+use super::gone::Gone;
+use super::leaving::{Leaving, LeavingPort};
+use super::publication::Publication;
+use super::queues::Queues;
+use super::registrations::{self, JoinOutcome};
+use super::system::System;
+use super::{checks, hints, kept_out};
+use crate::checks::{CheckTarget, Health};
+use crate::conf::Conf;
+use crate::heartbeat;
+use crate::listeners::{EventSource, Listener, ListenerId, Ranges, Unaccepted};
+use crate::ports::{FlagSet, Layers};
+use crate::protocol::Protocol;
+use crate::store::{
+    AppliedOrders, Fault, Key, NodeRecord, Refreshed, RefusedListener, Registration, Scope,
+    ServiceKey, StoreError, StoreState, drain_of, shortened,
+};
+
+/// How often the connections on a port that was left are counted.
+const COUNT_EVERY: Duration = Duration::from_secs(1);
+
+/// Counting takes at most one part in so many of a core.
+const COUNT_SHARE: u32 = 100;
+
+/// Reading accept queues takes at most one part in so many of a core.
+const QUEUES_SHARE: u32 = 20;
+
+/// How often it is looked at what no event tells of: addresses, users, hints.
+const LOOK_AROUND_EVERY: Duration = Duration::from_secs(60);
+
+/// What the driver has at hand when it asks what to do.
+pub(super) struct NodeSnapshot<'a> {
+    /// The store's view.
+    pub(super) store: &'a StoreState,
+    /// How listeners are noticed.
+    pub(super) source: &'a EventSource,
+    /// Who listens, and whether every flagged protocol was dumped once.
+    pub(super) listeners: &'a [Listener],
+    pub(super) is_settled: bool,
+    /// Every TCP socket of the last dump, sorted, and how many dumps of TCP there were.
+    pub(super) sockets: &'a [Listener],
+    pub(super) dumps: u64,
+    /// What is known of a service that is checked.
+    pub(super) health: &'a dyn Fn(&ServiceKey) -> Option<&'a Health>,
+}
+
+/// What is to be done now, and by which call its outcome is told, if it has one.
+#[derive(Debug)]
+pub(super) enum NodeAction {
+    /// Bring the store's view up to date: [`NodeState::store_read`].
+    ReadStore,
+    /// Write a corrupt value anew: [`NodeState::repaired`].
+    Repair(Fault),
+    /// Write this node's record: [`NodeState::put`].
+    Put(Box<NodeRecord>),
+    /// Read the system, and dump these ports for the hints: [`NodeState::looked_around`].
+    LookAround(Ranges),
+    /// Make the dumps and take the outcomes of checks that are due: [`NodeState::looked`].
+    Look,
+    /// Read which connections wait in the accept queues of these ports: [`NodeState::queue_read`]
+    /// for each, [`NodeState::queues_read`] for all.
+    ReadQueues(BTreeSet<u16>),
+    /// Count the connections on these ports: [`NodeState::counted`].
+    Count(Vec<LeavingPort>),
+    /// Check these targets, and the new ones at once: [`NodeState::checked`].
+    Check(BTreeMap<ServiceKey, CheckTarget>),
+    /// ListenerWatch the listeners on these ports.
+    Watch(Ranges),
+    /// Notice the leaves of these listeners at once.
+    SetEligible(BTreeSet<ListenerId>),
+    /// Tell which ports the node has left, before the store is told: it may not answer.
+    TellLeft(heartbeat::LeftPorts),
+    /// Tell how many connections a node that leaves still has.
+    Report(usize),
+}
+
+/// One node's state.
+pub(super) struct NodeState {
+    node: u32,
+    conf: Arc<Conf>,
+    system: System,
+    /// What is to be done next, in this order.
+    actions: VecDeque<NodeAction>,
+    /// The store was read at least once: before that, nothing is known, and nothing is said.
+    is_known: bool,
+    /// The store was read, and so were the system and the listeners on every flagged port.
+    is_ready: bool,
+    /// It was logged that the store cannot be read.
+    is_unread: bool,
+    /// What of the store is corrupt, as it was last logged.
+    corrupt: Option<String>,
+    /// What of the listeners cannot be read, as it was last logged.
+    faults: Vec<String>,
+    /// The watched ports may be others.
+    ranges_due: bool,
+    look_due: bool,
+    next_look_around: Instant,
+    /// What is served may be something else.
+    compute_due: bool,
+    /// What was computed, while its checks are being set.
+    computed: Option<JoinOutcome>,
+    /// What is served may be written.
+    publish_due: bool,
+    /// The record is to be written at once.
+    is_urgent: bool,
+    outcome: JoinOutcome,
+    hints: Vec<String>,
+    kept_out: kept_out::Log,
+    queues: Queues,
+    /// How many dumps of TCP the queues were seen in.
+    dumps_seen: u64,
+    /// The queues are not read before this: its cost is bounded.
+    next_queues: Instant,
+    leaving: Leaving,
+    next_count: Instant,
+    gone: Gone,
+    /// What was last told of them.
+    told_left: heartbeat::LeftPorts,
+    /// This node is the active director.
+    directing: bool,
+    /// How often it has vouched for itself as the active director.
+    vouched: Option<u32>,
+    obeys: AppliedOrders,
+    /// The node leaves the cluster; and how many connections were last reported.
+    left: Option<Option<usize>>,
+    publication: Publication,
+}
+
+impl NodeState {
+    /// A node that has seen nothing yet, of the incarnation that holds the node's lease.
+    pub(super) fn new(
+        conf: Arc<Conf>,
+        system: System,
+        incarnation: u64,
+        now: Instant,
+    ) -> NodeState {
+        NodeState {
+            node: system.node,
+            conf,
+            system,
+            actions: VecDeque::new(),
+            is_known: false,
+            is_ready: false,
+            is_unread: false,
+            corrupt: None,
+            faults: Vec::new(),
+            ranges_due: true,
+            look_due: false,
+            next_look_around: now,
+            compute_due: false,
+            computed: None,
+            publish_due: false,
+            is_urgent: false,
+            outcome: JoinOutcome::default(),
+            hints: Vec::new(),
+            kept_out: kept_out::Log::new(now),
+            queues: Queues::default(),
+            dumps_seen: 0,
+            next_queues: now,
+            leaving: Leaving::default(),
+            next_count: now,
+            gone: Gone::default(),
+            told_left: heartbeat::LeftPorts::default(),
+            directing: false,
+            vouched: None,
+            obeys: AppliedOrders::default(),
+            left: None,
+            publication: Publication::new(incarnation, now),
+        }
+    }
+
+    /// Takes a new configuration.
+    pub(super) fn reload(&mut self, conf: Arc<Conf>, now: Instant) {
+        self.conf = conf;
+        self.ranges_due = true;
+        self.next_look_around = now;
+    }
+
+    /// Whether this node is the active director: its record says so.
+    pub(super) fn direct(&mut self, directing: bool, now: Instant) {
+        if self.directing != directing {
+            self.directing = directing;
+            self.compute_due = true;
+            self.publish_at_once(now);
+        }
+    }
+
+    /// The active director on this node vouches for itself: its record says so.
+    pub(super) fn vouch(&mut self, number: u32, now: Instant) {
+        if self.directing && self.vouched != Some(number) {
+            self.vouched = Some(number);
+            self.publish_at_once(now);
+        }
+    }
+
+    /// What this node's table obeys, if it is a director: its record says so.
+    pub(super) fn obey(&mut self, obeys: AppliedOrders, now: Instant) {
+        if self.obeys != obeys {
+            self.obeys = obeys;
+            self.publish_at_once(now);
+        }
+    }
+
+    /// Serves nothing any more, whatever listens. [`NodeAction::Report`] says how many connections
+    /// are left, as often as that changes, and 0 at last.
+    pub(super) fn leave(&mut self, now: Instant) {
+        self.left = Some(None);
+        self.next_count = now;
+        self.publication.ask(now);
+    }
+
+    fn publish_at_once(&mut self, now: Instant) {
+        // Not before it is known what there is to say.
+        match self.publication.stored().is_some() {
+            true => self.is_urgent = true,
+            false => self.publication.ask(now),
+        }
+    }
+
+    /// It is time to look at everything that asks for it.
+    pub(super) fn step(&mut self) {
+        self.actions.push_back(NodeAction::ReadStore);
+        self.look_due = true;
+    }
+
+    /// What is to be done now, if anything; what came of it is told before this is asked again.
+    pub(super) fn next(&mut self, seen: &NodeSnapshot<'_>, now: Instant) -> Option<NodeAction> {
+        while self.actions.is_empty() && self.decide(seen, now) {}
+        self.actions.pop_front()
+    }
+
+    /// When something is due that no event tells of.
+    pub(super) fn due(&self) -> Instant {
+        let count = Some(self.next_count).filter(|_| !self.leaving.is_empty());
+        let when_ready = count.into_iter().chain(self.publication.due());
+        when_ready.filter(|_| self.is_ready).fold(self.next_look_around, Instant::min)
+    }
+
+    /// Decides one thing; false if there is nothing to decide.
+    fn decide(&mut self, seen: &NodeSnapshot<'_>, now: Instant) -> bool {
+        self.is_ready = self.is_known && seen.is_settled && now < self.next_look_around;
+        if mem::take(&mut self.ranges_due) {
+            self.actions.push_back(NodeAction::Watch(self.ranges(seen.store)));
+        } else if self.look_due && now >= self.next_look_around {
+            self.next_look_around = now + LOOK_AROUND_EVERY;
+            self.actions.push_back(NodeAction::LookAround(self.hint_ranges(seen.store)));
+        } else if mem::take(&mut self.look_due) {
+            self.actions.push_back(NodeAction::Look);
+        } else if self.dumps_seen != seen.dumps {
+            self.dumped(seen, now);
+        } else if mem::take(&mut self.is_urgent) {
+            self.publish(seen, now);
+        } else if !self.is_ready {
+            return false;
+        } else if let Some(outcome) = self.computed.take() {
+            self.serve(outcome, seen, now);
+        } else if !self.publish_due && (self.compute_due || self.publication.is_due(now)) {
+            self.compute_due = false;
+            self.compute(seen);
+        } else if !self.leaving.is_empty() && now >= self.next_count {
+            self.actions.push_back(NodeAction::Count(self.leaving.countable()));
+        } else if mem::take(&mut self.publish_due) {
+            self.publish(seen, now);
+        } else {
+            return self.report();
+        }
+        true
+    }
+
+    /// What came of reading the store.
+    pub(super) fn store_read(
+        &mut self,
+        outcome: Result<Refreshed, StoreError>,
+        store: &StoreState,
+        now: Instant,
+    ) {
+        let Refreshed { changed, faults } = match outcome {
+            Ok(refreshed) => refreshed,
+            Err(error) => {
+                if !mem::replace(&mut self.is_unread, true) {
+                    warn!("cannot read the store, the last known flags stay in force: {error}");
+                }
+                return;
+            }
+        };
+        if !mem::replace(&mut self.is_known, true) {
+            // Ports that the last cvipd served and this one may not find any more.
+            let recorded = store.nodes.get(&self.node);
+            let left = recorded.into_iter().flat_map(|record| &record.registrations).map(port_of);
+            (self.gone, self.leaving) = (Gone::of(left.clone()), Leaving::of(left));
+        }
+        self.is_unread = false;
+        for fault in faults {
+            self.repair(fault);
+        }
+        let flags = [Key::Flags(Scope::Cluster), Key::Flags(Scope::Node(self.node))];
+        if flags.iter().any(|key| changed.contains(key)) {
+            self.ranges_due = true;
+            self.next_look_around = now;
+        }
+        // Another process removed or replaced this node's record: it is written again.
+        if changed.contains(&Key::Node(self.node))
+            && store.nodes.get(&self.node) != self.publication.stored()
+        {
+            self.publication.invalidate();
+            self.compute_due = true;
+        }
+        self.compute_due |= changed.contains(&Key::Drains);
+    }
+
+    /// A corrupt value that is this node's to write is written anew from what is known.
+    fn repair(&mut self, fault: Fault) {
+        let is_own = match fault.key {
+            Key::Node(node) | Key::Flags(Scope::Node(node)) => node == self.node,
+            Key::Flags(Scope::Cluster) => true,
+            Key::Alive(_) | Key::Drains | Key::Director(_) | Key::Owned(_) => false,
+        };
+        if is_own {
+            if self.corrupt.as_ref() != Some(&fault.to_string()) {
+                error!("corrupt store file {fault}; it is rebuilt from what this node knows");
+            }
+            self.publication.invalidate();
+            self.compute_due = true;
+            self.actions.push_back(NodeAction::Repair(fault));
+        }
+    }
+
+    /// What came of writing a corrupt value anew.
+    pub(super) fn repaired(&mut self, fault: &Fault, outcome: Result<(), StoreError>) {
+        let text = fault.to_string();
+        self.corrupt = match outcome {
+            Ok(()) => None,
+            Err(error) => {
+                if self.corrupt.as_ref() != Some(&text) {
+                    error!("{error}");
+                }
+                Some(text)
+            }
+        };
+    }
+
+    /// What the system is like, and who listens on the ports that the hints are about.
+    pub(super) fn looked_around(
+        &mut self,
+        system: System,
+        seen: Result<Vec<Listener>, String>,
+        store: &StoreState,
+    ) {
+        self.system = system;
+        match seen {
+            Ok(seen) => {
+                let layers = self.layers(store);
+                self.hints = hints::hints(&seen, &layers, &self.outcome.registrations);
+            }
+            Err(error) => warn!("cannot read listeners for the hints of `status': {error}"),
+        }
+        self.compute_due = true;
+    }
+
+    /// Whether listeners or the outcomes of checks are others than before, and what of the
+    /// listeners cannot be read.
+    pub(super) fn looked(&mut self, changed: bool, faults: Vec<String>) {
+        self.compute_due |= changed;
+        for fault in faults.iter().filter(|fault| !self.faults.contains(fault)) {
+            warn!("cannot see listeners: {fault}");
+        }
+        self.faults = faults;
+    }
+
+    /// Whether outcomes of checks are others than before.
+    pub(super) fn checked(&mut self, changed: bool) {
+        self.compute_due |= changed;
+    }
+
+    /// Takes a dump of TCP: servers that hang have full accept queues.
+    fn dumped(&mut self, seen: &NodeSnapshot<'_>, now: Instant) {
+        self.dumps_seen = seen.dumps;
+        self.compute_due |= self.queues.dumped(&self.outcome.servers, seen.sockets);
+        let wanted = self.queues.wanted(now);
+        if now >= self.next_queues && !wanted.is_empty() {
+            self.actions.push_back(NodeAction::ReadQueues(wanted));
+        }
+    }
+
+    /// Which connections wait in the accept queues of a port, or why that is not known; `sockets`
+    /// are those of the last dump.
+    pub(super) fn queue_read(
+        &mut self,
+        port: u16,
+        waiting: Result<Vec<Unaccepted>, String>,
+        sockets: &[Listener],
+        now: Instant,
+    ) {
+        match waiting {
+            Ok(waiting) => {
+                let servers = &self.outcome.servers;
+                self.compute_due |= self.queues.looked(port, &waiting, servers, sockets, now);
+            }
+            Err(error) => warn!(
+                "cannot read the accept queues of port {port}, so that a hung server is not \
+                 noticed: {error}"
+            ),
+        }
+    }
+
+    /// Reading accept queues took so long.
+    pub(super) fn queues_read(&mut self, took: Duration, now: Instant) {
+        self.next_queues = now + QUEUES_SHARE * took;
+    }
+
+    fn compute(&mut self, seen: &NodeSnapshot<'_>) {
+        let (node, cluster) = self.flags(seen.store);
+        let outcome = match self.left {
+            Some(_) => JoinOutcome::default(),
+            None => {
+                registrations::compute(seen.listeners, &self.conf, &node, &cluster, &self.system)
+            }
+        };
+        let served = &outcome.registrations;
+        let targets = checks::targets(&self.conf, self.node, served, self.directing);
+        self.computed = Some(outcome);
+        self.actions.push_back(NodeAction::Check(targets));
+    }
+
+    /// What was computed is what the node serves from now on.
+    fn serve(&mut self, mut outcome: JoinOutcome, seen: &NodeSnapshot<'_>, now: Instant) {
+        for registration in &mut outcome.registrations {
+            let service = registration.service;
+            registration.unhealthy = match self.queues.hangs(service) {
+                true => Some("accepts no connection: its accept queue stays full".to_owned()),
+                false => (seen.health)(&service).and_then(checks::reason),
+            };
+        }
+        let served = outcome.registrations.iter().map(port_of).collect();
+        self.gone.update(self.outcome.registrations.iter().map(port_of), &served);
+        let before = self.leaving.clone();
+        let drained = self.drained(&outcome, seen.store);
+        self.leaving.update(self.outcome.registrations.iter().map(port_of), &served, drained);
+        if outcome != self.outcome || self.leaving != before {
+            self.next_count = now;
+        }
+        self.actions.push_back(NodeAction::SetEligible(outcome.servers.all()));
+        self.log_kept_out(&outcome.refused, now);
+        self.outcome = outcome;
+        self.publish_due = true;
+    }
+
+    /// How many connections there are on each port, so far as they could be counted, and how long
+    /// that took.
+    pub(super) fn counted(
+        &mut self,
+        counts: &BTreeMap<LeavingPort, usize>,
+        took: Duration,
+        now: Instant,
+    ) {
+        self.publish_due |= self.leaving.count(|port| counts.get(&port).copied());
+        // A count walks every connection of the node: beside very many, it is made less often.
+        self.next_count = now + COUNT_EVERY.max(COUNT_SHARE * took);
+    }
+
+    fn publish(&mut self, seen: &NodeSnapshot<'_>, now: Instant) {
+        self.tell_left();
+        let record = shortened(NodeRecord {
+            event_source: seen.source.to_string(),
+            registrations: self.outcome.registrations.clone(),
+            refused: self.outcome.refused.clone(),
+            refused_more: self.outcome.refused_more,
+            reachable: self.outcome.reachable.clone(),
+            lingering: self.leaving.lingering(),
+            hints: self.hints.clone(),
+            flags: seen.store.flags_of(Scope::Node(self.node)),
+            directing: self.directing,
+            vouched: self.vouched,
+            obeys: self.obeys.drains.iter().copied().collect(),
+            leaving: self.left.is_some(),
+            released: self.obeys.released.iter().copied().collect(),
+            ..NodeRecord::empty(self.node, 0, 0)
+        });
+        if let Some(record) = self.publication.next(record, seen.store.nodes.get(&self.node), now) {
+            // What is told of ports that were left counts beside this record.
+            self.tell_left();
+            self.actions.push_back(NodeAction::Put(Box::new(record)));
+        }
+    }
+
+    /// What became of writing this node's record.
+    pub(super) fn put(
+        &mut self,
+        record: NodeRecord,
+        outcome: Result<(), StoreError>,
+        now: Instant,
+    ) {
+        self.publication.put(record, outcome, now);
+    }
+
+    /// Tells which ports the node has left. Before a record was tried, nothing is known.
+    fn tell_left(&mut self) {
+        let Some(record) = self.publication.tried() else { return };
+        let served = self.outcome.registrations.iter().map(port_of).collect();
+        let left = self.gone.told(record, &served);
+        if left != self.told_left {
+            self.told_left = left.clone();
+            self.actions.push_back(NodeAction::TellLeft(left));
+        }
+    }
+
+    /// Tells how many connections are left, once the record says that the node leaves and all
+    /// were counted; false if there is nothing to tell.
+    fn report(&mut self) -> bool {
+        let is_told = self.publication.stored().is_some_and(|record| record.leaving);
+        let Some(last) = self.left.as_mut().filter(|_| is_told && self.publication.is_done())
+        else {
+            return false;
+        };
+        let connections =
+            self.leaving.lingering().iter().map(|port| port.connections as usize).sum();
+        if last.replace(connections) == Some(connections) {
+            return false;
+        }
+        self.actions.push_back(NodeAction::Report(connections));
+        true
+    }
+
+    /// Logs once of each listener that it does not join, though its port is flagged.
+    fn log_kept_out(&mut self, refused: &[RefusedListener], now: Instant) {
+        for row in self.kept_out.new_ones(refused, now) {
+            let RefusedListener { service, bound, uid, reason, reachable } = row;
+            let bound = SocketAddr::new(*bound, service.port);
+            let text = format!(
+                "the listener of user id {uid} on {bound} does not join {service}: {reason}; \
+                 `cvipctl doctor' on this node says what to do"
+            );
+            // Most of what listens on loopback alone is meant to.
+            if *reachable { warn!("{text}") } else { info!("{text}") }
+        }
+    }
+
+    /// The ports that operators drain, of those that this node serves; all of them while it leaves.
+    fn drained(&self, outcome: &JoinOutcome, store: &StoreState) -> BTreeSet<LeavingPort> {
+        let leaves = self.left.is_some();
+        if store.drains.is_empty() && !leaves {
+            return BTreeSet::new();
+        }
+        let registered = outcome.registrations.iter().map(|registration| registration.service);
+        let cvips = self.conf.cvips.iter().filter(|cvip| cvip.real_server(self.node).is_some());
+        let fixed = cvips.flat_map(|cvip| cvip.standing_ports().map(|port| (cvip.addr, port)));
+        let fixed = fixed.map(|(cvip, (protocol, port))| ServiceKey { cvip, protocol, port });
+        let is_drained =
+            |key: &ServiceKey| leaves || drain_of(&store.drains, self.node, *key).is_some();
+        let drained = registered.chain(fixed).filter(is_drained);
+        drained.map(|key| (key.protocol, key.port)).collect()
+    }
+
+    fn flags(&self, store: &StoreState) -> (FlagSet, FlagSet) {
+        (store.flags_of(Scope::Node(self.node)), store.flags_of(Scope::Cluster))
+    }
+
+    fn layers(&self, store: &StoreState) -> Vec<Layers> {
+        let (node, cluster) = self.flags(store);
+        let serving = self.conf.cvips.iter().filter(|c| c.real_server(self.node).is_some());
+        serving.map(|cvip| registrations::layers(cvip, &node, &cluster)).collect()
+    }
+
+    /// The flagged ports.
+    fn ranges(&self, store: &StoreState) -> Ranges {
+        let layers = self.layers(store);
+        let of = |protocol| {
+            let ranges = layers.iter().flat_map(move |layers| layers.ranges(protocol));
+            ranges.map(move |(start, end)| (protocol, start, end))
+        };
+        Protocol::ALL.into_iter().flat_map(of).collect()
+    }
+
+    /// The flagged ports of TCP and UDP, each in both protocols.
+    fn hint_ranges(&self, store: &StoreState) -> Ranges {
+        let layers = self.layers(store);
+        let of = |protocol| {
+            let own = layers.iter().flat_map(move |layers| layers.ranges(protocol));
+            let both = own.chain(hints::other_ranges(&layers, protocol));
+            both.map(move |(start, end)| (protocol, start, end))
+        };
+        [Protocol::Tcp, Protocol::Udp].into_iter().flat_map(of).collect()
+    }
+}
+
+fn port_of(registration: &Registration) -> LeavingPort {
+    (registration.service.protocol, registration.service.port)
+}
+
+#[cfg(test)]
+mod tests;
