@@ -416,6 +416,55 @@ fn an_address_with_a_lifetime_goes_from_an_interface_that_has_another_name_by_no
 }
 
 #[test]
+fn a_local_route_that_somebody_deleted_is_made_again_and_goes_with_its_address() {
+    let (namespace, neighbour, record) = (Namespace::new(), Namespace::new(), Record::new());
+    namespace.wire("cv0", &neighbour, "cv1");
+    namespace.ip("addr add 10.0.0.1/24 dev cv0");
+    // The kernel's source in a local route to a further address of a network is the first one.
+    let further = DesiredAddress { device: Device::Connected, ..on("10.0.0.254", "unused") };
+    let desired = carrying([
+        on("192.0.2.100", "lo"),
+        on("fd00::64", "lo"),
+        leased("192.0.2.101", "cv0", 60),
+        further,
+        leased("fd00::65", "cv0", 60),
+    ]);
+    let routes = || {
+        let of = |family| namespace.ip(&format!("{family} route show table local"));
+        let mut lines: Vec<String> =
+            ["-4", "-6"].map(of).concat().lines().map(str::to_owned).collect();
+        lines.sort_unstable();
+        lines
+    };
+    let bare = routes();
+    record.apply_well(&namespace, &desired);
+    let before = routes();
+    for (text, device) in [
+        ("192.0.2.100", "lo"),
+        ("fd00::64", "lo"),
+        ("192.0.2.101", "cv0"),
+        ("10.0.0.254", "cv0"),
+        ("fd00::65", "cv0"),
+    ] {
+        namespace.ip(&format!("route del local {text} dev {device} table local"));
+        let unreached = Difference::Unreached { addr: addr(text), device: device.into() };
+        assert_eq!(record.check(&namespace, &desired), [unreached]);
+        let again = format!("made the local route to {text} on {device} again");
+        assert_eq!(record.apply_well(&namespace, &desired), [again]);
+        assert_eq!(routes(), before, "{text}");
+        assert_eq!(record.check(&namespace, &desired), []);
+    }
+    assert!(record.apply_well(&namespace, &desired).is_empty());
+    // An interface that is down has no local routes, and gets them back by itself.
+    namespace.ip("link set cv0 down");
+    let found = record.check(&namespace, &desired);
+    assert!(!found.iter().any(|d| matches!(d, Difference::Unreached { .. })), "{found:?}");
+    namespace.ip("link set cv0 up");
+    record.undo(&namespace);
+    until("the other routes", || routes() == bare);
+}
+
+#[test]
 fn a_look_tells_what_is_gone_and_why_an_address_cannot_be_carried() {
     let (namespace, neighbour, record) = (Namespace::new(), Namespace::new(), Record::new());
     namespace.wire("cv0", &neighbour, "cv1");

@@ -54,6 +54,12 @@ fn difference(
         Difference::Missing { addr, prefix, device } => {
             missing(seen, host, desired, *addr, *prefix, device)
         }
+        Difference::Unreached { addr, device } => {
+            let prefix = prefix_of(host, *addr, device);
+            let what = format!("{addr} on {device} has no local route, and receives nothing");
+            let renewed = format!("ip addr del {addr}/{prefix} dev {device}");
+            Finding::fault(here, what).fix(fix).run(renewed)
+        }
         // Addresses that are too many are looked at one by one: see `addresses'.
         Difference::Misplaced { .. } => return None,
         Difference::Permanent { addr, device } => {

@@ -2,7 +2,7 @@
 //!
 //! Layouts are linux/if_addr.h and linux/if_link.h over rtnetlink(7).
 
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr};
 
 use nix::errno::Errno;
 use nix::libc;
@@ -40,6 +40,11 @@ mod ifa {
 mod rta {
     pub(super) const DST: u16 = 1;
     pub(super) const OIF: u16 = 4;
+    pub(super) const PREFSRC: u16 = 7;
+    /// `RT_TABLE_LOCAL`, `RTPROT_KERNEL`, `RT_SCOPE_HOST`.
+    pub(super) const TABLE_LOCAL: u8 = 255;
+    pub(super) const BY_KERNEL: u8 = 2;
+    pub(super) const SCOPE_HOST: u8 = 254;
     /// `RTN_LOCAL`: packets to it are for this node.
     pub(super) const LOCAL: u8 = 2;
 }
@@ -174,19 +179,14 @@ impl Rtnetlink {
         }
     }
 
-    /// True once packets to an address of this interface are taken for this node's (`ip route
-    /// get ADDR oif DEVICE`). IPv4 is at once; to an IPv6 address the kernel makes the route in
-    /// the background (`addrconf_dad_work`), and says *unreachable* until then.
+    /// True if packets to an address of this interface are taken for this node's (`ip route get
+    /// ADDR oif DEVICE`). To a new IPv6 address the kernel makes the route in the background
+    /// (`addrconf_dad_work`), and says *unreachable* until then.
     pub(super) fn is_received(&mut self, link: &Link, addr: IpAddr) -> Result<bool, NetError> {
-        let IpAddr::V6(ip) = addr else { return Ok(true) };
         // struct rtmsg: family, length of the destination, and fields that a question leaves 0.
-        let request = RtnetlinkRequest::new(
-            libc::RTM_GETROUTE,
-            0,
-            &[AF_INET6, 128, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0],
-        )
-        .attribute(rta::DST, &ip.octets())
-        .attribute(rta::OIF, &link.index.to_ne_bytes());
+        let header = [family(addr), host_prefix(addr), 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
+        let request = with_destination(RtnetlinkRequest::new(libc::RTM_GETROUTE, 0, &header), addr)
+            .attribute(rta::OIF, &link.index.to_ne_bytes());
         let is_local = |_, body: &[u8]| {
             let kind = body.get(7).ok_or(NetError::Malformed("a route that is cut short"))?;
             Ok(Some(*kind == rta::LOCAL))
@@ -196,6 +196,24 @@ impl Rtnetlink {
             // No route at all.
             Err(RequestError::Refused(_)) => Ok(false),
             Err(RequestError::Failed(error)) => Err(error),
+        }
+    }
+
+    /// Adds the local route of an IPv4 address, as the kernel makes it with the address, so that
+    /// it goes with the address too (`fib_add_ifaddr`, net/ipv4/fib_frontend.c; `ip route add local
+    /// ADDR dev DEVICE table local proto kernel scope host src SOURCE`).
+    pub(super) fn add_local_route(
+        &mut self,
+        link: &Link,
+        addr: Ipv4Addr,
+        source: Ipv4Addr,
+    ) -> Result<(), NetError> {
+        match self.socket.change(&local_route_request(link.index, addr, source)) {
+            Ok(()) | Err(RequestError::Refused(Errno::EEXIST)) => Ok(()),
+            Err(error) => {
+                let action = || format!("add the local route to {addr} on {}", link.name);
+                Err(kernel_error(error, action, addr.into(), link))
+            }
         }
     }
 
@@ -328,6 +346,24 @@ fn with_address(request: RtnetlinkRequest, addr: IpAddr) -> RtnetlinkRequest {
         IpAddr::V4(addr) => both(&addr.octets()),
         IpAddr::V6(addr) => both(&addr.octets()),
     }
+}
+
+fn with_destination(request: RtnetlinkRequest, addr: IpAddr) -> RtnetlinkRequest {
+    match addr {
+        IpAddr::V4(addr) => request.attribute(rta::DST, &addr.octets()),
+        IpAddr::V6(addr) => request.attribute(rta::DST, &addr.octets()),
+    }
+}
+
+fn local_route_request(index: u32, addr: Ipv4Addr, source: Ipv4Addr) -> RtnetlinkRequest {
+    // struct rtmsg: family, lengths of destination and source, type of service, table, protocol,
+    // scope, type, flags.
+    let (table, protocol, scope) = (rta::TABLE_LOCAL, rta::BY_KERNEL, rta::SCOPE_HOST);
+    let header = [AF_INET, 32, 0, 0, table, protocol, scope, rta::LOCAL, 0, 0, 0, 0];
+    let request = RtnetlinkRequest::new(libc::RTM_NEWROUTE, CREATE | EXCLUSIVE, &header);
+    with_destination(request, addr.into())
+        .attribute(rta::OIF, &index.to_ne_bytes())
+        .attribute(rta::PREFSRC, &source.octets())
 }
 
 fn tunnel_request(device: &str, kind: &str, external: bool) -> RtnetlinkRequest {
@@ -534,6 +570,27 @@ mod tests {
         let nameless = request.finish(0, 1);
         let (kind, body) = reply(&nameless);
         assert!(parse_link(kind, body).is_err());
+    }
+
+    #[test]
+    fn a_local_route_is_added_as_the_kernel_makes_it() {
+        let (addr, source) = ([10, 0, 0, 100].into(), [10, 0, 0, 1].into());
+        let bytes = local_route_request(2, addr, source).finish(0, 1);
+        let expected = [
+            &[AF_INET, 32, 0, 0, 255, 2, 254, 2][..], // local table, kernel, host, local
+            &0u32.to_ne_bytes(),                      // rtm_flags
+            &8u16.to_ne_bytes(),                      // rta_len
+            &1u16.to_ne_bytes(),                      // RTA_DST
+            &[10, 0, 0, 100],
+            &8u16.to_ne_bytes(), // rta_len
+            &4u16.to_ne_bytes(), // RTA_OIF
+            &2u32.to_ne_bytes(),
+            &8u16.to_ne_bytes(), // rta_len
+            &7u16.to_ne_bytes(), // RTA_PREFSRC
+            &[10, 0, 0, 1],
+        ]
+        .concat();
+        assert_eq!(bytes[16..], expected);
     }
 
     #[test]

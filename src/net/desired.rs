@@ -1,23 +1,24 @@
 //! What cvip.conf asks of a node's own kernel, in the node's role of the moment.
 //!
-//! Pure: the keeper compares these desired settings with the kernel and makes what is missing. A desired setting is
-//! there only while the role needs it, so that a change of role is nothing but other desired settings.
+//! Pure: [`NetworkSettings`](super::NetworkSettings) compares these with the kernel and makes what
+//! is missing. A setting is desired only while the role needs it, so that a change of role is
+//! nothing but other desired settings.
 
 use std::net::IpAddr;
 
 use crate::conf::{Conf, Cvip, DirectorNode, RealServer, Routing};
 
-/// Seconds that the kernel keeps the CVIP of one of several directors unless the keeper renews
-/// it (once a second): a director whose cvipd is dead or frozen cannot hold it for longer.
+/// Seconds that the kernel keeps the CVIP of one of several directors unless it is renewed
+/// (once a second): a director whose cvipd is dead or frozen cannot hold it for longer.
 pub const CVIP_LIFETIME: u32 = 10;
 
-/// The interface on which real servers carry what nobody may ask them for.
+/// The interface on which real servers carry an address for which they must not answer.
 const LOOPBACK: &str = "lo";
 
 /// With 1 or 2, an interface answers ARP for its own addresses only.
 const ARP_IGNORE: &str = "net/ipv4/conf/all/arp_ignore";
 
-/// A node's part at the moment. A node is in one set of directors at most, and a real server of
+/// What a node is at the moment, for its addresses and settings. A node is in one set of directors at most, and a real server of
 /// every CVIP whose director it is not.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum AddressRole {
@@ -531,7 +532,7 @@ mod tests {
     }
 
     #[test]
-    fn two_cvips_desired_the_same_settings_once() {
+    fn what_two_cvips_need_is_desired_once() {
         let mut conf = conf(Routing::Nat, cvip("192.0.2.100", "10.0.0.", 1));
         conf.cvips.push(cvip("192.0.2.101", "10.0.0.", 1));
         for cvip in &mut conf.cvips {
@@ -546,7 +547,7 @@ mod tests {
     }
 
     #[test]
-    fn a_node_that_the_configuration_does_not_name_has_no_desired() {
+    fn a_node_that_the_configuration_does_not_name_desires_nothing() {
         let conf = conf(Routing::Dr, cvip("10.0.0.100", "10.0.0.", 2));
         for role in [AddressRole::RealServer, AddressRole::ActiveDirector, AddressRole::Standby] {
             assert_eq!(desired(&conf, 9, role), DesiredSettings::default());

@@ -125,6 +125,17 @@ pub enum NetError {
         /// The interface.
         device: String,
     },
+    /// The kernel has an address, and takes no packet to it.
+    #[error(
+        "{addr} is on {device} and receives nothing: see what leads it elsewhere with `ip rule' \
+         and `ip route get {addr}'"
+    )]
+    Unreached {
+        /// The address.
+        addr: IpAddr,
+        /// The interface.
+        device: String,
+    },
     /// An address was not added, since neighbours would be answered for it.
     #[error("did not add {addr} to {device}: without {setting} this node would answer for it")]
     Exposed {

@@ -1,10 +1,10 @@
 //! Addresses, announcements and kernel settings: what a node needs of its own kernel, beside
-//! the IPVS table, to play its part.
+//! the IPVS table, for its role.
 //!
 //! ```text
-//!   desired settings      what cvip.conf asks of a node in its role          pure
-//!   keeper      makes it so, remembers what it made, undoes it     kernel, one file
-//!   announce    tells the neighbours who carries an address now    kernel
+//!   desired     what cvip.conf asks of a node in its role          pure
+//!   settings    makes it so, records what it made, undoes it       kernel, one file
+//!   announce    tells the neighbours which host has an address     kernel
 //!   changes     wakes when links, addresses, local routes change   kernel
 //!   conflicting host       notices another who says that he carries it        kernel
 //!   local       what the node has anyway                           kernel
@@ -29,7 +29,6 @@ mod interfaces;
 mod local;
 mod netlink;
 mod packet;
-mod record;
 mod report;
 mod routes;
 mod settings;

@@ -1,4 +1,5 @@
-//! What the keeper did, could not do, and would have to do, each a typed value with a sentence.
+//! What was done to addresses and settings, what could not be done, and what would have to be: each a
+//! typed value with a sentence.
 
 use std::fmt;
 use std::net::IpAddr;
@@ -48,7 +49,7 @@ pub enum Done {
         /// Name of the interface.
         device: String,
     },
-    /// An address of the keeper's was removed.
+    /// An address that cvipd had added was removed.
     Removed {
         /// The address.
         addr: IpAddr,
@@ -57,13 +58,20 @@ pub enum Done {
         /// Name of the interface.
         device: String,
     },
+    /// The local route of an address, without which it receives nothing, was made again.
+    Rerouted {
+        /// The address.
+        addr: IpAddr,
+        /// Name of the interface.
+        device: String,
+    },
     /// A link was made.
     Made(String),
-    /// A link that the keeper had made was deleted.
+    /// A link that cvipd had made was deleted.
     Deleted(String),
     /// A link was brought up.
     Up(String),
-    /// A link that the keeper had brought up was brought down again.
+    /// A link that cvipd had brought up was brought down again.
     Down(String),
     /// A setting was changed.
     Set {
@@ -74,7 +82,7 @@ pub enum Done {
         /// What it was.
         was: String,
     },
-    /// A setting of the keeper's was given back the value it had before.
+    /// A setting that cvipd had changed was given back the value it had before.
     Restored {
         /// Path below `/proc/sys`.
         path: String,
@@ -89,6 +97,9 @@ impl fmt::Display for Done {
             Done::Added { addr, prefix, device } => write!(f, "added {addr}/{prefix} to {device}"),
             Done::Removed { addr, prefix, device } => {
                 write!(f, "removed {addr}/{prefix} from {device}")
+            }
+            Done::Rerouted { addr, device } => {
+                write!(f, "made the local route to {addr} on {device} again")
             }
             Done::Made(device) => write!(f, "made {device}"),
             Done::Deleted(device) => write!(f, "deleted {device}"),
@@ -165,6 +176,13 @@ pub enum Difference {
         /// Name of the interface that should carry it.
         device: String,
     },
+    /// An address is there without its local route: it receives nothing.
+    Unreached {
+        /// The address.
+        addr: IpAddr,
+        /// Name of the interface that carries it.
+        device: String,
+    },
     /// An address stands where neighbours ask for it, and should not.
     Misplaced {
         /// The address.
@@ -194,6 +212,9 @@ impl fmt::Display for Difference {
             Difference::Missing { addr, prefix, device } => {
                 write!(f, "{addr}/{prefix} is missing on {device}")
             }
+            Difference::Unreached { addr, device } => {
+                write!(f, "{addr} on {device} has no local route, and receives nothing")
+            }
             Difference::Misplaced { addr, device } => write!(
                 f,
                 "{addr} stands on {device}, where this node answers for it and must not: if it is \
@@ -222,6 +243,10 @@ mod tests {
             (
                 Done::Removed { addr, prefix: 32, device: "lo".into() },
                 "removed 10.0.0.100/32 from lo",
+            ),
+            (
+                Done::Rerouted { addr, device: "lo".into() },
+                "made the local route to 10.0.0.100 on lo again",
             ),
             (Done::Made("cvip4in6".into()), "made cvip4in6"),
             (Done::Deleted("cvip4in6".into()), "deleted cvip4in6"),

@@ -1,97 +1,43 @@
-//! What the keeper made, in a small file, so that a cvipd that was killed and started again
-//! still knows what is its own to undo.
+//! The file that records what cvipd made on its host, so that one that was killed and started
+//! again knows what is its own to undo.
 //!
 //! The file is written before the kernel is changed: after a crash it may name something that
 //! was never made, which costs nothing, but never forgets something that was. It names the boot
 //! it was written in, for nothing that it lists survives one.
 
-use std::collections::BTreeMap;
 use std::fs;
 use std::io::{self, ErrorKind};
-use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use super::addresses::host_prefix;
-use super::{NetError, sysctl};
+use super::address::{OwnAddress, OwnAddresses};
+use super::link::OwnLinks;
+use super::sysctl::OwnSysctls;
 use crate::files;
+use crate::net::addresses::host_prefix;
+use crate::net::{NetError, sysctl};
 
 /// Far more than a thousand CVIPs need.
 const SIZE_CAP: u64 = 1 << 20;
 
-/// Everything that the keeper made.
+/// Everything that this program made on its host.
 #[derive(Clone, Debug, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub(super) struct SettingsRecord {
     /// The kernel's identity of the boot (`kernel.random.boot_id`).
     #[serde(default)]
     boot: String,
     #[serde(default)]
-    pub(super) addresses: Vec<OwnAddress>,
+    pub(super) addresses: OwnAddresses,
     #[serde(default)]
-    pub(super) links: Vec<OwnLink>,
-    /// By path.
+    pub(super) links: OwnLinks,
     #[serde(default)]
-    pub(super) settings: BTreeMap<String, OwnSetting>,
-}
-
-/// An address that the keeper added.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) struct OwnAddress {
-    pub(super) addr: IpAddr,
-    pub(super) prefix: u8,
-    pub(super) device: String,
-    /// Seconds that each renewal gives it; none: it stays for ever.
-    #[serde(default)]
-    pub(super) valid_lft: Option<u32>,
-}
-
-/// A link that the keeper brought up.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) struct OwnLink {
-    pub(super) device: String,
-    /// It made it, too.
-    pub(super) made: bool,
-}
-
-/// A setting that the keeper changed.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) struct OwnSetting {
-    /// What it was given.
-    pub(super) value: String,
-    /// What somebody else had given it.
-    pub(super) previous: String,
+    pub(super) settings: OwnSysctls,
 }
 
 impl SettingsRecord {
     pub(super) fn is_empty(&self) -> bool {
-        self.addresses.is_empty() && self.links.is_empty() && self.settings.is_empty()
-    }
-
-    /// The own address on this interface.
-    pub(super) fn address(&self, addr: IpAddr, device: &str) -> Option<&OwnAddress> {
-        self.addresses.iter().find(|own| own.addr == addr && own.device == device)
-    }
-
-    /// Notes an address, once.
-    pub(super) fn put_address(&mut self, own: OwnAddress) {
-        self.forget_address(own.addr, &own.device);
-        self.addresses.push(own);
-    }
-
-    pub(super) fn forget_address(&mut self, addr: IpAddr, device: &str) {
-        self.addresses.retain(|own| own.addr != addr || own.device != device);
-    }
-
-    /// Notes a link, unless it is noted already.
-    pub(super) fn put_link(&mut self, device: &str, made: bool) {
-        if !self.links.iter().any(|own| own.device == device) {
-            self.links.push(OwnLink { device: device.to_owned(), made });
-        }
-    }
-
-    pub(super) fn forget_link(&mut self, device: &str) {
-        self.links.retain(|own| own.device != device);
+        self.addresses.0.is_empty() && self.links.0.is_empty() && self.settings.0.is_empty()
     }
 
     /// What a file's text says, if it was written in this boot; nothing if in an earlier one.
@@ -101,11 +47,12 @@ impl SettingsRecord {
         if record.boot != boot {
             return Ok(SettingsRecord::default());
         }
-        if let Some(path) = record.settings.keys().find(|path| !sysctl::is_network_setting(path)) {
+        let is_setting = |path: &&String| sysctl::is_network_setting(path);
+        if let Some(path) = record.settings.0.keys().find(|path| !is_setting(path)) {
             return Err(format!("`{path}' is no network setting"));
         }
-        let impossible = |own: &&OwnAddress| own.prefix > host_prefix(own.addr);
-        if let Some(own) = record.addresses.iter().find(impossible) {
+        let is_impossible = |own: &&OwnAddress| own.prefix > host_prefix(own.addr);
+        if let Some(own) = record.addresses.0.iter().find(is_impossible) {
             return Err(format!("{}/{} is no address", own.addr, own.prefix));
         }
         Ok(record)
@@ -186,19 +133,20 @@ impl RecordFile {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::net::settings::sysctl::OwnSysctl;
 
     fn sample() -> SettingsRecord {
         let mut record = SettingsRecord::default();
-        record.put_address(OwnAddress {
+        record.addresses.put(OwnAddress {
             addr: "10.0.0.100".parse().unwrap(),
             prefix: 32,
             device: "lo".into(),
             valid_lft: None,
         });
-        record.put_link("tunl0", true);
-        record.put_link("tunl0", false);
-        let changed = OwnSetting { value: "1".into(), previous: "0".into() };
-        record.settings.insert("net/ipv4/ip_forward".into(), changed);
+        record.links.add("tunl0", true);
+        record.links.add("tunl0", false);
+        let changed = OwnSysctl { value: "1".into(), previous: "0".into() };
+        record.settings.0.insert("net/ipv4/ip_forward".into(), changed);
         record
     }
 
