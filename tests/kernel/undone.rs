@@ -56,12 +56,33 @@ pub(crate) fn kernel_of(host: &Host) -> BTreeSet<String> {
     found
 }
 
+/// The same, and its local routes.
+fn with_routes(host: &Host) -> BTreeSet<String> {
+    let mut found = kernel_of(host);
+    for family in ["-4", "-6"] {
+        let routes = host.stdout(&["ip", family, "route", "show", "table", "local"]).unwrap();
+        let local = routes.lines().filter(|line| line.starts_with("local"));
+        found.extend(local.map(|line| line.trim().to_owned()));
+    }
+    found
+}
+
 /// Waits until a machine's kernel is as it was.
 #[track_caller]
 pub(crate) fn await_kernel(site: &Site, number: u32, wanted: &BTreeSet<String>) {
+    await_read(site, number, wanted, kernel_of);
+}
+
+#[track_caller]
+fn await_read(
+    site: &Site,
+    number: u32,
+    wanted: &BTreeSet<String>,
+    read: impl Fn(&Host) -> BTreeSet<String>,
+) {
     let mut now = BTreeSet::new();
     let came = cvip_lab::wait_until(cvip_lab::PATIENCE, || {
-        now = kernel_of(site.host(number));
+        now = read(site.host(number));
         (now == *wanted).then_some(())
     });
     let more: Vec<_> = now.difference(wanted).collect();
@@ -136,10 +157,10 @@ fn what_a_routing_method_needs_goes_with_it_and_what_the_administrator_had_set_s
 fn assert_repaired(site: &Site, number: u32, lines: &[&str]) {
     const AT_MOST: Duration = Duration::from_secs(10);
     let host = site.host(number);
-    let before = kernel_of(host);
+    let before = with_routes(host);
     let start = Instant::now();
     lines.iter().for_each(|line| drop(host.line(line)));
-    await_kernel(site, number, &before);
+    await_read(site, number, &before, with_routes);
     let took = start.elapsed();
     println!("node {number}, {lines:?}: {took:?}");
     assert!(took < AT_MOST, "node {number}, {lines:?}: {took:?}");
@@ -164,6 +185,10 @@ fn what_somebody_changes_is_repaired_at_once_and_an_event() {
     let back = format!("ip addr add {own}/24 dev eth0");
     assert_repaired(&site, director, &["ip -4 addr flush dev eth0", &back]);
     assert_repaired(&site, director, &[&format!("ip addr del {v6}/128 dev eth0")]);
+    for (number, addr, device) in [(2, v4, "lo"), (2, v6, "lo"), (director, v4, "eth0")] {
+        let delete = format!("ip route del local {addr} dev {device} table local");
+        assert_repaired(&site, number, &[&delete]);
+    }
 
     for (number, what) in [
         (1, format!("added {v4}/32 to lo")),
@@ -171,6 +196,9 @@ fn what_somebody_changes_is_repaired_at_once_and_an_event() {
         (2, "set net.ipv4.conf.all.arp_ignore to 1 (was 0)".to_owned()),
         (director, "set net.ipv4.vs.expire_nodest_conn to 1 (was 0)".to_owned()),
         (director, format!("added {v4}/32 to eth0")),
+        (2, format!("made the local route to {v4} on lo again")),
+        (2, format!("made the local route to {v6} on lo again")),
+        (director, format!("made the local route to {v4} on eth0 again")),
     ] {
         site.until(&format!("an event of node {number}: {what}"), |site| {
             let events = site.direct("cvipctl events");

@@ -207,7 +207,7 @@ fn what_somebody_removes_or_resets_is_back_within_a_second() {
         kernel.order(role);
         kernel.run(10_050);
         kernel.remove();
-        kernel.run(150);
+        kernel.run(1);
         assert!(kernel.stands, "{role:?}");
         // Nobody notifies of a setting.
         kernel.set = false;

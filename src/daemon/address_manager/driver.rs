@@ -1,0 +1,121 @@
+//! Makes, looks at, renews and announces addresses and settings, as [`AddressState`] decides.
+
+use std::os::fd::{AsFd, BorrowedFd};
+use std::path::Path;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use tracing::{error, info, warn};
+
+use super::messages::AddressMessage;
+use super::state::{AddressAction, AddressState};
+use crate::conf::Conf;
+use crate::daemon::messages::MainMessage;
+use crate::daemon::worker::Driven;
+use crate::net::{self, ChangeWatch, NetworkSettings, Reachable, SettingsReport};
+use crate::wake::Outbox;
+
+/// The address manager with a kernel under it.
+pub(in crate::daemon) struct AddressManager {
+    state: AddressState,
+    settings: NetworkSettings,
+    /// None where the kernel does not notify: it is looked every second.
+    changes: Option<ChangeWatch>,
+    main: Outbox<MainMessage>,
+}
+
+impl AddressManager {
+    pub(in crate::daemon) fn open(
+        run_dir: &Path,
+        node: u32,
+        conf: Arc<Conf>,
+        main: Outbox<MainMessage>,
+        now: Instant,
+    ) -> AddressManager {
+        let record = run_dir.join(format!("kept-{node}.json"));
+        let settings = NetworkSettings::open(&record).unwrap_or_else(|error| {
+            error!("{error}; what is there is taken for the administrator's, and left");
+            NetworkSettings::new(&record)
+        });
+        let changes = ChangeWatch::open().map_err(|error| {
+            warn!("the kernel does not notify of changes ({error}): it is looked at every second");
+        });
+        let state = AddressState::new(node, conf, now);
+        AddressManager { state, settings, changes: changes.ok(), main }
+    }
+
+    fn action(&mut self, action: AddressAction, now: Instant) {
+        let (state, settings) = (&mut self.state, &mut self.settings);
+        match action {
+            AddressAction::Look => {
+                let outcome = settings.look(state.desired(), state.carried());
+                state.looked(outcome, now);
+            }
+            AddressAction::LookAtSettings => {
+                settings.tend();
+                if self.changes.is_none() {
+                    state.notified();
+                }
+                let differences = settings.check_settings(state.desired());
+                state.looked_at_settings(&differences);
+            }
+            AddressAction::Make { is_repair } => {
+                let report = settings.apply(state.desired());
+                log(&report);
+                state.made(&report, is_repair, now);
+            }
+            AddressAction::Renew => {
+                let outcome = settings.renew();
+                state.renewed(&outcome);
+            }
+            AddressAction::Announce(addresses) => {
+                for Reachable { addr, device } in &addresses {
+                    if let Err(error) = net::announce(device, *addr) {
+                        warn!("cannot announce {addr}: {error}");
+                    }
+                }
+            }
+            AddressAction::Undo => {
+                let report = settings.undo();
+                log(&report);
+                state.undone(&report);
+            }
+            // A main thread that is gone ends this one too.
+            AddressAction::Tell(notice) => drop(self.main.send(MainMessage::Addresses(notice))),
+            AddressAction::Event(event) => drop(self.main.send(MainMessage::Event(event))),
+        }
+    }
+}
+
+fn log(report: &SettingsReport) {
+    for done in &report.done {
+        info!("{done}");
+    }
+}
+
+impl Driven for AddressManager {
+    type Message = AddressMessage;
+
+    fn fds(&self) -> Vec<BorrowedFd<'_>> {
+        self.changes.iter().map(AsFd::as_fd).collect()
+    }
+
+    fn timeout(&self, now: Instant) -> Duration {
+        self.state.due().saturating_duration_since(now)
+    }
+
+    fn handle(&mut self, message: AddressMessage, now: Instant) {
+        self.state.told(message, now);
+    }
+
+    fn step(&mut self, now: Instant) {
+        if self.changes.as_ref().is_some_and(ChangeWatch::changed) {
+            self.state.notified();
+        }
+        let mut now = now;
+        while let Some(action) = self.state.next(now) {
+            self.action(action, now);
+            now = Instant::now();
+        }
+    }
+}

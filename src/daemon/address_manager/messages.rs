@@ -1,0 +1,44 @@
+//! What the address manager is told, and what it tells the main thread.
+
+use std::sync::Arc;
+
+use crate::conf::Conf;
+use crate::net::{AddressRole, Reachable};
+
+/// What the address manager is told.
+pub(in crate::daemon) enum AddressMessage {
+    /// The node's role: its addresses and settings are made, and [`AddressNotice::Stand`] says so.
+    Take {
+        role: AddressRole,
+        conf: Arc<Conf>,
+        /// Which order this is.
+        order: u64,
+    },
+    /// Another configuration, for a node that does not know its role yet.
+    Reload(Arc<Conf>),
+    /// Another director is active: the addresses are given back at once, whatever the main thread
+    /// does at the moment.
+    Yield,
+    /// Another host claims an address of this active director: its addresses are announced again.
+    Announce,
+    /// Undo everything that was made here and that nobody changed since;
+    /// [`AddressNotice::Undone`] says that it is done.
+    Undo,
+}
+
+/// What it tells the main thread.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(in crate::daemon) enum AddressNotice {
+    /// What this order asked for is made, but for what is told as a fault.
+    Stand(u64),
+    /// It touches no address until it is told its role again: another may be active by now.
+    Doubt,
+    /// The addresses that this node carries as the active director, and announces: all of them.
+    Announced(Vec<Reachable>),
+    /// This node can carry the CVIPs of its set, or cannot.
+    Carries(bool),
+    /// What is wrong with addresses and settings, all of it, as sentences.
+    Faults(Vec<String>),
+    /// Addresses and settings were given back, as [`AddressMessage::Undo`] asked.
+    Undone,
+}
