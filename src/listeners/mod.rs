@@ -1,10 +1,10 @@
-//! Who listens on this node: the truth is a dump, a socket event only wakes.
+//! Who listens on this node: a dump says so, a socket event only wakes.
 //!
 //! ```text
-//!   socket events    (cgroup BPF)   say *look*; may be lost, doubled or late       kernel
-//!   dumper   (sock_diag)    says what is true now                           kernel
-//!   watcher                 says when to dump, and which listeners there are   pure
-//!   watch                   the three behind one step() for a poll loop
+//!   socket_events  (cgroup BPF)  something changed: may be lost, doubled or late   kernel
+//!   dump           (sock_diag)   which sockets there are now                       kernel
+//!   state          when to dump, and which listeners there are                     pure
+//!   driver         the three behind one step() for a poll loop
 //! ```
 //!
 //! [`Listener`] is one row of a sock_diag dump. Nothing here knows of port flags' weights, of
@@ -14,10 +14,10 @@
 //! ```no_run
 //! use std::time::Instant;
 //!
-//! use cvip::listeners::{Ranges, Watch};
+//! use cvip::listeners::{ListenerWatch, Ranges};
 //! use cvip::protocol::Protocol;
 //!
-//! let mut watch = Watch::open(Instant::now())?;
+//! let mut watch = ListenerWatch::open(Instant::now())?;
 //! let mut ranges = Ranges::new();
 //! ranges.add(Protocol::Tcp, 80, 80);
 //! watch.set_ranges(Instant::now(), ranges);
@@ -27,7 +27,7 @@
 //!         println!("{} port {} on {}", listener.protocol, listener.port, listener.addr);
 //!     }
 //! }
-//! # Ok::<(), cvip::listeners::Error>(())
+//! # Ok::<(), cvip::listeners::ListenersError>(())
 //! ```
 
 use std::net::IpAddr;
@@ -36,18 +36,18 @@ use crate::protocol::Protocol;
 
 mod bpf;
 mod diag;
+mod driver;
 mod dump;
 mod ranges;
 mod socket_events;
+mod state;
 mod sys;
-mod watch;
-mod watcher;
 
+pub use driver::{EventSource, ListenerWatch};
 pub use dump::{Dumper, ListenersError};
 pub use ranges::Ranges;
 pub use socket_events::{NoSocketEvents, SocketEvent, SocketEvents};
-pub use watch::{EventSource, ListenerWatch};
-pub use watcher::{Hears, Watcher};
+pub use state::{EventCoverage, ListenerState};
 
 /// One socket that takes new peers: a LISTEN socket of TCP or SCTP, or an unconnected, bound
 /// UDP socket (linux/inet_diag.h, `struct inet_diag_msg`).

@@ -22,8 +22,8 @@ use nix::sys::socket::{AddressFamily, SockFlag, SockType, socket};
 
 use super::Ranges;
 use super::bpf::{self, BpfProgram, Maps, PORT_WORDS};
+use super::state::EventCoverage;
 use super::sys::{self, Map, Ring};
-use super::watcher::Hears;
 use crate::protocol::Protocol;
 
 pub use super::bpf::SocketEvent;
@@ -68,7 +68,7 @@ pub struct SocketEvents {
     remembered: Vec<u64>,
     /// Attachments; they end when these are closed.
     links: Vec<OwnedFd>,
-    hears: Hears,
+    covered: EventCoverage,
     rings: Vec<&'static str>,
     lacks: Vec<String>,
 }
@@ -76,7 +76,7 @@ pub struct SocketEvents {
 impl SocketEvents {
     /// Attaches what this kernel allows, for the calling thread's network namespace. No port
     /// matters yet and no socket is remembered. It is enough that one socket event can be hung:
-    /// [`SocketEvents::hears`] says for which protocols arrivals and departures are reported.
+    /// [`SocketEvents::covered`] says for which protocols arrivals and departures are reported.
     pub fn open() -> Result<SocketEvents, NoSocketEvents> {
         let cgroup = open_root_cgroup()?;
         let mut lacks = Vec::new();
@@ -103,7 +103,7 @@ impl SocketEvents {
             port_words: vec![0; PORT_WORDS],
             remembered: Vec::new(),
             links: Vec::new(),
-            hears: Hears::default(),
+            covered: EventCoverage::default(),
             rings: Vec::new(),
             lacks,
         };
@@ -119,11 +119,11 @@ impl SocketEvents {
             socket_events.hang(&cgroup, BpfProgram::bound(maps, netns, false), "post_bind4");
         let bound6 =
             socket_events.hang(&cgroup, BpfProgram::bound(maps, netns, true), "post_bind6");
-        socket_events.hears =
-            Hears { tcp: releasing && listening, udp: releasing && bound && bound6 };
+        socket_events.covered =
+            EventCoverage { tcp: releasing && listening, udp: releasing && bound && bound6 };
         if !is_whole(&cgroup) {
-            socket_events.hears = Hears::default();
-            socket_events.lacks.push("hears this container's processes only".to_owned());
+            socket_events.covered = EventCoverage::default();
+            socket_events.lacks.push("sees this container's processes only".to_owned());
         }
         if socket_events.links.is_empty() {
             return Err(NoSocketEvents::None(socket_events.lacks.join("; ")));
@@ -150,8 +150,8 @@ impl SocketEvents {
     }
 
     /// For which protocols arrivals and departures are reported.
-    pub fn hears(&self) -> Hears {
-        self.hears
+    pub fn covered(&self) -> EventCoverage {
+        self.covered
     }
 
     /// What is attached, for status to show: `cgroup BPF (sock_release, sock_ops, ...)`, and what

@@ -21,8 +21,8 @@ fn socket_events() -> SocketEvents {
         SocketEvents::open().unwrap_or_else(|why| panic!("no socket events here: {why}"));
     let ranges = [(Protocol::Tcp, 8000, 8009), (Protocol::Udp, 8000, 8009)];
     socket_events.watch(&ranges.into_iter().collect());
-    let hears = socket_events.hears();
-    assert!(hears.tcp && hears.udp, "{}", socket_events.describe());
+    let covered = socket_events.covered();
+    assert!(covered.tcp && covered.udp, "{}", socket_events.describe());
     socket_events
 }
 

@@ -282,8 +282,7 @@ impl Workers {
             main.send(MainMessage::Left(left));
         });
         let node = context.node;
-        let agent =
-            node::NodeAgent::new(node, conf, sources, store, incarnation, departed, now)?;
+        let agent = node::NodeAgent::new(node, conf, sources, store, incarnation, departed, now)?;
         info!("listeners are noticed by {}", agent.event_source());
         let worker = Worker::start("node", agent, inbox().map_err(no_inbox)?).map_err(no_thread)?;
         self.node = Some(worker);

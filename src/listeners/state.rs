@@ -1,17 +1,17 @@
-//! When to look, and what to believe: a state machine without a kernel and without a clock.
+//! When the kernel's sockets are dumped, and which listeners are taken for present. Pure.
 //!
 //! A listener joins after one dump that shows it. It leaves after two consecutive dumps without
 //! it, or after one if the kernel told that each of its sockets was released. Two, because a
 //! dump is not one picture: where a socket vanishes while the kernel fills a second buffer, the
-//! dump may skip a neighbour that lives. With socket events the second follows at once; by polling
-//! alone it is the next poll.
+//! dump may skip a neighbour that is still there. Where socket events arrive the second follows at
+//! once; by polling alone it is the next poll.
 //!
 //! A socket event brings a dump at once and four more after it, since a socket is still in the
-//! kernel's table when its release is reported. Dumps never come faster than the gap that the last
-//! one's cost allows, and never stop: where a socket event was lost, or there is none (`shutdown()`
-//! of a listener, MPTCP, a kernel without BPF), the poll finds the same truth, only later.
+//! kernel's table when its release is told. Dumps never come faster than the gap that the last
+//! one's cost allows, and never stop: where a socket event was lost, or none arrives (`shutdown()`
+//! of a listener, MPTCP, a kernel without BPF), the poll finds the same, only later.
 //!
-//! The three protocols run in lanes of their own, because a UDP dump can cost a thousand times a
+//! Each protocol has a schedule of its own, because a UDP dump can cost a thousand times a
 //! TCP dump.
 
 use std::collections::BTreeSet;
@@ -21,9 +21,8 @@ use std::time::{Duration, Instant};
 use super::{Listener, ListenerId, Ranges};
 use crate::protocol::Protocol;
 
-/// Dumps after a socket event, counted from the socket event. The first, at the socket event
-/// itself, shows an arrival; a departure shows as soon as the closing task gets on with its system
-/// call.
+/// Dumps after a socket event, counted from it. The first, at the event itself, shows an arrival; a
+/// departure shows as soon as the closing task gets on with its system call.
 const FOLLOW_UPS: [Duration; 5] = [
     Duration::ZERO,
     Duration::from_millis(1),
@@ -35,59 +34,59 @@ const FOLLOW_UPS: [Duration; 5] = [
 const POLL: Duration = Duration::from_millis(200);
 /// UDP dumps walk every UDP socket of the machine.
 const POLL_UDP: Duration = Duration::from_secs(1);
-/// A dump costs at most one part in so many of a core: polling without any socket event,
-/// polling as a safety net behind socket events, and in a storm of socket events.
+/// A dump costs at most one part in so many of a core: polling without socket events, polling as a
+/// safety net behind socket events, and while very many socket events arrive.
 const SHARE_POLLING: u32 = 50;
 /// See [`SHARE_POLLING`].
 const SHARE_SAFETY_NET: u32 = 1000;
-/// See [`SHARE_POLLING`]; UDP keeps to that one in a storm, too.
+/// See [`SHARE_POLLING`]; UDP keeps to that one while very many events arrive, too.
 const SHARE_STORM: u32 = 10;
-/// The least time from dump to dump, in the worst storm.
+/// The least time from dump to dump.
 const GAP: Duration = Duration::from_millis(1);
-/// The same once an eligible socket's release was reported: only eligible listeners can cause that,
-/// and a leave waits for it.
+/// The same after the release of a socket that may serve: users without that right cannot cause
+/// it, and a leave waits for it.
 const SHARE_RELEASE: u32 = 2;
 /// Whatever a dump costs, it is made once a second, so that other users' sockets cannot put off
-/// what no socket event tells; only a dump so dear that this would take a larger share of a core
+/// what no socket event tells; only a dump so costly that this would take a larger share of a core
 /// than one part in [`SHARE_MOST`] is rarer.
 const SLOWEST: Duration = Duration::from_secs(1);
 /// See [`SLOWEST`].
 const SHARE_MOST: u32 = 20;
-/// However much a dump costs, it is made at least this often.
+/// However much a dump costs, the time to the next is not longer.
 const LONGEST: Duration = Duration::from_secs(30);
 /// After a kernel without the protocol's diag module said so: each question makes it look for
 /// the module again.
 const UNSUPPORTED: Duration = Duration::from_secs(60);
 
-/// For which protocols there are socket events, of arrivals and departures alike.
+/// For which protocols socket events arrive, of arrivals and departures alike.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
-pub struct Hears {
+pub struct EventCoverage {
     /// TCP listeners.
     pub tcp: bool,
     /// UDP sockets.
     pub udp: bool,
 }
 
-/// The state machine: see the head of this file.
+/// The state of all protocols: see the head of this file.
 #[derive(Debug)]
-pub struct Watcher {
-    lanes: [ProtocolWatch; 3],
-    /// Cookies of known sockets that the kernel reported as gone.
+pub struct ListenerState {
+    protocols: [ProtocolWatch; 3],
+    /// Cookies of observed sockets of which the kernel told that they are gone.
     released: BTreeSet<u64>,
-    /// Who may join, as far as the caller said: see [`Watcher::set_eligible`].
+    /// Who may join, as far as the caller said: see [`ListenerState::set_eligible`].
     eligible: Option<BTreeSet<ListenerId>>,
     observed: Vec<Listener>,
 }
 
-/// One protocol's schedule of dumps, and its known listeners.
+/// One protocol's schedule, and the listeners that are taken for present.
 #[derive(Debug)]
 struct ProtocolWatch {
     protocol: Protocol,
-    /// Whether there are socket events for this protocol.
-    hears: bool,
+    /// Whether socket events arrive for this protocol.
+    covered: bool,
     /// Whether any port matters. If not, nothing is ever due.
     wanted: bool,
-    /// The next dump, if no socket event comes before.
+    /// The next dump, if no socket event arrives before.
     due: Instant,
     /// No dump before this.
     not_before: Instant,
@@ -100,7 +99,7 @@ struct ProtocolWatch {
     known: Vec<KnownListener>,
 }
 
-/// A listener that is known.
+/// A listener that is taken for present.
 #[derive(Clone, Debug)]
 struct KnownListener {
     /// Its first socket; queue and backlog are the sums over all its sockets.
@@ -111,14 +110,14 @@ struct KnownListener {
     missed: u8,
 }
 
-impl Watcher {
-    /// Knows no listener, and wants no dump until [`Watcher::flag`] names ports.
-    pub fn new(now: Instant, hears: Hears) -> Watcher {
-        let lanes = Protocol::ALL.map(|protocol| ProtocolWatch {
+impl ListenerState {
+    /// Takes no listener for present, and wants no dump until [`ListenerState::set_ranges`] names ports.
+    pub fn new(now: Instant, covered: EventCoverage) -> ListenerState {
+        let protocols = Protocol::ALL.map(|protocol| ProtocolWatch {
             protocol,
-            hears: match protocol {
-                Protocol::Tcp => hears.tcp,
-                Protocol::Udp => hears.udp,
+            covered: match protocol {
+                Protocol::Tcp => covered.tcp,
+                Protocol::Udp => covered.udp,
                 Protocol::Sctp => false,
             },
             wanted: false,
@@ -129,26 +128,26 @@ impl Watcher {
             costs: [Duration::ZERO; 2],
             known: Vec::new(),
         });
-        Watcher { lanes, released: BTreeSet::new(), eligible: None, observed: Vec::new() }
+        ListenerState { protocols, released: BTreeSet::new(), eligible: None, observed: Vec::new() }
     }
 
     /// Other ports matter from now on: who listens outside them is forgotten at once, and every
     /// protocol that has ports is due. True if the observed set changed.
-    pub fn flag(&mut self, now: Instant, ranges: &Ranges) -> bool {
+    pub fn set_ranges(&mut self, now: Instant, ranges: &Ranges) -> bool {
         let before = self.observed.len();
-        for lane in &mut self.lanes {
-            lane.wanted = !ranges.of(lane.protocol).is_empty();
-            lane.known.retain(|k| ranges.contains(lane.protocol, k.shown.port));
-            lane.due = now;
-            lane.not_before = now;
-            lane.socket_event = None;
+        for state in &mut self.protocols {
+            state.wanted = !ranges.of(state.protocol).is_empty();
+            state.known.retain(|k| ranges.contains(state.protocol, k.shown.port));
+            state.due = now;
+            state.not_before = now;
+            state.socket_event = None;
         }
         self.show();
         self.observed.len() != before
     }
 
-    /// Whose leaves are urgent; all, until this is first called. True if others are than
-    /// before.
+    /// The listeners whose leaves are urgent; all of them until this is first called. True if others
+    /// are than before.
     pub fn set_eligible(&mut self, eligible: BTreeSet<ListenerId>) -> bool {
         if self.eligible.as_ref() == Some(&eligible) {
             return false;
@@ -157,41 +156,39 @@ impl Watcher {
         true
     }
 
-    /// A socket event came for a protocol: a dump is due as soon as its last dump's cost allows.
-    pub fn came(&mut self, now: Instant, protocol: Protocol) {
-        let lane = &mut self.lanes[protocol as usize];
-        lane.socket_event = Some(now);
-        lane.due = now;
+    /// A socket event of a protocol arrived: its dump is due as soon as its last dump's cost allows.
+    pub fn event(&mut self, now: Instant, protocol: Protocol) {
+        let state = &mut self.protocols[protocol as usize];
+        state.socket_event = Some(now);
+        state.due = now;
     }
 
-    /// The kernel told that the socket with this cookie was released: a socket event, and a
-    /// witness. An unknown cookie is an MPTCP listener's parent, or a socket that is forgotten
-    /// already.
+    /// The kernel told that the socket with this cookie was released. An unknown cookie is an MPTCP listener's parent, or a socket that is forgotten already.
     pub fn released(&mut self, now: Instant, cookie: u64) {
         let whose = self
-            .lanes
+            .protocols
             .iter()
-            .find(|lane| lane.known.iter().any(|k| k.cookies.contains(&cookie)))
-            .map(|lane| lane.protocol);
-        // Only known listeners are noted, which bounds the set.
+            .find(|state| state.known.iter().any(|k| k.cookies.contains(&cookie)))
+            .map(|state| state.protocol);
+        // Only observed sockets are noted, which bounds the set.
         if let Some(protocol) = whose {
             self.released.insert(cookie);
-            let lane = &mut self.lanes[protocol as usize];
-            let gap = GAP.max(lane.cost().saturating_mul(SHARE_RELEASE));
-            lane.not_before = lane.not_before.min(lane.dumped + gap);
+            let state = &mut self.protocols[protocol as usize];
+            let gap = GAP.max(state.cost().saturating_mul(SHARE_RELEASE));
+            state.not_before = state.not_before.min(state.dumped + gap);
         }
-        self.came(now, whose.unwrap_or(Protocol::Tcp));
+        self.event(now, whose.unwrap_or(Protocol::Tcp));
     }
 
     /// When the next dump is due; `None` as long as no port matters.
     pub fn next_dump_at(&self) -> Option<Instant> {
-        self.lanes.iter().filter(|l| l.wanted).map(ProtocolWatch::due).min()
+        self.protocols.iter().filter(|l| l.wanted).map(ProtocolWatch::due).min()
     }
 
     /// Whether this protocol is to be dumped now.
     pub fn is_due(&self, now: Instant, protocol: Protocol) -> bool {
-        let lane = &self.lanes[protocol as usize];
-        lane.wanted && lane.due() <= now
+        let state = &self.protocols[protocol as usize];
+        state.wanted && state.due() <= now
     }
 
     /// A dump of one protocol, begun at `now` or later, showed these sockets (sorted) and cost
@@ -203,21 +200,22 @@ impl Watcher {
         sockets: &[Listener],
         cost: Duration,
     ) -> bool {
-        let lane = &mut self.lanes[protocol as usize];
-        lane.costs = [cost, lane.costs[0]];
-        lane.schedule(now);
-        let changed = lane.believe(sockets, &self.released);
+        let state = &mut self.protocols[protocol as usize];
+        state.costs = [cost, state.costs[0]];
+        state.schedule(now);
+        let changed = state.compare(sockets, &self.released);
         let eligible = &self.eligible;
         let urgent = |known: &KnownListener| is_eligible(eligible, known);
-        if lane.hears && lane.known.iter().any(|k| k.missed > 0 && urgent(k)) {
-            // With socket events, a second dump soon is as good as one at the next poll. Where
-            // none does, waiting for the poll spares a server that restarts the detour.
-            lane.due = now;
+        if state.covered && state.known.iter().any(|k| k.missed > 0 && urgent(k)) {
+            // Where socket events arrive, a second dump soon is as good as one at the next poll.
+            // Where none does, waiting for the poll spares a server that restarts a leave.
+            state.due = now;
         }
         if !self.released.is_empty() {
-            let lanes = &self.lanes;
-            self.released
-                .retain(|c| lanes.iter().any(|l| l.known.iter().any(|k| k.cookies.contains(c))));
+            let protocols = &self.protocols;
+            self.released.retain(|c| {
+                protocols.iter().any(|l| l.known.iter().any(|k| k.cookies.contains(c)))
+            });
         }
         self.show();
         changed
@@ -226,41 +224,41 @@ impl Watcher {
     /// A dump of one protocol failed: nothing new is known, and it is tried again with the next
     /// follow-up or poll; after a minute if the kernel cannot list the protocol at all.
     pub fn failed(&mut self, now: Instant, protocol: Protocol, unsupported: bool) {
-        let lane = &mut self.lanes[protocol as usize];
-        lane.schedule(now);
+        let state = &mut self.protocols[protocol as usize];
+        state.schedule(now);
         if unsupported {
-            lane.socket_event = None;
-            lane.due = now + UNSUPPORTED;
-            lane.not_before = lane.due;
+            state.socket_event = None;
+            state.due = now + UNSUPPORTED;
+            state.not_before = state.due;
         }
     }
 
-    /// Who listens, sorted, one row for each [`super::Identity`]. Where several sockets share a
-    /// port, queue and backlog are their sums and the cookie is one of theirs.
+    /// Who listens, sorted, one row for each [`super::Identity`]. Where several sockets share a port,
+    /// queue and backlog are their sums and the cookie is one of theirs.
     pub fn observed(&self) -> &[Listener] {
         &self.observed
     }
 
     /// The cookies of every socket behind the observed set.
     pub fn cookies(&self) -> impl Iterator<Item = u64> {
-        self.lanes.iter().flat_map(|l| &l.known).flat_map(|k| k.cookies.iter().copied())
+        self.protocols.iter().flat_map(|l| &l.known).flat_map(|k| k.cookies.iter().copied())
     }
 
     /// The cookies of the sockets whose leaves are urgent, in order of their listeners.
     pub fn eligible_cookies(&self) -> impl Iterator<Item = u64> {
-        let known = self.lanes.iter().flat_map(|lane| &lane.known);
+        let known = self.protocols.iter().flat_map(|state| &state.known);
         let urgent = known.filter(|known| is_eligible(&self.eligible, known));
         urgent.flat_map(|known| known.cookies.iter().copied())
     }
 
-    /// How often a protocol is dumped without socket events.
+    /// How often a protocol is dumped if no socket event arrives.
     pub fn poll_interval(&self, protocol: Protocol) -> Duration {
-        self.lanes[protocol as usize].poll_interval()
+        self.protocols[protocol as usize].poll_interval()
     }
 
     fn show(&mut self) {
         self.observed.clear();
-        self.observed.extend(self.lanes.iter().flat_map(|l| &l.known).map(|k| k.shown));
+        self.observed.extend(self.protocols.iter().flat_map(|l| &l.known).map(|k| k.shown));
     }
 }
 
@@ -281,7 +279,7 @@ impl ProtocolWatch {
 
     fn poll_interval(&self) -> Duration {
         let floor = if self.protocol == Protocol::Udp { POLL_UDP } else { POLL };
-        let share = if self.hears { SHARE_SAFETY_NET } else { SHARE_POLLING };
+        let share = if self.covered { SHARE_SAFETY_NET } else { SHARE_POLLING };
         floor.max(self.cost().saturating_mul(share)).min(self.slowest())
     }
 
@@ -290,7 +288,7 @@ impl ProtocolWatch {
         SLOWEST.max(self.cost().saturating_mul(SHARE_MOST)).min(LONGEST)
     }
 
-    /// Sets the clockwork after a dump that began at `now`.
+    /// Sets the schedule after a dump that began at `now`.
     fn schedule(&mut self, now: Instant) {
         let share = if self.protocol == Protocol::Udp { SHARE_POLLING } else { SHARE_STORM };
         self.dumped = now;
@@ -305,8 +303,8 @@ impl ProtocolWatch {
         }
     }
 
-    /// Compares a dump with the known listeners; true if the set of identities changed.
-    fn believe(&mut self, sockets: &[Listener], released: &BTreeSet<u64>) -> bool {
+    /// Compares a dump with what was taken for present; true if the set of identities changed.
+    fn compare(&mut self, sockets: &[Listener], released: &BTreeSet<u64>) -> bool {
         let mut changed = false;
         let mut before = mem::take(&mut self.known).into_iter().peekable();
         let mut now = groups(sockets).peekable();

@@ -1,7 +1,7 @@
-//! The watcher with a kernel under it: one [`ListenerWatch::step`] for a poll loop to drive.
+//! Listeners are watched: one [`ListenerWatch::step`] for a poll loop to drive.
 //!
-//! No threads, no waiting: a step listens to the socket events, makes the dumps that are due, and
-//! says what changed.
+//! No threads, no waiting: a step takes the socket events, makes the dumps that are due, and says
+//! what changed.
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -12,11 +12,11 @@ use nix::time::{ClockId, clock_gettime};
 
 use super::dump::{Dumper, ListenersError};
 use super::socket_events::{SocketEvent, SocketEvents};
-use super::watcher::{Hears, Watcher};
+use super::state::{EventCoverage, ListenerState};
 use super::{Listener, ListenerId, Ranges, Unaccepted};
 use crate::protocol::Protocol;
 
-/// What tells this node to look, for status to show.
+/// How this node notices that listeners change, for status to show.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum EventSource {
@@ -25,7 +25,7 @@ pub enum EventSource {
         /// As [`SocketEvents::describe`] says it.
         what: String,
     },
-    /// There are no socket events: listeners are polled.
+    /// There are no socket events: the poll alone finds changes.
     Polling {
         /// Why there are no socket events, and what to do.
         why: String,
@@ -41,17 +41,17 @@ impl fmt::Display for EventSource {
     }
 }
 
-/// How long socket events are left unheard after one that could not bring a dump at once: in a
-/// storm the loop is woken a thousand times a second, not a hundred thousand times.
-const AGENT_DOWN: Duration = Duration::from_millis(1);
+/// How long socket events are left unread after one that could not bring a dump at once: the loop is
+/// woken a thousand times a second, not a hundred thousand times.
+const PAUSE: Duration = Duration::from_millis(1);
 
-/// Dumper, socket events and watcher of one network namespace.
+/// The listeners of one network namespace, watched.
 #[derive(Debug)]
 pub struct ListenerWatch {
     dumper: Dumper,
     socket_events: Option<SocketEvents>,
-    muted_until: Option<Instant>,
-    watcher: Watcher,
+    paused_until: Option<Instant>,
+    state: ListenerState,
     ranges: Ranges,
     source: EventSource,
     /// The set changed outside a dump; the next step tells.
@@ -65,8 +65,8 @@ pub struct ListenerWatch {
 }
 
 impl ListenerWatch {
-    /// Watches the calling thread's network namespace with the best socket events that this kernel
-    /// and this process's privileges allow. Without socket events it polls: that is not an error.
+    /// Watches the calling thread's network namespace with the best socket events that this kernel and
+    /// this process's privileges allow. Without socket events it polls: that is not an error.
     pub fn open(now: Instant) -> Result<ListenerWatch, ListenersError> {
         match SocketEvents::open() {
             Ok(socket_events) => {
@@ -87,12 +87,13 @@ impl ListenerWatch {
         socket_events: Option<SocketEvents>,
         source: EventSource,
     ) -> Result<ListenerWatch, ListenersError> {
-        let hears = socket_events.as_ref().map_or(Hears::default(), SocketEvents::hears);
+        let covered =
+            socket_events.as_ref().map_or(EventCoverage::default(), SocketEvents::covered);
         Ok(ListenerWatch {
             dumper: Dumper::open()?,
             socket_events,
-            muted_until: None,
-            watcher: Watcher::new(now, hears),
+            paused_until: None,
+            state: ListenerState::new(now, covered),
             ranges: Ranges::new(),
             source,
             changed: false,
@@ -108,35 +109,35 @@ impl ListenerWatch {
         if self.ranges == ranges {
             return;
         }
-        // The socket events first: what comes while the dump is made must be reported.
+        // The socket events first: what changes while the dump is made must be told.
         if let Some(socket_events) = &mut self.socket_events {
             socket_events.watch(&ranges);
         }
-        self.changed |= self.watcher.flag(now, &ranges);
+        self.changed |= self.state.set_ranges(now, &ranges);
         self.ranges = ranges;
         // What is wanted no longer is not missed; what still is will fail again.
         self.faults = [const { None }; 3];
     }
 
-    /// Whose leaves must be noticed at once: listeners that may join. Only their releases are
-    /// reported, and only for them a second look follows at once where one missed them: what others
-    /// open and close must not put off a leave. Until this is first called, that is every listener.
+    /// The listeners whose leaves must be noticed at once: those that may join. Only their releases
+    /// are told, and only for them a second dump follows at once where one missed them: what other
+    /// users open and close must not put off a leave. Until this is first called, that is all.
     pub fn set_eligible(&mut self, eligible: BTreeSet<ListenerId>) {
-        if self.watcher.set_eligible(eligible) {
+        if self.state.set_eligible(eligible) {
             self.remember();
         }
     }
 
     fn remember(&mut self) {
         if let Some(socket_events) = &mut self.socket_events {
-            socket_events.remember(self.watcher.eligible_cookies());
+            socket_events.remember(self.state.eligible_cookies());
         }
     }
 
     /// What to poll for readability beside the time-out, if anything; ask anew before each
-    /// wait, since a storm of socket events is left unheard for a millisecond at a time.
+    /// wait, since very many socket events are left unread for a millisecond at a time.
     pub fn fd(&self) -> Option<BorrowedFd<'_>> {
-        self.socket_events.as_ref().filter(|_| self.muted_until.is_none()).map(SocketEvents::as_fd)
+        self.socket_events.as_ref().filter(|_| self.paused_until.is_none()).map(SocketEvents::as_fd)
     }
 
     /// How long the loop may wait before the next step; `None` for as long as it likes.
@@ -144,18 +145,18 @@ impl ListenerWatch {
         if self.changed {
             return Some(Duration::ZERO);
         }
-        let next = self.watcher.next_dump_at().into_iter().chain(self.muted_until).min();
+        let next = self.state.next_dump_at().into_iter().chain(self.paused_until).min();
         next.map(|at| at.saturating_duration_since(now))
     }
 
-    /// Hears the socket events and makes the dumps that are due. `now` is taken right before the
-    /// call. Returns the whole observed set if it changed since the last step; a dump that failed
+    /// EventCoverage the socket events and makes the dumps that are due. `now` is taken right before the call.
+    /// Returns the whole observed set if it changed since the last step; a dump that failed
     /// leaves it as it was and stands in [`ListenerWatch::faults`].
     pub fn step(&mut self, now: Instant) -> Option<&[Listener]> {
-        let came = self.hear(now);
+        let came = self.take_events(now);
         let mut looked = false;
         for protocol in Protocol::ALL {
-            if self.watcher.is_due(now, protocol) {
+            if self.state.is_due(now, protocol) {
                 self.look(now, protocol);
                 looked = true;
             }
@@ -163,19 +164,19 @@ impl ListenerWatch {
         if looked {
             self.remember();
         }
-        self.muted_until = (came && !looked).then(|| now + AGENT_DOWN);
-        std::mem::take(&mut self.changed).then(|| self.watcher.observed())
+        self.paused_until = (came && !looked).then(|| now + PAUSE);
+        std::mem::take(&mut self.changed).then(|| self.state.observed())
     }
 
-    /// Passes on the socket events; true if there were any.
-    fn hear(&mut self, now: Instant) -> bool {
+    /// Passes socket events on; true if there were any.
+    fn take_events(&mut self, now: Instant) -> bool {
         let came = self.socket_events.as_mut().map(SocketEvents::drain).unwrap_or_default();
         for socket_event in &came {
             match socket_event {
-                SocketEvent::Arrival(protocol) => self.watcher.came(now, *protocol),
-                SocketEvent::Departure { cookie } => self.watcher.released(now, *cookie),
+                SocketEvent::Arrival(protocol) => self.state.event(now, *protocol),
+                SocketEvent::Departure { cookie } => self.state.released(now, *cookie),
                 SocketEvent::Overflow => {
-                    Protocol::ALL.into_iter().for_each(|p| self.watcher.came(now, p));
+                    Protocol::ALL.into_iter().for_each(|p| self.state.event(now, p));
                 }
             }
         }
@@ -188,7 +189,7 @@ impl ListenerWatch {
         match self.dumper.listeners(protocol, &self.ranges) {
             Ok(sockets) => {
                 let cost = processor_time().saturating_sub(before);
-                self.changed |= self.watcher.dumped(now, protocol, &sockets, cost);
+                self.changed |= self.state.dumped(now, protocol, &sockets, cost);
                 *fault = None;
                 self.dumped[protocol as usize] = true;
                 if protocol == Protocol::Tcp {
@@ -198,7 +199,7 @@ impl ListenerWatch {
             }
             Err(error) => {
                 let unsupported = matches!(error, ListenersError::Unsupported(_));
-                self.watcher.failed(now, protocol, unsupported);
+                self.state.failed(now, protocol, unsupported);
                 self.dumped[protocol as usize] |= unsupported;
                 *fault = Some(error);
             }
@@ -214,7 +215,7 @@ impl ListenerWatch {
 
     /// Who listens, sorted, one row for each identity; queue and backlog are of the last dump.
     pub fn observed(&self) -> &[Listener] {
-        self.watcher.observed()
+        self.state.observed()
     }
 
     /// Every TCP socket of the last dump, sorted, each with its own queue and backlog.
@@ -227,12 +228,12 @@ impl ListenerWatch {
         self.dumps
     }
 
-    /// Where events come from.
+    /// How changes are noticed.
     pub fn source(&self) -> &EventSource {
         &self.source
     }
 
-    /// Which protocols' last dump failed, and why. What was observed before stays.
+    /// Which protocols' last dump failed, and why. What was observed before stays so.
     pub fn faults(&self) -> impl Iterator<Item = (Protocol, &ListenersError)> {
         Protocol::ALL.into_iter().zip(&self.faults).filter_map(|(p, f)| Some((p, f.as_ref()?)))
     }
@@ -260,7 +261,7 @@ mod tests {
     use crate::listeners::NoSocketEvents;
 
     #[test]
-    fn status_shows_what_rings_or_why_nothing_does() {
+    fn status_shows_which_socket_events_arrive_or_why_none_does() {
         let what = "cgroup BPF (sock_ops)".to_owned();
         assert_eq!(EventSource::CgroupBpf { what }.to_string(), "cgroup BPF (sock_ops)");
         let why = NoSocketEvents::NoCgroup.to_string();
