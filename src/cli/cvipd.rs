@@ -5,8 +5,8 @@ use clap::Parser;
 use super::{NodeOption, OK, Site, Streams, log};
 use crate::daemon::{self, DaemonSettings};
 
-/// Keep the cluster's virtual services true: register what listens on this node, and, on a
-/// director, program the kernel's load balancer.
+/// Register what listens on this node with the cluster's virtual services, and, on a director,
+/// program the kernel's load balancer.
 ///
 /// What the node is (real server, director, or both) stands in cvip.conf(5). SIGHUP reads the
 /// configuration again; one with faults is not taken. SIGTERM ends cvipd: an active director

@@ -1,7 +1,7 @@
-//! The day's record: one line of JSON for each thing that happened, beside the store.
+//! The event log: one line of JSON for each event, beside the store.
 //!
-//! Each director writes its own file, `events-N.jsonl`; `cvipctl events` reads them all. The log
-//! has more to say; this is for scripts, and for the question `what happened tonight'.
+//! Each director writes its own file, `events-N.jsonl`; `cvipctl events` reads them all. The log of
+//! cvipd says more; events are for scripts, and for the question what happened last night.
 
 use std::collections::VecDeque;
 use std::fs::{File, OpenOptions};
@@ -20,7 +20,7 @@ use crate::files;
 /// A file that has grown so large, in bytes, is put aside as `.1`, in place of the one before.
 const ROTATE_AT: u64 = 4 << 20;
 
-/// So many lines wait for room to be written; the oldest go.
+/// So many lines wait while the file cannot be written; the oldest are dropped.
 const WAITING: usize = 1000;
 
 /// One line.
@@ -93,7 +93,7 @@ impl EventLog {
         let Some(file) = &mut self.file else { return Ok(()) };
         while let Some(line) = self.waiting.front() {
             if let Err(error) = file.write_all(line) {
-                // Half a line would spoil the next.
+                // Half a line would make the next unreadable.
                 file.set_len(self.size)?;
                 return Err(error);
             }

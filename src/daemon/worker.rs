@@ -12,7 +12,7 @@ use tracing::error;
 
 use crate::wake::{Inbox, Outbox, channel};
 
-/// What a worker drives. It owns its state, and is told what to do by orders alone.
+/// An agent that a worker drives. It owns its state, and is told what to do by messages alone.
 pub(super) trait Driven: Send + 'static {
     type Message: Send + 'static;
 
@@ -20,7 +20,7 @@ pub(super) trait Driven: Send + 'static {
     fn fds(&self) -> Vec<BorrowedFd<'_>>;
     /// How long a step may wait.
     fn timeout(&self, now: Instant) -> Duration;
-    fn handle(&mut self, order: Self::Message, now: Instant);
+    fn handle(&mut self, message: Self::Message, now: Instant);
     fn step(&mut self, now: Instant);
 }
 
@@ -29,7 +29,7 @@ enum WorkerMessage<O> {
     Stop,
 }
 
-/// Where orders are left, for an agent whose thread runs or will.
+/// The sending end of a worker's messages. The thread may start later.
 pub(super) struct WorkerInbox<O>(Outbox<WorkerMessage<O>>);
 
 impl<O> Clone for WorkerInbox<O> {
@@ -39,19 +39,19 @@ impl<O> Clone for WorkerInbox<O> {
 }
 
 impl<O> WorkerInbox<O> {
-    /// Leaves an order. One that comes too late for its agent is lost, and that of no harm.
-    pub(super) fn order(&self, order: O) {
-        self.0.send(WorkerMessage::Message(order));
+    /// Sends a message. One that comes too late for its agent is lost.
+    pub(super) fn send(&self, message: O) {
+        self.0.send(WorkerMessage::Message(message));
     }
 }
 
-/// A desk, and what waits on it.
-pub(super) struct Orders<O>(Inbox<WorkerMessage<O>>);
+/// The receiving end of a worker's messages.
+pub(super) struct WorkerQueue<O>(Inbox<WorkerMessage<O>>);
 
-/// A desk for an agent that is still to be started.
-pub(super) fn inbox<O>() -> Result<(WorkerInbox<O>, Orders<O>), Errno> {
+/// The two ends, for a worker that is still to be started.
+pub(super) fn inbox<O>() -> Result<(WorkerInbox<O>, WorkerQueue<O>), Errno> {
     let (outbox, inbox) = channel()?;
-    Ok((WorkerInbox(outbox), Orders(inbox)))
+    Ok((WorkerInbox(outbox), WorkerQueue(inbox)))
 }
 
 /// A running worker.
@@ -74,7 +74,7 @@ impl<A: Driven> Prepared<A> {
     /// A thread that waits. It ends if this is dropped.
     pub(super) fn new(
         name: &'static str,
-        (inbox, orders): (WorkerInbox<A::Message>, Orders<A::Message>),
+        (inbox, queue): (WorkerInbox<A::Message>, WorkerQueue<A::Message>),
     ) -> std::io::Result<Prepared<A>> {
         let (agent, given) = mpsc::channel::<(A, Option<JoinHandle<()>>)>();
         let thread = thread::Builder::new().name(name.to_owned()).spawn(move || {
@@ -83,15 +83,15 @@ impl<A: Driven> Prepared<A> {
                 // A thread that panicked has said so.
                 let _ = before.join();
             }
-            if let Err(errno) = drive(agent, &orders.0) {
+            if let Err(errno) = drive(agent, &queue.0) {
                 error!("the {name}'s thread: {errno}");
             }
         })?;
         Ok(Prepared { name, inbox, thread, agent })
     }
 
-    /// Starts it: the orders that wait on its desk come before its first step. Its predecessor, if it
-    /// has one, is told to stop, and has ended before that; the caller waits for neither.
+    /// Starts it: the messages that wait come before its first step. Its predecessor, if it has one,
+    /// is told to stop, and has ended before that; the caller waits for neither.
     pub(super) fn start(self, agent: A, before: Option<Worker<A::Message>>) -> Worker<A::Message> {
         let Prepared { name, inbox, thread, agent: give } = self;
         let before = before.map(|before| {
@@ -109,7 +109,7 @@ impl<O: Send + 'static> Worker<O> {
     pub(super) fn start<A: Driven<Message = O>>(
         name: &'static str,
         agent: A,
-        inbox: (WorkerInbox<O>, Orders<O>),
+        inbox: (WorkerInbox<O>, WorkerQueue<O>),
     ) -> std::io::Result<Worker<O>> {
         Ok(Prepared::new(name, inbox)?.start(agent, None))
     }
@@ -119,12 +119,12 @@ impl<O: Send + 'static> Worker<O> {
         self.thread.is_finished().then_some(self.name)
     }
 
-    /// Tells it to end once it has obeyed what it was ordered before.
+    /// Tells it to end once it has done what it was told before.
     pub(super) fn stop(&self) {
         self.inbox.0.send(WorkerMessage::Stop);
     }
 
-    /// Ends it once it has obeyed what it was ordered before.
+    /// Ends it once it has done what it was told before.
     pub(super) fn end(self) {
         self.inbox.0.send(WorkerMessage::Stop);
         // A thread that panicked has said so.
@@ -137,8 +137,8 @@ fn drive<A: Driven>(mut agent: A, inbox: &Inbox<WorkerMessage<A::Message>>) -> R
     loop {
         for message in inbox.take() {
             match message {
-                WorkerMessage::Message(order) => agent.handle(order, Instant::now()),
-                // What it was ordered last is to be done, not only heard.
+                WorkerMessage::Message(message) => agent.handle(message, Instant::now()),
+                // What it was told last is to be done, not only received.
                 WorkerMessage::Stop => {
                     agent.step(Instant::now());
                     return Ok(());
@@ -182,8 +182,8 @@ mod tests {
         fn timeout(&self, _: Instant) -> Duration {
             Duration::from_secs(60)
         }
-        fn handle(&mut self, order: u32, _: Instant) {
-            self.sum += order;
+        fn handle(&mut self, message: u32, _: Instant) {
+            self.sum += message;
         }
         fn step(&mut self, _: Instant) {
             let _ = self.said.send(self.sum);
@@ -191,35 +191,35 @@ mod tests {
     }
 
     #[test]
-    fn orders_that_wait_are_obeyed_before_the_first_step_and_all_before_the_end() {
+    fn messages_that_wait_are_handled_before_the_first_step_and_all_before_the_end() {
         let (said, heard) = channel();
-        let (inbox, orders) = inbox().unwrap();
-        inbox.order(1);
-        inbox.order(2);
-        let worker = Worker::start("counter", Counter { sum: 0, said }, (inbox, orders)).unwrap();
+        let (inbox, queue) = inbox().unwrap();
+        inbox.send(1);
+        inbox.send(2);
+        let worker = Worker::start("counter", Counter { sum: 0, said }, (inbox, queue)).unwrap();
         assert_eq!(heard.recv(), Ok(3));
-        worker.inbox.order(4);
+        worker.inbox.send(4);
         assert_eq!(heard.recv(), Ok(7));
         assert_eq!(worker.died(), None);
-        worker.inbox.order(5);
+        worker.inbox.send(5);
         worker.end();
         assert_eq!(heard.iter().last(), Some(12));
     }
 
     #[test]
-    fn a_successor_begins_when_its_former_director_has_ended_and_one_that_is_not_started_changes_nothing()
+    fn a_successor_begins_when_its_predecessor_has_ended_and_one_that_is_not_started_changes_nothing()
      {
         let (said, heard) = channel();
         let counter = |sum| Counter { sum, said: said.clone() };
         let old = Worker::start("counter", counter(1), inbox().unwrap()).unwrap();
         assert_eq!(heard.recv(), Ok(1));
         drop(Prepared::<Counter>::new("counter", inbox().unwrap()).unwrap());
-        old.inbox.order(2);
+        old.inbox.send(2);
         assert_eq!(heard.recv(), Ok(3));
         assert_eq!(old.died(), None);
         let next = Prepared::<Counter>::new("counter", inbox().unwrap()).unwrap();
-        next.inbox.order(100);
-        old.inbox.order(4);
+        next.inbox.send(100);
+        old.inbox.send(4);
         let next = next.start(counter(1000), Some(old));
         assert_eq!(next.died(), None);
         next.end();

@@ -90,7 +90,7 @@ fn take_over(main: &Outbox<MainMessage>) -> Result<Response, String> {
     let Base { status, monitor, .. } = ask_main(What::State, main)?;
     let monitor = monitor.ok_or_else(|| no_director(status.node))?;
     let deadline = Instant::now() + TAKE_OVER_WITHIN;
-    monitor.order(MonitorMessage::TakeOver);
+    monitor.send(MonitorMessage::TakeOver);
     loop {
         let view = ask_inbox(&monitor, MonitorMessage::View)?;
         let Base { status, .. } = ask_main(What::State, main)?;
@@ -118,7 +118,7 @@ fn ask_inbox<O, T>(
     order: impl FnOnce(Sender<T>) -> O,
 ) -> Result<T, String> {
     let (reply, said) = mpsc::channel();
-    inbox.order(order(reply));
+    inbox.send(order(reply));
     take(&said, APPLY_WITHIN)
 }
 

@@ -24,7 +24,7 @@ pub enum ControlError {
     Absent(u32),
     /// The caller may not open the socket.
     #[error(
-        "only root and the group of {} may speak with cvipd: run this as root", .0.display()
+        "only root and the group of {} may ask cvipd: run this as root", .0.display()
     )]
     Forbidden(PathBuf),
     /// The connection failed.

@@ -88,7 +88,7 @@ impl ControlServer {
         let open =
             ListeningSocket { listener: listener.try_clone()?, identity: identity(&self.path)? };
         let (main, places) = (self.main.clone(), Arc::clone(&self.places));
-        // It ends with the process, or with the socket: nobody waits for it.
+        // It ends with the process, or with the socket: it is not joined.
         thread::Builder::new()
             .name("control".to_owned())
             .spawn(move || listen(&listener, &main, &places))?;
@@ -114,7 +114,7 @@ fn listen(listener: &UnixListener, main: &Outbox<MainMessage>, places: &Arc<Plac
             // It is no longer listened on.
             Err(error) if error.raw_os_error() == Some(nix::libc::EINVAL) => return,
             Err(error) => {
-                error!("the control socket: {error}");
+                error!("cannot accept a connection on the control socket: {error}");
                 // Out of descriptors, perhaps: that may pass.
                 thread::sleep(PATIENCE);
                 continue;
@@ -136,7 +136,7 @@ fn listen(listener: &UnixListener, main: &Outbox<MainMessage>, places: &Arc<Plac
             }
         });
         if let Err(error) = spawned {
-            error!("the control socket: {error}");
+            error!("cannot start a thread for the control socket: {error}");
         }
     }
 }

@@ -22,9 +22,9 @@ pub(super) const RESPONSE_CAP: usize = 16 << 20;
 pub enum ControlRequest {
     /// What it is and does.
     Status,
-    /// The configuration by which it goes, which may be another than that in the files.
+    /// The configuration in force, which may be another than that in the files.
     Configuration,
-    /// Read cvip.conf again and make the table true.
+    /// Read cvip.conf again, and reconcile the kernel's table with it.
     Apply,
     /// What a full pass would change.
     Differences,
@@ -52,7 +52,7 @@ impl ControlRequest {
 pub enum Response {
     /// What it is and does.
     Status(Box<Status>),
-    /// The configuration by which it goes, as it was read.
+    /// The configuration in force, as it was read.
     Configuration(Box<Sources>),
     /// What a full pass did; the commands are as in its log.
     Applied {
@@ -65,7 +65,7 @@ pub enum Response {
     Differences(Vec<String>),
     /// It is done, or has begun.
     Done,
-    /// It did not do as asked.
+    /// It did not do what was asked.
     Error(String),
 }
 
@@ -90,7 +90,7 @@ pub struct Status {
     /// How many connections are waited for before it ends, if it is leaving.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub leaving: Option<usize>,
-    /// For how many seconds the store has been away.
+    /// For how many seconds the store has been unavailable.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub store_unavailable_s: Option<u64>,
     /// Requests that were sent to the store, of all views together (with the embedded store, of

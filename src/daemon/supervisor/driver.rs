@@ -157,7 +157,7 @@ impl Driver {
     /// Carries out an action, and says what became of it.
     fn carry_out(&mut self, action: Action) -> Option<Input> {
         match action {
-            Action::Addresses(message) => self.addresses.inbox.order(message),
+            Action::Addresses(message) => self.addresses.inbox.send(message),
             Action::Node(message) => self.workers.tell_node(message),
             Action::Monitor(message) => self.workers.tell_monitor(message),
             Action::Table(message) => self.workers.tell_table(message),

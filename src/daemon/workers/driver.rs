@@ -19,7 +19,7 @@ use crate::daemon::error::RunError;
 use crate::daemon::messages::{
     MainMessage, MonitorMessage, NodeMessage, SenderMessage, TableMessage,
 };
-use crate::daemon::worker::{Orders, Prepared, Worker, WorkerInbox, inbox};
+use crate::daemon::worker::{Prepared, Worker, WorkerInbox, WorkerQueue, inbox};
 use crate::director::monitor::{Monitor, MonitorIdentity};
 use crate::director::{self, sync};
 use crate::heartbeat::{
@@ -45,7 +45,7 @@ pub(in crate::daemon) struct WorkerContext {
     /// The workers have views of their own of it.
     pub(in crate::daemon) store: Box<dyn Store>,
     pub(in crate::daemon) main: Outbox<MainMessage>,
-    /// Where orders for the address manager are left.
+    /// The address manager's inbox.
     pub(in crate::daemon) addresses: WorkerInbox<AddressMessage>,
     /// Why no socket events are to be used; they are if absent.
     pub(in crate::daemon) polling: Option<String>,
@@ -53,7 +53,7 @@ pub(in crate::daemon) struct WorkerContext {
 
 /// The table's worker, or what it will be made of.
 enum TableSlot {
-    Waiting(ipvs::Client, (WorkerInbox<TableMessage>, Orders<TableMessage>)),
+    Waiting(ipvs::Client, (WorkerInbox<TableMessage>, WorkerQueue<TableMessage>)),
     Working(Worker<TableMessage>),
 }
 
@@ -169,7 +169,7 @@ impl Workers {
             let worker =
                 Prepared::new("heartbeat", inbox().map_err(no_inbox)?).map_err(no_thread)?;
             let (to, leaving) = (endpoints.to.clone(), self.leaving);
-            worker.inbox.order(SenderMessage::HeartbeatContent(HeartbeatContent {
+            worker.inbox.send(SenderMessage::HeartbeatContent(HeartbeatContent {
                 to,
                 leaving,
                 ..HeartbeatContent::default()
@@ -202,14 +202,14 @@ impl Workers {
                 MonitorWorker { monitor: agent, main, table, addresses, heartbeat_sender, to };
             let worker = Prepared::new("monitor", inbox().map_err(no_inbox)?).map_err(no_thread)?;
             if self.leaving {
-                worker.inbox.order(MonitorMessage::Leave);
+                worker.inbox.send(MonitorMessage::Leave);
             }
             monitor = Some((worker, monitor_worker, receiver));
         }
         Ok(Some(Successors { endpoints, heartbeat_sender, monitor }))
     }
 
-    /// Puts them in the places of those before, who end.
+    /// Puts them in the places of those before, which end.
     fn succeed(&mut self, successors: Option<Successors>) {
         let Some(Successors { endpoints, heartbeat_sender, monitor }) = successors else { return };
         // The monitor speaks through the heartbeat sender: first the one, then the other.
@@ -245,17 +245,17 @@ impl Workers {
         role: sync::SyncRole,
     ) -> Result<(), RunError> {
         let Some(table) = self.table.take() else { return Ok(()) };
-        table.inbox().order(TableMessage::ElectionRole(role));
+        table.inbox().send(TableMessage::ElectionRole(role));
         self.table = Some(match table {
             TableSlot::Working(worker) => TableSlot::Working(worker),
-            TableSlot::Waiting(client, (inbox, orders)) => {
+            TableSlot::Waiting(client, (inbox, queue)) => {
                 let store = context.store.again(Interest::All)?;
                 let (conf, now) = (Arc::clone(conf), Instant::now());
                 let checker = Checker::new(context.node.into(), now).map_err(no_inbox)?;
                 let agent =
                     director::DirectorAgent::new(context.node, conf, client, store, checker, now)?;
                 let table = TableWorker::new(agent, context.main.clone());
-                let worker = Prepared::new("table", (inbox, orders)).map_err(no_thread)?;
+                let worker = Prepared::new("table", (inbox, queue)).map_err(no_thread)?;
                 TableSlot::Working(worker.start(table, self.retired.take()))
             }
         });
@@ -303,29 +303,29 @@ impl Workers {
 
     pub(in crate::daemon) fn tell_node(&self, message: NodeMessage) {
         if let Some(worker) = &self.node {
-            worker.inbox.order(message);
+            worker.inbox.send(message);
         }
     }
 
     pub(in crate::daemon) fn tell_monitor(&self, message: MonitorMessage) {
         if let Some(inbox) = self.monitor() {
-            inbox.order(message);
+            inbox.send(message);
         }
     }
 
     pub(in crate::daemon) fn tell_table(&self, message: TableMessage) {
         if let Some(inbox) = self.table() {
-            inbox.order(message);
+            inbox.send(message);
         }
     }
 
     /// Names the ports that this node has left: in its heartbeat, and to its own monitor.
     pub(in crate::daemon) fn tell_left(&mut self, left: LeftPorts) {
         if let Some(heartbeat_sender) = &self.heartbeat_sender {
-            heartbeat_sender.inbox.order(SenderMessage::Left(left.clone()));
+            heartbeat_sender.inbox.send(SenderMessage::Left(left.clone()));
         }
         if let Some(monitor) = &self.monitor {
-            monitor.inbox.order(MonitorMessage::Left(left.clone()));
+            monitor.inbox.send(MonitorMessage::Left(left.clone()));
         }
         self.left = Some(left);
     }
@@ -335,7 +335,7 @@ impl Workers {
     pub(in crate::daemon) fn tell_leaving(&mut self) {
         self.leaving = true;
         match &self.monitor {
-            Some(monitor) => monitor.inbox.order(MonitorMessage::Leave),
+            Some(monitor) => monitor.inbox.send(MonitorMessage::Leave),
             None => self.say_farewell(),
         }
     }
@@ -343,7 +343,7 @@ impl Workers {
     /// Says that this node leaves, so that no director takes it for dead.
     pub(in crate::daemon) fn say_farewell(&self) {
         if let (Some(worker), Some(endpoints)) = (&self.heartbeat_sender, &self.endpoints) {
-            worker.inbox.order(SenderMessage::HeartbeatContent(HeartbeatContent {
+            worker.inbox.send(SenderMessage::HeartbeatContent(HeartbeatContent {
                 to: endpoints.to.clone(),
                 leaving: true,
                 ..HeartbeatContent::default()
@@ -448,7 +448,7 @@ mod tests {
             addresses: inbox().unwrap().0,
             polling: None,
         };
-        let (table, _orders) = inbox().unwrap();
+        let (table, _queue) = inbox().unwrap();
         let mut workers = Workers::default();
         let take = |workers: &mut Workers, conf: &Arc<Conf>| {
             let successors = workers.successors(&context, conf, dir.path(), Some(table.clone()))?;

@@ -27,23 +27,23 @@ impl MonitorWorker {
     fn tell(&self, notice: Notice) {
         let message = match notice {
             Notice::Restrictions(restrictions) => {
-                return self.table.order(TableMessage::Mark(restrictions));
+                return self.table.send(TableMessage::Mark(restrictions));
             }
             Notice::HeartbeatContent(mut content) => {
                 content.to.clone_from(&self.to);
                 if let Some(heartbeat_sender) = &self.heartbeat_sender {
-                    heartbeat_sender.order(SenderMessage::HeartbeatContent(content));
+                    heartbeat_sender.send(SenderMessage::HeartbeatContent(content));
                 }
                 return;
             }
             Notice::ElectionRole(role) => {
                 // An address that another carries is not kept until the main thread has time.
                 if role == ElectionRole::Standby {
-                    self.addresses.order(AddressMessage::Yield);
+                    self.addresses.send(AddressMessage::Yield);
                 }
                 MainMessage::ElectionRole(role)
             }
-            Notice::Announce => return self.addresses.order(AddressMessage::Announce),
+            Notice::Announce => return self.addresses.send(AddressMessage::Announce),
             Notice::Vouch(number) => MainMessage::Vouch(number),
             Notice::Event(event) => MainMessage::Event(event),
         };
