@@ -56,13 +56,12 @@ fn no_level(word: &str) -> String {
     let begun = LEVELS.into_iter().find(longer).filter(|_| word.len() > 2);
     let hint = begun
         .or_else(|| closest(word, LEVELS))
-        .map_or_else(String::new, |m| format!(": did you mean `{m}`?"));
+        .map_or_else(|| ".".to_owned(), |m| format!(": did you mean `{m}`?"));
     format!(
         "`{word}` is no level{hint} The levels are {}; one part of cvipd is named as in \
          info,cvip::node=debug",
         LEVELS.join(", ")
     )
-    .replace("level The", "level. The")
 }
 
 /// Refuses a part of the program that there is not: a filter for it would log nothing.

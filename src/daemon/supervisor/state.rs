@@ -2,22 +2,22 @@
 //! leave and end. Pure: [`Input`]s and a time go in, [`Action`]s come out, and what became of an
 //! action comes back as an input.
 
+mod end;
+mod reload;
+
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use tracing::{error, info};
-
 use super::hand_over::HandOver;
-use super::leave::{Leave, LeaveStep};
+use super::leave::Leave;
 use super::messages::{Action, Input};
-use super::reload::{ReadConf, Reload, ReloadStep};
+use super::reload::{ReadConf, Reload};
 use super::role::NodeRole;
 use crate::conf::{Conf, Sources};
 use crate::daemon::address_manager::{AddressMessage, AddressNotice};
 use crate::daemon::error::RunError;
-use crate::daemon::messages::{MonitorMessage, NodeMessage, TableMessage, no_director};
-use crate::director::monitor::order;
+use crate::daemon::messages::{MonitorMessage, NodeMessage};
 use crate::director::sync::SyncRole;
 use crate::net::Reachable;
 use crate::store::AppliedOrders;
@@ -207,55 +207,18 @@ impl Supervisor {
         self.step(now);
     }
 
-    /// A node that undoes what it made orders nothing else.
-    fn handle_while_undoing(&mut self, input: Input, now: Instant) {
-        let Some(PendingEnd::Leaving { leave, .. }) = &mut self.end else { return };
-        let step = match input {
-            Input::TableEmptied => leave.table_emptied(now),
-            Input::Addresses(AddressNotice::Undone) => leave.addresses_undone(),
-            Input::Leave(_) => return self.act(Action::Answer(Ok(()))),
-            Input::Apply => {
-                let answer = Err("the node leaves the cluster, and cvipd is ending".to_owned());
-                return self.act(Action::Answer(answer));
-            }
-            _ => None,
-        };
-        self.leave_step(step);
-    }
-
     /// What time and everything that was heard lead to.
     fn step(&mut self, now: Instant) {
         if !self.is_undoing() {
             self.turn(self.role.at(now));
         }
-        let (is_standby, has_table) = (self.is_standby(), self.has_table);
-        match &mut self.end {
-            None => {}
-            Some(PendingEnd::HandingOver(hand_over)) => {
-                if hand_over.is_over(is_standby, now) {
-                    self.act(Action::Exit(Ok(())));
-                }
-            }
-            Some(PendingEnd::Leaving { leave, hand_over }) => {
-                drop(hand_over.take_if(|hand_over| hand_over.is_over(is_standby, now)));
-                let was_undoing = leave.is_undoing();
-                let step = leave.step(hand_over.is_some(), has_table, now);
-                if leave.is_undoing() && !was_undoing {
-                    self.reload = None;
-                    self.act(Action::SayFarewell);
-                }
-                self.leave_step(step);
-            }
-        }
-        // A real server is ready when its addresses stand, and a director before it knows its role.
-        if !self.is_ready && !self.is_turning() {
+        self.step_end(now);
+        // A real server is ready when it registers, and a director before it knows its role.
+        if !self.is_ready && (self.serves || self.is_director()) {
             self.is_ready = true;
             self.act(Action::Ready);
         }
-        let handing_over = self.reload.as_mut().and_then(Reload::handing_over);
-        if handing_over.is_some_and(|hand_over| hand_over.is_over(is_standby, now)) {
-            self.begin_reload(false);
-        }
+        self.step_reload(now);
     }
 
     fn act(&mut self, action: Action) {
@@ -382,140 +345,6 @@ impl Supervisor {
         if self.is_director() {
             let announced = self.announced.clone();
             self.act(Action::Monitor(MonitorMessage::Announced(announced)));
-        }
-    }
-
-    // Reload.
-
-    fn begin_reload(&mut self, is_asked: bool) {
-        self.reload = Some(Reload::new(is_asked, self.reload.take()));
-        self.act(Action::ReadConf);
-    }
-
-    fn reload_step(&mut self, step: Option<ReloadStep>, now: Instant) {
-        let (Some(step), Some(reload)) = (step, &mut self.reload) else { return };
-        self.faults.clone_from(&reload.faults);
-        let is_asked = reload.is_asked;
-        match step {
-            ReloadStep::Try(conf) => self.act(Action::TryConf(conf)),
-            ReloadStep::Swap(conf) => self.act(Action::SwapWorkers(conf)),
-            ReloadStep::HandOver => {
-                let hand_over = self.hand_over(now);
-                if let Some(reload) = &mut self.reload {
-                    reload.hand_over(hand_over);
-                }
-                if is_asked {
-                    self.act(Action::Answer(Err(no_director(self.me))));
-                }
-            }
-            ReloadStep::Refused(error) => {
-                self.reload = None;
-                match is_asked {
-                    true => self.act(Action::Answer(Err(error))),
-                    false => error!("{error}"),
-                }
-            }
-            ReloadStep::Taken(read) => {
-                self.reload = None;
-                self.take_conf(read, now);
-                let conf = Arc::clone(&self.conf);
-                match (is_asked, self.has_table) {
-                    (true, true) => {
-                        self.act(Action::Resync(conf));
-                        self.act(Action::Answer(Ok(())));
-                    }
-                    (true, false) => self.act(Action::Answer(Err(no_director(self.me)))),
-                    (false, true) => self.act(Action::Table(TableMessage::Reload(conf))),
-                    (false, false) => {}
-                }
-            }
-        }
-    }
-
-    /// Goes by a configuration whose workers run.
-    fn take_conf(&mut self, read: ReadConf, now: Instant) {
-        (self.conf, self.sources) = (read.conf, read.sources);
-        info!("configuration read again");
-        let before = self.role;
-        match (self.is_director(), before) {
-            (false, NodeRole::Serve | NodeRole::Retire { .. }) => {}
-            (false, _) => {
-                self.table_role = None;
-                let has_table = std::mem::take(&mut self.has_table);
-                self.turn(NodeRole::retired(has_table, now));
-            }
-            (true, NodeRole::Serve | NodeRole::Retire { .. }) => self.role = NodeRole::Undecided,
-            (true, _) => {}
-        }
-        match self.role.address_role() {
-            Some(_) if self.role != before => {}
-            Some(_) => self.take_addresses(false),
-            None => {
-                let conf = Arc::clone(&self.conf);
-                self.act(Action::Addresses(AddressMessage::Reload(conf)));
-            }
-        }
-        // The monitor may be another.
-        self.tell_can_carry();
-        self.tell_announced();
-    }
-
-    // End.
-
-    fn can_hand_over(&self) -> bool {
-        self.is_director() && self.role.is_active() && order(&self.conf, self.me).len() > 1
-    }
-
-    /// Has another director elected in place of this active one.
-    fn hand_over(&mut self, now: Instant) -> HandOver {
-        self.hand_overs += 1;
-        self.act(Action::Monitor(MonitorMessage::HandOver(self.hand_overs)));
-        HandOver::new(self.hand_overs, now)
-    }
-
-    /// Ends soon: an active director hands over first, if it can.
-    fn terminate(&mut self, now: Instant) {
-        match self.end.is_none() && self.can_hand_over() {
-            true => self.end = Some(PendingEnd::HandingOver(self.hand_over(now))),
-            false => self.act(Action::Exit(Ok(()))),
-        }
-    }
-
-    /// Begins to leave for good.
-    fn leave(&mut self, within: Duration, now: Instant) -> Result<(), String> {
-        match &self.end {
-            None => {}
-            Some(PendingEnd::Leaving { .. }) => return Ok(()),
-            Some(_) => return Err("it is ending already, and the node does not leave".to_owned()),
-        }
-        if !self.serves {
-            let what = "it was just started, and does not know this node's role yet: try again";
-            return Err(what.to_owned());
-        }
-        self.act(Action::StartLeave);
-        let hand_over = self.can_hand_over().then(|| self.hand_over(now));
-        self.act(Action::TellLeaving);
-        self.end = Some(PendingEnd::Leaving { leave: Leave::new(within, now), hand_over });
-        Ok(())
-    }
-
-    fn is_undoing(&self) -> bool {
-        matches!(&self.end, Some(PendingEnd::Leaving { leave, .. }) if leave.is_undoing())
-    }
-
-    fn read_holders(&mut self) {
-        if matches!(&self.end, Some(PendingEnd::Leaving { leave, .. }) if leave.waits_for_directors())
-        {
-            self.act(Action::ReadHolders);
-        }
-    }
-
-    fn leave_step(&mut self, step: Option<LeaveStep>) {
-        match step {
-            None => {}
-            Some(LeaveStep::EmptyTable) => self.act(Action::Table(TableMessage::Leave)),
-            Some(LeaveStep::UndoAddresses) => self.act(Action::Addresses(AddressMessage::Undo)),
-            Some(LeaveStep::Left | LeaveStep::Untold) => self.act(Action::Exit(Ok(()))),
         }
     }
 

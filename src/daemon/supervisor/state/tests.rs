@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::conf::{Cvip, DirectorNode, Loaded, RealServer, Routing};
+use crate::daemon::messages::TableMessage;
 use crate::director::election::ElectionRole;
 
 /// The node under test.
@@ -182,21 +183,21 @@ fn passive() -> Run {
 fn real_server() -> Run {
     let mut run = Run::new(server(), "addresses: RealServer 1");
     run.steps([
-        (0, stand(1), "start node, ready"),
-        (0, Input::NodeStarted(Ok(())), "node: direct false, node: obey {}"),
+        (0, stand(1), "start node"),
+        (0, Input::NodeStarted(Ok(())), "node: direct false, node: obey {}, ready"),
     ]);
     run
 }
 
 #[test]
-fn a_real_server_registers_and_is_ready_once_its_addresses_stand() {
+fn a_real_server_registers_once_its_addresses_stand_and_is_ready_then() {
     let mut run = Run::new(server(), "addresses: RealServer 1");
     run.steps([
         (0, Input::Time, ""),
         (0, Input::Vouch(1), ""),
-        (9000, stand(1), "start node, ready"),
+        (9000, stand(1), "start node"),
         (9000, stand(1), ""),
-        (9000, Input::NodeStarted(Ok(())), "node: direct false, node: obey {}"),
+        (9000, Input::NodeStarted(Ok(())), "node: direct false, node: obey {}, ready"),
         (9001, Input::Addresses(AddressNotice::Carries(false)), ""),
     ]);
     assert_eq!(run.supervisor.roles(), ["real server"]);
@@ -250,7 +251,7 @@ fn a_worker_that_cannot_be_started_or_ends_ends_cvipd() {
     ]);
     let mut run = Run::new(server(), "addresses: RealServer 1");
     run.steps([
-        (0, stand(1), "start node, ready"),
+        (0, stand(1), "start node"),
         (0, Input::NodeStarted(failed()), "exit: no thread: out of memory"),
     ]);
 }
