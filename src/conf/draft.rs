@@ -12,7 +12,7 @@ use super::address::{Unusable, usable};
 use super::clustertab::node_number;
 use super::grammar::{CVIP, CVIPS, DIRECTOR_NODE, ELEMENTS, Element, REAL_SERVER_NODE};
 use super::model::{INTERFACE_MAX_LEN, Routing};
-use super::report::{At, ConfReport, Span};
+use super::report::{At, ConfReport, Reported, Span};
 use super::words::{alternatives, closest, quoted};
 
 mod check;
@@ -26,6 +26,7 @@ pub(super) struct DraftConf {
     pub(super) cvips: Vec<DraftCvip>,
 }
 
+#[derive(Default)]
 pub(super) struct DraftCvip {
     /// The start tag.
     pub(super) tag: Span,
@@ -36,6 +37,7 @@ pub(super) struct DraftCvip {
     pub(super) services: Vec<DraftService>,
 }
 
+#[derive(Default)]
 pub(super) struct DraftDirector {
     /// The start tag.
     pub(super) tag: Span,
@@ -59,7 +61,6 @@ pub(super) fn read(report: &mut ConfReport<'_>, root: Node<'_, '_>) -> DraftConf
     let name = root.tag_name().name();
     if name != CVIPS.name {
         reader
-            .report
             .error(&reader.tag(root), format!("the root element is {}, not `cvips`", quoted(name)))
             .help("see cvip.conf(5) for an example");
         return conf;
@@ -98,6 +99,14 @@ struct DraftReader<'r, 'a> {
 }
 
 impl DraftReader<'_, '_> {
+    fn error(&mut self, at: &Span, message: impl Into<String>) -> Reported<'_> {
+        self.report.error(at, message)
+    }
+
+    fn warning(&mut self, at: &Span, message: impl Into<String>) -> Reported<'_> {
+        self.report.warning(at, message)
+    }
+
     /// Hands each child that the grammar knows to `each`, a single one once only; reports
     /// whatever else stands there, and what is missing.
     fn walk<'d, 'i>(
@@ -124,12 +133,11 @@ impl DraftReader<'_, '_> {
             match seen.iter().find(|(child, _)| *child == known) {
                 Some((_, first)) if element.single.contains(&known) => {
                     let line = self.report.line_of(first.start);
-                    self.report
-                        .error(
-                            &self.tag(node),
-                            format!("`{known}` stands twice in this `{}`", element.name),
-                        )
-                        .help(format!("the first is on line {line}; keep one of them"));
+                    self.error(
+                        &self.tag(node),
+                        format!("`{known}` stands twice in this `{}`", element.name),
+                    )
+                    .help(format!("the first is on line {line}; keep one of them"));
                     continue;
                 }
                 Some(_) => {}
@@ -140,7 +148,7 @@ impl DraftReader<'_, '_> {
         for (required, purpose) in element.required {
             if !seen.iter().any(|(child, _)| child == required) {
                 let message = format!("`{required}` is missing in this `{}`", element.name);
-                self.report.error(&self.tag(parent), message).help(*purpose);
+                self.error(&self.tag(parent), message).help(*purpose);
             }
         }
     }
@@ -164,14 +172,12 @@ impl DraftReader<'_, '_> {
             // A setting in the wrong place would be missing.
             if element.is_some_and(|element| element.children().any(|child| child == name)) {
                 let message = format!("attribute `{name}` where `{parent}` takes an element");
-                self.report
-                    .error(&attribute.range(), message)
+                self.error(&attribute.range(), message)
                     .help(format!("write it between the tags of `{parent}`: <{name}>...</{name}>"));
                 continue;
             }
             let message = format!("attribute {} is ignored", quoted(attribute.name()));
-            self.report
-                .warning(&attribute.range(), message)
+            self.warning(&attribute.range(), message)
                 .help("cvip.conf has no attributes: values stand between tags");
         }
     }
@@ -182,12 +188,11 @@ impl DraftReader<'_, '_> {
         }
         let span = trimmed(self.report.text(), node.range());
         let text = self.report.text()[span.clone()].to_owned();
-        self.report
-            .error(
-                &span,
-                format!("text {} where `{}` takes elements only", quoted(&text), element.name),
-            )
-            .help("put it between the tags of an element, or in a comment: <!-- ... -->");
+        self.error(
+            &span,
+            format!("text {} where `{}` takes elements only", quoted(&text), element.name),
+        )
+        .help("put it between the tags of an element, or in a comment: <!-- ... -->");
     }
 
     /// An element that does not belong here. A slip of the pen is an error, for what was meant by it
@@ -196,31 +201,22 @@ impl DraftReader<'_, '_> {
         let tag = self.tag(node);
         let (word, parent) = (quoted(name), element.name);
         if ANNOTATIONS.contains(&name) && !element.children().any(|child| child == name) {
-            self.report
-                .warning(&tag, format!("unknown element {word} in `{parent}`: it is ignored"))
+            self.warning(&tag, format!("unknown element {word} in `{parent}`: it is ignored"))
                 .help("comments stand between <!-- and -->");
             return;
         }
         match meant(name, element) {
             Some(help) => {
-                self.report.error(&tag, format!("unknown element {word} in `{parent}`")).help(help)
+                self.error(&tag, format!("unknown element {word} in `{parent}`")).help(help)
             }
             None => self
-                .report
                 .warning(&tag, format!("unknown element {word} in `{parent}`: it is ignored"))
                 .help("is it of another version? See cvip.conf(5) for the elements that there are"),
         }
     }
 
     fn cvip(&mut self, node: Node<'_, '_>) -> DraftCvip {
-        let mut cvip = DraftCvip {
-            tag: self.tag(node),
-            addr: None,
-            gateway: None,
-            directors: Vec::new(),
-            real_servers: Vec::new(),
-            services: Vec::new(),
-        };
+        let mut cvip = DraftCvip { tag: self.tag(node), ..DraftCvip::default() };
         self.walk(node, &CVIP, |reader, name, node| match name {
             "ip_addr" => cvip.addr = reader.address(node),
             "gateway" => cvip.gateway = reader.address(node),
@@ -232,13 +228,7 @@ impl DraftReader<'_, '_> {
     }
 
     fn director(&mut self, node: Node<'_, '_>) -> DraftDirector {
-        let mut director = DraftDirector {
-            tag: self.tag(node),
-            node: None,
-            garp_interface: None,
-            sync_interface: None,
-            names_sync_interface: false,
-        };
+        let mut director = DraftDirector { tag: self.tag(node), ..DraftDirector::default() };
         self.walk(node, &DIRECTOR_NODE, |reader, name, node| match name {
             "node_num" => director.node = reader.node_num(node),
             "garp_interface" => director.garp_interface = reader.interface(node),
@@ -266,7 +256,7 @@ impl DraftReader<'_, '_> {
         let name = node.tag_name().name();
         if let Some(child) = node.children().find(Node::is_element) {
             let element = quoted(child.tag_name().name());
-            self.report.error(
+            self.error(
                 &self.tag(child),
                 format!("`{name}` takes a value, not the element {element}"),
             );
@@ -274,7 +264,7 @@ impl DraftReader<'_, '_> {
         }
         let mut parts = node.children().filter(Node::is_text);
         let Some(first) = parts.next() else {
-            self.report.error(&self.tag(node), format!("`{name}` is empty"));
+            self.error(&self.tag(node), format!("`{name}` is empty"));
             return None;
         };
         let mut value = Cow::Borrowed(first.text().unwrap_or(""));
@@ -288,7 +278,7 @@ impl DraftReader<'_, '_> {
             Cow::Owned(text) => Cow::Owned(text.trim().to_owned()),
         };
         if value.is_empty() {
-            self.report.error(&self.tag(node), format!("`{name}` is empty"));
+            self.error(&self.tag(node), format!("`{name}` is empty"));
             return None;
         }
         Some(At { value, span: trimmed(self.report.text(), span) })
@@ -304,7 +294,7 @@ impl DraftReader<'_, '_> {
         match convert(&value) {
             Ok(value) => Some(At { value, span }),
             Err((message, help)) => {
-                self.report.error(&span, message).help_by(|| help);
+                self.error(&span, message).help_by(|| help);
                 None
             }
         }
@@ -415,8 +405,7 @@ impl DraftReader<'_, '_> {
                 false => span.clone(),
             };
             if item.trim().is_empty() {
-                self.report
-                    .error(&place, "an empty item in a list")
+                self.error(&place, "an empty item in a list")
                     .help("one comma stands between two items, and none at the end");
                 return None;
             }

@@ -4,7 +4,7 @@
 //! readers need not ask again whether an address is usable, ranges are disjoint or director
 //! sets agree. It holds no positions and no text of the file.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::net::IpAddr;
 
@@ -244,10 +244,8 @@ impl Conf {
 
     /// Every node that the file gives a part, in order, each once.
     pub fn nodes(&self) -> Vec<u32> {
-        let mut nodes: Vec<u32> = self.cvips.iter().flat_map(Cvip::nodes).collect();
-        nodes.sort_unstable();
-        nodes.dedup();
-        nodes
+        let nodes: BTreeSet<u32> = self.cvips.iter().flat_map(Cvip::nodes).collect();
+        nodes.into_iter().collect()
     }
 
     /// True if the node is a director of any CVIP.
@@ -273,23 +271,19 @@ impl Conf {
     /// Where a node's heartbeats go: to every director but itself. Every node is a real server of
     /// every CVIP, or one of its directors.
     pub fn audience(&self, node: u32) -> Vec<IpAddr> {
-        let mut addrs: Vec<IpAddr> = Vec::new();
+        let mut addrs: BTreeSet<IpAddr> = BTreeSet::new();
         for cvip in &self.cvips {
             let directors = cvip.real_servers.iter().filter(|s| cvip.is_director(s.node));
             addrs.extend(directors.filter(|s| s.node != node).map(|s| s.addr));
         }
-        addrs.sort_unstable();
-        addrs.dedup();
-        addrs
+        addrs.into_iter().collect()
     }
 
     /// The addresses at which a node is balanced to, and speaks from.
     pub fn addresses(&self, node: u32) -> Vec<IpAddr> {
         let servers = self.cvips.iter().filter_map(|cvip| cvip.real_server(node));
-        let mut addrs: Vec<IpAddr> = servers.map(|server| server.addr).collect();
-        addrs.sort_unstable();
-        addrs.dedup();
-        addrs
+        let addrs: BTreeSet<IpAddr> = servers.map(|server| server.addr).collect();
+        addrs.into_iter().collect()
     }
 
     /// The interface on which a director synchronises connections: the first that any of its

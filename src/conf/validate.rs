@@ -9,7 +9,7 @@ use std::net::IpAddr;
 use super::clustertab::Clustertab;
 use super::draft::{DraftConf, DraftCvip, DraftServer};
 use super::model::{Conf, Cvip, DEFAULT_WEIGHT, DirectorNode, RealServer, Routing};
-use super::report::{At, ConfReport, Span};
+use super::report::{At, ConfReport, Reported, Span};
 
 mod services;
 
@@ -58,6 +58,14 @@ struct Checks<'c, 'r, 'a> {
 }
 
 impl Checks<'_, '_, '_> {
+    fn error(&mut self, at: &Span, message: impl Into<String>) -> Reported<'_> {
+        self.report.error(at, message)
+    }
+
+    fn warning(&mut self, at: &Span, message: impl Into<String>) -> Reported<'_> {
+        self.report.warning(at, message)
+    }
+
     /// Whether real servers may be of another family than their CVIP. The kernel refuses that where
     /// it synchronises connections (ip_vs_add_dest, net/netfilter/ipvs/ip_vs_ctl.c).
     fn mixes_families(&self) -> bool {
@@ -79,6 +87,24 @@ impl Checks<'_, '_, '_> {
         self.report.line_of(at.start)
     }
 
+    /// Remembers where a value stands, and reports one that stood before.
+    fn once<T: Ord>(
+        &mut self,
+        seen: &mut BTreeMap<T, Span>,
+        value: T,
+        span: &Span,
+        message: String,
+        advice: &str,
+    ) {
+        match seen.entry(value) {
+            Entry::Vacant(free) => drop(free.insert(span.clone())),
+            Entry::Occupied(first) => {
+                let line = self.line(first.get());
+                self.error(span, message).help(format!("the first is on line {line}; {advice}"));
+            }
+        }
+    }
+
     /// No two nodes have the same address; adds those of this CVIP's real servers.
     fn server_addresses(&mut self, cvip: &DraftCvip, owners: &mut BTreeMap<IpAddr, u32>) {
         for server in &cvip.real_servers {
@@ -90,9 +116,7 @@ impl Checks<'_, '_, '_> {
                 Entry::Occupied(taken) if *taken.get() != node.value => {
                     let message =
                         format!("{} is already the address of node {}", addr.value, taken.get());
-                    self.report
-                        .error(&addr.span, message)
-                        .help("every node has an address of its own");
+                    self.error(&addr.span, message).help("every node has an address of its own");
                 }
                 Entry::Occupied(_) => {}
             }
@@ -104,21 +128,11 @@ impl Checks<'_, '_, '_> {
         let mut cvips: BTreeMap<IpAddr, Span> = BTreeMap::new();
         for addr in draft.cvips.iter().filter_map(|cvip| cvip.addr.as_ref()) {
             if let Some(node) = owners.get(&addr.value) {
-                self.report
-                    .error(&addr.span, format!("{} is node {node}'s own address", addr.value))
+                self.error(&addr.span, format!("{} is node {node}'s own address", addr.value))
                     .help("a CVIP is an address that no node has");
             }
-            match cvips.entry(addr.value) {
-                Entry::Vacant(free) => {
-                    free.insert(addr.span.clone());
-                }
-                Entry::Occupied(first) => {
-                    let line = self.line(first.get());
-                    self.report
-                        .error(&addr.span, format!("CVIP {} stands here a second time", addr.value))
-                        .help(format!("the first is on line {line}; put everything of it there"));
-                }
-            }
+            let message = format!("CVIP {} stands here a second time", addr.value);
+            self.once(&mut cvips, addr.value, &addr.span, message, "put everything of it there");
         }
         for cvip in &draft.cvips {
             match &cvip.gateway {
@@ -137,23 +151,20 @@ impl Checks<'_, '_, '_> {
     ) {
         let At { value: addr, span } = gateway;
         if cvips.contains_key(addr) {
-            self.report
-                .error(span, format!("gateway {addr} is a CVIP"))
+            self.error(span, format!("gateway {addr} is a CVIP"))
                 .help("the gateway is an address of its own on the nodes' inner network");
         }
         if let Some(cvip) = &cvip.addr
             && cvip.value.is_ipv4() != addr.is_ipv4()
         {
             let (own, other) = (family(*addr), family(cvip.value));
-            self.report
-                .error(span, format!("the gateway is {own}, its CVIP {} is {other}", cvip.value))
+            self.error(span, format!("the gateway is {own}, its CVIP {} is {other}", cvip.value))
                 .help(format!("give an {other} address, or leave `gateway` out"));
         }
         if self.routing == Some(Routing::Nat)
             && let Some(node) = owners.get(addr)
         {
-            self.report
-                .error(span, format!("gateway {addr} is node {node}'s own address"))
+            self.error(span, format!("gateway {addr} is node {node}'s own address"))
                 .help("with NAT the gateway moves with the active director: choose a free address");
         }
     }
@@ -161,7 +172,7 @@ impl Checks<'_, '_, '_> {
     /// With NAT, replies must pass the director that is active.
     fn no_gateway(&mut self, cvip: &DraftCvip) {
         if self.routing == Some(Routing::Nat) && cvip.directors.len() > 1 {
-            self.report.warning(&cvip.tag, "NAT with several directors and no `gateway`").help(
+            self.warning(&cvip.tag, "NAT with several directors and no `gateway`").help(
                 "add a `gateway` that moves with the active director, and make it the \
                      real servers' default route",
             );
@@ -176,8 +187,7 @@ impl Checks<'_, '_, '_> {
         self.each_once(servers(), "real server");
         for node in directors().chain(servers()) {
             if self.clustertab.is_some_and(|tab| tab.addr(node.value).is_none()) {
-                self.report
-                    .error(&node.span, format!("node {} is not in clustertab", node.value))
+                self.error(&node.span, format!("node {} is not in clustertab", node.value))
                     .help("add a line for it to clustertab, or fix the number");
             }
         }
@@ -199,19 +209,10 @@ impl Checks<'_, '_, '_> {
     }
 
     fn each_once<'n>(&mut self, nodes: impl Iterator<Item = &'n At<u32>>, what: &str) {
-        let mut seen: BTreeMap<u32, &Span> = BTreeMap::new();
+        let mut seen = BTreeMap::new();
         for At { value: node, span } in nodes {
-            match seen.entry(*node) {
-                Entry::Vacant(free) => {
-                    free.insert(span);
-                }
-                Entry::Occupied(first) => {
-                    let line = self.line(first.get());
-                    self.report
-                        .error(span, format!("node {node} is a {what} of this CVIP twice"))
-                        .help(format!("the first is on line {line}; keep one of them"));
-                }
-            }
+            let message = format!("node {node} is a {what} of this CVIP twice");
+            self.once(&mut seen, *node, span, message, "keep one of them");
         }
     }
 
@@ -221,8 +222,7 @@ impl Checks<'_, '_, '_> {
         }
         let (own, other) = (family(server), family(cvip));
         let help = self.one_family(other);
-        self.report
-            .error(span, format!("this real server's address is {own}, CVIP {cvip} is {other}"))
+        self.error(span, format!("this real server's address is {own}, CVIP {cvip} is {other}"))
             .help(help);
     }
 
@@ -233,8 +233,7 @@ impl Checks<'_, '_, '_> {
             return;
         }
         let (node, span, family) = (node.value, &node.span, family(cvip));
-        self.report
-            .error(span, format!("node {node} has no {family} address: clustertab gives {addr}"))
+        self.error(span, format!("node {node} has no {family} address: clustertab gives {addr}"))
             .help(format!(
                 "give its {family} address as `ip_addr` in a `real_server_node` of this CVIP"
             ));
@@ -277,8 +276,7 @@ impl Checks<'_, '_, '_> {
                              directors are: {there} there, {here} here",
                             node.value
                         );
-                        self.report
-                            .error(&node.span, message)
+                        self.error(&node.span, message)
                             .help("two CVIPs share all their directors or none");
                     } else if *first_order != order {
                         let tag = cvip.directors.first().map_or(&cvip.tag, |first| &first.tag);
@@ -287,7 +285,7 @@ impl Checks<'_, '_, '_> {
                             "this order of directors, {here}, is ignored: the CVIP on line \
                              {line} has {there}"
                         );
-                        self.report.warning(tag, message).help(
+                        self.warning(tag, message).help(
                             "directors with several CVIPs are elected in the first one's order",
                         );
                     }
@@ -302,7 +300,7 @@ impl Checks<'_, '_, '_> {
                     "gateway {gateway} is also that of the CVIP on line {line}, which has other \
                      directors"
                 );
-                self.report.error(span, message).help(
+                self.error(span, message).help(
                     "with NAT every active director carries its gateway: give each set of \
                      directors one of its own",
                 );
@@ -329,7 +327,7 @@ impl Checks<'_, '_, '_> {
                         "node {} synchronises on `{}` already: `{}` is ignored",
                         node.value, other.value, interface.value
                     );
-                    self.report.warning(&interface.span, message).help(format!(
+                    self.warning(&interface.span, message).help(format!(
                         "the kernel has one synchronisation daemon; the first is on line {line}"
                     ));
                 }
@@ -341,12 +339,11 @@ impl Checks<'_, '_, '_> {
                 let Some(node) = &director.node else { continue };
                 // Once for each node, however many CVIPs it directs.
                 if named.insert(node.value, true) == Some(false) {
-                    self.report
-                        .warning(
-                            &director.tag,
-                            format!("director {} has no `sync_interface`", node.value),
-                        )
-                        .help("connections break when another director takes over from it");
+                    self.warning(
+                        &director.tag,
+                        format!("director {} has no `sync_interface`", node.value),
+                    )
+                    .help("connections break when another director takes over from it");
                 }
             }
         }

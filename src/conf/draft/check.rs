@@ -82,8 +82,7 @@ impl DraftReader<'_, '_> {
         let At { value: kind, span } = given.kind.clone()?;
         self.strangers(&given.children, kind);
         if kind == "exec" && !given.children.iter().any(|(name, _)| *name == "command") {
-            self.report
-                .error(&span, "a check of type exec without `command`")
+            self.error(&span, "a check of type exec without `command`")
                 .help("give the program's absolute path, and its arguments if it has any");
         }
         Some(At { value: given.check(kind)?, span })
@@ -97,7 +96,7 @@ impl DraftReader<'_, '_> {
             };
             if !kinds.contains(&kind) {
                 let message = format!("`{name}` in a check of type {kind}");
-                self.report.error(tag, message).help(format!(
+                self.error(tag, message).help(format!(
                     "it belongs to the type {}: remove it, or change `type`",
                     alternatives(kinds)
                 ));

@@ -145,8 +145,7 @@ impl DraftReader<'_, '_> {
                 if start.value > end.value {
                     let message =
                         format!("start port {} is above end port {}", start.value, end.value);
-                    self.report
-                        .error(&start.span, message)
+                    self.error(&start.span, message)
                         .help("a range counts upwards, both ends included");
                     return None;
                 }
@@ -157,8 +156,7 @@ impl DraftReader<'_, '_> {
             (None, None, Some(end)) => (end.tag, "`end_port` without `start_port`"),
             (None, None, None) => (service.clone(), "this `service` has no port"),
         };
-        self.report
-            .error(&tag, message)
+        self.error(&tag, message)
             .help("a service has one `port`, or a `start_port` and an `end_port`");
         None
     }
@@ -258,7 +256,7 @@ impl DraftReader<'_, '_> {
             "{} is none of Linux's own {what}: a kernel without it refuses the service",
             quoted(value)
         );
-        self.report.warning(span, message).help(help);
+        self.warning(span, message).help(help);
     }
 
     fn scheduler(&mut self, node: Node<'_, '_>) -> Option<String> {
@@ -285,7 +283,7 @@ impl DraftReader<'_, '_> {
                         None => format!("it is one of {}", alternatives(&words)),
                     };
                     let message = format!("unknown scheduler flag {}", quoted(&value));
-                    self.report.error(&span, message).help(help);
+                    self.error(&span, message).help(help);
                 }
             }
         }

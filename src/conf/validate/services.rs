@@ -1,8 +1,7 @@
 //! What the values of the services of one CVIP mean to each other, to its real servers and to
 //! its address.
 
-use std::collections::BTreeSet;
-use std::collections::btree_map::{BTreeMap, Entry};
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
 use super::{Checks, family};
@@ -48,8 +47,7 @@ impl Checks<'_, '_, '_> {
                         if other.start < span.start { (other, span) } else { (span, other) };
                     let line = self.line(first);
                     let ports = ports(start, end.min(last));
-                    self.report
-                        .error(second, format!("{protocol} {ports} is in two services"))
+                    self.error(second, format!("{protocol} {ports} is in two services"))
                         .help(format!("the other is on line {line}; ranges must not meet"));
                     if end > last {
                         far = Some((protocol, (start, end), span));
@@ -70,8 +68,7 @@ impl Checks<'_, '_, '_> {
             if service.conf.registration == RegistrationMode::Static
                 && let Some(owner) = &service.owner
             {
-                self.report
-                    .warning(owner, "`owner` is ignored: a static service asks no listener")
+                self.warning(owner, "`owner` is ignored: a static service asks no listener")
                     .help("remove `owner`, or make the service automatic");
             }
         }
@@ -112,25 +109,23 @@ impl Checks<'_, '_, '_> {
             if end > SSH {
                 rest.push(ports(SSH + 1, end));
             }
-            self.report
-                .warning(
-                    span,
-                    format!(
-                        "tcp {} has sshd's port {SSH} in it: logins to the CVIP would meet \
+            self.warning(
+                span,
+                format!(
+                    "tcp {} has sshd's port {SSH} in it: logins to the CVIP would meet \
                          the host keys of different nodes",
-                        ports(start, end)
-                    ),
-                )
-                .help(format!("to leave sshd out, make it {}", {
-                    let services = if rest.len() > 1 { " in two services" } else { "" };
-                    format!("{}{services}", rest.join(" and "))
-                }));
+                    ports(start, end)
+                ),
+            )
+            .help(format!("to leave sshd out, make it {}", {
+                let services = if rest.len() > 1 { " in two services" } else { "" };
+                format!("{}{services}", rest.join(" and "))
+            }));
         }
         if many && (is_static || !service.sorry.is_empty()) {
             let count = u32::from(end - start) + 1;
             let what = if is_static { "a static range" } else { "sorry servers for a range" };
-            self.report
-                .warning(span, format!("{what} of {count} ports"))
+            self.warning(span, format!("{what} of {count} ports"))
                 .help("the kernel gets a virtual service for each of them, used or not");
         }
     }
@@ -146,7 +141,7 @@ impl Checks<'_, '_, '_> {
                     "`{}` is a flag of the scheduler {of}, and this service's is {has}",
                     flag.word
                 );
-                self.report.error(span, message).help(format!(
+                self.error(span, message).help(format!(
                     "give the service <scheduler>{of}</scheduler>, or remove the flag"
                 ));
             }
@@ -154,12 +149,11 @@ impl Checks<'_, '_, '_> {
         if let (Some(span), Some(protocol)) = (&service.one_packet, service.protocol)
             && protocol != Protocol::Udp
         {
-            self.report
-                .error(
-                    span,
-                    format!("`one_packet` is for UDP only, and this service is {protocol}"),
-                )
-                .help("give the service <protocol>udp</protocol>, or remove `one_packet`");
+            self.error(
+                span,
+                format!("`one_packet` is for UDP only, and this service is {protocol}"),
+            )
+            .help("give the service <protocol>udp</protocol>, or remove `one_packet`");
         }
     }
 
@@ -170,7 +164,7 @@ impl Checks<'_, '_, '_> {
         ];
         for (name, span) in spans {
             if let (Some(span), false) = (span, service.names_persistence) {
-                self.report.error(span, format!("`{name}` without `persistence`")).help(format!(
+                self.error(span, format!("`{name}` without `persistence`")).help(format!(
                     "add `persistence`, the seconds that clients stay, or remove `{name}`"
                 ));
             }
@@ -178,13 +172,11 @@ impl Checks<'_, '_, '_> {
         if let (Some(At { value: netmask, span }), Some(cvip)) = (&service.netmask, around.cvip) {
             match netmask {
                 Netmask::Dotted(bits) if cvip.is_ipv6() => {
-                    self.report
-                        .error(span, format!("an IPv4 netmask, and CVIP {cvip} is IPv6"))
+                    self.error(span, format!("an IPv4 netmask, and CVIP {cvip} is IPv6"))
                         .help(format!("write the number of leading bits, such as {}", bits * 2));
                 }
                 Netmask::Length(bits) if cvip.is_ipv4() && *bits > 32 => {
-                    self.report
-                        .error(span, format!("{bits} bits, and an IPv4 address has 32"))
+                    self.error(span, format!("{bits} bits, and an IPv4 address has 32"))
                         .help(format!("CVIP {cvip} is IPv4: write 1 to 32"));
                 }
                 _ => {}
@@ -195,12 +187,11 @@ impl Checks<'_, '_, '_> {
             && engine == "sip"
             && protocol != Protocol::Udp
         {
-            self.report
-                .error(
-                    span,
-                    format!("the engine sip reads UDP only, and this service is {protocol}"),
-                )
-                .help("the kernel would drop all of its packets: remove `persistence_engine`");
+            self.error(
+                span,
+                format!("the engine sip reads UDP only, and this service is {protocol}"),
+            )
+            .help("the kernel would drop all of its packets: remove `persistence_engine`");
         }
     }
 
@@ -210,8 +201,7 @@ impl Checks<'_, '_, '_> {
             return;
         };
         if let Err(error) = check.suits(protocol) {
-            self.report
-                .error(span, format!("this check tells nothing of a {protocol} service"))
+            self.error(span, format!("this check tells nothing of a {protocol} service"))
                 .help(error.to_string());
         }
     }
@@ -222,13 +212,11 @@ impl Checks<'_, '_, '_> {
             Some(upper) if *lower > upper.value => {
                 let message =
                     format!("lower_threshold {lower} is above upper_threshold {}", upper.value);
-                self.report
-                    .error(span, message)
+                self.error(span, message)
                     .help("a server is full at the upper one, and taken again below the lower one");
             }
             None if !service.names_upper => {
-                self.report
-                    .error(span, "`lower_threshold` without `upper_threshold`")
+                self.error(span, "`lower_threshold` without `upper_threshold`")
                     .help("add the connections at which a server is full, or remove this one");
             }
             _ => {}
@@ -236,29 +224,19 @@ impl Checks<'_, '_, '_> {
     }
 
     fn node_weights(&mut self, service: &DraftService, around: &Around<'_>) {
-        let mut seen: BTreeMap<u32, &Span> = BTreeMap::new();
+        let mut seen = BTreeMap::new();
         for At { value: node, span } in service.nodes.iter().filter_map(|node| node.node.as_ref()) {
             if !around.servers.contains_key(node) && !around.lacks_a_number {
-                self.report
-                    .error(span, format!("node {node} is not a real server of this CVIP"))
+                self.error(span, format!("node {node} is not a real server of this CVIP"))
                     .help("add a `real_server_node` for it, or fix the number");
             }
-            match seen.entry(*node) {
-                Entry::Vacant(free) => {
-                    free.insert(span);
-                }
-                Entry::Occupied(first) => {
-                    let line = self.line(first.get());
-                    self.report
-                        .error(span, format!("node {node} has two weights in this service"))
-                        .help(format!("the first is on line {line}; keep one of them"));
-                }
-            }
+            let message = format!("node {node} has two weights in this service");
+            self.once(&mut seen, *node, span, message, "keep one of them");
         }
     }
 
     fn sorry_servers(&mut self, service: &DraftService, around: &Around<'_>) {
-        let mut seen: BTreeMap<(IpAddr, Option<u16>), &Span> = BTreeMap::new();
+        let mut seen = BTreeMap::new();
         let own = service.range.as_ref().map(|range| range.value);
         for sorry in &service.sorry {
             self.sorry_port(sorry, own);
@@ -268,29 +246,18 @@ impl Checks<'_, '_, '_> {
                 continue;
             }
             let port = sorry.port.as_ref().map(|port| port.value).or(own.map(|(start, _)| start));
-            match seen.entry((*addr, port)) {
-                Entry::Vacant(free) => {
-                    free.insert(span);
-                }
-                Entry::Occupied(first) => {
-                    let line = self.line(first.get());
-                    self.report
-                        .error(span, format!("{addr} is a sorry server of this service twice"))
-                        .help(format!("the first is on line {line}; keep one of them"));
-                }
-            }
+            let message = format!("{addr} is a sorry server of this service twice");
+            self.once(&mut seen, (*addr, port), span, message, "keep one of them");
         }
     }
 
     fn sorry_address(&mut self, addr: IpAddr, span: &Span, around: &Around<'_>) {
         let mut servers = around.servers.iter();
         if let Some((node, _)) = servers.find(|(_, own)| **own == Some(addr)) {
-            self.report
-                .error(span, format!("{addr} is node {node}'s, a real server of this CVIP"))
+            self.error(span, format!("{addr} is node {node}'s, a real server of this CVIP"))
                 .help("a sorry server serves when no real server does: name another machine");
         } else if around.cvips.contains(&addr) {
-            self.report
-                .error(span, format!("{addr} is a CVIP"))
+            self.error(span, format!("{addr} is a CVIP"))
                 .help("give the sorry server's own address");
         }
         if let (Some(cvip), Some(_)) = (around.cvip, self.routing)
@@ -299,12 +266,11 @@ impl Checks<'_, '_, '_> {
         {
             let (own, other) = (family(addr), family(cvip));
             let help = self.one_family(other);
-            self.report
-                .error(
-                    span,
-                    format!("this sorry server's address is {own}, CVIP {cvip} is {other}"),
-                )
-                .help(help);
+            self.error(
+                span,
+                format!("this sorry server's address is {own}, CVIP {cvip} is {other}"),
+            )
+            .help(help);
         }
     }
 
@@ -313,8 +279,7 @@ impl Checks<'_, '_, '_> {
             return;
         };
         if start < end {
-            self.report
-                .error(span, "a sorry server's `port` in a service of several ports")
+            self.error(span, "a sorry server's `port` in a service of several ports")
                 .help("remove it: each port is that of the sorry server too");
             return;
         }
@@ -322,8 +287,7 @@ impl Checks<'_, '_, '_> {
             && routing != Routing::Nat
             && *port != start
         {
-            self.report
-                .error(span, format!("port {port} for port {start}: {routing} changes no ports"))
+            self.error(span, format!("port {port} for port {start}: {routing} changes no ports"))
                 .help("remove `port`, and let the sorry server listen on the service's own");
         }
     }
