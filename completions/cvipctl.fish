@@ -28,8 +28,8 @@ complete -c cvipctl -n "__fish_cvipctl_needs_command" -l conf -d 'The cluster\'s
 complete -c cvipctl -n "__fish_cvipctl_needs_command" -l clustertab -d 'Node numbers and addresses, clustertab(5)' -r -F
 complete -c cvipctl -n "__fish_cvipctl_needs_command" -l run-dir -d 'The folder of the store and of cvipd\'s control sockets' -r -f -a "(__fish_complete_directories)"
 complete -c cvipctl -n "__fish_cvipctl_needs_command" -l settings -d 'Which store, and how to reach it, cvip.toml(5) [default: /etc/cvip/cvip.toml if it exists]' -r -F
-complete -c cvipctl -n "__fish_cvipctl_needs_command" -l store -d 'The store: local (one host) or etcd' -r -f -a "local\t''
-etcd\t''"
+complete -c cvipctl -n "__fish_cvipctl_needs_command" -l store -d 'The store: local (one host) or etcd' -r -f -a "local\t'A folder of this host'
+etcd\t'The servers of an etcd cluster'"
 complete -c cvipctl -n "__fish_cvipctl_needs_command" -l etcd-endpoints -d 'etcd\'s servers, HOST:PORT or https://HOST:PORT, parted by commas' -r
 complete -c cvipctl -n "__fish_cvipctl_needs_command" -l etcd-ca -d 'Whose certificates etcd\'s servers have, a PEM file [default: the system\'s authorities]' -r -F
 complete -c cvipctl -n "__fish_cvipctl_needs_command" -l etcd-cert -d 'This host\'s certificate for etcd, a PEM file' -r -F
@@ -60,8 +60,8 @@ complete -c cvipctl -n "__fish_cvipctl_using_subcommand check" -l conf -d 'The c
 complete -c cvipctl -n "__fish_cvipctl_using_subcommand check" -l clustertab -d 'Node numbers and addresses, clustertab(5)' -r -F
 complete -c cvipctl -n "__fish_cvipctl_using_subcommand check" -l run-dir -d 'The folder of the store and of cvipd\'s control sockets' -r -f -a "(__fish_complete_directories)"
 complete -c cvipctl -n "__fish_cvipctl_using_subcommand check" -l settings -d 'Which store, and how to reach it, cvip.toml(5) [default: /etc/cvip/cvip.toml if it exists]' -r -F
-complete -c cvipctl -n "__fish_cvipctl_using_subcommand check" -l store -d 'The store: local (one host) or etcd' -r -f -a "local\t''
-etcd\t''"
+complete -c cvipctl -n "__fish_cvipctl_using_subcommand check" -l store -d 'The store: local (one host) or etcd' -r -f -a "local\t'A folder of this host'
+etcd\t'The servers of an etcd cluster'"
 complete -c cvipctl -n "__fish_cvipctl_using_subcommand check" -l etcd-endpoints -d 'etcd\'s servers, HOST:PORT or https://HOST:PORT, parted by commas' -r
 complete -c cvipctl -n "__fish_cvipctl_using_subcommand check" -l etcd-ca -d 'Whose certificates etcd\'s servers have, a PEM file [default: the system\'s authorities]' -r -F
 complete -c cvipctl -n "__fish_cvipctl_using_subcommand check" -l etcd-cert -d 'This host\'s certificate for etcd, a PEM file' -r -F
@@ -80,8 +80,8 @@ complete -c cvipctl -n "__fish_cvipctl_using_subcommand convert" -l conf -d 'The
 complete -c cvipctl -n "__fish_cvipctl_using_subcommand convert" -l clustertab -d 'Node numbers and addresses, clustertab(5)' -r -F
 complete -c cvipctl -n "__fish_cvipctl_using_subcommand convert" -l run-dir -d 'The folder of the store and of cvipd\'s control sockets' -r -f -a "(__fish_complete_directories)"
 complete -c cvipctl -n "__fish_cvipctl_using_subcommand convert" -l settings -d 'Which store, and how to reach it, cvip.toml(5) [default: /etc/cvip/cvip.toml if it exists]' -r -F
-complete -c cvipctl -n "__fish_cvipctl_using_subcommand convert" -l store -d 'The store: local (one host) or etcd' -r -f -a "local\t''
-etcd\t''"
+complete -c cvipctl -n "__fish_cvipctl_using_subcommand convert" -l store -d 'The store: local (one host) or etcd' -r -f -a "local\t'A folder of this host'
+etcd\t'The servers of an etcd cluster'"
 complete -c cvipctl -n "__fish_cvipctl_using_subcommand convert" -l etcd-endpoints -d 'etcd\'s servers, HOST:PORT or https://HOST:PORT, parted by commas' -r
 complete -c cvipctl -n "__fish_cvipctl_using_subcommand convert" -l etcd-ca -d 'Whose certificates etcd\'s servers have, a PEM file [default: the system\'s authorities]' -r -F
 complete -c cvipctl -n "__fish_cvipctl_using_subcommand convert" -l etcd-cert -d 'This host\'s certificate for etcd, a PEM file' -r -F
@@ -98,8 +98,8 @@ complete -c cvipctl -n "__fish_cvipctl_using_subcommand diff" -l conf -d 'The cl
 complete -c cvipctl -n "__fish_cvipctl_using_subcommand diff" -l clustertab -d 'Node numbers and addresses, clustertab(5)' -r -F
 complete -c cvipctl -n "__fish_cvipctl_using_subcommand diff" -l run-dir -d 'The folder of the store and of cvipd\'s control sockets' -r -f -a "(__fish_complete_directories)"
 complete -c cvipctl -n "__fish_cvipctl_using_subcommand diff" -l settings -d 'Which store, and how to reach it, cvip.toml(5) [default: /etc/cvip/cvip.toml if it exists]' -r -F
-complete -c cvipctl -n "__fish_cvipctl_using_subcommand diff" -l store -d 'The store: local (one host) or etcd' -r -f -a "local\t''
-etcd\t''"
+complete -c cvipctl -n "__fish_cvipctl_using_subcommand diff" -l store -d 'The store: local (one host) or etcd' -r -f -a "local\t'A folder of this host'
+etcd\t'The servers of an etcd cluster'"
 complete -c cvipctl -n "__fish_cvipctl_using_subcommand diff" -l etcd-endpoints -d 'etcd\'s servers, HOST:PORT or https://HOST:PORT, parted by commas' -r
 complete -c cvipctl -n "__fish_cvipctl_using_subcommand diff" -l etcd-ca -d 'Whose certificates etcd\'s servers have, a PEM file [default: the system\'s authorities]' -r -F
 complete -c cvipctl -n "__fish_cvipctl_using_subcommand diff" -l etcd-cert -d 'This host\'s certificate for etcd, a PEM file' -r -F
@@ -115,8 +115,8 @@ complete -c cvipctl -n "__fish_cvipctl_using_subcommand apply" -l conf -d 'The c
 complete -c cvipctl -n "__fish_cvipctl_using_subcommand apply" -l clustertab -d 'Node numbers and addresses, clustertab(5)' -r -F
 complete -c cvipctl -n "__fish_cvipctl_using_subcommand apply" -l run-dir -d 'The folder of the store and of cvipd\'s control sockets' -r -f -a "(__fish_complete_directories)"
 complete -c cvipctl -n "__fish_cvipctl_using_subcommand apply" -l settings -d 'Which store, and how to reach it, cvip.toml(5) [default: /etc/cvip/cvip.toml if it exists]' -r -F
-complete -c cvipctl -n "__fish_cvipctl_using_subcommand apply" -l store -d 'The store: local (one host) or etcd' -r -f -a "local\t''
-etcd\t''"
+complete -c cvipctl -n "__fish_cvipctl_using_subcommand apply" -l store -d 'The store: local (one host) or etcd' -r -f -a "local\t'A folder of this host'
+etcd\t'The servers of an etcd cluster'"
 complete -c cvipctl -n "__fish_cvipctl_using_subcommand apply" -l etcd-endpoints -d 'etcd\'s servers, HOST:PORT or https://HOST:PORT, parted by commas' -r
 complete -c cvipctl -n "__fish_cvipctl_using_subcommand apply" -l etcd-ca -d 'Whose certificates etcd\'s servers have, a PEM file [default: the system\'s authorities]' -r -F
 complete -c cvipctl -n "__fish_cvipctl_using_subcommand apply" -l etcd-cert -d 'This host\'s certificate for etcd, a PEM file' -r -F
@@ -131,8 +131,8 @@ complete -c cvipctl -n "__fish_cvipctl_using_subcommand import" -l conf -d 'The 
 complete -c cvipctl -n "__fish_cvipctl_using_subcommand import" -l clustertab -d 'Node numbers and addresses, clustertab(5)' -r -F
 complete -c cvipctl -n "__fish_cvipctl_using_subcommand import" -l run-dir -d 'The folder of the store and of cvipd\'s control sockets' -r -f -a "(__fish_complete_directories)"
 complete -c cvipctl -n "__fish_cvipctl_using_subcommand import" -l settings -d 'Which store, and how to reach it, cvip.toml(5) [default: /etc/cvip/cvip.toml if it exists]' -r -F
-complete -c cvipctl -n "__fish_cvipctl_using_subcommand import" -l store -d 'The store: local (one host) or etcd' -r -f -a "local\t''
-etcd\t''"
+complete -c cvipctl -n "__fish_cvipctl_using_subcommand import" -l store -d 'The store: local (one host) or etcd' -r -f -a "local\t'A folder of this host'
+etcd\t'The servers of an etcd cluster'"
 complete -c cvipctl -n "__fish_cvipctl_using_subcommand import" -l etcd-endpoints -d 'etcd\'s servers, HOST:PORT or https://HOST:PORT, parted by commas' -r
 complete -c cvipctl -n "__fish_cvipctl_using_subcommand import" -l etcd-ca -d 'Whose certificates etcd\'s servers have, a PEM file [default: the system\'s authorities]' -r -F
 complete -c cvipctl -n "__fish_cvipctl_using_subcommand import" -l etcd-cert -d 'This host\'s certificate for etcd, a PEM file' -r -F
@@ -148,8 +148,8 @@ complete -c cvipctl -n "__fish_cvipctl_using_subcommand status" -l conf -d 'The 
 complete -c cvipctl -n "__fish_cvipctl_using_subcommand status" -l clustertab -d 'Node numbers and addresses, clustertab(5)' -r -F
 complete -c cvipctl -n "__fish_cvipctl_using_subcommand status" -l run-dir -d 'The folder of the store and of cvipd\'s control sockets' -r -f -a "(__fish_complete_directories)"
 complete -c cvipctl -n "__fish_cvipctl_using_subcommand status" -l settings -d 'Which store, and how to reach it, cvip.toml(5) [default: /etc/cvip/cvip.toml if it exists]' -r -F
-complete -c cvipctl -n "__fish_cvipctl_using_subcommand status" -l store -d 'The store: local (one host) or etcd' -r -f -a "local\t''
-etcd\t''"
+complete -c cvipctl -n "__fish_cvipctl_using_subcommand status" -l store -d 'The store: local (one host) or etcd' -r -f -a "local\t'A folder of this host'
+etcd\t'The servers of an etcd cluster'"
 complete -c cvipctl -n "__fish_cvipctl_using_subcommand status" -l etcd-endpoints -d 'etcd\'s servers, HOST:PORT or https://HOST:PORT, parted by commas' -r
 complete -c cvipctl -n "__fish_cvipctl_using_subcommand status" -l etcd-ca -d 'Whose certificates etcd\'s servers have, a PEM file [default: the system\'s authorities]' -r -F
 complete -c cvipctl -n "__fish_cvipctl_using_subcommand status" -l etcd-cert -d 'This host\'s certificate for etcd, a PEM file' -r -F
@@ -166,8 +166,8 @@ complete -c cvipctl -n "__fish_cvipctl_using_subcommand metrics" -l conf -d 'The
 complete -c cvipctl -n "__fish_cvipctl_using_subcommand metrics" -l clustertab -d 'Node numbers and addresses, clustertab(5)' -r -F
 complete -c cvipctl -n "__fish_cvipctl_using_subcommand metrics" -l run-dir -d 'The folder of the store and of cvipd\'s control sockets' -r -f -a "(__fish_complete_directories)"
 complete -c cvipctl -n "__fish_cvipctl_using_subcommand metrics" -l settings -d 'Which store, and how to reach it, cvip.toml(5) [default: /etc/cvip/cvip.toml if it exists]' -r -F
-complete -c cvipctl -n "__fish_cvipctl_using_subcommand metrics" -l store -d 'The store: local (one host) or etcd' -r -f -a "local\t''
-etcd\t''"
+complete -c cvipctl -n "__fish_cvipctl_using_subcommand metrics" -l store -d 'The store: local (one host) or etcd' -r -f -a "local\t'A folder of this host'
+etcd\t'The servers of an etcd cluster'"
 complete -c cvipctl -n "__fish_cvipctl_using_subcommand metrics" -l etcd-endpoints -d 'etcd\'s servers, HOST:PORT or https://HOST:PORT, parted by commas' -r
 complete -c cvipctl -n "__fish_cvipctl_using_subcommand metrics" -l etcd-ca -d 'Whose certificates etcd\'s servers have, a PEM file [default: the system\'s authorities]' -r -F
 complete -c cvipctl -n "__fish_cvipctl_using_subcommand metrics" -l etcd-cert -d 'This host\'s certificate for etcd, a PEM file' -r -F
@@ -182,8 +182,8 @@ complete -c cvipctl -n "__fish_cvipctl_using_subcommand takeover" -l conf -d 'Th
 complete -c cvipctl -n "__fish_cvipctl_using_subcommand takeover" -l clustertab -d 'Node numbers and addresses, clustertab(5)' -r -F
 complete -c cvipctl -n "__fish_cvipctl_using_subcommand takeover" -l run-dir -d 'The folder of the store and of cvipd\'s control sockets' -r -f -a "(__fish_complete_directories)"
 complete -c cvipctl -n "__fish_cvipctl_using_subcommand takeover" -l settings -d 'Which store, and how to reach it, cvip.toml(5) [default: /etc/cvip/cvip.toml if it exists]' -r -F
-complete -c cvipctl -n "__fish_cvipctl_using_subcommand takeover" -l store -d 'The store: local (one host) or etcd' -r -f -a "local\t''
-etcd\t''"
+complete -c cvipctl -n "__fish_cvipctl_using_subcommand takeover" -l store -d 'The store: local (one host) or etcd' -r -f -a "local\t'A folder of this host'
+etcd\t'The servers of an etcd cluster'"
 complete -c cvipctl -n "__fish_cvipctl_using_subcommand takeover" -l etcd-endpoints -d 'etcd\'s servers, HOST:PORT or https://HOST:PORT, parted by commas' -r
 complete -c cvipctl -n "__fish_cvipctl_using_subcommand takeover" -l etcd-ca -d 'Whose certificates etcd\'s servers have, a PEM file [default: the system\'s authorities]' -r -F
 complete -c cvipctl -n "__fish_cvipctl_using_subcommand takeover" -l etcd-cert -d 'This host\'s certificate for etcd, a PEM file' -r -F
@@ -199,8 +199,8 @@ complete -c cvipctl -n "__fish_cvipctl_using_subcommand leave" -l conf -d 'The c
 complete -c cvipctl -n "__fish_cvipctl_using_subcommand leave" -l clustertab -d 'Node numbers and addresses, clustertab(5)' -r -F
 complete -c cvipctl -n "__fish_cvipctl_using_subcommand leave" -l run-dir -d 'The folder of the store and of cvipd\'s control sockets' -r -f -a "(__fish_complete_directories)"
 complete -c cvipctl -n "__fish_cvipctl_using_subcommand leave" -l settings -d 'Which store, and how to reach it, cvip.toml(5) [default: /etc/cvip/cvip.toml if it exists]' -r -F
-complete -c cvipctl -n "__fish_cvipctl_using_subcommand leave" -l store -d 'The store: local (one host) or etcd' -r -f -a "local\t''
-etcd\t''"
+complete -c cvipctl -n "__fish_cvipctl_using_subcommand leave" -l store -d 'The store: local (one host) or etcd' -r -f -a "local\t'A folder of this host'
+etcd\t'The servers of an etcd cluster'"
 complete -c cvipctl -n "__fish_cvipctl_using_subcommand leave" -l etcd-endpoints -d 'etcd\'s servers, HOST:PORT or https://HOST:PORT, parted by commas' -r
 complete -c cvipctl -n "__fish_cvipctl_using_subcommand leave" -l etcd-ca -d 'Whose certificates etcd\'s servers have, a PEM file [default: the system\'s authorities]' -r -F
 complete -c cvipctl -n "__fish_cvipctl_using_subcommand leave" -l etcd-cert -d 'This host\'s certificate for etcd, a PEM file' -r -F
@@ -216,8 +216,8 @@ complete -c cvipctl -n "__fish_cvipctl_using_subcommand drain" -l conf -d 'The c
 complete -c cvipctl -n "__fish_cvipctl_using_subcommand drain" -l clustertab -d 'Node numbers and addresses, clustertab(5)' -r -F
 complete -c cvipctl -n "__fish_cvipctl_using_subcommand drain" -l run-dir -d 'The folder of the store and of cvipd\'s control sockets' -r -f -a "(__fish_complete_directories)"
 complete -c cvipctl -n "__fish_cvipctl_using_subcommand drain" -l settings -d 'Which store, and how to reach it, cvip.toml(5) [default: /etc/cvip/cvip.toml if it exists]' -r -F
-complete -c cvipctl -n "__fish_cvipctl_using_subcommand drain" -l store -d 'The store: local (one host) or etcd' -r -f -a "local\t''
-etcd\t''"
+complete -c cvipctl -n "__fish_cvipctl_using_subcommand drain" -l store -d 'The store: local (one host) or etcd' -r -f -a "local\t'A folder of this host'
+etcd\t'The servers of an etcd cluster'"
 complete -c cvipctl -n "__fish_cvipctl_using_subcommand drain" -l etcd-endpoints -d 'etcd\'s servers, HOST:PORT or https://HOST:PORT, parted by commas' -r
 complete -c cvipctl -n "__fish_cvipctl_using_subcommand drain" -l etcd-ca -d 'Whose certificates etcd\'s servers have, a PEM file [default: the system\'s authorities]' -r -F
 complete -c cvipctl -n "__fish_cvipctl_using_subcommand drain" -l etcd-cert -d 'This host\'s certificate for etcd, a PEM file' -r -F
@@ -234,8 +234,8 @@ complete -c cvipctl -n "__fish_cvipctl_using_subcommand undrain" -l conf -d 'The
 complete -c cvipctl -n "__fish_cvipctl_using_subcommand undrain" -l clustertab -d 'Node numbers and addresses, clustertab(5)' -r -F
 complete -c cvipctl -n "__fish_cvipctl_using_subcommand undrain" -l run-dir -d 'The folder of the store and of cvipd\'s control sockets' -r -f -a "(__fish_complete_directories)"
 complete -c cvipctl -n "__fish_cvipctl_using_subcommand undrain" -l settings -d 'Which store, and how to reach it, cvip.toml(5) [default: /etc/cvip/cvip.toml if it exists]' -r -F
-complete -c cvipctl -n "__fish_cvipctl_using_subcommand undrain" -l store -d 'The store: local (one host) or etcd' -r -f -a "local\t''
-etcd\t''"
+complete -c cvipctl -n "__fish_cvipctl_using_subcommand undrain" -l store -d 'The store: local (one host) or etcd' -r -f -a "local\t'A folder of this host'
+etcd\t'The servers of an etcd cluster'"
 complete -c cvipctl -n "__fish_cvipctl_using_subcommand undrain" -l etcd-endpoints -d 'etcd\'s servers, HOST:PORT or https://HOST:PORT, parted by commas' -r
 complete -c cvipctl -n "__fish_cvipctl_using_subcommand undrain" -l etcd-ca -d 'Whose certificates etcd\'s servers have, a PEM file [default: the system\'s authorities]' -r -F
 complete -c cvipctl -n "__fish_cvipctl_using_subcommand undrain" -l etcd-cert -d 'This host\'s certificate for etcd, a PEM file' -r -F
@@ -252,8 +252,8 @@ complete -c cvipctl -n "__fish_cvipctl_using_subcommand events" -l conf -d 'The 
 complete -c cvipctl -n "__fish_cvipctl_using_subcommand events" -l clustertab -d 'Node numbers and addresses, clustertab(5)' -r -F
 complete -c cvipctl -n "__fish_cvipctl_using_subcommand events" -l run-dir -d 'The folder of the store and of cvipd\'s control sockets' -r -f -a "(__fish_complete_directories)"
 complete -c cvipctl -n "__fish_cvipctl_using_subcommand events" -l settings -d 'Which store, and how to reach it, cvip.toml(5) [default: /etc/cvip/cvip.toml if it exists]' -r -F
-complete -c cvipctl -n "__fish_cvipctl_using_subcommand events" -l store -d 'The store: local (one host) or etcd' -r -f -a "local\t''
-etcd\t''"
+complete -c cvipctl -n "__fish_cvipctl_using_subcommand events" -l store -d 'The store: local (one host) or etcd' -r -f -a "local\t'A folder of this host'
+etcd\t'The servers of an etcd cluster'"
 complete -c cvipctl -n "__fish_cvipctl_using_subcommand events" -l etcd-endpoints -d 'etcd\'s servers, HOST:PORT or https://HOST:PORT, parted by commas' -r
 complete -c cvipctl -n "__fish_cvipctl_using_subcommand events" -l etcd-ca -d 'Whose certificates etcd\'s servers have, a PEM file [default: the system\'s authorities]' -r -F
 complete -c cvipctl -n "__fish_cvipctl_using_subcommand events" -l etcd-cert -d 'This host\'s certificate for etcd, a PEM file' -r -F
@@ -269,8 +269,8 @@ complete -c cvipctl -n "__fish_cvipctl_using_subcommand etcd-roles" -l conf -d '
 complete -c cvipctl -n "__fish_cvipctl_using_subcommand etcd-roles" -l clustertab -d 'Node numbers and addresses, clustertab(5)' -r -F
 complete -c cvipctl -n "__fish_cvipctl_using_subcommand etcd-roles" -l run-dir -d 'The folder of the store and of cvipd\'s control sockets' -r -f -a "(__fish_complete_directories)"
 complete -c cvipctl -n "__fish_cvipctl_using_subcommand etcd-roles" -l settings -d 'Which store, and how to reach it, cvip.toml(5) [default: /etc/cvip/cvip.toml if it exists]' -r -F
-complete -c cvipctl -n "__fish_cvipctl_using_subcommand etcd-roles" -l store -d 'The store: local (one host) or etcd' -r -f -a "local\t''
-etcd\t''"
+complete -c cvipctl -n "__fish_cvipctl_using_subcommand etcd-roles" -l store -d 'The store: local (one host) or etcd' -r -f -a "local\t'A folder of this host'
+etcd\t'The servers of an etcd cluster'"
 complete -c cvipctl -n "__fish_cvipctl_using_subcommand etcd-roles" -l etcd-endpoints -d 'etcd\'s servers, HOST:PORT or https://HOST:PORT, parted by commas' -r
 complete -c cvipctl -n "__fish_cvipctl_using_subcommand etcd-roles" -l etcd-ca -d 'Whose certificates etcd\'s servers have, a PEM file [default: the system\'s authorities]' -r -F
 complete -c cvipctl -n "__fish_cvipctl_using_subcommand etcd-roles" -l etcd-cert -d 'This host\'s certificate for etcd, a PEM file' -r -F
@@ -287,8 +287,8 @@ complete -c cvipctl -n "__fish_cvipctl_using_subcommand doctor" -l conf -d 'The 
 complete -c cvipctl -n "__fish_cvipctl_using_subcommand doctor" -l clustertab -d 'Node numbers and addresses, clustertab(5)' -r -F
 complete -c cvipctl -n "__fish_cvipctl_using_subcommand doctor" -l run-dir -d 'The folder of the store and of cvipd\'s control sockets' -r -f -a "(__fish_complete_directories)"
 complete -c cvipctl -n "__fish_cvipctl_using_subcommand doctor" -l settings -d 'Which store, and how to reach it, cvip.toml(5) [default: /etc/cvip/cvip.toml if it exists]' -r -F
-complete -c cvipctl -n "__fish_cvipctl_using_subcommand doctor" -l store -d 'The store: local (one host) or etcd' -r -f -a "local\t''
-etcd\t''"
+complete -c cvipctl -n "__fish_cvipctl_using_subcommand doctor" -l store -d 'The store: local (one host) or etcd' -r -f -a "local\t'A folder of this host'
+etcd\t'The servers of an etcd cluster'"
 complete -c cvipctl -n "__fish_cvipctl_using_subcommand doctor" -l etcd-endpoints -d 'etcd\'s servers, HOST:PORT or https://HOST:PORT, parted by commas' -r
 complete -c cvipctl -n "__fish_cvipctl_using_subcommand doctor" -l etcd-ca -d 'Whose certificates etcd\'s servers have, a PEM file [default: the system\'s authorities]' -r -F
 complete -c cvipctl -n "__fish_cvipctl_using_subcommand doctor" -l etcd-cert -d 'This host\'s certificate for etcd, a PEM file' -r -F

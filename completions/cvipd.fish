@@ -4,8 +4,8 @@ complete -c cvipd -l conf -d 'The cluster\'s configuration, cvip.conf(5)' -r -F
 complete -c cvipd -l clustertab -d 'Node numbers and addresses, clustertab(5)' -r -F
 complete -c cvipd -l run-dir -d 'The folder of the store and of cvipd\'s control sockets' -r -f -a "(__fish_complete_directories)"
 complete -c cvipd -l settings -d 'Which store, and how to reach it, cvip.toml(5) [default: /etc/cvip/cvip.toml if it exists]' -r -F
-complete -c cvipd -l store -d 'The store: local (one host) or etcd' -r -f -a "local\t''
-etcd\t''"
+complete -c cvipd -l store -d 'The store: local (one host) or etcd' -r -f -a "local\t'A folder of this host'
+etcd\t'The servers of an etcd cluster'"
 complete -c cvipd -l etcd-endpoints -d 'etcd\'s servers, HOST:PORT or https://HOST:PORT, parted by commas' -r
 complete -c cvipd -l etcd-ca -d 'Whose certificates etcd\'s servers have, a PEM file [default: the system\'s authorities]' -r -F
 complete -c cvipd -l etcd-cert -d 'This host\'s certificate for etcd, a PEM file' -r -F

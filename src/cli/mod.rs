@@ -10,9 +10,12 @@ use std::process::ExitCode;
 
 use clap::Parser;
 use clap::error::{ContextKind, ContextValue, ErrorKind};
+use tabled::builder::Builder;
+use tabled::settings::Style;
 
 use crate::conf::closest;
 use crate::output::{Output, StandardOutput};
+use crate::ports::PortFlag;
 
 pub mod cvipctl;
 pub mod cvipd;
@@ -20,11 +23,9 @@ pub mod log;
 mod rows;
 pub mod setport_weight;
 mod site;
-mod store_options;
 
 pub use site::{KnownNode, NodeOption, Site};
 use site::{all_faults, node_number};
-pub use store_options::StoreOptions;
 
 /// Done as asked.
 pub const OK: u8 = 0;
@@ -46,6 +47,33 @@ pub struct Streams<'a> {
 fn harmless(text: &str) -> String {
     let plain = |c: char| c == '\n' || !c.is_control();
     text.chars().map(|c| if plain(c) { c } else { '\u{fffd}' }).collect()
+}
+
+/// The cells of a row of a table.
+macro_rules! cells {
+    ($($cell:expr),+) => { [$($cell.to_string()),+] };
+}
+use cells;
+
+/// Rows under their titles, for people.
+fn table<const N: usize>(
+    titles: [&str; N],
+    rows: impl IntoIterator<Item = [String; N]>,
+) -> tabled::Table {
+    let mut table = Builder::new();
+    table.push_record(titles);
+    rows.into_iter().for_each(|row| table.push_record(row));
+    let mut table = table.build();
+    table.with(Style::blank());
+    table
+}
+
+/// The ports of a flag, for people.
+fn ports(flag: PortFlag) -> String {
+    match flag.is_single() {
+        true => flag.start.to_string(),
+        false => format!("{}-{}", flag.start, flag.end),
+    }
 }
 
 /// Runs a program on the process's own output.

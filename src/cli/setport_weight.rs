@@ -8,11 +8,9 @@ use std::collections::BTreeMap;
 use anyhow::Context;
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::{ArgGroup, Parser};
-use tabled::builder::Builder;
-use tabled::settings::Style;
 
 use super::rows::FlagRow;
-use super::{FAILED, NodeOption, OK, Site, Streams, USAGE};
+use super::{FAILED, NodeOption, OK, Site, Streams, USAGE, cells, ports, table};
 use crate::json;
 use crate::ports::{FlagSet, PortFlag, port_range};
 use crate::protocol::Protocol;
@@ -181,27 +179,13 @@ fn list(args: &Args, streams: &mut Streams<'_>) -> anyhow::Result<u8> {
         json::write(streams.out, BTreeMap::from([("flags", rows)]))?;
         return Ok(outcome);
     }
-    let mut table = Builder::new();
-    table.push_record(["Level", "Protocol", "Ports", "Weight", "CVIP"]);
-    for row in &rows {
-        let flag = row.flag;
-        table.push_record([
-            row.level(),
-            flag.protocol.to_string(),
-            ports(flag),
-            flag.weight.to_string(),
-            row.cvip.map_or("every".to_owned(), |cvip| cvip.to_string()),
-        ]);
-    }
-    writeln!(streams.out, "{}", table.build().with(Style::blank()))?;
+    let cells = rows.iter().map(|row| {
+        let cvip = row.cvip.map_or("every".to_owned(), |cvip| cvip.to_string());
+        cells![row.level(), row.flag.protocol, ports(row.flag), row.flag.weight, cvip]
+    });
+    let titles = ["Level", "Protocol", "Ports", "Weight", "CVIP"];
+    writeln!(streams.out, "{}", table(titles, cells))?;
     Ok(outcome)
-}
-
-fn ports(flag: PortFlag) -> String {
-    match flag.is_single() {
-        true => flag.start.to_string(),
-        false => format!("{}-{}", flag.start, flag.end),
-    }
 }
 
 #[cfg(test)]

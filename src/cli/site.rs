@@ -6,10 +6,9 @@ use std::path::PathBuf;
 use anyhow::{Context, bail};
 use clap::Args;
 
-use super::StoreOptions;
 use crate::conf::{self, Clustertab, Conf, Diagnostic, DiagnosticSeverity};
 use crate::daemon::{self, ControlRequest, Response};
-use crate::settings::Settings;
+use crate::settings::{Overrides, Settings};
 use crate::store::{self, Access, Interest, Store, StoreState};
 use crate::{net, node};
 
@@ -55,7 +54,7 @@ pub struct Site {
 
     /// Which store, and how to reach it.
     #[command(flatten)]
-    pub store_options: StoreOptions,
+    pub overrides: Overrides,
 }
 
 /// Which node a command is about.
@@ -208,7 +207,7 @@ impl Site {
 
     /// Which store, and how to reach it.
     pub fn settings(&self) -> anyhow::Result<Settings> {
-        Ok(Settings::load(&self.store_options.overrides())?)
+        Ok(Settings::load(&self.overrides)?)
     }
 
     /// The store, whichever it is.

@@ -11,8 +11,10 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 mod file;
+mod options;
 mod secret;
 
+pub use options::Overrides;
 pub use secret::{KeyFile, Secret};
 
 /// Where cvip.toml stands.
@@ -31,25 +33,14 @@ const LEASE_TTL: Duration = Duration::from_secs(5);
 const TIMEOUT: Duration = Duration::from_secs(2);
 
 /// Which store.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default, serde::Deserialize, clap::ValueEnum)]
 #[serde(rename_all = "lowercase")]
 pub enum Engine {
-    /// A folder of this host.
+    /// A folder of this host
+    #[default]
     Local,
-    /// etcd.
+    /// The servers of an etcd cluster
     Etcd,
-}
-
-impl std::str::FromStr for Engine {
-    type Err = String;
-
-    fn from_str(word: &str) -> Result<Engine, String> {
-        match word {
-            "local" => Ok(Engine::Local),
-            "etcd" => Ok(Engine::Etcd),
-            _ => Err(format!("there is no store `{word}': it is one of local, etcd")),
-        }
-    }
 }
 
 /// How to reach etcd. Nothing in it is secret.
@@ -92,7 +83,7 @@ impl Default for EtcdSettings {
 }
 
 /// What the programs are told. Nothing in it is secret.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Default)]
 pub struct Settings {
     /// Which store.
     pub engine: Engine,
@@ -104,43 +95,6 @@ pub struct Settings {
     pub cluster_key_file: Option<PathBuf>,
     /// The UDP port on which directors hear heartbeats, if another than the usual one.
     pub heartbeat_port: Option<u16>,
-}
-
-impl Default for Settings {
-    fn default() -> Self {
-        Settings {
-            engine: Engine::Local,
-            engine_was_chosen: false,
-            etcd: EtcdSettings::default(),
-            cluster_key_file: None,
-            heartbeat_port: None,
-        }
-    }
-}
-
-/// What options and the environment say. `None` leaves it to the file.
-#[derive(Clone, Debug, PartialEq, Eq, Default)]
-pub struct Overrides {
-    /// cvip.toml itself.
-    pub settings: Option<PathBuf>,
-    /// Which store.
-    pub store: Option<Engine>,
-    /// etcd's servers.
-    pub etcd_endpoints: Option<Vec<String>>,
-    /// Whose certificates are trusted.
-    pub etcd_ca: Option<PathBuf>,
-    /// The client's certificate.
-    pub etcd_cert: Option<PathBuf>,
-    /// Its private key.
-    pub etcd_key: Option<PathBuf>,
-    /// The user.
-    pub etcd_user: Option<String>,
-    /// The file with the user's password.
-    pub etcd_password_file: Option<PathBuf>,
-    /// What all keys begin with.
-    pub etcd_prefix: Option<String>,
-    /// The file of the cluster key.
-    pub cluster_key_file: Option<PathBuf>,
 }
 
 /// Why settings cannot be used.

@@ -3,14 +3,14 @@
 use std::path::PathBuf;
 
 use clap::Args;
-use clap::builder::{PossibleValuesParser, TypedValueParser};
 
-use crate::settings::{Engine, Overrides};
+use super::Engine;
 
-/// What overrides cvip.toml. No option takes a secret itself: `ps` shows every option.
-#[derive(Args, Clone, Debug, PartialEq, Eq)]
+/// What options and the environment say; none leaves it to cvip.toml. No option takes a secret
+/// itself: `ps` shows every option.
+#[derive(Args, Clone, Debug, PartialEq, Eq, Default)]
 #[command(next_help_heading = "Store")]
-pub struct StoreOptions {
+pub struct Overrides {
     /// Which store, and how to reach it, cvip.toml(5) [default: /etc/cvip/cvip.toml if it exists]
     #[arg(
         long,
@@ -29,9 +29,7 @@ pub struct StoreOptions {
         value_name = "STORE",
         env = "CVIP_STORE",
         hide_env_values = true,
-        hide_possible_values = true,
-        value_parser = PossibleValuesParser::new(["local", "etcd"])
-            .try_map(|word| word.parse::<Engine>())
+        hide_possible_values = true
     )]
     pub store: Option<Engine>,
 
@@ -129,23 +127,4 @@ pub struct StoreOptions {
         value_hint = clap::ValueHint::FilePath
     )]
     pub cluster_key_file: Option<PathBuf>,
-}
-
-impl StoreOptions {
-    /// The same, for the room that knows the file.
-    pub fn overrides(&self) -> Overrides {
-        let this = self.clone();
-        Overrides {
-            settings: this.settings,
-            store: this.store,
-            etcd_endpoints: this.etcd_endpoints,
-            etcd_ca: this.etcd_ca,
-            etcd_cert: this.etcd_cert,
-            etcd_key: this.etcd_key,
-            etcd_user: this.etcd_user,
-            etcd_password_file: this.etcd_password_file,
-            etcd_prefix: this.etcd_prefix,
-            cluster_key_file: this.cluster_key_file,
-        }
-    }
 }

@@ -6,8 +6,7 @@ use std::io::{BufRead, BufReader};
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
 
-use cvip::cli::StoreOptions;
-use cvip::settings::Settings;
+use cvip::settings::{Overrides, Settings};
 use cvip::store::{self, Access, Holding, Interest};
 use cvip_lab::Process;
 
@@ -58,11 +57,11 @@ fn the_process_that_holds_a_lease() {
     #[derive(clap::Parser)]
     struct Options {
         #[command(flatten)]
-        store: StoreOptions,
+        store: Overrides,
     }
     // As every program does, by its environment.
     let options = <Options as clap::Parser>::try_parse_from(["holder"]).unwrap();
-    let settings = Settings::load(&options.store.overrides()).unwrap();
+    let settings = Settings::load(&options.store).unwrap();
     let node = variable(NODE).parse().unwrap();
     let run_dir = PathBuf::from(variable(RUN_DIR));
     let mut store = store::open(&settings, &run_dir, Access::Write, Interest::Node(node)).unwrap();

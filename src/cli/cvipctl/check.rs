@@ -86,7 +86,7 @@ fn count(number: usize, what: &str) -> String {
 
 /// The store's servers that answered, and what is wrong with it.
 fn store(args: &Args, site: &Site, loaded: &Loaded) -> (Vec<String>, Vec<Diagnostic>) {
-    let settings = match Settings::load(&site.store_options.overrides()) {
+    let settings = match Settings::load(&site.overrides) {
         Ok(settings) => settings,
         Err(SettingsError::File(diagnostic)) => return (vec![], vec![*diagnostic]),
         Err(error) => {

@@ -1,13 +1,9 @@
 //! The report as tables, for people.
 
-use std::collections::BTreeMap;
 use std::io::Write;
 
-use tabled::builder::Builder;
-use tabled::settings::Style;
-
-use super::super::super::{Streams, harmless};
-use super::{NodeRow, RefusedRow, RegistrationRow, StatusReport, StatusTable};
+use super::super::super::{Streams, cells, harmless, ports, table};
+use super::{NodeRow, RefusedRow, StatusReport, StatusTable};
 use crate::director::liveness::Liveness;
 use crate::store::ServiceKey;
 
@@ -38,157 +34,78 @@ fn write(
              runs\n"
         )?,
     }
-    let mut nodes = Builder::new();
-    nodes.push_record(["Node", "Address", "Weight", "Role", "cvipd", "Listeners noticed by"]);
-    for row in &report.nodes {
-        nodes.push_record([
-            row.node.to_string(),
-            join(&row.addresses),
-            join(&row.weights),
-            row.roles.join(", "),
-            cvipd(row),
-            row.event_source.clone().unwrap_or_else(|| {
-                let why = if report.known { "no record yet" } else { "not known" };
-                why.to_owned()
-            }),
-        ]);
-    }
-    section(out, nodes)?;
-    let mut sets = Builder::new();
-    sets.push_record(["Directors", "CVIP", "Active", "Term"]);
-    for row in report.director_sets.iter().filter(|row| row.directors.len() > 1) {
-        let none = if report.known { "none yet" } else { "not known" };
-        let known = |number: Option<String>| number.unwrap_or_else(|| none.to_owned());
-        sets.push_record([
-            join(&row.directors),
-            join(&row.cvips),
-            known(row.active.map(|node| node.to_string())),
-            known(row.term.map(|term| term.to_string())),
-        ]);
-    }
-    section(out, sets)?;
-    let mut flags = Builder::new();
-    flags.push_record(["Flag of", "Protocol", "Ports", "Weight"]);
-    for row in &report.flags {
-        let flag = row.flag;
-        let ports = match flag.is_single() {
-            true => flag.start.to_string(),
-            false => format!("{}-{}", flag.start, flag.end),
-        };
-        let (protocol, weight) = (flag.protocol.to_string(), flag.weight.to_string());
-        flags.push_record([row.to_string(), protocol, ports, weight]);
-    }
-    section(out, flags)?;
-    let mut registrations = Builder::new();
-    registrations.push_record(["Registered", "Node", "Weight"]);
-    let mut by_service: BTreeMap<ServiceKey, Vec<&RegistrationRow>> = BTreeMap::new();
-    for row in &report.registrations {
-        by_service.entry(row.service).or_default().push(row);
-    }
-    for (service, rows) in by_service {
-        for (nth, row) in rows.into_iter().enumerate() {
-            let name = if nth == 0 { service.to_string() } else { String::new() };
-            let weight = row.weight.to_string();
-            registrations.push_record([name, row.node.to_string(), weight]);
-        }
-    }
-    section(out, registrations)?;
-    let mut fixed = Builder::new();
-    fixed.push_record(["Static", "Node", "Weight"]);
+    let nodes = report.nodes.iter().map(|row| {
+        let why = if report.known { "no record yet" } else { "not known" };
+        let noticed_by = row.event_source.as_deref().unwrap_or(why);
+        let roles = row.roles.join(", ");
+        cells![row.node, join(&row.addresses), join(&row.weights), roles, cvipd(row), noticed_by]
+    });
+    section(out, ["Node", "Address", "Weight", "Role", "cvipd", "Listeners noticed by"], nodes)?;
+    let none = if report.known { "none yet" } else { "not known" };
+    let sets = report.director_sets.iter().filter(|row| row.directors.len() > 1).map(|row| {
+        let active = row.active.map_or(none.to_owned(), |node| node.to_string());
+        let term = row.term.map_or(none.to_owned(), |term| term.to_string());
+        [join(&row.directors), join(&row.cvips), active, term]
+    });
+    section(out, ["Directors", "CVIP", "Active", "Term"], sets)?;
+    let flags = report.flags.iter();
+    let flags = flags.map(|r| cells![r, r.flag.protocol, ports(r.flag), r.flag.weight]);
+    section(out, ["Flag of", "Protocol", "Ports", "Weight"], flags)?;
     let mut last = None;
-    for row in &report.static_services {
-        let key = (row.cvip, row.protocol, row.start);
-        let name = match (last == Some(key), row.start == row.end) {
+    let registrations = report.registrations.iter().map(|row| {
+        let again = last.replace(row.service) == Some(row.service);
+        let name = if again { String::new() } else { row.service.to_string() };
+        cells![name, row.node, row.weight]
+    });
+    section(out, ["Registered", "Node", "Weight"], registrations)?;
+    let mut last = None;
+    let fixed = report.static_services.iter().map(|row| {
+        let first = ServiceKey { cvip: row.cvip, protocol: row.protocol, port: row.start };
+        let name = match (last.replace(first) == Some(first), row.start == row.end) {
             (true, _) => String::new(),
-            (false, true) => {
-                ServiceKey { cvip: row.cvip, protocol: row.protocol, port: row.start }.to_string()
-            }
-            (false, false) => {
-                let first = ServiceKey { cvip: row.cvip, protocol: row.protocol, port: row.start };
-                format!("{first}-{}", row.end)
-            }
+            (false, true) => first.to_string(),
+            (false, false) => format!("{first}-{}", row.end),
         };
-        last = Some(key);
-        fixed.push_record([name, row.node.to_string(), row.weight.to_string()]);
-    }
-    section(out, fixed)?;
-    let mut kept_out = Builder::new();
-    kept_out.push_record(["Kept out", "Node", "Bound to", "Reason"]);
-    for RefusedRow { node, refused } in &report.refused {
-        kept_out.push_record([
-            refused.service.to_string(),
-            node.to_string(),
-            refused.bound.to_string(),
-            refused.reason.clone(),
-        ]);
-    }
-    for (node, more) in &report.refused_more {
-        kept_out.push_record([
-            format!("and {more} more"),
-            node.to_string(),
-            String::new(),
-            "`cvipctl doctor' there names them".to_owned(),
-        ]);
-    }
-    section(out, kept_out)?;
-    let mut drains = Builder::new();
-    drains.push_record(["Drained", "Connections", "By", "Reason"]);
-    for row in &report.drains {
-        drains.push_record([
-            row.target.to_string(),
-            row.connections.unwrap_or(0).to_string(),
-            row.by.clone(),
-            row.reason.clone().unwrap_or_default(),
-        ]);
-    }
-    section(out, drains)?;
-    let mut draining = Builder::new();
-    draining.push_record(["On the way out", "Address", "Active", "Inactive", "At the latest in"]);
-    for row in &report.draining {
-        draining.push_record([
-            row.service.to_string(),
-            row.address.to_string(),
-            row.active.to_string(),
-            row.inactive.to_string(),
-            format!("{} s", row.left_s),
-        ]);
-    }
-    section(out, draining)?;
-    let mut quiesced = Builder::new();
-    quiesced.push_record(["In trouble", "Address", "State", "Reason"]);
-    for row in &report.quiesced {
-        quiesced.push_record([
-            row.service.to_string(),
-            row.address.to_string(),
-            row.state.clone(),
-            row.reason.clone(),
-        ]);
-    }
-    section(out, quiesced)?;
+        cells![name, row.node, row.weight]
+    });
+    section(out, ["Static", "Node", "Weight"], fixed)?;
+    let refused = report.refused.iter().map(|RefusedRow { node, refused }| {
+        cells![refused.service, node, refused.bound, refused.reason]
+    });
+    let more = report.refused_more.iter().map(|(node, more)| {
+        cells![format!("and {more} more"), node, "", "`cvipctl doctor' there names them"]
+    });
+    section(out, ["Kept out", "Node", "Bound to", "Reason"], refused.chain(more))?;
+    let drains = report.drains.iter().map(|row| {
+        let reason = row.reason.as_deref().unwrap_or_default();
+        cells![row.target, row.connections.unwrap_or(0), row.by, reason]
+    });
+    section(out, ["Drained", "Connections", "By", "Reason"], drains)?;
+    let draining = report.draining.iter().map(|row| {
+        let left = format!("{} s", row.left_s);
+        cells![row.service, row.address, row.active, row.inactive, left]
+    });
+    let titles = ["On the way out", "Address", "Active", "Inactive", "At the latest in"];
+    section(out, titles, draining)?;
+    let quiesced = report.quiesced.iter();
+    let quiesced = quiesced.map(|row| cells![row.service, row.address, row.state, row.reason]);
+    section(out, ["In trouble", "Address", "State", "Reason"], quiesced)?;
     if let Some(every) = report.table_read_every_ms.filter(|every| *every > 1000) {
         let every = every.div_ceil(1000);
         writeln!(out, "The table is large: it is looked at, and repaired, every {every} s\n")?;
     }
     if let Some(table) = table {
-        let mut services = Builder::new();
-        services.push_record(["In the kernel", "", "Forward", "Weight", "Active", "Inactive"]);
-        for (entry, destinations, owned) in table {
+        let services = table.iter().flat_map(|(entry, destinations, owned)| {
             let whose = if *owned || !report.known { "" } else { " (not cvipd's)" };
             let name = format!("{} {}{whose}", entry.service.id, entry.service.scheduler);
-            services.push_record([&name, "", "", "", "", ""]);
-            for entry in destinations {
+            let destinations = destinations.iter().map(|entry| {
                 let d = &entry.destination;
-                services.push_record([
-                    String::new(),
-                    d.id.to_string(),
-                    d.forward.to_string(),
-                    d.weight.to_string(),
-                    entry.active.to_string(),
-                    entry.inactive.to_string(),
-                ]);
-            }
-        }
-        section(out, services)?;
+                cells!["", d.id, d.forward, d.weight, entry.active, entry.inactive]
+            });
+            std::iter::once(cells![name, "", "", "", "", ""]).chain(destinations)
+        });
+        let titles = ["In the kernel", "", "Forward", "Weight", "Active", "Inactive"];
+        section(out, titles, services)?;
     }
     for row in &report.nodes {
         for hint in &row.hints {
@@ -218,10 +135,15 @@ fn cvipd(row: &NodeRow) -> String {
     }
 }
 
-/// A table with at least one row under its title, and an empty line.
-fn section(out: &mut dyn Write, table: Builder) -> anyhow::Result<()> {
-    if table.count_records() > 1 {
-        writeln!(out, "{}\n", table.build().with(Style::blank()))?;
+/// A table with at least one row under its titles, and an empty line.
+fn section<const N: usize>(
+    out: &mut dyn Write,
+    titles: [&str; N],
+    rows: impl Iterator<Item = [String; N]>,
+) -> anyhow::Result<()> {
+    let mut rows = rows.peekable();
+    if rows.peek().is_some() {
+        writeln!(out, "{}\n", table(titles, rows))?;
     }
     Ok(())
 }
