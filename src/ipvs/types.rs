@@ -52,6 +52,14 @@ pub enum ServiceId {
 }
 
 impl ServiceId {
+    /// The protocol; a firewall mark has none.
+    pub fn protocol(&self) -> Option<Protocol> {
+        match self {
+            ServiceId::Address { protocol, .. } => Some(*protocol),
+            ServiceId::Mark { .. } => None,
+        }
+    }
+
     /// The family of the service's packets.
     pub fn family(&self) -> Family {
         match self {
@@ -173,18 +181,20 @@ pub struct Tunnel {
     pub flags: u16,
 }
 
-/// Tunnel types (`IP_VS_CONN_F_TUNNEL_TYPE_*`, linux/ip_vs.h).
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-#[non_exhaustive]
-pub enum TunnelKind {
-    /// IP in IP, 0.
-    #[default]
-    Ipip,
-    /// Generic UDP encapsulation, 1.
-    Gue,
-    /// Generic routing encapsulation, 2.
-    Gre,
+named! {
+    /// Tunnel types (`IP_VS_CONN_F_TUNNEL_TYPE_*`, linux/ip_vs.h). The words are ipvsadm(8)'s.
+    #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
+    #[serde(rename_all = "lowercase")]
+    #[non_exhaustive]
+    pub enum TunnelKind {
+        /// IP in IP, 0.
+        #[default]
+        Ipip = "ipip",
+        /// Generic UDP encapsulation, 1.
+        Gue = "gue",
+        /// Generic routing encapsulation, 2.
+        Gre = "gre",
+    }
 }
 
 /// A destination: its identity and everything that can be edited.

@@ -147,19 +147,15 @@ impl Line {
                     None => return illegal(format!("invalid fwmark value `{value}' specified")),
                 };
             }
-            Opt::Ipv6 => {
-                if self.mark == 0 {
-                    if self.command != Command::Save {
-                        return illegal("-6 must follow -f\n");
-                    }
-                    self.only = Some(Family::V6);
-                    return Ok(());
-                }
+            Opt::Ipv6 if self.mark != 0 => {
                 self.family = Some(Family::V6);
                 self.service.netmask = Service::full_netmask(Family::V6);
             }
-            Opt::Of(Topic::Scheduler) => self.service.scheduler = cut(value, NAME_BYTES),
-            Opt::Of(Topic::SchedFlags) => self.sched_flags = cut(value, SCHED_FLAGS_BYTES),
+            Opt::Ipv6 if self.command == Command::Save => self.only = Some(Family::V6),
+            Opt::Ipv6 => return illegal("-6 must follow -f\n"),
+            Opt::Gatewaying => self.destination.forward = Forwarding::Route,
+            Opt::Ipip => self.destination.forward = Forwarding::Tunnel,
+            Opt::Masquerading => self.destination.forward = Forwarding::Masquerade,
             Opt::Of(Topic::Persistent) => {
                 self.service.flags |= service_flags::PERSISTENT;
                 self.service.timeout = match argument {
@@ -168,71 +164,67 @@ impl Line {
                 };
             }
             Opt::Of(Topic::Netmask) => self.service.netmask = self.netmask(host, names)?,
-            Opt::Of(Topic::Pe) => {
-                self.service.pe = Some(cut(value, PE_BYTES)).filter(|pe| !pe.is_empty())
-            }
-            Opt::Of(Topic::Ops) => self.service.flags |= service_flags::ONE_PACKET,
             Opt::Of(Topic::RealServer) => self.server(host, names)?,
-            Opt::Gatewaying => self.destination.forward = Forwarding::Route,
-            Opt::Ipip => self.destination.forward = Forwarding::Tunnel,
-            Opt::Masquerading => self.destination.forward = Forwarding::Masquerade,
-            Opt::Of(Topic::Weight) => {
-                self.destination.weight = specified(value, 0, MAX_INT, "weight")?
-            }
-            Opt::Of(Topic::UThreshold) => {
-                self.destination.upper = specified(value, 0, MAX_INT, "u_threshold")?
-            }
-            Opt::Of(Topic::LThreshold) => {
-                self.destination.lower = specified(value, 0, MAX_INT, "l_threshold")?
-            }
-            Opt::Of(Topic::TunType) => {
-                self.destination.tunnel.kind = match value {
-                    "ipip" => TunnelKind::Ipip,
-                    "gue" => TunnelKind::Gue,
-                    "gre" => TunnelKind::Gre,
-                    _ => return illegal("illegal tunnel type specified"),
+            Opt::Of(topic) => self.value(topic, value, names)?,
+            Opt::Sort => {}
+        }
+        Ok(())
+    }
+
+    /// The value of an option that is the only one of its topic.
+    fn value(
+        &mut self,
+        topic: Topic,
+        value: &str,
+        names: &mut dyn Names,
+    ) -> Result<(), ArgumentError> {
+        use Topic as T;
+        let Line { service, destination, daemon, filter, watch, .. } = self;
+        match topic {
+            T::Scheduler => service.scheduler = cut(value, NAME_BYTES),
+            T::SchedFlags => self.sched_flags = cut(value, SCHED_FLAGS_BYTES),
+            T::Pe => service.pe = Some(cut(value, PE_BYTES)).filter(|pe| !pe.is_empty()),
+            T::Ops => service.flags |= service_flags::ONE_PACKET,
+            T::Weight => destination.weight = specified(value, 0, MAX_INT, "weight")?,
+            T::UThreshold => destination.upper = specified(value, 0, MAX_INT, "u_threshold")?,
+            T::LThreshold => destination.lower = specified(value, 0, MAX_INT, "l_threshold")?,
+            T::TunType => {
+                let named = |kind: &TunnelKind| kind.name() == value;
+                destination.tunnel.kind = match TunnelKind::ALL.into_iter().find(named) {
+                    Some(kind) => kind,
+                    None => return illegal("illegal tunnel type specified"),
                 };
             }
-            Opt::Of(Topic::TunPort) => {
-                self.destination.tunnel.port = specified(value, 1, 65_535, "tunnel port")?
+            T::TunPort => destination.tunnel.port = specified(value, 1, 65_535, "tunnel port")?,
+            T::TunNocsum => destination.tunnel.flags = 0,
+            T::TunCsum => destination.tunnel.flags = 1,
+            T::TunRemcsum => destination.tunnel.flags = 2,
+            T::McastInterface => daemon.interface = cut(value, NAME_BYTES),
+            T::Syncid => daemon.sync_id = specified(value, 0, 255, "syncid")?,
+            T::SyncMaxlen => {
+                daemon.max_len = Some(specified(value, 1, MAX_SYNC_LEN, "sync-maxlen")?);
             }
-            Opt::Of(Topic::TunNocsum) => self.destination.tunnel.flags = 0,
-            Opt::Of(Topic::TunCsum) => self.destination.tunnel.flags = 1,
-            Opt::Of(Topic::TunRemcsum) => self.destination.tunnel.flags = 2,
-            Opt::Of(Topic::McastInterface) => self.daemon.interface = cut(value, NAME_BYTES),
-            Opt::Of(Topic::Syncid) => self.daemon.sync_id = specified(value, 0, 255, "syncid")?,
-            Opt::Of(Topic::SyncMaxlen) => {
-                self.daemon.max_len = Some(specified(value, 1, MAX_SYNC_LEN, "sync-maxlen")?);
-            }
-            Opt::Of(Topic::McastGroup) => self.daemon.group = Some(multicast_group(value)?),
-            Opt::Of(Topic::McastPort) => {
-                self.daemon.port = Some(specified(value, 1, 65_535, "mcast-port")?)
-            }
-            Opt::Of(Topic::McastTtl) => {
-                self.daemon.ttl = Some(specified(value, 1, 255, "mcast-ttl")?)
-            }
-            Opt::Of(Topic::Interval) => match interval(value) {
-                Some(every) => self.watch.every = every,
+            T::McastGroup => daemon.group = Some(multicast_group(value)?),
+            T::McastPort => daemon.port = Some(specified(value, 1, 65_535, "mcast-port")?),
+            T::McastTtl => daemon.ttl = Some(specified(value, 1, 255, "mcast-ttl")?),
+            T::Interval => match interval(value) {
+                Some(every) => watch.every = every,
                 None => return illegal(format!("invalid interval `{value}' specified")),
             },
-            Opt::Of(Topic::Count) => {
-                self.watch.rounds = Some(specified(value, 1, MAX_INT, "count")?)
-            }
-            Opt::Of(Topic::OfProtocol) => {
+            T::Count => watch.rounds = Some(specified(value, 1, MAX_INT, "count")?),
+            T::OfProtocol => {
                 let named = |protocol: &Protocol| protocol.name().eq_ignore_ascii_case(value);
                 match Protocol::ALL.into_iter().find(named) {
-                    Some(protocol) => self.filter.protocol = Some(protocol),
+                    Some(protocol) => filter.protocol = Some(protocol),
                     None => return illegal("illegal protocol specified"),
                 }
             }
-            Opt::Of(Topic::OfService) => self.filter.service = Some(peer(value, "service", names)?),
-            Opt::Of(Topic::OfClient) => self.filter.client = Some(peer(value, "client", names)?),
-            Opt::Of(Topic::OfDestination) => {
-                self.filter.destination = Some(peer(value, "destination", names)?);
-            }
-            Opt::Of(Topic::OfState) => self.filter.state = Some(value.to_owned()),
+            T::OfService => filter.service = Some(peer(value, "service", names)?),
+            T::OfClient => filter.client = Some(peer(value, "client", names)?),
+            T::OfDestination => filter.destination = Some(peer(value, "destination", names)?),
+            T::OfState => filter.state = Some(value.to_owned()),
             // That they were given is all there is to know.
-            Opt::Sort | Opt::Of(_) => {}
+            _ => {}
         }
         Ok(())
     }
@@ -433,7 +425,7 @@ impl Line {
         if tunnelled {
             let kind = self.destination.tunnel.kind;
             check(self.topics.among(OPTIONS), tunnel_rules(kind), || {
-                format!("'{}' tunnel type", tunnel_name(kind))
+                format!("'{kind}' tunnel type")
             })?;
         }
         Ok(Destination { id: DestinationId { addr, port }, ..self.destination })
@@ -575,15 +567,6 @@ fn tunnel_rules(kind: TunnelKind) -> OptionRules {
     }
 }
 
-/// The name of a tunnel type, as the command line and the listings have it.
-pub(super) fn tunnel_name(kind: TunnelKind) -> &'static str {
-    match kind {
-        TunnelKind::Ipip => "ipip",
-        TunnelKind::Gue => "gue",
-        TunnelKind::Gre => "gre",
-    }
-}
-
 /// The flags that a list such as `sh-fallback,sh-port` sets.
 pub(super) fn scheduler_flags(list: &str, scheduler: &str) -> Result<u32, ArgumentError> {
     let mut flags = 0;
@@ -662,7 +645,7 @@ fn check(
         return Ok(());
     }
     let mut exclusive: Option<Topic> = None;
-    for &topic in Topic::ALL {
+    for topic in Topic::ALL {
         let (name, whose) = (topic.name(), whose());
         match (rules.rule(topic), given.contains(topic)) {
             (Rule::Required, false) => {

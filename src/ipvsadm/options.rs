@@ -9,53 +9,33 @@ mod table;
 
 pub use table::{SCHEDULER_FLAGS, SCHEDULERS, TABLE};
 
-/// A command: what an invocation does.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-#[allow(missing_docs)] // the names say it
-pub enum Command {
-    AddService,
-    EditService,
-    DeleteService,
-    Flush,
-    List,
-    AddServer,
-    DeleteServer,
-    EditServer,
-    Set,
-    StartDaemon,
-    StopDaemon,
-    Restore,
-    Save,
-    Zero,
-    Apply,
-    Diff,
-    RestoreJson,
+named! {
+    /// A command: what an invocation does. Its word is that of error messages, which is not always
+    /// the long option's.
+    #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+    #[allow(missing_docs)] // the words say it
+    pub enum Command {
+        AddService = "add-service",
+        EditService = "edit-service",
+        DeleteService = "delete-service",
+        Flush = "flush",
+        List = "list",
+        AddServer = "add-server",
+        DeleteServer = "delete-server",
+        EditServer = "edit-server",
+        Set = "set",
+        StartDaemon = "start-daemon",
+        StopDaemon = "stop-daemon",
+        Restore = "restore",
+        Save = "save",
+        Zero = "zero",
+        Apply = "apply",
+        Diff = "diff",
+        RestoreJson = "restore-json",
+    }
 }
 
 impl Command {
-    /// The name that error messages use; it is not always the long option's.
-    pub fn name(self) -> &'static str {
-        match self {
-            Command::AddService => "add-service",
-            Command::EditService => "edit-service",
-            Command::DeleteService => "delete-service",
-            Command::Flush => "flush",
-            Command::List => "list",
-            Command::AddServer => "add-server",
-            Command::DeleteServer => "delete-server",
-            Command::EditServer => "edit-server",
-            Command::Set => "set",
-            Command::StartDaemon => "start-daemon",
-            Command::StopDaemon => "stop-daemon",
-            Command::Restore => "restore",
-            Command::Save => "save",
-            Command::Zero => "zero",
-            Command::Apply => "apply",
-            Command::Diff => "diff",
-            Command::RestoreJson => "restore-json",
-        }
-    }
-
     /// The topics that may accompany this command, and those that must.
     pub fn rules(self) -> OptionRules {
         use Command as C;
@@ -194,86 +174,67 @@ pub enum Rule {
     Illegal,
 }
 
-/// Declares the topics, each with the name that error messages use.
-macro_rules! topics {
-    ($($topic:ident $name:literal)*) => {
-        /// What an option is about: the unit of the checks. Several options share one (`-t`, `-u`
-        /// and `-f` are all the service's address), and a topic may be given only once.
-        ///
-        /// The order of the variants is the order in which the checks report, so it is part of the
-        /// interface.
-        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-        #[allow(missing_docs)] // the names say it
-        pub enum Topic {
-            $($topic,)*
-        }
-
-        impl Topic {
-            /// Every topic, in the order of the checks.
-            pub const ALL: &[Topic] = &[$(Topic::$topic),*];
-
-            /// The name that error messages use.
-            pub fn name(self) -> &'static str {
-                match self {
-                    $(Topic::$topic => $name,)*
-                }
-            }
-        }
-    };
-}
-
-topics! {
-    Numeric "numeric"
-    Connection "connection"
-    ServiceAddress "service-address"
-    Scheduler "scheduler"
-    Persistent "persistent"
-    Netmask "netmask"
-    RealServer "real-server"
-    ForwardingMethod "forwarding-method"
-    Weight "weight"
-    UThreshold "u-threshold"
-    LThreshold "l-threshold"
-    McastInterface "mcast-interface"
-    Timeout "timeout"
-    Daemon "daemon"
-    Stats "stats"
-    Rate "rate"
-    Thresholds "thresholds"
-    PersistentConn "persistent-conn"
-    Nosort "nosort"
-    Syncid "syncid"
-    Exact "exact"
-    Ops "ops"
-    Pe "pe"
-    SchedFlags "sched-flags"
-    McastGroup "mcast-group"
-    McastPort "mcast-port"
-    McastTtl "mcast-ttl"
-    SyncMaxlen "sync-maxlen"
-    TunInfo "tun-info"
-    TunType "tun-type"
-    TunPort "tun-port"
-    TunNocsum "tun-nocsum"
-    TunCsum "tun-csum"
-    TunRemcsum "tun-remcsum"
-    Json "json"
-    Report "report"
-    KeepGoing "keep-going"
-    StopOnError "stop-on-error"
-    Check "check"
-    DryRun "dry-run"
-    Full "full"
-    Totals "totals"
-    Status "status"
-    Interval "interval"
-    Count "count"
-    OfProtocol "protocol"
-    OfService "service"
-    OfClient "client"
-    OfDestination "destination"
-    OfState "state"
-    Ipv4 "ipv4"
+named! {
+    /// What an option is about: the unit of the checks. Several options share one (`-t`, `-u` and
+    /// `-f` are all the service's address), and a topic may be given only once.
+    ///
+    /// The order of the variants is the order in which the checks report, so it is part of the
+    /// interface.
+    #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+    #[allow(missing_docs)] // the words say it
+    pub enum Topic {
+        Numeric = "numeric",
+        Connection = "connection",
+        ServiceAddress = "service-address",
+        Scheduler = "scheduler",
+        Persistent = "persistent",
+        Netmask = "netmask",
+        RealServer = "real-server",
+        ForwardingMethod = "forwarding-method",
+        Weight = "weight",
+        UThreshold = "u-threshold",
+        LThreshold = "l-threshold",
+        McastInterface = "mcast-interface",
+        Timeout = "timeout",
+        Daemon = "daemon",
+        Stats = "stats",
+        Rate = "rate",
+        Thresholds = "thresholds",
+        PersistentConn = "persistent-conn",
+        Nosort = "nosort",
+        Syncid = "syncid",
+        Exact = "exact",
+        Ops = "ops",
+        Pe = "pe",
+        SchedFlags = "sched-flags",
+        McastGroup = "mcast-group",
+        McastPort = "mcast-port",
+        McastTtl = "mcast-ttl",
+        SyncMaxlen = "sync-maxlen",
+        TunInfo = "tun-info",
+        TunType = "tun-type",
+        TunPort = "tun-port",
+        TunNocsum = "tun-nocsum",
+        TunCsum = "tun-csum",
+        TunRemcsum = "tun-remcsum",
+        Json = "json",
+        Report = "report",
+        KeepGoing = "keep-going",
+        StopOnError = "stop-on-error",
+        Check = "check",
+        DryRun = "dry-run",
+        Full = "full",
+        Totals = "totals",
+        Status = "status",
+        Interval = "interval",
+        Count = "count",
+        OfProtocol = "protocol",
+        OfService = "service",
+        OfClient = "client",
+        OfDestination = "destination",
+        OfState = "state",
+        Ipv4 = "ipv4",
+    }
 }
 
 /// The topics that an invocation has given so far.

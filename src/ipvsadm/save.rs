@@ -7,7 +7,6 @@
 use std::fmt::Write as _;
 
 use super::columns::{ColumnText, Columns as _};
-use super::line::tunnel_name;
 use super::listing::{scheduler_flag_names, scheduler_flag_words};
 use super::names::{Names, push_endpoint};
 use crate::ipvs::{Destination, Family, Forwarding, Service, ServiceId, TunnelKind, service_flags};
@@ -85,14 +84,10 @@ pub fn push_destination(
     detail: Detail,
     names: &mut dyn Names,
 ) {
-    let protocol = match id {
-        ServiceId::Address { protocol, .. } => Some(*protocol),
-        ServiceId::Mark { .. } => None,
-    };
     line.push_str("-a ");
     push_service_option(line, id, names);
     line.push_str(" -r ");
-    push_endpoint(line, destination.id.addr, destination.id.port, protocol, names);
+    push_endpoint(line, destination.id.addr, destination.id.port, id.protocol(), names);
     line.push_str(match destination.forward {
         Forwarding::Masquerade => " -m -w ",
         Forwarding::Tunnel => " -i -w ",
@@ -109,7 +104,7 @@ pub fn push_destination(
     }
     if destination.forward == Forwarding::Tunnel {
         let tunnel = destination.tunnel;
-        let _ = write!(line, " --tun-type {}", tunnel_name(tunnel.kind));
+        let _ = write!(line, " --tun-type {}", tunnel.kind);
         if tunnel.kind == TunnelKind::Gue {
             let _ = write!(line, " --tun-port {}", tunnel.port);
         }

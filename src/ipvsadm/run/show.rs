@@ -17,7 +17,6 @@ use super::super::{connections, documents, listing, sort, totals, watch};
 use super::{ToolError, ToolSession};
 use crate::ipvs::{DestinationEntry, DestinationId, ServiceEntry, ServiceId, Stats};
 use crate::json;
-use crate::protocol::Protocol;
 
 /// How much of a file of the kernel's is read at a time, in bytes: for many reads it walks its
 /// table from the start each time.
@@ -103,7 +102,7 @@ impl<T: Table, O: FnOnce() -> Result<T, TableError>> ToolSession<'_, '_, T, O> {
         show: Show,
     ) -> Result<(), ToolError> {
         let Show { columns, exact, .. } = show;
-        let protocol = protocol_of(&entry.service.id);
+        let protocol = entry.service.id.protocol();
         let names: &mut dyn Names = if show.numeric { &mut Numbers } else { self.names };
         listing::push_service(text, entry, columns, exact, names);
         self.out.write_all(text.as_bytes())?;
@@ -361,12 +360,5 @@ fn since(
     entry.stats = since(None, &entry.stats);
     for entry in destinations {
         entry.stats = since(Some(entry.destination.id), &entry.stats);
-    }
-}
-
-fn protocol_of(id: &ServiceId) -> Option<Protocol> {
-    match id {
-        ServiceId::Address { protocol, .. } => Some(*protocol),
-        ServiceId::Mark { .. } => None,
     }
 }
