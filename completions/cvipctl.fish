@@ -210,7 +210,7 @@ complete -c cvipctl -n "__fish_cvipctl_using_subcommand leave" -l etcd-password-
 complete -c cvipctl -n "__fish_cvipctl_using_subcommand leave" -l etcd-prefix -d 'What cvip\'s keys in etcd begin with [default: /cvip/]' -r
 complete -c cvipctl -n "__fish_cvipctl_using_subcommand leave" -l cluster-key-file -d 'The file of the key by which the cluster\'s members know one another, which others may not read [default: /etc/cvip/cluster.key]' -r -F
 complete -c cvipctl -n "__fish_cvipctl_using_subcommand leave" -s h -l help -d 'Print help (see more with \'--help\')'
-complete -c cvipctl -n "__fish_cvipctl_using_subcommand drain" -l reason -d 'Why, for whoever looks at `status` and `events`' -r
+complete -c cvipctl -n "__fish_cvipctl_using_subcommand drain" -l reason -d 'Why, as `status` and `events` show it' -r
 complete -c cvipctl -n "__fish_cvipctl_using_subcommand drain" -l deadline -d 'After how long connections that are left are cut, such as 90s, 5m or 1h30m [default: each service\'s drain_timeout]' -r
 complete -c cvipctl -n "__fish_cvipctl_using_subcommand drain" -l conf -d 'The cluster\'s configuration, cvip.conf(5)' -r -F
 complete -c cvipctl -n "__fish_cvipctl_using_subcommand drain" -l clustertab -d 'Node numbers and addresses, clustertab(5)' -r -F

@@ -1,6 +1,6 @@
-//! What cvip.conf says, once it is believed: the vocabulary that other rooms read.
+//! What cvip.conf says, once it is checked: the types that other modules use.
 //!
-//! A [`Conf`] is made by this room's parser only after every check has passed, so its
+//! A [`Conf`] is made by this module's parser only after every check has passed, so its
 //! readers need not ask again whether an address is usable, ranges are disjoint or director
 //! sets agree. It holds no positions and no text of the file.
 

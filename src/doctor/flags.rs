@@ -173,7 +173,7 @@ mod tests {
     }
 
     #[test]
-    fn a_service_of_cvip_conf_is_mended_in_the_file() {
+    fn a_service_of_cvip_conf_is_fixed_in_the_file() {
         let mut seen = seen(conf(Routing::Dr, &["192.0.2.10"], 1), 3);
         seen.conf.cvips[0].services.push(ServiceConf::new(Protocol::Tcp, 20, 25));
         let found = flags(&seen);

@@ -227,7 +227,7 @@ mod tests {
     }
 
     #[test]
-    fn a_setting_is_mended_by_sysctl_and_somebodys_change_is_told() {
+    fn a_setting_is_fixed_by_sysctl_and_somebodys_change_is_told() {
         let setting = "fault: node 3: net.ipv4.conf.all.arp_ignore is 0 and should be 1: without \
                        it, x";
         let run = "    run: sysctl -w net.ipv4.conf.all.arp_ignore=1";

@@ -346,7 +346,7 @@ mod tests {
     const V4: &[&str] = &["192.0.2.10"];
 
     #[test]
-    fn listeners_that_join_are_right_whoever_else_listens() {
+    fn listeners_that_join_are_right_whatever_else_listens() {
         let flags = [flag(Protocol::Tcp, 1, 100)];
         assert!(found(V4, &flags, &[tcp("0.0.0.0", 81)]).is_empty());
         assert!(found(V4, &flags, &[tcp("127.0.0.1", 81), tcp("::", 81)]).is_empty());
@@ -402,7 +402,7 @@ mod tests {
     }
 
     #[test]
-    fn a_flag_of_the_wrong_protocol_is_mended_by_two_commands() {
+    fn a_flag_of_the_wrong_protocol_is_fixed_by_two_commands() {
         let xdmcp = [listener(Protocol::Udp, "0.0.0.0", 177)];
         let lines = found(V4, &[flag(Protocol::Tcp, 177, 177)], &xdmcp);
         assert_eq!(lines.len(), 1, "{lines:?}");
@@ -424,7 +424,7 @@ mod tests {
     }
 
     #[test]
-    fn a_udp_server_on_every_address_may_answer_from_the_wrong_one_unless_nat_mends_it() {
+    fn a_udp_server_on_every_address_may_answer_from_the_wrong_one_unless_nat_fixes_it() {
         let flags = [flag(Protocol::Udp, 53, 53)];
         let dns = |text| [listener(Protocol::Udp, text, 53)];
         for wildcard in ["0.0.0.0", "::"] {
@@ -443,7 +443,7 @@ mod tests {
     }
 
     #[test]
-    fn a_service_of_cvip_conf_with_the_wrong_protocol_is_mended_in_the_file() {
+    fn a_service_of_cvip_conf_with_the_wrong_protocol_is_fixed_in_the_file() {
         let mut seen = seen(conf(Routing::Dr, V4, 1), 4);
         seen.conf.cvips[0].services.push(ServiceConf::new(Protocol::Tcp, 177, 177));
         let mut host = host(4);

@@ -70,7 +70,7 @@ fn carrier(seen: &Observed, host: &Host, desired: &sync::DesiredDaemon) -> Vec<F
     let warning = |addr| {
         let what = format!(
             "{device} (sync_interface) is on the network of CVIP {addr}: synchronisation is not \
-             authenticated, and whoever is on it can put connections into this director's table"
+             authenticated, and every host on it can put connections into this director's table"
         );
         Finding::warning(seen.here(), what).fix(
             "name an interface in cvip.conf whose network only the cluster is on, unless you \

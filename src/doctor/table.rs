@@ -329,7 +329,7 @@ mod tests {
     }
 
     #[test]
-    fn each_difference_says_what_is_wrong_and_apply_mends_it() {
+    fn each_difference_says_what_is_wrong_and_apply_fixes_it() {
         let id = service_id(http());
         for (change, what) in [
             (Change::AddService(service(http())), "it is not in the kernel's table"),

@@ -1,4 +1,4 @@
-//! The words for a scheduler's flags: one table, for whoever reads or writes them.
+//! The words for a scheduler's flags: one table, for readers and writers.
 //!
 //! Two of Linux's schedulers read flags (`IP_VS_SVC_F_SCHED_SH_*` and `_MH_*`, linux/ip_vs.h)
 //! and have words of their own for them; by number any scheduler can be given any.

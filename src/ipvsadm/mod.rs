@@ -1,6 +1,6 @@
 //! ipvsadm's command language over [`crate::ipvs`]: a drop-in for ipvsadm 1.31.
 //!
-//! The road of one invocation:
+//! The path of one invocation:
 //!
 //! ```text
 //! words --popt--> options --args--> Invocation --run--> Table  (kernel, lazily opened)

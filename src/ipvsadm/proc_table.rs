@@ -3,7 +3,7 @@
 //! Netlink has no dump of all destinations, only one of each service's. A listing that shows no
 //! more than addresses, forwarding, weights and connections finds all of it in this file, which
 //! takes a thousand round trips less for a thousand services. It is a second snapshot and says
-//! less than netlink: whoever uses it compares service by service, and asks netlink for those
+//! less than netlink: its user compares service by service, and asks netlink for those
 //! that the two do not agree on, for firewall marks (the file does not say of which family) and
 //! for what the file does not have.
 //!

@@ -20,11 +20,11 @@ mod spread;
 #[derive(clap::Args)]
 pub(crate) struct Arguments {
     #[command(subcommand)]
-    bench: TableWorker,
+    bench: Bench,
 }
 
 #[derive(clap::Subcommand)]
-enum TableWorker {
+enum Bench {
     /// How long from listen() to the kernel's table, and from close or SIGKILL out of it
     JoinLeave {
         /// The lab's kernel: auto, host, uml, qemu
@@ -96,15 +96,13 @@ enum TableWorker {
 
 pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode> {
     match arguments.bench {
-        TableWorker::Cluster { kernel, rounds, ref rows, seed } => {
+        Bench::Cluster { kernel, rounds, ref rows, seed } => {
             cluster::run(kernel, rounds, rows, seed)
         }
-        TableWorker::Scale { nodes, rounds } => scale::run(nodes, rounds),
-        TableWorker::JoinLeave { kernel, rounds } => join_leave::run(kernel, rounds),
-        TableWorker::Director { kernel, rounds } => director::run(kernel, rounds.max(1)),
-        TableWorker::Idle { kernel, connections } => idle::run(kernel, connections),
-        TableWorker::Ipvsadm { kernel, rounds, large } => {
-            ipvsadm::run(kernel, rounds.max(1), large)
-        }
+        Bench::Scale { nodes, rounds } => scale::run(nodes, rounds),
+        Bench::JoinLeave { kernel, rounds } => join_leave::run(kernel, rounds),
+        Bench::Director { kernel, rounds } => director::run(kernel, rounds.max(1)),
+        Bench::Idle { kernel, connections } => idle::run(kernel, connections),
+        Bench::Ipvsadm { kernel, rounds, large } => ipvsadm::run(kernel, rounds.max(1), large),
     }
 }

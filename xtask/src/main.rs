@@ -11,6 +11,8 @@ mod lines;
 mod musl;
 mod table;
 mod test;
+#[cfg(test)]
+mod vocabulary;
 
 use std::ffi::OsString;
 use std::process::ExitCode;
@@ -30,7 +32,7 @@ enum Task {
     Build(build::Arguments),
     Lab(lab::Arguments),
     Demo(demo::Arguments),
-    TableWorker(bench::Arguments),
+    Bench(bench::Arguments),
     Test(test::Arguments),
     Fuzz(fuzz::Arguments),
     Deny(deny::Arguments),
@@ -55,7 +57,7 @@ fn main() -> ExitCode {
         Task::Build(arguments) => build::run(&arguments),
         Task::Lab(arguments) => lab::run(&arguments),
         Task::Demo(arguments) => demo::run(&arguments),
-        Task::TableWorker(arguments) => bench::run(&arguments),
+        Task::Bench(arguments) => bench::run(&arguments),
         Task::Test(arguments) => test::run(&arguments),
         Task::Fuzz(arguments) => fuzz::run(&arguments),
         Task::Deny(arguments) => deny::run(&arguments),

@@ -20,7 +20,7 @@ pub(super) fn loopbacks() -> [IpAddr; 2] {
 /// A TCP port on which nobody listens, nobody else's as long as the socket is there.
 pub(in crate::checks) fn closed_tcp_port(host: IpAddr) -> (Socket, SocketAddr) {
     let socket = Socket::new(Domain::for_address((host, 0).into()), Type::STREAM, None).unwrap();
-    // Whoever wants to open it may.
+    // Every user may open it.
     socket.set_reuse_port(true).unwrap();
     socket.bind(&SocketAddr::new(host, 0).into()).unwrap();
     let addr = socket.local_addr().unwrap().as_socket().unwrap();

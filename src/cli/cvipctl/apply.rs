@@ -47,7 +47,7 @@ pub(super) fn diff(args: &DiffArgs, site: &Site, streams: &mut Streams<'_>) -> a
         Ok(Response::Differences(lines)) => lines,
         Ok(Response::Error(error)) => bail!("cvipd: {error}"),
         Ok(_) => bail!("cvipd answered another question"),
-        // Whoever may not ask it is told by the kernel what he needs.
+        // Without the right to ask it, the kernel's error says what is needed.
         Err(ControlError::Absent(_) | ControlError::Forbidden(_)) => {
             differences(site, &conf, me, streams)?
         }

@@ -109,7 +109,7 @@ fn fault(severity: DiagnosticSeverity, path: &str, message: String) -> Diagnosti
 /// The embedded store: is one host enough, and can its files be read?
 fn local(site: &Site, settings: &Settings, loaded: &Loaded) -> Vec<Diagnostic> {
     let mut found = Vec::new();
-    // Whoever chose it knows what network namespaces are.
+    // An administrator who chose it knows network namespaces.
     if !settings.engine_was_chosen
         && let Some(conf) = &loaded.conf
     {

@@ -80,7 +80,7 @@ fn examine(args: &Args, site: &Site) -> anyhow::Result<DoctorReport> {
         conf,
         clustertab,
         node: node.map_err(|error| format!("{error:#}")),
-        // Whoever chose it knows what network namespaces are.
+        // An administrator who chose it knows network namespaces.
         embedded: settings.engine == Engine::Local && !settings.engine_was_chosen,
         run_dir: &site.run_dir,
         store_servers: servers(&settings),

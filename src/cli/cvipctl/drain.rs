@@ -35,7 +35,7 @@ pub(super) struct Args {
     #[arg(value_name = "NODE[:PORT[/PROTOCOL]]")]
     target: DrainArgument,
 
-    /// Why, for whoever looks at `status` and `events`
+    /// Why, as `status` and `events` show it
     #[arg(long, value_name = "TEXT", value_parser = reason)]
     reason: Option<String>,
 
@@ -112,7 +112,7 @@ pub(super) fn run(args: &Args, site: &Site, streams: &mut Streams<'_>) -> anyhow
         writeln!(streams.err, "cvipctl: {fault}")?;
     }
     let orders = args.target.orders(&conf, &clustertab, store.state())?;
-    let wanted = DrainWish {
+    let wanted = DrainRequest {
         reason: args.reason.clone(),
         deadline_s: if args.now { Some(0) } else { args.deadline },
         since: unix_time(),
@@ -160,14 +160,14 @@ pub(super) fn run(args: &Args, site: &Site, streams: &mut Streams<'_>) -> anyhow
 }
 
 /// What an operator wants, for each of his targets.
-struct DrainWish {
+struct DrainRequest {
     reason: Option<String>,
     deadline_s: Option<u32>,
     since: u64,
     by: String,
 }
 
-impl DrainWish {
+impl DrainRequest {
     /// Orders the drains; those that were written. An order that stands keeps what this one does
     /// not say: `--now` alone does not forget the reason.
     ///

@@ -13,7 +13,7 @@ use crate::daemon::{EventReader, LoggedEvent, recorders};
 use crate::director::DirectorEvent;
 use crate::json;
 
-/// Whoever follows is told of what is new this often.
+/// How often `--follow` looks for new events.
 const LOOK_EVERY: Duration = Duration::from_millis(250);
 
 #[derive(clap::Args, Clone, Debug)]

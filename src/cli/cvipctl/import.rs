@@ -187,7 +187,7 @@ fn shown(faults: &[Diagnostic]) -> String {
     faults.iter().map(|fault| format!("{fault}\n")).collect()
 }
 
-/// Replaces a file that still has the text `old`, as one: whoever reads it finds the old text or
+/// Replaces a file that still has the text `old`, as one: a reader finds the old text or
 /// the new. Owner and mode stay; where the path is a link, it is its target that is replaced.
 fn replace(path: &Path, old: &str, new: &str) -> anyhow::Result<()> {
     let mut replacement = Replacement::of(path)?;

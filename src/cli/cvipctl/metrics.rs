@@ -98,7 +98,7 @@ impl MetricsText {
                 .value(&[], pools.draining.len());
             let mut quiesced = self.gauge(
                 "quiesced_destinations",
-                "Destinations that listen and are in trouble: they get no new connections while \
+                "Destinations that listen and are quiesced: they get no new connections while \
                  another is left.",
             );
             for state in ["unhealthy", "damped", "suspected", "former_director"] {

@@ -109,7 +109,7 @@ enum CvipctlCommand {
     /// changes what is said anew and keeps the rest: `drain 3 --now` cuts what `drain 3` waits
     /// for.
     ///
-    /// With --wait, exit status 0 once it is out; whoever interrupts the wait does not end the
+    /// With --wait, exit status 0 once it is out; interrupting the wait does not end the
     /// drain.
     #[command(after_help = "Examples:\n  \
       cvipctl drain 3 --reason='new disk' --deadline=5m --wait && ssh node3 poweroff\n  \

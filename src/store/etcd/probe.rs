@@ -22,7 +22,7 @@ const OLDEST: (u64, u64) = (3, 4);
 /// In these the users of etcd are not kept to their roles: a transaction within a transaction is
 /// not looked over (CVE-2026-33343), and some calls ask for no role at all (CVE-2026-33413). The
 /// first release of each series that is fixed; later series are.
-const MENDED: [(u64, u64, u64); 3] = [(3, 4, 42), (3, 5, 28), (3, 6, 9)];
+const FIXED_IN: [(u64, u64, u64); 3] = [(3, 4, 42), (3, 5, 28), (3, 6, 9)];
 
 /// Something that is not as it should be.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -277,7 +277,7 @@ fn version(text: &str) -> Option<(u64, u64)> {
 fn leak(endpoint: &str, version: &str) -> Option<(String, String)> {
     let fixed_in = leaky(version)?;
     let what = format!(
-        "{endpoint} is etcd {version}, which does not keep its users to their roles: whoever may \
+        "{endpoint} is etcd {version}, which does not keep its users to their roles: a user who may \
          write any key can write every key (CVE-2026-33343, CVE-2026-33413)"
     );
     let fix = format!(
@@ -293,7 +293,7 @@ fn leaky(text: &str) -> Option<String> {
     let third = text.split('.').nth(2).unwrap_or_default();
     let digits = third.find(|c: char| !c.is_ascii_digit()).unwrap_or(third.len());
     let patch: u64 = third[..digits].parse().unwrap_or(0);
-    let (major, minor, fixed_in) = *MENDED.iter().find(|(x, y, _)| (*x, *y) >= of)?;
+    let (major, minor, fixed_in) = *FIXED_IN.iter().find(|(x, y, _)| (*x, *y) >= of)?;
     let is_fixed = (major, minor) == of && patch >= fixed_in;
     (!is_fixed).then(|| format!("{major}.{minor}.{fixed_in}"))
 }

@@ -53,7 +53,7 @@ pub(crate) fn inside(programs: &Path, floor: &Path) -> Result<ExitCode> {
     println!("ipvsadm-rs and ipvsadm, whole processes, Linux {}:", release.trim());
     let dir = tempfile::tempdir()?;
     let (ours, folder) = (programs.join("ipvsadm-rs"), dir.path().to_owned());
-    let bench = TableWorker { ours, floor: floor.to_owned(), folder, rounds };
+    let bench = Bench { ours, floor: floor.to_owned(), folder, rounds };
     bench.tables(Size { services: 1000, destinations: 10 })?;
     if large {
         bench.tables(Size { services: 10_000, destinations: 5 })?;
@@ -112,7 +112,7 @@ impl Contest {
     }
 }
 
-struct TableWorker {
+struct Bench {
     ours: PathBuf,
     /// The least process that fills a table.
     floor: PathBuf,
@@ -120,7 +120,7 @@ struct TableWorker {
     rounds: u32,
 }
 
-impl TableWorker {
+impl Bench {
     /// Each measurement once more than it counts: the first warms up.
     fn rounds(&self) -> impl Iterator<Item = bool> {
         (0..=self.rounds).map(|round| round > 0)

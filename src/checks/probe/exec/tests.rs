@@ -138,7 +138,7 @@ fn status_of_a_program(field: &str) -> String {
 fn it_has_no_privileges() {
     let (uid, gid) = match Uid::effective().is_root() {
         true => (NOBODY_ID, NOBODY_ID),
-        // Whoever is not root cannot become anybody else.
+        // Only root can become another user.
         false => (Uid::effective().as_raw(), Gid::effective().as_raw()),
     };
     assert_eq!(status_of_a_program("Uid"), [uid; 4].map(|id| id.to_string()).join(" "));

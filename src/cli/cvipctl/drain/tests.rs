@@ -49,16 +49,16 @@ pub(super) fn state(served: &[(u32, Protocol, u16)]) -> StoreState {
 pub(super) const NODE: DrainTarget = DrainTarget { node: 2, port: None };
 const HTTP: DrainTarget = DrainTarget { node: 2, port: Some((Protocol::Tcp, 80)) };
 
-fn wanted(reason: Option<&str>, deadline_s: Option<u32>) -> DrainWish {
+fn wanted(reason: Option<&str>, deadline_s: Option<u32>) -> DrainRequest {
     let by = "root@node1".to_owned();
-    DrainWish { reason: reason.map(str::to_owned), deadline_s, since: 5, by }
+    DrainRequest { reason: reason.map(str::to_owned), deadline_s, since: 5, by }
 }
 
 #[test]
 fn a_second_order_changes_what_it_says_and_keeps_the_rest() {
     let mut drains = Drains::new();
     wanted(Some("disk"), Some(300)).add_to(&mut drains, &[NODE]);
-    let again = DrainWish { since: 9, by: "ann@node2".to_owned(), ..wanted(None, Some(0)) };
+    let again = DrainRequest { since: 9, by: "ann@node2".to_owned(), ..wanted(None, Some(0)) };
     let written = again.add_to(&mut drains, &[NODE]);
     assert_eq!(written, drains);
     let order = &drains[&NODE];

@@ -171,7 +171,7 @@ impl<'a> Wait<'a> {
         since: Instant,
     ) -> Wait<'a> {
         let directs = me.is_some_and(|me| directs_all_of(node, me, conf, store.state()));
-        // Whoever may not read the kernel's table is no worse off than on another host.
+        // Without the right to read the kernel's table, it is as on another host.
         let client = directs.then(|| {
             let mut client = Client::open()?;
             client.services().map(|_| client)

@@ -89,7 +89,7 @@ fn write(
     section(out, titles, draining)?;
     let quiesced = report.quiesced.iter();
     let quiesced = quiesced.map(|row| cells![row.service, row.address, row.state, row.reason]);
-    section(out, ["In trouble", "Address", "State", "Reason"], quiesced)?;
+    section(out, ["Quiesced", "Address", "State", "Reason"], quiesced)?;
     if let Some(every) = report.table_read_every_ms.filter(|every| *every > 1000) {
         let every = every.div_ceil(1000);
         writeln!(out, "The table is large: it is looked at, and repaired, every {every} s\n")?;

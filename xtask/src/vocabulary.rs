@@ -1,0 +1,104 @@
+//! The words that the project does not use: each has a standard term.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+/// A word, and the term that is used for it.
+const UNUSED: [(&str, &str); 30] = [
+    ("bell", "socket event"),
+    ("bells", "socket events"),
+    ("convicted", "suspected"),
+    ("deaf", "isolated"),
+    ("distrust", "invalidate"),
+    ("fitness", "health"),
+    ("glance", "snapshot"),
+    ("happening", "event"),
+    ("heir", "successor"),
+    ("herald", "heartbeat sender"),
+    ("lookout", "monitor"),
+    ("mailbox", "inbox"),
+    ("mend", "fix"),
+    ("mended", "fixed"),
+    ("mends", "fixes"),
+    ("mute", "agent_down"),
+    ("obedience", "applied orders"),
+    ("pulse", "heartbeat"),
+    ("rang", "came"),
+    ("rival", "conflicting host"),
+    ("rivalry", "address conflict"),
+    ("rivals", "conflicting hosts"),
+    ("shelf", "directory"),
+    ("spoilt", "corrupt"),
+    ("tidings", "messages"),
+    ("unfit", "unhealthy"),
+    ("watchman", "monitor"),
+    ("whoever", "the node, process or user that is meant"),
+    ("wish", "desired state"),
+    ("wished", "desired"),
+];
+
+/// Where a word stays: keys of the node records that older programs read and write.
+const KEPT: [(&str, &str); 3] = [
+    ("src/store/compact.rs", "bells"),
+    ("src/store/compact.rs", "unfit"),
+    ("src/store/record.rs", "unfit"),
+];
+
+/// The words of a text, in lower case, with those that an identifier consists of.
+fn words(text: &str) -> impl Iterator<Item = String> + '_ {
+    text.split(|c: char| !c.is_ascii_alphabetic()).flat_map(|run| {
+        let mut parts = vec![String::new()];
+        let mut before = ' ';
+        for c in run.chars() {
+            if c.is_ascii_uppercase() && before.is_ascii_lowercase() {
+                parts.push(String::new());
+            }
+            before = c;
+            parts.last_mut().expect("never empty").push(c.to_ascii_lowercase());
+        }
+        parts
+    })
+}
+
+fn texts(path: &Path, found: &mut Vec<PathBuf>) {
+    if path.is_dir() {
+        let entries = fs::read_dir(path).unwrap();
+        entries.for_each(|entry| texts(&entry.unwrap().path(), found));
+    } else {
+        found.push(path.to_owned());
+    }
+}
+
+#[test]
+fn words_of_an_identifier_are_told_apart() {
+    let found: Vec<_> = words("fn hearHerald(no_bells: XMLWish)").collect();
+    let found: Vec<&str> = found.iter().map(String::as_str).filter(|w| !w.is_empty()).collect();
+    assert_eq!(found, ["fn", "hear", "herald", "no", "bells", "xmlwish"]);
+}
+
+#[test]
+fn the_field_s_terms_are_used_in_the_product_and_its_documents() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+    let mut files = Vec::new();
+    for place in ["src", "docs", "man", "README.md", "CONTRIBUTING.md", "SECURITY.md"] {
+        texts(&root.join(place), &mut files);
+    }
+    let mut faults = Vec::new();
+    for file in files {
+        let name = file.strip_prefix(&root).unwrap().display().to_string();
+        for (line, text) in fs::read_to_string(&file).unwrap_or_default().lines().enumerate() {
+            for word in words(text) {
+                let term = UNUSED.iter().find(|(unused, _)| *unused == word);
+                if let Some((unused, term)) = term.filter(|(w, _)| !KEPT.contains(&(&name, w))) {
+                    faults.push(format!("{name}:{}: {unused}: say {term}", line + 1));
+                }
+            }
+        }
+    }
+    assert!(
+        faults.is_empty(),
+        "{} words have a standard term:\n{}",
+        faults.len(),
+        faults.join("\n")
+    );
+}
