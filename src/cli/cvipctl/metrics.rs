@@ -62,8 +62,11 @@ impl MetricsText {
         let Some(status) = status else { return };
         self.gauge("faults", "Faults of the configuration that was not taken.")
             .value(&[], status.faults.len());
-        self.gauge("store_unavailable_seconds", "For how long the store has been unavailable; 0 if it is not.")
-            .value(&[], status.store_unavailable_s.unwrap_or(0));
+        self.gauge(
+            "store_unavailable_seconds",
+            "For how long the store has been unavailable; 0 if it is not.",
+        )
+        .value(&[], status.store_unavailable_s.unwrap_or(0));
         self.metric("store_requests_total", "counter", "Requests that were sent to the store.")
             .value(&[], status.store_requests);
         if let Some(monitor) = status.monitor {
