@@ -109,8 +109,8 @@ pub fn plan(
     }
     for daemon in running {
         let ours = desired.into_iter().chain(before).any(|known| known.is_ours(daemon));
-        let wished = desired.is_some_and(|desired| desired.role() == daemon.role);
-        if ours && !wished {
+        let is_desired = desired.is_some_and(|desired| desired.role() == daemon.role);
+        if ours && !is_desired {
             changes.push(Change::StopDaemon(daemon.role, daemon.sync_id));
         }
     }

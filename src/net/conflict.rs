@@ -34,7 +34,7 @@ pub enum ConflictState {
         /// When to ask.
         next: Instant,
     },
-    /// Whoever has the address is being asked.
+    /// The host that has the address is being probed.
     Probing {
         /// When the suspicion arose.
         since: Instant,

@@ -6,7 +6,7 @@
 //! probes (RFC 5227, 2.1.1), neighbour solicitations from the unspecified address (RFC 4862,
 //! 5.4.2). Neither changes anybody's cache. [`ConflictState`] says when it is enough.
 //!
-//! What this host itself says does not count, on whatever interface it says it. Whoever can
+//! What this host itself says does not count, on whatever interface it says it. A host that can
 //! answer three questions on this link has the address for everybody there, be it as a director
 //! or as an intruder: ARP and neighbour discovery cannot tell them apart.
 

@@ -13,7 +13,7 @@ pub struct SettingsReport {
     pub done: Vec<Done>,
     /// What could not be made; the rest was.
     pub failures: Vec<SettingFailure>,
-    /// The desired addresses that stand now, whoever made them, on interfaces whose neighbours
+    /// The desired addresses that stand now, cvipd's own or not, on interfaces whose neighbours
     /// ask for them: what to [`announce`](super::announce()) after a takeover.
     pub reachable: Vec<Reachable>,
 }

@@ -3,7 +3,7 @@
 //!
 //! IPVS does not count half-closed connections as active; the node does. So it counts the
 //! connections on such ports and says so in its record, which also shows a drain's progress to
-//! whoever looks, on any host.
+//! administrators, on any host.
 
 use std::collections::{BTreeMap, BTreeSet};
 

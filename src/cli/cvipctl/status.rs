@@ -74,7 +74,7 @@ struct StatusReport {
     /// changed.
     #[serde(skip_serializing_if = "Option::is_none")]
     table_read_every_ms: Option<u64>,
-    /// For how many seconds the store has been away.
+    /// For how many seconds the store has been unavailable.
     #[serde(skip_serializing_if = "Option::is_none")]
     store_unavailable_s: Option<u64>,
     /// Absent where the kernel could not be asked; `problems` says why.
@@ -268,7 +268,7 @@ fn ask_cvipd(
     problems.extend(taken.map(|port| format!("{port}: no heartbeats are heard there")));
     if let Some(seconds) = status.store_unavailable_s {
         problems.push(format!(
-            "the store has been away for {seconds} s: nothing changes until it returns"
+            "the store has been unavailable for {seconds} s: nothing changes until it returns"
         ));
     }
     if status.monitor.as_ref().is_some_and(|monitor| monitor.isolated) {

@@ -112,7 +112,7 @@ mod tests {
         let wanted = ask(&conf(vec![service]), vec![record(2, &[HTTP])]);
         let service = wanted.service.unwrap();
         assert_eq!(service.scheduler, "sh");
-        // Whoever is quiesced must not refuse his share of the new clients.
+        // A quiesced server must not refuse its share of the new clients.
         let flags = service_flags::PERSISTENT | service_flags::SCHED1;
         assert_eq!((service.flags, service.timeout), (flags, 300));
         assert_eq!(wanted.drain_timeout, Duration::from_secs(7));

@@ -25,7 +25,7 @@ const AGAIN_AFTER: Duration = Duration::from_secs(1);
 pub(super) struct Follower {
     pub(super) link: EtcdLink,
     pub(super) ranges: Vec<KeySpan>,
-    pub(super) mailbox: Arc<Pending>,
+    pub(super) pending: Arc<Pending>,
     /// Tickets of those who want a full read.
     pub(super) rereads: mpsc::UnboundedReceiver<u64>,
     /// The last of them.
@@ -73,7 +73,7 @@ impl Follower {
                     let reason = format!("keys cannot be read: {refused}");
                     warn!("{reason}");
                     let since = self.link.counters.heard();
-                    self.mailbox.set_unavailable(Some(Unavailable { since, reason }));
+                    self.pending.set_unavailable(Some(Unavailable { since, reason }));
                     sleep(AGAIN_AFTER).await;
                 }
             }
@@ -85,7 +85,7 @@ impl Follower {
         loop {
             match self.link.phase() {
                 Phase::Up(session) => return Some(session),
-                Phase::Unavailable(unavailable) => self.mailbox.set_unavailable(Some(unavailable)),
+                Phase::Unavailable(unavailable) => self.pending.set_unavailable(Some(unavailable)),
                 Phase::Connecting => {}
             }
             tokio::select! {
@@ -120,7 +120,7 @@ impl Follower {
             snapshot.values.into_iter().map(|(key, StoredValue { bytes, revision, .. })| {
                 (key, Item { bytes: Some(bytes), at: version(revision) })
             });
-        self.mailbox.put_whole(version(next - 1), items, ticket);
+        self.pending.put_whole(version(next - 1), items, ticket);
         self.held.doubt_all();
         let mut watch = session.watch(&self.ranges, next).await?;
         loop {
@@ -148,7 +148,7 @@ impl Follower {
                 self.held.compare(key, item.bytes.as_deref());
             }
             if !changes.is_empty() {
-                self.mailbox.put(changes.into_iter());
+                self.pending.put(changes.into_iter());
             }
         }
     }

@@ -74,7 +74,7 @@ struct EtcdShared {
 pub struct EtcdStore {
     shared: Arc<EtcdShared>,
     folder: Folder,
-    mailbox: Arc<Pending>,
+    pending: Arc<Pending>,
     rereads: mpsc::UnboundedSender<u64>,
     follower: AbortHandle,
     /// The last full read that was asked for.
@@ -140,16 +140,16 @@ impl EtcdStore {
         let error = |errno: nix::errno::Errno| {
             io_error("cannot make a descriptor beside", folder.dir(), errno.into())
         };
-        let mailbox = Arc::new(Pending::new().map_err(error)?);
+        let pending = Arc::new(Pending::new().map_err(error)?);
         let wakeup = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC).map_err(error)?;
         let readable = || EpollEvent::new(EpollFlags::EPOLLIN, 0);
-        wakeup.add(mailbox.wake(), readable()).map_err(error)?;
+        wakeup.add(pending.wake(), readable()).map_err(error)?;
         wakeup.add(folder.wakeup(), readable()).map_err(error)?;
         let (rereads, tickets) = mpsc::unbounded_channel();
         let follower = Follower {
             link: shared.link.clone(),
             ranges: shared.layout.ranges(interest),
-            mailbox: Arc::clone(&mailbox),
+            pending: Arc::clone(&pending),
             rereads: tickets,
             ticket: 0,
             held: shared.held.clone(),
@@ -158,7 +158,7 @@ impl EtcdStore {
         Ok(EtcdStore {
             shared,
             folder,
-            mailbox,
+            pending,
             rereads,
             follower,
             ticket: 0,
@@ -381,9 +381,9 @@ impl Store for EtcdStore {
         let patience = self.shared.settings.timeout;
         // A full read that was waited for in vain is not waited for again: it wakes when it comes.
         let is_asked = self.awaited != Some(self.ticket);
-        self.mailbox.wait(self.ticket, if is_asked { patience } else { Duration::ZERO });
+        self.pending.wait(self.ticket, if is_asked { patience } else { Duration::ZERO });
         self.awaited = Some(self.ticket);
-        let (changes, reading) = self.mailbox.take();
+        let (changes, reading) = self.pending.take();
         self.unavailable = reading.unavailable.as_ref().map(|unavailable| unavailable.since);
         let unanswered = || format!("no answer within {}", humantime::format_duration(patience));
         if !reading.ever {

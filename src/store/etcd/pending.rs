@@ -151,38 +151,38 @@ mod tests {
 
     #[test]
     fn only_the_newest_value_of_a_key_waits_and_a_full_read_replaces_all() {
-        let mailbox = Pending::new().unwrap();
-        mailbox.put([item("a", 1)].into_iter());
-        mailbox.put([item("a", 2), item("b", 2)].into_iter());
-        let (changes, reading) = mailbox.take();
+        let pending = Pending::new().unwrap();
+        pending.put([item("a", 1)].into_iter());
+        pending.put([item("a", 2), item("b", 2)].into_iter());
+        let (changes, reading) = pending.take();
         assert_eq!(changes.whole, None);
         assert_eq!(changes.items.into_iter().collect::<Vec<_>>(), [item("a", 2), item("b", 2)]);
         assert!(!reading.ever);
-        mailbox.put([item("c", 3)].into_iter());
+        pending.put([item("c", 3)].into_iter());
         let at = StoreVersion { generation: 1, revision: 4 };
-        mailbox.put_whole(at, [item("a", 2)].into_iter(), 7);
-        mailbox.put([item("d", 5)].into_iter());
-        let (changes, reading) = mailbox.take();
+        pending.put_whole(at, [item("a", 2)].into_iter(), 7);
+        pending.put([item("d", 5)].into_iter());
+        let (changes, reading) = pending.take();
         assert_eq!(changes.whole, Some(at));
         assert_eq!(changes.items.into_iter().collect::<Vec<_>>(), [item("a", 2), item("d", 5)]);
         assert!(reading.ever && reading.answered == 7);
-        assert!(mailbox.take().0.items.is_empty());
+        assert!(pending.take().0.items.is_empty());
     }
 
     #[test]
     fn waiting_ends_with_the_answer_with_an_absence_or_in_time() {
-        let mailbox = Pending::new().unwrap();
+        let pending = Pending::new().unwrap();
         let started = Instant::now();
-        mailbox.wait(1, Duration::from_millis(20));
+        pending.wait(1, Duration::from_millis(20));
         assert!(started.elapsed() >= Duration::from_millis(20));
         let long = Duration::from_secs(60);
         std::thread::scope(|scope| {
-            scope.spawn(|| mailbox.put_whole(StoreVersion::default(), std::iter::empty(), 1));
-            mailbox.wait(1, long);
+            scope.spawn(|| pending.put_whole(StoreVersion::default(), std::iter::empty(), 1));
+            pending.wait(1, long);
         });
         let unavailable = Unavailable { since: started, reason: "gone".to_owned() };
-        mailbox.set_unavailable(Some(unavailable));
-        mailbox.wait(2, long);
+        pending.set_unavailable(Some(unavailable));
+        pending.wait(2, long);
         assert!(started.elapsed() < long);
     }
 }

@@ -84,11 +84,11 @@ impl Kernel {
     }
 
     fn look(&self) -> SettingsSnapshot {
-        let wished = self.upkeep.role().is_some();
+        let desired = self.upkeep.role().is_some();
         let mut differences = Vec::new();
-        differences.extend((wished && !self.set).then(setting));
-        differences.extend((wished && !self.stands).then(missing));
-        if self.outdated && wished {
+        differences.extend((desired && !self.set).then(setting));
+        differences.extend((desired && !self.stands).then(missing));
+        if self.outdated && desired {
             let error =
                 NetError::NoSetting { setting: "net.x".into(), hint: "too old", outdated: true };
             differences.push(Difference::Unmet(error.into()));
