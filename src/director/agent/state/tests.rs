@@ -2,7 +2,11 @@
 
 use std::net::IpAddr;
 
+use proptest::prelude::*;
+
 use super::super::super::desired::testing::conf;
+use super::super::super::drains::DrainState;
+use super::super::super::reconcile::plans;
 use super::super::super::settings::service_id;
 use super::super::super::sync::SyncRole;
 use super::world::{Input, World, tcp};
@@ -398,4 +402,51 @@ fn a_director_that_leaves_owns_what_the_kernel_did_not_delete() {
     assert_eq!(world.agent.due(world.now), None, "no step makes any of it again");
     let mut world = served();
     world.play(&[(200, Input::Leave, &[DELETE_SERVICE, "own"])]);
+}
+
+/// What a node may serve.
+const PORTS: [&[u16]; 4] = [&[], &[80], &[81], &[80, 81]];
+
+fn inputs() -> impl Strategy<Value = Vec<(u64, Input)>> {
+    let node = || 2..4u32;
+    let ports = || prop::sample::select(&PORTS[..]);
+    let refused = prop::sample::select(vec!["", "", "-A", "-a", "-e", "-d", "-D"]);
+    let role = prop::sample::select(vec![STANDBY, ACTIVE]);
+    let input = prop_oneof![
+        3 => Just(Input::Time),
+        4 => (node(), ports()).prop_map(|(node, ports)| Input::Serves(node, ports)),
+        1 => (node(), ports()).prop_map(|(node, ports)| Input::Leaves(node, ports)),
+        2 => (node(), any::<bool>()).prop_map(|(node, drained)| Input::Drained(node, drained)),
+        2 => (node(), 0..3u32).prop_map(|(node, count)| Input::Connections(node, count)),
+        2 => refused.prop_map(Input::Refuses),
+        1 => (0..4usize).prop_map(Input::LosesAnswers),
+        1 => any::<bool>().prop_map(Input::Unreadable),
+        1 => any::<bool>().prop_map(Input::Unavailable),
+        1 => any::<bool>().prop_map(Input::Unwritable),
+        1 => Just(Input::Flushed),
+        1 => role.prop_map(Input::Role),
+        1 => Just(Input::FullPass),
+    ];
+    prop::collection::vec((0..2000u64, input), 1..40)
+}
+
+proptest! {
+    #[test]
+    fn whatever_fails_on_the_way_the_table_is_as_desired_in_the_end_and_nothing_stands_unowned(
+        is_known in any::<bool>(), inputs in inputs(),
+    ) {
+        let mut world = World::new(conf(vec![]), is_known);
+        for (ms, input) in &inputs {
+            world.pass_time(*ms, input);
+        }
+        world.settle();
+        prop_assert!(world.agent.passes.is_settled() && !world.agent.owes_table());
+        prop_assert_eq!(&world.agent.passes.drains, &DrainState::new());
+        let services = [80, 81].map(tcp).into();
+        let inputs = world.agent.inputs(&world.view, world.now);
+        let left = plans(&services, &world.kernel, inputs, &mut DrainState::new());
+        prop_assert_eq!(left.changes, []);
+        let owned: Vec<_> = world.view.owned.values().flatten().collect();
+        prop_assert_eq!(owned, world.kernel.keys().collect::<Vec<_>>());
+    }
 }

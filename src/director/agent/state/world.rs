@@ -129,9 +129,44 @@ impl World {
     pub(super) fn play(&mut self, script: &[(u64, Input, &[&str])]) {
         for (ms, input, expected) in script {
             self.now = self.start + Duration::from_millis(*ms);
-            let first = self.take(input);
-            self.run(first);
-            assert_eq!(std::mem::take(&mut self.log), *expected, "{input:?} at {ms} ms");
+            let log = self.meet(input);
+            assert_eq!(log, *expected, "{input:?} at {ms} ms");
+        }
+    }
+
+    /// Takes an input and makes a step; gives what the agent asked for and told.
+    fn meet(&mut self, input: &Input) -> Vec<String> {
+        let first = self.take(input);
+        self.run(first);
+        std::mem::take(&mut self.log)
+    }
+
+    /// So much time passes, and then there is an input. Services are owned before they are made.
+    pub(super) fn pass_time(&mut self, ms: u64, input: &Input) {
+        self.now += Duration::from_millis(ms);
+        self.meet(input);
+        let owned = self.view.owned.get(&1).into_iter().chain(&self.unwritten).flatten();
+        let owned: BTreeSet<&ServiceKey> = owned.collect();
+        let made: Vec<&ServiceKey> =
+            self.kernel.keys().filter(|key| !owned.contains(key)).collect();
+        assert!(made.is_empty(), "{made:?} stand in the kernel and are not owned");
+    }
+
+    /// All faults end, connections too, and time passes.
+    pub(super) fn settle(&mut self) {
+        for input in [
+            Input::Refuses(""),
+            Input::Unreadable(false),
+            Input::Unavailable(false),
+            Input::Unwritable(false),
+            Input::Connections(2, 0),
+            Input::Connections(3, 0),
+        ] {
+            self.take(&input);
+        }
+        self.loses_after = None;
+        for _ in 0..3 {
+            self.pass_time(60_000, &Input::Time);
         }
     }
 
