@@ -4,7 +4,7 @@
 //!   service        from the configuration and the records to one service
 //!   real_servers   the real servers that serve it
 //!   quiesce        which reasons to give them no new connections count
-//!   wanted         what the service should be; when its sorry servers stand in
+//!   state          the desired state of a service; when its sorry servers stand in
 //!   keys           which services there are, and which ones a record touches
 //! ```
 
@@ -12,11 +12,11 @@ mod keys;
 mod quiesce;
 mod real_servers;
 mod service;
+mod state;
 #[cfg(test)]
 pub(super) mod testing;
-mod wanted;
 
 pub(super) use keys::registered;
 pub use keys::{keys, services_of, standing_keys, touched};
 pub use service::{Inputs, desired};
-pub use wanted::Wanted;
+pub use state::DesiredService;

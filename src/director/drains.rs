@@ -8,7 +8,7 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
-use super::desired::Wanted;
+use super::desired::DesiredService;
 use super::reconcile::Actual;
 use crate::ipvs::plan::{Removal, same_destination};
 use crate::ipvs::{Change, Destination, DestinationEntry, DestinationId};
@@ -35,28 +35,28 @@ pub struct Drain {
 /// The drains of one director: state that only [`removals`] and [`settle`] write.
 pub type DrainState = BTreeMap<(ServiceKey, DestinationId), Drain>;
 
-/// What becomes of the destinations of a service that are not among the desired ones. `now` moves the
+/// What becomes of the destinations of a service that are not among these desired ones. `now` moves the
 /// drains on.
 pub fn removals(
     key: ServiceKey,
-    wanted: &Wanted,
-    desired: &BTreeMap<DestinationId, Destination>,
+    desired: &DesiredService,
+    destinations: &BTreeMap<DestinationId, Destination>,
     actual: Option<&Actual>,
     drains: &mut DrainState,
     now: Instant,
 ) -> BTreeMap<DestinationId, Removal> {
     let mut removals = BTreeMap::new();
     for (at, entry) in actual.into_iter().flat_map(|actual| &actual.destinations) {
-        if let Some(desired) = desired.get(at) {
-            if same_destination(&entry.destination, desired) {
+        if let Some(destination) = destinations.get(at) {
+            if same_destination(&entry.destination, destination) {
                 drains.remove(&(key, *at));
             }
             continue;
         }
         let is_over = |drains: &mut DrainState| {
-            wanted.cut.contains(&at.addr) || is_drained(key, entry, wanted, drains, now)
+            desired.cut.contains(&at.addr) || is_drained(key, entry, desired, drains, now)
         };
-        let removal = if wanted.unknown.contains(&at.addr) {
+        let removal = if desired.unknown.contains(&at.addr) {
             Removal::Keep
         } else if !is_over(drains) {
             Removal::Quiesce
@@ -96,7 +96,7 @@ pub fn settle(
                 Drain { since: now, deadline: Duration::ZERO, quiet_since: None, connections };
             drains.entry((key, *at)).or_insert(over);
         }
-        // Only what is wanted gets a weight.
+        // Only what is desired gets a weight.
         Change::EditDestination(_, destination) if done && destination.weight > 0 => {
             drains.remove(&(key, destination.id));
         }
@@ -109,7 +109,7 @@ pub fn settle(
 fn is_drained(
     key: ServiceKey,
     entry: &DestinationEntry,
-    wanted: &Wanted,
+    desired: &DesiredService,
     drains: &mut DrainState,
     now: Instant,
 ) -> bool {
@@ -117,12 +117,12 @@ fn is_drained(
         return true;
     }
     let addr = entry.destination.id.addr;
-    let deadline = wanted.deadline(addr);
+    let deadline = desired.deadline(addr);
     let connections = (entry.active, entry.inactive);
     let fresh = Drain { since: now, deadline, quiet_since: None, connections };
     let drain = drains.entry((key, entry.destination.id)).or_insert(fresh);
     // Only an operator's word makes a drain longer than it was to be.
-    drain.deadline = match wanted.deadlines.contains_key(&addr) {
+    drain.deadline = match desired.deadlines.contains_key(&addr) {
         true => deadline,
         false => drain.deadline.min(deadline),
     };
@@ -135,7 +135,7 @@ fn is_drained(
         return false;
     }
     let quiet_since = *drain.quiet_since.get_or_insert(now);
-    let counted = wanted.lingering.get(&entry.destination.id.addr).copied();
+    let counted = desired.lingering.get(&entry.destination.id.addr).copied();
     counted == Some(0) && now.duration_since(quiet_since) >= QUIET
 }
 
@@ -172,8 +172,8 @@ mod tests {
         DestinationEntry { destination, active, inactive, persistent: 0, stats }
     }
 
-    fn wanted(key: ServiceKey, destinations: &[Destination]) -> Wanted {
-        Wanted {
+    fn desired(key: ServiceKey, destinations: &[Destination]) -> DesiredService {
+        DesiredService {
             service: (!destinations.is_empty()).then(|| Service::new(service_id(key), "wlc")),
             destinations: destinations.iter().map(|d| (d.id, *d)).collect(),
             optional: BTreeMap::new(),
@@ -204,12 +204,12 @@ mod tests {
         let (mut drains, now) = (DrainState::new(), Instant::now());
         let id = service_id(http());
         assert_eq!(
-            plan(http(), &wanted(http(), &[one]), None, &mut drains, now),
+            plan(http(), &desired(http(), &[one]), None, &mut drains, now),
             [Change::AddService(Service::new(id, "wlc")), Change::AddDestination(id, one)]
         );
         let has = actual(http(), &[entry(one, 5, 0)]);
         assert_eq!(
-            plan(http(), &wanted(http(), &[one, two]), Some(&has), &mut drains, now),
+            plan(http(), &desired(http(), &[one, two]), Some(&has), &mut drains, now),
             [Change::AddDestination(id, two)]
         );
     }
@@ -222,7 +222,7 @@ mod tests {
         has.service.netmask = 0;
         let changes = plan(
             http(),
-            &wanted(http(), &[one]),
+            &desired(http(), &[one]),
             Some(&has),
             &mut DrainState::new(),
             Instant::now(),
@@ -236,7 +236,7 @@ mod tests {
         let has = actual(http(), &[entry(Destination { weight: 0, ..one }, 0, 0)]);
         let changes = plan(
             http(),
-            &wanted(http(), &[one]),
+            &desired(http(), &[one]),
             Some(&has),
             &mut DrainState::new(),
             Instant::now(),
@@ -249,11 +249,11 @@ mod tests {
         let (one, id) = (destination(1, 80, 1), service_id(http()));
         let quiesced = Destination { weight: 0, ..one };
         let (mut drains, start) = (DrainState::new(), Instant::now());
-        let wanted = wanted(http(), &[]);
+        let desired = desired(http(), &[]);
         let mut step = |destination, active, inactive, ms| {
             let has = actual(http(), &[entry(destination, active, inactive)]);
             let now = start + Duration::from_millis(ms);
-            plan(http(), &wanted, Some(&has), &mut drains, now)
+            plan(http(), &desired, Some(&has), &mut drains, now)
         };
         assert_eq!(step(one, 1, 1, 0), [Change::EditDestination(id, quiesced)]);
         assert_eq!(step(quiesced, 1, 1, 500), []);
@@ -270,13 +270,13 @@ mod tests {
         let start = Instant::now();
         let at = |seconds| start + Duration::from_secs(seconds);
         for (count, gone_at) in [(Some(0), 5), (Some(1), 30), (None, 30)] {
-            let mut wanted = wanted(http(), &[]);
-            wanted.lingering = count.into_iter().map(|n| (quiesced.id.addr, n)).collect();
+            let mut desired = desired(http(), &[]);
+            desired.lingering = count.into_iter().map(|n| (quiesced.id.addr, n)).collect();
             let mut drains = DrainState::new();
             for second in 0..gone_at {
-                assert_eq!(plan(http(), &wanted, Some(&has), &mut drains, at(second)), []);
+                assert_eq!(plan(http(), &desired, Some(&has), &mut drains, at(second)), []);
             }
-            let changes = plan(http(), &wanted, Some(&has), &mut drains, at(gone_at));
+            let changes = plan(http(), &desired, Some(&has), &mut drains, at(gone_at));
             assert_eq!(changes.len(), 2, "count {count:?}");
             settle(http(), &changes[0], true, Some(&has), &mut drains, at(gone_at));
             assert!(drains.is_empty());
@@ -289,9 +289,9 @@ mod tests {
         let quiesced = Destination { weight: 0, ..one };
         let (mut drains, now) = (DrainState::new(), Instant::now());
         let has = actual(http(), &[entry(quiesced, 1, 0)]);
-        plan(http(), &wanted(http(), &[]), Some(&has), &mut drains, now);
+        plan(http(), &desired(http(), &[]), Some(&has), &mut drains, now);
         assert_eq!(drains.len(), 1);
-        let changes = plan(http(), &wanted(http(), &[one]), Some(&has), &mut drains, now);
+        let changes = plan(http(), &desired(http(), &[one]), Some(&has), &mut drains, now);
         assert_eq!(changes, [Change::EditDestination(service_id(http()), one)]);
         settle(http(), &changes[0], true, Some(&has), &mut drains, now);
         assert!(drains.is_empty());
@@ -302,24 +302,24 @@ mod tests {
         let (one, id) = (destination(1, 80, 1), service_id(http()));
         let quiesced = Destination { weight: 0, ..one };
         let (mut drains, start) = (DrainState::new(), Instant::now());
-        let wanted = wanted(http(), &[]);
+        let desired = desired(http(), &[]);
         let has = actual(http(), &[entry(quiesced, 1, 0)]);
-        plan(http(), &wanted, Some(&has), &mut drains, start);
-        let later = start + wanted.drain_timeout;
+        plan(http(), &desired, Some(&has), &mut drains, start);
+        let later = start + desired.drain_timeout;
         for second in 0..3 {
             let now = later + Duration::from_secs(second);
-            let changes = plan(http(), &wanted, Some(&has), &mut drains, now);
+            let changes = plan(http(), &desired, Some(&has), &mut drains, now);
             assert_eq!(changes[0], Change::DeleteDestination(id, one.id), "after {second} s");
             settle(http(), &changes[0], false, Some(&has), &mut drains, now);
         }
         // One that had nothing to drain is on its way out all the same.
         let has = actual(http(), &[entry(one, 0, 0)]);
         let mut drains = DrainState::new();
-        let changes = plan(http(), &wanted, Some(&has), &mut drains, start);
+        let changes = plan(http(), &desired, Some(&has), &mut drains, start);
         assert_eq!(changes[0], Change::DeleteDestination(id, one.id));
         settle(http(), &changes[0], false, Some(&has), &mut drains, start);
         assert_eq!(
-            plan(http(), &wanted, Some(&has), &mut drains, start)[..2],
+            plan(http(), &desired, Some(&has), &mut drains, start)[..2],
             [Change::EditDestination(id, quiesced), Change::DeleteDestination(id, one.id)]
         );
     }
@@ -330,11 +330,11 @@ mod tests {
         let has = actual(http(), &[entry(quiesced, 1, 0)]);
         let (mut drains, now) = (DrainState::new(), Instant::now());
         let mut end = |seconds, ordered: Option<u64>| {
-            let mut wanted = wanted(http(), &[]);
-            wanted.drain_timeout = Duration::from_secs(seconds);
+            let mut desired = desired(http(), &[]);
+            desired.drain_timeout = Duration::from_secs(seconds);
             let ordered = ordered.map(|s| (quiesced.id.addr, Duration::from_secs(s)));
-            wanted.deadlines = ordered.into_iter().collect();
-            plan(http(), &wanted, Some(&has), &mut drains, now);
+            desired.deadlines = ordered.into_iter().collect();
+            plan(http(), &desired, Some(&has), &mut drains, now);
             drains.values().next().unwrap().deadline.as_secs()
         };
         assert_eq!([end(30, None), end(300, None), end(10, None)], [30, 30, 10]);
@@ -350,9 +350,9 @@ mod tests {
             http(),
             &[entry(one, 1, 0), entry(quiesced(three), 1, 0), entry(destination(9, 80, 1), 0, 0)],
         );
-        let wanted = wanted(http(), &[quiesced(one), two, three, four]);
+        let desired = desired(http(), &[quiesced(one), two, three, four]);
         assert_eq!(
-            plan(http(), &wanted, Some(&has), &mut DrainState::new(), Instant::now()),
+            plan(http(), &desired, Some(&has), &mut DrainState::new(), Instant::now()),
             [
                 Change::AddDestination(id, two),
                 Change::AddDestination(id, four),
@@ -368,32 +368,32 @@ mod tests {
         let dns = key(Protocol::Udp, 53);
         let has = actual(dns, &[entry(destination(1, 53, 1), 0, 9)]);
         let changes =
-            plan(dns, &wanted(dns, &[]), Some(&has), &mut DrainState::new(), Instant::now());
+            plan(dns, &desired(dns, &[]), Some(&has), &mut DrainState::new(), Instant::now());
         assert!(matches!(changes[..], [Change::DeleteDestination(..), Change::DeleteService(_)]));
     }
 
     #[test]
     fn a_dead_nodes_destination_goes_with_its_connections() {
-        let mut wanted = wanted(http(), &[]);
-        wanted.cut.insert(ip("10.0.0.1"));
+        let mut desired = desired(http(), &[]);
+        desired.cut.insert(ip("10.0.0.1"));
         let has = actual(http(), &[entry(destination(1, 80, 1), 4, 0)]);
-        let changes = plan(http(), &wanted, Some(&has), &mut DrainState::new(), Instant::now());
+        let changes = plan(http(), &desired, Some(&has), &mut DrainState::new(), Instant::now());
         assert!(matches!(changes[..], [Change::DeleteDestination(..), Change::DeleteService(_)]));
     }
 
     #[test]
     fn an_operators_deadline_counts_before_the_services() {
-        let mut wanted = wanted(http(), &[]);
-        wanted.deadlines.insert(ip("10.0.0.1"), Duration::from_secs(300));
+        let mut desired = desired(http(), &[]);
+        desired.deadlines.insert(ip("10.0.0.1"), Duration::from_secs(300));
         let has = actual(http(), &[entry(destination(1, 80, 0), 4, 0)]);
         let (mut drains, start) = (DrainState::new(), Instant::now());
         for (second, changes) in [(0, 0), (299, 0), (300, 2)] {
             let now = start + Duration::from_secs(second);
-            let planned = plan(http(), &wanted, Some(&has), &mut drains, now);
+            let planned = plan(http(), &desired, Some(&has), &mut drains, now);
             assert_eq!(planned.len(), changes, "after {second} s");
         }
-        wanted.deadlines.insert(ip("10.0.0.1"), Duration::ZERO);
-        let cut = plan(http(), &wanted, Some(&has), &mut DrainState::new(), start);
+        desired.deadlines.insert(ip("10.0.0.1"), Duration::ZERO);
+        let cut = plan(http(), &desired, Some(&has), &mut DrainState::new(), start);
         assert_eq!(cut.len(), 2, "at once");
     }
 
@@ -402,10 +402,10 @@ mod tests {
         let (one, sorry) = (destination(1, 80, 1), destination(9, 8080, 1));
         let (http, id) = (http(), service_id(http()));
         let (mut drains, now) = (DrainState::new(), Instant::now());
-        let with = |list: &[Destination]| Wanted {
+        let with = |list: &[Destination]| DesiredService {
             service: Some(Service::new(id, "wlc")),
             sorry: [(sorry.id, sorry)].into(),
-            ..wanted(http, list)
+            ..desired(http, list)
         };
         let quiesced = |d: Destination| Destination { weight: 0, ..d };
         let has = actual(http, &[entry(one, 1, 0)]);
@@ -426,8 +426,10 @@ mod tests {
         // Over UDP it goes at once.
         let dns = key(Protocol::Udp, 53);
         let sorry = destination(9, 53, 1);
-        let with =
-            Wanted { sorry: [(sorry.id, sorry)].into(), ..wanted(dns, &[destination(1, 53, 1)]) };
+        let with = DesiredService {
+            sorry: [(sorry.id, sorry)].into(),
+            ..desired(dns, &[destination(1, 53, 1)])
+        };
         let has = actual(dns, &[entry(sorry, 0, 9)]);
         let changes = plan(dns, &with, Some(&has), &mut DrainState::new(), now);
         assert!(
@@ -438,10 +440,10 @@ mod tests {
 
     #[test]
     fn a_node_of_which_nothing_is_known_is_left_alone() {
-        let mut wanted = wanted(http(), &[]);
-        wanted.unknown.insert(ip("10.0.0.1"));
+        let mut desired = desired(http(), &[]);
+        desired.unknown.insert(ip("10.0.0.1"));
         let has = actual(http(), &[entry(destination(1, 80, 1), 4, 0)]);
-        let changes = plan(http(), &wanted, Some(&has), &mut DrainState::new(), Instant::now());
+        let changes = plan(http(), &desired, Some(&has), &mut DrainState::new(), Instant::now());
         assert_eq!(changes, []);
     }
 
@@ -450,9 +452,9 @@ mod tests {
         let one = destination(1, 80, 0);
         let (mut drains, now) = (DrainState::new(), Instant::now());
         let has = actual(http(), &[entry(one, 1, 0)]);
-        plan(http(), &wanted(http(), &[]), Some(&has), &mut drains, now);
+        plan(http(), &desired(http(), &[]), Some(&has), &mut drains, now);
         assert_eq!(drains.len(), 1);
-        plan(http(), &wanted(http(), &[]), None, &mut drains, now);
+        plan(http(), &desired(http(), &[]), None, &mut drains, now);
         assert!(drains.is_empty());
     }
 
@@ -499,19 +501,19 @@ mod tests {
             let entries: Vec<_> =
                 have.iter().map(|(h, (w, a))| entry(destination(*h, 80, *w), *a, 0)).collect();
             let table = exists.then(|| actual(http(), &entries));
-            let wanted = wanted(http(), &want);
+            let desired = desired(http(), &want);
             let (mut drains, now) = (DrainState::new(), Instant::now());
-            let first = plan(http(), &wanted, table.as_ref(), &mut drains, now);
+            let first = plan(http(), &desired, table.as_ref(), &mut drains, now);
             let after = apply(table, &first);
-            prop_assert_eq!(plan(http(), &wanted, after.as_ref(), &mut drains, now), []);
-            let later = now + wanted.drain_timeout;
-            let last = plan(http(), &wanted, after.as_ref(), &mut drains, later);
+            prop_assert_eq!(plan(http(), &desired, after.as_ref(), &mut drains, now), []);
+            let later = now + desired.drain_timeout;
+            let last = plan(http(), &desired, after.as_ref(), &mut drains, later);
             let end = apply(after, &last);
             let left: Vec<_> = end.iter().flat_map(|t| t.destinations.keys()).collect();
-            let wanted_ids: Vec<_> = wanted.destinations.keys().collect();
+            let wanted_ids: Vec<_> = desired.destinations.keys().collect();
             prop_assert_eq!(left, wanted_ids);
-            prop_assert_eq!(end.is_some(), wanted.service.is_some());
-            prop_assert_eq!(plan(http(), &wanted, end.as_ref(), &mut drains, later), []);
+            prop_assert_eq!(end.is_some(), desired.service.is_some());
+            prop_assert_eq!(plan(http(), &desired, end.as_ref(), &mut drains, later), []);
             prop_assert!(drains.is_empty());
         }
     }

@@ -41,23 +41,23 @@ pub fn as_static(
     if port == 0 {
         return Err("it is for every port, and cvip.conf names ports".to_owned());
     }
-    let mut said = ServiceConf::new(protocol, port, port);
-    said.registration = RegistrationMode::Static;
-    scheduling(service, protocol, &mut said)?;
-    persistence(service, addr, &mut said)?;
+    let mut element = ServiceConf::new(protocol, port, port);
+    element.registration = RegistrationMode::Static;
+    scheduling(service, protocol, &mut element)?;
+    persistence(service, addr, &mut element)?;
     for destination in destinations {
         reached(destination, port, conf)?;
     }
-    thresholds(destinations, &mut said)?;
-    weights(destinations, cvip, &mut said)?;
-    Ok((addr, said))
+    thresholds(destinations, &mut element)?;
+    weights(destinations, cvip, &mut element)?;
+    Ok((addr, element))
 }
 
 /// What changes in the table when the element that [`as_static`] made of a service is applied:
 /// nothing, where cvip.conf can say all of it.
 pub fn differences(
     (service, destinations): (&Service, &[Destination]),
-    said: &ServiceConf,
+    element: &ServiceConf,
     conf: &Conf,
     me: u32,
     now: Instant,
@@ -65,7 +65,7 @@ pub fn differences(
     let Some(key) = service_key(service.id) else { return Vec::new() };
     let mut conf = conf.clone();
     for cvip in conf.cvips.iter_mut().filter(|cvip| cvip.addr == key.cvip) {
-        cvip.services = vec![said.clone()];
+        cvip.services = vec![element.clone()];
     }
     let entry = |destination: &Destination| DestinationEntry {
         destination: *destination,
@@ -93,23 +93,27 @@ pub fn differences(
     plan(key, &desired(key, inputs), Some(&actual), &mut DrainState::new(), now)
 }
 
-fn scheduling(service: &Service, protocol: Protocol, said: &mut ServiceConf) -> Result<(), String> {
+fn scheduling(
+    service: &Service,
+    protocol: Protocol,
+    element: &mut ServiceConf,
+) -> Result<(), String> {
     use service_flags::{HASHED, ONE_PACKET, PERSISTENT, SCHED1, SCHED2, SCHED3};
     let scheduler_flags = SCHED1 | SCHED2 | SCHED3;
     let unknown = service.flags & !(scheduler_flags | ONE_PACKET | PERSISTENT | HASHED);
     if unknown != 0 {
         return Err(format!("it has flags that cvip.conf does not know: {unknown:#x}"));
     }
-    said.scheduler.clone_from(&service.scheduler);
-    said.scheduler_flags = service.flags & scheduler_flags;
-    said.one_packet = service.flags & ONE_PACKET != 0;
-    if said.one_packet && protocol != Protocol::Udp {
+    element.scheduler.clone_from(&service.scheduler);
+    element.scheduler_flags = service.flags & scheduler_flags;
+    element.one_packet = service.flags & ONE_PACKET != 0;
+    if element.one_packet && protocol != Protocol::Udp {
         return Err(format!("it schedules each packet by itself, over {protocol}"));
     }
     Ok(())
 }
 
-fn persistence(service: &Service, cvip: IpAddr, said: &mut ServiceConf) -> Result<(), String> {
+fn persistence(service: &Service, cvip: IpAddr, element: &mut ServiceConf) -> Result<(), String> {
     if service.flags & service_flags::PERSISTENT == 0 {
         // Without it, netmask and engine mean nothing.
         return Ok(());
@@ -117,13 +121,13 @@ fn persistence(service: &Service, cvip: IpAddr, said: &mut ServiceConf) -> Resul
     if !(1..=MAX_SECONDS).contains(&service.timeout) {
         return Err(format!("its persistence is {} s, not 1 to {MAX_SECONDS}", service.timeout));
     }
-    said.persistence = Some(service.timeout);
+    element.persistence = Some(service.timeout);
     if let Some(mask) = service.partial_netmask() {
         let bits = prefix(cvip, service.netmask);
-        said.persistence_netmask =
+        element.persistence_netmask =
             Some(bits.ok_or_else(|| format!("its persistence netmask {mask} is no prefix"))?);
     }
-    said.persistence_engine.clone_from(&service.pe);
+    element.persistence_engine.clone_from(&service.pe);
     Ok(())
 }
 
@@ -146,15 +150,15 @@ fn reached(destination: &Destination, port: u16, conf: &Conf) -> Result<(), Stri
     Ok(())
 }
 
-fn thresholds(destinations: &[Destination], said: &mut ServiceConf) -> Result<(), String> {
+fn thresholds(destinations: &[Destination], element: &mut ServiceConf) -> Result<(), String> {
     let pairs: BTreeSet<(u32, u32)> = destinations.iter().map(|d| (d.upper, d.lower)).collect();
     let mut pairs = pairs.into_iter();
     let (upper, lower) = pairs.next().unwrap_or_default();
     if pairs.next().is_some() {
         return Err("its destinations have different thresholds".to_owned());
     }
-    said.upper_threshold = (upper > 0).then_some(upper);
-    said.lower_threshold = (lower > 0).then_some(lower);
+    element.upper_threshold = (upper > 0).then_some(upper);
+    element.lower_threshold = (lower > 0).then_some(lower);
     Ok(())
 }
 
@@ -163,7 +167,7 @@ fn thresholds(destinations: &[Destination], said: &mut ServiceConf) -> Result<()
 fn weights(
     destinations: &[Destination],
     cvip: &Cvip,
-    said: &mut ServiceConf,
+    element: &mut ServiceConf,
 ) -> Result<(), String> {
     let mut by_addr: BTreeMap<IpAddr, u32> =
         destinations.iter().map(|d| (d.id.addr, d.weight)).collect();
@@ -188,15 +192,15 @@ fn weights(
     let fits =
         |(server, weight): &(&RealServer, u32)| server.weight.checked_mul(factor) == Some(*weight);
     match u16::try_from(factor) {
-        Ok(factor) if weights.iter().all(fits) => said.weight = factor,
+        Ok(factor) if weights.iter().all(fits) => element.weight = factor,
         _ => {
-            said.weight = DEFAULT_WEIGHT;
+            element.weight = DEFAULT_WEIGHT;
             for (server, weight) in weights.into_iter().filter(|(s, weight)| s.weight != *weight) {
                 if weight > u16::MAX.into() {
                     let addr = server.addr;
                     return Err(format!("destination {addr} has weight {weight}, above 65535"));
                 }
-                said.node_weights.insert(server.node, weight);
+                element.node_weights.insert(server.node, weight);
             }
         }
     }
@@ -233,29 +237,29 @@ mod tests {
     }
 
     /// A service in the kernel as this element asks for it.
-    fn made(said: &ServiceConf) -> (Service, Vec<Destination>) {
-        let (conf, key) = (conf(), key(said.protocol, said.start));
+    fn made(element: &ServiceConf) -> (Service, Vec<Destination>) {
+        let (conf, key) = (conf(), key(element.protocol, element.start));
         let made = |server: &RealServer| {
-            let weight = weight(said.weight, server, Some(said));
-            destination(key, server.addr, weight, conf.routing, Some(said))
+            let weight = weight(element.weight, server, Some(element));
+            destination(key, server.addr, weight, conf.routing, Some(element))
         };
-        (settings(key, Some(said)), conf.cvips[0].real_servers.iter().map(made).collect())
+        (settings(key, Some(element)), conf.cvips[0].real_servers.iter().map(made).collect())
     }
 
     fn xdmcp() -> ServiceConf {
-        let mut said = ServiceConf::new(Protocol::Udp, 177, 177);
-        said.registration = RegistrationMode::Static;
-        said
+        let mut element = ServiceConf::new(Protocol::Udp, 177, 177);
+        element.registration = RegistrationMode::Static;
+        element
     }
 
     fn imported(
         (service, destinations): (Service, Vec<Destination>),
     ) -> Result<ServiceConf, String> {
-        as_static(&service, &destinations, &conf(), 1).map(|(_, said)| said)
+        as_static(&service, &destinations, &conf(), 1).map(|(_, element)| element)
     }
 
     #[test]
-    fn what_cvip_conf_can_say_is_said_so_that_the_table_stays_as_it_is() {
+    fn what_cvip_conf_can_express_is_imported_so_that_the_table_stays_as_it_is() {
         let plain = xdmcp();
         let heavy = ServiceConf { weight: 7, ..xdmcp() };
         let full = ServiceConf {
@@ -271,8 +275,8 @@ mod tests {
         };
         let odd = ServiceConf { node_weights: [(1, 4), (3, 65_535)].into(), ..xdmcp() };
         let quiesced = ServiceConf { weight: 0, ..xdmcp() };
-        for said in [plain, heavy, full, odd, quiesced] {
-            assert_eq!(imported(made(&said)), Ok(said));
+        for element in [plain, heavy, full, odd, quiesced] {
+            assert_eq!(imported(made(&element)), Ok(element));
         }
     }
 
@@ -323,27 +327,27 @@ mod tests {
 
     proptest! {
         #[test]
-        fn what_is_imported_is_the_table_or_the_difference_is_said(
+        fn what_is_imported_is_the_table_or_the_difference_is_listed(
             (service, destinations) in by_hand(),
         ) {
             let conf = conf();
-            let Ok((cvip, said)) = as_static(&service, &destinations, &conf, 1) else {
+            let Ok((cvip, element)) = as_static(&service, &destinations, &conf, 1) else {
                 return Ok(());
             };
             let (mut settled, mut edited) = (service.clone(), false);
-            for change in differences((&service, &destinations), &said, &conf, 1, Instant::now()) {
+            for change in differences((&service, &destinations), &element, &conf, 1, Instant::now()) {
                 match change {
                     Change::EditService(service) => (settled, edited) = (service, true),
                     other => prop_assert!(false, "{:?} of {:?}", other, destinations),
                 }
             }
             // What the element asks for, made without the differences.
-            let key = key(said.protocol, said.start);
-            let wanted = settings(key, Some(&said));
+            let key = key(element.protocol, element.start);
+            let wanted = settings(key, Some(&element));
             let table: BTreeMap<_, _> = destinations.iter().map(|d| (d.id, *d)).collect();
             let made = conf.cvips[0].real_servers.iter().map(|server| {
-                let weight = weight(said.weight, server, Some(&said));
-                destination(key, server.addr, weight, conf.routing, Some(&said))
+                let weight = weight(element.weight, server, Some(&element));
+                destination(key, server.addr, weight, conf.routing, Some(&element))
             });
             // Only a server that takes no connections may be missing.
             let made = made.filter(|d| d.weight > 0 || table.contains_key(&d.id));
@@ -364,7 +368,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cvip_conf_cannot_say_is_left_alone_with_the_reason() {
+    fn what_cvip_conf_cannot_express_is_left_alone_with_the_reason() {
         let (service, destinations) = made(&xdmcp());
         let why = |service: Service, destinations: Vec<Destination>| {
             imported((service, destinations)).unwrap_err()

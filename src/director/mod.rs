@@ -22,7 +22,7 @@ pub mod reconcile;
 pub mod restrictions;
 pub mod settings;
 pub mod sync;
-pub mod table;
+pub(crate) mod table;
 pub mod view;
 
 pub use agent::DirectorAgent;

@@ -10,7 +10,7 @@ use std::fmt;
 use std::net::IpAddr;
 use std::time::Instant;
 
-use super::desired::{Inputs, Wanted, desired, keys};
+use super::desired::{DesiredService, Inputs, desired, keys};
 use super::drains::{DrainState, removals};
 use super::restrictions::QuiesceReason;
 use super::settings::service_id;
@@ -89,17 +89,17 @@ pub fn is_flagged(key: ServiceKey, conf: &Conf, me: u32, state: &StoreState) -> 
 /// order in which they are to be made. `now` moves the drains on.
 pub fn plan(
     key: ServiceKey,
-    wanted: &Wanted,
+    desired: &DesiredService,
     actual: Option<&Actual>,
     drains: &mut DrainState,
     now: Instant,
 ) -> Vec<Change> {
     let present = actual.into_iter().flat_map(|actual| actual.destinations.values());
-    let destinations = wanted.beside(present.map(|entry| &entry.destination));
-    let removals = removals(key, wanted, &destinations, actual, drains, now);
-    let service = wanted.service.as_ref();
-    let desired = DesiredPool { service, destinations: &destinations, removals: &removals };
-    plan_pool(service_id(key), desired, actual)
+    let destinations = desired.beside(present.map(|entry| &entry.destination));
+    let removals = removals(key, desired, &destinations, actual, drains, now);
+    let service = desired.service.as_ref();
+    let pool = DesiredPool { service, destinations: &destinations, removals: &removals };
+    plan_pool(service_id(key), pool, actual)
 }
 
 /// Plans the changes to some services, from what the kernel has of them: the additions to all of
@@ -113,8 +113,8 @@ pub fn plans(
     let mut plans = Plans::default();
     for key in services {
         let has = table.get(key);
-        let wanted = desired(*key, inputs);
-        let changes = plan(*key, &wanted, has, drains, inputs.now);
+        let desired = desired(*key, inputs);
+        let changes = plan(*key, &desired, has, drains, inputs.now);
         let removed = matches!(changes.last(), Some(Change::DeleteService(_)));
         let made = matches!(changes.first(), Some(Change::AddService(_)));
         match !removed && (made || has.is_some()) {
@@ -122,7 +122,7 @@ pub fn plans(
             false => plans.gone.insert(*key),
         };
         plans.changes.extend(changes.into_iter().map(|change| (*key, change)));
-        plans.quiesced.extend(wanted.quiesced.into_iter().map(|(addr, why)| (*key, addr, why)));
+        plans.quiesced.extend(desired.quiesced.into_iter().map(|(addr, why)| (*key, addr, why)));
     }
     plans.changes.sort_by_key(|(_, change)| rank(change));
     plans

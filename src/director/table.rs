@@ -73,7 +73,7 @@ fn by_key(entries: Vec<ServiceEntry>) -> HashMap<ServiceKey, ServiceEntry> {
 ///
 /// # Errors
 /// The kernel could not be read.
-pub fn plan_all(
+pub(crate) fn plan_all(
     client: &mut Client,
     inputs: Inputs<'_>,
     state: &StoreState,

@@ -79,9 +79,9 @@ fn entries(conf: &Conf, all: bool) -> Vec<(Service, Vec<Destination>)> {
         let drains = &Drains::new();
         let inputs = Inputs { conf, nodes: &nodes, me, drains, restrictions, passive: false, now };
         for key in keys(inputs).into_iter().filter(|key| key.cvip == cvip.addr) {
-            let wanted = desired(key, inputs);
-            let destinations = wanted.beside([]).values().copied().collect();
-            if let Some(service) = wanted.service {
+            let desired = desired(key, inputs);
+            let destinations = desired.beside([]).values().copied().collect();
+            if let Some(service) = desired.service {
                 entries.push((service, destinations));
             }
         }

@@ -264,8 +264,8 @@ fn emptied(
             passive: false,
             now,
         };
-        let wanted = desired(key, inputs);
-        wanted.beside([]).values().any(|destination| destination.weight > 0)
+        let desired = desired(key, inputs);
+        desired.beside([]).values().any(|destination| destination.weight > 0)
     };
     let keys = served(node, conf, state).into_iter().filter(|key| concerns(orders, *key));
     keys.filter(|key| takes(*key, before) && !takes(*key, &after)).collect()

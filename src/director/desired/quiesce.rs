@@ -56,35 +56,38 @@ mod tests {
     #[test]
     fn a_server_that_fails_a_check_gets_no_new_connections_while_others_serve() {
         let records = || vec![record(1, &[HTTP]), unhealthy(2, &[HTTP]), record(3, &[])];
-        let wanted = ask(&conf(vec![]), records());
-        assert_eq!(weights(&wanted), [(ip("10.0.0.1"), 2), (ip("10.0.0.2"), 0)]);
+        let desired = ask(&conf(vec![]), records());
+        assert_eq!(weights(&desired), [(ip("10.0.0.1"), 2), (ip("10.0.0.2"), 0)]);
         assert!(
-            matches!(&wanted.quiesced[&ip("10.0.0.2")], QuiesceReason::Unhealthy(why) if why.contains("503"))
+            matches!(&desired.quiesced[&ip("10.0.0.2")], QuiesceReason::Unhealthy(why) if why.contains("503"))
         );
     }
 
     #[test]
     fn checks_and_damping_never_empty_a_service_while_any_listener_lives() {
         let all = || vec![unhealthy(1, &[HTTP]), unhealthy(2, &[HTTP]), record(3, &[])];
-        let wanted = ask(&conf(vec![]), all());
-        assert_eq!(weights(&wanted), [(ip("10.0.0.1"), 2), (ip("10.0.0.2"), 4)]);
+        let desired = ask(&conf(vec![]), all());
+        assert_eq!(weights(&desired), [(ip("10.0.0.1"), 2), (ip("10.0.0.2"), 4)]);
         let spared = |quiesced: &QuiesceReason| matches!(quiesced, QuiesceReason::Spared(_));
-        assert!(wanted.quiesced.len() == 2 && wanted.quiesced.values().all(spared), "that is said");
+        assert!(
+            desired.quiesced.len() == 2 && desired.quiesced.values().all(spared),
+            "that is said"
+        );
         // A silent node is no listener that lives: the unhealthy ones serve, it does not.
         let restrictions = Restrictions { suspected: [2].into(), ..Restrictions::default() };
-        let wanted = ask_with(&conf(vec![]), all(), &restrictions);
-        assert_eq!(weights(&wanted), [(ip("10.0.0.1"), 2), (ip("10.0.0.2"), 0)]);
+        let desired = ask_with(&conf(vec![]), all(), &restrictions);
+        assert_eq!(weights(&desired), [(ip("10.0.0.1"), 2), (ip("10.0.0.2"), 0)]);
         // Where all are silent, it is the director that may be isolated.
         let restrictions = Restrictions { suspected: [1, 2].into(), ..Restrictions::default() };
-        let wanted = ask_with(&conf(vec![]), all(), &restrictions);
-        assert_eq!(weights(&wanted), [(ip("10.0.0.1"), 2), (ip("10.0.0.2"), 4)]);
+        let desired = ask_with(&conf(vec![]), all(), &restrictions);
+        assert_eq!(weights(&desired), [(ip("10.0.0.1"), 2), (ip("10.0.0.2"), 4)]);
     }
 
     #[test]
     fn a_former_director_gets_nothing_even_where_no_other_server_is_left() {
         let restrictions = Restrictions { former_director: Some(2), ..Restrictions::default() };
-        let wanted = ask_with(&conf(vec![]), vec![record(2, &[HTTP])], &restrictions);
-        assert_eq!(weights(&wanted), [(ip("10.0.0.2"), 0)]);
+        let desired = ask_with(&conf(vec![]), vec![record(2, &[HTTP])], &restrictions);
+        assert_eq!(weights(&desired), [(ip("10.0.0.2"), 0)]);
     }
 
     #[test]
@@ -93,17 +96,17 @@ mod tests {
             registrations: vec![Registration { weight: 0, ..registration(HTTP) }],
             ..record(1, &[])
         };
-        let wanted = ask(&conf(vec![]), vec![quiesced, unhealthy(2, &[HTTP])]);
-        assert_eq!(weights(&wanted), [(ip("10.0.0.1"), 0), (ip("10.0.0.2"), 4)]);
+        let desired = ask(&conf(vec![]), vec![quiesced, unhealthy(2, &[HTTP])]);
+        assert_eq!(weights(&desired), [(ip("10.0.0.1"), 0), (ip("10.0.0.2"), 4)]);
     }
 
     #[test]
     fn a_quiesced_udp_server_is_taken_out() {
         let dns = key(Protocol::Udp, 53);
         let records = vec![unhealthy(2, &[dns]), record(3, &[dns])];
-        let wanted = ask_of(dns, &conf(vec![]), records, &Restrictions::default());
-        assert_eq!(weights(&wanted), [(ip("10.0.0.3"), 6)]);
-        assert!(wanted.quiesced.contains_key(&ip("10.0.0.2")));
+        let desired = ask_of(dns, &conf(vec![]), records, &Restrictions::default());
+        assert_eq!(weights(&desired), [(ip("10.0.0.3"), 6)]);
+        assert!(desired.quiesced.contains_key(&ip("10.0.0.2")));
     }
 
     #[test]
@@ -112,17 +115,17 @@ mod tests {
         let records = || vec![record(2, &[xdmcp]), record(3, &[xdmcp])];
         let mut service = ServiceConf::new(Protocol::Udp, 177, 177);
         let suspected = Restrictions { suspected: [2].into(), ..Restrictions::default() };
-        let wanted = ask_of(xdmcp, &conf(vec![service.clone()]), records(), &suspected);
-        assert_eq!(weights(&wanted), [(ip("10.0.0.3"), 6)]);
+        let desired = ask_of(xdmcp, &conf(vec![service.clone()]), records(), &suspected);
+        assert_eq!(weights(&desired), [(ip("10.0.0.3"), 6)]);
         service.persistence = Some(300);
         let kept = conf(vec![service]);
-        let wanted = ask_of(xdmcp, &kept, records(), &suspected);
-        assert_eq!(weights(&wanted), [(ip("10.0.0.2"), 0), (ip("10.0.0.3"), 6)]);
+        let desired = ask_of(xdmcp, &kept, records(), &suspected);
+        assert_eq!(weights(&desired), [(ip("10.0.0.2"), 0), (ip("10.0.0.3"), 6)]);
         // A change of directors moves nobody.
         let former = Restrictions { former_director: Some(2), ..Restrictions::default() };
         for conf in [conf(vec![]), kept] {
-            let wanted = ask_of(xdmcp, &conf, records(), &former);
-            assert_eq!(weights(&wanted), [(ip("10.0.0.2"), 0), (ip("10.0.0.3"), 6)]);
+            let desired = ask_of(xdmcp, &conf, records(), &former);
+            assert_eq!(weights(&desired), [(ip("10.0.0.2"), 0), (ip("10.0.0.3"), 6)]);
         }
     }
 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::super::restrictions::QuiesceReason;
 use super::super::settings::weight;
 use super::keys::registered;
-use super::{Inputs, Wanted};
+use super::{DesiredService, Inputs};
 use crate::conf::{Cvip, RegistrationMode, ServiceConf};
 use crate::store::{NodeRecord, ServiceKey, drain_of};
 
@@ -19,13 +19,13 @@ pub(super) struct ServingServer {
     pub(super) is_optional: bool,
 }
 
-/// The real servers that serve and are not drained; notes in `wanted` why the others do not.
+/// The real servers that serve and are not drained; notes in `desired` why the others do not.
 pub(super) fn serving(
     key: ServiceKey,
     cvip: &Cvip,
     service: Option<&ServiceConf>,
     inputs: Inputs<'_>,
-    wanted: &mut Wanted,
+    desired: &mut DesiredService,
 ) -> Vec<ServingServer> {
     let restrictions = inputs.restrictions;
     let fixed = service.filter(|service| service.registration == RegistrationMode::Static);
@@ -33,7 +33,7 @@ pub(super) fn serving(
     for server in &cvip.real_servers {
         let (node, addr) = (server.node, server.addr);
         if restrictions.dead.contains(&node) {
-            wanted.cut.insert(addr);
+            desired.cut.insert(addr);
             continue;
         }
         let record = inputs.nodes.get(&node);
@@ -61,12 +61,12 @@ pub(super) fn serving(
             }),
             // Nothing is known of it, but for what an operator or the node itself says.
             None if record.is_none() && drained.is_none() && !leaves => {
-                wanted.unknown.insert(addr);
+                desired.unknown.insert(addr);
             }
             _ => {
                 let deadline = drained.and_then(|drain| drain.deadline_s);
-                wanted.deadlines.extend(deadline.map(|s| (addr, Duration::from_secs(s.into()))));
-                wanted.lingering.extend(record.map(|record| (addr, lingering(record, key))));
+                desired.deadlines.extend(deadline.map(|s| (addr, Duration::from_secs(s.into()))));
+                desired.lingering.extend(record.map(|record| (addr, lingering(record, key))));
             }
         }
     }
@@ -94,21 +94,21 @@ mod tests {
 
     #[test]
     fn a_node_without_a_record_is_left_as_the_kernel_has_it() {
-        let wanted = ask(&conf(vec![]), vec![record(1, &[])]);
-        assert_eq!(wanted.unknown, [ip("10.0.0.2"), ip("10.0.0.3")].into());
-        assert_eq!(wanted.service, None);
+        let desired = ask(&conf(vec![]), vec![record(1, &[])]);
+        assert_eq!(desired.unknown, [ip("10.0.0.2"), ip("10.0.0.3")].into());
+        assert_eq!(desired.service, None);
     }
 
     #[test]
     fn a_node_without_a_record_is_drained_all_the_same_and_leaves_if_it_says_so() {
         let drained = drains([(DrainTarget { node: 2, port: None }, None)]);
         let records = vec![record(1, &[])];
-        let wanted =
+        let desired =
             ask_drained(HTTP, &conf(vec![]), records.clone(), &Restrictions::default(), &drained);
-        assert_eq!(wanted.unknown, [ip("10.0.0.3")].into());
+        assert_eq!(desired.unknown, [ip("10.0.0.3")].into());
         let restrictions = Restrictions { leaving: [3].into(), ..Restrictions::default() };
-        let wanted = ask_with(&conf(vec![]), records, &restrictions);
-        assert_eq!(wanted.unknown, [ip("10.0.0.2")].into());
+        let desired = ask_with(&conf(vec![]), records, &restrictions);
+        assert_eq!(desired.unknown, [ip("10.0.0.2")].into());
     }
 
     #[test]
@@ -117,8 +117,8 @@ mod tests {
             lingering: vec![Lingering { protocol: Protocol::Tcp, port: 80, connections: 3 }],
             ..record(2, &[])
         };
-        let wanted = ask(&conf(vec![]), vec![left, record(3, &[])]);
-        assert_eq!(wanted.lingering, [(ip("10.0.0.2"), 3), (ip("10.0.0.3"), 0)].into());
+        let desired = ask(&conf(vec![]), vec![left, record(3, &[])]);
+        assert_eq!(desired.lingering, [(ip("10.0.0.2"), 3), (ip("10.0.0.3"), 0)].into());
     }
 
     #[test]
@@ -134,11 +134,11 @@ mod tests {
             lingering: vec![Lingering { protocol: Protocol::Tcp, port: 80, connections: 7 }],
             ..record(3, &[HTTP])
         };
-        let wanted = ask(HTTP, vec![record(1, &[HTTP]), record(2, &[HTTP]), counted]);
-        assert_eq!(weights(&wanted), [(ip("10.0.0.1"), 2)]);
-        assert_eq!(wanted.deadline(ip("10.0.0.2")), Duration::from_secs(30));
-        assert_eq!(wanted.deadline(ip("10.0.0.3")), Duration::from_secs(300));
-        assert_eq!(wanted.lingering, [(ip("10.0.0.2"), 0), (ip("10.0.0.3"), 7)].into());
+        let desired = ask(HTTP, vec![record(1, &[HTTP]), record(2, &[HTTP]), counted]);
+        assert_eq!(weights(&desired), [(ip("10.0.0.1"), 2)]);
+        assert_eq!(desired.deadline(ip("10.0.0.2")), Duration::from_secs(30));
+        assert_eq!(desired.deadline(ip("10.0.0.3")), Duration::from_secs(300));
+        assert_eq!(desired.lingering, [(ip("10.0.0.2"), 0), (ip("10.0.0.3"), 7)].into());
         // The other ports of node 3 are not drained.
         let dns = key(Protocol::Udp, 53);
         assert_eq!(weights(&ask(dns, vec![record(3, &[dns])])), [(ip("10.0.0.3"), 6)]);
@@ -147,14 +147,14 @@ mod tests {
     #[test]
     fn a_dead_node_is_cut_from_static_services_too() {
         let restrictions = Restrictions { dead: [2].into(), ..Restrictions::default() };
-        let wanted =
+        let desired =
             ask_with(&conf(vec![]), vec![record(2, &[HTTP]), record(3, &[HTTP])], &restrictions);
-        assert_eq!(wanted.cut, [ip("10.0.0.2")].into());
-        assert_eq!(weights(&wanted), [(ip("10.0.0.3"), 6)]);
+        assert_eq!(desired.cut, [ip("10.0.0.2")].into());
+        assert_eq!(weights(&desired), [(ip("10.0.0.3"), 6)]);
         let mut service = ServiceConf::new(Protocol::Tcp, 80, 80);
         service.registration = RegistrationMode::Static;
-        let wanted = ask_with(&conf(vec![service]), vec![], &restrictions);
-        assert_eq!(wanted.destinations.len(), 2);
+        let desired = ask_with(&conf(vec![service]), vec![], &restrictions);
+        assert_eq!(desired.destinations.len(), 2);
     }
 
     #[test]
@@ -163,15 +163,15 @@ mod tests {
         service.registration = RegistrationMode::Static;
         for conf in [conf(vec![service]), conf(vec![])] {
             let leaving = NodeRecord { leaving: true, ..record(2, &[HTTP]) };
-            let wanted = ask(&conf, vec![record(1, &[HTTP]), leaving, record(3, &[HTTP])]);
-            let addresses: Vec<_> = wanted.destinations.keys().map(|id| id.addr).collect();
+            let desired = ask(&conf, vec![record(1, &[HTTP]), leaving, record(3, &[HTTP])]);
+            let addresses: Vec<_> = desired.destinations.keys().map(|id| id.addr).collect();
             assert_eq!(addresses, [ip("10.0.0.1"), ip("10.0.0.3")]);
-            assert_eq!(wanted.lingering.get(&ip("10.0.0.2")), Some(&0), "it is drained");
+            assert_eq!(desired.lingering.get(&ip("10.0.0.2")), Some(&0), "it is drained");
             // The store was not told, its heartbeats say so.
             let restrictions = Restrictions { leaving: [2].into(), ..Restrictions::default() };
             let records = [1, 2, 3].map(|node| record(node, &[HTTP])).into();
-            let wanted = ask_with(&conf, records, &restrictions);
-            let addresses: Vec<_> = wanted.destinations.keys().map(|id| id.addr).collect();
+            let desired = ask_with(&conf, records, &restrictions);
+            let addresses: Vec<_> = desired.destinations.keys().map(|id| id.addr).collect();
             assert_eq!(addresses, [ip("10.0.0.1"), ip("10.0.0.3")]);
         }
     }
@@ -184,15 +184,15 @@ mod tests {
         let mut conf = conf(vec![service]);
         conf.cvips[0].real_servers[0].weight = 0;
         let present = |weight| [Destination::new(ip("10.0.0.1"), 80, Forwarding::Route, weight)];
-        let of = |wanted: &Wanted, present: &[Destination]| -> Vec<(IpAddr, u32)> {
-            wanted.beside(present).values().map(|d| (d.id.addr, d.weight)).collect()
+        let of = |desired: &DesiredService, present: &[Destination]| -> Vec<(IpAddr, u32)> {
+            desired.beside(present).values().map(|d| (d.id.addr, d.weight)).collect()
         };
         let others = [(ip("10.0.0.2"), 2), (ip("10.0.0.3"), 3)];
-        let wanted = ask(&conf, vec![]);
-        assert_eq!(of(&wanted, &[]), others);
+        let desired = ask(&conf, vec![]);
+        assert_eq!(of(&desired, &[]), others);
         for weight in [0, 5] {
             let kept = [(ip("10.0.0.1"), 0), others[0], others[1]];
-            assert_eq!(of(&wanted, &present(weight)), kept);
+            assert_eq!(of(&desired, &present(weight)), kept);
         }
         // One that leaves or is dead is not kept.
         let leaving = NodeRecord { leaving: true, ..record(1, &[]) };
@@ -207,9 +207,9 @@ mod tests {
         // A sorry server stands in all the same.
         conf.cvips[0].services[0].node_weights.clear();
         conf.cvips[0].real_servers.truncate(1);
-        let wanted = ask(&conf, vec![]);
-        assert!(wanted.service.is_some());
-        assert_eq!(of(&wanted, &[]), [(ip("10.0.0.9"), 1)]);
-        assert_eq!(of(&wanted, &present(0)), [(ip("10.0.0.1"), 0), (ip("10.0.0.9"), 1)]);
+        let desired = ask(&conf, vec![]);
+        assert!(desired.service.is_some());
+        assert_eq!(of(&desired, &[]), [(ip("10.0.0.9"), 1)]);
+        assert_eq!(of(&desired, &present(0)), [(ip("10.0.0.1"), 0), (ip("10.0.0.9"), 1)]);
     }
 }

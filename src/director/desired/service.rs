@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use super::super::restrictions::{QuiesceReason, Restrictions};
 use super::super::settings::{destination, settings, sorry_servers};
-use super::Wanted;
+use super::DesiredService;
 use super::keys::registered;
 use super::quiesce::{floor, moves_clients, severity};
 use super::real_servers::{ServingServer, serving};
@@ -34,20 +34,20 @@ pub struct Inputs<'a> {
 }
 
 /// What one service should be.
-pub fn desired(key: ServiceKey, inputs: Inputs<'_>) -> Wanted {
-    let mut wanted = Wanted::default();
+pub fn desired(key: ServiceKey, inputs: Inputs<'_>) -> DesiredService {
+    let mut desired = DesiredService::default();
     let Some(cvip) = inputs.conf.cvip(key.cvip).filter(|cvip| cvip.is_director(inputs.me)) else {
-        return wanted;
+        return desired;
     };
     if inputs.passive {
-        wanted.cut.extend(cvip.real_servers.iter().map(|server| server.addr));
-        return wanted;
+        desired.cut.extend(cvip.real_servers.iter().map(|server| server.addr));
+        return desired;
     }
     let service = cvip.service_for(key.protocol, key.port);
     if let Some(service) = service {
-        wanted.drain_timeout = Duration::from_secs(service.drain_timeout.into());
+        desired.drain_timeout = Duration::from_secs(service.drain_timeout.into());
     }
-    let serving = serving(key, cvip, service, inputs, &mut wanted);
+    let serving = serving(key, cvip, service, inputs, &mut desired);
     let floor = floor(&serving);
     for ServingServer { addr, weight, quiesced, is_optional } in serving {
         let counts = quiesced.as_ref().is_some_and(|quiesced| severity(quiesced) > floor);
@@ -57,14 +57,14 @@ pub fn desired(key: ServiceKey, inputs: Inputs<'_>) -> Wanted {
             let weight = if counts { 0 } else { weight };
             let destination = destination(key, addr, weight, inputs.conf.routing, service);
             let of_kind = match is_optional {
-                true => &mut wanted.optional,
-                false => &mut wanted.destinations,
+                true => &mut desired.optional,
+                false => &mut desired.destinations,
             };
             of_kind.insert(destination.id, destination);
         }
         let quiesced = quiesced
             .map(|quiesced| if counts { quiesced } else { QuiesceReason::Spared(quiesced.into()) });
-        wanted.quiesced.extend(quiesced.map(|quiesced| (addr, quiesced)));
+        desired.quiesced.extend(quiesced.map(|quiesced| (addr, quiesced)));
     }
     // A refused listener on the director itself would take the CVIP's packets past every rule if
     // no service stood in front of it: an empty service answers port-unreachable instead. So it is
@@ -72,12 +72,12 @@ pub fn desired(key: ServiceKey, inputs: Inputs<'_>) -> Wanted {
     let own = inputs.nodes.get(&inputs.me);
     let shielded = own.is_some_and(|own| own.shields(key) || registered(own, key).is_some());
     let sorry = sorry_servers(key, inputs.conf.routing, service);
-    wanted.sorry = sorry.map(|destination| (destination.id, destination)).collect();
+    desired.sorry = sorry.map(|destination| (destination.id, destination)).collect();
     let stands = service.is_some_and(ServiceConf::always_exists);
-    if stands || !wanted.destinations.is_empty() || shielded {
-        wanted.service = Some(settings(key, service));
+    if stands || !desired.destinations.is_empty() || shielded {
+        desired.service = Some(settings(key, service));
     }
-    wanted
+    desired
 }
 
 #[cfg(test)]
@@ -94,13 +94,13 @@ mod tests {
 
     #[test]
     fn a_registered_node_is_a_destination_with_the_flags_weight_times_its_own() {
-        let wanted =
+        let desired =
             ask(&conf(vec![]), vec![record(1, &[]), record(2, &[HTTP]), record(3, &[HTTP])]);
-        assert_eq!(weights(&wanted), [(ip("10.0.0.2"), 4), (ip("10.0.0.3"), 6)]);
-        let service = wanted.service.unwrap();
+        assert_eq!(weights(&desired), [(ip("10.0.0.2"), 4), (ip("10.0.0.3"), 6)]);
+        let service = desired.service.unwrap();
         assert_eq!((service.scheduler.as_str(), service.flags), ("wlc", 0));
-        assert!(wanted.destinations.values().all(|d| d.forward == Forwarding::Route));
-        assert!(wanted.unknown.is_empty());
+        assert!(desired.destinations.values().all(|d| d.forward == Forwarding::Route));
+        assert!(desired.unknown.is_empty());
     }
 
     #[test]
@@ -109,13 +109,13 @@ mod tests {
         service.scheduler = "sh".to_owned();
         service.persistence = Some(300);
         service.drain_timeout = 7;
-        let wanted = ask(&conf(vec![service]), vec![record(2, &[HTTP])]);
-        let service = wanted.service.unwrap();
+        let desired = ask(&conf(vec![service]), vec![record(2, &[HTTP])]);
+        let service = desired.service.unwrap();
         assert_eq!(service.scheduler, "sh");
         // A quiesced server must not refuse its share of the new clients.
         let flags = service_flags::PERSISTENT | service_flags::SCHED1;
         assert_eq!((service.flags, service.timeout), (flags, 300));
-        assert_eq!(wanted.drain_timeout, Duration::from_secs(7));
+        assert_eq!(desired.drain_timeout, Duration::from_secs(7));
     }
 
     #[test]
@@ -123,8 +123,8 @@ mod tests {
         let mut service = ServiceConf::new(Protocol::Tcp, 80, 80);
         service.registration = RegistrationMode::Static;
         let conf = conf(vec![service]);
-        let wanted = ask(&conf, vec![record(2, &[])]);
-        assert_eq!(wanted.destinations.len(), 3);
+        let desired = ask(&conf, vec![record(2, &[])]);
+        assert_eq!(desired.destinations.len(), 3);
         let nodes = BTreeMap::new();
         assert_eq!(keys(inputs(&conf, &nodes, 1, &Restrictions::default())), [HTTP].into());
     }
@@ -145,8 +145,8 @@ mod tests {
     fn a_drained_listener_on_the_director_keeps_the_service_in_front_of_it() {
         let drains = drains([(DrainTarget { node: 1, port: None }, None)]);
         let records = vec![record(1, &[HTTP])];
-        let wanted = ask_drained(HTTP, &conf(vec![]), records, &Restrictions::default(), &drains);
-        assert!(wanted.service.is_some() && wanted.destinations.is_empty());
+        let desired = ask_drained(HTTP, &conf(vec![]), records, &Restrictions::default(), &drains);
+        assert!(desired.service.is_some() && desired.destinations.is_empty());
     }
 
     #[test]
@@ -154,10 +154,10 @@ mod tests {
         let conf = conf(vec![]);
         let nodes = [(2, record(2, &[HTTP]))].into();
         let restrictions = Restrictions::default();
-        let wanted =
+        let desired =
             desired(HTTP, Inputs { passive: true, ..inputs(&conf, &nodes, 1, &restrictions) });
-        assert_eq!(wanted.service, None);
-        assert_eq!(wanted.cut.len(), 3, "it carries nobody's connections");
+        assert_eq!(desired.service, None);
+        assert_eq!(desired.cut.len(), 3, "it carries nobody's connections");
     }
 
     #[test]

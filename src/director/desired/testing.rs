@@ -5,7 +5,7 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::time::Instant;
 
 use super::super::restrictions::Restrictions;
-use super::{Inputs, Wanted, desired};
+use super::{DesiredService, Inputs, desired};
 use crate::conf::{Conf, Cvip, DirectorNode, RealServer, Routing, ServiceConf};
 use crate::protocol::Protocol;
 use crate::store::{
@@ -55,11 +55,11 @@ pub(super) fn refused(reachable: bool) -> RefusedListener {
     RefusedListener { service: HTTP, bound: ip("0.0.0.0"), uid: 1000, reason, reachable }
 }
 
-pub(super) fn weights(wanted: &Wanted) -> Vec<(IpAddr, u32)> {
-    wanted.destinations.values().map(|d| (d.id.addr, d.weight)).collect()
+pub(super) fn weights(desired: &DesiredService) -> Vec<(IpAddr, u32)> {
+    desired.destinations.values().map(|d| (d.id.addr, d.weight)).collect()
 }
 
-pub(super) fn ask(conf: &Conf, records: Vec<NodeRecord>) -> Wanted {
+pub(super) fn ask(conf: &Conf, records: Vec<NodeRecord>) -> DesiredService {
     ask_with(conf, records, &Restrictions::default())
 }
 
@@ -67,7 +67,7 @@ pub(super) fn ask_with(
     conf: &Conf,
     records: Vec<NodeRecord>,
     restrictions: &Restrictions,
-) -> Wanted {
+) -> DesiredService {
     ask_of(HTTP, conf, records, restrictions)
 }
 
@@ -76,7 +76,7 @@ pub(super) fn ask_of(
     conf: &Conf,
     records: Vec<NodeRecord>,
     restrictions: &Restrictions,
-) -> Wanted {
+) -> DesiredService {
     ask_drained(key, conf, records, restrictions, &Drains::new())
 }
 
@@ -86,7 +86,7 @@ pub(super) fn ask_drained(
     records: Vec<NodeRecord>,
     restrictions: &Restrictions,
     drains: &Drains,
-) -> Wanted {
+) -> DesiredService {
     let nodes = records.into_iter().map(|record| (record.node, record)).collect();
     let now = Instant::now();
     desired(key, Inputs { conf, nodes: &nodes, me: 1, drains, restrictions, passive: false, now })

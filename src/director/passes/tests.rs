@@ -114,11 +114,11 @@ impl World {
         }
     }
 
-    fn wanted(&self, key: ServiceKey) -> (bool, BTreeMap<DestinationId, Destination>) {
-        let wanted = desired(key, self.inputs());
+    fn desired(&self, key: ServiceKey) -> (bool, BTreeMap<DestinationId, Destination>) {
+        let desired = desired(key, self.inputs());
         let present = self.kernel.get(&key).into_iter().flat_map(|a| a.destinations.values());
-        let destinations = wanted.beside(present.map(|entry| &entry.destination)).into_owned();
-        (wanted.service.is_some(), destinations)
+        let destinations = desired.beside(present.map(|entry| &entry.destination)).into_owned();
+        (desired.service.is_some(), destinations)
     }
 
     fn begin(&mut self, some: Option<u8>) -> Pass {
@@ -223,8 +223,8 @@ impl World {
         }
         for (key, at) in self.ends.keys().filter(|of| !self.passes.drains.contains_key(of)) {
             let has = self.kernel.get(key).and_then(|actual| actual.destinations.get(at));
-            let wanted = self.wanted(*key).1.get(at).copied();
-            let over = has.is_none_or(|entry| Some(entry.destination) == wanted);
+            let desired = self.desired(*key).1.get(at).copied();
+            let over = has.is_none_or(|entry| Some(entry.destination) == desired);
             assert!(over, "the drain of {at:?} is forgotten");
         }
         self.ends = self.passes.drains.iter().map(|(of, drain)| (*of, end(drain))).collect();
@@ -254,12 +254,12 @@ impl World {
         assert!(self.passes.is_settled());
         assert_eq!(self.passes.drains, DrainState::new());
         for key in services() {
-            let (stands, wanted) = self.wanted(key);
+            let (stands, desired) = self.desired(key);
             let has = self.kernel.get(&key);
             assert_eq!(has.is_some(), stands, "{key}");
             let destinations = has.into_iter().flat_map(|actual| &actual.destinations);
             let has: BTreeMap<_, _> = destinations.map(|(at, e)| (*at, e.destination)).collect();
-            assert_eq!(has, wanted, "{key}");
+            assert_eq!(has, desired, "{key}");
         }
         assert_eq!(self.passes.obeys(&self.ordered), self.ordered.keys().copied().collect());
     }

@@ -12,7 +12,7 @@ use anyhow::{Context, Result, ensure};
 use cvip::checks::Checker;
 use cvip::conf::{Conf, Cvip, DirectorNode, RealServer, Routing};
 use cvip::director::DirectorAgent;
-use cvip::director::desired::{Inputs, Wanted, desired, touched};
+use cvip::director::desired::{DesiredService, Inputs, desired, touched};
 use cvip::director::drains::DrainState;
 use cvip::director::reconcile::{Actual, plan};
 use cvip::director::restrictions::Restrictions;
@@ -103,7 +103,7 @@ pub(crate) fn one_change(rounds: u32) -> Result<ExitCode> {
                     let nodes = with(&nodes, before.clone());
                     (
                         key,
-                        as_wanted(
+                        as_desired(
                             key,
                             &desired(key, inputs(&conf, &nodes, &restrictions, Instant::now())),
                         ),
@@ -115,8 +115,8 @@ pub(crate) fn one_change(rounds: u32) -> Result<ExitCode> {
             for key in touched(before.as_ref(), Some(&after)) {
                 let now = start;
                 let inputs = inputs(&conf, &nodes, &restrictions, now);
-                let wanted = desired(key, inputs);
-                changes += plan(key, &wanted, has.get(&key), &mut DrainState::new(), now).len();
+                let desired = desired(key, inputs);
+                changes += plan(key, &desired, has.get(&key), &mut DrainState::new(), now).len();
             }
             spread.add(start.elapsed());
             ensure!(changes == has.len(), "{changes} changes of {} services", has.len());
@@ -158,8 +158,8 @@ fn with(
     nodes
 }
 
-/// A service as the kernel has it once everything wanted was done.
-pub(super) fn as_wanted(key: ServiceKey, wanted: &Wanted) -> Actual {
+/// A service as the kernel has it once everything desired was done.
+pub(super) fn as_desired(key: ServiceKey, desired: &DesiredService) -> Actual {
     let entry = |destination| DestinationEntry {
         destination,
         // No drain: it is deleted at once.
@@ -168,8 +168,8 @@ pub(super) fn as_wanted(key: ServiceKey, wanted: &Wanted) -> Actual {
         persistent: 0,
         stats: Stats::default(),
     };
-    let service = wanted.service.clone().unwrap_or_else(|| Service::new(service_id(key), "wlc"));
-    let destinations = wanted.destinations.iter();
+    let service = desired.service.clone().unwrap_or_else(|| Service::new(service_id(key), "wlc"));
+    let destinations = desired.destinations.iter();
     Actual { service, destinations: destinations.map(|(id, d)| (*id, entry(*d))).collect() }
 }
 

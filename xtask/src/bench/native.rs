@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use cvip::conf::{self, Conf};
-use cvip::director::desired::{Inputs, Wanted, desired};
+use cvip::director::desired::{DesiredService, Inputs, desired};
 use cvip::director::drains::DrainState;
 use cvip::director::reconcile::{Actual, plan};
 use cvip::director::restrictions::Restrictions;
@@ -20,7 +20,7 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::unistd::Pid;
 use tempfile::TempDir;
 
-use super::director::as_wanted;
+use super::director::as_desired;
 use super::etcd::{Etcd, settings};
 
 /// How long anything may take before the bench gives up.
@@ -113,20 +113,20 @@ impl Node {
 
     /// The kernel's service, had a director done what it wants at the moment.
     pub(super) fn table(&self) -> Option<Actual> {
-        let wanted = self.wanted();
-        wanted.service.is_some().then(|| as_wanted(WEB, &wanted))
+        let desired = self.desired();
+        desired.service.is_some().then(|| as_desired(WEB, &desired))
     }
 
     /// Waits until a director decides to change that, and says since when: what it does next is to
     /// tell the kernel.
     pub(super) fn until_decided(&mut self, table: Option<&Actual>) -> Result<Instant> {
         self.until(|node| {
-            !plan(WEB, &node.wanted(), table, &mut DrainState::new(), Instant::now()).is_empty()
+            !plan(WEB, &node.desired(), table, &mut DrainState::new(), Instant::now()).is_empty()
         })
     }
 
     /// What the director wants of the service.
-    fn wanted(&self) -> Wanted {
+    fn desired(&self) -> DesiredService {
         let (drains, restrictions) = (store::Drains::default(), Restrictions::default());
         let (conf, nodes, now) = (&self.conf, &self.store.state().nodes, Instant::now());
         let inputs = Inputs {

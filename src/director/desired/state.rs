@@ -11,7 +11,7 @@ use crate::ipvs::{Destination, DestinationId, Service};
 
 /// What one service should be.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Wanted {
+pub struct DesiredService {
     /// The service; `None` once nothing wants it, and its destinations are to be drained.
     pub service: Option<Service>,
     /// Its destinations: real servers.
@@ -36,10 +36,10 @@ pub struct Wanted {
     pub quiesced: BTreeMap<IpAddr, QuiesceReason>,
 }
 
-impl Default for Wanted {
+impl Default for DesiredService {
     /// No service, whose destinations are to be drained.
-    fn default() -> Wanted {
-        Wanted {
+    fn default() -> DesiredService {
+        DesiredService {
             service: None,
             destinations: BTreeMap::new(),
             optional: BTreeMap::new(),
@@ -54,13 +54,13 @@ impl Default for Wanted {
     }
 }
 
-impl Wanted {
+impl DesiredService {
     /// The longest drain of a destination.
     pub fn deadline(&self, addr: IpAddr) -> Duration {
         self.deadlines.get(&addr).copied().unwrap_or(self.drain_timeout)
     }
 
-    /// The destinations that are wanted beside what the kernel has: the optional ones that it has,
+    /// The destinations that are desired beside what the kernel has: the optional ones that it has,
     /// and the sorry servers while no real server takes connections. One of which nothing is known
     /// may do so.
     pub fn beside<'a, I>(&self, present: I) -> Cow<'_, BTreeMap<DestinationId, Destination>>
@@ -106,8 +106,8 @@ mod tests {
             keys(inputs(&conf, &BTreeMap::new(), 1, &Restrictions::default())),
             [HTTP].into()
         );
-        let addresses = |wanted: &Wanted, present: &[Destination]| -> Vec<IpAddr> {
-            wanted.beside(present).keys().map(|id| id.addr).collect()
+        let addresses = |desired: &DesiredService, present: &[Destination]| -> Vec<IpAddr> {
+            desired.beside(present).keys().map(|id| id.addr).collect()
         };
         let none = ask(&conf, vec![record(1, &[]), record(2, &[])]);
         assert!(none.service.is_some() && none.destinations.is_empty());
