@@ -144,7 +144,8 @@ impl AgentState {
         if self.left {
             return None;
         }
-        if !self.cluster.pending.is_empty() {
+        // Before the store was read, nothing is done for them.
+        if self.known && !self.cluster.pending.is_empty() {
             return Some(now);
         }
         let sync = self.sync.has_any().then_some(self.next_sync);

@@ -77,8 +77,8 @@ impl AgentState {
         let outcome = self.passes.applied(*pass, &report.refused, now);
         self.tell(outcome);
         let owned = owned.as_ref().or(self.owned(view));
-        let kept = owned.map(|owned| owned.difference(&gone).copied().collect());
-        let kept = kept.filter(|kept: &BTreeSet<ServiceKey>| Some(kept) != owned);
+        let disowns = |owned: &&BTreeSet<ServiceKey>| gone.iter().any(|key| owned.contains(key));
+        let kept = owned.filter(disowns).map(|owned| owned.difference(&gone).copied().collect());
         match kept.filter(|_| report.refused.is_empty()) {
             Some(kept) => {
                 self.stage = Stage::Disown { full, report };

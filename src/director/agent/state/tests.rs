@@ -7,10 +7,11 @@ use proptest::prelude::*;
 use super::super::super::desired::testing::conf;
 use super::super::super::drains::DrainState;
 use super::super::super::reconcile::plans;
+use super::super::super::restrictions::Restrictions;
 use super::super::super::settings::service_id;
 use super::super::super::sync::SyncRole;
 use super::world::{Input, World, tcp};
-use crate::conf::{Conf, DirectorNode, ServiceConf};
+use crate::conf::{Conf, DirectorNode, RegistrationMode, ServiceConf};
 use crate::ipvs::{
     Change, DaemonRole, Destination, DestinationId, Forwarding, Service, SyncDaemon,
 };
@@ -26,6 +27,8 @@ const WEIGH_2: &str = "-e -t 10.0.0.100:80 -r 10.0.0.2:80 -g -w 4";
 const DELETE_2: &str = "-d -t 10.0.0.100:80 -r 10.0.0.2:80";
 const DELETE_3: &str = "-d -t 10.0.0.100:80 -r 10.0.0.3:80";
 const DELETE_SERVICE: &str = "-D -t 10.0.0.100:80";
+
+const UNAVAILABLE: &str = "failed: the store cannot be reached, and nothing changes until it can";
 
 /// A director of nodes 2 and 3, of which node 2 leaves while connections stand on it.
 fn draining() -> World {
@@ -168,13 +171,12 @@ fn what_cannot_be_written_as_owned_is_not_made_until_the_store_knows_it() {
 fn before_the_store_was_read_once_nothing_is_touched() {
     let mut world = World::new(conf(vec![]), false);
     let http = service_id(tcp(80));
-    let failed = "failed: the store cannot be reached, and nothing changes until it can";
     world.play(&[
-        (0, Input::Foreign(Change::AddService(Service::new(http, "rr"))), &["full", failed]),
+        (0, Input::Foreign(Change::AddService(Service::new(http, "rr"))), &["full", UNAVAILABLE]),
         (100, Input::Serves(2, &[80]), &[]),
-        (500, Input::Time, &["full", failed]),
+        (500, Input::Time, &["full", UNAVAILABLE]),
         (1000, Input::Time, &[]),
-        (1500, Input::Time, &["full", failed]),
+        (1500, Input::Time, &["full", UNAVAILABLE]),
         (
             1600,
             Input::Unavailable(false),
@@ -182,6 +184,17 @@ fn before_the_store_was_read_once_nothing_is_touched() {
         ),
     ]);
     assert!(world.agent.passes.is_settled());
+}
+
+#[test]
+fn before_the_store_was_read_once_services_that_are_touched_wait() {
+    let mut service = ServiceConf::new(Protocol::Tcp, 80, 80);
+    service.registration = RegistrationMode::Static;
+    let mut world = World::new(conf(vec![service]), false);
+    world.play(&[(0, Input::Time, &["full", UNAVAILABLE])]);
+    let suspected = Restrictions { suspected: [2].into(), ..Restrictions::default() };
+    world.agent.restrict(suspected, &world.view, world.now);
+    assert!(world.agent.due(world.now) > Some(world.now), "it would step without a pause");
 }
 
 #[test]
