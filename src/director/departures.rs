@@ -76,15 +76,15 @@ mod tests {
         use crate::director::restrictions::Restrictions;
         let known = record((5, 7), &[80, 443]);
         let says = |gone: &[u16], served: &[u16]| BTreeMap::from([(2, left((5, 8), gone, served))]);
-        let before = says(&[80], &[443]);
+        let before = Restrictions { left: says(&[80], &[443]), ..Restrictions::default() };
         // A reload starts another monitor.
         let mut restrictions = Restrictions::default();
-        restrictions.keep_left(&before);
+        restrictions.keep_said(&before);
         assert_eq!(ports(&known, restrictions.left.get(&2)), [443]);
         // What it hears then is later.
         let mut restrictions =
             Restrictions { left: says(&[], &[80, 443]), ..Restrictions::default() };
-        restrictions.keep_left(&before);
+        restrictions.keep_said(&before);
         assert_eq!(ports(&known, restrictions.left.get(&2)), [80, 443]);
     }
 

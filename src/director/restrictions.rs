@@ -8,7 +8,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Instant;
 
 use super::flaps::{Damped, Flaps, ServerKey};
+use crate::counter;
 use crate::heartbeat::LeftPorts;
+use crate::store::NodeRecord;
 
 /// The restrictions that are in force.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -22,8 +24,9 @@ pub struct Restrictions {
     /// The director from which this one took over: until its record shows that it is a standby,
     /// packets that are sent to it might come back.
     pub former_director: Option<u32>,
-    /// Nodes that leave the cluster, by their heartbeats: the store may not have it.
-    pub leaving: BTreeSet<u32>,
+    /// Of each node that was heard: the incarnation whose heartbeats say that the node leaves the
+    /// cluster (the store may not have been told), or none if they do not.
+    pub leaving: BTreeMap<u32, Option<u64>>,
     /// Ports that nodes have left, by their heartbeats.
     pub left: BTreeMap<u32, LeftPorts>,
     /// Servers that come and go.
@@ -77,12 +80,23 @@ impl QuiesceReason {
 }
 
 impl Restrictions {
-    /// Keeps the ports that nodes have left by earlier restrictions, where these have none: those of a
-    /// monitor that was just started, which has heard no node yet.
-    pub fn keep_left(&mut self, before: &BTreeMap<u32, LeftPorts>) {
-        for (node, left) in before {
+    /// Keeps what nodes said before of the ports that they have left and of leaving, where these
+    /// restrictions do not know: those of a monitor that was just started, which has heard none yet.
+    pub fn keep_said(&mut self, before: &Restrictions) {
+        for (node, left) in &before.left {
             self.left.entry(*node).or_insert_with(|| left.clone());
         }
+        for (node, leaving) in &before.leaving {
+            self.leaving.entry(*node).or_insert(*leaving);
+        }
+    }
+
+    /// True if a node leaves the cluster: by its record, or by its heartbeats if no later cvipd of it
+    /// has written a record since.
+    pub fn leaves(&self, node: u32, record: Option<&NodeRecord>) -> bool {
+        let is_later = |than: u64| record.is_some_and(|r| counter::is_later(r.incarnation, than));
+        let said = self.leaving.get(&node).copied().flatten();
+        record.is_some_and(|record| record.leaving) || said.is_some_and(|said| !is_later(said))
     }
 
     /// Why a server is to get no new connections; `unhealthy` is what its own node's check found. The
@@ -104,5 +118,62 @@ impl Restrictions {
             return Some(QuiesceReason::Unhealthy(why.clone()));
         }
         self.flaps.damped(server, now).map(QuiesceReason::Damped)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_node_that_leaves_does_so_until_it_is_heard_otherwise_or_a_later_cvipd_writes() {
+        let record =
+            |incarnation, leaving| NodeRecord { leaving, ..NodeRecord::empty(3, incarnation, 1) };
+        let says = |said: Option<u64>| Restrictions {
+            leaving: [(3, said)].into(),
+            ..Restrictions::default()
+        };
+        for (restrictions, record, leaves) in [
+            (Restrictions::default(), None, false),
+            (Restrictions::default(), Some(record(5, false)), false),
+            (Restrictions::default(), Some(record(5, true)), true),
+            (says(Some(5)), None, true),
+            (says(Some(5)), Some(record(5, false)), true),
+            (says(Some(5)), Some(record(6, false)), false),
+            (says(Some(5)), Some(record(6, true)), true),
+            (says(None), Some(record(5, false)), false),
+        ] {
+            assert_eq!(
+                restrictions.leaves(3, record.as_ref()),
+                leaves,
+                "{restrictions:?} {record:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_monitor_that_has_heard_no_node_yet_brings_none_back_that_leaves() {
+        let says = |said| Restrictions { leaving: [(3, said)].into(), ..Restrictions::default() };
+        // (what the monitor says, a reload starts another one before it) -> node 3 leaves.
+        let mut kept = Restrictions::default();
+        for (n, (told, leaves)) in [
+            (says(None), false),
+            (says(Some(5)), true),
+            // A reload while the store is unavailable: nothing was heard yet.
+            (Restrictions::default(), true),
+            (Restrictions::default(), true),
+            // It is heard: it leaves still, and then does so no longer.
+            (says(Some(5)), true),
+            (says(None), false),
+            (Restrictions::default(), false),
+        ]
+        .into_iter()
+        .enumerate()
+        {
+            let mut told = told;
+            told.keep_said(&kept);
+            kept = told;
+            assert_eq!(kept.leaves(3, None), leaves, "step {n}");
+        }
     }
 }

@@ -103,7 +103,7 @@ pub struct HeardCounts {
 }
 
 /// What is known of all watched nodes.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Peers {
     me: u32,
     nonce: Nonce,

@@ -56,7 +56,7 @@ fn a_node_whose_cvipd_is_frozen_keeps_serving_and_one_cut_off_comes_back_by_itse
     let pid = site.daemon_pid(1).unwrap();
     kill(pid, Signal::SIGSTOP).unwrap();
     site.until("its silence is noticed", |site| {
-        site.logged(FIRST).contains("node 1 lives, but its cvipd is silent").then_some(())
+        site.logged(FIRST).contains("node 1 is up but its cvipd sends no heartbeats").then_some(())
     });
     let traffic = site.traffic(40.0);
     site.throughout(CALM, |site| assert_eq!(site.pool(FIRST), all()));

@@ -122,8 +122,9 @@ impl Cluster {
         if old.as_ref().map(|r| &r.flags) != new.as_ref().map(|r| &r.flags) {
             passes.ask_full(now);
         }
-        let leaves = |record: &Option<NodeRecord>| record.as_ref().is_some_and(|r| r.leaving);
-        let turned = leaves(&old) != leaves(&new);
+        let says = |record: Option<&NodeRecord>| record.is_some_and(|record| record.leaving);
+        let leaves = |record| (says(record), self.restrictions.leaves(node, record));
+        let turned = leaves(old.as_ref()) != leaves(new.as_ref());
         self.records.extend(new.map(|record| (node, record)));
         if turned {
             self.touch_node(node, |_| true);
@@ -181,13 +182,15 @@ impl Cluster {
         let flaps = std::mem::take(&mut self.restrictions.flaps);
         let mut restrictions = Restrictions { flaps, ..restrictions };
         restrictions.unhealthy.extend(self.failed.clone());
-        restrictions.keep_left(&self.restrictions.left);
+        restrictions.keep_said(&self.restrictions);
         let before = std::mem::replace(&mut self.restrictions, restrictions);
         let after = &self.restrictions;
         let mut nodes: BTreeSet<u32> =
             before.suspected.symmetric_difference(&after.suspected).copied().collect();
         nodes.extend(before.dead.symmetric_difference(&after.dead));
-        nodes.extend(before.leaving.symmetric_difference(&after.leaving));
+        let said = before.leaving.keys().chain(after.leaving.keys());
+        let leaving = |of: &Restrictions, node| of.leaving.get(node).copied().flatten();
+        nodes.extend(said.filter(|node| leaving(&before, node) != leaving(after, node)));
         if before.former_director != after.former_director {
             nodes.extend(before.former_director.iter().chain(&after.former_director));
         }

@@ -45,8 +45,7 @@ pub(super) fn serving(
         };
         let drained = drain_of(inputs.drains, node, key);
         // A node that leaves serves nothing, static services neither.
-        let leaves =
-            record.is_some_and(|record| record.leaving) || restrictions.leaving.contains(&node);
+        let leaves = restrictions.leaves(node, record);
         match flagged {
             Some(flagged) if drained.is_none() && !leaves => serving.push(ServingServer {
                 addr,
@@ -106,7 +105,8 @@ mod tests {
         let desired =
             ask_drained(HTTP, &conf(vec![]), records.clone(), &Restrictions::default(), &drained);
         assert_eq!(desired.unknown, [ip("10.0.0.3")].into());
-        let restrictions = Restrictions { leaving: [3].into(), ..Restrictions::default() };
+        let restrictions =
+            Restrictions { leaving: [(3, Some(1))].into(), ..Restrictions::default() };
         let desired = ask_with(&conf(vec![]), records, &restrictions);
         assert_eq!(desired.unknown, [ip("10.0.0.2")].into());
     }
@@ -168,7 +168,8 @@ mod tests {
             assert_eq!(addresses, [ip("10.0.0.1"), ip("10.0.0.3")]);
             assert_eq!(desired.lingering.get(&ip("10.0.0.2")), Some(&0), "it is drained");
             // The store was not told, its heartbeats say so.
-            let restrictions = Restrictions { leaving: [2].into(), ..Restrictions::default() };
+            let restrictions =
+                Restrictions { leaving: [(2, Some(1))].into(), ..Restrictions::default() };
             let records = [1, 2, 3].map(|node| record(node, &[HTTP])).into();
             let desired = ask_with(&conf, records, &restrictions);
             let addresses: Vec<_> = desired.destinations.keys().map(|id| id.addr).collect();

@@ -1,174 +1,198 @@
-//! Questions to nodes that are not heard: does the machine answer, do its servers?
+//! Probes of nodes that are not heard: does the machine answer an echo, do its servers take
+//! connections? Which are due, and what the answers say. Pure.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::io;
 use std::net::{IpAddr, SocketAddr};
-use std::os::fd::BorrowedFd;
 use std::time::{Duration, Instant};
 
-use tracing::warn;
+use super::messages::MonitorOutput;
+use crate::director::flaps::ServerKey;
+use crate::heartbeat::{ConnectOutcome, Timing};
+use crate::store::ServiceKey;
 
-use super::super::flaps::ServerKey;
-use crate::heartbeat::{ConnectOutcome, ConnectProber, EchoProber, Timing};
-use crate::protocol::Protocol;
-use crate::store::NodeRecord;
-
-/// From one question to a machine to the next.
+/// From one echo request to a machine to the next.
 const ECHO_EVERY: Duration = Duration::from_millis(100);
 
-/// From one question to a server to the next.
+/// From one connect to a server to the next.
 const CONNECT_EVERY: Duration = Duration::from_millis(500);
 
-/// How long a server may take to answer.
-const PATIENCE: Duration = Duration::from_secs(1);
-
-/// So many answers missed in a row, and a server is not there.
+/// So many failed connects in a row, and a server is not there.
 const MISSES: u32 = 2;
 
 /// What was asked, and answered.
+#[derive(Clone, Debug, Default)]
 pub(super) struct Probes {
-    /// None where the system allows neither kind of socket.
-    echo: Option<EchoProber>,
+    /// When each node whose liveness is doubtful was last asked for an echo.
     echoed: BTreeMap<u32, Instant>,
-    connects: ConnectProber,
-    /// When each mute node's servers were last asked, and who is behind each address.
-    agent_down: BTreeMap<u32, ProbeAsked>,
+    /// When the newest echo request that a machine answered was sent.
+    answered: BTreeMap<IpAddr, Instant>,
+    /// The servers of each node whose cvipd alone is down.
+    agent_down: BTreeMap<u32, ProbedServers>,
 }
 
-/// A mute node's servers.
-struct ProbeAsked {
+/// The servers of one node.
+#[derive(Clone, Debug)]
+struct ProbedServers {
     at: Instant,
     servers: BTreeMap<SocketAddr, Vec<ServerKey>>,
     misses: BTreeMap<SocketAddr, (u32, &'static str)>,
 }
 
 impl Probes {
-    pub(super) fn new() -> io::Result<Probes> {
-        let echo = EchoProber::open();
-        if let Err(error) = &echo {
-            warn!("machines cannot be asked whether they live: {error}");
-        }
-        Ok(Probes {
-            echo: echo.ok(),
-            echoed: BTreeMap::new(),
-            connects: ConnectProber::new(PATIENCE)?,
-            agent_down: BTreeMap::new(),
-        })
+    /// A machine answered an echo request that was sent at that time.
+    pub(super) fn echo_answered(&mut self, addr: IpAddr, asked: Instant) {
+        let at = self.answered.entry(addr).or_insert(asked);
+        *at = asked.max(*at);
     }
 
-    pub(super) fn fds(&self) -> Vec<BorrowedFd<'_>> {
-        let mut fds = vec![self.connects.fd()];
-        fds.extend(self.echo.iter().flat_map(EchoProber::fds));
-        fds
-    }
-
-    pub(super) fn timeout(&self, now: Instant) -> Option<Duration> {
-        self.connects.timeout(now)
-    }
-
-    /// Takes the answers that have come; true if any did.
-    pub(super) fn step(&mut self, now: Instant) -> bool {
-        let answered = self.echo.as_mut().map(EchoProber::receive).unwrap_or_default();
-        let ended = self.connects.step(now);
-        for (target, outcome) in &ended {
-            let asked =
-                self.agent_down.values_mut().find(|asked| asked.servers.contains_key(target));
-            let Some(asked) = asked else { continue };
-            let why = match outcome {
-                ConnectOutcome::Open => {
-                    asked.misses.remove(target);
-                    continue;
-                }
-                ConnectOutcome::Refused => "nobody listens",
-                ConnectOutcome::Silent => "it does not answer",
-                // That says something of the way, or of this machine.
-                ConnectOutcome::Unreachable | ConnectOutcome::Untried(_) => continue,
-            };
-            let (misses, said) = asked.misses.entry(*target).or_insert((0, why));
-            (*misses, *said) = (misses.saturating_add(1), why);
-        }
-        !answered.is_empty() || !ended.is_empty()
+    /// What came of a connect.
+    pub(super) fn connected(&mut self, target: SocketAddr, outcome: ConnectOutcome) {
+        let probed = self.agent_down.values_mut().find(|p| p.servers.contains_key(&target));
+        let Some(probed) = probed else { return };
+        let why = match outcome {
+            ConnectOutcome::Open => {
+                probed.misses.remove(&target);
+                return;
+            }
+            ConnectOutcome::Refused => "nobody listens",
+            ConnectOutcome::Silent => "it does not answer",
+            // That says something of the network, or of this machine.
+            ConnectOutcome::Unreachable | ConnectOutcome::Untried(_) => return,
+        };
+        let (misses, said) = probed.misses.entry(target).or_insert((0, why));
+        (*misses, *said) = (misses.saturating_add(1), why);
     }
 
     /// Whether a node's machine has answered lately, at any of its addresses; asks it if its
-    /// life is doubtful.
+    /// liveness is doubtful.
     pub(super) fn echo(
         &mut self,
         node: u32,
         addrs: &BTreeSet<IpAddr>,
-        doubtful: bool,
+        is_doubtful: bool,
         now: Instant,
+        outputs: &mut Vec<MonitorOutput>,
     ) -> bool {
-        let Some(echo) = &mut self.echo else { return false };
-        if !doubtful {
+        if !is_doubtful {
             if self.echoed.remove(&node).is_some() {
-                addrs.iter().for_each(|addr| echo.forget(*addr));
+                self.answered.retain(|addr, _| !addrs.contains(addr));
+                outputs.extend(addrs.iter().map(|addr| MonitorOutput::ForgetEcho(*addr)));
             }
             return false;
         }
-        let due = self.echoed.get(&node).is_none_or(|at| now.duration_since(*at) >= ECHO_EVERY);
-        if due {
+        if self.echoed.get(&node).is_none_or(|at| now.duration_since(*at) >= ECHO_EVERY) {
             self.echoed.insert(node, now);
-            for addr in addrs {
-                echo.probe(*addr, now);
-            }
+            outputs.extend(addrs.iter().map(|addr| MonitorOutput::Echo(*addr)));
         }
-        let lately = |at: Instant| now.saturating_duration_since(at) < Timing::default().silence;
-        addrs.iter().filter_map(|addr| echo.answered(*addr)).any(lately)
+        let lately = |at: &Instant| now.saturating_duration_since(*at) < Timing::default().silence;
+        addrs.iter().filter_map(|addr| self.answered.get(addr)).any(lately)
     }
 
-    /// Asks the servers of a node whose cvipd is silent, by its last record; forgets them where
-    /// there is none to ask by.
-    pub(super) fn ask(
+    /// Probes the servers of a node whose cvipd alone is down, by the services of its last record;
+    /// forgets them where there are none to probe by.
+    pub(super) fn connect(
         &mut self,
         node: u32,
-        record: Option<&NodeRecord>,
+        services: Option<&[ServiceKey]>,
         addrs: &BTreeSet<IpAddr>,
         now: Instant,
+        outputs: &mut Vec<MonitorOutput>,
     ) {
-        let Some(record) = record else {
+        let Some(services) = services else {
             self.agent_down.remove(&node);
             return;
         };
-        let asked = self.agent_down.entry(node).or_insert_with(|| ProbeAsked {
-            at: now - CONNECT_EVERY,
-            servers: BTreeMap::new(),
-            misses: BTreeMap::new(),
-        });
-        if now.duration_since(asked.at) < CONNECT_EVERY {
+        let (servers, misses) = (BTreeMap::new(), BTreeMap::new());
+        let new = ProbedServers { at: now - CONNECT_EVERY, servers, misses };
+        let probed = self.agent_down.entry(node).or_insert(new);
+        if now.duration_since(probed.at) < CONNECT_EVERY {
             return;
         }
-        asked.at = now;
-        asked.servers.clear();
-        for registration in &record.registrations {
-            let service = registration.service;
-            // A listener on the CVIP alone cannot be asked from here, nor one of UDP.
-            if service.protocol != Protocol::Tcp || registration.hidden {
-                continue;
-            }
-            let of_family = addrs.iter().filter(|addr| addr.is_ipv4() == service.cvip.is_ipv4());
-            for addr in of_family {
+        probed.at = now;
+        probed.servers.clear();
+        for service in services {
+            for addr in addrs.iter().filter(|addr| addr.is_ipv4() == service.cvip.is_ipv4()) {
                 let target = SocketAddr::new(*addr, service.port);
-                asked.servers.entry(target).or_default().push((service, node));
+                probed.servers.entry(target).or_default().push((*service, node));
             }
         }
-        let ProbeAsked { servers, misses, .. } = asked;
+        let ProbedServers { servers, misses, .. } = probed;
         misses.retain(|target, _| servers.contains_key(target));
-        for target in servers.keys() {
-            self.connects.probe(*target);
-        }
+        outputs.extend(servers.keys().map(|target| MonitorOutput::Connect(*target)));
     }
 
     /// The servers that are not there, though their node's record says so.
     pub(super) fn unhealthy(&self) -> BTreeMap<ServerKey, String> {
         let mut unhealthy = BTreeMap::new();
-        for asked in self.agent_down.values() {
-            for (target, (_, why)) in asked.misses.iter().filter(|(_, (n, _))| *n >= MISSES) {
-                let why = format!("its cvipd is silent, and at {target} {why}");
-                let servers = asked.servers.get(target).into_iter().flatten();
+        for probed in self.agent_down.values() {
+            for (target, (_, why)) in probed.misses.iter().filter(|(_, (n, _))| *n >= MISSES) {
+                let why = format!("its cvipd sends no heartbeats, and at {target} {why}");
+                let servers = probed.servers.get(target).into_iter().flatten();
                 unhealthy.extend(servers.map(|server| (*server, why.clone())));
             }
         }
         unhealthy
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::protocol::Protocol;
+
+    #[test]
+    fn a_server_that_fails_twice_in_a_row_is_unhealthy_until_it_answers() {
+        let start = Instant::now();
+        let addrs = BTreeSet::from(["10.0.0.2".parse().unwrap(), "fd00::2".parse().unwrap()]);
+        let service =
+            ServiceKey { cvip: "10.0.0.100".parse().unwrap(), protocol: Protocol::Tcp, port: 80 };
+        let target: SocketAddr = "10.0.0.2:80".parse().unwrap();
+        let mut probes = Probes::default();
+        for (ms, outcome, is_unhealthy) in [
+            (0, ConnectOutcome::Refused, false),
+            (500, ConnectOutcome::Unreachable, false),
+            (1000, ConnectOutcome::Silent, true),
+            (1500, ConnectOutcome::Untried(nix::errno::Errno::EMFILE), true),
+            (2000, ConnectOutcome::Open, false),
+            (2500, ConnectOutcome::Refused, false),
+        ] {
+            let (now, mut outputs) = (start + Duration::from_millis(ms), Vec::new());
+            probes.connect(2, Some(&[service]), &addrs, now, &mut outputs);
+            assert_eq!(outputs, [MonitorOutput::Connect(target)], "of the CVIP's family");
+            outputs.clear();
+            probes.connect(2, Some(&[service]), &addrs, now, &mut outputs);
+            assert_eq!(outputs, [], "not twice at once");
+            probes.connected(target, outcome);
+            assert_eq!(probes.unhealthy().contains_key(&(service, 2)), is_unhealthy, "{ms}");
+        }
+        probes.connect(2, None, &addrs, start, &mut Vec::new());
+        probes.connected(target, ConnectOutcome::Refused);
+        assert!(probes.unhealthy().is_empty(), "its cvipd is heard again");
+    }
+
+    #[test]
+    fn a_machine_is_asked_while_its_liveness_is_doubtful_and_its_answers_age() {
+        let start = Instant::now();
+        let ms = |ms| start + Duration::from_millis(ms);
+        let addr: IpAddr = "10.0.0.2".parse().unwrap();
+        let addrs = BTreeSet::from([addr]);
+        let mut probes = Probes::default();
+        let mut step = |at, is_doubtful, answer: Option<u64>| {
+            let mut outputs = Vec::new();
+            if let Some(asked) = answer {
+                probes.echo_answered(addr, ms(asked));
+            }
+            let has_answered = probes.echo(2, &addrs, is_doubtful, ms(at), &mut outputs);
+            (has_answered, outputs)
+        };
+        let echo = || vec![MonitorOutput::Echo(addr)];
+        assert_eq!(step(0, false, None), (false, vec![]));
+        assert_eq!(step(50, true, None), (false, echo()));
+        assert_eq!(step(100, true, Some(50)), (true, vec![]));
+        assert_eq!(step(150, true, None), (true, echo()));
+        assert_eq!(step(600, true, Some(20)), (true, echo()), "late, and not the newest");
+        assert_eq!(step(650, true, None), (false, vec![]), "600 ms after it was asked");
+        assert_eq!(step(660, false, None), (false, vec![MonitorOutput::ForgetEcho(addr)]));
+        assert_eq!(step(670, true, None), (false, echo()));
     }
 }

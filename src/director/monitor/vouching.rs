@@ -1,4 +1,4 @@
-//! How an active director that another one does not hear shows by its record that it is there.
+//! How an active director that another one does not hear shows by its record that it is there. Pure.
 //!
 //! Heartbeats between two directors can be lost while everything else is well: the store, the nodes,
 //! the clients. A director that is not heard would be replaced, and the one that replaced it would be
@@ -9,11 +9,11 @@
 use std::collections::BTreeMap;
 use std::time::Instant;
 
-use super::super::election::VOUCH_EVERY;
-use crate::store::NodeRecord;
+use super::store_view::RecordSummary;
+use crate::director::election::VOUCH_EVERY;
 
 /// When this director says that it is there.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Vouching {
     number: u32,
     next: Instant,
@@ -38,12 +38,12 @@ impl Vouching {
 }
 
 /// When others were seen to say so.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct PeerVouches(BTreeMap<u32, (Option<u32>, Option<Instant>)>);
 
 impl PeerVouches {
     /// Looks at the records. What a record says when it is first seen may be old.
-    pub(super) fn follow(&mut self, records: &BTreeMap<u32, NodeRecord>, now: Instant) {
+    pub(super) fn follow(&mut self, records: &BTreeMap<u32, RecordSummary>, now: Instant) {
         for (node, record) in records {
             let known = self.0.entry(*node).or_insert((record.vouched, None));
             if known.0 != record.vouched {
@@ -64,6 +64,7 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
+    use crate::store::NodeRecord;
 
     #[test]
     fn a_director_vouches_for_itself_while_nodes_answer_and_not_faster_than_needed() {
@@ -81,7 +82,7 @@ mod tests {
         let start = Instant::now();
         let record = |vouched, directing| {
             let record = NodeRecord { vouched, directing, ..NodeRecord::empty(2, 1, 1) };
-            BTreeMap::from([(2, record)])
+            BTreeMap::from([(2, RecordSummary::from(&record))])
         };
         let mut vouches = PeerVouches::default();
         vouches.follow(&record(Some(4), true), start);

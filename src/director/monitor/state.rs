@@ -1,0 +1,395 @@
+//! What the monitor decides, of all that it is told and hears: it follows the store, judges liveness,
+//! holds the election, and tells of it. Pure: [`MonitorState::handle`] takes what happened, one thing
+//! at a time, and [`MonitorState::step`] gives what is to be done; what came of that is handled
+//! again. Each concern has a file of its own; here they are put together.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use tracing::{info, warn};
+
+use super::candidacy::{Candidacy, Circumstances};
+use super::conflicts::{ConflictStep, Conflicts, WatchedAddresses};
+use super::messages::{MonitorIdentity, MonitorInput, MonitorOutput, MonitorView, Notice};
+use super::nodes::Nodes;
+use super::store_view::{StoreReading, StoreView};
+use super::vouching::Vouching;
+use super::wire::Terms;
+use crate::conf::Conf;
+use crate::counter;
+use crate::director::DirectorEvent;
+use crate::director::election::ElectionRole;
+use crate::director::restrictions::Restrictions;
+use crate::heartbeat::HeartbeatContent;
+
+/// Within this time another host that is asked for an address has answered, and is known
+/// ([`ConflictWatch`](crate::net::ConflictWatch)).
+const ANSWERED_WITHIN: Duration = Duration::from_millis(1200);
+
+/// How often it is looked after what another program took or removed.
+const TEND_EVERY: Duration = Duration::from_secs(1);
+
+/// One director's monitor, without its sockets, store and files.
+#[derive(Clone, Debug)]
+pub(crate) struct MonitorState {
+    me: u32,
+    conf: Arc<Conf>,
+    store: StoreView,
+    nodes: Nodes,
+    candidacy: Candidacy,
+    conflicts: Conflicts,
+    vouching: Vouching,
+    confirmation: Option<Confirmation>,
+    /// Something happened after which everything is to be judged at once.
+    looks: bool,
+    next_tend: Instant,
+    /// What was told and ordered last.
+    restrictions: Restrictions,
+    content: HeartbeatContent,
+    watched: WatchedAddresses,
+    outputs: Vec<MonitorOutput>,
+}
+
+/// This director makes sure that its role is what it believes: the store knows or, while that is
+/// unavailable, the host that answers for the CVIPs does.
+#[derive(Clone, Copy, Debug)]
+struct Confirmation {
+    stage: ConfirmationStage,
+    /// Its role is then told again.
+    tells_role: bool,
+    /// Its addresses are then announced again, if it is active.
+    defends: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum ConfirmationStage {
+    /// The store is being read.
+    Reading,
+    /// It was read, or could not be.
+    Read,
+    /// It is sure from then on.
+    SureAt(Instant),
+}
+
+impl MonitorState {
+    /// One that has heard nothing yet. `terms`: what its file of terms says.
+    pub(crate) fn new(
+        me: MonitorIdentity,
+        conf: Arc<Conf>,
+        terms: Terms,
+        now: Instant,
+    ) -> MonitorState {
+        let mut nodes = Nodes::new(me, now);
+        nodes.configure(&conf);
+        let candidacy = Candidacy::new(me, order(&conf, me.node), terms, now);
+        let store = StoreView::default();
+        nodes.watch(&store, candidacy.order(), now);
+        // The table may still have those of a monitor before this one.
+        let restrictions = Restrictions::default();
+        let notice = MonitorOutput::Notice(Notice::Restrictions(restrictions.clone()));
+        MonitorState {
+            me: me.node,
+            conf,
+            store,
+            nodes,
+            candidacy,
+            conflicts: Conflicts::new(now),
+            vouching: Vouching::new(now),
+            confirmation: None,
+            looks: false,
+            next_tend: now,
+            restrictions,
+            content: HeartbeatContent::default(),
+            watched: WatchedAddresses::new(),
+            outputs: vec![notice],
+        }
+    }
+
+    /// How long it has nothing to do if nothing happens.
+    pub(crate) fn timeout(&self, now: Instant) -> Duration {
+        let sure_at = self.confirmation.and_then(|confirmation| match confirmation.stage {
+            ConfirmationStage::SureAt(at) => Some(at),
+            _ => None,
+        });
+        let due = sure_at.into_iter().chain(self.conflicts.due()).min();
+        let due = due.map(|at| at.saturating_duration_since(now));
+        due.into_iter().fold(self.nodes.peers.timeout(now), Duration::min)
+    }
+
+    /// Takes one thing that happened.
+    pub(crate) fn handle(&mut self, input: MonitorInput, now: Instant) {
+        self.nodes.attend(now);
+        let outputs = &mut self.outputs;
+        self.looks |= match input {
+            MonitorInput::Conf(conf) => {
+                self.conf = conf;
+                self.nodes.configure(&self.conf);
+                self.candidacy.reorder(order(&self.conf, self.me), outputs);
+                self.nodes.watch(&self.store, self.candidacy.order(), now);
+                true
+            }
+            MonitorInput::TakeOver => {
+                self.candidacy.take_over(now);
+                true
+            }
+            MonitorInput::HandOver => {
+                self.candidacy.hand_over();
+                true
+            }
+            MonitorInput::Confirm => {
+                self.make_sure(true, false);
+                false
+            }
+            MonitorInput::CanCarry(can_carry) => {
+                self.candidacy.set_can_carry(can_carry);
+                true
+            }
+            MonitorInput::Leave => {
+                self.candidacy.leave();
+                true
+            }
+            MonitorInput::Left(left) => {
+                self.nodes.tell_left(left);
+                true
+            }
+            MonitorInput::Announced(announced) => {
+                self.conflicts.announced(announced);
+                true
+            }
+            MonitorInput::StoreRead(reading) => self.follow_store(reading, now),
+            MonitorInput::Heartbeat(heartbeat) => self.nodes.hear(heartbeat, now),
+            MonitorInput::EchoAnswered { addr, asked } => {
+                self.nodes.probes.echo_answered(addr, asked);
+                true
+            }
+            MonitorInput::Connected { target, outcome } => {
+                self.nodes.probes.connected(target, outcome);
+                true
+            }
+            MonitorInput::Claimed(claim) => {
+                self.conflicts.claimed(claim, now);
+                false
+            }
+            MonitorInput::Proved(addrs) => {
+                let before = self.conflicts.is_proved();
+                self.conflicts.prove(addrs);
+                self.conflicts.is_proved() != before
+            }
+            MonitorInput::ClaimEnded(claimed) => {
+                self.candidacy.claim_ended(claimed, outputs);
+                true
+            }
+            MonitorInput::TermsWritten(is_written) => {
+                self.candidacy.terms_written(is_written, outputs);
+                false
+            }
+            MonitorInput::TermsMissing => {
+                self.candidacy.terms_missing(outputs);
+                false
+            }
+        };
+    }
+
+    /// Decides, and gives what is to be done, in this order.
+    pub(crate) fn step(&mut self, now: Instant) -> Vec<MonitorOutput> {
+        self.nodes.attend(now);
+        if now >= self.next_tend {
+            self.next_tend = now + TEND_EVERY;
+            self.candidacy.tend(&mut self.outputs);
+            self.outputs.push(MonitorOutput::Tend);
+        }
+        self.step_conflicts(now);
+        if std::mem::take(&mut self.looks) || self.nodes.peers.timeout(now).is_zero() {
+            self.judge(now);
+            self.restrict(now);
+            let circumstances = Circumstances {
+                conf: &self.conf,
+                store: &self.store,
+                nodes: &self.nodes,
+                conflict: self.conflicts.is_proved(),
+            };
+            self.candidacy.elect(circumstances, now, &mut self.outputs);
+            self.restrict(now);
+            self.say();
+            self.watch_addresses(now);
+        }
+        self.confirm(now);
+        std::mem::take(&mut self.outputs)
+    }
+
+    /// What it knows; what its sockets know is for their owner to add.
+    pub(crate) fn view(&self, now: Instant) -> MonitorView {
+        let (active, own) = match self.candidacy.role() {
+            ElectionRole::Active { term } => (true, term),
+            ElectionRole::Standby => (false, 0),
+        };
+        let elected = self.candidacy.elected(&self.store);
+        let heard = self.nodes.counts();
+        let unavailable = self.store.unavailable_since;
+        MonitorView {
+            active,
+            set: self.candidacy.set(),
+            elected: elected.map(|elected| elected.node),
+            term: elected.map_or(own, |elected| counter::latest(elected.term, own)),
+            liveness_of: self.nodes.liveness_of().clone(),
+            left: self.nodes.gone(&self.store),
+            isolated: self.nodes.is_isolated(),
+            store_unavailable_s: unavailable
+                .map(|since| now.saturating_duration_since(since).as_secs()),
+            heartbeats_heard: heard.fresh,
+            heartbeats_ignored: heard.old + heard.outlived + heard.unproven + heard.unwatched,
+            heartbeats_refused: 0,
+            ports_taken: Vec::new(),
+            conflicts: self.conflicts.faults(),
+        }
+    }
+
+    fn tell(&mut self, notice: Notice) {
+        self.outputs.push(MonitorOutput::Notice(notice));
+    }
+
+    /// Takes a reading of the store; true if everything is to be judged at once.
+    fn follow_store(&mut self, reading: StoreReading, now: Instant) -> bool {
+        let before = self.store.is_unavailable();
+        let anew = reading.anew;
+        let is_new = self.store.follow(reading);
+        if is_new {
+            self.nodes.watch(&self.store, self.candidacy.order(), now);
+        }
+        match (before, self.store.is_unavailable()) {
+            (false, true) => self.tell(Notice::Event(DirectorEvent::StoreUnavailable)),
+            (true, false) => self.tell(Notice::Event(DirectorEvent::StoreBack)),
+            _ => {}
+        }
+        if let Some(confirmation) = self.confirmation.as_mut().filter(|_| anew) {
+            confirmation.stage = ConfirmationStage::Read;
+        }
+        is_new || anew
+    }
+
+    /// Judges which nodes live; an active director that is not heard vouches for itself.
+    fn judge(&mut self, now: Instant) {
+        let witnesses = match self.candidacy.is_active() {
+            true => self.nodes.witnesses(self.candidacy.order(), &self.store, now),
+            false => BTreeSet::new(),
+        };
+        let is_answered = self.nodes.judge(&self.store, &witnesses, now, &mut self.outputs);
+        if let Some(number) = self.vouching.step(is_answered, now) {
+            self.tell(Notice::Vouch(number));
+        }
+    }
+
+    /// Tells the table what restricts it, if that is another than before.
+    fn restrict(&mut self, now: Instant) {
+        let former_director = self.candidacy.former(&self.store);
+        let restrictions = Restrictions { former_director, ..self.nodes.restrictions(now) };
+        if restrictions != self.restrictions {
+            self.restrictions = restrictions.clone();
+            self.tell(Notice::Restrictions(restrictions));
+        }
+    }
+
+    /// Tells what heartbeats are to say, if that is another than before.
+    fn say(&mut self) {
+        let content = HeartbeatContent {
+            leaderships: vec![self.candidacy.leadership(&self.store)],
+            seen: self.nodes.peers.seen(),
+            leaving: self.candidacy.is_leaving(),
+            cannot_carry: !self.candidacy.carries_addresses(),
+            ..HeartbeatContent::default()
+        };
+        if content != self.content {
+            self.content = content.clone();
+            self.tell(Notice::HeartbeatContent(content));
+        }
+    }
+
+    /// Watches the addresses of an active director, and asks for them while the store is unavailable.
+    fn watch_addresses(&mut self, now: Instant) {
+        self.conflicts.direct(&self.conf, self.me, self.candidacy.is_active());
+        let watched = self.conflicts.watched();
+        if watched != self.watched {
+            self.watched = watched.clone();
+            self.outputs.push(MonitorOutput::WatchAddresses(watched));
+        }
+        let is_doubted = self.store.is_unavailable() && !self.candidacy.is_alone();
+        let doubted = self.conflicts.doubt(is_doubted, now);
+        self.ask_for(doubted);
+    }
+
+    fn ask_for(&mut self, addrs: BTreeSet<std::net::IpAddr>) {
+        if !addrs.is_empty() {
+            self.outputs.push(MonitorOutput::AskForAddresses(addrs));
+        }
+    }
+
+    fn step_conflicts(&mut self, now: Instant) {
+        let ConflictStep { ask, over, defend } = self.conflicts.step(now);
+        self.ask_for(ask);
+        for address in over {
+            info!("the address conflict over {address} is over");
+            self.tell(Notice::Event(DirectorEvent::ConflictOver { address }));
+        }
+        match defend {
+            // No other director could have been elected.
+            true if self.candidacy.is_alone() => self.defend(),
+            true => self.make_sure(false, true),
+            false => {}
+        }
+    }
+
+    /// Has the addresses announced again, and tells of the conflict.
+    fn defend(&mut self) {
+        self.tell(Notice::Announce);
+        for (address, by) in self.conflicts.confirm() {
+            let by = by.to_string();
+            warn!("address conflict: another host, {by}, claims {address}: announcing it again");
+            self.tell(Notice::Event(DirectorEvent::Conflict { address, by }));
+        }
+    }
+
+    fn make_sure(&mut self, tells_role: bool, defends: bool) {
+        let before = self.confirmation.map(|before| (before.tells_role, before.defends));
+        let (told, defended) = before.unwrap_or_default();
+        let (tells_role, defends) = (tells_role || told, defends || defended);
+        let stage = ConfirmationStage::Reading;
+        self.confirmation = Some(Confirmation { stage, tells_role, defends });
+        self.outputs.push(MonitorOutput::ReadStore);
+    }
+
+    /// Goes on with making sure; acts once it is sure.
+    fn confirm(&mut self, now: Instant) {
+        let Some(mut confirmation) = self.confirmation else { return };
+        if confirmation.stage == ConfirmationStage::Read && !self.candidacy.is_claiming() {
+            let mut at = now;
+            if self.store.is_unavailable() && !self.candidacy.is_alone() {
+                at += ANSWERED_WITHIN;
+                let doubted = self.conflicts.doubt_at_once(now);
+                self.ask_for(doubted);
+            }
+            confirmation.stage = ConfirmationStage::SureAt(at);
+            self.confirmation = Some(confirmation);
+        }
+        if !matches!(confirmation.stage, ConfirmationStage::SureAt(at) if now >= at) {
+            return;
+        }
+        self.confirmation = None;
+        if confirmation.tells_role {
+            self.tell(Notice::ElectionRole(self.candidacy.role()));
+        }
+        if confirmation.defends && self.candidacy.is_active() {
+            self.defend();
+        }
+    }
+}
+
+/// The directors of a node's set, in cvip.conf's order.
+pub fn order(conf: &Conf, node: u32) -> Vec<u32> {
+    let sets = conf.director_sets();
+    let set = sets.into_iter().find(|set| set.directors.contains(&node));
+    set.map_or_else(|| vec![node], |set| set.directors)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,89 @@
+//! The file in which a director's terms outlive it: `active SET TERM` in a line, and `given-up SET
+//! TERM` in a line for each set of directors, by its name.
+
+use std::collections::BTreeMap;
+
+use crate::counter;
+
+/// The file is no longer than a few lines.
+pub(super) const CAP: u64 = 4096;
+
+/// In which term a director is active, and which terms it has given up.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Terms {
+    /// The set and the term in which it is active.
+    pub(crate) active: Option<(u32, u64)>,
+    /// The latest term of each set that it has given up.
+    pub(crate) given_up: BTreeMap<u32, u64>,
+}
+
+impl Terms {
+    /// Reads the file's text; what makes no sense says nothing. An older cvipd wrote nothing but
+    /// the term, of the set that it was in: `set`, as far as is known.
+    pub(crate) fn parse(text: &str, set: u32) -> Terms {
+        let lone: Option<u64> = text.trim().parse().ok();
+        let active = lone.filter(|term| *term <= counter::LAST).map(|term| (set, term));
+        let mut terms = Terms { active, given_up: BTreeMap::new() };
+        for line in text.lines() {
+            let words: Vec<&str> = line.split_whitespace().collect();
+            let [what, set, term] = words[..] else { continue };
+            let (Ok(set), Ok(term)) = (set.parse(), term.parse()) else { continue };
+            match what {
+                _ if term > counter::LAST => {}
+                "active" => terms.active = Some((set, term)),
+                "given-up" => drop(terms.given_up.insert(set, term)),
+                _ => {}
+            }
+        }
+        terms
+    }
+
+    /// The file's text.
+    pub(crate) fn encode(&self) -> String {
+        let active = self.active.iter().map(|(set, term)| format!("active {set} {term}\n"));
+        let given_up = self.given_up.iter().map(|(set, term)| format!("given-up {set} {term}\n"));
+        active.chain(given_up).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn a_file_is_read_as_far_as_it_makes_sense() {
+        let active = |set, term| Terms { active: Some((set, term)), ..Terms::default() };
+        let given_up = |terms: &[(u32, u64)]| Terms {
+            active: None,
+            given_up: terms.iter().copied().collect(),
+        };
+        for (text, terms) in [
+            ("", Terms::default()),
+            ("active 1 7\n", active(1, 7)),
+            ("given-up 1 7\ngiven-up 2 1\n", given_up(&[(1, 7), (2, 1)])),
+            ("7 or so", Terms::default()),
+            ("active 1", Terms::default()),
+            ("active one 7", Terms::default()),
+            ("active 1 9007199254740992", Terms::default()),
+            ("9007199254740992\n", Terms::default()),
+            // An older cvipd's.
+            ("7\n", active(3, 7)),
+        ] {
+            assert_eq!(Terms::parse(text, 3), terms, "{text:?}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_written_is_read(
+            active: Option<(u32, u32)>,
+            given_up in proptest::collection::btree_map(any::<u32>(), 0..counter::LAST, 0..4),
+        ) {
+            let active = active.map(|(set, term)| (set, term.into()));
+            let terms = Terms { active, given_up };
+            prop_assert_eq!(Terms::parse(&terms.encode(), 1), terms);
+        }
+    }
+}
