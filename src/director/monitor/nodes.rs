@@ -240,9 +240,9 @@ impl Nodes {
         let heard: Vec<u32> = self.addrs.keys().filter(is_heard).copied().collect();
         let are_all = heard.len() > 1 && heard.iter().all(|node| verdict.suspected.contains(node));
         let is_suspected = verdict.suspicion == Suspicion::OwnLink || are_all;
-        // Where the store is heard, and says that all of them are gone, they are.
+        // Where the store is heard, and has ended the leases of all that are silent, they are gone.
         let is_gone =
-            |node: &u32| !verdict.suspected.contains(node) || !store.alive.contains_key(node);
+            |node: &u32| !self.peers.silent(*node, now) || !store.alive.contains_key(node);
         let is_witnessed = is_suspected && !store.is_unavailable() && heard.iter().all(is_gone);
         if is_witnessed {
             self.peers.trust_link();

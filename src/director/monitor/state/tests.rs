@@ -388,6 +388,22 @@ fn a_node_whose_heartbeats_stop_is_suspected_and_dead_only_once_its_lease_has_en
 }
 
 #[test]
+fn silence_of_most_at_once_is_this_directors_own_link_unless_the_store_has_ended_their_leases() {
+    let mut scene = Scene::active();
+    scene.play(&[
+        (0, Down(&[2, 3, 4]), &["Isolated"]),
+        (5000, Wait, &[]),
+        (1000, Up(&[2, 3, 4]), &["IsolationEnded"]),
+        // Two of three are no less.
+        (1000, Down(&[3, 4]), &["Isolated"]),
+        (5000, LeaseEnds(3), &[]),
+        (1000, LeaseEnds(4), &["IsolationEnded", "node 3: Dead", "node 4: Dead"]),
+        (1000, Wait, &[]),
+    ]);
+    assert_eq!(scene.restrictions.dead, [3, 4].into());
+}
+
+#[test]
 fn a_monitor_that_was_kept_from_listening_takes_no_node_for_worse() {
     let mut scene = Scene::active();
     scene.play(&[(0, Frozen(5000), &[]), (1000, Wait, &[])]);
