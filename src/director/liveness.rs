@@ -1,16 +1,16 @@
-//! Whether a node lives, by all that speaks for it: heartbeats, its kernel's echo, its lease. Pure.
+//! The liveness of one node, by its heartbeats, its kernel's echo and its lease. Pure.
 //!
-//! Heartbeats are fastest and least certain: a silent node only gets no new connections, which is
-//! cheap to undo. If its kernel still answers, only its cvipd is silent, and its servers are asked
-//! themselves. A node is dead, and its connections are cut, once its lease has ended too: a lease
-//! alone says nothing (the node may have lost the store), and neither does silence alone.
+//! Heartbeats are fastest and least certain: a node without them only gets no new connections,
+//! which is cheap to undo. If its kernel still answers, only its cvipd is down, and its servers are
+//! probed. A node is dead, and its connections are cut, once its lease has ended too: a lease alone
+//! says nothing (the node may have lost the store), and neither do missing heartbeats alone.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-/// A node that has been silent to everything for this long, and whose lease has ended, is dead.
+/// A node that has answered nothing for this long, and whose lease has ended, is dead.
 pub const DEAD_AFTER: Duration = Duration::from_secs(2);
 
 /// What speaks for a node.
@@ -18,7 +18,7 @@ pub const DEAD_AFTER: Duration = Duration::from_secs(2);
 pub struct Evidence {
     /// Its heartbeats.
     pub heartbeats: HeartbeatEvidence,
-    /// Its kernel answered an echo within the time of a heartbeat's silence.
+    /// Its kernel answered an echo within the time after which missing heartbeats count.
     pub echo: bool,
     /// Its cvipd holds the node's lease, as the store was last read.
     pub leased: bool,
@@ -44,7 +44,7 @@ pub enum HeartbeatEvidence {
 pub enum Liveness {
     /// Nothing speaks against it.
     Alive,
-    /// Its machine lives, its cvipd does not speak: its record may be out of date.
+    /// Its machine is up, its cvipd sends no heartbeats: its record may be out of date.
     AgentDown,
     /// Nothing is heard of it.
     Suspected,
@@ -57,19 +57,19 @@ impl Evidence {
     pub fn liveness(self) -> Liveness {
         match self {
             Evidence { heartbeats: HeartbeatEvidence::Come, .. } => Liveness::Alive,
-            // Heartbeats that never came are no silence while the lease says that it lives.
+            // Heartbeats that never came have not stopped while the lease says that it lives.
             Evidence { heartbeats: HeartbeatEvidence::Never, leased: true, .. } => Liveness::Alive,
             Evidence { echo: true, .. } => Liveness::AgentDown,
             Evidence { leased: false, quiet, .. } if quiet >= DEAD_AFTER => Liveness::Dead,
-            // A director that has just been started has heard nobody yet.
+            // A director that has just been started has heard no node yet.
             Evidence { heartbeats: HeartbeatEvidence::Never, .. } => Liveness::Alive,
             Evidence { heartbeats: HeartbeatEvidence::Stopped, .. } => Liveness::Suspected,
         }
     }
 }
 
-/// Nodes whose silence is no news: since this director was started it has not heard them, nor seen a
-/// lease by which they should be heard. That is so at each start, and said once, quietly.
+/// Nodes that were absent before this director was started: it has not heard them since, nor seen a
+/// lease by which they should be heard. That is so at each start, and is logged once, as no event.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Absent {
     absent: BTreeSet<u32>,
@@ -80,13 +80,13 @@ pub struct Absent {
 /// How a change is told.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum News {
-    /// To everybody: it is an event.
+    /// As an event.
     Event,
     /// In the log, at `info`: it has been so since before the start.
     Absent,
-    /// In the log, at `info`: who was absent has come.
+    /// In the log, at `info`: a node that was absent has come.
     Came,
-    /// Not at all: it was said.
+    /// Not at all: it was told.
     Known,
 }
 

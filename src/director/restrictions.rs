@@ -1,8 +1,8 @@
 //! What a director knows of real servers beside their records: which are suspected, dead, unhealthy
 //! or damped.
 //!
-//! They are few: a healthy server has none. The agent keeps them; [`super::desired`] reads them, and
-//! nothing else depends on them.
+//! They are few: a healthy server has none. The agent keeps them; [`super::desired`] reads them,
+//! and nothing else depends on them.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Instant;
@@ -49,7 +49,8 @@ pub enum QuiesceReason {
 }
 
 impl QuiesceReason {
-    /// The word for it (`unhealthy`, `damped`, `suspected` or `former_director`), and why, for people.
+    /// The word for it (`unhealthy`, `damped`, `suspected` or `former_director`), and why, for
+    /// people.
     pub fn describe(&self) -> (&'static str, String) {
         match self {
             QuiesceReason::Unhealthy(why) => ("unhealthy", why.clone()),
@@ -81,7 +82,8 @@ impl QuiesceReason {
 
 impl Restrictions {
     /// Keeps what nodes said before of the ports that they have left and of leaving, where these
-    /// restrictions do not know: those of a monitor that was just started, which has heard none yet.
+    /// restrictions do not know: those of a monitor that was just started, which has heard none
+    /// yet.
     pub fn keep_said(&mut self, before: &Restrictions) {
         for (node, left) in &before.left {
             self.left.entry(*node).or_insert_with(|| left.clone());
@@ -91,16 +93,16 @@ impl Restrictions {
         }
     }
 
-    /// True if a node leaves the cluster: by its record, or by its heartbeats if no later cvipd of it
-    /// has written a record since.
+    /// True if a node leaves the cluster: by its record, or by its heartbeats if no later cvipd of
+    /// it has written a record since.
     pub fn leaves(&self, node: u32, record: Option<&NodeRecord>) -> bool {
         let is_later = |than: u64| record.is_some_and(|r| counter::is_later(r.incarnation, than));
         let said = self.leaving.get(&node).copied().flatten();
         record.is_some_and(|record| record.leaving) || said.is_some_and(|said| !is_later(said))
     }
 
-    /// Why a server is to get no new connections; `unhealthy` is what its own node's check found. The
-    /// checks of a suspected node count no more.
+    /// Why a server is to get no new connections; `unhealthy` is what its own node's check found.
+    /// The checks of a suspected node count no more.
     pub fn quiesced(
         &self,
         server: ServerKey,

@@ -1,4 +1,4 @@
-//! Do a machine's listeners still take connections, with its cvipd silent? TCP connects to many
+//! Do a machine's listeners still take connections, with its cvipd down? TCP connects to many
 //! at once, none of which waits.
 //!
 //! The server is to notice as little as can be: the handshake's last acknowledgement is held back
@@ -24,7 +24,7 @@ const UNDER_WAY: usize = 64;
 pub enum ConnectOutcome {
     /// There is a listener that takes connections.
     Open,
-    /// The machine says that nobody listens there.
+    /// The machine says that there is no listener.
     Refused,
     /// No answer in time: the machine is gone, or the listener's queue is full.
     Silent,
@@ -236,7 +236,7 @@ mod tests {
     }
 
     #[test]
-    fn where_nobody_listens_it_is_refused() {
+    fn without_a_listener_it_is_refused() {
         for listener in listeners() {
             let target = listener.local_addr().unwrap();
             drop(listener);
@@ -257,7 +257,7 @@ mod tests {
 
     #[test]
     fn a_full_queue_is_silent_when_patience_ends() {
-        // A queue of one, and connections that nobody accepts.
+        // A queue of one, and connections that are not accepted.
         let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
         socket.bind(&SocketAddr::from(([127, 0, 0, 1], 0)).into()).unwrap();
         socket.listen(0).unwrap();
@@ -268,7 +268,7 @@ mod tests {
     }
 
     #[test]
-    fn who_is_being_asked_is_not_asked_twice_but_may_be_again() {
+    fn a_listener_that_is_being_asked_is_not_asked_twice_but_may_be_again() {
         let [listener, _] = listeners();
         let target = listener.local_addr().unwrap();
         let mut prober = patient();
@@ -282,7 +282,7 @@ mod tests {
 
     #[test]
     fn what_cannot_be_tried_says_so() {
-        // A multicast address is nobody's to connect to.
+        // No connection leads to a multicast address.
         let target = "[ff02::1]:80".parse().unwrap();
         let (ended, _) = ask(&mut patient(), &[target]);
         assert!(

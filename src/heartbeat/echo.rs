@@ -1,9 +1,9 @@
-//! Is that machine's kernel alive, with only its cvipd silent? ICMP and ICMPv6 echo to many
-//! machines at once.
+//! ICMP and ICMPv6 echo to many machines at once: is a machine's kernel alive, with only its cvipd
+//! down?
 //!
 //! An answer counts only if it comes from the machine that was asked and repeats a sequence
-//! number and 16 random bytes of a question that is still open: nobody who has not seen the
-//! question can forge it. Nothing here waits, and nothing is repeated by itself: the caller asks
+//! number and 16 random bytes of a question that is still open: an attacker who has not seen the
+//! question cannot forge it. Nothing here waits, and nothing is repeated by itself: the caller asks
 //! as often as it wants to know.
 //!
 //! Sockets for this need no privilege where `net.ipv4.ping_group_range` contains the caller's
@@ -50,7 +50,7 @@ named! {
 )]
 pub struct EchoError(#[from] io::Error);
 
-/// Asks, and remembers who answered.
+/// Asks machines, and remembers which answered.
 #[derive(Debug)]
 pub struct EchoProber {
     sockets: Vec<EchoSocket>,
@@ -147,7 +147,7 @@ impl EchoProber {
         sent
     }
 
-    /// Takes the answers that have arrived; gives who answered.
+    /// Takes the answers that have arrived; gives the machines that answered.
     pub fn receive(&mut self) -> Vec<IpAddr> {
         let mut answered = Vec::new();
         let mut buffer = [0; 256];
@@ -365,7 +365,7 @@ mod tests {
     }
 
     #[test]
-    fn an_answer_is_of_who_was_asked_with_what_was_asked_and_once() {
+    fn an_answer_counts_once_from_the_machine_that_was_asked_with_what_was_asked() {
         let now = Instant::now();
         let later = now + Duration::from_secs(1);
         let mut asked = EchoAsked::default();

@@ -1,11 +1,11 @@
-//! Whose a UDP port is that somebody else has: /proc/net/udp and udp6 (proc_pid_net(5)), and the
+//! The user and process that have a UDP port: /proc/net/udp and udp6 (proc_pid_net(5)), and the
 //! process that has the socket open.
 
 use std::fs;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
-/// Says who has a UDP address and port of this network namespace, for people; nothing if nobody
-/// has it.
+/// The user and process that have a UDP address and port of this network namespace, for people;
+/// none if it is free.
 pub fn holder(address: SocketAddr) -> Option<String> {
     let tables = ["/proc/net/udp", "/proc/net/udp6"];
     let (uid, inode) = tables.iter().find_map(|table| {
@@ -86,7 +86,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn who_has_a_port_is_said_by_user_and_process() {
+    fn the_holder_of_a_port_is_named_by_user_and_process() {
         for local in ["127.0.0.1:0", "[::1]:0", "0.0.0.0:0"] {
             let socket = UdpSocket::bind(local).unwrap();
             let mut address = socket.local_addr().unwrap();

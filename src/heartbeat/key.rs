@@ -1,5 +1,5 @@
-//! The cluster key: who has it is of the cluster. It is never shown, and wiped from memory when
-//! it is dropped.
+//! The cluster key: a machine that has it is of the cluster. It is never shown, and wiped from
+//! memory when it is dropped.
 //!
 //! The file's content is not used itself: each use derives a key of its own from it, so that
 //! what one use gives away helps against no other.

@@ -1,16 +1,16 @@
-//! Failure detection between machines: who is silent, and is that his machine, his cvipd, or our
-//! own link?
+//! Failure detection between machines: which nodes are no longer heard, and whether that is the
+//! machine, its cvipd, or our own link.
 //!
 //! ```text
 //!   key         the cluster's secret, and what is derived from it
-//!   beat        the heartbeat as a datagram; any other bytes are refused       pure
+//!   wire        the heartbeat as a datagram; any other bytes are refused       pure
 //!   left        ports that the sender has left, while the store is unavailable    pure
 //!   socket      the datagrams' sockets                                         kernel
 //!   sender      when the next heartbeat is due                                 kernel
-//!   peers       what was heard of each peer, and who is silent                 pure
-//!   verdict     one machine's silence, or one's own deafness?                  pure
-//!   echo        does a machine's kernel answer, with only its cvipd silent?    kernel
-//!   connect     do a silent machine's listeners still take connections?        kernel
+//!   peers       what was heard of each peer, and which are suspected           pure
+//!   verdict     are single machines silent, or is the own link down?           pure
+//!   echo        does a machine's kernel answer, with only its cvipd down?      kernel
+//!   connect     do the listeners of such a machine still take connections?     kernel
 //! ```
 //!
 //! Heartbeats go one way: an answer could be lost as well, which would square the loss. They say

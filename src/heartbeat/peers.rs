@@ -1,4 +1,5 @@
-//! What was heard of each peer, and who is silent. Pure: heartbeats and the time are given.
+//! What was heard of each peer, and which peers are silent. Pure: heartbeats and the time are
+//! given.
 //!
 //! Only what is new counts. A heartbeat that is not newer than the newest by (incarnation,
 //! sequence) came late, twice, or from a recording: it is ignored, and says nothing against its
@@ -8,10 +9,10 @@
 //! - for a node that hears nobody, the caller gives the lowest incarnation to believe in, from
 //!   the node's record in the store.
 //!
-//! What remains is this: whoever can hold back a node's heartbeats and let them through later,
-//! and whoever replays to a freshly started director what a node said in its present
+//! What remains is this: an attacker who can hold back a node's heartbeats and let them through
+//! later, or who replays to a freshly started director what a node said in its present
 //! incarnation, can make that node seem alive for longer. That delays a removal until a probe or
-//! the lease tells otherwise; it removes nobody.
+//! the lease tells otherwise; it removes no node.
 //!
 //! # How fast, and how sure
 //!
@@ -49,13 +50,13 @@ impl Default for Timing {
 }
 
 impl Timing {
-    /// From so long on a node's silence is worth a look, though nobody is called silent yet.
+    /// From so long on a node's silence is worth a look, though no node is called silent yet.
     pub(super) fn overdue(self) -> Duration {
         self.silence / 2
     }
 
     /// An observer that did nothing for so long was not there (stopped, starved, its machine
-    /// paused): that it heard nothing then is nobody's silence.
+    /// paused): that it heard nothing then counts for no node.
     fn absence(self) -> Duration {
         self.silence / 3
     }
@@ -125,7 +126,7 @@ pub struct Peers {
 struct WatchedPeer {
     watched: WatchedNode,
     /// Its silence counts from here: the last new heartbeat, or when it was first watched, and
-    /// later by what it is forgiven.
+    /// later when its silence is forgotten.
     quiet_since: Instant,
     heard: Option<Instant>,
     /// (incarnation, sequence) and nonce of the newest, be it proven or not. Only a newer one
@@ -154,7 +155,7 @@ impl WatchedPeer {
 }
 
 impl Peers {
-    /// Watches nobody yet. `me` and `nonce` are what this observer's own heartbeats say.
+    /// Watches no node yet. `me` and `nonce` are what this observer's own heartbeats say.
     pub fn new(me: u32, nonce: Nonce, timing: Timing, now: Instant) -> Peers {
         Peers {
             me,
@@ -233,22 +234,22 @@ impl Peers {
         Heard::Fresh
     }
 
-    /// Who is silent. To be asked whenever [`Peers::timeout`] is over, after all heartbeats that
-    /// wait in the socket were taken; it looks at every node, so not after each heartbeat where
-    /// there are many.
+    /// Which nodes are silent. To be asked whenever [`Peers::timeout`] is over, after all
+    /// heartbeats that wait in the socket were taken; it looks at every node, so not after each
+    /// heartbeat where there are many.
     pub fn verdict(&mut self, now: Instant) -> Verdict {
         self.attend(now);
         self.judged = now;
         let silence = |peer: &WatchedPeer| Silence {
             lasting: now.saturating_duration_since(peer.quiet_since),
-            // Whoever was never heard has not fallen silent.
-            blameless: peer.heartbeat.as_ref().is_none_or(|heartbeat| heartbeat.leaving),
+            // A node that was never heard has not fallen silent.
+            is_expected: peer.heartbeat.as_ref().is_none_or(|heartbeat| heartbeat.leaving),
         };
         let all = self.peers.iter().map(|(node, peer)| (*node, silence(peer))).collect();
         let told = std::mem::take(&mut self.told);
         let judgement = verdict::judge(&self.state, &all, self.timing, told);
         self.state = judgement.state;
-        if judgement.forgive {
+        if judgement.forgets {
             for (node, peer) in &mut self.peers {
                 let overdue = all[node].lasting >= self.timing.overdue();
                 if overdue && !judgement.verdict.suspected.contains(node) {
@@ -273,7 +274,7 @@ impl Peers {
     /// Whether no new heartbeat of a watched node came for the time of silence, whatever is
     /// behind that: see [`Peers::verdict`] before acting on it.
     pub fn silent(&self, node: u32, now: Instant) -> bool {
-        // While the observer itself was away nobody was silent.
+        // While the observer itself was away no node was silent.
         let away = now.saturating_duration_since(self.attended) > self.timing.absence();
         let now = if away { self.attended } else { now };
         self.peers.get(&node).is_some_and(|peer| {
@@ -324,7 +325,7 @@ impl Peers {
         self.counts
     }
 
-    /// Notes that the caller works. Was it away, everybody is forgiven for that time.
+    /// Notes that the caller works. Was it away, that time counts for no node.
     fn attend(&mut self, now: Instant) {
         let gap = now.saturating_duration_since(self.attended);
         if gap > self.timing.absence() {

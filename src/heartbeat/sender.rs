@@ -2,7 +2,7 @@
 //!
 //! It has no thread of its own, and is made to be driven by one that does nothing else: what
 //! blocks in cvipd (a store that does not answer, a large table, a slow disk) must not look like
-//! a death to others. Its driver waits for orders no longer than [`Sender::timeout`], hands them
+//! a failure to others. Its driver waits for orders no longer than [`Sender::timeout`], hands them
 //! to [`Sender::say`] and calls [`Sender::step`]; none of the three waits for anything.
 
 use std::net::IpAddr;
@@ -14,7 +14,7 @@ use super::socket::{HeartbeatSocket, Sent};
 use super::wire::{Heartbeat, Leadership, MAX_LEADERSHIPS, MAX_SEEN, Nonce, SeenNonce, TooMany};
 use crate::counter;
 
-/// Who speaks: the same from start to end.
+/// The node that sends: the same from start to end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct HeartbeatSource {
     /// The own node number.
@@ -25,7 +25,7 @@ pub struct HeartbeatSource {
     pub nonce: Nonce,
 }
 
-/// What heartbeats say, and to whom, until something else is ordered.
+/// What heartbeats say, and their receivers, until something else is ordered.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct HeartbeatContent {
     /// The directors' addresses.
@@ -49,7 +49,7 @@ pub struct Sender {
 }
 
 impl Sender {
-    /// Says nothing until [`Sender::say`] names somebody to hear it; the first heartbeat is then
+    /// Sends nothing until [`Sender::say`] names receivers; the first heartbeat is then
     /// due at once.
     pub fn new(
         socket: HeartbeatSocket,
@@ -68,7 +68,7 @@ impl Sender {
         self
     }
 
-    /// Changes what is said. What others wait for (a leadership won or laid down, a good-bye) is
+    /// Changes what is said. What others wait for (a leadership won or given up, a leave) is
     /// said at once.
     ///
     /// # Errors
@@ -102,7 +102,7 @@ impl Sender {
     }
 }
 
-/// The part without a socket.
+/// What it decides, without a socket.
 #[derive(Debug)]
 struct SendSchedule {
     source: HeartbeatSource,
@@ -142,7 +142,8 @@ impl SendSchedule {
         self.left = Some(left);
     }
 
-    /// The heartbeat that is due. Who was kept from it sends one, not those that were missed.
+    /// The heartbeat that is due. A sender that was kept from it sends one, not those that were
+    /// missed.
     fn due(&mut self, now: Instant) -> Option<Heartbeat> {
         if now < self.next {
             return None;
@@ -198,7 +199,7 @@ mod tests {
     }
 
     #[test]
-    fn who_was_kept_from_it_sends_one_heartbeat_and_goes_on() {
+    fn a_sender_that_was_kept_from_it_sends_one_heartbeat_and_goes_on() {
         let start = Instant::now();
         let mut schedule = schedule(start);
         assert!(schedule.due(start).is_some());

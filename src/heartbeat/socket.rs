@@ -106,7 +106,7 @@ pub struct HeartbeatSocket {
     taken: Vec<SocketAddr>,
     device: Option<String>,
     key: MacKey,
-    /// The port of those to whom heartbeats are sent, host order.
+    /// The port of the receivers of heartbeats, host order.
     port: u16,
     counts: Counts,
     refused_from: Option<IpAddr>,
@@ -146,10 +146,10 @@ impl HeartbeatSocket {
         })
     }
 
-    /// As [`HeartbeatSocket::receiver`], but an address whose port another program has is no error: it is
-    /// asked for again by [`HeartbeatSocket::tend`]. A port that every user may bind must not decide
-    /// whether this node serves. What `kept` has bound already is shared with it: a successor
-    /// listens before the former one ends, and nothing is lost in between.
+    /// As [`HeartbeatSocket::receiver`], but an address whose port another program has is no error:
+    /// it is asked for again by [`HeartbeatSocket::tend`]. A port that every user may bind must not
+    /// decide whether this node serves. What `kept` has bound already is shared with it: a
+    /// successor listens before the former one ends, and nothing is lost in between.
     ///
     /// # Errors
     /// An address is not this node's.

@@ -1,6 +1,6 @@
-//! Whose fault is silence? One machine that falls silent is likely down; when most fall silent at
-//! once, the observer has likely lost its own link, and whoever then acts on what it does not
-//! hear takes a cluster apart that serves well.
+//! Which nodes are silent by themselves, and whether the own link is suspected. One machine that
+//! falls silent is likely down; when most fall silent at once, the observer has likely lost its own
+//! link, and acting on what it does not hear would take apart a cluster that serves well. Pure.
 //!
 //! Nothing here has a clock: how long each node has been quiet is given.
 
@@ -18,13 +18,13 @@ const LEAST_WATCHED: usize = 3;
 /// What is behind the silence.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Suspicion {
-    /// Whoever is silent is so by himself.
+    /// Each silent node is so by itself.
     Nodes,
     /// Most fell silent at once: the observer's own link is suspected.
     OwnLink,
 }
 
-/// Who is silent.
+/// Which nodes are silent.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Verdict {
     /// What is behind it.
@@ -39,16 +39,16 @@ pub struct Verdict {
 pub(super) struct Silence {
     /// How long it has lasted.
     pub(super) lasting: Duration,
-    /// Whether the node had said that it would stop, or was never heard: its silence speaks
-    /// against nobody's link.
-    pub(super) blameless: bool,
+    /// The node had said that it would stop, or was never heard: its silence says nothing of any
+    /// link.
+    pub(super) is_expected: bool,
 }
 
 /// What is remembered from one verdict to the next.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct VerdictState {
     link: LinkTrust,
-    /// Silent nodes whose silence is their own fault, since it came by itself or long ago.
+    /// Nodes that are silent by themselves, since they fell silent alone or long ago.
     confirmed: BTreeSet<u32>,
 }
 
@@ -63,9 +63,9 @@ impl VerdictState {
 pub(super) struct Judgement {
     pub(super) state: VerdictState,
     pub(super) verdict: Verdict,
-    /// The own link is trusted again, since most are heard again: whoever is not yet, and was
+    /// The own link is trusted again, since most are heard again: a node that is not yet, and was
     /// not silent before, is given the whole time anew.
-    pub(super) forgive: bool,
+    pub(super) forgets: bool,
 }
 
 /// Whether the observer trusts what it does not hear.
@@ -75,7 +75,7 @@ enum LinkTrust {
     Suspected,
 }
 
-/// What is to be seen of those whose silence would be news.
+/// What is seen of the nodes whose silence would be new.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Majority {
     /// There are too few of them to tell.
@@ -86,7 +86,7 @@ enum Majority {
     MostFell,
     /// Most of them are heard.
     MostHeard,
-    /// Somebody who knows says that the link is good.
+    /// The caller knows that the link is good.
     Told,
 }
 
@@ -101,7 +101,7 @@ impl LinkTrust {
 }
 
 /// Judges all watched nodes by how long each has been quiet. `told`: the caller has learnt from
-/// elsewhere that the own link is good; whoever is silent is then called so at once.
+/// elsewhere that the own link is good; a silent node is then called so at once.
 ///
 /// A node counts as fallen from half the time of silence on, once one is silent: what breaks a
 /// link breaks it for all, but the last heartbeats before it came at different moments, and the
@@ -125,27 +125,27 @@ pub(super) fn judge(
         confirmed.extend(lasting(timing.silence + AT_ONCE));
     }
 
-    let jury: Vec<&Silence> = silence
+    let counted: Vec<&Silence> = silence
         .iter()
-        .filter(|(node, silence)| !confirmed.contains(node) && !silence.blameless)
+        .filter(|(node, silence)| !confirmed.contains(node) && !silence.is_expected)
         .map(|(_, silence)| silence)
         .collect();
-    let fallen = jury.iter().filter(|silence| silence.lasting >= timing.overdue()).count();
-    let one_is_silent = jury.iter().any(|silence| silence.lasting >= timing.silence);
+    let fallen = counted.iter().filter(|silence| silence.lasting >= timing.overdue()).count();
+    let one_is_silent = counted.iter().any(|silence| silence.lasting >= timing.silence);
     let majority = if told {
         Majority::Told
-    } else if silence.len() < LEAST_WATCHED || jury.len() < 2 {
+    } else if silence.len() < LEAST_WATCHED || counted.len() < 2 {
         Majority::TooFew
-    } else if 2 * (jury.len() - fallen) > jury.len() {
+    } else if 2 * (counted.len() - fallen) > counted.len() {
         Majority::MostHeard
-    } else if 2 * fallen > jury.len() && one_is_silent {
+    } else if 2 * fallen > counted.len() && one_is_silent {
         Majority::MostFell
     } else {
         Majority::Mixed
     };
 
     let link = state.link.after(majority);
-    let forgive = state.link == LinkTrust::Suspected && majority == Majority::MostHeard;
+    let forgets = state.link == LinkTrust::Suspected && majority == Majority::MostHeard;
     if majority == Majority::Told {
         confirmed.extend(&suspected);
     }
@@ -153,12 +153,12 @@ pub(super) fn judge(
         LinkTrust::Suspected => {
             Verdict { suspicion: Suspicion::OwnLink, suspected: confirmed.clone() }
         }
-        LinkTrust::Trusted if forgive => {
+        LinkTrust::Trusted if forgets => {
             Verdict { suspicion: Suspicion::Nodes, suspected: confirmed.clone() }
         }
         LinkTrust::Trusted => Verdict { suspicion: Suspicion::Nodes, suspected },
     };
-    Judgement { state: VerdictState { link, confirmed }, verdict, forgive }
+    Judgement { state: VerdictState { link, confirmed }, verdict, forgets }
 }
 
 #[cfg(test)]
@@ -175,7 +175,7 @@ mod tests {
             .zip(times)
             .map(|(node, ms)| {
                 let lasting = Duration::from_millis(ms.unsigned_abs());
-                (node, Silence { lasting, blameless: *ms < 0 })
+                (node, Silence { lasting, is_expected: *ms < 0 })
             })
             .collect()
     }
@@ -223,7 +223,7 @@ mod tests {
         for (times, expected) in [
             (&[][..], suspects(&[])),
             (&[0, 0, 0], suspects(&[])),
-            // Each by himself.
+            // Each by itself.
             (&[600, 0, 0], suspects(&[1])),
             (&[599, 0, 0], suspects(&[])),
             (&[600, 700, 0, 0], suspects(&[1, 2])),
@@ -234,7 +234,7 @@ mod tests {
             // The others are about to follow.
             (&[600, 550, 300], own_link(&[])),
             (&[600, 299, 299], suspects(&[1])),
-            // Nobody is silent yet.
+            // No node is silent yet.
             (&[599, 599, 599], suspects(&[])),
             // Of one or two, `most' says nothing.
             (&[600], suspects(&[1])),
@@ -252,7 +252,7 @@ mod tests {
     }
 
     #[test]
-    fn one_after_the_other_may_die_until_nobody_is_left() {
+    fn one_after_the_other_may_die_until_none_is_left() {
         history(&[
             (&[600, 0, 0, 0], suspects(&[1])),
             (&[2600, 600, 0, 0], suspects(&[1, 2])),
@@ -263,7 +263,7 @@ mod tests {
     }
 
     #[test]
-    fn a_cut_link_silences_nobody_but_those_who_were_silent_before() {
+    fn a_cut_link_makes_no_node_silent_that_was_not_so_before() {
         history(&[
             (&[600, 0, 0, 0], suspects(&[1])),
             (&[5000, 590, 560, 570], suspects(&[1])),
@@ -276,7 +276,7 @@ mod tests {
     }
 
     #[test]
-    fn whoever_was_silent_before_and_is_heard_again_is_not_silent() {
+    fn a_node_that_was_silent_before_and_is_heard_again_is_not_silent() {
         history(&[
             (&[600, 0, 0, 0], suspects(&[1])),
             (&[5000, 600, 600, 600], own_link(&[1])),
@@ -288,21 +288,21 @@ mod tests {
     }
 
     #[test]
-    fn most_that_return_have_the_others_forgiven() {
+    fn once_most_are_heard_again_the_others_are_given_the_whole_time_anew() {
         let fallen = judge(&VerdictState::new(), &silence(&[600, 600, 600]), TIMING, false);
-        assert!(!fallen.forgive);
+        assert!(!fallen.forgets);
         let returned = judge(&fallen.state, &silence(&[50, 0, 9000]), TIMING, false);
-        assert_eq!((returned.verdict, returned.forgive), (suspects(&[]), true));
+        assert_eq!((returned.verdict, returned.forgets), (suspects(&[]), true));
         let later = judge(&returned.state, &silence(&[0, 0, 600]), TIMING, false);
-        assert_eq!((later.verdict, later.forgive), (suspects(&[3]), false));
+        assert_eq!((later.verdict, later.forgets), (suspects(&[3]), false));
     }
 
     #[test]
-    fn told_that_the_link_is_good_the_observer_believes_its_ears_and_goes_on_to() {
+    fn told_that_the_link_is_good_the_observer_believes_what_it_hears_and_goes_on_to() {
         let suspected = judge(&VerdictState::new(), &silence(&[600, 600, 600, 0]), TIMING, false);
         assert_eq!(suspected.verdict, own_link(&[]));
         let told = judge(&suspected.state, &silence(&[900, 900, 900, 0]), TIMING, true);
-        assert_eq!((told.verdict, told.forgive), (suspects(&[1, 2, 3]), false));
+        assert_eq!((told.verdict, told.forgets), (suspects(&[1, 2, 3]), false));
         let later = judge(&told.state, &silence(&[950, 950, 950, 0]), TIMING, false);
         assert_eq!(later.verdict, suspects(&[1, 2, 3]));
         let back = judge(&later.state, &silence(&[0, 0, 1200, 0]), TIMING, false);

@@ -1,4 +1,4 @@
-//! The heartbeat: what a node says several times a second, as one authenticated datagram.
+//! The heartbeat, which a node sends several times a second, as one authenticated datagram.
 //!
 //! All numbers are in network order:
 //!
@@ -66,7 +66,7 @@ impl Nonce {
     /// A new one, from the kernel's source of randomness.
     ///
     /// # Errors
-    /// The kernel has none, which no kernel that cvip runs on says.
+    /// The kernel has none, which does not happen on the kernels that cvip runs on.
     pub fn random() -> std::io::Result<Nonce> {
         let mut bytes = [0; 16];
         getrandom::fill(&mut bytes)?;
@@ -146,7 +146,7 @@ pub enum RefusedDatagram {
     /// A heartbeat of a version that this program does not know.
     #[error("a heartbeat of version {0}")]
     Version(u8),
-    /// Somebody without the key made or changed it.
+    /// It was made or changed without the key.
     #[error("not signed with this cluster's key")]
     Forged,
 }

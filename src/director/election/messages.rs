@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use crate::store::Elected;
 
-/// A director's part in its set.
+/// A director's role in its set.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum ElectionRole {
     /// It waits, its table programmed.
@@ -21,9 +21,9 @@ pub enum ElectionRole {
 /// Another director of the set, as it is heard and as the store knows it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ElectionPeer {
-    /// How it sounds.
+    /// How it is heard.
     pub liveness: PeerLiveness,
-    /// The highest term of this set that it said it knows.
+    /// The highest term of this set that its heartbeats name.
     pub term: u64,
     /// It says that it is the active director: in that term, or of the set that it read of in an
     /// older or newer cvip.conf.
@@ -61,7 +61,7 @@ impl ElectionPeer {
     }
 }
 
-/// How another director sounds.
+/// How another director is heard.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
 pub enum PeerLiveness {
     /// It was never heard since this director started.
@@ -78,7 +78,7 @@ pub enum PeerLiveness {
 /// What a director knows at a moment.
 #[derive(Clone, Copy, Debug)]
 pub struct ElectionInput<'a> {
-    /// Whom the store says is elected, as it was last read.
+    /// The elected director, as the store was last read.
     pub stored: Option<Elected>,
     /// The store was read at least once.
     pub known: bool,
@@ -125,7 +125,8 @@ pub enum ElectionAction {
     },
     /// Become standby.
     Yield {
-        /// The term that it yields to; `None`: to a conflicting host, while the store is away.
+        /// The term that it yields to; `None`: to a conflicting host, while the store is
+        /// unavailable.
         term: Option<u64>,
     },
 }

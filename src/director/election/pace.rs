@@ -18,8 +18,8 @@ const WAIT: Duration = Duration::from_secs(1);
 /// The longest that one waits.
 const WAIT_AT_MOST: Duration = Duration::from_secs(8);
 
-/// One claim is forgotten after this time: directors that cannot agree do not elect faster than that for
-/// long, and one that dies is followed at once, though others died before it.
+/// One claim is forgotten after this time: directors that cannot agree do not elect faster than
+/// that for long, and one that dies is followed at once, though others died before it.
 const FORGOTTEN_AFTER: Duration = Duration::from_secs(10);
 
 /// The claims of one director.

@@ -1,5 +1,5 @@
-//! This director's place in its set: it drives the [`Election`] by what is heard and stored, asks for
-//! claims, and remembers terms. Pure.
+//! This director's place in its set: it drives the [`Election`] by what is heard and stored, asks
+//! for claims, and remembers terms. Pure.
 
 use std::collections::BTreeMap;
 use std::time::Instant;
@@ -157,8 +157,9 @@ impl Candidacy {
         self.election.ask(now);
     }
 
-    /// Another director is to be elected in its place, for this one ends: from now on it is one that
-    /// cannot carry the CVIPs, so that none hands back to it, and it claims nothing while another can.
+    /// Another director is to be elected in its place, for this one ends: from now on it is one
+    /// that cannot carry the CVIPs, so that none hands back to it, and it claims nothing while
+    /// another can.
     pub(super) fn hand_over(&mut self) {
         (self.ending, self.hands_over) = (true, true);
     }

@@ -1,4 +1,5 @@
-//! The sockets that hear other hosts claim addresses of this director: one watch for each interface.
+//! The sockets that hear other hosts claim addresses of this director: one watch for each
+//! interface.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;

@@ -150,8 +150,8 @@ impl Conflicts {
         self.doubt(true, now)
     }
 
-    /// The CVIPs of which it is to be asked who has them, as it is again and again while the store is
-    /// unavailable.
+    /// The CVIPs of which it is to be asked who has them, as it is again and again while the store
+    /// is unavailable.
     pub(super) fn doubt(&mut self, unavailable: bool, now: Instant) -> BTreeSet<IpAddr> {
         if !unavailable {
             self.next_doubt = None;

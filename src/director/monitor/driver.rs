@@ -24,8 +24,8 @@ use crate::store::Store;
 /// How long a server may take to answer a connect.
 const PATIENCE: Duration = Duration::from_secs(1);
 
-/// What an output brought may lead to other outputs, so often in one step at most: a reading, a claim,
-/// what was won by it and the file of that.
+/// What an output brought may lead to other outputs, so often in one step at most: a reading, a
+/// claim, what was won by it and the file of that.
 const ROUNDS: u32 = 8;
 
 /// One director's monitor.

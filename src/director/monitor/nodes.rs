@@ -17,8 +17,8 @@ use crate::director::liveness::{Absent, Evidence, HeartbeatEvidence, Liveness, N
 use crate::director::restrictions::Restrictions;
 use crate::heartbeat::{HeardCounts, Heartbeat, LeftPorts, Peers, Suspicion, Timing, WatchedNode};
 
-/// A monitor is due every few hundredths of a second ([`Peers::timeout`]): one that is this late was
-/// kept from it, by a machine without time for it, or by a store that did not answer.
+/// A monitor is due every few hundredths of a second ([`Peers::timeout`]): one that is this late
+/// was kept from it, by a machine without time for it, or by a store that did not answer.
 const ABSENT_AFTER: Duration = Duration::from_millis(500);
 
 /// So many nodes are asked when an active director is to know whether it is reached.
@@ -93,8 +93,8 @@ impl Nodes {
         self.peers.watch(watched.collect::<Vec<_>>(), now);
     }
 
-    /// The monitor is there. If it was away for long, no liveness becomes worse until every node had
-    /// the time to be heard.
+    /// The monitor is there. If it was away for long, no liveness becomes worse until every node
+    /// had the time to be heard.
     pub(super) fn attend(&mut self, now: Instant) {
         if now.duration_since(self.attended) > ABSENT_AFTER {
             self.unsure_until = now + Timing::default().silence;

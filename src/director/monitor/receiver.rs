@@ -1,5 +1,5 @@
-//! The socket on which heartbeats are heard, and what is logged of it: datagrams that are refused, and
-//! ports that another program has.
+//! The socket on which heartbeats are heard, and what is logged of it: datagrams that are refused,
+//! and ports that another program has.
 
 use std::os::fd::BorrowedFd;
 use std::time::{Duration, Instant};

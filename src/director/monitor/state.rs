@@ -1,7 +1,7 @@
-//! What the monitor decides, of all that it is told and hears: it follows the store, judges liveness,
-//! holds the election, and tells of it. Pure: [`MonitorState::handle`] takes what happened, one thing
-//! at a time, and [`MonitorState::step`] gives what is to be done; what came of that is handled
-//! again. Each concern has a file of its own; here they are put together.
+//! What the monitor decides, of all that it is told and hears: it follows the store, judges
+//! liveness, holds the election, and tells of it. Pure: [`MonitorState::handle`] takes what
+//! happened, one thing at a time, and [`MonitorState::step`] gives what is to be done; what came of
+//! that is handled again. Each concern has a file of its own; here they are put together.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -305,7 +305,8 @@ impl MonitorState {
         }
     }
 
-    /// Watches the addresses of an active director, and asks for them while the store is unavailable.
+    /// Watches the addresses of an active director, and asks for them while the store is
+    /// unavailable.
     fn watch_addresses(&mut self, now: Instant) {
         self.conflicts.direct(&self.conf, self.me, self.candidacy.is_active());
         let watched = self.conflicts.watched();

@@ -1,6 +1,6 @@
 //! In which term this director was active, and which terms it has given up, beyond its end: so that
-//! one that is started again while the store is unavailable goes on as what it was, and none takes a
-//! term again that it has yielded. Pure.
+//! one that is started again while the store is unavailable goes on as what it was, and none takes
+//! a term again that it has yielded. Pure.
 
 use std::collections::BTreeMap;
 

@@ -1,10 +1,11 @@
-//! How an active director that another one does not hear shows by its record that it is there. Pure.
+//! How an active director that another one does not hear shows by its record that it is there.
+//! Pure.
 //!
-//! Heartbeats between two directors can be lost while everything else is well: the store, the nodes,
-//! the clients. A director that is not heard would be replaced, and the one that replaced it would be
-//! replaced in turn. So an active director that does not hear a director that lives, or is told by
-//! it that it is not heard, asks a few nodes whether they answer; while they do, it says so in its
-//! record every half second. One that is dead, or cut off from the nodes, says nothing.
+//! Heartbeats between two directors can be lost while everything else is well: the store, the
+//! nodes, the clients. A director that is not heard would be replaced, and the one that replaced it
+//! would be replaced in turn. So an active director that does not hear a director that lives, or is
+//! told by it that it is not heard, asks a few nodes whether they answer; while they do, it says so
+//! in its record every half second. One that is dead, or cut off from the nodes, says nothing.
 
 use std::collections::BTreeMap;
 use std::time::Instant;

@@ -1,5 +1,6 @@
-//! Whole sequences of what a monitor hears, is told and gets for what it ordered, and what it then does.
-//! Nodes 1 and 2 are directors of one set, nodes 3 and 4 real servers; node 1 is the one that is seen.
+//! Whole sequences of what a monitor hears, is told and gets for what it ordered, and what it then
+//! does. Nodes 1 and 2 are directors of one set, nodes 3 and 4 real servers; node 1 is the one that
+//! is seen.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
