@@ -7,7 +7,7 @@ use std::io::{self, Read};
 use std::os::unix::ffi::OsStrExt;
 use std::time::{Duration, Instant};
 
-use crate::ipvs::fuzzing::{decode, encode};
+use crate::ipvs::fuzzing::{decode, decode_control, encode};
 use crate::ipvs::{Change, DestinationEntry, Info, ServiceEntry, ServiceId, SyncDaemon, Timeouts};
 use crate::ipvsadm::args::{OptionValue, parse};
 use crate::ipvsadm::invocation::Invocation;
@@ -15,6 +15,7 @@ use crate::ipvsadm::names::Numbers;
 use crate::ipvsadm::table::{Table, TableError};
 use crate::ipvsadm::watch::Clock;
 use crate::ipvsadm::{Call, ToolStreams, change_line, run};
+use crate::netlink::route;
 
 /// The parser of rules: the bytes as a restore, and as the words of a command line, parted by
 /// NUL bytes. Every change that comes out fits into a message, and can be told as a command.
@@ -51,6 +52,21 @@ impl Clock for NoTime {
 /// The decoder of the kernel's replies.
 pub fn replies(data: &[u8]) {
     std::hint::black_box(decode(data));
+}
+
+/// The decoder of the kernel's replies that tell of no service: the family's number, version,
+/// time-outs and sync daemons. The bytes are attributes; gives how many could be read.
+pub fn control(data: &[u8]) -> usize {
+    decode_control(data)
+}
+
+/// The decoder of rtnetlink's messages: a byte that chooses the type, and the body; gives how many
+/// things could be read.
+pub fn rtnetlink(data: &[u8]) -> usize {
+    // RTM_NEWLINK, RTM_NEWADDR, RTM_NEWROUTE, and something else.
+    const KINDS: [u16; 4] = [16, 20, 24, 99];
+    let Some((kind, body)) = data.split_first() else { return 0 };
+    route::read_anything(KINDS[usize::from(kind % 4)], body)
 }
 
 /// What rules say, as messages: where mutations of replies may begin, since a reply is made
@@ -131,6 +147,7 @@ mod tests {
         for data in [&b""[..], b"\0", b"-A", b"-A\0-t\0\xff", &[0xff; 300]] {
             rules(data);
             replies(data);
+            let _ = (control(data), rtnetlink(data));
         }
     }
 }

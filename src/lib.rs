@@ -33,7 +33,7 @@
 //!
 //! - `daemon` (default): the programs `cvipd`, `cvipctl` and `setport_weight`, and the modules that
 //!   they are made of. Without it there are `ipvs`, `ipvsadm`, `listeners`, `ports` and `protocol`
-//!   alone, from a handful of crates.
+//!   alone, from few crates.
 //! - `etcd` (default): the store for a cluster of machines. Without it, only the embedded one is
 //!   there.
 

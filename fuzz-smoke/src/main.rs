@@ -23,8 +23,12 @@ const LONGEST: usize = 8192;
 /// Takes any bytes at all.
 type Target = fn(&[u8]);
 
-const TARGETS: [(&str, Target); 2] =
-    [("rules", cvip::fuzzing::rules), ("replies", cvip::fuzzing::replies)];
+const TARGETS: [(&str, Target); 4] = [
+    ("rules", cvip::fuzzing::rules),
+    ("replies", cvip::fuzzing::replies),
+    ("control", |data| _ = cvip::fuzzing::control(data)),
+    ("rtnetlink", |data| _ = cvip::fuzzing::rtnetlink(data)),
+];
 
 /// The input under way, and since when.
 type UnderWay = Arc<Mutex<(Vec<u8>, Instant)>>;
@@ -57,6 +61,16 @@ fn main() -> Result<ExitCode> {
 fn run(name: &str, target: Target, rules: &[String], seconds: Duration, seed: u64) -> Result<bool> {
     let corpus: Vec<Vec<u8>> = match name {
         "rules" => rules.iter().map(|text| text.clone().into_bytes()).collect(),
+        // Attributes, behind the headers of netlink and of generic netlink.
+        "control" => {
+            let rules = rules.iter().flat_map(|text| cvip::fuzzing::as_messages(text));
+            let rules = rules.filter_map(|message| message.get(20..).map(<[u8]>::to_vec));
+            // The number of a family; the version of IPVS and its table's size.
+            let family = attribute(1, &[29, 0]);
+            let info = [attribute(1, &[1, 2, 1, 0]), attribute(2, &[0, 16, 0, 0])].concat();
+            rules.chain([family, info]).collect()
+        }
+        "rtnetlink" => rtnetlink_bodies(),
         _ => rules.iter().flat_map(|text| cvip::fuzzing::as_messages(text)).collect(),
     };
     println!("{name}: {} recorded inputs, seed {seed}", corpus.len());
@@ -84,6 +98,35 @@ fn run(name: &str, target: Target, rules: &[String], seconds: Duration, seed: u6
         }
         Err(_) => bail!("{name}: the fuzzer itself failed"),
     }
+}
+
+fn attribute(kind: u16, value: &[u8]) -> Vec<u8> {
+    let length = 4 + value.len() as u16;
+    let mut bytes = [&length.to_ne_bytes()[..], &kind.to_ne_bytes(), value].concat();
+    bytes.resize(bytes.len().next_multiple_of(4), 0);
+    bytes
+}
+
+/// A link, an address and a route, each behind the byte that says which.
+fn rtnetlink_bodies() -> Vec<Vec<u8>> {
+    // struct ifinfomsg, IFLA_IFNAME, IFLA_MTU, IFLA_LINKINFO with IFLA_INFO_KIND.
+    let kind = attribute(1, b"ip6tnl");
+    let link = [&[0; 16][..], &attribute(3, b"eth0\0"), &attribute(4, &[0, 5, 0, 0])].concat();
+    let link = [&[0][..], &link, &attribute(18, &kind)].concat();
+    // struct ifaddrmsg, IFA_LOCAL, IFA_ADDRESS, IFA_CACHEINFO.
+    let address = |family: u8, length: usize| {
+        let octets = vec![10; length];
+        let header = [1, family, 24, 0, 0, 2, 0, 0, 0];
+        let (own, network) = (attribute(2, &octets), attribute(1, &octets));
+        [&header[..], &own, &network, &attribute(6, &[0xff; 16])].concat()
+    };
+    // struct rtmsg, RTA_OIF, RTA_GATEWAY or RTA_VIA.
+    let route = |gateway: Vec<u8>| {
+        let header = [2, 2, 32, 0, 0, 254, 0, 0, 1, 0, 0, 0, 0];
+        [&header[..], &attribute(4, &[2, 0, 0, 0]), &gateway].concat()
+    };
+    let (gateway, via) = (attribute(5, &[10, 0, 0, 1]), attribute(18, &[10; 18]));
+    vec![link, address(2, 4), address(10, 16), route(gateway), route(via)]
 }
 
 /// Runs a target until the time is up; else the input that it cannot take, and what it said.
@@ -203,6 +246,14 @@ mod tests {
         let (input, message) = found.unwrap_err();
         assert_eq!(input.len(), 2);
         assert!(message.contains("two"), "{message}");
+    }
+
+    #[test]
+    fn bodies_begin_as_what_can_be_read() {
+        for body in rtnetlink_bodies() {
+            assert!(cvip::fuzzing::rtnetlink(&body) > 0, "{body:?}");
+        }
+        assert!(cvip::fuzzing::control(&attribute(1, &[29, 0])) > 0);
     }
 
     #[test]

@@ -4,20 +4,28 @@
 //! in net/netfilter/ipvs/ip_vs_ctl.c (`ip_vs_genl_parse_service`, `ip_vs_genl_parse_dest`).
 //! Every message that adds or edits carries every setting, so that an edit leaves nothing of
 //! what was there before.
+//!
+//! Services and destinations come by the ten thousand, and are written and read here byte by
+//! byte. What comes one at a time (the family, version, time-outs, sync daemons) is in neli's
+//! types.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
+use neli::consts::genl::{CtrlAttr, CtrlCmd};
+use neli::consts::nl::{GenlId, NlmF};
+use neli::genl::Nlattr;
+use neli::types::Buffer;
+
 use super::types::*;
 use super::wire::{self, Malformed, fixed};
-use crate::netlink::{DUMP, REQUEST, Writer, table, text};
+use crate::netlink::body::{Attributes, c_string, generic};
+use crate::netlink::{Writer, table, text};
 use crate::protocol::Protocol;
 
-/// `GENL_ID_CTRL`: the family that knows the others.
-const CONTROLLER: u16 = 0x10;
 /// `IPVS_GENL_NAME`.
 const FAMILY_NAME: &str = "IPVS";
 
-/// The commands (`IPVS_CMD_*`; of the controller, `CTRL_CMD_*`).
+/// The commands (`IPVS_CMD_*`).
 mod cmd {
     pub(super) const NEW_SERVICE: u8 = 1;
     pub(super) const SET_SERVICE: u8 = 2;
@@ -35,13 +43,6 @@ mod cmd {
     pub(super) const GET_INFO: u8 = 15;
     pub(super) const ZERO: u8 = 16;
     pub(super) const FLUSH: u8 = 17;
-
-    pub(super) const CTRL_GETFAMILY: u8 = 3;
-}
-
-/// `CTRL_ATTR_*` (linux/genetlink.h).
-mod ctrl {
-    pub(super) const FAMILY_NAME: u16 = 2;
 }
 
 /// `IPVS_CMD_ATTR_*`: a message's own attributes.
@@ -52,6 +53,12 @@ mod top {
     pub(super) const TIMEOUT_TCP: u16 = 4;
     pub(super) const TIMEOUT_TCP_FIN: u16 = 5;
     pub(super) const TIMEOUT_UDP: u16 = 6;
+}
+
+/// `IPVS_INFO_ATTR_*`.
+mod info {
+    pub(super) const VERSION: u16 = 1;
+    pub(super) const CONN_TAB_SIZE: u16 = 2;
 }
 
 /// `IPVS_SVC_ATTR_*`.
@@ -129,18 +136,20 @@ pub(super) enum Query<'a> {
 
 /// Appends the message that asks `query`; `family` is the number of `IPVS`.
 pub(super) fn write_query(buffer: &mut Vec<u8>, family: u16, sequence: u32, query: Query<'_>) {
+    const ONE: NlmF = NlmF::REQUEST;
+    const ALL: NlmF = ONE.union(NlmF::DUMP);
     let (family, command, flags) = match query {
-        Query::Family => (CONTROLLER, cmd::CTRL_GETFAMILY, REQUEST),
-        Query::Info => (family, cmd::GET_INFO, REQUEST),
-        Query::Service(_) => (family, cmd::GET_SERVICE, REQUEST),
-        Query::Services => (family, cmd::GET_SERVICE, REQUEST | DUMP),
-        Query::Destinations(_) => (family, cmd::GET_DEST, REQUEST | DUMP),
-        Query::Timeouts => (family, cmd::GET_CONFIG, REQUEST),
-        Query::Daemons => (family, cmd::GET_DAEMON, REQUEST | DUMP),
+        Query::Family => (GenlId::Ctrl.into(), CtrlCmd::Getfamily.into(), ONE),
+        Query::Info => (family, cmd::GET_INFO, ONE),
+        Query::Service(_) => (family, cmd::GET_SERVICE, ONE),
+        Query::Services => (family, cmd::GET_SERVICE, ALL),
+        Query::Destinations(_) => (family, cmd::GET_DEST, ALL),
+        Query::Timeouts => (family, cmd::GET_CONFIG, ONE),
+        Query::Daemons => (family, cmd::GET_DAEMON, ALL),
     };
     let mut writer = wire::begin(buffer, family, command, flags, sequence);
     match query {
-        Query::Family => writer.text(ctrl::FAMILY_NAME, FAMILY_NAME),
+        Query::Family => writer.attributes([generic(CtrlAttr::FamilyName, FAMILY_NAME)]),
         Query::Service(id) | Query::Destinations(id) => {
             writer.nest(top::SERVICE, |w| write_service_id(w, id));
         }
@@ -164,7 +173,7 @@ pub(super) fn write_change(buffer: &mut Vec<u8>, family: u16, sequence: u32, cha
         Change::StartDaemon(_) => cmd::NEW_DAEMON,
         Change::StopDaemon(..) => cmd::DEL_DAEMON,
     };
-    let mut writer = wire::begin(buffer, family, command, REQUEST, sequence);
+    let mut writer = wire::begin(buffer, family, command, NlmF::REQUEST, sequence);
     match change {
         Change::AddService(service) | Change::EditService(service) => {
             writer.nest(top::SERVICE, |w| write_service(w, service));
@@ -181,18 +190,18 @@ pub(super) fn write_change(buffer: &mut Vec<u8>, family: u16, sequence: u32, cha
             writer.nest(top::DEST, |w| write_destination_id(w, destination));
         }
         Change::Zero(None) | Change::Flush => {}
-        Change::SetTimeouts(timeouts) => {
-            writer.u32(top::TIMEOUT_TCP, timeouts.tcp);
-            writer.u32(top::TIMEOUT_TCP_FIN, timeouts.tcp_fin);
-            writer.u32(top::TIMEOUT_UDP, timeouts.udp);
-        }
+        Change::SetTimeouts(Timeouts { tcp, tcp_fin, udp }) => writer.attributes([
+            generic(top::TIMEOUT_TCP, *tcp),
+            generic(top::TIMEOUT_TCP_FIN, *tcp_fin),
+            generic(top::TIMEOUT_UDP, *udp),
+        ]),
         Change::StartDaemon(daemon) => {
-            writer.nest(top::DAEMON, |w| write_daemon(w, daemon));
+            writer.nest(top::DAEMON, |w| w.attributes(daemon_attributes(daemon)));
         }
-        Change::StopDaemon(role, sync_id) => writer.nest(top::DAEMON, |w| {
-            w.u32(daemon::STATE, state(*role));
-            w.u32(daemon::SYNC_ID, *sync_id);
-        }),
+        Change::StopDaemon(role, sync_id) => {
+            let which = [(daemon::STATE, state(*role)), (daemon::SYNC_ID, *sync_id)];
+            writer.nest(top::DAEMON, |w| w.attributes(which.map(|(k, v)| generic(k, v))));
+        }
     }
     writer.end();
 }
@@ -254,25 +263,22 @@ fn write_destination(writer: &mut Writer<'_>, destination: &Destination) {
     writer.u16(dest::TUN_FLAGS, tunnel.flags);
 }
 
-fn write_daemon(writer: &mut Writer<'_>, daemon: &SyncDaemon) {
+fn daemon_attributes(daemon: &SyncDaemon) -> Vec<Nlattr<u16, Buffer>> {
     let SyncDaemon { role, interface, sync_id, max_len, group, port, ttl } = daemon;
-    writer.u32(daemon::STATE, state(*role));
-    writer.text(daemon::MCAST_IFN, interface);
-    writer.u32(daemon::SYNC_ID, *sync_id);
-    if let Some(max_len) = max_len {
-        writer.u16(daemon::SYNC_MAXLEN, *max_len);
-    }
-    match group {
-        Some(IpAddr::V4(group)) => writer.bytes(daemon::MCAST_GROUP, &group.octets()),
-        Some(IpAddr::V6(group)) => writer.bytes(daemon::MCAST_GROUP6, &group.octets()),
-        None => {}
-    }
-    if let Some(port) = port {
-        writer.u16(daemon::MCAST_PORT, *port); // host order, unlike every other port
-    }
-    if let Some(ttl) = ttl {
-        writer.u8(daemon::MCAST_TTL, *ttl);
-    }
+    let mut attributes = vec![
+        generic(daemon::STATE, state(*role)),
+        generic(daemon::MCAST_IFN, c_string(interface)),
+        generic(daemon::SYNC_ID, *sync_id),
+    ];
+    attributes.extend(max_len.map(|bytes| generic(daemon::SYNC_MAXLEN, bytes)));
+    attributes.extend(group.map(|group| match group {
+        IpAddr::V4(group) => generic(daemon::MCAST_GROUP, group.octets()),
+        IpAddr::V6(group) => generic(daemon::MCAST_GROUP6, group.octets()),
+    }));
+    // In host order, unlike every other port.
+    attributes.extend(port.map(|port| generic(daemon::MCAST_PORT, port)));
+    attributes.extend(ttl.map(|ttl| generic(daemon::MCAST_TTL, ttl)));
+    attributes
 }
 
 /// `union nf_inet_addr`: 16 bytes for both families.
@@ -325,14 +331,16 @@ fn state(role: DaemonRole) -> u32 {
 
 /// The number of the family `IPVS`, from the controller's reply.
 pub(super) fn read_family(attributes: &[u8]) -> Result<u16, Malformed> {
-    let [_, id] = table::<2>(attributes)?;
-    wire::u16("the family's number", id)
+    let attributes = Attributes::read(attributes)?;
+    wire::u16("the family's number", attributes.get(CtrlAttr::FamilyId))
 }
 
 /// The reply to [`Query::Info`].
 pub(super) fn read_info(attributes: &[u8]) -> Result<Info, Malformed> {
-    let [_, version, size] = table::<3>(attributes)?;
-    let [_, major, minor, patch] = wire::u32("the IPVS version", version)?.to_be_bytes();
+    let attributes = Attributes::read(attributes)?;
+    let version = wire::u32("the IPVS version", attributes.get(info::VERSION))?;
+    let [_, major, minor, patch] = version.to_be_bytes();
+    let size = attributes.get(info::CONN_TAB_SIZE);
     Ok(Info {
         version: (major, minor, patch),
         connection_table_size: wire::u32("the connection table's size", size)?,
@@ -342,12 +350,13 @@ pub(super) fn read_info(attributes: &[u8]) -> Result<Info, Malformed> {
 /// The reply to [`Query::Timeouts`]. The kernel leaves out those of a protocol that it was
 /// built without: they are 0.
 pub(super) fn read_timeouts(attributes: &[u8]) -> Result<Timeouts, Malformed> {
-    let [_, _, _, _, tcp, tcp_fin, udp] = table::<7>(attributes)?;
-    let seconds = |name, value| optional(value, |v| wire::u32(name, v)).map(|s| s.unwrap_or(0));
+    let attributes = Attributes::read(attributes)?;
+    let seconds =
+        |name, kind| optional(attributes.get(kind), |v| wire::u32(name, v)).map(|s| s.unwrap_or(0));
     Ok(Timeouts {
-        tcp: seconds("the TCP time-out", tcp)?,
-        tcp_fin: seconds("the TCP FIN time-out", tcp_fin)?,
-        udp: seconds("the UDP time-out", udp)?,
+        tcp: seconds("the TCP time-out", top::TIMEOUT_TCP)?,
+        tcp_fin: seconds("the TCP FIN time-out", top::TIMEOUT_TCP_FIN)?,
+        udp: seconds("the UDP time-out", top::TIMEOUT_UDP)?,
     })
 }
 
@@ -477,26 +486,29 @@ pub(super) fn read_destination(
 
 /// One message of the reply to [`Query::Daemons`].
 pub(super) fn read_daemon(attributes: &[u8]) -> Result<SyncDaemon, Malformed> {
-    let [_, _, _, nest] = table::<4>(attributes)?;
-    let nest = nest.ok_or(Malformed::Missing("sync daemon"))?;
-    let [_, state, interface, sync_id, max_len, group, group6, port, ttl] = table::<9>(nest)?;
-    let role = match wire::u32("the daemon's state", state)? {
+    let attributes = Attributes::read(attributes)?;
+    let nest = attributes.get(top::DAEMON).ok_or(Malformed::Missing("sync daemon"))?;
+    let attributes = Attributes::read(nest)?;
+    let get = |kind| attributes.get(kind);
+    let role = match wire::u32("the daemon's state", get(daemon::STATE))? {
         1 => DaemonRole::Master,
         2 => DaemonRole::Backup,
         value => return Err(Malformed::Value { name: "the daemon's state", value }),
     };
-    let group = match (group, group6) {
-        (Some(_), _) => Some(Ipv4Addr::from(fixed::<4>("the multicast group", group)?).into()),
-        (None, Some(_)) => Some(Ipv6Addr::from(fixed::<16>("the multicast group", group6)?).into()),
+    let group = match (get(daemon::MCAST_GROUP), get(daemon::MCAST_GROUP6)) {
         (None, None) => None,
+        (None, v6) => Some(Ipv6Addr::from(fixed::<16>("the multicast group", v6)?).into()),
+        (v4, _) => Some(Ipv4Addr::from(fixed::<4>("the multicast group", v4)?).into()),
     };
+    let interface = get(daemon::MCAST_IFN).ok_or(Malformed::Missing("multicast interface"))?;
+    let ttl = get(daemon::MCAST_TTL);
     Ok(SyncDaemon {
         role,
-        interface: text(interface.ok_or(Malformed::Missing("multicast interface"))?),
-        sync_id: wire::u32("the sync id", sync_id)?,
-        max_len: optional(max_len, |v| wire::u16("the largest message", v))?,
+        interface: text(interface),
+        sync_id: wire::u32("the sync id", get(daemon::SYNC_ID))?,
+        max_len: optional(get(daemon::SYNC_MAXLEN), |v| wire::u16("the largest message", v))?,
         group,
-        port: optional(port, |v| wire::u16("the multicast port", v))?,
+        port: optional(get(daemon::MCAST_PORT), |v| wire::u16("the multicast port", v))?,
         ttl: optional(ttl, |v| fixed::<1>("the multicast TTL", v))?.map(|[ttl]| ttl),
     })
 }

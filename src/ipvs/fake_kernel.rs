@@ -9,6 +9,8 @@ use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 use std::thread::JoinHandle;
 
+use neli::consts::nl::NlmF;
+
 use super::types::*;
 use super::wire;
 use crate::netlink::{Messages, NetlinkMessage, Writer};
@@ -42,7 +44,13 @@ pub(super) fn done(sequence: u32, errno: i32) -> Vec<u8> {
 
 fn reply(sequence: u32, command: u8, flags: u16, fill: impl FnOnce(&mut Writer<'_>)) -> Vec<u8> {
     let mut bytes = Vec::new();
-    let mut writer = wire::begin(&mut bytes, FAMILY, command, NLM_F_MULTI | flags, sequence);
+    let mut writer = wire::begin(
+        &mut bytes,
+        FAMILY,
+        command,
+        NlmF::from_bits_retain(NLM_F_MULTI | flags),
+        sequence,
+    );
     fill(&mut writer);
     writer.end();
     bytes

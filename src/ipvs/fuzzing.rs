@@ -13,10 +13,7 @@ pub fn decode(datagram: &[u8]) -> usize {
         let Ok(message) = message else { break };
         let Body::Reply(_, reply) = message.body else { continue };
         let Ok(attributes) = wire::attributes(reply) else { continue };
-        read += usize::from(codec::read_family(attributes).is_ok());
-        read += usize::from(codec::read_info(attributes).is_ok());
-        read += usize::from(codec::read_timeouts(attributes).is_ok());
-        read += usize::from(codec::read_daemon(attributes).is_ok());
+        read += decode_control(attributes);
         for family in [Family::V4, Family::V6] {
             read += usize::from(codec::read_destination(attributes, family).is_ok());
         }
@@ -35,6 +32,16 @@ pub fn decode(datagram: &[u8]) -> usize {
         }
     }
     read
+}
+
+/// Reads attributes as every kind of reply that tells of no service and no destination; gives
+/// the number of things that could be read.
+#[must_use]
+pub fn decode_control(attributes: &[u8]) -> usize {
+    usize::from(codec::read_family(attributes).is_ok())
+        + usize::from(codec::read_info(attributes).is_ok())
+        + usize::from(codec::read_timeouts(attributes).is_ok())
+        + usize::from(codec::read_daemon(attributes).is_ok())
 }
 
 /// A change as its message.

@@ -3,6 +3,8 @@
 //!
 //! Formats: linux/genetlink.h. Everything is in the machine's byte order; what is not says so.
 
+use neli::consts::nl::NlmF;
+
 use crate::netlink::{MalformedMessage, Writer};
 
 /// `GENL_HDRLEN`.
@@ -47,7 +49,7 @@ pub(super) fn begin(
     buffer: &mut Vec<u8>,
     family: u16,
     command: u8,
-    flags: u16,
+    flags: NlmF,
     sequence: u32,
 ) -> Writer<'_> {
     Writer::begin(buffer, family, flags, sequence, &[command, 1, 0, 0])

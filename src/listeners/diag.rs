@@ -5,8 +5,10 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
+use neli::consts::nl::NlmF;
+
 use super::ListenersError;
-use crate::netlink::{self, DUMP, Writer, table, u32_at};
+use crate::netlink::{Writer, table, u32_at};
 
 /// `SOCK_DIAG_BY_FAMILY` (linux/sock_diag.h).
 const SOCK_DIAG_BY_FAMILY: u16 = 20;
@@ -68,7 +70,7 @@ impl DiagRequest<'_> {
         // Any remote port, addresses and interface; INET_DIAG_NOCOOKIE, twice.
         fixed[48..].fill(0xff);
         let filter = port_filter(self.ranges);
-        let flags = netlink::REQUEST | DUMP;
+        let flags = NlmF::REQUEST | NlmF::DUMP;
         let mut writer = Writer::begin(buffer, SOCK_DIAG_BY_FAMILY, flags, sequence, &fixed);
         if !filter.is_empty() {
             writer.bytes(REQ_BYTECODE, &filter);

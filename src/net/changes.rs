@@ -7,6 +7,7 @@
 
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 
+use neli::consts::rtnl::Rtm;
 use nix::errno::Errno;
 use nix::libc;
 use nix::sys::socket::{
@@ -17,8 +18,12 @@ use socket2::{SockFilter, Socket};
 use super::NetError;
 use super::filter::{FilterInstruction, only_local_routes};
 
-/// `RTMGRP_*` (linux/rtnetlink.h): links, and the addresses and routes of both families.
-const GROUPS: u32 = 0x1 | 0x10 | 0x40 | 0x100 | 0x400;
+/// Links, and the addresses and routes of both families.
+const GROUPS: u32 = (libc::RTMGRP_LINK
+    | libc::RTMGRP_IPV4_IFADDR
+    | libc::RTMGRP_IPV4_ROUTE
+    | libc::RTMGRP_IPV6_IFADDR
+    | libc::RTMGRP_IPV6_ROUTE) as u32;
 
 /// The most notifications that one call reads; the rest waits for the next.
 const AT_ONCE: usize = 4096;
@@ -41,7 +46,7 @@ impl ChangeWatch {
         let fd = socket(AddressFamily::Netlink, SockType::Raw, flags, protocol).map_err(failed)?;
         let socket = Socket::from(fd);
         // Before it is bound: nothing else ever arrives.
-        let program = only_local_routes(libc::RTM_NEWROUTE, libc::RTM_DELROUTE);
+        let program = only_local_routes(Rtm::Newroute.into(), Rtm::Delroute.into());
         let filter =
             |i: &FilterInstruction| SockFilter::new(i.code, i.if_true, i.if_false, i.value);
         let program: Vec<SockFilter> = program.iter().map(filter).collect();

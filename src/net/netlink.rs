@@ -4,21 +4,17 @@
 //! What the kernel says that this program does not know is skipped, and what is cut short is an
 //! error.
 
+use neli::ToBytes;
+use neli::consts::nl::NlmF;
+use neli::consts::rtnl::Rtm;
 use nix::errno::Errno;
-use nix::libc;
 use nix::sys::socket::SockProtocol;
 
 use super::NetError;
-use crate::netlink::{
-    self, ACK, DUMP, KernelError, MalformedMessage, REQUEST, ReceiveError, Writer,
-};
+use crate::netlink::{self, KernelError, MalformedMessage, ReceiveError, Writer, body};
 
 /// The kernel answers within our own system call, so a wait means that an answer was lost.
 const PATIENCE_SECONDS: i64 = 5;
-
-pub(super) const CREATE: u16 = libc::NLM_F_CREATE as u16;
-pub(super) const EXCLUSIVE: u16 = libc::NLM_F_EXCL as u16;
-pub(super) const REPLACE: u16 = libc::NLM_F_REPLACE as u16;
 
 impl From<MalformedMessage> for NetError {
     fn from(message: MalformedMessage) -> NetError {
@@ -40,38 +36,10 @@ impl From<ReceiveError> for NetError {
     }
 }
 
-/// A request but for its number: the family's fixed header, then attributes.
-#[derive(Clone, Debug)]
-pub(super) struct RtnetlinkRequest {
-    kind: u16,
-    flags: u16,
-    body: Vec<u8>,
-}
-
-impl RtnetlinkRequest {
-    /// Begins a message of this type.
-    pub(super) fn new(kind: u16, flags: u16, fixed: &[u8]) -> RtnetlinkRequest {
-        RtnetlinkRequest { kind, flags: flags | REQUEST, body: fixed.to_vec() }
-    }
-
-    /// Adds an attribute.
-    pub(super) fn attribute(mut self, kind: u16, value: &[u8]) -> RtnetlinkRequest {
-        Writer::append(&mut self.body).bytes(kind, value);
-        self
-    }
-
-    /// Appends the finished message.
-    fn write(&self, extra_flags: u16, buffer: &mut Vec<u8>, sequence: u32) {
-        Writer::begin(buffer, self.kind, self.flags | extra_flags, sequence, &self.body).end();
-    }
-
-    /// The finished message.
-    #[cfg(test)]
-    pub(super) fn finish(&self, extra_flags: u16, sequence: u32) -> Vec<u8> {
-        let mut bytes = Vec::new();
-        self.write(extra_flags, &mut bytes, sequence);
-        bytes
-    }
+/// Appends a request with the number that it is given.
+fn request(kind: Rtm, flags: NlmF, message: &impl ToBytes) -> impl Fn(&mut Vec<u8>, u32) {
+    let (flags, body) = (flags | NlmF::REQUEST, body::to_vec(message));
+    move |buffer, sequence| Writer::begin(buffer, kind.into(), flags, sequence, &body).end()
 }
 
 /// Why a request failed.
@@ -112,55 +80,68 @@ impl RtnetlinkSocket {
     }
 
     /// Makes one change, and waits for the kernel's word.
-    pub(super) fn change(&mut self, request: &RtnetlinkRequest) -> Result<(), RequestError> {
-        let write = |buffer: &mut Vec<u8>, sequence| request.write(ACK, buffer, sequence);
-        self.0.ask(write, RequestError::from, |_, _| Ok(None)).map(|_: Option<()>| ())
+    pub(super) fn change(
+        &mut self,
+        kind: Rtm,
+        flags: NlmF,
+        message: &impl ToBytes,
+    ) -> Result<(), RequestError> {
+        let request = request(kind, flags | NlmF::ACK, message);
+        self.0.ask(request, RequestError::from, |_, _| Ok(None)).map(|_: Option<()>| ())
     }
 
     /// Asks for one thing: what `row` makes of the answer's type and body, `None` if it has none.
     pub(super) fn ask<T>(
         &mut self,
-        request: &RtnetlinkRequest,
-        row: impl Fn(u16, &[u8]) -> Result<Option<T>, NetError>,
+        kind: Rtm,
+        message: &impl ToBytes,
+        row: impl Fn(u16, &[u8]) -> Result<Option<T>, MalformedMessage>,
     ) -> Result<Option<T>, RequestError> {
-        let write = |buffer: &mut Vec<u8>, sequence| request.write(0, buffer, sequence);
-        self.0.ask(write, RequestError::from, |kind, body| Ok(row(kind, body)?))
+        let request = request(kind, NlmF::empty(), message);
+        self.0.ask(request, RequestError::from, |kind, body| Ok(row(kind, body)?))
     }
 
     /// Reads a list: what `row` makes of each message's type and body.
     pub(super) fn dump<T>(
         &mut self,
-        request: &RtnetlinkRequest,
-        row: impl Fn(u16, &[u8]) -> Result<Option<T>, NetError>,
+        kind: Rtm,
+        message: &impl ToBytes,
+        row: impl Fn(u16, &[u8]) -> Result<Option<T>, MalformedMessage>,
     ) -> Result<Vec<T>, NetError> {
-        let write = |buffer: &mut Vec<u8>, sequence| request.write(DUMP, buffer, sequence);
+        let request = request(kind, NlmF::DUMP, message);
         let refused = |error: KernelError| NetError::Transport(Errno::from_raw(error.errno));
-        self.0.dump(write, refused, row).map(|dump| dump.rows)
+        Ok(self.0.dump(request, refused, |kind, body| Ok(row(kind, body)?))?.rows)
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use neli::consts::rtnl::{Ifa, RtAddrFamily};
+
     use super::*;
-    use crate::netlink::table;
+    use crate::netlink::body::routing;
+    use crate::netlink::{route, table};
 
     #[test]
     fn a_request_is_a_header_its_fixed_part_and_padded_attributes() {
-        let request = RtnetlinkRequest::new(20, CREATE, &[2, 32, 0, 0]).attribute(3, b"lo\0");
+        let label = vec![routing(Ifa::Label, "lo")];
+        let message = route::address(RtAddrFamily::Inet, 32, 0, label);
+        let mut bytes = Vec::new();
+        request(Rtm::Newaddr, NlmF::CREATE | NlmF::ACK, &message)(&mut bytes, 7);
         let expected = [
-            &28u32.to_ne_bytes()[..],                // nlmsg_len
-            &20u16.to_ne_bytes(),                    // nlmsg_type
-            &(REQUEST | ACK | CREATE).to_ne_bytes(), // nlmsg_flags
-            &7u32.to_ne_bytes(),                     // nlmsg_seq
-            &0u32.to_ne_bytes(),                     // nlmsg_pid
-            &[2, 32, 0, 0],                          // the family's own header
-            &7u16.to_ne_bytes(),                     // nla_len
-            &3u16.to_ne_bytes(),                     // nla_type
-            b"lo\0",                                 // its value
-            &[0],                                    // padding
+            &32u32.to_ne_bytes()[..],              // nlmsg_len
+            &20u16.to_ne_bytes(),                  // nlmsg_type
+            &(0x1u16 | 0x4 | 0x400).to_ne_bytes(), // nlmsg_flags: REQUEST, ACK, CREATE
+            &7u32.to_ne_bytes(),                   // nlmsg_seq
+            &0u32.to_ne_bytes(),                   // nlmsg_pid
+            &[2, 32, 0, 0, 0, 0, 0, 0],            // the family's own header
+            &7u16.to_ne_bytes(),                   // nla_len
+            &3u16.to_ne_bytes(),                   // nla_type
+            b"lo\0",                               // its value
+            &[0],                                  // padding
         ]
         .concat();
-        assert_eq!(request.finish(ACK, 7), expected);
-        assert_eq!(table(&expected[20..]), Ok([None, None, None, Some(&b"lo\0"[..])]));
+        assert_eq!(bytes, expected);
+        assert_eq!(table(&expected[24..]), Ok([None, None, None, Some(&b"lo\0"[..])]));
     }
 }

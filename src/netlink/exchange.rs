@@ -1,9 +1,10 @@
 //! A request and what the kernel makes of it: one answer, or a list that is read again when it
 //! was disturbed.
 
+use neli::consts::nl::NlmF;
 use nix::errno::Errno;
 
-use super::frame::{Body, DUMP_INTR, KernelError, MalformedMessage, Messages};
+use super::frame::{Body, KernelError, MalformedMessage, Messages};
 use super::socket::{NetlinkSocket, ReceiveError};
 
 /// How often a list is asked for at most: it is asked for again when the kernel says that it
@@ -96,7 +97,7 @@ impl NetlinkSocket {
                 if message.sequence != sequence {
                     continue;
                 }
-                settled &= message.flags & DUMP_INTR == 0;
+                settled &= !message.flags.contains(NlmF::DUMP_INTR);
                 match message.body {
                     Body::Reply(kind, body) => dump.rows.extend(read(kind, body)?),
                     Body::Done => ended = true,
@@ -124,24 +125,25 @@ mod tests {
     use super::*;
 
     #[derive(Debug, PartialEq, Eq)]
-    enum ExchangeFailure {
+    enum Failure {
         Receive(ReceiveError),
         Malformed(MalformedMessage),
         Kernel(i32),
     }
 
-    impl From<ReceiveError> for ExchangeFailure {
-        fn from(error: ReceiveError) -> ExchangeFailure {
-            ExchangeFailure::Receive(error)
+    impl From<ReceiveError> for Failure {
+        fn from(error: ReceiveError) -> Failure {
+            Failure::Receive(error)
         }
     }
 
-    impl From<MalformedMessage> for ExchangeFailure {
-        fn from(error: MalformedMessage) -> ExchangeFailure {
-            ExchangeFailure::Malformed(error)
+    impl From<MalformedMessage> for Failure {
+        fn from(error: MalformedMessage) -> Failure {
+            Failure::Malformed(error)
         }
     }
 
+    const INTERRUPTED: u16 = 0x10;
     const ERROR: u16 = 2;
     const DONE: u16 = 3;
     const OK: Errno = Errno::UnknownErrno;
@@ -151,7 +153,8 @@ mod tests {
         let mut datagram = Vec::new();
         for (kind, flags, sequence, errno) in messages {
             let errno = (-(*errno as i32)).to_ne_bytes();
-            Writer::begin(&mut datagram, *kind, *flags, *sequence, &errno).end();
+            Writer::begin(&mut datagram, *kind, NlmF::from_bits_retain(*flags), *sequence, &errno)
+                .end();
         }
         send(kernel.as_raw_fd(), &datagram, MsgFlags::empty()).expect("a datagram");
     }
@@ -173,12 +176,12 @@ mod tests {
     }
 
     fn request(buffer: &mut Vec<u8>, sequence: u32) {
-        Writer::begin(buffer, 18, 0, sequence, &[]).end();
+        Writer::begin(buffer, 18, NlmF::REQUEST, sequence, &[]).end();
     }
 
     /// A list whose rows are the messages' types.
-    fn dump(socket: &mut NetlinkSocket) -> Result<Dump<u16>, ExchangeFailure> {
-        socket.dump(request, |error| ExchangeFailure::Kernel(error.errno), |kind, _| Ok(Some(kind)))
+    fn dump(socket: &mut NetlinkSocket) -> Result<Dump<u16>, Failure> {
+        socket.dump(request, |error| Failure::Kernel(error.errno), |kind, _| Ok(Some(kind)))
     }
 
     #[test]
@@ -188,8 +191,8 @@ mod tests {
         say(&kernel, &[(20, 0, 4, OK), (21, 0, 5, OK), (22, 0, 5, OK)]);
         let answer = socket.ask(
             request,
-            |error| ExchangeFailure::Kernel(error.errno),
-            |kind, _| Ok::<_, ExchangeFailure>(Some(kind)),
+            |error| Failure::Kernel(error.errno),
+            |kind, _| Ok::<_, Failure>(Some(kind)),
         );
         assert_eq!(answer, Ok(Some(21)));
     }
@@ -207,7 +210,7 @@ mod tests {
     fn a_list_that_was_disturbed_is_asked_for_again() {
         // It changed, or another was under way, or the kernel was interrupted.
         for end in
-            [(DONE, DUMP_INTR, 1, OK), (ERROR, 0, 1, Errno::EBUSY), (DONE, 0, 1, Errno::EINTR)]
+            [(DONE, INTERRUPTED, 1, OK), (ERROR, 0, 1, Errno::EBUSY), (DONE, 0, 1, Errno::EINTR)]
         {
             let (mut socket, kernel) = NetlinkSocket::pair();
             let server = serve(kernel, move |asked, kernel| match asked {
@@ -224,9 +227,9 @@ mod tests {
     fn a_list_that_is_disturbed_again_and_again_is_given_up() {
         let (mut socket, kernel) = NetlinkSocket::pair();
         let server = serve(kernel, |asked, kernel| {
-            say(kernel, &[(DONE, DUMP_INTR, 1 + asked as u32, OK)]);
+            say(kernel, &[(DONE, INTERRUPTED, 1 + asked as u32, OK)]);
         });
-        assert_eq!(dump(&mut socket), Err(ExchangeFailure::Receive(ReceiveError::Disturbed)));
+        assert_eq!(dump(&mut socket), Err(Failure::Receive(ReceiveError::Disturbed)));
         drop(socket);
         assert_eq!(server.join().unwrap(), ATTEMPTS as usize);
     }
@@ -235,13 +238,13 @@ mod tests {
     fn a_list_that_ends_in_an_error_is_an_error() {
         let (mut socket, kernel) = NetlinkSocket::pair();
         say(&kernel, &[(20, 0, 1, OK), (DONE, 0, 1, Errno::ENOMEM)]);
-        assert_eq!(dump(&mut socket), Err(ExchangeFailure::Kernel(Errno::ENOMEM as i32)));
+        assert_eq!(dump(&mut socket), Err(Failure::Kernel(Errno::ENOMEM as i32)));
     }
 
     #[test]
     fn a_malformed_message_ends_a_list_with_an_error() {
         let (mut socket, kernel) = NetlinkSocket::pair();
         send(kernel.as_raw_fd(), &[1; 16], MsgFlags::empty()).unwrap();
-        assert!(matches!(dump(&mut socket), Err(ExchangeFailure::Malformed(_))));
+        assert!(matches!(dump(&mut socket), Err(Failure::Malformed(_))));
     }
 }

@@ -1,35 +1,15 @@
 //! Netlink's framing: messages with a 16-byte header, and attributes of type, length, value.
 //!
-//! Written here and not taken from neli because a restore is measured against the bytes
-//! alone. For 11,000 destinations neli's builders take 14 ms, these 1 ms, and the kernel
-//! 14 ms to carry the messages out (`cargo bench --bench ipvs`): neli would double the time.
-//! Its reader copies every attribute, takes an error inside `NLMSG_DONE` for a success, and
-//! subtracts unchecked from lengths that the other side wrote. This one borrows, and knows
-//! only bytes that are there.
+//! Written here and not taken from neli, whose constants it uses, for two reasons. Every message
+//! passes here first, and neli's `Nlmsghdr` subtracts unchecked from lengths that the other side
+//! wrote; this knows only bytes that are there. And a restore is measured against the bytes
+//! alone: for 11,000 destinations neli's builders take 14 ms, these 1 ms, and the kernel 14 ms
+//! to carry the messages out (`cargo bench --bench ipvs`). [`body`](super::body) reads and writes
+//! in neli's types what comes one at a time.
 //!
 //! Formats: linux/netlink.h. Everything is in the machine's byte order; what is not says so.
 
-/// `NLM_F_REQUEST`.
-pub(crate) const REQUEST: u16 = 0x01;
-/// `NLM_F_ACK`: answer a success too.
-pub(crate) const ACK: u16 = 0x04;
-/// `NLM_F_DUMP_INTR`: the dump is inconsistent.
-pub(crate) const DUMP_INTR: u16 = 0x10;
-/// `NLM_F_DUMP`.
-pub(crate) const DUMP: u16 = 0x300;
-/// `NLM_F_CAPPED`: an error's echo of the request stops after its header.
-const CAPPED: u16 = 0x100;
-/// `NLM_F_ACK_TLVS`: attributes follow an error's echo.
-const ACK_TLVS: u16 = 0x200;
-
-/// `NLMSG_NOOP`.
-const NOOP: u16 = 1;
-/// `NLMSG_ERROR`.
-const ERROR: u16 = 2;
-/// `NLMSG_DONE`.
-const DONE: u16 = 3;
-/// `NLMSG_OVERRUN`.
-const OVERRUN: u16 = 4;
+use neli::consts::nl::{NlmF, Nlmsg};
 
 /// `NLA_F_NESTED`.
 const NESTED: u16 = 0x8000;
@@ -43,7 +23,7 @@ const ATTR_HEADER: usize = 4;
 
 /// No name that the kernel takes is near this long; a longer one is cut here, so that it is
 /// the kernel that refuses it and no 16-bit length can overflow.
-const NAME_LIMIT: usize = 255;
+pub(super) const NAME_LIMIT: usize = 255;
 
 /// What is wrong with a message, such as "a truncated attribute".
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -74,24 +54,18 @@ pub(crate) struct Writer<'a> {
 }
 
 impl<'a> Writer<'a> {
-    /// Attributes without a message around them.
-    #[cfg(feature = "daemon")]
-    pub(crate) fn append(buffer: &'a mut Vec<u8>) -> Writer<'a> {
-        Writer { start: buffer.len(), buffer }
-    }
-
     /// Begins a message of type `kind` with the family's own header `fixed`, of 4n bytes.
     pub(crate) fn begin(
         buffer: &'a mut Vec<u8>,
         kind: u16,
-        flags: u16,
+        flags: NlmF,
         sequence: u32,
         fixed: &[u8],
     ) -> Writer<'a> {
         let start = buffer.len();
         buffer.extend_from_slice(&[0; 4]); // nlmsg_len, known at the end
         buffer.extend_from_slice(&kind.to_ne_bytes());
-        buffer.extend_from_slice(&flags.to_ne_bytes());
+        buffer.extend_from_slice(&flags.bits().to_ne_bytes());
         buffer.extend_from_slice(&sequence.to_ne_bytes());
         buffer.extend_from_slice(&[0; 4]); // nlmsg_pid: the kernel knows who asks
         buffer.extend_from_slice(fixed);
@@ -155,6 +129,11 @@ impl<'a> Writer<'a> {
         self.buffer[start..start + 2].copy_from_slice(&length.to_ne_bytes());
     }
 
+    /// Attributes that are written and padded already.
+    pub(super) fn raw(&mut self, attributes: &[u8]) {
+        self.buffer.extend_from_slice(attributes);
+    }
+
     fn pad(&mut self) {
         let padded = self.start + align(self.buffer.len() - self.start);
         self.buffer.resize(padded, 0);
@@ -168,11 +147,7 @@ impl<'a> Writer<'a> {
 /// neither with success nor with failure (`netlink_rcv_skb`), and stopping a sync daemon
 /// whose thread has not run yet ends so.
 pub(crate) fn write_barrier(buffer: &mut Vec<u8>, sequence: u32) {
-    buffer.extend_from_slice(&(HEADER as u32).to_ne_bytes());
-    buffer.extend_from_slice(&NOOP.to_ne_bytes());
-    buffer.extend_from_slice(&(REQUEST | ACK).to_ne_bytes());
-    buffer.extend_from_slice(&sequence.to_ne_bytes());
-    buffer.extend_from_slice(&[0; 4]); // nlmsg_pid
+    Writer::begin(buffer, Nlmsg::Noop.into(), NlmF::REQUEST | NlmF::ACK, sequence, &[]).end();
 }
 
 /// 32 bits of `data` at `at`.
@@ -191,7 +166,7 @@ pub(crate) struct NetlinkMessage<'a> {
     /// Which request it answers.
     pub(crate) sequence: u32,
     /// `nlmsg_flags`.
-    pub(crate) flags: u16,
+    pub(crate) flags: NlmF,
     /// What it says.
     pub(crate) body: Body<'a>,
 }
@@ -250,40 +225,41 @@ fn message(data: &[u8]) -> Result<NetlinkMessage<'_>, MalformedMessage> {
         ))
     };
     let (kind, flags, sequence) = header().ok_or(TRUNCATED_MESSAGE)?;
+    let flags = NlmF::from_bits_retain(flags);
     let payload = data.get(HEADER..).unwrap_or(&[]);
-    let body = match kind {
-        NOOP => Body::Noop,
-        OVERRUN => Body::Overrun,
-        ERROR | DONE => {
+    let body = match Nlmsg::from(kind) {
+        Nlmsg::Noop => Body::Noop,
+        Nlmsg::Overrun => Body::Overrun,
+        end @ (Nlmsg::Error | Nlmsg::Done) => {
             // The end of a very old kernel's dump has none.
-            let none = (kind == DONE).then_some([0; 4]);
+            let none = (end == Nlmsg::Done).then_some([0; 4]);
             let errno = array(payload, 0).or(none).ok_or(TRUNCATED_ACKNOWLEDGEMENT)?;
             match i32::from_ne_bytes(errno) {
                 0 => Body::Done,
                 errno => Body::Refused(KernelError {
                     errno: errno.saturating_abs(),
-                    text: text_of_error(kind, flags, payload),
+                    text: text_of_error(end, flags, payload),
                 }),
             }
         }
-        _ => Body::Reply(kind, payload),
+        Nlmsg::UnrecognizedConst(_) => Body::Reply(kind, payload),
     };
     Ok(NetlinkMessage { sequence, flags, body })
 }
 
 /// The kernel's own words about an error. They are a courtesy: where they cannot be read,
 /// the errno alone must do.
-fn text_of_error(kind: u16, flags: u16, payload: &[u8]) -> Option<String> {
-    if flags & ACK_TLVS == 0 {
+fn text_of_error(kind: Nlmsg, flags: NlmF, payload: &[u8]) -> Option<String> {
+    if !flags.contains(NlmF::ACK_TLVS) {
         return None;
     }
     let behind_errno = payload.get(4..)?;
-    let attributes = if kind == DONE {
+    let attributes = if kind == Nlmsg::Done {
         behind_errno
     } else {
-        let echoed = match flags & CAPPED {
-            0 => align(u32::from_ne_bytes(array(behind_errno, 0)?) as usize),
-            _ => HEADER,
+        let echoed = match flags.contains(NlmF::CAPPED) {
+            false => align(u32::from_ne_bytes(array(behind_errno, 0)?) as usize),
+            true => HEADER,
         };
         behind_errno.get(echoed..)?
     };
@@ -325,12 +301,16 @@ pub(crate) fn text(value: &[u8]) -> String {
 mod tests {
     use super::*;
 
+    const NOOP: u16 = 1;
+    const ERROR: u16 = 2;
+    const DONE: u16 = 3;
+
     /// The bytes of a capped `NLMSG_ERROR` with the kernel's words, for request 9.
     fn kernel_error(errno: i32) -> Vec<u8> {
         let mut bytes = Vec::new();
         bytes.extend(48u32.to_ne_bytes()); // nlmsg_len
         bytes.extend(ERROR.to_ne_bytes()); // nlmsg_type
-        bytes.extend((CAPPED | ACK_TLVS).to_ne_bytes()); // nlmsg_flags
+        bytes.extend((NlmF::CAPPED | NlmF::ACK_TLVS).bits().to_ne_bytes()); // nlmsg_flags
         bytes.extend(9u32.to_ne_bytes()); // nlmsg_seq
         bytes.extend(77u32.to_ne_bytes()); // nlmsg_pid
         bytes.extend((-errno).to_ne_bytes()); // error
@@ -350,7 +330,8 @@ mod tests {
     #[test]
     fn a_refusal_keeps_its_sequence_number_its_errno_and_its_words() {
         let refused = Body::Refused(KernelError { errno: 17, text: Some("nope".into()) });
-        let message = NetlinkMessage { sequence: 9, flags: CAPPED | ACK_TLVS, body: refused };
+        let message =
+            NetlinkMessage { sequence: 9, flags: NlmF::CAPPED | NlmF::ACK_TLVS, body: refused };
         assert_eq!(only(&kernel_error(17)), Ok(message));
         assert_eq!(only(&kernel_error(0)).map(|m| m.body), Ok(Body::Done));
     }
@@ -361,7 +342,7 @@ mod tests {
         let echo = [20u32.to_ne_bytes(), [1, 2, 3, 4], [0; 4], [0; 4], [5; 4]].concat();
         bytes.splice(20..36, echo);
         bytes[0] = 52;
-        bytes[6..8].copy_from_slice(&ACK_TLVS.to_ne_bytes());
+        bytes[6..8].copy_from_slice(&NlmF::ACK_TLVS.bits().to_ne_bytes());
         let refused = KernelError { errno: 2, text: Some("nope".into()) };
         assert_eq!(only(&bytes).map(|m| m.body), Ok(Body::Refused(refused)));
 
@@ -383,7 +364,7 @@ mod tests {
 
     fn message_of(kind: u16, body: &[u8]) -> Vec<u8> {
         let mut bytes = Vec::new();
-        Writer::begin(&mut bytes, kind, 0, 1, body).end();
+        Writer::begin(&mut bytes, kind, NlmF::empty(), 1, body).end();
         bytes
     }
 
@@ -437,7 +418,7 @@ mod tests {
     #[test]
     fn the_flags_in_an_attributes_type_are_no_part_of_its_number() {
         let mut buffer = Vec::new();
-        let mut writer = Writer::begin(&mut buffer, 0, 0, 0, &[0; 4]);
+        let mut writer = Writer::begin(&mut buffer, 0, NlmF::empty(), 0, &[0; 4]);
         writer.nest(1, |inner| inner.u8(1, 7));
         writer.end();
         let [_, nest] = table::<2>(&buffer[20..]).unwrap();
@@ -448,7 +429,7 @@ mod tests {
     #[test]
     fn a_name_beyond_reason_is_cut_and_not_wrapped() {
         let mut buffer = Vec::new();
-        let mut writer = Writer::begin(&mut buffer, 0, 0, 0, &[0; 4]);
+        let mut writer = Writer::begin(&mut buffer, 0, NlmF::empty(), 0, &[0; 4]);
         writer.text(1, &"x".repeat(70_000));
         writer.end();
         let [_, name] = table::<2>(&buffer[20..]).unwrap();

@@ -238,6 +238,8 @@ impl NetlinkSocket {
 
 #[cfg(test)]
 mod tests {
+    use neli::consts::nl::NlmF;
+
     use super::super::frame::{Body, Writer};
     use super::*;
 
@@ -251,7 +253,7 @@ mod tests {
         let mut socket = generic();
         let mut request = Vec::new();
         // CTRL_CMD_GETFAMILY by a number of one byte, where it has two.
-        let mut writer = Writer::begin(&mut request, 0x10, 1, 7, &[3, 1, 0, 0]);
+        let mut writer = Writer::begin(&mut request, 0x10, NlmF::REQUEST, 7, &[3, 1, 0, 0]);
         writer.u8(1, 0);
         writer.end();
         socket.send(&request).unwrap();

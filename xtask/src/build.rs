@@ -124,7 +124,7 @@ fn statically(profile: Profile, package: &str, program: &str) -> Result<Option<P
     if !host.ends_with("-linux-gnu") {
         return Ok(None);
     }
-    // Without any feature it is made of a handful of crates, which alone are built a second time.
+    // Without any feature it is made of few crates, which alone are built a second time.
     let options = ["--package", package, "--no-default-features"];
     let options = [&options[..], &["--bin", program, "--target", &host]].concat();
     let built = build(profile, &options, Some(STATIC)).is_ok();

@@ -2,9 +2,11 @@
 
 use std::os::fd::OwnedFd;
 
+use neli::consts::nl::NlmF;
+
 use super::super::fake_kernel::{self, FAMILY, done, error, serve};
 use super::*;
-use crate::netlink::{DUMP, DUMP_INTR, NetlinkMessage};
+use crate::netlink::NetlinkMessage;
 use crate::protocol::Protocol;
 
 /// A generic-netlink family that no kernel has: `GENL_MAX_ID` is 1023, numbers are given out
@@ -58,11 +60,10 @@ fn each_failure_of_a_batch_is_attributed_to_its_change() {
 
 #[test]
 fn only_the_barrier_at_the_end_of_a_send_asks_for_an_acknowledgement() {
-    const NLM_F_ACK: u16 = 4;
     let (mut client, kernel) = scripted();
     let (tell, hear) = std::sync::mpsc::channel();
     let server = serve(kernel, move |request| {
-        let acknowledge = request.flags & NLM_F_ACK != 0;
+        let acknowledge = request.flags.contains(NlmF::ACK);
         tell.send(acknowledge).unwrap();
         if acknowledge { vec![error(request.sequence, 0)] } else { vec![] }
     });
@@ -149,7 +150,7 @@ fn a_service_that_one_dump_of_a_changing_table_misses_is_found() {
     let (tell, hear) = std::sync::mpsc::channel();
     let server = serve(kernel, move |request| {
         let s = request.sequence;
-        if request.flags & DUMP == DUMP {
+        if request.flags.contains(NlmF::DUMP) {
             let shown = dumps.next().expect("no more dumps than needed");
             let shown = shown.iter().map(|port| fake_kernel::service(s, 0, &entry(*port, 0)));
             return shown.chain([done(s, 0)]).collect();
@@ -176,7 +177,7 @@ fn a_table_that_never_stands_still_is_given_after_a_few_dumps() {
     let (tell, hear) = std::sync::mpsc::channel();
     let server = serve(kernel, move |request| {
         let s = request.sequence;
-        if request.flags & DUMP != DUMP {
+        if !request.flags.contains(NlmF::DUMP) {
             return vec![error(s, libc::ESRCH)];
         }
         dumps += 1;
@@ -210,7 +211,7 @@ fn a_dump_that_the_kernel_calls_interrupted_is_begun_anew() {
     let (mut client, kernel) = scripted();
     let server = serve(kernel, |request| {
         let s = request.sequence;
-        let flags = if s < 3 { DUMP_INTR } else { 0 };
+        let flags = if s < 3 { NlmF::DUMP_INTR.bits() } else { 0 };
         vec![fake_kernel::service(s, flags, &entry(s as u16, 0)), done(s, 0)]
     });
     assert_eq!(client.services().unwrap(), [entry(3, 0)]);
@@ -222,7 +223,7 @@ fn a_dump_that_the_kernel_calls_interrupted_is_begun_anew() {
 fn a_table_that_never_settles_ends_in_an_error() {
     let (mut client, kernel) = scripted();
     let server = serve(kernel, |request| {
-        let end = fake_kernel::end(3, DUMP_INTR, request.sequence, 0);
+        let end = fake_kernel::end(3, NlmF::DUMP_INTR.bits(), request.sequence, 0);
         vec![fake_kernel::service(request.sequence, 0, &entry(1, 0)), end]
     });
     assert!(matches!(client.services(), Err(IpvsError::Unsettled)));

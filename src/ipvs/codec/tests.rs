@@ -355,7 +355,7 @@ fn what_is_missing_or_of_a_wrong_length_is_named() {
     assert_eq!(read_family(&[]), Err(Malformed::Missing("the family's number")));
 
     let mut bytes = Vec::new();
-    let mut writer = wire::begin(&mut bytes, 0, 0, 0, 0);
+    let mut writer = wire::begin(&mut bytes, 0, 0, NlmF::empty(), 0);
     writer.u16(1, 5);
     writer.end();
     let wrong = Malformed::Length { name: "the IPVS version", length: 2 };

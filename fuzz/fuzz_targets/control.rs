@@ -1,0 +1,4 @@
+//! [`cvip::fuzzing::control`] for cargo-fuzz.
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|data: &[u8]| _ = cvip::fuzzing::control(data));
