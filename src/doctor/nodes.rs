@@ -287,7 +287,9 @@ mod tests {
         seen.state.nodes.remove(&4);
         seen.embedded = false;
         let lines = lines(&nodes(&seen));
-        assert!(lines[0].contains("node 1: its cvipd does not run") && lines[0].contains("keeps"));
+        assert!(
+            lines[0].contains("node 1: its cvipd does not run") && lines[0].contains("is not kept")
+        );
         assert!(lines[1].contains("node 2") && lines[1].contains("cannot take over"), "{lines:?}");
         assert!(lines[2].ends_with("run: systemctl start cvipd"), "this node: {lines:?}");
         assert!(lines[3].contains("it has no record: its cvipd has never run"), "{lines:?}");
