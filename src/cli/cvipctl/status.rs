@@ -273,7 +273,7 @@ fn ask_cvipd(
     }
     if status.monitor.as_ref().is_some_and(|monitor| monitor.isolated) {
         problems.push(
-            "most nodes fell silent at once: this director suspects its own link, the table stays"
+            "most nodes are suspected at once: this director suspects its own link, the table stays"
                 .to_owned(),
         );
     }

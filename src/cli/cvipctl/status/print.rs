@@ -129,8 +129,8 @@ fn cvipd(row: &NodeRow) -> String {
     };
     match row.liveness {
         None | Some(Liveness::Alive) => running.to_owned(),
-        Some(Liveness::AgentDown) => format!("{running}, not heard (the machine answers)"),
-        Some(Liveness::Suspected) => format!("{running}, silent"),
+        Some(Liveness::AgentDown) => format!("{running}, agent down (the machine answers)"),
+        Some(Liveness::Suspected) => format!("{running}, suspected"),
         Some(Liveness::Dead) => "gone".to_owned(),
     }
 }
