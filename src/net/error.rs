@@ -99,8 +99,8 @@ pub enum NetError {
         /// The kernel's word.
         errno: Errno,
     },
-    /// Nobody could be asked whether he has an address too.
-    #[error("cannot ask on {device} who else has {addr}: {}", .errno.desc())]
+    /// The neighbours could not be asked whether another has an address too.
+    #[error("cannot ask on {device} whether another host has {addr}: {}", .errno.desc())]
     Probe {
         /// The address.
         addr: IpAddr,
@@ -109,8 +109,8 @@ pub enum NetError {
         /// The kernel's word.
         errno: Errno,
     },
-    /// What others say on an interface cannot be heard.
-    #[error("cannot hear who else has an address on {device}: {}", .errno.desc())]
+    /// What other hosts send on an interface cannot be received.
+    #[error("cannot receive on {device} which addresses other hosts claim: {}", .errno.desc())]
     InterfaceDown {
         /// The interface.
         device: String,

@@ -6,10 +6,10 @@
 //!   settings    makes it so, records what it made, undoes it       kernel, one file
 //!   announce    tells the neighbours which host has an address     kernel
 //!   changes     wakes when links, addresses, local routes change   kernel
-//!   conflicting host       notices another who says that he carries it        kernel
+//!   conflict    notices another host that claims the address       kernel
 //!   local       what the node has anyway                           kernel
 //!   interfaces  links with their addresses, as they are            kernel
-//!   routes      where packets to somebody would go                 kernel
+//!   routes      where packets to an address would go               kernel
 //! ```
 //!
 //! Everything happens in the network namespace of the calling thread: a netlink or packet
