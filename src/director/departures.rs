@@ -1,5 +1,5 @@
-//! Records as a director takes them: without the ports that their nodes have left since, by their
-//! heartbeats. Pure.
+//! Records as a director takes them: without the services that their nodes have left since, by
+//! their heartbeats. Pure.
 //!
 //! A leave is in the store, and while that is unavailable in the heartbeat. Heartbeats that
 //! are not newer than the newest were dropped before (see [`Peers`](crate::heartbeat::Peers)). One
@@ -9,22 +9,22 @@
 use std::borrow::Cow;
 
 use crate::heartbeat::LeftPorts;
-use crate::store::NodeRecord;
+use crate::store::{NodeRecord, Registration, ServiceKey};
 
-/// A node's record without the ports that it has left.
+/// A node's record without the services that it has left.
 pub(super) fn without<'a>(record: &'a NodeRecord, left: Option<&LeftPorts>) -> Cow<'a, NodeRecord> {
     let Some(left) = left.filter(|left| left.is_of(record.version())) else {
         return Cow::Borrowed(record);
     };
-    let is_left = |port| left.contains(port);
-    let services = record.registrations.iter().map(|registration| registration.service);
-    if !services.map(|service| (service.protocol, service.port)).any(is_left) {
+    let is_left = |registration: &Registration| {
+        let ServiceKey { cvip, protocol, port } = registration.service;
+        left.contains((cvip, (protocol, port)))
+    };
+    if !record.registrations.iter().any(is_left) {
         return Cow::Borrowed(record);
     }
     let mut record = record.clone();
-    record.registrations.retain(|registration| {
-        !is_left((registration.service.protocol, registration.service.port))
-    });
+    record.registrations.retain(|registration| !is_left(registration));
     Cow::Owned(record)
 }
 
@@ -33,9 +33,8 @@ mod tests {
     use std::collections::{BTreeMap, BTreeSet};
 
     use super::*;
-    use crate::heartbeat::left::LeftPort;
+    use crate::heartbeat::left::LeftService;
     use crate::protocol::Protocol;
-    use crate::store::{Registration, ServiceKey};
 
     fn record(version: (u64, u64), ports: &[u16]) -> NodeRecord {
         let service =
@@ -44,9 +43,12 @@ mod tests {
         NodeRecord { registrations, ..NodeRecord::empty(2, version.0, version.1) }
     }
 
+    fn service_of(port: &u16) -> LeftService {
+        ([10, 0, 0, 100].into(), (Protocol::Tcp, *port))
+    }
+
     fn left(version: (u64, u64), left: &[u16], served: &[u16]) -> LeftPorts {
-        let tcp =
-            |ports: &[u16]| ports.iter().map(|p| (Protocol::Tcp, *p)).collect::<Vec<LeftPort>>();
+        let tcp = |ports: &[u16]| ports.iter().map(service_of).collect::<Vec<LeftService>>();
         LeftPorts::new(version, &tcp(left), &tcp(served).into_iter().collect::<BTreeSet<_>>())
     }
 

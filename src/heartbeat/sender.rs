@@ -136,7 +136,9 @@ impl SendSchedule {
     }
 
     fn tell_left(&mut self, left: LeftPorts, now: Instant) {
-        if self.left.as_ref().is_none_or(|before| before.ranges != left.ranges) {
+        if self.left.as_ref().is_none_or(|before| {
+            (&before.ranges, &before.services) != (&left.ranges, &left.services)
+        }) {
             self.next = now;
         }
         self.left = Some(left);

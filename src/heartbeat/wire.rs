@@ -406,7 +406,8 @@ mod tests {
     #[test]
     fn left_ports_are_named_as_far_as_there_is_room_and_a_cut_list_is_refused() {
         let ranges = (1..=60).map(|n| (Protocol::Tcp, 10 * n, 10 * n + 1)).collect();
-        let left = LeftPorts { record: (3, 4), ranges };
+        let services = vec![([10, 0, 0, 100].into(), (Protocol::Tcp, 80))];
+        let left = LeftPorts { record: (3, 4), ranges, services };
         let mut named = Heartbeat { left: Some(left.clone()), ..heartbeat() };
         let datagram = named.encode(&ours()).unwrap();
         assert_eq!(Heartbeat::decode(&datagram, &ours()), Ok(named.clone()));

@@ -1,73 +1,86 @@
-//! Ports that were served and are not any more, for the heartbeat to name. Pure.
+//! Services that were served and are not any more, for the heartbeat to name. Pure.
 
 use std::collections::BTreeSet;
 
-use super::leaving::LeavingPort;
 use crate::heartbeat::LeftPorts;
+use crate::heartbeat::left::LeftService;
 
-/// The ports, the one that was left last at the end.
+/// The services, the one that was left last at the end.
 #[derive(Clone, Debug, PartialEq, Eq, Default)]
-pub(super) struct Gone(Vec<LeavingPort>);
+pub(super) struct Gone(Vec<LeftService>);
 
 impl Gone {
-    /// Ports that a cvipd before this one served, and that this one perhaps does not find.
-    pub(super) fn of(ports: impl IntoIterator<Item = LeavingPort>) -> Gone {
-        let ports: BTreeSet<LeavingPort> = ports.into_iter().collect();
-        Gone(ports.into_iter().collect())
+    /// Services that a cvipd before this one served, and that this one perhaps does not find.
+    pub(super) fn of(services: impl IntoIterator<Item = LeftService>) -> Gone {
+        let services: BTreeSet<LeftService> = services.into_iter().collect();
+        Gone(services.into_iter().collect())
     }
 
-    /// Ports were served before, and others are now.
+    /// Services were served before, and others are now.
     pub(super) fn update(
         &mut self,
-        before: impl IntoIterator<Item = LeavingPort>,
-        served: &BTreeSet<LeavingPort>,
+        before: impl IntoIterator<Item = LeftService>,
+        served: &BTreeSet<LeftService>,
     ) {
-        let left: BTreeSet<LeavingPort> =
-            before.into_iter().filter(|p| !served.contains(p)).collect();
-        self.0.retain(|port| !served.contains(port) && !left.contains(port));
+        let left: BTreeSet<LeftService> =
+            before.into_iter().filter(|service| !served.contains(service)).collect();
+        self.0.retain(|service| !served.contains(service) && !left.contains(service));
         self.0.extend(left);
     }
 
     /// What the heartbeat says, beside a record of this version.
-    pub(super) fn told(&self, record: (u64, u64), served: &BTreeSet<LeavingPort>) -> LeftPorts {
+    pub(super) fn told(&self, record: (u64, u64), served: &BTreeSet<LeftService>) -> LeftPorts {
         LeftPorts::new(record, &self.0, served)
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::net::{IpAddr, Ipv4Addr};
+
     use super::*;
     use crate::protocol::Protocol;
 
-    const WEB: LeavingPort = (Protocol::Tcp, 80);
-    const TLS: LeavingPort = (Protocol::Tcp, 443);
-    const DNS: LeavingPort = (Protocol::Udp, 53);
+    const CVIP: IpAddr = IpAddr::V4(Ipv4Addr::new(10, 0, 0, 100));
+    const WEB: LeftService = (CVIP, (Protocol::Tcp, 80));
+    const TLS: LeftService = (CVIP, (Protocol::Tcp, 443));
+    const DNS: LeftService = (CVIP, (Protocol::Udp, 53));
+    /// Port 80 of another CVIP.
+    const SHOP: LeftService = (IpAddr::V4(Ipv4Addr::new(10, 0, 0, 101)), (Protocol::Tcp, 80));
 
-    /// Whether each of the three is named after these sets of ports were served, one after the
-    /// other.
-    fn named(gone: Gone, served: &[&[LeavingPort]]) -> [bool; 3] {
+    /// Which of the four are named after these sets were served, one after the other.
+    fn named(gone: Gone, served: &[&[LeftService]]) -> Vec<LeftService> {
         let mut gone = gone;
         let mut before = BTreeSet::new();
         for now in served {
-            let now: BTreeSet<LeavingPort> = now.iter().copied().collect();
+            let now: BTreeSet<LeftService> = now.iter().copied().collect();
             gone.update(std::mem::replace(&mut before, now.clone()), &now);
         }
         let told = gone.told((1, 1), &before);
-        [WEB, TLS, DNS].map(|port| told.contains(port))
+        [WEB, TLS, DNS, SHOP].into_iter().filter(|service| told.contains(*service)).collect()
     }
 
     #[test]
-    fn a_port_is_named_from_its_leave_until_it_is_served_again() {
+    fn a_service_is_named_from_its_leave_until_it_is_served_again() {
         let none = Gone::default;
-        assert_eq!(named(none(), &[&[WEB, TLS, DNS]]), [false; 3]);
-        assert_eq!(named(none(), &[&[WEB, TLS, DNS], &[TLS]]), [true, false, true]);
-        assert_eq!(named(none(), &[&[WEB, TLS, DNS], &[TLS], &[WEB, TLS]]), [false, false, true]);
-        assert_eq!(named(none(), &[&[WEB, TLS], &[WEB], &[], &[TLS]]), [true, false, false]);
+        assert_eq!(named(none(), &[&[WEB, TLS, DNS, SHOP]]), []);
+        assert_eq!(named(none(), &[&[WEB, TLS, DNS], &[TLS]]), [WEB, DNS, SHOP]);
+        assert_eq!(named(none(), &[&[WEB, TLS, DNS], &[TLS], &[WEB, TLS]]), [DNS]);
+        assert_eq!(named(none(), &[&[WEB, TLS], &[WEB], &[], &[TLS]]), [WEB, SHOP]);
+    }
+
+    #[test]
+    fn a_service_is_named_though_its_port_is_served_for_another_cvip() {
+        let none = Gone::default;
+        assert_eq!(named(none(), &[&[WEB, SHOP], &[SHOP]]), [WEB]);
+        assert_eq!(named(none(), &[&[WEB, SHOP], &[SHOP], &[WEB]]), [SHOP]);
+        assert_eq!(named(none(), &[&[WEB, SHOP], &[SHOP], &[WEB, SHOP]]), []);
     }
 
     #[test]
     fn what_the_last_cvipd_served_is_named_unless_it_is_found() {
-        assert_eq!(named(Gone::of([WEB, DNS]), &[&[WEB]]), [false, false, true]);
-        assert_eq!(named(Gone::of([WEB]), &[&[], &[WEB]]), [false; 3]);
+        assert_eq!(named(Gone::of([WEB, DNS]), &[&[WEB]]), [DNS]);
+        assert_eq!(named(Gone::of([WEB]), &[&[], &[WEB]]), []);
+        assert_eq!(named(Gone::of([WEB, SHOP]), &[&[SHOP]]), [WEB]);
     }
 }

@@ -29,6 +29,7 @@ use super::{checks, hints, kept_out};
 use crate::checks::{CheckTarget, Health};
 use crate::conf::Conf;
 use crate::heartbeat;
+use crate::heartbeat::left::LeftService;
 use crate::listeners::{EventSource, Listener, ListenerId, Ranges, Unaccepted};
 use crate::ports::{FlagSet, Layers};
 use crate::protocol::Protocol;
@@ -55,7 +56,7 @@ pub(super) struct NodeSnapshot<'a> {
     pub(super) store: &'a StoreState,
     /// How listeners are noticed.
     pub(super) source: &'a EventSource,
-    /// Who listens, and whether every flagged protocol was dumped once.
+    /// The listeners, and whether every flagged protocol was dumped once.
     pub(super) listeners: &'a [Listener],
     pub(super) is_settled: bool,
     /// Every TCP socket of the last dump, sorted, and how many dumps of TCP there were.
@@ -307,8 +308,9 @@ impl NodeState {
         if !mem::replace(&mut self.is_known, true) {
             // Ports that the last cvipd served and this one may not find any more.
             let recorded = store.nodes.get(&self.node);
-            let left = recorded.into_iter().flat_map(|record| &record.registrations).map(port_of);
-            (self.gone, self.leaving) = (Gone::of(left.clone()), Leaving::of(left));
+            let left = recorded.into_iter().flat_map(|record| &record.registrations);
+            self.gone = Gone::of(left.clone().map(service_of));
+            self.leaving = Leaving::of(left.map(port_of));
         }
         self.is_unread = false;
         for fault in faults {
@@ -360,7 +362,7 @@ impl NodeState {
         };
     }
 
-    /// What the system is like, and who listens on the ports that the hints are about.
+    /// What the system is like, and the listeners on the ports that the hints are about.
     pub(super) fn looked_around(
         &mut self,
         system: System,
@@ -452,8 +454,9 @@ impl NodeState {
                 false => (seen.health)(&service).and_then(checks::reason),
             };
         }
+        let served = outcome.registrations.iter().map(service_of).collect();
+        self.gone.update(self.outcome.registrations.iter().map(service_of), &served);
         let served = outcome.registrations.iter().map(port_of).collect();
-        self.gone.update(self.outcome.registrations.iter().map(port_of), &served);
         let before = self.leaving.clone();
         let drained = self.drained(&outcome, seen.store);
         self.leaving.update(self.outcome.registrations.iter().map(port_of), &served, drained);
@@ -517,7 +520,7 @@ impl NodeState {
     /// Tells which ports the node has left. Before a record was tried, nothing is known.
     fn tell_left(&mut self) {
         let Some(record) = self.publication.tried() else { return };
-        let served = self.outcome.registrations.iter().map(port_of).collect();
+        let served = self.outcome.registrations.iter().map(service_of).collect();
         let left = self.gone.told(record, &served);
         if left != self.told_left {
             self.told_left = left.clone();
@@ -602,6 +605,10 @@ impl NodeState {
         };
         [Protocol::Tcp, Protocol::Udp].into_iter().flat_map(of).collect()
     }
+}
+
+fn service_of(registration: &Registration) -> LeftService {
+    (registration.service.cvip, port_of(registration))
 }
 
 fn port_of(registration: &Registration) -> LeavingPort {

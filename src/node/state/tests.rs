@@ -260,7 +260,9 @@ impl World {
                     self.watched = ranges;
                 }
                 NodeAction::TellLeft(left) => {
-                    let named = [80, 90].into_iter().filter(|p| left.contains((Protocol::Tcp, *p)));
+                    let named = [80, 90]
+                        .into_iter()
+                        .filter(|p| left.contains(([10, 0, 0, 100].into(), (Protocol::Tcp, *p))));
                     let named: Vec<String> = named.map(|port| port.to_string()).collect();
                     let (incarnation, sequence) = left.record;
                     self.say(format!("left {incarnation}.{sequence} [{}]", named.join(",")));

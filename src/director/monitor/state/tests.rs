@@ -783,7 +783,7 @@ fn what_nodes_said_of_leaving_is_unknown_to_a_new_monitor_until_it_hears_them() 
 #[test]
 fn what_nodes_said_of_ports_stays_in_force_beside_heartbeats_that_say_nothing() {
     let mut scene = Scene::active();
-    let left = LeftPorts { record: (INCARNATION, 1), ranges: Vec::new() };
+    let left = LeftPorts { record: (INCARNATION, 1), ..LeftPorts::default() };
     let heartbeat = Heartbeat { left: Some(left.clone()), ..scene.heartbeat(3) };
     let heartbeat = Heartbeat { sequence: heartbeat.sequence + 1, ..heartbeat };
     scene.sequence += 1;
