@@ -1,9 +1,9 @@
-//! What a node asks its own servers: the checks of cvip.conf on what it serves. Pure.
+//! The targets of cvip.conf's health checks of what a node serves. Pure.
 //!
-//! A real server is asked on the CVIP, bound to the loopback interface, where the routing method
+//! A real server is checked on the CVIP, bound to the loopback interface, where the routing method
 //! puts it there; where it does not (NAT, and the active director, whose kernel would balance the
-//! question), at the node's own address. Who listens on the CVIP alone cannot be asked there, and
-//! is not.
+//! connection), at the node's own address. A server that listens on the CVIP alone cannot be
+//! checked there, and is not.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -83,7 +83,7 @@ mod tests {
     }
 
     #[test]
-    fn a_server_is_asked_on_the_cvip_where_that_reaches_it_and_else_at_its_own_address() {
+    fn a_server_is_checked_on_the_cvip_where_that_reaches_it_and_else_at_its_own_address() {
         let on_the_cvip = Some("10.0.0.100:80 on lo".to_owned());
         for (routing, node, hidden, target) in [
             (Routing::Dr, 2, false, on_the_cvip.clone()),

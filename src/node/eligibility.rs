@@ -1,4 +1,4 @@
-//! Which listeners may join: one that cluster traffic can reach, of an owner who may serve.
+//! Which listeners may join: those that cluster traffic can reach, of an owner that may serve.
 //!
 //! Pure. [`judge`] looks at one listener and one CVIP; what it refuses, it gives a reason for,
 //! which `cvipctl status` shows.
@@ -113,7 +113,7 @@ impl fmt::Display for Refusal {
 /// `ephemeral` is the kernel's ip_local_port_range, inclusive.
 ///
 /// # Errors
-/// The first rule that it breaks; where it is bound comes before whose it is.
+/// The first rule that it breaks; where it is bound comes before which user owns it.
 pub fn judge(
     listener: &Listener,
     flag: PortFlag,
@@ -243,7 +243,7 @@ mod tests {
     }
 
     #[test]
-    fn nobody_puts_himself_into_the_pool_unless_he_is_named() {
+    fn no_user_puts_a_server_into_the_pool_unless_cvip_conf_names_the_user() {
         let reach = reach(Routing::Dr, "10.0.0.100", "10.0.0.1");
         let flag = PortFlag { protocol: Protocol::Tcp, start: 1, end: 65535, weight: 1 };
         let of = |uid, owners: &Owners| {

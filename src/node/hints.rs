@@ -8,7 +8,7 @@ use crate::ports::Layers;
 use crate::protocol::Protocol;
 use crate::store::Registration;
 
-/// The ports on which a hint needs to know who listens beyond the flags themselves: each
+/// The ports whose listeners a hint needs to know beyond the flags themselves: each
 /// flagged range, in the other protocol.
 pub fn other_ranges(layers: &[Layers], protocol: Protocol) -> Vec<(u16, u16)> {
     layers.iter().flat_map(|layers| layers.ranges(other(protocol))).collect()

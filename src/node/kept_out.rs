@@ -1,7 +1,7 @@
 //! Listeners on flagged ports that do not join: which of them the record names, and which are
 //! logged. Pure.
 //!
-//! A user can open very many, so both are bounded; and nobody's many hide another one's few.
+//! A user can open very many, so both are bounded; and the many of one user hide no other user's few.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
@@ -129,7 +129,7 @@ mod tests {
     }
 
     #[test]
-    fn one_users_many_hide_nobody_elses_few() {
+    fn the_many_of_one_user_hide_no_other_users_few() {
         let mut all = KeptOut::default();
         for number in 1..=9000 {
             all.add(service(8080), loopback(number), 1000, Refusal::Loopback);

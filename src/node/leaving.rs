@@ -3,7 +3,7 @@
 //!
 //! IPVS does not count half-closed connections as active; the node does. So it counts the
 //! connections on such ports and says so in its record, which also shows a drain's progress to
-//! administrators, on any host.
+//! anyone who looks, on any host.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -75,7 +75,7 @@ impl Leaving {
         changed
     }
 
-    /// What the record says: who still has connections, and all that are drained.
+    /// What the record says: the ports that still have connections, and all that are drained.
     pub fn lingering(&self) -> Vec<Lingering> {
         let told =
             |(port, count): &(&LeavingPort, &u32)| **count > 0 || self.drained.contains(port);
@@ -144,7 +144,7 @@ mod tests {
             state.nodes.insert(node, NodeRecord::empty(node, 1, 1));
             state.alive.insert(node, 1);
         }
-        assert_eq!(holders(1, &conf, &state), [].into(), "nobody was elected");
+        assert_eq!(holders(1, &conf, &state), [].into(), "no director was elected");
         state.directors.insert(5, Elected { node: 6, incarnation: 1, term: 1 });
         assert_eq!(holders(1, &conf, &state), [6].into());
         state.nodes.get_mut(&5).unwrap().directing = true;
@@ -155,7 +155,7 @@ mod tests {
         assert_eq!(holders(1, &conf, &state), [].into());
         state.nodes.get_mut(&6).unwrap().released.clear();
         state.alive.remove(&6);
-        assert_eq!(holders(1, &conf, &state), [].into(), "nobody is there to answer");
+        assert_eq!(holders(1, &conf, &state), [].into(), "its cvipd does not run");
         assert_eq!(holders(9, &conf, &state), [].into(), "it serves nothing");
     }
 
@@ -171,7 +171,7 @@ mod tests {
     }
 
     #[test]
-    fn a_port_that_was_left_is_counted_until_nobody_is_connected() {
+    fn a_port_that_was_left_is_counted_until_it_has_no_connection() {
         let mut leaving = Leaving::default();
         leaving.update([HTTP, DNS], &[].into(), [].into());
         assert_eq!(told(&leaving), []);

@@ -62,8 +62,8 @@ fn is_urgent(before: &NodeRecord, after: &NodeRecord) -> bool {
         (old.service, old.weight, old.hidden) == (*service, *weight, *hidden)
             && old.unhealthy.is_some() == unhealthy.is_some()
     };
-    // Named one by one, so that a new one is thought about: node, sequence, socket events, hints and those
-    // that were kept out only tell people something, or are what users can change.
+    // Named one by one, so that a new field is thought about: node, sequence, event source, hints and
+    // listeners that were kept out only tell people something, or are what users can change.
     let NodeRecord {
         node: _,
         incarnation,

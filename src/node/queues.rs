@@ -2,11 +2,11 @@
 //!
 //! Every dump of listeners carries each queue's length and limit, so a hung server is seen without
 //! asking it anything. A full queue alone is no hang: a flood of connections fills it although its
-//! server accepts as fast as it can. What tells the two apart is who waits in the queue. The
+//! server accepts as fast as it can. What tells the two apart is which connections wait in it. The
 //! kernel admits a connection to a full queue only after the server accepted one, and a reset
-//! only shortens the list of those who wait; so a connection that was not waiting before proves
+//! only shortens the list of those that wait; so a connection that was not waiting before proves
 //! that something was accepted. A service hangs if, for [`NOTHING_FOR`], its queues were full in
-//! every dump and nobody new waits. The list is read only when a verdict needs it: when the queue
+//! every dump and no new connection waits. The list is read only when a verdict needs it: when the queue
 //! has been full in two dumps, and once more after that time.
 //!
 //! Only the sockets that serve a CVIP count: what a user opens on another address of the same port
@@ -26,7 +26,7 @@ use crate::store::ServiceKey;
 /// A server that accepted nothing for so long, while its queue was full, hangs.
 const NOTHING_FOR: Duration = Duration::from_secs(2);
 
-/// The list of those who wait is read after so many dumps with a full queue: a burst fills one.
+/// The list of waiting connections is read after so many dumps with a full queue: a burst fills one.
 const DUMPS: u32 = 2;
 
 /// What is known of the accept queues of services.
@@ -41,7 +41,7 @@ pub struct Queues {
 struct QueueFull {
     /// Dumps in a row that showed all its queues full.
     dumps: u32,
-    /// Who waited when something was last known to be accepted, or at the first look since the
+    /// Which connections waited when something was last known to be accepted, or at the first look since the
     /// queues are full; and when that was.
     waiting: Option<(BTreeSet<u64>, Instant)>,
     hangs: bool,
@@ -80,7 +80,7 @@ impl QueueFull {
         }
     }
 
-    /// When the list of those who wait is to be read.
+    /// When the list of waiting connections is to be read.
     fn look_at(&self, now: Instant) -> Option<Instant> {
         match &self.waiting {
             _ if self.dumps < DUMPS => None,
@@ -89,7 +89,7 @@ impl QueueFull {
         }
     }
 
-    /// What the list of those who wait makes of it.
+    /// What the list of waiting connections makes of it.
     fn looked(&mut self, waiting: BTreeSet<u64>, now: Instant) {
         let Some((before, since)) = &self.waiting else {
             self.waiting = Some((waiting, now));
@@ -128,7 +128,7 @@ impl Queues {
         }
         for service in concerned {
             let of = servers.of(service).iter().flat_map(|identity| with(sockets, identity));
-            // A service whose sockets are all gone accepts nobody, and hangs no more.
+            // A service whose sockets are all gone accepts nothing, and hangs no more.
             let seen = of.map(Fill::of).min().unwrap_or(Fill::Little);
             let known = self.services.remove(&service).unwrap_or_default();
             self.services.extend(known.dumped(seen).map(|full| (service, full)));
@@ -136,13 +136,13 @@ impl Queues {
         !self.hanging().eq(before)
     }
 
-    /// The ports of which the list of those who wait is to be read now.
+    /// The ports of which the list of waiting connections is to be read now.
     pub fn wanted(&self, now: Instant) -> BTreeSet<u16> {
         let due = |full: &QueueFull| full.look_at(now).is_some_and(|at| now >= at);
         self.services.iter().filter(|(_, full)| due(full)).map(|(key, _)| key.port).collect()
     }
 
-    /// Takes the list of those who wait on a port, read after the last dump of sockets. True if
+    /// Takes the list of connections that wait on a port, read after the last dump of sockets. True if
     /// another service hangs than before, or one fewer.
     pub fn looked(
         &mut self,
@@ -187,7 +187,7 @@ fn with<'a>(sockets: &'a [Listener], identity: &ListenerId) -> &'a [Listener] {
     &sockets[first..last]
 }
 
-/// Whose queue a connection waits in: of the listeners on its port those that the kernel prefers
+/// In which listeners' queues a connection may wait: of the listeners on its port those that the kernel prefers
 /// for its local address and device (`compute_score`, net/ipv4/inet_hashtables.c). Sockets of one
 /// identity share what comes. The listeners are sorted: a user can have very many on addresses of
 /// the loopback network, and very many connections to them.

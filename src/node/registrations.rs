@@ -173,7 +173,7 @@ fn owners(named: &[Owner], around: &System) -> Owners {
     for owner in named {
         match owner {
             Owner::Anyone => return Owners::Anyone,
-            // A user who does not exist here owns no listener here.
+            // A user that does not exist here owns no listener here.
             Owner::User(name) => users.extend(around.users.get(name)),
         }
     }
@@ -264,7 +264,7 @@ mod tests {
     }
 
     #[test]
-    fn who_listens_on_the_cvip_alone_is_hidden_on_the_nodes_own_address() {
+    fn a_server_on_the_cvip_alone_is_hidden_on_the_nodes_own_address() {
         let none = FlagSet::default();
         let with = |seen: &[Listener]| {
             let outcome = compute(seen, &conf(vec![]), &flags(80, 80, 1), &none, &around(2));

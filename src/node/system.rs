@@ -26,7 +26,7 @@ pub struct System {
     pub ephemeral: (u16, u16),
     /// UID_MIN of /etc/login.defs.
     pub uid_min: u32,
-    /// User ids by name, of the users whom cvip.conf names and who exist here.
+    /// User ids by name, of the users that cvip.conf names and that exist here.
     pub users: BTreeMap<String, u32>,
 }
 

@@ -1,16 +1,16 @@
-//! Can this director carry its CVIPs? What its election is told of it. Pure.
+//! Whether this director can carry its CVIPs, as its election is told. Pure.
 //!
-//! It is lost at once, and regained only once all has been well for a while: a carrier that
-//! flaps must not move the CVIP with every change. All CVIPs of a set move together, so that one
-//! that cannot be carried is enough.
+//! That it cannot is told at once, and that it can only once nothing has been wrong for a while: a
+//! carrier that flaps must not move the CVIP with every change. All CVIPs of a set move together,
+//! so that one that cannot be carried is enough.
 
 use std::time::{Duration, Instant};
 
-/// All must have been well for so long.
+/// Nothing must have been wrong for so long.
 const HOLD: Duration = Duration::from_secs(3);
 
-/// A kernel that refused an address may refuse it again, which only another attempt would show:
-/// nobody else is to be made to wait for that before this has passed.
+/// A kernel that refused an address may refuse it again, which only another attempt would show: the
+/// director does not offer itself before this has passed.
 const REFUSED_FOR: Duration = Duration::from_secs(60);
 
 /// A change of what the election is told.

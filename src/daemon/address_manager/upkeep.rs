@@ -5,7 +5,7 @@
 //!   a notification, a second, a minute -> look
 //!   a look with differences          -> make it so, at a bounded rate
 //!   a second, while active           -> renew what has a lifetime
-//!   late, or gone                    -> touch nothing, and ask who is active
+//!   late, or gone                    -> change nothing, and ask whether it is still active
 //! ```
 
 use std::time::{Duration, Instant};
@@ -14,9 +14,9 @@ use super::capability::{Capability, CapabilityChange};
 use crate::bucket::Bucket;
 use crate::net::{AddressRole, Difference, NetError, SettingsReport, SettingsSnapshot};
 
-/// The addresses that the active director announces are announced again after these, for a
-/// switch or a neighbour that missed the first; and then as often as the last says, for those
-/// who learnt from another in the meantime.
+/// The addresses that the active director announces are announced again after these times, for a
+/// switch or a neighbour that missed the first; and then as often as the last says, for neighbours
+/// that learnt something else in the meantime.
 const ANNOUNCE_AGAIN: [Duration; 6] = [
     Duration::from_millis(50),
     Duration::from_millis(150),
@@ -30,16 +30,16 @@ const ANNOUNCE_AGAIN: [Duration; 6] = [
 /// refuse to notify.
 const LOOK_EVERY: Duration = Duration::from_secs(60);
 
-/// Notifications come in showers: they are answered by one look.
+/// Many notifications may come at once: they are answered by one look.
 const LOOK_GAP: Duration = Duration::from_millis(100);
 
-/// Nobody notifies of settings, and to read them is cheap.
+/// The kernel does not notify of settings, and to read them is cheap.
 const SETTINGS_EVERY: Duration = Duration::from_secs(1);
 
 /// How often addresses with a lifetime are renewed; they live ten times as long.
 const RENEW_EVERY: Duration = Duration::from_secs(1);
 
-/// A node that is this late with a renewal was away: frozen, perhaps, and replaced.
+/// A node that is this late with a renewal did not run for a while, and may have been replaced.
 const LATE_AFTER: Duration = Duration::from_secs(3);
 
 /// What somebody keeps undoing is repaired so often at once, and then this often.
@@ -63,7 +63,7 @@ pub(super) enum UpkeepAction {
     Renew,
     /// Announce what neighbours ask for.
     Announce,
-    /// Ask who is active: nothing is touched until the role is ordered again.
+    /// Ask whether this node is still active: nothing is touched until the role is ordered again.
     Ask(Doubt),
 }
 
@@ -257,7 +257,7 @@ impl Upkeep {
         if self.incapable {
             return self.capability.seen(sentences(&look.incapable), now);
         }
-        // What was told to an interface without a carrier nobody heard.
+        // An announcement on an interface without a carrier reached no neighbour.
         if was_incapable {
             self.announce_anew(now);
         }
@@ -341,7 +341,7 @@ impl Upkeep {
     }
 }
 
-/// What somebody else put where it does not belong is theirs to take away, and what this kernel
+/// An address that others put where it does not belong is theirs to remove, and what this kernel
 /// is too old for it will never have.
 fn is_to_be_made(difference: &Difference) -> bool {
     match difference {

@@ -33,7 +33,7 @@ struct Kernel {
     start: Instant,
     now: Instant,
     leased: bool,
-    /// The keeper made the address, and it has not been seen to be gone.
+    /// The address was made, and has not been seen to be gone.
     remembered: bool,
     stands: bool,
     set: bool,
@@ -84,11 +84,11 @@ impl Kernel {
     }
 
     fn look(&self) -> SettingsSnapshot {
-        let desired = self.upkeep.role().is_some();
+        let wanted = self.upkeep.role().is_some();
         let mut differences = Vec::new();
-        differences.extend((desired && !self.set).then(setting));
-        differences.extend((desired && !self.stands).then(missing));
-        if self.outdated && desired {
+        differences.extend((wanted && !self.set).then(setting));
+        differences.extend((wanted && !self.stands).then(missing));
+        if self.outdated && wanted {
             let error =
                 NetError::NoSetting { setting: "net.x".into(), hint: "too old", outdated: true };
             differences.push(Difference::Unmet(error.into()));
@@ -266,8 +266,8 @@ fn what_the_kernel_refuses_is_tried_now_and_then_and_hinders_nothing_else() {
 }
 
 #[test]
-fn who_was_away_or_finds_its_address_gone_adds_nothing_before_it_is_told() {
-    // Frozen for longer than anybody waits.
+fn a_node_that_did_not_run_or_finds_its_address_gone_adds_nothing_before_it_is_told() {
+    // Frozen for longer than a standby waits.
     let mut kernel = Kernel::active(true);
     kernel.now += Duration::from_secs(5);
     kernel.stands = false;
@@ -299,7 +299,7 @@ fn a_reload_does_not_hide_that_this_node_was_away() {
     kernel.run(100);
     assert_eq!(kernel.count(UpkeepAction::Ask(Doubt::Late)), 1);
     assert_eq!(kernel.count(UpkeepAction::Make) + kernel.count(UpkeepAction::Renew), 0);
-    // To give the address back nobody has to ask.
+    // To give the address back needs no question.
     let mut kernel = Kernel::active(true);
     kernel.now += Duration::from_secs(5);
     kernel.leased = false;
