@@ -1,5 +1,5 @@
 //! The node's agent: it reads the listeners, the store and the system, and carries out what
-//! [`NodeState`] decides.
+//! `NodeState` decides.
 //!
 //! It has no thread: poll [`NodeAgent::fds`], wait no longer than [`NodeAgent::timeout`], and call
 //! [`NodeAgent::step`].

@@ -3,13 +3,23 @@
 //! Pure: said in the node's record, shown by `cvipctl status`.
 
 use super::eligibility::RESERVED_PORTS;
-use crate::listeners::Listener;
+use crate::listeners::{Listener, Ranges};
 use crate::ports::Layers;
 use crate::protocol::Protocol;
 use crate::store::Registration;
 
-/// The ports whose listeners a hint needs to know beyond the flags themselves: each
-/// flagged range, in the other protocol.
+/// The ports whose listeners a hint needs to know: the flagged ports of TCP and UDP, each in both
+/// protocols.
+pub(super) fn ranges(layers: &[Layers]) -> Ranges {
+    let of = |protocol| {
+        let own = layers.iter().flat_map(move |layers| layers.ranges(protocol));
+        let both = own.chain(other_ranges(layers, protocol));
+        both.map(move |(start, end)| (protocol, start, end))
+    };
+    [Protocol::Tcp, Protocol::Udp].into_iter().flat_map(of).collect()
+}
+
+/// The ports that are flagged in the other protocol.
 pub fn other_ranges(layers: &[Layers], protocol: Protocol) -> Vec<(u16, u16)> {
     layers.iter().flat_map(|layers| layers.ranges(other(protocol))).collect()
 }
@@ -98,7 +108,9 @@ mod tests {
         let both = [listener(Protocol::Udp, 177), listener(Protocol::Tcp, 177)];
         assert!(hints(&both, &[xdmcp()], &[]).is_empty());
         assert!(hints(&[], &[xdmcp()], &[]).is_empty());
-        assert_eq!(other_ranges(&[xdmcp()], Protocol::Udp), [(177, 177)]);
+        for protocol in [Protocol::Tcp, Protocol::Udp] {
+            assert_eq!(ranges(&[xdmcp()]).of(protocol), [(177, 177)]);
+        }
     }
 
     #[test]

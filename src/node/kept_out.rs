@@ -4,8 +4,10 @@
 //! A user can open very many, so both are bounded; and the many of one user hide no other user's few.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, Instant};
+
+use tracing::{info, warn};
 
 use super::eligibility::Refusal;
 use crate::store::{MOST_REFUSED, PortRanges, RefusedListener, ServiceKey};
@@ -91,9 +93,23 @@ impl Log {
         Log { told: BTreeSet::new(), since: now, lines: 0 }
     }
 
+    /// Logs of each listener that it does not join, though its port is flagged.
+    pub(super) fn log(&mut self, refused: &[RefusedListener], now: Instant) {
+        for row in self.new_ones(refused, now) {
+            let RefusedListener { service, bound, uid, reason, reachable } = row;
+            let bound = SocketAddr::new(*bound, service.port);
+            let text = format!(
+                "the listener of user id {uid} on {bound} does not join {service}: {reason}; \
+                 `cvipctl doctor' on this node says what to do"
+            );
+            // Most of what listens on loopback alone is meant to.
+            if *reachable { warn!("{text}") } else { info!("{text}") }
+        }
+    }
+
     /// Those that are to be logged now, each once for its owner, service and reason; beyond the
     /// rate they are left for the next time.
-    pub(super) fn new_ones<'a>(
+    fn new_ones<'a>(
         &mut self,
         refused: &'a [RefusedListener],
         now: Instant,

@@ -6,6 +6,7 @@
 mod checks;
 pub mod driver;
 pub mod eligibility;
+mod flagged;
 mod gone;
 pub mod hints;
 pub mod host;

@@ -13,11 +13,10 @@
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::mem;
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use tracing::{error, info, warn};
+use tracing::{error, warn};
 
 use super::gone::Gone;
 use super::leaving::{Leaving, LeavingPort};
@@ -25,17 +24,16 @@ use super::publication::Publication;
 use super::queues::Queues;
 use super::registrations::{self, JoinOutcome};
 use super::system::System;
-use super::{checks, hints, kept_out};
+use super::{checks, flagged, hints, kept_out};
 use crate::checks::{CheckTarget, Health};
 use crate::conf::Conf;
 use crate::heartbeat;
 use crate::heartbeat::left::LeftService;
 use crate::listeners::{EventSource, Listener, ListenerId, Ranges, Unaccepted};
-use crate::ports::{FlagSet, Layers};
-use crate::protocol::Protocol;
+use crate::ports::Layers;
 use crate::store::{
-    AppliedOrders, Fault, Key, NodeRecord, Refreshed, RefusedListener, Registration, Scope,
-    ServiceKey, StoreError, StoreState, drain_of, shortened,
+    AppliedOrders, Fault, Key, NodeRecord, Refreshed, Registration, Scope, ServiceKey, StoreError,
+    StoreState, shortened,
 };
 
 /// How often the connections on a port that was left are counted.
@@ -262,10 +260,10 @@ impl NodeState {
     fn decide(&mut self, seen: &NodeSnapshot<'_>, now: Instant) -> bool {
         self.is_ready = self.is_known && seen.is_settled && now < self.next_look_around;
         if mem::take(&mut self.ranges_due) {
-            self.actions.push_back(NodeAction::Watch(self.ranges(seen.store)));
+            self.actions.push_back(NodeAction::Watch(flagged::ranges(&self.layers(seen.store))));
         } else if self.look_due && now >= self.next_look_around {
             self.next_look_around = now + LOOK_AROUND_EVERY;
-            self.actions.push_back(NodeAction::LookAround(self.hint_ranges(seen.store)));
+            self.actions.push_back(NodeAction::LookAround(hints::ranges(&self.layers(seen.store))));
         } else if mem::take(&mut self.look_due) {
             self.actions.push_back(NodeAction::Look);
         } else if self.dumps_seen != seen.dumps {
@@ -432,7 +430,7 @@ impl NodeState {
     }
 
     fn compute(&mut self, seen: &NodeSnapshot<'_>) {
-        let (node, cluster) = self.flags(seen.store);
+        let [node, cluster] = flagged::flags(self.node, seen.store);
         let outcome = match self.left {
             Some(_) => JoinOutcome::default(),
             None => {
@@ -458,13 +456,16 @@ impl NodeState {
         self.gone.update(self.outcome.registrations.iter().map(service_of), &served);
         let served = outcome.registrations.iter().map(port_of).collect();
         let before = self.leaving.clone();
-        let drained = self.drained(&outcome, seen.store);
+        let drained = match self.left {
+            Some(_) => flagged::served(&self.conf, self.node, &outcome.registrations),
+            None => flagged::drained(&self.conf, self.node, &outcome.registrations, seen.store),
+        };
         self.leaving.update(self.outcome.registrations.iter().map(port_of), &served, drained);
         if outcome != self.outcome || self.leaving != before {
             self.next_count = now;
         }
         self.actions.push_back(NodeAction::SetEligible(outcome.servers.all()));
-        self.log_kept_out(&outcome.refused, now);
+        self.kept_out.log(&outcome.refused, now);
         self.outcome = outcome;
         self.publish_due = true;
     }
@@ -528,6 +529,10 @@ impl NodeState {
         }
     }
 
+    fn layers(&self, store: &StoreState) -> Vec<Layers> {
+        flagged::layers(&self.conf, self.node, store)
+    }
+
     /// Tells how many connections are left, once the record says that the node leaves and all
     /// were counted; false if there is nothing to tell.
     fn report(&mut self) -> bool {
@@ -543,67 +548,6 @@ impl NodeState {
         }
         self.actions.push_back(NodeAction::Report(connections));
         true
-    }
-
-    /// Logs once of each listener that it does not join, though its port is flagged.
-    fn log_kept_out(&mut self, refused: &[RefusedListener], now: Instant) {
-        for row in self.kept_out.new_ones(refused, now) {
-            let RefusedListener { service, bound, uid, reason, reachable } = row;
-            let bound = SocketAddr::new(*bound, service.port);
-            let text = format!(
-                "the listener of user id {uid} on {bound} does not join {service}: {reason}; \
-                 `cvipctl doctor' on this node says what to do"
-            );
-            // Most of what listens on loopback alone is meant to.
-            if *reachable { warn!("{text}") } else { info!("{text}") }
-        }
-    }
-
-    /// The ports that operators drain, of those that this node serves; all of them while it leaves.
-    fn drained(&self, outcome: &JoinOutcome, store: &StoreState) -> BTreeSet<LeavingPort> {
-        let leaves = self.left.is_some();
-        if store.drains.is_empty() && !leaves {
-            return BTreeSet::new();
-        }
-        let registered = outcome.registrations.iter().map(|registration| registration.service);
-        let cvips = self.conf.cvips.iter().filter(|cvip| cvip.real_server(self.node).is_some());
-        let fixed = cvips.flat_map(|cvip| cvip.standing_ports().map(|port| (cvip.addr, port)));
-        let fixed = fixed.map(|(cvip, (protocol, port))| ServiceKey { cvip, protocol, port });
-        let is_drained =
-            |key: &ServiceKey| leaves || drain_of(&store.drains, self.node, *key).is_some();
-        let drained = registered.chain(fixed).filter(is_drained);
-        drained.map(|key| (key.protocol, key.port)).collect()
-    }
-
-    fn flags(&self, store: &StoreState) -> (FlagSet, FlagSet) {
-        (store.flags_of(Scope::Node(self.node)), store.flags_of(Scope::Cluster))
-    }
-
-    fn layers(&self, store: &StoreState) -> Vec<Layers> {
-        let (node, cluster) = self.flags(store);
-        let serving = self.conf.cvips.iter().filter(|c| c.real_server(self.node).is_some());
-        serving.map(|cvip| registrations::layers(cvip, &node, &cluster)).collect()
-    }
-
-    /// The flagged ports.
-    fn ranges(&self, store: &StoreState) -> Ranges {
-        let layers = self.layers(store);
-        let of = |protocol| {
-            let ranges = layers.iter().flat_map(move |layers| layers.ranges(protocol));
-            ranges.map(move |(start, end)| (protocol, start, end))
-        };
-        Protocol::ALL.into_iter().flat_map(of).collect()
-    }
-
-    /// The flagged ports of TCP and UDP, each in both protocols.
-    fn hint_ranges(&self, store: &StoreState) -> Ranges {
-        let layers = self.layers(store);
-        let of = |protocol| {
-            let own = layers.iter().flat_map(move |layers| layers.ranges(protocol));
-            let both = own.chain(hints::other_ranges(&layers, protocol));
-            both.map(move |(start, end)| (protocol, start, end))
-        };
-        [Protocol::Tcp, Protocol::Udp].into_iter().flat_map(of).collect()
     }
 }
 

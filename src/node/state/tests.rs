@@ -2,7 +2,8 @@
 
 use super::*;
 use crate::conf::{Cvip, DirectorNode, RealServer, Routing};
-use crate::ports::PortFlag;
+use crate::ports::{FlagSet, PortFlag};
+use crate::protocol::Protocol;
 use crate::store::{DrainOrder, DrainTarget};
 
 const NODE: u32 = 2;
