@@ -13,8 +13,9 @@ use cvip::ipvsadm::table::TableError;
 use cvip::ipvsadm::watch::SystemClock;
 use cvip::ipvsadm::{Call, ToolStreams, run};
 use cvip::protocol::Protocol;
-use ipvsadm_support::memory::{Memory, RecordedNames, not_root};
-use ipvsadm_support::{Case, Outcome, cases, difference, file, left_out, state_difference};
+use ipvsadm_support::memory::{Memory, not_root};
+use ipvsadm_support::names::{RecordedNames, file};
+use ipvsadm_support::{Case, Outcome, cases, difference, left_out, state_difference};
 
 fn call(
     program: &str,
@@ -202,7 +203,7 @@ fn reorder(memory: &Memory, order: &[(String, Vec<String>)]) {
 
 #[test]
 fn tables_are_sorted_as_the_original_sorts_them() {
-    let folder = ipvsadm_support::folder().join("sort");
+    let folder = ipvsadm_support::names::folder().join("sort");
     let mut ran = 0;
     for entry in std::fs::read_dir(folder).unwrap() {
         let path = entry.unwrap().path();

@@ -129,7 +129,7 @@ mod on_stock {
 
 /// Tables: those whose order is hard to get right, and the largest that a case has.
 fn tables() -> Vec<String> {
-    let folder = ipvsadm_support::folder().join("sort");
+    let folder = ipvsadm_support::names::folder().join("sort");
     let files = fs::read_dir(folder).expect("the folder").map(|entry| entry.unwrap().path());
     let rules = files.filter(|path| path.extension() == Some(OsStr::new("set")));
     let mut tables: Vec<String> = rules.map(|path| fs::read_to_string(path).unwrap()).collect();

@@ -12,7 +12,8 @@ use std::time::{Duration, Instant};
 use cvip::ipvsadm::table::TableError;
 use cvip::ipvsadm::watch::Clock;
 use cvip::ipvsadm::{Call, ToolStreams, run};
-use ipvsadm_support::memory::{Memory, RecordedNames};
+use ipvsadm_support::memory::Memory;
+use ipvsadm_support::names::RecordedNames;
 
 /// A clock that passes the time at once, and lets something happen meanwhile.
 struct Skipping<F>(Instant, F);

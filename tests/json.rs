@@ -16,7 +16,8 @@ use cvip::protocol::Protocol::Tcp;
 use cvip::store::{
     Access, LocalStore, NodeRecord, RefusedListener, Registration, ServiceKey, Store,
 };
-use ipvsadm_support::memory::{Memory, RecordedNames};
+use ipvsadm_support::memory::Memory;
+use ipvsadm_support::names::RecordedNames;
 use json_support::Schemas;
 use serde_json::{Value, json};
 
@@ -164,7 +165,7 @@ fn the_documents_of_ipvsadm_rs() {
 --start-daemon master --mcast-interface lo --mcast-ttl 2
 ";
     ipvsadm(&memory, "-R", rules);
-    memory.0.borrow_mut().connections = ipvsadm_support::file("connections/proc_conn");
+    memory.0.borrow_mut().connections = ipvsadm_support::names::file("connections/proc_conn");
     memory.0.borrow_mut().status = Some("Conns:\t\t12\nServices:\t3\n".to_owned());
     for (words, name) in [
         ("-L --json", "table"),

@@ -4,7 +4,6 @@
 //! same ones run against a real kernel in `ipvsadm_kernel.rs`.
 
 use std::cell::RefCell;
-use std::ffi::{OsStr, OsString};
 use std::io::{self, Read};
 use std::net::{IpAddr, Ipv4Addr};
 use std::rc::Rc;
@@ -13,9 +12,7 @@ use cvip::ipvs::{
     Change, DaemonRole, Destination, DestinationEntry, Family, Info, Service, ServiceEntry,
     ServiceId, Stats, SyncDaemon, Timeouts,
 };
-use cvip::ipvsadm::names::Names;
 use cvip::ipvsadm::table::{Table, TableError};
-use cvip::protocol::Protocol;
 
 const EPERM: i32 = 1;
 const ENOENT: i32 = 2;
@@ -238,61 +235,4 @@ impl Table for Memory {
 /// What a kernel says to somebody who is not root.
 pub(crate) fn not_root() -> Result<Memory, TableError> {
     Err(TableError::Refused(EPERM))
-}
-
-/// The names that the cases were recorded with: their hosts file, and of Debian's services
-/// those that occur.
-#[derive(Debug)]
-pub(crate) struct RecordedNames {
-    hosts: Vec<(IpAddr, Vec<String>)>,
-}
-
-pub(crate) const SERVICES: &[(&str, u16, &[Protocol])] = &[
-    ("ftp", 21, &[Protocol::Tcp]),
-    ("domain", 53, &[Protocol::Tcp, Protocol::Udp]),
-    ("tftp", 69, &[Protocol::Udp]),
-    ("http", 80, &[Protocol::Tcp]),
-    ("https", 443, &[Protocol::Tcp, Protocol::Udp]),
-    ("sip", 5060, &[Protocol::Tcp, Protocol::Udp]),
-    ("sip-tls", 5061, &[Protocol::Tcp, Protocol::Udp]),
-    ("mdns", 5353, &[Protocol::Udp]),
-    ("http-alt", 8080, &[Protocol::Tcp]),
-];
-
-impl RecordedNames {
-    pub(crate) fn new() -> RecordedNames {
-        let hosts = super::hosts_file();
-        let hosts = hosts.lines().filter_map(|line| {
-            let mut words = line.split_whitespace();
-            let addr = words.next()?.parse().ok()?;
-            Some((addr, words.map(str::to_owned).collect()))
-        });
-        RecordedNames { hosts: hosts.collect() }
-    }
-}
-
-impl Names for RecordedNames {
-    fn host_address(&mut self, name: &OsStr) -> Option<Ipv4Addr> {
-        self.hosts.iter().find_map(|(addr, names)| match addr {
-            IpAddr::V4(addr) if names.iter().any(|known| OsStr::new(known) == name) => Some(*addr),
-            _ => None,
-        })
-    }
-
-    fn service_port(&mut self, name: &OsStr, protocol: Protocol) -> Option<u16> {
-        let known = SERVICES
-            .iter()
-            .find(|(known, _, ps)| OsStr::new(known) == name && ps.contains(&protocol));
-        known.map(|(_, port, _)| *port)
-    }
-
-    fn host_name(&mut self, addr: IpAddr) -> Option<OsString> {
-        let (_, names) = self.hosts.iter().find(|(known, _)| *known == addr)?;
-        names.first().map(OsString::from)
-    }
-
-    fn service_name(&mut self, port: u16, protocol: Protocol) -> Option<OsString> {
-        let known = SERVICES.iter().find(|(_, known, ps)| *known == port && ps.contains(&protocol));
-        known.map(|(name, _, _)| OsString::from(name))
-    }
 }

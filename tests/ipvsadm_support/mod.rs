@@ -4,21 +4,12 @@
 
 pub(crate) mod generator;
 pub(crate) mod memory;
+pub(crate) mod names;
 pub(crate) mod world;
-
-use std::path::PathBuf;
 
 use serde_json::Value;
 
-/// The recorded cases' folder.
-pub(crate) fn folder() -> PathBuf {
-    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/ipvsadm-cases")
-}
-
-/// A file of it.
-pub(crate) fn file(name: &str) -> String {
-    std::fs::read_to_string(folder().join(name)).unwrap_or_else(|error| panic!("{name}: {error}"))
-}
+use self::names::file;
 
 /// What a program printed, and how it ended. `None` stands for our own words.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -57,24 +48,6 @@ fn outcome(value: &Value) -> Outcome {
         stderr: value["stderr"].as_str().map(str::to_owned),
         status: value["rc"].as_i64().expect("rc"),
     }
-}
-
-/// The hosts file that the cases were recorded with.
-pub(crate) fn hosts_file() -> String {
-    let meta = file("cases.jsonl").lines().next().expect("a first line").to_owned();
-    let meta: Value = serde_json::from_str(&meta).expect("the record about the set-up");
-    meta["etc_hosts"].as_str().expect("etc_hosts").to_owned()
-}
-
-/// The services that occur in the cases, as `/etc/services` has them.
-pub(crate) fn services_file() -> String {
-    let mut text = String::new();
-    for (name, port, protocols) in memory::SERVICES {
-        for protocol in *protocols {
-            text += &format!("{name} {port}/{protocol}\n");
-        }
-    }
-    text
 }
 
 /// Every recorded case.

@@ -12,7 +12,7 @@ use cvip_lab::enter_new_network;
 use nix::mount::{MsFlags, mount};
 use nix::sched::{CloneFlags, unshare};
 
-use super::{hosts_file, services_file};
+use super::names::{hosts_file, services_file};
 
 /// Goes into a network namespace and a mount namespace of this thread's own.
 pub(crate) fn enter_a_world_of_its_own() {

@@ -2,6 +2,8 @@
 
 mod bench;
 mod build;
+#[cfg(test)]
+mod circles;
 mod demo;
 mod deny;
 mod fuzz;
