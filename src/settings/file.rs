@@ -8,7 +8,7 @@ use std::time::Duration;
 use serde::Deserialize;
 use toml::Spanned;
 
-use super::{Engine, EtcdSettings, Settings, SettingsError, endpoint_of, prefix_of};
+use super::model::{Engine, EtcdSettings, Settings, SettingsError, endpoint_of, prefix_of};
 use crate::conf::{Diagnostic, DiagnosticSeverity, SourcePlace};
 use crate::files;
 

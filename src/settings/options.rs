@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 
-use super::Engine;
+use super::model::Engine;
 
 /// What options and the environment say; none leaves it to cvip.toml. No option takes a secret
 /// itself: `ps` shows every option.

@@ -322,7 +322,6 @@ const LEFT: &[&str] = &[
     "src/ipvsadm/errors.rs src/ipvsadm/table.rs",
     "src/ipvsadm/options/table.rs src/ipvsadm/options.rs",
     "src/listeners/diag.rs src/listeners/dump.rs",
-    "src/settings/file.rs src/settings/mod.rs src/settings/options.rs",
     "src/store/compact.rs src/store/etcd/failure.rs src/store/etcd/follow.rs \
      src/store/etcd/lease_keeper.rs src/store/etcd/link.rs src/store/etcd/mod.rs \
      src/store/etcd/pending.rs src/store/etcd/session.rs src/store/layout.rs \
