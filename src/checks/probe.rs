@@ -5,16 +5,13 @@
 //! gains nothing by it. What servers send is hostile: sizes are capped, and of their words no
 //! more is shown than a short line of what can be printed.
 
-use std::io;
-use std::time::{Duration, Instant};
-
-use nix::errno::Errno;
-
 use super::CheckTarget;
 use super::health::CheckOutcome;
 use super::settings::Kind;
+use deadline::Deadline;
 
 mod child;
+mod deadline;
 mod dns;
 mod exec;
 mod http;
@@ -37,44 +34,6 @@ pub fn probe(target: &CheckTarget) -> CheckOutcome {
     match outcome {
         Ok(seen) => Ok(printable(&seen)),
         Err(reason) => Err(printable(&reason)),
-    }
-}
-
-/// When a run has to be over.
-#[derive(Clone, Copy, Debug)]
-struct Deadline {
-    end: Instant,
-    /// All the time that there was.
-    whole: Duration,
-}
-
-impl Deadline {
-    fn after(whole: Duration) -> Deadline {
-        Deadline { end: Instant::now() + whole, whole }
-    }
-
-    /// The time that is left.
-    ///
-    /// # Errors
-    /// [`io::ErrorKind::TimedOut`]: none is.
-    fn left(self) -> io::Result<Duration> {
-        let left = self.end.saturating_duration_since(Instant::now());
-        if left.is_zero() { Err(io::ErrorKind::TimedOut.into()) } else { Ok(left) }
-    }
-
-    /// What went wrong while something was done, in words.
-    fn because(self, doing: &str, error: &io::Error) -> String {
-        match error.kind() {
-            io::ErrorKind::TimedOut | io::ErrorKind::WouldBlock => {
-                return format!("{doing}: not done within {} s", self.whole.as_secs_f64());
-            }
-            io::ErrorKind::UnexpectedEof => return format!("{doing}: the connection ended"),
-            _ => {}
-        }
-        match error.raw_os_error() {
-            Some(code) => format!("{doing}: {}", Errno::from_raw(code).desc()),
-            None => format!("{doing}: {error}"),
-        }
     }
 }
 

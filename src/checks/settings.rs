@@ -14,8 +14,8 @@ use crate::protocol::Protocol;
 mod words;
 
 pub use words::{
-    CheckProgram, Count, DnsName, HostName, Pattern, Period, RecordType, StatusRanges, UrlPath,
-    UserName,
+    CheckProgram, Count, DnsName, HostName, Pattern, Period, RecordType, SettingError,
+    StatusRanges, UrlPath, UserName,
 };
 
 /// A check of a service's real servers.
@@ -95,75 +95,6 @@ pub struct Exec {
     /// Who runs it; none: `nobody`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub user: Option<UserName>,
-}
-
-/// Why a value cannot be; in one sentence, without the value.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum SettingError {
-    /// No duration.
-    #[error(
-        "a duration is seconds with at most three decimals, such as 5 or 0.25, or milliseconds, such as 250ms"
-    )]
-    NoPeriod,
-    /// A duration that is too short or too long.
-    #[error("a duration is {} ms to {} s", Period::LEAST.as_millis(), Period::MOST.as_secs())]
-    Period,
-    /// No count.
-    #[error("a count is a whole number from 1 to {}", Count::MOST)]
-    Count,
-    /// No host name.
-    #[error(
-        "a host is a name of letters, digits, `-' and `_' in labels between dots, or an IP address without a port"
-    )]
-    Host,
-    /// No path.
-    #[error(
-        "a path begins with `/', has neither blanks nor `#' and no letters beyond ASCII (write them as %XX), and {} bytes at most",
-        UrlPath::MOST
-    )]
-    UrlPath,
-    /// No status codes.
-    #[error(
-        "a status is a code from 100 to 999, a range such as 200-399, or several between commas"
-    )]
-    Status,
-    /// No regular expression.
-    #[error("not a regular expression: {0}")]
-    Pattern(String),
-    /// No domain name.
-    #[error(
-        "a domain name is `.', or labels of at most 63 letters, digits, `-', `_' or `*' between dots, 253 bytes at most"
-    )]
-    DnsName,
-    /// No type of DNS records.
-    #[error("a record type is one of {}", RecordType::list())]
-    RecordType,
-    /// No program.
-    #[error(
-        "a program is given by its absolute path, such as /usr/local/lib/check-it, then its arguments"
-    )]
-    Program,
-    /// No user.
-    #[error("a user is given by name, without blanks, `:' or `/'")]
-    User,
-    /// A program that would run as root.
-    #[error(
-        "a check's program does not run as root: name a user that has only what the program needs"
-    )]
-    Root,
-    /// A check over another protocol than the service's.
-    #[error(
-        "a {kind} check connects over tcp and this service is {protocol}: give the check the tcp port that tells of it"
-    )]
-    NeedsPort {
-        /// The check's kind.
-        kind: &'static str,
-        /// The service's protocol.
-        protocol: Protocol,
-    },
-    /// A DNS check of a service that cannot be DNS.
-    #[error("a dns check asks over tcp or udp, and this service is {0}")]
-    NoDns(Protocol),
 }
 
 impl Check {

@@ -10,7 +10,7 @@ use std::net::UdpSocket;
 
 use socket2::Type;
 
-use super::Deadline;
+use super::deadline::Deadline;
 use super::stream::{Stream, socket};
 use crate::checks::settings::Dns;
 use crate::checks::{CheckOutcome, CheckTarget};

@@ -18,7 +18,8 @@ use nix::sys::time::TimeSpec;
 use nix::unistd::{Gid, Pid, Uid, User};
 use rustix::process::{PidfdFlags, pidfd_open};
 
-use super::{Deadline, child};
+use super::child;
+use super::deadline::Deadline;
 use crate::checks::settings::Exec;
 use crate::checks::{CheckOutcome, CheckTarget};
 

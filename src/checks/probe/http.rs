@@ -3,9 +3,10 @@
 use std::io::{Read, Write};
 use std::net::{IpAddr, SocketAddr};
 
+use super::deadline::Deadline;
 use super::message::{self, BODY_MOST, NoMessage};
 use super::stream::Stream;
-use super::{Deadline, tls};
+use super::tls;
 use crate::checks::settings::Http;
 use crate::checks::{CheckOutcome, CheckTarget};
 

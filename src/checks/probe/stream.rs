@@ -5,7 +5,7 @@ use std::net::{Shutdown, TcpStream};
 
 use socket2::{Domain, Protocol, Socket, Type};
 
-use super::Deadline;
+use super::deadline::Deadline;
 use crate::checks::{CheckOutcome, CheckTarget};
 
 /// What is read of an answer that is not needed, so that closing does not reset the connection.

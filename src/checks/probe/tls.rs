@@ -16,7 +16,7 @@ use rustls::{
     ClientConfig, ClientConnection, DigitallySignedStruct, RootCertStore, SignatureScheme,
 };
 
-use super::Deadline;
+use super::deadline::Deadline;
 use super::stream::Stream;
 use crate::checks::settings::Http;
 
