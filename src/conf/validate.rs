@@ -9,10 +9,12 @@ use std::net::IpAddr;
 use super::clustertab::Clustertab;
 use super::draft::{DraftConf, DraftCvip, DraftServer};
 use super::model::{Conf, Cvip, DEFAULT_WEIGHT, DirectorNode, RealServer, Routing};
-use super::report::{At, ConfReport, Reported, Span};
+use super::report::{At, ConfReport, Span};
 
+mod checks;
 mod services;
 
+use checks::{Checks, family};
 use services::build_service;
 
 /// Checks a draft and makes a [`Conf`] of it, unless there was an error. Without a
@@ -48,63 +50,7 @@ pub(super) fn validate(
     build(draft, clustertab?)
 }
 
-struct Checks<'c, 'r, 'a> {
-    report: &'r mut ConfReport<'a>,
-    clustertab: Option<&'c Clustertab>,
-    /// None if it is missing or wrong: nothing that depends on it is judged.
-    routing: Option<Routing>,
-    /// Directors tell one another their connections.
-    synchronised: bool,
-}
-
 impl Checks<'_, '_, '_> {
-    fn error(&mut self, at: &Span, message: impl Into<String>) -> Reported<'_> {
-        self.report.error(at, message)
-    }
-
-    fn warning(&mut self, at: &Span, message: impl Into<String>) -> Reported<'_> {
-        self.report.warning(at, message)
-    }
-
-    /// Whether real servers may be of another family than their CVIP. The kernel refuses that where
-    /// it synchronises connections (ip_vs_add_dest, net/netfilter/ipvs/ip_vs_ctl.c).
-    fn mixes_families(&self) -> bool {
-        self.routing.is_none_or(Routing::mixes_families) && !self.synchronised
-    }
-
-    /// How to have one family.
-    fn one_family(&self, other: &str) -> String {
-        match self.routing.is_none_or(Routing::mixes_families) {
-            true => format!(
-                "give an {other} address, or leave every `sync_interface` out: the kernel does not \
-                 synchronise connections where families mix"
-            ),
-            false => format!("give an {other} address; only TUN carries one family in the other"),
-        }
-    }
-
-    fn line(&self, at: &Span) -> usize {
-        self.report.line_of(at.start)
-    }
-
-    /// Remembers where a value stands, and reports one that stood before.
-    fn once<T: Ord>(
-        &mut self,
-        seen: &mut BTreeMap<T, Span>,
-        value: T,
-        span: &Span,
-        message: String,
-        advice: &str,
-    ) {
-        match seen.entry(value) {
-            Entry::Vacant(free) => drop(free.insert(span.clone())),
-            Entry::Occupied(first) => {
-                let line = self.line(first.get());
-                self.error(span, message).help(format!("the first is on line {line}; {advice}"));
-            }
-        }
-    }
-
     /// No two nodes have the same address; adds those of this CVIP's real servers.
     fn server_addresses(&mut self, cvip: &DraftCvip, owners: &mut BTreeMap<IpAddr, u32>) {
         for server in &cvip.real_servers {
@@ -353,10 +299,6 @@ impl Checks<'_, '_, '_> {
 /// The real server entries by node.
 fn entries(servers: &[DraftServer]) -> BTreeMap<u32, &DraftServer> {
     servers.iter().filter_map(|s| s.node.as_ref().map(|node| (node.value, s))).collect()
-}
-
-fn family(addr: IpAddr) -> &'static str {
-    if addr.is_ipv4() { "IPv4" } else { "IPv6" }
 }
 
 fn list(nodes: &[u32]) -> String {

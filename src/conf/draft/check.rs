@@ -5,7 +5,7 @@ use std::str::FromStr;
 
 use roxmltree::Node;
 
-use super::DraftReader;
+use super::reader::DraftReader;
 use crate::checks::settings::{
     Check, CheckProgram, Count, Dns, DnsName, Exec, HostName, Http, Kind, Pattern, Period,
     RecordType, SettingError, StatusRanges, UrlPath, UserName,

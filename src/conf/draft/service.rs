@@ -4,8 +4,8 @@ use std::net::{IpAddr, Ipv4Addr};
 
 use roxmltree::Node;
 
-use super::DraftReader;
 use super::check::DraftCheck;
+use super::reader::DraftReader;
 use crate::conf::grammar::{NODE, SERVICE, SORRY_SERVER};
 use crate::conf::model::{
     ENGINE_MAX_LEN, MAX_CONNECTIONS, MAX_FLAP_LIMIT, MAX_SECONDS, Owner, RegistrationMode,

@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
-use super::{Checks, family};
+use super::checks::{Checks, family};
 use crate::conf::draft::{DraftCvip, DraftService, DraftSorry, Netmask};
 use crate::conf::model::{DEFAULT_WEIGHT, RegistrationMode, Routing, ServiceConf, SorryServer};
 use crate::conf::report::{At, Span};
