@@ -4,29 +4,27 @@
 //! of them cannot say is left out, and named as a problem.
 
 mod print;
+mod report;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::IpAddr;
 
 use anyhow::bail;
-use serde::Serialize;
 
 use super::super::rows::{DrainRow, FlagRow};
 use super::super::{FAILED, NodeOption, OK, Site, Streams};
 use crate::conf::{Conf, RegistrationMode};
 use crate::daemon::{ControlError, ControlRequest, Response, Status, ask};
-use crate::director::liveness::Liveness;
 use crate::director::settings::service_key;
-use crate::director::sync::SyncView;
-use crate::director::view::{Draining, Quiesced, TableView};
-use crate::ipvs::{self, Client, DestinationEntry, ServiceEntry};
+use crate::director::view::TableView;
+use crate::ipvs::{self, Client};
 use crate::ipvsadm::documents::ServiceObject;
 use crate::json;
-use crate::protocol::Protocol;
 use crate::store::{
     Access, DrainOrder, DrainTarget, Interest, RefusedListener, Registration, ServiceKey,
     StoreState,
 };
+pub(super) use report::StatusTable;
+use report::{NodeRow, RefusedRow, RegistrationRow, SetRow, StaticRow, StatusReport};
 
 #[derive(clap::Args, Clone, Debug)]
 pub(super) struct Args {
@@ -42,50 +40,6 @@ pub(super) struct Args {
     json: bool,
 }
 
-/// The whole of it, as `--json` prints it.
-#[derive(Debug, Serialize)]
-struct StatusReport {
-    /// Whose configuration is shown: that of the `file`; that of `cvipd`, where the file is faulty;
-    /// or none, where it is `unknown`.
-    configuration: &'static str,
-    routing: Option<String>,
-    cvips: Vec<IpAddr>,
-    nodes: Vec<NodeRow>,
-    director_sets: Vec<SetRow>,
-    flags: Vec<FlagRow>,
-    registrations: Vec<RegistrationRow>,
-    /// What real servers serve by cvip.conf alone, whatever listens there.
-    static_services: Vec<StaticRow>,
-    refused: Vec<RefusedRow>,
-    /// How many more listeners were kept out that are not among them, by node.
-    refused_more: BTreeMap<u32, u32>,
-    drains: Vec<DrainRow>,
-    /// What this node's cvipd knows of its pools, if it is a director: destinations on their way
-    /// out, and those that get no new connections.
-    draining: Vec<Draining>,
-    quiesced: Vec<Quiesced>,
-    /// The sync daemon of this director's part.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    sync: Option<SyncView>,
-    /// Why this standby's table is empty.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    passive: Option<String>,
-    /// Every so many milliseconds this director looks at its table, and repairs what another program
-    /// changed.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    table_read_every_ms: Option<u64>,
-    /// For how many seconds the store has been unavailable.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    store_unavailable_s: Option<u64>,
-    /// Absent where the kernel could not be asked; `problems` says why.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    services: Option<Vec<ServiceObject>>,
-    problems: Vec<String>,
-    /// The store was read.
-    #[serde(skip)]
-    known: bool,
-}
-
 /// What the state is told from.
 struct StatusSeen<'a> {
     conf: Option<&'a Conf>,
@@ -94,72 +48,6 @@ struct StatusSeen<'a> {
     known: bool,
     cvipd: Option<&'a Status>,
 }
-
-#[derive(Debug, Serialize)]
-struct NodeRow {
-    node: u32,
-    addresses: BTreeSet<IpAddr>,
-    weights: BTreeSet<u32>,
-    roles: Vec<String>,
-    /// True if its cvipd lives, by its lease; null while the store says nothing.
-    alive: Option<bool>,
-    /// It leaves the cluster, or has left if its cvipd does not run.
-    #[serde(skip_serializing_if = "std::ops::Not::not")]
-    leaving: bool,
-    /// What this node's cvipd makes of it, if it is a director with it.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    liveness: Option<Liveness>,
-    /// How its listeners are noticed.
-    event_source: Option<String>,
-    hints: Vec<String>,
-}
-
-/// Directors that share CVIPs.
-#[derive(Debug, Serialize)]
-struct SetRow {
-    directors: Vec<u32>,
-    cvips: Vec<IpAddr>,
-    /// The elected one; absent if nobody was ever elected. A single director is not elected.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    active: Option<u32>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    term: Option<u64>,
-}
-
-#[derive(Debug, Serialize)]
-struct RegistrationRow {
-    node: u32,
-    #[serde(flatten)]
-    service: ServiceKey,
-    weight: u16,
-    /// Why it should get no new connections although it listens.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    unhealthy: Option<String>,
-    /// On the node's own address nobody answers.
-    #[serde(skip_serializing_if = "std::ops::Not::not")]
-    hidden: bool,
-}
-
-/// A static service of a real server.
-#[derive(Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
-struct StaticRow {
-    cvip: IpAddr,
-    protocol: Protocol,
-    start: u16,
-    end: u16,
-    node: u32,
-    weight: u32,
-}
-
-#[derive(Debug, Serialize)]
-struct RefusedRow {
-    node: u32,
-    #[serde(flatten)]
-    refused: RefusedListener,
-}
-
-/// The kernel's table: each service, its destinations, and whether it is cvipd's.
-pub(super) type StatusTable = Vec<(ServiceEntry, Vec<DestinationEntry>, bool)>;
 
 pub(super) fn run(args: &Args, site: &Site, streams: &mut Streams<'_>) -> anyhow::Result<u8> {
     let mut problems = Vec::new();

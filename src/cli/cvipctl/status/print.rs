@@ -3,7 +3,7 @@
 use std::io::Write;
 
 use super::super::super::{Streams, cells, harmless, ports, table};
-use super::{NodeRow, RefusedRow, StatusReport, StatusTable};
+use super::report::{NodeRow, RefusedRow, StatusReport, StatusTable};
 use crate::director::liveness::Liveness;
 use crate::store::ServiceKey;
 
