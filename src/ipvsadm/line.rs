@@ -7,7 +7,7 @@ use std::ffi::{OsStr, OsString};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use super::address;
-use super::args::{ArgumentError, illegal};
+use super::argument_error::{ArgumentError, illegal};
 use super::filter::{Filter, Peer};
 use super::invocation::{
     ColumnChoice, Failing, Invocation, List, ListingChoice, Restoring, Save, Source, WatchOptions,

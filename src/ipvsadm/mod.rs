@@ -16,10 +16,12 @@
 
 pub mod address;
 pub mod args;
+mod argument_error;
 mod change;
 pub mod columns;
 pub mod connections;
 pub mod documents;
+mod errno;
 pub mod errors;
 pub mod filter;
 pub mod from_json;

@@ -15,10 +15,10 @@ use crate::ipvs::{
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum TableError {
     /// The kernel refused, with this errno (errno(3)).
-    #[error("{}", super::errors::errno_text(*.0))]
+    #[error("{}", super::errno::errno_text(*.0))]
     Refused(i32),
     /// There is no IPVS; with what modprobe(8) said.
-    #[error("{}", super::errors::errno_text(libc::ENOPROTOOPT))]
+    #[error("{}", super::errno::errno_text(libc::ENOPROTOOPT))]
     NoIpvs(String),
     /// The kernel could not be asked, or its answer was lost; in words that say what to do.
     #[error("{0}")]

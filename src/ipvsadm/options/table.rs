@@ -1,11 +1,11 @@
 //! The table itself: every command and option, in the order of the documentation.
 
-use super::Argument::{None as No, Optional, Required};
-use super::Group::{Connections, Daemon, Listing, Restoring, Server, Service, Tunnel};
-use super::Meaning::{Command, Help, Version};
-use super::Opt::*;
-use super::Values::{Any, Host, Interface, Words};
-use super::{Argument, Command as C, Group, Meaning, Opt, OptionEntry, Topic as T};
+use super::entry::Argument::{None as No, Optional, Required};
+use super::entry::Group::{Connections, Daemon, Listing, Restoring, Server, Service, Tunnel};
+use super::entry::Meaning::{Command, Help, Version};
+use super::entry::Opt::*;
+use super::entry::Values::{Any, Host, Interface, Words};
+use super::entry::{Argument, Command as C, Group, Meaning, Opt, OptionEntry, Topic as T};
 
 /// The kernel's schedulers, for the completions.
 pub const SCHEDULERS: &[&str] = &[
