@@ -10,7 +10,8 @@ use std::time::{Duration, Instant};
 
 use nix::time::{ClockId, clock_gettime};
 
-use super::dump::{Dumper, ListenersError};
+use super::dump::Dumper;
+use super::error::ListenersError;
 use super::socket_events::{SocketEvent, SocketEvents};
 use super::state::{EventCoverage, ListenerState};
 use super::{Listener, ListenerId, Ranges, Unaccepted};

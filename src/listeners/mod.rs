@@ -38,13 +38,15 @@ mod bpf;
 mod diag;
 mod driver;
 mod dump;
+mod error;
 mod ranges;
 mod socket_events;
 mod state;
 mod sys;
 
 pub use driver::{EventSource, ListenerWatch};
-pub use dump::{Dumper, ListenersError};
+pub use dump::Dumper;
+pub use error::ListenersError;
 pub use ranges::Ranges;
 pub use socket_events::{NoSocketEvents, SocketEvent, SocketEvents};
 pub use state::{EventCoverage, ListenerState};

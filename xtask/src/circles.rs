@@ -312,7 +312,6 @@ const LEFT: &[&str] = &[
      src/director/desired/real_servers.rs src/director/desired/service.rs",
     "src/director/drains.rs src/director/reconcile.rs",
     "src/heartbeat/peers.rs src/heartbeat/verdict.rs",
-    "src/listeners/diag.rs src/listeners/dump.rs",
     "src/store/compact.rs src/store/etcd/failure.rs src/store/etcd/follow.rs \
      src/store/etcd/lease_keeper.rs src/store/etcd/link.rs src/store/etcd/mod.rs \
      src/store/etcd/pending.rs src/store/etcd/session.rs src/store/layout.rs \
