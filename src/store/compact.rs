@@ -12,8 +12,9 @@ use std::net::IpAddr;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-use super::record::Lingering;
-use super::{DrainTarget, NodeRecord, RefusedListener, Registration, ServiceKey};
+use super::orders::DrainTarget;
+use super::record::{Lingering, NodeRecord, RefusedListener, Registration};
+use super::service::{PortRanges, ServiceKey, runs};
 use crate::ports::FlagSet;
 use crate::protocol::Protocol;
 
@@ -36,85 +37,6 @@ const MOST_BYTES: usize = 1400 << 10;
 /// short, whatever it says, and a reader makes rows of it.
 const MOST_REGISTRATIONS: usize = 1 << 20;
 
-/// Ports of one CVIP and protocol: sorted, disjoint, inclusive ranges.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct PortRanges {
-    /// The CVIP.
-    pub cvip: IpAddr,
-    /// Transport protocol.
-    pub protocol: Protocol,
-    /// The ranges; stored as text: `80,8000-8999`.
-    #[serde(serialize_with = "write_ports", deserialize_with = "read_ports")]
-    pub ports: Vec<(u16, u16)>,
-}
-
-impl PortRanges {
-    /// The ranges of services, by CVIP and protocol.
-    pub fn of(services: impl IntoIterator<Item = ServiceKey>) -> Vec<PortRanges> {
-        let mut all: BTreeMap<(IpAddr, Protocol), BTreeSet<u16>> = BTreeMap::new();
-        for ServiceKey { cvip, protocol, port } in services {
-            all.entry((cvip, protocol)).or_default().insert(port);
-        }
-        let make = |((cvip, protocol), ports)| PortRanges { cvip, protocol, ports: runs(ports) };
-        all.into_iter().map(make).collect()
-    }
-
-    /// Whether a service is among them.
-    pub fn contains(&self, service: ServiceKey) -> bool {
-        let at = self.ports.partition_point(|(_, end)| *end < service.port);
-        (self.cvip, self.protocol) == (service.cvip, service.protocol)
-            && self.ports.get(at).is_some_and(|(start, _)| *start <= service.port)
-    }
-
-    /// How many services they are.
-    fn count(&self) -> usize {
-        self.ports.iter().map(|(start, end)| usize::from(end - start) + 1).sum()
-    }
-
-    /// Every service among them, in order.
-    pub fn services(&self) -> impl Iterator<Item = ServiceKey> {
-        let (cvip, protocol) = (self.cvip, self.protocol);
-        let ports = self.ports.iter().flat_map(|(start, end)| *start..=*end);
-        ports.map(move |port| ServiceKey { cvip, protocol, port })
-    }
-}
-
-fn runs(ports: BTreeSet<u16>) -> Vec<(u16, u16)> {
-    let mut runs: Vec<(u16, u16)> = Vec::new();
-    for port in ports {
-        match runs.last_mut() {
-            Some((_, end)) if *end + 1 == port => *end = port,
-            _ => runs.push((port, port)),
-        }
-    }
-    runs
-}
-
-fn write_ports<S: Serializer>(ports: &[(u16, u16)], to: S) -> Result<S::Ok, S::Error> {
-    let text = |(start, end): &(u16, u16)| match start == end {
-        true => start.to_string(),
-        false => format!("{start}-{end}"),
-    };
-    to.serialize_str(&ports.iter().map(text).collect::<Vec<_>>().join(","))
-}
-
-fn read_ports<'de, D: Deserializer<'de>>(from: D) -> Result<Vec<(u16, u16)>, D::Error> {
-    let text = String::deserialize(from)?;
-    let mut ports: Vec<(u16, u16)> = Vec::new();
-    for part in text.split(',') {
-        let (start, end) = part.split_once('-').unwrap_or((part, part));
-        let (Ok(start), Ok(end)) = (start.parse::<u16>(), end.parse::<u16>()) else {
-            return Err(serde::de::Error::custom(format!("`{part}' is no range of ports")));
-        };
-        let after = ports.last().map_or(0, |(_, end)| *end);
-        if start <= after || end < start {
-            return Err(serde::de::Error::custom(format!("`{text}' is out of order")));
-        }
-        ports.push((start, end));
-    }
-    Ok(ports)
-}
-
 /// Registrations that differ in their ports alone.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 struct PortRun {
@@ -129,7 +51,7 @@ struct PortRun {
 
 /// A record as it is stored.
 #[derive(Clone, Debug, Serialize, Deserialize)]
-pub(super) struct StoredRecord {
+struct StoredRecord {
     node: u32,
     incarnation: u64,
     sequence: u64,
@@ -253,6 +175,18 @@ impl TryFrom<StoredRecord> for NodeRecord {
             leaving: stored.leaving,
             released: stored.released,
         })
+    }
+}
+
+impl Serialize for NodeRecord {
+    fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+        StoredRecord::from(self.clone()).serialize(to)
+    }
+}
+
+impl<'de> Deserialize<'de> for NodeRecord {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<NodeRecord, D::Error> {
+        StoredRecord::deserialize(from)?.try_into().map_err(serde::de::Error::custom)
     }
 }
 

@@ -5,7 +5,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use super::ServiceKey;
+use super::service::ServiceKey;
 use crate::protocol::Protocol;
 
 /// What an operator drains: a node, or one of its ports.

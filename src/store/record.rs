@@ -1,33 +1,15 @@
 //! What a node says of itself, as the store keeps it.
 
 use std::collections::BTreeSet;
-use std::fmt;
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
 
 use serde::{Deserialize, Serialize};
 
-use super::DrainTarget;
-use super::compact::{PortRanges, StoredRecord};
+use super::orders::DrainTarget;
+use super::service::{PortRanges, ServiceKey};
 use crate::counter;
 use crate::ports::FlagSet;
 use crate::protocol::Protocol;
-
-/// A virtual service as cvip owns it: CVIP, protocol, port.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-pub struct ServiceKey {
-    /// The cluster's virtual address.
-    pub cvip: IpAddr,
-    /// Transport protocol.
-    pub protocol: Protocol,
-    /// Port, host order.
-    pub port: u16,
-}
-
-impl fmt::Display for ServiceKey {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} {}", self.protocol, SocketAddr::new(self.cvip, self.port))
-    }
-}
 
 /// A node that serves a port: an eligible listener on a flagged port.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -84,8 +66,7 @@ pub struct Lingering {
 
 /// A node's whole record. (incarnation, sequence) orders the writes of one node: a later start
 /// of cvipd has a higher incarnation, a later write of one start a higher sequence.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(into = "StoredRecord", try_from = "StoredRecord")]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NodeRecord {
     /// Node number, from 1.
     pub node: u32,

@@ -312,12 +312,6 @@ const LEFT: &[&str] = &[
      src/director/desired/real_servers.rs src/director/desired/service.rs",
     "src/director/drains.rs src/director/reconcile.rs",
     "src/heartbeat/peers.rs src/heartbeat/verdict.rs",
-    "src/store/compact.rs src/store/etcd/failure.rs src/store/etcd/follow.rs \
-     src/store/etcd/lease_keeper.rs src/store/etcd/link.rs src/store/etcd/mod.rs \
-     src/store/etcd/pending.rs src/store/etcd/session.rs src/store/layout.rs \
-     src/store/local/folder.rs src/store/local/lease.rs src/store/local/locks.rs \
-     src/store/local/mod.rs src/store/mod.rs src/store/orders.rs src/store/record.rs \
-     src/store/value.rs",
 ];
 
 #[test]

@@ -27,12 +27,13 @@ use self::lease_keeper::{HeldKeys, LeaseKeeper};
 use self::link::{EtcdLink, Phase};
 use self::pending::{Item, Pending, PendingChanges, StoreVersion};
 use self::session::{StoredValue, Swapped};
+use super::interface::Hold;
 use super::layout::Layout;
 use super::local::{Folder, Lock, Part, io_error};
 use super::value::{Found, Terms, Value, may_replace};
 use super::{
-    Access, Drains, Fault, Hold, Holding, Interest, Key, Lease, NodeRecord, Refreshed, Scope,
-    ServiceKey, Store, StoreError, StoreState, TermClaim,
+    Access, Drains, Fault, Holding, Interest, Key, Lease, NodeRecord, Refreshed, Scope, ServiceKey,
+    Store, StoreError, StoreState, TermClaim,
 };
 use crate::files;
 use crate::ports::FlagSet;

@@ -28,8 +28,9 @@ use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify, InotifyEvent, WatchDe
 use nix::sys::time::TimeSpec;
 use nix::sys::timerfd::{ClockId, Expiration, TimerFd, TimerFlags, TimerSetTimeFlags};
 
+use super::io_error::io_error;
 use super::lease::{Holder, holder};
-use super::{io_error, locks};
+use super::locks;
 use crate::files;
 use crate::store::value::{Found, VALUE_CAP, Value};
 use crate::store::{Access, Fault, Key, Refreshed, Scope, StoreError, StoreState};

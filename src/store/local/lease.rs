@@ -22,7 +22,8 @@ use nix::fcntl::{FcntlArg, fcntl};
 use nix::libc;
 use serde::{Deserialize, Serialize};
 
-use super::{io_error, locks};
+use super::io_error::io_error;
+use super::locks;
 use crate::files;
 use crate::store::StoreError;
 

@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 
 use nix::libc;
 
-use super::io_error;
+use super::io_error::io_error;
 use crate::store::StoreError;
 
 /// How long one that another program holds is waited for: it is held for one write.

@@ -4,7 +4,6 @@
 //! releases with the process, however it ends.
 
 use std::collections::BTreeSet;
-use std::io;
 use std::os::fd::BorrowedFd;
 use std::path::Path;
 use std::time::Instant;
@@ -17,10 +16,12 @@ use super::{
 use crate::ports::FlagSet;
 
 mod folder;
+mod io_error;
 mod lease;
 mod locks;
 
 pub(super) use folder::{Folder, Part};
+pub(super) use io_error::io_error;
 pub(super) use lease::Lock;
 #[cfg(feature = "etcd")]
 pub(super) use lease::Note;
@@ -154,7 +155,7 @@ impl Store for LocalStore {
 }
 
 /// A lock alone holds a lease on this host.
-impl super::Hold for Lock {
+impl super::interface::Hold for Lock {
     fn holding(&self) -> Holding {
         Holding::Held
     }
@@ -162,8 +163,4 @@ impl super::Hold for Lock {
     fn tend(&self) {
         Lock::tend(self);
     }
-}
-
-pub(super) fn io_error(action: &'static str, path: &Path, source: io::Error) -> StoreError {
-    StoreError::Io { action, path: path.to_owned(), source }
 }
