@@ -1,12 +1,11 @@
 //! The main thread: it supervises the workers, and does nothing else.
 //!
 //! ```text
-//!   state       what the node is, and what follows from it     pure
-//!   role        the node's role, as elections change it        pure
-//!   hand_over   another director is to take over               pure
-//!   reload      another configuration                          pure
+//!   state       what the node is, what follows from it, reload and end   pure
+//!   role        the node's role, as elections change it                  pure
+//!   hand_over   another director is to take over                         pure
+//!   leave       the node leaves the cluster for good                     pure
 //!   messages    what goes into the state and comes out
-//!   leave       the node leaves the cluster for good           pure
 //!   start       what there is before the first decision
 //!   driver      signals, messages and time go in, orders go out
 //! ```
@@ -15,7 +14,6 @@ mod driver;
 mod hand_over;
 mod leave;
 mod messages;
-mod reload;
 mod role;
 mod start;
 mod state;

@@ -180,17 +180,17 @@ impl Driver {
                 let loaded = conf::load(&self.settings.conf, &self.settings.clustertab);
                 return Some(Input::Read(Box::new(loaded)));
             }
-            Action::TryConf(conf) => {
-                let outcome = Workers::check(&self.context, &conf)
-                    .and_then(|()| has_interfaces(&conf, self.context.node));
-                return Some(Input::Tried(outcome.map_err(|error| error.to_string())));
+            Action::TryConf(read) => {
+                let outcome = Workers::check(&self.context, &read.conf)
+                    .and_then(|()| has_interfaces(&read.conf, self.context.node));
+                return Some(Input::Tried(read, outcome.map_err(|error| error.to_string())));
             }
-            Action::SwapWorkers(conf) => {
-                let outcome = self.workers.swap(&self.context, &conf, &self.settings.run_dir);
+            Action::SwapWorkers(read) => {
+                let outcome = self.workers.swap(&self.context, &read.conf, &self.settings.run_dir);
                 if outcome.is_ok() {
-                    warn_of_lacks(&conf, self.context.node);
+                    warn_of_lacks(&read.conf, self.context.node);
                 }
-                return Some(Input::Swapped(outcome.map_err(|error| error.to_string())));
+                return Some(Input::Swapped(read, outcome.map_err(|error| error.to_string())));
             }
             Action::Resync(conf) => self.workers.tell_table(match self.report.take() {
                 Some(report) => TableMessage::Resync(conf, report),

@@ -4,13 +4,19 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::conf::{Conf, Loaded};
+use crate::conf::{Conf, Loaded, Sources};
 use crate::daemon::address_manager::{AddressMessage, AddressNotice};
 use crate::daemon::error::RunError;
 use crate::daemon::messages::{MonitorMessage, NodeMessage, TableMessage};
 use crate::director::election::ElectionRole;
 use crate::director::sync::SyncRole;
 use crate::store::AppliedOrders;
+
+/// A configuration that was read.
+pub(super) struct ReadConf {
+    pub(super) conf: Arc<Conf>,
+    pub(super) sources: Arc<Sources>,
+}
 
 /// What happened, what is asked, and what became of an [`Action`].
 pub(super) enum Input {
@@ -41,9 +47,9 @@ pub(super) enum Input {
     /// What became of [`Action::ReadConf`].
     Read(Box<Loaded>),
     /// What became of [`Action::TryConf`].
-    Tried(Result<(), String>),
+    Tried(ReadConf, Result<(), String>),
     /// What became of [`Action::SwapWorkers`].
-    Swapped(Result<(), String>),
+    Swapped(ReadConf, Result<(), String>),
     /// What became of [`Action::TakeTableRole`].
     TableTold(Result<(), RunError>),
     /// What became of [`Action::StartNode`].
@@ -77,10 +83,10 @@ pub(super) enum Action {
     /// Read the configuration files.
     ReadConf,
     /// Try whether this host can do what a configuration says. Changes nothing.
-    TryConf(Arc<Conf>),
+    TryConf(ReadConf),
     /// Build the workers that a configuration needs, and swap them for those that run. A table
     /// that is no longer this node's is emptied, and [`Input::TableEmptied`] says so.
-    SwapWorkers(Arc<Conf>),
+    SwapWorkers(ReadConf),
     /// Have the table's worker take a configuration, and report to the operator who waits.
     Resync(Arc<Conf>),
     /// Tell the service manager that cvipd is ready.

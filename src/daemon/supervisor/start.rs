@@ -10,7 +10,7 @@ use sd_notify::NotifyState;
 use tracing::warn;
 
 use super::driver::{Driver, notify, warn_of_lacks};
-use super::reload::ReadConf;
+use super::messages::ReadConf;
 use super::state::Supervisor;
 use crate::conf;
 use crate::daemon::address_manager::AddressManager;

@@ -11,8 +11,7 @@ use std::time::{Duration, Instant};
 
 use super::hand_over::HandOver;
 use super::leave::Leave;
-use super::messages::{Action, Input};
-use super::reload::{ReadConf, Reload};
+use super::messages::{Action, Input, ReadConf};
 use super::role::NodeRole;
 use crate::conf::{Conf, Sources};
 use crate::daemon::address_manager::{AddressMessage, AddressNotice};
@@ -21,6 +20,7 @@ use crate::daemon::messages::{MonitorMessage, NodeMessage};
 use crate::director::sync::SyncRole;
 use crate::net::Reachable;
 use crate::store::AppliedOrders;
+use reload::Reload;
 
 /// How often the node that leaves is asked for its connections, and the store for the directors.
 const LEAVE_EVERY: Duration = Duration::from_millis(100);
@@ -121,7 +121,7 @@ impl Supervisor {
             PendingEnd::HandingOver(hand_over) => hand_over.due(),
             PendingEnd::Leaving { .. } => now + LEAVE_EVERY,
         });
-        let reload = self.reload.as_ref().and_then(Reload::due);
+        let reload = self.reload.as_ref().and_then(|reload| Some(reload.hand_over.as_ref()?.due()));
         [self.role.until(), end, reload].into_iter().flatten().min()
     }
 
@@ -148,7 +148,7 @@ impl Supervisor {
                     Some(PendingEnd::Leaving { hand_over, .. }) => hand_over.as_mut(),
                     None => None,
                 };
-                let reloading = self.reload.as_mut().and_then(Reload::handing_over);
+                let reloading = self.reload.as_mut().and_then(|reload| reload.hand_over.as_mut());
                 for hand_over in ending.into_iter().chain(reloading) {
                     hand_over.answered(number, &answer, now);
                 }
@@ -165,23 +165,9 @@ impl Supervisor {
                 self.tell_applied();
             }
             Input::Addresses(notice) => self.handle_addresses(notice),
-            Input::Read(loaded) => {
-                let (me, is_director) = (self.me, self.is_director());
-                if let Some(reload) = &mut self.reload {
-                    let step = reload.read(*loaded, &self.path, me, is_director);
-                    self.reload_step(Some(step), now);
-                }
-            }
-            Input::Tried(outcome) => {
-                let (me, can_hand_over) = (self.me, self.can_hand_over());
-                let reload = self.reload.as_mut();
-                let step = reload.and_then(|reload| reload.tried(outcome, me, can_hand_over));
-                self.reload_step(step, now);
-            }
-            Input::Swapped(outcome) => {
-                let step = self.reload.as_mut().and_then(|reload| reload.swapped(outcome));
-                self.reload_step(step, now);
-            }
+            Input::Read(loaded) => self.read(*loaded),
+            Input::Tried(read, outcome) => self.tried(read, outcome, now),
+            Input::Swapped(read, outcome) => self.swapped(read, outcome, now),
             Input::TableTold(Ok(())) => self.has_table = true,
             Input::NodeStarted(Ok(())) => {
                 self.serves = true;

@@ -1,60 +1,118 @@
-//! What follows from each step of a reload.
+//! A reload: cvip.conf is read and tried, and only then its workers take the place of those before.
+//!
+//! Whatever fails on the way leaves everything as it is. An active director that cvip.conf no longer
+//! names hands over in between: clients whose packets still come here are served until they know
+//! the new director.
 
 use std::sync::Arc;
 use std::time::Instant;
 
-use tracing::{error, info};
+use tracing::{error, info, warn};
 
-use super::super::messages::Action;
-use super::super::reload::{ReadConf, Reload, ReloadStep};
+use super::super::hand_over::HandOver;
+use super::super::messages::{Action, ReadConf};
 use super::super::role::NodeRole;
 use super::Supervisor;
+use crate::conf::Loaded;
 use crate::daemon::address_manager::AddressMessage;
+use crate::daemon::error::RunError;
 use crate::daemon::messages::{TableMessage, no_director};
+
+/// A reload that is under way.
+pub(super) struct Reload {
+    /// An operator waits for the outcome.
+    is_asked: bool,
+    /// Nothing is handed over twice for one change of the file.
+    is_handed_over: bool,
+    /// Another director is to take over first; the files are read again after that.
+    pub(super) hand_over: Option<HandOver>,
+}
 
 impl Supervisor {
     pub(super) fn begin_reload(&mut self, is_asked: bool) {
-        self.reload = Some(Reload::new(is_asked, self.reload.take()));
+        let before = self.reload.take();
+        let is_handed_over = before.is_some_and(|before| before.hand_over.is_some());
+        self.reload = Some(Reload { is_asked, is_handed_over, hand_over: None });
         self.act(Action::ReadConf);
     }
 
-    pub(super) fn reload_step(&mut self, step: Option<ReloadStep>, now: Instant) {
-        let (Some(step), Some(reload)) = (step, &mut self.reload) else { return };
-        self.faults.clone_from(&reload.faults);
-        let is_asked = reload.is_asked;
-        match step {
-            ReloadStep::Try(conf) => self.act(Action::TryConf(conf)),
-            ReloadStep::Swap(conf) => self.act(Action::SwapWorkers(conf)),
-            ReloadStep::HandOver => {
-                let hand_over = self.hand_over(now);
-                if let Some(reload) = &mut self.reload {
-                    reload.hand_over(hand_over);
-                }
-                if is_asked {
-                    self.act(Action::Answer(Err(no_director(self.me))));
-                }
+    /// The files are read.
+    pub(super) fn read(&mut self, loaded: Loaded) {
+        self.faults = loaded.diagnostics.iter().map(ToString::to_string).collect();
+        let Some(conf) = loaded.conf else {
+            return self.refused(&RunError::Conf(loaded.diagnostics).to_string());
+        };
+        for warning in loaded.diagnostics {
+            warn!("{warning}");
+        }
+        if !conf.nodes().contains(&self.me) {
+            let error = RunError::NoRole(self.me, self.path.clone()).to_string();
+            // A real server that the file no longer names goes on as it was, for those who are
+            // connected to it; a director must not, for another directs in its place.
+            if !self.is_director() {
+                return self.cannot_be_taken(error);
             }
-            ReloadStep::Refused(error) => {
-                self.reload = None;
-                match is_asked {
-                    true => self.act(Action::Answer(Err(error))),
-                    false => error!("{error}"),
-                }
+            warn!("{error}");
+        }
+        let (conf, sources) = (Arc::new(conf), Arc::new(loaded.sources));
+        self.act(Action::TryConf(ReadConf { conf, sources }));
+    }
+
+    /// What became of the trial. A configuration that cannot be taken hands nothing over.
+    pub(super) fn tried(&mut self, read: ReadConf, outcome: Result<(), String>, now: Instant) {
+        if let Err(error) = outcome {
+            return self.cannot_be_taken(error);
+        }
+        let is_handed_over = self.reload.as_ref().is_none_or(|reload| reload.is_handed_over);
+        if is_handed_over || read.conf.is_director(self.me) || !self.can_hand_over() {
+            return self.act(Action::SwapWorkers(read));
+        }
+        let hand_over = self.hand_over(now);
+        let Some(reload) = &mut self.reload else { return };
+        reload.hand_over = Some(hand_over);
+        if reload.is_asked {
+            self.act(Action::Answer(Err(no_director(self.me))));
+        }
+    }
+
+    /// Goes on once a hand-over is over that a reload waits for.
+    pub(super) fn step_reload(&mut self, now: Instant) {
+        let is_standby = self.is_standby();
+        let hand_over = self.reload.as_ref().and_then(|reload| reload.hand_over.as_ref());
+        if hand_over.is_some_and(|hand_over| hand_over.is_over(is_standby, now)) {
+            self.begin_reload(false);
+        }
+    }
+
+    /// What became of the swap.
+    pub(super) fn swapped(&mut self, read: ReadConf, outcome: Result<(), String>, now: Instant) {
+        if let Err(error) = outcome {
+            return self.cannot_be_taken(error);
+        }
+        let is_asked = self.reload.take().is_some_and(|reload| reload.is_asked);
+        self.take_conf(read, now);
+        let conf = Arc::clone(&self.conf);
+        match (is_asked, self.has_table) {
+            (true, true) => {
+                self.act(Action::Resync(conf));
+                self.act(Action::Answer(Ok(())));
             }
-            ReloadStep::Taken(read) => {
-                self.reload = None;
-                self.take_conf(read, now);
-                let conf = Arc::clone(&self.conf);
-                match (is_asked, self.has_table) {
-                    (true, true) => {
-                        self.act(Action::Resync(conf));
-                        self.act(Action::Answer(Ok(())));
-                    }
-                    (true, false) => self.act(Action::Answer(Err(no_director(self.me)))),
-                    (false, true) => self.act(Action::Table(TableMessage::Reload(conf))),
-                    (false, false) => {}
-                }
-            }
+            (true, false) => self.act(Action::Answer(Err(no_director(self.me)))),
+            (false, true) => self.act(Action::Table(TableMessage::Reload(conf))),
+            (false, false) => {}
+        }
+    }
+
+    fn cannot_be_taken(&mut self, error: String) {
+        self.refused(&error);
+        self.faults.push(error);
+    }
+
+    /// The configuration is not taken, and nothing has changed.
+    fn refused(&mut self, error: &str) {
+        match self.reload.take().is_some_and(|reload| reload.is_asked) {
+            true => self.act(Action::Answer(Err(error.to_owned()))),
+            false => error!("{error}"),
         }
     }
 
@@ -84,14 +142,5 @@ impl Supervisor {
         // The monitor may be another.
         self.tell_can_carry();
         self.tell_announced();
-    }
-
-    /// Goes on once a hand-over is over that a reload waits for.
-    pub(super) fn step_reload(&mut self, now: Instant) {
-        let is_standby = self.is_standby();
-        let handing_over = self.reload.as_mut().and_then(Reload::handing_over);
-        if handing_over.is_some_and(|hand_over| hand_over.is_over(is_standby, now)) {
-            self.begin_reload(false);
-        }
     }
 }

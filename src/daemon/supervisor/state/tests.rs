@@ -42,6 +42,18 @@ fn read(conf: Option<Conf>) -> Input {
     Input::Read(Box::new(Loaded { conf, clustertab, diagnostics, sources }))
 }
 
+fn read_conf(conf: Conf) -> ReadConf {
+    ReadConf { conf: Arc::new(conf), sources: Arc::default() }
+}
+
+fn tried(conf: Conf, outcome: Result<(), String>) -> Input {
+    Input::Tried(read_conf(conf), outcome)
+}
+
+fn swapped(conf: Conf, outcome: Result<(), String>) -> Input {
+    Input::Swapped(read_conf(conf), outcome)
+}
+
 fn elected(term: u64) -> Input {
     Input::Elected(ElectionRole::Active { term })
 }
@@ -125,8 +137,7 @@ struct Run {
 impl Run {
     fn new(conf: Conf, expected: &str) -> Run {
         let start = Instant::now();
-        let read = ReadConf { conf: Arc::new(conf), sources: Arc::default() };
-        let supervisor = Supervisor::new(ME, "cvip.conf".to_owned(), read, start);
+        let supervisor = Supervisor::new(ME, "cvip.conf".to_owned(), read_conf(conf), start);
         let mut run = Run { start, supervisor };
         assert_eq!(run.actions(), expected);
         run
@@ -307,10 +318,10 @@ fn what_the_addresses_and_the_table_tell_reaches_every_monitor_and_the_node() {
         (10, Input::Addresses(AddressNotice::Faults(vec!["no carrier".to_owned()])), ""),
         (20, Input::Reload, "read"),
         (20, read(Some(conf(&[1, 2, 3], &[1, 2, 3]))), "try"),
-        (20, Input::Tried(Ok(())), "swap"),
+        (20, tried(conf(&[1, 2, 3], &[1, 2, 3]), Ok(())), "swap"),
         (
             20,
-            Input::Swapped(Ok(())),
+            swapped(conf(&[1, 2, 3], &[1, 2, 3]), Ok(())),
             "addresses: ActiveDirector 2, monitor: can carry false, monitor: announced 1, \
              table: reload",
         ),
@@ -342,15 +353,15 @@ fn a_reload_that_fails_on_the_way_leaves_everything_as_it_is() {
         (10, read(None), ""),
         (20, Input::Reload, "read"),
         (20, read(Some(both())), "try"),
-        (20, Input::Tried(refused()), ""),
+        (20, tried(both(), refused()), ""),
         (30, Input::Apply, "read"),
         (30, read(Some(server())), "try"),
         // What cannot be taken hands nothing over.
-        (30, Input::Tried(refused()), "answer: there is no interface eth9 here"),
+        (30, tried(server(), refused()), "answer: there is no interface eth9 here"),
         (40, Input::Reload, "read"),
         (40, read(Some(both())), "try"),
-        (40, Input::Tried(Ok(())), "swap"),
-        (40, Input::Swapped(refused()), ""),
+        (40, tried(both(), Ok(())), "swap"),
+        (40, swapped(both(), refused()), ""),
         (9000, Input::Time, ""),
     ]);
     assert!(Arc::ptr_eq(run.supervisor.conf(), &before));
@@ -359,10 +370,10 @@ fn a_reload_that_fails_on_the_way_leaves_everything_as_it_is() {
     run.steps([
         (9000, Input::Apply, "read"),
         (9000, read(Some(both())), "try"),
-        (9000, Input::Tried(Ok(())), "swap"),
+        (9000, tried(both(), Ok(())), "swap"),
         (
             9000,
-            Input::Swapped(Ok(())),
+            swapped(both(), Ok(())),
             "addresses: ActiveDirector 2, monitor: announced 0, resync, answer: done",
         ),
     ]);
@@ -386,8 +397,8 @@ fn a_reload_while_a_director_yields_changes_nothing_of_that() {
         (10, standby(), "addresses: Yielding 2"),
         (20, Input::Reload, "read"),
         (20, read(Some(both())), "try"),
-        (20, Input::Tried(Ok(())), "swap"),
-        (20, Input::Swapped(Ok(())), "addresses: Yielding 3, monitor: announced 0, table: reload"),
+        (20, tried(both(), Ok(())), "swap"),
+        (20, swapped(both(), Ok(())), "addresses: Yielding 3, monitor: announced 0, table: reload"),
         // The first order is overtaken; what waits for it waits for the second.
         (21, stand(2), ""),
         (22, stand(3), "table: forwarding, node: direct true, node: obey {}"),
@@ -401,7 +412,7 @@ fn an_active_director_that_the_file_no_longer_names_hands_over_before_it_retires
     run.steps([
         (10, Input::Reload, "read"),
         (10, read(Some(server())), "try"),
-        (10, Input::Tried(Ok(())), "monitor: hand over 1"),
+        (10, tried(server(), Ok(())), "monitor: hand over 1"),
         // It goes on meanwhile.
         (20, Input::Vouch(3), "node: vouch 3"),
         (30, successor(1, Some(2)), ""),
@@ -415,8 +426,8 @@ fn an_active_director_that_the_file_no_longer_names_hands_over_before_it_retires
         // It is a standby: the files are read again.
         (2042, made(false, false), "read"),
         (2042, read(Some(server())), "try"),
-        (2042, Input::Tried(Ok(())), "swap"),
-        (2042, Input::Swapped(Ok(())), "addresses: reload"),
+        (2042, tried(server(), Ok(())), "swap"),
+        (2042, swapped(server(), Ok(())), "addresses: reload"),
         // The old monitor's last words.
         (2043, standby(), ""),
     ]);
@@ -437,14 +448,14 @@ fn a_former_director_waits_for_neither_a_silent_monitor_nor_a_silent_table_for_e
         (10, read(Some(server())), "try"),
         (
             10,
-            Input::Tried(Ok(())),
+            tried(server(), Ok(())),
             "monitor: hand over 1, answer: node 1 is no director, or does not know its role yet",
         ),
         (3009, Input::Time, ""),
         (3010, Input::Time, "read"),
         (3010, read(Some(server())), "try"),
-        (3010, Input::Tried(Ok(())), "swap"),
-        (3010, Input::Swapped(Ok(())), "addresses: reload"),
+        (3010, tried(server(), Ok(())), "swap"),
+        (3010, swapped(server(), Ok(())), "addresses: reload"),
         (5009, Input::Time, ""),
         (5010, Input::Time, "addresses: RealServer 2"),
         (9000, Input::TableEmptied, ""),
@@ -457,16 +468,16 @@ fn a_second_reload_during_a_hand_over_hands_over_no_second_time() {
     run.steps([
         (10, Input::Reload, "read"),
         (10, read(Some(server())), "try"),
-        (10, Input::Tried(Ok(())), "monitor: hand over 1"),
+        (10, tried(server(), Ok(())), "monitor: hand over 1"),
         (20, Input::Reload, "read"),
         (20, read(Some(server())), "try"),
-        (20, Input::Tried(Ok(())), "swap"),
-        (20, Input::Swapped(Ok(())), "addresses: reload"),
+        (20, tried(server(), Ok(())), "swap"),
+        (20, swapped(server(), Ok(())), "addresses: reload"),
         // It is a director again before its table is empty.
         (30, Input::Reload, "read"),
         (30, read(Some(both())), "try"),
-        (30, Input::Tried(Ok(())), "swap"),
-        (30, Input::Swapped(Ok(())), "addresses: reload, monitor: announced 0"),
+        (30, tried(both(), Ok(())), "swap"),
+        (30, swapped(both(), Ok(())), "addresses: reload, monitor: announced 0"),
         (40, Input::TableEmptied, ""),
         (50, standby(), "addresses: Standby 2"),
     ]);
@@ -478,10 +489,10 @@ fn a_real_server_becomes_a_director_by_a_reload() {
     run.steps([
         (10, Input::Apply, "read"),
         (10, read(Some(both())), "try"),
-        (10, Input::Tried(Ok(())), "swap"),
+        (10, tried(both(), Ok(())), "swap"),
         (
             10,
-            Input::Swapped(Ok(())),
+            swapped(both(), Ok(())),
             "addresses: reload, monitor: announced 0, answer: node 1 is no director, or does not \
              know its role yet",
         ),
