@@ -20,7 +20,6 @@ use crate::daemon::messages::{MonitorMessage, NodeMessage};
 use crate::director::sync::SyncRole;
 use crate::net::Reachable;
 use crate::store::AppliedOrders;
-use reload::Reload;
 
 /// How often the node that leaves is asked for its connections, and the store for the directors.
 const LEAVE_EVERY: Duration = Duration::from_millis(100);
@@ -68,6 +67,16 @@ struct Awaited {
     order: u64,
     /// What the role is to the table and to the node follows then.
     is_turn: bool,
+}
+
+/// A reload that is under way.
+struct Reload {
+    /// An operator waits for the outcome.
+    is_asked: bool,
+    /// Nothing is handed over twice for one change of the file.
+    is_handed_over: bool,
+    /// Another director is to take over first; the files are read again after that.
+    hand_over: Option<HandOver>,
 }
 
 /// An end that was ordered.

@@ -9,24 +9,13 @@ use std::time::Instant;
 
 use tracing::{error, info, warn};
 
-use super::super::hand_over::HandOver;
 use super::super::messages::{Action, ReadConf};
 use super::super::role::NodeRole;
-use super::Supervisor;
+use super::{Reload, Supervisor};
 use crate::conf::Loaded;
 use crate::daemon::address_manager::AddressMessage;
 use crate::daemon::error::RunError;
 use crate::daemon::messages::{TableMessage, no_director};
-
-/// A reload that is under way.
-pub(super) struct Reload {
-    /// An operator waits for the outcome.
-    is_asked: bool,
-    /// Nothing is handed over twice for one change of the file.
-    is_handed_over: bool,
-    /// Another director is to take over first; the files are read again after that.
-    pub(super) hand_over: Option<HandOver>,
-}
 
 impl Supervisor {
     pub(super) fn begin_reload(&mut self, is_asked: bool) {
