@@ -1,37 +1,17 @@
 //! One service: from the configuration and the records to its settings and destinations.
 
-use std::collections::BTreeMap;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use super::super::restrictions::{QuiesceReason, Restrictions};
+use super::super::restrictions::QuiesceReason;
 use super::super::settings::{destination, settings, sorry_servers};
-use super::DesiredService;
+use super::inputs::Inputs;
 use super::keys::registered;
 use super::quiesce::{floor, moves_clients, severity};
 use super::real_servers::{ServingServer, serving};
-use crate::conf::{Conf, ServiceConf};
+use super::state::DesiredService;
+use crate::conf::ServiceConf;
 use crate::protocol::Protocol;
-use crate::store::{Drains, NodeRecord, ServiceKey};
-
-/// What a director knows when it decides.
-#[derive(Clone, Copy, Debug)]
-pub struct Inputs<'a> {
-    /// The configuration.
-    pub conf: &'a Conf,
-    /// Every node's record, by node number.
-    pub nodes: &'a BTreeMap<u32, NodeRecord>,
-    /// The director's own node number.
-    pub me: u32,
-    /// What operators drain.
-    pub drains: &'a Drains,
-    /// What it knows of real servers beside their records.
-    pub restrictions: &'a Restrictions,
-    /// The director is a standby whose kernel cannot be made to leave the table alone until it
-    /// is needed: its table is empty.
-    pub passive: bool,
-    /// The moment.
-    pub now: Instant,
-}
+use crate::store::ServiceKey;
 
 /// What one service should be.
 pub fn desired(key: ServiceKey, inputs: Inputs<'_>) -> DesiredService {
@@ -85,12 +65,13 @@ mod tests {
     use std::collections::BTreeMap;
     use std::time::Duration;
 
+    use super::super::super::restrictions::Restrictions;
     use super::super::keys::keys;
     use super::super::testing::*;
     use super::*;
     use crate::conf::RegistrationMode;
     use crate::ipvs::{Forwarding, service_flags};
-    use crate::store::DrainTarget;
+    use crate::store::{DrainTarget, NodeRecord};
 
     #[test]
     fn a_registered_node_is_a_destination_with_the_flags_weight_times_its_own() {
