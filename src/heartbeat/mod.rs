@@ -25,6 +25,7 @@ pub mod left;
 mod peers;
 mod sender;
 mod socket;
+mod timing;
 mod verdict;
 pub mod wire;
 
@@ -33,8 +34,9 @@ pub use echo::{EchoAccess, EchoError, EchoProber};
 pub use holder::holder;
 pub use key::{ClusterKey, KeyError, MacKey};
 pub use left::LeftPorts;
-pub use peers::{Heard, HeardCounts, Peers, Timing, WatchedNode};
+pub use peers::{Heard, HeardCounts, Peers, WatchedNode};
 pub use sender::{HeartbeatContent, HeartbeatSource, Sender};
 pub use socket::{Counts, HeartbeatSocket, PORT, Sent, SocketError};
+pub use timing::Timing;
 pub use verdict::{Suspicion, Verdict};
 pub use wire::{Heartbeat, Leadership, Nonce, SeenNonce};

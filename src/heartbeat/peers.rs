@@ -29,38 +29,10 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
+use super::timing::Timing;
 use super::verdict::{self, Silence, Verdict, VerdictState};
 use super::wire::{Heartbeat, MAX_SEEN, Nonce, SeenNonce};
 use crate::counter;
-
-/// How often heartbeats are sent, and what is silence.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Timing {
-    /// From one heartbeat to the next.
-    pub period: Duration,
-    /// A peer of which no new heartbeat came for so long is silent.
-    pub silence: Duration,
-}
-
-impl Default for Timing {
-    /// 50 ms and 600 ms: see the head of this file.
-    fn default() -> Timing {
-        Timing { period: Duration::from_millis(50), silence: Duration::from_millis(600) }
-    }
-}
-
-impl Timing {
-    /// From so long on a node's silence is worth a look, though no node is called silent yet.
-    pub(super) fn overdue(self) -> Duration {
-        self.silence / 2
-    }
-
-    /// An observer that did nothing for so long was not there (stopped, starved, its machine
-    /// paused): that it heard nothing then counts for no node.
-    fn absence(self) -> Duration {
-        self.silence / 3
-    }
-}
 
 /// A node to watch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

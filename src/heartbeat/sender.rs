@@ -9,8 +9,8 @@ use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
 use super::left::LeftPorts;
-use super::peers::Timing;
 use super::socket::{HeartbeatSocket, Sent};
+use super::timing::Timing;
 use super::wire::{Heartbeat, Leadership, MAX_LEADERSHIPS, MAX_SEEN, Nonce, SeenNonce, TooMany};
 use crate::counter;
 

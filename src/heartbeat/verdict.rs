@@ -7,7 +7,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use super::peers::Timing;
+use super::timing::Timing;
 
 /// Nodes that became silent within this time did so at once.
 const AT_ONCE: Duration = Duration::from_secs(1);

@@ -309,7 +309,6 @@ fn roots(workspace: &Path) -> Vec<PathBuf> {
 const LEFT: &[&str] = &[
     "src/daemon/supervisor/driver.rs src/daemon/supervisor/start.rs",
     "src/director/drains.rs src/director/reconcile.rs",
-    "src/heartbeat/peers.rs src/heartbeat/verdict.rs",
 ];
 
 #[test]
