@@ -6,6 +6,7 @@
 //!   hand_over   another director is to take over                         pure
 //!   leave       the node leaves the cluster for good                     pure
 //!   messages    what goes into the state and comes out
+//!   settings    what the command line says
 //!   start       what there is before the first decision
 //!   driver      signals, messages and time go in, orders go out
 //! ```
@@ -15,8 +16,10 @@ mod hand_over;
 mod leave;
 mod messages;
 mod role;
+mod settings;
 mod start;
 mod state;
 
 pub(super) use role::ACTIVE;
-pub use start::{DaemonSettings, run};
+pub use settings::DaemonSettings;
+pub use start::run;

@@ -11,7 +11,7 @@ use sd_notify::NotifyState;
 use tracing::{info, warn};
 
 use super::messages::{Action, Input};
-use super::start::DaemonSettings;
+use super::settings::DaemonSettings;
 use super::state::Supervisor;
 use crate::conf::{self, Conf};
 use crate::daemon::address_manager::AddressMessage;

@@ -1,6 +1,5 @@
 //! The start of cvipd: configuration, identity, store, workers and control socket.
 
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Instant, SystemTime};
 
@@ -11,6 +10,7 @@ use tracing::warn;
 
 use super::driver::{Driver, notify, warn_of_lacks};
 use super::messages::ReadConf;
+use super::settings::DaemonSettings;
 use super::state::Supervisor;
 use crate::conf;
 use crate::daemon::address_manager::AddressManager;
@@ -23,26 +23,8 @@ use crate::daemon::workers::{WorkerContext, Workers};
 use crate::heartbeat::{self, ClusterKey, Nonce};
 use crate::net;
 use crate::node::identify;
-use crate::settings;
 use crate::store::{self, Access, Interest};
 use crate::wake::{Inbox, channel};
-
-/// What cvipd is told when it starts.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct DaemonSettings {
-    /// cvip.conf.
-    pub conf: PathBuf,
-    /// clustertab.
-    pub clustertab: PathBuf,
-    /// The folder of the store, of the control socket and of what is to be undone.
-    pub run_dir: PathBuf,
-    /// Which store, and how to reach it.
-    pub store: settings::Settings,
-    /// Which node this is; found by its addresses if absent.
-    pub node: Option<u32>,
-    /// Why no socket events are to be used; they are if absent.
-    pub polling: Option<String>,
-}
 
 /// Runs until SIGTERM or SIGINT: an active director then hands over, if another lives, and
 /// nothing else changes in the kernel; the next start takes over what it finds. SIGHUP reads the
