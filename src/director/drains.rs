@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use super::desired::DesiredService;
-use super::reconcile::Actual;
+use super::kernel_table::Actual;
 use crate::ipvs::plan::{Removal, same_destination};
 use crate::ipvs::{Change, Destination, DestinationEntry, DestinationId};
 use crate::protocol::Protocol;

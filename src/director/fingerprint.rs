@@ -14,7 +14,7 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 use std::io::{self, Read};
 use std::net::{IpAddr, Ipv4Addr};
 
-use super::reconcile::Actual;
+use super::kernel_table::Actual;
 use crate::ipvs::{Forwarding, service_flags};
 use crate::protocol::Protocol;
 use crate::store::ServiceKey;

@@ -7,7 +7,8 @@ use std::time::Instant;
 
 use super::desired::{Inputs, desired};
 use super::drains::DrainState;
-use super::reconcile::{Actual, plan};
+use super::kernel_table::Actual;
+use super::reconcile::plan;
 use super::restrictions::Restrictions;
 use super::settings::{forwarding, prefix, service_key};
 use crate::conf::model::{DEFAULT_WEIGHT, MAX_SECONDS};

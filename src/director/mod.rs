@@ -15,6 +15,7 @@ pub mod event;
 pub mod fingerprint;
 pub mod flaps;
 pub mod import;
+pub mod kernel_table;
 pub mod liveness;
 pub mod monitor;
 pub mod passes;

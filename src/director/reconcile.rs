@@ -5,26 +5,21 @@
 //! where to look: each pass is about what was read for it ([`super::table`]), so a hand edit is undone
 //! by the next pass that touches it.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::fmt;
 use std::net::IpAddr;
 use std::time::Instant;
 
 use super::desired::{DesiredService, Inputs, desired, keys};
 use super::drains::{DrainState, removals};
+use super::kernel_table::{Actual, KernelTable};
 use super::restrictions::QuiesceReason;
 use super::settings::service_id;
 use crate::conf::Conf;
-use crate::ipvs::plan::{DesiredPool, ServicePool, plan_pool, rank};
-use crate::ipvs::{Change, ChangeFailure, DestinationEntry};
+use crate::ipvs::plan::{DesiredPool, plan_pool, rank};
+use crate::ipvs::{Change, ChangeFailure};
 use crate::ports::FlagSet;
 use crate::store::{Scope, ServiceKey, StoreState};
-
-/// One service as the kernel has it.
-pub type Actual = ServicePool<DestinationEntry>;
-
-/// What the kernel has of the services of a pass; those that are absent it does not have.
-pub type KernelTable = BTreeMap<ServiceKey, Actual>;
 
 /// What a pass is to do, before it is done.
 #[derive(Clone, Debug, PartialEq, Eq, Default)]

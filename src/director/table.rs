@@ -5,7 +5,8 @@ use std::collections::{BTreeSet, HashMap};
 
 use super::desired::Inputs;
 use super::drains::DrainState;
-use super::reconcile::{Actual, KernelTable, Plans, concerned, plans};
+use super::kernel_table::{Actual, KernelTable};
+use super::reconcile::{Plans, concerned, plans};
 use super::settings::{service_id, service_key};
 use crate::ipvs::{Client, IpvsError, ServiceEntry};
 use crate::store::{ServiceKey, StoreState};

@@ -6,7 +6,8 @@ use std::io;
 use std::time::Duration;
 
 use super::super::fingerprint::Print;
-use super::super::reconcile::{KernelTable, RefusedChange};
+use super::super::kernel_table::KernelTable;
+use super::super::reconcile::RefusedChange;
 use crate::ipvs::{Change, ChangeFailure, IpvsError, SyncDaemon};
 use crate::store::{Key, ServiceKey, StoreError};
 

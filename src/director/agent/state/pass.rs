@@ -6,8 +6,9 @@ use std::time::Instant;
 use tracing::warn;
 
 use super::super::super::DirectorEvent;
+use super::super::super::kernel_table::KernelTable;
 use super::super::super::passes::{Pass, PassOutcome};
-use super::super::super::reconcile::{KernelTable, RefusedChange};
+use super::super::super::reconcile::RefusedChange;
 use super::super::messages::{Action, PassError, PassReport};
 use super::{AgentState, Stage};
 use crate::ipvs::ChangeFailure;

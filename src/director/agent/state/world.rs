@@ -7,8 +7,8 @@ use std::time::{Duration, Instant};
 
 use super::super::super::desired::testing::{key, record};
 use super::super::super::fingerprint::print_of;
+use super::super::super::kernel_table::{Actual, KernelTable};
 use super::super::super::passes;
-use super::super::super::reconcile::{Actual, KernelTable};
 use super::super::super::settings::service_key;
 use super::super::super::sync::SyncRole;
 use super::super::messages::{Action, ActionResult};
