@@ -1,5 +1,6 @@
-//! Circles between files: files that use one another, straight or by way of others. There are to be
-//! none: who reads a file then has to know those that it uses, and none that use it.
+//! Circles between files: files that use one another, straight or by way of others. There are
+//! none: who reads a file then has to know those that it uses, and none that use it. The same is
+//! true of the library's modules.
 //!
 //! A file uses another one if a path in it leads to a name that the other defines. Re-exports are
 //! followed, and are no use themselves. What a module's file has in common with its children is
@@ -258,34 +259,51 @@ fn definer(
     None
 }
 
+/// What uses what.
+type Arrows = BTreeMap<PathBuf, BTreeSet<PathBuf>>;
+
 /// Which file of a crate uses which.
-fn arrows(modules: &BTreeMap<Names, Module>) -> BTreeMap<&Path, BTreeSet<&Path>> {
+fn arrows(root: &Path) -> Arrows {
+    let modules = modules(root);
     let used = |names, module: &Module| {
-        let used = module.uses.iter().filter_map(|path| definer(modules, names, path, 8));
-        let files = used.map(|used| modules[&used].file.as_path());
+        let used = module.uses.iter().filter_map(|path| definer(&modules, names, path, 8));
+        let files = used.map(|used| modules[&used].file.clone());
         files.filter(|file| *file != module.file).collect()
     };
-    modules.iter().map(|(names, module)| (module.file.as_path(), used(names, module))).collect()
+    modules.iter().map(|(names, module)| (module.file.clone(), used(names, module))).collect()
 }
 
-/// The circles of a crate: in each, every file leads to every other.
-fn circles(root: &Path) -> Vec<BTreeSet<PathBuf>> {
-    let modules = modules(root);
-    let arrows = arrows(&modules);
+/// Which module right below a crate's root uses which.
+fn between_modules(files: &Arrows, folder: &Path) -> Arrows {
+    let module = |file: &PathBuf| {
+        let name = file.strip_prefix(folder).expect("a file of the crate").iter().next();
+        folder.join(name.expect("a name")).with_extension("")
+    };
+    let mut modules = Arrows::new();
+    for (file, used) in files {
+        let (file, used) = (module(file), used.iter().map(module));
+        modules.entry(file.clone()).or_default().extend(used.filter(|used| *used != file));
+    }
+    modules
+}
+
+/// The circles: in each, everything leads to everything else.
+fn circles(arrows: &Arrows) -> Vec<BTreeSet<PathBuf>> {
     let reached = |start: &Path| {
         let mut reached = BTreeSet::new();
         let mut next: Vec<&Path> = vec![start];
-        while let Some(file) = next.pop() {
-            next.extend(arrows[file].iter().filter(|to| reached.insert(to.to_path_buf())));
+        while let Some(at) = next.pop() {
+            let used = arrows[at].iter().map(PathBuf::as_path);
+            next.extend(used.filter(|used| reached.insert(used.to_path_buf())));
         }
         reached
     };
     let all: BTreeMap<&Path, BTreeSet<PathBuf>> =
-        arrows.keys().map(|file| (*file, reached(file))).collect();
-    let circle = |file: &Path| -> BTreeSet<PathBuf> {
-        all[file].iter().filter(|other| all[other.as_path()].contains(file)).cloned().collect()
+        arrows.keys().map(|at| (at.as_path(), reached(at))).collect();
+    let circle = |at: &Path| -> BTreeSet<PathBuf> {
+        all[at].iter().filter(|other| all[other.as_path()].contains(at)).cloned().collect()
     };
-    let all: BTreeSet<BTreeSet<PathBuf>> = all.keys().map(|file| circle(file)).collect();
+    let all: BTreeSet<BTreeSet<PathBuf>> = all.keys().map(|at| circle(at)).collect();
     all.into_iter().filter(|circle| !circle.is_empty()).collect()
 }
 
@@ -305,25 +323,25 @@ fn roots(workspace: &Path) -> Vec<PathBuf> {
     roots
 }
 
-/// Circles that are still there. One that is opened is struck out here; none is added.
-const LEFT: &[&str] = &[];
-
 #[test]
 fn no_files_use_one_another() {
     let workspace = Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("the workspace");
     let mut found = BTreeSet::new();
     for root in roots(workspace) {
-        for circle in circles(&root) {
+        for circle in circles(&arrows(&root)) {
             let files = circle.iter().map(|file| file.strip_prefix(workspace).unwrap_or(file));
             let files: Vec<_> = files.map(|file| file.display().to_string()).collect();
             found.insert(files.join(" "));
         }
     }
-    let left: BTreeSet<String> = LEFT.iter().map(ToString::to_string).collect();
-    let new: Vec<_> = found.difference(&left).collect();
-    assert!(new.is_empty(), "these files use one another: {new:#?}");
-    let gone: Vec<_> = left.difference(&found).collect();
-    assert!(gone.is_empty(), "opened: strike them out of LEFT: {gone:#?}");
+    assert!(found.is_empty(), "these files use one another: {found:#?}");
+}
+
+#[test]
+fn no_modules_of_the_library_use_one_another() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("the workspace");
+    let found = circles(&between_modules(&arrows(&root.join("src/lib.rs")), &root.join("src")));
+    assert!(found.is_empty(), "these modules use one another: {found:#?}");
 }
 
 #[test]
@@ -335,7 +353,7 @@ fn a_circle_is_found_through_re_exports_groups_and_inner_modules() {
         fs::write(path, text).unwrap();
     };
     let found = || -> Vec<String> {
-        let circles = circles(&dir.path().join("lib.rs"));
+        let circles = circles(&arrows(&dir.path().join("lib.rs")));
         let name = |file: &PathBuf| file.strip_prefix(dir.path()).unwrap().display().to_string();
         circles.iter().map(|c| c.iter().map(name).collect::<Vec<_>>().join(" ")).collect()
     };
@@ -352,4 +370,11 @@ fn a_circle_is_found_through_re_exports_groups_and_inner_modules() {
     write("b/c.rs", "use super::*;\npub struct C(B);\n");
     write("b/mod.rs", "pub mod c;\npub(crate) struct B;\nfn f() -> c::C { c::C(B) }\n");
     assert_eq!(found(), ["b/c.rs b/mod.rs"]);
+    // Two modules, by way of different files of them.
+    write("a.rs", "use crate::b::c::C;\npub struct A(C);\n");
+    write("b/mod.rs", "pub mod c;\npub(crate) struct B(crate::a::A);\n");
+    write("b/c.rs", "pub struct C;\n");
+    assert!(found().is_empty(), "{:?}", found());
+    let modules = between_modules(&arrows(&dir.path().join("lib.rs")), dir.path());
+    assert_eq!(circles(&modules), [BTreeSet::from(["a", "b"].map(|name| dir.path().join(name)))]);
 }
