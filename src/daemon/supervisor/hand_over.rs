@@ -85,7 +85,8 @@ mod tests {
         let at = |ms| start + Duration::from_millis(ms);
         type Answer = Result<Option<u32>, String>;
         // When the answer came and which it was; when this node was a standby; when it is over.
-        let cases: [(&str, Option<(u64, u64, Answer)>, u64, u64); 7] = [
+        type Case = (&'static str, Option<(u64, u64, Answer)>, u64, u64);
+        let cases: [Case; 7] = [
             ("the successor takes over", Some((100, 7, Ok(Some(5)))), 600, 600),
             ("the successor takes its time", Some((2000, 7, Ok(Some(5)))), 9999, 5000),
             ("there is no successor", Some((100, 7, Ok(None))), 9999, 100),

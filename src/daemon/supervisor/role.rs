@@ -160,7 +160,8 @@ mod tests {
         let at = |ms| start + Duration::from_millis(ms);
         let prepare = |term, ms| Prepare { term, until: at(ms) };
         // The role before, and each input with the role after it.
-        let sequences: [(&str, NodeRole, &[(u64, Input, NodeRole)]); 6] = [
+        type Sequence<'a> = (&'a str, NodeRole, &'a [(u64, Input, NodeRole)]);
+        let sequences: [Sequence<'_>; 6] = [
             (
                 "a director takes over with its table made, and forwards for a while after it yielded",
                 Undecided,

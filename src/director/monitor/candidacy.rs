@@ -47,9 +47,9 @@ pub(super) struct Candidacy {
     incarnation: u64,
     started: Instant,
     /// The set's directors, in cvip.conf's order.
-    order: Vec<u32>,
+    pub(super) order: Vec<u32>,
     election: Election,
-    terms: RememberedTerms,
+    pub(super) terms: RememberedTerms,
     vouches: PeerVouches,
     /// The claim whose outcome is not known yet: until then nothing is decided.
     under_way: Option<ClaimPurpose>,
@@ -60,9 +60,9 @@ pub(super) struct Candidacy {
     /// The director that this one took over from, until its record says that it is a standby.
     former: Option<u32>,
     /// This director can carry the CVIPs, as far as it was told.
-    can_carry: bool,
+    pub(super) can_carry: bool,
     /// This node is leaving the cluster.
-    leaving: bool,
+    pub(super) leaving: bool,
     /// It ends, and has handed over or tried to: it carries nothing any more if another can.
     ending: bool,
     /// Why the last claim failed, as it was logged.
@@ -99,11 +99,6 @@ impl Candidacy {
             unclaimed: None,
             told_standby: false,
         }
-    }
-
-    /// The set's directors, in cvip.conf's order.
-    pub(super) fn order(&self) -> &[u32] {
-        &self.order
     }
 
     /// It has no other director beside it: no election is held.
@@ -164,18 +159,6 @@ impl Candidacy {
         (self.ending, self.hands_over) = (true, true);
     }
 
-    pub(super) fn set_can_carry(&mut self, can_carry: bool) {
-        self.can_carry = can_carry;
-    }
-
-    pub(super) fn leave(&mut self) {
-        self.leaving = true;
-    }
-
-    pub(super) fn is_leaving(&self) -> bool {
-        self.leaving
-    }
-
     /// It can carry the CVIPs, and is to.
     pub(super) fn carries_addresses(&self) -> bool {
         self.can_carry && !self.leaving && !self.ending
@@ -188,21 +171,6 @@ impl Candidacy {
             ElectionRole::Standby => (self.elected(store).map_or(0, |elected| elected.term), false),
         };
         Leadership { set: self.set(), term, active }
-    }
-
-    /// Whether the file of terms was written.
-    pub(super) fn terms_written(&mut self, is_written: bool, outputs: &mut Vec<MonitorOutput>) {
-        outputs.extend(self.terms.written(is_written));
-    }
-
-    /// The file of terms is not there.
-    pub(super) fn terms_missing(&mut self, outputs: &mut Vec<MonitorOutput>) {
-        outputs.extend(self.terms.missing());
-    }
-
-    /// Looks after the file of terms.
-    pub(super) fn tend(&self, outputs: &mut Vec<MonitorOutput>) {
-        outputs.extend(self.terms.tend());
     }
 
     /// What came of the claim. After an error it may have been won all the same: the store then

@@ -84,7 +84,7 @@ impl MonitorState {
         nodes.configure(&conf);
         let candidacy = Candidacy::new(me, order(&conf, me.node), terms, now);
         let store = StoreView::default();
-        nodes.watch(&store, candidacy.order(), now);
+        nodes.watch(&store, &candidacy.order, now);
         // The table may still have those of a monitor before this one.
         let restrictions = Restrictions::default();
         let notice = MonitorOutput::Notice(Notice::Restrictions(restrictions.clone()));
@@ -121,74 +121,49 @@ impl MonitorState {
     pub(crate) fn handle(&mut self, input: MonitorInput, now: Instant) {
         self.nodes.attend(now);
         let outputs = &mut self.outputs;
-        self.looks |= match input {
+        let mut looks = true;
+        match input {
             MonitorInput::Conf(conf) => {
                 self.conf = conf;
                 self.nodes.configure(&self.conf);
                 self.candidacy.reorder(order(&self.conf, self.me), outputs);
-                self.nodes.watch(&self.store, self.candidacy.order(), now);
-                true
+                self.nodes.watch(&self.store, &self.candidacy.order, now);
             }
-            MonitorInput::TakeOver => {
-                self.candidacy.take_over(now);
-                true
-            }
-            MonitorInput::HandOver => {
-                self.candidacy.hand_over();
-                true
-            }
-            MonitorInput::Confirm => {
-                self.make_sure(true, false);
-                false
-            }
-            MonitorInput::CanCarry(can_carry) => {
-                self.candidacy.set_can_carry(can_carry);
-                true
-            }
-            MonitorInput::Leave => {
-                self.candidacy.leave();
-                true
-            }
-            MonitorInput::Left(left) => {
-                self.nodes.tell_left(left);
-                true
-            }
-            MonitorInput::Announced(announced) => {
-                self.conflicts.announced(announced);
-                true
-            }
-            MonitorInput::StoreRead(reading) => self.follow_store(reading, now),
-            MonitorInput::Heartbeat(heartbeat) => self.nodes.hear(heartbeat, now),
+            MonitorInput::TakeOver => self.candidacy.take_over(now),
+            MonitorInput::HandOver => self.candidacy.hand_over(),
+            MonitorInput::Confirm => self.make_sure(true, false),
+            MonitorInput::CanCarry(can_carry) => self.candidacy.can_carry = can_carry,
+            MonitorInput::Leave => self.candidacy.leaving = true,
+            MonitorInput::Left(left) => self.nodes.tell_left(left),
+            MonitorInput::Announced(announced) => self.conflicts.announced(announced),
+            MonitorInput::StoreRead(reading) => looks = self.follow_store(reading, now),
+            MonitorInput::Heartbeat(heartbeat) => looks = self.nodes.hear(heartbeat, now),
             MonitorInput::EchoAnswered { addr, asked } => {
                 self.nodes.probes.echo_answered(addr, asked);
-                true
             }
             MonitorInput::Connected { target, outcome } => {
                 self.nodes.probes.connected(target, outcome);
-                true
             }
             MonitorInput::Claimed(claim) => {
                 self.conflicts.claimed(claim, now);
-                false
+                looks = false;
             }
             MonitorInput::Proved(addrs) => {
                 let before = self.conflicts.is_proved();
                 self.conflicts.prove(addrs);
-                self.conflicts.is_proved() != before
+                looks = self.conflicts.is_proved() != before;
             }
-            MonitorInput::ClaimEnded(claimed) => {
-                self.candidacy.claim_ended(claimed, outputs);
-                true
-            }
+            MonitorInput::ClaimEnded(claimed) => self.candidacy.claim_ended(claimed, outputs),
             MonitorInput::TermsWritten(is_written) => {
-                self.candidacy.terms_written(is_written, outputs);
-                false
+                outputs.extend(self.candidacy.terms.written(is_written));
+                looks = false;
             }
             MonitorInput::TermsMissing => {
-                self.candidacy.terms_missing(outputs);
-                false
+                outputs.extend(self.candidacy.terms.missing());
+                looks = false;
             }
-        };
+        }
+        self.looks |= looks;
     }
 
     /// Decides, and gives what is to be done, in this order.
@@ -196,7 +171,7 @@ impl MonitorState {
         self.nodes.attend(now);
         if now >= self.next_tend {
             self.next_tend = now + TEND_EVERY;
-            self.candidacy.tend(&mut self.outputs);
+            self.outputs.extend(self.candidacy.terms.tend());
             self.outputs.push(MonitorOutput::Tend);
         }
         self.step_conflicts(now);
@@ -255,7 +230,7 @@ impl MonitorState {
         let anew = reading.anew;
         let is_new = self.store.follow(reading);
         if is_new {
-            self.nodes.watch(&self.store, self.candidacy.order(), now);
+            self.nodes.watch(&self.store, &self.candidacy.order, now);
         }
         match (before, self.store.is_unavailable()) {
             (false, true) => self.tell(Notice::Event(DirectorEvent::StoreUnavailable)),
@@ -271,7 +246,7 @@ impl MonitorState {
     /// Judges which nodes live; an active director that is not heard vouches for itself.
     fn judge(&mut self, now: Instant) {
         let witnesses = match self.candidacy.is_active() {
-            true => self.nodes.witnesses(self.candidacy.order(), &self.store, now),
+            true => self.nodes.witnesses(&self.candidacy.order, &self.store, now),
             false => BTreeSet::new(),
         };
         let is_answered = self.nodes.judge(&self.store, &witnesses, now, &mut self.outputs);
@@ -295,7 +270,7 @@ impl MonitorState {
         let content = HeartbeatContent {
             leaderships: vec![self.candidacy.leadership(&self.store)],
             seen: self.nodes.peers.seen(),
-            leaving: self.candidacy.is_leaving(),
+            leaving: self.candidacy.leaving,
             cannot_carry: !self.candidacy.carries_addresses(),
             ..HeartbeatContent::default()
         };

@@ -89,13 +89,12 @@ impl Supervisor {
         let (is_standby, has_table) = (self.is_standby(), self.has_table);
         match &mut self.end {
             None => {}
-            Some(PendingEnd::HandingOver(hand_over)) => {
-                if hand_over.is_over(is_standby, now) {
-                    self.act(Action::Exit(Ok(())));
-                }
+            Some(PendingEnd::HandingOver(hand_over)) if hand_over.is_over(is_standby, now) => {
+                self.act(Action::Exit(Ok(())));
             }
+            Some(PendingEnd::HandingOver(_)) => {}
             Some(PendingEnd::Leaving { leave, hand_over }) => {
-                drop(hand_over.take_if(|hand_over| hand_over.is_over(is_standby, now)));
+                let _ = hand_over.take_if(|hand_over| hand_over.is_over(is_standby, now));
                 let was_undoing = leave.is_undoing();
                 let step = leave.step(hand_over.is_some(), has_table, now);
                 if leave.is_undoing() && !was_undoing {

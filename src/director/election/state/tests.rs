@@ -339,7 +339,7 @@ fn an_active_director_whose_set_gets_another_name_has_itself_elected_and_is_left
 
 #[test]
 fn an_active_director_that_comes_into_a_set_with_another_yields_and_outlives_an_old_election() {
-    // What the store says of that set is old: whoever was elected there directs no longer.
+    // What the store says of that set is old: the one elected there directs no longer.
     let mut scene = Scene::active(3, 5);
     scene.election.reorder(vec![2, 3]);
     scene.election.reorder(SET.to_vec());

@@ -1,7 +1,8 @@
-//! Small worlds of directors, a store and heartbeats, in which things go wrong in every order:
-//! a term that was given up is never taken again, no term has two directors, whoever directs beside
-//! a later one can know nothing of it, nobody directs only where nobody could, and there are no
-//! elections without end; once the faults are over, one is active and all agree.
+//! Small worlds of directors, a store and heartbeats, in which things go wrong in every order: a term
+//! that was given up is never taken again, no term has two directors, a director that is active
+//! beside one of a later term can know nothing of it, there is no active director only where none
+//! could be, and there are no elections without end; once the faults are over, one is active and all
+//! agree.
 //!
 //! Heartbeats come late, or are lost in one direction; the store is read late, was emptied or put
 //! back; directors are started again with what they noted or without.
