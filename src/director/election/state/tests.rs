@@ -149,7 +149,7 @@ fn a_lease_that_ended_is_no_reason_while_heartbeats_come() {
 }
 
 #[test]
-fn whoever_is_isolated_claims_nothing() {
+fn a_director_that_is_isolated_claims_nothing() {
     let mut second = Scene::of(2, elected(1, 4));
     second.hear(1, PeerLiveness::Suspected);
     second.isolated = true;
