@@ -542,7 +542,8 @@ fn flags_and_listeners_that_miss_each_other_are_told() {
     // XDMCP flagged as if it were TCP.
     ward.run(1, "setport_weight --start-port=177 --end-port=177 --weight=1");
     let xdm = bind_udp(ward.host(1), "[::]:177");
-    let found = ward.finds(1, "fault", "but nobody listens there by tcp; port 177 is open", |_| {});
+    let found =
+        ward.finds(1, "fault", "but nothing listens there by tcp; port 177 is open", |_| {});
     assert_eq!(found["subject"], "flags of node 1");
     ward.mends(1, &found);
     ward.await_pool(ward.v4(Udp, 177), Some(&[(1, 1)]));
