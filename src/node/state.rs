@@ -226,6 +226,8 @@ impl NodeState {
     pub(super) fn leave(&mut self, now: Instant) {
         self.left = Some(None);
         self.next_count = now;
+        // A record that is written at once for another reason must not be the last word.
+        self.compute_due = true;
         self.publication.ask(now);
     }
 

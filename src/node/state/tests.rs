@@ -546,6 +546,22 @@ fn a_node_that_serves_nothing_leaves_at_once() {
 }
 
 #[test]
+fn a_leave_beside_a_record_that_is_written_at_once_counts_its_connections_all_the_same() {
+    let mut world = World::new(None);
+    world.input(&Direct(true));
+    world.input(&Listen(&[80]));
+    world.run(100);
+    world.connections = 3;
+    // Both messages wait when the worker takes them.
+    world.input(&Leave);
+    world.input(&Vouch(1));
+    world.carry_out();
+    world.run(200);
+    assert_eq!(world.outputs.last().unwrap(), "100 report 3");
+    assert_eq!(ports(&world.store.nodes[&NODE]), "");
+}
+
+#[test]
 fn what_a_drain_waits_for_is_counted_each_second_and_written() {
     let mut world = World::new(None);
     world.input(&Listen(&[80]));
