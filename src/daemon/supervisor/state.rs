@@ -131,7 +131,9 @@ impl Supervisor {
             PendingEnd::Leaving { .. } => now + LEAVE_EVERY,
         });
         let reload = self.reload.as_ref().and_then(|reload| Some(reload.hand_over.as_ref()?.due()));
-        [self.role.until(), end, reload].into_iter().flatten().min()
+        // A node that undoes what it made changes its role no more.
+        let role = self.role.until().filter(|_| !self.is_undoing());
+        [role, end, reload].into_iter().flatten().min()
     }
 
     /// Decides.

@@ -608,6 +608,27 @@ fn a_node_leaves_without_another_director_and_without_answers() {
 }
 
 #[test]
+fn a_role_that_would_end_while_a_node_undoes_what_it_made_keeps_no_thread_busy() {
+    let mut run = active();
+    run.steps([
+        (
+            0,
+            Input::Leave(seconds(1)),
+            "start leave, monitor: hand over 1, tell leaving, answer: done",
+        ),
+        (0, successor(1, Some(2)), ""),
+        (0, Input::Connections(0), ""),
+        // The successor takes its time.
+        (2500, standby(), "addresses: Yielding 2"),
+        (3000, Input::Time, ""),
+        (3100, Input::Time, "read holders"),
+        (3100, Input::Holders(None), "say farewell, table: leave"),
+        (5000, Input::Time, ""),
+    ]);
+    assert_eq!(run.due(5000), Some(5100));
+}
+
+#[test]
 fn a_node_whose_leave_the_store_is_never_told_undoes_nothing() {
     let mut run = real_server();
     run.steps([
