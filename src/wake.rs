@@ -46,7 +46,7 @@ impl<M> Inbox<M> {
         self.wake.as_fd()
     }
 
-    /// The messages that wait. The socket event is emptied first, so that none is overlooked.
+    /// The messages that wait. The descriptor is emptied first, so that none is overlooked.
     pub(crate) fn take(&self) -> Vec<M> {
         // EAGAIN: there was no message.
         let _ = self.wake.read();

@@ -49,7 +49,7 @@ impl<K: Ord + Clone + Hash + Send + 'static> Checker<K> {
     /// interval a target's runs get.
     ///
     /// # Errors
-    /// No descriptor for the socket event (eventfd(2)).
+    /// No descriptor that wakes the caller (eventfd(2)).
     pub fn new(seed: u64, now: Instant) -> Result<Checker<K>, Errno> {
         let (outbox, results) = channel()?;
         let pool = Pool::new(WORKERS, PATIENCE, move |run: CheckRun<K>| {

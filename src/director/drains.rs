@@ -1,4 +1,4 @@
-//! DrainState of one director: what becomes of destinations that leave a service. Pure.
+//! Drains of one director: what becomes of destinations that leave a service. Pure.
 //!
 //! A destination that leaves gets weight 0 at once and goes when it is drained; UDP goes at
 //! once, since every datagram renews its entry and weight 0 would never drain it. A drain is over

@@ -112,8 +112,8 @@ pub struct NeighbourReply {
 pub struct ObservedTable {
     /// Services with their destinations.
     pub services: Vec<(Service, Vec<DestinationEntry>)>,
-    /// What a director would have to change to make it true, on two looks in a row. Empty
-    /// where cvipd does not set it.
+    /// What a director would have to change to make it what is desired, on two looks in a row.
+    /// Empty where cvipd does not set it.
     pub changes: Vec<(ServiceKey, Change)>,
     /// Connection synchronisation daemons that run.
     pub daemons: Vec<SyncDaemon>,

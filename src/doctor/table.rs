@@ -86,10 +86,10 @@ fn differences(seen: &Observed, table: &ObservedTable) -> Vec<Finding> {
         .collect();
     let fix = match seen.runs_here() {
         true => {
-            "make the table true; if the kernel refuses, it says why (cvipd tries again, at growing \
+            "repair the table; if the kernel refuses, it says why (cvipd tries again, at growing \
              intervals, and logs it):"
         }
-        false => "start cvipd here, which keeps the table, or make it true once:",
+        false => "start cvipd here, which keeps the table, or repair it once:",
     };
     let mut findings: Vec<Finding> = changes
         .iter()

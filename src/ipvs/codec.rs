@@ -115,7 +115,7 @@ fn af(family: Family) -> u16 {
 
 // ---------------------------------------------------------------------------------- requests
 
-/// A question: every one is answered by messages that this room can read.
+/// A question: every one is answered by messages that this module can read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Query<'a> {
     /// Which number the family has.

@@ -1,4 +1,4 @@
-//! The C library's resolver: the one place of this room that needs `unsafe`.
+//! The C library's resolver: the one place of this module that needs `unsafe`.
 //!
 //! The standard library looks hosts up but cannot say a host's or a port's name, and its
 //! look-up sorts the addresses, where ipvsadm takes the first that gethostbyname(3) gives.

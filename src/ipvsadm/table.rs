@@ -1,4 +1,4 @@
-//! What this room needs of the kernel's table, as a trait.
+//! What this module needs of the kernel's table, as a trait.
 //!
 //! The kernel behind [`crate::ipvs`] is one implementation; the tests bring a table in
 //! memory, so that the whole command language is tested where there is no IPVS.

@@ -150,7 +150,8 @@ impl ListenerWatch {
         next.map(|at| at.saturating_duration_since(now))
     }
 
-    /// EventCoverage the socket events and makes the dumps that are due. `now` is taken right before the call.
+    /// Takes the socket events and makes the dumps that are due. `now` is taken right before the
+    /// call.
     /// Returns the whole observed set if it changed since the last step; a dump that failed
     /// leaves it as it was and stands in [`ListenerWatch::faults`].
     pub fn step(&mut self, now: Instant) -> Option<&[Listener]> {

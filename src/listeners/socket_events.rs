@@ -31,11 +31,11 @@ pub use super::bpf::SocketEvent;
 /// Sockets whose release is reported. Releases of further sockets are found by the poll.
 const REMEMBERED: u32 = 16 * 1024;
 
-/// Why no socket event can be hung: what is missing, and what to do.
+/// Why no program can be attached: what is missing, and what to do.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum NoSocketEvents {
-    /// There is no cgroup to hang them on.
+    /// There is no cgroup to attach them to.
     #[error("no cgroup v2 in this kernel, or no privilege to mount it")]
     NoCgroup,
     /// The cgroup is mounted, but cannot be opened.
@@ -52,8 +52,8 @@ pub enum NoSocketEvents {
     /// The kernel is too old or was built without.
     #[error("no BPF ring buffers in this kernel ({0}): they need Linux 5.8 and CONFIG_BPF_SYSCALL")]
     TooOld(Errno),
-    /// Not one program could be hung.
-    #[error("no socket event could be hung: {0}")]
+    /// Not one program could be attached.
+    #[error("no program could be attached to the root cgroup: {0}")]
     None(String),
 }
 
@@ -75,7 +75,7 @@ pub struct SocketEvents {
 
 impl SocketEvents {
     /// Attaches what this kernel allows, for the calling thread's network namespace. No port
-    /// matters yet and no socket is remembered. It is enough that one socket event can be hung:
+    /// matters yet and no socket is remembered. It is enough that one program can be attached:
     /// [`SocketEvents::covered`] says for which protocols arrivals and departures are reported.
     pub fn open() -> Result<SocketEvents, NoSocketEvents> {
         let cgroup = open_root_cgroup()?;

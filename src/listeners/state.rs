@@ -233,8 +233,8 @@ impl ListenerState {
         }
     }
 
-    /// Who listens, sorted, one row for each [`super::Identity`]. Where several sockets share a port,
-    /// queue and backlog are their sums and the cookie is one of theirs.
+    /// The listeners, sorted, one row for each [`Listener::identity`]. Where several sockets share
+    /// a port, queue and backlog are their sums and the cookie is one of theirs.
     pub fn observed(&self) -> &[Listener] {
         &self.observed
     }

@@ -84,7 +84,7 @@ pub(super) enum NodeAction {
     Count(Vec<LeavingPort>),
     /// Check these targets, and the new ones at once: [`NodeState::checked`].
     Check(BTreeMap<ServiceKey, CheckTarget>),
-    /// ListenerWatch the listeners on these ports.
+    /// Watch the listeners on these ports.
     Watch(Ranges),
     /// Notice the leaves of these listeners at once.
     SetEligible(BTreeSet<ListenerId>),

@@ -197,7 +197,7 @@ fn whoever_drains_the_last_server_is_warned_and_obeyed() {
     assert!(!err.contains("nobody else"), "node 2 serves too: {err}");
     let (_, err) = cluster.run("drain 2");
     for service in ["tcp 10.0.0.100:80", "udp 10.0.0.100:53"] {
-        assert!(err.contains("nobody else serves") && err.contains(service), "{err}");
+        assert!(err.contains("no other real server serves") && err.contains(service), "{err}");
     }
     assert!(err.contains("no cvipd runs on the director, node 1"), "{err}");
     assert_eq!(cluster.drains().len(), 2);

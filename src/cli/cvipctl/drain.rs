@@ -159,7 +159,7 @@ pub(super) fn run(args: &Args, site: &Site, streams: &mut Streams<'_>) -> anyhow
     }
 }
 
-/// What an operator wants, for each of his targets.
+/// What an operator asks for, for each target.
 struct DrainRequest {
     reason: Option<String>,
     deadline_s: Option<u32>,
@@ -197,7 +197,7 @@ impl DrainRequest {
     }
 }
 
-/// What an operator should know before he walks away.
+/// What an operator should know of the order.
 fn warnings(
     node: u32,
     orders: &[DrainTarget],
@@ -214,7 +214,7 @@ fn warnings(
     let lonely = emptied(node, orders, written, conf, state);
     if !lonely.is_empty() {
         warnings.push(format!(
-            "nobody else serves {}: new clients are refused until somebody does",
+            "no other real server serves {}: new clients are refused until one does",
             joined(lonely)
         ));
     }
@@ -239,7 +239,7 @@ fn directors_of(node: u32, conf: &Conf, state: &StoreState) -> BTreeSet<u32> {
     of_node.filter_map(|set| elected(&set, state)).collect()
 }
 
-/// The services that had somebody who takes new clients before the order, and nobody after it.
+/// The services that had a real server for new clients before the order, and have none after it.
 fn emptied(
     node: u32,
     orders: &[DrainTarget],

@@ -120,7 +120,7 @@ impl Pending {
         self.wake.as_fd()
     }
 
-    /// Takes what there is. The socket event is emptied first, so that nothing is overlooked.
+    /// Takes what there is. The descriptor is emptied first, so that nothing is overlooked.
     pub(super) fn take(&self) -> (PendingChanges, Reading) {
         // EAGAIN: there was no message.
         let _ = self.wake.read();

@@ -1,7 +1,7 @@
 //! How long a join and a leave take.
 //!
 //! Three figures, since an emulated kernel is an order of magnitude slower than a machine: the
-//! whole road (listen to IPVS) in the lab; and on this machine's own kernel, which needs no IPVS
+//! whole path (listen to IPVS) in the lab; and on this machine's own kernel, which needs no IPVS
 //! but root, the node's half (listen to store), and all of it but the kernel's table (listen to
 //! the director's decision, over etcd).
 
@@ -55,21 +55,21 @@ pub(crate) fn run(kernel: KernelChoice, rounds: u32) -> Result<ExitCode> {
     Ok(ExitCode::from(u8::try_from(status).unwrap_or(1)))
 }
 
-/// The whole road, inside the lab.
+/// The whole path, inside the lab.
 pub(crate) fn inside(programs: &Path) -> Result<ExitCode> {
     cvip_lab::require();
     let rounds: u32 = std::env::var("CVIP_BENCH_ROUNDS")?.parse()?;
     let release = fs::read_to_string("/proc/sys/kernel/osrelease")?;
     println!(
-        "\nthe whole road, listen() to the kernel's table, in the lab (Linux {}, emulated):",
+        "\nthe whole path, listen() to the kernel's table, in the lab (Linux {}, emulated):",
         release.trim()
     );
-    whole_road("socket events", programs, &[], rounds)?;
-    whole_road("polling", programs, &["--poll"], rounds)?;
+    whole_path("socket events", programs, &[], rounds)?;
+    whole_path("polling", programs, &["--poll"], rounds)?;
     Ok(ExitCode::SUCCESS)
 }
 
-fn whole_road(what: &str, programs: &Path, options: &[&str], rounds: u32) -> Result<()> {
+fn whole_path(what: &str, programs: &Path, options: &[&str], rounds: u32) -> Result<()> {
     const NODES: u8 = 2;
     let cluster =
         Cluster::builder(&format!("jl{}", &what[..1])).nodes(NODES).client(false).build()?;

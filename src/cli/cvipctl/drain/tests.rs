@@ -91,7 +91,7 @@ fn the_last_who_serves_is_warned_of_by_service() {
     };
     // TCP 80 is served by node 3 too, and the static TCP 443 by everybody.
     let [only] = &told(&[NODE], &serves)[..] else { panic!("one warning") };
-    assert!(only.starts_with("nobody else serves udp 10.0.0.100:53: "), "{only}");
+    assert!(only.starts_with("no other real server serves udp 10.0.0.100:53: "), "{only}");
     assert_eq!(told(&[HTTP], &serves), [""; 0]);
     let mut second = serves.clone();
     wanted(None, None).add_to(&mut second.drains, &[DrainTarget { node: 3, port: None }]);

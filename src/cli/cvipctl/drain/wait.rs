@@ -85,9 +85,7 @@ impl Ended {
                 "no longer waiting: {target} stays drained; `cvipctl drain {target} --wait' waits \
                  again, `cvipctl undrain {target}' takes it back"
             ),
-            Ended::Undrained => {
-                format!("somebody has undrained {target} meanwhile: see `cvipctl events'")
-            }
+            Ended::Undrained => format!("{target} was undrained meanwhile: see `cvipctl events'"),
         }
     }
 }
