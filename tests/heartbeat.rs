@@ -101,7 +101,7 @@ fn sender(number: u32, local: IpAddr, to: IpAddr, cluster: &ClusterKey) -> Sende
     let now = Instant::now();
     let mut sender = Sender::new(socket, source, Timing::default(), now);
     sender
-        .say(HeartbeatContent { to: vec![to], ..HeartbeatContent::default() }, now)
+        .set_content(HeartbeatContent { to: vec![to], ..HeartbeatContent::default() }, now)
         .expect("a content that fits");
     sender
 }
@@ -524,7 +524,7 @@ impl Director {
             seen: self.peers.seen(),
             ..HeartbeatContent::default()
         };
-        self.liveness.say(content, now).expect("it fits");
+        self.liveness.set_content(content, now).expect("it fits");
         self.liveness.step(now);
     }
 

@@ -97,7 +97,7 @@ pub(super) enum TableMessage {
     /// Take a new configuration, make a full pass by it and say what that did: one message, so
     /// that no pass in between takes the changes for itself.
     Resync(Arc<Conf>, PassReply),
-    Mark(Restrictions),
+    Restrict(Restrictions),
     /// Its role in its set; [`MainMessage::Ready`] says that the table is made.
     ElectionRole(sync::SyncRole),
     /// What a full pass would change.

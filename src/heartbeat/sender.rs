@@ -73,8 +73,12 @@ impl Sender {
     ///
     /// # Errors
     /// It is more than fits into a heartbeat: what was said before goes on.
-    pub fn say(&mut self, content: HeartbeatContent, now: Instant) -> Result<(), TooMany> {
-        self.schedule.say(content, now)
+    pub fn set_content(
+        &mut self,
+        content: HeartbeatContent,
+        now: Instant,
+    ) -> Result<(), TooMany> {
+        self.schedule.set_content(content, now)
     }
 
     /// Names the ports that the node has left, from the next heartbeat on, which goes at once.
@@ -120,7 +124,7 @@ impl SendSchedule {
         SendSchedule { source, period: timing.period, content, left: None, sequence: 0, next: now }
     }
 
-    fn say(&mut self, content: HeartbeatContent, now: Instant) -> Result<(), TooMany> {
+    fn set_content(&mut self, content: HeartbeatContent, now: Instant) -> Result<(), TooMany> {
         let (leaderships, seen) = (content.leaderships.len(), content.seen.len());
         if leaderships > MAX_LEADERSHIPS || seen > MAX_SEEN {
             return Err(TooMany { leaderships, seen });
@@ -217,14 +221,14 @@ mod tests {
         let mut schedule = schedule(start);
         schedule.due(start);
         let now = start + ms(10);
-        schedule.say(led(true), now).unwrap();
+        schedule.set_content(led(true), now).unwrap();
         assert!(schedule.due(now).unwrap().leaderships[0].active);
-        schedule.say(HeartbeatContent { leaving: true, ..led(true) }, now).unwrap();
+        schedule.set_content(HeartbeatContent { leaving: true, ..led(true) }, now).unwrap();
         assert!(schedule.due(now).unwrap().leaving);
         // Everything else waits for the next.
         let seen = vec![SeenNonce { node: 3, nonce: Nonce([3; 16]) }];
         let content = HeartbeatContent { seen: seen.clone(), leaving: true, ..led(true) };
-        schedule.say(content, now).unwrap();
+        schedule.set_content(content, now).unwrap();
         assert_eq!(schedule.due(now), None);
         let heartbeat = schedule.due(now + ms(50)).unwrap();
         assert_eq!((heartbeat.seen, heartbeat.node, heartbeat.incarnation), (seen, 2, 5));
@@ -235,10 +239,10 @@ mod tests {
     fn more_than_fits_is_refused_and_the_rest_goes_on() {
         let now = Instant::now();
         let mut schedule = schedule(now);
-        schedule.say(led(true), now).unwrap();
+        schedule.set_content(led(true), now).unwrap();
         let leaderships = vec![led(false).leaderships[0]; MAX_LEADERSHIPS + 1];
         let error = schedule
-            .say(HeartbeatContent { leaderships, ..HeartbeatContent::default() }, now)
+            .set_content(HeartbeatContent { leaderships, ..HeartbeatContent::default() }, now)
             .unwrap_err();
         assert!(error.to_string().contains("at most 16"), "{error}");
         assert_eq!(schedule.content, led(true));

@@ -245,7 +245,7 @@ impl HeartbeatSocket {
     /// Sends a heartbeat, once to each address.
     ///
     /// # Panics
-    /// If the heartbeat holds more than fits: [`Sender::say`](super::Sender::say) refuses that.
+    /// If the heartbeat holds more than fits: [`Sender::set_content`](super::Sender::set_content) refuses that.
     pub fn send(&self, heartbeat: &Heartbeat, to: &[IpAddr]) -> Sent {
         let datagram = heartbeat.encode(&self.key).expect("no more than fits");
         let mut result = Sent::default();

@@ -301,12 +301,12 @@ pub trait Store: Send {
     /// share the connection; with the embedded store, files read or written.
     fn requests(&self) -> u64;
 
-    /// Another view of the same store, with a wake-up of its own, for another thread. It shares
-    /// the connection.
+    /// Subscribes to the same store once more: a view with a wake-up of its own, for another
+    /// thread. It shares the connection.
     ///
     /// # Errors
     /// The system refuses a descriptor.
-    fn again(&self, interest: Interest) -> Result<Box<dyn Store>, StoreError>;
+    fn subscribe(&self, interest: Interest) -> Result<Box<dyn Store>, StoreError>;
 
     /// Holds a node's lease for this process, as this incarnation (see
     /// [`StoreState::next_incarnation`]). While the store is unavailable, the lease is taken once

@@ -644,7 +644,7 @@ pub(crate) fn many_writers_leave_every_view_the_same(engine: &dyn Engine) {
 
 pub(crate) fn another_view_of_the_same_store_wakes_by_itself(engine: &dyn Engine) {
     let mut first = opened(engine);
-    let mut second = first.again(Interest::All).unwrap();
+    let mut second = first.subscribe(Interest::All).unwrap();
     until(&mut *second, "everything", |_| true);
     first.put_node(&record(1, (7, 1), &[80])).unwrap();
     until(&mut *second, "the write", |state| state.nodes.contains_key(&1));

@@ -387,7 +387,7 @@ fn a_view_of_one_node_follows_that_node_and_what_stands_for_all() {
     director.claim(1, None, 1, 7).unwrap();
     until(&mut *node, "its part", |state| state.directors.len() == 1 && !state.flags.is_empty());
     assert_eq!(node.state().nodes.keys().copied().collect::<Vec<_>>(), [2]);
-    let mut all = node.again(Interest::All).unwrap();
+    let mut all = node.subscribe(Interest::All).unwrap();
     until(&mut *all, "everything", |state| state.nodes.len() == 3);
 }
 
@@ -459,7 +459,7 @@ fn requests_are_counted_and_few() {
         store.refresh().unwrap();
     }
     assert_eq!(store.requests(), before, "none for a refresh");
-    let mut again = store.again(Interest::All).unwrap();
+    let mut again = store.subscribe(Interest::All).unwrap();
     until(&mut *again, "everything", |_| true);
     assert!(again.requests() > before, "views share the count");
     assert_eq!(again.requests(), store.requests());
@@ -488,7 +488,7 @@ fn the_store_s_thread_ends_with_its_last_user() {
     }
     let mut store = opened(&etcd);
     let lease = store.lease(1, 7).unwrap();
-    let second = store.again(Interest::All).unwrap();
+    let second = store.subscribe(Interest::All).unwrap();
     assert_eq!(threads().get("etcd"), Some(&1), "one thread for all");
     drop(store);
     drop(second);

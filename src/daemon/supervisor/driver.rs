@@ -209,7 +209,7 @@ impl Driver {
     fn start_leave(&mut self) {
         let (report, connections) = mpsc::channel();
         self.workers.tell_node(NodeMessage::Leave(report));
-        let view = self.context.store.again(Interest::All).inspect_err(|error| {
+        let view = self.context.store.subscribe(Interest::All).inspect_err(|error| {
             warn!("cannot read the directors' records, and does not wait for them: {error}");
         });
         self.leaving = Some(Leaving { connections, view: view.ok(), is_known: false });

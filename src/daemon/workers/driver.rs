@@ -191,7 +191,7 @@ impl Workers {
                 self.receiver.as_ref(),
             )?;
             let receiver = socket.share().map_err(no_descriptor)?;
-            let store = context.store.again(Interest::All)?;
+            let store = context.store.subscribe(Interest::All)?;
             let agent = Monitor::new(me, Arc::clone(conf), store, socket, run_dir, now)
                 .map_err(no_descriptor)?;
             let heartbeat_sender =
@@ -249,7 +249,7 @@ impl Workers {
         self.table = Some(match table {
             TableSlot::Working(worker) => TableSlot::Working(worker),
             TableSlot::Waiting(client, (inbox, queue)) => {
-                let store = context.store.again(Interest::All)?;
+                let store = context.store.subscribe(Interest::All)?;
                 let (conf, now) = (Arc::clone(conf), Instant::now());
                 let checker = Checker::new(context.node.into(), now).map_err(no_inbox)?;
                 let agent =
@@ -273,7 +273,7 @@ impl Workers {
         }
         let now = Instant::now();
         let watch = node::driver::open_watch(now, context.polling.as_deref())?;
-        let store = context.store.again(Interest::Node(context.node))?;
+        let store = context.store.subscribe(Interest::Node(context.node))?;
         let checker = Checker::new(context.node.into(), now).map_err(no_inbox)?;
         let sources = NodeSources { watch, hint_dumper: Dumper::open()?, checker };
         let (conf, incarnation) = (Arc::clone(conf), context.incarnation);

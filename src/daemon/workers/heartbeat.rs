@@ -21,7 +21,7 @@ impl Driven for Sender {
     fn handle(&mut self, message: SenderMessage, now: Instant) {
         match message {
             SenderMessage::HeartbeatContent(content) => {
-                if let Err(error) = self.say(content, now) {
+                if let Err(error) = self.set_content(content, now) {
                     error!("{error}");
                 }
             }

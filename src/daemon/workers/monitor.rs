@@ -27,7 +27,7 @@ impl MonitorWorker {
     fn tell(&self, notice: Notice) {
         let message = match notice {
             Notice::Restrictions(restrictions) => {
-                return self.table.send(TableMessage::Mark(restrictions));
+                return self.table.send(TableMessage::Restrict(restrictions));
             }
             Notice::HeartbeatContent(mut content) => {
                 content.to.clone_from(&self.to);

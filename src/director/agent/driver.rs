@@ -128,7 +128,7 @@ impl DirectorAgent {
 
     /// Takes other restrictions, but for those that the agent makes itself: what they touch is
     /// looked at in the next step.
-    pub fn mark(&mut self, restrictions: Restrictions, now: Instant) {
+    pub fn restrict(&mut self, restrictions: Restrictions, now: Instant) {
         self.state.restrict(restrictions, self.store.state(), now);
     }
 

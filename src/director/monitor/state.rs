@@ -186,7 +186,7 @@ impl MonitorState {
             };
             self.candidacy.elect(circumstances, now, &mut self.outputs);
             self.restrict(now);
-            self.say();
+            self.tell_content();
             self.watch_addresses(now);
         }
         self.confirm(now);
@@ -266,7 +266,7 @@ impl MonitorState {
     }
 
     /// Tells what heartbeats are to say, if that is another than before.
-    fn say(&mut self) {
+    fn tell_content(&mut self) {
         let content = HeartbeatContent {
             leaderships: vec![self.candidacy.leadership(&self.store)],
             seen: self.nodes.peers.seen(),

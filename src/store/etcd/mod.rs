@@ -438,7 +438,7 @@ impl Store for EtcdStore {
         self.shared.link.counters.requests()
     }
 
-    fn again(&self, interest: Interest) -> Result<Box<dyn Store>, StoreError> {
+    fn subscribe(&self, interest: Interest) -> Result<Box<dyn Store>, StoreError> {
         let folder = Folder::open(self.folder.dir(), self.folder.access(), Part::Host)?;
         Ok(Box::new(EtcdStore::view(Arc::clone(&self.shared), folder, interest)?))
     }

@@ -66,7 +66,7 @@ impl Part {
         }
     }
 
-    fn shelves(self) -> impl Iterator<Item = RecordKind> {
+    fn directories(self) -> impl Iterator<Item = RecordKind> {
         let on =
             move |kind| self == Part::All || matches!(kind, RecordKind::Flags | RecordKind::Owned);
         RecordKind::ALL.into_iter().filter(move |kind| on(*kind))
@@ -187,7 +187,7 @@ impl Folder {
     /// and what failed first.
     fn watch_all(&mut self) -> (Vec<RecordKind>, Result<(), StoreError>) {
         let (mut new, mut outcome) = (Vec::new(), Ok(()));
-        for kind in self.part.shelves() {
+        for kind in self.part.directories() {
             match self.watch(kind) {
                 Ok(true) => new.push(kind),
                 Ok(false) => {}
@@ -245,7 +245,7 @@ impl Folder {
             files::note(&self.dir, &made.and(watched));
         }
         let is_watched = |kind: &RecordKind| self.watches.iter().any(|w| w.kind == *kind);
-        let gone: Vec<RecordKind> = self.part.shelves().filter(|kind| !is_watched(kind)).collect();
+        let gone: Vec<RecordKind> = self.part.directories().filter(|kind| !is_watched(kind)).collect();
         if !gone.is_empty() {
             self.next_repair = Some(now + AGAIN);
         }
@@ -257,11 +257,11 @@ impl Folder {
 
     /// Writes what the view has of folders that are new where no file stands: a program that has a
     /// later value writes it over this one.
-    fn restore(&self, view: &StoreState, shelves: &[RecordKind]) {
+    fn restore(&self, view: &StoreState, directories: &[RecordKind]) {
         for key in view.keys().into_iter().filter(|key| self.part.keeps(*key)) {
             let (kind, _) = place(key);
             let Some(value) = view.value(key) else { continue };
-            if !shelves.contains(&kind) || matches!(key, Key::Alive(_)) {
+            if !directories.contains(&kind) || matches!(key, Key::Alive(_)) {
                 continue;
             }
             let path = self.path(key);
@@ -478,7 +478,7 @@ impl Folder {
     ) -> Result<BTreeSet<Key>, StoreError> {
         let mut keys = view.keys();
         keys.retain(|key| self.part.keeps(*key));
-        for kind in self.part.shelves().filter(|kind| !gone.contains(kind)) {
+        for kind in self.part.directories().filter(|kind| !gone.contains(kind)) {
             let path = self.dir.join(kind.name());
             let entries = match fs::read_dir(&path) {
                 Ok(entries) => entries,
@@ -628,12 +628,12 @@ impl Folder {
         }
     }
 
-    /// Waits for its turn among those who read a key before they write it; the guard ends it.
-    /// Each node has a turn of its own: nodes do not wait for one another.
-    pub(in crate::store) fn turn(&self, key: Key) -> Result<File, StoreError> {
+    /// Locks a key, as every program does that reads it before it writes it; the guard ends it.
+    /// Each node has a lock of its own: nodes do not wait for one another.
+    pub(in crate::store) fn lock(&self, key: Key) -> Result<File, StoreError> {
         match key {
-            Key::Node(node) => locks::turn(&self.dir, &format!("node-{node}")),
-            _ => locks::turn(&self.dir, "store"),
+            Key::Node(node) => locks::lock(&self.dir, &format!("node-{node}")),
+            _ => locks::lock(&self.dir, "store"),
         }
     }
 
@@ -646,7 +646,7 @@ impl Folder {
         take: impl FnOnce(Value) -> Option<T>,
         wrap: impl FnOnce(T) -> Value,
     ) -> Result<Option<Fault>, StoreError> {
-        let _turn = self.turn(key)?;
+        let _lock = self.lock(key)?;
         let (mut value, fault) = match self.read(key) {
             Ok(value) => (value.and_then(take).unwrap_or_default(), None),
             Err(fault) => (T::default(), Some(fault)),
@@ -662,7 +662,7 @@ impl Folder {
         key: Key,
         view: &StoreState,
     ) -> Result<(), StoreError> {
-        let _turn = self.turn(key)?;
+        let _lock = self.lock(key)?;
         if self.try_read(key).is_ok() {
             return Ok(());
         }
@@ -696,7 +696,7 @@ fn place(key: Key) -> (RecordKind, String) {
 /// Makes the folders that are missing, all that can be made.
 fn make_folders(dir: &Path, part: Part) -> Result<(), StoreError> {
     // Leases are shown in `nodes` with every engine.
-    let names = part.shelves().map(RecordKind::name).chain([RecordKind::Nodes.name(), "tmp"]);
+    let names = part.directories().map(RecordKind::name).chain([RecordKind::Nodes.name(), "tmp"]);
     let made = names.map(|name| {
         let path = dir.join(name);
         fs::create_dir_all(&path).map_err(|e| io_error("cannot make", &path, e))

@@ -75,12 +75,12 @@ pub(super) fn is_at(file: &File, path: &Path) -> bool {
     (held.dev(), held.ino()) == (named.dev(), named.ino())
 }
 
-/// Waits for a turn, with an end; the guard ends it.
-pub(super) fn turn(run_dir: &Path, name: &str) -> Result<File, StoreError> {
-    turn_within(run_dir, name, WITHIN)
+/// Takes a lock, waiting for it with an end; the guard ends it.
+pub(super) fn lock(run_dir: &Path, name: &str) -> Result<File, StoreError> {
+    lock_within(run_dir, name, WITHIN)
 }
 
-fn turn_within(run_dir: &Path, name: &str, within: Duration) -> Result<File, StoreError> {
+fn lock_within(run_dir: &Path, name: &str, within: Duration) -> Result<File, StoreError> {
     let path = path(run_dir, name);
     let deadline = Instant::now() + within;
     let mut pause = LOOK.0;
@@ -118,19 +118,19 @@ mod tests {
         fs::create_dir(folder(dir.path())).unwrap();
         fs::set_permissions(folder(dir.path()), fs::Permissions::from_mode(0o777)).unwrap();
         make_folder(dir.path()).unwrap();
-        let held = turn(dir.path(), "store").unwrap();
+        let held = lock(dir.path(), "store").unwrap();
         assert_eq!(mode(&folder(dir.path())), 0o700);
         assert_eq!(mode(&path(dir.path(), "store")), 0o600);
-        let late = turn_within(dir.path(), "store", Duration::from_millis(30)).unwrap_err();
+        let late = lock_within(dir.path(), "store", Duration::from_millis(30)).unwrap_err();
         assert!(late.is_unavailable() && late.to_string().contains("locks/store"), "{late}");
-        turn(dir.path(), "another").unwrap();
+        lock(dir.path(), "another").unwrap();
         drop(held);
-        let held = turn(dir.path(), "store").unwrap();
+        let held = lock(dir.path(), "store").unwrap();
         // Deleted while it is held: those who come later agree on the one in its place.
         fs::remove_dir_all(dir.path()).unwrap();
-        let next = turn(dir.path(), "store").unwrap();
+        let next = lock(dir.path(), "store").unwrap();
         drop(held);
-        assert!(turn_within(dir.path(), "store", Duration::ZERO).is_err());
+        assert!(lock_within(dir.path(), "store", Duration::ZERO).is_err());
         drop(next);
     }
 }

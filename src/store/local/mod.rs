@@ -72,7 +72,7 @@ impl Store for LocalStore {
         self.folder.requests()
     }
 
-    fn again(&self, _interest: Interest) -> Result<Box<dyn Store>, StoreError> {
+    fn subscribe(&self, _interest: Interest) -> Result<Box<dyn Store>, StoreError> {
         Ok(Box::new(LocalStore::open(self.folder.dir(), self.folder.access())?))
     }
 
@@ -82,7 +82,7 @@ impl Store for LocalStore {
 
     fn put_node(&mut self, record: &NodeRecord) -> Result<(), StoreError> {
         let key = Key::Node(record.node);
-        let _turn = self.folder.turn(key)?;
+        let _lock = self.folder.lock(key)?;
         let found = self.folder.find(key, |value| match value {
             Value::Node(record) => Some(record),
             _ => None,
@@ -124,7 +124,7 @@ impl Store for LocalStore {
         incarnation: u64,
     ) -> Result<TermClaim, StoreError> {
         let key = Key::Director(set);
-        let _turn = self.folder.turn(key)?;
+        let _lock = self.folder.lock(key)?;
         let found = self.folder.find(key, |value| match value {
             Value::Director(elected) => Some(elected),
             _ => None,
