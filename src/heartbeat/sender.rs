@@ -73,11 +73,7 @@ impl Sender {
     ///
     /// # Errors
     /// It is more than fits into a heartbeat: what was said before goes on.
-    pub fn set_content(
-        &mut self,
-        content: HeartbeatContent,
-        now: Instant,
-    ) -> Result<(), TooMany> {
+    pub fn set_content(&mut self, content: HeartbeatContent, now: Instant) -> Result<(), TooMany> {
         self.schedule.set_content(content, now)
     }
 

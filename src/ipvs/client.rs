@@ -231,9 +231,9 @@ impl Client {
     ///
     /// # Errors
     /// As [`Client::apply`].
-    pub fn apply_part(&mut self, changes: &[Change]) -> Result<Part, IpvsError> {
+    pub fn apply_part(&mut self, changes: &[Change]) -> Result<AppliedPart, IpvsError> {
         if changes.is_empty() {
-            return Ok(Part { done: 0, failures: Vec::new() });
+            return Ok(AppliedPart { done: 0, failures: Vec::new() });
         }
         let first = self.socket.sequence().wrapping_add(1);
         let done = self.pack(changes);
@@ -242,7 +242,7 @@ impl Client {
         if failures.is_err() {
             self.socket.drain();
         }
-        Ok(Part { done, failures: failures? })
+        Ok(AppliedPart { done, failures: failures? })
     }
 
     /// Packs the first changes into one send, as many as fit, with a barrier behind them;
@@ -333,7 +333,7 @@ struct Settled<K, T> {
 
 /// What [`Client::apply_part`] did.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Part {
+pub struct AppliedPart {
     /// The number of changes that the kernel has seen, from the first on.
     pub done: usize,
     /// Those of them that it refused.

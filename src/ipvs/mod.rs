@@ -36,7 +36,7 @@ mod scheduler_flags;
 pub mod types;
 mod wire;
 
-pub use client::{Client, Part};
+pub use client::{AppliedPart, Client};
 pub use error::{ChangeFailure, IpvsError, Operation};
 pub use scheduler_flags::SchedulerFlag;
 pub use types::*;

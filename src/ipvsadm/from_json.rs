@@ -61,7 +61,7 @@ struct OfSchema {
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Document {
+struct RestoredDocument {
     schema: u32,
     services: Option<Vec<ServiceObject>>,
     timeouts: Option<Timeouts>,
@@ -107,7 +107,7 @@ pub fn listing(input: impl Read) -> Result<Listing, JsonError> {
     if text.trim_ascii().is_empty() {
         return Err(JsonError::Empty);
     }
-    let document: Document = serde_json::from_slice(&text).map_err(|error| {
+    let document: RestoredDocument = serde_json::from_slice(&text).map_err(|error| {
         // Another schema may have other members.
         match serde_json::from_slice(&text) {
             Ok(OfSchema { schema }) if schema != SCHEMA => JsonError::Schema(schema),

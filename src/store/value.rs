@@ -196,9 +196,9 @@ pub(super) enum Found<T> {
 /// The highest term of each set that a view ever showed. It outlives the values themselves: an
 /// etcd that lost its data, or was put back to an old state, must not make terms go back.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Terms(BTreeMap<u32, u64>);
+pub(super) struct HighestTerms(BTreeMap<u32, u64>);
 
-impl Terms {
+impl HighestTerms {
     /// Notes what a view shows.
     pub(super) fn see(&mut self, state: &StoreState) {
         for (set, elected) in &state.directors {
@@ -266,7 +266,7 @@ mod tests {
         let decide = |found: Found<Elected>, seen: Option<u64>, expected| {
             let mut state = StoreState::default();
             state.directors.extend(seen.map(|term| (1, elected(term))));
-            let mut terms = Terms::default();
+            let mut terms = HighestTerms::default();
             terms.see(&state);
             // What was seen is remembered when it is gone from the view.
             terms.see(&StoreState::default());
@@ -291,10 +291,10 @@ mod tests {
 
     #[test]
     fn a_claim_is_for_a_term_above_what_is_known_from_elsewhere() {
-        let mut terms = Terms::default();
+        let mut terms = HighestTerms::default();
         terms.surpass(1, 9);
         terms.surpass(1, 4);
-        let decide = |set, terms: &Terms| {
+        let decide = |set, terms: &HighestTerms| {
             terms.decide(set, &Found::Nothing, None, None, (2, 7)).unwrap().term
         };
         assert_eq!((decide(1, &terms), decide(2, &terms)), (10, 1));
@@ -320,7 +320,7 @@ mod tests {
             if let Some(Value::Director(read_back)) = read(Key::Director(1), Value::Director(elected)) {
                 prop_assert_eq!(read_back, elected);
                 let found = Found::Value(elected);
-                let next = Terms::default().decide(1, &found, None, Some(term), (2, 7)).unwrap();
+                let next = HighestTerms::default().decide(1, &found, None, Some(term), (2, 7)).unwrap();
                 prop_assert!(counter::is_later(next.term, term));
                 let next = Value::Director(next);
                 prop_assert_eq!(read(Key::Director(1), next.clone()), Some(next));

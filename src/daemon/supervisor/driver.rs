@@ -48,7 +48,7 @@ pub(super) struct Driver {
     pub(super) asked: Option<Sender<ControlAnswer>>,
     /// The operator who waits for the table's worker.
     pub(super) report: Option<PassReply>,
-    pub(super) leaving: Option<Leaving>,
+    pub(super) leaving: Option<LeaveReports>,
     /// It is to end.
     pub(super) exit: Option<Result<(), RunError>>,
     pub(super) lease: Lease,
@@ -56,7 +56,7 @@ pub(super) struct Driver {
 }
 
 /// What a leave hears.
-pub(super) struct Leaving {
+pub(super) struct LeaveReports {
     /// The connections that are left; it has no descriptor.
     connections: Receiver<usize>,
     /// The directors' records; none if they cannot be read.
@@ -212,12 +212,12 @@ impl Driver {
         let view = self.context.store.subscribe(Interest::All).inspect_err(|error| {
             warn!("cannot read the directors' records, and does not wait for them: {error}");
         });
-        self.leaving = Some(Leaving { connections, view: view.ok(), is_known: false });
+        self.leaving = Some(LeaveReports { connections, view: view.ok(), is_known: false });
     }
 
     /// Which directors have not released this node; nothing while that was never read.
     fn read_holders(&mut self) -> Option<Input> {
-        let Some(Leaving { view: Some(view), is_known, .. }) = &mut self.leaving else {
+        let Some(LeaveReports { view: Some(view), is_known, .. }) = &mut self.leaving else {
             return Some(Input::Holders(None));
         };
         // Unavailable: what the view said last holds.

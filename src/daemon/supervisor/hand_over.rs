@@ -14,11 +14,11 @@ pub(super) struct HandOver {
     number: u64,
     /// It is over then at the latest.
     by: Instant,
-    stage: Stage,
+    stage: HandOverStage,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Stage {
+enum HandOverStage {
     /// The monitor does not say yet whether there is a successor.
     Asked,
     /// There is one.
@@ -30,7 +30,7 @@ enum Stage {
 impl HandOver {
     /// One that is being ordered.
     pub(super) fn new(number: u64, now: Instant) -> HandOver {
-        HandOver { number, by: now + WITHIN, stage: Stage::Asked }
+        HandOver { number, by: now + WITHIN, stage: HandOverStage::Asked }
     }
 
     /// The monitor's answer: the successor, none if no other director lives, or an error.
@@ -40,14 +40,14 @@ impl HandOver {
         answer: &Result<Option<u32>, String>,
         now: Instant,
     ) {
-        if number != self.number || self.stage != Stage::Asked {
+        if number != self.number || self.stage != HandOverStage::Asked {
             return;
         }
-        self.stage = Stage::Refused;
+        self.stage = HandOverStage::Refused;
         match answer {
             Ok(Some(successor)) => {
                 info!("handing over to node {successor}");
-                (self.stage, self.by) = (Stage::Agreed, now + WITHIN);
+                (self.stage, self.by) = (HandOverStage::Agreed, now + WITHIN);
             }
             Ok(None) => warn!("no other director is alive: none takes over"),
             Err(error) => warn!("no other director takes over: {error}"),
@@ -58,9 +58,9 @@ impl HandOver {
     pub(super) fn is_over(&self, is_standby: bool, now: Instant) -> bool {
         let is_late = now >= self.by;
         match self.stage {
-            Stage::Refused => true,
-            Stage::Agreed => is_standby || is_late,
-            Stage::Asked => {
+            HandOverStage::Refused => true,
+            HandOverStage::Agreed => is_standby || is_late,
+            HandOverStage::Asked => {
                 if is_late {
                     warn!("no other director takes over: the monitor does not answer");
                 }

@@ -27,11 +27,11 @@ pub(super) struct Leave {
     connections: Option<usize>,
     /// When they are waited for no longer.
     until: Instant,
-    stage: Stage,
+    stage: LeaveStage,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Stage {
+enum LeaveStage {
     /// The store is being told; it is waited for until then.
     Telling { by: Instant },
     /// Connections are waited for, and another director that is to take over.
@@ -60,7 +60,7 @@ pub(super) enum LeaveStep {
 impl Leave {
     /// Connections are waited for so long.
     pub(super) fn new(within: Duration, now: Instant) -> Leave {
-        let stage = Stage::Telling { by: now + within.max(TOLD_WITHIN) };
+        let stage = LeaveStage::Telling { by: now + within.max(TOLD_WITHIN) };
         Leave { connections: None, until: now + within, stage }
     }
 
@@ -76,29 +76,29 @@ impl Leave {
 
     /// True while it is to be read which directors have not released the node.
     pub(super) fn waits_for_directors(&self) -> bool {
-        matches!(self.stage, Stage::Directors { .. })
+        matches!(self.stage, LeaveStage::Directors { .. })
     }
 
     /// True once table and addresses are being undone: nothing else is ordered any more.
     pub(super) fn is_undoing(&self) -> bool {
-        matches!(self.stage, Stage::Table { .. } | Stage::Addresses { .. })
+        matches!(self.stage, LeaveStage::Table { .. } | LeaveStage::Addresses { .. })
     }
 
     /// Every active director has released the node, or none can be asked.
     pub(super) fn released(&mut self, now: Instant) {
-        if let Stage::Directors { by } = &mut self.stage {
+        if let LeaveStage::Directors { by } = &mut self.stage {
             *by = now;
         }
     }
 
     /// The table is empty.
     pub(super) fn table_emptied(&mut self, now: Instant) -> Option<LeaveStep> {
-        matches!(self.stage, Stage::Table { .. }).then(|| self.undo_addresses(now))
+        matches!(self.stage, LeaveStage::Table { .. }).then(|| self.undo_addresses(now))
     }
 
     /// Addresses and settings are undone.
     pub(super) fn addresses_undone(&self) -> Option<LeaveStep> {
-        matches!(self.stage, Stage::Addresses { .. }).then_some(LeaveStep::Left)
+        matches!(self.stage, LeaveStage::Addresses { .. }).then_some(LeaveStep::Left)
     }
 
     /// What comes next, if anything does by now. `hands_over`: another director is to take over
@@ -109,40 +109,40 @@ impl Leave {
         has_table: bool,
         now: Instant,
     ) -> Option<LeaveStep> {
-        if let (Stage::Telling { .. }, Some(_)) = (self.stage, self.connections) {
-            self.stage = Stage::Connections;
+        if let (LeaveStage::Telling { .. }, Some(_)) = (self.stage, self.connections) {
+            self.stage = LeaveStage::Connections;
         }
         let has_connections = self.connections() > 0 && now < self.until;
-        if self.stage == Stage::Connections && !hands_over && !has_connections {
-            self.stage = Stage::Directors { by: now + RELEASED_WITHIN };
+        if self.stage == LeaveStage::Connections && !hands_over && !has_connections {
+            self.stage = LeaveStage::Directors { by: now + RELEASED_WITHIN };
         }
         match self.stage {
-            Stage::Connections => None,
-            Stage::Telling { by }
-            | Stage::Directors { by }
-            | Stage::Table { by }
-            | Stage::Addresses { by }
+            LeaveStage::Connections => None,
+            LeaveStage::Telling { by }
+            | LeaveStage::Directors { by }
+            | LeaveStage::Table { by }
+            | LeaveStage::Addresses { by }
                 if now < by =>
             {
                 None
             }
-            Stage::Telling { .. } => {
+            LeaveStage::Telling { .. } => {
                 error!(
                     "cannot tell the store that this node leaves: its addresses and settings stay; \
                      start cvipd, and leave again when the store is available"
                 );
                 Some(LeaveStep::Untold)
             }
-            Stage::Directors { .. } if has_table => {
-                self.stage = Stage::Table { by: now + EMPTIED_WITHIN };
+            LeaveStage::Directors { .. } if has_table => {
+                self.stage = LeaveStage::Table { by: now + EMPTIED_WITHIN };
                 Some(LeaveStep::EmptyTable)
             }
-            Stage::Directors { .. } => Some(self.undo_addresses(now)),
-            Stage::Table { .. } => {
+            LeaveStage::Directors { .. } => Some(self.undo_addresses(now)),
+            LeaveStage::Table { .. } => {
                 warn!("the kernel's table is not emptied in time");
                 Some(self.undo_addresses(now))
             }
-            Stage::Addresses { .. } => {
+            LeaveStage::Addresses { .. } => {
                 warn!("addresses and settings are not undone in time");
                 Some(LeaveStep::Left)
             }
@@ -150,7 +150,7 @@ impl Leave {
     }
 
     fn undo_addresses(&mut self, now: Instant) -> LeaveStep {
-        self.stage = Stage::Addresses { by: now + UNDONE_WITHIN };
+        self.stage = LeaveStage::Addresses { by: now + UNDONE_WITHIN };
         LeaveStep::UndoAddresses
     }
 }

@@ -14,7 +14,7 @@ use super::super::restrictions::Restrictions;
 use super::super::sync::SyncRole;
 use super::super::view::TableView;
 use super::super::{DirectorEvent, fingerprint, table};
-use super::messages::{Action, ActionResult, PassError, PassReport};
+use super::messages::{ActionResult, AgentAction, PassError, PassReport};
 use super::state::AgentState;
 use crate::checks::{Checker, HealthState};
 use crate::conf::Conf;
@@ -186,7 +186,7 @@ impl DirectorAgent {
     }
 
     /// Carries out actions until there is none.
-    fn run(&mut self, mut next: Option<Action>, now: Instant) {
+    fn run(&mut self, mut next: Option<AgentAction>, now: Instant) {
         while let Some(action) = next {
             let done = self.carry_out(action, now);
             next = self.state.done(done, self.store.state(), now);
@@ -196,24 +196,26 @@ impl DirectorAgent {
         }
     }
 
-    fn carry_out(&mut self, action: Action, now: Instant) -> ActionResult {
+    fn carry_out(&mut self, action: AgentAction, now: Instant) -> ActionResult {
         match action {
-            Action::ReadStore { whole } => ActionResult::ReadStore(self.refresh(whole)),
-            Action::ReadAll => {
+            AgentAction::ReadStore { whole } => ActionResult::ReadStore(self.refresh(whole)),
+            AgentAction::ReadAll => {
                 let inputs = self.state.inputs(self.store.state(), now);
                 ActionResult::Read(table::read_all(&mut self.client, inputs, self.store.state()))
             }
-            Action::Read(services) => ActionResult::Read(
+            AgentAction::Read(services) => ActionResult::Read(
                 table::read_some(&mut self.client, &services).map(|table| (services, table)),
             ),
-            Action::LookFlushed => ActionResult::LookFlushed(fingerprint::is_flushed()),
-            Action::Look => {
+            AgentAction::LookFlushed => ActionResult::LookFlushed(fingerprint::is_flushed()),
+            AgentAction::Look => {
                 let started = processor_time();
                 let prints = fingerprint::read().map(|text| fingerprint::prints(&text));
                 ActionResult::Look(prints, processor_time().saturating_sub(started))
             }
-            Action::ReadDaemons => ActionResult::ReadDaemons(self.client.daemons(), backup_only()),
-            Action::ChangeDaemons(changes) => {
+            AgentAction::ReadDaemons => {
+                ActionResult::ReadDaemons(self.client.daemons(), backup_only())
+            }
+            AgentAction::ChangeDaemons(changes) => {
                 let refused = match self.client.apply(&changes) {
                     Ok(failures) => failures.iter().map(ToString::to_string).collect(),
                     Err(error) => vec![error.to_string()],
@@ -222,8 +224,10 @@ impl DirectorAgent {
                 let running = self.client.daemons().unwrap_or_default();
                 ActionResult::ChangeDaemons(refused, running, backup_only())
             }
-            Action::Own(services) => ActionResult::Own(self.store.put_owned(self.me, &services)),
-            Action::Apply(changes) => ActionResult::Apply(self.client.apply(&changes)),
+            AgentAction::Own(services) => {
+                ActionResult::Own(self.store.put_owned(self.me, &services))
+            }
+            AgentAction::Apply(changes) => ActionResult::Apply(self.client.apply(&changes)),
         }
     }
 

@@ -13,7 +13,7 @@ use crate::store::{Key, ServiceKey, StoreError};
 
 /// What the driver is to do. It answers each with the [`ActionResult`] of the same name.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Action {
+pub(super) enum AgentAction {
     /// Refresh the store's view; `whole`: read everything.
     ReadStore { whole: bool },
     /// Read the services of a full pass.
@@ -34,12 +34,12 @@ pub(super) enum Action {
     Apply(Vec<Change>),
 }
 
-/// What became of an [`Action`].
+/// What became of an [`AgentAction`].
 #[derive(Debug)]
 pub(super) enum ActionResult {
     /// The keys whose values are others than before.
     ReadStore(Result<BTreeSet<Key>, StoreError>),
-    /// The services of a pass, and what the kernel has of them: of [`Action::ReadAll`] too.
+    /// The services of a pass, and what the kernel has of them: of [`AgentAction::ReadAll`] too.
     Read(Result<(BTreeSet<ServiceKey>, KernelTable), IpvsError>),
     /// True if the kernel shows no service.
     LookFlushed(bool),

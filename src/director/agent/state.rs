@@ -27,7 +27,7 @@ use super::super::sync::{SyncRole, Synchroniser};
 use super::super::view::{Draining, Quiesced, TableView};
 use super::super::{DirectorEvent, checks};
 use super::cluster::Cluster;
-use super::messages::{Action, ActionResult, PassError, PassReport};
+use super::messages::{ActionResult, AgentAction, PassError, PassReport};
 use crate::checks::CheckTarget;
 use crate::conf::Conf;
 use crate::ipvs::Change;
@@ -176,18 +176,18 @@ impl AgentState {
     }
 
     /// Begins what is due.
-    pub(super) fn step(&mut self) -> Option<Action> {
+    pub(super) fn step(&mut self) -> Option<AgentAction> {
         // A worker that is to end makes one more step.
         (!self.left).then(|| self.read_store(Purpose::Step))
     }
 
     /// Begins a full pass.
-    pub(super) fn full_pass(&mut self) -> Option<Action> {
+    pub(super) fn full_pass(&mut self) -> Option<AgentAction> {
         Some(self.read_store(Purpose::FullPass))
     }
 
     /// Begins to read the store.
-    pub(super) fn read_view(&mut self) -> Option<Action> {
+    pub(super) fn read_view(&mut self) -> Option<AgentAction> {
         Some(self.read_store(Purpose::ReadStore))
     }
 
@@ -195,21 +195,21 @@ impl AgentState {
     /// there is a table. A standby's is ready only where the kernel leaves it alone until it is
     /// needed, which it does beside a daemon that receives (`backup_only`, ipvs-sysctl.rst), and as
     /// soon as the kernel shows that it does.
-    pub(super) fn take_role(&mut self, role: SyncRole, now: Instant) -> Option<Action> {
+    pub(super) fn take_role(&mut self, role: SyncRole, now: Instant) -> Option<AgentAction> {
         self.sync.take_role(role);
         self.look_at_daemon(Purpose::Role, now)
     }
 
     /// Begins to delete every service of its own, and to end its synchronisation daemon: this node is
     /// to direct no more, and no step makes any of it again.
-    pub(super) fn leave(&mut self) -> Option<Action> {
+    pub(super) fn leave(&mut self) -> Option<AgentAction> {
         self.left = true;
         Some(self.read_store(Purpose::Leave))
     }
 
-    fn read_store(&mut self, purpose: Purpose) -> Action {
+    fn read_store(&mut self, purpose: Purpose) -> AgentAction {
         self.stage = Stage::Store(purpose);
-        Action::ReadStore { whole: purpose == Purpose::FullPass }
+        AgentAction::ReadStore { whole: purpose == Purpose::FullPass }
     }
 
     /// Takes what became of the action that is under way, and gives the next one.
@@ -218,7 +218,7 @@ impl AgentState {
         done: ActionResult,
         view: &StoreState,
         now: Instant,
-    ) -> Option<Action> {
+    ) -> Option<AgentAction> {
         match (std::mem::replace(&mut self.stage, Stage::Idle), done) {
             (Stage::Store(purpose), ActionResult::ReadStore(read)) => {
                 self.store_read(purpose, read, view, now)
@@ -288,7 +288,7 @@ impl AgentState {
         read: Result<BTreeSet<Key>, StoreError>,
         view: &StoreState,
         now: Instant,
-    ) -> Option<Action> {
+    ) -> Option<AgentAction> {
         let failure = match read {
             Ok(changed) => {
                 self.unread = false;
@@ -310,7 +310,7 @@ impl AgentState {
             (Purpose::Leave, _) => {
                 self.passes.forget();
                 self.stage = Stage::LeaveRead;
-                Some(Action::Read(self.owned(view).cloned().unwrap_or_default()))
+                Some(AgentAction::Read(self.owned(view).cloned().unwrap_or_default()))
             }
             (Purpose::Step, _) => {
                 let let_in = self.cluster.restrictions.flaps.tick(now);
@@ -331,7 +331,7 @@ impl AgentState {
     }
 
     /// The passes and looks that are due.
-    fn do_what_is_due(&mut self, now: Instant) -> Option<Action> {
+    fn do_what_is_due(&mut self, now: Instant) -> Option<AgentAction> {
         if self.passes.is_full_due(now) {
             return self.full_pass();
         }
@@ -348,19 +348,19 @@ impl AgentState {
             return self.read(services);
         }
         self.stage = Stage::LookFlushed(services);
-        Some(Action::LookFlushed)
+        Some(AgentAction::LookFlushed)
     }
 
-    fn look_at_table(&mut self, services: BTreeSet<ServiceKey>) -> Option<Action> {
+    fn look_at_table(&mut self, services: BTreeSet<ServiceKey>) -> Option<AgentAction> {
         self.stage = Stage::Look(services);
-        Some(Action::Look)
+        Some(AgentAction::Look)
     }
 
     /// Begins a pass over some services, if there are any.
-    fn read(&mut self, services: BTreeSet<ServiceKey>) -> Option<Action> {
+    fn read(&mut self, services: BTreeSet<ServiceKey>) -> Option<AgentAction> {
         (!services.is_empty()).then(|| {
             self.stage = Stage::Read { full: false };
-            Action::Read(services)
+            AgentAction::Read(services)
         })
     }
 

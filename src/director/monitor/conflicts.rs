@@ -310,7 +310,11 @@ mod tests {
         let start = Instant::now();
         let mut conflicts = active(start);
         conflicts.announced(Vec::new());
-        assert_eq!(conflicts.watched().len(), 1, "it is asked which host has it while the store is unavailable");
+        assert_eq!(
+            conflicts.watched().len(),
+            1,
+            "it is asked which host has it while the store is unavailable"
+        );
         conflicts.claimed(claim(true), start);
         assert_eq!(conflicts.step(start), ConflictStep::default());
     }

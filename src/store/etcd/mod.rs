@@ -29,8 +29,8 @@ use self::pending::{Item, Pending, PendingChanges, StoreVersion};
 use self::session::{StoredValue, Swapped};
 use super::interface::Hold;
 use super::layout::Layout;
-use super::local::{Folder, Lock, Part, io_error};
-use super::value::{Found, Terms, Value, may_replace};
+use super::local::{Folder, KeptKeys, Lock, io_error};
+use super::value::{Found, HighestTerms, Value, may_replace};
 use super::{
     Access, Drains, Fault, Holding, Interest, Key, Lease, NodeRecord, Refreshed, Scope, ServiceKey,
     Store, StoreError, StoreState, TermClaim,
@@ -87,7 +87,7 @@ pub struct EtcdStore {
     /// Readable when there are pending changes, or the directory changed.
     wakeup: Epoll,
     view: StoreState,
-    terms: Terms,
+    terms: HighestTerms,
     unavailable: Option<Instant>,
     /// Own writes that the view does not show yet.
     written: BTreeMap<Vec<u8>, Item>,
@@ -110,7 +110,7 @@ impl EtcdStore {
         access: Access,
         interest: Interest,
     ) -> Result<EtcdStore, StoreError> {
-        let folder = Folder::open(run_dir, access, Part::Host)?;
+        let folder = Folder::open(run_dir, access, KeptKeys::Host)?;
         let system = |e| io_error("cannot start a thread for etcd beside", run_dir, e);
         let runtime =
             runtime::Builder::new_current_thread().enable_all().build().map_err(system)?;
@@ -167,7 +167,7 @@ impl EtcdStore {
             untold: Refreshed::default(),
             wakeup,
             view: StoreState::default(),
-            terms: Terms::default(),
+            terms: HighestTerms::default(),
             unavailable: None,
             written: BTreeMap::new(),
             floors: BTreeMap::new(),
@@ -439,7 +439,7 @@ impl Store for EtcdStore {
     }
 
     fn subscribe(&self, interest: Interest) -> Result<Box<dyn Store>, StoreError> {
-        let folder = Folder::open(self.folder.dir(), self.folder.access(), Part::Host)?;
+        let folder = Folder::open(self.folder.dir(), self.folder.access(), KeptKeys::Host)?;
         Ok(Box::new(EtcdStore::view(Arc::clone(&self.shared), folder, interest)?))
     }
 

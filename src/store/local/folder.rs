@@ -11,7 +11,7 @@
 //! were deleted are made again with what the view has, and where there is no space to write,
 //! the view keeps what this host alone needs until there is.
 //!
-//! With etcd, the same folder keeps what only this host needs to know: see [`Part`].
+//! With etcd, the same folder keeps what only this host needs to know: see [`KeptKeys`].
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File};
@@ -37,7 +37,7 @@ use crate::store::{Access, Fault, Key, Refreshed, Scope, StoreError, StoreState}
 
 /// Which keys a folder keeps.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(in crate::store) enum Part {
+pub(in crate::store) enum KeptKeys {
     /// All: it is the whole store.
     All,
     /// What a reboot of this host makes untrue, and no other host needs: the node's own flags
@@ -58,17 +58,18 @@ named! {
     }
 }
 
-impl Part {
+impl KeptKeys {
     fn keeps(self, key: Key) -> bool {
         match key {
             Key::Flags(Scope::Node(_)) | Key::Owned(_) => true,
-            _ => self == Part::All,
+            _ => self == KeptKeys::All,
         }
     }
 
     fn directories(self) -> impl Iterator<Item = RecordKind> {
-        let on =
-            move |kind| self == Part::All || matches!(kind, RecordKind::Flags | RecordKind::Owned);
+        let on = move |kind| {
+            self == KeptKeys::All || matches!(kind, RecordKind::Flags | RecordKind::Owned)
+        };
         RecordKind::ALL.into_iter().filter(move |kind| on(*kind))
     }
 }
@@ -118,7 +119,7 @@ struct WatchedDirectory {
 pub(in crate::store) struct Folder {
     dir: PathBuf,
     access: Access,
-    part: Part,
+    part: KeptKeys,
     inotify: Inotify,
     watches: Vec<WatchedDirectory>,
     /// Wakes when something is to be read again.
@@ -148,7 +149,7 @@ impl Folder {
     pub(in crate::store) fn open(
         dir: &Path,
         access: Access,
-        part: Part,
+        part: KeptKeys,
     ) -> Result<Folder, StoreError> {
         let watch_error = |errno: Errno| io_error("cannot watch", dir, errno.into());
         if access == Access::Write {
@@ -245,7 +246,8 @@ impl Folder {
             files::note(&self.dir, &made.and(watched));
         }
         let is_watched = |kind: &RecordKind| self.watches.iter().any(|w| w.kind == *kind);
-        let gone: Vec<RecordKind> = self.part.directories().filter(|kind| !is_watched(kind)).collect();
+        let gone: Vec<RecordKind> =
+            self.part.directories().filter(|kind| !is_watched(kind)).collect();
         if !gone.is_empty() {
             self.next_repair = Some(now + AGAIN);
         }
@@ -694,7 +696,7 @@ fn place(key: Key) -> (RecordKind, String) {
 }
 
 /// Makes the folders that are missing, all that can be made.
-fn make_folders(dir: &Path, part: Part) -> Result<(), StoreError> {
+fn make_folders(dir: &Path, part: KeptKeys) -> Result<(), StoreError> {
     // Leases are shown in `nodes` with every engine.
     let names = part.directories().map(RecordKind::name).chain([RecordKind::Nodes.name(), "tmp"]);
     let made = names.map(|name| {

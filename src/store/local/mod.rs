@@ -8,7 +8,7 @@ use std::os::fd::BorrowedFd;
 use std::path::Path;
 use std::time::Instant;
 
-use super::value::{Terms, Value, may_replace};
+use super::value::{HighestTerms, Value, may_replace};
 use super::{
     Access, Drains, Fault, Holding, Interest, Key, Lease, NodeRecord, Refreshed, Scope, ServiceKey,
     Store, StoreError, StoreState, TermClaim,
@@ -20,7 +20,7 @@ mod io_error;
 mod lease;
 mod locks;
 
-pub(super) use folder::{Folder, Part};
+pub(super) use folder::{Folder, KeptKeys};
 pub(super) use io_error::io_error;
 pub(super) use lease::Lock;
 #[cfg(feature = "etcd")]
@@ -31,7 +31,7 @@ pub(super) use lease::Note;
 pub struct LocalStore {
     folder: Folder,
     view: StoreState,
-    terms: Terms,
+    terms: HighestTerms,
 }
 
 impl LocalStore {
@@ -40,8 +40,8 @@ impl LocalStore {
     /// # Errors
     /// The folder cannot be made, or not be watched.
     pub fn open(dir: &Path, access: Access) -> Result<LocalStore, StoreError> {
-        let folder = Folder::open(dir, access, Part::All)?;
-        Ok(LocalStore { folder, view: StoreState::default(), terms: Terms::default() })
+        let folder = Folder::open(dir, access, KeptKeys::All)?;
+        Ok(LocalStore { folder, view: StoreState::default(), terms: HighestTerms::default() })
     }
 }
 

@@ -7,7 +7,7 @@ use tracing::{error, warn};
 use super::super::super::DirectorEvent;
 use super::super::super::sync;
 use super::super::cluster::Cluster;
-use super::super::messages::Action;
+use super::super::messages::AgentAction;
 use super::{AgentState, Purpose, Stage};
 use crate::ipvs::{IpvsError, SyncDaemon};
 
@@ -16,7 +16,7 @@ const LOOK_AT_DAEMON: Duration = Duration::from_secs(1);
 
 impl AgentState {
     /// Begins to make the synchronisation daemon the one of its role.
-    pub(super) fn look_at_daemon(&mut self, purpose: Purpose, now: Instant) -> Option<Action> {
+    pub(super) fn look_at_daemon(&mut self, purpose: Purpose, now: Instant) -> Option<AgentAction> {
         self.next_sync = now + LOOK_AT_DAEMON;
         let Cluster { me, conf, .. } = &self.cluster;
         let desired = self.sync.role().and_then(|role| sync::desired(conf, *me, role));
@@ -25,7 +25,7 @@ impl AgentState {
             return self.daemons_known(purpose, Ok(()), now);
         }
         self.stage = Stage::Daemons(purpose);
-        Some(Action::ReadDaemons)
+        Some(AgentAction::ReadDaemons)
     }
 
     pub(super) fn daemons_read(
@@ -34,7 +34,7 @@ impl AgentState {
         running: Result<Vec<SyncDaemon>, IpvsError>,
         backup_only: bool,
         now: Instant,
-    ) -> Option<Action> {
+    ) -> Option<AgentAction> {
         let running = match running {
             Ok(running) => running,
             Err(error) => {
@@ -50,7 +50,7 @@ impl AgentState {
             return self.daemons_known(purpose, Ok(()), now);
         }
         self.stage = Stage::Daemons(purpose);
-        Some(Action::ChangeDaemons(changes))
+        Some(AgentAction::ChangeDaemons(changes))
     }
 
     pub(super) fn show_daemons(
@@ -73,12 +73,12 @@ impl AgentState {
         purpose: Purpose,
         result: Result<(), IpvsError>,
         now: Instant,
-    ) -> Option<Action> {
+    ) -> Option<AgentAction> {
         self.decide_passive(now);
         match (purpose, result) {
             (Purpose::FullPass, Ok(())) => {
                 self.stage = Stage::Read { full: true };
-                return Some(Action::ReadAll);
+                return Some(AgentAction::ReadAll);
             }
             (Purpose::FullPass, Err(error)) => return self.fail(true, None, error.into(), now),
             (_, Err(error)) => error!("cannot read the synchronisation daemons: {error}"),

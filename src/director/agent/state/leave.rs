@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use tracing::error;
 
 use super::super::super::settings::service_id;
-use super::super::messages::{Action, ActionResult};
+use super::super::messages::{ActionResult, AgentAction};
 use super::{AgentState, Stage};
 use crate::ipvs::Change;
 use crate::store::{ServiceKey, StoreState};
@@ -17,14 +17,14 @@ impl AgentState {
         stage: Stage,
         done: ActionResult,
         view: &StoreState,
-    ) -> Option<Action> {
+    ) -> Option<AgentAction> {
         let changes = match (stage, done) {
             (Stage::LeaveRead, ActionResult::Read(Ok((_, table)))) => {
                 let delete = |key: &ServiceKey| Change::DeleteService(service_id(*key));
                 let changes: Vec<Change> = table.keys().map(delete).collect();
                 if self.sync.has_any() {
                     self.stage = Stage::LeaveDaemons(changes);
-                    return Some(Action::ReadDaemons);
+                    return Some(AgentAction::ReadDaemons);
                 }
                 changes
             }
@@ -35,7 +35,7 @@ impl AgentState {
             (Stage::LeaveApply, ActionResult::Apply(Ok(failures))) => {
                 if failures.is_empty() && self.owned(view).is_some_and(|owned| !owned.is_empty()) {
                     self.stage = Stage::LeaveOwn;
-                    return Some(Action::Own(BTreeSet::new()));
+                    return Some(AgentAction::Own(BTreeSet::new()));
                 }
                 failures.iter().for_each(|failure| error!("{failure}"));
                 return None;
@@ -58,6 +58,6 @@ impl AgentState {
             _ => return None,
         };
         self.stage = Stage::LeaveApply;
-        Some(Action::Apply(changes))
+        Some(AgentAction::Apply(changes))
     }
 }

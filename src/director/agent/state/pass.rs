@@ -9,7 +9,7 @@ use super::super::super::DirectorEvent;
 use super::super::super::kernel_table::KernelTable;
 use super::super::super::passes::{Pass, PassOutcome};
 use super::super::super::reconcile::RefusedChange;
-use super::super::messages::{Action, PassError, PassReport};
+use super::super::messages::{AgentAction, PassError, PassReport};
 use super::{AgentState, Stage};
 use crate::ipvs::ChangeFailure;
 use crate::store::{ServiceKey, StoreState};
@@ -24,7 +24,7 @@ impl AgentState {
         table: KernelTable,
         view: &StoreState,
         now: Instant,
-    ) -> Option<Action> {
+    ) -> Option<AgentAction> {
         let inputs = self.cluster.inputs(view, self.passive.is_some(), now);
         let pass = Box::new(self.passes.plan(full, services, table, inputs));
         let standing = &pass.plans.standing;
@@ -35,7 +35,7 @@ impl AgentState {
         let owned: BTreeSet<ServiceKey> =
             owned.into_iter().flatten().chain(standing).copied().collect();
         self.stage = Stage::Own(pass, owned.clone());
-        Some(Action::Own(owned))
+        Some(AgentAction::Own(owned))
     }
 
     pub(super) fn apply(
@@ -44,13 +44,13 @@ impl AgentState {
         owned: Option<BTreeSet<ServiceKey>>,
         view: &StoreState,
         now: Instant,
-    ) -> Option<Action> {
+    ) -> Option<AgentAction> {
         if pass.plans.changes.is_empty() {
             return self.applied(pass, owned, Vec::new(), view, now);
         }
         let changes = pass.plans.changes.iter().map(|(_, change)| change.clone()).collect();
         self.stage = Stage::Apply(pass, owned);
-        Some(Action::Apply(changes))
+        Some(AgentAction::Apply(changes))
     }
 
     /// The kernel has answered. Services that are gone from it are not owned any more.
@@ -61,7 +61,7 @@ impl AgentState {
         failures: Vec<ChangeFailure>,
         view: &StoreState,
         now: Instant,
-    ) -> Option<Action> {
+    ) -> Option<AgentAction> {
         let mut report = PassReport::default();
         let mut failures = failures.into_iter().peekable();
         for (index, (key, change)) in pass.plans.changes.iter().enumerate() {
@@ -83,7 +83,7 @@ impl AgentState {
         match kept.filter(|_| report.refused.is_empty()) {
             Some(kept) => {
                 self.stage = Stage::Disown { full, report };
-                Some(Action::Own(kept))
+                Some(AgentAction::Own(kept))
             }
             None => self.finish(full, Ok(report)),
         }
@@ -96,7 +96,7 @@ impl AgentState {
         pass: Option<Box<Pass>>,
         error: PassError,
         now: Instant,
-    ) -> Option<Action> {
+    ) -> Option<AgentAction> {
         let outcome = self.passes.failed(full, pass.map(|pass| *pass), now);
         self.tell(outcome);
         self.finish(full, Err(error))
@@ -106,7 +106,7 @@ impl AgentState {
         &mut self,
         full: bool,
         outcome: Result<PassReport, PassError>,
-    ) -> Option<Action> {
+    ) -> Option<AgentAction> {
         if full && outcome.is_ok() && (self.passive.is_none() || self.passes.is_settled()) {
             self.owes = false;
             if std::mem::take(&mut self.tells_ready) {

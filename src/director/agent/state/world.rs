@@ -11,7 +11,7 @@ use super::super::super::kernel_table::{Actual, KernelTable};
 use super::super::super::passes;
 use super::super::super::settings::service_key;
 use super::super::super::sync::SyncRole;
-use super::super::messages::{Action, ActionResult};
+use super::super::messages::{ActionResult, AgentAction};
 use super::AgentState;
 use crate::conf::Conf;
 use crate::ipvs::{Change, ChangeFailure, IpvsError, Operation, ServiceId, SyncDaemon};
@@ -171,7 +171,7 @@ impl World {
     }
 
     /// Takes an input, and begins what follows from it.
-    fn take(&mut self, input: &Input) -> Option<Action> {
+    fn take(&mut self, input: &Input) -> Option<AgentAction> {
         match input.clone() {
             Input::Time => {}
             Input::Serves(node, ports) => self.write(node, ports, false),
@@ -222,7 +222,7 @@ impl World {
         self.changed.insert(Key::Node(node));
     }
 
-    fn run(&mut self, mut next: Option<Action>) {
+    fn run(&mut self, mut next: Option<AgentAction>) {
         while let Some(action) = next {
             let done = self.carry_out(action);
             next = self.agent.done(done, &self.view, self.now);
@@ -237,14 +237,14 @@ impl World {
         }
     }
 
-    fn carry_out(&mut self, action: Action) -> ActionResult {
+    fn carry_out(&mut self, action: AgentAction) -> ActionResult {
         let (is_unreadable, is_unwritable) = (self.is_unreadable, self.is_unwritable);
         let unreadable = || match is_unreadable {
             true => Err(IpvsError::Unsettled),
             false => Ok(()),
         };
         match action {
-            Action::ReadStore { whole } => {
+            AgentAction::ReadStore { whole } => {
                 if whole {
                     self.log.push("full".to_owned());
                 }
@@ -256,7 +256,7 @@ impl World {
                     false => Ok(std::mem::take(&mut self.changed)),
                 })
             }
-            Action::ReadAll => {
+            AgentAction::ReadAll => {
                 let inputs = self.agent.inputs(&self.view, self.now);
                 let standing = self.kernel.keys();
                 let services =
@@ -264,22 +264,22 @@ impl World {
                 let table = self.read(&services);
                 ActionResult::Read(unreadable().map(|()| (services, table)))
             }
-            Action::Read(services) => {
+            AgentAction::Read(services) => {
                 let table = self.read(&services);
                 ActionResult::Read(unreadable().map(|()| (services, table)))
             }
-            Action::LookFlushed => ActionResult::LookFlushed(self.kernel.is_empty()),
-            Action::Look => {
+            AgentAction::LookFlushed => ActionResult::LookFlushed(self.kernel.is_empty()),
+            AgentAction::Look => {
                 let prints = self.kernel.iter().map(|(key, actual)| (*key, print_of(actual)));
                 ActionResult::Look(Ok(prints.collect()), Duration::ZERO)
             }
-            Action::ReadDaemons => ActionResult::ReadDaemons(Ok(self.daemons.clone()), true),
-            Action::ChangeDaemons(changes) => {
+            AgentAction::ReadDaemons => ActionResult::ReadDaemons(Ok(self.daemons.clone()), true),
+            AgentAction::ChangeDaemons(changes) => {
                 let refused = self.make_all(&changes);
                 let refused = refused.iter().map(ToString::to_string).collect();
                 ActionResult::ChangeDaemons(refused, self.daemons.clone(), true)
             }
-            Action::Own(services) => {
+            AgentAction::Own(services) => {
                 let ports: Vec<String> = services.iter().map(|s| s.port.to_string()).collect();
                 self.log.push(format!("own {}", ports.join(" ")).trim_end().to_owned());
                 // The view has it all the same (`Store::put_owned`), from the next refresh on.
@@ -293,7 +293,7 @@ impl World {
                     false => Ok(()),
                 })
             }
-            Action::Apply(changes) => match self.loses_after.take() {
+            AgentAction::Apply(changes) => match self.loses_after.take() {
                 Some(after) => {
                     self.make_all(&changes[..after.min(changes.len())]);
                     ActionResult::Apply(Err(IpvsError::RepliesLost))

@@ -28,7 +28,7 @@ fn until(folder: &mut Folder, view: &mut StoreState, is: impl Fn(&StoreState) ->
 #[test]
 fn a_lock_that_is_released_after_its_file_was_closed_is_noticed_all_the_same() {
     let dir = tempfile::tempdir().unwrap();
-    let mut folder = Folder::open(dir.path(), Access::Write, Part::All).unwrap();
+    let mut folder = Folder::open(dir.path(), Access::Write, KeptKeys::All).unwrap();
     let mut view = StoreState::default();
     let path = folder.path(Key::Alive(1));
     // Only this file is locked, and it stays open.
@@ -53,7 +53,7 @@ fn a_lock_that_is_released_after_its_file_was_closed_is_noticed_all_the_same() {
 #[test]
 fn a_file_that_is_only_begun_is_not_read() {
     let dir = tempfile::tempdir().unwrap();
-    let mut folder = Folder::open(dir.path(), Access::Write, Part::All).unwrap();
+    let mut folder = Folder::open(dir.path(), Access::Write, KeptKeys::All).unwrap();
     let mut view = StoreState::default();
     folder.refresh(&mut view).unwrap();
     let mut file = File::create(folder.path(Key::Node(1))).unwrap();
@@ -67,13 +67,13 @@ fn a_file_that_is_only_begun_is_not_read() {
 #[test]
 fn the_host_s_part_keeps_what_no_other_host_needs_and_nothing_else() {
     let dir = tempfile::tempdir().unwrap();
-    let mut all = Folder::open(dir.path(), Access::Write, Part::All).unwrap();
+    let mut all = Folder::open(dir.path(), Access::Write, KeptKeys::All).unwrap();
     let flags = Value::Flags(Default::default());
     for key in [Key::Flags(Scope::Cluster), Key::Flags(Scope::Node(1))] {
         all.write(key, &flags).unwrap();
     }
     all.write(Key::Owned(1), &Value::Owned(BTreeSet::new())).unwrap();
-    let mut host = Folder::open(dir.path(), Access::Write, Part::Host).unwrap();
+    let mut host = Folder::open(dir.path(), Access::Write, KeptKeys::Host).unwrap();
     let mut view = StoreState::default();
     host.refresh(&mut view).unwrap();
     assert_eq!(view.keys(), [Key::Flags(Scope::Node(1)), Key::Owned(1)].into());
@@ -84,7 +84,7 @@ fn the_host_s_part_keeps_what_no_other_host_needs_and_nothing_else() {
 /// A view of the folder that was read once.
 fn opened(dir: &Path) -> (Folder, StoreState) {
     let (mut folder, mut view) =
-        (Folder::open(dir, Access::Write, Part::All).unwrap(), StoreState::default());
+        (Folder::open(dir, Access::Write, KeptKeys::All).unwrap(), StoreState::default());
     folder.refresh(&mut view).unwrap();
     (folder, view)
 }
