@@ -207,7 +207,10 @@ impl AddressState {
                 let change = self.upkeep.looked(&look, now);
                 self.judge(change, now);
             }
-            Err(error) => self.fail(vec![error.to_string()]),
+            Err(error) => {
+                self.fail(vec![error.to_string()]);
+                self.upkeep.look_failed(now);
+            }
         }
     }
 

@@ -275,6 +275,11 @@ impl Upkeep {
         self.capability.seen(Vec::new(), now)
     }
 
+    /// The kernel could not be looked at: what was to be seen is still to be seen.
+    pub(super) fn look_failed(&mut self, now: Instant) {
+        (self.looked, self.notified) = (now + RETRY.1 - LOOK_GAP, true);
+    }
+
     /// What the election is to be told as time goes on.
     pub(super) fn capability_at(&mut self, now: Instant) -> Option<CapabilityChange> {
         self.capability.at(now)

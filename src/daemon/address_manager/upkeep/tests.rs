@@ -183,6 +183,17 @@ impl Kernel {
 }
 
 #[test]
+fn a_look_that_fails_is_made_again_after_a_second() {
+    let start = Instant::now();
+    let mut upkeep = Upkeep::new(start);
+    assert_eq!(upkeep.next(start), Some(UpkeepAction::Look));
+    upkeep.look_failed(start);
+    assert_eq!((upkeep.next(start), upkeep.due()), (None, start + RETRY.1));
+    assert_eq!(upkeep.next(start + RETRY.1), Some(UpkeepAction::Look));
+    assert_eq!(upkeep.due(), start + RETRY.1 + LOOK_EVERY);
+}
+
+#[test]
 fn a_role_is_made_at_once_and_nothing_before_it_is_known() {
     let mut kernel = Kernel::new(false);
     kernel.run(5000);
