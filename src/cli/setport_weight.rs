@@ -117,8 +117,8 @@ pub fn run(args: Args, streams: &mut Streams<'_>) -> anyhow::Result<u8> {
     {
         writeln!(
             streams.err,
-            "setport_weight: warning: cvip.conf gives node {node} no part, so that the flag helps \
-             nobody yet"
+            "setport_weight: warning: cvip.conf does not name node {node}, so that the flag has no \
+             effect yet"
         )?;
     }
     let (start, end) = port_range(start, end)?;

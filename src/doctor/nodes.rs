@@ -31,7 +31,7 @@ pub(super) fn nodes(seen: &Observed) -> Vec<Finding> {
         let what = format!("a value cannot be read, and its last good one stays in force: {fault}");
         Finding::fault("store", what).fix(
             "let its owner write it anew: a node's record is its cvipd's (restart it), flags are set \
-             with setport_weight, drains ordered with cvipctl; what is nobody's is removed by hand, \
+             with setport_weight, drains ordered with cvipctl; what no node owns is removed by hand, \
              in etcd with `etcdctl del KEY'",
         )
     }));
@@ -69,7 +69,7 @@ pub(super) fn nodes(seen: &Observed) -> Vec<Finding> {
         findings.extend(stranger(seen, *node));
     }
     if let Some(node) = seen.node.filter(|node| !named.contains(node)) {
-        let what = "cvip.conf gives this node no part: it is neither a director nor a real server";
+        let what = "cvip.conf gives this node no role: it is neither a director nor a real server";
         findings.push(Finding::warning(subject(node), what).fix(
             "add a real_server_node for it to cvip.conf on every node, or run cvipctl doctor on \
              another",
@@ -92,7 +92,7 @@ fn undirected(seen: &Observed) -> Vec<Finding> {
         let directors = listed(&mut set.directors.iter().map(ToString::to_string));
         let subject = format!("CVIP {cvips}");
         let what = format!(
-            "none of its directors (nodes {directors}) was elected yet: nobody carries it, and \
+            "none of its directors (nodes {directors}) was elected yet: no node carries it, and \
              clients are not answered"
         );
         match set.directors.iter().any(|node| seen.alive.contains(node)) {
@@ -205,13 +205,13 @@ fn told(seen: &Observed, record: &NodeRecord) -> Vec<Finding> {
 /// A node that cvip.conf does not name.
 fn stranger(seen: &Observed, node: u32) -> Option<Finding> {
     if seen.alive.contains(&node) {
-        let what = "its cvipd runs, but this host's cvip.conf gives it no part: its listeners are \
+        let what = "its cvipd runs, but this host's cvip.conf gives it no role: its listeners are \
                     not balanced, and it goes by another cvip.conf";
         return Some(Finding::warning(subject(node), what).fix(
             "name it in cvip.conf on every node and let each cvipd read it, or end its cvipd",
         ));
     }
-    let what = "it has a record, but cvip.conf gives it no part any more";
+    let what = "it has a record, but cvip.conf gives it no role any more";
     Some(Finding::note(subject(node), what))
 }
 

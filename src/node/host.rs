@@ -50,7 +50,7 @@ pub fn lacks(
         path: format!("this host, node {me}"),
         place: None,
         help: message.contains(": there is no user ").then(|| {
-            "correct the name, or make the user: until then nobody's listeners register as this \
+            "correct the name, or make the user: until then no listeners register as this \
              user's"
                 .to_owned()
         }),

@@ -54,7 +54,7 @@ impl Probes {
                 probed.misses.remove(&target);
                 return;
             }
-            ConnectOutcome::Refused => "nobody listens",
+            ConnectOutcome::Refused => "no process listens",
             ConnectOutcome::Silent => "it does not answer",
             // That says something of the network, or of this machine.
             ConnectOutcome::Unreachable | ConnectOutcome::Untried(_) => return,
