@@ -72,6 +72,10 @@ impl DirectorAgent {
 
     /// The descriptors whose readability asks for a step.
     pub fn fds(&self) -> Vec<BorrowedFd<'_>> {
+        // What nothing reads any more would stay readable.
+        if self.state.has_left() {
+            return Vec::new();
+        }
         vec![self.store.wakeup(), self.checker.fd()]
     }
 

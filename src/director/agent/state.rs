@@ -139,6 +139,11 @@ impl AgentState {
         state
     }
 
+    /// It has left: nothing is read any more, and no step is due.
+    pub(super) fn has_left(&self) -> bool {
+        self.left
+    }
+
     /// When a step is due, unless the store or a check asks for one before; `None` once it has left.
     pub(super) fn due(&self, now: Instant) -> Option<Instant> {
         if self.left {
