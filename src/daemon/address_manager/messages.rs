@@ -17,8 +17,10 @@ pub(in crate::daemon) enum AddressMessage {
     /// Another configuration, for a node that does not know its role yet.
     Reload(Arc<Conf>),
     /// Another director is active: the addresses are given back at once, whatever the main thread
-    /// does at the moment.
+    /// does at the moment, and no order makes this one active before [`AddressMessage::Elected`].
     Yield,
+    /// This director is the active one: an order may make it so from now on.
+    Elected,
     /// Another host claims an address of this active director: its addresses are announced again.
     Announce,
     /// Undo everything that was made here and that nobody changed since;

@@ -63,6 +63,9 @@ pub(super) struct AddressState {
     announced: Vec<Reachable>,
     /// The order that was not reported yet.
     order: Option<u64>,
+    /// The monitor said that another director is active, and nothing else since: an order of the
+    /// main thread may be older than that.
+    yielded: bool,
     /// Why the CVIPs cannot be carried here.
     incapable: Vec<String>,
     /// What this kernel is too old for, as it was logged.
@@ -87,6 +90,7 @@ impl AddressState {
             reachable: Vec::new(),
             announced: Vec::new(),
             order: None,
+            yielded: false,
             incapable: Vec::new(),
             notices: Vec::new(),
             failures: Vec::new(),
@@ -112,12 +116,19 @@ impl AddressState {
             AddressMessage::Take { role, conf, order } => {
                 self.reload(conf);
                 self.order = Some(order);
-                self.take(role, now);
+                let is_outdated = self.yielded && role == AddressRole::ActiveDirector;
+                self.take(if is_outdated { AddressRole::Yielding } else { role }, now);
             }
             AddressMessage::Reload(conf) => self.reload(conf),
-            AddressMessage::Yield if self.is_active() => self.take(AddressRole::Yielding, now),
+            AddressMessage::Yield => {
+                self.yielded = true;
+                if self.is_active() {
+                    self.take(AddressRole::Yielding, now);
+                }
+            }
+            AddressMessage::Elected => self.yielded = false,
             AddressMessage::Announce if self.is_active() => self.announce(),
-            AddressMessage::Yield | AddressMessage::Announce => {}
+            AddressMessage::Announce => {}
             AddressMessage::Undo => {
                 self.upkeep.forget();
                 self.actions.push_back(AddressAction::Undo);

@@ -37,10 +37,12 @@ impl MonitorWorker {
                 return;
             }
             Notice::ElectionRole(role) => {
-                // An address that another carries is not kept until the main thread has time.
-                if role == ElectionRole::Standby {
-                    self.addresses.send(AddressMessage::Yield);
-                }
+                // An address that another carries is not kept until the main thread has time, and
+                // not carried by an order that the main thread gives before it hears of this.
+                self.addresses.send(match role {
+                    ElectionRole::Standby => AddressMessage::Yield,
+                    ElectionRole::Active { .. } => AddressMessage::Elected,
+                });
                 MainMessage::ElectionRole(role)
             }
             Notice::Announce => return self.addresses.send(AddressMessage::Announce),

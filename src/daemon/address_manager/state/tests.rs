@@ -14,6 +14,7 @@ enum Input {
     /// The node is to play this role.
     Take(AddressRole),
     Yield,
+    Elected,
     /// Another host claims an address, and this is the active director beyond doubt.
     Announce,
     /// Another process removes every address.
@@ -92,6 +93,7 @@ impl World {
                 self.state.told(AddressMessage::Take { role, conf, order }, self.now);
             }
             Input::Yield => self.state.told(AddressMessage::Yield, self.now),
+            Input::Elected => self.state.told(AddressMessage::Elected, self.now),
             Input::Announce => self.state.told(AddressMessage::Announce, self.now),
             Input::Remove => {
                 self.addresses.clear();
@@ -268,6 +270,27 @@ fn a_role_is_made_told_and_announced_and_its_loss_too() {
             (6100, Yield, &[]),
             (6200, Announce, &[]),
             (6300, Take(Yielding), &["6300 Stand(3)"]),
+        ],
+    );
+}
+
+#[test]
+fn an_order_from_before_another_director_was_active_carries_and_announces_nothing() {
+    assert_sequence(
+        2,
+        &[
+            (0, Nothing, &["0 Carries(true)"]),
+            (100, Take(Standby), &["100 Stand(1)"]),
+            // The main thread has not heard of it yet.
+            (200, Yield, &[]),
+            (300, Take(ActiveDirector), &["300 Stand(2)"]),
+            (400, Take(Yielding), &["400 Stand(3)"]),
+            (500, Elected, &[]),
+            (
+                600,
+                Take(ActiveDirector),
+                &["600 Stand(4)", "600 announce 10.0.0.100", "600 1 announced"],
+            ),
         ],
     );
 }

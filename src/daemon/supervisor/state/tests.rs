@@ -85,6 +85,7 @@ fn words(action: Action) -> String {
             AddressMessage::Take { role, order, .. } => format!("addresses: {role:?} {order}"),
             AddressMessage::Reload(_) => "addresses: reload".to_owned(),
             AddressMessage::Yield => "addresses: yield".to_owned(),
+            AddressMessage::Elected => "addresses: elected".to_owned(),
             AddressMessage::Announce => "addresses: announce".to_owned(),
             AddressMessage::Undo => "addresses: undo".to_owned(),
         },
