@@ -27,6 +27,10 @@ use crate::heartbeat::HeartbeatContent;
 /// ([`ConflictWatch`](crate::net::ConflictWatch)).
 const ANSWERED_WITHIN: Duration = Duration::from_millis(1200);
 
+/// A store that does not answer, and is not known to be unavailable, is waited for so long: as long
+/// as an address lives that is not renewed.
+const READ_WITHIN: Duration = Duration::from_secs(10);
+
 /// How often it is looked after what another program took or removed.
 const TEND_EVERY: Duration = Duration::from_secs(1);
 
@@ -66,7 +70,10 @@ struct Confirmation {
 enum ConfirmationStage {
     /// The store is being read.
     Reading,
-    /// It was read, or could not be.
+    /// It did not answer in time, though nothing says that it is unavailable: the next reading
+    /// counts, which is waited for until then.
+    Awaited(Instant),
+    /// It was read, or is unavailable.
     Read,
     /// It is sure from then on.
     SureAt(Instant),
@@ -108,11 +115,11 @@ impl MonitorState {
 
     /// How long it has nothing to do if nothing happens.
     pub(crate) fn timeout(&self, now: Instant) -> Duration {
-        let sure_at = self.confirmation.and_then(|confirmation| match confirmation.stage {
-            ConfirmationStage::SureAt(at) => Some(at),
-            _ => None,
+        let confirms_at = self.confirmation.and_then(|confirmation| match confirmation.stage {
+            ConfirmationStage::Awaited(at) | ConfirmationStage::SureAt(at) => Some(at),
+            ConfirmationStage::Reading | ConfirmationStage::Read => None,
         });
-        let due = sure_at.into_iter().chain(self.conflicts.due()).min();
+        let due = confirms_at.into_iter().chain(self.conflicts.due()).min();
         let due = due.map(|at| at.saturating_duration_since(now));
         due.into_iter().fold(self.nodes.peers.timeout(now), Duration::min)
     }
@@ -227,7 +234,7 @@ impl MonitorState {
     /// Takes a reading of the store; true if everything is to be judged at once.
     fn follow_store(&mut self, reading: StoreReading, now: Instant) -> bool {
         let before = self.store.is_unavailable();
-        let anew = reading.anew;
+        let (anew, is_read) = (reading.anew, reading.changes.is_some());
         let is_new = self.store.follow(reading);
         if is_new {
             self.nodes.watch(&self.store, &self.candidacy.order, now);
@@ -237,8 +244,14 @@ impl MonitorState {
             (true, false) => self.tell(Notice::Event(DirectorEvent::StoreBack)),
             _ => {}
         }
-        if let Some(confirmation) = self.confirmation.as_mut().filter(|_| anew) {
-            confirmation.stage = ConfirmationStage::Read;
+        let is_answered = is_read || self.store.is_unavailable() || self.candidacy.is_alone();
+        if let Some(Confirmation { stage, .. }) = &mut self.confirmation {
+            match stage {
+                _ if anew && !is_answered => *stage = ConfirmationStage::Awaited(now + READ_WITHIN),
+                _ if anew => *stage = ConfirmationStage::Read,
+                ConfirmationStage::Awaited(_) if is_answered => *stage = ConfirmationStage::Read,
+                _ => {}
+            }
         }
         is_new || anew
     }
@@ -337,6 +350,9 @@ impl MonitorState {
     /// Goes on with making sure; acts once it is sure.
     fn confirm(&mut self, now: Instant) {
         let Some(mut confirmation) = self.confirmation else { return };
+        if matches!(confirmation.stage, ConfirmationStage::Awaited(by) if now >= by) {
+            confirmation.stage = ConfirmationStage::Read;
+        }
         if confirmation.stage == ConfirmationStage::Read && !self.candidacy.is_claiming() {
             let mut at = now;
             if self.store.is_unavailable() && !self.candidacy.is_alone() {

@@ -74,6 +74,8 @@ enum Step {
     /// Whether a node's record says that it directs.
     Directing(u32, bool),
     Store(bool),
+    /// Whether readings of the store are not answered, though nothing says that it is unavailable.
+    Slow(bool),
     Emptied,
     /// Another director is elected there, for a node.
     Elected(u32, u64),
@@ -98,6 +100,7 @@ struct Scene {
     sequence: u64,
     answers: BTreeSet<u32>,
     has_store: bool,
+    is_slow: bool,
     unavailable_since: Option<Instant>,
     elected: Option<Elected>,
     alive: BTreeMap<u32, u64>,
@@ -129,6 +132,7 @@ impl Scene {
             sequence: 0,
             answers: BTreeSet::new(),
             has_store: true,
+            is_slow: false,
             unavailable_since: None,
             elected: None,
             alive: (1..=4).map(|node| (node, INCARNATION)).collect(),
@@ -238,7 +242,7 @@ impl Scene {
             alive: (1..=4).map(|node| (node, self.alive.get(&node).copied())).collect(),
             elected: BTreeMap::from([(1, self.elected)]),
         };
-        let changes = self.has_store.then_some(changes);
+        let changes = (self.has_store && !self.is_slow).then_some(changes);
         let reading = StoreReading { changes, unavailable_since: self.unavailable_since, anew };
         self.state.handle(MonitorInput::StoreRead(reading), self.now);
     }
@@ -260,6 +264,7 @@ impl Scene {
             Directing(node, true) => drop(self.directing.insert(node)),
             Directing(node, false) => drop(self.directing.remove(&node)),
             Store(has_store) => self.has_store = has_store,
+            Slow(is_slow) => self.is_slow = is_slow,
             Emptied => self.elected = None,
             Elected(node, term) => {
                 self.elected = Some(Elected { node, incarnation: INCARNATION, term });
@@ -657,6 +662,34 @@ fn a_director_that_was_away_tells_its_role_again_once_that_is_sure() {
     let yielded = "Yielded { term: Some(5) }";
     let done = ["reads the store anew", "writes given-up 1 4", "standby", yielded, "standby"];
     assert_eq!(scene.done, done);
+}
+
+#[test]
+fn a_reading_that_is_not_answered_makes_no_director_sure_of_its_role() {
+    let mut scene = Scene::active();
+    let confirm = || Input(MonitorInput::Confirm);
+    scene.play(&[
+        (0, Slow(true), &[]),
+        (0, confirm(), &["reads the store anew"]),
+        (5000, Slow(false), &["active 4"]),
+        // It is not waited for without end.
+        (1000, Slow(true), &[]),
+        (0, confirm(), &["reads the store anew", "active 4"]),
+        (10_100, Wait, &[]),
+    ]);
+    // It was replaced meanwhile.
+    let mut scene = Scene::active();
+    scene.play(&[
+        (0, Slow(true), &[]),
+        (0, confirm(), &["reads the store anew"]),
+        (1000, Elected(2, 5), &[]),
+        (
+            100,
+            Slow(false),
+            &["writes given-up 1 4", "standby", "Yielded { term: Some(5) }", "standby"],
+        ),
+        (100, Wait, &[]),
+    ]);
 }
 
 #[test]
