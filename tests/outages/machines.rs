@@ -38,10 +38,10 @@ fn a_server_that_ends_and_a_machine_that_dies_are_out_and_a_machine_that_returns
     };
     assert!(report.failures().is_empty(), "{report}");
     assert!(!report.by_server().contains_key("2"), "{report}");
-    site.until("it is known to be gone", |site| {
-        let is_gone =
-            |event: &cvip::daemon::LoggedEvent| event.what.to_string().contains("node 2 is gone");
-        site.events(FIRST).iter().any(is_gone).then_some(())
+    site.until("it is known to be dead", |site| {
+        let is_dead =
+            |event: &cvip::daemon::LoggedEvent| event.what.to_string().contains("node 2 is dead");
+        site.events(FIRST).iter().any(is_dead).then_some(())
     });
     unplugged.end().unwrap();
     dark.end().unwrap();
