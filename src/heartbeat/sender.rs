@@ -3,7 +3,7 @@
 //! It has no thread of its own, and is made to be driven by one that does nothing else: what
 //! blocks in cvipd (a store that does not answer, a large table, a slow disk) must not look like
 //! a failure to others. Its driver waits for orders no longer than [`Sender::timeout`], hands them
-//! to [`Sender::say`] and calls [`Sender::step`]; none of the three waits for anything.
+//! to [`Sender::set_content`] and calls [`Sender::step`]; none of the three waits for anything.
 
 use std::net::IpAddr;
 use std::time::{Duration, Instant};
@@ -49,7 +49,7 @@ pub struct Sender {
 }
 
 impl Sender {
-    /// Sends nothing until [`Sender::say`] names receivers; the first heartbeat is then
+    /// Sends nothing until [`Sender::set_content`] names receivers; the first heartbeat is then
     /// due at once.
     pub fn new(
         socket: HeartbeatSocket,

@@ -21,6 +21,7 @@ mod lease;
 mod locks;
 
 pub(super) use folder::{Folder, KeptKeys};
+#[cfg(feature = "etcd")]
 pub(super) use io_error::io_error;
 pub(super) use lease::Lock;
 #[cfg(feature = "etcd")]
