@@ -310,7 +310,7 @@ fn a_wait_ends_when_somebody_takes_the_order_back() {
     cluster.run("undrain 2");
     let (status, _, err) = waiting.end();
     assert_eq!(status, Some(1), "{err}");
-    assert!(err.contains("undrained 2 meanwhile"), "{err}");
+    assert!(err.contains("2 was undrained meanwhile"), "{err}");
 }
 
 #[test]
