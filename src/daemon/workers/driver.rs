@@ -213,22 +213,20 @@ impl Workers {
     fn succeed(&mut self, successors: Option<Successors>) {
         let Some(Successors { endpoints, heartbeat_sender, monitor }) = successors else { return };
         // The monitor speaks through the heartbeat sender: first the one, then the other.
-        let before = self.heartbeat_sender.take();
-        self.heartbeat_sender = match (heartbeat_sender, before) {
-            (Some((worker, agent)), before) => Some(worker.start(agent, before)),
-            (None, before) => {
-                before.into_iter().for_each(Worker::end);
+        match heartbeat_sender {
+            Some((worker, agent)) => {
+                self.heartbeat_sender = Some(worker.start(agent, self.heartbeat_sender.take()));
+            }
+            None => end(&mut self.heartbeat_sender),
+        }
+        self.receiver = match monitor {
+            Some((worker, agent, receiver)) => {
+                self.monitor = Some(worker.start(agent, self.monitor.take()));
+                Some(receiver)
+            }
+            None => {
+                end(&mut self.monitor);
                 None
-            }
-        };
-        let before = self.monitor.take();
-        (self.monitor, self.receiver) = match (monitor, before) {
-            (Some((worker, agent, receiver)), before) => {
-                (Some(worker.start(agent, before)), Some(receiver))
-            }
-            (None, before) => {
-                before.into_iter().for_each(Worker::end);
-                (None, None)
             }
         };
         self.endpoints = Some(endpoints);
@@ -321,12 +319,10 @@ impl Workers {
 
     /// Names the ports that this node has left: in its heartbeat, and to its own monitor.
     pub(in crate::daemon) fn tell_left(&mut self, left: LeftPorts) {
-        if let Some(heartbeat_sender) = &self.heartbeat_sender {
-            heartbeat_sender.inbox.send(SenderMessage::Left(left.clone()));
+        if let Some(worker) = &self.heartbeat_sender {
+            worker.inbox.send(SenderMessage::Left(left.clone()));
         }
-        if let Some(monitor) = &self.monitor {
-            monitor.inbox.send(MonitorMessage::Left(left.clone()));
-        }
+        self.tell_monitor(MonitorMessage::Left(left.clone()));
         self.left = Some(left);
     }
 
@@ -334,8 +330,8 @@ impl Workers {
     /// their tables all the same, and its own monitor hands over.
     pub(in crate::daemon) fn tell_leaving(&mut self) {
         self.leaving = true;
-        match &self.monitor {
-            Some(monitor) => monitor.inbox.send(MonitorMessage::Leave),
+        match self.monitor() {
+            Some(monitor) => monitor.send(MonitorMessage::Leave),
             None => self.say_farewell(),
         }
     }
