@@ -43,6 +43,26 @@ pub fn write_line(out: &mut dyn Write, members: impl Serialize) -> io::Result<()
     out.write_all(&text)
 }
 
+/// A list in a document that may be too long to be held: its members are written one by one,
+/// between the brackets that its owner writes.
+#[derive(Debug, Default)]
+pub struct List {
+    is_begun: bool,
+}
+
+impl List {
+    /// Writes a member.
+    ///
+    /// # Errors
+    /// The writer's.
+    pub fn push(&mut self, out: &mut dyn Write, member: &impl Serialize) -> io::Result<()> {
+        if std::mem::replace(&mut self.is_begun, true) {
+            out.write_all(b",")?;
+        }
+        Ok(serde_json::to_writer(out, member)?)
+    }
+}
+
 /// A moment, in seconds since 1970.
 #[cfg(feature = "daemon")]
 #[derive(Clone, Copy, Debug)]

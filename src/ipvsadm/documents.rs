@@ -17,14 +17,14 @@ use crate::ipvs::{
     Destination, DestinationEntry, Family, Forwarding, Info, Service, ServiceEntry, ServiceId,
     Stats, TunnelKind, service_flags,
 };
-use crate::json::SCHEMA;
+use crate::json::{List, SCHEMA};
 use crate::protocol::Protocol;
 
 /// `-L --json`: the table, or one service of it. It is written service by service, so that the
 /// largest table takes no more memory than its largest service.
 #[derive(Debug)]
 pub struct TableDocument {
-    separator: &'static str,
+    services: List,
 }
 
 /// A virtual service: its address and port, or its firewall mark, and its settings. What only a
@@ -160,7 +160,7 @@ impl TableDocument {
             )?;
         }
         out.write_all(b"\"services\":[")?;
-        Ok(TableDocument { separator: "" })
+        Ok(TableDocument { services: List::default() })
     }
 
     /// Adds a service with its destinations.
@@ -174,8 +174,7 @@ impl TableDocument {
         entry: &ServiceEntry,
         destinations: &[DestinationEntry],
     ) -> io::Result<()> {
-        out.write_all(std::mem::replace(&mut self.separator, ",").as_bytes())?;
-        Ok(serde_json::to_writer(out, &ServiceObject::listed(entry, destinations))?)
+        self.services.push(out, &ServiceObject::listed(entry, destinations))
     }
 
     /// Ends it.

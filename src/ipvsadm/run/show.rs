@@ -297,15 +297,11 @@ impl<T: Table, O: FnOnce() -> Result<T, TableError>> ToolSession<'_, '_, T, O> {
         let file = BufReader::with_capacity(BLOCK, file);
         let ToolSession { out, names, .. } = self;
         if as_json {
-            let mut separator = "";
+            let mut list = json::List::default();
             write!(out, "{{\"schema\":{},\"connections\":[", json::SCHEMA)?;
             connections::for_each(file, |connection| {
                 if filter.passes(&connection) {
-                    out.write_all(std::mem::replace(&mut separator, ",").as_bytes())?;
-                    serde_json::to_writer(
-                        &mut *out,
-                        &documents::ConnectionObject::new(&connection),
-                    )?;
+                    list.push(out, &documents::ConnectionObject::new(&connection))?;
                 }
                 Ok(())
             })?;
