@@ -26,8 +26,6 @@ pub type Tell = Box<dyn Fn(heartbeat::LeftPorts) + Send>;
 
 /// One node's agent.
 pub struct NodeAgent {
-    node: u32,
-    conf: Arc<Conf>,
     state: NodeState,
     sources: NodeSources,
     store: Box<dyn Store>,
@@ -66,10 +64,10 @@ impl NodeAgent {
             Err(error) if !error.is_unavailable() => return Err(error),
             outcome => outcome,
         };
-        let mut state =
-            NodeState::new(Arc::clone(&conf), System::read(node, &conf), incarnation, now);
+        let system = System::read(node, &conf);
+        let mut state = NodeState::new(conf, system, incarnation, now);
         state.store_read(outcome, store.state(), now);
-        Ok(NodeAgent { node, conf, state, sources, store, tell, report: None })
+        Ok(NodeAgent { state, sources, store, tell, report: None })
     }
 
     /// How listeners are noticed.
@@ -92,7 +90,6 @@ impl NodeAgent {
 
     /// Takes a new configuration.
     pub fn reload(&mut self, conf: Arc<Conf>, now: Instant) {
-        self.conf = Arc::clone(&conf);
         self.state.reload(conf, now);
     }
 
@@ -164,7 +161,7 @@ impl NodeAgent {
                 self.state.put(*record, outcome, now);
             }
             NodeAction::LookAround(ranges) => {
-                let system = System::read(self.node, &self.conf);
+                let system = System::read(self.state.node(), self.state.conf());
                 let seen = hint_dumper.snapshot(&ranges).map_err(|error| error.to_string());
                 self.state.looked_around(system, seen, self.store.state());
             }

@@ -189,6 +189,16 @@ impl NodeState {
         }
     }
 
+    /// This node's number.
+    pub(super) fn node(&self) -> u32 {
+        self.node
+    }
+
+    /// The configuration in force.
+    pub(super) fn conf(&self) -> &Conf {
+        &self.conf
+    }
+
     /// Takes a new configuration.
     pub(super) fn reload(&mut self, conf: Arc<Conf>, now: Instant) {
         self.conf = conf;
