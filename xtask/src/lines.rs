@@ -20,11 +20,12 @@ pub(crate) struct Arguments {
 
 pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode> {
     let src = Path::new(env!("CARGO_MANIFEST_DIR")).join("../src");
-    let mut files = Vec::new();
-    sources(&src, &mut files)?;
     let mut lines = BTreeMap::new();
     let mut tests = BTreeSet::new();
-    for file in files {
+    for file in files_below(&src)? {
+        if file.extension().is_none_or(|extension| extension != "rs") {
+            continue;
+        }
         let text = fs::read_to_string(&file).with_context(|| format!("{}", file.display()))?;
         let (count, declared) = product_lines(&text);
         tests.extend(declared.iter().map(|module| beside(&file, module)));
@@ -49,16 +50,16 @@ pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-fn sources(folder: &Path, files: &mut Vec<PathBuf>) -> Result<()> {
-    for entry in fs::read_dir(folder).with_context(|| format!("{}", folder.display()))? {
-        let path = entry?.path();
-        if path.is_dir() {
-            sources(&path, files)?;
-        } else if path.extension().is_some_and(|extension| extension == "rs") {
-            files.push(path);
-        }
+/// A file, or all files below a folder.
+pub(crate) fn files_below(path: &Path) -> Result<Vec<PathBuf>> {
+    if !path.is_dir() {
+        return Ok(vec![path.to_owned()]);
     }
-    Ok(())
+    let mut files = Vec::new();
+    for entry in fs::read_dir(path).with_context(|| format!("{}", path.display()))? {
+        files.extend(files_below(&entry?.path())?);
+    }
+    Ok(files)
 }
 
 /// A test's module that a file declares, as the path of its file without `.rs`, or of its folder.

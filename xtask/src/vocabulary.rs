@@ -1,7 +1,9 @@
 //! The words that the project does not use: each has a standard term.
 
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
+
+use crate::lines::files_below;
 
 /// A word, and the term that is used for it.
 const UNUSED: [(&str, &str); 30] = [
@@ -60,15 +62,6 @@ fn words(text: &str) -> impl Iterator<Item = String> + '_ {
     })
 }
 
-fn texts(path: &Path, found: &mut Vec<PathBuf>) {
-    if path.is_dir() {
-        let entries = fs::read_dir(path).unwrap();
-        entries.for_each(|entry| texts(&entry.unwrap().path(), found));
-    } else {
-        found.push(path.to_owned());
-    }
-}
-
 #[test]
 fn words_of_an_identifier_are_told_apart() {
     let found: Vec<_> = words("fn hearHerald(no_bells: XMLWish)").collect();
@@ -81,7 +74,7 @@ fn the_field_s_terms_are_used_in_the_product_and_its_documents() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
     let mut files = Vec::new();
     for place in ["src", "docs", "man", "README.md", "CONTRIBUTING.md", "SECURITY.md"] {
-        texts(&root.join(place), &mut files);
+        files.extend(files_below(&root.join(place)).unwrap());
     }
     let mut faults = Vec::new();
     for file in files {
