@@ -187,6 +187,11 @@ mod tests {
         }
     }
 
+    /// What a director plans that drains nothing yet.
+    fn plan_without_drains(key: ServiceKey, desired: &DesiredService, has: &Actual) -> Vec<Change> {
+        plan(key, desired, Some(has), &mut DrainState::new(), Instant::now())
+    }
+
     fn actual(key: ServiceKey, entries: &[DestinationEntry]) -> Actual {
         Actual {
             service: Service::new(service_id(key), "wlc"),
@@ -220,13 +225,7 @@ mod tests {
         let mut has = actual(http(), &[entry(one, 3, 4)]);
         has.service.flags = service_flags::HASHED;
         has.service.netmask = 0;
-        let changes = plan(
-            http(),
-            &desired(http(), &[one]),
-            Some(&has),
-            &mut DrainState::new(),
-            Instant::now(),
-        );
+        let changes = plan_without_drains(http(), &desired(http(), &[one]), &has);
         assert_eq!(changes, []);
     }
 
@@ -234,13 +233,7 @@ mod tests {
     fn a_weight_of_0_that_no_drain_explains_is_restored() {
         let one = destination(1, 80, 2);
         let has = actual(http(), &[entry(Destination { weight: 0, ..one }, 0, 0)]);
-        let changes = plan(
-            http(),
-            &desired(http(), &[one]),
-            Some(&has),
-            &mut DrainState::new(),
-            Instant::now(),
-        );
+        let changes = plan_without_drains(http(), &desired(http(), &[one]), &has);
         assert_eq!(changes, [Change::EditDestination(service_id(http()), one)]);
     }
 
@@ -352,7 +345,7 @@ mod tests {
         );
         let desired = desired(http(), &[quiesced(one), two, three, four]);
         assert_eq!(
-            plan(http(), &desired, Some(&has), &mut DrainState::new(), Instant::now()),
+            plan_without_drains(http(), &desired, &has),
             [
                 Change::AddDestination(id, two),
                 Change::AddDestination(id, four),
@@ -367,8 +360,7 @@ mod tests {
     fn udp_is_deleted_at_once() {
         let dns = key(Protocol::Udp, 53);
         let has = actual(dns, &[entry(destination(1, 53, 1), 0, 9)]);
-        let changes =
-            plan(dns, &desired(dns, &[]), Some(&has), &mut DrainState::new(), Instant::now());
+        let changes = plan_without_drains(dns, &desired(dns, &[]), &has);
         assert!(matches!(changes[..], [Change::DeleteDestination(..), Change::DeleteService(_)]));
     }
 
@@ -377,7 +369,7 @@ mod tests {
         let mut desired = desired(http(), &[]);
         desired.cut.insert(ip("10.0.0.1"));
         let has = actual(http(), &[entry(destination(1, 80, 1), 4, 0)]);
-        let changes = plan(http(), &desired, Some(&has), &mut DrainState::new(), Instant::now());
+        let changes = plan_without_drains(http(), &desired, &has);
         assert!(matches!(changes[..], [Change::DeleteDestination(..), Change::DeleteService(_)]));
     }
 
@@ -393,7 +385,7 @@ mod tests {
             assert_eq!(planned.len(), changes, "after {second} s");
         }
         desired.deadlines.insert(ip("10.0.0.1"), Duration::ZERO);
-        let cut = plan(http(), &desired, Some(&has), &mut DrainState::new(), start);
+        let cut = plan_without_drains(http(), &desired, &has);
         assert_eq!(cut.len(), 2, "at once");
     }
 
@@ -431,7 +423,7 @@ mod tests {
             ..desired(dns, &[destination(1, 53, 1)])
         };
         let has = actual(dns, &[entry(sorry, 0, 9)]);
-        let changes = plan(dns, &with, Some(&has), &mut DrainState::new(), now);
+        let changes = plan_without_drains(dns, &with, &has);
         assert!(
             matches!(changes[..], [Change::AddDestination(..), Change::DeleteDestination(..)]),
             "{changes:?}"
@@ -443,7 +435,7 @@ mod tests {
         let mut desired = desired(http(), &[]);
         desired.unknown.insert(ip("10.0.0.1"));
         let has = actual(http(), &[entry(destination(1, 80, 1), 4, 0)]);
-        let changes = plan(http(), &desired, Some(&has), &mut DrainState::new(), Instant::now());
+        let changes = plan_without_drains(http(), &desired, &has);
         assert_eq!(changes, []);
     }
 

@@ -212,29 +212,16 @@ fn weights(
 mod tests {
     use proptest::prelude::*;
 
-    use super::super::desired::testing::{ip, key};
+    use super::super::desired::testing::{self, ip, key};
     use super::super::settings::{destination, fallback, settings, weight};
     use super::*;
-    use crate::conf::{DirectorNode, Routing};
     use crate::ipvs::{DestinationId, Forwarding, TunnelKind};
 
     /// Nodes 1 to 3 with weights 0, 1 and 2; node 1 directs.
     fn conf() -> Conf {
-        let server = |node: u32| RealServer {
-            node,
-            addr: IpAddr::from([10, 0, 0, node as u8]),
-            weight: node - 1,
-        };
-        let director =
-            DirectorNode { node: 1, garp_interface: "eth0".to_owned(), sync_interface: None };
-        let cvip = Cvip {
-            addr: ip("10.0.0.100"),
-            gateway: None,
-            directors: vec![director],
-            real_servers: [1, 2, 3].map(server).into(),
-            services: vec![],
-        };
-        Conf { routing: Routing::Dr, cvips: vec![cvip] }
+        let mut conf = testing::conf(vec![]);
+        conf.cvips[0].real_servers.iter_mut().for_each(|server| server.weight -= 1);
+        conf
     }
 
     /// A service in the kernel as this element asks for it.
