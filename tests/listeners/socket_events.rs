@@ -1,4 +1,4 @@
-//! What rings, and what must not.
+//! Which socket events come, and which must not.
 
 use std::fs;
 use std::net::{TcpListener, TcpStream, UdpSocket};
@@ -10,12 +10,12 @@ use cvip::protocol::Protocol;
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, ppoll};
 use nix::sys::signal::SigSet;
-use nix::sys::socket::{Shutdown, SockType, setsockopt, shutdown, sockopt};
+use nix::sys::socket::{Shutdown, SockType, shutdown};
 use nix::sys::time::TimeSpec;
 
 use crate::support::*;
 
-/// Socket events for TCP and UDP ports 8000 to 8009 and what rang until now taken out.
+/// Socket events for TCP and UDP ports 8000 to 8009; those until now are taken out.
 fn socket_events() -> SocketEvents {
     let mut socket_events =
         SocketEvents::open().unwrap_or_else(|why| panic!("no socket events here: {why}"));
@@ -46,16 +46,10 @@ fn a_tcp_listen_rings_once_and_neither_its_bind_nor_a_second_listen_does() {
 }
 
 #[test]
-fn a_failed_listen_does_not_ring() {
+fn a_failed_listen_brings_no_event() {
     in_own_network(|| {
         let mut socket_events = socket_events();
-        let bound = || {
-            let socket = raw(false, SockType::Stream);
-            setsockopt(&socket, sockopt::ReuseAddr, &true).unwrap();
-            bind_to(&socket, "0.0.0.0:8000");
-            socket
-        };
-        let (first, second) = (bound(), bound());
+        let (first, second) = two_on_one_port();
         listen_with(&first, 5).unwrap();
         assert_eq!(socket_events.drain(), [TCP_ARRIVAL]);
         assert_eq!(listen_with(&second, 5), Err(Errno::EADDRINUSE));
@@ -64,7 +58,7 @@ fn a_failed_listen_does_not_ring() {
 }
 
 #[test]
-fn an_auto_bound_listen_rings_with_its_real_port() {
+fn an_auto_bound_listen_brings_an_event_with_its_real_port() {
     in_own_network(|| {
         let mut socket_events = socket_events();
         fs::write("/proc/sys/net/ipv4/ip_local_port_range", "40000 40009").unwrap();
@@ -80,7 +74,7 @@ fn an_auto_bound_listen_rings_with_its_real_port() {
 }
 
 #[test]
-fn accepted_connections_do_not_ring() {
+fn accepted_connections_bring_no_event() {
     in_own_network(|| {
         let mut socket_events = socket_events();
         let listener = TcpListener::bind("127.0.0.1:8000").unwrap();
@@ -155,7 +149,7 @@ fn an_mptcp_listener_rings_when_it_comes_and_when_it_goes() {
         // The parent's cookie, which no dump shows.
         match socket_events.drain()[..] {
             [SocketEvent::Departure { cookie }] => assert_ne!(cookie, seen[0].cookie),
-            ref rang => panic!("{rang:?}"),
+            ref events => panic!("{events:?}"),
         }
     });
 }
@@ -201,9 +195,9 @@ fn a_storm_overflows_into_one_word_and_is_heard_again_after_it() {
         for _ in 0..1000 {
             drop(TcpListener::bind("127.0.0.1:8000").unwrap());
         }
-        let rang = socket_events.drain();
-        assert_eq!(rang.last(), Some(&SocketEvent::Overflow));
-        assert!(rang.len() < 1000, "{}", rang.len());
+        let events = socket_events.drain();
+        assert_eq!(events.last(), Some(&SocketEvent::Overflow));
+        assert!(events.len() < 1000, "{}", events.len());
         let _listener = TcpListener::bind("127.0.0.1:8000").unwrap();
         assert_eq!(socket_events.drain(), [TCP_ARRIVAL]);
     });

@@ -1,4 +1,4 @@
-//! What the tests of the listeners' room share: a network of their own, sockets made by hand, and
+//! What the tests of listeners share: a network of their own, sockets made by hand, and
 //! a poll loop as a node has it.
 #![allow(dead_code, reason = "each test program uses its part")]
 
@@ -14,7 +14,8 @@ use nix::libc;
 use nix::poll::{PollFd, PollFlags, ppoll};
 use nix::sys::signal::SigSet;
 use nix::sys::socket::{
-    AddressFamily, Backlog, SockFlag, SockType, SockaddrStorage, bind, listen, socket,
+    AddressFamily, Backlog, SockFlag, SockType, SockaddrStorage, bind, listen, setsockopt, socket,
+    sockopt,
 };
 use nix::sys::time::TimeSpec;
 
@@ -62,6 +63,17 @@ pub(crate) fn mptcp() -> Option<OwnedFd> {
 pub(crate) fn bind_to(socket: &OwnedFd, to: &str) {
     let to: SocketAddr = to.parse().unwrap();
     bind(socket.as_raw_fd(), &SockaddrStorage::from(to)).unwrap();
+}
+
+/// Two TCP sockets that are bound to one flagged port: only one of them can listen.
+pub(crate) fn two_on_one_port() -> (OwnedFd, OwnedFd) {
+    let bound = || {
+        let socket = raw(false, SockType::Stream);
+        setsockopt(&socket, sockopt::ReuseAddr, &true).unwrap();
+        bind_to(&socket, &format!("0.0.0.0:{FLAGGED}"));
+        socket
+    };
+    (bound(), bound())
 }
 
 pub(crate) fn listen_with(socket: &OwnedFd, backlog: i32) -> Result<(), Errno> {

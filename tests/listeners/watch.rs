@@ -63,13 +63,7 @@ fn who_listened_before_the_watch_began_is_seen_and_leaves_like_any_other() {
 #[test]
 fn a_failed_second_listen_does_not_unregister_the_port() {
     with_and_without_socket_events(tcp(FLAGGED, FLAGGED), |mut seen| {
-        let bound = || {
-            let socket = raw(false, SockType::Stream);
-            setsockopt(&socket, sockopt::ReuseAddr, &true).unwrap();
-            bind_to(&socket, "0.0.0.0:8000");
-            socket
-        };
-        let (first, second) = (bound(), bound());
+        let (first, second) = two_on_one_port();
         listen_with(&first, 5).unwrap();
         seen.until(&[8000]);
         assert_eq!(listen_with(&second, 5), Err(Errno::EADDRINUSE));

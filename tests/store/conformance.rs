@@ -101,7 +101,7 @@ pub(crate) fn everything_is_read_at_first_whoever_wrote_it(engine: &dyn Engine) 
 
 pub(crate) fn a_change_wakes_and_a_refresh_without_one_changes_nothing(engine: &dyn Engine) {
     let (mut writer, mut reader) = (opened(engine), opened(engine));
-    // Whatever the opening rang for is looked at.
+    // What opening it made readable is read.
     while rings(&*reader) {
         assert_eq!(keys(reader.refresh().unwrap()), []);
     }

@@ -127,7 +127,7 @@ fn what_vanished_and_what_came_while_the_store_was_away_is_seen_when_it_returns(
         until(&mut *store, "three nodes", |state| {
             (1..=3).all(|node| state.nodes.get(&node).is_some_and(|r| r.sequence == sequence))
         });
-        // What the opening rang for is looked at.
+        // What opening it made readable is read.
         while rings(&*store) {
             store.refresh().unwrap();
         }
