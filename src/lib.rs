@@ -52,6 +52,9 @@ pub mod cli;
 pub mod conf;
 #[cfg(feature = "daemon")]
 #[cfg_attr(not(internal_docs), doc(hidden))]
+pub mod cores;
+#[cfg(feature = "daemon")]
+#[cfg_attr(not(internal_docs), doc(hidden))]
 pub mod counter;
 #[cfg(feature = "daemon")]
 #[cfg_attr(not(internal_docs), doc(hidden))]

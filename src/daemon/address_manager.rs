@@ -14,8 +14,8 @@
 
 mod capability;
 mod driver;
-mod messages;
-mod state;
+pub(crate) mod messages;
+pub(crate) mod state;
 mod upkeep;
 
 pub(super) use driver::AddressManager;

@@ -47,7 +47,8 @@ pub(super) enum MainMessage {
 }
 
 /// What the node's worker is told.
-pub(super) enum NodeMessage {
+pub enum NodeMessage {
+    /// Take another configuration.
     Reload(Arc<Conf>),
     /// Whether this node is the active director.
     Direct(bool),
@@ -61,7 +62,7 @@ pub(super) enum NodeMessage {
 }
 
 /// What the heartbeat sender is told: the content of its heartbeats from now on.
-pub(super) enum SenderMessage {
+pub enum SenderMessage {
     /// Where they go, and what they say of leaderships and peers.
     HeartbeatContent(HeartbeatContent),
     /// What they say of the ports that the node has left.
@@ -69,7 +70,8 @@ pub(super) enum SenderMessage {
 }
 
 /// What the monitor is told.
-pub(super) enum MonitorMessage {
+pub enum MonitorMessage {
+    /// Take another configuration.
     Reload(Arc<Conf>),
     /// An operator wants this director to become the active one.
     TakeOver,
@@ -85,6 +87,7 @@ pub(super) enum MonitorMessage {
     Left(LeftPorts),
     /// The addresses that this node carries as the active director, and announces: all of them.
     Announced(Vec<Reachable>),
+    /// Say what it knows.
     View(Sender<monitor::MonitorView>),
 }
 
@@ -92,11 +95,13 @@ pub(super) enum MonitorMessage {
 pub(super) type PassReply = Sender<Result<PassReport, String>>;
 
 /// What the table's worker is told.
-pub(super) enum TableMessage {
+pub enum TableMessage {
+    /// Take another configuration.
     Reload(Arc<Conf>),
     /// Take a new configuration, make a full pass by it and say what that did: one message, so
     /// that no pass in between takes the changes for itself.
     Resync(Arc<Conf>, PassReply),
+    /// Take these restrictions, all of them.
     Restrict(Restrictions),
     /// Its role in its set; [`MainMessage::Ready`] says that the table is made.
     ElectionRole(sync::SyncRole),
@@ -104,6 +109,7 @@ pub(super) enum TableMessage {
     Differences(Sender<Result<Vec<Change>, String>>),
     /// Delete every service of cvipd's own; [`MainMessage::TableEmptied`] says that it is done.
     Leave,
+    /// Say what it knows of its pools.
     View(Sender<view::TableView>),
 }
 

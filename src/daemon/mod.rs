@@ -13,14 +13,14 @@
 //! Each worker's thread owns its agent's state. Threads share messages ([`crate::wake`]), never
 //! locks.
 
-mod address_manager;
+pub(crate) mod address_manager;
 mod control;
 mod error;
 mod event_log;
-mod messages;
-mod supervisor;
+pub(crate) mod messages;
+pub(crate) mod supervisor;
 mod worker;
-mod workers;
+pub(crate) mod workers;
 
 pub use control::{ControlError, ControlRequest, Response, Status, answering, ask, socket_path};
 pub use error::RunError;

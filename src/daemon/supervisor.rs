@@ -14,11 +14,11 @@
 mod driver;
 mod hand_over;
 mod leave;
-mod messages;
+pub(crate) mod messages;
 mod role;
 mod settings;
 mod start;
-mod state;
+pub(crate) mod state;
 
 pub(super) use role::ACTIVE;
 pub use settings::DaemonSettings;

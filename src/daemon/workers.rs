@@ -12,7 +12,7 @@
 //! The address manager is a worker too; it runs on every node from the start to the end.
 
 mod driver;
-mod endpoints;
+pub(crate) mod endpoints;
 mod heartbeat;
 mod monitor;
 mod node;

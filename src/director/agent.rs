@@ -14,8 +14,8 @@
 
 mod cluster;
 mod driver;
-mod messages;
-mod state;
+pub(crate) mod messages;
+pub(crate) mod state;
 
 pub use driver::DirectorAgent;
 pub use messages::{PassError, PassReport};

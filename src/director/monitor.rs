@@ -22,17 +22,17 @@
 
 mod candidacy;
 mod conflict_watches;
-mod conflicts;
+pub(crate) mod conflicts;
 mod driver;
-mod messages;
+pub(crate) mod messages;
 mod nodes;
 mod probes;
 mod receiver;
-mod state;
-mod store_view;
+pub(crate) mod state;
+pub(crate) mod store_view;
 mod terms;
 mod vouching;
-mod wire;
+pub(crate) mod wire;
 
 pub use driver::Monitor;
 pub(crate) use messages::MonitorInput;

@@ -35,7 +35,7 @@ pub use holder::holder;
 pub use key::{ClusterKey, KeyError, MacKey};
 pub use left::LeftPorts;
 pub use peers::{Heard, HeardCounts, Peers, WatchedNode};
-pub use sender::{HeartbeatContent, HeartbeatSource, Sender};
+pub use sender::{HeartbeatContent, HeartbeatSource, SendSchedule, Sender};
 pub use socket::{Counts, HeartbeatSocket, PORT, Sent, SocketError};
 pub use timing::Timing;
 pub use verdict::{Suspicion, Verdict};

@@ -64,7 +64,7 @@ impl Sender {
     /// where its predecessor ended, or it is taken for a replay of that.
     #[must_use]
     pub fn after(mut self, sequence: u64) -> Sender {
-        self.schedule.sequence = sequence;
+        self.schedule = self.schedule.after(sequence);
         self
     }
 
@@ -84,13 +84,13 @@ impl Sender {
 
     /// How long a step may wait.
     pub fn timeout(&self, now: Instant) -> Duration {
-        self.schedule.next.saturating_duration_since(now)
+        self.schedule.next().saturating_duration_since(now)
     }
 
     /// Sends the heartbeat that is due, if one is.
     pub fn step(&mut self, now: Instant) {
         if let Some(heartbeat) = self.schedule.due(now) {
-            let Sent { sent, unsent } = self.socket.send(&heartbeat, &self.schedule.content.to);
+            let Sent { sent, unsent } = self.socket.send(&heartbeat, self.schedule.receivers());
             self.sent.sent += sent;
             self.sent.unsent += unsent;
         }
@@ -104,7 +104,7 @@ impl Sender {
 
 /// What it decides, without a socket.
 #[derive(Debug)]
-struct SendSchedule {
+pub struct SendSchedule {
     source: HeartbeatSource,
     period: Duration,
     content: HeartbeatContent,
@@ -115,12 +115,33 @@ struct SendSchedule {
 }
 
 impl SendSchedule {
-    fn new(source: HeartbeatSource, timing: Timing, now: Instant) -> SendSchedule {
+    /// Names no receivers; the first heartbeat is due at once.
+    pub fn new(source: HeartbeatSource, timing: Timing, now: Instant) -> SendSchedule {
         let content = HeartbeatContent::default();
         SendSchedule { source, period: timing.period, content, left: None, sequence: 0, next: now }
     }
 
-    fn set_content(&mut self, content: HeartbeatContent, now: Instant) -> Result<(), TooMany> {
+    /// See [`Sender::after`].
+    #[must_use]
+    pub fn after(self, sequence: u64) -> SendSchedule {
+        SendSchedule { sequence, ..self }
+    }
+
+    /// When the next heartbeat is due.
+    pub fn next(&self) -> Instant {
+        self.next
+    }
+
+    /// The directors' addresses.
+    pub fn receivers(&self) -> &[IpAddr] {
+        &self.content.to
+    }
+
+    /// See [`Sender::set_content`].
+    ///
+    /// # Errors
+    /// It is more than fits into a heartbeat: what was said before goes on.
+    pub fn set_content(&mut self, content: HeartbeatContent, now: Instant) -> Result<(), TooMany> {
         let (leaderships, seen) = (content.leaderships.len(), content.seen.len());
         if leaderships > MAX_LEADERSHIPS || seen > MAX_SEEN {
             return Err(TooMany { leaderships, seen });
@@ -135,7 +156,8 @@ impl SendSchedule {
         Ok(())
     }
 
-    fn tell_left(&mut self, left: LeftPorts, now: Instant) {
+    /// See [`Sender::tell_left`].
+    pub fn tell_left(&mut self, left: LeftPorts, now: Instant) {
         if self.left.as_ref().is_none_or(|before| {
             (&before.ranges, &before.services) != (&left.ranges, &left.services)
         }) {
@@ -146,7 +168,7 @@ impl SendSchedule {
 
     /// The heartbeat that is due. A sender that was kept from it sends one, not those that were
     /// missed.
-    fn due(&mut self, now: Instant) -> Option<Heartbeat> {
+    pub fn due(&mut self, now: Instant) -> Option<Heartbeat> {
         if now < self.next {
             return None;
         }

@@ -17,7 +17,7 @@ mod pace;
 mod publication;
 pub mod queues;
 pub mod registrations;
-mod state;
+pub(crate) mod state;
 pub mod system;
 
 pub use driver::NodeAgent;

@@ -49,24 +49,26 @@ const QUEUES_SHARE: u32 = 20;
 const LOOK_AROUND_EVERY: Duration = Duration::from_secs(60);
 
 /// What the driver has at hand when it asks what to do.
-pub(super) struct NodeSnapshot<'a> {
+pub struct NodeSnapshot<'a> {
     /// The store's view.
-    pub(super) store: &'a StoreState,
+    pub store: &'a StoreState,
     /// How listeners are noticed.
-    pub(super) source: &'a EventSource,
-    /// The listeners, and whether every flagged protocol was dumped once.
-    pub(super) listeners: &'a [Listener],
-    pub(super) is_settled: bool,
-    /// Every TCP socket of the last dump, sorted, and how many dumps of TCP there were.
-    pub(super) sockets: &'a [Listener],
-    pub(super) dumps: u64,
+    pub source: &'a EventSource,
+    /// The listeners.
+    pub listeners: &'a [Listener],
+    /// Every flagged protocol was dumped once.
+    pub is_settled: bool,
+    /// Every TCP socket of the last dump, sorted.
+    pub sockets: &'a [Listener],
+    /// How many dumps of TCP there were.
+    pub dumps: u64,
     /// What is known of a service that is checked.
-    pub(super) health: &'a dyn Fn(&ServiceKey) -> Option<&'a Health>,
+    pub health: &'a dyn Fn(&ServiceKey) -> Option<&'a Health>,
 }
 
 /// What is to be done now, and by which call its outcome is told, if it has one.
 #[derive(Debug)]
-pub(super) enum NodeAction {
+pub enum NodeAction {
     /// Bring the store's view up to date: [`NodeState::store_read`].
     ReadStore,
     /// Write a corrupt value anew: [`NodeState::repaired`].
@@ -95,7 +97,7 @@ pub(super) enum NodeAction {
 }
 
 /// One node's state.
-pub(super) struct NodeState {
+pub struct NodeState {
     node: u32,
     conf: Arc<Conf>,
     system: System,
@@ -148,12 +150,7 @@ pub(super) struct NodeState {
 
 impl NodeState {
     /// A node that has seen nothing yet, of the incarnation that holds the node's lease.
-    pub(super) fn new(
-        conf: Arc<Conf>,
-        system: System,
-        incarnation: u64,
-        now: Instant,
-    ) -> NodeState {
+    pub fn new(conf: Arc<Conf>, system: System, incarnation: u64, now: Instant) -> NodeState {
         NodeState {
             node: system.node,
             conf,
@@ -190,24 +187,24 @@ impl NodeState {
     }
 
     /// This node's number.
-    pub(super) fn node(&self) -> u32 {
+    pub fn node(&self) -> u32 {
         self.node
     }
 
     /// The configuration in force.
-    pub(super) fn conf(&self) -> &Conf {
+    pub fn conf(&self) -> &Conf {
         &self.conf
     }
 
     /// Takes a new configuration.
-    pub(super) fn reload(&mut self, conf: Arc<Conf>, now: Instant) {
+    pub fn reload(&mut self, conf: Arc<Conf>, now: Instant) {
         self.conf = conf;
         self.ranges_due = true;
         self.next_look_around = now;
     }
 
     /// Whether this node is the active director: its record says so.
-    pub(super) fn direct(&mut self, directing: bool, now: Instant) {
+    pub fn direct(&mut self, directing: bool, now: Instant) {
         if self.directing != directing {
             self.directing = directing;
             self.compute_due = true;
@@ -216,7 +213,7 @@ impl NodeState {
     }
 
     /// The active director on this node vouches for itself: its record says so.
-    pub(super) fn vouch(&mut self, number: u32, now: Instant) {
+    pub fn vouch(&mut self, number: u32, now: Instant) {
         if self.directing && self.vouched != Some(number) {
             self.vouched = Some(number);
             self.publish_at_once(now);
@@ -224,7 +221,7 @@ impl NodeState {
     }
 
     /// What this node's table obeys, if it is a director: its record says so.
-    pub(super) fn obey(&mut self, obeys: AppliedOrders, now: Instant) {
+    pub fn obey(&mut self, obeys: AppliedOrders, now: Instant) {
         if self.obeys != obeys {
             self.obeys = obeys;
             self.publish_at_once(now);
@@ -233,7 +230,7 @@ impl NodeState {
 
     /// Serves nothing any more, whatever listens. [`NodeAction::Report`] says how many connections
     /// are left, as often as that changes, and 0 at last.
-    pub(super) fn leave(&mut self, now: Instant) {
+    pub fn leave(&mut self, now: Instant) {
         self.left = Some(None);
         self.next_count = now;
         // A record that is written at once for another reason must not be the last word.
@@ -250,19 +247,19 @@ impl NodeState {
     }
 
     /// It is time to look at everything that asks for it.
-    pub(super) fn step(&mut self) {
+    pub fn step(&mut self) {
         self.actions.push_back(NodeAction::ReadStore);
         self.look_due = true;
     }
 
     /// What is to be done now, if anything; what came of it is told before this is asked again.
-    pub(super) fn next(&mut self, seen: &NodeSnapshot<'_>, now: Instant) -> Option<NodeAction> {
+    pub fn next(&mut self, seen: &NodeSnapshot<'_>, now: Instant) -> Option<NodeAction> {
         while self.actions.is_empty() && self.decide(seen, now) {}
         self.actions.pop_front()
     }
 
     /// When something is due that no event tells of.
-    pub(super) fn due(&self) -> Instant {
+    pub fn due(&self) -> Instant {
         let count = Some(self.next_count).filter(|_| !self.leaving.is_empty());
         let when_ready = count.into_iter().chain(self.publication.due());
         when_ready.filter(|_| self.is_ready).fold(self.next_look_around, Instant::min)
@@ -300,7 +297,7 @@ impl NodeState {
     }
 
     /// What came of reading the store.
-    pub(super) fn store_read(
+    pub fn store_read(
         &mut self,
         outcome: Result<Refreshed, StoreError>,
         store: &StoreState,
@@ -359,7 +356,7 @@ impl NodeState {
     }
 
     /// What came of writing a corrupt value anew.
-    pub(super) fn repaired(&mut self, fault: &Fault, outcome: Result<(), StoreError>) {
+    pub fn repaired(&mut self, fault: &Fault, outcome: Result<(), StoreError>) {
         let text = fault.to_string();
         self.corrupt = match outcome {
             Ok(()) => None,
@@ -373,7 +370,7 @@ impl NodeState {
     }
 
     /// What the system is like, and the listeners on the ports that the hints are about.
-    pub(super) fn looked_around(
+    pub fn looked_around(
         &mut self,
         system: System,
         seen: Result<Vec<Listener>, String>,
@@ -392,7 +389,7 @@ impl NodeState {
 
     /// Whether listeners or the outcomes of checks are others than before, and what of the
     /// listeners cannot be read.
-    pub(super) fn looked(&mut self, changed: bool, faults: Vec<String>) {
+    pub fn looked(&mut self, changed: bool, faults: Vec<String>) {
         self.compute_due |= changed;
         for fault in faults.iter().filter(|fault| !self.faults.contains(fault)) {
             warn!("cannot see listeners: {fault}");
@@ -401,7 +398,7 @@ impl NodeState {
     }
 
     /// Whether outcomes of checks are others than before.
-    pub(super) fn checked(&mut self, changed: bool) {
+    pub fn checked(&mut self, changed: bool) {
         self.compute_due |= changed;
     }
 
@@ -417,7 +414,7 @@ impl NodeState {
 
     /// Which connections wait in the accept queues of a port, or why that is not known; `sockets`
     /// are those of the last dump.
-    pub(super) fn queue_read(
+    pub fn queue_read(
         &mut self,
         port: u16,
         waiting: Result<Vec<Unaccepted>, String>,
@@ -437,7 +434,7 @@ impl NodeState {
     }
 
     /// Reading accept queues took so long.
-    pub(super) fn queues_read(&mut self, took: Duration, now: Instant) {
+    pub fn queues_read(&mut self, took: Duration, now: Instant) {
         self.next_queues = now + QUEUES_SHARE * took;
     }
 
@@ -484,12 +481,7 @@ impl NodeState {
 
     /// How many connections there are on each port, so far as they could be counted, and how long
     /// that took.
-    pub(super) fn counted(
-        &mut self,
-        counts: &BTreeMap<LeavingPort, usize>,
-        took: Duration,
-        now: Instant,
-    ) {
+    pub fn counted(&mut self, counts: &BTreeMap<LeavingPort, usize>, took: Duration, now: Instant) {
         self.publish_due |= self.leaving.count(|port| counts.get(&port).copied());
         // A count walks every connection of the node: beside very many, it is made less often.
         self.next_count = now + COUNT_EVERY.max(COUNT_SHARE * took);
@@ -521,12 +513,7 @@ impl NodeState {
     }
 
     /// What became of writing this node's record.
-    pub(super) fn put(
-        &mut self,
-        record: NodeRecord,
-        outcome: Result<(), StoreError>,
-        now: Instant,
-    ) {
+    pub fn put(&mut self, record: NodeRecord, outcome: Result<(), StoreError>, now: Instant) {
         self.publication.put(record, outcome, now);
     }
 

@@ -6,10 +6,12 @@ use crate::conf::Conf;
 use crate::net::{AddressRole, Reachable};
 
 /// What the address manager is told.
-pub(in crate::daemon) enum AddressMessage {
+pub enum AddressMessage {
     /// The node's role: its addresses and settings are made, and [`AddressNotice::Stand`] says so.
     Take {
+        /// The role.
         role: AddressRole,
+        /// The configuration in force.
         conf: Arc<Conf>,
         /// Which order this is.
         order: u64,
@@ -30,7 +32,7 @@ pub(in crate::daemon) enum AddressMessage {
 
 /// What it tells the main thread.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(in crate::daemon) enum AddressNotice {
+pub enum AddressNotice {
     /// What this order asked for is made, but for what is told as a fault.
     Stand(u64),
     /// It touches no address until it is told its role again: another may be active by now.

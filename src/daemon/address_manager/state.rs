@@ -24,7 +24,7 @@ const EVENTS: (u32, Duration) = (20, Duration::from_secs(30));
 
 /// What is to be done now.
 #[derive(Debug)]
-pub(super) enum AddressAction {
+pub enum AddressAction {
     /// Look at everything: [`AddressState::looked`].
     Look,
     /// Look at the sysctls alone: [`AddressState::looked_at_settings`].
@@ -47,7 +47,7 @@ pub(super) enum AddressAction {
 }
 
 /// The address manager's state.
-pub(super) struct AddressState {
+pub struct AddressState {
     node: u32,
     conf: Arc<Conf>,
     upkeep: Upkeep,
@@ -79,7 +79,7 @@ pub(super) struct AddressState {
 
 impl AddressState {
     /// A node that does not know its role yet.
-    pub(super) fn new(node: u32, conf: Arc<Conf>, now: Instant) -> AddressState {
+    pub fn new(node: u32, conf: Arc<Conf>, now: Instant) -> AddressState {
         let mut state = AddressState {
             node,
             conf: Arc::clone(&conf),
@@ -102,16 +102,17 @@ impl AddressState {
     }
 
     /// What the role asks for.
-    pub(super) fn desired(&self) -> &DesiredSettings {
+    pub fn desired(&self) -> &DesiredSettings {
         &self.desired
     }
 
     /// What this node would carry as the active director.
-    pub(super) fn carried(&self) -> &[DesiredAddress] {
+    pub fn carried(&self) -> &[DesiredAddress] {
         &self.carried
     }
 
-    pub(super) fn told(&mut self, message: AddressMessage, now: Instant) {
+    /// Takes what it is told; what follows is done by [`AddressState::next`].
+    pub fn told(&mut self, message: AddressMessage, now: Instant) {
         match message {
             AddressMessage::Take { role, conf, order } => {
                 self.reload(conf);
@@ -160,18 +161,18 @@ impl AddressState {
     }
 
     /// The kernel says that something changed.
-    pub(super) fn notified(&mut self) {
+    pub fn notified(&mut self) {
         self.upkeep.notified();
     }
 
     /// What is to be done now, if anything; what came of it is told before this is asked again.
-    pub(super) fn next(&mut self, now: Instant) -> Option<AddressAction> {
+    pub fn next(&mut self, now: Instant) -> Option<AddressAction> {
         while self.actions.is_empty() && self.decide(now) {}
         self.actions.pop_front()
     }
 
     /// When something is due.
-    pub(super) fn due(&self) -> Instant {
+    pub fn due(&self) -> Instant {
         self.upkeep.due()
     }
 
@@ -209,7 +210,7 @@ impl AddressState {
     }
 
     /// What a look at everything showed.
-    pub(super) fn looked(&mut self, outcome: Result<SettingsSnapshot, NetError>, now: Instant) {
+    pub fn looked(&mut self, outcome: Result<SettingsSnapshot, NetError>, now: Instant) {
         match outcome {
             Ok(look) => {
                 if look.differences.is_empty() {
@@ -226,12 +227,12 @@ impl AddressState {
     }
 
     /// What a look at the sysctls showed.
-    pub(super) fn looked_at_settings(&mut self, differences: &[Difference]) {
+    pub fn looked_at_settings(&mut self, differences: &[Difference]) {
         self.upkeep.looked_at_settings(differences);
     }
 
     /// What came of making the kernel what the role asks.
-    pub(super) fn made(&mut self, report: &SettingsReport, is_repair: bool, now: Instant) {
+    pub fn made(&mut self, report: &SettingsReport, is_repair: bool, now: Instant) {
         let (notices, failures): (Vec<_>, Vec<_>) =
             report.failures.iter().partition(|failure| failure.is_notice());
         self.fail(failures.iter().map(ToString::to_string).collect());
@@ -260,7 +261,7 @@ impl AddressState {
     }
 
     /// What came of a renewal.
-    pub(super) fn renewed(&mut self, outcome: &Result<(), Vec<NetError>>) {
+    pub fn renewed(&mut self, outcome: &Result<(), Vec<NetError>>) {
         // What is gone is logged when it is asked about.
         let is_gone = |error: &NetError| matches!(error, NetError::Lapsed { .. });
         let errors = outcome.as_ref().err().into_iter().flatten();
@@ -271,7 +272,7 @@ impl AddressState {
     }
 
     /// What was made is undone, as far as the kernel took it.
-    pub(super) fn undone(&mut self, report: &SettingsReport) {
+    pub fn undone(&mut self, report: &SettingsReport) {
         for failure in &report.failures {
             error!("{failure}");
         }

@@ -13,13 +13,15 @@ use crate::director::sync::SyncRole;
 use crate::store::AppliedOrders;
 
 /// A configuration that was read.
-pub(super) struct ReadConf {
-    pub(super) conf: Arc<Conf>,
-    pub(super) sources: Arc<Sources>,
+pub struct ReadConf {
+    /// What it says.
+    pub conf: Arc<Conf>,
+    /// Its text.
+    pub sources: Arc<Sources>,
 }
 
 /// What happened, what is asked, and what became of an [`Action`].
-pub(super) enum Input {
+pub enum Input {
     /// Time went on.
     Time,
     /// cvipd is told to end; told twice, it ends at once.
@@ -35,7 +37,12 @@ pub(super) enum Input {
     /// The monitor's number for the active director's vouching.
     Vouch(u32),
     /// The monitor's answer to a hand-over.
-    HandOver { number: u64, answer: Result<Option<u32>, String> },
+    HandOver {
+        /// Which hand-over.
+        number: u64,
+        /// The node that takes over, none if no other lives; or why nothing is handed over.
+        answer: Result<Option<u32>, String>,
+    },
     /// The table is what this role asks.
     TableMade(SyncRole),
     /// The table is empty.
@@ -63,10 +70,14 @@ pub(super) enum Input {
 }
 
 /// What is to be done.
-pub(super) enum Action {
+pub enum Action {
+    /// Tell the address manager.
     Addresses(AddressMessage),
+    /// Tell the node's worker.
     Node(NodeMessage),
+    /// Tell the monitor.
     Monitor(MonitorMessage),
+    /// Tell the table's worker.
     Table(TableMessage),
     /// Tell the table its role; its worker is started if it does not run yet.
     TakeTableRole(SyncRole),

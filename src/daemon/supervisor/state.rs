@@ -25,7 +25,7 @@ use crate::store::AppliedOrders;
 const LEAVE_EVERY: Duration = Duration::from_millis(100);
 
 /// The state of the node as a whole.
-pub(super) struct Supervisor {
+pub struct Supervisor {
     me: u32,
     conf: Arc<Conf>,
     /// The text of the configuration, for programs that find the files faulty.
@@ -89,7 +89,7 @@ enum PendingEnd {
 
 impl Supervisor {
     /// A node that has just been started, with this configuration.
-    pub(super) fn new(me: u32, path: String, read: ReadConf, now: Instant) -> Supervisor {
+    pub fn new(me: u32, path: String, read: ReadConf, now: Instant) -> Supervisor {
         let mut supervisor = Supervisor {
             me,
             conf: read.conf,
@@ -120,12 +120,12 @@ impl Supervisor {
     }
 
     /// The next thing to do.
-    pub(super) fn next_action(&mut self) -> Option<Action> {
+    pub fn next_action(&mut self) -> Option<Action> {
         self.actions.pop_front()
     }
 
     /// When [`Input::Time`] is due, if nothing else happens.
-    pub(super) fn due(&self, now: Instant) -> Option<Instant> {
+    pub fn due(&self, now: Instant) -> Option<Instant> {
         let end = self.end.as_ref().map(|end| match end {
             PendingEnd::HandingOver(hand_over) => hand_over.due(),
             PendingEnd::Leaving { .. } => now + LEAVE_EVERY,
@@ -137,7 +137,7 @@ impl Supervisor {
     }
 
     /// Decides.
-    pub(super) fn handle(&mut self, input: Input, now: Instant) {
+    pub fn handle(&mut self, input: Input, now: Instant) {
         if self.is_undoing() {
             self.handle_while_undoing(input, now);
             return self.step(now);
@@ -348,33 +348,33 @@ impl Supervisor {
     // What `status` shows.
 
     /// Its roles, for people.
-    pub(super) fn roles(&self) -> Vec<String> {
+    pub fn roles(&self) -> Vec<String> {
         let serves = self.serves.then_some("real server");
         self.role.name().into_iter().chain(serves).map(str::to_owned).collect()
     }
 
     /// The configuration in force.
-    pub(super) fn conf(&self) -> &Arc<Conf> {
+    pub fn conf(&self) -> &Arc<Conf> {
         &self.conf
     }
 
     /// Its text.
-    pub(super) fn sources(&self) -> &Arc<Sources> {
+    pub fn sources(&self) -> &Arc<Sources> {
         &self.sources
     }
 
     /// Faults of the newest configuration, which was then not taken.
-    pub(super) fn faults(&self) -> &[String] {
+    pub fn faults(&self) -> &[String] {
         &self.faults
     }
 
     /// What is wrong with addresses and settings.
-    pub(super) fn address_faults(&self) -> &[String] {
+    pub fn address_faults(&self) -> &[String] {
         &self.address_faults
     }
 
     /// How many connections are waited for, if the node leaves.
-    pub(super) fn leaving(&self) -> Option<usize> {
+    pub fn leaving(&self) -> Option<usize> {
         match &self.end {
             Some(PendingEnd::Leaving { leave, .. }) => Some(leave.connections()),
             _ => None,

@@ -13,9 +13,12 @@ use crate::store::{Key, ServiceKey, StoreError};
 
 /// What the driver is to do. It answers each with the [`ActionResult`] of the same name.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum AgentAction {
-    /// Refresh the store's view; `whole`: read everything.
-    ReadStore { whole: bool },
+pub enum AgentAction {
+    /// Refresh the store's view.
+    ReadStore {
+        /// Read everything.
+        whole: bool,
+    },
     /// Read the services of a full pass.
     ReadAll,
     /// Read what the kernel has of these services.
@@ -36,7 +39,7 @@ pub(super) enum AgentAction {
 
 /// What became of an [`AgentAction`].
 #[derive(Debug)]
-pub(super) enum ActionResult {
+pub enum ActionResult {
     /// The keys whose values are others than before.
     ReadStore(Result<BTreeSet<Key>, StoreError>),
     /// The services of a pass, and what the kernel has of them: of [`AgentAction::ReadAll`] too.

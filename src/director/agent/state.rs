@@ -34,7 +34,7 @@ use crate::ipvs::Change;
 use crate::store::{AppliedOrders, Key, ServiceKey, StoreError, StoreState};
 
 /// One director's state, but for what stands in the store and in the kernel.
-pub(super) struct AgentState {
+pub struct AgentState {
     pub(super) cluster: Cluster,
     pub(super) passes: Passes,
     stage: Stage,
@@ -112,7 +112,7 @@ enum Stage {
 
 impl AgentState {
     /// One that has changed nothing yet; its first step is a full pass.
-    pub(super) fn new(
+    pub fn new(
         me: u32,
         conf: Arc<Conf>,
         view: &StoreState,
@@ -140,12 +140,12 @@ impl AgentState {
     }
 
     /// It has left: nothing is read any more, and no step is due.
-    pub(super) fn has_left(&self) -> bool {
+    pub fn has_left(&self) -> bool {
         self.left
     }
 
     /// When a step is due, unless the store or a check asks for one before; `None` once it has left.
-    pub(super) fn due(&self, now: Instant) -> Option<Instant> {
+    pub fn due(&self, now: Instant) -> Option<Instant> {
         if self.left {
             return None;
         }
@@ -159,19 +159,19 @@ impl AgentState {
     }
 
     /// Takes a new configuration; the next step is a full pass.
-    pub(super) fn reload(&mut self, conf: Arc<Conf>, now: Instant) {
+    pub fn reload(&mut self, conf: Arc<Conf>, now: Instant) {
         self.cluster.conf = conf;
         self.set_targets();
         self.passes.ask_full(now);
     }
 
     /// Takes other restrictions: what they touch is looked at in the next step.
-    pub(super) fn restrict(&mut self, restrictions: Restrictions, view: &StoreState, now: Instant) {
+    pub fn restrict(&mut self, restrictions: Restrictions, view: &StoreState, now: Instant) {
         self.cluster.restrict(restrictions, view, &mut self.passes, now);
     }
 
     /// Takes the static real servers that fail their checks, and why.
-    pub(super) fn take_checks(
+    pub fn take_checks(
         &mut self,
         failed: BTreeMap<ServerKey, String>,
         view: &StoreState,
@@ -181,18 +181,18 @@ impl AgentState {
     }
 
     /// Begins what is due.
-    pub(super) fn step(&mut self) -> Option<AgentAction> {
+    pub fn step(&mut self) -> Option<AgentAction> {
         // A worker that is to end makes one more step.
         (!self.left).then(|| self.read_store(Purpose::Step))
     }
 
     /// Begins a full pass.
-    pub(super) fn full_pass(&mut self) -> Option<AgentAction> {
+    pub fn full_pass(&mut self) -> Option<AgentAction> {
         Some(self.read_store(Purpose::FullPass))
     }
 
     /// Begins to read the store.
-    pub(super) fn read_view(&mut self) -> Option<AgentAction> {
+    pub fn read_view(&mut self) -> Option<AgentAction> {
         Some(self.read_store(Purpose::ReadStore))
     }
 
@@ -200,14 +200,14 @@ impl AgentState {
     /// there is a table. A standby's is ready only where the kernel leaves it alone until it is
     /// needed, which it does beside a daemon that receives (`backup_only`, ipvs-sysctl.rst), and as
     /// soon as the kernel shows that it does.
-    pub(super) fn take_role(&mut self, role: SyncRole, now: Instant) -> Option<AgentAction> {
+    pub fn take_role(&mut self, role: SyncRole, now: Instant) -> Option<AgentAction> {
         self.sync.take_role(role);
         self.look_at_daemon(Purpose::Role, now)
     }
 
     /// Begins to delete every service of its own, and to end its synchronisation daemon: this node is
     /// to direct no more, and no step makes any of it again.
-    pub(super) fn leave(&mut self) -> Option<AgentAction> {
+    pub fn leave(&mut self) -> Option<AgentAction> {
         self.left = true;
         Some(self.read_store(Purpose::Leave))
     }
@@ -218,7 +218,7 @@ impl AgentState {
     }
 
     /// Takes what became of the action that is under way, and gives the next one.
-    pub(super) fn done(
+    pub fn done(
         &mut self,
         done: ActionResult,
         view: &StoreState,
@@ -382,33 +382,33 @@ impl AgentState {
     }
 
     /// The static real servers that are to be checked from now on, if they are others.
-    pub(super) fn take_targets(&mut self) -> Option<BTreeMap<ServerKey, CheckTarget>> {
+    pub fn take_targets(&mut self) -> Option<BTreeMap<ServerKey, CheckTarget>> {
         self.targets.take()
     }
 
     /// What the pass did that was begun last, if any was.
-    pub(super) fn take_outcome(&mut self) -> Option<Result<PassReport, PassError>> {
+    pub fn take_outcome(&mut self) -> Option<Result<PassReport, PassError>> {
         self.outcome.take()
     }
 
     /// What happened since this was last asked.
-    pub(super) fn take_events(&mut self) -> Vec<DirectorEvent> {
+    pub fn take_events(&mut self) -> Vec<DirectorEvent> {
         std::mem::take(&mut self.cluster.events)
     }
 
     /// True if a full pass is still to make the table that its role asks for.
-    pub(super) fn owes_table(&self) -> bool {
+    pub fn owes_table(&self) -> bool {
         self.owes
     }
 
     /// What decides what services should be.
-    pub(super) fn inputs<'a>(&'a self, view: &'a StoreState, now: Instant) -> Inputs<'a> {
+    pub fn inputs<'a>(&'a self, view: &'a StoreState, now: Instant) -> Inputs<'a> {
         self.cluster.inputs(view, self.passive.is_some(), now)
     }
 
     /// The drains that the table obeys, and the nodes that leave and are out; none while it is not what
     /// it should be.
-    pub(super) fn obeys(&self, view: &StoreState) -> Option<AppliedOrders> {
+    pub fn obeys(&self, view: &StoreState) -> Option<AppliedOrders> {
         let obeyed = match self.passive {
             Some(_) => AppliedOrders::default(),
             None => AppliedOrders {
@@ -420,7 +420,7 @@ impl AgentState {
     }
 
     /// What it knows of its pools beside what stands in the kernel.
-    pub(super) fn view(&self, now: Instant) -> TableView {
+    pub fn view(&self, now: Instant) -> TableView {
         let draining = self.passes.drains.iter();
         let quiesced = self.passes.quiesced.iter();
         TableView {

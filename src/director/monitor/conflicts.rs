@@ -36,7 +36,7 @@ const OVER_AFTER: Duration = Duration::from_secs(35);
 const DOUBT_EVERY: Duration = Duration::from_secs(5);
 
 /// Addresses by the interface on which they are watched.
-pub(crate) type WatchedAddresses = BTreeMap<String, BTreeSet<IpAddr>>;
+pub type WatchedAddresses = BTreeMap<String, BTreeSet<IpAddr>>;
 
 /// One address's conflict.
 #[derive(Clone, Copy, Debug)]

@@ -84,7 +84,7 @@ pub struct MonitorView {
 
 /// One thing that the monitor is told, hears, or asked for and got.
 #[derive(Clone, Debug)]
-pub(crate) enum MonitorInput {
+pub enum MonitorInput {
     /// Another configuration. A director that is no longer one is ended by its owner.
     Conf(Arc<Conf>),
     /// An operator asks this director to become the active one.
@@ -135,7 +135,7 @@ pub(crate) enum MonitorInput {
 
 /// One thing that is to be done for the monitor, in this order.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum MonitorOutput {
+pub enum MonitorOutput {
     /// Something is told to other workers.
     Notice(Notice),
     /// What came of [`MonitorInput::HandOver`]: the node that takes over, if one does.
@@ -166,15 +166,15 @@ pub(crate) enum MonitorOutput {
 
 /// A claim of a set's direction, by compare-and-swap.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct ClaimRequest {
+pub struct ClaimRequest {
     /// The set, by its lowest node number.
-    pub(crate) set: u32,
+    pub set: u32,
     /// The claim is for a later term than this.
-    pub(crate) above: u64,
+    pub above: u64,
     /// The term that stands, if any.
-    pub(crate) expected: Option<u64>,
+    pub expected: Option<u64>,
     /// The node that is to be elected.
-    pub(crate) node: u32,
+    pub node: u32,
     /// Its incarnation.
-    pub(crate) incarnation: u64,
+    pub incarnation: u64,
 }

@@ -36,7 +36,7 @@ const TEND_EVERY: Duration = Duration::from_secs(1);
 
 /// One director's monitor, without its sockets, store and files.
 #[derive(Clone, Debug)]
-pub(crate) struct MonitorState {
+pub struct MonitorState {
     me: u32,
     conf: Arc<Conf>,
     store: StoreView,
@@ -81,12 +81,7 @@ enum ConfirmationStage {
 
 impl MonitorState {
     /// One that has heard nothing yet. `terms`: what its file of terms says.
-    pub(crate) fn new(
-        me: MonitorIdentity,
-        conf: Arc<Conf>,
-        terms: Terms,
-        now: Instant,
-    ) -> MonitorState {
+    pub fn new(me: MonitorIdentity, conf: Arc<Conf>, terms: Terms, now: Instant) -> MonitorState {
         let mut nodes = Nodes::new(me, now);
         nodes.configure(&conf);
         let candidacy = Candidacy::new(me, order(&conf, me.node), terms, now);
@@ -114,7 +109,7 @@ impl MonitorState {
     }
 
     /// How long it has nothing to do if nothing happens.
-    pub(crate) fn timeout(&self, now: Instant) -> Duration {
+    pub fn timeout(&self, now: Instant) -> Duration {
         let confirms_at = self.confirmation.and_then(|confirmation| match confirmation.stage {
             ConfirmationStage::Awaited(at) | ConfirmationStage::SureAt(at) => Some(at),
             ConfirmationStage::Reading | ConfirmationStage::Read => None,
@@ -125,7 +120,7 @@ impl MonitorState {
     }
 
     /// Takes one thing that happened.
-    pub(crate) fn handle(&mut self, input: MonitorInput, now: Instant) {
+    pub fn handle(&mut self, input: MonitorInput, now: Instant) {
         self.nodes.attend(now);
         let outputs = &mut self.outputs;
         let mut looks = true;
@@ -174,7 +169,7 @@ impl MonitorState {
     }
 
     /// Decides, and gives what is to be done, in this order.
-    pub(crate) fn step(&mut self, now: Instant) -> Vec<MonitorOutput> {
+    pub fn step(&mut self, now: Instant) -> Vec<MonitorOutput> {
         self.nodes.attend(now);
         if now >= self.next_tend {
             self.next_tend = now + TEND_EVERY;
@@ -201,7 +196,7 @@ impl MonitorState {
     }
 
     /// What it knows; what its sockets know is for their owner to add.
-    pub(crate) fn view(&self, now: Instant) -> MonitorView {
+    pub fn view(&self, now: Instant) -> MonitorView {
         let (active, own) = match self.candidacy.role() {
             ElectionRole::Active { term } => (true, term),
             ElectionRole::Standby => (false, 0),

@@ -9,40 +9,40 @@ use crate::store::{Elected, Key, NodeRecord, ServiceKey, StoreState};
 
 /// One reading of the store.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct StoreReading {
+pub struct StoreReading {
     /// What changed; none if it could not be read.
-    pub(crate) changes: Option<StoreChanges>,
+    pub changes: Option<StoreChanges>,
     /// Since when it cannot be reached; none while it can.
-    pub(crate) unavailable_since: Option<Instant>,
+    pub unavailable_since: Option<Instant>,
     /// Everything was read anew, as was asked.
-    pub(crate) anew: bool,
+    pub anew: bool,
 }
 
 /// What changed in the store: what each key says now, or that it is gone.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(crate) struct StoreChanges {
+pub struct StoreChanges {
     /// Records, by node.
-    pub(crate) records: BTreeMap<u32, Option<RecordSummary>>,
+    pub records: BTreeMap<u32, Option<RecordSummary>>,
     /// The incarnations that hold leases, by node.
-    pub(crate) alive: BTreeMap<u32, Option<u64>>,
+    pub alive: BTreeMap<u32, Option<u64>>,
     /// Elected directors, by set.
-    pub(crate) elected: BTreeMap<u32, Option<Elected>>,
+    pub elected: BTreeMap<u32, Option<Elected>>,
 }
 
 /// What the monitor keeps of a record.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct RecordSummary {
+pub struct RecordSummary {
     /// Which start of its cvipd wrote it.
-    pub(crate) incarnation: u64,
+    pub incarnation: u64,
     /// It says that its node is the active director.
-    pub(crate) directing: bool,
+    pub directing: bool,
     /// It says that its node leaves the cluster.
-    pub(crate) leaving: bool,
+    pub leaving: bool,
     /// By which number its director last vouched for itself.
-    pub(crate) vouched: Option<u32>,
+    pub vouched: Option<u32>,
     /// The services whose listeners can be asked by a connect: those of TCP, but for listeners on
     /// the CVIP alone.
-    pub(crate) services: Vec<ServiceKey>,
+    pub services: Vec<ServiceKey>,
 }
 
 impl From<&NodeRecord> for RecordSummary {
@@ -61,7 +61,7 @@ impl From<&NodeRecord> for RecordSummary {
 
 impl StoreChanges {
     /// What a refresh found to have changed.
-    pub(crate) fn of(changed: &BTreeSet<Key>, state: &StoreState) -> StoreChanges {
+    pub fn of(changed: &BTreeSet<Key>, state: &StoreState) -> StoreChanges {
         let mut changes = StoreChanges::default();
         for key in changed {
             match key {

@@ -10,17 +10,17 @@ pub(super) const CAP: u64 = 4096;
 
 /// In which term a director is active, and which terms it has given up.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Terms {
+pub struct Terms {
     /// The set and the term in which it is active.
-    pub(crate) active: Option<(u32, u64)>,
+    pub active: Option<(u32, u64)>,
     /// The latest term of each set that it has given up.
-    pub(crate) given_up: BTreeMap<u32, u64>,
+    pub given_up: BTreeMap<u32, u64>,
 }
 
 impl Terms {
     /// Reads the file's text; what makes no sense says nothing. An older cvipd wrote nothing but
     /// the term, of the set that it was in: `set`, as far as is known.
-    pub(crate) fn parse(text: &str, set: u32) -> Terms {
+    pub fn parse(text: &str, set: u32) -> Terms {
         let lone: Option<u64> = text.trim().parse().ok();
         let active = lone.filter(|term| *term <= counter::LAST).map(|term| (set, term));
         let mut terms = Terms { active, given_up: BTreeMap::new() };
@@ -39,7 +39,7 @@ impl Terms {
     }
 
     /// The file's text.
-    pub(crate) fn encode(&self) -> String {
+    pub fn encode(&self) -> String {
         let active = self.active.iter().map(|(set, term)| format!("active {set} {term}\n"));
         let given_up = self.given_up.iter().map(|(set, term)| format!("given-up {set} {term}\n"));
         active.chain(given_up).collect()

@@ -1,0 +1,1 @@
+//! One machine's kernel: its IPVS table, addresses, settings and sockets.

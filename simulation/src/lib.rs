@@ -1,0 +1,17 @@
+//! Runs what decides in cvipd on simulated machines, networks, stores and clocks.
+//!
+//! cvipd's own states decide ([`cvip::cores`]). What its drivers do with sockets, files, threads and
+//! the kernel is done here by models of them, in simulated time: one seed is one run, the same on
+//! every machine.
+//!
+//! ```text
+//!   random, time                 what is drawn, and when it is
+//!   store                        etcd's servers, and each cvipd's connection and views of them
+//!   kernel                       each machine's IPVS table, addresses, settings, sockets
+//!   cluster                      machines, processes and workers, the network, clients, faults
+//! ```
+
+pub mod kernel;
+pub mod random;
+pub mod store;
+pub mod time;

@@ -1,0 +1,3 @@
+//! `cargo xtask simulate`.
+
+fn main() {}

@@ -1,0 +1,1 @@
+//! etcd's servers, and each cvipd's connection to them.

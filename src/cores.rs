@@ -1,0 +1,21 @@
+//! What decides in cvipd, without input and output, for the simulator: it drives these states with
+//! a simulated kernel, network, store and clock, where cvipd's drivers have real ones.
+
+pub use crate::daemon::address_manager::messages::{AddressMessage, AddressNotice};
+pub use crate::daemon::address_manager::state::{AddressAction, AddressState};
+pub use crate::daemon::messages::{MonitorMessage, NodeMessage, SenderMessage, TableMessage};
+pub use crate::daemon::supervisor::messages::{Action, Input, ReadConf};
+pub use crate::daemon::supervisor::state::Supervisor;
+pub use crate::daemon::workers::endpoints::Endpoints;
+pub use crate::director::agent::messages::{ActionResult, AgentAction};
+pub use crate::director::agent::state::AgentState;
+pub use crate::director::monitor::conflicts::WatchedAddresses;
+pub use crate::director::monitor::messages::{ClaimRequest, MonitorInput, MonitorOutput};
+pub use crate::director::monitor::state::MonitorState;
+pub use crate::director::monitor::store_view::{RecordSummary, StoreChanges, StoreReading};
+pub use crate::director::monitor::wire::Terms;
+pub use crate::director::reconcile::concerned;
+pub use crate::director::settings::{service_id, service_key};
+pub use crate::heartbeat::SendSchedule;
+pub use crate::node::leaving::holders;
+pub use crate::node::state::{NodeAction, NodeSnapshot, NodeState};
