@@ -19,3 +19,19 @@ pub use crate::director::settings::{service_id, service_key};
 pub use crate::heartbeat::SendSchedule;
 pub use crate::node::leaving::holders;
 pub use crate::node::state::{NodeAction, NodeSnapshot, NodeState};
+#[cfg(feature = "etcd")]
+pub use crate::store::etcd::failure::EtcdFailure;
+#[cfg(feature = "etcd")]
+pub use crate::store::etcd::lease_state::{LeaseKey, LeaseState};
+#[cfg(feature = "etcd")]
+pub use crate::store::etcd::messages::{
+    Item, PendingState, Reading, StoreVersion, StoredText, StoredValue, Swapped, Unavailable,
+};
+#[cfg(feature = "etcd")]
+pub use crate::store::etcd::timing::{
+    AGAIN_AFTER, ATTEMPT_WITHIN, LEASE_SLACK, LOOK_AGAIN, OVERTAKEN, PAUSES, PING_EVERY,
+    PING_WITHIN, STAGGER,
+};
+#[cfg(feature = "etcd")]
+pub use crate::store::etcd::view::{Corrupt, Decision, EtcdView, EtcdWrite, Taken, Written};
+pub use crate::store::value::Value;

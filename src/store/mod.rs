@@ -44,7 +44,7 @@ mod local;
 mod orders;
 mod record;
 mod service;
-mod value;
+pub(crate) mod value;
 
 pub use compact::{MOST_REFUSED, shortened};
 pub use interface::{

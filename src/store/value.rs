@@ -1,5 +1,6 @@
 //! The values of the store as JSON, the same in every engine, and the view that they make up.
 
+use std::borrow::Borrow;
 use std::collections::{BTreeMap, BTreeSet};
 
 use serde::de::DeserializeOwned;
@@ -22,18 +23,24 @@ pub(super) struct Alive {
 /// One key's value.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[expect(clippy::large_enum_variant, reason = "most values are records of nodes")]
-pub(super) enum Value {
+pub enum Value {
+    /// A node's record.
     Node(NodeRecord),
+    /// A node's lease: the incarnation that holds it.
     Alive(u64),
+    /// Port flags.
     Flags(FlagSet),
+    /// Operators' drains.
     Drains(Drains),
+    /// Which director a set has elected.
     Director(Elected),
+    /// The services that a director owns.
     Owned(BTreeSet<ServiceKey>),
 }
 
 impl Value {
     /// Reads a key's value; the error says what is wrong with it.
-    pub(super) fn parse(key: Key, bytes: &[u8]) -> Result<Value, String> {
+    pub fn parse(key: Key, bytes: &[u8]) -> Result<Value, String> {
         if bytes.len() as u64 > VALUE_CAP {
             return Err(format!("it is larger than {} MiB", VALUE_CAP >> 20));
         }
@@ -69,7 +76,7 @@ impl Value {
     }
 
     /// The value as it is stored.
-    pub(super) fn encode(&self) -> Vec<u8> {
+    pub fn encode(&self) -> Vec<u8> {
         match self {
             Value::Node(record) => encode(record),
             Value::Alive(incarnation) => encode(&Alive { incarnation: *incarnation }),
@@ -244,9 +251,11 @@ impl HighestTerms {
 }
 
 /// True if a record may be written over what is found.
-pub(super) fn may_replace(found: &Found<NodeRecord>, record: &NodeRecord) -> bool {
+pub(super) fn may_replace(found: &Found<impl Borrow<NodeRecord>>, record: &NodeRecord) -> bool {
     match found {
-        Found::Value(stored) => !counter::is_later_pair(stored.version(), record.version()),
+        Found::Value(stored) => {
+            !counter::is_later_pair(stored.borrow().version(), record.version())
+        }
         Found::Nothing | Found::Corrupt => true,
     }
 }

@@ -11,7 +11,7 @@ use crate::store::StoreError;
 
 /// Why a request failed.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum EtcdFailure {
+pub enum EtcdFailure {
     /// The connection, or the member behind it, is no good: another one may be.
     Session(String),
     /// No answer came in time. The member may be dead, or only have much to do.
@@ -71,7 +71,7 @@ impl From<Status> for EtcdFailure {
 
 impl EtcdFailure {
     /// The same, for the caller of the store. `key` is what it was about.
-    pub(super) fn into_error(self, key: &str) -> StoreError {
+    pub fn into_error(self, key: &str) -> StoreError {
         match self {
             EtcdFailure::Session(reason) | EtcdFailure::Late(reason) => {
                 StoreError::Unavailable { reason }

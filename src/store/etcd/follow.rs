@@ -5,7 +5,6 @@
 //! to a fresh full read: what vanished meanwhile is then missing from it.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use tokio::sync::mpsc;
 use tokio::time::sleep;
@@ -13,13 +12,12 @@ use tracing::{debug, warn};
 
 use super::failure::EtcdFailure;
 use super::lease_keeper::HeldKeys;
-use super::link::{EtcdLink, Phase, Unavailable};
-use super::pending::{Item, Pending, StoreVersion};
-use super::session::{EtcdSession, KeySpan, StoredValue};
+use super::link::{EtcdLink, Phase};
+use super::messages::{Item, StoreVersion, StoredText, StoredValue, Unavailable};
+use super::pending::Pending;
+use super::session::{EtcdSession, KeySpan};
+use super::timing::AGAIN_AFTER;
 use super::wire::{DELETE, WatchResponse};
-
-/// Where reading is refused, or takes too long, it is tried again after this.
-const AGAIN_AFTER: Duration = Duration::from_secs(1);
 
 /// One view's follower.
 pub(super) struct Follower {
@@ -116,10 +114,9 @@ impl Follower {
         let snapshot = session.snapshot(&self.ranges).await?;
         debug!("{} values read at revision {}", snapshot.values.len(), snapshot.revision);
         let next = snapshot.revision + 1;
-        let items =
-            snapshot.values.into_iter().map(|(key, StoredValue { bytes, revision, .. })| {
-                (key, Item { bytes: Some(bytes), at: version(revision) })
-            });
+        let items = snapshot.values.into_iter().map(|(key, StoredValue { text, revision, .. })| {
+            (key, Item { text: Some(text), at: version(revision) })
+        });
         self.pending.put_whole(version(next - 1), items, ticket);
         self.held.doubt_all();
         let mut watch = session.watch(&self.ranges, next).await?;
@@ -141,11 +138,12 @@ impl Follower {
             let changes = response.events.into_iter().filter_map(|event| {
                 let kv = event.kv?;
                 let at = version(kv.mod_revision);
-                Some((kv.key, Item { bytes: (event.kind != DELETE).then_some(kv.value), at }))
+                let text = (event.kind != DELETE).then(|| StoredText::new(kv.value));
+                Some((kv.key, Item { text, at }))
             });
             let changes: Vec<(Vec<u8>, Item)> = changes.collect();
             for (key, item) in &changes {
-                self.held.compare(key, item.bytes.as_deref());
+                self.held.compare(key, item.text.as_ref().map(|text| text.bytes()));
             }
             if !changes.is_empty() {
                 self.pending.put(changes.into_iter());

@@ -14,18 +14,14 @@ use tokio::time::{sleep, timeout};
 use tracing::{debug, error, info};
 
 use super::failure::EtcdFailure;
+use super::lease_state::{LeaseKey, LeaseState};
 use super::link::{EtcdLink, Phase};
-use super::session::{EtcdSession, StoredValue, Swapped};
+use super::messages::Swapped;
+use super::session::EtcdSession;
+use super::timing::LOOK_AGAIN;
 use crate::files;
 use crate::store::Holding;
 use crate::store::local::{Lock, Note};
-use crate::store::value;
-
-/// A lease is renewed this many times in its life.
-const RENEWALS: u32 = 3;
-
-/// Where another one holds the key, it is looked at again after this.
-const LOOK_AGAIN: Duration = Duration::from_millis(500);
 
 /// How long giving a lease back may take: it would end by itself.
 const GIVE_BACK_WITHIN: Duration = Duration::from_secs(1);
@@ -64,15 +60,9 @@ impl HeldKeys {
 pub(super) struct LeaseKeeper {
     link: EtcdLink,
     key: Vec<u8>,
-    value: Vec<u8>,
-    incarnation: u64,
-    ttl: Duration,
+    state: LeaseState,
     held: HeldKeys,
     doubt: Arc<Notify>,
-    /// Our own number of it; none before the first, and once it is gone.
-    lease: Option<i64>,
-    /// Numbers of leases of this and earlier holders of the lock: all dead but for `lease`.
-    earlier: Vec<i64>,
     holding: watch::Sender<Holding>,
     /// What was last said to be wrong.
     said: Option<String>,
@@ -110,13 +100,13 @@ impl LeaseKeeper {
         let lease_keeper = LeaseKeeper {
             link,
             key,
-            value: value::encode(&value::Alive { incarnation }),
-            incarnation,
-            ttl,
+            state: LeaseState::new(
+                incarnation,
+                ttl,
+                lock.earlier().and_then(|note| note.etcd_lease),
+            ),
             held,
             doubt: Arc::new(Notify::new()),
-            lease: None,
-            earlier: lock.earlier().and_then(|note| note.etcd_lease).into_iter().collect(),
             holding,
             said: None,
             lock: Arc::clone(&lock),
@@ -126,14 +116,14 @@ impl LeaseKeeper {
 
     /// Keeps until it is told to end.
     pub(super) async fn run(mut self, mut end: End) {
-        let ours = (self.value.clone(), Arc::clone(&self.doubt));
+        let ours = (self.state.text().bytes().to_vec(), Arc::clone(&self.doubt));
         self.held.with(|held| held.insert(self.key.clone(), ours));
         let told = tokio::select! {
             told = end.recv() => told,
             () = self.keep() => None,
         };
         self.held.with(|held| held.remove(&self.key));
-        if let (Some(lease), Phase::Up(session)) = (self.lease, self.link.phase()) {
+        if let (Some(lease), Phase::Up(session)) = (self.state.lease(), self.link.phase()) {
             let given = timeout(GIVE_BACK_WITHIN, session.revoke(lease)).await;
             match given {
                 Ok(Ok(_)) => debug!("the lease is given back"),
@@ -161,7 +151,7 @@ impl LeaseKeeper {
                 }
                 EtcdFailure::NoLease => {
                     info!("the lease was lost: a new one is taken");
-                    self.lease = None;
+                    self.state.lost();
                 }
                 failure => {
                     let text = format!("this node's lease cannot be held: {failure}");
@@ -170,7 +160,7 @@ impl LeaseKeeper {
                         self.note(Some(failure.to_string()));
                         self.said = Some(text);
                     }
-                    sleep(self.ttl).await;
+                    sleep(self.state.ttl()).await;
                 }
             }
         }
@@ -188,7 +178,7 @@ impl LeaseKeeper {
         &mut self,
         session: &EtcdSession,
     ) -> Result<std::convert::Infallible, EtcdFailure> {
-        let lease = match self.lease {
+        let lease = match self.state.lease() {
             Some(lease) => lease,
             None => self.take(session).await?,
         };
@@ -201,10 +191,7 @@ impl LeaseKeeper {
             if !certain {
                 certain = self.assert(session, lease).await?;
             }
-            let pause = match certain {
-                true => self.ttl / RENEWALS,
-                false => LOOK_AGAIN.min(self.ttl / RENEWALS),
-            };
+            let pause = self.state.pause(certain);
             tokio::select! {
                 () = sleep(pause) => {}
                 () = self.doubt.notified() => certain = false,
@@ -215,11 +202,11 @@ impl LeaseKeeper {
     /// Takes a new lease. Its number is noted beside the lock first: the holder of the lock
     /// after us then knows a key on it for a dead holder's.
     async fn take(&mut self, session: &EtcdSession) -> Result<i64, EtcdFailure> {
-        let lease = session.grant(self.ttl).await?;
+        let lease = session.grant(self.state.ttl()).await?;
         // Where there is no space for it, a successor waits for the lease to end.
-        self.lock.write(Note { incarnation: self.incarnation, etcd_lease: Some(lease) });
-        self.earlier.extend(self.lease.replace(lease));
-        self.earlier.push(lease);
+        let incarnation = self.state.incarnation();
+        self.lock.write(Note { incarnation, etcd_lease: Some(lease) });
+        self.state.granted(lease);
         Ok(lease)
     }
 
@@ -227,21 +214,13 @@ impl LeaseKeeper {
     async fn assert(&mut self, session: &EtcdSession, lease: i64) -> Result<bool, EtcdFailure> {
         let mut stored = session.get(&self.key).await?;
         loop {
-            let expected = match &stored {
-                Some(StoredValue { bytes, lease: on, .. })
-                    if *on == lease && *bytes == self.value =>
-                {
+            let expected = match self.state.look(stored.as_ref()) {
+                LeaseKey::Ours => {
                     self.hold();
                     return Ok(true);
                 }
-                // On a lease of a dead holder, or on none at all.
-                Some(StoredValue { lease: on, revision, .. })
-                    if *on == 0 || self.earlier.contains(on) =>
-                {
-                    *revision
-                }
-                Some(StoredValue { bytes, .. }) => {
-                    let by = value::parse_alive(bytes).map_or(0, |alive| alive.incarnation);
+                LeaseKey::Replace { expected } => expected,
+                LeaseKey::Contested { by } => {
                     if *self.holding.borrow() != (Holding::Contested { by }) {
                         error!(
                             "another cvipd holds this node's lease (incarnation {by}): is its \
@@ -251,15 +230,13 @@ impl LeaseKeeper {
                     }
                     return Ok(false);
                 }
-                None => 0,
             };
-            match session.swap(&self.key, expected, Some(self.value.clone()), lease).await? {
+            let value = Some(self.state.text().bytes());
+            match session.swap(&self.key, expected, value, lease).await? {
                 Swapped::Done(_) => {
                     // What was attached to it is attached to ours now.
-                    for dead in std::mem::replace(&mut self.earlier, vec![lease]) {
-                        if dead != lease {
-                            session.revoke(dead).await?;
-                        }
+                    for dead in self.state.replaced() {
+                        session.revoke(dead).await?;
                     }
                     self.hold();
                     return Ok(true);

@@ -16,27 +16,10 @@ use tokio::time::{sleep, timeout, timeout_at};
 use tracing::{debug, info, warn};
 
 use super::failure::EtcdFailure;
+use super::messages::Unavailable;
 use super::session::{EtcdSession, LinkCounters};
+use super::timing::{ATTEMPT_WITHIN, PAUSES, STAGGER};
 use crate::settings::EtcdSettings;
-
-/// A server that has not answered for so long gets a conflicting host; whichever answers first is
-/// taken.
-const STAGGER: Duration = Duration::from_millis(500);
-
-/// A server gets so long to let us connect, log in and read a key. Password hashes are slow by
-/// design, and after an outage every node asks for one.
-const ATTEMPT_WITHIN: Duration = Duration::from_secs(5);
-
-/// Pauses between rounds over all servers: the first, and the longest.
-const PAUSES: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(1));
-
-/// Since when no server can be had, and what the last ones said.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Unavailable {
-    /// When a server was last heard; when the store was opened, if none ever was.
-    pub(super) since: Instant,
-    pub(super) reason: String,
-}
 
 /// How the link stands.
 #[derive(Clone)]

@@ -4,7 +4,6 @@
 //! Only the newest counts, so an owner who does not look costs no more than the keys
 //! themselves. The lock is held for the length of a copy; no thread waits in it.
 
-use std::collections::BTreeMap;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -12,53 +11,12 @@ use std::time::{Duration, Instant};
 use nix::errno::Errno;
 use nix::sys::eventfd::{EfdFlags, EventFd};
 
-use super::link::Unavailable;
-
-/// A version of the store: which session saw it, and etcd's revision. A later session counts as
-/// later whatever its revision, since a cluster that was restored from a backup counts anew.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Default)]
-pub(super) struct StoreVersion {
-    pub(super) generation: u64,
-    pub(super) revision: i64,
-}
-
-/// A key's value; `None` where it was removed.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Item {
-    pub(super) bytes: Option<Vec<u8>>,
-    pub(super) at: StoreVersion,
-}
-
-/// What there is to take.
-#[derive(Debug, Default)]
-pub(super) struct PendingChanges {
-    /// The items are everything there was at that version (and what came since): other keys are
-    /// gone.
-    pub(super) whole: Option<StoreVersion>,
-    pub(super) items: BTreeMap<Vec<u8>, Item>,
-}
-
-/// How the reading goes.
-#[derive(Clone, Debug, Default)]
-pub(super) struct Reading {
-    /// Everything was read at least once.
-    pub(super) ever: bool,
-    /// The last ticket of [`Pending::wait`] that was answered by a full read.
-    pub(super) answered: u64,
-    /// Why nothing can be read.
-    pub(super) unavailable: Option<Unavailable>,
-}
-
-#[derive(Debug, Default)]
-struct Inner {
-    changes: PendingChanges,
-    reading: Reading,
-}
+use super::messages::{Item, PendingChanges, PendingState, Reading, StoreVersion, Unavailable};
 
 /// The pending changes.
 #[derive(Debug)]
 pub(super) struct Pending {
-    inner: Mutex<Inner>,
+    inner: Mutex<PendingState>,
     came: Condvar,
     wake: EventFd,
 }
@@ -70,7 +28,7 @@ impl Pending {
         Ok(Pending { inner: Mutex::default(), came: Condvar::new(), wake })
     }
 
-    fn lock(&self) -> MutexGuard<'_, Inner> {
+    fn lock(&self) -> MutexGuard<'_, PendingState> {
         // A thread that panicked in it had only copied: the contents are whole.
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -88,28 +46,19 @@ impl Pending {
         values: impl Iterator<Item = (Vec<u8>, Item)>,
         ticket: u64,
     ) {
-        let items = values.collect();
-        let mut inner = self.lock();
-        inner.changes = PendingChanges { whole: Some(at), items };
-        inner.reading = Reading { ever: true, answered: ticket, unavailable: None };
-        drop(inner);
+        self.lock().put_whole(at, values, ticket);
         self.wake_owner();
     }
 
     /// What changed.
     pub(super) fn put(&self, changes: impl Iterator<Item = (Vec<u8>, Item)>) {
-        let mut inner = self.lock();
-        inner.changes.items.extend(changes);
-        drop(inner);
+        self.lock().put(changes);
         self.wake_owner();
     }
 
     /// The state of the link; wakes the owner if it changed.
     pub(super) fn set_unavailable(&self, unavailable: Option<Unavailable>) {
-        let mut inner = self.lock();
-        let is_news = inner.reading.unavailable.is_some() != unavailable.is_some();
-        inner.reading.unavailable = unavailable;
-        drop(inner);
+        let is_news = self.lock().set_unavailable(unavailable);
         if is_news {
             self.wake_owner();
         }
@@ -124,17 +73,13 @@ impl Pending {
     pub(super) fn take(&self) -> (PendingChanges, Reading) {
         // EAGAIN: there was no message.
         let _ = self.wake.read();
-        let mut inner = self.lock();
-        (std::mem::take(&mut inner.changes), inner.reading.clone())
+        self.lock().take()
     }
 
     /// Waits for a full read that answers a ticket, until nothing can be read or time is up.
     pub(super) fn wait(&self, ticket: u64, within: Duration) {
         let deadline = Instant::now() + within;
-        let waits = |inner: &mut Inner| {
-            let reading = &inner.reading;
-            !(reading.ever && reading.answered >= ticket) && reading.unavailable.is_none()
-        };
+        let waits = |state: &mut PendingState| state.awaits(ticket);
         let left = deadline.saturating_duration_since(Instant::now());
         drop(self.came.wait_timeout_while(self.lock(), left, waits));
     }
@@ -142,11 +87,12 @@ impl Pending {
 
 #[cfg(test)]
 mod tests {
+    use super::super::messages::StoredText;
     use super::*;
 
     fn item(text: &str, revision: i64) -> (Vec<u8>, Item) {
         let at = StoreVersion { generation: 1, revision };
-        (text.as_bytes().to_vec(), Item { bytes: Some(text.as_bytes().to_vec()), at })
+        (text.as_bytes().to_vec(), Item { text: Some(StoredText::new(text.into())), at })
     }
 
     #[test]

@@ -18,6 +18,8 @@ use tonic::{Request, Status, Streaming};
 use tonic_prost::ProstCodec;
 
 use super::failure::{EtcdFailure, causes};
+use super::messages::{StoredText, StoredValue, Swapped};
+use super::timing::{PING_EVERY, PING_WITHIN};
 use super::wire::{
     AuthenticateRequest, AuthenticateResponse, Compare, DeleteRangeRequest, KeyValue,
     LeaseGrantRequest, LeaseGrantResponse, LeaseKeepAliveRequest, LeaseKeepAliveResponse,
@@ -33,13 +35,6 @@ const ANSWER_CAP: usize = 128 << 20;
 
 /// How many keys are read with one request.
 const PAGE: i64 = 64;
-
-/// A dead connection that is not in use is noticed after this and [`PING_WITHIN`]. etcd takes more
-/// than one ping in 5 s for an attack (`--grpc-keepalive-min-time`).
-const PING_EVERY: Duration = Duration::from_secs(6);
-
-/// How long an answer to a ping may take.
-const PING_WITHIN: Duration = Duration::from_secs(3);
 
 /// Where a server is asked how it is.
 const STATUS: &str = "/etcdserverpb.Maintenance/Status";
@@ -84,28 +79,11 @@ impl LinkCounters {
     }
 }
 
-/// A value as etcd has it: the bytes, the revision of its last write, and its lease.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct StoredValue {
-    pub(super) bytes: Vec<u8>,
-    pub(super) revision: i64,
-    /// 0 for none.
-    pub(super) lease: i64,
-}
-
 impl From<KeyValue> for StoredValue {
     fn from(kv: KeyValue) -> StoredValue {
-        StoredValue { bytes: kv.value, revision: kv.mod_revision, lease: kv.lease }
+        let text = StoredText::new(kv.value);
+        StoredValue { text, revision: kv.mod_revision, lease: kv.lease }
     }
-}
-
-/// What became of a [`EtcdSession::swap`].
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Swapped {
-    /// It was done, at this revision.
-    Done(i64),
-    /// Something else stands there.
-    Stands(Option<StoredValue>),
 }
 
 /// Everything in some ranges, at one revision.
@@ -318,17 +296,16 @@ impl EtcdSession {
     }
 
     /// Replaces a key's value if its revision is still `expected` (0: there is no such key);
-    /// `None` removes it. A write that was done and not heard of counts as done when it is
-    /// repeated.
+    /// `None` removes it.
     pub(super) async fn swap(
         &self,
         key: &[u8],
         expected: i64,
-        value: Option<Vec<u8>>,
+        value: Option<&[u8]>,
         lease: i64,
     ) -> Result<Swapped, EtcdFailure> {
         let key = key.to_vec();
-        let step = match value.clone() {
+        let step = match value.map(<[u8]>::to_vec) {
             Some(value) => StepRequest::Put(PutRequest { key: key.clone(), value, lease }),
             None => StepRequest::Delete(DeleteRangeRequest { key: key.clone() }),
         };
@@ -343,16 +320,7 @@ impl EtcdSession {
             Some(StepResponse::Range(range)) => range.kvs.into_iter().next(),
             None => None,
         });
-        let stored = read.map(StoredValue::from);
-        let same = match (&stored, &value) {
-            (Some(stored), Some(value)) => stored.bytes == *value && stored.lease == lease,
-            (None, None) => true,
-            _ => false,
-        };
-        Ok(match same {
-            true => Swapped::Done(stored.map_or(revision, |stored| stored.revision)),
-            false => Swapped::Stands(stored),
-        })
+        Ok(Swapped::found(read.map(StoredValue::from), value, lease, revision))
     }
 
     /// Asks whether a key may be written, and writes nothing: a transaction whose condition
