@@ -24,7 +24,7 @@ pub const PING_WITHIN: Duration = Duration::from_secs(3);
 pub const AGAIN_AFTER: Duration = Duration::from_secs(1);
 
 /// A lease is renewed this many times in its life.
-pub const RENEWALS: u32 = 3;
+pub(super) const RENEWALS: u32 = 3;
 
 /// Where another one holds a lease's key, it is looked at again after this.
 pub const LOOK_AGAIN: Duration = Duration::from_millis(500);
