@@ -23,7 +23,7 @@ pub mod reconcile;
 pub mod restrictions;
 pub mod settings;
 pub mod sync;
-pub(crate) mod table;
+pub mod table;
 pub mod view;
 
 pub use agent::DirectorAgent;

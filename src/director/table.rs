@@ -8,24 +8,59 @@ use super::drains::DrainState;
 use super::kernel_table::{Actual, KernelTable};
 use super::reconcile::{Plans, concerned, plans};
 use super::settings::{service_id, service_key};
-use crate::ipvs::{Client, IpvsError, ServiceEntry};
+use crate::ipvs::{Client, DestinationEntry, IpvsError, ServiceEntry, ServiceId};
 use crate::store::{ServiceKey, StoreState};
 
 /// From this many services on, one dump of all costs less than a question for each.
 const DUMP_FROM: usize = 32;
 
+/// A table that can be read: the kernel's, or a simulated one.
+pub trait TableReader {
+    /// Every virtual service.
+    ///
+    /// # Errors
+    /// The table cannot be read.
+    fn services(&mut self) -> Result<Vec<ServiceEntry>, IpvsError>;
+
+    /// One virtual service; `None` if there is none.
+    ///
+    /// # Errors
+    /// As [`TableReader::services`].
+    fn service(&mut self, id: &ServiceId) -> Result<Option<ServiceEntry>, IpvsError>;
+
+    /// The destinations of a virtual service; none if there is no such service.
+    ///
+    /// # Errors
+    /// As [`TableReader::services`].
+    fn destinations(&mut self, id: &ServiceId) -> Result<Vec<DestinationEntry>, IpvsError>;
+}
+
+impl TableReader for Client {
+    fn services(&mut self) -> Result<Vec<ServiceEntry>, IpvsError> {
+        Client::services(self)
+    }
+
+    fn service(&mut self, id: &ServiceId) -> Result<Option<ServiceEntry>, IpvsError> {
+        Client::service(self, id)
+    }
+
+    fn destinations(&mut self, id: &ServiceId) -> Result<Vec<DestinationEntry>, IpvsError> {
+        Client::destinations(self, id)
+    }
+}
+
 /// The services of a full pass, and what the kernel has of them.
 ///
 /// # Errors
 /// The kernel could not be read.
-pub(super) fn read_all(
-    client: &mut Client,
+pub fn read_all(
+    reader: &mut dyn TableReader,
     inputs: Inputs<'_>,
     state: &StoreState,
 ) -> Result<(BTreeSet<ServiceKey>, KernelTable), IpvsError> {
-    let standing = by_key(client.services()?);
+    let standing = by_key(reader.services()?);
     let services = concerned(standing.keys(), inputs, state);
-    let table = read(client, &services, standing)?;
+    let table = read(reader, &services, standing)?;
     Ok((services, table))
 }
 
@@ -33,31 +68,31 @@ pub(super) fn read_all(
 ///
 /// # Errors
 /// The kernel could not be read.
-pub(super) fn read_some(
-    client: &mut Client,
+pub fn read_some(
+    reader: &mut dyn TableReader,
     services: &BTreeSet<ServiceKey>,
 ) -> Result<KernelTable, IpvsError> {
     let mut entries: Vec<ServiceEntry> = Vec::new();
     if services.len() < DUMP_FROM {
         for key in services {
-            entries.extend(client.service(&service_id(*key))?);
+            entries.extend(reader.service(&service_id(*key))?);
         }
     } else {
-        entries = client.services()?;
+        entries = reader.services()?;
     }
-    read(client, services, by_key(entries))
+    read(reader, services, by_key(entries))
 }
 
 /// Reads the destinations of those services that stand.
 fn read(
-    client: &mut Client,
+    reader: &mut dyn TableReader,
     services: &BTreeSet<ServiceKey>,
     mut standing: HashMap<ServiceKey, ServiceEntry>,
 ) -> Result<KernelTable, IpvsError> {
     let mut table = KernelTable::new();
     for key in services {
         if let Some(entry) = standing.remove(key) {
-            let destinations = client.destinations(&entry.service.id)?.into_iter();
+            let destinations = reader.destinations(&entry.service.id)?.into_iter();
             let destinations = destinations.map(|d| (d.destination.id, d)).collect();
             table.insert(*key, Actual { service: entry.service, destinations });
         }
@@ -74,12 +109,12 @@ fn by_key(entries: Vec<ServiceEntry>) -> HashMap<ServiceKey, ServiceEntry> {
 ///
 /// # Errors
 /// The kernel could not be read.
-pub(crate) fn plan_all(
-    client: &mut Client,
+pub fn plan_all(
+    reader: &mut dyn TableReader,
     inputs: Inputs<'_>,
     state: &StoreState,
     drains: &mut DrainState,
 ) -> Result<Plans, IpvsError> {
-    let (services, table) = read_all(client, inputs, state)?;
+    let (services, table) = read_all(reader, inputs, state)?;
     Ok(plans(&services, &table, inputs, drains))
 }
