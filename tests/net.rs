@@ -81,14 +81,15 @@ fn an_added_address_receives_packets_at_once() {
     for (text, device) in
         [("fd00::64", "cv0"), ("fd00::65", "lo"), ("10.0.0.100", "cv0")].repeat(20)
     {
-        let (mut settings, desired) = (record.settings(), carrying([on(text, device)]));
+        let (mut settings, mut host) = (record.settings(), record.host());
+        let desired = carrying([on(text, device)]);
         namespace.enter(move || {
-            assert_eq!(settings.apply(&desired).done.len(), 1);
+            assert_eq!(settings.apply(&mut host, &desired).done.len(), 1);
             let socket = UdpSocket::bind(if text.contains(':') { "[::]:0" } else { "0.0.0.0:0" })
                 .expect("a socket");
             let port = socket.local_addr().expect("its address").port();
             socket.send_to(b"to myself", (addr(text), port)).expect("a route to myself");
-            assert_eq!(settings.undo().done.len(), 1);
+            assert_eq!(settings.undo(&mut host).done.len(), 1);
         });
     }
 }
@@ -347,8 +348,8 @@ fn a_renewed_address_gets_its_whole_lifetime_back() {
             assert!(lifetime().0 <= 100);
         };
         shorten();
-        let settings = record.settings();
-        namespace.enter(move || settings.renew()).expect("a renewal");
+        let (settings, mut host) = (record.settings(), record.host());
+        namespace.enter(move || settings.renew(&mut host)).expect("a renewal");
         assert!(lifetime().0 > 900, "{:?}", lifetime());
         shorten();
         assert!(record.apply_well(&namespace, &desired).is_empty(), "nothing that is worth a word");
@@ -369,9 +370,9 @@ fn an_address_that_nobody_renews_is_dropped_by_the_kernel_and_not_renewed_afterw
     for text in ["10.0.0.100", "fd00::64"] {
         until("the lifetime's end", || namespace.shown(text, "cv0").is_none());
     }
-    let settings = record.settings();
+    let (settings, mut host) = (record.settings(), record.host());
     let lapsed = |text: &str| NetError::Lapsed { addr: addr(text), device: "cv0".into() };
-    let errors = namespace.enter(move || settings.renew()).expect_err("nothing to renew");
+    let errors = namespace.enter(move || settings.renew(&mut host)).expect_err("nothing to renew");
     assert_eq!(errors, [lapsed("10.0.0.100"), lapsed("fd00::64")]);
     assert_eq!(namespace.shown("10.0.0.100", "cv0"), None);
     // Who applies again has asked whether it may.
@@ -473,12 +474,13 @@ fn a_look_tells_what_is_gone_and_why_an_address_cannot_be_carried() {
     let desired = carrying([leased("10.0.0.100", "cv0", 60)]);
     record.apply_well(&namespace, &desired);
     let look = || {
-        let (settings, desired) = (record.settings(), desired.clone());
+        let (settings, mut host) = (record.settings(), record.host());
+        let desired = desired.clone();
         namespace.enter(move || {
             let unconnected =
                 DesiredAddress { device: Device::Connected, ..on("198.51.100.1", "unused") };
             let carried = [on("10.0.0.100", "cv0"), unconnected, on("fd00::64", "cv0")];
-            settings.look(&desired, &carried).unwrap()
+            settings.look(&mut host, &desired, &carried).unwrap()
         })
     };
     let gateway = Incapable::NotConnected(addr("198.51.100.1"));

@@ -17,7 +17,7 @@ use crate::director::table;
 use crate::director::view::TableView;
 use crate::ipvs::{self, Change, Client};
 use crate::listeners::{Dumper, Ranges};
-use crate::net::{self, Done, Interface, NetworkSettings};
+use crate::net::{self, Done, Interface, NetworkSettings, ThisHost};
 use crate::node::System;
 use crate::store::{ServiceKey, Store, StoreError};
 
@@ -136,13 +136,15 @@ fn own_cvipd(seen: &mut Observed, node: u32, run_dir: &Path) -> TableView {
 fn host(seen: &mut Observed, node: u32, run_dir: &Path) -> Option<Host> {
     let interfaces = net::interfaces();
     let interfaces = seen.noting("this host's addresses and routes", interfaces)?;
-    let network = NetworkSettings::open(&run_dir.join(format!("kept-{node}.json")));
+    let mut this_host = ThisHost::new(&run_dir.join(format!("kept-{node}.json")));
+    let network = NetworkSettings::open(&this_host);
     let network = seen.noting("what cvipd has set here", network);
     let made = network.as_ref().map(NetworkSettings::made);
     let desired = seen.desired();
     // What it made is nothing to what is.
-    let network = network.unwrap_or_else(|| NetworkSettings::new(Path::new("")));
-    let differences = seen.noting("what cvipd should have set here", network.check(&desired));
+    let network = network.unwrap_or_default();
+    let differences = network.check(&mut this_host, &desired);
+    let differences = seen.noting("what cvipd should have set here", differences);
     let around = System::read(node, &seen.conf);
     let listeners = match seen.unavailable {
         None => {

@@ -9,8 +9,7 @@ use nix::errno::Errno;
 use super::NetError;
 use super::desired::tunnel_module;
 use super::netlink::{RequestError, RtnetlinkSocket};
-pub(super) use crate::netlink::route::Link;
-pub use crate::netlink::route::{Address, host_prefix};
+pub use crate::netlink::route::{Address, Link, host_prefix};
 use crate::netlink::route::{
     every_address, every_link, link, local_route, new_address, new_tunnel, old_address,
     read_address, read_link, read_route, route,
@@ -195,7 +194,15 @@ mod tests {
 
     #[test]
     fn a_refusal_says_what_to_do() {
-        let link = Link { index: 2, name: "eth0.5".into(), flags: Iff::empty(), mtu: None };
+        let link = Link {
+            index: 2,
+            name: "eth0.5".into(),
+            is_up: false,
+            has_carrier: false,
+            is_loopback: false,
+            answers_neighbours: true,
+            mtu: None,
+        };
         let say = |errno, to: &str| {
             let action = || format!("add {to}/128 to {}", link.name);
             kernel_error(RequestError::Refused(errno), action, to.parse().unwrap(), &link)

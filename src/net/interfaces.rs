@@ -34,10 +34,10 @@ pub fn interfaces() -> Result<Vec<Interface>, NetError> {
     let mut netlink = Rtnetlink::open()?;
     let (links, addresses) = (netlink.links()?, netlink.addresses()?);
     let interfaces = links.into_iter().map(|link| Interface {
-        up: link.is_up(),
-        carrier: link.has_carrier(),
-        loopback: link.is_loopback(),
-        answers_neighbours: link.answers_neighbours(),
+        up: link.is_up,
+        carrier: link.has_carrier,
+        loopback: link.is_loopback,
+        answers_neighbours: link.answers_neighbours,
         mtu: link.mtu,
         addresses: addresses.iter().filter(|a| a.index == link.index).cloned().collect(),
         index: link.index,

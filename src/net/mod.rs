@@ -34,7 +34,7 @@ mod routes;
 mod settings;
 mod sysctl;
 
-pub use addresses::{Address, host_prefix};
+pub use addresses::{Address, Link, host_prefix};
 pub use announce::{Announcer, announce};
 pub use changes::ChangeWatch;
 pub use conflict::ConflictState;
@@ -50,5 +50,7 @@ pub use interfaces::{Interface, interfaces};
 pub use local::{local_addresses, local_port_range};
 pub use report::{Difference, Done, Reachable, SettingFailure, SettingsReport};
 pub use routes::{Route, route, route_abroad};
-pub use settings::{Incapable, NetworkSettings, SettingsSnapshot};
+pub use settings::{
+    Incapable, NetworkHost, NetworkSettings, SettingsRecord, SettingsSnapshot, ThisHost,
+};
 pub use sysctl::{name as setting_name, read as setting};

@@ -5,17 +5,24 @@
 //!
 //! ```text
 //!   address, link, sysctl   how each kind of resource is made, checked and undone
-//!   kernel                  what links and addresses the kernel has
+//!   snapshot                what links and addresses the kernel has
 //!   record                  what was made, in a file
-//!   driver                  the owner that composes them
+//!   host                    what they need of the host
+//!   state                   the owner that composes them
+//!   driver                  this host
 //! ```
 
 mod address;
 mod driver;
-mod kernel;
+mod host;
 mod link;
 mod record;
+mod snapshot;
+mod state;
 mod sysctl;
 
-pub use driver::{NetworkSettings, SettingsSnapshot};
-pub use kernel::Incapable;
+pub use driver::ThisHost;
+pub use host::NetworkHost;
+pub use record::SettingsRecord;
+pub use snapshot::Incapable;
+pub use state::{NetworkSettings, SettingsSnapshot};

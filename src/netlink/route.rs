@@ -32,36 +32,21 @@ const FIB_MATCH: u32 = 0x2000;
 
 /// A network interface.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Link {
+pub struct Link {
     /// The kernel's number for it.
-    pub(crate) index: u32,
+    pub index: u32,
     /// Its name; what is not UTF-8 shows as U+FFFD.
-    pub(crate) name: String,
-    /// `IFF_*`, netdevice(7).
-    pub(crate) flags: Iff,
-    /// Bytes of the largest packet.
-    pub(crate) mtu: Option<u32>,
-}
-
-impl Link {
-    /// True if it is administratively up.
-    pub(crate) fn is_up(&self) -> bool {
-        self.flags.contains(Iff::UP)
-    }
-
-    /// True if it has a carrier.
-    pub(crate) fn has_carrier(&self) -> bool {
-        self.flags.contains(Iff::LOWERUP)
-    }
-
-    pub(crate) fn is_loopback(&self) -> bool {
-        self.flags.contains(Iff::LOOPBACK)
-    }
-
-    /// True if neighbours are answered on it.
-    pub(crate) fn answers_neighbours(&self) -> bool {
-        !self.flags.intersects(Iff::LOOPBACK | Iff::NOARP)
-    }
+    pub name: String,
+    /// It is administratively up.
+    pub is_up: bool,
+    /// It has a carrier.
+    pub has_carrier: bool,
+    /// It is `lo`, or another loopback.
+    pub is_loopback: bool,
+    /// Neighbours are answered on it.
+    pub answers_neighbours: bool,
+    /// Bytes of the largest packet, where the kernel says.
+    pub mtu: Option<u32>,
 }
 
 /// An address on an interface.
@@ -259,10 +244,14 @@ pub(crate) fn read_link(kind: u16, body: &[u8]) -> Result<Option<Link>, Malforme
     }
     let message: Ifinfomsg = read(body)?;
     let name = value(message.rtattrs(), Ifla::Ifname);
+    let flags = *message.ifi_flags();
     Ok(Some(Link {
         index: message.ifi_index().cast_unsigned(),
         name: text(name.ok_or(MalformedMessage("a link without a name"))?),
-        flags: *message.ifi_flags(),
+        is_up: flags.contains(Iff::UP),
+        has_carrier: flags.contains(Iff::LOWERUP),
+        is_loopback: flags.contains(Iff::LOOPBACK),
+        answers_neighbours: !flags.intersects(Iff::LOOPBACK | Iff::NOARP),
         mtu: value(message.rtattrs(), Ifla::Mtu).map(|mtu| word(mtu, 0)).transpose()?,
     }))
 }
@@ -449,8 +438,8 @@ mod tests {
         let name = || routing(Ifla::Ifname, "tunl0");
         let link = shown(vec![name(), routing(Ifla::Mtu, 1480)]).unwrap().unwrap();
         assert_eq!((link.index, link.name.as_str(), link.mtu), (7, "tunl0", Some(1480)));
-        assert!(link.is_up() && !link.has_carrier());
-        assert!(!link.answers_neighbours() && !link.is_loopback());
+        assert!(link.is_up && !link.has_carrier);
+        assert!(!link.answers_neighbours && !link.is_loopback);
         assert!(shown(vec![name(), routing(Ifla::Mtu, [0; 2])]).is_err());
         assert!(shown(Vec::new()).is_err());
     }

@@ -1,6 +1,6 @@
 //! A record of network settings for tests.
 
-use cvip::net::{DesiredSettings, Difference, Done, NetworkSettings, SettingsReport};
+use cvip::net::{DesiredSettings, Difference, Done, NetworkSettings, SettingsReport, ThisHost};
 use cvip_lab::Namespace;
 
 /// A keeper's record in a folder of its own.
@@ -12,14 +12,18 @@ impl Record {
     }
 
     pub(crate) fn settings(&self) -> NetworkSettings {
-        NetworkSettings::open(&self.0.path().join("net.json")).expect("a record that can be read")
+        NetworkSettings::open(&self.host()).expect("a record that can be read")
+    }
+
+    pub(crate) fn host(&self) -> ThisHost {
+        ThisHost::new(&self.0.path().join("net.json"))
     }
 
     /// Applies desired settings in a namespace, with a keeper that knows what the record says and
     /// nothing else: each call is a cvipd that was killed and started again.
     pub(crate) fn apply(&self, namespace: &Namespace, desired: &DesiredSettings) -> SettingsReport {
-        let mut settings = self.settings();
-        namespace.enter(|| settings.apply(desired))
+        let (mut settings, mut host) = (self.settings(), self.host());
+        namespace.enter(|| settings.apply(&mut host, desired))
     }
 
     pub(crate) fn apply_well(
@@ -41,7 +45,7 @@ impl Record {
         namespace: &Namespace,
         desired: &DesiredSettings,
     ) -> Vec<Difference> {
-        let settings = self.settings();
-        namespace.enter(|| settings.check(desired)).expect("lists of the kernel")
+        let (settings, mut host) = (self.settings(), self.host());
+        namespace.enter(|| settings.check(&mut host, desired)).expect("lists of the kernel")
     }
 }

@@ -12,13 +12,14 @@ use super::state::{AddressAction, AddressState};
 use crate::conf::Conf;
 use crate::daemon::messages::MainMessage;
 use crate::daemon::worker::Driven;
-use crate::net::{self, ChangeWatch, NetworkSettings, Reachable, SettingsReport};
+use crate::net::{self, ChangeWatch, NetworkSettings, Reachable, SettingsReport, ThisHost};
 use crate::wake::Outbox;
 
 /// The address manager with a kernel under it.
 pub(in crate::daemon) struct AddressManager {
     state: AddressState,
     settings: NetworkSettings,
+    host: ThisHost,
     /// None where the kernel does not notify: it is looked every second.
     changes: Option<ChangeWatch>,
     main: Outbox<MainMessage>,
@@ -32,40 +33,40 @@ impl AddressManager {
         main: Outbox<MainMessage>,
         now: Instant,
     ) -> AddressManager {
-        let record = run_dir.join(format!("kept-{node}.json"));
-        let settings = NetworkSettings::open(&record).unwrap_or_else(|error| {
+        let host = ThisHost::new(&run_dir.join(format!("kept-{node}.json")));
+        let settings = NetworkSettings::open(&host).unwrap_or_else(|error| {
             error!("{error}; what is there is taken for the administrator's, and left");
-            NetworkSettings::new(&record)
+            NetworkSettings::default()
         });
         let changes = ChangeWatch::open().map_err(|error| {
             warn!("the kernel does not notify of changes ({error}): it is looked at every second");
         });
         let state = AddressState::new(node, conf, now);
-        AddressManager { state, settings, changes: changes.ok(), main }
+        AddressManager { state, settings, host, changes: changes.ok(), main }
     }
 
     fn action(&mut self, action: AddressAction, now: Instant) {
-        let (state, settings) = (&mut self.state, &mut self.settings);
+        let AddressManager { state, settings, host, .. } = self;
         match action {
             AddressAction::Look => {
-                let outcome = settings.look(state.desired(), state.carried());
+                let outcome = settings.look(host, state.desired(), state.carried());
                 state.looked(outcome, now);
             }
             AddressAction::LookAtSettings => {
-                settings.tend();
+                settings.tend(host);
                 if self.changes.is_none() {
                     state.notified();
                 }
-                let differences = settings.check_settings(state.desired());
+                let differences = settings.check_settings(host, state.desired());
                 state.looked_at_settings(&differences);
             }
             AddressAction::Make { is_repair } => {
-                let report = settings.apply(state.desired());
+                let report = settings.apply(host, state.desired());
                 log(&report);
                 state.made(&report, is_repair, now);
             }
             AddressAction::Renew => {
-                let outcome = settings.renew();
+                let outcome = settings.renew(host);
                 state.renewed(&outcome);
             }
             AddressAction::Announce(addresses) => {
@@ -76,7 +77,7 @@ impl AddressManager {
                 }
             }
             AddressAction::Undo => {
-                let report = settings.undo();
+                let report = settings.undo(host);
                 log(&report);
                 state.undone(&report);
             }

@@ -10,9 +10,10 @@ use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
 
-use super::kernel::{NetworkSnapshot, SettingPlace};
+use super::host::NetworkHost;
+use super::snapshot::{NetworkSnapshot, SettingPlace};
 use super::sysctl::is_in_force;
-use crate::net::addresses::{Link, Rtnetlink};
+use crate::net::addresses::Link;
 use crate::net::desired::{DesiredAddress, DesiredSysctl};
 use crate::net::report::{Difference, Done, Reachable, SettingsReport};
 use crate::net::{NetError, sysctl};
@@ -101,7 +102,7 @@ impl OwnAddresses {
     /// In what the kernel differs from a desired address.
     pub(super) fn check(
         &self,
-        netlink: &mut Rtnetlink,
+        host: &mut dyn NetworkHost,
         kernel: &NetworkSnapshot,
         desired: &DesiredAddress,
     ) -> Result<Vec<Difference>, NetError> {
@@ -114,14 +115,14 @@ impl OwnAddresses {
             Some(found) if desired.valid_lft.is_some() && found.valid_lft.is_none() => {
                 differences.push(Difference::Permanent { addr, device });
             }
-            Some(_) if self.is_unreached(netlink, link, addr)? => {
+            Some(_) if self.is_unreached(host, link, addr)? => {
                 differences.push(Difference::Unreached { addr, device });
             }
             Some(_) => {}
         }
         let others = kernel.links.iter().filter(|other| other.index != link.index);
         let elsewhere =
-            others.filter(|link| link.answers_neighbours() && kernel.address(addr, link).is_some());
+            others.filter(|link| link.answers_neighbours && kernel.address(addr, link).is_some());
         differences.extend(
             elsewhere.map(|link| Difference::Misplaced { addr, device: link.name.clone() }),
         );
@@ -132,20 +133,20 @@ impl OwnAddresses {
     /// has no local routes, and one without a carrier none of IPv6: they come with it.
     fn is_unreached(
         &self,
-        netlink: &mut Rtnetlink,
+        host: &mut dyn NetworkHost,
         link: &Link,
         addr: IpAddr,
     ) -> Result<bool, NetError> {
-        let has_routes = link.is_up() && (addr.is_ipv4() || link.has_carrier());
+        let has_routes = link.is_up && (addr.is_ipv4() || link.has_carrier);
         let is_own = self.get(addr, &link.name).is_some();
-        Ok(has_routes && is_own && !netlink.is_received(link, addr)?)
+        Ok(has_routes && is_own && !host.is_received(link, addr)?)
     }
 
     /// Records which addresses are to be added or renewed, and says where every desired one
     /// belongs.
     pub(super) fn plan(
         &mut self,
-        netlink: &mut Rtnetlink,
+        host: &mut dyn NetworkHost,
         kernel: &NetworkSnapshot,
         desired: &[DesiredAddress],
         report: &mut SettingsReport,
@@ -170,7 +171,7 @@ impl OwnAddresses {
             };
             if !is_own {
                 self.forget(addr, &device);
-                if link.answers_neighbours() {
+                if link.answers_neighbours {
                     report.reachable.push(Reachable { addr, device });
                 }
                 continue;
@@ -180,7 +181,7 @@ impl OwnAddresses {
                 self.put(own.clone());
             }
             let is_unreached = found.is_some()
-                && self.is_unreached(netlink, link, addr).unwrap_or_else(|error| {
+                && self.is_unreached(host, link, addr).unwrap_or_else(|error| {
                     report.fail(error);
                     false
                 });
@@ -190,7 +191,7 @@ impl OwnAddresses {
             if is_unreached || found.is_none_or(|found| renews(found.valid_lft)) {
                 let (link, only_with) = (link.clone(), desired.only_with);
                 plan.placings.push(Placing { link, own, is_new, unreached, only_with });
-            } else if link.answers_neighbours() {
+            } else if link.answers_neighbours {
                 report.reachable.push(Reachable { addr, device: own.device });
             }
         }
@@ -200,7 +201,7 @@ impl OwnAddresses {
     /// Adds and renews them, with these settings in force.
     pub(super) fn make(
         &mut self,
-        netlink: &mut Rtnetlink,
+        host: &mut dyn NetworkHost,
         plan: &AddressPlan,
         settings: &[DesiredSysctl],
         report: &mut SettingsReport,
@@ -208,19 +209,21 @@ impl OwnAddresses {
         let mut added = Vec::new();
         for Placing { link, own, is_new, unreached, only_with } in &plan.placings {
             let OwnAddress { addr, prefix, ref device, valid_lft } = *own;
-            if let Some(path) = only_with.filter(|path| *is_new && !is_in_force(settings, path)) {
+            if let Some(path) =
+                only_with.filter(|path| *is_new && !is_in_force(host, settings, path))
+            {
                 self.forget(addr, device);
                 let (device, setting) = (device.clone(), sysctl::name(path));
                 report.fail(NetError::Exposed { addr, device, setting });
                 continue;
             }
             let outcome = match unreached {
-                Some(source) => reach_again(netlink, link, own, *source, report),
-                None => netlink.put(link, addr, prefix, valid_lft),
+                Some(source) => reach_again(host, link, own, *source, report),
+                None => host.put(link, addr, prefix, valid_lft),
             };
             match outcome {
                 Ok(()) => {
-                    if link.answers_neighbours() {
+                    if link.answers_neighbours {
                         report.reachable.push(Reachable { addr, device: device.clone() });
                     }
                     if *is_new {
@@ -238,16 +241,16 @@ impl OwnAddresses {
         }
         // What is removed next may be what the new address replaces. An interface without
         // IPv6 of its own, such as one that is down, never gets there, and nothing can wait.
-        let deadline = Instant::now() + SETTLING;
+        let deadline = host.now() + SETTLING;
         for (link, addr) in added {
-            settle(netlink, link, addr, deadline);
+            settle(host, link, addr, deadline);
         }
     }
 
     /// Removes those that are desired no longer.
     pub(super) fn undo(
         &mut self,
-        netlink: &mut Rtnetlink,
+        host: &mut dyn NetworkHost,
         kernel: &NetworkSnapshot,
         plan: &AddressPlan,
         report: &mut SettingsReport,
@@ -264,7 +267,7 @@ impl OwnAddresses {
             };
             let is_there =
                 |link: &&Link| kernel.address(addr, link).is_some_and(|a| a.prefix == prefix);
-            match link.filter(is_there).map_or(Ok(false), |l| netlink.delete(l, addr, prefix)) {
+            match link.filter(is_there).map_or(Ok(false), |l| host.delete(l, addr, prefix)) {
                 Ok(removed) => {
                     let done = Done::Removed { addr, prefix, device: device.clone() };
                     report.done.extend(removed.then_some(done));
@@ -279,9 +282,13 @@ impl OwnAddresses {
     }
 
     /// Renews those with a lifetime; an error for each that is gone or was refused.
-    pub(super) fn renew(&self, netlink: &mut Rtnetlink, kernel: &NetworkSnapshot) -> Vec<NetError> {
+    pub(super) fn renew(
+        &self,
+        host: &mut dyn NetworkHost,
+        kernel: &NetworkSnapshot,
+    ) -> Vec<NetError> {
         let renewed = self.leased().map(|own| match own.on(kernel) {
-            Some(link) => netlink.put(link, own.addr, own.prefix, own.valid_lft),
+            Some(link) => host.put(link, own.addr, own.prefix, own.valid_lft),
             None => Err(own.lapsed()),
         });
         renewed.filter_map(Result::err).collect()
@@ -297,25 +304,27 @@ impl OwnAddress {
 
 /// Makes the local route of an address that the kernel has.
 fn reach_again(
-    netlink: &mut Rtnetlink,
+    host: &mut dyn NetworkHost,
     link: &Link,
     own: &OwnAddress,
     source: IpAddr,
     report: &mut SettingsReport,
 ) -> Result<(), NetError> {
     let OwnAddress { addr, prefix, ref device, valid_lft } = *own;
+    let late = host.now() + SETTLING / 5;
     match (addr, source) {
-        (IpAddr::V4(addr), IpAddr::V4(source)) => netlink.add_local_route(link, addr, source)?,
+        (IpAddr::V4(addr), IpAddr::V4(source)) => host.add_local_route(link, addr, source)?,
         // It may only be late: the kernel makes it in the background.
-        _ if settle(netlink, link, addr, Instant::now() + SETTLING / 5) => {
-            return netlink.put(link, addr, prefix, valid_lft);
+        _ if settle(host, link, addr, late) => {
+            return host.put(link, addr, prefix, valid_lft);
         }
         _ => {
-            netlink.delete(link, addr, prefix)?;
+            host.delete(link, addr, prefix)?;
         }
     }
-    netlink.put(link, addr, prefix, valid_lft)?;
-    if !settle(netlink, link, addr, Instant::now() + SETTLING) {
+    host.put(link, addr, prefix, valid_lft)?;
+    let deadline = host.now() + SETTLING;
+    if !settle(host, link, addr, deadline) {
         return Err(NetError::Unreached { addr, device: device.clone() });
     }
     report.done.push(Done::Rerouted { addr, device: device.clone() });
@@ -323,11 +332,11 @@ fn reach_again(
 }
 
 /// Waits until the kernel takes packets to an address; false if it still does not.
-fn settle(netlink: &mut Rtnetlink, link: &Link, addr: IpAddr, deadline: Instant) -> bool {
+fn settle(host: &mut dyn NetworkHost, link: &Link, addr: IpAddr, deadline: Instant) -> bool {
     loop {
-        match netlink.is_received(link, addr) {
-            Ok(false) if Instant::now() < deadline => {
-                std::thread::sleep(Duration::from_millis(1));
+        match host.is_received(link, addr) {
+            Ok(false) if host.now() < deadline => {
+                host.wait(Duration::from_millis(1));
             }
             outcome => return outcome != Ok(false),
         }

@@ -2,8 +2,9 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::kernel::NetworkSnapshot;
-use crate::net::addresses::{Link, Rtnetlink};
+use super::host::NetworkHost;
+use super::snapshot::NetworkSnapshot;
+use crate::net::addresses::Link;
 use crate::net::desired::DesiredLink;
 use crate::net::report::{Difference, Done, SettingsReport};
 
@@ -23,7 +24,7 @@ pub(super) struct OwnLink {
 /// Which links are not as desired.
 pub(super) fn check(kernel: &NetworkSnapshot, desired: &[DesiredLink]) -> Vec<Difference> {
     let difference = |desired: &DesiredLink| match kernel.named(desired.device) {
-        Ok(link) if link.is_up() => None,
+        Ok(link) if link.is_up => None,
         Ok(link) => Some(Difference::Down(link.name.clone())),
         Err(error) => Some(Difference::Unmet(error.into())),
     };
@@ -54,13 +55,13 @@ impl OwnLinks {
     /// Makes them, down and so without effect.
     pub(super) fn make_missing(
         &mut self,
-        netlink: &mut Rtnetlink,
+        host: &mut dyn NetworkHost,
         kernel: &NetworkSnapshot,
         desired: &[DesiredLink],
         report: &mut SettingsReport,
     ) {
         for DesiredLink { device, kind, external } in missing(kernel, desired) {
-            match netlink.make_tunnel(device, kind, *external) {
+            match host.make_tunnel(device, kind, *external) {
                 Ok(true) => report.done.push(Done::Made((*device).to_owned())),
                 // Its module brought it.
                 Ok(false) => self.forget(device),
@@ -82,7 +83,7 @@ impl OwnLinks {
         let mut down = Vec::new();
         for desired in desired {
             match kernel.named(desired.device) {
-                Ok(link) if link.is_up() => {}
+                Ok(link) if link.is_up => {}
                 Ok(link) => {
                     self.add(&link.name, false);
                     down.push(link.clone());
@@ -96,12 +97,12 @@ impl OwnLinks {
     /// Brings them up.
     pub(super) fn make(
         &mut self,
-        netlink: &mut Rtnetlink,
+        host: &mut dyn NetworkHost,
         links: Vec<Link>,
         report: &mut SettingsReport,
     ) {
         for link in links {
-            match netlink.set_up(&link, true) {
+            match host.set_up(&link, true) {
                 Ok(()) => report.done.push(Done::Up(link.name)),
                 Err(error) => {
                     self.0.retain(|own| own.made || own.device != link.name);
@@ -114,7 +115,7 @@ impl OwnLinks {
     /// Brings down, and deletes if it made them, those links that are desired no longer.
     pub(super) fn undo(
         &mut self,
-        netlink: &mut Rtnetlink,
+        host: &mut dyn NetworkHost,
         kernel: &NetworkSnapshot,
         desired: &[DesiredLink],
         report: &mut SettingsReport,
@@ -125,10 +126,10 @@ impl OwnLinks {
             }
             let undone = match kernel.link(device) {
                 Some(link) if *made => {
-                    netlink.delete_link(link).map(|()| Some(Done::Deleted(device.clone())))
+                    host.delete_link(link).map(|()| Some(Done::Deleted(device.clone())))
                 }
-                Some(link) if link.is_up() => {
-                    netlink.set_up(link, false).map(|()| Some(Done::Down(device.clone())))
+                Some(link) if link.is_up => {
+                    host.set_up(link, false).map(|()| Some(Done::Down(device.clone())))
                 }
                 _ => Ok(None),
             };

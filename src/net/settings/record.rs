@@ -23,7 +23,7 @@ const SIZE_CAP: u64 = 1 << 20;
 
 /// Everything that this program made on its host.
 #[derive(Clone, Debug, PartialEq, Eq, Default, Serialize, Deserialize)]
-pub(super) struct SettingsRecord {
+pub struct SettingsRecord {
     /// The kernel's identity of the boot (`kernel.random.boot_id`).
     #[serde(default)]
     boot: String,
@@ -36,7 +36,8 @@ pub(super) struct SettingsRecord {
 }
 
 impl SettingsRecord {
-    pub(super) fn is_empty(&self) -> bool {
+    /// Nothing was made.
+    pub fn is_empty(&self) -> bool {
         self.addresses.0.is_empty() && self.links.0.is_empty() && self.settings.0.is_empty()
     }
 

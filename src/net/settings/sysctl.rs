@@ -4,9 +4,10 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use super::host::NetworkHost;
+use crate::net::NetError;
 use crate::net::desired::DesiredSysctl;
 use crate::net::report::{Difference, Done, SettingFailure, SettingsReport};
-use crate::net::{NetError, sysctl};
 
 /// The settings that this program changed, by path.
 #[derive(Clone, Debug, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -30,8 +31,8 @@ pub(super) struct SysctlChange<'a> {
 }
 
 /// In which settings the kernel differs from what is desired.
-pub(super) fn check(desired: &[DesiredSysctl]) -> Vec<Difference> {
-    let difference = |desired: &DesiredSysctl| match sysctl::read(&desired.path) {
+pub(super) fn check(host: &dyn NetworkHost, desired: &[DesiredSysctl]) -> Vec<Difference> {
+    let difference = |desired: &DesiredSysctl| match host.read_sysctl(&desired.path) {
         Ok(is) if desired.accepts(&is) => None,
         Ok(is) => Some(Difference::Setting {
             path: desired.path.clone(),
@@ -46,21 +47,22 @@ pub(super) fn check(desired: &[DesiredSysctl]) -> Vec<Difference> {
 }
 
 /// True if a setting has a value that is desired.
-pub(super) fn is_in_force(desired: &[DesiredSysctl], path: &str) -> bool {
+pub(super) fn is_in_force(host: &dyn NetworkHost, desired: &[DesiredSysctl], path: &str) -> bool {
     let of = desired.iter().find(|desired| desired.path == path);
-    of.is_some_and(|desired| sysctl::read(path).is_ok_and(|value| desired.accepts(&value)))
+    of.is_some_and(|desired| host.read_sysctl(path).is_ok_and(|value| desired.accepts(&value)))
 }
 
 impl OwnSysctls {
     /// Records which settings are to be changed, and forgets those that somebody else set right.
     pub(super) fn plan<'a>(
         &mut self,
+        host: &dyn NetworkHost,
         desired: &'a [DesiredSysctl],
         report: &mut SettingsReport,
     ) -> Vec<SysctlChange<'a>> {
         let mut changes = Vec::new();
         for desired in desired {
-            let was = match sysctl::read(&desired.path) {
+            let was = match host.read_sysctl(&desired.path) {
                 Ok(was) => was,
                 Err(error) => {
                     report.failures.push(SettingFailure::of(desired, error));
@@ -84,11 +86,16 @@ impl OwnSysctls {
     }
 
     /// Changes them.
-    pub(super) fn make(&mut self, changes: Vec<SysctlChange<'_>>, report: &mut SettingsReport) {
+    pub(super) fn make(
+        &mut self,
+        host: &mut dyn NetworkHost,
+        changes: Vec<SysctlChange<'_>>,
+        report: &mut SettingsReport,
+    ) {
         for SysctlChange { desired, was, before } in changes {
             let path = &desired.path;
             let value = desired.value.to_owned();
-            match sysctl::write(path, desired.value) {
+            match host.write_sysctl(path, desired.value) {
                 Ok(()) => {
                     // It is what it was before this program changed it: nothing is left to undo.
                     if self.0.get(path).is_some_and(|own| own.previous == value) {
@@ -108,13 +115,18 @@ impl OwnSysctls {
     }
 
     /// Gives back what those settings were that are desired no longer.
-    pub(super) fn undo(&mut self, desired: &[DesiredSysctl], report: &mut SettingsReport) {
+    pub(super) fn undo(
+        &mut self,
+        host: &mut dyn NetworkHost,
+        desired: &[DesiredSysctl],
+        report: &mut SettingsReport,
+    ) {
         self.0.retain(|path, own| {
             if desired.iter().any(|desired| desired.path == *path) {
                 return true;
             }
-            let restored = match sysctl::read(path) {
-                Ok(is) if is == own.value => sysctl::write(path, &own.previous).map(|()| true),
+            let restored = match host.read_sysctl(path) {
+                Ok(is) if is == own.value => host.write_sysctl(path, &own.previous).map(|()| true),
                 // Somebody else changed it, or its interface is gone.
                 Ok(_) | Err(NetError::NoSetting { .. }) => Ok(false),
                 Err(error) => Err(error),

@@ -4,8 +4,9 @@ use std::cmp::Reverse;
 use std::fmt;
 use std::net::IpAddr;
 
+use super::host::NetworkHost;
 use crate::net::NetError;
-use crate::net::addresses::{Address, Link, Rtnetlink, host_prefix, no_interface};
+use crate::net::addresses::{Address, Link, host_prefix, no_interface};
 use crate::net::desired::{DesiredAddress, Device};
 
 /// The kernel's links and addresses at one time.
@@ -48,8 +49,9 @@ impl fmt::Display for Incapable {
 }
 
 impl NetworkSnapshot {
-    pub(super) fn read(netlink: &mut Rtnetlink) -> Result<NetworkSnapshot, NetError> {
-        Ok(NetworkSnapshot { links: netlink.links()?, addresses: netlink.addresses()? })
+    pub(super) fn read(host: &mut dyn NetworkHost) -> Result<NetworkSnapshot, NetError> {
+        let (links, addresses) = host.read()?;
+        Ok(NetworkSnapshot { links, addresses })
     }
 
     pub(super) fn link(&self, name: &str) -> Option<&Link> {
@@ -101,24 +103,24 @@ impl NetworkSnapshot {
     fn connected(&self, addr: IpAddr) -> Option<SettingPlace<'_>> {
         let linked = self.addresses.iter().filter_map(|address| {
             let link = self.links.iter().find(|link| link.index == address.index)?;
-            (!link.is_loopback()).then_some((address, link))
+            (!link.is_loopback).then_some((address, link))
         });
         if let Some((address, link)) = linked.clone().find(|(address, _)| address.addr == addr) {
             return Some(SettingPlace { link, prefix: address.prefix, found: Some(address) });
         }
         let reaching = linked.filter(|(address, _)| address.reaches(addr));
         let (address, link) = reaching
-            .max_by_key(|(address, link)| (link.is_up(), address.prefix, Reverse(link.index)))?;
+            .max_by_key(|(address, link)| (link.is_up, address.prefix, Reverse(link.index)))?;
         Some(SettingPlace { link, prefix: address.prefix, found: None })
     }
 
     /// Why an address could not be carried here, if there is a reason that shows beforehand.
     pub(super) fn incapable(&self, desired: &DesiredAddress) -> Option<Incapable> {
         match self.place(desired) {
-            Ok(SettingPlace { link, .. }) if !link.is_up() => {
+            Ok(SettingPlace { link, .. }) if !link.is_up => {
                 Some(Incapable::Down(link.name.clone()))
             }
-            Ok(SettingPlace { link, .. }) if !link.has_carrier() => {
+            Ok(SettingPlace { link, .. }) if !link.has_carrier => {
                 Some(Incapable::NoCarrier(link.name.clone()))
             }
             Err(NetError::NoInterface { device, .. }) => Some(Incapable::Absent(device)),
