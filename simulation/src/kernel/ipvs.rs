@@ -358,6 +358,12 @@ impl IpvsTable {
 
     // ------------------------------------------------------------------------------ connections
 
+    /// The service of packets to this address and port: the port's own, or that of all ports.
+    pub fn service_of(&self, protocol: Protocol, to: SocketAddr) -> Option<ServiceId> {
+        let id = |port| ServiceId::Address { protocol, addr: to.ip(), port };
+        [id(to.port()), id(0)].into_iter().find(|id| self.pools.contains_key(id))
+    }
+
     /// The first packet of a client's connection.
     pub fn connect(&mut self, service: ServiceId, client: SocketAddr, now: SimTime) -> Verdict {
         self.tick(now);

@@ -53,7 +53,7 @@ const OF_EACH: [(&str, &str); 5] = [
 /// A machine's network, as its kernel has it.
 #[derive(Debug)]
 pub struct Network {
-    links: Vec<Link>,
+    interfaces: Vec<Interface>,
     addresses: Vec<Carried>,
     sysctls: BTreeMap<String, String>,
     /// What the sysctls say of IPVS.
@@ -79,6 +79,15 @@ pub enum NetworkRequest {
     Sysctl,
     /// Writing the record file.
     Save,
+}
+
+#[derive(Debug)]
+struct Interface {
+    link: Link,
+    /// There is something at the other end of its cable.
+    plugged: bool,
+    arp_ignore: u32,
+    arp_announce: u32,
 }
 
 /// An address that an interface carries.
@@ -112,7 +121,7 @@ impl Network {
     /// lengths, all up and with a carrier.
     pub fn new(interfaces: &[(&str, IpAddr, u8)]) -> Network {
         let mut network = Network {
-            links: Vec::new(),
+            interfaces: Vec::new(),
             addresses: Vec::new(),
             sysctls: BTreeMap::new(),
             ipvs: IpvsSettings::default(),
@@ -138,16 +147,18 @@ impl Network {
 
     fn add_link(&mut self, device: &str, is_up: bool) {
         let is_loopback = device == LOOPBACK;
-        self.links.push(Link {
-            index: self.links.last().map_or(1, |last| last.index + 1),
+        let link = Link {
+            index: self.interfaces.last().map_or(1, |last| last.link.index + 1),
             name: device.to_owned(),
             is_up,
             has_carrier: is_up,
             is_loopback,
             answers_neighbours: !is_loopback,
             mtu: Some(if is_loopback { 65536 } else { 1500 }),
-        });
+        };
+        self.interfaces.push(Interface { link, plugged: true, arp_ignore: 0, arp_announce: 0 });
         self.add_sysctls(device);
+        self.heed_sysctls();
     }
 
     fn add_sysctls(&mut self, scope: &str) {
@@ -226,27 +237,35 @@ impl Network {
     /// only the interface's own are (`arp_ignore`, net/ipv4/arp.c). By neighbour discovery, it is
     /// the interface's own always.
     pub fn answers_for(&self, addr: IpAddr, device: &str, now: SimTime) -> bool {
-        let on = self
-            .link(device)
-            .filter(|link| link.is_up && link.has_carrier && link.answers_neighbours);
-        let Some(on) = on else { return false };
-        let ignore = if addr.is_ipv6() { 1 } else { self.strictest("arp_ignore", device) };
-        let counts = |carried: &&Carried| match ignore {
+        let is_it = |carried: &&Carried| carried.address.addr == addr;
+        let mut of_addr = self.addresses.iter().filter(is_it).peekable();
+        if of_addr.peek().is_none() {
+            return false;
+        }
+        let Some(on) = self.interface(device) else { return false };
+        let ignore = if addr.is_ipv6() { 1 } else { on.arp_ignore };
+        let counts = |carried: &Carried| match ignore {
             0 => true,
-            1 | 2 => carried.address.index == on.index,
+            1 | 2 => carried.address.index == on.link.index,
             _ => false,
         };
-        let of_addr = self.addresses.iter().filter(|carried| carried.address.addr == addr);
-        of_addr.filter(counts).any(|carried| self.is_local(carried, now))
+        let Link { is_up, has_carrier, answers_neighbours, .. } = on.link;
+        is_up
+            && has_carrier
+            && answers_neighbours
+            && of_addr.any(|carried| counts(carried) && self.is_local(carried, now))
     }
 
     /// True if ARP requests on an interface may name a local address as their sender, by which
     /// neighbours learn that it is here (`arp_announce`, net/ipv4/arp.c).
     pub fn names_in_requests(&self, addr: IpAddr, device: &str, now: SimTime) -> bool {
-        let is_own = self.carried_on(addr, device).is_some();
-        addr.is_ipv4()
-            && self.receives(addr, now)
-            && (is_own || self.strictest("arp_announce", device) < 2)
+        let Some(on) = self.interface(device) else { return false };
+        let mut of_addr = self.addresses.iter().filter(|carried| carried.address.addr == addr);
+        let may_be_named = |carried: &Carried| {
+            (on.arp_announce < 2 || carried.address.index == on.link.index)
+                && self.is_local(carried, now)
+        };
+        addr.is_ipv4() && of_addr.any(may_be_named)
     }
 
     /// The interface's name and prefix length for each address that the kernel has.
@@ -254,13 +273,6 @@ impl Network {
         self.addresses.iter().filter_map(|Carried { address, .. }| {
             Some((self.by_index(address.index)?.name.as_str(), address.addr, address.prefix))
         })
-    }
-
-    /// The kernel takes the larger value of `all` and the interface (`IN_DEV_MAXCONF`).
-    fn strictest(&self, name: &str, device: &str) -> u32 {
-        let value =
-            |scope: &str| self.sysctl(&format!("net/ipv4/conf/{scope}/{name}"))?.parse().ok();
-        value("all").max(value(device)).unwrap_or(0)
     }
 
     fn is_local(&self, carried: &Carried, now: SimTime) -> bool {
@@ -272,16 +284,15 @@ impl Network {
 
     /// An interface.
     pub fn link(&self, device: &str) -> Option<&Link> {
-        self.links.iter().find(|link| link.name == device)
+        self.interface(device).map(|interface| &interface.link)
+    }
+
+    fn interface(&self, device: &str) -> Option<&Interface> {
+        self.interfaces.iter().find(|interface| interface.link.name == device)
     }
 
     fn by_index(&self, index: u32) -> Option<&Link> {
-        self.links.iter().find(|link| link.index == index)
-    }
-
-    fn carried_on(&self, addr: IpAddr, device: &str) -> Option<&Carried> {
-        let link = self.link(device)?;
-        self.addresses.iter().find(|c| c.address.addr == addr && c.address.index == link.index)
+        self.interfaces.iter().map(|interface| &interface.link).find(|link| link.index == index)
     }
 
     // ------------------------------------------------------------------------------ time
@@ -342,21 +353,37 @@ impl Network {
     pub fn write_by_hand(&mut self, path: &str, value: &str) -> bool {
         let Some(is) = self.sysctls.get_mut(path) else { return false };
         value.clone_into(is);
+        self.heed_sysctls();
+        true
+    }
+
+    /// Takes what the sysctls say. Of `all` and an interface's own the kernel takes the larger value
+    /// (`IN_DEV_MAXCONF`).
+    fn heed_sysctls(&mut self) {
+        let sysctls = &self.sysctls;
+        let value = |path: String| sysctls.get(&path)?.parse::<u32>().ok();
         let is_on =
-            |name: &str| self.sysctl(&format!("net/ipv4/vs/{name}")).is_some_and(|v| v != "0");
+            |name: &str| value(format!("net/ipv4/vs/{name}")).is_some_and(|value| value > 0);
         self.ipvs = IpvsSettings {
             backup_only: is_on("backup_only"),
             expire_nodest_conn: is_on("expire_nodest_conn"),
             expire_quiescent_template: is_on("expire_quiescent_template"),
         };
-        true
+        for Interface { link, arp_ignore, arp_announce, .. } in &mut self.interfaces {
+            let larger = |name: &str| {
+                let of = |scope: &str| value(format!("net/ipv4/conf/{scope}/{name}"));
+                of("all").max(of(&link.name)).unwrap_or(0)
+            };
+            (*arp_ignore, *arp_announce) = (larger("arp_ignore"), larger("arp_announce"));
+        }
     }
 
     /// A cable is plugged in or pulled out.
-    pub fn set_carrier(&mut self, device: &str, has_carrier: bool, now: SimTime) {
-        let link = self.links.iter_mut().find(|link| link.name == device);
-        if let Some(link) = link.filter(|link| link.is_up && link.has_carrier != has_carrier) {
-            link.has_carrier = has_carrier;
+    pub fn set_carrier(&mut self, device: &str, plugged: bool, now: SimTime) {
+        let interface = self.interfaces.iter_mut().find(|i| i.link.name == device);
+        if let Some(interface) = interface.filter(|interface| interface.plugged != plugged) {
+            interface.plugged = plugged;
+            interface.link.has_carrier = plugged && interface.link.is_up;
             self.notify(now);
         }
     }
@@ -364,9 +391,12 @@ impl Network {
     /// An interface is brought up or down. Down, it loses its local routes, and its IPv6 addresses
     /// for ever; up, it has the routes of the others again.
     pub fn set_up(&mut self, device: &str, is_up: bool, now: SimTime) {
-        let link = self.links.iter_mut().find(|link| link.name == device);
-        let Some(link) = link.filter(|link| link.is_up != is_up) else { return };
-        (link.is_up, link.has_carrier) = (is_up, is_up);
+        let interface = self.interfaces.iter_mut().find(|i| i.link.name == device);
+        let Some(Interface { link, plugged, .. }) = interface.filter(|i| i.link.is_up != is_up)
+        else {
+            return;
+        };
+        (link.is_up, link.has_carrier) = (is_up, is_up && *plugged);
         let index = link.index;
         if !is_up {
             self.addresses.retain(|c| c.address.index != index || c.address.addr.is_ipv4());
@@ -451,7 +481,8 @@ impl NetworkHost for NetworkAt<'_> {
             let valid_lft = left.map(|left| u32::try_from(left).unwrap_or(u32::MAX - 1));
             Address { valid_lft, ..address.clone() }
         };
-        Ok((self.network.links.clone(), self.network.addresses.iter().map(shown).collect()))
+        let links = self.network.interfaces.iter().map(|interface| interface.link.clone());
+        Ok((links.collect(), self.network.addresses.iter().map(shown).collect()))
     }
 
     fn put(
@@ -531,8 +562,9 @@ impl NetworkHost for NetworkAt<'_> {
             return Ok(false);
         }
         self.network.add_link(device, false);
-        let last = self.network.links.last_mut().expect("it was just added");
-        last.answers_neighbours = false;
+        if let Some(made) = self.network.interfaces.last_mut() {
+            made.link.answers_neighbours = false;
+        }
         self.network.notify(self.now);
         Ok(true)
     }
@@ -545,7 +577,7 @@ impl NetworkHost for NetworkAt<'_> {
 
     fn delete_link(&mut self, link: &Link) -> Result<(), NetError> {
         self.allow(NetworkRequest::Link, &format!("delete {}", link.name))?;
-        self.network.links.retain(|other| other.index != link.index);
+        self.network.interfaces.retain(|other| other.link.index != link.index);
         self.network.addresses.retain(|carried| carried.address.index != link.index);
         self.network.notify(self.now);
         Ok(())

@@ -24,7 +24,7 @@ pub struct Sockets {
     connections: BTreeMap<u64, Established>,
     last_cookie: u64,
     watches: BTreeMap<u64, EventWatch>,
-    /// Listeners that vanished since the last dump of each protocol.
+    /// Listeners that vanished since the last dump of each protocol, while dumps skip neighbours.
     vanished: [Vec<u64>; 3],
     skips_until: SimTime,
     deaf_until: SimTime,
@@ -74,7 +74,7 @@ pub struct Established {
 
 /// What becomes of a new connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Answer {
+pub enum ConnectOutcome {
     /// Its server accepted it; its cookie.
     Accepted(u64),
     /// It waits in the accept queue; its cookie.
@@ -162,9 +162,14 @@ impl Sockets {
     // ------------------------------------------------------------------------------ clients
 
     /// A client's connection arrives.
-    pub fn connect(&mut self, protocol: Protocol, local: SocketAddr, peer: SocketAddr) -> Answer {
+    pub fn connect(
+        &mut self,
+        protocol: Protocol,
+        local: SocketAddr,
+        peer: SocketAddr,
+    ) -> ConnectOutcome {
         let Some(listener) = self.listener_for(protocol, local, peer) else {
-            return Answer::Refused;
+            return ConnectOutcome::Refused;
         };
         let (waiting, backlog, hangs) = match &self.listeners[&listener] {
             listening if protocol == Protocol::Udp => (0, 1, listening.hangs),
@@ -172,18 +177,18 @@ impl Sockets {
         };
         // `sk_acceptq_is_full`, net/sock.h.
         if hangs && waiting > backlog as usize {
-            return Answer::Dropped;
+            return ConnectOutcome::Dropped;
         }
         let cookie = self.next_cookie();
         let accepted = !hangs;
         self.connections.insert(cookie, Established { protocol, local, peer, listener, accepted });
         if accepted {
-            return Answer::Accepted(cookie);
+            return ConnectOutcome::Accepted(cookie);
         }
         self.listeners.entry(listener).and_modify(|listening| {
             listening.waiting.insert(cookie);
         });
-        Answer::Waits(cookie)
+        ConnectOutcome::Waits(cookie)
     }
 
     /// A connection, by its cookie.
@@ -241,12 +246,9 @@ impl Sockets {
         if now < self.undumpable_until {
             return Err(ListenersError::Silent);
         }
-        let vanished = std::mem::take(&mut self.vanished[protocol as usize]);
-        let mut skipped = BTreeSet::new();
-        if now < self.skips_until {
-            let next = |gone: u64| self.listeners.range(gone..).map(|(cookie, _)| *cookie).next();
-            skipped.extend(vanished.into_iter().filter_map(next));
-        }
+        let vanished = std::mem::take(&mut self.vanished[protocol as usize]).into_iter();
+        let next = |gone: u64| self.listeners.range(gone..).map(|(cookie, _)| *cookie).next();
+        let skipped: BTreeSet<u64> = vanished.filter_map(next).collect();
         let shown = |(cookie, listening): (&u64, &Listening)| {
             let Listening { socket, waiting, .. } = listening;
             let wanted = socket.protocol == protocol && ranges.contains(protocol, socket.port);
@@ -358,7 +360,9 @@ impl Sockets {
         let is_gone =
             |_: &u64, listening: &mut Listening| listening.closed.is_some_and(|at| at <= now);
         for (cookie, gone) in self.listeners.extract_if(.., is_gone) {
-            self.vanished[gone.socket.protocol as usize].push(cookie);
+            if now < self.skips_until {
+                self.vanished[gone.socket.protocol as usize].push(cookie);
+            }
         }
     }
 

@@ -162,3 +162,15 @@ fn an_ipv6_address_is_answered_for_on_its_own_interface_alone_and_goes_when_that
     assert!(network.remove_by_hand(LOOPBACK, addr, seconds(7)));
     assert!(!network.receives(addr, seconds(8)));
 }
+
+#[test]
+fn an_interface_that_is_brought_up_with_its_cable_out_has_no_carrier() {
+    let mut network = machine();
+    network.set_carrier("eth0", false, seconds(1));
+    network.set_up("eth0", false, seconds(2));
+    network.set_up("eth0", true, seconds(3));
+    let has_carrier = |network: &Network| network.link("eth0").unwrap().has_carrier;
+    assert!(!has_carrier(&network));
+    network.set_carrier("eth0", true, seconds(4));
+    assert!(has_carrier(&network));
+}

@@ -16,7 +16,7 @@ fn ranges() -> Ranges {
     [(Protocol::Tcp, 80, 89)].into_iter().collect()
 }
 
-fn connect(sockets: &mut Sockets, port: u16, peer: u16) -> Answer {
+fn connect(sockets: &mut Sockets, port: u16, peer: u16) -> ConnectOutcome {
     let peer = SocketAddr::new([192, 0, 2, 1].into(), peer);
     sockets.connect(Protocol::Tcp, SocketAddr::new(CVIP, port), peer)
 }
@@ -74,11 +74,11 @@ fn events_can_be_lost_and_more_than_the_ring_holds_are_an_overflow() {
 fn a_hung_servers_queue_takes_one_more_than_its_backlog_and_then_nothing() {
     let mut sockets = Sockets::default();
     let listener = sockets.listen(tcp(any(), 80), SimTime(0));
-    assert!(matches!(connect(&mut sockets, 80, 1), Answer::Accepted(_)));
+    assert!(matches!(connect(&mut sockets, 80, 1), ConnectOutcome::Accepted(_)));
     sockets.set_hung(listener, true);
-    assert!(matches!(connect(&mut sockets, 80, 2), Answer::Waits(_)));
-    assert!(matches!(connect(&mut sockets, 80, 3), Answer::Waits(_)));
-    assert_eq!(connect(&mut sockets, 80, 4), Answer::Dropped);
+    assert!(matches!(connect(&mut sockets, 80, 2), ConnectOutcome::Waits(_)));
+    assert!(matches!(connect(&mut sockets, 80, 3), ConnectOutcome::Waits(_)));
+    assert_eq!(connect(&mut sockets, 80, 4), ConnectOutcome::Dropped);
     let dump = sockets.dump(Protocol::Tcp, &ranges(), SimTime(0)).unwrap();
     assert_eq!((dump[0].queue, dump[0].backlog), (2, 1));
     assert_eq!(sockets.unaccepted(80).len(), 2);
@@ -95,14 +95,14 @@ fn a_connection_goes_to_the_listener_of_its_address_before_that_of_all() {
     let wildcard = sockets.listen(tcp(any(), 80), SimTime(0));
     let of_cvip = sockets.listen(tcp(CVIP, 80), SimTime(0));
     let listener = |sockets: &mut Sockets, peer| match connect(sockets, 80, peer) {
-        Answer::Accepted(cookie) => sockets.connection(cookie).unwrap().listener,
+        ConnectOutcome::Accepted(cookie) => sockets.connection(cookie).unwrap().listener,
         other => panic!("{other:?}"),
     };
     assert_eq!(listener(&mut sockets, 1), of_cvip);
     sockets.close(of_cvip, SimTime(1));
     assert_eq!(listener(&mut sockets, 2), wildcard);
     sockets.end(wildcard, SimTime(2));
-    assert_eq!(connect(&mut sockets, 80, 3), Answer::Refused);
+    assert_eq!(connect(&mut sockets, 80, 3), ConnectOutcome::Refused);
     assert_eq!(sockets.connections(Protocol::Tcp, 80), 1, "the closed one's goes on");
 }
 
