@@ -219,9 +219,12 @@ fn costs(beside: &str) {
     println!("beside {beside}, 10 listeners");
     measure("TCP dump", 1000, &mut |d| assert_eq!(d.snapshot(&tcp).unwrap().len(), 10));
     measure("UDP dump", 100, &mut |d| assert_eq!(d.snapshot(&udp).unwrap().len(), 0));
-    measure("connections of a port", 20, &mut |d| {
-        d.connections(Protocol::Tcp, 80).unwrap();
-    });
+    for ports in [1, 1000] {
+        let ranges = (0..ports).map(|n| (Protocol::Tcp, 2 * n + 1, 2 * n + 1)).collect();
+        measure(&format!("connections of {ports} ports"), 20, &mut |d| {
+            d.connections(Protocol::Tcp, &ranges).unwrap();
+        });
+    }
 }
 
 /// What an idle watch costs in processor time.

@@ -53,8 +53,6 @@ pub(super) struct DiagRequest<'a> {
     pub(super) protocol: u8,
     /// States wanted, one bit for each.
     pub(super) states: u32,
-    /// Exactly this local port, host order; 0 for any.
-    pub(super) port: u16,
     /// Sorted, disjoint local port ranges; none for all ports.
     pub(super) ranges: &'a [(u16, u16)],
 }
@@ -66,8 +64,7 @@ impl DiagRequest<'_> {
         fixed[0] = self.family;
         fixed[1] = self.protocol;
         fixed[4..8].copy_from_slice(&self.states.to_ne_bytes());
-        fixed[8..10].copy_from_slice(&self.port.to_be_bytes());
-        // Any remote port, addresses and interface; INET_DIAG_NOCOOKIE, twice.
+        // Any ports, addresses and interface; INET_DIAG_NOCOOKIE, twice.
         fixed[48..].fill(0xff);
         let filter = port_filter(self.ranges);
         let flags = NlmF::REQUEST | NlmF::DUMP;
@@ -290,13 +287,8 @@ mod tests {
 
     #[test]
     fn a_request_without_ranges_is_header_and_request_only() {
-        let request = DiagRequest {
-            family: AF_INET6,
-            protocol: 6,
-            states: 1 << LISTEN,
-            port: 443,
-            ranges: &[],
-        };
+        let request =
+            DiagRequest { family: AF_INET6, protocol: 6, states: 1 << LISTEN, ranges: &[] };
         let mut expected = vec![];
         expected.extend(72u32.to_ne_bytes()); // nlmsg_len
         expected.extend(20u16.to_ne_bytes()); // SOCK_DIAG_BY_FAMILY
@@ -305,8 +297,7 @@ mod tests {
         expected.extend(0u32.to_ne_bytes()); // nlmsg_pid
         expected.extend([10, 6, 0, 0]); // AF_INET6, IPPROTO_TCP, no extensions, pad
         expected.extend(0x400u32.to_ne_bytes()); // idiag_states: LISTEN
-        expected.extend([0x01, 0xbb]); // idiag_sport 443
-        expected.extend([0; 38]); // idiag_dport, idiag_src, idiag_dst, idiag_if
+        expected.extend([0; 40]); // idiag_sport, idiag_dport, idiag_src, idiag_dst, idiag_if
         expected.extend([0xff; 8]); // idiag_cookie: INET_DIAG_NOCOOKIE
         assert_eq!(request.to_bytes(9), expected);
     }
@@ -314,13 +305,8 @@ mod tests {
     #[test]
     fn two_ranges_become_nine_operations_in_the_request() {
         let ranges = [(80, 89), (443, 443)];
-        let request = DiagRequest {
-            family: AF_INET,
-            protocol: 6,
-            states: 1 << LISTEN,
-            port: 0,
-            ranges: &ranges,
-        };
+        let request =
+            DiagRequest { family: AF_INET, protocol: 6, states: 1 << LISTEN, ranges: &ranges };
         let op = |code: u8, yes: u8, no: u16| {
             let no = no.to_ne_bytes();
             [code, yes, no[0], no[1]]

@@ -3,7 +3,7 @@
 //! No threads, no waiting: a step takes the socket events, makes the dumps that are due, and says
 //! what changed.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::time::{Duration, Instant};
@@ -246,9 +246,13 @@ impl ListenerWatch {
         self.dumper.unaccepted(port)
     }
 
-    /// How many peers still have a connection to a local port: see [`Dumper::connections`].
-    pub fn connections(&mut self, protocol: Protocol, port: u16) -> Result<usize, ListenersError> {
-        self.dumper.connections(protocol, port)
+    /// How many connections there are to local ports: see [`Dumper::connections`].
+    pub fn connections(
+        &mut self,
+        protocol: Protocol,
+        ranges: &Ranges,
+    ) -> Result<BTreeMap<u16, usize>, ListenersError> {
+        self.dumper.connections(protocol, ranges)
     }
 }
 

@@ -12,13 +12,13 @@ use std::time::{Duration, Instant};
 
 use tracing::warn;
 
-use super::leaving::LeavingPort;
 use super::state::{NodeAction, NodeSnapshot, NodeState};
 use super::system::System;
 use crate::checks::Checker;
 use crate::conf::Conf;
 use crate::heartbeat;
 use crate::listeners::{Dumper, ListenerWatch, ListenersError};
+use crate::protocol::Protocol;
 use crate::store::{AppliedOrders, ServiceKey, Store, StoreError};
 
 /// Takes the ports that a node has left.
@@ -179,18 +179,18 @@ impl NodeAgent {
                 }
                 self.state.queues_read(started.elapsed(), now);
             }
-            NodeAction::Count(ports) => {
+            NodeAction::Count(ranges) => {
                 let started = Instant::now();
-                let count = |(protocol, port): LeavingPort| match watch.connections(protocol, port)
-                {
-                    Ok(count) => Some(((protocol, port), count)),
-                    Err(error) => {
-                        warn!("cannot count the connections on {protocol} port {port}: {error}");
-                        None
+                let mut counts = BTreeMap::new();
+                for protocol in Protocol::ALL {
+                    match watch.connections(protocol, &ranges) {
+                        Ok(ports) => drop(counts.insert(protocol, ports)),
+                        Err(error) => warn!(
+                            "cannot count the {protocol} connections on ports that were left or \
+                             are drained: {error}"
+                        ),
                     }
-                };
-                let counts: BTreeMap<LeavingPort, usize> =
-                    ports.into_iter().filter_map(count).collect();
+                }
                 self.state.counted(&counts, started.elapsed(), now);
             }
             NodeAction::Check(targets) => {

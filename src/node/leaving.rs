@@ -8,6 +8,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::conf::Conf;
+use crate::listeners::Ranges;
 use crate::protocol::Protocol;
 use crate::store::{Lingering, StoreState};
 
@@ -52,8 +53,9 @@ impl Leaving {
     }
 
     /// The ports whose connections are to be counted.
-    pub(super) fn countable(&self) -> Vec<LeavingPort> {
-        self.ports.keys().filter(|port| port.0 != Protocol::Udp).copied().collect()
+    pub(super) fn countable(&self) -> Ranges {
+        let ports = self.ports.keys().filter(|(protocol, _)| *protocol != Protocol::Udp);
+        ports.map(|(protocol, port)| (*protocol, *port, *port)).collect()
     }
 
     /// Takes a new count of each port, none where it could not be counted; true if any is another.
@@ -206,7 +208,7 @@ mod tests {
     #[test]
     fn what_cannot_be_counted_is_waited_for_by_the_deadline_alone() {
         let mut leaving = Leaving::of([HTTP]);
-        assert_eq!(leaving.countable(), [HTTP]);
+        assert_eq!(leaving.countable(), [(Protocol::Tcp, 80, 80)].into_iter().collect());
         leaving.count(|_| None);
         assert!(leaving.is_empty());
     }

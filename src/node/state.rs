@@ -31,6 +31,7 @@ use crate::heartbeat;
 use crate::heartbeat::left::LeftService;
 use crate::listeners::{EventSource, Listener, ListenerId, Ranges, Unaccepted};
 use crate::ports::Layers;
+use crate::protocol::Protocol;
 use crate::store::{
     AppliedOrders, Fault, Key, NodeRecord, Refreshed, Registration, Scope, ServiceKey, StoreError,
     StoreState, shortened,
@@ -83,7 +84,7 @@ pub enum NodeAction {
     /// for each, [`NodeState::queues_read`] for all.
     ReadQueues(BTreeSet<u16>),
     /// Count the connections on these ports: [`NodeState::counted`].
-    Count(Vec<LeavingPort>),
+    Count(Ranges),
     /// Check these targets, and the new ones at once: [`NodeState::checked`].
     Check(BTreeMap<ServiceKey, CheckTarget>),
     /// Watch the listeners on these ports.
@@ -479,10 +480,19 @@ impl NodeState {
         self.publish_due = true;
     }
 
-    /// How many connections there are on each port, so far as they could be counted, and how long
-    /// that took.
-    pub fn counted(&mut self, counts: &BTreeMap<LeavingPort, usize>, took: Duration, now: Instant) {
-        self.publish_due |= self.leaving.count(|port| counts.get(&port).copied());
+    /// How many connections there are on the ports of each protocol that could be counted, for
+    /// those that have any, and how long that took.
+    pub fn counted(
+        &mut self,
+        counts: &BTreeMap<Protocol, BTreeMap<u16, usize>>,
+        took: Duration,
+        now: Instant,
+    ) {
+        let count = |(protocol, port): LeavingPort| {
+            let counts = counts.get(&protocol)?;
+            Some(counts.get(&port).copied().unwrap_or(0))
+        };
+        self.publish_due |= self.leaving.count(count);
         // A count walks every connection of the node: beside very many, it is made less often.
         self.next_count = now + COUNT_EVERY.max(COUNT_SHARE * took);
     }

@@ -181,7 +181,11 @@ fn a_kernel_without_sctp_diag_says_so_and_still_shows_the_rest() {
 fn connections_are_counted_until_both_sides_are_done_with_them() {
     in_own_network(|| {
         let mut dumper = Dumper::open().unwrap();
-        let mut count = || dumper.connections(Protocol::Tcp, 8000).unwrap();
+        let ranges = [(Protocol::Tcp, 8000, 8000)].into_iter().collect();
+        let mut count = || {
+            let counts = dumper.connections(Protocol::Tcp, &ranges).unwrap();
+            counts.get(&8000).copied().unwrap_or(0)
+        };
         let listener = TcpListener::bind("[::]:8000").unwrap();
         assert_eq!(count(), 0, "the listener is no connection");
         // The clients' sockets have another local port and do not count.

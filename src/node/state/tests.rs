@@ -252,7 +252,10 @@ impl World {
                     self.state.looked_around(system(), Ok(Vec::new()), &self.store);
                 }
                 NodeAction::Count(ports) => {
-                    let counts = ports.into_iter().map(|port| (port, self.connections)).collect();
+                    let ports =
+                        ports.of(Protocol::Tcp).iter().flat_map(|(start, end)| *start..=*end);
+                    let counts = ports.map(|port| (port, self.connections)).collect();
+                    let counts = [(Protocol::Tcp, counts)].into();
                     self.state.counted(&counts, Duration::ZERO, self.now);
                 }
                 NodeAction::Watch(ranges) if ranges != self.watched => {
