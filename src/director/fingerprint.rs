@@ -1,5 +1,5 @@
 //! A cheap look at the kernel's whole table, once a second: it decides nothing, it shows which
-//! services to read.
+//! services to read. Pure; [`table`](super::table) reads the text.
 //!
 //! `/proc/net/ip_vs` shows every service with its destinations and weights in one go, where netlink
 //! needs a dump for each service. Of each service a fingerprint is made, to be compared with that of
@@ -9,18 +9,13 @@
 //! second.
 
 use std::collections::HashMap;
-use std::fs::File;
 use std::hash::{DefaultHasher, Hash, Hasher};
-use std::io::{self, Read};
-use std::net::{IpAddr, Ipv4Addr};
 
 use super::kernel_table::Actual;
-use crate::ipvs::{Forwarding, service_flags};
-use crate::protocol::Protocol;
+use super::settings::service_key;
+use crate::ipvs::proc_net::ProcLine;
+use crate::ipvs::{DestinationId, Forwarding, service_flags};
 use crate::store::ServiceKey;
-
-/// The table as text, of the calling thread's network namespace.
-const TABLE: &str = "/proc/thread-self/net/ip_vs";
 
 /// A fingerprint of one service: its scheduler, whether it is persistent, and its destinations with
 /// their forwarding methods and weights, in any order.
@@ -32,8 +27,8 @@ impl Print {
         Print(hash((scheduler, persistent)))
     }
 
-    fn add(&mut self, addr: IpAddr, port: u16, forward: Forwarding, weight: u32) {
-        self.0 = self.0.wrapping_add(hash((addr, port, forward, weight)));
+    fn add(&mut self, id: DestinationId, forward: Forwarding, weight: u32) {
+        self.0 = self.0.wrapping_add(hash((id, forward, weight)));
     }
 }
 
@@ -50,97 +45,43 @@ pub fn print_of(actual: &Actual) -> Print {
     let mut print = Print::of_service(&service.scheduler, persistent);
     for entry in actual.destinations.values() {
         let d = &entry.destination;
-        print.add(d.id.addr, d.id.port, d.forward, d.weight);
+        print.add(d.id, d.forward, d.weight);
     }
     print
 }
 
-/// Reads the table as text.
-///
-/// # Errors
-/// The kernel does not show it.
-pub fn read() -> io::Result<Vec<u8>> {
-    let mut text = Vec::new();
-    File::open(TABLE)?.read_to_end(&mut text)?;
-    Ok(text)
+/// True if the table's text has a service.
+pub fn has_service(text: &[u8]) -> bool {
+    lines(text).any(|line| matches!(line, Some(ProcLine::Service { .. } | ProcLine::Mark)))
 }
 
-/// True if the kernel shows no service at all: the table was flushed. Costs the same for every table.
-pub fn is_flushed() -> bool {
-    let mut text = [0; 1024];
-    let Ok(length) = File::open(TABLE).and_then(|mut file| file.read(&mut text)) else {
-        return false;
-    };
-    length < text.len() && !std::str::from_utf8(&text[..length]).is_ok_and(has_service)
-}
-
-/// True if the beginning of the table's text has a line that is no title.
-fn has_service(text: &str) -> bool {
-    let protocols = ["TCP ", "UDP ", "SCTP ", "FWM "];
-    text.lines().any(|line| protocols.iter().any(|protocol| line.starts_with(protocol)))
-}
-
-/// The fingerprints of all services in the table's text (`ip_vs_info_seq_show`, ip_vs_ctl.c), but
-/// for those by firewall marks. Lines of an unknown form are left out.
+/// The fingerprints of all services in the table's text, but for those by firewall marks. Lines
+/// of an unknown form are left out.
 pub fn prints(text: &[u8]) -> HashMap<ServiceKey, Print> {
     let mut found = HashMap::new();
     let mut service: Option<(ServiceKey, Print)> = None;
-    for line in text.split(|byte| *byte == b'\n').filter_map(|line| std::str::from_utf8(line).ok())
-    {
-        let mut words = line.split_ascii_whitespace();
-        let Some(first) = words.next() else { continue };
-        if first == "->" {
-            if let Some((_, print)) = &mut service {
-                let _ = destination(words, print);
+    for line in lines(text) {
+        match line {
+            Some(ProcLine::Service { id, scheduler, persistent }) => {
+                found.extend(service.take());
+                let print = Print::of_service(scheduler, persistent);
+                service = service_key(id).map(|key| (key, print));
             }
-            continue;
+            Some(ProcLine::Destination { id, forward, weight, .. }) => {
+                if let Some((_, print)) = &mut service {
+                    print.add(id, forward, weight);
+                }
+            }
+            Some(ProcLine::Mark | ProcLine::Title) | None => found.extend(service.take()),
         }
-        found.extend(service.take());
-        service = self::service(first, words);
     }
     found.extend(service);
     found
 }
 
-fn service<'a>(
-    protocol: &str,
-    mut words: impl Iterator<Item = &'a str>,
-) -> Option<(ServiceKey, Print)> {
-    let protocol = match protocol {
-        "TCP" => Protocol::Tcp,
-        "UDP" => Protocol::Udp,
-        "SCTP" => Protocol::Sctp,
-        _ => return None,
-    };
-    let (cvip, port) = address(words.next()?)?;
-    let scheduler = words.next()?;
-    let print = Print::of_service(scheduler, words.any(|word| word == "persistent"));
-    Some((ServiceKey { cvip, protocol, port }, print))
-}
-
-fn destination<'a>(mut words: impl Iterator<Item = &'a str>, print: &mut Print) -> Option<()> {
-    let (addr, port) = address(words.next()?)?;
-    // `ip_vs_fwd_name`.
-    let forward = match words.next()? {
-        "Local" => Forwarding::LocalNode,
-        "Tunnel" => Forwarding::Tunnel,
-        "Route" => Forwarding::Route,
-        "Bypass" => Forwarding::Bypass,
-        _ => Forwarding::Masquerade,
-    };
-    print.add(addr, port, forward, words.next()?.parse().ok()?);
-    Some(())
-}
-
-/// `0A000001:0050` or `[fd00:0000:…:0001]:0050`.
-fn address(text: &str) -> Option<(IpAddr, u16)> {
-    let (addr, port) = text.rsplit_once(':')?;
-    let port = u16::from_str_radix(port, 16).ok()?;
-    let addr = match addr.strip_prefix('[') {
-        Some(rest) => IpAddr::V6(rest.strip_suffix(']')?.parse().ok()?),
-        None => IpAddr::V4(Ipv4Addr::from_bits(u32::from_str_radix(addr, 16).ok()?)),
-    };
-    Some((addr, port))
+fn lines(text: &[u8]) -> impl Iterator<Item = Option<ProcLine<'_>>> {
+    let lines = text.split(|byte| *byte == b'\n');
+    lines.map(|line| ProcLine::parse(std::str::from_utf8(line).ok()?))
 }
 
 #[cfg(test)]
@@ -151,6 +92,7 @@ mod tests {
     use super::super::settings::service_id;
     use super::*;
     use crate::ipvs::{Destination, DestinationEntry, Service, Stats};
+    use crate::protocol::Protocol;
 
     /// As Linux 6.1 shows it.
     const SHOWN: &str = "\
@@ -207,9 +149,9 @@ FWM  00000007 wlc
 
     #[test]
     fn an_empty_table_is_told_from_one_with_a_service() {
-        assert!(has_service(SHOWN));
+        assert!(has_service(SHOWN.as_bytes()));
         let titles: Vec<&str> = SHOWN.lines().take(3).collect();
-        assert!(!has_service(&titles.join("\n")));
+        assert!(!has_service(titles.join("\n").as_bytes()));
     }
 
     #[test]

@@ -2,13 +2,15 @@
 //! they are many.
 
 use std::collections::{BTreeSet, HashMap};
+use std::io::{self, Read};
 
 use super::desired::Inputs;
 use super::drains::DrainState;
+use super::fingerprint::{self, Print};
 use super::kernel_table::{Actual, KernelTable};
 use super::reconcile::{Plans, concerned, plans};
 use super::settings::{service_id, service_key};
-use crate::ipvs::{Client, DestinationEntry, IpvsError, ServiceEntry, ServiceId};
+use crate::ipvs::{Client, DestinationEntry, IpvsError, ServiceEntry, ServiceId, proc_net};
 use crate::store::{ServiceKey, StoreState};
 
 /// From this many services on, one dump of all costs less than a question for each.
@@ -81,6 +83,25 @@ pub fn read_some(
         entries = reader.services()?;
     }
     read(reader, services, by_key(entries))
+}
+
+/// The fingerprints of all services.
+///
+/// # Errors
+/// The kernel does not show its table as text.
+pub(super) fn read_prints() -> io::Result<HashMap<ServiceKey, Print>> {
+    let mut text = Vec::new();
+    proc_net::open("ip_vs")?.read_to_end(&mut text)?;
+    Ok(fingerprint::prints(&text))
+}
+
+/// True if the kernel shows no service at all: the table was flushed. Costs the same for every table.
+pub(super) fn is_flushed() -> bool {
+    let mut text = [0; 1024];
+    let Ok(length) = proc_net::open("ip_vs").and_then(|mut file| file.read(&mut text)) else {
+        return false;
+    };
+    length < text.len() && !fingerprint::has_service(&text[..length])
 }
 
 /// Reads the destinations of those services that stand.

@@ -32,6 +32,7 @@ mod fake_kernel;
 #[doc(hidden)]
 pub mod fuzzing;
 pub mod plan;
+pub mod proc_net;
 mod scheduler_flags;
 pub mod types;
 mod wire;

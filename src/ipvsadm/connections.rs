@@ -7,10 +7,11 @@
 
 use std::borrow::Cow;
 use std::io::{self, BufRead};
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::net::IpAddr;
 
 use super::columns::{ColumnText, Columns as _};
 use super::names::{Names, push_endpoint};
+use crate::ipvs::proc_net::{address, port};
 use crate::protocol::Protocol;
 
 /// One connection, or one template of a persistent client (whose client port is 0).
@@ -88,34 +89,6 @@ impl<'a> Connection<'a> {
         }
         line.push('\n');
     }
-}
-
-pub(super) fn address(field: &str) -> Option<IpAddr> {
-    if field.contains(':') {
-        field.parse::<Ipv6Addr>().ok().map(IpAddr::V6)
-    } else {
-        hexadecimal(field).map(|bits| Ipv4Addr::from(bits).into())
-    }
-}
-
-pub(super) fn port(field: &str) -> Option<u16> {
-    hexadecimal(field).and_then(|port| port.try_into().ok())
-}
-
-/// A number of 32 bits in hexadecimal digits and nothing else.
-fn hexadecimal(field: &str) -> Option<u32> {
-    if !(1..=8).contains(&field.len()) {
-        return None;
-    }
-    field.bytes().try_fold(0, |value, byte| {
-        let digit = match byte {
-            b'0'..=b'9' => byte - b'0',
-            b'A'..=b'F' => byte - b'A' + 10,
-            b'a'..=b'f' => byte - b'a' + 10,
-            _ => return None,
-        };
-        Some(value << 4 | u32::from(digit))
-    })
 }
 
 /// The two lines over the connections.
@@ -203,16 +176,6 @@ mod tests {
             shown,
             "TCP 100:00 NONE        [2001:db8::1]:40202 [2001:db8::1]:80   [2001:db8::1]:8080\n"
         );
-    }
-
-    #[test]
-    fn a_field_is_hexadecimal_digits_and_nothing_else() {
-        assert_eq!(address("C0A8010a"), Some([192, 168, 1, 10].into()));
-        assert_eq!(port("1F90"), Some(8080));
-        for field in ["", "+1", "10000", "0x50", "5 "] {
-            assert_eq!(port(field), None, "{field:?}");
-        }
-        assert_eq!(address("100000000"), None);
     }
 
     #[test]

@@ -6,20 +6,13 @@
 //! less than netlink: its user compares service by service, and asks netlink for those
 //! that the two do not agree on, for firewall marks (the file does not say of which family) and
 //! for what the file does not have.
-//!
-//! ```text
-//! TCP  C0000201:0050 wlc persistent 360 FFFFFFFF
-//!   -> C6336401:0050      Masq    1      0          0
-//! ```
 
 use std::collections::HashMap;
 use std::io::{self, BufRead};
-use std::net::IpAddr;
 use std::ops::Range;
 
-use super::connections::{address, port};
+use crate::ipvs::proc_net::ProcLine;
 use crate::ipvs::{Destination, DestinationEntry, DestinationId, Forwarding, ServiceId, Stats};
-use crate::protocol::Protocol;
 
 /// The longest line that is one of the file's, in bytes; the kernel's are shorter.
 const LONGEST_LINE: u64 = 4096;
@@ -66,27 +59,23 @@ impl ProcTable {
                 return Ok(proc_table);
             }
             let text = std::str::from_utf8(&line).map_err(io::Error::other)?;
-            let mut words = text.split_ascii_whitespace();
-            let known = match words.next() {
-                Some("->") if text.contains("RemoteAddress") => Some(()),
-                Some("->") => destination(words).map(|short| {
+            match ProcLine::parse(text) {
+                Some(ProcLine::Destination { id, forward, weight, active, inactive }) => {
                     if current.is_some() {
+                        let short = Short { id, forward, weight, active, inactive };
                         proc_table.destinations.push(short);
                     }
-                }),
-                Some("FWM") => {
-                    proc_table.close(current.take());
-                    Some(())
                 }
-                Some("IP" | "Prot") => Some(()),
-                Some(word) => service(word, words).map(|(id, scheduler)| {
+                Some(ProcLine::Service { id, scheduler, .. }) => {
                     proc_table.close(current.take());
                     let start = proc_table.destinations.len();
+                    let scheduler = scheduler.into();
                     current = Some((id, ProcSeen { scheduler, destinations: start..start }));
-                }),
-                None => Some(()),
-            };
-            known.ok_or_else(|| io::Error::other("this is not /proc/net/ip_vs"))?;
+                }
+                Some(ProcLine::Mark) => proc_table.close(current.take()),
+                Some(ProcLine::Title) => {}
+                None => return Err(io::Error::other("this is not /proc/net/ip_vs")),
+            }
         }
     }
 
@@ -119,48 +108,12 @@ impl ProcTable {
     }
 }
 
-fn service<'a>(
-    protocol: &str,
-    mut words: impl Iterator<Item = &'a str>,
-) -> Option<(ServiceId, Box<str>)> {
-    let named = |p: &Protocol| p.name().eq_ignore_ascii_case(protocol);
-    let protocol = Protocol::ALL.into_iter().find(named)?;
-    let (addr, port) = endpoint(words.next()?)?;
-    Some((ServiceId::Address { protocol, addr, port }, words.next()?.into()))
-}
-
-fn destination<'a>(mut words: impl Iterator<Item = &'a str>) -> Option<Short> {
-    let (addr, port) = endpoint(words.next()?)?;
-    let forward = match words.next()? {
-        "Masq" => Forwarding::Masquerade,
-        "Local" => Forwarding::LocalNode,
-        "Tunnel" => Forwarding::Tunnel,
-        "Route" => Forwarding::Route,
-        "Bypass" => Forwarding::Bypass,
-        _ => return None,
-    };
-    let mut number = || words.next()?.parse().ok();
-    Some(Short {
-        id: DestinationId { addr, port },
-        forward,
-        weight: number()?,
-        active: number()?,
-        inactive: number()?,
-    })
-}
-
-/// `C0000201:0050` or `[2001:0db8:...]:0050`.
-fn endpoint(word: &str) -> Option<(IpAddr, u16)> {
-    let (addr, at) = word.rsplit_once(':')?;
-    let addr = addr.strip_prefix('[').and_then(|addr| addr.strip_suffix(']')).unwrap_or(addr);
-    Some((address(addr)?, port(at)?))
-}
-
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::protocol::Protocol;
 
     const FILE: &str = "IP Virtual Server version 1.2.1 (size=4096)
 Prot LocalAddress:Port Scheduler Flags

@@ -8,7 +8,7 @@ use std::io::Read;
 use nix::libc;
 
 use crate::ipvs::{
-    self, Change, DestinationEntry, Info, ServiceEntry, ServiceId, SyncDaemon, Timeouts,
+    self, Change, DestinationEntry, Info, ServiceEntry, ServiceId, SyncDaemon, Timeouts, proc_net,
 };
 
 /// Why the kernel's table could not be read or changed.
@@ -112,14 +112,6 @@ pub trait Table {
     }
 }
 
-/// Where the kernel shows the network namespace of this thread, as the netlink socket is of;
-/// `/proc/net` is that of the process's first thread.
-const PROC_NET: &str = "/proc/thread-self/net";
-
-fn proc_net(file: &str) -> std::io::Result<Box<dyn Read>> {
-    Ok(Box::new(std::fs::File::open(std::path::Path::new(PROC_NET).join(file))?))
-}
-
 impl From<ipvs::IpvsError> for TableError {
     fn from(error: ipvs::IpvsError) -> TableError {
         match error {
@@ -162,18 +154,18 @@ impl Table for ipvs::Client {
     }
 
     fn connections(&mut self) -> std::io::Result<Box<dyn Read>> {
-        proc_net("ip_vs_conn")
+        Ok(Box::new(proc_net::open("ip_vs_conn")?))
     }
 
     fn proc_table(&mut self) -> std::io::Result<Box<dyn Read>> {
-        proc_net("ip_vs")
+        Ok(Box::new(proc_net::open("ip_vs")?))
     }
 
     fn totals(&mut self) -> std::io::Result<Box<dyn Read>> {
-        proc_net("ip_vs_stats")
+        Ok(Box::new(proc_net::open("ip_vs_stats")?))
     }
 
     fn status(&mut self) -> std::io::Result<Box<dyn Read>> {
-        proc_net("ip_vs_status")
+        Ok(Box::new(proc_net::open("ip_vs_status")?))
     }
 }

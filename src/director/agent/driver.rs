@@ -13,7 +13,7 @@ use super::super::flaps::ServerKey;
 use super::super::restrictions::Restrictions;
 use super::super::sync::SyncRole;
 use super::super::view::TableView;
-use super::super::{DirectorEvent, fingerprint, table};
+use super::super::{DirectorEvent, table};
 use super::messages::{ActionResult, AgentAction, PassError, PassReport};
 use super::state::AgentState;
 use crate::checks::{Checker, HealthState};
@@ -210,10 +210,10 @@ impl DirectorAgent {
             AgentAction::Read(services) => ActionResult::Read(
                 table::read_some(&mut self.client, &services).map(|table| (services, table)),
             ),
-            AgentAction::LookFlushed => ActionResult::LookFlushed(fingerprint::is_flushed()),
+            AgentAction::LookFlushed => ActionResult::LookFlushed(table::is_flushed()),
             AgentAction::Look => {
                 let started = processor_time();
-                let prints = fingerprint::read().map(|text| fingerprint::prints(&text));
+                let prints = table::read_prints();
                 ActionResult::Look(prints, processor_time().saturating_sub(started))
             }
             AgentAction::ReadDaemons => {
