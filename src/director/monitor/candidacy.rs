@@ -7,7 +7,6 @@ use std::time::Instant;
 use tracing::{info, warn};
 
 use super::messages::{ClaimRequest, MonitorIdentity, MonitorOutput, Notice};
-use super::nodes::Nodes;
 use super::store_view::StoreView;
 use super::terms::RememberedTerms;
 use super::vouching::PeerVouches;
@@ -18,7 +17,7 @@ use crate::director::election::{
     Election, ElectionAction, ElectionInput, ElectionPeer, ElectionRole, LISTEN, PeerLiveness,
 };
 use crate::director::liveness::Liveness;
-use crate::heartbeat::Leadership;
+use crate::heartbeat::{Heartbeat, Leadership};
 use crate::store::{Elected, TermClaim};
 
 /// What a claim that is under way is for.
@@ -30,12 +29,24 @@ enum ClaimPurpose {
     HandOver,
 }
 
-/// What is known beside the store and the nodes when the election is held.
+/// Another director, as it is heard.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct HeardDirector<'a> {
+    /// Its last heartbeat, if one came.
+    pub(super) heartbeat: Option<&'a Heartbeat>,
+    /// Its liveness, once it was judged.
+    pub(super) liveness: Option<Liveness>,
+}
+
+/// What is known when the election is held.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Circumstances<'a> {
     pub(super) conf: &'a Conf,
     pub(super) store: &'a StoreView,
-    pub(super) nodes: &'a Nodes,
+    /// The other directors of the set.
+    pub(super) directors: &'a BTreeMap<u32, HeardDirector<'a>>,
+    /// This director suspects its own link, or did until a moment ago.
+    pub(super) distrusts_link: bool,
     /// Another host was proved to answer for a CVIP.
     pub(super) conflict: bool,
 }
@@ -210,13 +221,12 @@ impl Candidacy {
     /// The other directors of the set.
     fn peers(
         &self,
-        Circumstances { store, nodes, .. }: Circumstances<'_>,
+        Circumstances { store, directors, .. }: Circumstances<'_>,
     ) -> BTreeMap<u32, ElectionPeer> {
-        let peer = |node: u32| {
-            let heartbeat = nodes.peers.last(node);
+        let peer = |node: u32, HeardDirector { heartbeat, liveness }: HeardDirector<'_>| {
             let said = heartbeat
                 .and_then(|heartbeat| heartbeat.leaderships.iter().find(|l| l.set == self.set()));
-            let liveness = match (heartbeat, nodes.liveness(node)) {
+            let liveness = match (heartbeat, liveness) {
                 (None, _) => PeerLiveness::Unheard,
                 (_, Some(Liveness::AgentDown | Liveness::Suspected | Liveness::Dead)) => {
                     PeerLiveness::Suspected
@@ -235,21 +245,20 @@ impl Candidacy {
                 vouched: self.vouches.of(node),
             }
         };
-        let others = self.order.iter().copied().filter(|node| *node != self.me);
-        others.map(|node| (node, peer(node))).collect()
+        directors.iter().map(|(node, heard)| (*node, peer(*node, *heard))).collect()
     }
 
     fn input<'a>(
         &self,
         peers: &'a BTreeMap<u32, ElectionPeer>,
-        Circumstances { store, nodes, conflict, .. }: Circumstances<'_>,
+        Circumstances { store, distrusts_link, conflict, .. }: Circumstances<'_>,
     ) -> ElectionInput<'a> {
         ElectionInput {
             stored: self.elected(store),
             known: store.known,
             unavailable: store.is_unavailable(),
             peers,
-            isolated: nodes.distrusts_link(),
+            isolated: distrusts_link,
             conflict,
             held: self.terms.term(self.set()),
             can_carry: self.carries_addresses(),

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use tracing::{error, info, warn};
 
+use super::candidacy::HeardDirector;
 use super::messages::{MonitorIdentity, MonitorOutput, Notice};
 use super::probes::Probes;
 use super::store_view::{RecordSummary, StoreView};
@@ -123,6 +124,16 @@ impl Nodes {
     /// The liveness of every node.
     pub(super) fn liveness_of(&self) -> &BTreeMap<u32, Liveness> {
         &self.liveness_of
+    }
+
+    /// How each of these directors but this one is heard.
+    pub(super) fn directors(&self, directors: &[u32]) -> BTreeMap<u32, HeardDirector<'_>> {
+        let others = directors.iter().copied().filter(|node| *node != self.me);
+        let heard = |node: u32| {
+            let (heartbeat, liveness) = (self.peers.last(node), self.liveness(node));
+            (node, HeardDirector { heartbeat, liveness })
+        };
+        others.map(heard).collect()
     }
 
     /// This director suspects its own link.

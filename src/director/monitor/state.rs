@@ -183,7 +183,8 @@ impl MonitorState {
             let circumstances = Circumstances {
                 conf: &self.conf,
                 store: &self.store,
-                nodes: &self.nodes,
+                directors: &self.nodes.directors(&self.candidacy.order),
+                distrusts_link: self.nodes.distrusts_link(),
                 conflict: self.conflicts.is_proved(),
             };
             self.candidacy.elect(circumstances, now, &mut self.outputs);
