@@ -9,10 +9,13 @@ pub use crate::daemon::supervisor::state::Supervisor;
 pub use crate::daemon::workers::endpoints::Endpoints;
 pub use crate::director::agent::messages::{ActionResult, AgentAction};
 pub use crate::director::agent::state::AgentState;
+pub use crate::director::monitor::candidacy::{Candidacy, Circumstances, HeardDirector};
 pub use crate::director::monitor::conflicts::WatchedAddresses;
 pub use crate::director::monitor::messages::{ClaimRequest, MonitorInput, MonitorOutput};
 pub use crate::director::monitor::state::MonitorState;
-pub use crate::director::monitor::store_view::{RecordSummary, StoreChanges, StoreReading};
+pub use crate::director::monitor::store_view::{
+    RecordSummary, StoreChanges, StoreReading, StoreView,
+};
 pub use crate::director::monitor::wire::Terms;
 pub use crate::director::reconcile::concerned;
 pub use crate::director::settings::{service_id, service_key};

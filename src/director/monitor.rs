@@ -20,7 +20,7 @@
 //!   conflict_watches   the sockets that hear claims of addresses                  kernel
 //! ```
 
-mod candidacy;
+pub(crate) mod candidacy;
 mod conflict_watches;
 pub(crate) mod conflicts;
 mod driver;

@@ -81,7 +81,7 @@ impl fmt::Debug for Nonce {
 }
 
 /// What a director says of one set of directors that it belongs to.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Leadership {
     /// The set, by the lowest node number of its directors.
     pub set: u32,

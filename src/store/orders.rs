@@ -92,7 +92,7 @@ impl OrderRow {
 }
 
 /// Who directs a set of directors.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Elected {
     /// The director's node number.
     pub node: u32,

@@ -1,5 +1,6 @@
 //! How fast claims may follow one another. Pure.
 
+use std::hash::{Hash, Hasher};
 use std::time::{Duration, Instant};
 
 /// How soon a claim that led to nothing is made again; each time twice as late.
@@ -7,6 +8,9 @@ const AGAIN: Duration = Duration::from_millis(300);
 
 /// The latest that it is made again.
 const AGAIN_AT_MOST: Duration = Duration::from_secs(5);
+
+/// After so many doublings each time is the longest.
+const MOST_DOUBLINGS: u32 = 5;
 
 /// So many elections of short succession are nothing unusual: a director dies, and its successor
 /// does too.
@@ -56,12 +60,22 @@ impl ClaimPace {
         let remembered = self.left(now).as_millis().div_ceil(FORGOTTEN_AFTER.as_millis());
         match u32::try_from(remembered).unwrap_or(u32::MAX).checked_sub(FREE) {
             None => Duration::ZERO,
-            Some(doublings) => (WAIT * (1 << doublings.min(5))).min(WAIT_AT_MOST),
+            Some(doublings) => (WAIT * (1 << doublings.min(MOST_DOUBLINGS))).min(WAIT_AT_MOST),
         }
     }
 
     fn left(&self, now: Instant) -> Duration {
         self.forgotten_in.saturating_sub(now.saturating_duration_since(self.replaced))
+    }
+
+    /// See [`Election::hash_at`](super::Election::hash_at).
+    pub(super) fn hash_at(&self, now: Instant, hasher: &mut impl Hasher) {
+        let ClaimPace { tried, again, replaced, forgotten_in: _ } = self;
+        tried.map(|(expected, times)| (expected, times.min(MOST_DOUBLINGS))).hash(hasher);
+        again.saturating_duration_since(now).hash(hasher);
+        self.left(now).hash(hasher);
+        let wait = self.wait(now);
+        now.saturating_duration_since(*replaced).min(wait).hash(hasher);
     }
 
     /// A claim is made; `replaces`: since another is gone, or cannot go on.
@@ -72,7 +86,7 @@ impl ClaimPace {
             self.forgotten_in = self.left(now) + FORGOTTEN_AFTER;
             self.replaced = now;
         }
-        self.again = now + (AGAIN * (1 << times.min(5))).min(AGAIN_AT_MOST);
+        self.again = now + (AGAIN * (1 << times.min(MOST_DOUBLINGS))).min(AGAIN_AT_MOST);
         self.tried = Some((expected, times + 1));
     }
 }

@@ -1,6 +1,7 @@
 //! One director's view of its set's election: what it claims, takes and yields.
 
 use std::collections::BTreeMap;
+use std::hash::{Hash, Hasher};
 use std::time::{Duration, Instant};
 
 use super::messages::{ElectionAction, ElectionInput, ElectionPeer, ElectionRole, PeerLiveness};
@@ -197,6 +198,50 @@ impl Election {
             None => {}
         }
         action
+    }
+
+    /// Feeds a hasher with all that decides what this election does from now on: of each time how
+    /// far off it is, and that no further than matters. Two elections that feed it alike act alike,
+    /// which is how a search through all states knows one that it has seen.
+    pub fn hash_at(&self, now: Instant, hasher: &mut impl Hasher) {
+        let Election {
+            node,
+            incarnation,
+            order,
+            role,
+            started,
+            given_up,
+            latest,
+            incumbent,
+            gone_since,
+            asked,
+            pace,
+        } = self;
+        let ago = |since: Instant, most: Duration| now.saturating_duration_since(since).min(most);
+        (node, incarnation, order, role, given_up, latest).hash(hasher);
+        ago(*started, LISTEN).hash(hasher);
+        let turns = STAGGER * order.len() as u32;
+        gone_since.map(|since| ago(since, turns)).hash(hasher);
+        incumbent.is_some().hash(hasher);
+        if let Some(Incumbent { elected, since, heard, idle_since, unable_since }) = *incumbent {
+            (elected, heard, ago(since, SETTLED_AFTER)).hash(hasher);
+            idle_since.map(|since| ago(since, IDLE_AFTER + turns)).hash(hasher);
+            unable_since.map(|since| ago(since, HANDS_OVER_WITHIN + turns)).hash(hasher);
+        }
+        asked.map(|until| until.saturating_duration_since(now)).hash(hasher);
+        pace.hash_at(now, hasher);
+    }
+
+    /// For how long the elected director has not vouched for itself, and no longer than matters;
+    /// none if it has not since it was seen to be elected. `vouched` is the last time of each node.
+    pub fn unvouched_for(
+        &self,
+        vouched: impl Fn(u32) -> Option<Instant>,
+        now: Instant,
+    ) -> Option<Duration> {
+        let incumbent = self.incumbent?;
+        let at = vouched(incumbent.elected.node).filter(|at| *at >= incumbent.since)?;
+        Some(now.saturating_duration_since(at).min(VOUCHED_FOR))
     }
 
     /// Notes what is new of the elected director and of terms.
@@ -401,11 +446,11 @@ impl Election {
         let Some(peer) = input.peers.get(&incumbent.elected.node) else {
             return !self.order.contains(&incumbent.elected.node);
         };
-        let vouched = peer.vouched.filter(|at| *at >= incumbent.since);
-        match (peer.liveness, vouched) {
+        let unvouched_for = self.unvouched_for(|_| peer.vouched, now);
+        match (peer.liveness, unvouched_for) {
             (PeerLiveness::Heard, _) => false,
             (PeerLiveness::Leaving, _) => true,
-            (_, Some(at)) => now.saturating_duration_since(at) >= VOUCHED_FOR,
+            (_, Some(unvouched_for)) => unvouched_for >= VOUCHED_FOR,
             (PeerLiveness::Suspected, None) if incumbent.heard => true,
             (PeerLiveness::Suspected | PeerLiveness::Unheard, None) => {
                 peer.alive.is_none() && self.has_listened(now)

@@ -2,6 +2,7 @@
 //! for claims, and remembers terms. Pure.
 
 use std::collections::BTreeMap;
+use std::hash::{Hash, Hasher};
 use std::time::Instant;
 
 use tracing::{info, warn};
@@ -21,7 +22,7 @@ use crate::heartbeat::{Heartbeat, Leadership};
 use crate::store::{Elected, TermClaim};
 
 /// What a claim that is under way is for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 enum ClaimPurpose {
     /// The election goes on.
     Election,
@@ -31,34 +32,36 @@ enum ClaimPurpose {
 
 /// Another director, as it is heard.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct HeardDirector<'a> {
+pub struct HeardDirector<'a> {
     /// Its last heartbeat, if one came.
-    pub(super) heartbeat: Option<&'a Heartbeat>,
+    pub heartbeat: Option<&'a Heartbeat>,
     /// Its liveness, once it was judged.
-    pub(super) liveness: Option<Liveness>,
+    pub liveness: Option<Liveness>,
 }
 
 /// What is known when the election is held.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Circumstances<'a> {
-    pub(super) conf: &'a Conf,
-    pub(super) store: &'a StoreView,
+pub struct Circumstances<'a> {
+    /// cvip.conf.
+    pub conf: &'a Conf,
+    /// The store, as it was last read.
+    pub store: &'a StoreView,
     /// The other directors of the set.
-    pub(super) directors: &'a BTreeMap<u32, HeardDirector<'a>>,
+    pub directors: &'a BTreeMap<u32, HeardDirector<'a>>,
     /// This director suspects its own link, or did until a moment ago.
-    pub(super) distrusts_link: bool,
+    pub distrusts_link: bool,
     /// Another host was proved to answer for a CVIP.
-    pub(super) conflict: bool,
+    pub conflict: bool,
 }
 
 /// This director's part in the election of its set.
 #[derive(Clone, Debug)]
-pub(super) struct Candidacy {
+pub struct Candidacy {
     me: u32,
     incarnation: u64,
     started: Instant,
     /// The set's directors, in cvip.conf's order.
-    pub(super) order: Vec<u32>,
+    pub order: Vec<u32>,
     election: Election,
     pub(super) terms: RememberedTerms,
     vouches: PeerVouches,
@@ -71,9 +74,9 @@ pub(super) struct Candidacy {
     /// The director that this one took over from, until its record says that it is a standby.
     former: Option<u32>,
     /// This director can carry the CVIPs, as far as it was told.
-    pub(super) can_carry: bool,
+    pub can_carry: bool,
     /// This node is leaving the cluster.
-    pub(super) leaving: bool,
+    pub leaving: bool,
     /// It ends, and has handed over or tried to: it carries nothing any more if another can.
     ending: bool,
     /// Why the last claim failed, as it was logged.
@@ -84,12 +87,7 @@ pub(super) struct Candidacy {
 
 impl Candidacy {
     /// A standby that was just started, and knows what its file of terms says.
-    pub(super) fn new(
-        me: MonitorIdentity,
-        order: Vec<u32>,
-        terms: Terms,
-        now: Instant,
-    ) -> Candidacy {
+    pub fn new(me: MonitorIdentity, order: Vec<u32>, terms: Terms, now: Instant) -> Candidacy {
         let election = Election::new(me.node, me.incarnation, order.clone(), now)
             .having_given_up(terms.given_up.clone());
         Candidacy {
@@ -113,41 +111,43 @@ impl Candidacy {
     }
 
     /// It has no other director beside it: no election is held.
-    pub(super) fn is_alone(&self) -> bool {
+    pub fn is_alone(&self) -> bool {
         self.order.len() < 2
     }
 
-    pub(super) fn role(&self) -> ElectionRole {
+    /// Its role at the moment.
+    pub fn role(&self) -> ElectionRole {
         self.election.role()
     }
 
-    pub(super) fn is_active(&self) -> bool {
+    /// Its role is that of the active director.
+    pub fn is_active(&self) -> bool {
         self.role() != ElectionRole::Standby
     }
 
     /// The set, by its lowest node number.
-    pub(super) fn set(&self) -> u32 {
+    pub fn set(&self) -> u32 {
         self.election.set()
     }
 
     /// The elected director, as the store says.
-    pub(super) fn elected(&self, store: &StoreView) -> Option<Elected> {
+    pub fn elected(&self, store: &StoreView) -> Option<Elected> {
         store.elected.get(&self.set()).copied()
     }
 
     /// The director that this one took over from, until its record says that it is a standby.
-    pub(super) fn former(&mut self, store: &StoreView) -> Option<u32> {
+    pub fn former(&mut self, store: &StoreView) -> Option<u32> {
         self.former = self.former.filter(|former| store.directs(*former));
         self.former
     }
 
     /// The outcome of a claim is not known yet.
-    pub(super) fn is_claiming(&self) -> bool {
+    pub fn is_claiming(&self) -> bool {
         self.under_way.is_some()
     }
 
     /// Another order, or other directors.
-    pub(super) fn reorder(&mut self, order: Vec<u32>, outputs: &mut Vec<MonitorOutput>) {
+    pub fn reorder(&mut self, order: Vec<u32>, outputs: &mut Vec<MonitorOutput>) {
         self.ending = false;
         self.order = order.clone();
         let set = self.set();
@@ -159,24 +159,55 @@ impl Candidacy {
 
     /// An operator asks this director to become the active one: for as long as the answer is waited
     /// for.
-    pub(super) fn take_over(&mut self, now: Instant) {
+    pub fn take_over(&mut self, now: Instant) {
         self.election.ask(now);
     }
 
     /// Another director is to be elected in its place, for this one ends: from now on it is one
     /// that cannot carry the CVIPs, so that none hands back to it, and it claims nothing while
     /// another can.
-    pub(super) fn hand_over(&mut self) {
+    pub fn hand_over(&mut self) {
         (self.ending, self.hands_over) = (true, true);
     }
 
+    /// Feeds a hasher with all that decides what this candidacy does from now on, as
+    /// [`Election::hash_at`] does. Of the numbers by which directors vouch for themselves it takes
+    /// those that it saw last.
+    pub fn hash_at(&self, now: Instant, hasher: &mut impl Hasher) {
+        let Candidacy {
+            me,
+            incarnation: _,
+            started,
+            order: _,
+            election,
+            terms,
+            vouches,
+            under_way,
+            hands_over,
+            waits_for,
+            former,
+            can_carry,
+            leaving,
+            ending,
+            // It is only logged.
+            unclaimed: _,
+            told_standby,
+        } = self;
+        election.hash_at(now, hasher);
+        election.unvouched_for(|node| vouches.of(node), now).hash(hasher);
+        vouches.numbers().for_each(|number| number.hash(hasher));
+        now.saturating_duration_since(*started).min(LISTEN).hash(hasher);
+        (me, terms, under_way, hands_over, waits_for, former).hash(hasher);
+        (can_carry, leaving, ending, told_standby).hash(hasher);
+    }
+
     /// It can carry the CVIPs, and is to.
-    pub(super) fn carries_addresses(&self) -> bool {
+    pub fn carries_addresses(&self) -> bool {
         self.can_carry && !self.leaving && !self.ending
     }
 
     /// What heartbeats say of its set.
-    pub(super) fn leadership(&self, store: &StoreView) -> Leadership {
+    pub fn leadership(&self, store: &StoreView) -> Leadership {
         let (term, active) = match self.role() {
             ElectionRole::Active { term } => (term, true),
             ElectionRole::Standby => (self.elected(store).map_or(0, |elected| elected.term), false),
@@ -186,7 +217,7 @@ impl Candidacy {
 
     /// What came of the claim. After an error it may have been won all the same: the store then
     /// names this very cvipd, and the election takes that term.
-    pub(super) fn claim_ended(
+    pub fn claim_ended(
         &mut self,
         claimed: Result<TermClaim, String>,
         outputs: &mut Vec<MonitorOutput>,
@@ -283,7 +314,7 @@ impl Candidacy {
     }
 
     /// Holds the election: what follows from what is known now.
-    pub(super) fn elect(
+    pub fn elect(
         &mut self,
         circumstances: Circumstances<'_>,
         now: Instant,

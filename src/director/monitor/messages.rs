@@ -165,7 +165,7 @@ pub enum MonitorOutput {
 }
 
 /// A claim of a set's direction, by compare-and-swap.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct ClaimRequest {
     /// The set, by its lowest node number.
     pub set: u32,

@@ -30,7 +30,7 @@ pub struct StoreChanges {
 }
 
 /// What the monitor keeps of a record.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct RecordSummary {
     /// Which start of its cvipd wrote it.
     pub incarnation: u64,
@@ -87,14 +87,17 @@ impl StoreChanges {
 
 /// What is known of the store.
 #[derive(Clone, Debug, Default)]
-pub(super) struct StoreView {
+pub struct StoreView {
     /// It was read at least once.
-    pub(super) known: bool,
+    pub known: bool,
     /// Since when it cannot be reached.
-    pub(super) unavailable_since: Option<Instant>,
-    pub(super) records: BTreeMap<u32, RecordSummary>,
-    pub(super) alive: BTreeMap<u32, u64>,
-    pub(super) elected: BTreeMap<u32, Elected>,
+    pub unavailable_since: Option<Instant>,
+    /// What is kept of each record, by node.
+    pub records: BTreeMap<u32, RecordSummary>,
+    /// The incarnations that hold leases, by node.
+    pub alive: BTreeMap<u32, u64>,
+    /// The elected directors, by set.
+    pub elected: BTreeMap<u32, Elected>,
 }
 
 impl StoreView {
@@ -111,17 +114,17 @@ impl StoreView {
     }
 
     /// It cannot be reached.
-    pub(super) fn is_unavailable(&self) -> bool {
+    pub fn is_unavailable(&self) -> bool {
         self.unavailable_since.is_some()
     }
 
     /// A node's record says that it directs.
-    pub(super) fn directs(&self, node: u32) -> bool {
+    pub fn directs(&self, node: u32) -> bool {
         self.records.get(&node).is_some_and(|record| record.directing)
     }
 
     /// A node's record says that it leaves.
-    pub(super) fn leaves(&self, node: u32) -> bool {
+    pub fn leaves(&self, node: u32) -> bool {
         self.records.get(&node).is_some_and(|record| record.leaving)
     }
 }

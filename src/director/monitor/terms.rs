@@ -8,7 +8,7 @@ use super::messages::MonitorOutput;
 use super::wire::Terms;
 
 /// The terms, and whether the file says them.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Hash)]
 pub(super) struct RememberedTerms {
     terms: Terms,
     /// This start has said what is true: until then the file is an earlier one's.

@@ -54,6 +54,11 @@ impl PeerVouches {
         }
     }
 
+    /// The number that each node was last seen to vouch by.
+    pub(super) fn numbers(&self) -> impl Iterator<Item = (u32, Option<u32>)> + '_ {
+        self.0.iter().map(|(node, (number, _))| (*node, *number))
+    }
+
     /// When a node last vouched for itself.
     pub(super) fn of(&self, node: u32) -> Option<Instant> {
         self.0.get(&node)?.1

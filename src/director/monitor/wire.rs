@@ -9,7 +9,7 @@ use crate::counter;
 pub(super) const CAP: u64 = 4096;
 
 /// In which term a director is active, and which terms it has given up.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Terms {
     /// The set and the term in which it is active.
     pub active: Option<(u32, u64)>,
