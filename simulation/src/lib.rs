@@ -5,12 +5,14 @@
 //! every machine.
 //!
 //! ```text
+//!   election                     every state of small worlds of directors, a store and heartbeats
 //!   random, time                 what is drawn, and when it is
 //!   store                        etcd's servers, and each cvipd's connection and views of them
 //!   kernel                       each machine's IPVS table, addresses, settings, sockets
 //!   cluster                      machines, processes and workers, the network, clients, faults
 //! ```
 
+pub mod election;
 pub mod kernel;
 pub mod random;
 pub mod store;
