@@ -11,6 +11,7 @@ mod r#gen;
 mod lab;
 mod lines;
 mod musl;
+mod simulate;
 mod table;
 mod test;
 #[cfg(test)]
@@ -37,6 +38,7 @@ enum Task {
     Bench(bench::Arguments),
     Test(test::Arguments),
     Fuzz(fuzz::Arguments),
+    Simulate(simulate::Arguments),
     Deny(deny::Arguments),
     Musl(musl::Arguments),
     Lines(lines::Arguments),
@@ -62,6 +64,7 @@ fn main() -> ExitCode {
         Task::Bench(arguments) => bench::run(&arguments),
         Task::Test(arguments) => test::run(&arguments),
         Task::Fuzz(arguments) => fuzz::run(&arguments),
+        Task::Simulate(arguments) => simulate::run(&arguments),
         Task::Deny(arguments) => deny::run(&arguments),
         Task::Musl(arguments) => musl::run(&arguments),
         Task::Lines(arguments) => lines::run(&arguments),
