@@ -14,6 +14,7 @@
 //!   properties   what must never be, and how a world must stand once nothing changes any more
 //!   search       all states of a world, and the shortest way to one that is wrong
 //!   timeline     a way as a table to read
+//!   sequences    single sequences of events, and long random ones: tests
 //!   worlds       which worlds are explored
 //! ```
 
@@ -21,6 +22,8 @@ mod director;
 mod event;
 mod properties;
 mod search;
+#[cfg(test)]
+mod sequences;
 mod timeline;
 mod world;
 pub mod worlds;

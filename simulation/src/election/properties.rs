@@ -139,7 +139,7 @@ fn agree(world: &World, active: &[usize]) -> Result<(), String> {
 }
 
 /// The directors that are active, by place, with set and term.
-fn active(world: &World) -> impl Iterator<Item = (usize, u32, u64)> + '_ {
+pub(super) fn active(world: &World) -> impl Iterator<Item = (usize, u32, u64)> + '_ {
     let directors = world.directors.iter().enumerate();
     directors.filter_map(|(at, director)| {
         let (set, term) = director.active()?;

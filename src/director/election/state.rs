@@ -512,6 +512,3 @@ fn directs(peer: &ElectionPeer, expected: Option<u64>, mine: bool) -> bool {
 
 #[cfg(test)]
 mod tests;
-
-#[cfg(test)]
-mod world;
