@@ -42,8 +42,13 @@ fn is_regular(metadata: &fs::Metadata) -> io::Result<()> {
 
 /// The bytes of a regular file that is no longer than `cap`.
 pub(crate) fn read(path: &Path, cap: u64) -> io::Result<Vec<u8>> {
+    read_open(open(path)?, cap)
+}
+
+/// The bytes of an open file that is no longer than `cap`.
+pub(crate) fn read_open(file: File, cap: u64) -> io::Result<Vec<u8>> {
     let mut bytes = Vec::new();
-    open(path)?.take(cap.saturating_add(1)).read_to_end(&mut bytes)?;
+    file.take(cap.saturating_add(1)).read_to_end(&mut bytes)?;
     match bytes.len() as u64 > cap {
         true => Err(io::Error::new(
             ErrorKind::FileTooLarge,
@@ -55,7 +60,15 @@ pub(crate) fn read(path: &Path, cap: u64) -> io::Result<Vec<u8>> {
 
 /// The text of a regular file that is no longer than `cap`.
 pub(crate) fn read_text(path: &Path, cap: u64) -> io::Result<String> {
-    String::from_utf8(read(path, cap)?).map_err(|e| io::Error::new(ErrorKind::InvalidData, e))
+    text(read(path, cap)?)
+}
+
+/// Bytes as text.
+pub(crate) fn text(bytes: Vec<u8>) -> io::Result<String> {
+    String::from_utf8(bytes).map_err(|error| {
+        let at = error.utf8_error().valid_up_to();
+        io::Error::new(ErrorKind::InvalidData, format!("it is no text in UTF-8 from byte {at} on"))
+    })
 }
 
 /// Replaces a file: readers see the old text or the new one. `drafts` is the folder in which the
@@ -181,6 +194,11 @@ mod tests {
         fs::write(&file, "0123456789").unwrap();
         assert_eq!(read(&file, 10).unwrap(), b"0123456789");
         assert!(read(&file, 9).unwrap_err().to_string().contains("larger than 9 bytes"));
+        fs::write(&file, b"ab\xff").unwrap();
+        assert_eq!(
+            read_text(&file, 9).unwrap_err().to_string(),
+            "it is no text in UTF-8 from byte 2 on"
+        );
         assert_eq!(read(&dir.path().join("none"), 9).unwrap_err().kind(), ErrorKind::NotFound);
     }
 

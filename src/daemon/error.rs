@@ -1,5 +1,7 @@
 //! Why cvipd does not run.
 
+use std::path::PathBuf;
+
 use crate::node::WhichNode;
 use crate::store::StoreError;
 use crate::{conf, heartbeat, ipvs, listeners, settings};
@@ -31,9 +33,14 @@ pub enum RunError {
     /// The cluster key cannot be used.
     #[error(transparent)]
     Key(#[from] settings::SettingsError),
-    /// The cluster key is no secret.
-    #[error(transparent)]
-    WeakKey(#[from] heartbeat::KeyError),
+    /// cvipd's own files cannot be written.
+    #[error("{}: cvipd writes its own files there, and cannot: {reason}", path.display())]
+    RunDir {
+        /// The run folder, or what of it cannot be used.
+        path: PathBuf,
+        /// Why.
+        reason: String,
+    },
     /// Heartbeats cannot be sent or heard.
     #[error(transparent)]
     Heartbeats(#[from] heartbeat::SocketError),

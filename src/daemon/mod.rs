@@ -25,4 +25,4 @@ pub(crate) mod workers;
 pub use control::{ControlError, ControlRequest, Response, Status, answering, ask, socket_path};
 pub use error::RunError;
 pub use event_log::{EventReader, LoggedEvent, recorders};
-pub use supervisor::{DaemonSettings, run};
+pub use supervisor::{DaemonSettings, check_start, run};

@@ -22,4 +22,4 @@ pub(crate) mod state;
 
 pub(super) use role::ACTIVE;
 pub use settings::DaemonSettings;
-pub use start::run;
+pub use start::{check_start, run};

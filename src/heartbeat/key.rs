@@ -21,17 +21,18 @@ pub(super) const MAC_BYTES: usize = 32;
 pub enum KeyError {
     /// Fewer bytes than a key needs.
     #[error(
-        "the cluster key has {0} bytes, and needs {LEAST_BYTES}: make one with \
-         `head -c 32 /dev/urandom | base64', the same for every node"
+        "the cluster key has {0} bytes, and needs {LEAST_BYTES}: is this the right file, and whole? \
+         {NEW_KEY}"
     )]
     TooShort(usize),
     /// One and the same byte again and again, as in a file that was lost in a crash.
-    #[error(
-        "the cluster key is the same byte again and again: make one with \
-         `head -c 32 /dev/urandom | base64', the same for every node"
-    )]
+    #[error("the cluster key is the same byte again and again, and could be guessed: {NEW_KEY}")]
     Uniform,
 }
+
+/// What to do where a file has no key.
+const NEW_KEY: &str = "copy the file from a node that has it; `head -c 32 /dev/urandom | base64' \
+                       prints a new key, which every node then needs";
 
 /// The cluster's secret.
 #[derive(Clone)]

@@ -8,9 +8,7 @@ use std::path::{Path, PathBuf};
 
 use super::{CLUSTER_KEY_PATH, Engine, EtcdSettings, Settings, SettingsError};
 use crate::files;
-
-/// The shortest cluster key, in bytes of text.
-const LEAST_KEY: usize = 32;
+use crate::heartbeat::ClusterKey;
 
 /// No secret is longer, in bytes.
 const MAX_BYTES: u64 = 64 * 1024;
@@ -35,20 +33,17 @@ impl fmt::Debug for Secret {
     }
 }
 
-/// What only the cluster's members know: it signs what they send to one another.
-#[derive(Clone, PartialEq, Eq)]
-pub struct KeyFile(Vec<u8>);
-
-impl KeyFile {
-    /// The key: at least 32 bytes.
-    pub fn as_bytes(&self) -> &[u8] {
-        &self.0
-    }
+/// The file of the cluster key: its text, and the key that it makes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct KeyFile {
+    text: Secret,
+    key: ClusterKey,
 }
 
-impl fmt::Debug for KeyFile {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("ClusterKey")
+impl KeyFile {
+    /// The key: what only the cluster's members know, and sign with what they send to one another.
+    pub fn key(&self) -> &ClusterKey {
+        &self.key
     }
 }
 
@@ -106,7 +101,7 @@ impl Settings {
     /// is made once in the run folder.
     ///
     /// # Errors
-    /// It cannot be read or made, is too short, or others may read it.
+    /// It cannot be read or made, is no key, or others may read it.
     pub fn cluster_key(&self, run_dir: &Path) -> Result<KeyFile, SettingsError> {
         let path = match self.cluster_key_path() {
             Some(path) => path,
@@ -118,7 +113,7 @@ impl Settings {
     /// Looks at the cluster key as [`Settings::cluster_key`] does, and makes none.
     ///
     /// # Errors
-    /// It cannot be read, is too short, or others may read it.
+    /// It cannot be read, is no key, or others may read it.
     pub fn check_cluster_key(&self, run_dir: &Path) -> Result<(), SettingsError> {
         match self.cluster_key_path() {
             Some(path) => read_key(&path).map(drop),
@@ -135,7 +130,7 @@ impl Settings {
     pub(crate) fn tend_cluster_key(&self, run_dir: &Path, key: &KeyFile) {
         let path = own_key_path(run_dir);
         if self.cluster_key_path().is_none() && path.try_exists().is_ok_and(|there| !there) {
-            files::note(&path, &write_own_key(run_dir, &path, key.as_bytes()));
+            files::note(&path, &write_own_key(run_dir, &path, key.text.0.as_bytes()));
         }
     }
 
@@ -155,7 +150,7 @@ impl Settings {
 /// Reads a cluster key. A new one is advised only where there is none: where there is one, it is
 /// the cluster's.
 fn read_key(path: &Path) -> Result<KeyFile, SettingsError> {
-    let key = read_secret(path).map_err(|error| match error {
+    let text = read_secret(path).map_err(|error| match error {
         SettingsError::Missing { path, reason } => {
             let how = format!(
                 "{reason}: every node needs the same cluster key. Copy it from a node that has it; \
@@ -167,17 +162,12 @@ fn read_key(path: &Path) -> Result<KeyFile, SettingsError> {
         }
         other => other,
     })?;
-    let bytes = key.0.into_bytes();
-    if bytes.len() < LEAST_KEY {
-        let reason = format!(
-            "the cluster key has {} bytes, and needs {LEAST_KEY}: is this the right file, and whole? \
-             Copy it from a node that has it; `head -c 32 /dev/urandom | base64' prints a new one, \
-             which every node then needs",
-            bytes.len()
-        );
-        return Err(SettingsError::Unreadable { path: path.to_owned(), reason });
+    match ClusterKey::from_bytes(text.0.as_bytes()) {
+        Ok(key) => Ok(KeyFile { text, key }),
+        Err(error) => {
+            Err(SettingsError::Unreadable { path: path.to_owned(), reason: error.to_string() })
+        }
     }
-    Ok(KeyFile(bytes))
 }
 
 fn own_key_path(run_dir: &Path) -> PathBuf {
@@ -227,8 +217,8 @@ fn read_secret(path: &Path) -> Result<Secret, SettingsError> {
     if metadata.permissions().mode() & 0o077 != 0 || !is_ours {
         return Err(SettingsError::Exposed(path.to_owned()));
     }
-    let mut text = String::new();
-    file.take(MAX_BYTES).read_to_string(&mut text).map_err(|e| unreadable(path, &e))?;
+    let text = files::read_open(file, MAX_BYTES).and_then(files::text);
+    let text = text.map_err(|e| unreadable(path, &e))?;
     let text = text.trim();
     if text.is_empty() {
         let reason = "it is empty".to_owned();

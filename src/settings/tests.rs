@@ -8,6 +8,7 @@ use std::time::Duration;
 use super::*;
 
 const PATH: &str = "/etc/cvip/cvip.toml";
+const SECRET: &str = "0123456789abcdef0123456789abcdef";
 
 fn parse(text: &str) -> Result<Settings, SettingsError> {
     file::parse(text, Path::new(PATH))
@@ -193,7 +194,7 @@ fn one_host_makes_its_cluster_key_once_and_a_cluster_has_to_be_given_one() {
         let threads: Vec<_> = (0..8).map(|_| scope.spawn(make)).collect();
         threads.into_iter().map(|thread| thread.join().unwrap()).collect()
     });
-    assert!(keys.iter().all(|key| *key == keys[0] && key.as_bytes().len() >= 32));
+    assert!(keys.iter().all(|key| *key == keys[0]));
     let mode = fs::metadata(run_dir.join("cluster.key")).unwrap().permissions().mode();
     assert_eq!(mode & 0o777, 0o600);
     assert!(!format!("{:?}", keys[0]).contains("1"), "it is not shown");
@@ -208,7 +209,16 @@ fn one_host_makes_its_cluster_key_once_and_a_cluster_has_to_be_given_one() {
     write(&file, &"k".repeat(32), 0o644);
     assert_eq!(given.cluster_key(&run_dir), Err(SettingsError::Exposed(file.clone())));
     write(&file, &"k".repeat(32), 0o600);
-    assert_eq!(given.cluster_key(&run_dir).unwrap().as_bytes(), [b'k'; 32]);
+    let said = given.cluster_key(&run_dir).unwrap_err().to_string();
+    let shown = file.display().to_string();
+    assert!(said.starts_with(&shown) && said.contains("same byte again and again"), "{said}");
+    assert_eq!(given.check_cluster_key(&run_dir).unwrap_err().to_string(), said);
+    write(&file, &"key".repeat(30_000), 0o600);
+    let said = given.cluster_key(&run_dir).unwrap_err().to_string();
+    assert!(said.starts_with(&shown) && said.contains("larger than 65536 bytes"), "{said}");
+    write(&file, SECRET, 0o600);
+    let key = crate::heartbeat::ClusterKey::from_bytes(SECRET.as_bytes()).unwrap();
+    assert_eq!(*given.cluster_key(&run_dir).unwrap().key(), key);
     // Who opens a pipe waits for a writer that never comes.
     fs::remove_file(&file).unwrap();
     nix::unistd::mkfifo(&file, nix::sys::stat::Mode::S_IRWXU).unwrap();

@@ -1,10 +1,13 @@
 //! The start of cvipd: configuration, identity, store, workers and control socket.
 
+use std::os::unix::net::SocketAddr;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::{Instant, SystemTime};
 
 use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
+use nix::unistd::{AccessFlags, access};
 use sd_notify::NotifyState;
 use tracing::warn;
 
@@ -14,15 +17,16 @@ use super::settings::DaemonSettings;
 use super::state::Supervisor;
 use crate::conf;
 use crate::daemon::address_manager::AddressManager;
-use crate::daemon::control::ControlServer;
+use crate::daemon::control::{ControlServer, socket_path};
 use crate::daemon::error::RunError;
 use crate::daemon::event_log::EventLog;
 use crate::daemon::messages::MainMessage;
 use crate::daemon::worker::{self, Worker};
 use crate::daemon::workers::{WorkerContext, Workers};
-use crate::heartbeat::{self, ClusterKey, Nonce};
+use crate::heartbeat::{self, Nonce};
 use crate::net;
 use crate::node::identify;
+use crate::settings::Settings;
 use crate::store::{self, Access, Interest};
 use crate::wake::{Inbox, channel};
 
@@ -48,6 +52,35 @@ pub fn run(settings: DaemonSettings) -> Result<(), RunError> {
     outcome
 }
 
+/// Looks whether a cvipd could start here, and changes nothing: what can be seen beforehand of its
+/// own files. What [`run`] needs beyond that, such as IPVS, is asked of the kernel.
+///
+/// # Errors
+/// Why it could not.
+pub fn check_start(settings: &Settings, run_dir: &Path, node: u32) -> Result<(), RunError> {
+    let socket = socket_path(run_dir, node);
+    let cannot = |path: &Path, reason: &str| {
+        Err(RunError::RunDir { path: path.to_owned(), reason: reason.to_owned() })
+    };
+    if SocketAddr::from_pathname(&socket).is_err() {
+        return cannot(
+            &socket,
+            "the path of a socket has 107 bytes at most; choose another folder",
+        );
+    }
+    // A folder that is not there is made.
+    let Some(there) = run_dir.ancestors().find(|path| path.symlink_metadata().is_ok()) else {
+        return Ok(settings.check_cluster_key(run_dir)?);
+    };
+    if !there.is_dir() {
+        return cannot(there, "it is no folder; move it away");
+    }
+    if let Err(errno) = access(there, AccessFlags::W_OK | AccessFlags::X_OK) {
+        return cannot(there, errno.desc());
+    }
+    Ok(settings.check_cluster_key(run_dir)?)
+}
+
 fn start(settings: DaemonSettings) -> Result<(Driver, Inbox<MainMessage>), RunError> {
     let loaded = conf::load(&settings.conf, &settings.clustertab);
     let Some(conf) = loaded.conf else { return Err(RunError::Conf(loaded.diagnostics)) };
@@ -66,8 +99,8 @@ fn start(settings: DaemonSettings) -> Result<(Driver, Inbox<MainMessage>), RunEr
         return Err(RunError::NoRole(node, path));
     }
     warn_of_lacks(&conf, node);
+    check_start(&settings.store, &settings.run_dir, node)?;
     let cluster_key = settings.store.cluster_key(&settings.run_dir)?;
-    let key = ClusterKey::from_bytes(cluster_key.as_bytes())?;
     let interest = Interest::Node(node);
     let mut store = store::open(&settings.store, &settings.run_dir, Access::Write, interest)?;
     match store.refresh() {
@@ -93,7 +126,7 @@ fn start(settings: DaemonSettings) -> Result<(Driver, Inbox<MainMessage>), RunEr
         incarnation,
         nonce,
         started: now,
-        key,
+        key: cluster_key.key().clone(),
         port: settings.store.heartbeat_port.unwrap_or(heartbeat::PORT),
         store,
         main: main.clone(),
