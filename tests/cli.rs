@@ -4,6 +4,8 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 
+#[path = "cli/leave.rs"]
+mod leave;
 #[path = "cli/orders.rs"]
 mod orders;
 
@@ -258,6 +260,40 @@ fn a_fault_of_cvip_toml_is_shown_at_its_place_by_every_program() {
             .unwrap();
         assert_eq!(output.status.code(), Some(1), "{program}");
         assert!(text(&output.stderr).contains("cvip.toml:2:1: error: "), "{program}: {output:?}");
+    }
+}
+
+#[test]
+fn a_cluster_key_that_cvipd_refuses_is_a_fault_of_check_with_its_path() {
+    use std::os::unix::fs::PermissionsExt;
+    let folder = tempfile::tempdir().unwrap();
+    let key = folder.path().join("cluster.key");
+    let shown = key.display().to_string();
+    fs::write(folder.path().join("cvip.conf"), GOOD).unwrap();
+    fs::write(folder.path().join("clustertab"), CLUSTERTAB).unwrap();
+    for (content, fault) in [
+        (vec![b'k'; 64], "the same byte again and again"),
+        (vec![b'k'; 9], "has 9 bytes, and needs 32"),
+        (b"key".repeat(30_000), "larger than 65536 bytes"),
+        (vec![0xff; 64], "no text in UTF-8"),
+    ] {
+        fs::write(&key, content).unwrap();
+        fs::set_permissions(&key, fs::Permissions::from_mode(0o600)).unwrap();
+        let option = format!("--cluster-key-file={shown}");
+        let checked = cvipctl(folder.path(), &["check"], &[&option]);
+        let started = Command::new(env!("CARGO_BIN_EXE_cvipd"))
+            .args(["--node=2", &option])
+            .env("CVIP_CONF", folder.path().join("cvip.conf"))
+            .env("CVIP_CLUSTERTAB", folder.path().join("clustertab"))
+            .env("CVIP_RUN_DIR", folder.path().join("run"))
+            .env("CVIP_SETTINGS", settings(folder.path()))
+            .output()
+            .unwrap();
+        for output in [checked, started] {
+            let err = text(&output.stderr);
+            assert_eq!(output.status.code(), Some(1), "{err}");
+            assert!(err.contains(&shown) && err.contains(fault), "{err}");
+        }
     }
 }
 

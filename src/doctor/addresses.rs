@@ -7,7 +7,7 @@ use super::Finding;
 use super::kernel::add;
 use super::observed::{Host, Observed};
 use crate::conf::Routing;
-use crate::net::{Address, DesiredSettings, Device, Interface, host_prefix};
+use crate::net::{Address, DesiredSettings, Device, Done, Interface, host_prefix};
 
 /// Everything about addresses that are there and should be elsewhere, or otherwise.
 pub(super) fn addresses(seen: &Observed, host: &Host) -> Vec<Finding> {
@@ -72,8 +72,33 @@ fn judge(
         }
         // Elsewhere it does no harm.
         Some(Device::Name(_)) => None,
+        None if is_made(seen, addr, device) && seen.runs_here() => {
+            undesired_of_cvipd(seen, interface, addr)
+        }
+        // It is told with the leave that was not done.
+        None if is_made(seen, addr, device)
+            && seen.node.is_some_and(|node| seen.has_left(node)) =>
+        {
+            None
+        }
         None => Some(undesired(seen, interface, addr).fix(from_configuration).run(remove)),
     }
+}
+
+/// True if cvipd added the address.
+fn is_made(seen: &Observed, addr: IpAddr, device: &str) -> bool {
+    let is = |done: &Done| matches!(done, Done::Added { addr: a, device: d, .. } if *a == addr && d == device);
+    seen.made().iter().any(is)
+}
+
+/// The same of one that a running cvipd carries by another cvip.conf, and would add again. That of
+/// a node which cvip.conf does not name stays until the node leaves, and is told with that.
+fn undesired_of_cvipd(seen: &Observed, interface: &Interface, addr: IpAddr) -> Option<Finding> {
+    (!seen.is_removed()).then(|| {
+        undesired(seen, interface, addr)
+            .fix("cvipd carries it by another cvip.conf; let it read the file:")
+            .run("systemctl reload cvipd")
+    })
 }
 
 /// An address that this node has no part in carrying.

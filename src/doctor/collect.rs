@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use super::observed::{Host, NeighbourReply, Observed, ObservedTable, ServerFault, Unexamined};
 use super::{Roles, conflicts, listeners};
 use crate::conf::{Clustertab, Conf, Cvip, Routing};
-use crate::daemon::{ControlError, ControlRequest, Response, ask};
+use crate::daemon::{ControlError, ControlRequest, Response, RunError, ask, check_start};
 use crate::director::desired::Inputs;
 use crate::director::drains::DrainState;
 use crate::director::restrictions::Restrictions;
@@ -19,7 +19,8 @@ use crate::ipvs::{self, Change, Client};
 use crate::listeners::{Dumper, Ranges};
 use crate::net::{self, Done, Interface, NetworkSettings, ThisHost};
 use crate::node::System;
-use crate::store::{ServiceKey, Store, StoreError};
+use crate::settings::{Settings, SettingsError};
+use crate::store::{ServiceKey, Store};
 
 /// A difference between table and store that is still there after this is one; before, it may be
 /// a change that is under way.
@@ -37,22 +38,20 @@ pub struct Subject<'a> {
     pub embedded: bool,
     /// The folder of cvipd's own files.
     pub run_dir: &'a Path,
+    /// Which store, and where the cluster key is.
+    pub settings: &'a Settings,
     /// What is wrong with the store's servers.
     pub store_servers: Vec<ServerFault>,
 }
 
 /// Looks at everything that can be seen from here, in the calling thread's network namespace.
 ///
-/// An unavailable store is a finding, and nothing that only it knows is examined.
-///
-/// # Errors
-/// The store's folder cannot be read.
-pub fn collect(subject: Subject<'_>, store: &mut dyn Store) -> Result<Observed, StoreError> {
-    let Subject { conf, clustertab, node, embedded, run_dir, store_servers } = subject;
+/// A store that cannot be read is a finding, and nothing that only it knows is examined.
+pub fn collect(subject: Subject<'_>, store: &mut dyn Store) -> Observed {
+    let Subject { conf, clustertab, node, embedded, run_dir, settings, store_servers } = subject;
     let (faults, unavailable) = match store.refresh() {
         Ok(refreshed) => (refreshed.faults, None),
-        Err(error) if error.is_unavailable() => (Vec::new(), Some(error.to_string())),
-        Err(error) => return Err(error),
+        Err(error) => (Vec::new(), Some(error.to_string())),
     };
     let state = store.state().clone();
     let roles = Roles::by_store(&conf, &state);
@@ -72,6 +71,7 @@ pub fn collect(subject: Subject<'_>, store: &mut dyn Store) -> Result<Observed, 
         unsaved: Vec::new(),
         ports_taken: Vec::new(),
         store_servers,
+        start_fault: None,
         host: None,
         table: None,
         unexamined: Vec::new(),
@@ -79,6 +79,12 @@ pub fn collect(subject: Subject<'_>, store: &mut dyn Store) -> Result<Observed, 
     match node {
         Ok(node) => {
             let view = own_cvipd(&mut seen, node, run_dir);
+            if !seen.alive.contains(&node) {
+                seen.start_fault = start_fault(settings, run_dir, node);
+            }
+            if seen.has_left(node) {
+                seen.sync = None;
+            }
             seen.host = host(&mut seen, node, run_dir);
             seen.table = table(&mut seen, node, view, store);
         }
@@ -97,7 +103,16 @@ pub fn collect(subject: Subject<'_>, store: &mut dyn Store) -> Result<Observed, 
         };
         seen.skip(&what, "each is seen from its own node only: run `cvipctl doctor' there".into());
     }
-    Ok(seen)
+    seen
+}
+
+/// Why a cvipd could not start here; none where that was not seen.
+pub fn start_fault(settings: &Settings, run_dir: &Path, node: u32) -> Option<String> {
+    match check_start(settings, run_dir, node) {
+        // Only root may look at the key, and it is root's.
+        Ok(()) | Err(RunError::Key(SettingsError::Forbidden(_))) => None,
+        Err(error) => Some(error.to_string()),
+    }
 }
 
 impl Observed {
@@ -136,7 +151,7 @@ fn own_cvipd(seen: &mut Observed, node: u32, run_dir: &Path) -> TableView {
 fn host(seen: &mut Observed, node: u32, run_dir: &Path) -> Option<Host> {
     let interfaces = net::interfaces();
     let interfaces = seen.noting("this host's addresses and routes", interfaces)?;
-    let mut this_host = ThisHost::new(&run_dir.join(format!("kept-{node}.json")));
+    let mut this_host = ThisHost::of_node(run_dir, node);
     let network = NetworkSettings::open(&this_host);
     let network = seen.noting("what cvipd has set here", network);
     let made = network.as_ref().map(NetworkSettings::made);

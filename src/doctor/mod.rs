@@ -27,7 +27,7 @@ mod table;
 #[cfg(test)]
 mod testing;
 
-pub use collect::collect;
+pub use collect::{collect, start_fault};
 pub use finding::{Finding, Severity};
 pub use nodes::LAST_GOOD;
 pub use observed::{Observed, ServerFault, Unexamined};

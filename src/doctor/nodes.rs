@@ -9,17 +9,21 @@ use super::observed::{Observed, ServerFault, subject};
 use crate::conf::RegistrationMode;
 use crate::director::liveness::Liveness;
 use crate::heartbeat::PORT;
+use crate::node::leaving::left_behind;
 use crate::store::{NodeRecord, Scope};
 
 /// How a finding begins about a configuration that cvipd did not take.
 pub const LAST_GOOD: &str = "cvipd goes on with its last good configuration";
 
+/// A node that leaves, and whose cvipd runs.
+const LEAVING: &str = "it is leaving the cluster (cvipctl leave): it gets no new connections";
+
 /// Everything that the store tells of nodes.
 pub(super) fn nodes(seen: &Observed) -> Vec<Finding> {
     let named = seen.conf.nodes();
-    let mut findings: Vec<Finding> = seen
-        .complaints
-        .iter()
+    // The one complaint about a node that cvip.conf does not name is this: see `removed'.
+    let complaints = seen.complaints.iter().filter(|_| !seen.is_removed());
+    let mut findings: Vec<Finding> = complaints
         .map(|complaint| {
             let what = format!("{LAST_GOOD}, for: {complaint}");
             Finding::fault(seen.here(), what)
@@ -65,16 +69,11 @@ pub(super) fn nodes(seen: &Observed) -> Vec<Finding> {
         findings.extend(cvipd(seen, *node));
         findings.extend(seen.state.nodes.get(node).into_iter().flat_map(|r| told(seen, r)));
     }
-    for node in seen.state.nodes.keys().filter(|node| !named.contains(node)) {
+    let is_other = |node: &&u32| !named.contains(node) && seen.node != Some(**node);
+    for node in seen.state.nodes.keys().filter(is_other) {
         findings.extend(stranger(seen, *node));
     }
-    if let Some(node) = seen.node.filter(|node| !named.contains(node)) {
-        let what = "cvip.conf gives this node no role: it is neither a director nor a real server";
-        findings.push(Finding::warning(subject(node), what).fix(
-            "add a real_server_node for it to cvip.conf on every node, or run cvipctl doctor on \
-             another",
-        ));
-    }
+    findings.extend(seen.node.filter(|node| !named.contains(node)).map(|node| removed(seen, node)));
     findings.extend(undirected(seen));
     findings.extend(embedded(seen));
     findings.extend(balanced(seen));
@@ -111,14 +110,10 @@ fn undirected(seen: &Observed) -> Vec<Finding> {
 fn cvipd(seen: &Observed, node: u32) -> Option<Finding> {
     let alive = seen.alive.contains(&node);
     if seen.state.nodes.get(&node).is_some_and(|record| record.leaving) {
-        let what = match alive {
-            true => "it is leaving the cluster (cvipctl leave): it gets no new connections",
-            false => {
-                "it has left the cluster (cvipctl leave), and serves and directs nothing until its \
-                 cvipd is started again"
-            }
-        };
-        return Some(Finding::note(subject(node), what));
+        return Some(match alive {
+            true => Finding::note(subject(node), LEAVING),
+            false => left(seen, node),
+        });
     }
     let what = match (alive, seen.state.nodes.contains_key(&node)) {
         (true, true) => return unheard(seen, node),
@@ -137,11 +132,32 @@ fn cvipd(seen: &Observed, node: u32) -> Option<Finding> {
         (false, true) => "; it is a director, and cannot take over",
         (false, false) => "",
     };
-    let finding = Finding::fault(subject(node), format!("{what}{role}"));
-    Some(match seen.node == Some(node) {
-        true => finding.run("systemctl start cvipd"),
-        false => finding.fix("start it on that node: `systemctl start cvipd'"),
+    let finding = |more: &str| Finding::fault(subject(node), format!("{what}{role}{more}"));
+    Some(match (seen.node == Some(node), &seen.start_fault) {
+        (true, None) => finding("").run("systemctl start cvipd"),
+        (true, Some(why)) => finding(&format!("; and it cannot start: {why}"))
+            .fix("do what that says, then start it:")
+            .run("systemctl start cvipd"),
+        (false, _) => finding("").fix("start it on that node: `systemctl start cvipd'"),
     })
+}
+
+/// A node whose cvipd ended while it left, or after it had.
+fn left(seen: &Observed, node: u32) -> Finding {
+    let here = (seen.node == Some(node)).then(|| left_behind(node, seen.made(), &seen.state));
+    if let Some(left) = here.flatten() {
+        let what = format!(
+            "its cvipd ended before it had left the cluster (cvipctl leave): it gets no new \
+             connections, and {left} stay here"
+        );
+        return Finding::fault(subject(node), what)
+            .fix("start cvipd, and leave again:")
+            .run("systemctl start cvipd")
+            .run("cvipctl leave");
+    }
+    let what = "it has left the cluster (cvipctl leave), and serves and directs nothing until its \
+                cvipd is started again";
+    Finding::note(subject(node), what)
 }
 
 /// A node whose cvipd has its lease, and is not heard.
@@ -202,13 +218,42 @@ fn told(seen: &Observed, record: &NodeRecord) -> Vec<Finding> {
     findings
 }
 
+/// This host's node, which cvip.conf does not name.
+fn removed(seen: &Observed, node: u32) -> Finding {
+    let what = "cvip.conf gives this node no role: it is neither a director nor a real server";
+    if !seen.is_removed() {
+        return Finding::warning(subject(node), what).fix(
+            "add a real_server_node for it to cvip.conf on every node, or run cvipctl doctor on \
+             another",
+        );
+    }
+    let is_leaving = seen.state.nodes.get(&node).is_some_and(|record| record.leaving);
+    let keeps = match (is_leaving, seen.made().len()) {
+        (true, _) => return Finding::note(subject(node), format!("{what}; {LEAVING}")),
+        (false, 0) => "its cvipd runs all the same".to_owned(),
+        (false, made) => format!(
+            "its cvipd goes on with what it has, for those who are connected, and keeps {made} \
+             {} until it leaves",
+            if made == 1 { "address or setting" } else { "addresses and settings" }
+        ),
+    };
+    Finding::warning(subject(node), format!("{what}; {keeps}"))
+        .fix(
+            "take it out in good order, and start cvipd here no more; or name it in cvip.conf \
+             again, on every node, and let each cvipd read it (systemctl reload cvipd):",
+        )
+        .run(format!("cvipctl leave --node={node}"))
+        .run("systemctl disable cvipd")
+}
+
 /// A node that cvip.conf does not name.
 fn stranger(seen: &Observed, node: u32) -> Option<Finding> {
     if seen.alive.contains(&node) {
         let what = "its cvipd runs, but this host's cvip.conf gives it no role: its listeners are \
                     not balanced, and it goes by another cvip.conf";
         return Some(Finding::warning(subject(node), what).fix(
-            "name it in cvip.conf on every node and let each cvipd read it, or end its cvipd",
+            "name it in cvip.conf on every node and let each cvipd read it; or take it out, on that \
+             node: `cvipctl leave', then `systemctl disable cvipd'",
         ));
     }
     let what = "it has a record, but cvip.conf gives it no role any more";
@@ -265,9 +310,11 @@ fn balanced(seen: &Observed) -> Option<Finding> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::examine;
     use super::super::testing::*;
     use super::*;
     use crate::conf::{Routing, ServiceConf};
+    use crate::net::Done;
     use crate::protocol::Protocol;
     use crate::store::{RefusedListener, StoreState};
 
@@ -294,6 +341,12 @@ mod tests {
         assert!(lines[2].ends_with("run: systemctl start cvipd"), "this node: {lines:?}");
         assert!(lines[3].contains("it has no record: its cvipd has never run"), "{lines:?}");
         assert_eq!(lines.len(), 4);
+        seen.start_fault = Some("/etc/cvip/cluster.key: too short".to_owned());
+        let cannot = super::super::testing::lines(&nodes(&seen));
+        assert!(
+            cannot[2].contains("; and it cannot start: /etc/cvip/cluster.key: too short\n"),
+            "{cannot:?}"
+        );
     }
 
     #[test]
@@ -306,6 +359,61 @@ mod tests {
         let left = lines(&nodes(&seen));
         assert!(left[0].starts_with("note: node 4: it has left the cluster"), "{left:?}");
         assert_eq!(left.len(), 1);
+    }
+
+    #[test]
+    fn a_leave_that_was_not_done_is_a_fault_on_its_own_host_and_says_what_to_do() {
+        let mut seen = healthy(4);
+        seen.state.nodes.get_mut(&4).unwrap().leaving = true;
+        seen.alive.remove(&4);
+        let mut host = host(4);
+        host.carry("192.0.2.10", "lo");
+        let carried = Done::Added { addr: addr("192.0.2.10"), prefix: 32, device: "lo".to_owned() };
+        host.made = Some(vec![carried]);
+        seen.host = Some(host);
+        let found = lines(&examine(&seen));
+        assert!(
+            found[0].starts_with("fault: node 4: its cvipd ended before it had left the cluster")
+                && found[0].contains("1 address or setting that cvipd made stay here")
+                && found[0].ends_with("run: systemctl start cvipd\n    run: cvipctl leave"),
+            "{found:?}"
+        );
+        let faults = found.iter().filter(|line| line.starts_with("fault")).count();
+        assert_eq!(faults, 1, "nothing else is advised: {found:?}");
+        seen.node = Some(3);
+        assert!(lines(&nodes(&seen))[0].starts_with("note: node 4: it has left"), "from elsewhere");
+    }
+
+    #[test]
+    fn a_running_node_that_was_removed_from_the_file_gets_one_advice() {
+        let mut seen = healthy(4);
+        let mut host = host(4);
+        host.carry("192.0.2.10", "lo");
+        let carried = Done::Added { addr: addr("192.0.2.10"), prefix: 32, device: "lo".to_owned() };
+        host.made = Some(vec![carried]);
+        seen.host = Some(host);
+        seen.complaints = vec!["node 4 is neither a director nor a real server".to_owned()];
+        seen.conf.cvips[0].real_servers.retain(|server| server.node != 4);
+        let found = lines(&examine(&seen));
+        assert!(
+            found[0].starts_with("warning: node 4: cvip.conf gives this node no role")
+                && found[0].contains("keeps 1 address or setting until it leaves")
+                && found[0]
+                    .ends_with("run: cvipctl leave --node=4\n    run: systemctl disable cvipd"),
+            "{found:?}"
+        );
+        assert!(found[1..].iter().all(|line| line.starts_with("note: ")), "{found:?}");
+        seen.state.nodes.get_mut(&4).unwrap().leaving = true;
+        let leaving = lines(&examine(&seen));
+        assert!(leaving.iter().all(|line| line.starts_with("note: ")), "{leaving:?}");
+        // One that does not run undoes nothing any more.
+        seen.state.nodes.get_mut(&4).unwrap().leaving = false;
+        seen.alive.remove(&4);
+        let ended = lines(&examine(&seen));
+        assert!(
+            ended.iter().any(|l| l.ends_with("run: ip addr del 192.0.2.10/32 dev lo")),
+            "{ended:?}"
+        );
     }
 
     #[test]

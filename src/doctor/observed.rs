@@ -62,6 +62,8 @@ pub struct Observed {
     pub ports_taken: Vec<String>,
     /// What is wrong with the store's servers.
     pub store_servers: Vec<ServerFault>,
+    /// Why this host's cvipd could not start, if it does not run and that can be seen.
+    pub start_fault: Option<String>,
     /// This host's kernel, if it is a node.
     pub host: Option<Host>,
     /// The kernel's IPVS table, if it has one that may be read.
@@ -122,15 +124,32 @@ pub struct ObservedTable {
 }
 
 impl Observed {
-    /// This host's node and its part, if it is a node that cvip.conf names.
+    /// This host's node and its part, if it is a node that cvip.conf names and that has not left.
     pub(super) fn me(&self) -> Option<(u32, AddressRole)> {
-        let node = self.node.filter(|node| self.conf.nodes().contains(node))?;
+        let is_part = |node: &u32| self.conf.nodes().contains(node) && !self.has_left(*node);
+        let node = self.node.filter(is_part)?;
         Some((node, self.roles.of(&self.conf, node)))
     }
 
     /// `node 3`, or `this host`.
     pub(super) fn here(&self) -> String {
         self.node.map_or_else(|| "this host".to_owned(), subject)
+    }
+
+    /// True if a node's record says that it leaves, and its cvipd runs no more.
+    pub(super) fn has_left(&self, node: u32) -> bool {
+        !self.alive.contains(&node)
+            && self.state.nodes.get(&node).is_some_and(|record| record.leaving)
+    }
+
+    /// True if this host's node is one that cvip.conf does not name, and its cvipd runs.
+    pub(super) fn is_removed(&self) -> bool {
+        self.runs_here() && self.node.is_some_and(|node| !self.conf.nodes().contains(&node))
+    }
+
+    /// What cvipd made on this host, as far as that is known.
+    pub(super) fn made(&self) -> &[Done] {
+        self.host.as_ref().and_then(|host| host.made.as_deref()).unwrap_or_default()
     }
 
     /// True if this host's cvipd runs.
@@ -148,8 +167,9 @@ impl Observed {
     /// The CVIPs that this node serves as a real server or standby, and not as their active
     /// director.
     pub(super) fn served(&self) -> impl Iterator<Item = &Cvip> {
-        self.conf.cvips.iter().filter(|cvip| {
-            self.node.is_some_and(|node| {
+        let me = self.me().map(|(node, _)| node);
+        self.conf.cvips.iter().filter(move |cvip| {
+            me.is_some_and(|node| {
                 cvip.real_server(node).is_some() && self.roles.active(cvip.addr) != Some(node)
             })
         })

@@ -76,6 +76,7 @@ pub(super) fn seen(conf: Conf, node: u32) -> Observed {
         unsaved: Vec::new(),
         ports_taken: Vec::new(),
         store_servers: Vec::new(),
+        start_fault: None,
         host: Some(host(node)),
         table: Some(ObservedTable::default()),
         unexamined: Vec::new(),

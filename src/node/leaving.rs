@@ -9,6 +9,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crate::conf::Conf;
 use crate::listeners::Ranges;
+use crate::net::Done;
 use crate::protocol::Protocol;
 use crate::store::{Lingering, StoreState};
 
@@ -118,6 +119,29 @@ pub fn holders(node: u32, conf: &Conf, state: &StoreState) -> BTreeSet<u32> {
     directors
 }
 
+/// What a node that leaves has not undone on its own host, for people; none if all is. `made` is
+/// what its cvipd recorded as its own there.
+pub fn left_behind(node: u32, made: &[Done], state: &StoreState) -> Option<String> {
+    let services = state.owned.get(&node).map_or(0, BTreeSet::len);
+    let count = |number: usize, one: &str, many: &str| match number {
+        0 => None,
+        1 => Some(format!("1 {one}")),
+        _ => Some(format!("{number} {many}")),
+    };
+    let left: Vec<String> = [
+        count(services, "service in the kernel's table", "services in the kernel's table"),
+        count(
+            made.len(),
+            "address or setting that cvipd made",
+            "addresses and settings that cvipd made",
+        ),
+    ]
+    .into_iter()
+    .flatten()
+    .collect();
+    (!left.is_empty()).then(|| left.join(" and "))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -159,6 +183,24 @@ mod tests {
         state.alive.remove(&6);
         assert_eq!(holders(1, &conf, &state), [].into(), "its cvipd does not run");
         assert_eq!(holders(9, &conf, &state), [].into(), "it serves nothing");
+    }
+
+    #[test]
+    fn what_a_node_that_leaves_has_not_undone_is_counted() {
+        let mut state = StoreState::default();
+        assert_eq!(left_behind(1, &[], &state), None);
+        let service = crate::store::ServiceKey {
+            cvip: "10.0.0.100".parse().unwrap(),
+            protocol: Protocol::Tcp,
+            port: 80,
+        };
+        state.owned.insert(2, [service].into());
+        assert_eq!(left_behind(1, &[], &state), None, "it is another director's");
+        let up = Done::Up("tunl0".to_owned());
+        assert_eq!(
+            left_behind(2, &[up.clone(), up], &state).as_deref(),
+            Some("1 service in the kernel's table and 2 addresses and settings that cvipd made")
+        );
     }
 
     const HTTP: LeavingPort = (Protocol::Tcp, 80);

@@ -1,6 +1,5 @@
 //! `cvipctl doctor`: what is wrong with a running cluster, and how to fix it.
 
-use anyhow::Context;
 use serde::Serialize;
 
 use super::super::{FAILED, KnownNode, NodeOption, OK, Site, Streams, harmless};
@@ -11,7 +10,7 @@ use crate::doctor::{self, Finding, ServerFault, Severity, Unexamined};
 use crate::json;
 use crate::net::AddressRole;
 use crate::settings::{Engine, Settings};
-use crate::store::{self, Access, Interest};
+use crate::store::{self, Access, Interest, StoreError};
 
 #[derive(clap::Args, Clone, Debug)]
 pub(super) struct Args {
@@ -75,7 +74,10 @@ fn examine(args: &Args, site: &Site) -> anyhow::Result<DoctorReport> {
         });
     };
     let settings = site.settings()?;
-    let mut store = store::open(&settings, &site.run_dir, Access::Read, Interest::All)?;
+    let mut store = match store::open(&settings, &site.run_dir, Access::Read, Interest::All) {
+        Ok(store) => store,
+        Err(error) => return Ok(unopened(&error, node.ok(), site, &settings, misconfigured)),
+    };
     let subject = Subject {
         conf,
         clustertab,
@@ -83,9 +85,10 @@ fn examine(args: &Args, site: &Site) -> anyhow::Result<DoctorReport> {
         // An administrator who chose it knows network namespaces.
         embedded: settings.engine == Engine::Local && !settings.engine_was_chosen,
         run_dir: &site.run_dir,
+        settings: &settings,
         store_servers: servers(&settings),
     };
-    let seen = doctor::collect(subject, &mut *store).context("the store cannot be read")?;
+    let seen = doctor::collect(subject, &mut *store);
     let part = seen.node.filter(|node| seen.conf.nodes().contains(node));
     let role = part.map(|node| match seen.roles.of(&seen.conf, node) {
         AddressRole::RealServer => "real server",
@@ -103,6 +106,30 @@ fn examine(args: &Args, site: &Site) -> anyhow::Result<DoctorReport> {
         unexamined.insert(0, Unexamined { what: "what cvip.conf says now".to_owned(), why });
     }
     Ok(DoctorReport { node: seen.node, role, findings, unexamined })
+}
+
+/// A store that cannot even be opened, such as one whose folder is a file: nothing is examined
+/// without it but what keeps cvipd from starting.
+fn unopened(
+    error: &StoreError,
+    node: Option<u32>,
+    site: &Site,
+    settings: &Settings,
+    mut findings: Vec<Finding>,
+) -> DoctorReport {
+    let start_fault = node.and_then(|node| doctor::start_fault(settings, &site.run_dir, node));
+    let fix = "cvipd makes the run folder and what stands in it: move away what is in its place, and \
+               let root write there";
+    findings.push(Finding {
+        severity: Severity::Fault,
+        subject: "store".to_owned(),
+        what: start_fault.unwrap_or_else(|| error.to_string()),
+        fix: fix.to_owned(),
+        commands: Vec::new(),
+    });
+    let why = "the store cannot be opened".to_owned();
+    let unexamined = vec![Unexamined { what: "the cluster".to_owned(), why }];
+    DoctorReport { node, role: None, findings, unexamined }
 }
 
 /// What is wrong with the servers of etcd.
@@ -189,7 +216,10 @@ mod tests {
         let (conf, tab, run) = (path("cvip.conf"), path("clustertab"), path("run"));
         let settings = path("cvip.toml");
         let mut args = vec!["cvipctl", "doctor", "--conf", &conf, "--clustertab", &tab];
-        args.extend(["--run-dir", &run, "--settings", &settings]);
+        args.extend(["--settings", &settings]);
+        if !more.contains(&"--run-dir") {
+            args.extend(["--run-dir", &run]);
+        }
         args.extend(more);
         run_with(&args, super::super::run)
     }
@@ -202,6 +232,35 @@ mod tests {
         assert!(out.contains("not examined: this host's own kernel: cannot tell which"), "{out}");
         assert!(out.contains("not examined: the kernels of nodes 1, 2: "), "{out}");
         assert!(out.ends_with("2 faults, 2 warnings, no notes\n"), "{out}");
+    }
+
+    #[test]
+    fn a_run_folder_that_is_a_file_is_a_finding() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        let run_dir = file.path().display().to_string();
+        let (status, out, err) = doctor(CONF, &["--run-dir", &run_dir, "--node=2"]);
+        assert_eq!((status, err.as_str()), (1, ""), "{out}");
+        assert!(out.starts_with("fault: store: ") && out.contains(&run_dir), "{out}");
+        assert!(
+            out.contains("it is no folder") && out.contains("not examined: the cluster"),
+            "{out}"
+        );
+    }
+
+    #[test]
+    fn a_cvipd_that_cannot_start_is_told_with_the_reason() {
+        let dir = tempfile::tempdir().unwrap();
+        let key = dir.path().join("cluster.key");
+        std::fs::write(&key, "k".repeat(64)).unwrap();
+        let private = std::os::unix::fs::PermissionsExt::from_mode(0o600);
+        std::fs::set_permissions(&key, private).unwrap();
+        let key = key.display().to_string();
+        let (_, out, _) = doctor(CONF, &["--node=2", "--cluster-key-file", &key]);
+        let fault = out.lines().find(|line| line.starts_with("fault: node 2: ")).unwrap();
+        assert!(
+            fault.contains(&format!("it cannot start: {key}: the cluster key is the same byte")),
+            "{out}"
+        );
     }
 
     #[test]

@@ -15,6 +15,7 @@ use serde::Serialize;
 
 use super::super::rows::DrainRow;
 use super::super::{FAILED, KnownNode, OK, Site, Streams, all_faults};
+use super::interrupts::Interrupts;
 use crate::conf::Conf;
 use crate::director::desired::{Inputs, desired};
 use crate::director::restrictions::Restrictions;
@@ -25,7 +26,7 @@ mod target;
 mod wait;
 
 use target::{DrainArgument, concerns, joined, served};
-use wait::{Ended, Interrupts, Meter, Wait, elected};
+use wait::{Ended, Meter, Wait, elected};
 
 #[derive(clap::Args, Clone, Debug)]
 #[command(group(ArgGroup::new("time").args(["deadline", "now"])))]

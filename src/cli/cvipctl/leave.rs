@@ -1,12 +1,17 @@
 //! `cvipctl leave`: this node serves and directs nothing any more.
 
-use std::thread;
+use std::os::fd::AsFd;
 use std::time::Duration;
 
-use anyhow::bail;
+use anyhow::{Context, anyhow, bail};
+use nix::errno::Errno;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
-use super::super::{NodeOption, OK, Site, Streams};
+use super::super::{FAILED, NodeOption, OK, Site, Streams};
+use super::interrupts::Interrupts;
 use crate::daemon::{ControlError, ControlRequest, Response, ask};
+use crate::net::{NetworkSettings, ThisHost};
+use crate::node::leaving::left_behind;
 use crate::store::StoreState;
 
 /// How often cvipd is asked how many connections are left.
@@ -27,7 +32,21 @@ fn has_left(node: u32, state: &StoreState) -> bool {
     !state.alive.contains_key(&node) && state.nodes.get(&node).is_some_and(|record| record.leaving)
 }
 
+/// Refuses what is left on this host of a node whose cvipd has ended.
+fn is_done(node: u32, state: &StoreState, site: &Site) -> anyhow::Result<()> {
+    let made = NetworkSettings::open(&ThisHost::of_node(&site.run_dir, node))?.made();
+    match left_behind(node, &made, state) {
+        None => Ok(()),
+        Some(left) => bail!(
+            "cvipd ended before the leave of node {node} was done: it gets no new connections, and \
+             {left} stay here; start cvipd, and leave again"
+        ),
+    }
+}
+
 pub(super) fn run(args: &Args, site: &Site, streams: &mut Streams<'_>) -> anyhow::Result<u8> {
+    // Before the store has threads, which would be ended by the signal in our place.
+    let interrupts = Interrupts::hold()?;
     let me = site.known_node(&args.node)?;
     let within_s = u32::try_from(args.within.as_secs()).unwrap_or(u32::MAX);
     match ask(&site.run_dir, me, ControlRequest::Leave { within_s }) {
@@ -35,20 +54,26 @@ pub(super) fn run(args: &Args, site: &Site, streams: &mut Streams<'_>) -> anyhow
         Ok(Response::Error(error)) => bail!("cvipd: {error}"),
         Ok(_) => bail!("cvipd answered another question"),
         // Scripts repeat themselves.
-        Err(ControlError::Absent(_))
-            if site.state().is_ok_and(|(state, _)| has_left(me, &state)) =>
-        {
-            writeln!(
-                streams.err,
-                "cvipctl: node {me} has left already; a start of cvipd brings it back"
-            )?;
-            return Ok(OK);
-        }
+        Err(absent @ ControlError::Absent(_)) => match site.state() {
+            Ok((state, _)) if has_left(me, &state) => {
+                is_done(me, &state, site)?;
+                writeln!(
+                    streams.err,
+                    "cvipctl: node {me} has left already; a start of cvipd brings it back"
+                )?;
+                return Ok(OK);
+            }
+            _ => return Err(absent.into()),
+        },
         Err(error) => return Err(error.into()),
     }
     let (mut said, mut is_unavailable) = (None, false);
     loop {
         match ask(&site.run_dir, me, ControlRequest::Status) {
+            Ok(Response::Status(status)) if status.leaving.is_none() => bail!(
+                "cvipd was restarted before the leave of node {me} was done: the node serves \
+                 again; leave again"
+            ),
             Ok(Response::Status(status))
                 if status.store_unavailable_s.is_some() && !is_unavailable =>
             {
@@ -71,21 +96,44 @@ pub(super) fn run(args: &Args, site: &Site, streams: &mut Streams<'_>) -> anyhow
             Err(error) => return Err(error.into()),
             Ok(_) => {}
         }
-        thread::sleep(ASK_EVERY);
+        if is_interrupted(&interrupts)? {
+            let connections = match said.filter(|connections| *connections > 0) {
+                Some(connections) => format!(" ({connections} connections left)"),
+                None => String::new(),
+            };
+            writeln!(
+                streams.err,
+                "cvipctl: no longer waiting: node {me} goes on leaving{connections}, and cvipd \
+                 ends when it is done; `cvipctl leave' waits again, `systemctl restart cvipd' \
+                 brings the node back"
+            )?;
+            return Ok(FAILED);
+        }
     }
     // It may have been ended, or have given up waiting for the store.
-    let record = site.state().map(|(state, _)| state.nodes.get(&me).map(|record| record.leaving));
-    match record {
-        Ok(None | Some(true)) => {}
-        Ok(Some(false)) => bail!(
-            "cvipd ended before node {me} had left: its addresses and settings stay, and \
-             directors still count on it; start cvipd, and leave again"
-        ),
-        Err(error) => bail!(
+    let (state, _) = site.state().map_err(|error| {
+        anyhow!(
             "cvipd ended, and it is not known whether node {me} has left: {error:#}; its log says \
              (`journalctl -u cvipd`)"
-        ),
+        )
+    })?;
+    if state.nodes.get(&me).is_some_and(|record| !record.leaving) {
+        bail!(
+            "cvipd ended before node {me} had left: its addresses and settings stay, and \
+             directors still count on it; start cvipd, and leave again"
+        );
     }
+    is_done(me, &state, site)?;
     writeln!(streams.out, "node {me} has left")?;
     Ok(OK)
+}
+
+/// Waits until cvipd is to be asked again; true if the operator would not wait any longer.
+fn is_interrupted(interrupts: &Interrupts) -> anyhow::Result<bool> {
+    let mut polled = [PollFd::new(interrupts.as_fd(), PollFlags::POLLIN)];
+    let timeout = PollTimeout::try_from(ASK_EVERY).unwrap_or(PollTimeout::MAX);
+    match poll(&mut polled, timeout) {
+        Ok(_) | Err(Errno::EINTR) => Ok(interrupts.came()),
+        Err(errno) => Err(errno).context("poll"),
+    }
 }

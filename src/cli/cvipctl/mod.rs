@@ -12,6 +12,7 @@ mod drain;
 mod etcd_roles;
 mod events;
 mod import;
+mod interrupts;
 mod leave;
 mod metrics;
 mod status;
@@ -99,6 +100,9 @@ enum CvipctlCommand {
     /// It serves and directs nothing any more, static services neither: an active director hands
     /// over, the directors send it no new connections, those that are left are waited for, what
     /// cvipd made in this kernel is undone, and cvipd ends. Starting cvipd brings the node back.
+    ///
+    /// Exit status 0 once all of that is done. It is 1 if cvipd ended before, which is said with
+    /// what is left here, and if this command is interrupted: the node then goes on leaving.
     #[command(after_help = "Example:\n  cvipctl leave --within=30m && systemctl disable cvipd")]
     Leave(leave::Args),
     /// Take a node, or a port of it, out of the pools: no new connections, the old ones go on

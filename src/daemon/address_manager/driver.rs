@@ -33,7 +33,7 @@ impl AddressManager {
         main: Outbox<MainMessage>,
         now: Instant,
     ) -> AddressManager {
-        let host = ThisHost::new(&run_dir.join(format!("kept-{node}.json")));
+        let host = ThisHost::of_node(run_dir, node);
         let settings = NetworkSettings::open(&host).unwrap_or_else(|error| {
             error!("{error}; what is there is taken for the administrator's, and left");
             NetworkSettings::default()

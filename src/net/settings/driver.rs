@@ -24,6 +24,11 @@ impl ThisHost {
         ThisHost { file: RecordFile::at(record), netlink: None }
     }
 
+    /// The same, with the record of a node's cvipd.
+    pub fn of_node(run_dir: &Path, node: u32) -> ThisHost {
+        ThisHost::new(&run_dir.join(format!("kept-{node}.json")))
+    }
+
     fn netlink(&mut self) -> Result<&mut Rtnetlink, NetError> {
         match &mut self.netlink {
             Some(netlink) => Ok(netlink),

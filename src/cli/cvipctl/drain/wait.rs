@@ -15,11 +15,10 @@ use anyhow::Context;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-use nix::sys::signal::{SigSet, Signal};
-use nix::sys::signalfd::{SfdFlags, SignalFd};
 use serde::Serialize;
 
 use super::super::super::Streams;
+use super::super::interrupts::Interrupts;
 use super::target::{concerns, served};
 use crate::conf::model::DEFAULT_DRAIN_TIMEOUT;
 use crate::conf::{Conf, DirectorSet};
@@ -35,25 +34,6 @@ const LINE_EVERY: Duration = Duration::from_secs(2);
 
 /// A director looks at its drains twice a second: after the deadline it is given this long.
 const GRACE: Duration = Duration::from_secs(2);
-
-/// SIGINT and SIGTERM, held back while a drain is followed.
-pub(super) struct Interrupts(SignalFd);
-
-impl Interrupts {
-    /// Threads that are made later hold them back too.
-    pub(super) fn hold() -> anyhow::Result<Interrupts> {
-        let mut mask = SigSet::empty();
-        mask.add(Signal::SIGINT);
-        mask.add(Signal::SIGTERM);
-        mask.thread_block().context("signals cannot be blocked")?;
-        let fd = SignalFd::with_flags(&mask, SfdFlags::SFD_NONBLOCK | SfdFlags::SFD_CLOEXEC);
-        Ok(Interrupts(fd.context("no descriptor for signals")?))
-    }
-
-    fn came(&self) -> bool {
-        matches!(self.0.read_signal(), Ok(Some(_)))
-    }
-}
 
 /// How a wait ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -206,7 +186,7 @@ impl<'a> Wait<'a> {
                 return Ok(ended);
             }
             meter.show(left, now, streams)?;
-            let wakers = [interrupts.0.as_fd(), store.wakeup()];
+            let wakers = [interrupts.as_fd(), store.wakeup()];
             let mut polled = wakers.map(|fd| PollFd::new(fd, PollFlags::POLLIN));
             let timeout = PollTimeout::try_from(LOOK_EVERY).unwrap_or(PollTimeout::MAX);
             match poll(&mut polled, timeout) {
