@@ -100,7 +100,10 @@ impl Driver {
                         self.feed(Input::Reload);
                         notify(&[NotifyState::Ready]);
                     }
-                    _ => self.feed(Input::Terminate),
+                    signal => {
+                        info!("told to end by {}", signal.map_or("a signal", Signal::as_str));
+                        self.feed(Input::Terminate);
+                    }
                 }
             }
             for message in inbox.take() {

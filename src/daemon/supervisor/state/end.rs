@@ -2,6 +2,8 @@
 
 use std::time::{Duration, Instant};
 
+use tracing::{info, warn};
+
 use super::super::hand_over::HandOver;
 use super::super::leave::{Leave, LeaveStep};
 use super::super::messages::{Action, Input};
@@ -24,8 +26,16 @@ impl Supervisor {
 
     /// Ends soon: an active director hands over first, if it can.
     pub(super) fn terminate(&mut self, now: Instant) {
+        if let Some(PendingEnd::Leaving { .. }) = self.end {
+            warn!(
+                "the node had not left: what cvipd made here stays; start cvipd, and leave again"
+            );
+        }
         match self.end.is_none() && self.can_hand_over() {
-            true => self.end = Some(PendingEnd::HandingOver(self.hand_over(now))),
+            true => {
+                info!("another director is to take over before this cvipd ends");
+                self.end = Some(PendingEnd::HandingOver(self.hand_over(now)));
+            }
             false => self.act(Action::Exit(Ok(()))),
         }
     }

@@ -39,7 +39,10 @@ impl Supervisor {
             // A real server that the file no longer names goes on as it was, for those who are
             // connected to it; a director must not, for another directs in its place.
             if !self.is_director() {
-                return self.cannot_be_taken(error);
+                return self.cannot_be_taken(format!(
+                    "{error}: it serves on as before, and keeps its addresses and settings; \
+                     `cvipctl leave' takes it out"
+                ));
             }
             warn!("{error}");
         }
@@ -103,6 +106,7 @@ impl Supervisor {
             true => self.act(Action::Answer(Err(error.to_owned()))),
             false => error!("{error}"),
         }
+        warn!("this configuration is not taken: the former one stays in force");
     }
 
     /// Goes by a configuration whose workers run.
