@@ -13,6 +13,13 @@ use nix::errno::Errno;
 
 mod closed;
 
+/// Lines for a terminal. What others wrote, such as a node's record or a file that is read, is their
+/// words: whatever could command the terminal is replaced.
+pub(crate) fn harmless(text: &str) -> String {
+    let plain = |c: char| c == '\n' || !c.is_control();
+    text.chars().map(|c| if plain(c) { c } else { '\u{fffd}' }).collect()
+}
+
 /// A writer that remembers its first error and writes nothing after it.
 ///
 /// What `write!` formats is written in one piece, so that the messages of several processes that

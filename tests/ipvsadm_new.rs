@@ -148,6 +148,27 @@ fn a_check_needs_no_kernel_and_finds_every_line() {
 }
 
 #[test]
+fn a_check_of_a_document_needs_no_kernel_and_says_what_is_wrong() {
+    let check = &["--restore-json", "--check"];
+    let text = ipvsadm(&table(RULES), &["-L", "--json"], "").out;
+    let ran = without_a_kernel(check, &text);
+    assert_eq!((ran.err.as_str(), ran.status), ("4 entries read, 0 wrong\n", 0));
+    let ran = without_a_kernel(check, &text.replace("\"weight\"", "\"wei\u{9b}ght\""));
+    assert!(ran.err.contains("unknown field `wei\u{fffd}ght`"), "{}", ran.err);
+    assert_eq!(ran.status, 2);
+    assert_eq!(without_a_kernel(check, "{\"schema\":1,\"services\":[]}").status, 2);
+}
+
+#[test]
+fn a_line_that_is_wrong_cannot_command_a_terminal() {
+    for words in [&["-R", "--check", "--report"][..], &["-R", "--report"], &["--diff"]] {
+        let ran = without_a_kernel(words, "-A -t 10.0.0.1:80 -s \x1b[2J -w \u{9b}K\n");
+        assert!(ran.err.starts_with("line 1: ") && ran.err.contains('\u{fffd}'), "{}", ran.err);
+        assert!(ran.err.chars().all(|c| c == '\n' || !c.is_control()), "{:?}", ran.err);
+    }
+}
+
+#[test]
 fn a_table_that_is_saved_in_full_is_restored_in_full() {
     let memory = table(RULES);
     let full = saved(&memory);

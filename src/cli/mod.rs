@@ -14,7 +14,7 @@ use tabled::builder::Builder;
 use tabled::settings::Style;
 
 use crate::conf::closest;
-use crate::output::{Output, StandardOutput};
+use crate::output::{Output, StandardOutput, harmless};
 use crate::ports::PortFlag;
 
 pub mod cvipctl;
@@ -40,13 +40,6 @@ pub struct Streams<'a> {
     pub out: &'a mut dyn Write,
     /// Standard error.
     pub err: &'a mut dyn Write,
-}
-
-/// Lines for a terminal. What stands in a node's record are that node's words: whatever could
-/// command the terminal is replaced.
-fn harmless(text: &str) -> String {
-    let plain = |c: char| c == '\n' || !c.is_control();
-    text.chars().map(|c| if plain(c) { c } else { '\u{fffd}' }).collect()
 }
 
 /// The cells of a row of a table.

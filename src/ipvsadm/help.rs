@@ -27,7 +27,7 @@ pub const SYNOPSIS: &[&str] = &[
     "-S [SERVICE|-4|-6] [-n] [--full]",
     "--save [SERVICE|-4|-6] [-n] [--full] [FILE]",
     "-R [--report|--keep-going|--stop-on-error|--check]",
-    "--restore-json [FILE]",
+    "--restore-json [--check] [FILE]",
     "--apply [--dry-run] [FILE]",
     "--diff [FILE]",
     "--set TCP TCPFIN UDP",
@@ -122,22 +122,16 @@ pub fn help(program: &str) -> String {
             }
         }
     }
-    text.push_str("\nExamples:\n");
-    for (wanted, lines) in EXAMPLES {
-        let _ = writeln!(text, "  {wanted}");
-        for line in lines.lines() {
-            let _ = writeln!(text, "    {program} {line}");
-        }
-    }
     text.push_str("\nExit status:\n");
     for (status, meaning) in STATUSES {
         push_wrapped(&mut text, &format!("  {status:<5}{meaning}"), 7);
     }
     text.push_str("\nEverything about it, with what differs from ipvsadm: man 8 ipvsadm-rs\n");
     text.push_str("\nExamples:\n");
-    for (_, lines) in &EXAMPLES[..2] {
+    for (wanted, lines) in EXAMPLES {
+        let _ = writeln!(text, "  {wanted}");
         for line in lines.lines() {
-            let _ = writeln!(text, "  {program} {line}");
+            let _ = writeln!(text, "    {program} {line}");
         }
     }
     text
@@ -201,7 +195,8 @@ mod tests {
         }
         let text = help("ipvsadm-rs");
         let last = text.trim_end().rsplit("\n\n").next().unwrap();
-        assert!(last.starts_with("Examples:\n  ipvsadm-rs -A -t "), "{last}");
+        assert!(last.starts_with("Examples:\n  A web service on 192.0.2.1"), "{last}");
+        assert_eq!(text.matches("Examples:").count(), 1);
     }
 
     #[test]

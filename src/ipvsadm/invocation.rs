@@ -28,7 +28,12 @@ pub enum Invocation {
     /// Print the changes that would make the table what a file describes.
     Diff(Source),
     /// Add what a JSON document holds.
-    RestoreJson(Source),
+    RestoreJson {
+        /// Where the document stands.
+        from: Source,
+        /// Only read it.
+        check: bool,
+    },
     /// Print the help.
     Help,
     /// Print the version.

@@ -365,7 +365,10 @@ impl Line {
                 dry_run: self.topics.contains(Topic::DryRun),
             },
             Command::Diff => Invocation::Diff(self.source),
-            Command::RestoreJson => Invocation::RestoreJson(self.source),
+            Command::RestoreJson => Invocation::RestoreJson {
+                from: self.source,
+                check: self.topics.contains(Topic::Check),
+            },
         })
     }
 

@@ -170,7 +170,7 @@ impl<T: Table, O: FnOnce() -> Result<T, TableError>> ToolSession<'_, '_, T, O> {
             Ok(Invocation::Restore(Restoring::Checking(comments))) => self.check(stdin, comments),
             Ok(Invocation::Apply { from, dry_run }) => self.converge(&from, stdin, dry_run),
             Ok(Invocation::Diff(from)) => self.diff(&from, stdin),
-            Ok(Invocation::RestoreJson(from)) => self.restore_json(&from, stdin),
+            Ok(Invocation::RestoreJson { from, check }) => self.restore_json(&from, stdin, check),
             Ok(Invocation::Change(change)) => self.apply(&[change]).0,
             Ok(invocation) => self.answer(invocation).0,
             Err(error) => {
@@ -307,7 +307,7 @@ impl<T: Table, O: FnOnce() -> Result<T, TableError>> ToolSession<'_, '_, T, O> {
             Invocation::Restore(_)
             | Invocation::Apply { .. }
             | Invocation::Diff(_)
-            | Invocation::RestoreJson(_) => (0, false),
+            | Invocation::RestoreJson { .. } => (0, false),
         }
     }
 

@@ -47,14 +47,15 @@ pub(super) fn run(args: &Args, site: &Site, streams: &mut Streams<'_>) -> anyhow
         let object = |(service, list): &(_, Vec<_>)| ServiceObject::settings(service, list);
         let services: Vec<_> = entries.iter().map(object).collect();
         json::write(streams.out, BTreeMap::from([("services", services)]))?;
-        return Ok(OK);
-    }
-    let program = if args.format == Format::Shell { "ipvsadm " } else { "" };
-    for (service, destinations) in &entries {
-        writeln!(streams.out, "{program}{}", change_line(&Change::AddService(service.clone())))?;
-        for destination in destinations {
-            let add = Change::AddDestination(service.id, *destination);
-            writeln!(streams.out, "{program}{}", change_line(&add))?;
+    } else {
+        let program = if args.format == Format::Shell { "ipvsadm " } else { "" };
+        for (service, destinations) in &entries {
+            let add = change_line(&Change::AddService(service.clone()));
+            writeln!(streams.out, "{program}{add}")?;
+            for destination in destinations {
+                let add = Change::AddDestination(service.id, *destination);
+                writeln!(streams.out, "{program}{}", change_line(&add))?;
+            }
         }
     }
     let services = conf.cvips.iter().flat_map(|cvip| &cvip.services);
@@ -219,6 +220,10 @@ mod tests {
         let (_, out, err) = convert(dir.path(), "<port>80</port><weight>2</weight>", &[]);
         assert_eq!(out, "");
         assert!(err.contains("--all"), "{err}");
+        let (status, out, err) = convert(dir.path(), "<port>80</port>", &["--json"]);
+        let document: serde_json::Value = serde_json::from_str(&out).unwrap();
+        assert_eq!((status, &document["services"]), (0, &serde_json::json!([])));
+        assert!(err.contains("1 automatic service(s)") && err.contains("--all"), "{err}");
         let (_, out, err) = convert(dir.path(), "<port>80</port><weight>2</weight>", &["--all"]);
         assert_eq!(out.lines().count(), 4, "{out}");
         assert!(out.ends_with("-a -t 192.168.200.10:80 -r 192.168.200.3:80 -g -w 2\n"), "{out}");

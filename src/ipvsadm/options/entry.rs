@@ -91,9 +91,8 @@ impl Command {
         match self {
             C::AddService | C::EditService => SERVICE,
             C::DeleteService => const { OptionRules::new(&[T::ServiceAddress], &[], &[]) },
-            C::Flush | C::Set | C::Diff | C::RestoreJson => {
-                const { OptionRules::new(&[], &[], &[]) }
-            }
+            C::Flush | C::Set | C::Diff => const { OptionRules::new(&[], &[], &[]) },
+            C::RestoreJson => const { OptionRules::new(&[], &[], &[T::Check]) },
             C::Restore => RESTORE,
             C::Apply => const { OptionRules::new(&[], &[], &[T::DryRun]) },
             C::Save => {

@@ -217,7 +217,8 @@ pub const TABLE: &[OptionEntry] = &[
         "As --report, and end at the first line that fails; slower, as each line is waited for."),
     option(Restoring, "check", None, No, Of(T::Check),
         "With --restore: only read the commands and name each line that it would refuse for its \
-         words; with --report too, read comments as that does. Needs neither IPVS nor root."),
+         words; with --report too, read comments as that does. With --restore-json: only read the \
+         document, and say what it would be refused for. Needs neither IPVS nor root."),
     option(Restoring, "dry-run", None, No, Of(T::DryRun),
         "With --apply: print the changes instead of making them."),
     option(Daemon, "mcast-interface", None, Required("INTERFACE", Interface), Of(T::McastInterface),

@@ -14,6 +14,7 @@ use super::super::table::{Table, TableError};
 use super::{BATCH, Next, ToolError, ToolSession};
 use crate::ipvs::Change;
 use crate::ipvs::plan::takes_away;
+use crate::output::harmless;
 
 /// How a restore that reports is going.
 #[derive(Default)]
@@ -179,7 +180,8 @@ impl<T: Table, O: FnOnce() -> Result<T, TableError>> ToolSession<'_, '_, T, O> {
     }
 
     fn failed(&mut self, place: &LinePlace, why: &str, status: u8, counters: &mut RestoreCounters) {
-        self.complain(&format!("line {}: {}: {}", place.number, place.text, shortened(why)));
+        let text = format!("line {}: {}: {}", place.number, place.text, shortened(why));
+        self.complain(&harmless(&text));
         counters.failed += 1;
         if counters.status == 0 {
             counters.status = status;
@@ -393,16 +395,20 @@ impl<T: Table, O: FnOnce() -> Result<T, TableError>> ToolSession<'_, '_, T, O> {
         }
     }
 
-    /// `--restore-json`.
-    pub(super) fn restore_json(&mut self, from: &Source, stdin: &mut dyn Read) -> u8 {
+    /// `--restore-json`, and `--restore-json --check`.
+    pub(super) fn restore_json(&mut self, from: &Source, stdin: &mut dyn Read, check: bool) -> u8 {
         let (input, what) = match self.open_source(from, stdin) {
             Ok(opened) => opened,
             Err(status) => return status,
         };
         match from_json::listing(BufReader::new(input)) {
+            Ok(listing) if check => {
+                self.complain(&format!("{} entries read, 0 wrong", listing.changes.len()));
+                0
+            }
             Ok(listing) => self.apply_naming(&listing.changes),
             Err(error) => {
-                self.complain(&format!("{what}: {error}"));
+                self.complain(&harmless(&format!("{what}: {error}")));
                 2
             }
         }

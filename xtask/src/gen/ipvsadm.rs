@@ -55,7 +55,7 @@ const DIFFERENCES: &[(&str, &str)] = &[
         "--restore-json is new.",
         "A member that is unknown is refused by its name. It adds what --list --json has shown: the table, with thresholds; or the time-outs, or \
          the daemons. As --restore, it empties nothing first. A document with nothing to add is \
-         refused.",
+         refused. --check only reads it, as it does for --restore.",
     ),
     (
         "What cannot be written is an error: a message, and status 1 where all else went well.",
