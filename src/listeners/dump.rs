@@ -82,7 +82,7 @@ impl Dumper {
         Ok(found)
     }
 
-    /// How many connections there are to each local port of these ranges that has any: for TCP and
+    /// How many connections of other hosts each local port of these ranges has, if any: for TCP and
     /// SCTP the sockets past their handshake and before TIME_WAIT, for UDP the connected ones. It
     /// walks the kernel's whole connection table, once for all ports (half a millisecond, and
     /// 0.7 us more for each TCP socket of the machine): once in a while during a drain, not for
@@ -102,9 +102,11 @@ impl Dumper {
                 let connected = CONNECTED & 1u32.unbounded_shl(row.state.into()) != 0;
                 // A time-wait socket whose peer has not closed yet calls itself FIN_WAIT2.
                 let over = row.timer == diag::TIMER_TIME_WAIT;
+                // A host that connects to its own address has it on both ends.
+                let is_own = row.addr == row.remote_addr;
                 // The kernel's filter may be wider, as for listeners.
-                let is_counted = connected && !over && ranges::contains(ranges, row.port);
-                is_counted.then_some(row.port)
+                let is_asked = ranges::contains(ranges, row.port);
+                (connected && !over && !is_own && is_asked).then_some(row.port)
             })?;
             for port in ports {
                 *counts.entry(port).or_default() += 1;

@@ -1,13 +1,15 @@
 //! What a dump says of the sockets that stand in the kernel.
 
 use std::io::Write;
-use std::net::{TcpListener, TcpStream, UdpSocket};
+use std::net::{SocketAddr, TcpListener, TcpStream, UdpSocket};
+use std::os::fd::AsRawFd;
+use std::process::Command;
 use std::time::{Duration, Instant};
 
 use cvip::listeners::{Dumper, ListenersError, Ranges};
 use cvip::protocol::Protocol;
 use cvip_lab::addr;
-use nix::sys::socket::{SockType, setsockopt, sockopt};
+use nix::sys::socket::{SockType, SockaddrStorage, connect, setsockopt, sockopt};
 
 use crate::support::*;
 
@@ -189,10 +191,21 @@ fn connections_are_counted_until_both_sides_are_done_with_them() {
         let listener = TcpListener::bind("[::]:8000").unwrap();
         assert_eq!(count(), 0, "the listener is no connection");
         // The clients' sockets have another local port and do not count.
-        let (four, six) = ("127.0.0.1:8000", "[::1]:8000");
-        let pair = |to| (TcpStream::connect(to).unwrap(), listener.accept().unwrap().0);
-        let (client, mut server) = pair(four);
-        let (client6, server6) = pair(six);
+        let added =
+            Command::new("ip").args(["address", "add", "fd00::1/128", "dev", "lo"]).status();
+        assert!(added.unwrap().success());
+        let pair = |from: &str, to: &str| {
+            let client = raw(to.starts_with('['), SockType::Stream);
+            bind_to(&client, from);
+            let to: SocketAddr = to.parse().unwrap();
+            connect(client.as_raw_fd(), &SockaddrStorage::from(to)).unwrap();
+            (TcpStream::from(client), listener.accept().unwrap().0)
+        };
+        let (client, mut server) = pair("127.0.0.2:0", "127.0.0.1:8000");
+        let (client6, server6) = pair("[::1]:0", "[fd00::1]:8000");
+        assert_eq!(count(), 2);
+        // This host's own, as a health check's: no director sent it.
+        let _own = [pair("127.0.0.1:0", "127.0.0.1:8000"), pair("[::1]:0", "[::1]:8000")];
         assert_eq!(count(), 2);
         // Half closed by the client: the server may still have much to send.
         client.shutdown(std::net::Shutdown::Write).unwrap();
