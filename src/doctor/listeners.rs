@@ -81,6 +81,8 @@ pub(super) fn here(seen: &Observed, host: &Host) -> Vec<Finding> {
         let elsewhere = served.iter().any(|s| (s.protocol, s.port) == (key.protocol, key.port));
         let wanted = flag.is_single() && !elsewhere && !seen.is_served(key);
         let bound = SocketAddr::new(listener.addr, listener.port);
+        let reason = why.describe(&around.names);
+        let why = (why, reason.as_str());
         findings.extend(kept_out(&seen.conf, node, key, *flag, wanted, bound, why, true));
     }
     findings
@@ -140,7 +142,10 @@ pub(super) fn of_others(seen: &Observed) -> Vec<Finding> {
             let bound = SocketAddr::new(refused.bound, key.port);
             let wanted = flag.is_single() && !seen.is_served(key);
             findings.extend(match understood(&seen.conf, cvip, node, refused) {
-                Some(why) => kept_out(&seen.conf, node, key, flag, wanted, bound, &why, false),
+                Some(why) => {
+                    let reason = (&why, refused.reason.as_str());
+                    kept_out(&seen.conf, node, key, flag, wanted, bound, reason, false)
+                }
                 None => Some(
                     Finding::warning(
                         subject(node),
@@ -173,7 +178,7 @@ fn understood(conf: &Conf, cvip: &Cvip, node: u32, refused: &RefusedListener) ->
         Refusal::Ephemeral,
         Refusal::Reserved,
     ];
-    all.into_iter().find(|refusal| refusal.to_string() == refused.reason)
+    all.into_iter().find(|refusal| refusal.is_described_by(&refused.reason))
 }
 
 /// A listener on a flagged port that does not join. `wanted`: this very port was flagged,
@@ -186,10 +191,10 @@ fn kept_out(
     flag: PortFlag,
     wanted: bool,
     bound: SocketAddr,
-    why: &Refusal,
+    (why, reason): (&Refusal, &str),
     here: bool,
 ) -> Option<Finding> {
-    let what = format!("a listener on {bound} does not join {key}: {why}");
+    let what = format!("a listener on {bound} does not join {key}: {reason}");
     let finding = match wanted {
         true => Finding::fault(subject(node), format!("{what}; no node serves it")),
         false => Finding::warning(subject(node), what),
@@ -214,9 +219,9 @@ fn kept_out(
             "let the server listen without SO_BINDTODEVICE, or on the interface that has {}",
             conf.cvip(key.cvip)?.real_server(node)?.addr
         )),
-        Refusal::Owner(uid) => finding.fix(format!(
-            "if user id {uid} is to serve, name its user as <owner> in a <service> of port {port} \
-             in cvip.conf, or * for anyone; else end that process"
+        Refusal::Owner(_) => finding.fix(format!(
+            "if that user is to serve, name it as <owner> in a <service> of port {port} in \
+             cvip.conf, or * for anyone; else end that process"
         )),
         Refusal::Ephemeral => {
             let command = format!(
@@ -386,7 +391,7 @@ mod tests {
         let device = fix("192.0.2.10", Listener { device: 3, ..tcp("0.0.0.0", 81) });
         assert!(device.contains("on the interface that has 192.0.2.4"), "{device}");
         let user = fix("192.0.2.10", Listener { uid: 1000, ..tcp("0.0.0.0", 81) });
-        assert!(user.contains("name its user as <owner> in a <service> of port 81"), "{user}");
+        assert!(user.contains("name it as <owner> in a <service> of port 81"), "{user}");
         let udp = fix("192.0.2.10", listener(Protocol::Udp, "0.0.0.0", 33000));
         let command = "run: setport_weight --protocol=udp --start-port=33000 --end-port=33000 \
                        --weight=2 --node=4";

@@ -117,6 +117,7 @@ pub(super) fn host(node: u32) -> Host {
         ephemeral: (32768, 60999),
         uid_min: 1000,
         users: [("www-data".to_owned(), 33)].into(),
+        names: std::collections::BTreeMap::new(),
     });
     host
 }

@@ -3,10 +3,11 @@
 //! Pure. [`judge`] looks at one listener and one CVIP; what it refuses, it gives a reason for,
 //! which `cvipctl status` shows.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::net::IpAddr;
 
+use super::system::user_name;
 use crate::conf::Routing;
 use crate::listeners::Listener;
 use crate::ports::PortFlag;
@@ -87,6 +88,27 @@ impl Refusal {
     }
 }
 
+/// What a record says of a listener whose owner may not serve, after its owner's name.
+const OWNER_RULE: &str = "may not serve this port (name it in an <owner> of cvip.conf)";
+
+impl Refusal {
+    /// The reason for people; `names` are the users of the listener's host.
+    pub fn describe(&self, names: &BTreeMap<u32, String>) -> String {
+        match self {
+            Refusal::Owner(uid) => format!("{} {OWNER_RULE}", user_name(*uid, names)),
+            other => other.to_string(),
+        }
+    }
+
+    /// True if a record that names the reason so means this one.
+    pub fn is_described_by(&self, reason: &str) -> bool {
+        match self {
+            Refusal::Owner(_) => reason.ends_with(OWNER_RULE),
+            other => other.to_string() == reason,
+        }
+    }
+}
+
 impl fmt::Display for Refusal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -96,10 +118,7 @@ impl fmt::Display for Refusal {
             }
             Refusal::Family => f.write_str("takes the other address family only"),
             Refusal::Device => f.write_str("bound to another network device"),
-            Refusal::Owner(uid) => write!(
-                f,
-                "user id {uid} may not serve this port (name it in an <owner> of cvip.conf)"
-            ),
+            Refusal::Owner(uid) => write!(f, "user id {uid} {OWNER_RULE}"),
             Refusal::Ephemeral => f.write_str(
                 "a UDP port of ip_local_port_range joins only if it is flagged by itself",
             ),

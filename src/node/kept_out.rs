@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use tracing::{info, warn};
 
 use super::eligibility::Refusal;
+use super::system::user_name;
 use crate::store::{MOST_REFUSED, PortRanges, RefusedListener, ServiceKey};
 
 /// Most addresses of one owner, service and reason that are named.
@@ -44,8 +45,11 @@ impl KeptOut {
     }
 
     /// Those that are named, in order; how many more there are; and the services in front of
-    /// which some of these are reachable.
-    pub(super) fn told(&self) -> (Vec<RefusedListener>, u32, Vec<PortRanges>) {
+    /// which some of these are reachable. `names` are the users of this host.
+    pub(super) fn told(
+        &self,
+        names: &BTreeMap<u32, String>,
+    ) -> (Vec<RefusedListener>, u32, Vec<PortRanges>) {
         let mut of_owner: BTreeMap<u32, u32> = BTreeMap::new();
         let mut ranked = Vec::new();
         for (key @ (_, uid, _), addresses) in &self.all {
@@ -64,7 +68,7 @@ impl KeptOut {
                     service: *service,
                     bound: **bound,
                     uid: *uid,
-                    reason: refusal.to_string(),
+                    reason: refusal.describe(names),
                     reachable: refusal.is_reachable(),
                 }
             };
@@ -94,13 +98,19 @@ impl Log {
     }
 
     /// Logs of each listener that it does not join, though its port is flagged.
-    pub(super) fn log(&mut self, refused: &[RefusedListener], now: Instant) {
+    pub(super) fn log(
+        &mut self,
+        refused: &[RefusedListener],
+        names: &BTreeMap<u32, String>,
+        now: Instant,
+    ) {
         for row in self.new_ones(refused, now) {
             let RefusedListener { service, bound, uid, reason, reachable } = row;
             let bound = SocketAddr::new(*bound, service.port);
             let text = format!(
-                "the listener of user id {uid} on {bound} does not join {service}: {reason}; \
-                 `cvipctl doctor' on this node says what to do"
+                "the listener of {} on {bound} does not join {service}: {reason}; `cvipctl doctor' \
+                 on this node says what to do",
+                user_name(*uid, names)
             );
             // Most of what listens on loopback alone is meant to.
             if *reachable { warn!("{text}") } else { info!("{text}") }
@@ -154,7 +164,7 @@ mod tests {
             all.add(service(port), [0, 0, 0, 0].into(), 1000, Refusal::Owner(1000));
         }
         all.add(service(9000), loopback(1), 0, Refusal::Loopback);
-        let (rows, more, reachable) = all.told();
+        let (rows, more, reachable) = all.told(&BTreeMap::new());
         assert_eq!(rows.len(), MOST_REFUSED);
         assert_eq!(more as usize, 9501 - MOST_REFUSED);
         assert!(rows.is_sorted() && rows.iter().any(|row| row.uid == 0));
@@ -171,8 +181,10 @@ mod tests {
         let mut all = KeptOut::default();
         all.add(service(80), loopback(1), 33, Refusal::Loopback);
         all.add(service(80), [0, 0, 0, 0].into(), 1000, Refusal::Owner(1000));
-        let (rows, more, reachable) = all.told();
+        let (rows, more, reachable) = all.told(&BTreeMap::new());
         assert_eq!((rows.len(), more, reachable), (2, 0, vec![]));
+        let (rows, ..) = all.told(&[(1000, "al".to_owned())].into());
+        assert!(rows.iter().any(|row| row.reason.starts_with("user al may not serve")), "{rows:?}");
     }
 
     #[test]
@@ -181,7 +193,7 @@ mod tests {
         for port in 1..=50 {
             all.add(service(port), loopback(1), 1000, Refusal::Loopback);
         }
-        let (rows, ..) = all.told();
+        let (rows, ..) = all.told(&BTreeMap::new());
         let start = Instant::now();
         let mut log = Log::new(start);
         assert_eq!(log.new_ones(&rows[..3], start).len(), 3);

@@ -22,4 +22,4 @@ pub mod system;
 
 pub use driver::NodeAgent;
 pub use identify::{WhichNode, identify};
-pub use system::System;
+pub use system::{System, user_name};

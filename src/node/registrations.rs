@@ -155,7 +155,7 @@ pub fn compute(
             }
         }
     }
-    let (refused, refused_more, reachable) = kept_out.told();
+    let (refused, refused_more, reachable) = kept_out.told(&around.names);
     JoinOutcome {
         registrations: registrations.into_values().collect(),
         refused,
@@ -218,6 +218,7 @@ mod tests {
             ephemeral: (32768, 60999),
             uid_min: 1000,
             users: [("alice".to_owned(), 1001)].into(),
+            names: BTreeMap::new(),
         }
     }
 

@@ -475,7 +475,7 @@ impl NodeState {
             self.next_count = now;
         }
         self.actions.push_back(NodeAction::SetEligible(outcome.servers.all()));
-        self.kept_out.log(&outcome.refused, now);
+        self.kept_out.log(&outcome.refused, &self.system.names, now);
         self.outcome = outcome;
         self.publish_due = true;
     }

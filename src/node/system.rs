@@ -28,6 +28,16 @@ pub struct System {
     pub uid_min: u32,
     /// User ids by name, of the users that cvip.conf names and that exist here.
     pub users: BTreeMap<String, u32>,
+    /// The names of this host's own users, by user id.
+    pub names: BTreeMap<u32, String>,
+}
+
+/// A user, for people: by its name, or by its id where it has none.
+pub fn user_name(uid: u32, names: &BTreeMap<u32, String>) -> String {
+    match names.get(&uid) {
+        Some(name) => format!("user {name}"),
+        None => format!("user id {uid}"),
+    }
 }
 
 impl System {
@@ -43,15 +53,27 @@ impl System {
                 Owner::Anyone => None,
             })
             .collect();
-        let login_defs = files::read(Path::new("/etc/login.defs"), 1 << 20).unwrap_or_default();
+        let read = |path: &str| files::read(Path::new(path), 1 << 20).unwrap_or_default();
+        let login_defs = read("/etc/login.defs");
         System {
             node,
             devices: net::local_addresses().unwrap_or_default(),
             ephemeral: net::local_port_range().unwrap_or(DEFAULT_EPHEMERAL),
             uid_min: uid_min(&String::from_utf8_lossy(&login_defs)),
             users,
+            names: names(&String::from_utf8_lossy(&read("/etc/passwd"))),
         }
     }
+}
+
+/// The users of a passwd(5), by user id; the first of an id counts.
+fn names(passwd: &str) -> BTreeMap<u32, String> {
+    let user = |line: &str| {
+        let mut fields = line.split(':');
+        let name = fields.next().filter(|name| !name.is_empty())?;
+        Some((fields.nth(1)?.parse().ok()?, name.to_owned()))
+    };
+    passwd.lines().rev().filter_map(user).collect()
 }
 
 /// UID_MIN of a login.defs(5).
@@ -66,6 +88,14 @@ fn uid_min(login_defs: &str) -> u32 {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_user_is_called_by_its_name_and_by_its_id_where_it_has_none() {
+        let names =
+            names("root:x:0:0:root:/root:/bin/sh\nbad\n:x:7:\ntoor:x:0:0::/:\nal:x:1000:0\n");
+        let shown: Vec<String> = [0, 7, 1000].map(|uid| user_name(uid, &names)).into();
+        assert_eq!(shown, ["user root", "user id 7", "user al"]);
+    }
 
     #[test]
     fn uid_min_is_read_from_login_defs_comments_aside() {

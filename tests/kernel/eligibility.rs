@@ -12,7 +12,7 @@ use super::support::{
     start_listening,
 };
 
-/// A user id of a person, who need not exist.
+/// A user id of a person that has no name here.
 const SOMEBODY: u32 = 1234;
 
 fn flagged() -> Site {
@@ -101,8 +101,8 @@ fn a_real_second_users_server_joins_only_where_the_file_names_him() {
     };
     let _hers = [serve(&carol, 8080), serve(&carol, 8081)];
     let _his = serve(&dave, 8082);
-    for (port, who) in [(8080, 1101), (8081, 1101), (8082, 1102)] {
-        await_refusal(&site, 1, port, &format!("user id {who} may not serve"));
+    for (port, who) in [(8080, "carol"), (8081, "carol"), (8082, "dave")] {
+        await_refusal(&site, 1, port, &format!("user {who} may not serve"));
     }
     let services = "<service><port>8080</port><owner>carol</owner></service>\
         <service><port>8082</port><owner>carol</owner><owner>root</owner></service>";
@@ -110,8 +110,8 @@ fn a_real_second_users_server_joins_only_where_the_file_names_him() {
     site.reload_everywhere();
     site.await_pool(site.v4(Tcp, 8080), Some(&[(1, 1)]));
     // Her other port is still nobody's to serve, and so is his where she is named.
-    await_refusal(&site, 1, 8081, "user id 1101 may not serve");
-    await_refusal(&site, 1, 8082, "user id 1102 may not serve");
+    await_refusal(&site, 1, 8081, "user carol may not serve");
+    await_refusal(&site, 1, 8082, "user dave may not serve");
     let _root = Server::tcp(site.host(2), "0.0.0.0:8082", "root");
     site.await_pool(site.v4(Tcp, 8082), Some(&[(2, 1)]));
     assert_eq!(site.pools().len(), 2, "{:?}", site.pools());

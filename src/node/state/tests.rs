@@ -80,6 +80,7 @@ fn system() -> System {
         ephemeral: (32768, 60999),
         uid_min: 1000,
         users: BTreeMap::new(),
+        names: BTreeMap::new(),
     }
 }
 

@@ -75,7 +75,7 @@ fn write(
     let more = report.refused_more.iter().map(|(node, more)| {
         cells![format!("and {more} more"), node, "", "`cvipctl doctor' there names them"]
     });
-    section(out, ["Kept out", "Node", "Bound to", "Reason"], refused.chain(more))?;
+    section(out, ["Does not join", "Node", "Bound to", "Reason"], refused.chain(more))?;
     let drains = report.drains.iter().map(|row| {
         let reason = row.reason.as_deref().unwrap_or_default();
         cells![row.target, row.connections.unwrap_or(0), row.by, reason]

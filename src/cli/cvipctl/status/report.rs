@@ -29,7 +29,7 @@ pub(super) struct StatusReport {
     /// What real servers serve by cvip.conf alone, whatever listens there.
     pub(super) static_services: Vec<StaticRow>,
     pub(super) refused: Vec<RefusedRow>,
-    /// How many more listeners were kept out that are not among them, by node.
+    /// How many more listeners do not join that are not among them, by node.
     pub(super) refused_more: BTreeMap<u32, u32>,
     pub(super) drains: Vec<DrainRow>,
     /// What this node's cvipd knows of its pools, if it is a director: destinations on their way
