@@ -10,7 +10,7 @@ use crate::conf::RegistrationMode;
 use crate::director::liveness::Liveness;
 use crate::heartbeat::PORT;
 use crate::node::leaving::left_behind;
-use crate::store::{NodeRecord, Scope};
+use crate::store::{Key, NodeRecord, Scope};
 
 /// How a finding begins about a configuration that cvipd did not take.
 pub const LAST_GOOD: &str = "cvipd goes on with its last good configuration";
@@ -32,12 +32,22 @@ pub(super) fn nodes(seen: &Observed) -> Vec<Finding> {
         })
         .collect();
     findings.extend(seen.corrupt.iter().map(|fault| {
-        let what = format!("a value cannot be read, and its last good one stays in force: {fault}");
-        Finding::fault("store", what).fix(
-            "let its owner write it anew: a node's record is its cvipd's (restart it), flags are set \
-             with setport_weight, drains ordered with cvipctl; what no node owns is removed by hand, \
-             in etcd with `etcdctl del KEY'",
-        )
+        let what = format!(
+            "a value cannot be read; where cvipd runs, its last good one stays in force: {fault}"
+        );
+        Finding::fault("store", what).fix(match fault.key {
+            Key::Node(node) | Key::Alive(node) | Key::Owned(node) => format!(
+                "let its owner write it anew: restart the cvipd of node {node}, on that node \
+                 (`systemctl restart cvipd')"
+            ),
+            Key::Flags(_) => "set the flags again with setport_weight".to_owned(),
+            Key::Drains => "order the drains again with `cvipctl drain'".to_owned(),
+            Key::Director(_) => {
+                "restart cvipd on a director; if it lasts, remove the value by hand, in etcd with \
+                 `etcdctl del KEY'"
+                    .to_owned()
+            }
+        })
     }));
     findings.extend(seen.unsaved.iter().map(|unsaved| {
         let what = format!("what cvipd knows stays in force, and is lost with its end: {unsaved}");
@@ -115,7 +125,8 @@ fn cvipd(seen: &Observed, node: u32) -> Option<Finding> {
             false => left(seen, node),
         });
     }
-    let what = match (alive, seen.state.nodes.contains_key(&node)) {
+    let is_recorded = seen.state.nodes.contains_key(&node) || seen.is_corrupt(node);
+    let what = match (alive, is_recorded) {
         (true, true) => return unheard(seen, node),
         (true, false) => {
             let what = "its cvipd runs and has not looked at its listeners yet";
@@ -265,6 +276,7 @@ fn embedded(seen: &Observed) -> Option<Finding> {
     let silent = seen.conf.nodes().into_iter().filter(|node| {
         !seen.alive.contains(node)
             && !seen.state.nodes.contains_key(node)
+            && !seen.is_corrupt(*node)
             && Some(*node) != seen.node
     });
     let silent: Vec<String> = silent.map(|node| node.to_string()).collect();
@@ -290,7 +302,8 @@ fn balanced(seen: &Observed) -> Option<Finding> {
     let own = seen.conf.nodes().into_iter().map(|node| seen.flags_of(node));
     let flags = own.chain([seen.state.flags_of(Scope::Cluster)]).any(|set| !set.is_empty());
     let services = || seen.conf.cvips.iter().flat_map(|cvip| &cvip.services);
-    if !flags && services().next().is_none() {
+    let is_known = seen.corrupt.is_empty();
+    if is_known && !flags && services().next().is_none() {
         let what = "nothing is balanced: no port is flagged, and cvip.conf has no service";
         return Some(
             Finding::warning("cluster", what)
@@ -303,7 +316,7 @@ fn balanced(seen: &Observed) -> Option<Finding> {
     }
     let registered = seen.state.nodes.values().any(|record| !record.registrations.is_empty());
     let fixed = services().any(|service| service.registration == RegistrationMode::Static);
-    (!registered && !fixed).then(|| {
+    (!registered && !fixed && is_known).then(|| {
         Finding::note("cluster", "nothing is balanced: no process listens on a flagged port")
     })
 }
@@ -316,7 +329,7 @@ mod tests {
     use crate::conf::{Routing, ServiceConf};
     use crate::net::Done;
     use crate::protocol::Protocol;
-    use crate::store::{RefusedListener, StoreState};
+    use crate::store::{Fault, RefusedListener, StoreState};
 
     fn healthy(node: u32) -> Observed {
         seen(conf(Routing::Dr, &["192.0.2.10"], 2), node)
@@ -347,6 +360,29 @@ mod tests {
             cannot[2].contains("; and it cannot start: /etc/cvip/cluster.key: too short\n"),
             "{cannot:?}"
         );
+    }
+
+    #[test]
+    fn a_corrupt_record_is_one_fault_and_nothing_is_concluded_from_its_absence() {
+        let mut seen = healthy(1);
+        seen.state.nodes.remove(&3);
+        seen.corrupt = vec![Fault {
+            key: Key::Node(3),
+            path: "nodes/3.json".into(),
+            set_aside: None,
+            reason: "it is empty".to_owned(),
+        }];
+        let found = lines(&nodes(&seen));
+        assert_eq!(found.len(), 1, "{found:?}");
+        assert!(
+            found[0].contains("nodes/3.json: it is empty")
+                && found[0].contains("restart the cvipd of node 3"),
+            "{found:?}"
+        );
+        seen.alive.remove(&3);
+        let ended = lines(&nodes(&seen));
+        assert!(ended[1].starts_with("fault: node 3: its cvipd does not run"), "{ended:?}");
+        assert_eq!(ended.len(), 2);
     }
 
     #[test]

@@ -15,7 +15,7 @@ use crate::listeners::Listener;
 use crate::net::{AddressRole, DesiredSettings, Difference, Done, Interface, Mac};
 use crate::node::System;
 use crate::ports::FlagSet;
-use crate::store::{Scope, ServiceKey, StoreState};
+use crate::store::{Fault, Key, Scope, ServiceKey, StoreState};
 
 /// What is wrong with a server of the store.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -48,7 +48,7 @@ pub struct Observed {
     /// What this host's cvipd makes of the other nodes, if it is a director.
     pub liveness_of: BTreeMap<u32, Liveness>,
     /// What of the store cannot be read.
-    pub corrupt: Vec<String>,
+    pub corrupt: Vec<Fault>,
     /// Why the store cannot be read, if it cannot: of other nodes nothing is known then.
     pub unavailable: Option<String>,
     /// The store is this host's own, so that other machines cannot reach it, and no setting says
@@ -140,6 +140,11 @@ impl Observed {
     pub(super) fn has_left(&self, node: u32) -> bool {
         !self.alive.contains(&node)
             && self.state.nodes.get(&node).is_some_and(|record| record.leaving)
+    }
+
+    /// True if a node's record is there and cannot be read: nothing is known of what it says.
+    pub(super) fn is_corrupt(&self, node: u32) -> bool {
+        self.corrupt.iter().any(|fault| fault.key == Key::Node(node))
     }
 
     /// True if this host's node is one that cvip.conf does not name, and its cvipd runs.
