@@ -26,13 +26,18 @@ const WAITING: usize = 1000;
 /// One line.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LoggedEvent {
-    /// When, by the clock of the director's host (RFC 3339, UTC, milliseconds).
+    /// When, by the clock of that node's host (RFC 3339, UTC, milliseconds).
     pub at: String,
-    /// The director that tells it.
+    /// The node that recorded it: a director, or a real server that tells of its own addresses.
     pub director: u32,
     /// What happened.
     #[serde(flatten)]
     pub what: DirectorEvent,
+}
+
+impl LoggedEvent {
+    /// The length of every time: their order as texts is that of time.
+    const TIME_LENGTH: usize = "2026-03-01T22:00:00.000Z".len();
 }
 
 /// The file of one director.
@@ -134,6 +139,14 @@ fn stands_at(file: &File, path: &Path) -> bool {
     (open.dev(), open.ino()) == (named.dev(), named.ino())
 }
 
+/// An event from its line; none if it makes no sense.
+fn parse(line: &[u8]) -> Option<LoggedEvent> {
+    let event: LoggedEvent = serde_json::from_slice(line).ok()?;
+    let is_time =
+        event.at.len() == LoggedEvent::TIME_LENGTH && humantime::parse_rfc3339(&event.at).is_ok();
+    is_time.then_some(event)
+}
+
 /// The directors whose events stand in this folder.
 ///
 /// # Errors
@@ -158,6 +171,8 @@ pub struct EventReader {
     file: Option<BufReader<File>>,
     /// The beginning of a line whose end is not written yet.
     part: Vec<u8>,
+    /// Why the file could not be read the last time.
+    fault: Option<String>,
 }
 
 impl EventReader {
@@ -165,13 +180,22 @@ impl EventReader {
     /// ones, which were put aside.
     pub fn open(run_dir: &Path, node: u32) -> (EventReader, Vec<LoggedEvent>) {
         let path = path_of(run_dir, node);
-        let mut old = EventReader { path: aside(&path), file: None, part: Vec::new() };
+        let mut old = EventReader::at(aside(&path));
         let older = old.read();
-        (EventReader { path, file: None, part: Vec::new() }, older)
+        (EventReader { fault: old.fault, ..EventReader::at(path) }, older)
+    }
+
+    fn at(path: PathBuf) -> EventReader {
+        EventReader { path, file: None, part: Vec::new(), fault: None }
+    }
+
+    /// Why a file cannot be read, once for each reason.
+    pub fn take_fault(&mut self) -> Option<String> {
+        self.fault.take()
     }
 
     /// The events that were added since this was last asked. A line that makes no sense is left
-    /// out: it is of another version.
+    /// out: it is damaged, or of another version.
     pub fn read(&mut self) -> Vec<LoggedEvent> {
         let mut events = Vec::new();
         self.drain(&mut events);
@@ -195,14 +219,19 @@ impl EventReader {
 
     fn drain(&mut self, events: &mut Vec<LoggedEvent>) {
         if self.file.is_none() {
-            self.file = files::open(&self.path).ok().map(BufReader::new);
+            match files::open(&self.path) {
+                Ok(file) => self.file = Some(BufReader::new(file)),
+                // It was put aside, or nothing was recorded yet.
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                Err(error) => self.fault = Some(format!("{}: {error}", self.path.display())),
+            }
         }
         let Some(file) = &mut self.file else { return };
         while let Ok(1..) = file.read_until(b'\n', &mut self.part) {
             if self.part.last() != Some(&b'\n') {
                 return;
             }
-            events.extend(serde_json::from_slice::<LoggedEvent>(&self.part));
+            events.extend(parse(&self.part));
             self.part.clear();
         }
     }
@@ -264,6 +293,25 @@ mod tests {
         let (mut reader, _) = EventReader::open(&run_dir, 3);
         let kept = terms(&reader.read());
         assert_eq!((kept.len(), kept[0], kept.last()), (WAITING, 10, Some(&1009)));
+    }
+
+    #[test]
+    fn a_damaged_line_is_left_out_and_what_is_no_file_is_a_fault() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = path_of(dir.path(), 3);
+        let line = |at: &str| {
+            format!("{{\"at\":\"{at}\",\"director\":3,\"event\":\"took\",\"term\":1}}\n")
+        };
+        let good = line("2026-03-01T22:00:00.000Z");
+        let lines = [&good, "rubbish\n", &line("2026-03-01T22:00:00Z"), &line("\\u001b[2J"), &good];
+        std::fs::write(&path, lines.concat()).unwrap();
+        let (mut reader, _) = EventReader::open(dir.path(), 3);
+        assert_eq!((terms(&reader.read()), reader.take_fault()), (vec![1, 1], None));
+        std::fs::remove_file(&path).unwrap();
+        std::fs::create_dir(&path).unwrap();
+        let (mut reader, _) = EventReader::open(dir.path(), 3);
+        assert!(reader.read().is_empty());
+        assert_eq!(reader.take_fault(), Some(format!("{}: it is a directory", path.display())));
     }
 
     #[test]

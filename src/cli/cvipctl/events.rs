@@ -100,6 +100,10 @@ pub(super) fn run(args: &Args, site: &Site, streams: &mut Streams<'_>) -> anyhow
         first = false;
         let events: Vec<LoggedEvent> =
             events.into_iter().filter(|event| echoes.is_news(event)).collect();
+        for fault in readers.faults() {
+            outcome = FAILED;
+            writeln!(streams.err, "cvipctl: events are not shown: {fault}")?;
+        }
         for event in events.iter().filter(|event| filter.takes(event)) {
             match args.json {
                 true => json::write_line(streams.out, event)?,
@@ -121,9 +125,9 @@ fn line(event: &LoggedEvent) -> String {
     harmless(&text.replace('\n', "\u{fffd}"))
 }
 
-/// A reader for each director.
+/// A reader for each director, and the faults that were told.
 #[derive(Default)]
-struct Readers(BTreeMap<u32, EventReader>);
+struct Readers(BTreeMap<u32, EventReader>, BTreeSet<String>);
 
 impl Readers {
     /// What is new since the last time, the older first.
@@ -140,6 +144,14 @@ impl Readers {
         // One director's stay in their order within a millisecond.
         events.sort_by(|a, b| a.at.cmp(&b.at));
         Ok(events)
+    }
+}
+
+impl Readers {
+    /// Files that cannot be read, each told once.
+    fn faults(&mut self) -> Vec<String> {
+        let faults = self.0.values_mut().filter_map(EventReader::take_fault);
+        faults.filter(|fault| self.1.insert(fault.clone())).collect()
     }
 }
 
