@@ -51,7 +51,7 @@ complete -c cvipctl -n "__fish_cvipctl_needs_command" -f -a "takeover" -d 'Make 
 complete -c cvipctl -n "__fish_cvipctl_needs_command" -f -a "leave" -d 'Take this node out for good, in good order'
 complete -c cvipctl -n "__fish_cvipctl_needs_command" -f -a "drain" -d 'Take a node, or a port of it, out of the pools: no new connections, the old ones go on'
 complete -c cvipctl -n "__fish_cvipctl_needs_command" -f -a "undrain" -d 'Put a drained node, or a port of it, back into the pools'
-complete -c cvipctl -n "__fish_cvipctl_needs_command" -f -a "events" -d 'Tell what happened: who came, who went, who directs, and why'
+complete -c cvipctl -n "__fish_cvipctl_needs_command" -f -a "events" -d 'Show what happened: which servers and nodes came and went, which director is active, and why'
 complete -c cvipctl -n "__fish_cvipctl_needs_command" -f -a "etcd-roles" -d 'Print the users and roles that a cluster on etcd needs, as etcdctl\'s commands'
 complete -c cvipctl -n "__fish_cvipctl_needs_command" -f -a "doctor" -d 'Examine this running cluster, and say how to fix each fault'
 complete -c cvipctl -n "__fish_cvipctl_needs_command" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
@@ -70,7 +70,7 @@ complete -c cvipctl -n "__fish_cvipctl_using_subcommand check" -l etcd-user -d '
 complete -c cvipctl -n "__fish_cvipctl_using_subcommand check" -l etcd-password-file -d 'The file with the user\'s password, which others may not read' -r -F
 complete -c cvipctl -n "__fish_cvipctl_using_subcommand check" -l etcd-prefix -d 'What cvip\'s keys in etcd begin with [default: /cvip/]' -r
 complete -c cvipctl -n "__fish_cvipctl_using_subcommand check" -l cluster-key-file -d 'The file of the key by which the cluster\'s members know one another, which others may not read [default: /etc/cvip/cluster.key]' -r -F
-complete -c cvipctl -n "__fish_cvipctl_using_subcommand check" -l offline -d 'Check the files alone, and leave the store in peace'
+complete -c cvipctl -n "__fish_cvipctl_using_subcommand check" -l offline -d 'Check the files alone, and do not look at the store'
 complete -c cvipctl -n "__fish_cvipctl_using_subcommand check" -l json -d 'Print the faults as JSON'
 complete -c cvipctl -n "__fish_cvipctl_using_subcommand check" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c cvipctl -n "__fish_cvipctl_using_subcommand convert" -l format -d 'How the entries are printed' -r -f -a "restore\t'Input for `ipvsadm -R`'
@@ -311,7 +311,7 @@ complete -c cvipctl -n "__fish_cvipctl_using_subcommand help; and not __fish_see
 complete -c cvipctl -n "__fish_cvipctl_using_subcommand help; and not __fish_seen_subcommand_from check convert diff apply import status metrics takeover leave drain undrain events etcd-roles doctor help" -f -a "leave" -d 'Take this node out for good, in good order'
 complete -c cvipctl -n "__fish_cvipctl_using_subcommand help; and not __fish_seen_subcommand_from check convert diff apply import status metrics takeover leave drain undrain events etcd-roles doctor help" -f -a "drain" -d 'Take a node, or a port of it, out of the pools: no new connections, the old ones go on'
 complete -c cvipctl -n "__fish_cvipctl_using_subcommand help; and not __fish_seen_subcommand_from check convert diff apply import status metrics takeover leave drain undrain events etcd-roles doctor help" -f -a "undrain" -d 'Put a drained node, or a port of it, back into the pools'
-complete -c cvipctl -n "__fish_cvipctl_using_subcommand help; and not __fish_seen_subcommand_from check convert diff apply import status metrics takeover leave drain undrain events etcd-roles doctor help" -f -a "events" -d 'Tell what happened: who came, who went, who directs, and why'
+complete -c cvipctl -n "__fish_cvipctl_using_subcommand help; and not __fish_seen_subcommand_from check convert diff apply import status metrics takeover leave drain undrain events etcd-roles doctor help" -f -a "events" -d 'Show what happened: which servers and nodes came and went, which director is active, and why'
 complete -c cvipctl -n "__fish_cvipctl_using_subcommand help; and not __fish_seen_subcommand_from check convert diff apply import status metrics takeover leave drain undrain events etcd-roles doctor help" -f -a "etcd-roles" -d 'Print the users and roles that a cluster on etcd needs, as etcdctl\'s commands'
 complete -c cvipctl -n "__fish_cvipctl_using_subcommand help; and not __fish_seen_subcommand_from check convert diff apply import status metrics takeover leave drain undrain events etcd-roles doctor help" -f -a "doctor" -d 'Examine this running cluster, and say how to fix each fault'
 complete -c cvipctl -n "__fish_cvipctl_using_subcommand help; and not __fish_seen_subcommand_from check convert diff apply import status metrics takeover leave drain undrain events etcd-roles doctor help" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'

@@ -15,6 +15,49 @@ use serde::Serialize;
 /// stays when one is added.
 pub const SCHEMA: u32 = 1;
 
+/// What a parser of JSON or TOML, or of a number, says, in words of the documents rather than of
+/// Rust: `expected u16` is a number from 0 to 65535.
+pub fn plain(message: &str) -> String {
+    const WORDS: [(&str, &str); 22] = [
+        ("expected u8", "expected a number from 0 to 255"),
+        ("expected u16", "expected a number from 0 to 65535"),
+        ("expected u32", "expected a number from 0 to 4294967295"),
+        ("expected u64", "expected a number from 0"),
+        ("expected usize", "expected a number from 0"),
+        ("expected i64", "expected a number"),
+        ("expected i32", "expected a number"),
+        ("expected a nonzero u32", "expected a number from 1"),
+        ("expected a boolean", "expected true or false"),
+        ("expected a sequence", "expected a list"),
+        ("expected a map", "expected an object"),
+        ("expected unit", "expected null"),
+        ("invalid type: sequence", "a list is no value here"),
+        ("invalid type: map", "an object is no value here"),
+        ("invalid type: unit", "null is no value here"),
+        ("invalid type: ", "wrong value: "),
+        ("invalid value: ", "wrong value: "),
+        ("invalid digit found in string", "it is no whole number"),
+        ("number too large to fit in target type", "the number is too large"),
+        ("number too small to fit in target type", "the number is too small"),
+        ("cannot parse integer from empty string", "it is empty"),
+        ("invalid float literal", "it is no number"),
+    ];
+    let mut text = message.to_owned();
+    for (of_rust, plain) in WORDS {
+        text = text.replace(of_rust, plain);
+    }
+    // The name of a type, with how many members it has, says nothing.
+    for kind in ["expected struct ", "expected tuple struct ", "expected enum "] {
+        while let Some(at) = text.find(kind) {
+            let rest = &text[at + kind.len()..];
+            let is_name = |c: char| c.is_alphanumeric() || c == '_' || c == ':';
+            let end = at + kind.len() + rest.find(|c| !is_name(c)).unwrap_or(rest.len());
+            text.replace_range(at..end, "expected an object");
+        }
+    }
+    text
+}
+
 #[derive(Serialize)]
 struct Document<T> {
     schema: u32,
@@ -85,6 +128,35 @@ mod tests {
     use std::collections::BTreeMap;
 
     use super::*;
+
+    #[test]
+    fn what_a_parser_says_is_said_without_rusts_words() {
+        #[derive(Debug, serde::Deserialize)]
+        #[allow(dead_code)]
+        struct Of {
+            port: u16,
+            list: Vec<u8>,
+        }
+        let said = |text: &str| plain(&serde_json::from_str::<Of>(text).unwrap_err().to_string());
+        for (text, expected) in [
+            (
+                r#"{"port": "x"}"#,
+                "wrong value: string \"x\", expected a number from 0 to 65535 at line",
+            ),
+            (
+                r#"{"port": 70000}"#,
+                "wrong value: integer `70000`, expected a number from 0 to 65535",
+            ),
+            (r#"{"port": 1, "list": {}}"#, "an object is no value here, expected a list at line"),
+            ("7", "expected an object at line 1"),
+        ] {
+            let said = said(text);
+            assert!(said.contains(expected), "{text}: {said}");
+            assert!(!said.contains("u16") && !said.contains("struct"), "{said}");
+        }
+        let number = "x".parse::<u16>().unwrap_err().to_string();
+        assert_eq!(plain(&number), "it is no whole number");
+    }
 
     #[test]
     fn a_document_begins_with_its_schema_and_ends_its_line() {

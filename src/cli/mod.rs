@@ -14,6 +14,7 @@ use tabled::builder::Builder;
 use tabled::settings::Style;
 
 use crate::conf::closest;
+use crate::json::plain;
 use crate::output::{Output, StandardOutput, harmless};
 use crate::ports::PortFlag;
 
@@ -143,7 +144,7 @@ fn explain(name: &str, error: &clap::Error, streams: &mut Streams<'_>) -> u8 {
             let paragraph = text.split("\n\n").next().unwrap_or(&text);
             let line: Vec<&str> = paragraph.lines().map(str::trim).collect();
             let line = line.join(" ");
-            let line = line.strip_prefix("error: ").unwrap_or(&line);
+            let line = plain(line.strip_prefix("error: ").unwrap_or(&line));
             let hint = meant(error);
             let _ = writeln!(streams.err, "{name}: {line} ({hint}try {name} --help)");
             USAGE
@@ -189,13 +190,24 @@ fn swapped(error: &clap::Error) -> Option<&str> {
 
 /// An error and its causes, without those that it names itself.
 fn describe(error: &anyhow::Error) -> String {
-    error.chain().map(ToString::to_string).fold(String::new(), |text, cause| {
+    let text = error.chain().map(ToString::to_string).fold(String::new(), |text, cause| {
         match (text.is_empty(), text.contains(&cause)) {
             (true, _) => cause,
             (false, true) => text,
             (false, false) => format!("{text}: {cause}"),
         }
-    })
+    });
+    without_numbers(&text)
+}
+
+/// An error's text without the numbers that follow strerror(3) in it.
+fn without_numbers(text: &str) -> String {
+    let mut parts = text.split(" (os error ");
+    let mut plain = parts.next().unwrap_or_default().to_owned();
+    for part in parts {
+        plain += part.split_once(')').map_or(part, |(_, rest)| rest);
+    }
+    plain
 }
 
 fn is_broken_pipe(error: &anyhow::Error) -> bool {
@@ -278,6 +290,8 @@ mod tests {
         assert_eq!(describe(&twice), "cannot write x: disk on fire");
         let once = anyhow::Error::new(cause()).context("cannot write x");
         assert_eq!(describe(&once), "cannot write x: disk on fire");
+        let missing = anyhow::Error::new(io::Error::from_raw_os_error(2)).context("cannot read x");
+        assert_eq!(describe(&missing), "cannot read x: No such file or directory");
     }
 }
 

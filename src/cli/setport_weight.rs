@@ -68,7 +68,7 @@ pub struct Args {
     list: bool,
 
     /// Print --list as JSON
-    #[arg(long, requires = "list")]
+    #[arg(long, requires = "list", conflicts_with_all = ["weight", "delete"])]
     json: bool,
 
     #[command(flatten)]
@@ -242,6 +242,8 @@ mod tests {
             (&["--start-port=1", "--end-port=80", "--weight=1", "--protocol=icmp"], "icmp"),
             (&["--start-port=1", "--end-port=80", "--weight=1", "--delete"], "--delete"),
             (&["--start-port=1", "--end-port=80", "--weight=1", "--cluster"], "--cluster"),
+            (&["--start-port=1", "--end-port=80", "--weight=1", "--json"], "--json"),
+            (&["--start-port=1", "--end-port=80", "--delete", "--json"], "--json"),
             (&["--start-port=81", "--end-port=80", "--delete"], "above"),
             (&[], "required"),
         ] {

@@ -33,7 +33,7 @@ pub(super) fn usable(text: &str) -> Result<IpAddr, Unusable> {
     match addr {
         IpAddr::V4(v4) if v4.is_broadcast() => no("is the broadcast address", None),
         IpAddr::V6(v6) if let Some(v4) = v6.to_ipv4_mapped() => {
-            no("is an IPv4 address in IPv6's clothing", Some(format!("write {v4}")))
+            no("is an IPv4 address that is written as an IPv6 one", Some(format!("write {v4}")))
         }
         IpAddr::V6(v6) if v6.is_unicast_link_local() => no(
             "is a link-local address: it means another machine on every link",

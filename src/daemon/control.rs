@@ -19,4 +19,5 @@ mod wire;
 
 pub use client::{ControlError, answering, ask};
 pub(super) use driver::ControlServer;
+pub(super) use wire::socket_address;
 pub use wire::{ControlRequest, Response, Status, socket_path};

@@ -16,7 +16,7 @@ use crate::ipvs::{
     Change, Destination, Family, Forwarding, Service, ServiceId, SyncDaemon, Timeouts, Tunnel,
     service_flags,
 };
-use crate::json::SCHEMA;
+use crate::json::{self, SCHEMA};
 use crate::protocol::Protocol;
 
 /// The longest document, in bytes: some two million destinations.
@@ -30,7 +30,7 @@ const MAX_INT: u32 = i32::MAX as u32;
 #[derive(Debug, thiserror::Error)]
 pub enum JsonError {
     /// It is no JSON, or has other members than a listing.
-    #[error("this is no listing in JSON: {0}")]
+    #[error("this is no listing in JSON: {}", json::plain(&.0.to_string()))]
     Syntax(#[from] serde_json::Error),
     /// It is of another schema.
     #[error("the document has schema {0}, and only schema {SCHEMA} is known")]

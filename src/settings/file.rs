@@ -11,6 +11,7 @@ use toml::Spanned;
 use super::model::{Engine, EtcdSettings, Settings, SettingsError, endpoint_of, prefix_of};
 use crate::conf::{Diagnostic, DiagnosticSeverity, SourcePlace};
 use crate::files;
+use crate::json::plain;
 
 /// Largest file in bytes.
 const MAX_BYTES: u64 = 1024 * 1024;
@@ -75,7 +76,7 @@ pub(super) fn parse(text: &str, path: &Path) -> Result<Settings, SettingsError> 
     // A value that was understood, and is not what it may be.
     let fault = |span, message| fault_in(span, true, message);
     let written: Written = toml::from_str(text)
-        .map_err(|e| fault_in(e.span(), false, without_values(&one_line(e.message()))))?;
+        .map_err(|e| fault_in(e.span(), false, plain(&without_values(&one_line(e.message())))))?;
     let folder = path.parent().unwrap_or(Path::new("/"));
     let beside = |file: PathBuf| folder.join(file);
     let at = |spanned: &Spanned<String>, check: fn(&str) -> Result<String, String>| {

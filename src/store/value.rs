@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use super::orders::OrderRow;
 use super::{Drains, Elected, Key, NodeRecord, ServiceKey, StoreState};
 use crate::counter;
+use crate::json;
 use crate::ports::FlagSet;
 
 /// No value is larger: 65,535 registrations for each of several CVIPs fit.
@@ -124,7 +125,7 @@ pub(super) fn parse_alive(bytes: &[u8]) -> Option<Alive> {
 fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, String> {
     serde_json::from_slice(bytes).map_err(|e| match bytes.is_empty() {
         true => "it is empty".to_owned(),
-        false => e.to_string(),
+        false => json::plain(&e.to_string()),
     })
 }
 

@@ -17,7 +17,7 @@ pub(super) struct Args {
     #[command(flatten)]
     node: NodeOption,
 
-    /// Check the files alone, and leave the store in peace
+    /// Check the files alone, and do not look at the store
     #[arg(long)]
     offline: bool,
 

@@ -70,10 +70,16 @@ pub(super) struct UndrainArgs {
     json: bool,
 }
 
+/// The longest reason, in characters: it stands in every listing of drains.
+const MOST_REASON: usize = 200;
+
 /// Words for people, which end up on many a terminal.
 fn reason(text: &str) -> Result<String, String> {
     match text.trim() {
         "" => Err("a reason has at least one word".to_owned()),
+        text if text.chars().count() > MOST_REASON => {
+            Err(format!("a reason has at most {MOST_REASON} characters"))
+        }
         text if text.chars().any(char::is_control) => {
             Err("a reason is one line, without control characters".to_owned())
         }

@@ -126,7 +126,7 @@ enum CvipctlCommand {
     /// whole node is put back with all of its ports.
     #[command(after_help = "Examples:\n  cvipctl undrain 3\n  cvipctl undrain 3:80")]
     Undrain(drain::UndrainArgs),
-    /// Tell what happened: who came, who went, who directs, and why
+    /// Show what happened: which servers and nodes came and went, which director is active, and why
     ///
     /// Directors record it, each on its own host, in the folder of --run-dir. Times are by the
     /// director's clock, in UTC.

@@ -5,7 +5,10 @@ use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use super::wire::{ControlRequest, RESPONSE_CAP, Response, receive, send, socket_path};
+use super::wire::{
+    ControlRequest, RESPONSE_CAP, Response, receive, send, socket_address, socket_path,
+};
+use crate::json;
 
 /// How long a full pass over a large table may take.
 const ANSWER_WITHIN: Duration = Duration::from_secs(60);
@@ -39,7 +42,9 @@ pub enum ControlError {
     #[error("cvipd does not answer within {} s: is it frozen, or is this machine too busy?", .0.as_secs())]
     Late(Duration),
     /// The answer makes no sense.
-    #[error("cvipd's answer makes no sense (is it of another version?): {0}")]
+    #[error(
+        "cvipd's answer makes no sense (is it of another version?): {}", json::plain(&.0.to_string())
+    )]
     Answer(#[from] serde_json::Error),
 }
 
@@ -62,7 +67,8 @@ pub fn answering(run_dir: &Path) -> Vec<u32> {
 pub fn ask(run_dir: &Path, node: u32, request: ControlRequest) -> Result<Response, ControlError> {
     let path = socket_path(run_dir, node);
     let io = |source| ControlError::Io { path: path.clone(), source };
-    let mut stream = match UnixStream::connect(&path) {
+    let address = socket_address(&path).map_err(io)?;
+    let mut stream = match UnixStream::connect_addr(&address) {
         Ok(stream) => stream,
         Err(e) => {
             return Err(match e.kind() {

@@ -15,7 +15,9 @@ use tracing::error;
 
 use super::answers::respond;
 use super::limits::{OF_ONE, Places};
-use super::wire::{ControlRequest, REQUEST_CAP, Response, receive, send, socket_path};
+use super::wire::{
+    ControlRequest, REQUEST_CAP, Response, receive, send, socket_address, socket_path,
+};
 use crate::daemon::messages::MainMessage;
 use crate::files;
 use crate::wake::Outbox;
@@ -58,7 +60,7 @@ impl ControlServer {
         main: Outbox<MainMessage>,
     ) -> io::Result<ControlServer> {
         let path = socket_path(run_dir, node);
-        std::os::unix::net::SocketAddr::from_pathname(&path)?;
+        socket_address(&path)?;
         let mut server = ControlServer { path, main, places: Arc::default(), open: None };
         server.tend();
         Ok(server)

@@ -1,7 +1,7 @@
 //! What is said on the control socket: requests and responses, each a line of JSON.
 
 use std::io::{self, Read, Write};
-use std::os::unix::net::UnixStream;
+use std::os::unix::net::{SocketAddr, UnixStream};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -109,6 +109,20 @@ pub fn socket_path(run_dir: &Path, node: u32) -> PathBuf {
     run_dir.join(format!("cvipd-{node}.sock"))
 }
 
+/// The address of a socket.
+///
+/// # Errors
+/// Its path is too long.
+pub(in crate::daemon) fn socket_address(path: &Path) -> io::Result<SocketAddr> {
+    SocketAddr::from_pathname(path).map_err(|error| match error.kind() {
+        io::ErrorKind::InvalidInput => io::Error::new(
+            io::ErrorKind::InvalidInput,
+            "the path of a socket has at most 107 bytes; choose another folder",
+        ),
+        _ => error,
+    })
+}
+
 /// Sends a line.
 pub(super) fn send(stream: &mut UnixStream, message: &impl Serialize) -> io::Result<()> {
     let mut line = serde_json::to_vec(message)?;
@@ -138,10 +152,12 @@ pub(super) fn receive(
             return Ok(line);
         }
         if count == 0 {
-            return Err(io::ErrorKind::UnexpectedEof.into());
+            let what = "the connection was closed before the end of the line";
+            return Err(io::Error::new(io::ErrorKind::UnexpectedEof, what));
         }
         if line.len() > cap {
-            return Err(io::ErrorKind::FileTooLarge.into());
+            let what = format!("a line is longer than {cap} bytes");
+            return Err(io::Error::new(io::ErrorKind::FileTooLarge, what));
         }
     }
 }

@@ -1,6 +1,5 @@
 //! The start of cvipd: configuration, identity, store, workers and control socket.
 
-use std::os::unix::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::{Instant, SystemTime};
@@ -17,7 +16,7 @@ use super::settings::DaemonSettings;
 use super::state::Supervisor;
 use crate::conf;
 use crate::daemon::address_manager::AddressManager;
-use crate::daemon::control::{ControlServer, socket_path};
+use crate::daemon::control::{ControlServer, socket_address, socket_path};
 use crate::daemon::error::RunError;
 use crate::daemon::event_log::EventLog;
 use crate::daemon::messages::MainMessage;
@@ -62,11 +61,8 @@ pub fn check_start(settings: &Settings, run_dir: &Path, node: u32) -> Result<(),
     let cannot = |path: &Path, reason: &str| {
         Err(RunError::RunDir { path: path.to_owned(), reason: reason.to_owned() })
     };
-    if SocketAddr::from_pathname(&socket).is_err() {
-        return cannot(
-            &socket,
-            "the path of a socket has 107 bytes at most; choose another folder",
-        );
+    if let Err(error) = socket_address(&socket) {
+        return cannot(&socket, &error.to_string());
     }
     // A folder that is not there is made.
     let Some(there) = run_dir.ancestors().find(|path| path.symlink_metadata().is_ok()) else {

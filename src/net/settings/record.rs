@@ -15,6 +15,7 @@ use super::address::{OwnAddress, OwnAddresses};
 use super::link::OwnLinks;
 use super::sysctl::OwnSysctls;
 use crate::files;
+use crate::json;
 use crate::net::addresses::host_prefix;
 use crate::net::{NetError, sysctl};
 
@@ -44,7 +45,7 @@ impl SettingsRecord {
     /// What a file's text says, if it was written in this boot; nothing if in an earlier one.
     fn parse(text: &str, boot: &str) -> Result<SettingsRecord, String> {
         let record: SettingsRecord =
-            serde_json::from_str(text).map_err(|error| error.to_string())?;
+            serde_json::from_str(text).map_err(|error| json::plain(&error.to_string()))?;
         if record.boot != boot {
             return Ok(SettingsRecord::default());
         }

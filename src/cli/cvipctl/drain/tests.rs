@@ -137,9 +137,10 @@ fn times_are_whole_seconds_and_reasons_are_one_line() {
         assert!(deadline(text).is_err(), "{text}");
     }
     assert_eq!(reason(" new disk "), Ok("new disk".to_owned()));
-    for text in ["", "  ", "a\nb", "\u{1b}[2J"] {
+    for text in ["", "  ", "a\nb", "\u{1b}[2J", &"x".repeat(201)] {
         assert!(reason(text).is_err(), "{text:?}");
     }
+    assert!(reason(&"é".repeat(200)).is_ok());
 }
 
 #[test]
