@@ -76,11 +76,7 @@ fn judge(
             undesired_of_cvipd(seen, interface, addr)
         }
         // It is told with the leave that was not done.
-        None if is_made(seen, addr, device)
-            && seen.node.is_some_and(|node| seen.has_left(node)) =>
-        {
-            None
-        }
+        None if is_made(seen, addr, device) && seen.left_here() => None,
         None => Some(undesired(seen, interface, addr).fix(from_configuration).run(remove)),
     }
 }

@@ -442,8 +442,7 @@ mod tests {
         seen.state.nodes.get_mut(&4).unwrap().leaving = true;
         let leaving = lines(&examine(&seen));
         assert!(leaving.iter().all(|line| line.starts_with("note: ")), "{leaving:?}");
-        // One that does not run undoes nothing any more.
-        seen.state.nodes.get_mut(&4).unwrap().leaving = false;
+        // One that does not run undoes nothing any more, and cannot be started to.
         seen.alive.remove(&4);
         let ended = lines(&examine(&seen));
         assert!(

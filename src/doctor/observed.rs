@@ -142,6 +142,12 @@ impl Observed {
             && self.state.nodes.get(&node).is_some_and(|record| record.leaving)
     }
 
+    /// True if this host's node has left, and is one that cvip.conf names: it can leave again.
+    pub(super) fn left_here(&self) -> bool {
+        let can_start = |node: &u32| self.conf.nodes().contains(node) && self.has_left(*node);
+        self.node.as_ref().is_some_and(can_start)
+    }
+
     /// True if a node's record is there and cannot be read: nothing is known of what it says.
     pub(super) fn is_corrupt(&self, node: u32) -> bool {
         self.corrupt.iter().any(|fault| fault.key == Key::Node(node))

@@ -156,3 +156,30 @@ fn start(settings: DaemonSettings) -> Result<(Driver, Inbox<MainMessage>), RunEr
 fn system(what: &'static str) -> impl Fn(nix::errno::Errno) -> RunError + Copy {
     move |errno| RunError::System(what, errno.into())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_run_folder_that_cannot_be_used_is_seen_before_a_start_and_nothing_is_made() {
+        let dir = tempfile::tempdir().unwrap();
+        let settings =
+            Settings { cluster_key_file: Some(dir.path().join("key")), ..Settings::default() };
+        let said = |run_dir: &Path| check_start(&settings, run_dir, 3).unwrap_err().to_string();
+        let run_dir = dir.path().join("a/run");
+        assert!(said(&run_dir).contains("every node needs the same cluster key"), "it is made");
+        assert!(!run_dir.exists());
+        let file = dir.path().join("file");
+        std::fs::write(&file, "").unwrap();
+        for below in [file.clone(), file.join("run")] {
+            assert!(said(&below).starts_with(&format!("{}: ", file.display())), "{}", said(&below));
+            assert!(said(&below).contains("it is no folder"));
+        }
+        assert!(said(&dir.path().join("x".repeat(100))).contains("at most 107 bytes"));
+        // No process may write there, root's neither.
+        assert!(
+            said(Path::new("/proc/self")).contains("cvipd writes its own files there, and cannot")
+        );
+    }
+}
