@@ -89,8 +89,11 @@ impl Frame {
         Frame { setting, conf, new_conf, orders, events }
     }
 
+    /// The cvip.conf by which a director decides: one that the new file does not name any more
+    /// hands over by the old one.
     fn conf_of(&self, director: &Director) -> &Conf {
-        if director.has_new_conf { &self.new_conf } else { &self.conf }
+        let is_new = director.has_new_conf && self.new_conf.is_director(director.node);
+        if is_new { &self.new_conf } else { &self.conf }
     }
 }
 

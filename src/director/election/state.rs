@@ -319,6 +319,10 @@ impl Election {
     /// An active director that this set has not elected: it has itself elected, unless the set has
     /// another one that directs.
     fn unelected(&self, input: ElectionInput<'_>, now: Instant) -> Option<ElectionAction> {
+        // One that the set has elected is heard, be the store unavailable.
+        if let Some(peer) = self.superior(0, input) {
+            return Some(ElectionAction::Yield { term: Some(peer.term) });
+        }
         if !input.known || input.unavailable {
             return None;
         }

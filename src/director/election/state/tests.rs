@@ -352,6 +352,25 @@ fn an_active_director_that_comes_into_a_set_with_another_yields_and_outlives_an_
 }
 
 #[test]
+fn one_that_another_set_elected_yields_to_one_that_is_heard_to_be_elected_in_this_one() {
+    // Node 1 is struck from the file. Node 3 took over from it, and reads the file after node 2
+    // had itself elected in the set that is left.
+    let mut scene = Scene::active(3, 5);
+    scene.election.reorder(vec![2, 3]);
+    (scene.stored, scene.unavailable) = (None, true);
+    scene.peers.remove(&1);
+    assert_eq!(scene.step(), None, "none is heard to be active");
+    let two = scene.peers.get_mut(&2).unwrap();
+    two.active = true;
+    assert_eq!(scene.step(), None, "nor to be elected in this set");
+    let two = scene.peers.get_mut(&2).unwrap();
+    two.term = 1;
+    assert_eq!(scene.step(), Some(ElectionAction::Yield { term: Some(1) }));
+    assert_eq!(scene.election.role(), ElectionRole::Standby);
+    assert_eq!(scene.after(LISTEN), None);
+}
+
+#[test]
 fn a_director_that_was_alone_stays_when_it_gets_a_standby() {
     let mut scene = Scene::of(2, None);
     assert_eq!(scene.election.alone(), ElectionRole::Active { term: 0 });
