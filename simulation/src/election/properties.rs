@@ -60,7 +60,8 @@ fn knows_of_no_later(world: &World, at: usize, set: u32, term: u64) -> Result<()
         let is_later = |leadership: &cvip::heartbeat::Leadership| {
             leadership.active && leadership.set == set && counter::is_later(leadership.term, term)
         };
-        if last.at == world.now && last.heartbeat.leaderships.iter().any(is_later) {
+        let is_heard = last.at == world.now && !last.heartbeat.leaving;
+        if is_heard && last.heartbeat.leaderships.iter().any(is_later) {
             return Err(format!(
                 "director {me} hears {other} in a later term, and stays active in term {term}"
             ));
