@@ -45,12 +45,12 @@ impl AddressManager {
         AddressManager { state, settings, host, changes: changes.ok(), main }
     }
 
-    fn action(&mut self, action: AddressAction, now: Instant) {
+    fn action(&mut self, action: AddressAction) {
         let AddressManager { state, settings, host, .. } = self;
         match action {
             AddressAction::Look => {
                 let outcome = settings.look(host, state.desired(), state.carried());
-                state.looked(outcome, now);
+                state.looked(outcome, Instant::now());
             }
             AddressAction::LookAtSettings => {
                 settings.tend(host);
@@ -63,7 +63,7 @@ impl AddressManager {
             AddressAction::Make { is_repair } => {
                 let report = settings.apply(host, state.desired());
                 log(&report);
-                state.made(&report, is_repair, now);
+                state.made(&report, is_repair, Instant::now());
             }
             AddressAction::Renew => {
                 let outcome = settings.renew(host);
@@ -115,7 +115,7 @@ impl Driven for AddressManager {
         }
         let mut now = now;
         while let Some(action) = self.state.next(now) {
-            self.action(action, now);
+            self.action(action);
             now = Instant::now();
         }
     }

@@ -128,8 +128,7 @@ impl AddressState {
                 }
             }
             AddressMessage::Elected => self.yielded = false,
-            AddressMessage::Announce if self.is_active() => self.announce(),
-            AddressMessage::Announce => {}
+            AddressMessage::Announce => self.upkeep.announce_once(),
             AddressMessage::Undo => {
                 self.upkeep.forget();
                 self.actions.push_back(AddressAction::Undo);
@@ -277,10 +276,6 @@ impl AddressState {
             error!("{failure}");
         }
         self.actions.push_back(AddressAction::Tell(AddressNotice::Undone));
-    }
-
-    fn announce(&mut self) {
-        self.actions.push_back(AddressAction::Announce(self.reachable.clone()));
     }
 
     /// Logs what could not be made, unless it was logged already.

@@ -42,6 +42,10 @@ const RENEW_EVERY: Duration = Duration::from_secs(1);
 /// A node that is this late with a renewal did not run for a while, and may have been replaced.
 const LATE_AFTER: Duration = Duration::from_secs(3);
 
+/// An announcement that is this late waits until the node knows that it is still active: it may have
+/// been replaced, and neighbours would send to it what is its successor's.
+const ANNOUNCED_WITHIN: Duration = Duration::from_millis(500);
+
 /// What somebody keeps undoing is repaired so often at once, and then this often.
 const REPAIRS: (u32, Duration) = (10, Duration::from_secs(2));
 
@@ -99,6 +103,8 @@ pub(super) struct Upkeep {
     next_renewal: Instant,
     /// When they are announced next: index into [`ANNOUNCE_AGAIN`] and time.
     announce: Option<(usize, Instant)>,
+    /// They are announced once more, now.
+    announces_once: bool,
     /// In what the kernel differed at the last look, as far as that is to be repaired.
     differences: Vec<Difference>,
     /// What was tried in vain.
@@ -125,6 +131,7 @@ impl Upkeep {
             next_settings: now,
             next_renewal: now,
             announce: None,
+            announces_once: false,
             differences: Vec::new(),
             stuck: Vec::new(),
             made: now,
@@ -154,13 +161,14 @@ impl Upkeep {
         (self.doubt, self.lapsed) = (None, false);
         self.next_renewal = now + RENEW_EVERY;
         if role != AddressRole::ActiveDirector {
-            self.announce = None;
+            (self.announce, self.announces_once) = (None, false);
         }
     }
 
     /// Nothing is kept any more.
     pub(super) fn forget(&mut self) {
-        (self.role, self.ordered, self.announce) = (None, false, None);
+        (self.role, self.ordered) = (None, false);
+        (self.announce, self.announces_once) = (None, false);
     }
 
     /// The kernel says that something changed.
@@ -173,6 +181,11 @@ impl Upkeep {
         if self.role == Some(AddressRole::ActiveDirector) {
             self.announce = Some((0, now));
         }
+    }
+
+    /// What is to be announced is announced once more, now: unless another order comes first.
+    pub(super) fn announce_once(&mut self) {
+        self.announces_once = self.role == Some(AddressRole::ActiveDirector);
     }
 
     /// What is to be done now, if anything; what came of it is told before this is asked again.
@@ -194,6 +207,9 @@ impl Upkeep {
                     true => UpkeepAction::Repair,
                     false => UpkeepAction::Make,
                 });
+            }
+            if std::mem::take(&mut self.announces_once) {
+                return Some(UpkeepAction::Announce);
             }
             if now >= self.next_renewal {
                 self.next_renewal = now + RENEW_EVERY;
@@ -318,7 +334,8 @@ impl Upkeep {
 
     fn was_late(&self, now: Instant) -> bool {
         let late = now.saturating_duration_since(self.next_renewal) > LATE_AFTER;
-        late && self.leased && self.role.is_some()
+        let announces_late = self.announce.is_some_and(|(_, at)| now >= at + ANNOUNCED_WITHIN);
+        (late || announces_late) && self.leased && self.role.is_some()
     }
 
     fn look_due(&self) -> Instant {

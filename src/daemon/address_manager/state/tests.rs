@@ -296,6 +296,48 @@ fn an_order_from_before_another_director_was_active_carries_and_announces_nothin
 }
 
 #[test]
+fn what_is_given_back_before_it_is_announced_is_announced_no_more() {
+    for after in [Yield, Take(Yielding), Undo] {
+        let mut world = World::new(2);
+        world.input(&Take(ActiveDirector));
+        world.run(3050);
+        world.outputs.clear();
+        // Both wait when the thread comes to them.
+        world.input(&Announce);
+        world.input(&after);
+        world.run(3100);
+        let is_announced = world.outputs.iter().any(|line| line.contains(" announce "));
+        assert!(!is_announced, "{:?}", world.outputs);
+    }
+}
+
+#[test]
+fn a_machine_that_was_frozen_asks_before_it_announces_anything() {
+    assert_sequence(
+        2,
+        &[
+            (
+                0,
+                Take(ActiveDirector),
+                &["0 Stand(1)", "0 Carries(true)", "0 announce 10.0.0.100", "0 1 announced"],
+            ),
+            // The announcement of 500 ms is late.
+            (400, Freeze(900), &["1300 Doubt", "1300 0 announced"]),
+            (1400, Take(Standby), &["1400 Stand(2)"]),
+        ],
+    );
+    // It is told to announce, and finds that it was away.
+    let mut world = World::new(2);
+    world.input(&Take(ActiveDirector));
+    world.run(2500);
+    world.outputs.clear();
+    world.input(&Freeze(5000));
+    world.input(&Announce);
+    world.run(7600);
+    assert_eq!(world.outputs, ["7500 Doubt", "7500 0 announced"]);
+}
+
+#[test]
 fn what_is_removed_is_back_at_once_and_an_event() {
     assert_sequence(
         1,
