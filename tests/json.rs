@@ -214,7 +214,7 @@ fn every_event_is_documented() {
     let state = json!({ "address": "10.0.0.2", "state": "unhealthy", "reason": "no answer" });
     let sync = json!({ "role": "master", "interface": "eth0" });
     let node = json!({ "node": 2 });
-    let events: [(&str, &[&Value]); 26] = [
+    let events: [(&str, &[&Value]); 27] = [
         ("joined", &[&at_service, &node, &json!({ "weight": 1 })]),
         ("left", &[&at_service, &node]),
         ("out", &[&at_service, &address]),
@@ -236,6 +236,7 @@ fn every_event_is_documented() {
         ("sync_missing", &[&sync, &json!({ "reason": "no such device" })]),
         ("sync_runs", &[&sync]),
         ("table_passive", &[&json!({ "reason": "no sync_interface" })]),
+        ("table_failed", &[&json!({ "reason": "no such device" })]),
         ("table_ready", &[]),
         ("isolated", &[]),
         ("isolation_ended", &[]),

@@ -153,7 +153,12 @@ pub enum DirectorEvent {
         /// Why.
         reason: String,
     },
-    /// A director's table is what it should be, after it was empty.
+    /// A director's table could not be made yet: by its role it should stand, or be empty.
+    TableFailed {
+        /// Why.
+        reason: String,
+    },
+    /// A director's table is what its role asks for, after it was empty or could not be made.
     TableReady,
     /// Most nodes became unreachable at once: this director suspects its own link.
     Isolated,
@@ -306,8 +311,11 @@ impl fmt::Display for DirectorEvent {
                     "this standby's IPVS table is empty, so that it forwards nothing: {reason}"
                 )
             }
+            DirectorEvent::TableFailed { reason } => {
+                write!(f, "this director's IPVS table cannot be made, trying again: {reason}")
+            }
             DirectorEvent::TableReady => {
-                write!(f, "this director's IPVS table is complete again")
+                write!(f, "this director's IPVS table is again what its role asks for")
             }
             DirectorEvent::Isolated => write!(
                 f,

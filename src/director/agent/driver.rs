@@ -73,7 +73,7 @@ impl DirectorAgent {
     /// The descriptors whose readability asks for a step.
     pub fn fds(&self) -> Vec<BorrowedFd<'_>> {
         // What nothing reads any more would stay readable.
-        if self.state.has_left() {
+        if self.state.is_leaving() {
             return Vec::new();
         }
         vec![self.store.wakeup(), self.checker.fd()]
@@ -81,16 +81,17 @@ impl DirectorAgent {
 
     /// How long a step may wait.
     pub fn timeout(&self, now: Instant) -> Duration {
-        match self.state.due(now) {
-            Some(due) => due.saturating_duration_since(now).min(self.checker.timeout(now)),
-            None => LEFT_FOR,
+        let due = self.state.due(now).map_or(LEFT_FOR, |due| due.saturating_duration_since(now));
+        match self.state.is_leaving() {
+            true => due,
+            false => due.min(self.checker.timeout(now)),
         }
     }
 
     /// Does what is due: reads what changed, and reconciles the kernel's table.
     pub fn step(&mut self, now: Instant) {
-        let first = self.state.step();
-        if first.is_some() {
+        let first = self.state.step(now);
+        if !self.state.is_leaving() {
             self.check(now);
         }
         self.run(first, now);
@@ -160,10 +161,15 @@ impl DirectorAgent {
     }
 
     /// Deletes every service that this director owns, and ends its synchronisation daemon; no step makes
-    /// any of it again.
+    /// any of it again, and what fails is tried again. [`DirectorAgent::take_departure`] tells.
     pub fn leave(&mut self, now: Instant) {
-        let first = self.state.leave();
+        let first = self.state.leave(now);
         self.run(first, now);
+    }
+
+    /// What became of leaving, if that is news: nothing of its own is left, or why something is.
+    pub fn take_departure(&mut self) -> Option<Result<(), String>> {
+        self.state.take_departure()
     }
 
     /// What it knows of its pools beside what stands in the kernel.

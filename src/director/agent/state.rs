@@ -19,6 +19,7 @@ use std::time::Instant;
 
 use tracing::{error, warn};
 
+use self::leave::Departure;
 use super::super::desired::Inputs;
 use super::super::flaps::ServerKey;
 use super::super::passes::{Pass, Passes};
@@ -44,8 +45,8 @@ pub struct AgentState {
     unread: bool,
     /// It was logged that the table cannot be looked at.
     blind: bool,
-    /// It has left: it touches the kernel's table no more.
-    left: bool,
+    /// It leaves: it makes nothing in the kernel's table any more.
+    departure: Option<Departure>,
     sync: Synchroniser,
     next_sync: Instant,
     /// It is a standby that keeps no table: why.
@@ -126,11 +127,11 @@ impl AgentState {
             known,
             unread: false,
             blind: false,
-            left: false,
+            departure: None,
             sync: Synchroniser::default(),
             next_sync: now,
             passive: None,
-            owes: false,
+            owes: true,
             tells_ready: false,
             targets: None,
             outcome: None,
@@ -139,15 +140,15 @@ impl AgentState {
         state
     }
 
-    /// It has left: nothing is read any more, and no step is due.
-    pub fn has_left(&self) -> bool {
-        self.left
+    /// It leaves: what changes elsewhere is of no interest any more.
+    pub fn is_leaving(&self) -> bool {
+        self.departure.is_some()
     }
 
     /// When a step is due, unless the store or a check asks for one before; `None` once it has left.
     pub fn due(&self, now: Instant) -> Option<Instant> {
-        if self.left {
-            return None;
+        if let Some(departure) = &self.departure {
+            return departure.due();
         }
         // Before the store was read, nothing is done for them.
         if self.known && !self.cluster.pending.is_empty() {
@@ -181,9 +182,11 @@ impl AgentState {
     }
 
     /// Begins what is due.
-    pub fn step(&mut self) -> Option<AgentAction> {
-        // A worker that is to end makes one more step.
-        (!self.left).then(|| self.read_store(Purpose::Step))
+    pub fn step(&mut self, now: Instant) -> Option<AgentAction> {
+        match self.is_leaving() {
+            true => self.step_leave(now),
+            false => Some(self.read_store(Purpose::Step)),
+        }
     }
 
     /// Begins a full pass.
@@ -203,13 +206,6 @@ impl AgentState {
     pub fn take_role(&mut self, role: SyncRole, now: Instant) -> Option<AgentAction> {
         self.sync.take_role(role);
         self.look_at_daemon(Purpose::Role, now)
-    }
-
-    /// Begins to delete every service of its own, and to end its synchronisation daemon: this node is
-    /// to direct no more, and no step makes any of it again.
-    pub fn leave(&mut self) -> Option<AgentAction> {
-        self.left = true;
-        Some(self.read_store(Purpose::Leave))
     }
 
     fn read_store(&mut self, purpose: Purpose) -> AgentAction {
@@ -282,7 +278,7 @@ impl AgentState {
             (Stage::Disown { full, .. }, ActionResult::Own(Err(error))) => {
                 self.fail(full, None, error.into(), now)
             }
-            (stage, done) => self.left_so_far(stage, done, view),
+            (stage, done) => self.left_so_far(stage, done, view, now),
         }
     }
 
@@ -312,11 +308,7 @@ impl AgentState {
         };
         match (purpose, failure) {
             (Purpose::ReadStore | Purpose::Role, _) => None,
-            (Purpose::Leave, _) => {
-                self.passes.forget();
-                self.stage = Stage::LeaveRead;
-                Some(AgentAction::Read(self.owned(view).cloned().unwrap_or_default()))
-            }
+            (Purpose::Leave, failure) => self.leave_by(failure, view, now),
             (Purpose::Step, _) => {
                 let let_in = self.cluster.restrictions.flaps.tick(now);
                 self.cluster.pending.extend(let_in);

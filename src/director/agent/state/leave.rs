@@ -1,22 +1,84 @@
-//! Leaving: every service of its own is deleted, and its synchronisation daemon ended.
+//! Leaving: every service of its own is deleted, and its synchronisation daemon ended; what fails is
+//! tried again.
 
 use std::collections::BTreeSet;
+use std::time::{Duration, Instant};
 
 use tracing::error;
 
 use super::super::super::settings::service_id;
 use super::super::messages::{ActionResult, AgentAction};
-use super::{AgentState, Stage};
+use super::{AgentState, Purpose, Stage};
 use crate::ipvs::Change;
-use crate::store::{ServiceKey, StoreState};
+use crate::store::{ServiceKey, StoreError, StoreState};
+
+/// What could not be deleted is tried again after this.
+const AGAIN_AFTER: Duration = Duration::from_millis(500);
+
+/// A director that leaves.
+#[derive(Debug)]
+pub(super) struct Departure {
+    /// When it is tried again; none once nothing of its own is left.
+    again: Option<Instant>,
+    /// The first failure of the attempt that is under way.
+    failure: Option<String>,
+    /// What became of the last attempt, as it was told.
+    told: Option<Result<(), String>>,
+    /// The same, while it is to be told.
+    outcome: Option<Result<(), String>>,
+}
+
+impl Departure {
+    /// When it is tried again, if it is.
+    pub(super) fn due(&self) -> Option<Instant> {
+        self.again
+    }
+}
 
 impl AgentState {
-    /// Goes on with leaving.
+    /// Begins to delete every service of its own, and to end its synchronisation daemon: this node is
+    /// to direct no more, and no step makes any of it again.
+    pub fn leave(&mut self, now: Instant) -> Option<AgentAction> {
+        self.departure =
+            Some(Departure { again: Some(now), failure: None, told: None, outcome: None });
+        self.step_leave(now)
+    }
+
+    /// Tries again, if it is time.
+    pub(super) fn step_leave(&mut self, now: Instant) -> Option<AgentAction> {
+        let is_due = self.departure.as_ref()?.again.is_some_and(|again| now >= again);
+        is_due.then(|| self.read_store(Purpose::Leave))
+    }
+
+    /// What became of leaving, if that is news: nothing of its own is left, or why something is.
+    pub fn take_departure(&mut self) -> Option<Result<(), String>> {
+        self.departure.as_mut()?.outcome.take()
+    }
+
+    /// The store was read. What a start before this one made is in it.
+    pub(super) fn leave_by(
+        &mut self,
+        failure: Option<StoreError>,
+        view: &StoreState,
+        now: Instant,
+    ) -> Option<AgentAction> {
+        if let Some(error) = failure.filter(|_| !self.known) {
+            self.fail_to_leave(error);
+            return self.end_attempt(now);
+        }
+        self.passes.forget();
+        self.stage = Stage::LeaveRead;
+        Some(AgentAction::Read(self.owned(view).cloned().unwrap_or_default()))
+    }
+
+    /// Goes on with leaving. What fails hinders nothing else, and nothing is owned no longer until
+    /// all of it is gone.
     pub(super) fn left_so_far(
         &mut self,
         stage: Stage,
         done: ActionResult,
         view: &StoreState,
+        now: Instant,
     ) -> Option<AgentAction> {
         let changes = match (stage, done) {
             (Stage::LeaveRead, ActionResult::Read(Ok((_, table)))) => {
@@ -28,36 +90,59 @@ impl AgentState {
                 }
                 changes
             }
-            (Stage::LeaveDaemons(mut changes), ActionResult::ReadDaemons(Ok(running), _)) => {
-                changes.extend(self.sync.end(&running));
+            (Stage::LeaveDaemons(mut changes), ActionResult::ReadDaemons(running, _)) => {
+                match running {
+                    Ok(running) => changes.extend(self.sync.end(&running)),
+                    Err(error) => self.fail_to_leave(error),
+                }
                 changes
             }
             (Stage::LeaveApply, ActionResult::Apply(Ok(failures))) => {
-                if failures.is_empty() && self.owned(view).is_some_and(|owned| !owned.is_empty()) {
-                    self.stage = Stage::LeaveOwn;
-                    return Some(AgentAction::Own(BTreeSet::new()));
+                failures.iter().for_each(|failure| self.fail_to_leave(failure));
+                let has_failed = self.departure.as_ref().is_some_and(|d| d.failure.is_some());
+                if has_failed || self.owned(view).is_none_or(BTreeSet::is_empty) {
+                    return self.end_attempt(now);
                 }
-                failures.iter().for_each(|failure| error!("{failure}"));
-                return None;
+                self.stage = Stage::LeaveOwn;
+                return Some(AgentAction::Own(BTreeSet::new()));
             }
-            (Stage::LeaveOwn, ActionResult::Own(Ok(()))) => return None,
-            (
-                Stage::LeaveRead | Stage::LeaveDaemons(_) | Stage::LeaveApply,
-                ActionResult::Read(Err(error))
-                | ActionResult::ReadDaemons(Err(error), _)
-                | ActionResult::Apply(Err(error)),
-            ) => {
-                error!("cannot delete all that cvipd made in the kernel's table: {error}");
-                return None;
-            }
+            (Stage::LeaveOwn, ActionResult::Own(Ok(()))) => return self.end_attempt(now),
             (Stage::LeaveOwn, ActionResult::Own(Err(error))) => {
-                error!("cannot write that this node owns no service any more: {error}");
-                return None;
+                self.fail_to_leave(error);
+                return self.end_attempt(now);
+            }
+            (
+                Stage::LeaveRead | Stage::LeaveApply,
+                ActionResult::Read(Err(error)) | ActionResult::Apply(Err(error)),
+            ) => {
+                self.fail_to_leave(error);
+                return self.end_attempt(now);
             }
             // An answer to something else.
             _ => return None,
         };
         self.stage = Stage::LeaveApply;
         Some(AgentAction::Apply(changes))
+    }
+
+    fn fail_to_leave(&mut self, why: impl ToString) {
+        if let Some(departure) = &mut self.departure {
+            departure.failure.get_or_insert_with(|| why.to_string());
+        }
+    }
+
+    /// Tells what became of the attempt, if that is another than before.
+    fn end_attempt(&mut self, now: Instant) -> Option<AgentAction> {
+        let departure = self.departure.as_mut()?;
+        let outcome = departure.failure.take().map_or(Ok(()), Err);
+        departure.again = outcome.is_err().then(|| now + AGAIN_AFTER);
+        if departure.told.as_ref() != Some(&outcome) {
+            if let Err(why) = &outcome {
+                error!("cannot delete all that cvipd made in the IPVS table, trying again: {why}");
+            }
+            departure.told = Some(outcome.clone());
+            departure.outcome = Some(outcome);
+        }
+        None
     }
 }

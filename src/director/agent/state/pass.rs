@@ -99,6 +99,12 @@ impl AgentState {
     ) -> Option<AgentAction> {
         let outcome = self.passes.failed(full, pass.map(|pass| *pass), now);
         self.tell(outcome);
+        // An unavailable store is an event of its own, and leaves the table as it is.
+        let is_away = matches!(&error, PassError::Store(error) if error.is_unavailable());
+        if full && self.owes && !is_away && !std::mem::replace(&mut self.tells_ready, true) {
+            let reason = error.to_string();
+            self.cluster.events.push(DirectorEvent::TableFailed { reason });
+        }
         self.finish(full, Err(error))
     }
 

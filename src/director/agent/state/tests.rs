@@ -349,6 +349,7 @@ fn a_role_that_changes_while_a_pass_is_owed_is_owed_until_a_full_pass_has_made_i
                 "event sync_missing",
                 "event table_passive",
                 "full",
+                "event table_failed",
                 "failed: the IPVS table kept changing while it was read",
             ],
         ),
@@ -404,17 +405,99 @@ fn a_node_that_leaves_is_released_once_a_full_pass_has_met_that() {
 }
 
 #[test]
-fn a_director_that_leaves_owns_what_the_kernel_did_not_delete() {
+fn a_director_that_leaves_deletes_what_it_owns_and_is_then_done() {
+    let mut world = served();
+    world.play(&[
+        (200, Input::Leave, &[DELETE_SERVICE, "own", "left"]),
+        (70_000, Input::Serves(3, &[]), &[]),
+    ]);
+    assert_eq!(world.agent.due(world.now), None, "no step makes any of it again");
+}
+
+#[test]
+fn a_director_that_leaves_owns_what_the_kernel_did_not_delete_and_tries_again() {
+    let refused = "refused: -D -t 10.0.0.100:80";
     let mut world = served();
     world.play(&[
         (100, Input::Refuses("-D"), &[]),
-        (200, Input::Leave, &["refused: -D -t 10.0.0.100:80"]),
-        (70_000, Input::Serves(3, &[]), &[]),
+        (
+            200,
+            Input::Leave,
+            &[
+                refused,
+                "not left: change 0: the kernel refused to delete a virtual service: Out of memory",
+            ],
+        ),
+        (600, Input::Time, &[]),
+        // It is told once.
+        (700, Input::Time, &[refused]),
     ]);
     assert_eq!(world.view.owned[&1], [tcp(80)].into());
-    assert_eq!(world.agent.due(world.now), None, "no step makes any of it again");
-    let mut world = served();
-    world.play(&[(200, Input::Leave, &[DELETE_SERVICE, "own"])]);
+    world.play(&[
+        (900, Input::Refuses(""), &[]),
+        (
+            1200,
+            Input::Unreadable(true),
+            &["not left: the IPVS table kept changing while it was read: try again"],
+        ),
+        (1700, Input::Unreadable(false), &[DELETE_SERVICE, "own", "left"]),
+    ]);
+    assert_eq!(world.view.owned[&1], [tcp(80)].into(), "it is refreshed by the next step");
+    assert_eq!(world.agent.due(world.now), None);
+}
+
+#[test]
+fn a_director_that_leaves_before_the_store_was_read_knows_not_what_it_owns() {
+    let mut world = World::new(conf(vec![]), false);
+    world.play(&[
+        (
+            0,
+            Input::Leave,
+            &["not left: the store cannot be reached, and nothing changes until it can: no route"],
+        ),
+        (500, Input::Unavailable(false), &["left"]),
+    ]);
+}
+
+#[test]
+fn a_director_that_cannot_read_its_daemons_leaves_its_services_all_the_same() {
+    let mut world = World::new(pair(), true);
+    world.play(&[
+        (0, Input::Serves(2, &[80]), &["full", "own 80", ADD_SERVICE, ADD_2, "event joined"]),
+        (100, Input::Role(ACTIVE), &[START_MASTER]),
+        (200, Input::DaemonsUnreadable(true), &[]),
+        (300, Input::Leave, &[DELETE_SERVICE, "not left: replies of the kernel were lost: read the IPVS table again before changing it"]),
+        (800, Input::DaemonsUnreadable(false), &["--stop-daemon master --syncid 1", "own", "left"]),
+    ]);
+}
+
+#[test]
+fn a_table_that_cannot_be_made_at_first_is_owed_and_told_until_a_full_pass_has_made_it() {
+    let failed = "failed: the IPVS table kept changing while it was read";
+    // A standby without a synchronisation daemon has an empty table, which is another.
+    let of_standby = ["full", "event table_failed", failed];
+    for (role, asked) in [(ACTIVE, &of_standby[..0]), (STANDBY, &of_standby[..])] {
+        let mut world = World::new(conf(vec![]), true);
+        world.play(&[
+            (0, Input::Unreadable(true), &["full", "event table_failed", failed]),
+            (100, Input::Role(role), asked),
+        ]);
+        assert!(world.agent.owes_table(), "{role:?}");
+        world.settle();
+        assert!(!world.agent.owes_table(), "{role:?}");
+    }
+    let mut world = World::new(conf(vec![]), true);
+    world.play(&[
+        (0, Input::Unreadable(true), &["full", "event table_failed", failed]),
+        (500, Input::Role(ACTIVE), &["full", failed]),
+        (1500, Input::Unreadable(false), &["full", "event table_ready"]),
+    ]);
+    // Before the store was read, nothing is known to fail.
+    let mut world = World::new(conf(vec![]), false);
+    world.play(&[(0, Input::Role(ACTIVE), &["full", UNAVAILABLE])]);
+    assert!(world.agent.owes_table());
+    world.play(&[(500, Input::Unavailable(false), &["full"])]);
+    assert!(!world.agent.owes_table());
 }
 
 /// What a node may serve.

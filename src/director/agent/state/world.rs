@@ -38,6 +38,8 @@ pub(super) enum Input {
     LosesAnswers(usize),
     /// The table cannot be read, or can.
     Unreadable(bool),
+    /// The daemons cannot be read, or can.
+    DaemonsUnreadable(bool),
     /// The store is unavailable, or is not.
     Unavailable(bool),
     /// The file of owned services cannot be written, or can.
@@ -70,6 +72,7 @@ pub(super) struct World {
     refuses: &'static str,
     loses_after: Option<usize>,
     is_unreadable: bool,
+    are_daemons_unreadable: bool,
     is_unavailable: bool,
     is_unwritable: bool,
     /// Owned services that the file does not have yet.
@@ -117,6 +120,7 @@ impl World {
             refuses: "",
             loses_after: None,
             is_unreadable: false,
+            are_daemons_unreadable: false,
             is_unavailable: !is_known,
             is_unwritable: false,
             unwritten: None,
@@ -157,6 +161,7 @@ impl World {
         for input in [
             Input::Refuses(""),
             Input::Unreadable(false),
+            Input::DaemonsUnreadable(false),
             Input::Unavailable(false),
             Input::Unwritable(false),
             Input::Connections(2, 0),
@@ -197,6 +202,7 @@ impl World {
             Input::Refuses(what) => self.refuses = what,
             Input::LosesAnswers(after) => self.loses_after = Some(after),
             Input::Unreadable(is) => self.is_unreadable = is,
+            Input::DaemonsUnreadable(are) => self.are_daemons_unreadable = are,
             Input::Unavailable(is) => self.is_unavailable = is,
             Input::Unwritable(is) => self.is_unwritable = is,
             Input::Foreign(change) => {
@@ -210,9 +216,9 @@ impl World {
             }
             Input::Reload(conf) => self.agent.reload(Arc::new(conf), self.now),
             Input::FullPass => return self.agent.full_pass(),
-            Input::Leave => return self.agent.leave(),
+            Input::Leave => return self.agent.leave(self.now),
         }
-        self.agent.step()
+        self.agent.step(self.now)
     }
 
     fn write(&mut self, node: u32, ports: &[u16], leaving: bool) {
@@ -230,6 +236,11 @@ impl World {
         for event in self.agent.take_events() {
             let event = serde_json::to_value(event).unwrap();
             self.log.push(format!("event {}", event["event"].as_str().unwrap()));
+        }
+        match self.agent.take_departure() {
+            Some(Ok(())) => self.log.push("left".to_owned()),
+            Some(Err(why)) => self.log.push(format!("not left: {why}")),
+            None => {}
         }
         if let Some(Err(error)) = self.agent.take_outcome() {
             let error = error.to_string();
@@ -273,7 +284,13 @@ impl World {
                 let prints = self.kernel.iter().map(|(key, actual)| (*key, print_of(actual)));
                 ActionResult::Look(Ok(prints.collect()), Duration::ZERO)
             }
-            AgentAction::ReadDaemons => ActionResult::ReadDaemons(Ok(self.daemons.clone()), true),
+            AgentAction::ReadDaemons => {
+                let running = match self.are_daemons_unreadable {
+                    true => Err(IpvsError::RepliesLost),
+                    false => Ok(self.daemons.clone()),
+                };
+                ActionResult::ReadDaemons(running, true)
+            }
             AgentAction::ChangeDaemons(changes) => {
                 let refused = self.make_all(&changes);
                 let refused = refused.iter().map(ToString::to_string).collect();
