@@ -13,6 +13,10 @@ use crate::net::AddressRole;
 /// beforehand.
 const TABLE_WITHIN: Duration = Duration::from_millis(500);
 
+/// A director that is this late to carry the address did not run for a while: heartbeats may be
+/// missing for hardly longer before another director is elected.
+const LATE_AFTER: Duration = Duration::from_millis(500);
+
 /// How long a director that has yielded forwards what still reaches it: until every neighbour has
 /// heard one of the new one's announcements.
 const FORWARD_FOR: Duration = Duration::from_secs(2);
@@ -29,7 +33,8 @@ pub(in crate::daemon) const ACTIVE: &str = "director";
 pub(super) enum NodeRole {
     /// It is no director.
     Serve,
-    /// A director that does not know its role yet: what its kernel carries stays as it is.
+    /// A director that does not know its role, yet or any more: what its kernel carries stays as it
+    /// is.
     Undecided,
     /// A standby.
     Stand,
@@ -69,7 +74,7 @@ impl NodeRole {
         }
     }
 
-    /// The role once the table is made.
+    /// The role once the table is made, in time.
     pub(super) fn table_made(self) -> NodeRole {
         match self {
             NodeRole::Prepare { term, .. } => NodeRole::Direct { term },
@@ -89,6 +94,7 @@ impl NodeRole {
     pub(super) fn at(self, now: Instant) -> NodeRole {
         match self {
             _ if self.until().is_none_or(|until| now < until) => self,
+            NodeRole::Prepare { until, .. } if now >= until + LATE_AFTER => NodeRole::Undecided,
             NodeRole::Yield { .. } => NodeRole::Stand,
             _ => self.table_made().table_emptied(),
         }
@@ -161,7 +167,7 @@ mod tests {
         let prepare = |term, ms| Prepare { term, until: at(ms) };
         // The role before, and each input with the role after it.
         type Sequence<'a> = (&'a str, NodeRole, &'a [(u64, Input, NodeRole)]);
-        let sequences: [Sequence<'_>; 6] = [
+        let sequences: [Sequence<'_>; 7] = [
             (
                 "a director takes over with its table made, and forwards for a while after it yielded",
                 Undecided,
@@ -181,6 +187,17 @@ mod tests {
                 "a table that takes too long is not waited for",
                 Undecided,
                 &[(0, Elected(1), prepare(1, 500)), (500, Time, Direct { term: 1 })],
+            ),
+            (
+                "a director that did not run meanwhile does not know its role any more",
+                Stand,
+                &[
+                    (0, Elected(1), prepare(1, 500)),
+                    (1000, Time, Undecided),
+                    (1000, Made, Undecided),
+                    (1010, Elected(1), prepare(1, 1510)),
+                    (2009, Time, Direct { term: 1 }),
+                ],
             ),
             (
                 "a director that is elected again while it yields goes on",

@@ -142,6 +142,8 @@ impl Supervisor {
             self.handle_while_undoing(input, now);
             return self.step(now);
         }
+        // What comes late finds the role that it has by now.
+        self.turn(self.role.at(now));
         match input {
             Input::Time => self.read_holders(),
             Input::Terminate => self.terminate(now),
@@ -245,7 +247,9 @@ impl Supervisor {
         }
         self.role = role;
         match role {
-            NodeRole::Undecided | NodeRole::Retire { .. } => {}
+            // It was away: another director may be active by now.
+            NodeRole::Undecided => self.act(Action::Monitor(MonitorMessage::Confirm)),
+            NodeRole::Retire { .. } => {}
             NodeRole::Prepare { .. } => self.take_table_role(true, false),
             _ => self.take_addresses(true),
         }
@@ -312,8 +316,7 @@ impl Supervisor {
             }
             // The address manager does nothing until it is told its role again.
             AddressNotice::Doubt if self.is_director() && self.role.forwards() => {
-                self.role = NodeRole::Undecided;
-                self.act(Action::Monitor(MonitorMessage::Confirm));
+                self.turn(NodeRole::Undecided);
             }
             // The role is another by now, and is known.
             AddressNotice::Doubt => self.take_addresses(false),

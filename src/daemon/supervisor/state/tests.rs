@@ -251,6 +251,49 @@ fn an_elected_director_carries_the_address_though_its_table_is_not_made_in_time(
 }
 
 #[test]
+fn a_director_that_did_not_run_while_its_table_was_made_is_confirmed_before_it_carries_anything() {
+    // What comes first when it runs again: time, the table, or something else.
+    let late: [(Input, &str); 3] = [
+        (Input::Time, "monitor: confirm"),
+        (made(true, false), "monitor: confirm"),
+        (Input::Vouch(1), "monitor: confirm, node: vouch 1"),
+    ];
+    for (input, expected) in late {
+        let mut run = passive();
+        run.steps([
+            (10, elected(1), "table: active"),
+            (10, Input::TableTold(Ok(())), ""),
+            (1010, input, expected),
+            (1011, Input::Time, ""),
+            (1020, standby(), "addresses: Standby 2"),
+        ]);
+    }
+    // It is elected still.
+    let mut run = passive();
+    run.steps([
+        (10, elected(1), "table: active"),
+        (10, Input::TableTold(Ok(())), ""),
+        (1010, made(true, false), "monitor: confirm"),
+        (1020, elected(1), "table: active"),
+        (1020, Input::TableTold(Ok(())), ""),
+        (1021, made(true, false), "addresses: ActiveDirector 2"),
+    ]);
+}
+
+#[test]
+fn a_director_whose_table_is_never_made_is_ready_and_carries_the_address() {
+    let mut run = Run::new(both(), "ready");
+    run.steps([
+        (0, elected(1), "table: active"),
+        (0, Input::TableTold(Ok(())), ""),
+        (500, Input::Time, "addresses: ActiveDirector 1"),
+        (501, stand(1), "start node"),
+        (501, Input::NodeStarted(Ok(())), "node: direct true, node: obey {}"),
+    ]);
+    assert_eq!(run.supervisor.roles(), ["director", "real server"]);
+}
+
+#[test]
 fn a_worker_that_cannot_be_started_or_ends_ends_cvipd() {
     let died = "exit: the table's thread has ended unexpectedly, or cannot be started; the table \
                 stays as it is: start cvipd again";
