@@ -30,8 +30,9 @@ pub(super) enum MainMessage {
     HandOver { number: u64, answer: Result<Option<u32>, String> },
     /// The table is what this role asks.
     Ready(sync::SyncRole),
-    /// The table is empty, as [`TableMessage::Leave`] asked.
-    TableEmptied,
+    /// The table is empty, as [`TableMessage::Leave`] asked; or why it is not yet, which is tried
+    /// again.
+    TableEmptied(Result<(), String>),
     /// What the address manager says.
     Addresses(AddressNotice),
     /// The drains that the table obeys, and the nodes that leave and are out of it.
@@ -107,7 +108,8 @@ pub enum TableMessage {
     ElectionRole(sync::SyncRole),
     /// What a full pass would change.
     Differences(Sender<Result<Vec<Change>, String>>),
-    /// Delete every service of cvipd's own; [`MainMessage::TableEmptied`] says that it is done.
+    /// Delete every service of cvipd's own, until that is done; [`MainMessage::TableEmptied`] says
+    /// what became of it.
     Leave,
     /// Say what it knows of its pools.
     View(Sender<view::TableView>),

@@ -124,7 +124,7 @@ impl Driver {
             MainMessage::ElectionRole(role) => Input::Elected(role),
             MainMessage::HandOver { number, answer } => Input::HandOver { number, answer },
             MainMessage::Ready(role) => Input::TableMade(role),
-            MainMessage::TableEmptied => Input::TableEmptied,
+            MainMessage::TableEmptied(outcome) => Input::TableEmptied(outcome),
             MainMessage::Addresses(notice) => Input::Addresses(notice),
             MainMessage::Obeys(applied) => Input::Applied(applied),
             MainMessage::Vouch(number) => Input::Vouch(number),
@@ -195,6 +195,7 @@ impl Driver {
                 }
                 return Some(Input::Swapped(read, outcome.map_err(|error| error.to_string())));
             }
+            Action::EndFormerTable => self.workers.end_former_table(),
             Action::Resync(conf) => self.workers.tell_table(match self.report.take() {
                 Some(report) => TableMessage::Resync(conf, report),
                 None => TableMessage::Reload(conf),

@@ -55,17 +55,16 @@ impl HandOver {
     }
 
     /// True once the successor has taken over, or none will.
-    pub(super) fn is_over(&self, is_standby: bool, now: Instant) -> bool {
+    pub(super) fn is_over(&mut self, is_standby: bool, now: Instant) -> bool {
         let is_late = now >= self.by;
+        if self.stage == HandOverStage::Asked && is_late {
+            warn!("no other director takes over: the monitor does not answer");
+            self.stage = HandOverStage::Refused;
+        }
         match self.stage {
             HandOverStage::Refused => true,
             HandOverStage::Agreed => is_standby || is_late,
-            HandOverStage::Asked => {
-                if is_late {
-                    warn!("no other director takes over: the monitor does not answer");
-                }
-                is_late
-            }
+            HandOverStage::Asked => false,
         }
     }
 

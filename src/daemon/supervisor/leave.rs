@@ -28,6 +28,8 @@ pub(super) struct Leave {
     /// When they are waited for no longer.
     until: Instant,
     stage: LeaveStage,
+    /// Why the table is not empty yet.
+    not_emptied: Option<String>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -61,7 +63,7 @@ impl Leave {
     /// Connections are waited for so long.
     pub(super) fn new(within: Duration, now: Instant) -> Leave {
         let stage = LeaveStage::Telling { by: now + within.max(TOLD_WITHIN) };
-        Leave { connections: None, until: now + within, stage }
+        Leave { connections: None, until: now + within, stage, not_emptied: None }
     }
 
     /// The store was told, and so many connections are left.
@@ -91,8 +93,20 @@ impl Leave {
         }
     }
 
-    /// The table is empty.
-    pub(super) fn table_emptied(&mut self, now: Instant) -> Option<LeaveStep> {
+    /// The table is empty, or why it is not yet: it is tried again, and waited for in any case.
+    pub(super) fn table_emptied(
+        &mut self,
+        outcome: Result<(), String>,
+        now: Instant,
+    ) -> Option<LeaveStep> {
+        self.not_emptied = outcome.err();
+        let is_emptied = self.not_emptied.is_none();
+        let waits = matches!(self.stage, LeaveStage::Table { .. });
+        (waits && is_emptied).then(|| self.undo_addresses(now))
+    }
+
+    /// Nothing is waited for any longer, since cvipd ends; what is still to be ordered.
+    pub(super) fn cut_short(&mut self, now: Instant) -> Option<LeaveStep> {
         matches!(self.stage, LeaveStage::Table { .. }).then(|| self.undo_addresses(now))
     }
 
@@ -139,7 +153,11 @@ impl Leave {
             }
             LeaveStage::Directors { .. } => Some(self.undo_addresses(now)),
             LeaveStage::Table { .. } => {
-                warn!("the kernel's table is not emptied in time");
+                let why = self.not_emptied.as_deref().unwrap_or("its thread does not answer");
+                warn!(
+                    "the IPVS table is not emptied in time: {why}; delete what is left of it by \
+                     hand (`ipvsadm -D')"
+                );
                 Some(self.undo_addresses(now))
             }
             LeaveStage::Addresses { .. } => {
@@ -169,16 +187,18 @@ mod tests {
         },
         Released,
         Emptied,
+        NotEmptied,
+        CutShort,
         Undone,
     }
-    use Input::{Emptied, Released, Report, Undone};
+    use Input::{CutShort, Emptied, NotEmptied, Released, Report, Undone};
     const TIME: Input = Input::Time { hands_over: false };
 
     #[test]
     fn a_leave_waits_for_store_connections_and_directors_and_then_undoes_table_and_addresses() {
         type Steps = &'static [(u64, Input, Option<LeaveStep>)];
         // How long connections are waited for in seconds, whether there is a table, and the steps.
-        let sequences: [(&str, u64, bool, Steps); 7] = [
+        let sequences: [(&str, u64, bool, Steps); 10] = [
             (
                 "everything is done in time",
                 60,
@@ -222,6 +242,49 @@ mod tests {
                     (90, TIME, Some(UndoAddresses)),
                     (99, TIME, None),
                     (100, TIME, Some(Left)),
+                ],
+            ),
+            (
+                "a table that is not empty yet is waited for",
+                0,
+                true,
+                &[
+                    (0, Report(0), None),
+                    (0, TIME, None),
+                    (0, Released, None),
+                    (0, TIME, Some(EmptyTable)),
+                    (1, NotEmptied, None),
+                    (5, TIME, None),
+                    (9, Emptied, Some(UndoAddresses)),
+                ],
+            ),
+            (
+                "a table that cannot be emptied is waited for as long as one that says nothing",
+                0,
+                true,
+                &[
+                    (0, Report(0), None),
+                    (0, TIME, None),
+                    (0, Released, None),
+                    (0, TIME, Some(EmptyTable)),
+                    (1, NotEmptied, None),
+                    (19, TIME, None),
+                    (20, TIME, Some(UndoAddresses)),
+                    (21, Emptied, None),
+                ],
+            ),
+            (
+                "cvipd is to end at once: its addresses are given back all the same",
+                0,
+                true,
+                &[
+                    (0, Report(0), None),
+                    (0, TIME, None),
+                    (0, Released, None),
+                    (0, CutShort, None),
+                    (0, TIME, Some(EmptyTable)),
+                    (1, CutShort, Some(UndoAddresses)),
+                    (1, CutShort, None),
                 ],
             ),
             (
@@ -281,7 +344,9 @@ mod tests {
                         leave.released(now);
                         None
                     }
-                    Emptied => leave.table_emptied(now),
+                    Emptied => leave.table_emptied(Ok(()), now),
+                    NotEmptied => leave.table_emptied(Err("no memory".to_owned()), now),
+                    CutShort => leave.cut_short(now),
                     Undone => leave.addresses_undone(),
                 };
                 assert_eq!(step, *expected, "{name}, step {number}");

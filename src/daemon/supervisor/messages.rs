@@ -45,8 +45,8 @@ pub enum Input {
     },
     /// The table is what this role asks.
     TableMade(SyncRole),
-    /// The table is empty.
-    TableEmptied,
+    /// The table is empty, or why it is not yet.
+    TableEmptied(Result<(), String>),
     /// What the table obeys.
     Applied(AppliedOrders),
     /// The address manager's notice.
@@ -98,6 +98,8 @@ pub enum Action {
     /// Build the workers that a configuration needs, and swap them for those that run. A table
     /// that is no longer this node's is emptied, and [`Input::TableEmptied`] says so.
     SwapWorkers(ReadConf),
+    /// End the worker of a table that is not this node's any more.
+    EndFormerTable,
     /// Have the table's worker take a configuration, and report to the operator who waits.
     Resync(Arc<Conf>),
     /// Tell the service manager that cvipd is ready.

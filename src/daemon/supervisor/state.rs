@@ -73,10 +73,10 @@ struct Awaited {
 struct Reload {
     /// An operator waits for the outcome.
     is_asked: bool,
-    /// Nothing is handed over twice for one change of the file.
-    is_handed_over: bool,
-    /// Another director is to take over first; the files are read again after that.
+    /// Another director is to take over first: once, however often the files are read meanwhile.
     hand_over: Option<HandOver>,
+    /// The files were read, and are read again after the hand-over.
+    waits: bool,
 }
 
 /// An end that was ordered.
@@ -130,7 +130,8 @@ impl Supervisor {
             PendingEnd::HandingOver(hand_over) => hand_over.due(),
             PendingEnd::Leaving { .. } => now + LEAVE_EVERY,
         });
-        let reload = self.reload.as_ref().and_then(|reload| Some(reload.hand_over.as_ref()?.due()));
+        let waiting = self.reload.as_ref().filter(|reload| reload.waits);
+        let reload = waiting.and_then(|reload| Some(reload.hand_over.as_ref()?.due()));
         // A node that undoes what it made changes its role no more.
         let role = self.role.until().filter(|_| !self.is_undoing());
         [role, end, reload].into_iter().flatten().min()
@@ -172,7 +173,12 @@ impl Supervisor {
                     self.turn(self.role.table_made());
                 }
             }
-            Input::TableEmptied => self.turn(self.role.table_emptied()),
+            Input::TableEmptied(Ok(())) => {
+                self.act(Action::EndFormerTable);
+                self.turn(self.role.table_emptied());
+            }
+            // It is tried again, and a former director waits for it for a while.
+            Input::TableEmptied(Err(_)) => {}
             Input::Applied(applied) => {
                 self.applied = applied;
                 self.tell_applied();

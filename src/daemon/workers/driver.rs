@@ -19,7 +19,7 @@ use crate::daemon::error::RunError;
 use crate::daemon::messages::{
     MainMessage, MonitorMessage, NodeMessage, SenderMessage, TableMessage,
 };
-use crate::daemon::worker::{Prepared, Worker, WorkerInbox, WorkerQueue, inbox};
+use crate::daemon::worker::{Driven, Prepared, Worker, WorkerInbox, WorkerQueue, inbox};
 use crate::director::monitor::{Monitor, MonitorIdentity};
 use crate::director::{self, sync};
 use crate::heartbeat::{
@@ -71,18 +71,57 @@ impl TableSlot {
     }
 }
 
+/// The place of a worker that may be replaced, or not be needed any more. Nothing waits for one that
+/// ends but its successor's thread.
+struct Place<O> {
+    worker: Option<Worker<O>>,
+    /// One without a successor, which may not have ended yet.
+    former: Option<Worker<O>>,
+}
+
+impl<O> Default for Place<O> {
+    fn default() -> Place<O> {
+        Place { worker: None, former: None }
+    }
+}
+
+impl<O: Send + 'static> Place<O> {
+    fn inbox(&self) -> Option<&WorkerInbox<O>> {
+        self.worker.as_ref().map(|worker| &worker.inbox)
+    }
+
+    /// Puts a worker in the place of the one before, which ends.
+    fn take_over<A: Driven<Message = O>>(&mut self, worker: Prepared<A>, agent: A) {
+        let before = self.worker.take().or_else(|| self.former.take());
+        self.worker = Some(worker.start(agent, before));
+    }
+
+    /// Ends the worker, without a successor.
+    fn vacate(&mut self) {
+        if let Some(worker) = self.worker.take() {
+            worker.stop();
+            self.former = Some(worker);
+        }
+    }
+
+    /// Ends it, and waits until it has ended.
+    fn end(self) {
+        self.worker.into_iter().chain(self.former).for_each(Worker::end);
+    }
+}
+
 /// The workers that run.
 #[derive(Default)]
 pub(in crate::daemon) struct Workers {
     node: Option<Worker<NodeMessage>>,
-    heartbeat_sender: Option<Worker<SenderMessage>>,
-    monitor: Option<Worker<MonitorMessage>>,
+    heartbeat_sender: Place<SenderMessage>,
+    monitor: Place<MonitorMessage>,
     table: Option<TableSlot>,
     endpoints: Option<Endpoints>,
     /// The monitor's socket, to be shared with its successor.
     receiver: Option<HeartbeatSocket>,
-    /// The worker of a table that is not this node's any more, which may not have ended yet.
-    retired: Option<Worker<TableMessage>>,
+    /// The worker of a table that is not this node's any more, until it is emptied.
+    former_table: Option<Worker<TableMessage>>,
     /// The ports that this node has left, as it last said.
     left: Option<LeftPorts>,
     /// This node is leaving the cluster.
@@ -116,7 +155,7 @@ impl Workers {
         let table = self.table.as_ref().or(new_table.as_ref()).map(|table| table.inbox().clone());
         let successors = self.successors(context, conf, run_dir, table)?;
         if !is_director && self.table.is_some() {
-            end(&mut self.monitor);
+            self.monitor.vacate();
             self.receiver = None;
             self.retire_table();
         }
@@ -214,18 +253,16 @@ impl Workers {
         let Some(Successors { endpoints, heartbeat_sender, monitor }) = successors else { return };
         // The monitor speaks through the heartbeat sender: first the one, then the other.
         match heartbeat_sender {
-            Some((worker, agent)) => {
-                self.heartbeat_sender = Some(worker.start(agent, self.heartbeat_sender.take()));
-            }
-            None => end(&mut self.heartbeat_sender),
+            Some((worker, agent)) => self.heartbeat_sender.take_over(worker, agent),
+            None => self.heartbeat_sender.vacate(),
         }
         self.receiver = match monitor {
             Some((worker, agent, receiver)) => {
-                self.monitor = Some(worker.start(agent, self.monitor.take()));
+                self.monitor.take_over(worker, agent);
                 Some(receiver)
             }
             None => {
-                end(&mut self.monitor);
+                self.monitor.vacate();
                 None
             }
         };
@@ -254,7 +291,7 @@ impl Workers {
                     director::DirectorAgent::new(context.node, conf, client, store, checker, now)?;
                 let table = TableWorker::new(agent, context.main.clone());
                 let worker = Prepared::new("table", (inbox, queue)).map_err(no_thread)?;
-                TableSlot::Working(worker.start(table, self.retired.take()))
+                TableSlot::Working(worker.start(table, self.former_table.take()))
             }
         });
         Ok(())
@@ -288,7 +325,7 @@ impl Workers {
     }
 
     pub(in crate::daemon) fn monitor(&self) -> Option<&WorkerInbox<MonitorMessage>> {
-        self.monitor.as_ref().map(|worker| &worker.inbox)
+        self.monitor.inbox()
     }
 
     /// The table's inbox; none before the director knows its role.
@@ -319,8 +356,8 @@ impl Workers {
 
     /// Names the ports that this node has left: in its heartbeat, and to its own monitor.
     pub(in crate::daemon) fn tell_left(&mut self, left: LeftPorts) {
-        if let Some(worker) = &self.heartbeat_sender {
-            worker.inbox.send(SenderMessage::Left(left.clone()));
+        if let Some(inbox) = self.heartbeat_sender.inbox() {
+            inbox.send(SenderMessage::Left(left.clone()));
         }
         self.tell_monitor(MonitorMessage::Left(left.clone()));
         self.left = Some(left);
@@ -338,8 +375,8 @@ impl Workers {
 
     /// Says that this node leaves, so that no director takes it for dead.
     pub(in crate::daemon) fn say_farewell(&self) {
-        if let (Some(worker), Some(endpoints)) = (&self.heartbeat_sender, &self.endpoints) {
-            worker.inbox.send(SenderMessage::HeartbeatContent(HeartbeatContent {
+        if let (Some(inbox), Some(endpoints)) = (self.heartbeat_sender.inbox(), &self.endpoints) {
+            inbox.send(SenderMessage::HeartbeatContent(HeartbeatContent {
                 to: endpoints.to.clone(),
                 leaving: true,
                 ..HeartbeatContent::default()
@@ -347,51 +384,43 @@ impl Workers {
         }
     }
 
-    /// A worker that should be there, and is not or has ended.
+    /// A worker that has ended, and should not have.
     pub(in crate::daemon) fn dead(&self) -> Option<&'static str> {
-        if self.heartbeat_sender.is_none()
-            && self.endpoints.as_ref().is_some_and(|p| !p.to.is_empty())
-        {
-            return Some("heartbeat");
-        }
-        if self.table.is_some() && self.monitor.is_none() {
-            return Some("monitor");
-        }
         let table = match &self.table {
             Some(TableSlot::Working(worker)) => worker.died(),
             _ => None,
         };
         let node = self.node.as_ref().and_then(Worker::died);
-        let heartbeat_sender = self.heartbeat_sender.as_ref().and_then(Worker::died);
-        let monitor = self.monitor.as_ref().and_then(Worker::died);
+        let heartbeat_sender = self.heartbeat_sender.worker.as_ref().and_then(Worker::died);
+        let monitor = self.monitor.worker.as_ref().and_then(Worker::died);
         node.or(heartbeat_sender).or(monitor).or(table)
     }
 
-    /// Has the table emptied, and ends its worker without waiting: one that is made anew begins
-    /// after it.
+    /// Has the table emptied, which may take several attempts. One that is made anew begins when
+    /// this worker has ended.
     fn retire_table(&mut self) {
         self.tell_table(TableMessage::Leave);
         if let Some(TableSlot::Working(worker)) = self.table.take() {
-            worker.stop();
-            self.retired = Some(worker);
+            self.former_table = Some(worker);
         }
     }
 
-    /// Ends all. What stands in the kernel stays.
-    pub(in crate::daemon) fn end(mut self) {
-        end(&mut self.monitor);
-        if let Some(TableSlot::Working(worker)) = self.table.take() {
+    /// Ends the worker of a table that is not this node's any more.
+    pub(in crate::daemon) fn end_former_table(&self) {
+        if let Some(worker) = &self.former_table {
+            worker.stop();
+        }
+    }
+
+    /// Ends all, and waits for them. What stands in the kernel stays.
+    pub(in crate::daemon) fn end(self) {
+        self.monitor.end();
+        if let Some(TableSlot::Working(worker)) = self.table {
             worker.end();
         }
-        end(&mut self.retired);
-        end(&mut self.node);
-        end(&mut self.heartbeat_sender);
-    }
-}
-
-fn end<O: Send + 'static>(worker: &mut Option<Worker<O>>) {
-    if let Some(worker) = worker.take() {
-        worker.end();
+        self.former_table.into_iter().for_each(Worker::end);
+        self.node.into_iter().for_each(Worker::end);
+        self.heartbeat_sender.end();
     }
 }
 
@@ -458,16 +487,13 @@ mod tests {
         let failed = take(&mut workers, &conf("192.0.2.77", "127.77.0.9"));
         assert!(matches!(failed, Err(RunError::Heartbeats(_))), "{failed:?}");
         assert_eq!((workers.endpoints.as_ref(), workers.dead()), (Some(&endpoints), None));
-        assert!(workers.monitor.is_some() && workers.heartbeat_sender.is_some());
+        assert!(workers.monitor().is_some() && workers.heartbeat_sender.inbox().is_some());
         take(&mut workers, &conf("127.77.0.2", "127.77.0.9")).unwrap();
         assert_eq!(from(&workers), ["127.77.0.2".parse::<IpAddr>().unwrap()]);
         assert_eq!(workers.dead(), None);
         // The same address, others to speak to: the sockets are passed on.
         take(&mut workers, &conf("127.77.0.2", "127.77.0.8")).unwrap();
         assert_eq!(workers.dead(), None);
-        // One that should be there is missed.
-        workers.heartbeat_sender.take().unwrap().end();
-        assert_eq!(workers.dead(), Some("heartbeat"));
         workers.end();
     }
 }

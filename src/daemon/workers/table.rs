@@ -52,10 +52,7 @@ impl Driven for TableWorker {
                 let outcome = self.agent.differences(now).map_err(|error| error.to_string());
                 let _ = reply.send(outcome);
             }
-            TableMessage::Leave => {
-                self.agent.leave(now);
-                self.main.send(MainMessage::TableEmptied);
-            }
+            TableMessage::Leave => self.agent.leave(now),
             TableMessage::View(reply) => drop(reply.send(self.agent.view(now))),
         }
     }
@@ -67,6 +64,9 @@ impl Driven for TableWorker {
         if let Some(obeys) = self.agent.obeys().filter(|obeys| *obeys != self.obeys) {
             self.obeys = obeys.clone();
             self.main.send(MainMessage::Obeys(obeys));
+        }
+        if let Some(outcome) = self.agent.take_departure() {
+            self.main.send(MainMessage::TableEmptied(outcome));
         }
         if let Some(role) = self.awaited.take_if(|_| !self.agent.owes_table()) {
             self.main.send(MainMessage::Ready(role));

@@ -82,16 +82,30 @@ impl Supervisor {
     pub(super) fn handle_while_undoing(&mut self, input: Input, now: Instant) {
         let Some(PendingEnd::Leaving { leave, .. }) = &mut self.end else { return };
         let step = match input {
-            Input::TableEmptied => leave.table_emptied(now),
+            Input::TableEmptied(outcome) => leave.table_emptied(outcome, now),
             Input::Addresses(AddressNotice::Undone) => leave.addresses_undone(),
             Input::Leave(_) => return self.act(Action::Answer(Ok(()))),
             Input::Apply => {
                 let answer = Err("the node leaves the cluster, and cvipd is ending".to_owned());
                 return self.act(Action::Answer(answer));
             }
+            Input::Terminate => return self.cut_leave_short(now),
+            // What it was to do might be waited for in vain.
+            Input::WorkerEnded(name) => {
+                warn!("the {name}'s thread has ended unexpectedly: cvipd ends at once");
+                return self.cut_leave_short(now);
+            }
             _ => None,
         };
         self.leave_step(step);
+    }
+
+    /// Ends without waiting for what is undone: each worker does what it was told before it ends.
+    fn cut_leave_short(&mut self, now: Instant) {
+        let Some(PendingEnd::Leaving { leave, .. }) = &mut self.end else { return };
+        let step = leave.cut_short(now);
+        self.leave_step(step);
+        self.act(Action::Exit(Ok(())));
     }
 
     /// Ends, or goes on with a leave, once it is time.
@@ -99,10 +113,11 @@ impl Supervisor {
         let (is_standby, has_table) = (self.is_standby(), self.has_table);
         match &mut self.end {
             None => {}
-            Some(PendingEnd::HandingOver(hand_over)) if hand_over.is_over(is_standby, now) => {
-                self.act(Action::Exit(Ok(())));
+            Some(PendingEnd::HandingOver(hand_over)) => {
+                if hand_over.is_over(is_standby, now) {
+                    self.act(Action::Exit(Ok(())));
+                }
             }
-            Some(PendingEnd::HandingOver(_)) => {}
             Some(PendingEnd::Leaving { leave, hand_over }) => {
                 let _ = hand_over.take_if(|hand_over| hand_over.is_over(is_standby, now));
                 let was_undoing = leave.is_undoing();

@@ -15,13 +15,12 @@ use super::{Reload, Supervisor};
 use crate::conf::Loaded;
 use crate::daemon::address_manager::AddressMessage;
 use crate::daemon::error::RunError;
-use crate::daemon::messages::{TableMessage, no_director};
+use crate::daemon::messages::{MonitorMessage, TableMessage, no_director};
 
 impl Supervisor {
     pub(super) fn begin_reload(&mut self, is_asked: bool) {
-        let before = self.reload.take();
-        let is_handed_over = before.is_some_and(|before| before.hand_over.is_some());
-        self.reload = Some(Reload { is_asked, is_handed_over, hand_over: None });
+        let hand_over = self.reload.take().and_then(|before| before.hand_over);
+        self.reload = Some(Reload { is_asked, hand_over, waits: false });
         self.act(Action::ReadConf);
     }
 
@@ -55,14 +54,20 @@ impl Supervisor {
         if let Err(error) = outcome {
             return self.cannot_be_taken(error);
         }
-        let is_handed_over = self.reload.as_ref().is_none_or(|reload| reload.is_handed_over);
-        if is_handed_over || read.conf.is_director(self.me) || !self.can_hand_over() {
+        let is_standby = self.is_standby();
+        let under_way = self.reload.as_mut().and_then(|reload| reload.hand_over.as_mut());
+        let waits = match under_way {
+            _ if read.conf.is_director(self.me) => false,
+            Some(hand_over) => !hand_over.is_over(is_standby, now),
+            None => self.can_hand_over(),
+        };
+        if !waits {
             return self.act(Action::SwapWorkers(read));
         }
-        let hand_over = self.hand_over(now);
-        let Some(reload) = &mut self.reload else { return };
-        reload.hand_over = Some(hand_over);
-        if reload.is_asked {
+        let Some(Reload { is_asked, hand_over, .. }) = self.reload.take() else { return };
+        let hand_over = hand_over.unwrap_or_else(|| self.hand_over(now));
+        self.reload = Some(Reload { is_asked: false, hand_over: Some(hand_over), waits: true });
+        if is_asked {
             self.act(Action::Answer(Err(no_director(self.me))));
         }
     }
@@ -70,7 +75,8 @@ impl Supervisor {
     /// Goes on once a hand-over is over that a reload waits for.
     pub(super) fn step_reload(&mut self, now: Instant) {
         let is_standby = self.is_standby();
-        let hand_over = self.reload.as_ref().and_then(|reload| reload.hand_over.as_ref());
+        let waiting = self.reload.as_mut().filter(|reload| reload.waits);
+        let hand_over = waiting.and_then(|reload| reload.hand_over.as_mut());
         if hand_over.is_some_and(|hand_over| hand_over.is_over(is_standby, now)) {
             self.begin_reload(false);
         }
@@ -102,7 +108,12 @@ impl Supervisor {
 
     /// The configuration is not taken, and nothing has changed.
     fn refused(&mut self, error: &str) {
-        match self.reload.take().is_some_and(|reload| reload.is_asked) {
+        let reload = self.reload.take();
+        if reload.as_ref().is_some_and(|reload| reload.hand_over.is_some()) {
+            // It was to hand over, and goes on as a director of the configuration in force.
+            self.act(Action::Monitor(MonitorMessage::Reload(Arc::clone(&self.conf))));
+        }
+        match reload.is_some_and(|reload| reload.is_asked) {
             true => self.act(Action::Answer(Err(error.to_owned()))),
             false => error!("{error}"),
         }

@@ -97,6 +97,7 @@ fn words(action: Action) -> String {
         },
         Action::Monitor(message) => match message {
             MonitorMessage::HandOver(number) => format!("monitor: hand over {number}"),
+            MonitorMessage::Reload(_) => "monitor: reload".to_owned(),
             MonitorMessage::Confirm => "monitor: confirm".to_owned(),
             MonitorMessage::Announced(announced) => {
                 format!("monitor: announced {}", announced.len())
@@ -120,6 +121,7 @@ fn words(action: Action) -> String {
         Action::ReadConf => "read".to_owned(),
         Action::TryConf(_) => "try".to_owned(),
         Action::SwapWorkers(_) => "swap".to_owned(),
+        Action::EndFormerTable => "end former table".to_owned(),
         Action::Resync(_) => "resync".to_owned(),
         Action::Ready => "ready".to_owned(),
         Action::Answer(Ok(())) => "answer: done".to_owned(),
@@ -479,7 +481,8 @@ fn an_active_director_that_the_file_no_longer_names_hands_over_before_it_retires
     ]);
     assert_eq!(run.due(2043), Some(4042));
     run.steps([
-        (2100, Input::TableEmptied, "addresses: RealServer 4"),
+        (2050, Input::TableEmptied(Err("no memory".to_owned())), ""),
+        (2100, Input::TableEmptied(Ok(())), "end former table, addresses: RealServer 4"),
         (2101, stand(4), "node: direct false, node: obey {}"),
         (2102, elected(9), ""),
     ]);
@@ -504,28 +507,76 @@ fn a_former_director_waits_for_neither_a_silent_monitor_nor_a_silent_table_for_e
         (3010, swapped(server(), Ok(())), "addresses: reload"),
         (5009, Input::Time, ""),
         (5010, Input::Time, "addresses: RealServer 2"),
-        (9000, Input::TableEmptied, ""),
+        (9000, Input::TableEmptied(Ok(())), "end former table"),
     ]);
 }
 
-#[test]
-fn a_second_reload_during_a_hand_over_hands_over_no_second_time() {
+/// An active director that hands over, since cvip.conf does not name it any more.
+fn handing_over() -> Run {
     let mut run = active();
     run.steps([
         (10, Input::Reload, "read"),
         (10, read(Some(server())), "try"),
         (10, tried(server(), Ok(())), "monitor: hand over 1"),
+    ]);
+    run
+}
+
+#[test]
+fn a_second_reload_during_a_hand_over_waits_for_the_same_hand_over() {
+    let mut run = handing_over();
+    run.steps([
         (20, Input::Reload, "read"),
         (20, read(Some(server())), "try"),
-        (20, tried(server(), Ok(())), "swap"),
-        (20, swapped(server(), Ok(())), "addresses: reload"),
+        (20, tried(server(), Ok(())), ""),
+        (30, successor(1, Some(2)), ""),
+        (40, standby(), "addresses: Yielding 2"),
+        (41, stand(2), "table: forwarding, node: direct true, node: obey {}"),
+        (42, made(false, true), ""),
+        // It forwards still.
+        (50, Input::Apply, "read"),
+        (50, read(Some(server())), "try"),
+        (
+            50,
+            tried(server(), Ok(())),
+            "answer: node 1 is no director, or does not know its role yet",
+        ),
+        (2040, Input::Time, "addresses: Standby 3"),
+        (2041, stand(3), "table: standby, node: direct false, node: obey {}"),
+        (2042, made(false, false), "read"),
+        (2042, read(Some(server())), "try"),
+        (2042, tried(server(), Ok(())), "swap"),
+        (2042, swapped(server(), Ok(())), "addresses: reload"),
         // It is a director again before its table is empty.
-        (30, Input::Reload, "read"),
-        (30, read(Some(both())), "try"),
-        (30, tried(both(), Ok(())), "swap"),
-        (30, swapped(both(), Ok(())), "addresses: reload, monitor: announced 0"),
-        (40, Input::TableEmptied, ""),
-        (50, standby(), "addresses: Standby 2"),
+        (2050, Input::Reload, "read"),
+        (2050, read(Some(both())), "try"),
+        (2050, tried(both(), Ok(())), "swap"),
+        (2050, swapped(both(), Ok(())), "addresses: reload, monitor: announced 0"),
+        (2060, Input::TableEmptied(Ok(())), "end former table"),
+        (2070, standby(), "addresses: Standby 4"),
+    ]);
+}
+
+#[test]
+fn a_reload_that_names_a_director_again_ends_its_hand_over() {
+    let mut run = handing_over();
+    run.steps([
+        (20, Input::Reload, "read"),
+        (20, read(Some(both())), "try"),
+        (20, tried(both(), Ok(())), "swap"),
+        (
+            20,
+            swapped(both(), Ok(())),
+            "addresses: ActiveDirector 2, monitor: announced 0, table: reload",
+        ),
+        (9000, Input::Time, ""),
+    ]);
+    // What cannot be taken leaves it a director, too.
+    let mut run = handing_over();
+    run.steps([
+        (20, Input::Reload, "read"),
+        (20, read(None), "monitor: reload"),
+        (9000, Input::Time, ""),
     ]);
 }
 
@@ -612,9 +663,8 @@ fn a_node_leaves_once_store_connections_and_directors_let_it_and_undoes_what_it_
         (2800, elected(4), ""),
         (2800, Input::Reload, ""),
         (2800, Input::Apply, "answer: the node leaves the cluster, and cvipd is ending"),
-        (2800, Input::Terminate, ""),
-        (2800, Input::WorkerEnded("node"), ""),
-        (2900, Input::TableEmptied, "addresses: undo"),
+        (2850, Input::TableEmptied(Err("no memory".to_owned())), ""),
+        (2900, Input::TableEmptied(Ok(())), "addresses: undo"),
         (2950, stand(3), ""),
         (3000, Input::Addresses(AddressNotice::Undone), "exit"),
     ]);
@@ -672,6 +722,33 @@ fn a_role_that_would_end_while_a_node_undoes_what_it_made_keeps_no_thread_busy()
         (5000, Input::Time, ""),
     ]);
     assert_eq!(run.due(5000), Some(5100));
+}
+
+#[test]
+fn a_node_that_undoes_what_it_made_ends_at_once_when_told_or_when_a_worker_ends() {
+    for input in [|| Input::Terminate, || Input::WorkerEnded("table")] {
+        let mut run = active();
+        run.steps([
+            (
+                0,
+                Input::Leave(seconds(0)),
+                "start leave, monitor: hand over 1, tell leaving, answer: done",
+            ),
+            (0, successor(1, None), ""),
+            (0, Input::Connections(0), ""),
+            (0, Input::Time, "read holders"),
+            (0, Input::Holders(None), "say farewell, table: leave"),
+            (100, input(), "addresses: undo, exit"),
+        ]);
+        let mut run = real_server();
+        run.steps([
+            (0, Input::Leave(seconds(0)), "start leave, tell leaving, answer: done"),
+            (0, Input::Connections(0), ""),
+            (0, Input::Time, "read holders"),
+            (0, Input::Holders(None), "say farewell, addresses: undo"),
+            (100, input(), "exit"),
+        ]);
+    }
 }
 
 #[test]
