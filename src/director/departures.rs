@@ -81,12 +81,12 @@ mod tests {
         let before = Restrictions { left: says(&[80], &[443]), ..Restrictions::default() };
         // A reload starts another monitor.
         let mut restrictions = Restrictions::default();
-        restrictions.keep_said(&before);
+        restrictions.keep_unknown(&before);
         assert_eq!(ports(&known, restrictions.left.get(&2)), [443]);
         // What it hears then is later.
         let mut restrictions =
             Restrictions { left: says(&[], &[80, 443]), ..Restrictions::default() };
-        restrictions.keep_said(&before);
+        restrictions.keep_unknown(&before);
         assert_eq!(ports(&known, restrictions.left.get(&2)), [80, 443]);
     }
 

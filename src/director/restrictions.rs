@@ -31,6 +31,8 @@ pub struct Restrictions {
     pub left: BTreeMap<u32, LeftPorts>,
     /// Servers that come and go.
     pub flaps: Flaps,
+    /// Nodes of which a monitor that was just started knows nothing yet: what restricts them stays.
+    pub unknown: BTreeSet<u32>,
 }
 
 /// Why a real server that listens gets no new connections.
@@ -81,10 +83,17 @@ impl QuiesceReason {
 }
 
 impl Restrictions {
-    /// Keeps what nodes said before of the ports that they have left and of leaving, where these
-    /// restrictions do not know: those of a monitor that was just started, which has heard none
-    /// yet.
-    pub fn keep_said(&mut self, before: &Restrictions) {
+    /// Keeps what was known before, where these restrictions do not know: those of a monitor that
+    /// was just started, which has heard no node yet.
+    pub fn keep_unknown(&mut self, before: &Restrictions) {
+        let is_unknown = |node: &&u32| self.unknown.contains(node);
+        self.suspected.extend(before.suspected.iter().filter(is_unknown));
+        self.dead.extend(before.dead.iter().filter(is_unknown));
+        for (server, why) in before.unhealthy.iter().filter(|((_, node), _)| is_unknown(&node)) {
+            self.unhealthy.entry(*server).or_insert_with(|| why.clone());
+        }
+        let former_director = before.former_director.as_ref().filter(is_unknown).copied();
+        self.former_director = self.former_director.or(former_director);
         for (node, left) in &before.left {
             self.left.entry(*node).or_insert_with(|| left.clone());
         }
@@ -126,6 +135,8 @@ impl Restrictions {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::protocol::Protocol;
+    use crate::store::ServiceKey;
 
     #[test]
     fn a_node_that_leaves_does_so_until_it_is_heard_otherwise_or_a_later_cvipd_writes() {
@@ -154,6 +165,31 @@ mod tests {
     }
 
     #[test]
+    fn a_monitor_that_was_just_started_restricts_as_before_the_nodes_that_it_does_not_know_yet() {
+        let server = |node| {
+            let cvip = [10, 0, 0, 100].into();
+            (ServiceKey { cvip, protocol: Protocol::Tcp, port: 80 }, node)
+        };
+        let before = Restrictions {
+            suspected: [2, 3].into(),
+            dead: [4].into(),
+            unhealthy: [(server(2), "closed".to_owned()), (server(5), "closed".to_owned())].into(),
+            former_director: Some(5),
+            ..Restrictions::default()
+        };
+        let mut all = Restrictions { unknown: [2, 3, 4, 5].into(), ..Restrictions::default() };
+        let unknown = all.unknown.clone();
+        all.keep_unknown(&before);
+        assert_eq!(all, Restrictions { unknown, ..before.clone() });
+        // It hears nodes 2 and 5, and finds that node 3 is dead.
+        let mut some =
+            Restrictions { dead: [3].into(), unknown: [3, 4].into(), ..Restrictions::default() };
+        some.keep_unknown(&all);
+        let kept = (&some.suspected, &some.dead, &some.unhealthy, some.former_director);
+        assert_eq!(kept, (&[3].into(), &[3, 4].into(), &BTreeMap::new(), None));
+    }
+
+    #[test]
     fn a_monitor_that_has_heard_no_node_yet_brings_none_back_that_leaves() {
         let says = |said| Restrictions { leaving: [(3, said)].into(), ..Restrictions::default() };
         // (what the monitor says, a reload starts another one before it) -> node 3 leaves.
@@ -173,7 +209,7 @@ mod tests {
         .enumerate()
         {
             let mut told = told;
-            told.keep_said(&kept);
+            told.keep_unknown(&kept);
             kept = told;
             assert_eq!(kept.leaves(3, None), leaves, "step {n}");
         }

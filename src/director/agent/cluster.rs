@@ -182,7 +182,7 @@ impl Cluster {
         let flaps = std::mem::take(&mut self.restrictions.flaps);
         let mut restrictions = Restrictions { flaps, ..restrictions };
         restrictions.unhealthy.extend(self.failed.clone());
-        restrictions.keep_said(&self.restrictions);
+        restrictions.keep_unknown(&self.restrictions);
         let before = std::mem::replace(&mut self.restrictions, restrictions);
         let after = &self.restrictions;
         let mut nodes: BTreeSet<u32> =
@@ -223,6 +223,8 @@ impl Cluster {
             let before = std::mem::replace(&mut self.failed, failed);
             let mut restrictions = self.restrictions.clone();
             restrictions.unhealthy.retain(|server, _| !before.contains_key(server));
+            // These are all that there are.
+            restrictions.unknown.clear();
             self.restrict(restrictions, view, passes, now);
         }
     }

@@ -22,6 +22,10 @@ use crate::heartbeat::{HeardCounts, Heartbeat, LeftPorts, Peers, Suspicion, Timi
 /// was kept from it, by a machine without time for it, or by a store that did not answer.
 const ABSENT_AFTER: Duration = Duration::from_millis(500);
 
+/// What restricted a node before this monitor was started stays until the node is heard, for this
+/// long at most: the lease of one that is gone has then ended (it is 5 s by default).
+const KNOWN_AFTER: Duration = Duration::from_secs(15);
+
 /// So many nodes are asked when an active director is to know whether it is reached.
 const WITNESSES: usize = 4;
 
@@ -342,7 +346,15 @@ impl Nodes {
             unhealthy: self.probes.unhealthy(),
             leaving: leaving.collect(),
             left: self.left.clone(),
+            unknown: self.unknown(now),
             ..Restrictions::default()
         }
+    }
+
+    /// The nodes that were not heard yet, in the first time after the start.
+    pub(super) fn unknown(&self, now: Instant) -> BTreeSet<u32> {
+        let is_new = now < self.started + KNOWN_AFTER;
+        let is_unheard = |node: &&u32| is_new && self.peers.last(**node).is_none();
+        self.addrs.keys().filter(is_unheard).copied().collect()
     }
 }

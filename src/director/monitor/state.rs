@@ -87,8 +87,8 @@ impl MonitorState {
         let candidacy = Candidacy::new(me, order(&conf, me.node), terms, now);
         let store = StoreView::default();
         nodes.watch(&store, &candidacy.order, now);
-        // The table may still have those of a monitor before this one.
-        let restrictions = Restrictions::default();
+        // The table may still have those of a monitor before this one, of other nodes too.
+        let restrictions = Restrictions { unknown: nodes.unknown(now), ..Restrictions::default() };
         let notice = MonitorOutput::Notice(Notice::Restrictions(restrictions.clone()));
         MonitorState {
             me: me.node,

@@ -804,13 +804,26 @@ fn what_nodes_said_of_leaving_is_unknown_to_a_new_monitor_until_it_hears_them() 
     scene.play(&[(0, Wait, &["StoreUnavailable"]), (100, Wait, &[])]);
     let mut told = scene.restrictions.clone();
     assert_eq!(told.leaving, [(2, None), (4, None)].into(), "of node 3 it knows nothing");
-    told.keep_said(&kept);
+    told.keep_unknown(&kept);
     assert!(told.leaves(3, None));
     // It is started again, and heard.
     scene.play(&[(0, Restarts(3), &[]), (100, Wait, &[])]);
     let mut told = scene.restrictions.clone();
-    told.keep_said(&kept);
+    told.keep_unknown(&kept);
     assert!(!told.leaves(3, None));
+}
+
+#[test]
+fn what_restricts_a_node_is_unknown_to_a_new_monitor_until_it_hears_the_node_or_its_lease_ended() {
+    let mut scene = Scene::new(Some((1, 4)), "active 1 4");
+    scene.happen(&Down(&[3]));
+    assert_eq!(scene.state.restrictions.unknown, [2, 3, 4].into(), "before it hears any");
+    scene.play(&[(0, Wait, &["writes active 1 4", "active 4"]), (1000, Wait, &[])]);
+    assert_eq!(scene.restrictions.unknown, [3].into());
+    scene.pass(13_000);
+    assert_eq!(scene.restrictions.unknown, [3].into());
+    scene.pass(2000);
+    assert_eq!(scene.restrictions.unknown, BTreeSet::new());
 }
 
 #[test]
