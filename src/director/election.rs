@@ -21,4 +21,4 @@ mod pace;
 mod state;
 
 pub use messages::{ElectionAction, ElectionInput, ElectionPeer, ElectionRole, PeerLiveness};
-pub use state::{Election, LISTEN, VOUCH_EVERY};
+pub use state::{Election, VOUCH_EVERY};

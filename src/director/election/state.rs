@@ -9,8 +9,9 @@ use super::pace::ClaimPace;
 use crate::counter;
 use crate::store::Elected;
 
-/// How long a director that was just started listens before it judges that no other one is there.
-pub const LISTEN: Duration = Duration::from_secs(2);
+/// How long a director that was just started, or was away, listens before it judges that no other one
+/// is there.
+const LISTEN: Duration = Duration::from_secs(2);
 
 /// How much longer each standby waits than the one before it in cvip.conf's order.
 const STAGGER: Duration = Duration::from_millis(250);
@@ -46,7 +47,8 @@ pub struct Election {
     /// The set's directors in cvip.conf's order.
     order: Vec<u32>,
     role: ElectionRole,
-    started: Instant,
+    /// Since when it has listened without a break.
+    listens_since: Instant,
     /// By set: the latest term that this director has given up. Neither it nor any before it is
     /// ever taken again.
     given_up: BTreeMap<u32, u64>,
@@ -83,7 +85,7 @@ impl Election {
             incarnation,
             order,
             role: ElectionRole::Standby,
-            started: now,
+            listens_since: now,
             given_up: BTreeMap::new(),
             latest: 0,
             incumbent: None,
@@ -241,7 +243,7 @@ impl Election {
     ) -> Option<Duration> {
         let incumbent = self.incumbent?;
         let at = vouched(incumbent.elected.node).filter(|at| *at >= incumbent.since)?;
-        Some(now.saturating_duration_since(at).min(VOUCHED_FOR))
+        Some(now.saturating_duration_since(at.max(self.listens_since)).min(VOUCHED_FOR))
     }
 
     /// Notes what is new of the elected director and of terms.
@@ -438,8 +440,18 @@ impl Election {
         idle.into_iter().chain(unable).min()
     }
 
-    fn has_listened(&self, now: Instant) -> bool {
-        now.duration_since(self.started) >= LISTEN
+    /// It has listened for long enough to know which other directors are there.
+    pub fn has_listened(&self, now: Instant) -> bool {
+        now.saturating_duration_since(self.listens_since) >= LISTEN
+    }
+
+    /// This director was away for a while: what it has waited for without listening has not
+    /// lasted.
+    pub fn was_away(&mut self, now: Instant) {
+        (self.listens_since, self.gone_since) = (now, None);
+        if let Some(incumbent) = &mut self.incumbent {
+            (incumbent.idle_since, incumbent.unable_since) = (None, None);
+        }
     }
 
     /// Whether the elected director is gone: leaving, no longer heard after it was heard in this

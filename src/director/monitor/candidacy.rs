@@ -15,7 +15,7 @@ use super::wire::Terms;
 use crate::conf::Conf;
 use crate::director::DirectorEvent;
 use crate::director::election::{
-    Election, ElectionAction, ElectionInput, ElectionPeer, ElectionRole, LISTEN, PeerLiveness,
+    Election, ElectionAction, ElectionInput, ElectionPeer, ElectionRole, PeerLiveness,
 };
 use crate::director::liveness::Liveness;
 use crate::heartbeat::{Heartbeat, Leadership};
@@ -59,7 +59,6 @@ pub struct Circumstances<'a> {
 pub struct Candidacy {
     me: u32,
     incarnation: u64,
-    started: Instant,
     /// The set's directors, in cvip.conf's order.
     pub order: Vec<u32>,
     election: Election,
@@ -93,7 +92,6 @@ impl Candidacy {
         Candidacy {
             me: me.node,
             incarnation: me.incarnation,
-            started: now,
             order,
             election,
             terms: RememberedTerms::new(terms),
@@ -155,6 +153,11 @@ impl Candidacy {
         if let (true, ElectionRole::Active { term }) = (self.set() != set, self.role()) {
             outputs.push(self.terms.note(Some((self.set(), term)), self.election.given_up()));
         }
+    }
+
+    /// This director was away for a while.
+    pub(super) fn was_away(&mut self, now: Instant) {
+        self.election.was_away(now);
     }
 
     /// An operator asks this director to become the active one: for as long as the answer is waited
@@ -393,8 +396,8 @@ impl Candidacy {
     /// stays. It is a standby once another is elected, or once it has listened for long enough.
     fn tell_standby(&mut self, store: &StoreView, now: Instant, outputs: &mut Vec<MonitorOutput>) {
         let other = store.known && self.elected(store).is_some_and(|e| e.node != self.me);
-        let listened = now.duration_since(self.started) >= LISTEN;
-        if !self.is_active() && !self.told_standby && (other || listened) {
+        let knows = other || self.election.has_listened(now);
+        if !self.is_active() && !self.told_standby && knows {
             self.told_standby = true;
             outputs.push(MonitorOutput::Notice(Notice::ElectionRole(ElectionRole::Standby)));
         }

@@ -98,13 +98,15 @@ impl Nodes {
         self.peers.watch(watched.collect::<Vec<_>>(), now);
     }
 
-    /// The monitor is there. If it was away for long, no liveness becomes worse until every node
-    /// had the time to be heard.
-    pub(super) fn attend(&mut self, now: Instant) {
-        if now.duration_since(self.attended) > ABSENT_AFTER {
+    /// The monitor is there; true if it was away for long. No liveness becomes worse then until
+    /// every node had the time to be heard.
+    pub(super) fn attend(&mut self, now: Instant) -> bool {
+        let was_away = now.saturating_duration_since(self.attended) > ABSENT_AFTER;
+        if was_away {
             self.unsure_until = now + Timing::default().silence;
         }
         self.attended = now;
+        was_away
     }
 
     /// Takes a heartbeat; true if it says what is to be looked at now.

@@ -121,7 +121,7 @@ impl MonitorState {
 
     /// Takes one thing that happened.
     pub fn handle(&mut self, input: MonitorInput, now: Instant) {
-        self.nodes.attend(now);
+        self.attend(now);
         let outputs = &mut self.outputs;
         let mut looks = true;
         match input {
@@ -170,7 +170,7 @@ impl MonitorState {
 
     /// Decides, and gives what is to be done, in this order.
     pub fn step(&mut self, now: Instant) -> Vec<MonitorOutput> {
-        self.nodes.attend(now);
+        self.attend(now);
         if now >= self.next_tend {
             self.next_tend = now + TEND_EVERY;
             self.outputs.extend(self.candidacy.terms.tend());
@@ -220,6 +220,22 @@ impl MonitorState {
             heartbeats_refused: 0,
             ports_taken: Vec::new(),
             conflicts: self.conflicts.faults(),
+        }
+    }
+
+    /// The monitor is there. What it waited for while it was away is waited for anew: heartbeats,
+    /// and the answers of hosts and of the store, may have come and gone.
+    fn attend(&mut self, now: Instant) {
+        if !self.nodes.attend(now) {
+            return;
+        }
+        self.candidacy.was_away(now);
+        if let Some(Confirmation { stage, .. }) = &mut self.confirmation {
+            match stage {
+                ConfirmationStage::Awaited(by) => *by = now + READ_WITHIN,
+                ConfirmationStage::SureAt(_) => *stage = ConfirmationStage::Read,
+                ConfirmationStage::Reading | ConfirmationStage::Read => {}
+            }
         }
     }
 

@@ -652,6 +652,10 @@ fn a_director_that_was_away_tells_its_role_again_once_that_is_sure() {
         (1000, Store(false), &["StoreUnavailable", "asks for 1 addresses"]),
         (1000, confirm(), &["reads the store anew", "asks for 1 addresses"]),
         (1150, Wait, &["active 4"]),
+        // It is paused once more before hosts could answer.
+        (1000, confirm(), &["reads the store anew", "asks for 1 addresses"]),
+        (500, Frozen(2000), &["asks for 1 addresses"]),
+        (1150, Wait, &["active 4"]),
         (100, Wait, &[]),
     ]);
     // It was replaced meanwhile.
@@ -736,6 +740,13 @@ fn one_that_is_started_again_while_the_store_is_unavailable_goes_on_if_no_other_
         (0, Wait, &["StoreUnavailable"]),
         (1900, Wait, &["writes active 1 4", "active 4"]),
         (100, Wait, &[]),
+    ]);
+    // It was paused, and has not listened meanwhile.
+    start().play(&[
+        (0, Wait, &["StoreUnavailable"]),
+        (1000, Frozen(5000), &[]),
+        (1900, Wait, &["writes active 1 4", "active 4"]),
+        (200, Wait, &[]),
     ]);
     start().play(&[
         (0, Leads(2, 5, true), &["StoreUnavailable", "writes given-up 1 4"]),
