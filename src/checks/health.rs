@@ -97,6 +97,15 @@ impl Health {
         self.last.as_ref().map(|last| &last.outcome)
     }
 
+    /// Why it is unhealthy; none if it is not.
+    pub fn fault(&self) -> Option<String> {
+        match (self.state, self.outcome()) {
+            (HealthState::Unhealthy, Some(Err(why))) => Some(why.clone()),
+            (HealthState::Unhealthy, _) => Some("its check failed".to_owned()),
+            _ => None,
+        }
+    }
+
     /// When the last run ended.
     pub fn checked(&self) -> Option<Instant> {
         self.last.as_ref().map(|last| last.at)

@@ -8,7 +8,7 @@
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 
-use crate::checks::{CheckTarget, Health, HealthState};
+use crate::checks::CheckTarget;
 use crate::conf::{Conf, Routing};
 use crate::store::{Registration, ServiceKey};
 
@@ -36,15 +36,6 @@ pub(super) fn targets(
         Some((registration.service, target))
     };
     registrations.iter().filter_map(target).collect()
-}
-
-/// Why a service that is checked should get no new connections, if it should not.
-pub(super) fn reason(health: &Health) -> Option<String> {
-    match (health.state(), health.outcome()) {
-        (HealthState::Unhealthy, Some(Err(why))) => Some(why.clone()),
-        (HealthState::Unhealthy, _) => Some("its check failed".to_owned()),
-        _ => None,
-    }
 }
 
 #[cfg(test)]

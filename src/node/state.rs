@@ -459,7 +459,7 @@ impl NodeState {
             let service = registration.service;
             registration.unhealthy = match self.queues.hangs(service) {
                 true => Some("accepts no connection: its accept queue stays full".to_owned()),
-                false => (seen.health)(&service).and_then(checks::reason),
+                false => (seen.health)(&service).and_then(Health::fault),
             };
         }
         let served = outcome.registrations.iter().map(service_of).collect();

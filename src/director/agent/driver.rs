@@ -1,7 +1,7 @@
 //! Carries out what the agent's state asks for: the netlink client, the store's view, the checker,
 //! and the kernel's files. It decides nothing.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::os::fd::BorrowedFd;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -16,7 +16,7 @@ use super::super::view::TableView;
 use super::super::{DirectorEvent, table};
 use super::messages::{ActionResult, AgentAction, PassError, PassReport};
 use super::state::AgentState;
-use crate::checks::{Checker, HealthState};
+use crate::checks::Checker;
 use crate::conf::Conf;
 use crate::ipvs::{Change, Client};
 use crate::net;
@@ -185,14 +185,9 @@ impl DirectorAgent {
     /// Asks static real servers, and notes those that fail.
     fn check(&mut self, now: Instant) {
         self.checker.step(now);
-        let mut failed = BTreeMap::new();
-        let unhealthy =
-            self.checker.iter().filter(|(.., health)| health.state() == HealthState::Unhealthy);
-        for (server, _, health) in unhealthy {
-            let why = health.outcome().and_then(|outcome| outcome.clone().err());
-            failed.insert(*server, why.unwrap_or_else(|| "its check failed".to_owned()));
-        }
-        self.state.take_checks(failed, self.store.state(), now);
+        let checked = self.checker.iter();
+        let failed = checked.filter_map(|(server, _, health)| Some((*server, health.fault()?)));
+        self.state.take_checks(failed.collect(), self.store.state(), now);
     }
 
     /// Carries out actions until there is none.
