@@ -11,7 +11,9 @@ pub use crate::director::agent::messages::{ActionResult, AgentAction};
 pub use crate::director::agent::state::AgentState;
 pub use crate::director::monitor::candidacy::{Candidacy, Circumstances, HeardDirector};
 pub use crate::director::monitor::conflicts::WatchedAddresses;
-pub use crate::director::monitor::messages::{ClaimRequest, MonitorInput, MonitorOutput};
+pub use crate::director::monitor::messages::{
+    ClaimRequest, MonitorCommand, MonitorInput, MonitorOutput,
+};
 pub use crate::director::monitor::state::MonitorState;
 pub use crate::director::monitor::store_view::{
     RecordSummary, StoreChanges, StoreReading, StoreView,

@@ -14,11 +14,11 @@ use super::worker::WorkerInbox;
 use crate::conf::{Conf, Sources};
 use crate::director::agent::PassReport;
 use crate::director::election::ElectionRole;
+use crate::director::monitor::{MonitorCommand, MonitorView};
 use crate::director::restrictions::Restrictions;
-use crate::director::{DirectorEvent, monitor, sync, view};
+use crate::director::{DirectorEvent, sync, view};
 use crate::heartbeat::{HeartbeatContent, LeftPorts};
 use crate::ipvs::Change;
-use crate::net::Reachable;
 use crate::store::AppliedOrders;
 
 /// What the main thread is told.
@@ -72,24 +72,11 @@ pub enum SenderMessage {
 
 /// What the monitor is told.
 pub enum MonitorMessage {
-    /// Take another configuration.
-    Reload(Arc<Conf>),
-    /// An operator wants this director to become the active one.
-    TakeOver,
+    Told(MonitorCommand),
     /// Another director is to become the active one; [`MainMessage::HandOver`] says which.
     HandOver(u64),
-    /// This director was away for a while: tell its role again, once that is sure.
-    Confirm,
-    /// Whether this director can carry its set's CVIPs; it can until something else is said.
-    Carries(bool),
-    /// This node begins to leave the cluster.
-    Leave,
-    /// The ports that this node has left.
-    Left(LeftPorts),
-    /// The addresses that this node carries as the active director, and announces: all of them.
-    Announced(Vec<Reachable>),
     /// Say what it knows.
-    View(Sender<monitor::MonitorView>),
+    View(Sender<MonitorView>),
 }
 
 /// Where the outcome of a full pass goes; an error is a sentence.

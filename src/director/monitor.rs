@@ -35,6 +35,5 @@ mod vouching;
 pub(crate) mod wire;
 
 pub use driver::Monitor;
-pub(crate) use messages::MonitorInput;
-pub use messages::{MonitorIdentity, MonitorView, Notice};
+pub use messages::{MonitorCommand, MonitorIdentity, MonitorView, Notice};
 pub use state::order;

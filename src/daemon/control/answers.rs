@@ -12,6 +12,7 @@ use crate::daemon::messages::{
 };
 use crate::daemon::supervisor::ACTIVE;
 use crate::daemon::worker::WorkerInbox;
+use crate::director::monitor::MonitorCommand;
 use crate::ipvsadm::change_line;
 use crate::wake::Outbox;
 
@@ -90,7 +91,7 @@ fn take_over(main: &Outbox<MainMessage>) -> Result<Response, String> {
     let Base { status, monitor, .. } = ask_main(What::State, main)?;
     let monitor = monitor.ok_or_else(|| no_director(status.node))?;
     let deadline = Instant::now() + TAKE_OVER_WITHIN;
-    monitor.send(MonitorMessage::TakeOver);
+    monitor.send(MonitorMessage::Told(MonitorCommand::TakeOver));
     loop {
         let view = ask_inbox(&monitor, MonitorMessage::View)?;
         let Base { status, .. } = ask_main(What::State, main)?;

@@ -17,6 +17,7 @@ use crate::conf::{Conf, Sources};
 use crate::daemon::address_manager::{AddressMessage, AddressNotice};
 use crate::daemon::error::RunError;
 use crate::daemon::messages::{MonitorMessage, NodeMessage};
+use crate::director::monitor::MonitorCommand;
 use crate::director::sync::SyncRole;
 use crate::net::Reachable;
 use crate::store::AppliedOrders;
@@ -254,7 +255,9 @@ impl Supervisor {
         self.role = role;
         match role {
             // It was away: another director may be active by now.
-            NodeRole::Undecided => self.act(Action::Monitor(MonitorMessage::Confirm)),
+            NodeRole::Undecided => {
+                self.act(Action::Monitor(MonitorMessage::Told(MonitorCommand::Confirm)))
+            }
             NodeRole::Retire { .. } => {}
             NodeRole::Prepare { .. } => self.take_table_role(true, false),
             _ => self.take_addresses(true),
@@ -342,7 +345,7 @@ impl Supervisor {
     /// The election is told whether this director can carry the CVIPs.
     fn tell_can_carry(&mut self) {
         if let Some(can_carry) = self.can_carry.filter(|_| self.is_director()) {
-            self.act(Action::Monitor(MonitorMessage::Carries(can_carry)));
+            self.act(Action::Monitor(MonitorMessage::Told(MonitorCommand::Carries(can_carry))));
         }
     }
 
@@ -350,7 +353,7 @@ impl Supervisor {
     fn tell_announced(&mut self) {
         if self.is_director() {
             let announced = self.announced.clone();
-            self.act(Action::Monitor(MonitorMessage::Announced(announced)));
+            self.act(Action::Monitor(MonitorMessage::Told(MonitorCommand::Announced(announced))));
         }
     }
 

@@ -20,7 +20,7 @@ use crate::daemon::messages::{
     MainMessage, MonitorMessage, NodeMessage, SenderMessage, TableMessage,
 };
 use crate::daemon::worker::{Driven, Prepared, Worker, WorkerInbox, WorkerQueue, inbox};
-use crate::director::monitor::{Monitor, MonitorIdentity};
+use crate::director::monitor::{Monitor, MonitorCommand, MonitorIdentity};
 use crate::director::{self, sync};
 use crate::heartbeat::{
     self, ClusterKey, HeartbeatContent, HeartbeatSocket, HeartbeatSource, LeftPorts, Nonce, Timing,
@@ -162,7 +162,7 @@ impl Workers {
         self.tell_node(NodeMessage::Reload(Arc::clone(conf)));
         self.table = self.table.take().or(new_table);
         self.succeed(successors);
-        self.tell_monitor(MonitorMessage::Reload(Arc::clone(conf)));
+        self.tell_monitor(MonitorMessage::Told(MonitorCommand::Reload(Arc::clone(conf))));
         Ok(())
     }
 
@@ -241,7 +241,7 @@ impl Workers {
                 MonitorWorker { monitor: agent, main, table, addresses, heartbeat_sender, to };
             let worker = Prepared::new("monitor", inbox().map_err(no_inbox)?).map_err(no_thread)?;
             if self.leaving {
-                worker.inbox.send(MonitorMessage::Leave);
+                worker.inbox.send(MonitorMessage::Told(MonitorCommand::Leave));
             }
             monitor = Some((worker, monitor_worker, receiver));
         }
@@ -359,7 +359,7 @@ impl Workers {
         if let Some(inbox) = self.heartbeat_sender.inbox() {
             inbox.send(SenderMessage::Left(left.clone()));
         }
-        self.tell_monitor(MonitorMessage::Left(left.clone()));
+        self.tell_monitor(MonitorMessage::Told(MonitorCommand::Left(left.clone())));
         self.left = Some(left);
     }
 
@@ -368,7 +368,7 @@ impl Workers {
     pub(in crate::daemon) fn tell_leaving(&mut self) {
         self.leaving = true;
         match self.monitor() {
-            Some(monitor) => monitor.send(MonitorMessage::Leave),
+            Some(monitor) => monitor.send(MonitorMessage::Told(MonitorCommand::Leave)),
             None => self.say_farewell(),
         }
     }

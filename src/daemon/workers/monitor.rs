@@ -8,7 +8,7 @@ use crate::daemon::address_manager::AddressMessage;
 use crate::daemon::messages::{MainMessage, MonitorMessage, SenderMessage, TableMessage};
 use crate::daemon::worker::{Driven, WorkerInbox};
 use crate::director::election::ElectionRole;
-use crate::director::monitor::{Monitor, MonitorInput, Notice};
+use crate::director::monitor::{Monitor, Notice};
 use crate::wake::Outbox;
 
 /// The monitor, and the threads that it tells.
@@ -65,20 +65,10 @@ impl Driven for MonitorWorker {
     }
     fn handle(&mut self, message: MonitorMessage, now: Instant) {
         match message {
-            MonitorMessage::Reload(conf) => self.monitor.tell(MonitorInput::Conf(conf), now),
-            MonitorMessage::TakeOver => self.monitor.tell(MonitorInput::TakeOver, now),
+            MonitorMessage::Told(command) => self.monitor.tell(command, now),
             MonitorMessage::HandOver(number) => {
                 let answer = self.monitor.hand_over(now);
                 self.main.send(MainMessage::HandOver { number, answer });
-            }
-            MonitorMessage::Confirm => self.monitor.tell(MonitorInput::Confirm, now),
-            MonitorMessage::Carries(can_carry) => {
-                self.monitor.tell(MonitorInput::CanCarry(can_carry), now);
-            }
-            MonitorMessage::Leave => self.monitor.tell(MonitorInput::Leave, now),
-            MonitorMessage::Left(left) => self.monitor.tell(MonitorInput::Left(left), now),
-            MonitorMessage::Announced(announced) => {
-                self.monitor.tell(MonitorInput::Announced(announced), now);
             }
             // The program that asked may have given up waiting.
             MonitorMessage::View(reply) => drop(reply.send(self.monitor.view(now))),

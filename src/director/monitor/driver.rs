@@ -10,7 +10,7 @@ use tracing::warn;
 
 use super::conflict_watches::ConflictWatches;
 use super::messages::{
-    ClaimRequest, MonitorIdentity, MonitorInput, MonitorOutput, MonitorView, Notice,
+    ClaimRequest, MonitorCommand, MonitorIdentity, MonitorInput, MonitorOutput, MonitorView, Notice,
 };
 use super::receiver::HeartbeatReceiver;
 use super::state::{MonitorState, order};
@@ -93,8 +93,8 @@ impl Monitor {
     }
 
     /// Tells it something; what follows from it is done in the next step.
-    pub(crate) fn tell(&mut self, input: MonitorInput, now: Instant) {
-        self.state.handle(input, now);
+    pub fn tell(&mut self, command: MonitorCommand, now: Instant) {
+        self.state.handle(MonitorInput::Told(command), now);
     }
 
     /// Has another director elected in place of this one, which ends; gives its number, none if no

@@ -82,27 +82,34 @@ pub struct MonitorView {
     pub conflicts: Vec<String>,
 }
 
-/// One thing that the monitor is told, hears, or asked for and got.
+/// What the other workers tell the monitor.
 #[derive(Clone, Debug)]
-pub enum MonitorInput {
+pub enum MonitorCommand {
     /// Another configuration. A director that is no longer one is ended by its owner.
-    Conf(Arc<Conf>),
+    Reload(Arc<Conf>),
     /// An operator asks this director to become the active one.
     TakeOver,
-    /// Another director is to be elected in its place, for this one ends; answered by
-    /// [`MonitorOutput::HandedOver`].
-    HandOver,
     /// This director was not there for a while, and may have been replaced: its role is told again
     /// once that is sure.
     Confirm,
     /// Whether this director can carry its set's CVIPs; it can until something else is said.
-    CanCarry(bool),
+    Carries(bool),
     /// This node begins to leave the cluster.
     Leave,
     /// The ports that this director's own node has left: its own heartbeat does not reach it.
     Left(LeftPorts),
     /// The addresses that this node carries as the active director, and announces: all of them.
     Announced(Vec<Reachable>),
+}
+
+/// One thing that the monitor is told, hears, or asked for and got.
+#[derive(Clone, Debug)]
+pub enum MonitorInput {
+    /// It is told something.
+    Told(MonitorCommand),
+    /// Another director is to be elected in its place, for this one ends; answered by
+    /// [`MonitorOutput::HandedOver`].
+    HandOver,
     /// The store was read, or could not be.
     StoreRead(StoreReading),
     /// A heartbeat came.

@@ -11,7 +11,9 @@ use tracing::{info, warn};
 
 use super::candidacy::{Candidacy, Circumstances};
 use super::conflicts::{ConflictStep, Conflicts, WatchedAddresses};
-use super::messages::{MonitorIdentity, MonitorInput, MonitorOutput, MonitorView, Notice};
+use super::messages::{
+    MonitorCommand, MonitorIdentity, MonitorInput, MonitorOutput, MonitorView, Notice,
+};
 use super::nodes::Nodes;
 use super::store_view::{StoreReading, StoreView};
 use super::vouching::Vouching;
@@ -125,19 +127,8 @@ impl MonitorState {
         let outputs = &mut self.outputs;
         let mut looks = true;
         match input {
-            MonitorInput::Conf(conf) => {
-                self.conf = conf;
-                self.nodes.configure(&self.conf);
-                self.candidacy.reorder(order(&self.conf, self.me), outputs);
-                self.nodes.watch(&self.store, &self.candidacy.order, now);
-            }
-            MonitorInput::TakeOver => self.candidacy.take_over(now),
+            MonitorInput::Told(command) => self.told(command, now),
             MonitorInput::HandOver => self.candidacy.hand_over(),
-            MonitorInput::Confirm => self.make_sure(true, false),
-            MonitorInput::CanCarry(can_carry) => self.candidacy.can_carry = can_carry,
-            MonitorInput::Leave => self.candidacy.leaving = true,
-            MonitorInput::Left(left) => self.nodes.tell_left(left),
-            MonitorInput::Announced(announced) => self.conflicts.announced(announced),
             MonitorInput::StoreRead(reading) => looks = self.follow_store(reading, now),
             MonitorInput::Heartbeat(heartbeat) => looks = self.nodes.hear(heartbeat, now),
             MonitorInput::EchoAnswered { addr, asked } => {
@@ -166,6 +157,23 @@ impl MonitorState {
             }
         }
         self.looks |= looks;
+    }
+
+    fn told(&mut self, command: MonitorCommand, now: Instant) {
+        match command {
+            MonitorCommand::Reload(conf) => {
+                self.conf = conf;
+                self.nodes.configure(&self.conf);
+                self.candidacy.reorder(order(&self.conf, self.me), &mut self.outputs);
+                self.nodes.watch(&self.store, &self.candidacy.order, now);
+            }
+            MonitorCommand::TakeOver => self.candidacy.take_over(now),
+            MonitorCommand::Confirm => self.make_sure(true, false),
+            MonitorCommand::Carries(can_carry) => self.candidacy.can_carry = can_carry,
+            MonitorCommand::Leave => self.candidacy.leaving = true,
+            MonitorCommand::Left(left) => self.nodes.tell_left(left),
+            MonitorCommand::Announced(announced) => self.conflicts.announced(announced),
+        }
     }
 
     /// Decides, and gives what is to be done, in this order.

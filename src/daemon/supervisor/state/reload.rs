@@ -16,6 +16,7 @@ use crate::conf::Loaded;
 use crate::daemon::address_manager::AddressMessage;
 use crate::daemon::error::RunError;
 use crate::daemon::messages::{MonitorMessage, TableMessage, no_director};
+use crate::director::monitor::MonitorCommand;
 
 impl Supervisor {
     pub(super) fn begin_reload(&mut self, is_asked: bool) {
@@ -111,7 +112,9 @@ impl Supervisor {
         let reload = self.reload.take();
         if reload.as_ref().is_some_and(|reload| reload.hand_over.is_some()) {
             // It was to hand over, and goes on as a director of the configuration in force.
-            self.act(Action::Monitor(MonitorMessage::Reload(Arc::clone(&self.conf))));
+            self.act(Action::Monitor(MonitorMessage::Told(MonitorCommand::Reload(Arc::clone(
+                &self.conf,
+            )))));
         }
         match reload.is_some_and(|reload| reload.is_asked) {
             true => self.act(Action::Answer(Err(error.to_owned()))),

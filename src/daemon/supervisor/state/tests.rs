@@ -97,12 +97,14 @@ fn words(action: Action) -> String {
         },
         Action::Monitor(message) => match message {
             MonitorMessage::HandOver(number) => format!("monitor: hand over {number}"),
-            MonitorMessage::Reload(_) => "monitor: reload".to_owned(),
-            MonitorMessage::Confirm => "monitor: confirm".to_owned(),
-            MonitorMessage::Announced(announced) => {
+            MonitorMessage::Told(MonitorCommand::Reload(_)) => "monitor: reload".to_owned(),
+            MonitorMessage::Told(MonitorCommand::Confirm) => "monitor: confirm".to_owned(),
+            MonitorMessage::Told(MonitorCommand::Announced(announced)) => {
                 format!("monitor: announced {}", announced.len())
             }
-            MonitorMessage::Carries(can_carry) => format!("monitor: can carry {can_carry}"),
+            MonitorMessage::Told(MonitorCommand::Carries(can_carry)) => {
+                format!("monitor: can carry {can_carry}")
+            }
             _ => unreachable!(),
         },
         Action::Table(TableMessage::Leave) => "table: leave".to_owned(),

@@ -84,6 +84,7 @@ enum Step {
     Writes(bool),
     /// The monitor's thread is kept from everything for so many milliseconds.
     Frozen(u64),
+    Told(MonitorCommand),
     Input(MonitorInput),
 }
 
@@ -272,6 +273,7 @@ impl Scene {
             Claims(claims) => self.claims = claims,
             Writes(writes) => self.writes = writes,
             Frozen(ms) => self.now += Duration::from_millis(ms),
+            Told(command) => self.state.handle(MonitorInput::Told(command), self.now),
             Input(input) => self.state.handle(input, self.now),
         }
         self.read(false);
@@ -478,7 +480,7 @@ fn a_takeover_that_an_operator_asks_for_is_made_at_once() {
     scene.play(&[
         (
             0,
-            Input(MonitorInput::TakeOver),
+            Told(MonitorCommand::TakeOver),
             &["claims for 1 above 4", "writes active 1 5", "active 5", took],
         ),
         (1000, Wait, &[]),
@@ -565,7 +567,7 @@ fn a_node_that_leaves_hands_over_and_its_heartbeats_say_so() {
     scene.play(&[
         (
             0,
-            Input(MonitorInput::Leave),
+            Told(MonitorCommand::Leave),
             &["claims for 2 above 4", "writes given-up 1 4", "standby", yielded],
         ),
         (1000, Wait, &[]),
@@ -607,7 +609,7 @@ fn claim_of_cvip() -> Step {
 
 fn announced() -> Step {
     let reachable = Reachable { addr: cvip_addr(), device: "eth0".to_owned() };
-    Input(MonitorInput::Announced(vec![reachable]))
+    Told(MonitorCommand::Announced(vec![reachable]))
 }
 
 #[test]
@@ -646,7 +648,7 @@ fn an_address_is_announced_again_after_a_claim_once_this_is_surely_the_active_di
 #[test]
 fn a_director_that_was_away_tells_its_role_again_once_that_is_sure() {
     let mut scene = Scene::active();
-    let confirm = || Input(MonitorInput::Confirm);
+    let confirm = || Told(MonitorCommand::Confirm);
     scene.play(&[
         (0, confirm(), &["reads the store anew", "active 4"]),
         (1000, Store(false), &["StoreUnavailable", "asks for 1 addresses"]),
@@ -661,7 +663,7 @@ fn a_director_that_was_away_tells_its_role_again_once_that_is_sure() {
     // It was replaced meanwhile.
     let mut scene = Scene::active();
     scene.elected = Some(Elected { node: 2, incarnation: INCARNATION, term: 5 });
-    scene.state.handle(MonitorInput::Confirm, scene.now);
+    scene.state.handle(MonitorInput::Told(MonitorCommand::Confirm), scene.now);
     scene.run();
     let yielded = "Yielded { term: Some(5) }";
     let done = ["reads the store anew", "writes given-up 1 4", "standby", yielded, "standby"];
@@ -671,7 +673,7 @@ fn a_director_that_was_away_tells_its_role_again_once_that_is_sure() {
 #[test]
 fn a_reading_that_is_not_answered_makes_no_director_sure_of_its_role() {
     let mut scene = Scene::active();
-    let confirm = || Input(MonitorInput::Confirm);
+    let confirm = || Told(MonitorCommand::Confirm);
     scene.play(&[
         (0, Slow(true), &[]),
         (0, confirm(), &["reads the store anew"]),
@@ -704,7 +706,7 @@ fn a_term_that_could_not_be_written_is_written_again_and_a_yield_removes_what_is
         (0, Writes(false), &[]),
         (
             1000,
-            Input(MonitorInput::TakeOver),
+            Told(MonitorCommand::TakeOver),
             &["claims for 1 above 4", "writes active 1 5 in vain", "active 5", took],
         ),
         (950, Writes(true), &["writes active 1 5"]),
@@ -758,7 +760,7 @@ fn one_that_is_started_again_while_the_store_is_unavailable_goes_on_if_no_other_
 #[test]
 fn a_reload_keeps_the_active_director_through_another_set_of_directors() {
     let mut scene = Scene::active();
-    let reload = |directors: &[u32]| Input(MonitorInput::Conf(conf(directors, &[1, 2, 3, 4])));
+    let reload = |directors: &[u32]| Told(MonitorCommand::Reload(conf(directors, &[1, 2, 3, 4])));
     scene.play(&[
         // The others are struck from the file: its set is the same by name, and it is alone in it.
         (0, reload(&[1]), &[]),
