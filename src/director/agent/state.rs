@@ -19,7 +19,6 @@ use std::time::Instant;
 
 use tracing::{error, warn};
 
-use self::leave::Departure;
 use super::super::desired::Inputs;
 use super::super::flaps::ServerKey;
 use super::super::passes::{Pass, Passes};
@@ -59,6 +58,19 @@ pub struct AgentState {
     targets: Option<BTreeMap<ServerKey, CheckTarget>>,
     /// What the last pass did.
     outcome: Option<Result<PassReport, PassError>>,
+}
+
+/// A director that leaves.
+#[derive(Debug)]
+struct Departure {
+    /// When it is tried again; none once nothing of its own is left.
+    again: Option<Instant>,
+    /// The first failure of the attempt that is under way.
+    failure: Option<String>,
+    /// What became of the last attempt, as it was told.
+    told: Option<Result<(), String>>,
+    /// The same, while it is to be told.
+    outcome: Option<Result<(), String>>,
 }
 
 /// What was begun.
@@ -148,7 +160,7 @@ impl AgentState {
     /// When a step is due, unless the store or a check asks for one before; `None` once it has left.
     pub fn due(&self, now: Instant) -> Option<Instant> {
         if let Some(departure) = &self.departure {
-            return departure.due();
+            return departure.again;
         }
         // Before the store was read, nothing is done for them.
         if self.known && !self.cluster.pending.is_empty() {

@@ -8,32 +8,12 @@ use tracing::error;
 
 use super::super::super::settings::service_id;
 use super::super::messages::{ActionResult, AgentAction};
-use super::{AgentState, Purpose, Stage};
+use super::{AgentState, Departure, Purpose, Stage};
 use crate::ipvs::Change;
 use crate::store::{ServiceKey, StoreError, StoreState};
 
 /// What could not be deleted is tried again after this.
 const AGAIN_AFTER: Duration = Duration::from_millis(500);
-
-/// A director that leaves.
-#[derive(Debug)]
-pub(super) struct Departure {
-    /// When it is tried again; none once nothing of its own is left.
-    again: Option<Instant>,
-    /// The first failure of the attempt that is under way.
-    failure: Option<String>,
-    /// What became of the last attempt, as it was told.
-    told: Option<Result<(), String>>,
-    /// The same, while it is to be told.
-    outcome: Option<Result<(), String>>,
-}
-
-impl Departure {
-    /// When it is tried again, if it is.
-    pub(super) fn due(&self) -> Option<Instant> {
-        self.again
-    }
-}
 
 impl AgentState {
     /// Begins to delete every service of its own, and to end its synchronisation daemon: this node is
