@@ -8,9 +8,8 @@
 use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
-use serde::{Deserialize, Serialize};
-
 use super::host::NetworkHost;
+use super::record::{OwnAddress, OwnAddresses};
 use super::snapshot::{NetworkSnapshot, SettingPlace};
 use super::sysctl::is_in_force;
 use crate::net::addresses::Link;
@@ -21,22 +20,6 @@ use crate::net::{NetError, sysctl};
 /// How long new addresses may take, together, until the kernel receives packets to them; it
 /// takes some milliseconds.
 const SETTLING: Duration = Duration::from_millis(500);
-
-/// The addresses that this program added.
-#[derive(Clone, Debug, PartialEq, Eq, Default, Serialize, Deserialize)]
-#[serde(transparent)]
-pub(super) struct OwnAddresses(pub(super) Vec<OwnAddress>);
-
-/// An address that this program added.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) struct OwnAddress {
-    pub(super) addr: IpAddr,
-    pub(super) prefix: u8,
-    pub(super) device: String,
-    /// Seconds that each renewal gives it; none: it has no lifetime.
-    #[serde(default)]
-    pub(super) valid_lft: Option<u32>,
-}
 
 /// What is to be done for the desired addresses, and where each belongs.
 #[derive(Default)]

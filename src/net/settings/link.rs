@@ -1,25 +1,11 @@
 //! Links of tunnels: made and brought up, brought down and deleted again.
 
-use serde::{Deserialize, Serialize};
-
 use super::host::NetworkHost;
+use super::record::{OwnLink, OwnLinks};
 use super::snapshot::NetworkSnapshot;
 use crate::net::addresses::Link;
 use crate::net::desired::DesiredLink;
 use crate::net::report::{Difference, Done, SettingsReport};
-
-/// The links that this program made or brought up.
-#[derive(Clone, Debug, PartialEq, Eq, Default, Serialize, Deserialize)]
-#[serde(transparent)]
-pub(super) struct OwnLinks(pub(super) Vec<OwnLink>);
-
-/// A link that this program brought up.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) struct OwnLink {
-    pub(super) device: String,
-    /// It made it, too.
-    pub(super) made: bool,
-}
 
 /// Which links are not as desired.
 pub(super) fn check(kernel: &NetworkSnapshot, desired: &[DesiredLink]) -> Vec<Difference> {

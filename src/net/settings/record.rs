@@ -5,15 +5,14 @@
 //! was never made, which costs nothing, but never forgets something that was. It names the boot
 //! it was written in, for nothing that it lists survives one.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::io::{self, ErrorKind};
+use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use super::address::{OwnAddress, OwnAddresses};
-use super::link::OwnLinks;
-use super::sysctl::OwnSysctls;
 use crate::files;
 use crate::json;
 use crate::net::addresses::host_prefix;
@@ -34,6 +33,49 @@ pub struct SettingsRecord {
     pub(super) links: OwnLinks,
     #[serde(default)]
     pub(super) settings: OwnSysctls,
+}
+
+/// The addresses that this program added.
+#[derive(Clone, Debug, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(transparent)]
+pub(super) struct OwnAddresses(pub(super) Vec<OwnAddress>);
+
+/// An address that this program added.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct OwnAddress {
+    pub(super) addr: IpAddr,
+    pub(super) prefix: u8,
+    pub(super) device: String,
+    /// Seconds that each renewal gives it; none: it has no lifetime.
+    #[serde(default)]
+    pub(super) valid_lft: Option<u32>,
+}
+
+/// The links that this program made or brought up.
+#[derive(Clone, Debug, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(transparent)]
+pub(super) struct OwnLinks(pub(super) Vec<OwnLink>);
+
+/// A link that this program brought up.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct OwnLink {
+    pub(super) device: String,
+    /// It made it, too.
+    pub(super) made: bool,
+}
+
+/// The settings that this program changed, by path.
+#[derive(Clone, Debug, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(transparent)]
+pub(super) struct OwnSysctls(pub(super) BTreeMap<String, OwnSysctl>);
+
+/// A setting that this program changed.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct OwnSysctl {
+    /// What it was given.
+    pub(super) value: String,
+    /// What it was before.
+    pub(super) previous: String,
 }
 
 impl SettingsRecord {
@@ -135,7 +177,6 @@ impl RecordFile {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::net::settings::sysctl::OwnSysctl;
 
     fn sample() -> SettingsRecord {
         let mut record = SettingsRecord::default();

@@ -1,27 +1,10 @@
 //! Kernel settings (sysctls): changed to what is desired, and given back what they were.
 
-use std::collections::BTreeMap;
-
-use serde::{Deserialize, Serialize};
-
 use super::host::NetworkHost;
+use super::record::{OwnSysctl, OwnSysctls};
 use crate::net::NetError;
 use crate::net::desired::DesiredSysctl;
 use crate::net::report::{Difference, Done, SettingFailure, SettingsReport};
-
-/// The settings that this program changed, by path.
-#[derive(Clone, Debug, PartialEq, Eq, Default, Serialize, Deserialize)]
-#[serde(transparent)]
-pub(super) struct OwnSysctls(pub(super) BTreeMap<String, OwnSysctl>);
-
-/// A setting that this program changed.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) struct OwnSysctl {
-    /// What it was given.
-    pub(super) value: String,
-    /// What it was before.
-    pub(super) previous: String,
-}
 
 /// A setting to change, and what was recorded of it before.
 pub(super) struct SysctlChange<'a> {
