@@ -211,7 +211,7 @@ impl Election {
             incarnation,
             order,
             role,
-            started,
+            listens_since,
             given_up,
             latest,
             incumbent,
@@ -221,7 +221,7 @@ impl Election {
         } = self;
         let ago = |since: Instant, most: Duration| now.saturating_duration_since(since).min(most);
         (node, incarnation, order, role, given_up, latest).hash(hasher);
-        ago(*started, LISTEN).hash(hasher);
+        ago(*listens_since, LISTEN).hash(hasher);
         let turns = STAGGER * order.len() as u32;
         gone_since.map(|since| ago(since, turns)).hash(hasher);
         incumbent.is_some().hash(hasher);

@@ -180,7 +180,6 @@ impl Candidacy {
         let Candidacy {
             me,
             incarnation: _,
-            started,
             order: _,
             election,
             terms,
@@ -199,7 +198,6 @@ impl Candidacy {
         election.hash_at(now, hasher);
         election.unvouched_for(|node| vouches.of(node), now).hash(hasher);
         vouches.numbers().for_each(|number| number.hash(hasher));
-        now.saturating_duration_since(*started).min(LISTEN).hash(hasher);
         (me, terms, under_way, hands_over, waits_for, former).hash(hasher);
         (can_carry, leaving, ending, told_standby).hash(hasher);
     }
