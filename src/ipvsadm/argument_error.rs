@@ -40,6 +40,11 @@ impl ArgumentError {
 }
 
 /// The error that most of them are.
+pub(super) fn error(message: impl Into<String>) -> ArgumentError {
+    ArgumentError::Illegal(message.into())
+}
+
+/// The same as a result.
 pub(super) fn illegal<T>(message: impl Into<String>) -> Result<T, ArgumentError> {
-    Err(ArgumentError::Illegal(message.into()))
+    Err(error(message))
 }

@@ -4,10 +4,10 @@
 //! the values mean together.
 
 use std::ffi::{OsStr, OsString};
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::net::{IpAddr, Ipv4Addr};
 
 use super::address;
-use super::argument_error::{ArgumentError, illegal};
+use super::argument_error::{ArgumentError, error, illegal};
 use super::filter::{Filter, Peer};
 use super::invocation::{
     ColumnChoice, Failing, Invocation, List, ListingChoice, Restoring, Save, Source, WatchOptions,
@@ -142,10 +142,8 @@ impl Line {
                 // The protocol is not the service's: it only lets `-r` name TCP's ports.
                 self.protocol = Some(Protocol::Tcp);
                 self.family = Some(Family::V4);
-                self.mark = match self.mark(value) {
-                    Some(mark) => mark,
-                    None => return illegal(format!("invalid fwmark value `{value}' specified")),
-                };
+                let invalid = || error(format!("invalid fwmark value `{value}' specified"));
+                self.mark = self.mark(value).ok_or_else(invalid)?;
             }
             Opt::Ipv6 if self.mark != 0 => {
                 self.family = Some(Family::V6);
@@ -190,10 +188,9 @@ impl Line {
             T::LThreshold => destination.lower = specified(value, 0, MAX_INT, "l_threshold")?,
             T::TunType => {
                 let named = |kind: &TunnelKind| kind.name() == value;
-                destination.tunnel.kind = match TunnelKind::ALL.into_iter().find(named) {
-                    Some(kind) => kind,
-                    None => return illegal("illegal tunnel type specified"),
-                };
+                let kind = TunnelKind::ALL.into_iter().find(named);
+                destination.tunnel.kind =
+                    kind.ok_or_else(|| error("illegal tunnel type specified"))?;
             }
             T::TunPort => destination.tunnel.port = specified(value, 1, 65_535, "tunnel port")?,
             T::TunNocsum => destination.tunnel.flags = 0,
@@ -207,17 +204,13 @@ impl Line {
             T::McastGroup => daemon.group = Some(multicast_group(value)?),
             T::McastPort => daemon.port = Some(specified(value, 1, 65_535, "mcast-port")?),
             T::McastTtl => daemon.ttl = Some(specified(value, 1, 255, "mcast-ttl")?),
-            T::Interval => match interval(value) {
-                Some(every) => watch.every = every,
-                None => return illegal(format!("invalid interval `{value}' specified")),
-            },
+            T::Interval => watch.every = interval(value)?,
             T::Count => watch.rounds = Some(specified(value, 1, MAX_INT, "count")?),
             T::OfProtocol => {
                 let named = |protocol: &Protocol| protocol.name().eq_ignore_ascii_case(value);
-                match Protocol::ALL.into_iter().find(named) {
-                    Some(protocol) => filter.protocol = Some(protocol),
-                    None => return illegal("illegal protocol specified"),
-                }
+                let protocol = Protocol::ALL.into_iter().find(named);
+                let protocol = protocol.ok_or_else(|| error("illegal protocol specified"))?;
+                filter.protocol = Some(protocol);
             }
             T::OfService => filter.service = Some(peer(value, "service", names)?),
             T::OfClient => filter.client = Some(peer(value, "client", names)?),
@@ -236,9 +229,8 @@ impl Line {
         names: &mut dyn Names,
     ) -> Result<(), ArgumentError> {
         self.protocol = Some(protocol);
-        let Some(endpoint) = address::endpoint(value, self.protocol, names) else {
-            return illegal("illegal virtual server address[:port] specified");
-        };
+        let endpoint = address::endpoint(value, self.protocol, names)
+            .ok_or_else(|| error("illegal virtual server address[:port] specified"))?;
         let family = Family::of(endpoint.addr);
         self.family = Some(family);
         if family == Family::V6 {
@@ -261,9 +253,8 @@ impl Line {
     }
 
     fn server(&mut self, value: &OsStr, names: &mut dyn Names) -> Result<(), ArgumentError> {
-        let Some(endpoint) = address::endpoint(value, self.protocol, names) else {
-            return illegal("illegal real server address[:port] specified");
-        };
+        let endpoint = address::endpoint(value, self.protocol, names)
+            .ok_or_else(|| error("illegal real server address[:port] specified"))?;
         let port = endpoint.port.unwrap_or_else(|| self.service_port());
         self.server = Some((endpoint.addr, port));
         Ok(())
@@ -280,10 +271,8 @@ impl Line {
                 _ => illegal("illegal ipv6 netmask specified"),
             }
         } else {
-            match address::host(value, names) {
-                Some(mask) => Ok(mask.into()),
-                None => illegal("illegal virtual server persistent mask specified"),
-            }
+            let mask = address::host(value, names).map(u32::from);
+            mask.ok_or_else(|| error("illegal virtual server persistent mask specified"))
         }
     }
 
@@ -591,10 +580,8 @@ fn cut(value: &str, bytes: usize) -> String {
 }
 
 fn seconds(value: &str, min: u32) -> Result<u32, ArgumentError> {
-    match address::number(value, min, MAX_TIMEOUT) {
-        Some(seconds) => Ok(seconds),
-        None => illegal(format!("invalid timeout value `{value}' specified")),
-    }
+    address::number(value, min, MAX_TIMEOUT)
+        .ok_or_else(|| error(format!("invalid timeout value `{value}' specified")))
 }
 
 /// A number within bounds that fits its field.
@@ -604,37 +591,27 @@ fn specified<T: TryFrom<u32>>(
     max: u32,
     what: &str,
 ) -> Result<T, ArgumentError> {
-    match address::number(value, min, max).and_then(|number| T::try_from(number).ok()) {
-        Some(number) => Ok(number),
-        None => illegal(format!("illegal {what} specified")),
-    }
+    let number = address::number(value, min, max).and_then(|number| T::try_from(number).ok());
+    number.ok_or_else(|| error(format!("illegal {what} specified")))
 }
 
 /// Seconds with or without a fraction, a tenth to a day.
-fn interval(value: &str) -> Option<Duration> {
-    let seconds: f64 = value.parse().ok()?;
-    (0.1..=86_400.0).contains(&seconds).then(|| Duration::from_secs_f64(seconds))
+fn interval(value: &str) -> Result<Duration, ArgumentError> {
+    let seconds = value.parse().ok().filter(|seconds| (0.1..=86_400.0).contains(seconds));
+    seconds
+        .map(Duration::from_secs_f64)
+        .ok_or_else(|| error(format!("invalid interval `{value}' specified")))
 }
 
 fn peer(value: &str, what: &str, names: &mut dyn Names) -> Result<Peer, ArgumentError> {
-    match Peer::parse(value, names) {
-        Some(peer) => Ok(peer),
-        None => illegal(format!("illegal {what} address[/prefix][:port] specified")),
-    }
+    Peer::parse(value, names)
+        .ok_or_else(|| error(format!("illegal {what} address[/prefix][:port] specified")))
 }
 
 fn multicast_group(value: &str) -> Result<IpAddr, ArgumentError> {
-    if value.contains(':') {
-        match value.parse::<Ipv6Addr>() {
-            Ok(group) if group.is_multicast() => Ok(group.into()),
-            _ => illegal(format!("invalid IPv6 mcast-group `{value}'")),
-        }
-    } else {
-        match value.parse::<Ipv4Addr>() {
-            Ok(group) if group.is_multicast() => Ok(group.into()),
-            _ => illegal(format!("invalid IPv4 mcast-group `{value}'")),
-        }
-    }
+    let family = if value.contains(':') { "IPv6" } else { "IPv4" };
+    let group = value.parse().ok().filter(IpAddr::is_multicast);
+    group.ok_or_else(|| error(format!("invalid {family} mcast-group `{value}'")))
 }
 
 /// Reports the first topic, in their order, that breaks its rule; `whose` says who makes the
