@@ -11,32 +11,15 @@ use std::net::IpAddr;
 use serde::Serialize;
 
 use crate::checks::settings::Check;
+use crate::ipvs::limits;
 use crate::ports::{FlagSet, PortFlag};
 use crate::protocol::Protocol;
-
-/// Scheduler of a `service` that names none (LVS's own default).
-pub const DEFAULT_SCHEDULER: &str = "wlc";
-
-/// Longest scheduler name in bytes (`IP_VS_SCHEDNAME_MAXLEN` - 1, linux/ip_vs.h).
-pub const SCHEDULER_MAX_LEN: usize = 15;
-
-/// Longest name of a persistence engine in bytes (`IP_VS_PENAME_MAXLEN`, linux/ip_vs.h).
-pub const ENGINE_MAX_LEN: usize = 16;
-
-/// Longest interface name in bytes (`IFNAMSIZ` - 1, linux/if.h).
-pub const INTERFACE_MAX_LEN: usize = 15;
 
 /// Seconds a drain may last where a `service` does not say.
 pub const DEFAULT_DRAIN_TIMEOUT: u32 = 30;
 
-/// Longest persistence or drain in seconds: 31 days, the most that ipvsadm(8) takes.
-pub const MAX_SECONDS: u32 = 31 * 24 * 60 * 60;
-
 /// Weight of a real server, a `service` or a `sorry_server` that names none.
 pub const DEFAULT_WEIGHT: u16 = 1;
-
-/// Most connections that a threshold can name (the kernel compares it with an `int`).
-pub const MAX_CONNECTIONS: u32 = i32::MAX as u32;
 
 /// How often a real server may leave a `service` within a minute that does not say.
 pub const DEFAULT_FLAP_LIMIT: u32 = 5;
@@ -132,22 +115,22 @@ pub struct ServiceConf {
     pub end: u16,
     /// Weight of the ports' flag.
     pub weight: u16,
-    /// Scheduler's name; at most [`SCHEDULER_MAX_LEN`] bytes.
+    /// Scheduler's name; at most [`SCHEDULER_MAX_LEN`](limits::SCHEDULER_MAX_LEN) bytes.
     pub scheduler: String,
     /// The scheduler's flags: `SCHED1` to `SCHED3` of
     /// [`ipvs::service_flags`](crate::ipvs::service_flags).
     pub scheduler_flags: u32,
     /// Each datagram is scheduled by itself; with [`Protocol::Udp`] only.
     pub one_packet: bool,
-    /// Persistence in seconds, 1 to [`MAX_SECONDS`].
+    /// Persistence in seconds, 1 to [`MAX_SECONDS`](limits::MAX_SECONDS).
     pub persistence: Option<u32>,
     /// Leading bits of a client's address that persistence looks at: 1 to 32 on an IPv4 CVIP,
     /// 1 to 128 on an IPv6 one; none: all. With `persistence` only.
     pub persistence_netmask: Option<u8>,
     /// What persistence looks at instead of the client's address: an engine of the kernel's,
-    /// such as `sip`; at most [`ENGINE_MAX_LEN`] bytes. With `persistence` only.
+    /// such as `sip`; at most [`ENGINE_MAX_LEN`](limits::ENGINE_MAX_LEN) bytes. With `persistence` only.
     pub persistence_engine: Option<String>,
-    /// Connections at which a real server is given no more, 1 to [`MAX_CONNECTIONS`].
+    /// Connections at which a real server is given no more, 1 to [`MAX_INT`](limits::MAX_INT).
     pub upper_threshold: Option<u32>,
     /// Connections below which it is given some again, 1 to `upper_threshold`, without which
     /// it is not there.
@@ -156,13 +139,13 @@ pub struct ServiceConf {
     pub node_weights: BTreeMap<u32, u32>,
     /// Who becomes a destination.
     pub registration: RegistrationMode,
-    /// Longest drain in seconds, 0 to [`MAX_SECONDS`].
+    /// Longest drain in seconds, 0 to [`MAX_SECONDS`](limits::MAX_SECONDS).
     pub drain_timeout: u32,
     /// How often a real server may leave within a minute before it is damped, 0 (is never
     /// damped) to [`MAX_FLAP_LIMIT`].
     pub flap_limit: u32,
     /// Seconds for which a damped real server has to listen without leaving before it is back,
-    /// 1 to [`MAX_SECONDS`].
+    /// 1 to [`MAX_SECONDS`](limits::MAX_SECONDS).
     pub damp_time: u32,
     /// Whose listeners register; empty: root's and system accounts'.
     pub owners: Vec<Owner>,
@@ -348,7 +331,7 @@ impl ServiceConf {
             start,
             end,
             weight: DEFAULT_WEIGHT,
-            scheduler: DEFAULT_SCHEDULER.to_owned(),
+            scheduler: limits::DEFAULT_SCHEDULER.to_owned(),
             scheduler_flags: 0,
             one_packet: false,
             persistence: None,

@@ -11,8 +11,9 @@ use super::kernel_table::Actual;
 use super::reconcile::plan;
 use super::restrictions::Restrictions;
 use super::settings::{forwarding, prefix, service_key};
-use crate::conf::model::{DEFAULT_WEIGHT, MAX_SECONDS};
+use crate::conf::model::DEFAULT_WEIGHT;
 use crate::conf::{Conf, Cvip, RealServer, RegistrationMode, ServiceConf};
+use crate::ipvs::limits::MAX_SECONDS;
 use crate::ipvs::{
     Change, Destination, DestinationEntry, Service, ServiceId, Stats, Tunnel, service_flags,
 };

@@ -2,8 +2,8 @@
 
 use std::net::IpAddr;
 
-use crate::conf::model::DEFAULT_SCHEDULER;
 use crate::conf::{RealServer, Routing, ServiceConf};
+use crate::ipvs::limits::DEFAULT_SCHEDULER;
 use crate::ipvs::{Destination, Family, Forwarding, Service, ServiceId, service_flags};
 use crate::store::ServiceKey;
 

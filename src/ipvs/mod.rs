@@ -31,6 +31,7 @@ mod error;
 mod fake_kernel;
 #[doc(hidden)]
 pub mod fuzzing;
+pub mod limits;
 pub mod plan;
 pub mod proc_net;
 mod scheduler_flags;

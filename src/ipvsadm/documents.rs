@@ -12,10 +12,9 @@ use serde::de::IgnoredAny;
 use serde::{Deserialize, Deserializer, Serialize};
 
 use super::connections::Connection;
-use super::listing::scheduler_flag_words;
 use crate::ipvs::{
-    Destination, DestinationEntry, Family, Forwarding, Info, Service, ServiceEntry, ServiceId,
-    Stats, TunnelKind, service_flags,
+    Destination, DestinationEntry, Family, Forwarding, Info, SchedulerFlag, Service, ServiceEntry,
+    ServiceId, Stats, TunnelKind, service_flags,
 };
 use crate::json::{List, SCHEMA};
 use crate::protocol::Protocol;
@@ -207,7 +206,10 @@ impl ServiceObject {
             fwmark,
             family,
             scheduler: service.scheduler.clone(),
-            scheduler_flags: scheduler_flag_words(service).into_iter().map(Cow::from).collect(),
+            scheduler_flags: SchedulerFlag::words(&service.scheduler, service.flags)
+                .into_iter()
+                .map(Cow::from)
+                .collect(),
             persistence_timeout_s: persistent.then_some(service.timeout),
             persistence_netmask: if persistent { service.partial_netmask() } else { None },
             persistence_engine: service.pe.clone(),

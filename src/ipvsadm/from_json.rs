@@ -12,6 +12,9 @@ use serde::de::IgnoredAny;
 
 use super::documents::{DestinationObject, ServiceObject};
 use super::line::scheduler_flags;
+use crate::ipvs::limits::{
+    ENGINE_MAX_LEN, INTERFACE_MAX_LEN, MAX_INT, MAX_SECONDS, SCHEDULER_MAX_LEN,
+};
 use crate::ipvs::{
     Change, Destination, Family, Forwarding, Service, ServiceId, SyncDaemon, Timeouts, Tunnel,
     service_flags,
@@ -21,10 +24,6 @@ use crate::protocol::Protocol;
 
 /// The longest document, in bytes: some two million destinations.
 pub const LONGEST_DOCUMENT: u64 = 1 << 30;
-/// The longest persistence that a command may set, in seconds: 31 days.
-const LONGEST_PERSISTENCE: u32 = 31 * 24 * 60 * 60;
-/// The kernel's largest weight and threshold (`int`, linux/ip_vs.h).
-const MAX_INT: u32 = i32::MAX as u32;
 
 /// Why a document is not taken.
 #[derive(Debug, thiserror::Error)]
@@ -158,7 +157,7 @@ impl ServiceObject {
     }
 
     fn service(&self, id: ServiceId) -> Result<Service, String> {
-        check_name(&self.scheduler, 15, "scheduler")?;
+        check_name(&self.scheduler, SCHEDULER_MAX_LEN, "scheduler")?;
         let mut service = Service::new(id, &self.scheduler);
         let list = self.scheduler_flags.join(",");
         let flags = scheduler_flags(&list, &self.scheduler).map_err(|error| error.to_string())?;
@@ -170,11 +169,9 @@ impl ServiceObject {
             service.flags |= service_flags::ONE_PACKET;
         }
         match self.persistence_timeout_s {
-            Some(seconds @ 1..=LONGEST_PERSISTENCE) => service = service.persistent(seconds),
+            Some(seconds @ 1..=MAX_SECONDS) => service = service.persistent(seconds),
             Some(seconds) => {
-                return Err(format!(
-                    "persistence_timeout_s {seconds} is not 1 to {LONGEST_PERSISTENCE}"
-                ));
+                return Err(format!("persistence_timeout_s {seconds} is not 1 to {MAX_SECONDS}"));
             }
             None if self.port == Some(0) => {
                 return Err("port 0 is for a persistent service alone".to_owned());
@@ -190,7 +187,7 @@ impl ServiceObject {
                 .ok_or_else(|| format!("`{}' is no persistence_netmask", text.escape_default()))?;
         }
         if let Some(engine) = &self.persistence_engine {
-            check_name(engine, 16, "persistence_engine")?;
+            check_name(engine, ENGINE_MAX_LEN, "persistence_engine")?;
             service.pe = Some(engine.clone());
         }
         Ok(service)
@@ -227,7 +224,7 @@ fn check_daemon(daemon: &SyncDaemon) -> Result<(), String> {
     if daemon.sync_id > 255 {
         return Err(format!("sync_id {} is above 255", daemon.sync_id));
     }
-    check_name(&daemon.interface, 15, "interface")
+    check_name(&daemon.interface, INTERFACE_MAX_LEN, "interface")
 }
 
 /// Whether it is a name that the kernel has room for.

@@ -17,6 +17,9 @@ use super::options::{Command, Opt, OptionRules, Rule, Topic, Topics};
 use super::restore::Comments;
 use std::time::Duration;
 
+use crate::ipvs::limits::{
+    DEFAULT_SCHEDULER, ENGINE_MAX_LEN, INTERFACE_MAX_LEN, MAX_INT, MAX_SECONDS, SCHEDULER_MAX_LEN,
+};
 use crate::ipvs::{
     Change, DaemonRole, Destination, DestinationId, Family, Forwarding, SchedulerFlag, Service,
     ServiceId, SyncDaemon, Timeouts, TunnelKind, service_flags,
@@ -25,20 +28,10 @@ use crate::protocol::Protocol;
 
 /// The address of a service or a real server that has none.
 const UNSPECIFIED: IpAddr = IpAddr::V4(Ipv4Addr::UNSPECIFIED);
-/// The longest persistence and connection time-out: 31 days, in seconds.
-const MAX_TIMEOUT: u32 = 31 * 24 * 60 * 60;
 /// The time-out of `-p` without one, in seconds.
 const DEFAULT_PERSISTENCE: u32 = 360;
-/// The scheduler of a service that names none.
-const DEFAULT_SCHEDULER: &str = "wlc";
 /// The interface of a daemon that names none.
 const DEFAULT_INTERFACE: &str = "eth0";
-/// The kernel's largest weight and threshold (`int`, linux/ip_vs.h).
-const MAX_INT: u32 = i32::MAX as u32;
-/// `IP_VS_SCHEDNAME_MAXLEN` and `IP_VS_IFNAME_MAXLEN` of linux/ip_vs.h, without the NUL.
-const NAME_BYTES: usize = 15;
-/// `IP_VS_PENAME_MAXLEN` of linux/ip_vs.h.
-const PE_BYTES: usize = 16;
 /// How much of the argument of `--sched-flags` is read.
 const SCHED_FLAGS_BYTES: usize = 127;
 /// The largest synchronisation message: a UDP datagram's payload.
@@ -179,9 +172,9 @@ impl Line {
         use Topic as T;
         let Line { service, destination, daemon, filter, watch, .. } = self;
         match topic {
-            T::Scheduler => service.scheduler = cut(value, NAME_BYTES),
+            T::Scheduler => service.scheduler = cut(value, SCHEDULER_MAX_LEN),
             T::SchedFlags => self.sched_flags = cut(value, SCHED_FLAGS_BYTES),
-            T::Pe => service.pe = Some(cut(value, PE_BYTES)).filter(|pe| !pe.is_empty()),
+            T::Pe => service.pe = Some(cut(value, ENGINE_MAX_LEN)).filter(|pe| !pe.is_empty()),
             T::Ops => service.flags |= service_flags::ONE_PACKET,
             T::Weight => destination.weight = specified(value, 0, MAX_INT, "weight")?,
             T::UThreshold => destination.upper = specified(value, 0, MAX_INT, "u_threshold")?,
@@ -196,7 +189,7 @@ impl Line {
             T::TunNocsum => destination.tunnel.flags = 0,
             T::TunCsum => destination.tunnel.flags = 1,
             T::TunRemcsum => destination.tunnel.flags = 2,
-            T::McastInterface => daemon.interface = cut(value, NAME_BYTES),
+            T::McastInterface => daemon.interface = cut(value, INTERFACE_MAX_LEN),
             T::Syncid => daemon.sync_id = specified(value, 0, 255, "syncid")?,
             T::SyncMaxlen => {
                 daemon.max_len = Some(specified(value, 1, MAX_SYNC_LEN, "sync-maxlen")?);
@@ -580,7 +573,7 @@ fn cut(value: &str, bytes: usize) -> String {
 }
 
 fn seconds(value: &str, min: u32) -> Result<u32, ArgumentError> {
-    address::number(value, min, MAX_TIMEOUT)
+    address::number(value, min, MAX_SECONDS)
         .ok_or_else(|| error(format!("invalid timeout value `{value}' specified")))
 }
 

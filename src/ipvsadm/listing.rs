@@ -135,27 +135,14 @@ fn push_flags(line: &mut ColumnText, service: &Service) {
 /// The scheduler's flags by name, `None` without any. `sh` and `mh` have names of their own,
 /// but none for the third flag.
 pub(super) fn scheduler_flag_names(service: &Service) -> Option<String> {
-    const ALL: [u32; 3] = [service_flags::SCHED1, service_flags::SCHED2, service_flags::SCHED3];
-    if !ALL.iter().any(|flag| service.flags & flag != 0) {
+    let mut words = SchedulerFlag::words(&service.scheduler, service.flags);
+    if words.is_empty() {
         return None;
     }
-    let known: &[&str] = match service.scheduler.as_str() {
-        "sh" => &["sh-fallback", "sh-port"],
-        "mh" => &["mh-fallback", "mh-port"],
-        _ => &["flag-1", "flag-2", "flag-3"],
-    };
-    let set: Vec<&str> = ALL
-        .iter()
-        .zip(known)
-        .filter(|(flag, _)| service.flags & **flag != 0)
-        .map(|(_, name)| *name)
-        .collect();
-    Some(set.join(","))
-}
-
-/// The same so that nothing is lost: the third flag of `sh` and `mh` by its number.
-pub(super) fn scheduler_flag_words(service: &Service) -> Vec<&'static str> {
-    SchedulerFlag::words(&service.scheduler, service.flags)
+    if matches!(service.scheduler.as_str(), "sh" | "mh") {
+        words.retain(|word| *word != "flag-3");
+    }
+    Some(words.join(","))
 }
 
 /// The listing of all services' counters together.

@@ -7,9 +7,11 @@
 use std::fmt::Write as _;
 
 use super::columns::{ColumnText, Columns as _};
-use super::listing::{scheduler_flag_names, scheduler_flag_words};
+use super::listing::scheduler_flag_names;
 use super::names::{Names, push_endpoint};
-use crate::ipvs::{Destination, Family, Forwarding, Service, ServiceId, TunnelKind, service_flags};
+use crate::ipvs::{
+    Destination, Family, Forwarding, SchedulerFlag, Service, ServiceId, TunnelKind, service_flags,
+};
 use crate::protocol::Protocol;
 
 /// Appends the option and its value that name a service: `-t 10.0.0.1:80`.
@@ -67,7 +69,8 @@ pub fn push_service(
     let flags = match detail {
         Detail::Original => scheduler_flag_names(service),
         Detail::Full => {
-            Some(scheduler_flag_words(service).join(",")).filter(|flags| !flags.is_empty())
+            let words = SchedulerFlag::words(&service.scheduler, service.flags);
+            Some(words.join(",")).filter(|flags| !flags.is_empty())
         }
     };
     if let Some(flags) = flags {

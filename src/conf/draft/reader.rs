@@ -8,9 +8,10 @@ use roxmltree::Node;
 use crate::conf::address::{Unusable, usable};
 use crate::conf::clustertab::node_number;
 use crate::conf::grammar::{ELEMENTS, Element};
-use crate::conf::model::{INTERFACE_MAX_LEN, Routing};
+use crate::conf::model::Routing;
 use crate::conf::report::{At, ConfReport, Reported, Span};
 use crate::conf::words::{alternatives, closest, quoted};
+use crate::ipvs::limits::INTERFACE_MAX_LEN;
 
 /// Words that people note things with: such an element is no slip of the pen.
 const ANNOTATIONS: [&str; 4] = ["comment", "description", "name", "title"];

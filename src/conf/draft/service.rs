@@ -7,18 +7,12 @@ use roxmltree::Node;
 use super::check::DraftCheck;
 use super::reader::DraftReader;
 use crate::conf::grammar::{NODE, SERVICE, SORRY_SERVER};
-use crate::conf::model::{
-    ENGINE_MAX_LEN, MAX_CONNECTIONS, MAX_FLAP_LIMIT, MAX_SECONDS, Owner, RegistrationMode,
-    SCHEDULER_MAX_LEN, ServiceConf,
-};
+use crate::conf::model::{MAX_FLAP_LIMIT, Owner, RegistrationMode, ServiceConf};
 use crate::conf::report::{At, Span};
 use crate::conf::words::{alternatives, closest, quoted};
 use crate::ipvs::SchedulerFlag;
+use crate::ipvs::limits::{ENGINE_MAX_LEN, MAX_INT, MAX_SECONDS, SCHEDULER_MAX_LEN, SCHEDULERS};
 use crate::protocol::Protocol;
-
-/// The schedulers of Linux (net/netfilter/ipvs/ip_vs_*.c); a kernel may have others.
-const SCHEDULERS: [&str; 14] =
-    ["rr", "wrr", "lc", "wlc", "fo", "ovf", "lblc", "lblcr", "dh", "sh", "mh", "sed", "nq", "twos"];
 
 /// The persistence engines of Linux (net/netfilter/ipvs/ip_vs_pe_*.c).
 const ENGINES: [&str; 1] = ["sip"];
@@ -198,7 +192,7 @@ impl DraftReader<'_, '_> {
 
     fn threshold(&mut self, node: Node<'_, '_>) -> Option<At<u32>> {
         let help = format!("a number of connections{LEAVE_OUT}");
-        self.number(node, node.tag_name().name(), 1..=MAX_CONNECTIONS, Some(&help))
+        self.number(node, node.tag_name().name(), 1..=MAX_INT, Some(&help))
     }
 
     fn flap_limit(&mut self, node: Node<'_, '_>) -> Option<u32> {

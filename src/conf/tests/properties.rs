@@ -9,7 +9,7 @@ use super::*;
 use crate::checks::settings::{
     Check, CheckProgram, Count, Dns, Exec, Http, Kind, Period, RecordType,
 };
-use crate::ipvs::service_flags;
+use crate::ipvs::{limits, service_flags};
 
 /// A node's interface, user or scheduler name.
 fn name() -> impl Strategy<Value = String> {
@@ -24,11 +24,11 @@ fn scheduler() -> impl Strategy<Value = (String, u32)> {
 
 /// Seconds, mask and engine; the mask fits either family.
 fn persistence() -> impl Strategy<Value = (u32, Option<u8>, bool)> {
-    (1..=model::MAX_SECONDS, prop::option::of(1..=32u8), any::<bool>())
+    (1..=limits::MAX_SECONDS, prop::option::of(1..=32u8), any::<bool>())
 }
 
 fn thresholds() -> impl Strategy<Value = (u32, Option<u32>)> {
-    (1..=model::MAX_CONNECTIONS).prop_flat_map(|upper| (Just(upper), prop::option::of(1..=upper)))
+    (1..=limits::MAX_INT).prop_flat_map(|upper| (Just(upper), prop::option::of(1..=upper)))
 }
 
 fn check() -> impl Strategy<Value = Check> {
@@ -66,8 +66,8 @@ fn check() -> impl Strategy<Value = Check> {
 
 fn service_conf() -> impl Strategy<Value = ServiceConf> {
     let owner = prop_oneof![name().prop_map(Owner::User), Just(Owner::Anyone)];
-    let drain = 0..=model::MAX_SECONDS;
-    let flapping = (0..=model::MAX_FLAP_LIMIT, 1..=model::MAX_SECONDS);
+    let drain = 0..=limits::MAX_SECONDS;
+    let flapping = (0..=model::MAX_FLAP_LIMIT, 1..=limits::MAX_SECONDS);
     (
         prop::sample::select(Protocol::ALL.to_vec()),
         (0..40u16, any::<u16>(), scheduler(), any::<bool>()),

@@ -6,11 +6,7 @@ use super::entry::Meaning::{Command, Help, Version};
 use super::entry::Opt::*;
 use super::entry::Values::{Any, Host, Interface, Words};
 use super::entry::{Argument, Command as C, Group, Meaning, Opt, OptionEntry, Topic as T};
-
-/// The kernel's schedulers, for the completions.
-pub const SCHEDULERS: &[&str] = &[
-    "rr", "wrr", "lc", "wlc", "lblc", "lblcr", "dh", "sh", "sed", "nq", "fo", "ovf", "mh", "twos",
-];
+use crate::ipvs::limits::SCHEDULERS;
 
 /// The words that `--sched-flags` knows.
 pub const SCHEDULER_FLAGS: &[&str] =
@@ -121,7 +117,7 @@ pub const TABLE: &[OptionEntry] = &[
          IPv6 services alone."),
     option(Service, "ipv4", Some('4'), No, Of(T::Ipv4),
         "With --save: save IPv4 services alone."),
-    option(Service, "scheduler", Some('s'), Required("SCHEDULER", Words(SCHEDULERS)),
+    option(Service, "scheduler", Some('s'), Required("SCHEDULER", Words(&SCHEDULERS)),
         Of(T::Scheduler), "How the service chooses a real server; wlc by default."),
     option(Service, "sched-flags", Some('b'), Required("FLAGS", Words(SCHEDULER_FLAGS)),
         Of(T::SchedFlags), "Settings of the scheduler, separated by commas: flag-1, flag-2, \
