@@ -177,7 +177,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_no_file_is_refused_and_waited_for_by_nobody() {
+    fn what_is_no_file_is_refused_and_not_waited_for() {
         let dir = tempfile::tempdir().unwrap();
         let pipe = dir.path().join("pipe");
         mkfifo(&pipe, Mode::S_IRWXU).unwrap();

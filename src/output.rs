@@ -98,7 +98,7 @@ impl Write for Output<'_> {
 
 /// The process's standard output, unbuffered, with every error of its own.
 ///
-/// That of the standard library takes a descriptor that is not open for writing for one that nobody
+/// That of the standard library takes a descriptor that is not open for writing for one that no process
 /// wants, and opens /dev/null in the place of one that is closed. Flushing this one also asks for
 /// what a file system says of its written pages only when a file is closed.
 #[derive(Debug)]

@@ -110,8 +110,8 @@ pub fn main<P: Parser>(
         Err(_) => FAILED,
     };
     if let Err(error) = outcome {
-        let nobody_reads = (out.is_closed() || err.is_closed()) && is_broken_pipe(&error);
-        if nobody_reads {
+        let no_reader = (out.is_closed() || err.is_closed()) && is_broken_pipe(&error);
+        if no_reader {
             status = OK;
         } else if out.lost().is_none_or(|lost| !is_of_kind(&error, lost.kind())) {
             let text = describe(&error);
@@ -164,7 +164,7 @@ fn meant(error: &clap::Error) -> String {
             ContextValue::Strings(words) => words.iter().map(String::as_str).collect(),
             _ => Vec::new(),
         })
-        // Nobody is led from a slip to what cuts connections.
+        // A slip does not lead to what cuts connections.
         .filter(|word| *word != "--now")
         .collect();
     // Of a short word clap finds no two letters that changed places.

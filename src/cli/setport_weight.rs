@@ -279,7 +279,7 @@ mod tests {
     }
 
     #[test]
-    fn a_node_that_nobody_knows_is_refused_and_a_faulty_file_is_said() {
+    fn a_node_that_is_not_known_is_refused_and_a_faulty_file_is_said() {
         let dir = tempfile::tempdir().unwrap();
         let conf = "<cvips><routing>DR</routing><cvip><ip_addr>198.18.77.10</ip_addr>\
             <director_node><node_num>1</node_num><garp_interface>eth0</garp_interface>\

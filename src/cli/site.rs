@@ -78,9 +78,9 @@ pub(super) fn node_number(text: &str) -> Result<u32, String> {
 /// an error, the former one, by which a running cvipd goes.
 #[derive(Clone, Debug)]
 pub struct KnownNode {
-    /// cvip.conf; none if nobody knows it.
+    /// cvip.conf; none if it is not known.
     pub conf: Option<Conf>,
-    /// clustertab; empty if nobody knows it.
+    /// clustertab; empty if it is not known.
     pub clustertab: Clustertab,
     /// What is wrong with the files, or odd in them.
     pub diagnostics: Vec<Diagnostic>,
@@ -98,7 +98,7 @@ impl KnownNode {
         }
     }
 
-    /// Refuses a node that nobody knows. `recorded` are the nodes that the store knows.
+    /// Refuses a node that is not known. `recorded` are the nodes that the store knows.
     ///
     /// # Errors
     /// Neither the files nor the store name the node.

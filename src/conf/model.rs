@@ -68,7 +68,7 @@ pub struct Cvip {
     /// The virtual address: unicast, no node's own.
     pub addr: IpAddr,
     /// The internal gateway, of the CVIP's family. With NAT the active director carries it;
-    /// with DR and TUN it is nobody's to configure.
+    /// with DR and TUN no node configures it.
     pub gateway: Option<IpAddr>,
     /// The director nodes in the file's order; at least one, each node once. Two CVIPs share
     /// all of them or none.

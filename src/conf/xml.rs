@@ -62,7 +62,7 @@ fn attribute_beyond(text: &str, most: usize) -> Option<usize> {
     None
 }
 
-/// Reports malformed XML in the words of somebody who writes a configuration file.
+/// Reports malformed XML in the words of a configuration file's author.
 fn malformed(report: &mut ConfReport<'_>, error: &Error) {
     let text = report.text();
     let end = text.trim_end().len();

@@ -81,7 +81,7 @@ impl EventLog {
         self.tend();
     }
 
-    /// Writes what waits. A file that somebody deleted is made again.
+    /// Writes what waits. A file that was deleted is made again.
     pub(super) fn tend(&mut self) {
         let written = self.write();
         files::note(&self.path, &written);
@@ -279,7 +279,7 @@ mod tests {
         record.add(took(2), SystemTime::UNIX_EPOCH);
         let (mut reader, _) = EventReader::open(&run_dir, 3);
         assert_eq!(terms(&reader.read()), [2], "deleted with its folder, and made again");
-        // A folder, or a pipe that nobody reads, stands in its place.
+        // A folder, or a pipe that no process reads, stands in its place.
         std::fs::remove_file(&record.path).unwrap();
         std::fs::create_dir(&record.path).unwrap();
         for term in 3..WAITING as u64 + 10 {

@@ -62,7 +62,7 @@ pub(super) struct Worker<O> {
 }
 
 /// A worker whose thread waits for its agent: once there is one, nothing can fail any more that
-/// would leave its predecessor without a successor.
+/// would leave the worker before it without a successor.
 pub(super) struct Prepared<A: Driven> {
     name: &'static str,
     pub(super) inbox: WorkerInbox<A::Message>,
@@ -90,8 +90,8 @@ impl<A: Driven> Prepared<A> {
         Ok(Prepared { name, inbox, thread, agent })
     }
 
-    /// Starts it: the messages that wait come before its first step. Its predecessor, if it has one,
-    /// is told to stop, and has ended before that; the caller waits for neither.
+    /// Starts it: the messages that wait come before its first step. The worker before it, if
+    /// there is one, is told to stop, and has ended before that; the caller waits for neither.
     pub(super) fn start(self, agent: A, before: Option<Worker<A::Message>>) -> Worker<A::Message> {
         let Prepared { name, inbox, thread, agent: give } = self;
         let before = before.map(|before| {
@@ -105,7 +105,7 @@ impl<A: Driven> Prepared<A> {
 }
 
 impl<O: Send + 'static> Worker<O> {
-    /// Starts one that has no predecessor.
+    /// Starts one that has none before it.
     pub(super) fn start<A: Driven<Message = O>>(
         name: &'static str,
         agent: A,
@@ -207,7 +207,7 @@ mod tests {
     }
 
     #[test]
-    fn a_successor_begins_when_its_predecessor_has_ended_and_one_that_is_not_started_changes_nothing()
+    fn a_successor_begins_when_the_one_before_has_ended_and_one_that_is_not_started_changes_nothing()
      {
         let (said, heard) = channel();
         let counter = |sum| Counter { sum, said: said.clone() };

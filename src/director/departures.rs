@@ -98,7 +98,7 @@ mod tests {
         let after = left((6, 1), &[80], &[443]);
         assert_eq!(ports(&known, Some(&before)), [443]);
         assert_eq!(ports(&known, Some(&after)), [443]);
-        // Its first record is newer than what its predecessor said.
+        // Its first record is newer than what the cvipd before it said.
         assert_eq!(ports(&record((6, 1), &[80]), Some(&before)), [80]);
     }
 }

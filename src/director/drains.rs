@@ -17,7 +17,7 @@ use crate::store::ServiceKey;
 
 /// With no active connection for this long, and none counted by the node, a destination is
 /// drained: IPVS does not count half-closed connections as active, the node does.
-pub const QUIET: Duration = Duration::from_secs(5);
+pub const IDLE: Duration = Duration::from_secs(5);
 
 /// A destination on its way out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -27,7 +27,7 @@ pub struct Drain {
     /// How long it may last.
     pub deadline: Duration,
     /// Since when it has had no active connection.
-    pub quiet_since: Option<Instant>,
+    pub idle_since: Option<Instant>,
     /// Active and inactive connections, when it was last looked at.
     pub connections: (u32, u32),
 }
@@ -93,7 +93,7 @@ pub fn settle(
             let entry = actual.and_then(|actual| actual.destinations.get(at));
             let connections = entry.map_or((0, 0), |entry| (entry.active, entry.inactive));
             let over =
-                Drain { since: now, deadline: Duration::ZERO, quiet_since: None, connections };
+                Drain { since: now, deadline: Duration::ZERO, idle_since: None, connections };
             drains.entry((key, *at)).or_insert(over);
         }
         // Only what is desired gets a weight.
@@ -119,7 +119,7 @@ fn is_drained(
     let addr = entry.destination.id.addr;
     let deadline = desired.deadline(addr);
     let connections = (entry.active, entry.inactive);
-    let fresh = Drain { since: now, deadline, quiet_since: None, connections };
+    let fresh = Drain { since: now, deadline, idle_since: None, connections };
     let drain = drains.entry((key, entry.destination.id)).or_insert(fresh);
     // Only an operator's word makes a drain longer than it was to be.
     drain.deadline = match desired.deadlines.contains_key(&addr) {
@@ -131,12 +131,12 @@ fn is_drained(
         return true;
     }
     if entry.active > 0 {
-        drain.quiet_since = None;
+        drain.idle_since = None;
         return false;
     }
-    let quiet_since = *drain.quiet_since.get_or_insert(now);
+    let idle_since = *drain.idle_since.get_or_insert(now);
     let counted = desired.lingering.get(&entry.destination.id.addr).copied();
-    counted == Some(0) && now.duration_since(quiet_since) >= QUIET
+    counted == Some(0) && now.duration_since(idle_since) >= IDLE
 }
 
 /// The destinations of a service that drain.
@@ -440,7 +440,7 @@ mod tests {
     }
 
     #[test]
-    fn a_drain_of_a_destination_that_somebody_removed_is_forgotten() {
+    fn a_drain_of_a_destination_that_another_program_removed_is_forgotten() {
         let one = destination(1, 80, 0);
         let (mut drains, now) = (DrainState::new(), Instant::now());
         let has = actual(http(), &[entry(one, 1, 0)]);

@@ -423,7 +423,7 @@ mod tests {
     }
 
     #[test]
-    fn a_daemon_of_another_part_or_of_somebody_else_leaves_a_standby_passive() {
+    fn a_daemon_of_another_part_or_of_another_program_leaves_a_standby_passive() {
         let mut sync = Synchroniser::default();
         let now = Instant::now();
         sync.take_role(SyncRole { active: true, forwarding: false });

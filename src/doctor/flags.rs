@@ -169,7 +169,7 @@ mod tests {
         assert!(found(Scope::Cluster, flag(Protocol::Tcp, 23, 80)).is_empty());
         assert!(found(Scope::Cluster, flag(Protocol::Udp, 1, 80)).is_empty());
         let alone = found(Scope::Cluster, flag(Protocol::Tcp, 22, 22));
-        assert_eq!(alone[0].severity, super::super::Severity::Note, "somebody means it");
+        assert_eq!(alone[0].severity, super::super::Severity::Note, "it may be meant");
     }
 
     #[test]

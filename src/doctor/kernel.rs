@@ -43,7 +43,8 @@ fn difference(
             if let Some(Done::Set { value, .. }) = set_by_cvipd(host, path)
                 && value != is
             {
-                what += &format!("; cvipd had set it to {value}, and somebody changed it since");
+                what +=
+                    &format!("; cvipd had set it to {value}, and another program changed it since");
             }
             Finding::fault(here, what).fix(fix).run(set(path, wanted))
         }
@@ -250,7 +251,7 @@ mod tests {
             was: "2".to_owned(),
         }]);
         let findings = lines(&differences(&seen, &host));
-        assert!(findings[0].contains("cvipd had set it to 1, and somebody changed it"));
+        assert!(findings[0].contains("cvipd had set it to 1, and another program changed it"));
     }
 
     #[test]
@@ -313,7 +314,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cvipd_made_is_noted_unless_somebody_undid_it() {
+    fn what_cvipd_made_is_noted_unless_another_program_undid_it() {
         let seen = seen(conf(Routing::Dr, &["192.0.2.10"], 1), 3);
         let mut host = host(3);
         host.carry("192.0.2.10", "lo");

@@ -361,7 +361,7 @@ mod tests {
     }
 
     #[test]
-    fn a_loopback_listener_is_a_fault_on_a_port_that_was_flagged_by_itself_and_nobody_serves() {
+    fn a_loopback_listener_is_a_fault_on_a_port_that_was_flagged_by_itself_and_no_node_serves() {
         let single = found(V4, &[flag(Protocol::Tcp, 81, 81)], &[tcp("127.0.0.1", 81)]);
         assert!(
             single[0].starts_with(

@@ -98,7 +98,7 @@ mod tests {
         elect(&mut state, 4);
         assert_eq!(by_store(&state), Roles::default(), "no director any more");
         state.directors.clear();
-        assert_eq!(by_store(&state), Roles::default(), "nobody was elected yet");
+        assert_eq!(by_store(&state), Roles::default(), "no director was elected yet");
         let directing = NodeRecord { directing: true, ..NodeRecord::empty(2, 1, 1) };
         state.nodes.insert(2, directing);
         assert_eq!(by_store(&state), Roles::default(), "its lease has ended");

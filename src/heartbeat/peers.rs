@@ -6,7 +6,7 @@
 //! sender either. After a start the observer has no newest to compare with, so
 //! - a peer that hears the observer must first show the observer's own nonce, which was chosen at
 //!   this start: no recording of earlier times has it;
-//! - for a node that hears nobody, the caller gives the lowest incarnation to believe in, from
+//! - for a node that hears no other, the caller gives the lowest incarnation to believe in, from
 //!   the node's record in the store.
 //!
 //! What remains is this: an attacker who can hold back a node's heartbeats and let them through
@@ -99,7 +99,7 @@ struct WatchedPeer {
     watched: WatchedNode,
     /// Its silence counts from here: the last new heartbeat, or when it was first watched, and
     /// later when its silence is forgotten.
-    quiet_since: Instant,
+    silent_since: Instant,
     heard: Option<Instant>,
     /// (incarnation, sequence) and nonce of the newest, be it proven or not. Only a newer one
     /// replaces it, so that a recording cannot put an old nonce in its place.
@@ -116,7 +116,7 @@ impl WatchedPeer {
     fn new(watched: WatchedNode, now: Instant) -> WatchedPeer {
         WatchedPeer {
             watched,
-            quiet_since: now,
+            silent_since: now,
             heard: None,
             newest: None,
             newest_at: now,
@@ -200,7 +200,7 @@ impl Peers {
             }
             peer.proven = Some(heartbeat.nonce);
         }
-        peer.quiet_since = now;
+        peer.silent_since = now;
         peer.heard = Some(now);
         peer.heartbeat = Some(heartbeat);
         Heard::Fresh
@@ -213,7 +213,7 @@ impl Peers {
         self.attend(now);
         self.judged = now;
         let silence = |peer: &WatchedPeer| Silence {
-            lasting: now.saturating_duration_since(peer.quiet_since),
+            lasting: now.saturating_duration_since(peer.silent_since),
             // A node that was never heard has not fallen silent.
             is_expected: peer.heartbeat.as_ref().is_none_or(|heartbeat| heartbeat.leaving),
         };
@@ -225,7 +225,7 @@ impl Peers {
             for (node, peer) in &mut self.peers {
                 let overdue = all[node].lasting >= self.timing.overdue();
                 if overdue && !judgement.verdict.suspected.contains(node) {
-                    peer.quiet_since = now;
+                    peer.silent_since = now;
                 }
             }
         }
@@ -250,7 +250,7 @@ impl Peers {
         let away = now.saturating_duration_since(self.attended) > self.timing.absence();
         let now = if away { self.attended } else { now };
         self.peers.get(&node).is_some_and(|peer| {
-            now.saturating_duration_since(peer.quiet_since) >= self.timing.silence
+            now.saturating_duration_since(peer.silent_since) >= self.timing.silence
         })
     }
 
@@ -302,7 +302,7 @@ impl Peers {
         let gap = now.saturating_duration_since(self.attended);
         if gap > self.timing.absence() {
             for peer in self.peers.values_mut() {
-                peer.quiet_since += gap;
+                peer.silent_since += gap;
             }
         }
         self.attended = self.attended.max(now);

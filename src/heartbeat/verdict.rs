@@ -2,7 +2,7 @@
 //! falls silent is likely down; when most fall silent at once, the observer has likely lost its own
 //! link, and acting on what it does not hear would take apart a cluster that serves well. Pure.
 //!
-//! Nothing here has a clock: how long each node has been quiet is given.
+//! Nothing here has a clock: how long each node has been silent is given.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -100,7 +100,7 @@ impl LinkTrust {
     }
 }
 
-/// Judges all watched nodes by how long each has been quiet. `told`: the caller has learnt from
+/// Judges all watched nodes by how long each has been silent. `told`: the caller has learnt from
 /// elsewhere that the own link is good; a silent node is then called so at once.
 ///
 /// A node counts as fallen from half the time of silence on, once one is silent: what breaks a
@@ -168,7 +168,7 @@ mod tests {
     const TIMING: Timing =
         Timing { period: Duration::from_millis(50), silence: Duration::from_millis(600) };
 
-    /// Nodes 1, 2, ... with how many milliseconds each has been quiet; a negative number: it had
+    /// Nodes 1, 2, ... with how many milliseconds each has been silent; a negative number: it had
     /// said that it would stop.
     fn silence(times: &[i64]) -> BTreeMap<u32, Silence> {
         (1..)

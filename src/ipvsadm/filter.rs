@@ -1,6 +1,6 @@
 //! Which connections `-L -c` shows.
 //!
-//! A director has millions of them and somebody looks for a few: filters are asked before a
+//! A director has millions of them and an administrator looks for a few: filters are asked before a
 //! line is made, and hold nothing back, so a listing needs the same memory however long it is.
 
 use std::net::IpAddr;

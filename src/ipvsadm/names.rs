@@ -92,7 +92,7 @@ impl Names for SystemNames {
     }
 }
 
-/// Nobody's names: everything stays a number, as `-n` asks for.
+/// No names: everything stays a number, as `-n` asks for.
 #[derive(Clone, Copy, Debug)]
 pub struct Numbers;
 
@@ -234,7 +234,7 @@ pub(crate) mod tests {
         let mut memory = HashMap::new();
         let mut asked = 0;
         for _ in 0..3 {
-            let answer: Option<u16> = remembered(&mut memory, "nobody", |_| {
+            let answer: Option<u16> = remembered(&mut memory, "unknown", |_| {
                 asked += 1;
                 None
             });

@@ -2,7 +2,7 @@
 //!
 //! Every line is a command line of its own. Changes are collected and sent to the kernel in
 //! one go, which is where `-R` gets its speed; but never across a read that might wait, so
-//! that somebody who types, or a program that writes a line and waits for its effect, sees
+//! that a person who types, or a program that writes a line and waits for its effect, sees
 //! each line done before the next one is asked for. That falls out of the reading: one read
 //! takes what is there, up to a buffer, and [`Lines::next`] says when it has to read again.
 

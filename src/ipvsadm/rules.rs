@@ -313,7 +313,7 @@ mod tests {
         }
 
         #[test]
-        fn a_service_that_has_somebody_to_serve_has_one_throughout(
+        fn a_service_that_has_a_server_has_one_throughout(
             current in rules(), wanted in rules(),
         ) {
             let mut table = current.clone();

@@ -197,7 +197,7 @@ impl<T: Table, O: FnOnce() -> Result<T, TableError>> ToolSession<'_, '_, T, O> {
     }
 
     /// `ipvsadm-restore`: empties the table, then restores what is no comment. With `--check` it
-    /// does nothing, as somebody who checks a file wants; other words are passed over.
+    /// does nothing, as is wanted where a file is checked; other words are passed over.
     fn restore_program(&mut self, words: &[OsString], stdin: &mut dyn Read) -> u8 {
         // The original's script calls ipvsadm, and so do the messages.
         self.setting.program = OsStr::new("ipvsadm");

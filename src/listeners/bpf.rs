@@ -129,7 +129,7 @@ impl BpfProgram {
         code.leave_unless_in(netns);
         code.load_word(R7, R6, OPS_LOCAL_PORT);
         code.leave_unless_port_matters(maps, Protocol::Tcp);
-        code.ring(maps, u64::from(Protocol::Tcp.number()));
+        code.output(maps, u64::from(Protocol::Tcp.number()));
         code.finish("cvip_listening", PROG_SOCK_OPS, ATTACH_SOCK_OPS)
     }
 
@@ -141,7 +141,7 @@ impl BpfProgram {
         code.leave_unless_in(netns);
         code.load_word(R7, R6, SOCK_SRC_PORT);
         code.leave_unless_port_matters(maps, Protocol::Udp);
-        code.ring(maps, u64::from(Protocol::Udp.number()));
+        code.output(maps, u64::from(Protocol::Udp.number()));
         let (name, attach_type) = if v6 {
             ("cvip_bound6", ATTACH_INET6_POST_BIND)
         } else {
@@ -172,7 +172,7 @@ impl BpfProgram {
         code.load_word(R2, R6, SOCK_STATE);
         code.leave_unless(R2, STATE_LISTEN);
         code.leave_unless_in(netns);
-        code.ring_with_cookie(maps, DEPARTURE);
+        code.output_with_cookie(maps, DEPARTURE);
         code.finish("cvip_releasing", PROG_CGROUP_SOCK, ATTACH_INET_SOCK_RELEASE)
     }
 }
@@ -405,14 +405,14 @@ impl Assembly {
     }
 
     /// Writes a record without a cookie.
-    fn ring(&mut self, maps: Maps, kind: u64) {
+    fn output(&mut self, maps: Maps, kind: u64) {
         self.push(BpfInstruction { code: STORE_IMM_64, dst: R10, src: 0, off: COOKIE, imm: 0 });
-        self.ring_with_cookie(maps, kind);
+        self.output_with_cookie(maps, kind);
     }
 
     /// Writes a record; the cookie stands on the stack. A full ring buffer drops it, and is
     /// seen by its reader to be full. The reader is woken if it had read everything before.
-    fn ring_with_cookie(&mut self, maps: Maps, kind: u64) {
+    fn output_with_cookie(&mut self, maps: Maps, kind: u64) {
         let imm = kind as i32;
         self.push(BpfInstruction { code: STORE_IMM_64, dst: R10, src: 0, off: KIND, imm });
         self.load_map(R1, maps.ring);
@@ -442,7 +442,7 @@ mod tests {
     const MAPS: Maps = Maps { ports: 5, cookies: 6, ring: 7 };
 
     #[test]
-    fn the_listen_program_asks_event_namespace_and_port_before_it_rings() {
+    fn the_listen_program_asks_event_namespace_and_port_before_it_writes() {
         let expected = "\
 0: r6 = r1
 1: r2 = *(u32 *)(r6 +0)
@@ -518,7 +518,7 @@ mod tests {
     }
 
     #[test]
-    fn the_release_program_rings_for_remembered_cookies_and_for_mptcp_listeners() {
+    fn the_release_program_writes_for_remembered_cookies_and_for_mptcp_listeners() {
         let expected = "\
 0: r6 = r1
 1: r2 = *(u32 *)(r6 +72)

@@ -21,7 +21,7 @@ use crate::protocol::Protocol;
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum EventSource {
-    /// Programs on the root cgroup: which of them hang, and what this kernel lacks.
+    /// Programs on the root cgroup: which are attached, and what this kernel does not support.
     CgroupBpf {
         /// As [`SocketEvents::describe`] says it.
         what: String,

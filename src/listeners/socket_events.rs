@@ -69,8 +69,8 @@ pub struct SocketEvents {
     /// Attachments; they end when these are closed.
     links: Vec<OwnedFd>,
     covered: EventCoverage,
-    rings: Vec<&'static str>,
-    lacks: Vec<String>,
+    attached: Vec<&'static str>,
+    missing: Vec<String>,
 }
 
 impl SocketEvents {
@@ -79,10 +79,10 @@ impl SocketEvents {
     /// [`SocketEvents::covered`] says for which protocols arrivals and departures are reported.
     pub fn open() -> Result<SocketEvents, NoSocketEvents> {
         let cgroup = open_root_cgroup()?;
-        let mut lacks = Vec::new();
+        let mut missing = Vec::new();
         let netns = own_netns();
         if netns.is_err() {
-            lacks.push("filtering by network namespace: Linux 5.14".to_owned());
+            missing.push("filtering by network namespace: Linux 5.14".to_owned());
         }
         let netns = netns.ok();
         let ring = with_memory(|| Ring::new("cvip_events")).map_err(why)?;
@@ -104,46 +104,47 @@ impl SocketEvents {
             remembered: Vec::new(),
             links: Vec::new(),
             covered: EventCoverage::default(),
-            rings: Vec::new(),
-            lacks,
+            attached: Vec::new(),
+            missing,
         };
         let releasing =
-            socket_events.hang(&cgroup, BpfProgram::releasing(maps, netns), "sock_release");
+            socket_events.attach(&cgroup, BpfProgram::releasing(maps, netns), "sock_release");
         let mut listening =
-            socket_events.hang(&cgroup, BpfProgram::listening(maps, netns), "sock_ops");
+            socket_events.attach(&cgroup, BpfProgram::listening(maps, netns), "sock_ops");
         if !listening && netns.is_some() {
             // The helper that tells namespaces apart came to sock_ops later (5.15).
-            listening = socket_events.hang(&cgroup, BpfProgram::listening(maps, None), "sock_ops");
+            listening =
+                socket_events.attach(&cgroup, BpfProgram::listening(maps, None), "sock_ops");
         }
         let bound =
-            socket_events.hang(&cgroup, BpfProgram::bound(maps, netns, false), "post_bind4");
+            socket_events.attach(&cgroup, BpfProgram::bound(maps, netns, false), "post_bind4");
         let bound6 =
-            socket_events.hang(&cgroup, BpfProgram::bound(maps, netns, true), "post_bind6");
+            socket_events.attach(&cgroup, BpfProgram::bound(maps, netns, true), "post_bind6");
         socket_events.covered =
             EventCoverage { tcp: releasing && listening, udp: releasing && bound && bound6 };
         if !is_whole(&cgroup) {
             socket_events.covered = EventCoverage::default();
-            socket_events.lacks.push("sees this container's processes only".to_owned());
+            socket_events.missing.push("sees this container's processes only".to_owned());
         }
         if socket_events.links.is_empty() {
-            return Err(NoSocketEvents::None(socket_events.lacks.join("; ")));
+            return Err(NoSocketEvents::None(socket_events.missing.join("; ")));
         }
         Ok(socket_events)
     }
 
     /// Loads and attaches one program; what fails is noted.
-    fn hang(&mut self, cgroup: &File, program: BpfProgram, name: &'static str) -> bool {
+    fn attach(&mut self, cgroup: &File, program: BpfProgram, name: &'static str) -> bool {
         match load(&program).and_then(|loaded| {
             sys::attach(loaded.as_fd(), cgroup.as_fd(), program.attach_type)
                 .map_err(|errno| format!("cannot be attached: {errno}"))
         }) {
             Ok(link) => {
                 self.links.push(link);
-                self.rings.push(name);
+                self.attached.push(name);
                 true
             }
             Err(why) => {
-                self.lacks.push(format!("no {name}: {why}"));
+                self.missing.push(format!("no {name}: {why}"));
                 false
             }
         }
@@ -155,12 +156,12 @@ impl SocketEvents {
     }
 
     /// What is attached, for status to show: `cgroup BPF (sock_release, sock_ops, ...)`, and what
-    /// this kernel lacks.
+    /// this kernel does not support.
     pub fn describe(&self) -> String {
-        let mut text = format!("cgroup BPF ({})", self.rings.join(", "));
-        for lack in &self.lacks {
+        let mut text = format!("cgroup BPF ({})", self.attached.join(", "));
+        for missing in &self.missing {
             text.push_str("; ");
-            text.push_str(lack);
+            text.push_str(missing);
         }
         text
     }
@@ -232,11 +233,11 @@ fn update(
     remove: impl FnMut(u64),
     mut add: impl FnMut(u64) -> bool,
 ) -> Vec<u64> {
-    let lacks = |set: &[u64], cookie: &u64| set.binary_search(cookie).is_err();
-    before.iter().copied().filter(|cookie| lacks(&wanted, cookie)).for_each(remove);
+    let is_absent = |set: &[u64], cookie: &u64| set.binary_search(cookie).is_err();
+    before.iter().copied().filter(|cookie| is_absent(&wanted, cookie)).for_each(remove);
     let mut full = false;
     wanted.retain(|cookie| {
-        let held = !lacks(&before, cookie);
+        let held = !is_absent(&before, cookie);
         full |= !held && !full && !add(*cookie);
         held || !full
     });

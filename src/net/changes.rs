@@ -86,7 +86,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_quiet_namespace_wakes_nobody_for_what_was_before() {
+    fn a_namespace_without_changes_is_not_woken_for_what_was_before() {
         // Another program may change the machine's network while this test runs: asked twice at
         // once, it has changed again next to never.
         let watch = ChangeWatch::open().unwrap();

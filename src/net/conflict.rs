@@ -25,7 +25,7 @@ const KNOWN_FOR: Duration = Duration::from_secs(10);
 pub enum ConflictState {
     /// Of none.
     NoConflict,
-    /// Somebody else announced the address, or the caller has its doubts; nobody was asked yet.
+    /// Another host announced the address, or the caller has its doubts; no host was asked yet.
     Suspected {
         /// Who announced it.
         by: Option<Mac>,
@@ -220,7 +220,7 @@ mod tests {
     }
 
     #[test]
-    fn an_announcement_that_nobody_stands_for_is_forgotten() {
+    fn an_announcement_that_no_host_stands_for_is_forgotten() {
         assert_eq!(play(&[]), (NoConflict, 6));
     }
 

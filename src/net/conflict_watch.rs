@@ -94,7 +94,7 @@ impl ConflictWatch {
         [self.arp.as_fd(), self.nd.as_fd()]
     }
 
-    /// How long a step may wait; none: until somebody says something.
+    /// How long a step may wait; none: until a packet arrives.
     pub fn timeout(&self, now: Instant) -> Option<Duration> {
         let due = self.states.values().filter_map(|state| state.due());
         due.min().map(|due| due.saturating_duration_since(now))
@@ -182,7 +182,7 @@ impl ConflictWatch {
         }
         for AddressClaim { addr, mac, answers } in claims {
             let answer = match answers {
-                Answers::Nobody => false,
+                Answers::NoHost => false,
                 Answers::Host(asker) => asker == self.arp.mac(),
                 Answers::Anybody => true,
             };

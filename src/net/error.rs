@@ -117,8 +117,10 @@ pub enum NetError {
         /// The kernel's word.
         errno: Errno,
     },
-    /// An address with a lifetime was not renewed in time, or somebody removed it.
-    #[error("{addr} is gone from {device}: it was not renewed in time, or somebody removed it")]
+    /// An address with a lifetime was not renewed in time, or another program removed it.
+    #[error(
+        "{addr} is gone from {device}: it was not renewed in time, or another program removed it"
+    )]
     Lapsed {
         /// The address.
         addr: IpAddr,

@@ -11,7 +11,7 @@ use nix::libc;
 pub struct Mac(pub [u8; 6]);
 
 impl Mac {
-    /// Nobody's: what a field holds that is not known.
+    /// No host's: what a field holds that is not known.
     const NONE: Mac = Mac([0; 6]);
     /// Every host on the link.
     const BROADCAST: Mac = Mac([0xff; 6]);
@@ -55,7 +55,7 @@ pub(super) enum ArpOperation {
 /// A gratuitous ARP packet: sender and target are the announced address.
 pub(super) fn gratuitous_arp(operation: ArpOperation, mac: Mac, ip: Ipv4Addr) -> Vec<u8> {
     let target = match operation {
-        // RFC 5227, 2.3: nobody's address is asked for, so the field is not used.
+        // RFC 5227, 2.3: no address is asked for, so the field is not used.
         ArpOperation::Request => Mac::NONE,
         // RFC 5944, 4.6: the address to which the entry should be updated.
         ArpOperation::Reply => mac,
@@ -63,7 +63,7 @@ pub(super) fn gratuitous_arp(operation: ArpOperation, mac: Mac, ip: Ipv4Addr) ->
     arp(operation, (mac, ip), (target, ip))
 }
 
-/// An ARP probe (RFC 5227, 2.1.1): who has this address? It tells nobody anything of the asker,
+/// An ARP probe (RFC 5227, 2.1.1): who has this address? It tells no host anything of the asker,
 /// so that no cache changes.
 pub(super) fn arp_probe(mac: Mac, ip: Ipv4Addr) -> Vec<u8> {
     arp(ArpOperation::Request, (mac, Ipv4Addr::UNSPECIFIED), (Mac::NONE, ip))
@@ -168,8 +168,8 @@ pub(super) struct AddressClaim {
 /// Whose probe a claim can be the answer to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Answers {
-    /// Nobody's.
-    Nobody,
+    /// No host's.
+    NoHost,
     /// This host's: an ARP reply to it that names no address of its own.
     Host(Mac),
     /// Anybody's: an answer to duplicate address detection looks like any advertisement.
@@ -205,7 +205,7 @@ fn arp_claim(destination: Mac, packet: &[u8]) -> Option<AddressClaim> {
     let is_reply = operation == ArpOperation::Reply as u8;
     let answers = match is_reply && target.1.is_unspecified() && target.0 == destination {
         true => Answers::Host(target.0),
-        false => Answers::Nobody,
+        false => Answers::NoHost,
     };
     Some(AddressClaim { addr: sender.1.into(), mac: sender.0, answers })
 }
@@ -274,17 +274,17 @@ mod tests {
         ]
         .concat();
         assert_eq!(frame, expected);
-        let claimed = AddressClaim { addr: V4.into(), mac: MAC, answers: Answers::Nobody };
+        let claimed = AddressClaim { addr: V4.into(), mac: MAC, answers: Answers::NoHost };
         assert_eq!(claim(&frame), Some(claimed));
     }
 
     #[test]
-    fn its_other_form_answers_a_question_that_nobody_asked() {
+    fn its_other_form_answers_a_question_that_was_not_asked() {
         let frame = gratuitous_arp(ArpOperation::Reply, MAC, V4);
         assert_eq!(frame[20..22], [0, 2]); // operation: reply
         assert_eq!(frame[32..38], MAC.0); // target hardware address: where it is now
         assert_eq!(frame.len(), 42);
-        let claimed = AddressClaim { addr: V4.into(), mac: MAC, answers: Answers::Nobody };
+        let claimed = AddressClaim { addr: V4.into(), mac: MAC, answers: Answers::NoHost };
         assert_eq!(claim(&frame), Some(claimed));
     }
 
@@ -308,11 +308,11 @@ mod tests {
 
         let mut answer = arp(ArpOperation::Reply, (OTHER, V4), (MAC, Ipv4Addr::UNSPECIFIED));
         let claimed = |answers| Some(AddressClaim { addr: V4.into(), mac: OTHER, answers });
-        assert_eq!(claim(&answer), claimed(Answers::Nobody), "to everybody");
+        assert_eq!(claim(&answer), claimed(Answers::NoHost), "to everybody");
         answer[..6].copy_from_slice(&MAC.0);
         assert_eq!(claim(&answer), claimed(Answers::Host(MAC)));
         answer[41] = 2;
-        assert_eq!(claim(&answer), claimed(Answers::Nobody), "to one who gave an address");
+        assert_eq!(claim(&answer), claimed(Answers::NoHost), "to one who gave an address");
     }
 
     #[test]
@@ -397,7 +397,7 @@ mod tests {
         message[25] = 0;
         message[2..4].fill(0);
         assert_eq!(claim(&neighbour_discovery(MAC, V6, ALL_NODES, message)), None);
-        // Nobody has everybody's address.
+        // No host has the address of all.
         assert_eq!(claim(&gratuitous_arp(ArpOperation::Reply, Mac::BROADCAST, V4)), None);
         assert_eq!(claim(&gratuitous_arp(ArpOperation::Reply, Mac::NONE, V4)), None);
         let all = unsolicited_advertisement(MAC, ALL_NODES, false);

@@ -13,7 +13,7 @@ pub struct Interface {
     pub name: String,
     /// It is administratively up (`ip link set DEVICE up`).
     pub up: bool,
-    /// It has a carrier: a cable, and somebody at its other end.
+    /// It has a carrier: a cable, and a machine at its other end.
     pub carrier: bool,
     /// It is `lo`, or another loopback.
     pub loopback: bool,
@@ -51,7 +51,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn this_machine_has_a_loopback_that_nobody_asks_for_neighbours() {
+    fn this_machine_has_a_loopback_that_is_not_asked_for_neighbours() {
         let interfaces = interfaces().unwrap();
         let lo = interfaces.iter().find(|interface| interface.name == "lo").expect("lo");
         assert!(lo.loopback && !lo.answers_neighbours);

@@ -190,7 +190,7 @@ pub enum Difference {
         /// Name of the interface that carries it.
         device: String,
     },
-    /// An address that should have a lifetime was configured for ever, by somebody else.
+    /// An address that should have a lifetime was configured for ever, by another program.
     Permanent {
         /// The address.
         addr: IpAddr,

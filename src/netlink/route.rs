@@ -401,7 +401,7 @@ mod tests {
     }
 
     #[test]
-    fn a_host_address_reaches_nobody_and_a_default_prefix_everybody_of_its_family() {
+    fn a_host_address_reaches_no_other_and_a_default_prefix_all_of_its_family() {
         let reaches = |network: &str, prefix, other: &str| {
             let network = addr(network);
             Address { addr: network, prefix, network, index: 1, valid_lft: None }

@@ -105,7 +105,7 @@ impl NetlinkSocket {
         room: usize,
     ) -> Result<NetlinkSocket, Errno> {
         let fd = socket(AddressFamily::Netlink, SockType::Raw, SockFlag::SOCK_CLOEXEC, protocol)?;
-        // Connected to port 0, it receives from the kernel and from nobody else.
+        // Connected to port 0, it receives from the kernel alone.
         connect(fd.as_raw_fd(), &NetlinkAddr::new(0, 0))?;
         // Kernels before 4.12 and 4.3 have neither, and need neither.
         let _ = setsockopt(&fd, netlink_option::ExtendedAck, &true);

@@ -143,7 +143,7 @@ const WORDS: [&str; 12] = [
 ];
 
 /// What of a line may be shown: its key, and a value that was understood and is at fault. The rest
-/// is stars, since somebody may have written a password there: into the wrong key, behind the
+/// is stars, since a password may have been written there: into the wrong key, behind the
 /// value, or into a section's name.
 fn shown(line: &str, fault: Range<usize>, is_known: bool) -> String {
     let text = line.trim_start();

@@ -313,7 +313,7 @@ fn a_key_is_advised_where_there_is_none_and_never_over_one_that_there_is() {
 }
 
 #[test]
-fn what_is_no_file_is_refused_and_waited_for_by_nobody() {
+fn what_is_no_file_is_refused_and_not_waited_for() {
     let dir = tempfile::tempdir().unwrap();
     let pipe = dir.path().join("pipe");
     nix::unistd::mkfifo(&pipe, nix::sys::stat::Mode::S_IRWXU).unwrap();

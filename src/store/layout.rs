@@ -27,7 +27,7 @@ pub struct Layout {
 }
 
 impl Layout {
-    /// The keys below a prefix; a slash at its end is added where it lacks.
+    /// The keys below a prefix; a slash at its end is added where there is none.
     pub fn new(prefix: &str) -> Layout {
         let slash = if prefix.ends_with('/') { "" } else { "/" };
         Layout { prefix: format!("{prefix}{slash}") }

@@ -396,7 +396,7 @@ fn what_ipvs_needs_of_a_director_is_mended() {
             site.cluster.director().sysctl(&format!("net.ipv4.vs.{setting}"), corrupt).unwrap();
         });
     }
-    let found = ward.finds(director, "fault", "somebody changed it since", |site| {
+    let found = ward.finds(director, "fault", "another program changed it since", |site| {
         site.cluster.director().sysctl("net.ipv4.vs.expire_nodest_conn", "0").unwrap();
     });
     ward.mends(director, &found);

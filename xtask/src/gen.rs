@@ -45,7 +45,7 @@ Which store holds the cluster together,
 .TP
 .I /run/cvip
 The embedded store and cvipd's control sockets; gone after a reboot.
-What somebody deletes there cvipd makes again; what it cannot write there stays in force, is shown by
+What is deleted there cvipd makes again; what it cannot write there stays in force, is shown by
 .BR cvipctl\-status (8),
 and is written when that is possible.
 "#;

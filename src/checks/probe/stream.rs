@@ -142,7 +142,7 @@ mod tests {
     }
 
     #[test]
-    fn a_port_on_which_nobody_listens_is_unhealthy_at_once() {
+    fn a_port_on_which_no_process_listens_is_unhealthy_at_once() {
         for host in loopbacks() {
             let (_reserved, addr) = closed_tcp_port(host);
             let outcome = probe(&target(addr, Kind::Tcp));

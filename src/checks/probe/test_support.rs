@@ -17,7 +17,7 @@ pub(super) fn loopbacks() -> [IpAddr; 2] {
     [Ipv4Addr::LOCALHOST.into(), Ipv6Addr::LOCALHOST.into()]
 }
 
-/// A TCP port on which nobody listens, nobody else's as long as the socket is there.
+/// A TCP port on which no process listens, and no other's as long as the socket is there.
 pub(in crate::checks) fn closed_tcp_port(host: IpAddr) -> (Socket, SocketAddr) {
     let socket = Socket::new(Domain::for_address((host, 0).into()), Type::STREAM, None).unwrap();
     // Every user may open it.
@@ -36,7 +36,7 @@ pub(in crate::checks) fn open_tcp_port(addr: SocketAddr) -> Socket {
     socket
 }
 
-/// A UDP port on which nobody is heard, nobody else's as long as the socket is there.
+/// A UDP port on which no process answers, and no other's as long as the socket is there.
 pub(super) fn closed_udp_port(host: IpAddr) -> (UdpSocket, SocketAddr) {
     let socket = UdpSocket::bind((host, 0)).unwrap();
     let addr = socket.local_addr().unwrap();

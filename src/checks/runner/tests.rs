@@ -68,7 +68,7 @@ fn a_server_that_comes_and_goes_is_fit_and_unhealthy_and_each_change_is_told_onc
 
 #[test]
 fn servers_that_hang_do_not_keep_the_others_waiting() {
-    // Nobody answers: each run takes its whole time.
+    // No server answers: each run takes its whole time.
     let silent = TcpListener::bind("127.0.0.1:0").unwrap();
     let good = TcpListener::bind("127.0.0.1:0").unwrap();
     let hangs = target(silent.local_addr().unwrap(), Kind::Http(Http::new(false)), LONG / 2);

@@ -69,7 +69,7 @@ pub(super) fn run(args: &Args, site: &Site, streams: &mut Streams<'_>) -> anyhow
     Ok(if failed { FAILED } else { OK })
 }
 
-/// True if a node is this host: it has the node's address, or nobody named another one.
+/// True if a node is this host: it has the node's address, or no other one was named.
 fn is_here(me: u32, args: &Args, loaded: &Loaded) -> bool {
     let Some(conf) = &loaded.conf else { return false };
     let here = net::local_addresses().unwrap_or_default();

@@ -200,7 +200,7 @@ mod tests {
     }
 
     #[test]
-    fn sorry_servers_are_printed_where_nobody_listens_and_not_where_everybody_does() {
+    fn sorry_servers_are_printed_where_no_node_listens_and_not_where_all_do() {
         let dir = tempfile::tempdir().unwrap();
         let service = "<port>80</port><sorry_server><ip_addr>192.168.200.9</ip_addr>\
                        <weight>3</weight></sorry_server>";

@@ -206,7 +206,7 @@ mod tests {
         <director_node><node_num>1</node_num><garp_interface>eth0</garp_interface>\
         </director_node><real_server_node><node_num>2</node_num></real_server_node></cvip></cvips>";
 
-    /// Runs it on files with a store that nobody has written into.
+    /// Runs it on files with a store that holds nothing yet.
     fn doctor(conf: &str, more: &[&str]) -> (u8, String, String) {
         let dir = tempfile::tempdir().unwrap();
         let path = |name: &str| dir.path().join(name).display().to_string();

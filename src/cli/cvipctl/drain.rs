@@ -322,7 +322,7 @@ pub(super) fn undrain(
     if let Some(fault) = fault {
         writeln!(streams.err, "cvipctl: no drain is left, for {fault}")?;
     } else if taken.is_empty() {
-        // Scripts repeat themselves; a node that nobody knows, or that stays drained, is a slip.
+        // Scripts repeat themselves; a node that is not known, or that stays drained, is a slip.
         site.known().node(args.target.node, [])?;
         let text = nothing(&args.target, &left);
         if left.contains_key(&DrainTarget { node: args.target.node, port: None }) {

@@ -1,4 +1,4 @@
-//! `cvipctl import`: services that somebody made by hand become `service` elements of cvip.conf.
+//! `cvipctl import`: services that were made by hand become `service` elements of cvip.conf.
 
 use std::fs;
 use std::io::Write;
@@ -49,7 +49,7 @@ pub(super) fn run(args: &Args, site: &Site, streams: &mut Streams<'_>) -> anyhow
     write(args.dry_run, table, me, &clustertab, &site.conf, streams)
 }
 
-/// True if a service is nobody's but somebody's who made it by hand.
+/// True if a service was made by hand, and is no director's.
 fn is_by_hand(id: ServiceId, conf: &Conf, me: u32, state: &StoreState) -> bool {
     let Some(key) = service_key(id) else { return true };
     let owned = state.owned.values().any(|owned| owned.contains(&key));
@@ -193,7 +193,7 @@ fn replace(path: &Path, old: &str, new: &str) -> anyhow::Result<()> {
     let mut replacement = Replacement::of(path)?;
     replacement.file().write_all(new.as_bytes())?;
     let present = fs::read_to_string(replacement.target())?;
-    ensure!(present == old, "somebody else changed it meanwhile: try again");
+    ensure!(present == old, "another program changed it meanwhile: try again");
     Ok(replacement.put()?)
 }
 
@@ -345,10 +345,10 @@ cvipctl: copy the file to every node, then run `cvipctl apply` on the directors
     fn a_file_that_changed_meanwhile_is_left_as_it_is() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("cvip.conf");
-        fs::write(&path, "somebody's").unwrap();
+        fs::write(&path, "another's").unwrap();
         let error = replace(&path, "old", "new").unwrap_err().to_string();
         assert!(error.contains("meanwhile"), "{error}");
-        assert_eq!(fs::read_to_string(&path).unwrap(), "somebody's");
+        assert_eq!(fs::read_to_string(&path).unwrap(), "another's");
         assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1);
     }
 }

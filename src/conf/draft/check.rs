@@ -144,7 +144,7 @@ impl GivenCheck {
                 })
             }
             "dns" => {
-                // A name that somebody asks for is a host's; the root has no address.
+                // A name that clients ask for is a host's; the root has no address.
                 let record_type = match self.name {
                     Some(_) => RecordType::A,
                     None => Dns::default().record_type,

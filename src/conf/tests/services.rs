@@ -420,7 +420,7 @@ fn a_sorry_server_is_another_machine() {
         "192.168.200.4",
         "192.168.200.4",
         "fd00::9",
-        "nobody",
+        "nowhere",
     ];
     let server = "<real_server_node><node_num>3</node_num><ip_addr>192.168.200.22</ip_addr></real_server_node>";
     let text = service(&format!("<port>80</port>\n{}", addrs.map(sorry).concat()))
@@ -448,9 +448,9 @@ cvip.conf:18:10: error: this sorry server's address is IPv6, CVIP 192.168.200.10
 <ip_addr>fd00::9</ip_addr></sorry_server>
          ^~~~~~~
 help: give an IPv4 address; only TUN carries one family in the other
-cvip.conf:20:10: error: `nobody` is not an IP address
-<ip_addr>nobody</ip_addr></sorry_server>
-         ^~~~~~
+cvip.conf:20:10: error: `nowhere` is not an IP address
+<ip_addr>nowhere</ip_addr></sorry_server>
+         ^~~~~~~
 
 "#]]
     );

@@ -25,7 +25,7 @@ pub enum AddressMessage {
     Elected,
     /// Another host claims an address of this active director: its addresses are announced again.
     Announce,
-    /// Undo everything that was made here and that nobody changed since;
+    /// Undo everything that was made here and that no other program changed since;
     /// [`AddressNotice::Undone`] says that it is done.
     Undo,
 }

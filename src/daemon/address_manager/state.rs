@@ -198,7 +198,7 @@ impl AddressState {
                     }
                     Doubt::Gone => warn!(
                         "an address of this active director is gone: it was not renewed in time, \
-                         or somebody removed it; is this node still the active director?"
+                         or another program removed it; is this node still the active director?"
                     ),
                 }
                 AddressAction::Tell(AddressNotice::Doubt)

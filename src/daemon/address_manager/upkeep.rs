@@ -46,7 +46,7 @@ const LATE_AFTER: Duration = Duration::from_secs(3);
 /// been replaced, and neighbours would send to it what is its successor's.
 const ANNOUNCED_WITHIN: Duration = Duration::from_millis(500);
 
-/// What somebody keeps undoing is repaired so often at once, and then this often.
+/// What another program keeps undoing is repaired so often at once, and then this often.
 const REPAIRS: (u32, Duration) = (10, Duration::from_secs(2));
 
 /// What the kernel refused is tried again after this without a notification, and with one.

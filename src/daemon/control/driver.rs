@@ -66,7 +66,7 @@ impl ControlServer {
         Ok(server)
     }
 
-    /// Makes the socket again where somebody deleted it.
+    /// Makes the socket again where it was deleted.
     pub(in crate::daemon) fn tend(&mut self) {
         if self.open.as_ref().is_some_and(|open| identity(&self.path).ok() == Some(open.identity)) {
             return;
@@ -198,7 +198,7 @@ mod tests {
     }
 
     #[test]
-    fn a_socket_that_somebody_deleted_is_made_again() {
+    fn a_socket_that_was_deleted_is_made_again() {
         let dir = tempfile::tempdir().unwrap();
         let run_dir = dir.path().join("run");
         let (main, _inbox) = crate::wake::channel().unwrap();

@@ -31,7 +31,7 @@ use crate::settings;
 use crate::store::{Interest, Lease, Store};
 use crate::wake::Inbox;
 
-/// What stands below the run folder is looked after this often: what somebody deleted is made
+/// What stands below the run folder is looked after this often: what was deleted is made
 /// again, and what found no room is written. It also looks at the threads: one that has ended is a
 /// fault of the program, and a restart is the cure.
 const TEND_EVERY: Duration = Duration::from_secs(1);

@@ -30,7 +30,7 @@ pub(super) fn severity(quiesced: &QuiesceReason) -> u8 {
         QuiesceReason::Suspected => 2,
         // No other is left, whatever the reason is.
         QuiesceReason::Spared(_) => 0,
-        // Packets that go in circles serve nobody.
+        // Packets that go in circles serve no client.
         QuiesceReason::FormerDirector => NEVER_IGNORED,
     }
 }
@@ -121,7 +121,7 @@ mod tests {
         let kept = conf(vec![service]);
         let desired = ask_of(xdmcp, &kept, records(), &suspected);
         assert_eq!(weights(&desired), [(ip("10.0.0.2"), 0), (ip("10.0.0.3"), 6)]);
-        // A change of directors moves nobody.
+        // A change of directors moves no client.
         let former = Restrictions { former_director: Some(2), ..Restrictions::default() };
         for conf in [conf(vec![]), kept] {
             let desired = ask_of(xdmcp, &conf, records(), &former);

@@ -138,7 +138,7 @@ mod tests {
         let desired =
             desired(HTTP, Inputs { passive: true, ..inputs(&conf, &nodes, 1, &restrictions) });
         assert_eq!(desired.service, None);
-        assert_eq!(desired.cut.len(), 3, "it carries nobody's connections");
+        assert_eq!(desired.cut.len(), 3, "it carries no connections");
     }
 
     #[test]

@@ -89,7 +89,7 @@ impl Nodes {
         let watched = self.addrs.keys().map(|node| WatchedNode {
             node: *node,
             hears_us: directors.contains(node),
-            // A record may have been written by somebody else; the lease says who lives.
+            // A record may have been written by another program; the lease says who lives.
             least_incarnation: match (store.alive.get(node), store.records.get(node)) {
                 (Some(living), _) => *living,
                 (None, record) => record.map_or(0, |record| record.incarnation),

@@ -47,7 +47,7 @@ impl RememberedTerms {
         is_false.then_some(MonitorOutput::RemoveTerms)
     }
 
-    /// The file is not there: somebody deleted it, or it was never written.
+    /// The file is not there: it was deleted, or never written.
     pub(super) fn missing(&mut self) -> Option<MonitorOutput> {
         self.is_unsaved |= self.is_ours && self.terms != Terms::default();
         self.tend()

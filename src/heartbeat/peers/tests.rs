@@ -81,7 +81,7 @@ fn a_node_that_was_never_heard_is_silent_after_the_same_time() {
     let now = pass(&mut peers, start, ms(600));
     assert_eq!(silent(&mut peers, now), [2]);
     assert_eq!(peers.heard_ago(2, now), None);
-    assert!(!peers.silent(3, now), "nobody watches node 3");
+    assert!(!peers.silent(3, now), "no node watches node 3");
 }
 
 #[test]
@@ -144,7 +144,7 @@ fn who_hears_us_is_believed_once_he_shows_our_nonce() {
     assert_eq!(peers.heard_ago(2, now), None);
     // A recording of what it said to an earlier start of ours.
     assert_eq!(peers.hear(hearing(heartbeat(2, 1, 2), Nonce([9; 16])), now), Heard::Unproven);
-    // Somebody else's echo is none of ours.
+    // Another node's echo is none of ours.
     let others = Heartbeat { seen: vec![SeenNonce { node: 7, nonce: MINE }], ..heartbeat(2, 1, 3) };
     assert_eq!(peers.hear(others, now), Heard::Unproven);
     assert_eq!(peers.hear(hearing(heartbeat(2, 1, 4), MINE), now), Heard::Fresh);
@@ -222,7 +222,7 @@ fn a_peer_that_is_not_heard_is_told_so_and_tells_so() {
 }
 
 #[test]
-fn nobody_else_and_not_oneself_is_watched() {
+fn no_other_and_not_oneself_is_watched() {
     let now = Instant::now();
     let mut peers = peers(&[node(ME), node(2)], now);
     assert_eq!(peers.hear(heartbeat(ME, 1, 1), now), Heard::Unwatched);
@@ -235,7 +235,7 @@ fn nobody_else_and_not_oneself_is_watched() {
 }
 
 #[test]
-fn an_observer_that_was_away_blames_nobody() {
+fn an_observer_that_was_away_suspects_none() {
     let start = Instant::now();
     let mut peers = peers(&[node(2)], start);
     peers.hear(heartbeat(2, 1, 1), start);

@@ -11,18 +11,18 @@ use crate::protocol::Protocol;
 
 /// A generic-netlink family that no kernel has: `GENL_MAX_ID` is 1023, numbers are given out
 /// from 16 up. The kernel refuses every message to it with `ENOENT`, to anybody.
-const NOBODY: u16 = 1022;
+const NO_FAMILY: u16 = 1022;
 
 fn scripted() -> (Client, OwnedFd) {
     let (socket, kernel) = NetlinkSocket::pair();
     (Client { socket, family: FAMILY, outgoing: Vec::new() }, kernel)
 }
 
-fn to_nobody() -> Client {
+fn to_no_family() -> Client {
     let mut socket = NetlinkSocket::open(SockProtocol::NetlinkGeneric, 10, short_dumps())
         .expect("a generic-netlink socket");
     socket.count_from(u32::MAX - 500);
-    Client { socket, family: NOBODY, outgoing: Vec::new() }
+    Client { socket, family: NO_FAMILY, outgoing: Vec::new() }
 }
 
 fn id(port: u16) -> ServiceId {
@@ -86,7 +86,7 @@ fn an_empty_batch_sends_nothing() {
 
 #[test]
 fn the_running_kernel_refuses_a_thousand_messages_and_each_is_known_by_its_index() {
-    let mut client = to_nobody();
+    let mut client = to_no_family();
     let failures = client.apply(&deletions(1000)).unwrap();
     assert_eq!(failures.len(), 1000);
     for (index, failure) in failures.iter().enumerate() {
@@ -96,7 +96,7 @@ fn the_running_kernel_refuses_a_thousand_messages_and_each_is_known_by_its_index
 
 #[test]
 fn a_full_receive_buffer_is_told_and_the_client_goes_on() {
-    let mut client = to_nobody();
+    let mut client = to_no_family();
     client.socket.starve();
     assert!(matches!(client.apply(&deletions(400)), Err(IpvsError::RepliesLost)));
     // What was lost stays lost; what comes next is answered, with no old answer in between.

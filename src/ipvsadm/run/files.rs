@@ -342,7 +342,7 @@ impl<T: Table, O: FnOnce() -> Result<T, TableError>> ToolSession<'_, '_, T, O> {
         }
     }
 
-    /// Prints changes; `true` if all of them, or as many as somebody reads.
+    /// Prints changes; `true` if all of them, or as many as are read.
     fn print_changes(&mut self, changes: &[Change]) -> bool {
         let mut lines = changes.iter();
         let _ = lines.try_for_each(|change| writeln!(self.out, "{}", change_line(change)));

@@ -196,7 +196,7 @@ impl<T: Table, O: FnOnce() -> Result<T, TableError>> ToolSession<'_, '_, T, O> {
     }
 
     /// Calls `round` after every interval with the time that has passed, until there were
-    /// enough, nobody reads on, or one fails.
+    /// enough, no process reads on, or one fails.
     fn every(
         &mut self,
         watch: WatchOptions,

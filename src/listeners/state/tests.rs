@@ -506,7 +506,7 @@ proptest! {
     }
 
     #[test]
-    fn a_dump_that_misses_a_living_socket_unregisters_nobody(
+    fn a_dump_that_misses_a_living_socket_unregisters_none(
         acts in prop::collection::vec(act(prop::collection::vec(0u64..100, 0..3)), 1..20),
         skipped in prop::collection::btree_set(0usize..200, 0..40),
     ) {

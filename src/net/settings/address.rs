@@ -1,7 +1,7 @@
 //! Addresses: added, renewed, made reachable again, and removed.
 //!
 //! The kernel takes packets to an address by a local route, which it makes with the address. A
-//! local route that somebody deleted is made again: an IPv4 one is added as the kernel made it;
+//! local route that was deleted is made again: an IPv4 one is added as the kernel made it;
 //! for IPv6 the address is removed and added, since the kernel would not delete a route of ours
 //! with its address.
 

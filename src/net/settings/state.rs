@@ -99,12 +99,12 @@ impl NetworkSettings {
         NetworkSnapshot::read(host)
     }
 
-    /// Undoes everything that it made and that nobody changed since.
+    /// Undoes everything that it made and that no other program changed since.
     pub fn undo(&mut self, host: &mut dyn NetworkHost) -> SettingsReport {
         self.apply(host, &DesiredSettings::default())
     }
 
-    /// Writes the record again where somebody deleted it, or where there was no room for it.
+    /// Writes the record again where it was deleted, or where there was no room for it.
     pub fn tend(&mut self, host: &mut dyn NetworkHost) {
         if self.record != self.saved || !self.record.is_empty() && host.has_no_record() {
             // An error is in the list of files that could not be written.

@@ -36,7 +36,7 @@ pub(super) fn is_in_force(host: &dyn NetworkHost, desired: &[DesiredSysctl], pat
 }
 
 impl OwnSysctls {
-    /// Records which settings are to be changed, and forgets those that somebody else set right.
+    /// Records which settings are to be changed, and forgets those that another program set right.
     pub(super) fn plan<'a>(
         &mut self,
         host: &dyn NetworkHost,
@@ -110,7 +110,7 @@ impl OwnSysctls {
             }
             let restored = match host.read_sysctl(path) {
                 Ok(is) if is == own.value => host.write_sysctl(path, &own.previous).map(|()| true),
-                // Somebody else changed it, or its interface is gone.
+                // Another program changed it, or its interface is gone.
                 Ok(_) | Err(NetError::NoSetting { .. }) => Ok(false),
                 Err(error) => Err(error),
             };

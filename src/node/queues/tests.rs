@@ -76,7 +76,7 @@ fn a_queue_that_stays_full_of_the_same_connections_is_a_server_that_hangs() {
     let sockets = [listener("0.0.0.0", 1, 5)];
     assert!(!node.dumps(11, &sockets, &waiting(1..6)), "1.8 s after the first look");
     assert!(node.dump(&sockets, &waiting(1..6)), "2 s");
-    assert_eq!(node.looks, 2, "nobody is asked for oftener than a verdict needs");
+    assert_eq!(node.looks, 2, "the list is not read oftener than a verdict needs");
 }
 
 #[test]
@@ -117,7 +117,7 @@ fn a_server_counts_again_when_its_queue_has_half_emptied_or_when_it_goes_on_acce
     };
     assert!(hung().dump(&[listener("0.0.0.0", 1, 3)], &[]));
     assert!(!hung().dump(&[listener("0.0.0.0", 1, 2)], &[]));
-    assert!(!hung().dump(&[], &[]), "nobody listens there any more");
+    assert!(!hung().dump(&[], &[]), "no socket listens there any more");
     let (mut node, full) = (hung(), [listener("0.0.0.0", 1, 5)]);
     assert!(node.dumps(12, &full, &waiting(3..8)), "once may be chance");
     assert!(!node.dumps(11, &full, &waiting(9..14)), "a flood keeps it full");

@@ -552,7 +552,7 @@ impl Folder {
         self.missing.remove(&key);
         let last = self.looks.get(&node).is_none_or(|look| look.pause > LAST_LOOK);
         let (after, settled) = match holder {
-            Holder::Nobody | Holder::Missing => (None, true),
+            Holder::NoProcess | Holder::Missing => (None, true),
             Holder::Incarnation(incarnation) if Some(incarnation) != before => {
                 (Some(incarnation), true)
             }

@@ -89,7 +89,7 @@ impl Lock {
         let path = shown_path(run_dir, node);
         let deadline = Instant::now() + DYING;
         // A cvipd of before there was a folder for locks has its lock here.
-        while !matches!(holder(&path), Ok(Holder::Nobody | Holder::Missing) | Err(_)) {
+        while !matches!(holder(&path), Ok(Holder::NoProcess | Holder::Missing) | Err(_)) {
             if Instant::now() >= deadline {
                 return Err(StoreError::Leased(node));
             }
@@ -228,7 +228,7 @@ pub(super) enum Holder {
     /// No process, and no file says that one ever did.
     Missing,
     /// No process.
-    Nobody,
+    NoProcess,
     /// This start of cvipd.
     Incarnation(u64),
     /// A process that has not written yet which one it is.
@@ -247,7 +247,7 @@ pub(super) fn holder(path: &Path) -> io::Result<Holder> {
     let mut lock = whole_file(libc::F_RDLCK);
     fcntl(&file, FcntlArg::F_OFD_GETLK(&mut lock))?;
     if libc::c_int::from(lock.l_type) == libc::F_UNLCK {
-        return Ok(Holder::Nobody);
+        return Ok(Holder::NoProcess);
     }
     Ok(read_note(&file).map_or(Holder::Unnamed, |note| Holder::Incarnation(note.incarnation)))
 }
@@ -287,13 +287,13 @@ mod tests {
         assert_eq!(holder(&path).unwrap(), Holder::Incarnation(7));
         assert!(matches!(Lock::take(dir.path(), 1, 8), Err(StoreError::Leased(1))));
         drop(lock);
-        assert_eq!(holder(&path).unwrap(), Holder::Nobody);
+        assert_eq!(holder(&path).unwrap(), Holder::NoProcess);
         let next = Lock::take(dir.path(), 1, 8).unwrap();
         assert_eq!(next.earlier(), Some(Note { incarnation: 7, etcd_lease: None }));
     }
 
     #[test]
-    fn a_lock_of_somebody_who_may_only_read_neither_keeps_nor_takes_a_lease() {
+    fn a_lock_of_a_user_who_may_only_read_neither_keeps_nor_takes_a_lease() {
         let dir = tempfile::tempdir().unwrap();
         let path = shown_path(dir.path(), 1);
         drop(Lock::take(dir.path(), 1, 6).unwrap());
@@ -301,7 +301,7 @@ mod tests {
         let stranger = File::open(&path).unwrap();
         fcntl(&stranger, FcntlArg::F_OFD_SETLK(&whole_file(libc::F_RDLCK))).unwrap();
         stranger.lock().unwrap();
-        assert_eq!(holder(&path).unwrap(), Holder::Nobody);
+        assert_eq!(holder(&path).unwrap(), Holder::NoProcess);
         let lock = Lock::take(dir.path(), 1, 7).unwrap();
         assert_eq!(holder(&path).unwrap(), Holder::Incarnation(7));
         let stranger = File::open(&path).unwrap();
@@ -309,7 +309,7 @@ mod tests {
         assert!(fcntl(&stranger, FcntlArg::F_OFD_SETLK(&reading)).is_err());
         drop(lock);
         fcntl(&stranger, FcntlArg::F_OFD_SETLK(&reading)).unwrap();
-        assert_eq!(holder(&path).unwrap(), Holder::Nobody, "it is over, though a reader has it");
+        assert_eq!(holder(&path).unwrap(), Holder::NoProcess, "it is over, though a reader has it");
         let mode = fs::metadata(locks::path(dir.path(), "1.lease")).unwrap().permissions().mode();
         assert_eq!(mode & 0o777, 0o600);
     }
@@ -343,7 +343,7 @@ mod tests {
         assert_eq!(holder(&path).unwrap(), Holder::Incarnation(7));
         assert!(matches!(Lock::take(dir.path(), 1, 8), Err(StoreError::Leased(1))));
         drop(lock);
-        assert_eq!(holder(&path).unwrap(), Holder::Nobody);
+        assert_eq!(holder(&path).unwrap(), Holder::NoProcess);
         Lock::take(dir.path(), 1, 8).unwrap();
     }
 }

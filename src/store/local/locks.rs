@@ -111,7 +111,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn nobody_else_can_open_a_lock_and_nobody_waits_for_ever() {
+    fn no_other_user_can_open_a_lock_and_no_process_waits_for_ever() {
         let dir = tempfile::tempdir().unwrap();
         let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
         // An older cvipd, or a user, made it accessible to all.

@@ -195,7 +195,7 @@ fn a_program_does_not_outlive_the_process_that_runs_the_check() {
         return;
     }
     let folder = tempfile::tempdir().unwrap();
-    // The program that is to write into it is nobody's.
+    // The program that is to write into it runs as another user.
     let (pid_file, readable) = (folder.path().join("pid"), PermissionsExt::from_mode(0o777));
     std::fs::set_permissions(folder.path(), readable).unwrap();
     let name = thread::current().name().unwrap().to_owned();

@@ -181,7 +181,7 @@ fn a_server_that_sends_a_byte_now_and_then_gains_no_time_by_it() {
 
 #[test]
 fn a_server_that_accepts_and_says_nothing_costs_the_timeout_and_no_more() {
-    // Nobody accepts; the kernel does.
+    // No process accepts; the kernel does.
     let listener = TcpListener::bind((LOCAL, 0)).unwrap();
     for (tls, reason) in [
         (false, "wait for the answer: not done within 0.1 s"),

@@ -107,7 +107,7 @@ fn when_asked_to_verify_this_machines_authorities_decide() {
     let (addr, server) =
         server(loopbacks()[0], &certificate(&["127.0.0.1"]), &[&rustls::version::TLS13], OK);
     let reason = probe(&target(addr, Kind::Http(http))).unwrap_err();
-    // A machine may have no authorities at all: then nobody connects.
+    // A machine may have no authorities at all: then no check connects.
     if reason.starts_with("no authorities") {
         std::net::TcpStream::connect(addr).unwrap();
     } else {

@@ -208,7 +208,7 @@ mod tests {
     }
 
     #[test]
-    fn a_node_or_a_port_that_nobody_knows_is_refused_with_what_there_is() {
+    fn a_node_or_a_port_that_is_not_known_is_refused_with_what_there_is() {
         let state = state(&[]);
         let refused = |text| orders(text, &state).unwrap_err().to_string();
         let node = refused("9");

@@ -26,7 +26,7 @@ use crate::director::settings::service_key;
 use crate::ipvs::{self, Client, ServiceId};
 use crate::store::{DrainTarget, ServiceKey, Store, StoreState, drain_of};
 
-/// The kernel tells nobody of its changes: it is asked this often.
+/// The kernel does not tell of its changes: it is asked this often.
 const LOOK_EVERY: Duration = Duration::from_millis(500);
 
 /// Where there is no terminal, no two lines come faster.
@@ -45,7 +45,7 @@ pub(super) enum Ended {
     Cut,
     /// The operator would not wait any longer.
     Interrupted,
-    /// Somebody has taken the order back.
+    /// The order was taken back.
     Undrained,
 }
 
@@ -252,7 +252,7 @@ impl<'a> Wait<'a> {
         let counted: BTreeMap<_, u64> =
             record.lingering.iter().map(|l| ((l.protocol, l.port), l.connections.into())).collect();
         let mut ports: Vec<_> = self.services(state).map(|k| (k.protocol, k.port)).collect();
-        // Those that have left meanwhile are counted until nobody is connected.
+        // Those that have left meanwhile are counted until no client is connected.
         let ordered = |port| self.orders.iter().any(|o| o.port.is_none_or(|of| of == port));
         ports.extend(counted.keys().copied().filter(|port| ordered(*port)));
         ports.sort_unstable();

@@ -82,7 +82,7 @@ pub(super) struct NodeRow {
 pub(super) struct SetRow {
     pub(super) directors: Vec<u32>,
     pub(super) cvips: Vec<IpAddr>,
-    /// The elected one; absent if nobody was ever elected. A single director is not elected.
+    /// The elected one; absent if none was ever elected. A single director is not elected.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) active: Option<u32>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -98,7 +98,7 @@ pub(super) struct RegistrationRow {
     /// Why it should get no new connections although it listens.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) unhealthy: Option<String>,
-    /// On the node's own address nobody answers.
+    /// On the node's own address no server answers.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub(super) hidden: bool,
 }

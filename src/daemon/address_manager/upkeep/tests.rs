@@ -212,7 +212,7 @@ fn a_role_is_made_at_once_and_nothing_before_it_is_known() {
 }
 
 #[test]
-fn what_somebody_removes_or_resets_is_back_within_a_second() {
+fn what_another_program_removes_or_resets_is_back_within_a_second() {
     for role in [AddressRole::ActiveDirector, AddressRole::RealServer] {
         let mut kernel = Kernel::new(false);
         kernel.order(role);
@@ -220,7 +220,7 @@ fn what_somebody_removes_or_resets_is_back_within_a_second() {
         kernel.remove();
         kernel.run(1);
         assert!(kernel.stands, "{role:?}");
-        // Nobody notifies of a setting.
+        // No notification tells of a setting.
         kernel.set = false;
         kernel.run(1000);
         assert!(kernel.set, "{role:?}");
@@ -247,7 +247,7 @@ fn while_nothing_happens_little_is_done() {
 }
 
 #[test]
-fn what_somebody_keeps_removing_is_put_back_at_a_bounded_rate() {
+fn what_another_program_keeps_removing_is_put_back_at_a_bounded_rate() {
     let mut kernel = Kernel::active(false);
     for _ in 0..600 {
         kernel.remove();
@@ -323,7 +323,7 @@ fn a_reload_does_not_hide_that_this_node_was_away() {
 }
 
 #[test]
-fn a_leased_address_that_somebody_keeps_removing_asks_at_a_bounded_rate() {
+fn a_leased_address_that_another_program_keeps_removing_asks_at_a_bounded_rate() {
     let mut kernel = Kernel::active(true);
     for _ in 0..600 {
         kernel.remove();

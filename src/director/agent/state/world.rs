@@ -48,7 +48,7 @@ pub(super) enum Input {
     Foreign(Change),
     /// Another program flushes the table.
     Flushed,
-    /// A daemon of somebody else runs, or any ended.
+    /// A daemon of another program runs, or any ended.
     Daemon(Option<SyncDaemon>),
     /// The director gets a role.
     Role(SyncRole),

@@ -159,7 +159,7 @@ fn a_director_that_is_isolated_claims_nothing() {
 }
 
 #[test]
-fn while_the_store_is_away_nobody_claims_and_the_active_stays() {
+fn while_the_store_is_away_no_director_claims_and_the_active_stays() {
     let mut second = Scene::of(2, elected(1, 4));
     second.hear(1, PeerLiveness::Suspected);
     second.unavailable = true;
@@ -179,7 +179,7 @@ fn the_active_yields_to_a_higher_term_in_the_store_or_in_a_heartbeat() {
     let mut active = Scene::active(1, 4);
     let two = active.peers.get_mut(&2).unwrap();
     two.term = 5;
-    assert_eq!(active.step(), None, "a standby that knows more is nobody to yield to");
+    assert_eq!(active.step(), None, "there is no yielding to a standby that knows more");
     let two = active.peers.get_mut(&2).unwrap();
     two.active = true;
     assert_eq!(active.step(), Some(ElectionAction::Yield { term: Some(5) }));
@@ -204,7 +204,7 @@ fn one_that_was_started_again_claims_its_own_term_anew() {
 }
 
 #[test]
-fn one_that_was_started_again_without_a_store_goes_on_if_nobody_else_does() {
+fn one_that_was_started_again_without_a_store_goes_on_if_no_other_does() {
     let mut again = Scene::of(1, None);
     (again.known, again.unavailable, again.held) = (false, true, Some(4));
     assert_eq!(again.step(), None);
@@ -391,7 +391,7 @@ fn an_active_director_that_cannot_carry_the_cvips_hands_over_to_one_that_can() {
     active.peers.get_mut(&2).unwrap().can_carry = false;
     assert_eq!(active.after(LISTEN), to(3), "node 2 cannot either");
     active.peers.get_mut(&3).unwrap().alive = None;
-    assert_eq!(active.after(LISTEN), None, "nobody else can");
+    assert_eq!(active.after(LISTEN), None, "no other can");
     active.peers.get_mut(&3).unwrap().alive = Some(10);
     active.unavailable = true;
     assert_eq!(active.after(LISTEN), None, "nothing changes while the store is away");
@@ -415,7 +415,7 @@ fn a_standby_that_cannot_carry_the_cvips_claims_nothing_while_another_can() {
     third.hear(1, PeerLiveness::Suspected);
     third.peers.get_mut(&2).unwrap().can_carry = false;
     assert_eq!(third.step(), claim(3, Some(4)));
-    // Nobody can: all goes as if all could.
+    // None can: all goes as if all could.
     second.peers.get_mut(&3).unwrap().can_carry = false;
     assert_eq!(second.after(LISTEN), claim(2, Some(4)));
 }
@@ -434,7 +434,7 @@ fn a_standby_follows_an_active_director_that_cannot_carry_the_cvips_and_does_not
 }
 
 #[test]
-fn nothing_flaps_where_nobody_can_carry_the_cvips() {
+fn nothing_flaps_where_none_can_carry_the_cvips() {
     let mut active = Scene::active(1, 4);
     active.can_carry = false;
     active.peers.values_mut().for_each(|peer| peer.can_carry = false);

@@ -90,7 +90,7 @@ fn opened(dir: &Path) -> (Folder, StoreState) {
 }
 
 #[test]
-fn a_folder_that_somebody_deletes_takes_nothing_away_and_is_made_again() {
+fn a_folder_that_is_deleted_takes_nothing_away_and_is_made_again() {
     for whole in [false, true] {
         let dir = tempfile::tempdir().unwrap();
         let run_dir = dir.path().join("run");
@@ -209,7 +209,7 @@ fn what_could_not_be_read_is_read_again_though_nothing_tells_when_it_can_be() {
 }
 
 #[test]
-fn a_pipe_where_a_record_should_be_is_a_fault_and_waited_for_by_nobody() {
+fn a_pipe_where_a_record_should_be_is_a_fault_and_not_waited_for() {
     let dir = tempfile::tempdir().unwrap();
     let (mut folder, mut view) = opened(dir.path());
     for key in [Key::Node(1), Key::Alive(2)] {

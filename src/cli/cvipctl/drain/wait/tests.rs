@@ -27,7 +27,7 @@ fn count(state: &mut StoreState, protocol: Protocol, port: u16, connections: u32
 }
 
 #[test]
-fn elsewhere_it_is_over_once_the_node_has_told_of_every_port_and_counts_nobody() {
+fn elsewhere_it_is_over_once_the_node_has_told_of_every_port_and_counts_no_connection() {
     let (conf, _) = conf();
     let mut state = state(&[(2, Protocol::Tcp, 80)]);
     order(&mut state, NODE, None);
@@ -100,7 +100,7 @@ fn elsewhere_the_deadline_ends_it_the_orders_or_the_services() {
 fn the_kernel_is_asked_on_the_director_that_was_elected_and_nowhere_else() {
     let (mut conf, _) = conf();
     let mut state = state(&[]);
-    assert!(directs_all_of(2, 1, &conf, &state), "nobody is elected yet: the first directs");
+    assert!(directs_all_of(2, 1, &conf, &state), "no director is elected yet: the first directs");
     assert!(!directs_all_of(2, 3, &conf, &state));
     assert!(!directs_all_of(4, 1, &conf, &state), "no real server: nothing to ask for");
     let second = crate::conf::DirectorNode { node: 3, ..conf.cvips[0].directors[0].clone() };
