@@ -8,7 +8,7 @@ _ipvsadm_rs() {
         -u|--udp-service) COMPREPLY=($(compgen -A hostname -- "$cur")); return ;;
         --sctp-service) COMPREPLY=($(compgen -A hostname -- "$cur")); return ;;
         -f|--fwmark-service) COMPREPLY=(); return ;;
-        -s|--scheduler) COMPREPLY=($(compgen -W 'rr wrr lc wlc lblc lblcr dh sh sed nq fo ovf mh twos' -- "$cur")); return ;;
+        -s|--scheduler) COMPREPLY=($(compgen -W 'rr wrr lc wlc fo ovf lblc lblcr dh sh mh sed nq twos' -- "$cur")); return ;;
         -b|--sched-flags) COMPREPLY=($(compgen -W 'flag-1 flag-2 flag-3 sh-fallback sh-port mh-fallback mh-port' -- "$cur")); return ;;
         -p|--persistent) COMPREPLY=(); return ;;
         -M|--netmask) COMPREPLY=(); return ;;
