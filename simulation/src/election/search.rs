@@ -201,7 +201,7 @@ impl Search<'_> {
             }
         }
         let hash = open.world.hash();
-        if hash % COMPARED == 0 {
+        if hash.is_multiple_of(COMPARED) {
             self.followers.insert(hash, followers);
         }
         Ok(())

@@ -295,8 +295,8 @@ impl Election {
             return None;
         }
         // The store was emptied, or put back to an older state: it is told again. Or it names this
-        // director in an earlier life, in a term that it has not taken.
-        if expected != Some(term) {
+        // director in an earlier life, in a term that it has not taken; or its term is another's too.
+        if expected != Some(term) || self.shares(term, input) {
             return Some(self.claim(expected));
         }
         let is_settled = self.incumbent.is_some_and(|i| now >= i.since + SETTLED_AFTER);
@@ -306,6 +306,13 @@ impl Election {
         } else {
             None
         }
+    }
+
+    /// Another is heard to be active in the same term, which an emptied store gave twice. It may not
+    /// reach the store, which decides between them: a later term does.
+    fn shares(&self, term: u64, input: ElectionInput<'_>) -> bool {
+        let is_active = |p: &ElectionPeer| p.liveness == PeerLiveness::Heard && p.active;
+        input.peers.values().any(|peer| is_active(peer) && peer.term == term)
     }
 
     /// The store means this very cvipd.
