@@ -52,6 +52,13 @@ impl Sources {
     }
 }
 
+impl Loaded {
+    /// What was read elsewhere: a configuration without a fault, or none.
+    pub fn of_conf(conf: Option<Conf>, sources: Sources) -> Loaded {
+        Loaded { conf, clustertab: None, diagnostics: Vec::new(), sources }
+    }
+}
+
 /// Loads cvip.conf and clustertab. What is wrong stands in the diagnostics.
 pub fn load(conf_path: &Path, clustertab_path: &Path) -> Loaded {
     let mut sources = Sources::default();

@@ -56,7 +56,7 @@ pub enum ConflictState {
 
 /// What happens to one address.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum ConflictInput {
+pub enum ConflictInput {
     /// Another host announced it.
     Announced(Mac),
     /// The caller wants to know.
@@ -73,7 +73,7 @@ pub(super) enum ConflictInput {
 
 impl ConflictState {
     /// The state after an event.
-    pub(super) fn after(self, event: ConflictInput, now: Instant) -> ConflictState {
+    pub fn after(self, event: ConflictInput, now: Instant) -> ConflictState {
         use ConflictState::{Confirmed, NoConflict, Probing, Suspected};
         let over = |since: Instant, time| now.saturating_duration_since(since) >= time;
         match (self, event) {
@@ -117,7 +117,7 @@ impl ConflictState {
     }
 
     /// When the next question is to be asked, if one is.
-    pub(super) fn ask_at(self) -> Option<Instant> {
+    pub fn ask_at(self) -> Option<Instant> {
         match self {
             ConflictState::Suspected { next, .. } => Some(next),
             ConflictState::Probing { next, asked, .. } if asked < ASKED => Some(next),
@@ -126,7 +126,7 @@ impl ConflictState {
     }
 
     /// When time alone changes something: a question, or the end of the state.
-    pub(super) fn due(self) -> Option<Instant> {
+    pub fn due(self) -> Option<Instant> {
         let end = match self {
             ConflictState::NoConflict => return None,
             ConflictState::Suspected { since, .. } | ConflictState::Probing { since, .. } => {

@@ -37,7 +37,7 @@ mod sysctl;
 pub use addresses::{Address, Link, host_prefix};
 pub use announce::{Announcer, announce};
 pub use changes::ChangeWatch;
-pub use conflict::ConflictState;
+pub use conflict::{ConflictInput, ConflictState};
 pub use conflict_watch::{Claimed, ConflictWatch};
 pub use desired::{
     AddressRole, CVIP_LIFETIME, DesiredAddress, DesiredLink, DesiredSettings, DesiredSysctl,

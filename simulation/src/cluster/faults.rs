@@ -1,0 +1,298 @@
+//! Faults and operators' actions, and schedules of them.
+
+// Fields are named by what they are: nodes, ports, milliseconds.
+#![allow(missing_docs)]
+
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use crate::random::Random;
+
+/// Milliseconds.
+pub type Ms = u64;
+
+/// One thing that happens to the cluster. What has a length ends by itself.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "fault", rename_all = "snake_case")]
+pub enum Fault {
+    /// cvipd is killed, and started again a second later.
+    Kill { node: u32 },
+    /// cvipd is told to end, and started again after a while.
+    Terminate { node: u32, away_ms: Ms },
+    /// cvipd stands still.
+    Stop { node: u32, for_ms: Ms },
+    /// The machine loses its power, and boots again after a while.
+    Crash { node: u32, away_ms: Ms },
+    /// The whole machine stands still; its clocks do as well, or jump.
+    Pause { node: u32, for_ms: Ms, clock_stands: bool },
+    /// Threads of cvipd run late, by up to so long.
+    Busy { node: u32, late_ms: Ms, for_ms: Ms },
+    /// The wall clock is set.
+    Wall { node: u32, by_s: i64 },
+    /// Packets from one node to the other are lost.
+    Cut { from: u32, to: u32, for_ms: Ms },
+    /// Some nodes do not reach the others, nor etcd.
+    Partition { nodes: Vec<u32>, for_ms: Ms },
+    /// The cable is pulled.
+    Unplug { node: u32, for_ms: Ms },
+    /// Every link loses, delays, reorders and doubles packets.
+    BadNetwork { loss_percent: u32, delay_ms: Ms, for_ms: Ms },
+    /// A node does not reach etcd.
+    NoStore { node: u32, for_ms: Ms },
+    /// One of etcd's servers stands still.
+    ServerPause { server: usize, for_ms: Ms },
+    /// One of etcd's servers is down.
+    ServerStop { server: usize, for_ms: Ms },
+    /// All of etcd is down.
+    StoreAway { for_ms: Ms },
+    /// etcd elects another leader.
+    NewLeader,
+    /// etcd forgets its history.
+    Compact,
+    /// etcd is put back to an earlier state.
+    StoreRestored { back_ms: Ms },
+    /// etcd is emptied.
+    StoreEmptied,
+    /// etcd takes no writes: it is out of space.
+    StoreFull { for_ms: Ms },
+    /// The run folder's file system is full.
+    FilesFull { node: u32, for_ms: Ms },
+    /// The kernel refuses changes to the IPVS table.
+    TableRefused { node: u32, for_ms: Ms },
+    /// The kernel refuses addresses.
+    AddressRefused { node: u32, for_ms: Ms },
+    /// The kernel tells nothing of sockets.
+    EventsLost { node: u32, for_ms: Ms },
+    /// A server stops listening, and listens again after a while.
+    ServerDown { node: u32, port: u16, for_ms: Ms },
+    /// A server closes and opens its socket so many times, at this pace.
+    Flap { node: u32, port: u16, times: u32, every_ms: Ms },
+    /// A server accepts no connection.
+    Hang { node: u32, port: u16, for_ms: Ms },
+    /// A hand empties the IPVS table.
+    Flush { node: u32 },
+    /// A hand changes the IPVS table: sets a weight, deletes a destination.
+    EditTable { node: u32, what: TableEdit },
+    /// A hand adds a service that is not cvipd's.
+    ForeignService { node: u32, port: u16 },
+    /// A hand removes the CVIP from its interface.
+    RemoveAddress { node: u32 },
+    /// A hand sets a sysctl to something else.
+    SetSysctl { node: u32 },
+    /// An operator drains a node, and takes that back after a while.
+    Drain { node: u32, for_ms: Ms },
+    /// An operator wants this director to be active.
+    TakeOver { node: u32 },
+    /// A node leaves for good, and its cvipd is started again after a while.
+    Leave { node: u32, away_ms: Ms },
+    /// cvip.conf changes on one machine after the other, in this order, and is read again.
+    Reload { layout: usize, order: Vec<u32>, every_ms: Ms },
+    /// cvip.conf has a fault on one machine, and is mended after a while; it is read both times.
+    BrokenConf { node: u32, for_ms: Ms },
+}
+
+/// A change of the IPVS table by hand.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum TableEdit {
+    /// One destination gets weight 0.
+    Weight,
+    /// One destination is deleted.
+    Delete,
+    /// One destination is added that is no real server.
+    Add,
+    /// One service gets another scheduler.
+    Scheduler,
+    /// One service is deleted.
+    Service,
+}
+
+/// A fault, and when it happens: milliseconds from the schedule's beginning.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Timed {
+    /// When.
+    pub at_ms: Ms,
+    /// What.
+    #[serde(flatten)]
+    pub fault: Fault,
+}
+
+impl Fault {
+    /// How long it lasts.
+    pub fn length(&self) -> Duration {
+        let ms = match self {
+            Fault::Kill { .. } => 1000,
+            Fault::Terminate { away_ms, .. }
+            | Fault::Crash { away_ms, .. }
+            | Fault::Leave { away_ms, .. } => *away_ms,
+            Fault::Stop { for_ms, .. }
+            | Fault::Pause { for_ms, .. }
+            | Fault::Busy { for_ms, .. }
+            | Fault::Cut { for_ms, .. }
+            | Fault::Partition { for_ms, .. }
+            | Fault::Unplug { for_ms, .. }
+            | Fault::BadNetwork { for_ms, .. }
+            | Fault::NoStore { for_ms, .. }
+            | Fault::ServerPause { for_ms, .. }
+            | Fault::ServerStop { for_ms, .. }
+            | Fault::StoreAway { for_ms }
+            | Fault::StoreFull { for_ms }
+            | Fault::FilesFull { for_ms, .. }
+            | Fault::TableRefused { for_ms, .. }
+            | Fault::AddressRefused { for_ms, .. }
+            | Fault::EventsLost { for_ms, .. }
+            | Fault::ServerDown { for_ms, .. }
+            | Fault::Hang { for_ms, .. }
+            | Fault::Drain { for_ms, .. }
+            | Fault::BrokenConf { for_ms, .. } => *for_ms,
+            Fault::Flap { times, every_ms, .. } => u64::from(*times) * every_ms,
+            Fault::Reload { order, every_ms, .. } => order.len() as u64 * every_ms,
+            _ => 0,
+        };
+        Duration::from_millis(ms)
+    }
+}
+
+/// When the last fault of a schedule has ended.
+pub fn end(schedule: &[Timed]) -> Duration {
+    let ends = schedule.iter().map(|t| Duration::from_millis(t.at_ms) + t.fault.length());
+    ends.max().unwrap_or_default()
+}
+
+/// Of which nodes a cluster is made: what a schedule draws from.
+#[derive(Clone, Debug)]
+pub struct Targets {
+    /// Every node.
+    pub nodes: Vec<u32>,
+    /// The directors.
+    pub directors: Vec<u32>,
+    /// How many servers etcd has.
+    pub servers: usize,
+    /// How many configurations there are.
+    pub layouts: usize,
+}
+
+/// Lengths that matter: around time-outs, and far beyond them.
+const LENGTHS: [Ms; 12] = [20, 120, 450, 600, 900, 1500, 2500, 4000, 8000, 11_000, 16_000, 30_000];
+
+/// Draws a schedule: a few faults within seconds, often of directors, often overlapping.
+pub fn draw(targets: &Targets, random: &mut Random) -> Vec<Timed> {
+    let count = 1 + random.within(0..=5);
+    let spread = *random.choose(&[500, 3000, 12_000, 25_000]).unwrap_or(&3000);
+    let mut schedule: Vec<Timed> = (0..count)
+        .map(|_| Timed { at_ms: random.within(0..=spread), fault: one(targets, random) })
+        .collect();
+    schedule.sort_by_key(|timed| timed.at_ms);
+    schedule
+}
+
+fn one(targets: &Targets, random: &mut Random) -> Fault {
+    let length = |random: &mut Random| {
+        let about = *random.choose(&LENGTHS).unwrap_or(&600);
+        about + random.within(0..=about / 2)
+    };
+    // Directors are where most can go wrong.
+    let of = match random.happens(600_000) {
+        true => &targets.directors,
+        false => &targets.nodes,
+    };
+    let node = *random.choose(of).unwrap_or(&1);
+    let port = *random.choose(&[80, 177]).unwrap_or(&80);
+    let server = random.within(0..targets.servers as u64) as usize;
+    let for_ms = length(random);
+    match random.within(0..44) {
+        0 | 1 => Fault::Kill { node },
+        2 => Fault::Terminate { node, away_ms: for_ms },
+        3 | 4 => Fault::Stop { node, for_ms },
+        5 | 6 => Fault::Crash { node, away_ms: for_ms.max(2000) },
+        7 | 8 => Fault::Pause { node, for_ms, clock_stands: random.happens(500_000) },
+        9 => Fault::Busy { node, late_ms: random.within(5..=400), for_ms },
+        10 => Fault::Wall { node, by_s: random.within(0..=200_000) as i64 - 100_000 },
+        11..=13 => {
+            let to = *random.choose(&targets.directors).unwrap_or(&1);
+            Fault::Cut { from: node, to, for_ms }
+        }
+        14 | 15 => {
+            let some: Vec<u32> =
+                targets.nodes.iter().copied().filter(|_| random.happens(300_000)).collect();
+            let nodes = if some.is_empty() { vec![node] } else { some };
+            Fault::Partition { nodes, for_ms }
+        }
+        16 | 17 => Fault::Unplug { node, for_ms },
+        18 => Fault::BadNetwork {
+            loss_percent: random.within(0..=30) as u32,
+            delay_ms: random.within(0..=250),
+            for_ms,
+        },
+        19 | 20 => Fault::NoStore { node, for_ms },
+        21 => Fault::ServerPause { server, for_ms },
+        22 => Fault::ServerStop { server, for_ms },
+        23 | 24 => Fault::StoreAway { for_ms },
+        25 => Fault::NewLeader,
+        26 => Fault::Compact,
+        27 => Fault::StoreRestored { back_ms: length(random) },
+        28 => Fault::StoreEmptied,
+        29 => Fault::StoreFull { for_ms },
+        30 => Fault::FilesFull { node, for_ms },
+        31 => Fault::TableRefused { node, for_ms },
+        32 => Fault::AddressRefused { node, for_ms },
+        33 => Fault::EventsLost { node, for_ms },
+        34 => Fault::ServerDown { node, port, for_ms },
+        35 => Fault::Flap {
+            node,
+            port,
+            times: random.within(2..=12) as u32,
+            every_ms: random.within(2..=900),
+        },
+        36 => Fault::Hang { node, port: 80, for_ms },
+        37 => match random.within(0..3) {
+            0 => Fault::Flush { node },
+            1 => Fault::ForeignService { node, port: random.within(8000..8004) as u16 },
+            _ => {
+                let edits = [
+                    TableEdit::Weight,
+                    TableEdit::Delete,
+                    TableEdit::Add,
+                    TableEdit::Scheduler,
+                    TableEdit::Service,
+                ];
+                let what = *random.choose(&edits).unwrap_or(&TableEdit::Weight);
+                Fault::EditTable { node, what }
+            }
+        },
+        38 => Fault::RemoveAddress { node },
+        39 => Fault::SetSysctl { node },
+        40 => Fault::Drain { node, for_ms: for_ms.max(2000) },
+        41 => Fault::TakeOver { node },
+        42 => Fault::Leave { node, away_ms: for_ms.max(4000) },
+        _ => match random.happens(700_000) {
+            true => {
+                let mut order = targets.nodes.clone();
+                for index in (1..order.len()).rev() {
+                    order.swap(index, random.within(0..=index as u64) as usize);
+                }
+                let layout = random.within(0..targets.layouts as u64) as usize;
+                Fault::Reload { layout, order, every_ms: random.within(0..=700) }
+            }
+            false => Fault::BrokenConf { node, for_ms },
+        },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_seed_draws_the_same_schedule_and_a_schedule_survives_its_file() {
+        let targets =
+            Targets { nodes: (1..=8).collect(), directors: vec![1, 2, 3], servers: 3, layouts: 3 };
+        for seed in 0..200 {
+            let schedule = draw(&targets, &mut Random::new(seed));
+            assert_eq!(schedule, draw(&targets, &mut Random::new(seed)));
+            let text = serde_json::to_string(&schedule).unwrap();
+            assert_eq!(serde_json::from_str::<Vec<Timed>>(&text).unwrap(), schedule);
+        }
+    }
+}

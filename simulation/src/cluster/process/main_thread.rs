@@ -1,0 +1,306 @@
+//! The main thread: cvipd's supervisor, and what its driver does to start, swap and end workers.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use cvip::conf::{Conf, Sources};
+use cvip::cores::{
+    Action, Endpoints, Input, MonitorMessage, NodeMessage, ReadConf, SendSchedule, SenderMessage,
+    Supervisor, TableMessage,
+};
+use cvip::director::sync::SyncRole;
+use cvip::heartbeat::{HeartbeatContent, HeartbeatSource, LeftPorts, Timing};
+use cvip::store::Interest;
+
+use super::monitor::Monitor;
+use super::node::Node;
+use super::post::{MainMessage, ToNode, Worker};
+use super::sender::Sender;
+use super::table::Table;
+use super::{Environment, Identity, Told, Workers};
+use crate::store::{Poll, ViewId};
+use crate::time::SimTime;
+
+/// How often it looks after what stands below the run folder.
+const TEND_EVERY: Duration = Duration::from_secs(1);
+
+/// The main thread.
+pub struct MainThread {
+    me: Identity,
+    /// The supervisor's state.
+    pub state: Supervisor,
+    endpoints: Option<Endpoints>,
+    left: Option<LeftPorts>,
+    leaving: bool,
+    /// The connections that a node that leaves last reported.
+    connections: Option<usize>,
+    /// The directors' records, for a leave.
+    holders: Option<(ViewId, bool)>,
+    next_tend: SimTime,
+    is_first: bool,
+    has_left: bool,
+}
+
+impl MainThread {
+    /// One that has started no worker yet.
+    pub fn new(me: Identity, conf: Arc<Conf>, now: SimTime) -> MainThread {
+        let read = ReadConf { conf, sources: Arc::new(Sources::default()) };
+        let path = "/etc/cvip.conf".to_owned();
+        MainThread {
+            me,
+            state: Supervisor::new(me.node, path, read, now.instant()),
+            endpoints: None,
+            left: None,
+            leaving: false,
+            connections: None,
+            holders: None,
+            next_tend: now,
+            is_first: true,
+            has_left: false,
+        }
+    }
+}
+
+/// Takes messages, and does what is due.
+pub fn run(workers: &mut Workers, env: &mut Environment<'_>) {
+    if std::mem::take(&mut workers.main.is_first) {
+        let conf = Arc::clone(workers.main.state.conf());
+        if let Err(error) = workers.swap(&conf, env) {
+            return env.told.push(Told::Ended(Err(error)));
+        }
+    }
+    let mut inputs = Vec::new();
+    if let Some(connections) = workers.main.connections.take() {
+        inputs.push(Input::Connections(connections));
+    }
+    inputs.push(Input::Time);
+    while let Some(message) = env.post.main.pop_front() {
+        match message {
+            MainMessage::Input(input) => inputs.push(*input),
+            MainMessage::Left(left) => workers.tell_left(left, env),
+            MainMessage::Connections(connections) => workers.main.connections = Some(connections),
+        }
+    }
+    for input in inputs {
+        if !workers.feed(input, env) {
+            return;
+        }
+    }
+    let main = &mut workers.main;
+    if env.now >= main.next_tend {
+        main.next_tend = env.now + TEND_EVERY;
+    }
+    let due = main.state.due(env.now.instant()).map_or(SimTime::NEVER, SimTime::of);
+    // The supervisor's next action may wait for time that has come.
+    env.post.at(Worker::Main, due.min(main.next_tend), env.now);
+}
+
+impl Workers {
+    /// Gives the supervisor an input, and carries out what follows; false once cvipd ends.
+    fn feed(&mut self, input: Input, env: &mut Environment<'_>) -> bool {
+        let mut next = Some(input);
+        loop {
+            if let Some(input) = next.take() {
+                self.main.state.handle(input, env.now.instant());
+            }
+            let Some(action) = self.main.state.next_action() else { return true };
+            if let Action::Exit(outcome) = action {
+                if self.main.has_left {
+                    env.told.push(Told::Left);
+                }
+                env.told.push(Told::Ended(outcome.map_err(|error| error.to_string())));
+                return false;
+            }
+            next = self.carry_out(action, env);
+        }
+    }
+
+    fn carry_out(&mut self, action: Action, env: &mut Environment<'_>) -> Option<Input> {
+        let now = env.now;
+        match action {
+            Action::Addresses(message) => env.post.tell_addresses(message, now),
+            Action::Node(message) => {
+                if self.node.is_some() {
+                    env.post.tell_node(to_node(message), now);
+                }
+            }
+            Action::Monitor(message) => self.tell_monitor(message, env),
+            Action::Table(message) => self.tell_table(message, env),
+            Action::TakeTableRole(role) => {
+                self.direct(role, env);
+                return Some(Input::TableTold(Ok(())));
+            }
+            Action::StartNode => {
+                let conf = Arc::clone(self.main.state.conf());
+                if self.node.is_none() {
+                    self.node = Some(Node::new(self.main.me, conf, env.host, env.client, now));
+                    env.post.soon(Worker::Node, now);
+                }
+            }
+            Action::StartLeave => {
+                env.post.tell_node(ToNode::Leave, now);
+                self.main.holders = Some((env.client.open_view(Interest::All, now), false));
+            }
+            Action::TellLeaving => {
+                self.main.leaving = true;
+                match self.monitor.is_some() {
+                    true => env.post.tell_monitor(MonitorMessage::Leave, now),
+                    false => self.say_farewell(env),
+                }
+            }
+            Action::SayFarewell => {
+                self.main.has_left = true;
+                self.say_farewell(env);
+            }
+            Action::ReadHolders => return self.read_holders(env),
+            Action::ReadConf => {
+                return Some(Input::Read(Box::new(env.host.files.load())));
+            }
+            Action::TryConf(read) => return Some(Input::Tried(read, Ok(()))),
+            Action::SwapWorkers(read) => {
+                let outcome = self.swap(&read.conf, env);
+                return Some(Input::Swapped(read, outcome));
+            }
+            Action::Resync(conf) => self.tell_table(TableMessage::Reload(conf), env),
+            Action::Ready => env.told.push(Told::Note("ready".to_owned())),
+            Action::Answer(answer) => {
+                env.told.push(Told::Note(format!("answers the operator: {answer:?}")));
+            }
+            Action::Exit(_) => {}
+        }
+        None
+    }
+
+    /// Builds what a configuration needs, and puts it in the place of what there is.
+    fn swap(&mut self, conf: &Arc<Conf>, env: &mut Environment<'_>) -> Result<(), String> {
+        let me = self.main.me;
+        let is_director = conf.is_director(me.node);
+        if !is_director && self.table.is_some() {
+            self.end_monitor(env);
+            self.tell_table(TableMessage::Leave, env);
+            if let Some(Some(mut table)) = self.table.take() {
+                table.stop(std::mem::take(&mut env.post.table));
+                self.retired = Some(table);
+            }
+        }
+        if self.node.is_some() {
+            env.post.tell_node(ToNode::Reload(Arc::clone(conf)), env.now);
+        }
+        if is_director && self.table.is_none() {
+            self.table = Some(None);
+        }
+        self.succeed(conf, env);
+        self.tell_monitor(MonitorMessage::Reload(Arc::clone(conf)), env);
+        Ok(())
+    }
+
+    /// A monitor and a heartbeat sender for the configuration's endpoints, unless those that run
+    /// use them.
+    fn succeed(&mut self, conf: &Arc<Conf>, env: &mut Environment<'_>) {
+        let (me, now) = (self.main.me, env.now);
+        let endpoints = Endpoints::next(self.main.endpoints.as_ref(), conf, me.node);
+        if self.main.endpoints.as_ref() == Some(&endpoints) {
+            return;
+        }
+        self.sender = None;
+        env.post.sender.clear();
+        if !endpoints.to.is_empty() {
+            let source =
+                HeartbeatSource { node: me.node, incarnation: me.incarnation, nonce: me.nonce };
+            let before = u64::try_from(now.since(me.started).as_millis()).unwrap_or(u64::MAX);
+            let schedule =
+                SendSchedule::new(source, Timing::default(), now.instant()).after(before);
+            self.sender = Some(Sender::new(schedule));
+            let (to, leaving) = (endpoints.to.clone(), self.main.leaving);
+            let content = HeartbeatContent { to, leaving, ..HeartbeatContent::default() };
+            env.post.tell_sender(SenderMessage::HeartbeatContent(content), now);
+        }
+        self.end_monitor(env);
+        if conf.is_director(me.node) {
+            let set = cvip::director::monitor::order(conf, me.node);
+            let set = set.into_iter().min().unwrap_or(me.node);
+            let terms = env.host.files.read_terms(set);
+            let to = endpoints.to.clone();
+            let monitor = Monitor::new(me, Arc::clone(conf), terms, to, env.client, now);
+            self.monitor = Some(monitor);
+            if self.main.leaving {
+                env.post.tell_monitor(MonitorMessage::Leave, now);
+            }
+            env.post.soon(Worker::Monitor, now);
+        }
+        self.main.endpoints = Some(endpoints);
+        if let Some(left) = self.main.left.take() {
+            self.tell_left(left, env);
+        }
+    }
+
+    fn end_monitor(&mut self, env: &mut Environment<'_>) {
+        if let Some(monitor) = self.monitor.take() {
+            env.client.close_view(monitor.view());
+            env.post.monitor.clear();
+        }
+    }
+
+    /// Tells the table its role, and starts its worker if there is none yet.
+    fn direct(&mut self, role: SyncRole, env: &mut Environment<'_>) {
+        let conf = Arc::clone(self.main.state.conf());
+        if let Some(table) = &mut self.table {
+            if table.is_none() {
+                *table = Some(Table::new(self.main.me.node, conf, env.client, env.now));
+            }
+            env.post.tell_table(TableMessage::ElectionRole(role), env.now);
+        }
+    }
+
+    fn tell_monitor(&self, message: MonitorMessage, env: &mut Environment<'_>) {
+        if self.monitor.is_some() {
+            env.post.tell_monitor(message, env.now);
+        }
+    }
+
+    fn tell_table(&self, message: TableMessage, env: &mut Environment<'_>) {
+        if matches!(self.table, Some(Some(_))) {
+            env.post.tell_table(message, env.now);
+        }
+    }
+
+    fn tell_left(&mut self, left: LeftPorts, env: &mut Environment<'_>) {
+        if self.sender.is_some() {
+            env.post.tell_sender(SenderMessage::Left(left.clone()), env.now);
+        }
+        self.tell_monitor(MonitorMessage::Left(left.clone()), env);
+        self.main.left = Some(left);
+    }
+
+    fn say_farewell(&self, env: &mut Environment<'_>) {
+        if let (Some(_), Some(endpoints)) = (&self.sender, &self.main.endpoints) {
+            let to = endpoints.to.clone();
+            let content = HeartbeatContent { to, leaving: true, ..HeartbeatContent::default() };
+            env.post.tell_sender(SenderMessage::HeartbeatContent(content), env.now);
+        }
+    }
+
+    fn read_holders(&mut self, env: &mut Environment<'_>) -> Option<Input> {
+        let Some((view, is_known)) = &mut self.main.holders else {
+            return Some(Input::Holders(None));
+        };
+        // What the view said last holds; one that was never read is waited for.
+        match env.client.refresh(*view, env.now) {
+            Poll::Done(outcome) => *is_known |= outcome.is_ok(),
+            Poll::Wait(_) => {}
+        }
+        let conf = self.main.state.conf();
+        let view = env.client.state(*view);
+        is_known.then(|| Input::Holders(Some(cvip::cores::holders(self.main.me.node, conf, view))))
+    }
+}
+
+fn to_node(message: NodeMessage) -> ToNode {
+    match message {
+        NodeMessage::Reload(conf) => ToNode::Reload(conf),
+        NodeMessage::Direct(directing) => ToNode::Direct(directing),
+        NodeMessage::Obey(applied) => ToNode::Obey(applied),
+        NodeMessage::Vouch(number) => ToNode::Vouch(number),
+        NodeMessage::Leave(_) => ToNode::Leave,
+    }
+}

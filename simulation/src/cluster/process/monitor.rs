@@ -1,0 +1,465 @@
+//! The monitor: cvipd's state, and what its driver does with sockets, the store and the file of
+//! terms.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+use std::time::Instant;
+
+use cvip::conf::Conf;
+use cvip::cores::{
+    AddressMessage, ClaimRequest, ConflictInput, Input, MonitorInput, MonitorMessage,
+    MonitorOutput, MonitorState, SenderMessage, StoreChanges, StoreReading, TableMessage,
+};
+use cvip::director::election::ElectionRole;
+use cvip::director::monitor::{MonitorIdentity, MonitorView, Notice};
+use cvip::heartbeat::{ConnectOutcome, Heartbeat};
+use cvip::net::{Claimed, ConflictState, Mac};
+use cvip::store::TermClaim;
+
+use super::post::Worker;
+use super::{Environment, Identity, Told};
+use crate::cluster::conf::node_of;
+use crate::cluster::packet::{Packet, Place};
+use crate::store::{Poll, StoreClient, StoreWrite, ViewId, WriteId, WriteOutcome, WriteResult};
+use crate::time::SimTime;
+
+/// What an output brought may lead to other outputs, so often in one step at most: as in cvipd's
+/// driver.
+const ROUNDS: u32 = 8;
+
+/// A heartbeat socket's queue holds no more.
+const QUEUE: usize = 256;
+
+/// One director's monitor.
+pub struct Monitor {
+    state: MonitorState,
+    view: ViewId,
+    heartbeats: VecDeque<Heartbeat>,
+    echoes: VecDeque<(IpAddr, SimTime)>,
+    connects: VecDeque<(SocketAddr, ConnectOutcome)>,
+    watch: ConflictWatch,
+    to: Vec<IpAddr>,
+    doing: Doing,
+    /// The time of what is being done: its driver does not look at the clock again.
+    began: Instant,
+    outputs: VecDeque<MonitorOutput>,
+    notices: Vec<Notice>,
+    handed_over: Option<Result<Option<u32>, String>>,
+    written: Option<WriteResult>,
+}
+
+/// What it is in the middle of.
+enum Doing {
+    /// Nothing.
+    Idle,
+    /// The store's view is refreshed.
+    Reading { anew: bool, then: Then },
+    /// A claim is under way.
+    Claiming { id: WriteId, round: Round },
+    /// Outputs are carried out.
+    Running(Round),
+}
+
+/// What follows once the view was refreshed.
+enum Then {
+    /// The monitor was just made.
+    Nothing,
+    /// What was heard is taken.
+    Hear,
+    /// Outputs are carried out on.
+    Run(Round),
+    /// The same, once the claim's outcome was told.
+    ClaimEnded(Result<TermClaim, String>, Round),
+}
+
+/// A run of outputs.
+#[derive(Clone, Copy, Default)]
+struct Round {
+    number: u32,
+    is_answered: bool,
+    /// The hand-over that is answered at its end.
+    hand_over: Option<u64>,
+    /// It belongs to a step, and not to a hand-over.
+    is_step: bool,
+}
+
+/// What hears other hosts that claim addresses of this director.
+#[derive(Default)]
+struct ConflictWatch {
+    states: BTreeMap<IpAddr, ConflictState>,
+    claims: BTreeMap<IpAddr, Claimed>,
+}
+
+impl Monitor {
+    /// One that has heard nothing yet.
+    pub fn new(
+        me: Identity,
+        conf: Arc<Conf>,
+        terms: cvip::cores::Terms,
+        to: Vec<IpAddr>,
+        client: &mut StoreClient,
+        now: SimTime,
+    ) -> Monitor {
+        let identity =
+            MonitorIdentity { node: me.node, incarnation: me.incarnation, nonce: me.nonce };
+        Monitor {
+            state: MonitorState::new(identity, conf, terms, now.instant()),
+            view: client.open_view(cvip::store::Interest::All, now),
+            heartbeats: VecDeque::new(),
+            echoes: VecDeque::new(),
+            connects: VecDeque::new(),
+            watch: ConflictWatch::default(),
+            to,
+            doing: Doing::Reading { anew: false, then: Then::Nothing },
+            began: now.instant(),
+            outputs: VecDeque::new(),
+            notices: Vec::new(),
+            handed_over: None,
+            written: None,
+        }
+    }
+
+    /// Its view of the store.
+    pub fn view(&self) -> ViewId {
+        self.view
+    }
+
+    /// What it knows.
+    pub fn shows(&self, now: SimTime) -> MonitorView {
+        self.state.view(now.instant())
+    }
+
+    /// It waits for this write.
+    pub fn waits_for(&self, id: WriteId) -> bool {
+        matches!(self.doing, Doing::Claiming { id: awaited, .. } if awaited == id)
+    }
+
+    /// Takes the outcome of the write that it waits for.
+    pub fn written(&mut self, outcome: WriteResult) {
+        self.written = Some(outcome);
+    }
+
+    /// Takes a packet; it is looked at in the next step.
+    pub fn receive(&mut self, packet: Packet, from: Place) {
+        match packet {
+            Packet::Heartbeat(heartbeat) => {
+                if self.heartbeats.len() < QUEUE {
+                    self.heartbeats.push_back((*heartbeat).clone());
+                }
+            }
+            Packet::EchoReply { addr, asked } => self.echoes.push_back((addr, asked)),
+            Packet::Connected(target, outcome) => self.connects.push_back((target, outcome)),
+            Packet::IsAt(addr) => self.watch.hear(addr, from, false),
+            Packet::Announcement(addr) => self.watch.hear(addr, from, true),
+            _ => {}
+        }
+    }
+
+    /// Goes on with what it is doing, takes messages, and steps.
+    pub fn run(&mut self, env: &mut Environment<'_>) {
+        self.watch.believe(env.now.instant());
+        let mut has_stepped = false;
+        loop {
+            match std::mem::replace(&mut self.doing, Doing::Idle) {
+                Doing::Idle => {
+                    if let Some(message) = env.post.monitor.pop_front() {
+                        self.began = env.now.instant();
+                        self.handle(message);
+                    } else if !has_stepped {
+                        has_stepped = true;
+                        self.began = env.now.instant();
+                        self.doing = Doing::Reading { anew: false, then: Then::Hear };
+                    } else {
+                        break;
+                    }
+                }
+                Doing::Reading { anew, then } => match self.read(anew, env) {
+                    Some(reading) => {
+                        self.state.handle(MonitorInput::StoreRead(reading), self.began);
+                        self.go_on(then, env);
+                    }
+                    None => return self.doing = Doing::Reading { anew, then },
+                },
+                Doing::Claiming { id, round } => match self.written.take() {
+                    Some(outcome) => {
+                        let claimed = match outcome {
+                            Ok(WriteOutcome::Claimed(claimed)) => Ok(claimed),
+                            Ok(other) => Err(format!("{other:?}")),
+                            Err(error) => Err(error.to_string()),
+                        };
+                        let then = Then::ClaimEnded(claimed, round);
+                        self.doing = Doing::Reading { anew: false, then };
+                    }
+                    None => return self.doing = Doing::Claiming { id, round },
+                },
+                Doing::Running(round) => self.run_outputs(round, env),
+            }
+        }
+        let due = SimTime::of(env.now.instant() + self.state.timeout(env.now.instant()));
+        let watch = self.watch.due().map_or(SimTime::NEVER, SimTime::of);
+        env.post.at(Worker::Monitor, due.min(watch), env.now);
+    }
+
+    fn handle(&mut self, message: MonitorMessage) {
+        let now = self.began;
+        match message {
+            MonitorMessage::Reload(conf) => self.state.handle(MonitorInput::Conf(conf), now),
+            MonitorMessage::TakeOver => self.state.handle(MonitorInput::TakeOver, now),
+            MonitorMessage::HandOver(number) => {
+                self.state.handle(MonitorInput::HandOver, now);
+                self.begin_round(Round { hand_over: Some(number), ..Round::default() });
+            }
+            MonitorMessage::Confirm => self.state.handle(MonitorInput::Confirm, now),
+            MonitorMessage::Carries(can) => self.state.handle(MonitorInput::CanCarry(can), now),
+            MonitorMessage::Leave => self.state.handle(MonitorInput::Leave, now),
+            MonitorMessage::Left(left) => self.state.handle(MonitorInput::Left(left), now),
+            MonitorMessage::Announced(all) => {
+                self.state.handle(MonitorInput::Announced(all), now);
+            }
+            MonitorMessage::View(_) => {}
+        }
+    }
+
+    fn read(&mut self, anew: bool, env: &mut Environment<'_>) -> Option<StoreReading> {
+        let refreshed = match env.client.refresh(self.view, env.now) {
+            Poll::Done(refreshed) => refreshed.ok(),
+            Poll::Wait(until) => {
+                env.post.wake(Worker::Monitor, until);
+                return None;
+            }
+        };
+        let state = env.client.state(self.view);
+        let changes = refreshed.map(|refreshed| StoreChanges::of(&refreshed.changed, state));
+        let unavailable_since = env.client.unavailable_since(self.view);
+        Some(StoreReading { changes, unavailable_since, anew })
+    }
+
+    fn go_on(&mut self, then: Then, env: &mut Environment<'_>) {
+        match then {
+            Then::Nothing => {}
+            Then::Hear => {
+                self.hear(env);
+                self.begin_round(Round { is_step: true, ..Round::default() });
+            }
+            Then::Run(round) => self.doing = Doing::Running(round),
+            Then::ClaimEnded(claimed, round) => {
+                env.told.push(Told::Note(match &claimed {
+                    Ok(TermClaim::Won(elected)) => {
+                        format!("won term {} for node {}", elected.term, elected.node)
+                    }
+                    Ok(TermClaim::Stands(stands)) => format!("claimed in vain: {stands:?}"),
+                    Err(error) => format!("claimed in vain: {error}"),
+                }));
+                self.state.handle(MonitorInput::ClaimEnded(claimed), self.began);
+                self.doing = Doing::Running(Round { is_answered: true, ..round });
+            }
+        }
+    }
+
+    /// Takes what was heard.
+    fn hear(&mut self, env: &mut Environment<'_>) {
+        let now = self.began;
+        while let Some(heartbeat) = self.heartbeats.pop_front() {
+            self.state.handle(MonitorInput::Heartbeat(heartbeat), now);
+        }
+        while let Some((addr, asked)) = self.echoes.pop_front() {
+            let asked = asked.instant();
+            self.state.handle(MonitorInput::EchoAnswered { addr, asked }, now);
+        }
+        while let Some((target, outcome)) = self.connects.pop_front() {
+            self.state.handle(MonitorInput::Connected { target, outcome }, now);
+        }
+        for addr in self.watch.questions(now) {
+            env.sent.push((Place::Client(0), Packet::WhoHas(addr)));
+        }
+        for claim in std::mem::take(&mut self.watch.claims).into_values() {
+            self.state.handle(MonitorInput::Claimed(claim), now);
+        }
+        self.state.handle(MonitorInput::Proved(self.watch.proved()), now);
+    }
+
+    /// The state decides; what it decides is carried out next.
+    fn begin_round(&mut self, round: Round) {
+        self.outputs = self.state.step(self.began).into();
+        let round = Round { number: round.number + 1, is_answered: false, ..round };
+        self.doing = Doing::Running(round);
+    }
+
+    fn run_outputs(&mut self, mut round: Round, env: &mut Environment<'_>) {
+        while let Some(output) = self.outputs.pop_front() {
+            match self.carry_out(output, round, env) {
+                Carried::Out => {}
+                Carried::Answered => round.is_answered = true,
+                Carried::Waits(doing) => return self.doing = doing,
+            }
+        }
+        if round.is_answered && round.number < ROUNDS {
+            return self.begin_round(round);
+        }
+        if let Some(number) = round.hand_over {
+            let is_missing = || Err("another claim is under way".to_owned());
+            let answer = self.handed_over.take().unwrap_or_else(is_missing);
+            env.post.tell(Input::HandOver { number, answer }, env.now);
+        }
+        if round.is_step {
+            for notice in std::mem::take(&mut self.notices) {
+                self.tell(notice, env);
+            }
+        }
+    }
+
+    fn carry_out(
+        &mut self,
+        output: MonitorOutput,
+        round: Round,
+        env: &mut Environment<'_>,
+    ) -> Carried {
+        match output {
+            MonitorOutput::Notice(notice) => self.notices.push(notice),
+            MonitorOutput::HandedOver(successor) => self.handed_over = Some(successor),
+            MonitorOutput::Claim(ClaimRequest { set, above, expected, node, incarnation }) => {
+                env.client.surpass(self.view, set, above);
+                let claim = StoreWrite::Claim { set, expected_term: expected, node, incarnation };
+                let id = env.client.begin(self.view, claim, env.now);
+                return Carried::Waits(Doing::Claiming { id, round });
+            }
+            MonitorOutput::ReadStore => {
+                env.client.invalidate(self.view, env.now);
+                let then = Then::Run(Round { is_answered: true, ..round });
+                return Carried::Waits(Doing::Reading { anew: true, then });
+            }
+            MonitorOutput::Echo(addr) => {
+                if let Some(node) = node_of(addr) {
+                    let asked = SimTime::of(self.began);
+                    env.sent.push((Place::Node(node), Packet::Echo { addr, asked }));
+                }
+            }
+            MonitorOutput::ForgetEcho(addr) => self.echoes.retain(|(of, _)| *of != addr),
+            MonitorOutput::Connect(target) => {
+                if let Some(node) = node_of(target.ip()) {
+                    env.sent.push((Place::Node(node), Packet::Connect(target)));
+                }
+            }
+            MonitorOutput::WatchAddresses(addrs) => {
+                self.watch.watch(addrs.into_values().flatten().collect());
+            }
+            MonitorOutput::AskForAddresses(addrs) => {
+                for addr in addrs {
+                    self.watch.event(addr, ConflictInput::Doubted, self.began);
+                }
+            }
+            MonitorOutput::WriteTerms(terms) => {
+                let is_written = env.host.files.write_terms(terms);
+                self.state.handle(MonitorInput::TermsWritten(is_written), self.began);
+                return Carried::Answered;
+            }
+            MonitorOutput::RemoveTerms => env.host.files.terms = None,
+            MonitorOutput::Tend => {
+                if env.host.files.terms.is_none() {
+                    self.state.handle(MonitorInput::TermsMissing, self.began);
+                    return Carried::Answered;
+                }
+            }
+        }
+        Carried::Out
+    }
+
+    fn tell(&mut self, notice: Notice, env: &mut Environment<'_>) {
+        let now = env.now;
+        match notice {
+            Notice::Restrictions(restrictions) => {
+                env.post.tell_table(TableMessage::Restrict(restrictions), now);
+            }
+            Notice::HeartbeatContent(mut content) => {
+                content.to.clone_from(&self.to);
+                env.post.tell_sender(SenderMessage::HeartbeatContent(content), now);
+            }
+            Notice::ElectionRole(role) => {
+                let message = match role {
+                    ElectionRole::Standby => AddressMessage::Yield,
+                    ElectionRole::Active { .. } => AddressMessage::Elected,
+                };
+                env.told.push(Told::Role(role));
+                env.post.tell_addresses(message, now);
+                env.post.tell(Input::Elected(role), now);
+            }
+            Notice::Announce => env.post.tell_addresses(AddressMessage::Announce, now),
+            Notice::Vouch(number) => env.post.tell(Input::Vouch(number), now),
+            Notice::Event(event) => env.told.push(Told::Event(event)),
+        }
+    }
+}
+
+/// What became of an output.
+enum Carried {
+    /// Nothing follows from it now.
+    Out,
+    /// What came of it was handled.
+    Answered,
+    /// It is waited for.
+    Waits(Doing),
+}
+
+impl ConflictWatch {
+    fn watch(&mut self, addrs: BTreeSet<IpAddr>) {
+        let known =
+            |addr| (addr, self.states.get(&addr).copied().unwrap_or(ConflictState::NoConflict));
+        self.states = addrs.into_iter().map(known).collect();
+    }
+
+    fn event(&mut self, addr: IpAddr, event: ConflictInput, now: Instant) {
+        if let Some(state) = self.states.get_mut(&addr) {
+            *state = state.after(event, now);
+        }
+    }
+
+    fn hear(&mut self, addr: IpAddr, from: Place, to_all: bool) {
+        let Place::Node(node) = from else { return };
+        if self.states.contains_key(&addr) {
+            let by = mac_of(node);
+            let known = self.claims.entry(addr).or_insert(Claimed { addr, by, to_all });
+            (known.by, known.to_all) = (by, known.to_all | to_all);
+        }
+    }
+
+    /// Takes what was heard into what is known of each address.
+    fn believe(&mut self, now: Instant) {
+        let heard: Vec<Claimed> = self.claims.values().copied().collect();
+        for Claimed { addr, by, to_all } in heard {
+            let event = match to_all {
+                true => ConflictInput::Announced(by),
+                false => ConflictInput::Answered(by),
+            };
+            self.event(addr, event, now);
+        }
+    }
+
+    /// The addresses for which it is asked now.
+    fn questions(&mut self, now: Instant) -> Vec<IpAddr> {
+        let mut asked = Vec::new();
+        for (addr, state) in &mut self.states {
+            *state = state.after(ConflictInput::Time, now);
+            if state.ask_at().is_some_and(|at| at <= now) {
+                *state = state.after(ConflictInput::Asked, now);
+                asked.push(*addr);
+            }
+        }
+        asked
+    }
+
+    fn proved(&self) -> BTreeSet<IpAddr> {
+        let proved = |state: &ConflictState| matches!(state, ConflictState::Confirmed { .. });
+        self.states.iter().filter(|(_, state)| proved(state)).map(|(addr, _)| *addr).collect()
+    }
+
+    fn due(&self) -> Option<Instant> {
+        self.states.values().filter_map(|state| state.due()).min()
+    }
+}
+
+/// A node's Ethernet address.
+pub fn mac_of(node: u32) -> Mac {
+    let [a, b, c, d] = node.to_be_bytes();
+    Mac([2, 0, a, b, c, d])
+}

@@ -1,0 +1,348 @@
+//! What must hold: docs/invariants.md says why, and where each bound comes from.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+use std::net::IpAddr;
+use std::time::Duration;
+
+use cvip::conf::Conf;
+use cvip::cores::{Value, service_key};
+use cvip::director::election::ElectionRole;
+use cvip::ipvs::{DaemonRole, Destination, DestinationId};
+use cvip::protocol::Protocol;
+use cvip::store::{Key, ServiceKey};
+
+use crate::cluster::clients::{Attempt, Clients};
+use crate::cluster::conf::{CVIP, HTTP, STATIC, XDMCP, addr_of};
+use crate::cluster::machine::Machine;
+use crate::cluster::packet::Place;
+use crate::cluster::process::Told;
+use crate::cluster::world::World;
+use crate::time::SimTime;
+
+/// Two may carry a CVIP for so long: the lifetime of an address whose cvipd cannot give it back,
+/// and what a look takes (invariant 1).
+const TWO_CARRY: Duration = Duration::from_millis(11_500);
+
+/// So many messages may wait in one cvipd (invariant 9).
+const WAITING: usize = 2000;
+
+/// So many times a second workers may run in one cvipd (invariant 9).
+const STEPS: u64 = 20_000;
+
+/// A violation of an invariant.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Violation {
+    /// When.
+    pub at: SimTime,
+    /// Which invariant, by its number in docs/invariants.md.
+    pub invariant: u32,
+    /// What was seen.
+    pub what: String,
+}
+
+impl fmt::Display for Violation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "invariant {} at {} s: {}", self.invariant, self.at, self.what)
+    }
+}
+
+/// What is watched all the time.
+#[derive(Default)]
+pub struct Watch {
+    /// Since when two or more carry the CVIP.
+    two_since: Option<SimTime>,
+    /// The role and the incarnation of each director, as its monitor last told.
+    roles: BTreeMap<u32, (u64, ElectionRole)>,
+    /// How often workers had run, of which start, at the last count.
+    steps: BTreeMap<u32, (u64, u64)>,
+    next_count: SimTime,
+    /// Nothing that the clients do may fail from now on, and no table may change.
+    pub nothing_fails: bool,
+}
+
+impl Watch {
+    /// Looks at the world after something happened.
+    ///
+    /// # Errors
+    /// An invariant does not hold.
+    pub fn look(&mut self, world: &World, told: &[(SimTime, u32, Told)]) -> Result<(), Violation> {
+        let violation = |invariant, what: String| Err(Violation { at: world.now, invariant, what });
+        let carriers = world.carriers();
+        if carriers.len() < 2 || !hear_one_another(world, &carriers) {
+            self.two_since = None;
+        } else {
+            let since = *self.two_since.get_or_insert(world.now);
+            if world.now.since(since) > TWO_CARRY {
+                return violation(1, format!("nodes {carriers:?} carry the CVIP since {since} s"));
+            }
+        }
+        for (at, node, told) in told {
+            match told {
+                Told::Role(role) => {
+                    let epoch = world.machines.get(node).map_or(0, |machine| machine.epoch);
+                    self.roles.insert(*node, (epoch, *role));
+                    self.same_term(world, *node, *role)?;
+                }
+                Told::Applied(_) => self.owned(world, *node)?,
+                Told::Ended(Err(why)) => {
+                    return Err(Violation {
+                        at: *at,
+                        invariant: 10,
+                        what: format!("node {node}: cvipd ended: {why}"),
+                    });
+                }
+                _ => {}
+            }
+        }
+        if world.now >= self.next_count {
+            self.next_count = world.now + Duration::from_secs(1);
+            self.count(world)?;
+        }
+        Ok(())
+    }
+
+    /// No two directors are active in one term.
+    fn same_term(&self, world: &World, node: u32, role: ElectionRole) -> Result<(), Violation> {
+        let ElectionRole::Active { term } = role else { return Ok(()) };
+        for (other, (epoch, held)) in &self.roles {
+            let lives = world.machines.get(other).is_some_and(|machine| {
+                machine.process.is_some() && machine.epoch == *epoch && machine.is_up
+            });
+            if *other != node && lives && *held == role {
+                let what = format!("nodes {other} and {node} are active in term {term}");
+                return Err(Violation { at: world.now, invariant: 2, what });
+            }
+        }
+        Ok(())
+    }
+
+    /// What stands in the kernel's table is recorded as owned, or foreign.
+    fn owned(&self, world: &World, node: u32) -> Result<(), Violation> {
+        let Some(machine) = world.machines.get(&node) else { return Ok(()) };
+        let Some(process) = &machine.process else { return Ok(()) };
+        let Ok(owned) = process.client.files().read(Key::Owned(node)) else { return Ok(()) };
+        let owned = match owned {
+            Some(Value::Owned(owned)) => owned.clone(),
+            _ => BTreeSet::new(),
+        };
+        for service in own_services(machine) {
+            if !owned.contains(&service) {
+                let what = format!("node {node}: {service} was made and is not recorded as owned");
+                return Err(Violation { at: world.now, invariant: 4, what });
+            }
+        }
+        for service in &machine.host.foreign {
+            if pool(machine, *service).is_none() {
+                let what = format!("node {node}: the foreign {service} is gone");
+                return Err(Violation { at: world.now, invariant: 3, what });
+            }
+        }
+        Ok(())
+    }
+
+    /// Memory and work are bounded.
+    fn count(&mut self, world: &World) -> Result<(), Violation> {
+        for (node, machine) in &world.machines {
+            let Some(process) = &machine.process else { continue };
+            let (waiting, steps) = (process.post.waiting(), process.post.steps);
+            if waiting > WAITING
+                && machine.is_running(world.now)
+                && machine.stopped_until <= world.now
+            {
+                let what = format!("node {node}: {waiting} messages wait in cvipd");
+                return Err(Violation { at: world.now, invariant: 9, what });
+            }
+            let before = self.steps.insert(*node, (machine.epoch, steps));
+            let before = before.filter(|(epoch, _)| *epoch == machine.epoch);
+            let done = before.map_or(0, |(_, before)| steps - before);
+            if done > STEPS {
+                let what = format!("node {node}: cvipd's workers ran {done} times in a second");
+                return Err(Violation { at: world.now, invariant: 9, what });
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Whether some two of these nodes can know of each other.
+fn hear_one_another(world: &World, nodes: &[u32]) -> bool {
+    let hear = |a: u32, b: u32| {
+        let (a, b) = (Place::Node(a), Place::Node(b));
+        world.network.is_open(a, b) && world.network.is_open(b, a)
+    };
+    nodes.iter().any(|a| nodes.iter().any(|b| a < b && hear(*a, *b)))
+}
+
+/// What the clients met since this was last asked; `nothing_fails`: all must have been served.
+///
+/// # Errors
+/// An attempt failed or a connection broke.
+pub fn served(clients: &mut Clients, nothing_fails: bool) -> Result<(), Violation> {
+    let attempts = std::mem::take(&mut clients.attempts);
+    let broken = std::mem::take(&mut clients.broken);
+    if !nothing_fails {
+        return Ok(());
+    }
+    for (at, attempt) in attempts {
+        if !matches!(attempt, Attempt::Served(_)) {
+            let what = format!("a client was not served: {attempt:?}");
+            return Err(Violation { at, invariant: 6, what });
+        }
+    }
+    if let Some((at, server, why)) = broken.into_iter().next() {
+        let what = format!("a connection to node {server} broke: {why}");
+        return Err(Violation { at, invariant: 7, what });
+    }
+    Ok(())
+}
+
+/// Whether the cluster is as it should be: the store, the election, addresses and tables. Every
+/// machine is up, and no fault lasts.
+///
+/// # Errors
+/// What is not, with the invariant that it belongs to.
+pub fn is_right(world: &World, conf: &Conf) -> Result<(), (u32, String)> {
+    let directors = &conf.cvips[0].directors;
+    let carriers = world.carriers();
+    let [active] = carriers[..] else {
+        return Err((11, format!("the CVIP is carried by {carriers:?}, not by one director")));
+    };
+    if !directors.iter().any(|director| director.node == active) {
+        return Err((11, format!("node {active} carries the CVIP and is no director")));
+    }
+    for (node, machine) in &world.machines {
+        let Some(process) = &machine.process else {
+            return Err((11, format!("node {node}: no cvipd runs")));
+        };
+        let Some(workers) = process.workers() else {
+            return Err((11, format!("node {node}: cvipd has not started")));
+        };
+        if let Some(monitor) = &workers.monitor {
+            let view = monitor.shows(machine.clock(world.now));
+            if directors.len() > 1 && view.elected != Some(active) {
+                let what = format!(
+                    "node {node} takes {:?} for the active director, {active} carries",
+                    view.elected
+                );
+                return Err((12, what));
+            }
+            if view.active != (*node == active) {
+                return Err((12, format!("node {node}: active is {}", view.active)));
+            }
+        }
+        is_right_record(world, machine)?;
+        is_right_table(world, conf, machine, active)?;
+        is_right_address(machine, *node == active, machine.clock(world.now))?;
+    }
+    Ok(())
+}
+
+/// The ports on which a node's servers listen.
+fn listens(machine: &Machine) -> BTreeSet<(Protocol, u16)> {
+    [HTTP, XDMCP].into_iter().filter(|(_, port)| machine.host.is_listening(*port)).collect()
+}
+
+/// A service of the table, and its destinations.
+fn pool(machine: &Machine, key: ServiceKey) -> Option<&BTreeMap<DestinationId, Destination>> {
+    let mut services = machine.host.kernel.table().services();
+    services.find(|(service, _)| service_key(service.id) == Some(key)).map(|(_, pool)| pool)
+}
+
+/// The services of the table that no hand added.
+fn own_services(machine: &Machine) -> Vec<ServiceKey> {
+    let services = machine.host.kernel.table().services();
+    let keys = services.filter_map(|(service, _)| service_key(service.id));
+    keys.filter(|key| !machine.host.foreign.contains(key)).collect()
+}
+
+/// A node's record in the store says what the node serves.
+fn is_right_record(world: &World, machine: &Machine) -> Result<(), (u32, String)> {
+    let node = machine.node;
+    let Some(Value::Node(record)) = world.stored(Key::Node(node)) else {
+        return Err((13, format!("node {node} has no record")));
+    };
+    let told: BTreeSet<(Protocol, u16)> = record
+        .registrations
+        .iter()
+        .map(|registration| (registration.service.protocol, registration.service.port))
+        .filter(|service| *service != STATIC)
+        .collect();
+    let truth = listens(machine);
+    if told != truth {
+        return Err((13, format!("node {node} serves {truth:?}, its record says {told:?}")));
+    }
+    match record.leaving {
+        true => Err((13, format!("node {node}'s record says that it leaves"))),
+        false => Ok(()),
+    }
+}
+
+/// The table of a director is what the servers, cvip.conf and its role ask for.
+fn is_right_table(
+    world: &World,
+    conf: &Conf,
+    machine: &Machine,
+    active: u32,
+) -> Result<(), (u32, String)> {
+    let node = machine.node;
+    let cvip = &conf.cvips[0];
+    let own = own_services(machine);
+    if node != active {
+        let table = machine.host.kernel.table();
+        let receives = machine.host.kernel.network.ipvs().backup_only
+            && table.daemon(DaemonRole::Backup).is_some();
+        return match own.is_empty() || (receives && cvip.is_director(node)) {
+            true => Ok(()),
+            false => Err((8, format!("node {node} is no active director and has {own:?}"))),
+        };
+    }
+    let drained: BTreeSet<u32> = match world.stored(Key::Drains) {
+        Some(Value::Drains(drains)) => drains.keys().map(|target| target.node).collect(),
+        _ => BTreeSet::new(),
+    };
+    for (protocol, port) in [HTTP, XDMCP, STATIC] {
+        let service = ServiceKey { cvip: CVIP, protocol, port };
+        let mut expected: BTreeMap<IpAddr, u32> = BTreeMap::new();
+        for server in &cvip.real_servers {
+            let machine = &world.machines[&server.node];
+            let joins = (protocol, port) == STATIC || listens(machine).contains(&(protocol, port));
+            if joins {
+                let weight = u32::from(!drained.contains(&server.node));
+                expected.insert(addr_of(server.node), weight);
+            }
+        }
+        let weights = |pool: &BTreeMap<DestinationId, Destination>| {
+            pool.values().map(|to| (to.id.addr, to.weight)).collect::<BTreeMap<_, _>>()
+        };
+        let found = pool(machine, service).map(weights);
+        if found != Some(expected.clone()) && !(expected.is_empty() && found.is_none()) {
+            let what = format!("node {node}, {service}: {found:?}, and should be {expected:?}");
+            return Err((5, what));
+        }
+    }
+    let known = [HTTP, XDMCP, STATIC].map(|(p, port)| ServiceKey { cvip: CVIP, protocol: p, port });
+    match own.iter().find(|service| !known.contains(service)) {
+        Some(service) => Err((5, format!("node {node} has {service}, which no node serves"))),
+        None => Ok(()),
+    }
+}
+
+/// A node has the CVIP where its role puts it.
+fn is_right_address(
+    machine: &Machine,
+    is_active: bool,
+    clock: SimTime,
+) -> Result<(), (u32, String)> {
+    let network = &machine.host.kernel.network;
+    match (network.receives(CVIP, clock), network.answers_for(CVIP, "eth0", clock)) {
+        (true, answers) if answers == is_active => Ok(()),
+        (has, answers) => {
+            let what = format!(
+                "node {}: has the CVIP {has}, answers for it {answers}, active {is_active}",
+                machine.node
+            );
+            Err((14, what))
+        }
+    }
+}
