@@ -35,6 +35,11 @@ impl Kernel {
         &mut self.ipvs
     }
 
+    /// The IPVS table, for those who judge.
+    pub fn table(&self) -> &IpvsTable {
+        &self.ipvs
+    }
+
     /// When something ends by itself.
     pub fn due(&self) -> SimTime {
         self.ipvs.due().min(self.network.due()).min(self.sockets.due())

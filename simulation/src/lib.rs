@@ -10,10 +10,16 @@
 //!   store                        etcd's servers, and each cvipd's connection and views of them
 //!   kernel                       each machine's IPVS table, addresses, settings, sockets
 //!   cluster                      machines, processes and workers, the network, clients, faults
+//!   invariants                   what must hold
+//!   run, shrink                  one seed from start to end; the shortest plan that still fails
 //! ```
 
+pub mod cluster;
 pub mod election;
+pub mod invariants;
 pub mod kernel;
 pub mod random;
+pub mod run;
+pub mod shrink;
 pub mod store;
 pub mod time;

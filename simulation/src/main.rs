@@ -16,11 +16,14 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Command {
+    #[command(subcommand)]
+    Cluster(commands::cluster::Arguments),
     Election(commands::election::Arguments),
 }
 
 fn main() -> ExitCode {
     match Cli::parse().command {
+        Command::Cluster(arguments) => commands::cluster::run_command(arguments),
         Command::Election(arguments) => commands::election::run(&arguments),
     }
 }

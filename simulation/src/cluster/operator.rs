@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use cvip::conf::Conf;
-use cvip::cores::{Input, MonitorMessage, service_id, service_key};
+use cvip::cores::{Input, MonitorCommand, MonitorMessage, service_id, service_key};
 use cvip::ipvs::{Change, Destination, Forwarding, Service, ServiceId};
 use cvip::protocol::Protocol;
 use cvip::store::{DrainTarget, ServiceKey};
@@ -151,7 +151,7 @@ pub fn begin(world: &mut World, fault: &Fault) -> Vec<(Duration, Later)> {
             world.order_drain(target, true);
         }
         Fault::TakeOver { node } => {
-            world.tell_monitor(*node, MonitorMessage::TakeOver);
+            world.tell_monitor(*node, MonitorMessage::Told(MonitorCommand::TakeOver));
         }
         Fault::Leave { node, .. } => world.tell(*node, Input::Leave(LEAVE_WITHIN)),
         Fault::Reload { layout, order, every_ms } => {

@@ -9,6 +9,7 @@ pub mod post;
 pub mod sender;
 pub mod table;
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -92,6 +93,8 @@ pub struct Process {
     pub client_id: ClientId,
     /// The supervisor's view of the store.
     view: ViewId,
+    /// The views whose workers were woken, and have not refreshed them.
+    woken: BTreeSet<ViewId>,
     stage: Stage,
 }
 
@@ -144,7 +147,16 @@ impl Process {
         let nonce = Nonce(random.bytes());
         let mut post = Post::new(random);
         post.wake(Worker::Main, now);
-        Ok(Process { node, nonce, post, client, client_id, view, stage: Stage::Reading })
+        Ok(Process {
+            node,
+            nonce,
+            post,
+            client,
+            client_id,
+            view,
+            woken: BTreeSet::new(),
+            stage: Stage::Reading,
+        })
     }
 
     /// Its workers, once they run.
@@ -259,21 +271,26 @@ impl Process {
         }
     }
 
-    /// Wakes the workers for which the store has something.
+    /// Wakes the workers for which the store has something new.
     fn wake_for_store(&mut self, now: SimTime) {
-        let woken: Vec<ViewId> = self.client.woken().collect();
+        let woken: BTreeSet<ViewId> = self.client.woken().collect();
         let outcomes = self.client.take_outcomes();
-        let Stage::Running(workers) = &mut self.stage else {
-            return self.post.wake(Worker::Main, now);
-        };
-        for worker in woken.into_iter().filter_map(|view| workers.of_view(view)) {
-            self.post.soon(worker, now);
-        }
-        for (id, outcome) in outcomes {
-            if let Some(worker) = workers.take_outcome(id, outcome) {
-                self.post.soon(worker, now);
+        let new = woken.difference(&self.woken).copied();
+        match &mut self.stage {
+            Stage::Running(workers) => {
+                for worker in new.filter_map(|view| workers.of_view(view)) {
+                    self.post.soon(worker, now);
+                }
+                for (id, outcome) in outcomes {
+                    if let Some(worker) = workers.take_outcome(id, outcome) {
+                        self.post.soon(worker, now);
+                    }
+                }
             }
+            _ if new.count() > 0 => self.post.soon(Worker::Main, now),
+            _ => {}
         }
+        self.woken = woken;
     }
 
     /// Takes a packet that arrived.

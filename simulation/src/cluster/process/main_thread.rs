@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use cvip::conf::{Conf, Sources};
 use cvip::cores::{
-    Action, Endpoints, Input, MonitorMessage, NodeMessage, ReadConf, SendSchedule, SenderMessage,
-    Supervisor, TableMessage,
+    Action, Endpoints, Input, MonitorCommand, MonitorMessage, NodeMessage, ReadConf, SendSchedule,
+    SenderMessage, Supervisor, TableMessage,
 };
 use cvip::director::sync::SyncRole;
 use cvip::heartbeat::{HeartbeatContent, HeartbeatSource, LeftPorts, Timing};
@@ -144,7 +144,7 @@ impl Workers {
             Action::TellLeaving => {
                 self.main.leaving = true;
                 match self.monitor.is_some() {
-                    true => env.post.tell_monitor(MonitorMessage::Leave, now),
+                    true => env.post.tell_monitor(MonitorMessage::Told(MonitorCommand::Leave), now),
                     false => self.say_farewell(env),
                 }
             }
@@ -162,6 +162,12 @@ impl Workers {
                 return Some(Input::Swapped(read, outcome));
             }
             Action::Resync(conf) => self.tell_table(TableMessage::Reload(conf), env),
+            Action::EndFormerTable => {
+                if let Some(former) = &mut self.retired {
+                    former.stop();
+                    env.post.soon(Worker::Table, now);
+                }
+            }
             Action::Ready => env.told.push(Told::Note("ready".to_owned())),
             Action::Answer(answer) => {
                 env.told.push(Told::Note(format!("answers the operator: {answer:?}")));
@@ -179,7 +185,7 @@ impl Workers {
             self.end_monitor(env);
             self.tell_table(TableMessage::Leave, env);
             if let Some(Some(mut table)) = self.table.take() {
-                table.stop(std::mem::take(&mut env.post.table));
+                table.retire(std::mem::take(&mut env.post.table));
                 self.retired = Some(table);
             }
         }
@@ -190,7 +196,7 @@ impl Workers {
             self.table = Some(None);
         }
         self.succeed(conf, env);
-        self.tell_monitor(MonitorMessage::Reload(Arc::clone(conf)), env);
+        self.tell_monitor(MonitorMessage::Told(MonitorCommand::Reload(Arc::clone(conf))), env);
         Ok(())
     }
 
@@ -224,7 +230,7 @@ impl Workers {
             let monitor = Monitor::new(me, Arc::clone(conf), terms, to, env.client, now);
             self.monitor = Some(monitor);
             if self.main.leaving {
-                env.post.tell_monitor(MonitorMessage::Leave, now);
+                env.post.tell_monitor(MonitorMessage::Told(MonitorCommand::Leave), now);
             }
             env.post.soon(Worker::Monitor, now);
         }
@@ -268,7 +274,7 @@ impl Workers {
         if self.sender.is_some() {
             env.post.tell_sender(SenderMessage::Left(left.clone()), env.now);
         }
-        self.tell_monitor(MonitorMessage::Left(left.clone()), env);
+        self.tell_monitor(MonitorMessage::Told(MonitorCommand::Left(left.clone())), env);
         self.main.left = Some(left);
     }
 

@@ -204,18 +204,10 @@ impl Monitor {
     fn handle(&mut self, message: MonitorMessage) {
         let now = self.began;
         match message {
-            MonitorMessage::Reload(conf) => self.state.handle(MonitorInput::Conf(conf), now),
-            MonitorMessage::TakeOver => self.state.handle(MonitorInput::TakeOver, now),
+            MonitorMessage::Told(command) => self.state.handle(MonitorInput::Told(command), now),
             MonitorMessage::HandOver(number) => {
                 self.state.handle(MonitorInput::HandOver, now);
                 self.begin_round(Round { hand_over: Some(number), ..Round::default() });
-            }
-            MonitorMessage::Confirm => self.state.handle(MonitorInput::Confirm, now),
-            MonitorMessage::Carries(can) => self.state.handle(MonitorInput::CanCarry(can), now),
-            MonitorMessage::Leave => self.state.handle(MonitorInput::Leave, now),
-            MonitorMessage::Left(left) => self.state.handle(MonitorInput::Left(left), now),
-            MonitorMessage::Announced(all) => {
-                self.state.handle(MonitorInput::Announced(all), now);
             }
             MonitorMessage::View(_) => {}
         }

@@ -257,11 +257,16 @@ impl Node {
                     }
                     self.state_mut().queues_read(COST, now);
                 }
-                NodeAction::Count(ports) => {
-                    let count = |port: cvip::node::leaving::LeavingPort| {
-                        (port, env.host.kernel.sockets.connections(port.0, port.1))
+                NodeAction::Count(ranges) => {
+                    let sockets = &env.host.kernel.sockets;
+                    let of = |protocol: Protocol| {
+                        let ports =
+                            ranges.of(protocol).iter().flat_map(|(first, last)| *first..=*last);
+                        let counts = ports.map(|port| (port, sockets.connections(protocol, port)));
+                        (protocol, counts.filter(|(_, count)| *count > 0).collect())
                     };
-                    let counts: BTreeMap<_, _> = ports.into_iter().map(count).collect();
+                    let counts: BTreeMap<_, BTreeMap<u16, usize>> =
+                        Protocol::ALL.into_iter().map(of).collect();
                     self.state_mut().counted(&counts, COST, now);
                 }
                 NodeAction::Check(_) => {}
@@ -345,6 +350,6 @@ impl Watch {
 /// What a node knows of itself.
 fn system(node: u32) -> System {
     let devices = [(crate::cluster::conf::addr_of(node), 2)].into();
-    let users = BTreeMap::new();
-    System { node, devices, ephemeral: (32768, 60999), uid_min: 1000, users }
+    let (users, names) = (BTreeMap::new(), BTreeMap::new());
+    System { node, devices, ephemeral: (32768, 60999), uid_min: 1000, users, names }
 }

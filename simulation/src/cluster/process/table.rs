@@ -28,8 +28,12 @@ pub struct Table {
     began: Instant,
     awaited: Option<SyncRole>,
     obeys: AppliedOrders,
-    /// What it was told before it is to end; none while it goes on.
+    /// What it was told before its table ceased to be this node's; none while it is.
     last: Option<VecDeque<TableMessage>>,
+    /// It has emptied its table.
+    has_departed: bool,
+    /// It is to end with its next step.
+    stops: bool,
 }
 
 /// What it is in the middle of.
@@ -51,7 +55,6 @@ enum Then {
     Step,
     Message,
     Role(SyncRole),
-    Leave,
 }
 
 impl Table {
@@ -67,6 +70,8 @@ impl Table {
             awaited: None,
             obeys: AppliedOrders::default(),
             last: None,
+            has_departed: false,
+            stops: false,
         }
     }
 
@@ -75,8 +80,13 @@ impl Table {
         self.view
     }
 
-    /// It ends once it has done this.
-    pub fn stop(&mut self, last: VecDeque<TableMessage>) {
+    /// It ends with its next step.
+    pub fn stop(&mut self) {
+        self.stops = true;
+    }
+
+    /// Its table is not this node's any more: it empties it, which may take several attempts.
+    pub fn retire(&mut self, last: VecDeque<TableMessage>) {
         self.last = Some(last);
     }
 
@@ -97,7 +107,8 @@ impl Table {
                     } else if !has_stepped {
                         has_stepped = true;
                         self.began = env.now.instant();
-                        match self.state_mut().step() {
+                        let now = self.began;
+                        match self.state_mut().step(now) {
                             Some(action) => self.doing = Doing::Acting(action, Then::Step),
                             None => self.doing = Doing::Ended(Then::Step),
                         }
@@ -133,7 +144,7 @@ impl Table {
                 Doing::Ended(then) => self.ended(then, env),
             }
         }
-        if self.last.is_some() {
+        if self.last.is_some() && self.stops {
             env.client.close_view(self.view);
             return true;
         }
@@ -172,7 +183,7 @@ impl Table {
             TableMessage::ElectionRole(role) => {
                 (self.state_mut().take_role(role, now), Then::Role(role))
             }
-            TableMessage::Leave => (self.state_mut().leave(), Then::Leave),
+            TableMessage::Leave => (self.state_mut().leave(now), Then::Message),
             TableMessage::Differences(_) | TableMessage::View(_) => (None, Then::Message),
         };
         self.doing = match first {
@@ -250,7 +261,6 @@ impl Table {
         match then {
             Then::Message => {}
             Then::Role(role) => self.awaited = Some(role),
-            Then::Leave => env.post.tell(Input::TableEmptied, env.now),
             Then::Step => {
                 let state = self.state.as_mut().expect("it was opened first");
                 if let Some(Err(error)) = state.take_outcome() {
@@ -261,6 +271,10 @@ impl Table {
                 if let Some(obeys) = obeys.filter(|obeys| *obeys != self.obeys) {
                     self.obeys = obeys.clone();
                     env.post.tell(Input::Applied(obeys), env.now);
+                }
+                if let Some(outcome) = state.take_departure() {
+                    self.has_departed = outcome.is_ok();
+                    env.post.tell(Input::TableEmptied(outcome), env.now);
                 }
                 if let Some(role) = self.awaited.take_if(|_| !state.owes_table()) {
                     env.post.tell(Input::TableMade(role), env.now);
