@@ -11,7 +11,8 @@ const TWO: &[u32] = &[1, 2];
 const THREE: &[u32] = &[1, 2, 3];
 
 /// Faults of the store, and directors that are started again.
-const STORE: &[&str] = &["restart", "down", "unavailable", "emptied", "put-back", "conflict"];
+const STORE: &[&str] =
+    &["restart", "reboot", "down", "unavailable", "unanswered", "emptied", "put-back", "conflict"];
 
 /// Faults of heartbeats, and directors that are started again.
 const LINKS: &[&str] = &["restart", "death", "stop", "cut-off", "lost", "nobody-answers"];
