@@ -89,11 +89,11 @@ pub fn write_line(out: &mut dyn Write, members: impl Serialize) -> io::Result<()
 /// A list in a document that may be too long to be held: its members are written one by one,
 /// between the brackets that its owner writes.
 #[derive(Debug, Default)]
-pub struct List {
+pub struct JsonList {
     is_begun: bool,
 }
 
-impl List {
+impl JsonList {
     /// Writes a member.
     ///
     /// # Errors

@@ -753,7 +753,7 @@ mod willing {
         assert_eq!(wrong("ipvsadm", &["-R", "--check"]), some("3 lines read, 2 wrong", 2));
         assert_eq!(wrong("ipvsadm-restore", &["--check"]), some("2 lines read, 1 wrong", 2));
         let reporting = wrong("ipvsadm", &["-R", "--check", "--report"]);
-        assert_eq!(reporting, some("1 lines read, 0 wrong", 0));
+        assert_eq!(reporting, some("1 line read, 0 wrong", 0));
     }
 }
 

@@ -16,14 +16,14 @@ use crate::ipvs::{
     Destination, DestinationEntry, Family, Forwarding, Info, SchedulerFlag, Service, ServiceEntry,
     ServiceId, Stats, TunnelKind, service_flags,
 };
-use crate::json::{List, SCHEMA};
+use crate::json::{JsonList, SCHEMA};
 use crate::protocol::Protocol;
 
 /// `-L --json`: the table, or one service of it. It is written service by service, so that the
 /// largest table takes no more memory than its largest service.
 #[derive(Debug)]
 pub struct TableDocument {
-    services: List,
+    services: JsonList,
 }
 
 /// A virtual service: its address and port, or its firewall mark, and its settings. What only a
@@ -55,9 +55,9 @@ pub struct ServiceObject {
     #[serde(default)]
     pub(super) one_packet: bool,
     #[serde(default, deserialize_with = "passed_over", skip_serializing_if = "Option::is_none")]
-    stats: Option<Counters>,
+    stats: Option<DocumentCounters>,
     #[serde(default, deserialize_with = "passed_over", skip_serializing_if = "Option::is_none")]
-    rate_per_s: Option<Counters>,
+    rate_per_s: Option<DocumentCounters>,
     /// Whether cvipd made or adopted it; `ipvsadm-rs` does not say.
     #[serde(default, deserialize_with = "passed_over", skip_serializing_if = "Option::is_none")]
     owned: Option<bool>,
@@ -86,9 +86,9 @@ pub struct DestinationObject {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) tunnel: Option<TunnelObject>,
     #[serde(default, deserialize_with = "passed_over", skip_serializing_if = "Option::is_none")]
-    stats: Option<Counters>,
+    stats: Option<DocumentCounters>,
     #[serde(default, deserialize_with = "passed_over", skip_serializing_if = "Option::is_none")]
-    rate_per_s: Option<Counters>,
+    rate_per_s: Option<DocumentCounters>,
 }
 
 /// The encapsulation of a tunnelled destination.
@@ -114,7 +114,7 @@ pub(super) enum Checksum {
 
 /// Totals since the entry was made or zeroed, or the same per second as the kernel estimates it.
 #[derive(Debug, Serialize)]
-struct Counters {
+struct DocumentCounters {
     connections: u64,
     packets_in: u64,
     packets_out: u64,
@@ -159,7 +159,7 @@ impl TableDocument {
             )?;
         }
         out.write_all(b"\"services\":[")?;
-        Ok(TableDocument { services: List::default() })
+        Ok(TableDocument { services: JsonList::default() })
     }
 
     /// Adds a service with its destinations.
@@ -224,8 +224,8 @@ impl ServiceObject {
     /// A service as a dump shows it.
     pub fn listed(entry: &ServiceEntry, destinations: &[DestinationEntry]) -> ServiceObject {
         ServiceObject {
-            stats: Some(Counters::totals(&entry.stats)),
-            rate_per_s: Some(Counters::per_second(&entry.stats)),
+            stats: Some(DocumentCounters::totals(&entry.stats)),
+            rate_per_s: Some(DocumentCounters::per_second(&entry.stats)),
             destinations: destinations.iter().map(DestinationObject::listed).collect(),
             ..ServiceObject::settings(&entry.service, [])
         }
@@ -269,16 +269,16 @@ impl DestinationObject {
             active_connections: Some(entry.active),
             inactive_connections: Some(entry.inactive),
             persistent_connections: Some(entry.persistent),
-            stats: Some(Counters::totals(&entry.stats)),
-            rate_per_s: Some(Counters::per_second(&entry.stats)),
+            stats: Some(DocumentCounters::totals(&entry.stats)),
+            rate_per_s: Some(DocumentCounters::per_second(&entry.stats)),
             ..DestinationObject::settings(&entry.destination)
         }
     }
 }
 
-impl Counters {
-    fn totals(stats: &Stats) -> Counters {
-        Counters {
+impl DocumentCounters {
+    fn totals(stats: &Stats) -> DocumentCounters {
+        DocumentCounters {
             connections: stats.connections,
             packets_in: stats.in_packets,
             packets_out: stats.out_packets,
@@ -287,8 +287,8 @@ impl Counters {
         }
     }
 
-    fn per_second(stats: &Stats) -> Counters {
-        Counters {
+    fn per_second(stats: &Stats) -> DocumentCounters {
+        DocumentCounters {
             connections: stats.cps,
             packets_in: stats.in_pps,
             packets_out: stats.out_pps,
@@ -301,14 +301,17 @@ impl Counters {
 /// `-L --totals --json`: the counters of all services together.
 #[derive(Debug, Serialize)]
 pub struct Totals {
-    stats: Counters,
-    rate_per_s: Counters,
+    stats: DocumentCounters,
+    rate_per_s: DocumentCounters,
 }
 
 impl Totals {
     /// From the kernel's own.
     pub fn new(totals: &Stats) -> Totals {
-        Totals { stats: Counters::totals(totals), rate_per_s: Counters::per_second(totals) }
+        Totals {
+            stats: DocumentCounters::totals(totals),
+            rate_per_s: DocumentCounters::per_second(totals),
+        }
     }
 }
 

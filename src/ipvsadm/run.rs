@@ -281,7 +281,7 @@ impl<T: Table, O: FnOnce() -> Result<T, TableError>> ToolSession<'_, '_, T, O> {
     }
 
     fn unreadable(&mut self, what: &str, error: &std::io::Error) -> u8 {
-        self.complain(&format!("cannot read {what}: {error}"));
+        self.complain(&format!("cannot read {what}: {}", errors::io_text(error)));
         2
     }
 

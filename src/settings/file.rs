@@ -25,7 +25,7 @@ const TIMEOUT: std::ops::RangeInclusive<u64> = 1..=30;
 /// The file as it is written.
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
-struct Written {
+struct SettingsFile {
     store: Option<Engine>,
     cluster_key_file: Option<PathBuf>,
     heartbeat_port: Option<Spanned<u16>>,
@@ -75,7 +75,7 @@ pub(super) fn parse(text: &str, path: &Path) -> Result<Settings, SettingsError> 
     };
     // A value that was understood, and is not what it may be.
     let fault = |span, message| fault_in(span, true, message);
-    let written: Written = toml::from_str(text)
+    let written: SettingsFile = toml::from_str(text)
         .map_err(|e| fault_in(e.span(), false, plain(&without_values(&one_line(e.message())))))?;
     let folder = path.parent().unwrap_or(Path::new("/"));
     let beside = |file: PathBuf| folder.join(file);

@@ -60,8 +60,8 @@ impl<T: Table, O: FnOnce() -> Result<T, TableError>> ToolSession<'_, '_, T, O> {
         };
         let RestoreCounters { applied, failed, status } = counters;
         self.complain(&format!(
-            "{applied} of {} lines carried out, {failed} failed{end}",
-            applied + failed
+            "{applied} of {} carried out, {failed} failed{end}",
+            counted(applied + failed, "line", "lines")
         ));
         status
     }
@@ -195,7 +195,10 @@ impl<T: Table, O: FnOnce() -> Result<T, TableError>> ToolSession<'_, '_, T, O> {
         let lines = Lines::new(Box::new(stdin) as Box<dyn Read>, comments);
         let result = self.read_lines(lines, "standard input", &mut counters, |_| Ok(()));
         let RestoreCounters { applied, failed, .. } = counters;
-        self.complain(&format!("{} lines read, {failed} wrong", applied + failed));
+        self.complain(&format!(
+            "{} read, {failed} wrong",
+            counted(applied + failed, "line", "lines")
+        ));
         match result {
             Ok(_) if failed == 0 => 0,
             Ok(_) => 2,
@@ -257,7 +260,10 @@ impl<T: Table, O: FnOnce() -> Result<T, TableError>> ToolSession<'_, '_, T, O> {
             _ => Err(NO_RULE.to_owned()),
         })?;
         let refusal = match (counters.failed, end) {
-            (1.., _) => format!("{} lines are wrong: nothing was changed", counters.failed),
+            (1.., _) => {
+                let wrong = counted(counters.failed, "line is", "lines are");
+                format!("{wrong} wrong: nothing was changed")
+            }
             (0, _) if counters.applied == 0 => format!(
                 "{what}: no commands; nothing was changed (-C as its only line empties the table)"
             ),
@@ -387,7 +393,8 @@ impl<T: Table, O: FnOnce() -> Result<T, TableError>> ToolSession<'_, '_, T, O> {
         let (kept, others): (Vec<Change>, Vec<Change>) = rest.iter().cloned().partition(takes_away);
         if !kept.is_empty() {
             let count = kept.len();
-            self.complain(&format!("left undone: {count} changes that take something away"));
+            let changes = counted(count as u64, "change that takes", "changes that take");
+            self.complain(&format!("left undone: {changes} something away"));
         }
         match self.refused_by_name(&others) {
             Ok(_) => 255,
@@ -403,7 +410,8 @@ impl<T: Table, O: FnOnce() -> Result<T, TableError>> ToolSession<'_, '_, T, O> {
         };
         match from_json::listing(BufReader::new(input)) {
             Ok(listing) if check => {
-                self.complain(&format!("{} entries read, 0 wrong", listing.changes.len()));
+                let read = counted(listing.changes.len() as u64, "entry", "entries");
+                self.complain(&format!("{read} read, 0 wrong"));
                 0
             }
             Ok(listing) => self.apply_naming(&listing.changes),
@@ -481,3 +489,8 @@ fn shortened(text: &str) -> Cow<'_, str> {
 
 /// What a line is told that has no place in a file that describes a table.
 const NO_RULE: &str = "this command describes no part of a table";
+
+/// A number of things, in words.
+fn counted(number: u64, one: &str, several: &str) -> String {
+    format!("{number} {}", if number == 1 { one } else { several })
+}

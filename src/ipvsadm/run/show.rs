@@ -165,13 +165,13 @@ impl<T: Table, O: FnOnce() -> Result<T, TableError>> ToolSession<'_, '_, T, O> {
 
     /// Lists what happens, again and again.
     fn watch_table(&mut self, show: Show, watch: WatchOptions) -> Result<(), ToolError> {
-        let mut before = Counters::new();
+        let mut before = CounterValues::new();
         for entry in self.entries(show.service, show.sorted, |_| Ok(()))? {
             let destinations = self.destinations_of(&entry.service.id, show.sorted)?;
             remember(&mut before, &entry, &destinations);
         }
         self.every(watch, |session, time| {
-            let mut now = Counters::new();
+            let mut now = CounterValues::new();
             let entries = session.entries(show.service, show.sorted, |_| Ok(()))?;
             let mut document = match show.json {
                 true => Some(documents::TableDocument::begin(session.out, show.extent(), None)?),
@@ -297,7 +297,7 @@ impl<T: Table, O: FnOnce() -> Result<T, TableError>> ToolSession<'_, '_, T, O> {
         let file = BufReader::with_capacity(BLOCK, file);
         let ToolSession { out, names, .. } = self;
         if as_json {
-            let mut list = json::List::default();
+            let mut list = json::JsonList::default();
             write!(out, "{{\"schema\":{},\"connections\":[", json::SCHEMA)?;
             connections::for_each(file, |connection| {
                 if filter.passes(&connection) {
@@ -333,9 +333,9 @@ fn first_block(file: impl Read) -> std::io::Result<String> {
 }
 
 /// The counters of services, and of each of their destinations.
-type Counters = HashMap<(ServiceId, Option<DestinationId>), Stats>;
+type CounterValues = HashMap<(ServiceId, Option<DestinationId>), Stats>;
 
-fn remember(counters: &mut Counters, entry: &ServiceEntry, destinations: &[DestinationEntry]) {
+fn remember(counters: &mut CounterValues, entry: &ServiceEntry, destinations: &[DestinationEntry]) {
     let id = entry.service.id;
     counters.insert((id, None), entry.stats);
     counters.extend(destinations.iter().map(|d| ((id, Some(d.destination.id)), d.stats)));
@@ -343,7 +343,7 @@ fn remember(counters: &mut Counters, entry: &ServiceEntry, destinations: &[Desti
 
 /// Replaces the counters of a service and its destinations by what was counted since `before`.
 fn since(
-    before: &Counters,
+    before: &CounterValues,
     entry: &mut ServiceEntry,
     destinations: &mut [DestinationEntry],
     time: Duration,
