@@ -30,7 +30,7 @@ complete -c cvipctl -n "__fish_cvipctl_needs_command" -l run-dir -d 'The folder 
 complete -c cvipctl -n "__fish_cvipctl_needs_command" -l settings -d 'Which store, and how to reach it, cvip.toml(5) [default: /etc/cvip/cvip.toml if it exists]' -r -F
 complete -c cvipctl -n "__fish_cvipctl_needs_command" -l store -d 'The store: local (one host) or etcd' -r -f -a "local\t'A folder of this host'
 etcd\t'The servers of an etcd cluster'"
-complete -c cvipctl -n "__fish_cvipctl_needs_command" -l etcd-endpoints -d 'etcd\'s servers, HOST:PORT or https://HOST:PORT, parted by commas' -r
+complete -c cvipctl -n "__fish_cvipctl_needs_command" -l etcd-endpoints -d 'etcd\'s servers, HOST:PORT or https://HOST:PORT, separated by commas' -r
 complete -c cvipctl -n "__fish_cvipctl_needs_command" -l etcd-ca -d 'Whose certificates etcd\'s servers have, a PEM file [default: the system\'s authorities]' -r -F
 complete -c cvipctl -n "__fish_cvipctl_needs_command" -l etcd-cert -d 'This host\'s certificate for etcd, a PEM file' -r -F
 complete -c cvipctl -n "__fish_cvipctl_needs_command" -l etcd-key -d 'The certificate\'s private key, a PEM file that others may not read' -r -F
@@ -62,7 +62,7 @@ complete -c cvipctl -n "__fish_cvipctl_using_subcommand check" -l run-dir -d 'Th
 complete -c cvipctl -n "__fish_cvipctl_using_subcommand check" -l settings -d 'Which store, and how to reach it, cvip.toml(5) [default: /etc/cvip/cvip.toml if it exists]' -r -F
 complete -c cvipctl -n "__fish_cvipctl_using_subcommand check" -l store -d 'The store: local (one host) or etcd' -r -f -a "local\t'A folder of this host'
 etcd\t'The servers of an etcd cluster'"
-complete -c cvipctl -n "__fish_cvipctl_using_subcommand check" -l etcd-endpoints -d 'etcd\'s servers, HOST:PORT or https://HOST:PORT, parted by commas' -r
+complete -c cvipctl -n "__fish_cvipctl_using_subcommand check" -l etcd-endpoints -d 'etcd\'s servers, HOST:PORT or https://HOST:PORT, separated by commas' -r
 complete -c cvipctl -n "__fish_cvipctl_using_subcommand check" -l etcd-ca -d 'Whose certificates etcd\'s servers have, a PEM file [default: the system\'s authorities]' -r -F
 complete -c cvipctl -n "__fish_cvipctl_using_subcommand check" -l etcd-cert -d 'This host\'s certificate for etcd, a PEM file' -r -F
 complete -c cvipctl -n "__fish_cvipctl_using_subcommand check" -l etcd-key -d 'The certificate\'s private key, a PEM file that others may not read' -r -F
@@ -82,7 +82,7 @@ complete -c cvipctl -n "__fish_cvipctl_using_subcommand convert" -l run-dir -d '
 complete -c cvipctl -n "__fish_cvipctl_using_subcommand convert" -l settings -d 'Which store, and how to reach it, cvip.toml(5) [default: /etc/cvip/cvip.toml if it exists]' -r -F
 complete -c cvipctl -n "__fish_cvipctl_using_subcommand convert" -l store -d 'The store: local (one host) or etcd' -r -f -a "local\t'A folder of this host'
 etcd\t'The servers of an etcd cluster'"
-complete -c cvipctl -n "__fish_cvipctl_using_subcommand convert" -l etcd-endpoints -d 'etcd\'s servers, HOST:PORT or https://HOST:PORT, parted by commas' -r
+complete -c cvipctl -n "__fish_cvipctl_using_subcommand convert" -l etcd-endpoints -d 'etcd\'s servers, HOST:PORT or https://HOST:PORT, separated by commas' -r
 complete -c cvipctl -n "__fish_cvipctl_using_subcommand convert" -l etcd-ca -d 'Whose certificates etcd\'s servers have, a PEM file [default: the system\'s authorities]' -r -F
 complete -c cvipctl -n "__fish_cvipctl_using_subcommand convert" -l etcd-cert -d 'This host\'s certificate for etcd, a PEM file' -r -F
 complete -c cvipctl -n "__fish_cvipctl_using_subcommand convert" -l etcd-key -d 'The certificate\'s private key, a PEM file that others may not read' -r -F
@@ -100,7 +100,7 @@ complete -c cvipctl -n "__fish_cvipctl_using_subcommand diff" -l run-dir -d 'The
 complete -c cvipctl -n "__fish_cvipctl_using_subcommand diff" -l settings -d 'Which store, and how to reach it, cvip.toml(5) [default: /etc/cvip/cvip.toml if it exists]' -r -F
 complete -c cvipctl -n "__fish_cvipctl_using_subcommand diff" -l store -d 'The store: local (one host) or etcd' -r -f -a "local\t'A folder of this host'
 etcd\t'The servers of an etcd cluster'"
-complete -c cvipctl -n "__fish_cvipctl_using_subcommand diff" -l etcd-endpoints -d 'etcd\'s servers, HOST:PORT or https://HOST:PORT, parted by commas' -r
+complete -c cvipctl -n "__fish_cvipctl_using_subcommand diff" -l etcd-endpoints -d 'etcd\'s servers, HOST:PORT or https://HOST:PORT, separated by commas' -r
 complete -c cvipctl -n "__fish_cvipctl_using_subcommand diff" -l etcd-ca -d 'Whose certificates etcd\'s servers have, a PEM file [default: the system\'s authorities]' -r -F
 complete -c cvipctl -n "__fish_cvipctl_using_subcommand diff" -l etcd-cert -d 'This host\'s certificate for etcd, a PEM file' -r -F
 complete -c cvipctl -n "__fish_cvipctl_using_subcommand diff" -l etcd-key -d 'The certificate\'s private key, a PEM file that others may not read' -r -F
@@ -117,7 +117,7 @@ complete -c cvipctl -n "__fish_cvipctl_using_subcommand apply" -l run-dir -d 'Th
 complete -c cvipctl -n "__fish_cvipctl_using_subcommand apply" -l settings -d 'Which store, and how to reach it, cvip.toml(5) [default: /etc/cvip/cvip.toml if it exists]' -r -F
 complete -c cvipctl -n "__fish_cvipctl_using_subcommand apply" -l store -d 'The store: local (one host) or etcd' -r -f -a "local\t'A folder of this host'
 etcd\t'The servers of an etcd cluster'"
-complete -c cvipctl -n "__fish_cvipctl_using_subcommand apply" -l etcd-endpoints -d 'etcd\'s servers, HOST:PORT or https://HOST:PORT, parted by commas' -r
+complete -c cvipctl -n "__fish_cvipctl_using_subcommand apply" -l etcd-endpoints -d 'etcd\'s servers, HOST:PORT or https://HOST:PORT, separated by commas' -r
 complete -c cvipctl -n "__fish_cvipctl_using_subcommand apply" -l etcd-ca -d 'Whose certificates etcd\'s servers have, a PEM file [default: the system\'s authorities]' -r -F
 complete -c cvipctl -n "__fish_cvipctl_using_subcommand apply" -l etcd-cert -d 'This host\'s certificate for etcd, a PEM file' -r -F
 complete -c cvipctl -n "__fish_cvipctl_using_subcommand apply" -l etcd-key -d 'The certificate\'s private key, a PEM file that others may not read' -r -F
@@ -133,7 +133,7 @@ complete -c cvipctl -n "__fish_cvipctl_using_subcommand import" -l run-dir -d 'T
 complete -c cvipctl -n "__fish_cvipctl_using_subcommand import" -l settings -d 'Which store, and how to reach it, cvip.toml(5) [default: /etc/cvip/cvip.toml if it exists]' -r -F
 complete -c cvipctl -n "__fish_cvipctl_using_subcommand import" -l store -d 'The store: local (one host) or etcd' -r -f -a "local\t'A folder of this host'
 etcd\t'The servers of an etcd cluster'"
-complete -c cvipctl -n "__fish_cvipctl_using_subcommand import" -l etcd-endpoints -d 'etcd\'s servers, HOST:PORT or https://HOST:PORT, parted by commas' -r
+complete -c cvipctl -n "__fish_cvipctl_using_subcommand import" -l etcd-endpoints -d 'etcd\'s servers, HOST:PORT or https://HOST:PORT, separated by commas' -r
 complete -c cvipctl -n "__fish_cvipctl_using_subcommand import" -l etcd-ca -d 'Whose certificates etcd\'s servers have, a PEM file [default: the system\'s authorities]' -r -F
 complete -c cvipctl -n "__fish_cvipctl_using_subcommand import" -l etcd-cert -d 'This host\'s certificate for etcd, a PEM file' -r -F
 complete -c cvipctl -n "__fish_cvipctl_using_subcommand import" -l etcd-key -d 'The certificate\'s private key, a PEM file that others may not read' -r -F
@@ -150,7 +150,7 @@ complete -c cvipctl -n "__fish_cvipctl_using_subcommand status" -l run-dir -d 'T
 complete -c cvipctl -n "__fish_cvipctl_using_subcommand status" -l settings -d 'Which store, and how to reach it, cvip.toml(5) [default: /etc/cvip/cvip.toml if it exists]' -r -F
 complete -c cvipctl -n "__fish_cvipctl_using_subcommand status" -l store -d 'The store: local (one host) or etcd' -r -f -a "local\t'A folder of this host'
 etcd\t'The servers of an etcd cluster'"
-complete -c cvipctl -n "__fish_cvipctl_using_subcommand status" -l etcd-endpoints -d 'etcd\'s servers, HOST:PORT or https://HOST:PORT, parted by commas' -r
+complete -c cvipctl -n "__fish_cvipctl_using_subcommand status" -l etcd-endpoints -d 'etcd\'s servers, HOST:PORT or https://HOST:PORT, separated by commas' -r
 complete -c cvipctl -n "__fish_cvipctl_using_subcommand status" -l etcd-ca -d 'Whose certificates etcd\'s servers have, a PEM file [default: the system\'s authorities]' -r -F
 complete -c cvipctl -n "__fish_cvipctl_using_subcommand status" -l etcd-cert -d 'This host\'s certificate for etcd, a PEM file' -r -F
 complete -c cvipctl -n "__fish_cvipctl_using_subcommand status" -l etcd-key -d 'The certificate\'s private key, a PEM file that others may not read' -r -F
@@ -168,7 +168,7 @@ complete -c cvipctl -n "__fish_cvipctl_using_subcommand metrics" -l run-dir -d '
 complete -c cvipctl -n "__fish_cvipctl_using_subcommand metrics" -l settings -d 'Which store, and how to reach it, cvip.toml(5) [default: /etc/cvip/cvip.toml if it exists]' -r -F
 complete -c cvipctl -n "__fish_cvipctl_using_subcommand metrics" -l store -d 'The store: local (one host) or etcd' -r -f -a "local\t'A folder of this host'
 etcd\t'The servers of an etcd cluster'"
-complete -c cvipctl -n "__fish_cvipctl_using_subcommand metrics" -l etcd-endpoints -d 'etcd\'s servers, HOST:PORT or https://HOST:PORT, parted by commas' -r
+complete -c cvipctl -n "__fish_cvipctl_using_subcommand metrics" -l etcd-endpoints -d 'etcd\'s servers, HOST:PORT or https://HOST:PORT, separated by commas' -r
 complete -c cvipctl -n "__fish_cvipctl_using_subcommand metrics" -l etcd-ca -d 'Whose certificates etcd\'s servers have, a PEM file [default: the system\'s authorities]' -r -F
 complete -c cvipctl -n "__fish_cvipctl_using_subcommand metrics" -l etcd-cert -d 'This host\'s certificate for etcd, a PEM file' -r -F
 complete -c cvipctl -n "__fish_cvipctl_using_subcommand metrics" -l etcd-key -d 'The certificate\'s private key, a PEM file that others may not read' -r -F
@@ -184,7 +184,7 @@ complete -c cvipctl -n "__fish_cvipctl_using_subcommand takeover" -l run-dir -d 
 complete -c cvipctl -n "__fish_cvipctl_using_subcommand takeover" -l settings -d 'Which store, and how to reach it, cvip.toml(5) [default: /etc/cvip/cvip.toml if it exists]' -r -F
 complete -c cvipctl -n "__fish_cvipctl_using_subcommand takeover" -l store -d 'The store: local (one host) or etcd' -r -f -a "local\t'A folder of this host'
 etcd\t'The servers of an etcd cluster'"
-complete -c cvipctl -n "__fish_cvipctl_using_subcommand takeover" -l etcd-endpoints -d 'etcd\'s servers, HOST:PORT or https://HOST:PORT, parted by commas' -r
+complete -c cvipctl -n "__fish_cvipctl_using_subcommand takeover" -l etcd-endpoints -d 'etcd\'s servers, HOST:PORT or https://HOST:PORT, separated by commas' -r
 complete -c cvipctl -n "__fish_cvipctl_using_subcommand takeover" -l etcd-ca -d 'Whose certificates etcd\'s servers have, a PEM file [default: the system\'s authorities]' -r -F
 complete -c cvipctl -n "__fish_cvipctl_using_subcommand takeover" -l etcd-cert -d 'This host\'s certificate for etcd, a PEM file' -r -F
 complete -c cvipctl -n "__fish_cvipctl_using_subcommand takeover" -l etcd-key -d 'The certificate\'s private key, a PEM file that others may not read' -r -F
@@ -201,7 +201,7 @@ complete -c cvipctl -n "__fish_cvipctl_using_subcommand leave" -l run-dir -d 'Th
 complete -c cvipctl -n "__fish_cvipctl_using_subcommand leave" -l settings -d 'Which store, and how to reach it, cvip.toml(5) [default: /etc/cvip/cvip.toml if it exists]' -r -F
 complete -c cvipctl -n "__fish_cvipctl_using_subcommand leave" -l store -d 'The store: local (one host) or etcd' -r -f -a "local\t'A folder of this host'
 etcd\t'The servers of an etcd cluster'"
-complete -c cvipctl -n "__fish_cvipctl_using_subcommand leave" -l etcd-endpoints -d 'etcd\'s servers, HOST:PORT or https://HOST:PORT, parted by commas' -r
+complete -c cvipctl -n "__fish_cvipctl_using_subcommand leave" -l etcd-endpoints -d 'etcd\'s servers, HOST:PORT or https://HOST:PORT, separated by commas' -r
 complete -c cvipctl -n "__fish_cvipctl_using_subcommand leave" -l etcd-ca -d 'Whose certificates etcd\'s servers have, a PEM file [default: the system\'s authorities]' -r -F
 complete -c cvipctl -n "__fish_cvipctl_using_subcommand leave" -l etcd-cert -d 'This host\'s certificate for etcd, a PEM file' -r -F
 complete -c cvipctl -n "__fish_cvipctl_using_subcommand leave" -l etcd-key -d 'The certificate\'s private key, a PEM file that others may not read' -r -F
@@ -218,7 +218,7 @@ complete -c cvipctl -n "__fish_cvipctl_using_subcommand drain" -l run-dir -d 'Th
 complete -c cvipctl -n "__fish_cvipctl_using_subcommand drain" -l settings -d 'Which store, and how to reach it, cvip.toml(5) [default: /etc/cvip/cvip.toml if it exists]' -r -F
 complete -c cvipctl -n "__fish_cvipctl_using_subcommand drain" -l store -d 'The store: local (one host) or etcd' -r -f -a "local\t'A folder of this host'
 etcd\t'The servers of an etcd cluster'"
-complete -c cvipctl -n "__fish_cvipctl_using_subcommand drain" -l etcd-endpoints -d 'etcd\'s servers, HOST:PORT or https://HOST:PORT, parted by commas' -r
+complete -c cvipctl -n "__fish_cvipctl_using_subcommand drain" -l etcd-endpoints -d 'etcd\'s servers, HOST:PORT or https://HOST:PORT, separated by commas' -r
 complete -c cvipctl -n "__fish_cvipctl_using_subcommand drain" -l etcd-ca -d 'Whose certificates etcd\'s servers have, a PEM file [default: the system\'s authorities]' -r -F
 complete -c cvipctl -n "__fish_cvipctl_using_subcommand drain" -l etcd-cert -d 'This host\'s certificate for etcd, a PEM file' -r -F
 complete -c cvipctl -n "__fish_cvipctl_using_subcommand drain" -l etcd-key -d 'The certificate\'s private key, a PEM file that others may not read' -r -F
@@ -236,7 +236,7 @@ complete -c cvipctl -n "__fish_cvipctl_using_subcommand undrain" -l run-dir -d '
 complete -c cvipctl -n "__fish_cvipctl_using_subcommand undrain" -l settings -d 'Which store, and how to reach it, cvip.toml(5) [default: /etc/cvip/cvip.toml if it exists]' -r -F
 complete -c cvipctl -n "__fish_cvipctl_using_subcommand undrain" -l store -d 'The store: local (one host) or etcd' -r -f -a "local\t'A folder of this host'
 etcd\t'The servers of an etcd cluster'"
-complete -c cvipctl -n "__fish_cvipctl_using_subcommand undrain" -l etcd-endpoints -d 'etcd\'s servers, HOST:PORT or https://HOST:PORT, parted by commas' -r
+complete -c cvipctl -n "__fish_cvipctl_using_subcommand undrain" -l etcd-endpoints -d 'etcd\'s servers, HOST:PORT or https://HOST:PORT, separated by commas' -r
 complete -c cvipctl -n "__fish_cvipctl_using_subcommand undrain" -l etcd-ca -d 'Whose certificates etcd\'s servers have, a PEM file [default: the system\'s authorities]' -r -F
 complete -c cvipctl -n "__fish_cvipctl_using_subcommand undrain" -l etcd-cert -d 'This host\'s certificate for etcd, a PEM file' -r -F
 complete -c cvipctl -n "__fish_cvipctl_using_subcommand undrain" -l etcd-key -d 'The certificate\'s private key, a PEM file that others may not read' -r -F
@@ -254,7 +254,7 @@ complete -c cvipctl -n "__fish_cvipctl_using_subcommand events" -l run-dir -d 'T
 complete -c cvipctl -n "__fish_cvipctl_using_subcommand events" -l settings -d 'Which store, and how to reach it, cvip.toml(5) [default: /etc/cvip/cvip.toml if it exists]' -r -F
 complete -c cvipctl -n "__fish_cvipctl_using_subcommand events" -l store -d 'The store: local (one host) or etcd' -r -f -a "local\t'A folder of this host'
 etcd\t'The servers of an etcd cluster'"
-complete -c cvipctl -n "__fish_cvipctl_using_subcommand events" -l etcd-endpoints -d 'etcd\'s servers, HOST:PORT or https://HOST:PORT, parted by commas' -r
+complete -c cvipctl -n "__fish_cvipctl_using_subcommand events" -l etcd-endpoints -d 'etcd\'s servers, HOST:PORT or https://HOST:PORT, separated by commas' -r
 complete -c cvipctl -n "__fish_cvipctl_using_subcommand events" -l etcd-ca -d 'Whose certificates etcd\'s servers have, a PEM file [default: the system\'s authorities]' -r -F
 complete -c cvipctl -n "__fish_cvipctl_using_subcommand events" -l etcd-cert -d 'This host\'s certificate for etcd, a PEM file' -r -F
 complete -c cvipctl -n "__fish_cvipctl_using_subcommand events" -l etcd-key -d 'The certificate\'s private key, a PEM file that others may not read' -r -F
@@ -271,7 +271,7 @@ complete -c cvipctl -n "__fish_cvipctl_using_subcommand etcd-roles" -l run-dir -
 complete -c cvipctl -n "__fish_cvipctl_using_subcommand etcd-roles" -l settings -d 'Which store, and how to reach it, cvip.toml(5) [default: /etc/cvip/cvip.toml if it exists]' -r -F
 complete -c cvipctl -n "__fish_cvipctl_using_subcommand etcd-roles" -l store -d 'The store: local (one host) or etcd' -r -f -a "local\t'A folder of this host'
 etcd\t'The servers of an etcd cluster'"
-complete -c cvipctl -n "__fish_cvipctl_using_subcommand etcd-roles" -l etcd-endpoints -d 'etcd\'s servers, HOST:PORT or https://HOST:PORT, parted by commas' -r
+complete -c cvipctl -n "__fish_cvipctl_using_subcommand etcd-roles" -l etcd-endpoints -d 'etcd\'s servers, HOST:PORT or https://HOST:PORT, separated by commas' -r
 complete -c cvipctl -n "__fish_cvipctl_using_subcommand etcd-roles" -l etcd-ca -d 'Whose certificates etcd\'s servers have, a PEM file [default: the system\'s authorities]' -r -F
 complete -c cvipctl -n "__fish_cvipctl_using_subcommand etcd-roles" -l etcd-cert -d 'This host\'s certificate for etcd, a PEM file' -r -F
 complete -c cvipctl -n "__fish_cvipctl_using_subcommand etcd-roles" -l etcd-key -d 'The certificate\'s private key, a PEM file that others may not read' -r -F
@@ -289,7 +289,7 @@ complete -c cvipctl -n "__fish_cvipctl_using_subcommand doctor" -l run-dir -d 'T
 complete -c cvipctl -n "__fish_cvipctl_using_subcommand doctor" -l settings -d 'Which store, and how to reach it, cvip.toml(5) [default: /etc/cvip/cvip.toml if it exists]' -r -F
 complete -c cvipctl -n "__fish_cvipctl_using_subcommand doctor" -l store -d 'The store: local (one host) or etcd' -r -f -a "local\t'A folder of this host'
 etcd\t'The servers of an etcd cluster'"
-complete -c cvipctl -n "__fish_cvipctl_using_subcommand doctor" -l etcd-endpoints -d 'etcd\'s servers, HOST:PORT or https://HOST:PORT, parted by commas' -r
+complete -c cvipctl -n "__fish_cvipctl_using_subcommand doctor" -l etcd-endpoints -d 'etcd\'s servers, HOST:PORT or https://HOST:PORT, separated by commas' -r
 complete -c cvipctl -n "__fish_cvipctl_using_subcommand doctor" -l etcd-ca -d 'Whose certificates etcd\'s servers have, a PEM file [default: the system\'s authorities]' -r -F
 complete -c cvipctl -n "__fish_cvipctl_using_subcommand doctor" -l etcd-cert -d 'This host\'s certificate for etcd, a PEM file' -r -F
 complete -c cvipctl -n "__fish_cvipctl_using_subcommand doctor" -l etcd-key -d 'The certificate\'s private key, a PEM file that others may not read' -r -F

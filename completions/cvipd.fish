@@ -6,7 +6,7 @@ complete -c cvipd -l run-dir -d 'The folder of the store and of cvipd\'s control
 complete -c cvipd -l settings -d 'Which store, and how to reach it, cvip.toml(5) [default: /etc/cvip/cvip.toml if it exists]' -r -F
 complete -c cvipd -l store -d 'The store: local (one host) or etcd' -r -f -a "local\t'A folder of this host'
 etcd\t'The servers of an etcd cluster'"
-complete -c cvipd -l etcd-endpoints -d 'etcd\'s servers, HOST:PORT or https://HOST:PORT, parted by commas' -r
+complete -c cvipd -l etcd-endpoints -d 'etcd\'s servers, HOST:PORT or https://HOST:PORT, separated by commas' -r
 complete -c cvipd -l etcd-ca -d 'Whose certificates etcd\'s servers have, a PEM file [default: the system\'s authorities]' -r -F
 complete -c cvipd -l etcd-cert -d 'This host\'s certificate for etcd, a PEM file' -r -F
 complete -c cvipd -l etcd-key -d 'The certificate\'s private key, a PEM file that others may not read' -r -F

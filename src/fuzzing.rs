@@ -17,7 +17,7 @@ use crate::ipvsadm::watch::Clock;
 use crate::ipvsadm::{Call, ToolStreams, change_line, run};
 use crate::netlink::route;
 
-/// The parser of rules: the bytes as a restore, and as the words of a command line, parted by
+/// The parser of rules: the bytes as a restore, and as the words of a command line, separated by
 /// NUL bytes. Every change that comes out fits into a message, and can be told as a command.
 pub fn rules(data: &[u8]) {
     let words: Vec<&OsStr> = data.split(|byte| *byte == 0).map(OsStr::from_bytes).collect();

@@ -97,7 +97,7 @@ fn undesired_of_cvipd(seen: &Observed, interface: &Interface, addr: IpAddr) -> O
     })
 }
 
-/// An address that this node has no part in carrying.
+/// An address that this node's role does not ask for.
 fn undesired(seen: &Observed, interface: &Interface, addr: IpAddr) -> Finding {
     let device = &interface.name;
     let answers = match interface.answers_neighbours {

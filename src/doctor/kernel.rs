@@ -11,7 +11,7 @@ const SOON: &str = "cvipd repairs it within a second; if it does not, its log sa
 /// The same where none runs.
 const START: &str = "start cvipd here, which sees to it, or:";
 
-/// In what the kernel is not as the node's part needs it.
+/// In what the kernel is not as the node's role needs it.
 pub(super) fn differences(seen: &Observed, host: &Host) -> Vec<Finding> {
     let desired = seen.desired();
     let mut findings: Vec<Finding> = Vec::new();

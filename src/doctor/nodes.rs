@@ -25,7 +25,7 @@ pub(super) fn nodes(seen: &Observed) -> Vec<Finding> {
     let complaints = seen.complaints.iter().filter(|_| !seen.is_removed());
     let mut findings: Vec<Finding> = complaints
         .map(|complaint| {
-            let what = format!("{LAST_GOOD}, for: {complaint}");
+            let what = format!("{LAST_GOOD}: {complaint}");
             Finding::fault(seen.here(), what)
                 .fix("fix the file (cvipctl check), and let cvipd read it:")
                 .run("systemctl reload cvipd")

@@ -88,7 +88,7 @@ pub struct Host {
     pub interfaces: Vec<Interface>,
     /// Settings by their paths below `/proc/sys`; those that the kernel does not have are absent.
     pub settings: BTreeMap<String, String>,
-    /// In what it is not as the node's part needs it.
+    /// In what it is not as the node's role needs it.
     pub differences: Vec<Difference>,
     /// What cvipd made here and would undo; none if its record cannot be read.
     pub made: Option<Vec<Done>>,
@@ -124,10 +124,10 @@ pub struct ObservedTable {
 }
 
 impl Observed {
-    /// This host's node and its part, if it is a node that cvip.conf names and that has not left.
+    /// This host's node and its role, if it is a node that cvip.conf names and that has not left.
     pub(super) fn me(&self) -> Option<(u32, AddressRole)> {
-        let is_part = |node: &u32| self.conf.nodes().contains(node) && !self.has_left(*node);
-        let node = self.node.filter(is_part)?;
+        let is_member = |node: &u32| self.conf.nodes().contains(node) && !self.has_left(*node);
+        let node = self.node.filter(is_member)?;
         Some((node, self.roles.of(&self.conf, node)))
     }
 

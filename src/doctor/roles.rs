@@ -47,7 +47,7 @@ impl Roles {
         self.active.values().any(|active| *active == node)
     }
 
-    /// A node's part.
+    /// A node's role.
     pub fn of(&self, conf: &Conf, node: u32) -> AddressRole {
         match (self.is_active(node), conf.is_director(node)) {
             (true, _) => AddressRole::ActiveDirector,

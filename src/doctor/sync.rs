@@ -103,7 +103,7 @@ fn daemon(
                 daemon.role, daemon.interface, daemon.sync_id
             ),
             Change::StopDaemon(role, _) => {
-                format!("a {role} sync daemon runs, which is not this director's part now")
+                format!("a {role} sync daemon runs, which this director's role does not ask for")
             }
             other => other.to_string(),
         };

@@ -33,7 +33,7 @@ pub struct Overrides {
     )]
     pub store: Option<Engine>,
 
-    /// etcd's servers, HOST:PORT or https://HOST:PORT, parted by commas
+    /// etcd's servers, HOST:PORT or https://HOST:PORT, separated by commas
     #[arg(
         long,
         global = true,

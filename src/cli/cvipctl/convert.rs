@@ -61,10 +61,14 @@ pub(super) fn run(args: &Args, site: &Site, streams: &mut Streams<'_>) -> anyhow
     let services = conf.cvips.iter().flat_map(|cvip| &cvip.services);
     let automatic = services.filter(|service| !service.always_exists()).count();
     if automatic > 0 && !args.all {
+        let services = match automatic {
+            1 => "1 automatic service has".to_owned(),
+            several => format!("{several} automatic services have"),
+        };
         writeln!(
             streams.err,
-            "cvipctl: {automatic} automatic service(s) have no entry until a process listens \
-             (--all prints them as if every real server did)"
+            "cvipctl: {services} no entry until a process listens (--all prints automatic services \
+             as if every real server did)"
         )?;
     }
     Ok(OK)
@@ -223,7 +227,7 @@ mod tests {
         let (status, out, err) = convert(dir.path(), "<port>80</port>", &["--json"]);
         let document: serde_json::Value = serde_json::from_str(&out).unwrap();
         assert_eq!((status, &document["services"]), (0, &serde_json::json!([])));
-        assert!(err.contains("1 automatic service(s)") && err.contains("--all"), "{err}");
+        assert!(err.contains("1 automatic service has") && err.contains("--all"), "{err}");
         let (_, out, err) = convert(dir.path(), "<port>80</port><weight>2</weight>", &["--all"]);
         assert_eq!(out.lines().count(), 4, "{out}");
         assert!(out.ends_with("-a -t 192.168.200.10:80 -r 192.168.200.3:80 -g -w 2\n"), "{out}");

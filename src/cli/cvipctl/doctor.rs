@@ -31,7 +31,7 @@ pub(super) struct Args {
 struct DoctorReport {
     /// This host's node; null if it is none.
     node: Option<u32>,
-    /// Its part at the moment; null if cvip.conf gives it none.
+    /// Its role at the moment; null if cvip.conf gives it none.
     role: Option<&'static str>,
     /// Faults first.
     findings: Vec<Finding>,
@@ -69,7 +69,7 @@ fn examine(args: &Args, site: &Site) -> anyhow::Result<DoctorReport> {
             findings: misconfigured,
             unexamined: vec![Unexamined {
                 what: "the cluster".to_owned(),
-                why: "there is no configuration to hold it against".to_owned(),
+                why: "there is no configuration to compare it with".to_owned(),
             }],
         });
     };
@@ -89,8 +89,8 @@ fn examine(args: &Args, site: &Site) -> anyhow::Result<DoctorReport> {
         store_servers: servers(&settings),
     };
     let seen = doctor::collect(subject, &mut *store);
-    let part = seen.node.filter(|node| seen.conf.nodes().contains(node));
-    let role = part.map(|node| match seen.roles.of(&seen.conf, node) {
+    let member = seen.node.filter(|node| seen.conf.nodes().contains(node));
+    let role = member.map(|node| match seen.roles.of(&seen.conf, node) {
         AddressRole::RealServer => "real server",
         AddressRole::ActiveDirector | AddressRole::Yielding => "director",
         AddressRole::Standby => "standby",

@@ -354,10 +354,10 @@ fn nothing(target: &DrainArgument, left: &Drains) -> String {
     let node = target.node;
     let why = match left.contains_key(&DrainTarget { node, port: None }) {
         true => format!("node {node} is drained as a whole: `cvipctl undrain {node}'"),
-        false if left.is_empty() => "nothing is".to_owned(),
-        false => format!("what is: {}", joined(left.keys())),
+        false if left.is_empty() => "nothing is drained".to_owned(),
+        false => format!("drained: {}", joined(left.keys())),
     };
-    format!("{target} is not drained by an order of its own; {why}")
+    format!("node {target} has no drain of its own; {why}")
 }
 
 #[cfg(test)]

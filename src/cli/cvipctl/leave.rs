@@ -98,6 +98,7 @@ pub(super) fn run(args: &Args, site: &Site, streams: &mut Streams<'_>) -> anyhow
         }
         if is_interrupted(&interrupts)? {
             let connections = match said.filter(|connections| *connections > 0) {
+                Some(1) => " (1 connection left)".to_owned(),
                 Some(connections) => format!(" ({connections} connections left)"),
                 None => String::new(),
             };

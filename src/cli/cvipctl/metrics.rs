@@ -22,7 +22,7 @@ pub(super) fn run(args: &Args, site: &Site, streams: &mut Streams<'_>) -> anyhow
         Ok(_) | Err(ControlError::Absent(_)) => None,
         Err(error) => return Err(error.into()),
     });
-    // Whose a service is, the store knows; where it is away, cvipd's own word is worth the more.
+    // The store says who owns a service; while it is unavailable, cvipd's own answer still counts.
     let problem = match site.state() {
         Ok((state, _)) => match read_table(&state) {
             Ok(table) => {

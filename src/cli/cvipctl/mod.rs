@@ -109,9 +109,8 @@ enum CvipctlCommand {
     ///
     /// Its weight becomes 0 at once; it is out when its connections have ended, or are cut at the
     /// deadline. UDP, which has no connections, is out at once. The order stands in the store: it
-    /// survives restarts and takeovers, and holds until `cvipctl undrain`. Ordered again, it
-    /// changes what is said anew and keeps the rest: `drain 3 --now` cuts what `drain 3` waits
-    /// for.
+    /// survives restarts and takeovers, and holds until `cvipctl undrain`. A second order changes
+    /// what it names and keeps the rest: `drain 3 --now` cuts what `drain 3` waits for.
     ///
     /// With --wait, exit status 0 once it is out; interrupting the wait does not end the
     /// drain.
@@ -143,10 +142,10 @@ enum CvipctlCommand {
     EtcdRoles(etcd_roles::Args),
     /// Examine this running cluster, and say how to fix each fault
     ///
-    /// This host's kernel is held against what its part in cvip.conf needs: addresses, ARP and
-    /// other settings, routes, connection synchronisation, the IPVS table, listeners. Of other
-    /// nodes the store tells. Nothing is changed; a director asks its neighbours who else has the
-    /// CVIPs. Faults keep clients from being served, now or at the next change; warnings are
+    /// This host's kernel is compared with what its role in cvip.conf needs: addresses, ARP and
+    /// other settings, routes, connection synchronisation, the IPVS table, listeners. What is known
+    /// of other nodes comes from the store. Nothing is changed; a director asks its neighbours who
+    /// else has the CVIPs. Faults keep clients from being served, now or at the next change; warnings are
     /// probably not what is meant; notes are good to know, such as what cvipd has set on this
     /// host. As root it sees everything.
     ///

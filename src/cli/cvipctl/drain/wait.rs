@@ -56,16 +56,18 @@ impl Ended {
 
     pub(super) fn words(self, target: &str) -> String {
         match self {
-            Ended::Out => format!("{target} is out"),
+            Ended::Out => format!("node {target} is out"),
             Ended::Cut => format!(
-                "the deadline of {target} is over: the director cuts the connections that the \
+                "the deadline of node {target} is over: the director cuts the connections that the \
                  node still counts"
             ),
             Ended::Interrupted => format!(
-                "no longer waiting: {target} stays drained; `cvipctl drain {target} --wait' waits \
+                "no longer waiting: node {target} stays drained; `cvipctl drain {target} --wait' waits \
                  again, `cvipctl undrain {target}' takes it back"
             ),
-            Ended::Undrained => format!("{target} was undrained meanwhile: see `cvipctl events'"),
+            Ended::Undrained => {
+                format!("node {target} was undrained meanwhile: see `cvipctl events'")
+            }
         }
     }
 }

@@ -36,7 +36,7 @@ pub(super) struct StatusReport {
     /// out, and those that get no new connections.
     pub(super) draining: Vec<Draining>,
     pub(super) quiesced: Vec<Quiesced>,
-    /// The sync daemon of this director's part.
+    /// The sync daemon that this director's role asks for.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) sync: Option<SyncView>,
     /// Why this standby's table is empty.
