@@ -30,9 +30,21 @@ pub enum Later {
     /// The fault ends.
     End(Fault),
     /// One socket of a flap closes or opens.
-    Toggle { node: u32, port: u16, opens: bool },
+    Toggle {
+        /// On which node.
+        node: u32,
+        /// On which TCP port.
+        port: u16,
+        /// It opens; otherwise it closes.
+        opens: bool,
+    },
     /// A machine reads another configuration.
-    Conf { node: u32, layout: usize },
+    Conf {
+        /// Which machine.
+        node: u32,
+        /// The configuration's index.
+        layout: usize,
+    },
 }
 
 /// Lets a fault begin. Gives what follows later, and after how long.
