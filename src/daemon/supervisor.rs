@@ -8,7 +8,7 @@
 //!   messages    what goes into the state and comes out
 //!   settings    what the command line says
 //!   start       what there is before the first decision
-//!   driver      signals, messages and time go in, orders go out
+//!   driver      signals, messages and time go in, actions go out
 //! ```
 
 mod driver;

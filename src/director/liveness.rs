@@ -24,7 +24,7 @@ pub struct Evidence {
     pub leased: bool,
     /// For how long nothing has been heard of it, or of a node that never was, for how long this
     /// director has been listening.
-    pub quiet: Duration,
+    pub unheard_for: Duration,
 }
 
 /// What is known of a node's heartbeats.
@@ -60,7 +60,9 @@ impl Evidence {
             // Heartbeats that never came have not stopped while the lease says that it lives.
             Evidence { heartbeats: HeartbeatEvidence::Never, leased: true, .. } => Liveness::Alive,
             Evidence { echo: true, .. } => Liveness::AgentDown,
-            Evidence { leased: false, quiet, .. } if quiet >= DEAD_AFTER => Liveness::Dead,
+            Evidence { leased: false, unheard_for, .. } if unheard_for >= DEAD_AFTER => {
+                Liveness::Dead
+            }
             // A director that has just been started has heard no node yet.
             Evidence { heartbeats: HeartbeatEvidence::Never, .. } => Liveness::Alive,
             Evidence { heartbeats: HeartbeatEvidence::Stopped, .. } => Liveness::Suspected,
@@ -128,7 +130,7 @@ mod tests {
     fn every_sign_counts_as_it_should() {
         use HeartbeatEvidence::{Come, Never, Stopped};
         let (short, long) = (Duration::from_millis(600), DEAD_AFTER);
-        for (heartbeats, echo, leased, quiet, liveness) in [
+        for (heartbeats, echo, leased, unheard_for, liveness) in [
             (Come, false, false, long, Liveness::Alive),
             (Come, true, true, short, Liveness::Alive),
             (Stopped, false, true, short, Liveness::Suspected),
@@ -142,7 +144,7 @@ mod tests {
             (Never, false, false, long, Liveness::Dead),
             (Never, true, false, long, Liveness::AgentDown),
         ] {
-            let signs = Evidence { heartbeats, echo, leased, quiet };
+            let signs = Evidence { heartbeats, echo, leased, unheard_for };
             assert_eq!(signs.liveness(), liveness, "{signs:?}");
         }
     }

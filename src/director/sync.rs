@@ -388,7 +388,7 @@ mod tests {
         let mut sync = Synchroniser::default();
         let (mut running, start) = (Vec::new(), Instant::now());
         let at = |second| start + Duration::from_secs(second);
-        assert_eq!(sync.passive(), None, "nothing is known of its part");
+        assert_eq!(sync.passive(), None, "nothing is known of its role");
         sync.take_role(STANDBY);
         assert!(sync.passive().unwrap().contains("no sync_interface"));
         sync.desired(Some(desired(false)));

@@ -1,6 +1,6 @@
 //! What can go wrong between this program and the kernel's table, as types.
 //!
-//! A refusal by the kernel keeps its three parts apart (what was asked, the errno, the
+//! A kernel error keeps its three parts apart (what was asked, the errno, the
 //! kernel's own words), because ipvsadm's texts are chosen by the first two.
 
 use std::fmt;
@@ -92,7 +92,7 @@ impl From<ReceiveError> for IpvsError {
 }
 
 impl IpvsError {
-    /// A refusal of `operation`; `EPERM` has a variant of its own.
+    /// The kernel error of `operation`; `EPERM` has a variant of its own.
     pub(super) fn refused(operation: Operation, error: KernelError) -> IpvsError {
         match error.errno {
             libc::EPERM => IpvsError::Permission,

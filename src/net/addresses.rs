@@ -164,7 +164,7 @@ pub(super) fn no_interface(device: &str) -> NetError {
     NetError::NoInterface { device: device.to_owned(), hint }
 }
 
-/// A refusal in words, with what to do about it.
+/// A kernel error in words, with what to do about it.
 fn kernel_error(
     error: RequestError,
     action: impl Fn() -> String,

@@ -28,7 +28,7 @@ pub enum NetError {
     /// The list changed under every attempt to read it.
     #[error("the kernel's list kept changing while it was read: try again")]
     Unsettled,
-    /// An answer that was cut short or makes no sense.
+    /// An answer that is truncated or makes no sense.
     #[error("the kernel's answer has {0}: is this kernel newer than this program?")]
     Malformed(&'static str),
     /// The kernel refused.

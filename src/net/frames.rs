@@ -177,7 +177,7 @@ pub(super) enum Answers {
 }
 
 /// Reads a frame: an ARP packet, whose sender says where it is, or a neighbour advertisement.
-/// Nothing else claims anything, and what is cut short or senseless neither. Any bytes may come.
+/// Nothing else claims anything, and what is truncated or senseless neither. Any bytes may come.
 pub(super) fn claim(frame: &[u8]) -> Option<AddressClaim> {
     let (header, packet) = frame.split_first_chunk::<14>()?;
     let [destination, source] = [0, 6].map(|at| Mac(std::array::from_fn(|n| header[at + n])));
@@ -388,7 +388,7 @@ mod tests {
         assert_eq!(with(70, 1), None, "its checksum is wrong");
         assert_eq!(with(20, 17), None, "it is UDP");
         assert_eq!(with(55, 1), None, "of another code");
-        assert_eq!(with(19, 255), None, "it is cut short");
+        assert_eq!(with(19, 255), None, "it is truncated");
         for length in 0..good.len() {
             assert_eq!(claim(&good[..length]), None, "{length} bytes");
         }

@@ -1,7 +1,7 @@
 //! rtnetlink(7), as little of it as addresses and links need: one request at a time, and what the
 //! kernel says to it.
 //!
-//! What the kernel says that this program does not know is skipped, and what is cut short is an
+//! What the kernel says that this program does not know is skipped, and what is truncated is an
 //! error.
 
 use neli::ToBytes;

@@ -87,8 +87,8 @@ fn matched(
     or_no_route(to, prefix)
 }
 
-/// A refusal that says that there is no route, or one that leads nowhere, is none; others are
-/// errors.
+/// A kernel error that says that there is no route, or one that leads nowhere, is none; others
+/// are errors.
 fn or_no_route<T>(
     to: IpAddr,
     answer: Result<Option<T>, RequestError>,

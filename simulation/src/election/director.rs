@@ -266,7 +266,7 @@ impl Director {
             conf,
             store: &running.view,
             directors: &others.map(hears).collect(),
-            distrusts_link: cut_off || running.was_cut_off,
+            suspects_link: cut_off || running.was_cut_off,
             conflict: conflict && running.candidacy.is_active(),
         };
         let mut outputs = Vec::new();

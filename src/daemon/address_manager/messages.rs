@@ -13,15 +13,15 @@ pub enum AddressMessage {
         role: AddressRole,
         /// The configuration in force.
         conf: Arc<Conf>,
-        /// Which order this is.
-        order: u64,
+        /// The number of this message.
+        number: u64,
     },
     /// Another configuration, for a node that does not know its role yet.
     Reload(Arc<Conf>),
     /// Another director is active: the addresses are given back at once, whatever the main thread
-    /// does at the moment, and no order makes this one active before [`AddressMessage::Elected`].
+    /// does at the moment, and no role makes this one active before [`AddressMessage::Elected`].
     Yield,
-    /// This director is the active one: an order may make it so from now on.
+    /// This director is the active one: a role may make it so from now on.
     Elected,
     /// Another host claims an address of this active director: its addresses are announced again.
     Announce,
@@ -33,7 +33,7 @@ pub enum AddressMessage {
 /// What it tells the main thread.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum AddressNotice {
-    /// What this order asked for is made, but for what is told as a fault.
+    /// What the [`AddressMessage::Take`] of this number asked for is made, but for what is told as a fault.
     Stand(u64),
     /// It touches no address until it is told its role again: another may be active by now.
     Doubt,

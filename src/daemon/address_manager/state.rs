@@ -61,9 +61,9 @@ pub struct AddressState {
     /// that claim them.
     reachable: Vec<Reachable>,
     announced: Vec<Reachable>,
-    /// The order that was not reported yet.
-    order: Option<u64>,
-    /// The monitor said that another director is active, and nothing else since: an order of the
+    /// The number of the [`AddressMessage::Take`] that was not reported yet.
+    unreported: Option<u64>,
+    /// The monitor said that another director is active, and nothing else since: a role of the
     /// main thread may be older than that.
     yielded: bool,
     /// Why the CVIPs cannot be carried here.
@@ -89,7 +89,7 @@ impl AddressState {
             carried: Vec::new(),
             reachable: Vec::new(),
             announced: Vec::new(),
-            order: None,
+            unreported: None,
             yielded: false,
             incapable: Vec::new(),
             notices: Vec::new(),
@@ -114,9 +114,9 @@ impl AddressState {
     /// Takes what it is told; what follows is done by [`AddressState::next`].
     pub fn told(&mut self, message: AddressMessage, now: Instant) {
         match message {
-            AddressMessage::Take { role, conf, order } => {
+            AddressMessage::Take { role, conf, number } => {
                 self.reload(conf);
-                self.order = Some(order);
+                self.unreported = Some(number);
                 let is_outdated = self.yielded && role == AddressRole::ActiveDirector;
                 self.take(if is_outdated { AddressRole::Yielding } else { role }, now);
             }
@@ -156,7 +156,7 @@ impl AddressState {
         self.desired = net::desired(&self.conf, self.node, role);
         // Another director may carry the role's addresses, too.
         let is_leased = self.desired.addresses.iter().any(|desired| desired.valid_lft.is_some());
-        self.upkeep.order(role, is_leased, now);
+        self.upkeep.set_role(role, is_leased, now);
     }
 
     /// The kernel says that something changed.
@@ -251,8 +251,8 @@ impl AddressState {
         let anew = self.is_active() && report.reachable.iter().any(is_added);
         self.reachable.clone_from(&report.reachable);
         self.upkeep.made(report, anew, now);
-        if let Some(order) = self.order.take() {
-            self.actions.push_back(AddressAction::Tell(AddressNotice::Stand(order)));
+        if let Some(number) = self.unreported.take() {
+            self.actions.push_back(AddressAction::Tell(AddressNotice::Stand(number)));
         }
         for done in report.done.iter().filter(|_| is_repair) {
             self.event(DirectorEvent::Repaired { what: done.to_string() }, now);

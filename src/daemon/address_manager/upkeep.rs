@@ -1,7 +1,7 @@
 //! When addresses and settings are made, looked at, repaired, renewed and announced. Pure.
 //!
 //! ```text
-//!   an order (role, configuration)   -> make it so, and report
+//!   a role and a configuration       -> make it so, and report
 //!   a notification, a second, a minute -> look
 //!   a look with differences          -> make it so, at a bounded rate
 //!   a second, while active           -> renew what has a lifetime
@@ -59,7 +59,7 @@ pub(super) enum UpkeepAction {
     Look,
     /// Look at the settings alone.
     LookAtSettings,
-    /// Make the kernel what the role asks, because it was ordered, and report that it stands.
+    /// Make the kernel what the role asks, because the role was told, and report that it stands.
     Make,
     /// The same, because it is not so any more.
     Repair,
@@ -67,7 +67,7 @@ pub(super) enum UpkeepAction {
     Renew,
     /// Announce what neighbours ask for.
     Announce,
-    /// Ask whether this node is still active: nothing is touched until the role is ordered again.
+    /// Ask whether this node is still active: nothing is touched until the role is told again.
     Ask(Doubt),
 }
 
@@ -86,8 +86,8 @@ pub(super) struct Upkeep {
     role: Option<AddressRole>,
     /// The role's addresses have a lifetime.
     leased: bool,
-    /// The role was ordered, and is not made yet.
-    ordered: bool,
+    /// The role was told, and is not made yet.
+    unmade: bool,
     /// Why the kernel is not touched, until that was asked about.
     doubt: Option<Doubt>,
     /// An address that is renewed is gone.
@@ -121,7 +121,7 @@ impl Upkeep {
         Upkeep {
             role: None,
             leased: false,
-            ordered: false,
+            unmade: false,
             doubt: None,
             lapsed: false,
             restoring: false,
@@ -147,7 +147,7 @@ impl Upkeep {
 
     /// The node's role, told for the first time, again, or another than before; whether its
     /// addresses have a lifetime.
-    pub(super) fn order(&mut self, role: AddressRole, leased: bool, now: Instant) {
+    pub(super) fn set_role(&mut self, role: AddressRole, leased: bool, now: Instant) {
         if self.role == Some(role) && self.was_late(now) {
             // It goes on only once it knows that it is still active.
             self.doubt = Some(Doubt::Late);
@@ -157,7 +157,7 @@ impl Upkeep {
             (self.differences, self.stuck) = (Vec::new(), Vec::new());
             self.restoring &= self.role.is_none() && role == AddressRole::ActiveDirector;
         }
-        (self.role, self.leased, self.ordered) = (Some(role), leased, true);
+        (self.role, self.leased, self.unmade) = (Some(role), leased, true);
         (self.doubt, self.lapsed) = (None, false);
         self.next_renewal = now + RENEW_EVERY;
         if role != AddressRole::ActiveDirector {
@@ -167,7 +167,7 @@ impl Upkeep {
 
     /// Nothing is kept any more.
     pub(super) fn forget(&mut self) {
-        (self.role, self.ordered) = (None, false);
+        (self.role, self.unmade) = (None, false);
         (self.announce, self.announces_once) = (None, false);
     }
 
@@ -183,7 +183,7 @@ impl Upkeep {
         }
     }
 
-    /// What is to be announced is announced once more, now: unless another order comes first.
+    /// What is to be announced is announced once more, now: unless another role comes first.
     pub(super) fn announce_once(&mut self) {
         self.announces_once = self.role == Some(AddressRole::ActiveDirector);
     }
@@ -202,7 +202,7 @@ impl Upkeep {
                 self.lapsed = false;
                 return Some(UpkeepAction::Ask(doubt));
             }
-            if std::mem::take(&mut self.ordered) {
+            if std::mem::take(&mut self.unmade) {
                 return Some(match std::mem::take(&mut self.restoring) {
                     true => UpkeepAction::Repair,
                     false => UpkeepAction::Make,

@@ -116,10 +116,10 @@ fn ask_main(what: What, main: &Outbox<MainMessage>) -> Result<Base, String> {
 
 fn ask_inbox<O, T>(
     inbox: &WorkerInbox<O>,
-    order: impl FnOnce(Sender<T>) -> O,
+    message: impl FnOnce(Sender<T>) -> O,
 ) -> Result<T, String> {
     let (reply, said) = mpsc::channel();
-    inbox.send(order(reply));
+    inbox.send(message(reply));
     take(&said, APPLY_WITHIN)
 }
 

@@ -89,7 +89,7 @@ mod tests {
             ("the successor takes over", Some((100, 7, Ok(Some(5)))), 600, 600),
             ("the successor takes its time", Some((2000, 7, Ok(Some(5)))), 9999, 5000),
             ("there is no successor", Some((100, 7, Ok(None))), 9999, 100),
-            ("the store is unavailable", Some((100, 7, Err("away".to_owned()))), 9999, 100),
+            ("the store is unavailable", Some((100, 7, Err("unavailable".to_owned()))), 9999, 100),
             ("the answer never comes", None, 9999, 3000),
             ("a standby waits for the answer too", None, 0, 3000),
             ("the answer is to an earlier question", Some((100, 6, Ok(None))), 9999, 3000),

@@ -34,8 +34,8 @@ pub struct Supervisor {
     /// Where cvip.conf stands.
     path: String,
     role: NodeRole,
-    /// How many orders the address manager was given.
-    orders: u64,
+    /// How many roles the address manager was told.
+    told_roles: u64,
     /// The last of them, while it is not reported.
     awaited: Option<Awaited>,
     /// The role for which the table is being made.
@@ -63,9 +63,9 @@ pub struct Supervisor {
     actions: VecDeque<Action>,
 }
 
-/// An order to the address manager that is not reported yet.
+/// A role that the address manager was told and has not reported yet.
 struct Awaited {
-    order: u64,
+    number: u64,
     /// What the role is to the table and to the node follows then.
     is_turn: bool,
 }
@@ -97,7 +97,7 @@ impl Supervisor {
             sources: read.sources,
             path,
             role: NodeRole::Undecided,
-            orders: 0,
+            told_roles: 0,
             awaited: None,
             table_role: None,
             has_table: false,
@@ -264,14 +264,14 @@ impl Supervisor {
         }
     }
 
-    /// Orders the role's addresses and settings.
+    /// Asks for the role's addresses and settings.
     fn take_addresses(&mut self, is_turn: bool) {
         let Some(role) = self.role.address_role() else { return };
-        self.orders += 1;
-        let (order, is_turn) = (self.orders, is_turn || self.is_turning());
-        self.awaited = Some(Awaited { order, is_turn });
+        self.told_roles += 1;
+        let (number, is_turn) = (self.told_roles, is_turn || self.is_turning());
+        self.awaited = Some(Awaited { number, is_turn });
         let conf = Arc::clone(&self.conf);
-        self.act(Action::Addresses(AddressMessage::Take { role, conf, order }));
+        self.act(Action::Addresses(AddressMessage::Take { role, conf, number }));
     }
 
     fn take_table_role(&mut self, active: bool, forwarding: bool) {
@@ -317,8 +317,8 @@ impl Supervisor {
 
     fn handle_addresses(&mut self, notice: AddressNotice) {
         match notice {
-            AddressNotice::Stand(order) => {
-                let stands = self.awaited.take_if(|awaited| awaited.order == order);
+            AddressNotice::Stand(number) => {
+                let stands = self.awaited.take_if(|awaited| awaited.number == number);
                 if stands.is_some_and(|awaited| awaited.is_turn) {
                     self.follow();
                 }

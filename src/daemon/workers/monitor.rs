@@ -38,7 +38,7 @@ impl MonitorWorker {
             }
             Notice::ElectionRole(role) => {
                 // An address that another carries is not kept until the main thread has time, and
-                // not carried by an order that the main thread gives before it hears of this.
+                // not carried for a role that the main thread tells before it hears of this.
                 self.addresses.send(match role {
                     ElectionRole::Standby => AddressMessage::Yield,
                     ElectionRole::Active { .. } => AddressMessage::Elected,

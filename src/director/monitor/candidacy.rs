@@ -49,12 +49,12 @@ pub struct Circumstances<'a> {
     /// The other directors of the set.
     pub directors: &'a BTreeMap<u32, HeardDirector<'a>>,
     /// This director suspects its own link, or did until a moment ago.
-    pub distrusts_link: bool,
+    pub suspects_link: bool,
     /// Another host was proved to answer for a CVIP.
     pub conflict: bool,
 }
 
-/// This director's part in the election of its set.
+/// This director as a candidate in the election of its set.
 #[derive(Clone, Debug)]
 pub struct Candidacy {
     me: u32,
@@ -283,14 +283,14 @@ impl Candidacy {
     fn input<'a>(
         &self,
         peers: &'a BTreeMap<u32, ElectionPeer>,
-        Circumstances { store, distrusts_link, conflict, .. }: Circumstances<'_>,
+        Circumstances { store, suspects_link, conflict, .. }: Circumstances<'_>,
     ) -> ElectionInput<'a> {
         ElectionInput {
             stored: self.elected(store),
             known: store.known,
             unavailable: store.is_unavailable(),
             peers,
-            isolated: distrusts_link,
+            isolated: suspects_link,
             conflict,
             held: self.terms.term(self.set()),
             can_carry: self.carries_addresses(),

@@ -286,7 +286,7 @@ mod tests {
         let start = Instant::now();
         let mut conflicts = active(start);
         conflicts.claimed(claim(true), start);
-        assert!(conflicts.faults().is_empty(), "not before this node is sure of its part");
+        assert!(conflicts.faults().is_empty(), "not before this node is sure of its role");
         assert_eq!(conflicts.confirm(), [(addr(), THEIRS)]);
         conflicts.claimed(claim(true), start + 5 * MS);
         assert!(conflicts.confirm().is_empty());

@@ -1,5 +1,5 @@
 //! The monitor's sockets, its view of the store and its file of terms: what they bring goes into
-//! [`MonitorState`], and what that orders is carried out here.
+//! [`MonitorState`], and what that asks for is carried out here.
 
 use std::os::fd::BorrowedFd;
 use std::path::{Path, PathBuf};

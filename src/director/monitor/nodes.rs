@@ -148,7 +148,7 @@ impl Nodes {
     }
 
     /// It suspects its own link, or did until a moment ago.
-    pub(super) fn distrusts_link(&self) -> bool {
+    pub(super) fn suspects_link(&self) -> bool {
         self.isolated || self.attended < self.trusts_from
     }
 
@@ -209,7 +209,7 @@ impl Nodes {
         let mut liveness_of = BTreeMap::new();
         for (node, addrs) in &self.addrs {
             let heard = self.peers.heard_ago(*node, now);
-            let quiet = heard.unwrap_or_else(|| now.saturating_duration_since(self.started));
+            let unheard_for = heard.unwrap_or_else(|| now.saturating_duration_since(self.started));
             let leased = store.alive.contains_key(node);
             let heartbeats = match heard {
                 None => HeartbeatEvidence::Never,
@@ -218,12 +218,12 @@ impl Nodes {
             };
             let is_doubtful = match heartbeats {
                 HeartbeatEvidence::Never => !leased,
-                _ => quiet >= Timing::default().silence / 2,
+                _ => unheard_for >= Timing::default().silence / 2,
             };
             let is_witness = witnesses.contains(node);
             let echo = self.probes.echo(*node, addrs, is_doubtful || is_witness, now, outputs);
             is_answered |= is_witness && echo;
-            let liveness = Evidence { heartbeats, echo, leased, quiet }.liveness();
+            let liveness = Evidence { heartbeats, echo, leased, unheard_for }.liveness();
             // A director that suspects its own link declares no node dead.
             let liveness = if self.isolated { liveness.min(Liveness::Suspected) } else { liveness };
             let before = self.liveness(*node).unwrap_or(Liveness::Alive);

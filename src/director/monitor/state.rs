@@ -192,7 +192,7 @@ impl MonitorState {
                 conf: &self.conf,
                 store: &self.store,
                 directors: &self.nodes.directors(&self.candidacy.order),
-                distrusts_link: self.nodes.distrusts_link(),
+                suspects_link: self.nodes.suspects_link(),
                 conflict: self.conflicts.is_proved(),
             };
             self.candidacy.elect(circumstances, now, &mut self.outputs);

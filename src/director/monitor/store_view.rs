@@ -170,7 +170,7 @@ mod tests {
         assert_eq!((view.alive.get(&2), view.elected.get(&1)), (Some(&5), Some(&elected)));
         assert_eq!(view.records[&2].services, [service(Protocol::Tcp)], "others cannot be asked");
         assert!(!view.follow(read(Some(StoreChanges::of(&[Key::Drains].into(), &state)), None)));
-        // It goes away: nothing is taken from the view.
+        // It becomes unavailable: nothing is taken from the view.
         assert!(!view.follow(read(Some(StoreChanges::default()), Some(now))) && view.directs(2));
         // It was emptied.
         let emptied = StoreChanges::of(&changed, &StoreState::default());

@@ -40,7 +40,7 @@ struct World {
     unreached: BTreeSet<(IpAddr, String)>,
     refuses: bool,
     has_carrier: bool,
-    orders: u64,
+    numbers: u64,
     outputs: Vec<String>,
 }
 
@@ -79,7 +79,7 @@ impl World {
             unreached: BTreeSet::new(),
             refuses: false,
             has_carrier: true,
-            orders: 0,
+            numbers: 0,
             outputs: Vec::new(),
         }
     }
@@ -88,9 +88,9 @@ impl World {
         match *input {
             Input::Nothing => {}
             Input::Take(role) => {
-                self.orders += 1;
-                let (conf, order) = (Arc::clone(&self.state.conf), self.orders);
-                self.state.told(AddressMessage::Take { role, conf, order }, self.now);
+                self.numbers += 1;
+                let (conf, number) = (Arc::clone(&self.state.conf), self.numbers);
+                self.state.told(AddressMessage::Take { role, conf, number }, self.now);
             }
             Input::Yield => self.state.told(AddressMessage::Yield, self.now),
             Input::Elected => self.state.told(AddressMessage::Elected, self.now),
@@ -275,7 +275,7 @@ fn a_role_is_made_told_and_announced_and_its_loss_too() {
 }
 
 #[test]
-fn an_order_from_before_another_director_was_active_carries_and_announces_nothing() {
+fn a_role_from_before_another_director_was_active_carries_and_announces_nothing() {
     assert_sequence(
         2,
         &[

@@ -1,4 +1,4 @@
-//! Sequences of orders, notifications and outcomes, against a kernel of one address.
+//! Sequences of roles, notifications and outcomes, against a kernel of one address.
 
 use std::net::IpAddr;
 
@@ -67,7 +67,7 @@ impl Kernel {
     /// An active director that has been at work for a second.
     fn active(leased: bool) -> Kernel {
         let mut kernel = Kernel::new(leased);
-        kernel.order(AddressRole::ActiveDirector);
+        kernel.set_role(AddressRole::ActiveDirector);
         kernel.run(1000);
         assert!(kernel.stands && kernel.set);
         kernel.acts.clear();
@@ -75,8 +75,8 @@ impl Kernel {
         kernel
     }
 
-    fn order(&mut self, role: AddressRole) {
-        self.upkeep.order(role, self.leased, self.now);
+    fn set_role(&mut self, role: AddressRole) {
+        self.upkeep.set_role(role, self.leased, self.now);
     }
 
     fn at(&self) -> u128 {
@@ -203,7 +203,7 @@ fn a_role_is_made_at_once_and_nothing_before_it_is_known() {
     );
     assert_eq!(kernel.verdicts, [(0, true)], "what its interfaces can do is known beforehand");
     let before = kernel.at();
-    kernel.order(AddressRole::ActiveDirector);
+    kernel.set_role(AddressRole::ActiveDirector);
     kernel.run(0);
     assert_eq!(
         (kernel.first(UpkeepAction::Make), kernel.first(UpkeepAction::Announce)),
@@ -215,7 +215,7 @@ fn a_role_is_made_at_once_and_nothing_before_it_is_known() {
 fn what_another_program_removes_or_resets_is_back_within_a_second() {
     for role in [AddressRole::ActiveDirector, AddressRole::RealServer] {
         let mut kernel = Kernel::new(false);
-        kernel.order(role);
+        kernel.set_role(role);
         kernel.run(10_050);
         kernel.remove();
         kernel.run(1);
@@ -286,7 +286,7 @@ fn a_node_that_did_not_run_or_finds_its_address_gone_adds_nothing_before_it_is_t
     assert_eq!(kernel.first(UpkeepAction::Ask(Doubt::Late)), Some(kernel.acts[0].0));
     assert!(!kernel.stands && kernel.upkeep.role().is_none());
     assert_eq!(kernel.count(UpkeepAction::Ask(Doubt::Late)), 1);
-    kernel.order(AddressRole::ActiveDirector);
+    kernel.set_role(AddressRole::ActiveDirector);
     kernel.run(0);
     assert!(kernel.stands);
 
@@ -294,7 +294,7 @@ fn a_node_that_did_not_run_or_finds_its_address_gone_adds_nothing_before_it_is_t
     kernel.remove();
     kernel.run(500);
     assert!(!kernel.stands && kernel.count(UpkeepAction::Ask(Doubt::Gone)) == 1);
-    kernel.order(AddressRole::ActiveDirector);
+    kernel.set_role(AddressRole::ActiveDirector);
     kernel.run(0);
     assert!(
         kernel.stands && kernel.count(UpkeepAction::Repair) == 1,
@@ -306,7 +306,7 @@ fn a_node_that_did_not_run_or_finds_its_address_gone_adds_nothing_before_it_is_t
 fn a_reload_does_not_hide_that_this_node_was_away() {
     let mut kernel = Kernel::active(true);
     kernel.now += Duration::from_secs(5);
-    kernel.order(AddressRole::ActiveDirector);
+    kernel.set_role(AddressRole::ActiveDirector);
     kernel.run(100);
     assert_eq!(kernel.count(UpkeepAction::Ask(Doubt::Late)), 1);
     assert_eq!(kernel.count(UpkeepAction::Make) + kernel.count(UpkeepAction::Renew), 0);
@@ -314,7 +314,7 @@ fn a_reload_does_not_hide_that_this_node_was_away() {
     let mut kernel = Kernel::active(true);
     kernel.now += Duration::from_secs(5);
     kernel.leased = false;
-    kernel.order(AddressRole::Yielding);
+    kernel.set_role(AddressRole::Yielding);
     kernel.run(100);
     assert_eq!(
         (kernel.count(UpkeepAction::Make), kernel.count(UpkeepAction::Ask(Doubt::Late))),
@@ -329,7 +329,7 @@ fn a_leased_address_that_another_program_keeps_removing_asks_at_a_bounded_rate()
         kernel.remove();
         kernel.run(100);
         if kernel.upkeep.role().is_none() {
-            kernel.order(AddressRole::ActiveDirector);
+            kernel.set_role(AddressRole::ActiveDirector);
         }
     }
     let asked = kernel.count(UpkeepAction::Ask(Doubt::Gone));
@@ -341,7 +341,7 @@ fn a_carrier_that_is_lost_is_told_at_once_and_one_that_returns_after_a_while() {
     for role in [Some(AddressRole::ActiveDirector), Some(AddressRole::Standby), None] {
         let mut kernel = Kernel::new(true);
         if let Some(role) = role {
-            kernel.order(role);
+            kernel.set_role(role);
         }
         kernel.run(1000);
         kernel.verdicts.clear();
@@ -362,12 +362,12 @@ fn a_carrier_that_is_lost_is_told_at_once_and_one_that_returns_after_a_while() {
 fn an_active_director_whose_address_is_refused_cannot_carry_it() {
     let mut kernel = Kernel::new(true);
     kernel.refuses = true;
-    kernel.order(AddressRole::ActiveDirector);
+    kernel.set_role(AddressRole::ActiveDirector);
     kernel.run(1000);
     assert_eq!(kernel.verdicts.last().map(|(_, able)| *able), Some(false));
     // It yields, and another has time to take over before it says that it could.
     kernel.stands = true;
-    kernel.order(AddressRole::Standby);
+    kernel.set_role(AddressRole::Standby);
     kernel.run(30_000);
     assert_eq!(kernel.verdicts.last().map(|(_, able)| *able), Some(false));
     kernel.run(60_000);
@@ -376,7 +376,7 @@ fn an_active_director_whose_address_is_refused_cannot_carry_it() {
 
 #[derive(Clone, Copy, Debug)]
 enum Step {
-    Order(bool),
+    Role(bool),
     Remove,
     Reset,
     Refuse(bool),
@@ -388,7 +388,7 @@ enum Step {
 
 fn step() -> impl Strategy<Value = Step> {
     prop_oneof![
-        any::<bool>().prop_map(Step::Order),
+        any::<bool>().prop_map(Step::Role),
         Just(Step::Remove),
         Just(Step::Reset),
         any::<bool>().prop_map(Step::Refuse),
@@ -406,10 +406,10 @@ proptest! {
         steps in prop::collection::vec(step(), 0..40),
     ) {
         let mut kernel = Kernel::new(leased);
-        kernel.order(AddressRole::ActiveDirector);
+        kernel.set_role(AddressRole::ActiveDirector);
         for step in steps {
             match step {
-                Step::Order(active) => kernel.order(match active {
+                Step::Role(active) => kernel.set_role(match active {
                     true => AddressRole::ActiveDirector,
                     false => AddressRole::Standby,
                 }),
@@ -430,7 +430,7 @@ proptest! {
         for _ in 0..3 {
             kernel.run(3000);
             if kernel.upkeep.role().is_none() {
-                kernel.order(AddressRole::ActiveDirector);
+                kernel.set_role(AddressRole::ActiveDirector);
             }
         }
         kernel.run(1000);

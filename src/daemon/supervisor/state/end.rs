@@ -78,7 +78,7 @@ impl Supervisor {
         }
     }
 
-    /// A node that undoes what it made orders nothing else.
+    /// A node that undoes what it made starts nothing else.
     pub(super) fn handle_while_undoing(&mut self, input: Input, now: Instant) {
         let Some(PendingEnd::Leaving { leave, .. }) = &mut self.end else { return };
         let step = match input {

@@ -66,8 +66,8 @@ fn made(active: bool, forwarding: bool) -> Input {
     Input::TableMade(SyncRole { active, forwarding })
 }
 
-fn stand(order: u64) -> Input {
-    Input::Addresses(AddressNotice::Stand(order))
+fn stand(number: u64) -> Input {
+    Input::Addresses(AddressNotice::Stand(number))
 }
 
 fn successor(number: u64, successor: Option<u32>) -> Input {
@@ -82,7 +82,7 @@ fn seconds(seconds: u64) -> Duration {
 fn words(action: Action) -> String {
     match action {
         Action::Addresses(message) => match message {
-            AddressMessage::Take { role, order, .. } => format!("addresses: {role:?} {order}"),
+            AddressMessage::Take { role, number, .. } => format!("addresses: {role:?} {number}"),
             AddressMessage::Reload(_) => "addresses: reload".to_owned(),
             AddressMessage::Yield => "addresses: yield".to_owned(),
             AddressMessage::Elected => "addresses: elected".to_owned(),
@@ -334,7 +334,7 @@ fn an_active_director_that_was_away_is_confirmed_before_it_takes_its_role_again(
     let mut run = active();
     run.steps([
         (10, Input::Addresses(AddressNotice::Doubt), "monitor: confirm"),
-        // A second question finds a role that is not known, and that has no addresses to order.
+        // A second question finds a role that is not known, and that has no addresses to ask for.
         (11, Input::Addresses(AddressNotice::Doubt), ""),
         (20, elected(1), "table: active"),
         (20, Input::TableTold(Ok(())), ""),
@@ -449,7 +449,7 @@ fn a_reload_while_a_director_yields_changes_nothing_of_that() {
         (20, read(Some(both())), "try"),
         (20, tried(both(), Ok(())), "swap"),
         (20, swapped(both(), Ok(())), "addresses: Yielding 3, monitor: announced 0, table: reload"),
-        // The first order is overtaken; what waits for it waits for the second.
+        // The first role is overtaken; what waits for it waits for the second.
         (21, stand(2), ""),
         (22, stand(3), "table: forwarding, node: direct true, node: obey {}"),
         (2010, Input::Time, "addresses: Standby 4"),

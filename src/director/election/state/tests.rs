@@ -375,7 +375,7 @@ fn a_director_that_was_alone_stays_when_it_gets_a_standby() {
     let mut scene = Scene::of(2, None);
     assert_eq!(scene.election.alone(), ElectionRole::Active { term: 0 });
     scene.unavailable = true;
-    assert_eq!(scene.step(), None, "nothing changes while the store is away");
+    assert_eq!(scene.step(), None, "nothing changes while the store is unavailable");
     scene.unavailable = false;
     assert_eq!(scene.step(), claim(2, None));
 }
@@ -394,7 +394,7 @@ fn an_active_director_that_cannot_carry_the_cvips_hands_over_to_one_that_can() {
     assert_eq!(active.after(LISTEN), None, "no other can");
     active.peers.get_mut(&3).unwrap().alive = Some(10);
     active.unavailable = true;
-    assert_eq!(active.after(LISTEN), None, "nothing changes while the store is away");
+    assert_eq!(active.after(LISTEN), None, "nothing changes while the store is unavailable");
     active.unavailable = false;
     active.stored = elected(3, 5);
     assert_eq!(active.after(LISTEN), Some(ElectionAction::Yield { term: Some(5) }));
@@ -466,7 +466,7 @@ fn nothing_flaps_where_none_can_carry_the_cvips() {
 
 #[test]
 fn a_term_that_was_given_up_is_never_taken_again() {
-    // To a conflicting host, while the store is away.
+    // To a conflicting host, while the store is unavailable.
     let mut active = Scene::active(1, 4);
     (active.unavailable, active.conflict) = (true, true);
     assert_eq!(active.step(), Some(ElectionAction::Yield { term: None }));

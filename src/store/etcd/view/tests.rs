@@ -66,7 +66,7 @@ fn nothing_is_known_before_everything_was_read_once_and_an_absence_takes_nothing
     pending.put_whole(at(1, 4), alive.into_iter(), 0);
     assert_eq!(changed(refresh(&mut view, &mut pending)), [Key::Alive(1)]);
     let since = Instant::now();
-    let unavailable = Unavailable { since, reason: "away".to_owned() };
+    let unavailable = Unavailable { since, reason: "unavailable".to_owned() };
     assert!(pending.set_unavailable(Some(unavailable)));
     assert!(changed(refresh(&mut view, &mut pending)).is_empty());
     assert_eq!(view.unavailable_since(), Some(since));
