@@ -143,10 +143,8 @@ impl Monitor {
     /// Takes a packet; it is looked at in the next step.
     pub fn receive(&mut self, packet: Packet, from: Place) {
         match packet {
-            Packet::Heartbeat(heartbeat) => {
-                if self.heartbeats.len() < QUEUE {
-                    self.heartbeats.push_back((*heartbeat).clone());
-                }
+            Packet::Heartbeat(heartbeat) if self.heartbeats.len() < QUEUE => {
+                self.heartbeats.push_back((*heartbeat).clone());
             }
             Packet::EchoReply { addr, asked } => self.echoes.push_back((addr, asked)),
             Packet::Connected(target, outcome) => self.connects.push_back((target, outcome)),

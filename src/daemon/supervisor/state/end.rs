@@ -111,23 +111,20 @@ impl Supervisor {
     /// Ends, or goes on with a leave, once it is time.
     pub(super) fn step_end(&mut self, now: Instant) {
         let (is_standby, has_table) = (self.is_standby(), self.has_table);
-        match &mut self.end {
-            None => {}
-            Some(PendingEnd::HandingOver(hand_over)) => {
-                if hand_over.is_over(is_standby, now) {
-                    self.act(Action::Exit(Ok(())));
-                }
+        if let Some(PendingEnd::HandingOver(hand_over)) = &mut self.end
+            && hand_over.is_over(is_standby, now)
+        {
+            return self.act(Action::Exit(Ok(())));
+        }
+        if let Some(PendingEnd::Leaving { leave, hand_over }) = &mut self.end {
+            let _ = hand_over.take_if(|hand_over| hand_over.is_over(is_standby, now));
+            let was_undoing = leave.is_undoing();
+            let step = leave.step(hand_over.is_some(), has_table, now);
+            if leave.is_undoing() && !was_undoing {
+                self.reload = None;
+                self.act(Action::SayFarewell);
             }
-            Some(PendingEnd::Leaving { leave, hand_over }) => {
-                let _ = hand_over.take_if(|hand_over| hand_over.is_over(is_standby, now));
-                let was_undoing = leave.is_undoing();
-                let step = leave.step(hand_over.is_some(), has_table, now);
-                if leave.is_undoing() && !was_undoing {
-                    self.reload = None;
-                    self.act(Action::SayFarewell);
-                }
-                self.leave_step(step);
-            }
+            self.leave_step(step);
         }
     }
 }

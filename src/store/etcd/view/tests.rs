@@ -104,7 +104,7 @@ fn what_cannot_be_read_is_told_and_the_last_value_stays() {
     let refreshed = refresh(&mut view, &mut pending).unwrap();
     assert_eq!(refreshed.faults.len(), 2);
     assert_eq!(view.state().nodes[&1].sequence, 1);
-    assert_eq!(view.state().alive[&3], 0, "it is held, the process that holds it");
+    assert_eq!(view.state().alive[&3], 0, "it is held, whichever process holds it");
 }
 
 #[test]
