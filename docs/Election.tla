@@ -27,15 +27,15 @@ VARIABLES store,        \* who is elected: node, life (which start of its cvipd)
 vars == <<store, before, hasLost, view, known, role, noted, givenUp, life, up, away, cut, heard,
           faults>>
 
-Nobody == [node |-> 0, life |-> 0, term |-> 0]
+NoDirector == [node |-> 0, life |-> 0, term |-> 0]
 Standby == [active |-> FALSE, term |-> 0]
 Unheard == [how |-> "never", term |-> 0, active |-> FALSE]
 
 Max(S) == CHOOSE x \in S : \A y \in S : y <= x
 
 Init ==
-    /\ store = Nobody /\ before = Nobody /\ hasLost = FALSE
-    /\ view = [d \in Directors |-> Nobody]
+    /\ store = NoDirector /\ before = NoDirector /\ hasLost = FALSE
+    /\ view = [d \in Directors |-> NoDirector]
     /\ known = [d \in Directors |-> FALSE]
     /\ role = [d \in Directors |-> Standby]
     /\ noted = [d \in Directors |-> 0]
@@ -173,7 +173,7 @@ Die(d, isRebooted) ==
     /\ role' = [role EXCEPT ![d] = Standby]
     /\ noted' = [noted EXCEPT ![d] = IF isRebooted THEN 0 ELSE @]
     /\ givenUp' = [givenUp EXCEPT ![d] = IF isRebooted THEN 0 ELSE @]
-    /\ view' = [view EXCEPT ![d] = Nobody]
+    /\ view' = [view EXCEPT ![d] = NoDirector]
     /\ known' = [known EXCEPT ![d] = FALSE]
     /\ heard' = [heard EXCEPT ![d] = [e \in Directors |-> Unheard]]
     /\ UNCHANGED <<store, before, hasLost, life, away, cut>>
@@ -203,7 +203,7 @@ Join(e, d) ==
                    faults>>
 
 LoseStore ==
-    /\ Counted /\ store' \in {Nobody, before} /\ store' # store
+    /\ Counted /\ store' \in {NoDirector, before} /\ store' # store
     /\ hasLost' = TRUE
     /\ UNCHANGED <<before, view, known, role, noted, givenUp, life, up, away, cut, heard>>
 
