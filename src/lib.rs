@@ -13,9 +13,9 @@
 //!       v
 //!  store       one record per node, leased                     local | etcd
 //!       v
-//!  director    desired table = config x registrations                    pure
+//!  director    desired state = cvip.conf x registrations x health x drains   pure
 //!       v
-//!  director    changes = desired - kernel table                          pure
+//!  ipvs        changes = desired state - kernel table                   pure
 //!       v
 //!  ipvs        one pipelined netlink batch -> IPVS             truth in the kernel
 //! ```

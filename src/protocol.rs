@@ -1,4 +1,12 @@
 //! The one word that all modules share: a transport protocol that IPVS can balance.
+//!
+//! ```
+//! use cvip::protocol::Protocol;
+//!
+//! assert_eq!("udp".parse(), Ok(Protocol::Udp));
+//! assert_eq!(Protocol::Sctp.to_string(), "sctp");
+//! assert!("icmp".parse::<Protocol>().is_err());
+//! ```
 
 use std::str::FromStr;
 
