@@ -72,6 +72,7 @@ pub enum SenderMessage {
 
 /// What the monitor is told.
 pub enum MonitorMessage {
+    /// Take something that it is told.
     Told(MonitorCommand),
     /// Another director is to become the active one; [`MainMessage::HandOver`] says which.
     HandOver(u64),
