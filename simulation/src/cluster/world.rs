@@ -18,7 +18,7 @@ use super::process::{Process, Told};
 use crate::random::Random;
 use crate::store::{
     Answer, ClientId, HostFiles, Snapshot, StoreClient, StoreCluster, StoreSettings, StoreWrite,
-    ViewId,
+    ViewId, WriteId,
 };
 use crate::time::SimTime;
 
@@ -33,6 +33,9 @@ const RETRIES: u32 = 7;
 
 /// How many servers etcd has.
 pub const SERVERS: usize = 3;
+
+/// What an operator was refused is ordered again after this.
+const ORDERED_AGAIN: Duration = Duration::from_secs(1);
 
 /// What etcd's keys begin with.
 const PREFIX: &str = "/cvip/";
@@ -66,6 +69,8 @@ enum Event {
     Store,
     /// The operator's command has something to do.
     Operator,
+    /// An operator orders a drain again, or takes it back.
+    Order(DrainTarget, bool),
     /// TCP sends something again.
     Again { from: Place, to: Place, packet: Packet, tries: u32 },
 }
@@ -117,6 +122,10 @@ pub struct World {
     operator: StoreClient,
     operator_view: ViewId,
     operator_scheduled: SimTime,
+    /// What an operator orders, while its outcome is not known.
+    orders: BTreeMap<WriteId, (DrainTarget, bool)>,
+    /// What an operator last ordered of each target.
+    wanted: BTreeMap<DrainTarget, bool>,
     snapshots: VecDeque<(SimTime, Snapshot)>,
     next_snapshot: SimTime,
 }
@@ -166,6 +175,8 @@ impl World {
             operator,
             operator_view,
             operator_scheduled: SimTime::NEVER,
+            orders: BTreeMap::new(),
+            wanted: BTreeMap::new(),
             snapshots: VecDeque::new(),
             next_snapshot: SimTime(0),
         }
@@ -211,6 +222,11 @@ impl World {
             Event::Operator => {
                 self.operator_scheduled = SimTime::NEVER;
                 self.run_operator();
+            }
+            Event::Order(target, is_ordered) => {
+                if self.wanted.get(&target) == Some(&is_ordered) {
+                    self.order_drain(target, is_ordered);
+                }
             }
             Event::Again { from, to, packet, tries } => self.stream(from, to, packet, tries),
         }
@@ -432,13 +448,23 @@ impl World {
             false => drop(drains.remove(&target)),
         };
         let (view, now) = (self.operator_view, self.now);
-        self.operator.begin(view, StoreWrite::UpdateDrains(Box::new(change)), now);
+        let id = self.operator.begin(view, StoreWrite::UpdateDrains(Box::new(change)), now);
+        self.orders.insert(id, (target, is_ordered));
+        self.wanted.insert(target, is_ordered);
         self.run_operator();
     }
 
     fn run_operator(&mut self) {
         self.operator.tick(self.now);
-        self.operator.take_outcomes();
+        for (id, outcome) in self.operator.take_outcomes() {
+            // An operator who is told that it failed orders it again.
+            if let Some((target, is_ordered)) = self.orders.remove(&id)
+                && outcome.is_err()
+                && self.wanted.get(&target) == Some(&is_ordered)
+            {
+                self.schedule(self.now + ORDERED_AGAIN, Event::Order(target, is_ordered));
+            }
+        }
         for (server, request) in self.operator.take_requests() {
             let (from, to) = (OPERATOR, Place::Server(server));
             self.transmit(from, to, Packet::StoreRequest(ClientId(0), request));
