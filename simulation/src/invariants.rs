@@ -30,6 +30,9 @@ const WAITING: usize = 2000;
 /// So many times a second workers may run in one cvipd (invariant 9).
 const STEPS: u64 = 20_000;
 
+/// So many events may come at one time, in the whole cluster (invariant 9).
+const AT_ONCE: u32 = 100_000;
+
 /// A violation of an invariant.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Violation {
@@ -57,6 +60,8 @@ pub struct Watch {
     /// How often workers had run, of which start, at the last count.
     steps: BTreeMap<u32, (u64, u64)>,
     next_count: SimTime,
+    /// When it was last looked, and how often at that time.
+    looked: (SimTime, u32),
     /// Nothing that the clients do may fail from now on, and no table may change.
     pub nothing_fails: bool,
 }
@@ -68,6 +73,11 @@ impl Watch {
     /// An invariant does not hold.
     pub fn look(&mut self, world: &World, told: &[(SimTime, u32, Told)]) -> Result<(), Violation> {
         let violation = |invariant, what: String| Err(Violation { at: world.now, invariant, what });
+        let (at, looks) = self.looked;
+        self.looked = (world.now, if at == world.now { looks + 1 } else { 0 });
+        if looks > AT_ONCE {
+            return violation(9, "a worker is due again at once, and time stands still".to_owned());
+        }
         let carriers = world.carriers();
         if carriers.len() < 2 || !hear_one_another(world, &carriers) {
             self.two_since = None;
@@ -238,6 +248,19 @@ pub fn is_right(world: &World, conf: &Conf) -> Result<(), (u32, String)> {
     Ok(())
 }
 
+/// Whether every node has its lease. It may end once more after a store was put back to an older
+/// state, until its keeper looks.
+///
+/// # Errors
+/// What is not, with the invariant that it belongs to.
+pub fn are_leased(world: &World) -> Result<(), (u32, String)> {
+    let is_leased = |node: &u32| matches!(world.stored(Key::Alive(*node)), Some(Value::Alive(_)));
+    match world.machines.keys().find(|node| !is_leased(node)) {
+        Some(node) => Err((13, format!("node {node} has no lease"))),
+        None => Ok(()),
+    }
+}
+
 /// The ports on which a node's servers listen.
 fn listens(machine: &Machine) -> BTreeSet<(Protocol, u16)> {
     [HTTP, XDMCP].into_iter().filter(|(_, port)| machine.host.is_listening(*port)).collect()
@@ -307,13 +330,17 @@ fn is_right_table(
         for server in &cvip.real_servers {
             let machine = &world.machines[&server.node];
             let joins = (protocol, port) == STATIC || listens(machine).contains(&(protocol, port));
-            if joins {
-                let weight = u32::from(!drained.contains(&server.node));
-                expected.insert(addr_of(server.node), weight);
+            if joins && !drained.contains(&server.node) {
+                expected.insert(addr_of(server.node), 1);
             }
         }
+        // A drained one is gone once its connections have ended.
+        let is_draining = |addr: &IpAddr, weight: u32| {
+            weight == 0 && drained.iter().any(|node| addr_of(*node) == *addr)
+        };
         let weights = |pool: &BTreeMap<DestinationId, Destination>| {
-            pool.values().map(|to| (to.id.addr, to.weight)).collect::<BTreeMap<_, _>>()
+            let weights = pool.values().map(|to| (to.id.addr, to.weight));
+            weights.filter(|(addr, w)| !is_draining(addr, *w)).collect::<BTreeMap<_, _>>()
         };
         let mut found = pool(machine, service).map(weights);
         // A drained server is deleted once its connections have ended.

@@ -192,7 +192,8 @@ impl Run {
         let begin = self.world.now;
         let conf = Arc::clone(&self.confs[self.layout]);
         loop {
-            match invariants::is_right(&self.world, &conf) {
+            let is_right = invariants::is_right(&self.world, &conf);
+            match is_right.and_then(|()| invariants::are_leased(&self.world)) {
                 Ok(()) => break,
                 Err((invariant, what)) if self.world.now.since(begin) > SETTLED_WITHIN => {
                     let seconds = SETTLED_WITHIN.as_secs();

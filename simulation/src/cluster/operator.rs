@@ -353,6 +353,10 @@ fn set_carrier(world: &mut World, node: u32, has_carrier: bool) {
 fn until(world: &mut World, node: u32, for_ms: u64) -> (&mut Machine, SimTime) {
     let now = world.now;
     let machine = world.machine(node);
-    let until = machine.clock(now) + Duration::from_millis(for_ms);
+    // The kernel that a machine boots later has another clock, and none of the faults before it.
+    let until = match machine.is_up {
+        true => machine.clock(now) + Duration::from_millis(for_ms),
+        false => SimTime(0),
+    };
     (machine, until)
 }
