@@ -43,6 +43,9 @@ pub(crate) enum Arguments {
         /// How many bursts of faults a run has.
         #[arg(long, default_value_t = BURSTS)]
         bursts: usize,
+        /// A failure is named; its plan is not shortened, kept and shown.
+        #[arg(long)]
+        brief: bool,
         /// Where the plan of a failure is written.
         #[arg(long, default_value = "target/simulation")]
         keep: PathBuf,
@@ -76,11 +79,11 @@ pub(crate) fn run_command(arguments: Arguments) -> ExitCode {
 
 fn start(what: Arguments) -> anyhow::Result<bool> {
     match what {
-        Arguments::Run { seed, seeds, minutes, years, large, bursts, keep } => {
+        Arguments::Run { seed, seeds, minutes, years, large, bursts, brief, keep } => {
             let clock = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
             let first = seed.unwrap_or_else(|| clock.map_or(1, |since| since.as_secs()));
             let limits = Limits { seeds, minutes, years };
-            search(first, &limits, large, bursts, &keep)
+            search(first, &limits, large, bursts, Some(&*keep).filter(|_| !brief))
         }
         Arguments::Replay { file, quiet } => replay(&file, quiet),
         Arguments::Seeds { folder } => replay_all(&folder),
@@ -148,7 +151,7 @@ fn search(
     limits: &Limits,
     large: bool,
     bursts: usize,
-    keep: &Path,
+    keep: Option<&Path>,
 ) -> anyhow::Result<bool> {
     let began = Instant::now();
     let mut sum = Sum::default();
@@ -167,8 +170,10 @@ fn search(
         let report = run(&plan, false);
         sum.add(&plan, &report);
         if let Some((burst, violation)) = &report.violation {
-            println!("seed {seed}, burst {burst}: {violation}");
-            fail(&plan, *burst, keep)?;
+            println!("\rrun {}, seed {seed}, burst {burst}: {violation}", sum.runs);
+            if let Some(keep) = keep {
+                fail(&plan, *burst, keep)?;
+            }
             println!("{}", sum.show(began.elapsed()));
             return Ok(false);
         }
