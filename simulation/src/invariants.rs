@@ -212,17 +212,20 @@ pub fn served(clients: &mut Clients, nothing_fails: bool) -> Result<(), Violatio
     Ok(())
 }
 
-/// Whether the cluster is as it should be: the store, the election, addresses and tables. Every
+/// Whether the cluster is as it should be: the store, the router, the election, addresses and tables. Every
 /// machine is up, and no fault lasts.
 ///
 /// # Errors
 /// What is not, with the invariant that it belongs to.
-pub fn is_right(world: &World, conf: &Conf) -> Result<(), (u32, String)> {
+pub fn is_right(world: &World, clients: &Clients, conf: &Conf) -> Result<(), (u32, String)> {
     let directors = &conf.cvips[0].directors;
     let carriers = world.carriers();
     let [active] = carriers[..] else {
         return Err((11, format!("the CVIP is carried by {carriers:?}, not by one director")));
     };
+    if let Some(known) = clients.known().filter(|known| *known != active) {
+        return Err((19, format!("the router sends to node {known}, and node {active} carries")));
+    }
     if !directors.iter().any(|director| director.node == active) {
         return Err((11, format!("node {active} carries the CVIP and is no director")));
     }

@@ -192,7 +192,7 @@ impl Run {
         let begin = self.world.now;
         let conf = Arc::clone(&self.confs[self.layout]);
         loop {
-            let is_right = invariants::is_right(&self.world, &conf);
+            let is_right = invariants::is_right(&self.world, &self.clients, &conf);
             match is_right.and_then(|()| invariants::are_leased(&self.world)) {
                 Ok(()) => break,
                 Err((invariant, what)) if self.world.now.since(begin) > SETTLED_WITHIN => {
@@ -212,7 +212,8 @@ impl Run {
         let end = self.world.now + WATCHED_FOR;
         while self.world.now < end {
             self.until(self.world.now + LOOK_EVERY)?;
-            if let Err((invariant, what)) = invariants::is_right(&self.world, &conf) {
+            if let Err((invariant, what)) = invariants::is_right(&self.world, &self.clients, &conf)
+            {
                 let what = format!("it was right, and is not any more: {what}");
                 return Err(Violation { at: self.world.now, invariant, what });
             }

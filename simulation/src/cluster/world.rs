@@ -345,15 +345,8 @@ impl World {
             match &packet {
                 // To all neighbours.
                 Packet::WhoHas(_) | Packet::Announcement(_) | Packet::Connections(..) => {
-                    if let Packet::Announcement(_) = packet
-                        && self.network.is_open(from, Place::Client(0))
-                        && self.machines[&node].host.kernel.network.answers_for(
-                            CVIP,
-                            "eth0",
-                            self.machines[&node].clock(self.now),
-                        )
-                    {
-                        self.announced.push(node);
+                    if let Packet::Announcement(_) = packet {
+                        self.announce(node);
                     }
                     let others: Vec<u32> =
                         self.machines.keys().copied().filter(|other| *other != node).collect();
@@ -363,6 +356,17 @@ impl World {
                 }
                 _ => self.transmit(from, to, packet),
             }
+        }
+    }
+
+    /// The router hears who has the CVIP, unless that is lost.
+    fn announce(&mut self, node: u32) {
+        let machine = &self.machines[&node];
+        let clock = machine.clock(self.now);
+        let answers = machine.host.kernel.network.answers_for(CVIP, "eth0", clock);
+        let heard = self.network.carry(Place::Node(node), Place::Client(0), &mut self.random);
+        if answers && !heard.is_empty() {
+            self.announced.push(node);
         }
     }
 
