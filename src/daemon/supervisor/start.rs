@@ -4,6 +4,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{Instant, SystemTime};
 
+use nix::errno::Errno;
 use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 use nix::unistd::{AccessFlags, access};
@@ -72,7 +73,10 @@ pub fn check_start(settings: &Settings, run_dir: &Path, node: u32) -> Result<(),
         return cannot(there, "it is no folder; move it away");
     }
     if let Err(errno) = access(there, AccessFlags::W_OK | AccessFlags::X_OK) {
-        return cannot(there, errno.desc());
+        return match errno {
+            Errno::EACCES => cannot(there, "Permission denied (you must be root)"),
+            errno => cannot(there, errno.desc()),
+        };
     }
     Ok(settings.check_cluster_key(run_dir)?)
 }
