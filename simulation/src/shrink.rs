@@ -13,7 +13,8 @@ pub fn shrink(
     mut progress: impl FnMut(usize),
 ) -> Plan {
     let deadline = Instant::now() + within;
-    let fails = |plan: &Plan| run(plan, false).violation.is_some();
+    // Once time is up, none counts as failing.
+    let fails = |plan: &Plan| Instant::now() < deadline && run(plan, false).violation.is_some();
     // What came after the failure did nothing to it.
     let mut plan = Plan {
         bursts: plan.bursts[..=failed.min(plan.bursts.len().saturating_sub(1))].to_vec(),
@@ -31,30 +32,24 @@ pub fn shrink(
             }
         }
     }
-    let mut is_shorter = true;
-    while is_shorter && Instant::now() < deadline {
-        is_shorter = false;
-        for burst in (0..plan.bursts.len()).rev() {
-            for fault in (0..plan.bursts[burst].len()).rev() {
-                if Instant::now() >= deadline {
-                    return plan;
-                }
-                let mut shorter = plan.clone();
-                shorter.bursts[burst].remove(fault);
-                if shorter.bursts[burst].is_empty() && shorter.bursts.len() > 1 {
-                    shorter.bursts.remove(burst);
-                }
-                if fails(&shorter) {
-                    plan = shorter;
-                    is_shorter = true;
-                    progress(plan.bursts.iter().map(Vec::len).sum());
-                    break;
-                }
-            }
-            if is_shorter {
-                break;
-            }
-        }
+    loop {
+        let shorter = without_one(&plan).find(|shorter| fails(shorter));
+        let Some(shorter) = shorter else { return plan };
+        plan = shorter;
+        progress(plan.bursts.iter().map(Vec::len).sum());
     }
-    plan
+}
+
+/// The plans that lack one fault of this one, the last fault first.
+fn without_one(plan: &Plan) -> impl Iterator<Item = Plan> {
+    let faults = plan.bursts.iter().enumerate().rev();
+    let places = faults.flat_map(|(burst, of)| (0..of.len()).rev().map(move |at| (burst, at)));
+    places.map(|(burst, at)| {
+        let mut shorter = plan.clone();
+        shorter.bursts[burst].remove(at);
+        if shorter.bursts[burst].is_empty() && shorter.bursts.len() > 1 {
+            shorter.bursts.remove(burst);
+        }
+        shorter
+    })
 }

@@ -35,8 +35,6 @@ pub struct Machine {
     pub stopped_until: SimTime,
     /// Its monotonic clock is behind the simulation's by so much: it stood still in a pause.
     pub lag: Duration,
-    /// Its cvipd is started again when it ends: by a service manager.
-    pub restarts: bool,
     /// Its cvipd is started again once it has ended.
     pub starts_again: bool,
     /// It has left the cluster by `cvipctl leave`.
@@ -67,7 +65,6 @@ impl Machine {
             paused_until: SimTime(0),
             stopped_until: SimTime(0),
             lag: Duration::ZERO,
-            restarts: true,
             starts_again: false,
             has_left: false,
             store_files: HostFiles::new(),

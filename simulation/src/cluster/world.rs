@@ -285,7 +285,7 @@ impl World {
                     self.end_process(node);
                     let machine = self.machines.get_mut(&node).expect("it was just run");
                     let starts_again = std::mem::take(&mut machine.starts_again);
-                    if starts_again || matches!(told, Told::Ended(Err(_))) && machine.restarts {
+                    if starts_again || matches!(told, Told::Ended(Err(_))) {
                         self.start(node, RESTART_AFTER);
                     }
                 }
@@ -330,7 +330,7 @@ impl World {
             Err(error) => {
                 self.told.push((now, node, Told::Note(format!("cannot start: {error}"))));
                 let machine = self.machines.get_mut(&node).expect("it was found above");
-                if machine.restarts && !machine.has_left {
+                if !machine.has_left {
                     self.start(node, RESTART_AFTER);
                 }
             }

@@ -1,6 +1,5 @@
 //! The heartbeat sender: cvipd's schedule, and a network.
 
-use std::net::IpAddr;
 use std::rc::Rc;
 
 use cvip::cores::{SendSchedule, SenderMessage};
@@ -41,10 +40,5 @@ impl Sender {
             }
         }
         env.post.at(Worker::Sender, SimTime::of(self.schedule.next()), env.now);
-    }
-
-    /// The directors' addresses.
-    pub fn receivers(&self) -> &[IpAddr] {
-        self.schedule.receivers()
     }
 }

@@ -90,11 +90,6 @@ impl Table {
         self.last = Some(last);
     }
 
-    /// What it knows of its pools.
-    pub fn state(&self) -> Option<&AgentState> {
-        self.state.as_ref()
-    }
-
     /// Goes on with what it is doing, takes messages, and steps. True if it has ended.
     pub fn run(&mut self, env: &mut Environment<'_>) -> bool {
         let mut has_stepped = false;
