@@ -14,7 +14,7 @@ use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use cvip::checks::settings::{CheckProgram, Exec, Kind};
 use cvip::checks::{Check, CheckTarget, Checker, HealthState};
@@ -27,6 +27,8 @@ use nix::sys::signal::Signal;
 use nix::sys::time::TimeSpec;
 use nix::unistd::Pid;
 use rustls::{ServerConfig, ServerConnection};
+
+use cvip::clock::Instant;
 
 /// First words of the processes that this one starts.
 const SERVE: &str = "serve";

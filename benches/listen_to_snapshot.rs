@@ -10,7 +10,7 @@ use std::net::{Ipv4Addr, TcpListener, TcpStream, UdpSocket};
 use std::process::{Child, Command, Stdio};
 use std::sync::mpsc::channel;
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use cvip::listeners::{Dumper, ListenerWatch, Ranges};
 use cvip::protocol::Protocol;
@@ -18,6 +18,8 @@ use nix::poll::{PollFd, PollFlags, ppoll};
 use nix::sys::signal::SigSet;
 use nix::sys::time::TimeSpec;
 use nix::time::{ClockId, clock_gettime};
+
+use cvip::clock::Instant;
 
 /// The first flagged port.
 const FIRST: u16 = 10_000;

@@ -1,6 +1,8 @@
 //! How often something may happen: a token bucket. Pure.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
+
+use crate::clock::Instant;
 
 /// Some at once, and then one in a while.
 #[derive(Clone, Copy, Debug)]

@@ -25,15 +25,15 @@
 //! # What others may use
 //!
 //! [`ipvs`] (the kernel's table), [`listeners`] (who listens on this host), [`ports`] (port flags),
-//! [`protocol`], and with the feature `daemon` `conf` (cvip.conf and clustertab) and `store` (the
-//! cluster's records). All other modules are what the programs are made of: they are public for the
+//! [`protocol`], [`clock`], and with the feature `daemon` `conf` (cvip.conf and clustertab) and
+//! `store` (the cluster's records). All other modules are what the programs are made of: they are public for the
 //! programs' and the tests' sake, are not shown here, and change without notice.
 //!
 //! # Features
 //!
 //! - `daemon` (default): the programs `cvipd`, `cvipctl` and `setport_weight`, and the modules that
-//!   they are made of. Without it there are `ipvs`, `ipvsadm`, `listeners`, `ports` and `protocol`
-//!   alone, from few crates.
+//!   they are made of. Without it there are `clock`, `ipvs`, `ipvsadm`, `listeners`, `ports` and
+//!   `protocol` alone, from few crates.
 //! - `etcd` (default): the store for a cluster of machines. Without it, only the embedded one is
 //!   there.
 
@@ -48,6 +48,7 @@ pub mod checks;
 #[cfg(feature = "daemon")]
 #[cfg_attr(not(internal_docs), doc(hidden))]
 pub mod cli;
+pub mod clock;
 #[cfg(feature = "daemon")]
 pub mod conf;
 #[cfg(feature = "daemon")]

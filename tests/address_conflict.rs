@@ -3,7 +3,6 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, UdpSocket};
 use std::os::fd::AsRawFd;
-use std::time::Instant;
 
 use cvip::net::{self, ConflictState, ConflictWatch, Mac};
 use cvip_lab::{Namespace, PATIENCE, Segment, addr, until};
@@ -11,6 +10,8 @@ use nix::ifaddrs::getifaddrs;
 use nix::poll::{PollFd, PollFlags, ppoll};
 use nix::sys::socket::{AddressFamily, MsgFlags, SockFlag, SockType, bind, send, socket};
 use nix::sys::time::TimeSpec;
+
+use cvip::clock::Instant;
 
 const CVIP4: &str = "10.0.0.100";
 const CVIP6: &str = "fd00::64";

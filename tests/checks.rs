@@ -7,7 +7,7 @@ use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream};
 use std::os::fd::AsRawFd;
 use std::path::Path;
 use std::process::Stdio;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use cvip::checks::settings::{CheckProgram, Dns, Exec, Http, Kind};
 use cvip::checks::{Check, CheckOutcome, CheckTarget, Checker, HealthState, probe};
@@ -17,6 +17,8 @@ use nix::sys::socket::{
     AddressFamily, Backlog, SockFlag, SockType, SockaddrStorage, bind, listen, socket,
 };
 use nix::unistd::{Gid, setgroups};
+
+use cvip::clock::Instant;
 
 const CVIPS: [&str; 2] = ["10.0.0.100", "fd00::64"];
 

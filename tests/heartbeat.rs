@@ -11,7 +11,7 @@ use std::process::Stdio;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{JoinHandle, sleep};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use cvip::heartbeat::{
     ClusterKey, ConnectOutcome, ConnectProber, Counts, EchoAccess, EchoProber, HeardCounts,
@@ -22,6 +22,8 @@ use cvip_lab::{Namespace, PATIENCE, Process, Segment, addr, require};
 use nix::poll::{PollFd, PollFlags, ppoll};
 use nix::sys::signal::Signal;
 use nix::sys::time::TimeSpec;
+
+use cvip::clock::Instant;
 
 /// Node 1 is the director that listens; the others speak.
 const DIRECTOR: u32 = 1;

@@ -3,7 +3,9 @@
 use std::fmt;
 use std::ops::{Add, Sub};
 use std::sync::LazyLock;
-use std::time::{Duration, Instant};
+use std::time::Duration;
+
+use cvip::clock::Instant;
 
 /// What cvipd's states take for the beginning of time. Only differences to it count. An hour of it
 /// stands before the simulation's beginning, so that a state may look back.

@@ -5,9 +5,9 @@
 //! that a server which is down when the daemon starts does not get traffic until `fall`.
 
 use std::fmt;
-use std::time::Instant;
 
 use super::settings::Count;
+use crate::clock::Instant;
 
 /// What one run of a check found: a word on what was seen, or why the real server is unhealthy.
 /// One line, printable, short: see [`mod@super::probe`].

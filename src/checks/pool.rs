@@ -115,9 +115,9 @@ fn serve<J>(shared: &PoolShared<J>) {
 #[cfg(test)]
 mod tests {
     use std::sync::mpsc::{Receiver, Sender, channel};
-    use std::time::Instant;
 
     use super::*;
+    use crate::clock::Instant;
 
     const LONG: Duration = Duration::from_secs(60);
 

@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use std::hash::Hash;
 use std::os::fd::BorrowedFd;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use nix::errno::Errno;
 use tracing::{info, warn};
@@ -18,6 +18,7 @@ use super::health::{CheckOutcome, Health, HealthState};
 use super::pool::Pool;
 use super::probe::probe;
 use super::schedule::{CheckRun, CheckSchedule};
+use crate::clock::Instant;
 use crate::wake::{Inbox, channel};
 
 /// The most runs at a time.

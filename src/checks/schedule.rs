@@ -12,10 +12,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use super::health::{CheckOutcome, Health};
 use super::{Check, CheckTarget};
+use crate::clock::Instant;
 
 /// Between two first runs, on average.
 const FIRST_RUNS_APART: Duration = Duration::from_millis(1);

@@ -3,13 +3,14 @@
 use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::mpsc;
 use std::thread::{self, JoinHandle};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, ppoll};
 use nix::sys::time::TimeSpec;
 use tracing::error;
 
+use crate::clock::Instant;
 use crate::wake::{Inbox, Outbox, channel};
 
 /// An agent that a worker drives. It owns its state, and is told what to do by messages alone.

@@ -6,10 +6,11 @@
 //! asked for ([`settle`]).
 
 use std::collections::BTreeMap;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use super::desired::DesiredService;
 use super::kernel_table::Actual;
+use crate::clock::Instant;
 use crate::ipvs::plan::{Removal, same_destination};
 use crate::ipvs::{Change, Destination, DestinationEntry, DestinationId};
 use crate::protocol::Protocol;

@@ -6,8 +6,9 @@
 //! would cost the clients that were sent to it.
 
 use std::collections::BTreeMap;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
+use crate::clock::Instant;
 use crate::store::ServiceKey;
 
 /// Leaves are counted over this long.

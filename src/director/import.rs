@@ -3,7 +3,6 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
-use std::time::Instant;
 
 use super::desired::{Inputs, desired};
 use super::drains::DrainState;
@@ -11,6 +10,7 @@ use super::kernel_table::Actual;
 use super::reconcile::plan;
 use super::restrictions::Restrictions;
 use super::settings::{forwarding, prefix, service_key};
+use crate::clock::Instant;
 use crate::conf::model::DEFAULT_WEIGHT;
 use crate::conf::{Conf, Cvip, RealServer, RegistrationMode, ServiceConf};
 use crate::ipvs::limits::MAX_SECONDS;

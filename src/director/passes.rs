@@ -6,7 +6,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::IpAddr;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use super::desired::Inputs;
 use super::drains::{DrainState, settle};
@@ -15,6 +15,7 @@ use super::kernel_table::{Actual, KernelTable};
 use super::reconcile::{Plans, RefusedChange, plans};
 use super::restrictions::QuiesceReason;
 use crate::bucket::Bucket;
+use crate::clock::Instant;
 use crate::ipvs::{Change, Destination, DestinationEntry, Stats};
 use crate::store::{self, DrainTarget, NodeRecord, ServiceKey};
 

@@ -8,13 +8,13 @@
 use std::collections::BTreeSet;
 use std::fmt;
 use std::net::IpAddr;
-use std::time::Instant;
 
 use super::desired::{DesiredService, Inputs, desired, keys};
 use super::drains::{DrainState, removals};
 use super::kernel_table::{Actual, KernelTable};
 use super::restrictions::QuiesceReason;
 use super::settings::service_id;
+use crate::clock::Instant;
 use crate::conf::Conf;
 use crate::ipvs::plan::{DesiredPool, plan_pool, rank};
 use crate::ipvs::{Change, ChangeFailure};

@@ -5,9 +5,9 @@
 //! and nothing else depends on them.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::time::Instant;
 
 use super::flaps::{Damped, Flaps, ServerKey};
+use crate::clock::Instant;
 use crate::counter;
 use crate::heartbeat::LeftPorts;
 use crate::store::NodeRecord;

@@ -6,11 +6,12 @@
 //! while the kernel shows that it leaves it alone ([`Synchroniser::passive`]).
 
 use std::fmt;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
 use super::DirectorEvent;
+use crate::clock::Instant;
 use crate::conf::{Conf, DirectorSet};
 use crate::ipvs::{Change, DaemonRole, SyncDaemon};
 

@@ -2,13 +2,13 @@
 //! drain, which get no new connections, and why.
 
 use std::net::IpAddr;
-use std::time::Instant;
 
 use serde::{Deserialize, Serialize};
 
 use super::drains::Drain;
 use super::restrictions::QuiesceReason;
 use super::sync::SyncView;
+use crate::clock::Instant;
 use crate::ipvs::DestinationId;
 use crate::store::ServiceKey;
 

@@ -4,10 +4,11 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::path::Path;
 use std::thread::sleep;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use super::observed::{Host, NeighbourReply, Observed, ObservedTable, ServerFault, Unexamined};
 use super::{Roles, conflicts, listeners};
+use crate::clock::Instant;
 use crate::conf::{Clustertab, Conf, Cvip, Routing};
 use crate::daemon::{ControlError, ControlRequest, Response, RunError, ask, check_start};
 use crate::director::desired::Inputs;

@@ -4,13 +4,14 @@
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use nix::poll::{PollFd, PollFlags, ppoll};
 use nix::sys::time::TimeSpec;
 
 use super::Finding;
 use super::observed::{Host, Observed};
+use crate::clock::Instant;
 use crate::conf::Routing;
 use crate::net::{ConflictState, ConflictWatch, Interface, Mac, NetError};
 

@@ -15,7 +15,7 @@
 //!
 //! Heartbeats go one way: an answer could be lost as well, which would square the loss. They say
 //! what is suspected and never what is decided. Nothing here reads a wall clock; time is given by
-//! the caller as [`Instant`](std::time::Instant), so a clock that is set changes nothing.
+//! the caller as [`Instant`](crate::clock::Instant), so a clock that is set changes nothing.
 
 mod connect;
 mod echo;

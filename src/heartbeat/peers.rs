@@ -27,11 +27,12 @@
 //! 100 ms, 5 or 6 lost in a row would do: once in some 10 minutes.
 
 use std::collections::BTreeMap;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use super::timing::Timing;
 use super::verdict::{self, Silence, Verdict, VerdictState};
 use super::wire::{Heartbeat, MAX_SEEN, Nonce, SeenNonce};
+use crate::clock::Instant;
 use crate::counter;
 
 /// A node to watch.

@@ -351,12 +351,13 @@ fn bind(address: SocketAddr, device: Option<&str>) -> io::Result<UdpSocket> {
 
 #[cfg(test)]
 mod tests {
-    use std::time::{Duration, Instant};
+    use std::time::Duration;
 
     use nix::poll::{PollFd, PollFlags, poll};
 
     use super::super::Nonce;
     use super::*;
+    use crate::clock::Instant;
 
     fn key(secret: &str) -> ClusterKey {
         ClusterKey::from_bytes(secret.repeat(8).as_bytes()).unwrap()

@@ -6,7 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::os::fd::{AsFd, BorrowedFd};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use nix::time::{ClockId, clock_gettime};
 
@@ -15,6 +15,7 @@ use super::error::ListenersError;
 use super::socket_events::{SocketEvent, SocketEvents};
 use super::state::{EventCoverage, ListenerState};
 use super::{Listener, ListenerId, Ranges, Unaccepted};
+use crate::clock::Instant;
 use crate::protocol::Protocol;
 
 /// How this node notices that listeners change, for status to show.

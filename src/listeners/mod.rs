@@ -12,8 +12,7 @@
 //! in the network namespace of the thread that opened the dumper.
 //!
 //! ```no_run
-//! use std::time::Instant;
-//!
+//! use cvip::clock::Instant;
 //! use cvip::listeners::{ListenerWatch, Ranges};
 //! use cvip::protocol::Protocol;
 //!

@@ -16,9 +16,10 @@
 
 use std::collections::BTreeSet;
 use std::mem;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use super::{Listener, ListenerId, Ranges};
+use crate::clock::Instant;
 use crate::protocol::Protocol;
 
 /// Dumps after a socket event, counted from it. The first, at the event itself, shows an arrival; a

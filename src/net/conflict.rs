@@ -4,9 +4,10 @@
 //! One packet proves nothing: anybody on the link can forge it, or it was under way for long. It
 //! only makes the watch ask. Three questions that were answered by another are believed.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use super::frames::Mac;
+use crate::clock::Instant;
 
 /// So many answers are believed.
 pub(super) const BELIEVED: u8 = 3;

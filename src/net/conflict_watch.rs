@@ -13,7 +13,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::os::fd::{AsFd, BorrowedFd};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use nix::errno::Errno;
 
@@ -25,6 +25,7 @@ use super::frames::{
     duplicate_solicitation,
 };
 use super::packet::{PacketSocket, own_macs};
+use crate::clock::Instant;
 
 /// Most frames that one step takes from each socket.
 const AT_ONCE: usize = 256;

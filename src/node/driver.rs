@@ -8,13 +8,14 @@ use std::collections::BTreeMap;
 use std::os::fd::BorrowedFd;
 use std::sync::Arc;
 use std::sync::mpsc::Sender;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use tracing::warn;
 
 use super::state::{NodeAction, NodeSnapshot, NodeState};
 use super::system::System;
 use crate::checks::Checker;
+use crate::clock::Instant;
 use crate::conf::Conf;
 use crate::heartbeat;
 use crate::listeners::{Dumper, ListenerWatch, ListenersError};

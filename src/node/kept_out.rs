@@ -5,12 +5,13 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use tracing::{info, warn};
 
 use super::eligibility::Refusal;
 use super::system::user_name;
+use crate::clock::Instant;
 use crate::store::{MOST_REFUSED, PortRanges, RefusedListener, ServiceKey};
 
 /// Most addresses of one owner, service and reason that are named.

@@ -5,8 +5,9 @@
 //! without end are written ten times a second: every write stays in etcd's history for a while,
 //! and one whose database is full takes no write of any node.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
+use crate::clock::Instant;
 use crate::store::{NodeRecord, Registration};
 
 /// From one write of what can wait to the next.

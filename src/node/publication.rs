@@ -4,11 +4,12 @@
 //! the store does not take is tried again: after a second while the store is unavailable, less and
 //! less often if the store refuses it, and at once if it is to say something else.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use tracing::{error, info, warn};
 
 use super::pace::WritePace;
+use crate::clock::Instant;
 use crate::counter;
 use crate::store::{NodeRecord, Registration, StoreError};
 

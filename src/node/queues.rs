@@ -17,9 +17,10 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use super::registrations::Servers;
+use crate::clock::Instant;
 use crate::listeners::{Listener, ListenerId, Unaccepted};
 use crate::store::ServiceKey;
 

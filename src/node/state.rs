@@ -14,7 +14,7 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::mem;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use tracing::{error, warn};
 
@@ -26,6 +26,7 @@ use super::registrations::{self, JoinOutcome};
 use super::system::System;
 use super::{checks, flagged, hints, kept_out};
 use crate::checks::{CheckTarget, Health};
+use crate::clock::Instant;
 use crate::conf::Conf;
 use crate::heartbeat;
 use crate::heartbeat::left::LeftService;

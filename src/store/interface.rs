@@ -5,11 +5,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::os::fd::BorrowedFd;
 use std::path::PathBuf;
-use std::time::Instant;
 
 use super::orders::{Drains, Elected, TermClaim};
 use super::record::NodeRecord;
 use super::service::ServiceKey;
+use crate::clock::Instant;
 use crate::counter;
 use crate::ports::FlagSet;
 

@@ -5,7 +5,7 @@
 use std::net::SocketAddr;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 use std::path::Path;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use cvip::listeners::{Listener, ListenerWatch, Ranges};
 use cvip::protocol::Protocol;
@@ -18,6 +18,8 @@ use nix::sys::socket::{
     sockopt,
 };
 use nix::sys::time::TimeSpec;
+
+use cvip::clock::Instant;
 
 /// Ports of a flag that the tests' sockets are in.
 pub(crate) const FLAGGED: u16 = 8000;

@@ -2,7 +2,7 @@
 
 use std::net::{TcpListener, TcpStream, UdpSocket};
 use std::os::fd::{AsRawFd, OwnedFd};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use cvip::listeners::{Listener, Ranges};
 use cvip::protocol::Protocol;
@@ -14,6 +14,7 @@ use nix::sys::socket::{
 };
 
 use crate::support::*;
+use cvip::clock::Instant;
 
 #[test]
 fn a_listener_joins_and_leaves() {

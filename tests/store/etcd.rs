@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use cvip::store::{Holding, Interest, Key, Lease, Scope, Store, StoreError, TermClaim};
 use cvip_lab::{PATIENCE, wait_until};
@@ -14,6 +14,7 @@ use super::holder::Holder;
 use super::support::proxy::{Proxy, Traffic};
 use super::support::server::{Etcd, TIMEOUT, TTL, compact_now};
 use super::support::{Engine, flag, flags, keys, opened, record, rings, until, until_store};
+use cvip::clock::Instant;
 
 mod access;
 mod cluster;

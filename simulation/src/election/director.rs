@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::hash::{Hash, Hasher};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use cvip::conf::Conf;
 use cvip::cores::{
@@ -16,6 +16,8 @@ use cvip::director::liveness::Liveness;
 use cvip::director::monitor::{MonitorIdentity, Notice, order};
 use cvip::heartbeat::{Heartbeat, Nonce, SeenNonce, Timing};
 use cvip::store::TermClaim;
+
+use cvip::clock::Instant;
 
 /// How long a director that hands over and stops waits for its successor.
 const HANDS_OVER_WITHIN: Duration = Duration::from_secs(3);

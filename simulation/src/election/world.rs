@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::net::IpAddr;
 use std::sync::{Arc, LazyLock};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use cvip::conf::{Conf, Cvip, DirectorNode, RealServer, Routing};
 use cvip::cores::{ClaimRequest, StoreView};
@@ -13,6 +13,7 @@ use cvip::store::{Elected, TermClaim};
 
 use super::director::{Director, LATE, hash_view};
 use super::event::{Event, Fault};
+use cvip::clock::Instant;
 
 /// How long a lease lasts: longer than what is waited for beside it, and shorter than etcd's, so
 /// that there are fewer states.

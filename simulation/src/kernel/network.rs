@@ -7,7 +7,7 @@
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use cvip::cores::{Link, NetworkHost, SettingsRecord};
 use cvip::net::{Address, NetError, host_prefix, setting_name};
@@ -15,6 +15,7 @@ use nix::errno::Errno;
 
 use super::ipvs::IpvsSettings;
 use crate::time::SimTime;
+use cvip::clock::Instant;
 
 /// The interface that every machine has beside its network's.
 pub const LOOPBACK: &str = "lo";

@@ -5,7 +5,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use cvip::cores::{
     AGAIN_AFTER, Corrupt, Decision, EtcdFailure, EtcdView, EtcdWrite, Item, OVERTAKEN,
@@ -25,6 +25,7 @@ use super::link::{Link, Phase, Session};
 use super::messages::{Answer, Ask, Reply, Request};
 use crate::random::Random;
 use crate::time::SimTime;
+use cvip::clock::Instant;
 
 /// What cvip.toml says of etcd.
 #[derive(Clone, Debug)]

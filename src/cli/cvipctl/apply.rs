@@ -2,12 +2,12 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::Instant;
 
 use anyhow::bail;
 
 use super::super::{FAILED, NodeOption, OK, Site, Streams, all_faults};
 use crate::checks::Checker;
+use crate::clock::Instant;
 use crate::conf::Conf;
 use crate::daemon::{ControlError, ControlRequest, Response, ask};
 use crate::director::desired::Inputs;

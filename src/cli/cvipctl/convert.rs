@@ -1,11 +1,11 @@
 //! `cvipctl convert`: cvip.conf as virtual services, without a kernel.
 
 use std::collections::BTreeMap;
-use std::time::Instant;
 
 use clap::ValueEnum;
 
 use super::super::{OK, Site, Streams};
+use crate::clock::Instant;
 use crate::conf::Conf;
 use crate::director::desired::{Inputs, desired, keys};
 use crate::director::restrictions::Restrictions;

@@ -5,7 +5,7 @@
 //! cvipd and takeovers, and holds until it is taken back.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, SystemTime};
 
 use anyhow::{Context, bail};
 use clap::ArgGroup;
@@ -16,6 +16,7 @@ use serde::Serialize;
 use super::super::rows::DrainRow;
 use super::super::{FAILED, KnownNode, OK, Site, Streams, all_faults};
 use super::interrupts::Interrupts;
+use crate::clock::Instant;
 use crate::conf::Conf;
 use crate::director::desired::{Inputs, desired};
 use crate::director::restrictions::Restrictions;

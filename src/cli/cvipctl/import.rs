@@ -4,13 +4,13 @@ use std::fs;
 use std::io::Write;
 use std::net::IpAddr;
 use std::path::Path;
-use std::time::Instant;
 
 use anyhow::{Context, bail, ensure};
 use similar::TextDiff;
 
 use super::super::{NodeOption, OK, Site, Streams};
 use super::apply::director_node;
+use crate::clock::Instant;
 use crate::conf::{Clustertab, Conf, Diagnostic, DiagnosticSeverity, ServiceConf, with_services};
 use crate::director::import::{as_static, differences};
 use crate::director::reconcile::is_flagged;

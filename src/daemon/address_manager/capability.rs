@@ -4,7 +4,9 @@
 //! carrier that flaps must not move the CVIP with every change. All CVIPs of a set move together,
 //! so that one that cannot be carried is enough.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
+
+use crate::clock::Instant;
 
 /// Nothing must have been wrong for so long.
 const HOLD: Duration = Duration::from_secs(3);

@@ -3,12 +3,13 @@
 use std::os::fd::{AsFd, BorrowedFd};
 use std::path::Path;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use tracing::{error, info, warn};
 
 use super::messages::AddressMessage;
 use super::state::{AddressAction, AddressState};
+use crate::clock::Instant;
 use crate::conf::Conf;
 use crate::daemon::messages::MainMessage;
 use crate::daemon::worker::Driven;

@@ -4,7 +4,7 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use tracing::{error, info, warn};
 
@@ -12,6 +12,7 @@ use super::capability::CapabilityChange;
 use super::messages::{AddressMessage, AddressNotice};
 use super::upkeep::{Doubt, Upkeep, UpkeepAction};
 use crate::bucket::Bucket;
+use crate::clock::Instant;
 use crate::conf::Conf;
 use crate::director::DirectorEvent;
 use crate::net::{

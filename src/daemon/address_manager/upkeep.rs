@@ -8,10 +8,11 @@
 //!   late, or gone                    -> change nothing, and ask whether it is still active
 //! ```
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use super::capability::{Capability, CapabilityChange};
 use crate::bucket::Bucket;
+use crate::clock::Instant;
 use crate::net::{AddressRole, Difference, NetError, SettingsReport, SettingsSnapshot};
 
 /// The addresses that the active director announces are announced again after these times, for a

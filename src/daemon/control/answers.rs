@@ -3,9 +3,10 @@
 
 use std::sync::mpsc::{self, Receiver, Sender};
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use super::wire::{ControlRequest, Response};
+use crate::clock::Instant;
 use crate::conf::Sources;
 use crate::daemon::messages::{
     Base, MainMessage, MonitorMessage, Question, TableMessage, What, no_director,

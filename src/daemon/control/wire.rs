@@ -3,10 +3,11 @@
 use std::io::{self, Read, Write};
 use std::os::unix::net::{SocketAddr, UnixStream};
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use crate::clock::Instant;
 use crate::conf::Sources;
 use crate::director::{monitor, view};
 

@@ -3,7 +3,7 @@
 use std::os::fd::AsFd;
 use std::sync::Arc;
 use std::sync::mpsc::{self, Receiver, Sender};
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, SystemTime};
 
 use nix::sys::signal::Signal;
 use nix::sys::signalfd::SignalFd;
@@ -13,6 +13,7 @@ use tracing::{info, warn};
 use super::messages::{Action, Input};
 use super::settings::DaemonSettings;
 use super::state::Supervisor;
+use crate::clock::Instant;
 use crate::conf::{self, Conf};
 use crate::daemon::address_manager::AddressMessage;
 use crate::daemon::control::{ControlServer, Status};

@@ -1,8 +1,10 @@
 //! A hand-over: another director is to take over in place of this active one. Pure.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use tracing::{info, warn};
+
+use crate::clock::Instant;
 
 /// How long the monitor's answer is waited for, and then the successor.
 const WITHIN: Duration = Duration::from_secs(3);

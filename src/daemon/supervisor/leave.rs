@@ -4,9 +4,11 @@
 //! without a CVIP; then the connections that are left are waited for, and then the active directors,
 //! until their records say that they send no new ones. Only then are table and addresses undone.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use tracing::{error, warn};
+
+use crate::clock::Instant;
 
 /// How long the store may take at least to be told that the node leaves.
 const TOLD_WITHIN: Duration = Duration::from_secs(10);

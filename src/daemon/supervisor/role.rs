@@ -4,8 +4,9 @@
 //! A director that takes over makes its table first and then carries the address; one that yields
 //! gives the address back first, and forwards for a while what still reaches it.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
+use crate::clock::Instant;
 use crate::director::election::ElectionRole;
 use crate::net::AddressRole;
 

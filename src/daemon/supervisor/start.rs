@@ -2,7 +2,7 @@
 
 use std::path::Path;
 use std::sync::Arc;
-use std::time::{Instant, SystemTime};
+use std::time::SystemTime;
 
 use nix::errno::Errno;
 use nix::sys::signal::{SigSet, Signal};
@@ -15,6 +15,7 @@ use super::driver::{Driver, notify, warn_of_lacks};
 use super::messages::ReadConf;
 use super::settings::DaemonSettings;
 use super::state::Supervisor;
+use crate::clock::Instant;
 use crate::conf;
 use crate::daemon::address_manager::AddressManager;
 use crate::daemon::control::{ControlServer, socket_address, socket_path};

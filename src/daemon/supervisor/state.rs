@@ -7,12 +7,13 @@ mod reload;
 
 use std::collections::VecDeque;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use super::hand_over::HandOver;
 use super::leave::Leave;
 use super::messages::{Action, Input, ReadConf};
 use super::role::NodeRole;
+use crate::clock::Instant;
 use crate::conf::{Conf, Sources};
 use crate::daemon::address_manager::{AddressMessage, AddressNotice};
 use crate::daemon::error::RunError;

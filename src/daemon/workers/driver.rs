@@ -5,7 +5,6 @@
 
 use std::path::Path;
 use std::sync::Arc;
-use std::time::Instant;
 
 use tracing::info;
 
@@ -13,6 +12,7 @@ use super::endpoints::Endpoints;
 use super::monitor::MonitorWorker;
 use super::table::TableWorker;
 use crate::checks::Checker;
+use crate::clock::Instant;
 use crate::conf::Conf;
 use crate::daemon::address_manager::AddressMessage;
 use crate::daemon::error::RunError;

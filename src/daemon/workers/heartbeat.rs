@@ -1,10 +1,11 @@
 //! What the heartbeat sender does with its messages.
 
 use std::os::fd::BorrowedFd;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use tracing::error;
 
+use crate::clock::Instant;
 use crate::daemon::messages::SenderMessage;
 use crate::daemon::worker::Driven;
 use crate::heartbeat::Sender;

@@ -2,8 +2,9 @@
 
 use std::net::IpAddr;
 use std::os::fd::BorrowedFd;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
+use crate::clock::Instant;
 use crate::daemon::address_manager::AddressMessage;
 use crate::daemon::messages::{MainMessage, MonitorMessage, SenderMessage, TableMessage};
 use crate::daemon::worker::{Driven, WorkerInbox};

@@ -1,8 +1,9 @@
 //! What the node's agent does with its messages.
 
 use std::os::fd::BorrowedFd;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
+use crate::clock::Instant;
 use crate::daemon::messages::NodeMessage;
 use crate::daemon::worker::Driven;
 use crate::node::NodeAgent;

@@ -1,8 +1,9 @@
 //! What the director's agent does with its messages, and what it tells the main thread.
 
 use std::os::fd::BorrowedFd;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
+use crate::clock::Instant;
 use crate::daemon::messages::{MainMessage, TableMessage};
 use crate::daemon::worker::Driven;
 use crate::director::{DirectorAgent, sync};

@@ -6,13 +6,14 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use super::super::desired::{Inputs, registered, services_of, standing_keys, touched};
 use super::super::flaps::{Limits, ServerKey};
 use super::super::passes::Passes;
 use super::super::restrictions::Restrictions;
 use super::super::{DirectorEvent, departures};
+use crate::clock::Instant;
 use crate::conf::Conf;
 use crate::store::{DrainOrder, DrainTarget, Drains, Key, NodeRecord, ServiceKey, StoreState};
 

@@ -4,7 +4,7 @@
 use std::collections::BTreeSet;
 use std::os::fd::BorrowedFd;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use nix::time::{ClockId, clock_gettime};
 use tracing::{error, info, warn};
@@ -17,6 +17,7 @@ use super::super::{DirectorEvent, table};
 use super::messages::{ActionResult, AgentAction, PassError, PassReport};
 use super::state::AgentState;
 use crate::checks::Checker;
+use crate::clock::Instant;
 use crate::conf::Conf;
 use crate::ipvs::{Change, Client};
 use crate::net;

@@ -15,7 +15,6 @@ mod world;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
-use std::time::Instant;
 
 use tracing::{error, warn};
 
@@ -29,6 +28,7 @@ use super::super::{DirectorEvent, checks};
 use super::cluster::Cluster;
 use super::messages::{ActionResult, AgentAction, PassError, PassReport};
 use crate::checks::CheckTarget;
+use crate::clock::Instant;
 use crate::conf::Conf;
 use crate::ipvs::Change;
 use crate::store::{AppliedOrders, Key, ServiceKey, StoreError, StoreState};

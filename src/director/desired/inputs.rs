@@ -1,9 +1,9 @@
 //! What the desired table is made from.
 
 use std::collections::BTreeMap;
-use std::time::Instant;
 
 use super::super::restrictions::Restrictions;
+use crate::clock::Instant;
 use crate::conf::Conf;
 use crate::store::{Drains, NodeRecord};
 

@@ -2,10 +2,10 @@
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr};
-use std::time::Instant;
 
 use super::super::restrictions::Restrictions;
 use super::{DesiredService, Inputs, desired};
+use crate::clock::Instant;
 use crate::conf::{Conf, Cvip, DirectorNode, RealServer, Routing, ServiceConf};
 use crate::protocol::Protocol;
 use crate::store::{

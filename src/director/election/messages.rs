@@ -1,8 +1,8 @@
 //! What a director knows when it decides, and what it can decide.
 
 use std::collections::BTreeMap;
-use std::time::Instant;
 
+use crate::clock::Instant;
 use crate::store::Elected;
 
 /// A director's role in its set.

@@ -1,7 +1,9 @@
 //! How fast claims may follow one another. Pure.
 
 use std::hash::{Hash, Hasher};
-use std::time::{Duration, Instant};
+use std::time::Duration;
+
+use crate::clock::Instant;
 
 /// How soon a claim that led to nothing is made again; each time twice as late.
 const AGAIN: Duration = Duration::from_millis(300);

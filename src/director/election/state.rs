@@ -2,10 +2,11 @@
 
 use std::collections::BTreeMap;
 use std::hash::{Hash, Hasher};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use super::messages::{ElectionAction, ElectionInput, ElectionPeer, ElectionRole, PeerLiveness};
 use super::pace::ClaimPace;
+use crate::clock::Instant;
 use crate::counter;
 use crate::store::Elected;
 

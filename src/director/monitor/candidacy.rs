@@ -3,7 +3,6 @@
 
 use std::collections::BTreeMap;
 use std::hash::{Hash, Hasher};
-use std::time::Instant;
 
 use tracing::{info, warn};
 
@@ -12,6 +11,7 @@ use super::store_view::StoreView;
 use super::terms::RememberedTerms;
 use super::vouching::PeerVouches;
 use super::wire::Terms;
+use crate::clock::Instant;
 use crate::conf::Conf;
 use crate::director::DirectorEvent;
 use crate::director::election::{

@@ -4,11 +4,12 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::os::fd::BorrowedFd;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use tracing::warn;
 
 use super::conflicts::WatchedAddresses;
+use crate::clock::Instant;
 use crate::net::{Claimed, ConflictWatch, NetError};
 
 /// An interface that cannot be watched is tried again after this, and this host's own Ethernet

@@ -12,9 +12,10 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use crate::bucket::Bucket;
+use crate::clock::Instant;
 use crate::conf::Conf;
 use crate::net::{Claimed, Mac, Reachable};
 

@@ -4,7 +4,7 @@
 use std::os::fd::BorrowedFd;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use tracing::warn;
 
@@ -16,6 +16,7 @@ use super::receiver::HeartbeatReceiver;
 use super::state::{MonitorState, order};
 use super::store_view::{StoreChanges, StoreReading};
 use super::wire::{self, Terms};
+use crate::clock::Instant;
 use crate::conf::Conf;
 use crate::files;
 use crate::heartbeat::{ConnectProber, EchoProber, HeartbeatSocket};

@@ -3,13 +3,13 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
-use std::time::Instant;
 
 use serde::{Deserialize, Serialize};
 
 use super::conflicts::WatchedAddresses;
 use super::store_view::StoreReading;
 use super::wire::Terms;
+use crate::clock::Instant;
 use crate::conf::Conf;
 use crate::director::DirectorEvent;
 use crate::director::election::ElectionRole;

@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use tracing::{error, info, warn};
 
@@ -11,6 +11,7 @@ use super::candidacy::HeardDirector;
 use super::messages::{MonitorIdentity, MonitorOutput, Notice};
 use super::probes::Probes;
 use super::store_view::{RecordSummary, StoreView};
+use crate::clock::Instant;
 use crate::conf::Conf;
 use crate::counter;
 use crate::director::DirectorEvent;

@@ -3,9 +3,10 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use super::messages::MonitorOutput;
+use crate::clock::Instant;
 use crate::director::flaps::ServerKey;
 use crate::heartbeat::{ConnectOutcome, Timing};
 use crate::store::ServiceKey;

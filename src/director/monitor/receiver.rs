@@ -2,10 +2,11 @@
 //! and ports that another program has.
 
 use std::os::fd::BorrowedFd;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use tracing::{error, info, warn};
 
+use crate::clock::Instant;
 use crate::heartbeat::{self, Heartbeat, HeartbeatSocket};
 
 /// How often it is logged that heartbeats are refused.

@@ -5,7 +5,7 @@
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use tracing::{info, warn};
 
@@ -18,6 +18,7 @@ use super::nodes::Nodes;
 use super::store_view::{StoreReading, StoreView};
 use super::vouching::Vouching;
 use super::wire::Terms;
+use crate::clock::Instant;
 use crate::conf::Conf;
 use crate::counter;
 use crate::director::DirectorEvent;

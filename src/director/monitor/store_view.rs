@@ -2,8 +2,8 @@
 //! elections depend on. Pure.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::time::Instant;
 
+use crate::clock::Instant;
 use crate::protocol::Protocol;
 use crate::store::{Elected, Key, NodeRecord, ServiceKey, StoreState};
 

@@ -8,9 +8,9 @@
 //! in its record every half second. One that is dead, or cut off from the nodes, says nothing.
 
 use std::collections::BTreeMap;
-use std::time::Instant;
 
 use super::store_view::RecordSummary;
+use crate::clock::Instant;
 use crate::director::election::VOUCH_EVERY;
 
 /// When this director says that it is there.

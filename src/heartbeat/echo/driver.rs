@@ -3,7 +3,6 @@
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
-use std::time::Instant;
 
 use nix::errno::Errno;
 use nix::sys::socket::{MsgFlags, SockaddrStorage, recvfrom, sendto};
@@ -11,6 +10,7 @@ use socket2::{Domain, Protocol, Type};
 
 use super::state::{EchoAsked, OpenEcho};
 use super::wire::{EchoAccess, EchoFamily, Token, reply, request};
+use crate::clock::Instant;
 
 /// Most packets that one call takes from each socket.
 const AT_ONCE: usize = 256;

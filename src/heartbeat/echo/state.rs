@@ -2,9 +2,9 @@
 
 use std::collections::{BTreeMap, VecDeque};
 use std::net::IpAddr;
-use std::time::Instant;
 
 use super::wire::Token;
+use crate::clock::Instant;
 
 /// So many questions to one machine stay open; of more, the oldest is given up.
 const OPEN: usize = 8;

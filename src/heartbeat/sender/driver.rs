@@ -5,13 +5,14 @@
 //! a failure to others. Its thread waits for messages no longer than [`Sender::timeout`], hands them
 //! to [`Sender::set_content`] and calls [`Sender::step`]; none of the three waits for anything.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use super::super::left::LeftPorts;
 use super::super::socket::{HeartbeatSocket, Sent};
 use super::super::timing::Timing;
 use super::super::wire::TooMany;
 use super::state::{HeartbeatContent, HeartbeatSource, SendSchedule};
+use crate::clock::Instant;
 
 /// One node's heartbeat.
 #[derive(Debug)]

@@ -1,13 +1,14 @@
 //! When the next heartbeat is due, and what it says. Pure.
 
 use std::net::IpAddr;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use super::super::left::LeftPorts;
 use super::super::timing::Timing;
 use super::super::wire::{
     Heartbeat, Leadership, MAX_LEADERSHIPS, MAX_SEEN, Nonce, SeenNonce, TooMany,
 };
+use crate::clock::Instant;
 use crate::counter;
 
 /// The node that sends: the same from start to end.

@@ -6,12 +6,13 @@
 //! with its address.
 
 use std::net::IpAddr;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use super::host::NetworkHost;
 use super::record::{OwnAddress, OwnAddresses};
 use super::snapshot::{NetworkSnapshot, SettingPlace};
 use super::sysctl::is_in_force;
+use crate::clock::Instant;
 use crate::net::addresses::Link;
 use crate::net::desired::{DesiredAddress, DesiredSysctl};
 use crate::net::report::{Difference, Done, Reachable, SettingsReport};

@@ -2,10 +2,11 @@
 
 use std::net::{IpAddr, Ipv4Addr};
 use std::path::Path;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use super::host::NetworkHost;
 use super::record::{RecordFile, SettingsRecord};
+use crate::clock::Instant;
 use crate::net::addresses::{Address, Link, Rtnetlink};
 use crate::net::{NetError, sysctl};
 

@@ -2,9 +2,10 @@
 //! clock.
 
 use std::net::{IpAddr, Ipv4Addr};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use super::record::SettingsRecord;
+use crate::clock::Instant;
 use crate::net::NetError;
 use crate::net::addresses::{Address, Link};
 

@@ -8,7 +8,7 @@
 use std::collections::hash_map::RandomState;
 use std::hash::BuildHasher;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
@@ -19,6 +19,7 @@ use super::failure::EtcdFailure;
 use super::messages::Unavailable;
 use super::session::{EtcdSession, LinkCounters};
 use super::timing::{ATTEMPT_WITHIN, PAUSES, STAGGER};
+use crate::clock::Instant;
 use crate::settings::EtcdSettings;
 
 /// How the link stands.

@@ -3,8 +3,8 @@
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, OnceLock};
-use std::time::Instant;
 
+use crate::clock::Instant;
 use crate::store::Key;
 use crate::store::value::Value;
 

@@ -14,7 +14,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::mpsc::{self as sync, RecvTimeoutError};
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags};
 use tokio::runtime;
@@ -37,6 +37,7 @@ use super::{
     Access, Drains, Fault, Holding, Interest, Key, Lease, NodeRecord, Refreshed, Scope, ServiceKey,
     Store, StoreError, StoreState, TermClaim,
 };
+use crate::clock::Instant;
 use crate::files;
 use crate::ports::FlagSet;
 use crate::settings::EtcdSettings;

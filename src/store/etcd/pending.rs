@@ -6,12 +6,13 @@
 
 use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use nix::errno::Errno;
 use nix::sys::eventfd::{EfdFlags, EventFd};
 
 use super::messages::{Item, PendingChanges, PendingState, Reading, StoreVersion, Unavailable};
+use crate::clock::Instant;
 
 /// The pending changes.
 #[derive(Debug)]

@@ -5,7 +5,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use http::uri::PathAndQuery;
 use tokio::sync::mpsc;
@@ -27,6 +27,7 @@ use super::wire::{
     RequestOp, StatusRequest, StatusResponse, StepRequest, StepResponse, TxnRequest, TxnResponse,
     WatchAsk, WatchCreateRequest, WatchRequest, WatchResponse,
 };
+use crate::clock::Instant;
 use crate::settings::{EtcdSettings, Secret};
 
 /// No answer is larger. The largest is a page of [`PAGE`] values, each as large as etcd takes

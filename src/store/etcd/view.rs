@@ -3,9 +3,10 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use super::messages::{Item, PendingChanges, Reading, StoreVersion, StoredText, StoredValue};
+use crate::clock::Instant;
 use crate::ports::FlagSet;
 use crate::store::layout::Layout;
 use crate::store::value::{self, Found, HighestTerms, Value, may_replace};

@@ -20,7 +20,7 @@ use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use nix::errno::Errno;
 use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags};
@@ -31,6 +31,7 @@ use nix::sys::timerfd::{ClockId, Expiration, TimerFd, TimerFlags, TimerSetTimeFl
 use super::io_error::io_error;
 use super::lease::{Holder, holder};
 use super::locks;
+use crate::clock::Instant;
 use crate::files;
 use crate::store::value::{Found, VALUE_CAP, Value};
 use crate::store::{Access, Fault, Key, Refreshed, Scope, StoreError, StoreState};

@@ -15,7 +15,7 @@ use std::os::unix::fs::{FileExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, fcntl};
@@ -24,6 +24,7 @@ use serde::{Deserialize, Serialize};
 
 use super::io_error::io_error;
 use super::locks;
+use crate::clock::Instant;
 use crate::files;
 use crate::store::StoreError;
 

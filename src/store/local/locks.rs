@@ -9,11 +9,12 @@ use std::io;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use nix::libc;
 
 use super::io_error::io_error;
+use crate::clock::Instant;
 use crate::store::StoreError;
 
 /// How long one that another program holds is waited for: it is held for one write.

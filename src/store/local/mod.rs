@@ -6,13 +6,13 @@
 use std::collections::BTreeSet;
 use std::os::fd::BorrowedFd;
 use std::path::Path;
-use std::time::Instant;
 
 use super::value::{HighestTerms, Value, may_replace};
 use super::{
     Access, Drains, Fault, Holding, Interest, Key, Lease, NodeRecord, Refreshed, Scope, ServiceKey,
     Store, StoreError, StoreState, TermClaim,
 };
+use crate::clock::Instant;
 use crate::ports::FlagSet;
 
 mod folder;

@@ -6,7 +6,7 @@ use std::fs;
 use std::net::IpAddr;
 use std::process::{Command, ExitCode};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use cvip::checks::Checker;
@@ -28,6 +28,7 @@ use cvip_lab::{KernelChoice, Lab};
 use super::fresh::in_a_fresh_namespace;
 use super::spread::Spread;
 use crate::build;
+use cvip::clock::Instant;
 
 /// The director of every table here, which serves nothing itself.
 const DIRECTOR: u32 = 1;

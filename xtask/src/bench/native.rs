@@ -8,6 +8,7 @@ use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
+use cvip::clock;
 use cvip::conf::{self, Conf};
 use cvip::director::desired::{DesiredService, Inputs, desired};
 use cvip::director::drains::DrainState;
@@ -122,14 +123,15 @@ impl Node {
     /// tell the kernel.
     pub(super) fn until_decided(&mut self, table: Option<&Actual>) -> Result<Instant> {
         self.until(|node| {
-            !plan(WEB, &node.desired(), table, &mut DrainState::new(), Instant::now()).is_empty()
+            !plan(WEB, &node.desired(), table, &mut DrainState::new(), clock::Instant::now())
+                .is_empty()
         })
     }
 
     /// What the director wants of the service.
     fn desired(&self) -> DesiredService {
         let (drains, restrictions) = (store::Drains::default(), Restrictions::default());
-        let (conf, nodes, now) = (&self.conf, &self.store.state().nodes, Instant::now());
+        let (conf, nodes, now) = (&self.conf, &self.store.state().nodes, clock::Instant::now());
         let inputs = Inputs {
             conf,
             nodes,

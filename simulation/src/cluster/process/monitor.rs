@@ -4,7 +4,6 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
-use std::time::Instant;
 
 use cvip::conf::Conf;
 use cvip::cores::{
@@ -23,6 +22,7 @@ use crate::cluster::conf::node_of;
 use crate::cluster::packet::{Packet, Place};
 use crate::store::{Poll, StoreClient, StoreWrite, ViewId, WriteId, WriteOutcome, WriteResult};
 use crate::time::SimTime;
+use cvip::clock::Instant;
 
 /// What an output brought may lead to other outputs, so often in one step at most: as in cvipd's
 /// driver.

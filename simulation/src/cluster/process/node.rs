@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use cvip::conf::Conf;
 use cvip::cores::{NodeAction, NodeSnapshot, NodeState};
@@ -16,6 +16,7 @@ use super::{Environment, Identity};
 use crate::cluster::machine::Surroundings;
 use crate::store::{Poll, StoreClient, StoreWrite, ViewId, WriteId, WriteResult};
 use crate::time::SimTime;
+use cvip::clock::Instant;
 
 /// What a dump costs of processor time.
 const COST: Duration = Duration::from_micros(30);

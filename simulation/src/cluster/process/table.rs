@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use cvip::conf::Conf;
 use cvip::cores::{ActionResult, AgentAction, AgentState, Input, TableMessage};
@@ -13,6 +13,7 @@ use super::post::Worker;
 use super::{Environment, Told};
 use crate::store::{Poll, StoreClient, StoreWrite, ViewId};
 use crate::time::SimTime;
+use cvip::clock::Instant;
 
 /// What a look at the whole table costs of processor time.
 const COST: Duration = Duration::from_micros(70);

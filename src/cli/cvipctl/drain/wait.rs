@@ -9,7 +9,7 @@ use std::fmt;
 use std::io::IsTerminal;
 use std::net::IpAddr;
 use std::os::fd::AsFd;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use anyhow::Context;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
@@ -20,6 +20,7 @@ use serde::Serialize;
 use super::super::super::Streams;
 use super::super::interrupts::Interrupts;
 use super::target::{concerns, served};
+use crate::clock::Instant;
 use crate::conf::model::DEFAULT_DRAIN_TIMEOUT;
 use crate::conf::{Conf, DirectorSet};
 use crate::director::settings::service_key;

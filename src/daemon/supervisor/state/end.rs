@@ -1,6 +1,6 @@
 //! How cvipd ends, and how a node leaves the cluster.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use tracing::{info, warn};
 
@@ -8,6 +8,7 @@ use super::super::hand_over::HandOver;
 use super::super::leave::{Leave, LeaveStep};
 use super::super::messages::{Action, Input};
 use super::{PendingEnd, Supervisor};
+use crate::clock::Instant;
 use crate::daemon::address_manager::{AddressMessage, AddressNotice};
 use crate::daemon::messages::{MonitorMessage, TableMessage};
 use crate::director::monitor::order;

@@ -5,13 +5,13 @@
 //! the new director.
 
 use std::sync::Arc;
-use std::time::Instant;
 
 use tracing::{error, info, warn};
 
 use super::super::messages::{Action, ReadConf};
 use super::super::role::NodeRole;
 use super::{Reload, Supervisor};
+use crate::clock::Instant;
 use crate::conf::Loaded;
 use crate::daemon::address_manager::AddressMessage;
 use crate::daemon::error::RunError;

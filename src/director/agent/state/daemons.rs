@@ -1,6 +1,6 @@
 //! The synchronisation daemon of the director's role, and whether the role has a table.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use tracing::{error, warn};
 
@@ -9,6 +9,7 @@ use super::super::super::sync;
 use super::super::cluster::Cluster;
 use super::super::messages::AgentAction;
 use super::{AgentState, Purpose, Stage};
+use crate::clock::Instant;
 use crate::ipvs::{IpvsError, SyncDaemon};
 
 /// The synchronisation daemon is looked at this often.

@@ -2,13 +2,14 @@
 //! tried again.
 
 use std::collections::BTreeSet;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use tracing::error;
 
 use super::super::super::settings::service_id;
 use super::super::messages::{ActionResult, AgentAction};
 use super::{AgentState, Departure, Purpose, Stage};
+use crate::clock::Instant;
 use crate::ipvs::Change;
 use crate::store::{ServiceKey, StoreError, StoreState};
 

@@ -1,7 +1,6 @@
 //! One pass: planned, written as owned, made, and what came of it.
 
 use std::collections::BTreeSet;
-use std::time::Instant;
 
 use tracing::warn;
 
@@ -11,6 +10,7 @@ use super::super::super::passes::{Pass, PassOutcome};
 use super::super::super::reconcile::RefusedChange;
 use super::super::messages::{AgentAction, PassError, PassReport};
 use super::{AgentState, Stage};
+use crate::clock::Instant;
 use crate::ipvs::ChangeFailure;
 use crate::store::{ServiceKey, StoreState};
 

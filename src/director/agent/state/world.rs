@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use super::super::super::desired::testing::{key, record};
 use super::super::super::fingerprint::print_of;
@@ -13,6 +13,7 @@ use super::super::super::settings::service_key;
 use super::super::super::sync::SyncRole;
 use super::super::messages::{ActionResult, AgentAction};
 use super::AgentState;
+use crate::clock::Instant;
 use crate::conf::Conf;
 use crate::ipvs::{Change, ChangeFailure, IpvsError, Operation, ServiceId, SyncDaemon};
 use crate::ipvsadm::change_line;
