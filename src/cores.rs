@@ -4,7 +4,7 @@
 pub use crate::daemon::address_manager::messages::{AddressMessage, AddressNotice};
 pub use crate::daemon::address_manager::state::{AddressAction, AddressState};
 pub use crate::daemon::messages::{MonitorMessage, NodeMessage, SenderMessage, TableMessage};
-pub use crate::daemon::supervisor::messages::{Action, Input, ReadConf};
+pub use crate::daemon::supervisor::messages::{ReadConf, SupervisorAction, SupervisorInput};
 pub use crate::daemon::supervisor::state::Supervisor;
 pub use crate::daemon::workers::endpoints::Endpoints;
 pub use crate::director::agent::messages::{ActionResult, AgentAction};

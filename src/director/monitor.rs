@@ -1,8 +1,8 @@
 //! A director's monitor: it follows which nodes live, and which director of its set is active.
 //!
 //! It has a thread apart from the table's, so that a long pass over a large table delays no
-//! takeover. What it finds leaves it as [`Notice`]s: restrictions for the table, the role for those
-//! who carry the addresses, and what heartbeats say.
+//! takeover. What it finds leaves it as [`MonitorNotice`]s: restrictions for the table, the role
+//! for the address manager and the supervisor, and what heartbeats say.
 //!
 //! ```text
 //!   state         all decisions, put together                                     pure
@@ -35,5 +35,5 @@ mod vouching;
 pub(crate) mod wire;
 
 pub use driver::Monitor;
-pub use messages::{MonitorCommand, MonitorIdentity, MonitorView, Notice};
+pub use messages::{MonitorCommand, MonitorIdentity, MonitorNotice, MonitorView};
 pub use state::order;

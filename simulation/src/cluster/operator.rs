@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use cvip::conf::Conf;
-use cvip::cores::{Input, MonitorCommand, MonitorMessage, service_id, service_key};
+use cvip::cores::{MonitorCommand, MonitorMessage, SupervisorInput, service_id, service_key};
 use cvip::ipvs::{Change, Destination, Forwarding, Service, ServiceId};
 use cvip::protocol::Protocol;
 use cvip::store::{DrainTarget, ServiceKey};
@@ -58,7 +58,7 @@ pub fn begin(world: &mut World, fault: &Fault) -> Vec<(Duration, Later)> {
                 world.power_off(*node);
             }
         }
-        Fault::Terminate { node, .. } => world.tell(*node, Input::Terminate),
+        Fault::Terminate { node, .. } => world.tell(*node, SupervisorInput::Terminate),
         Fault::Stop { node, for_ms } => {
             let until = now + Duration::from_millis(*for_ms);
             let machine = world.machine(*node);
@@ -165,7 +165,7 @@ pub fn begin(world: &mut World, fault: &Fault) -> Vec<(Duration, Later)> {
         Fault::TakeOver { node } => {
             world.tell_monitor(*node, MonitorMessage::Told(MonitorCommand::TakeOver));
         }
-        Fault::Leave { node, .. } => world.tell(*node, Input::Leave(LEAVE_WITHIN)),
+        Fault::Leave { node, .. } => world.tell(*node, SupervisorInput::Leave(LEAVE_WITHIN)),
         Fault::Reload { layout, order, every_ms } => {
             for (index, node) in order.iter().enumerate() {
                 let after = Duration::from_millis(every_ms * index as u64);
@@ -174,7 +174,7 @@ pub fn begin(world: &mut World, fault: &Fault) -> Vec<(Duration, Later)> {
         }
         Fault::BrokenConf { node, .. } => {
             world.machine(*node).host.files.conf = None;
-            world.tell(*node, Input::Reload);
+            world.tell(*node, SupervisorInput::Reload);
         }
     }
     world.touch_all();
@@ -188,7 +188,7 @@ pub fn continue_with(world: &mut World, later: &Later, confs: &[Arc<Conf>], layo
         Later::Toggle { node, port, opens } => listen(world, *node, *port, *opens),
         Later::Conf { node, layout } => {
             world.machine(*node).host.files.conf = Some(Arc::clone(&confs[*layout]));
-            world.tell(*node, Input::Reload);
+            world.tell(*node, SupervisorInput::Reload);
         }
     }
     world.touch_all();
@@ -237,7 +237,7 @@ fn end(world: &mut World, fault: &Fault, confs: &[Arc<Conf>], layout: usize) {
         }
         Fault::BrokenConf { node, .. } => {
             world.machine(*node).host.files.conf = Some(Arc::clone(&confs[layout]));
-            world.tell(*node, Input::Reload);
+            world.tell(*node, SupervisorInput::Reload);
         }
         _ => {}
     }

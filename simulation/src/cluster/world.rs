@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BinaryHeap, VecDeque};
 use std::rc::Rc;
 use std::time::Duration;
 
-use cvip::cores::{Input, MonitorMessage, Value};
+use cvip::cores::{MonitorMessage, SupervisorInput, Value};
 use cvip::heartbeat::ConnectOutcome;
 use cvip::store::layout::Layout;
 use cvip::store::{DrainOrder, DrainTarget, Drains, Interest, Key};
@@ -560,7 +560,7 @@ impl World {
     }
 
     /// Gives the supervisor of a node an input, as a signal or a request does.
-    pub fn tell(&mut self, node: u32, input: Input) {
+    pub fn tell(&mut self, node: u32, input: SupervisorInput) {
         let now = self.now;
         let machine = self.machine(node);
         let clock = machine.clock(now);

@@ -13,7 +13,7 @@ use cvip::cores::{
 use cvip::counter;
 use cvip::director::election::ElectionRole;
 use cvip::director::liveness::Liveness;
-use cvip::director::monitor::{MonitorIdentity, Notice, order};
+use cvip::director::monitor::{MonitorIdentity, MonitorNotice, order};
 use cvip::heartbeat::{Heartbeat, Nonce, SeenNonce, Timing};
 use cvip::store::TermClaim;
 
@@ -285,7 +285,9 @@ impl Director {
                     self.file = terms;
                 }
                 MonitorOutput::Claim(request) => claim = Some(request),
-                MonitorOutput::Notice(Notice::ElectionRole(ElectionRole::Active { term })) => {
+                MonitorOutput::Notice(MonitorNotice::ElectionRole(ElectionRole::Active {
+                    term,
+                })) => {
                     let gave_up = self.gave_up.get(&set).copied().unwrap_or(0);
                     if term > 0 && !counter::is_later(term, gave_up) {
                         return Err(format!("director {me} takes term {term} again"));

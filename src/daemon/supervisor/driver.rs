@@ -10,7 +10,7 @@ use nix::sys::signalfd::SignalFd;
 use sd_notify::NotifyState;
 use tracing::{info, warn};
 
-use super::messages::{Action, Input};
+use super::messages::{SupervisorAction, SupervisorInput};
 use super::settings::DaemonSettings;
 use super::state::Supervisor;
 use crate::clock::Instant;
@@ -45,7 +45,7 @@ pub(super) struct Driver {
     pub(super) workers: Workers,
     pub(super) addresses: Worker<AddressMessage>,
     pub(super) events: EventLog,
-    /// The operator who waits for [`Action::Answer`].
+    /// The operator who waits for [`SupervisorAction::Answer`].
     pub(super) asked: Option<Sender<ControlAnswer>>,
     /// The operator who waits for the table's worker.
     pub(super) report: Option<PassReply>,
@@ -82,11 +82,11 @@ impl Driver {
             if let Some(leaving) = &self.leaving
                 && let Some(connections) = leaving.connections.try_iter().last()
             {
-                self.feed(Input::Connections(connections));
+                self.feed(SupervisorInput::Connections(connections));
             }
-            self.feed(Input::Time);
+            self.feed(SupervisorInput::Time);
             if let Some(name) = self.workers.dead().or_else(|| self.addresses.died()) {
-                self.feed(Input::WorkerEnded(name));
+                self.feed(SupervisorInput::WorkerEnded(name));
             }
             if let Some(outcome) = self.exit.take() {
                 return outcome;
@@ -98,12 +98,12 @@ impl Driver {
                 match Signal::try_from(signal.ssi_signo as i32) {
                     Ok(Signal::SIGHUP) => {
                         notify(&[NotifyState::Reloading]);
-                        self.feed(Input::Reload);
+                        self.feed(SupervisorInput::Reload);
                         notify(&[NotifyState::Ready]);
                     }
                     signal => {
                         info!("told to end by {}", signal.map_or("a signal", Signal::as_str));
-                        self.feed(Input::Terminate);
+                        self.feed(SupervisorInput::Terminate);
                     }
                 }
             }
@@ -122,13 +122,15 @@ impl Driver {
 
     fn hear(&mut self, message: MainMessage) {
         let input = match message {
-            MainMessage::ElectionRole(role) => Input::Elected(role),
-            MainMessage::HandOver { number, answer } => Input::HandOver { number, answer },
-            MainMessage::Ready(role) => Input::TableMade(role),
-            MainMessage::TableEmptied(outcome) => Input::TableEmptied(outcome),
-            MainMessage::Addresses(notice) => Input::Addresses(notice),
-            MainMessage::Obeys(applied) => Input::Applied(applied),
-            MainMessage::Vouch(number) => Input::Vouch(number),
+            MainMessage::ElectionRole(role) => SupervisorInput::Elected(role),
+            MainMessage::HandOver { number, answer } => {
+                SupervisorInput::HandOver { number, answer }
+            }
+            MainMessage::Ready(role) => SupervisorInput::TableMade(role),
+            MainMessage::TableEmptied(outcome) => SupervisorInput::TableEmptied(outcome),
+            MainMessage::Addresses(notice) => SupervisorInput::Addresses(notice),
+            MainMessage::Obeys(applied) => SupervisorInput::Applied(applied),
+            MainMessage::Vouch(number) => SupervisorInput::Vouch(number),
             MainMessage::Left(left) => return self.workers.tell_left(left),
             MainMessage::Event(event) => return self.events.add(event, SystemTime::now()),
             MainMessage::Question(Question { what, answer }) => {
@@ -137,9 +139,9 @@ impl Driver {
                     What::State => return self.answer(Ok(())),
                     What::Apply(report) => {
                         self.report = Some(report);
-                        Input::Apply
+                        SupervisorInput::Apply
                     }
-                    What::Leave(within) => Input::Leave(within),
+                    What::Leave(within) => SupervisorInput::Leave(within),
                 }
             }
         };
@@ -147,7 +149,7 @@ impl Driver {
     }
 
     /// Gives the state an input, and carries out what follows.
-    pub(super) fn feed(&mut self, input: Input) {
+    pub(super) fn feed(&mut self, input: SupervisorInput) {
         let mut next = Some(input);
         while self.exit.is_none() {
             if let Some(input) = next.take() {
@@ -159,54 +161,60 @@ impl Driver {
     }
 
     /// Carries out an action, and says what became of it.
-    fn carry_out(&mut self, action: Action) -> Option<Input> {
+    fn carry_out(&mut self, action: SupervisorAction) -> Option<SupervisorInput> {
         match action {
-            Action::Addresses(message) => self.addresses.inbox.send(message),
-            Action::Node(message) => self.workers.tell_node(message),
-            Action::Monitor(message) => self.workers.tell_monitor(message),
-            Action::Table(message) => self.workers.tell_table(message),
-            Action::TakeTableRole(role) => {
+            SupervisorAction::Addresses(message) => self.addresses.inbox.send(message),
+            SupervisorAction::Node(message) => self.workers.tell_node(message),
+            SupervisorAction::Monitor(message) => self.workers.tell_monitor(message),
+            SupervisorAction::Table(message) => self.workers.tell_table(message),
+            SupervisorAction::TakeTableRole(role) => {
                 let outcome = self.workers.direct(&self.context, self.state.conf(), role);
-                return Some(Input::TableTold(outcome));
+                return Some(SupervisorInput::TableTold(outcome));
             }
-            Action::StartNode => {
+            SupervisorAction::StartNode => {
                 let outcome = self.workers.serve(&self.context, self.state.conf());
-                return Some(Input::NodeStarted(outcome));
+                return Some(SupervisorInput::NodeStarted(outcome));
             }
-            Action::StartLeave => self.start_leave(),
-            Action::TellLeaving => self.workers.tell_leaving(),
-            Action::SayFarewell => {
+            SupervisorAction::StartLeave => self.start_leave(),
+            SupervisorAction::TellLeaving => self.workers.tell_leaving(),
+            SupervisorAction::SayFarewell => {
                 notify(&[NotifyState::Stopping]);
                 self.workers.say_farewell();
             }
-            Action::ReadHolders => return self.read_holders(),
-            Action::ReadConf => {
+            SupervisorAction::ReadHolders => return self.read_holders(),
+            SupervisorAction::ReadConf => {
                 let loaded = conf::load(&self.settings.conf, &self.settings.clustertab);
-                return Some(Input::Read(Box::new(loaded)));
+                return Some(SupervisorInput::Read(Box::new(loaded)));
             }
-            Action::TryConf(read) => {
+            SupervisorAction::TryConf(read) => {
                 let outcome = Workers::check(&self.context, &read.conf)
                     .and_then(|()| has_interfaces(&read.conf, self.context.node));
-                return Some(Input::Tried(read, outcome.map_err(|error| error.to_string())));
+                return Some(SupervisorInput::Tried(
+                    read,
+                    outcome.map_err(|error| error.to_string()),
+                ));
             }
-            Action::SwapWorkers(read) => {
+            SupervisorAction::SwapWorkers(read) => {
                 let outcome = self.workers.swap(&self.context, &read.conf, &self.settings.run_dir);
                 if outcome.is_ok() {
                     warn_of_lacks(&read.conf, self.context.node);
                 }
-                return Some(Input::Swapped(read, outcome.map_err(|error| error.to_string())));
+                return Some(SupervisorInput::Swapped(
+                    read,
+                    outcome.map_err(|error| error.to_string()),
+                ));
             }
-            Action::EndFormerTable => self.workers.end_former_table(),
-            Action::Resync(conf) => self.workers.tell_table(match self.report.take() {
+            SupervisorAction::EndFormerTable => self.workers.end_former_table(),
+            SupervisorAction::Resync(conf) => self.workers.tell_table(match self.report.take() {
                 Some(report) => TableMessage::Resync(conf, report),
                 None => TableMessage::Reload(conf),
             }),
-            Action::Ready => {
+            SupervisorAction::Ready => {
                 info!("node {}: {}", self.context.node, self.state.roles().join(" and "));
                 notify(&[NotifyState::Ready]);
             }
-            Action::Answer(outcome) => self.answer(outcome),
-            Action::Exit(outcome) => self.exit = Some(outcome),
+            SupervisorAction::Answer(outcome) => self.answer(outcome),
+            SupervisorAction::Exit(outcome) => self.exit = Some(outcome),
         }
         None
     }
@@ -221,14 +229,14 @@ impl Driver {
     }
 
     /// Which directors have not released this node; nothing while that was never read.
-    fn read_holders(&mut self) -> Option<Input> {
+    fn read_holders(&mut self) -> Option<SupervisorInput> {
         let Some(LeaveReports { view: Some(view), is_known, .. }) = &mut self.leaving else {
-            return Some(Input::Holders(None));
+            return Some(SupervisorInput::Holders(None));
         };
         // Unavailable: what the view said last holds.
         *is_known |= view.refresh().is_ok();
         let holders = is_known.then(|| holders(self.context.node, self.state.conf(), view.state()));
-        holders.map(|holders| Input::Holders(Some(holders)))
+        holders.map(|holders| SupervisorInput::Holders(Some(holders)))
     }
 
     fn answer(&mut self, outcome: Result<(), String>) {

@@ -20,15 +20,15 @@ pub struct ReadConf {
     pub sources: Arc<Sources>,
 }
 
-/// What happened, what is asked, and what became of an [`Action`].
-pub enum Input {
+/// What happened, what is asked, and what became of a [`SupervisorAction`].
+pub enum SupervisorInput {
     /// Time went on.
     Time,
     /// cvipd is told to end; told twice, it ends at once.
     Terminate,
     /// The configuration is to be read again.
     Reload,
-    /// The same, for an operator who waits for [`Action::Answer`].
+    /// The same, for an operator who waits for [`SupervisorAction::Answer`].
     Apply,
     /// The node is to leave for good, and connections are waited for so long; with an answer.
     Leave(Duration),
@@ -51,15 +51,15 @@ pub enum Input {
     Applied(AppliedOrders),
     /// The address manager's notice.
     Addresses(AddressNotice),
-    /// What became of [`Action::ReadConf`].
+    /// What became of [`SupervisorAction::ReadConf`].
     Read(Box<Loaded>),
-    /// What became of [`Action::TryConf`].
+    /// What became of [`SupervisorAction::TryConf`].
     Tried(ReadConf, Result<(), String>),
-    /// What became of [`Action::SwapWorkers`].
+    /// What became of [`SupervisorAction::SwapWorkers`].
     Swapped(ReadConf, Result<(), String>),
-    /// What became of [`Action::TakeTableRole`].
+    /// What became of [`SupervisorAction::TakeTableRole`].
     TableTold(Result<(), RunError>),
-    /// What became of [`Action::StartNode`].
+    /// What became of [`SupervisorAction::StartNode`].
     NodeStarted(Result<(), RunError>),
     /// A node that leaves has told the store, and has so many connections left.
     Connections(usize),
@@ -70,7 +70,7 @@ pub enum Input {
 }
 
 /// What is to be done.
-pub enum Action {
+pub enum SupervisorAction {
     /// Tell the address manager.
     Addresses(AddressMessage),
     /// Tell the node's worker.
@@ -96,7 +96,7 @@ pub enum Action {
     /// Try whether this host can do what a configuration says. Changes nothing.
     TryConf(ReadConf),
     /// Build the workers that a configuration needs, and swap them for those that run. A table
-    /// that is no longer this node's is emptied, and [`Input::TableEmptied`] says so.
+    /// that is no longer this node's is emptied, and [`SupervisorInput::TableEmptied`] says so.
     SwapWorkers(ReadConf),
     /// End the worker of a table that is not this node's any more.
     EndFormerTable,

@@ -1,6 +1,6 @@
 //! The supervisor's decisions: the node's role, what follows from it for each worker, reload,
-//! leave and end. Pure: [`Input`]s and a time go in, [`Action`]s come out, and what became of an
-//! action comes back as an input.
+//! leave and end. Pure: [`SupervisorInput`]s and a time go in, [`SupervisorAction`]s come out, and
+//! what became of an action comes back as an input.
 
 mod end;
 mod reload;
@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use super::hand_over::HandOver;
 use super::leave::Leave;
-use super::messages::{Action, Input, ReadConf};
+use super::messages::{ReadConf, SupervisorAction, SupervisorInput};
 use super::role::NodeRole;
 use crate::clock::Instant;
 use crate::conf::{Conf, Sources};
@@ -61,7 +61,7 @@ pub struct Supervisor {
     hand_overs: u64,
     reload: Option<Reload>,
     end: Option<PendingEnd>,
-    actions: VecDeque<Action>,
+    actions: VecDeque<SupervisorAction>,
 }
 
 /// A role that the address manager was told and has not reported yet.
@@ -122,11 +122,11 @@ impl Supervisor {
     }
 
     /// The next thing to do.
-    pub fn next_action(&mut self) -> Option<Action> {
+    pub fn next_action(&mut self) -> Option<SupervisorAction> {
         self.actions.pop_front()
     }
 
-    /// When [`Input::Time`] is due, if nothing else happens.
+    /// When [`SupervisorInput::Time`] is due, if nothing else happens.
     pub fn due(&self, now: Instant) -> Option<Instant> {
         let end = self.end.as_ref().map(|end| match end {
             PendingEnd::HandingOver(hand_over) => hand_over.due(),
@@ -140,7 +140,7 @@ impl Supervisor {
     }
 
     /// Decides.
-    pub fn handle(&mut self, input: Input, now: Instant) {
+    pub fn handle(&mut self, input: SupervisorInput, now: Instant) {
         if self.is_undoing() {
             self.handle_while_undoing(input, now);
             return self.step(now);
@@ -148,17 +148,17 @@ impl Supervisor {
         // What comes late finds the role that it has by now.
         self.turn(self.role.at(now));
         match input {
-            Input::Time => self.read_holders(),
-            Input::Terminate => self.terminate(now),
-            Input::Reload => self.begin_reload(false),
-            Input::Apply => self.begin_reload(true),
-            Input::Leave(within) => {
+            SupervisorInput::Time => self.read_holders(),
+            SupervisorInput::Terminate => self.terminate(now),
+            SupervisorInput::Reload => self.begin_reload(false),
+            SupervisorInput::Apply => self.begin_reload(true),
+            SupervisorInput::Leave(within) => {
                 let answer = self.leave(within, now);
-                self.act(Action::Answer(answer));
+                self.act(SupervisorAction::Answer(answer));
             }
-            Input::Elected(role) => self.turn(self.role.elected(role, now)),
-            Input::Vouch(number) => self.tell_node(NodeMessage::Vouch(number)),
-            Input::HandOver { number, answer } => {
+            SupervisorInput::Elected(role) => self.turn(self.role.elected(role, now)),
+            SupervisorInput::Vouch(number) => self.tell_node(NodeMessage::Vouch(number)),
+            SupervisorInput::HandOver { number, answer } => {
                 let ending = match &mut self.end {
                     Some(PendingEnd::HandingOver(hand_over)) => Some(hand_over),
                     Some(PendingEnd::Leaving { hand_over, .. }) => hand_over.as_mut(),
@@ -170,46 +170,48 @@ impl Supervisor {
                 }
             }
             // Another role may have been ordered since.
-            Input::TableMade(role) => {
+            SupervisorInput::TableMade(role) => {
                 if self.table_role.take_if(|ordered| *ordered == role).is_some() {
                     self.turn(self.role.table_made());
                 }
             }
-            Input::TableEmptied(Ok(())) => {
-                self.act(Action::EndFormerTable);
+            SupervisorInput::TableEmptied(Ok(())) => {
+                self.act(SupervisorAction::EndFormerTable);
                 self.turn(self.role.table_emptied());
             }
             // It is tried again, and a former director waits for it for a while.
-            Input::TableEmptied(Err(_)) => {}
-            Input::Applied(applied) => {
+            SupervisorInput::TableEmptied(Err(_)) => {}
+            SupervisorInput::Applied(applied) => {
                 self.applied = applied;
                 self.tell_applied();
             }
-            Input::Addresses(notice) => self.handle_addresses(notice),
-            Input::Read(loaded) => self.read(*loaded),
-            Input::Tried(read, outcome) => self.tried(read, outcome, now),
-            Input::Swapped(read, outcome) => self.swapped(read, outcome, now),
-            Input::TableTold(Ok(())) => self.has_table = true,
-            Input::NodeStarted(Ok(())) => {
+            SupervisorInput::Addresses(notice) => self.handle_addresses(notice),
+            SupervisorInput::Read(loaded) => self.read(*loaded),
+            SupervisorInput::Tried(read, outcome) => self.tried(read, outcome, now),
+            SupervisorInput::Swapped(read, outcome) => self.swapped(read, outcome, now),
+            SupervisorInput::TableTold(Ok(())) => self.has_table = true,
+            SupervisorInput::NodeStarted(Ok(())) => {
                 self.serves = true;
                 self.tell_role();
             }
-            Input::TableTold(Err(error)) | Input::NodeStarted(Err(error)) => {
-                self.act(Action::Exit(Err(error)));
+            SupervisorInput::TableTold(Err(error)) | SupervisorInput::NodeStarted(Err(error)) => {
+                self.act(SupervisorAction::Exit(Err(error)));
             }
-            Input::Connections(connections) => {
+            SupervisorInput::Connections(connections) => {
                 if let Some(PendingEnd::Leaving { leave, .. }) = &mut self.end {
                     leave.report(connections);
                 }
             }
-            Input::Holders(holders) => {
+            SupervisorInput::Holders(holders) => {
                 if let Some(PendingEnd::Leaving { leave, .. }) = &mut self.end
                     && holders.is_none_or(|holders| holders.is_empty())
                 {
                     leave.released(now);
                 }
             }
-            Input::WorkerEnded(name) => self.act(Action::Exit(Err(RunError::Died(name)))),
+            SupervisorInput::WorkerEnded(name) => {
+                self.act(SupervisorAction::Exit(Err(RunError::Died(name))))
+            }
         }
         self.step(now);
     }
@@ -223,12 +225,12 @@ impl Supervisor {
         // A real server is ready when it registers, and a director before it knows its role.
         if !self.is_ready && (self.serves || self.is_director()) {
             self.is_ready = true;
-            self.act(Action::Ready);
+            self.act(SupervisorAction::Ready);
         }
         self.step_reload(now);
     }
 
-    fn act(&mut self, action: Action) {
+    fn act(&mut self, action: SupervisorAction) {
         self.actions.push_back(action);
     }
 
@@ -257,7 +259,7 @@ impl Supervisor {
         match role {
             // It was away: another director may be active by now.
             NodeRole::Undecided => {
-                self.act(Action::Monitor(MonitorMessage::Told(MonitorCommand::Confirm)))
+                self.act(SupervisorAction::Monitor(MonitorMessage::Told(MonitorCommand::Confirm)))
             }
             NodeRole::Retire { .. } => {}
             NodeRole::Prepare { .. } => self.take_table_role(true, false),
@@ -272,14 +274,14 @@ impl Supervisor {
         let (number, is_turn) = (self.told_roles, is_turn || self.is_turning());
         self.awaited = Some(Awaited { number, is_turn });
         let conf = Arc::clone(&self.conf);
-        self.act(Action::Addresses(AddressMessage::Take { role, conf, number }));
+        self.act(SupervisorAction::Addresses(AddressMessage::Take { role, conf, number }));
     }
 
     fn take_table_role(&mut self, active: bool, forwarding: bool) {
         if self.is_director() {
             let role = SyncRole { active, forwarding };
             self.table_role = Some(role);
-            self.act(Action::TakeTableRole(role));
+            self.act(SupervisorAction::TakeTableRole(role));
         }
     }
 
@@ -295,7 +297,7 @@ impl Supervisor {
         }
         match self.serves {
             true => self.tell_role(),
-            false => self.act(Action::StartNode),
+            false => self.act(SupervisorAction::StartNode),
         }
     }
 
@@ -312,7 +314,7 @@ impl Supervisor {
     /// A node whose worker does not run yet is told when it does.
     fn tell_node(&mut self, message: NodeMessage) {
         if self.serves {
-            self.act(Action::Node(message));
+            self.act(SupervisorAction::Node(message));
         }
     }
 
@@ -346,7 +348,9 @@ impl Supervisor {
     /// The election is told whether this director can carry the CVIPs.
     fn tell_can_carry(&mut self) {
         if let Some(can_carry) = self.can_carry.filter(|_| self.is_director()) {
-            self.act(Action::Monitor(MonitorMessage::Told(MonitorCommand::Carries(can_carry))));
+            self.act(SupervisorAction::Monitor(MonitorMessage::Told(MonitorCommand::Carries(
+                can_carry,
+            ))));
         }
     }
 
@@ -354,7 +358,9 @@ impl Supervisor {
     fn tell_announced(&mut self) {
         if self.is_director() {
             let announced = self.announced.clone();
-            self.act(Action::Monitor(MonitorMessage::Told(MonitorCommand::Announced(announced))));
+            self.act(SupervisorAction::Monitor(MonitorMessage::Told(MonitorCommand::Announced(
+                announced,
+            ))));
         }
     }
 

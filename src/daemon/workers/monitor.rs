@@ -9,7 +9,7 @@ use crate::daemon::address_manager::AddressMessage;
 use crate::daemon::messages::{MainMessage, MonitorMessage, SenderMessage, TableMessage};
 use crate::daemon::worker::{Driven, WorkerInbox};
 use crate::director::election::ElectionRole;
-use crate::director::monitor::{Monitor, Notice};
+use crate::director::monitor::{Monitor, MonitorNotice};
 use crate::wake::Outbox;
 
 /// The monitor, and the threads that it tells.
@@ -25,19 +25,19 @@ pub(super) struct MonitorWorker {
 }
 
 impl MonitorWorker {
-    fn tell(&self, notice: Notice) {
+    fn tell(&self, notice: MonitorNotice) {
         let message = match notice {
-            Notice::Restrictions(restrictions) => {
+            MonitorNotice::Restrictions(restrictions) => {
                 return self.table.send(TableMessage::Restrict(restrictions));
             }
-            Notice::HeartbeatContent(mut content) => {
+            MonitorNotice::HeartbeatContent(mut content) => {
                 content.to.clone_from(&self.to);
                 if let Some(heartbeat_sender) = &self.heartbeat_sender {
                     heartbeat_sender.send(SenderMessage::HeartbeatContent(content));
                 }
                 return;
             }
-            Notice::ElectionRole(role) => {
+            MonitorNotice::ElectionRole(role) => {
                 // An address that another carries is not kept until the main thread has time, and
                 // not carried for a role that the main thread tells before it hears of this.
                 self.addresses.send(match role {
@@ -46,9 +46,9 @@ impl MonitorWorker {
                 });
                 MainMessage::ElectionRole(role)
             }
-            Notice::Announce => return self.addresses.send(AddressMessage::Announce),
-            Notice::Vouch(number) => MainMessage::Vouch(number),
-            Notice::Event(event) => MainMessage::Event(event),
+            MonitorNotice::Announce => return self.addresses.send(AddressMessage::Announce),
+            MonitorNotice::Vouch(number) => MainMessage::Vouch(number),
+            MonitorNotice::Event(event) => MainMessage::Event(event),
         };
         // A main thread that is gone ends this one too.
         self.main.send(message);

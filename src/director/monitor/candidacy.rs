@@ -6,7 +6,7 @@ use std::hash::{Hash, Hasher};
 
 use tracing::{info, warn};
 
-use super::messages::{ClaimRequest, MonitorIdentity, MonitorOutput, Notice};
+use super::messages::{ClaimRequest, MonitorIdentity, MonitorNotice, MonitorOutput};
 use super::store_view::StoreView;
 use super::terms::RememberedTerms;
 use super::vouching::PeerVouches;
@@ -350,7 +350,9 @@ impl Candidacy {
         }
         if self.is_alone() {
             if !self.is_active() {
-                outputs.push(MonitorOutput::Notice(Notice::ElectionRole(self.election.alone())));
+                outputs.push(MonitorOutput::Notice(MonitorNotice::ElectionRole(
+                    self.election.alone(),
+                )));
             }
             return;
         }
@@ -397,7 +399,7 @@ impl Candidacy {
         let knows = other || self.election.has_listened(now);
         if !self.is_active() && !self.told_standby && knows {
             self.told_standby = true;
-            outputs.push(MonitorOutput::Notice(Notice::ElectionRole(ElectionRole::Standby)));
+            outputs.push(MonitorOutput::Notice(MonitorNotice::ElectionRole(ElectionRole::Standby)));
         }
     }
 
@@ -411,10 +413,10 @@ impl Candidacy {
         outputs.push(self.terms.note(Some((set, term)), self.election.given_up()));
         self.told_standby = false;
         let role = ElectionRole::Active { term };
-        outputs.push(MonitorOutput::Notice(Notice::ElectionRole(role)));
+        outputs.push(MonitorOutput::Notice(MonitorNotice::ElectionRole(role)));
         if !goes_on {
             let event = DirectorEvent::Took { term, from };
-            outputs.push(MonitorOutput::Notice(Notice::Event(event)));
+            outputs.push(MonitorOutput::Notice(MonitorNotice::Event(event)));
         }
         self.former = from;
     }
@@ -428,7 +430,7 @@ impl Candidacy {
         }
         outputs.push(self.terms.note(None, self.election.given_up()));
         (self.told_standby, self.former) = (true, None);
-        outputs.push(MonitorOutput::Notice(Notice::ElectionRole(ElectionRole::Standby)));
-        outputs.push(MonitorOutput::Notice(Notice::Event(DirectorEvent::Yielded { term })));
+        outputs.push(MonitorOutput::Notice(MonitorNotice::ElectionRole(ElectionRole::Standby)));
+        outputs.push(MonitorOutput::Notice(MonitorNotice::Event(DirectorEvent::Yielded { term })));
     }
 }

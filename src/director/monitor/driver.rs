@@ -10,7 +10,8 @@ use tracing::warn;
 
 use super::conflict_watches::ConflictWatches;
 use super::messages::{
-    ClaimRequest, MonitorCommand, MonitorIdentity, MonitorInput, MonitorOutput, MonitorView, Notice,
+    ClaimRequest, MonitorCommand, MonitorIdentity, MonitorInput, MonitorNotice, MonitorOutput,
+    MonitorView,
 };
 use super::receiver::HeartbeatReceiver;
 use super::state::{MonitorState, order};
@@ -39,7 +40,7 @@ pub struct Monitor {
     connects: ConnectProber,
     watches: ConflictWatches,
     terms: TermsFile,
-    notices: Vec<Notice>,
+    notices: Vec<MonitorNotice>,
     handed_over: Option<Result<Option<u32>, String>>,
 }
 
@@ -111,7 +112,7 @@ impl Monitor {
     }
 
     /// Hears, asks, decides; what came of it.
-    pub fn step(&mut self, now: Instant) -> Vec<Notice> {
+    pub fn step(&mut self, now: Instant) -> Vec<MonitorNotice> {
         self.read_store(false, now);
         for heartbeat in self.receiver.receive(now) {
             self.state.handle(MonitorInput::Heartbeat(heartbeat), now);

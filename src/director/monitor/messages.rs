@@ -32,7 +32,7 @@ pub struct MonitorIdentity {
 
 /// What the monitor tells other workers.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Notice {
+pub enum MonitorNotice {
     /// Restrictions for the table, all of them.
     Restrictions(Restrictions),
     /// This director's role is another, or is confirmed.
@@ -144,7 +144,7 @@ pub enum MonitorInput {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum MonitorOutput {
     /// Something is told to other workers.
-    Notice(Notice),
+    Notice(MonitorNotice),
     /// What came of [`MonitorInput::HandOver`]: the node that takes over, if one does.
     HandedOver(Result<Option<u32>, String>),
     /// The store is asked for a term; answered by [`MonitorInput::StoreRead`] and

@@ -8,7 +8,7 @@ use std::time::Duration;
 use tracing::{error, info, warn};
 
 use super::candidacy::HeardDirector;
-use super::messages::{MonitorIdentity, MonitorOutput, Notice};
+use super::messages::{MonitorIdentity, MonitorNotice, MonitorOutput};
 use super::probes::Probes;
 use super::store_view::{RecordSummary, StoreView};
 use crate::clock::Instant;
@@ -281,7 +281,7 @@ impl Nodes {
                     DirectorEvent::IsolationEnded
                 }
             };
-            outputs.push(MonitorOutput::Notice(Notice::Event(event)));
+            outputs.push(MonitorOutput::Notice(MonitorNotice::Event(event)));
         }
         verdict.suspected
     }
@@ -294,7 +294,7 @@ impl Nodes {
         now: Instant,
         outputs: &mut Vec<MonitorOutput>,
     ) {
-        let mut event = |event| outputs.push(MonitorOutput::Notice(Notice::Event(event)));
+        let mut event = |event| outputs.push(MonitorOutput::Notice(MonitorNotice::Event(event)));
         for (node, liveness) in &self.liveness_of {
             let (node, liveness) = (*node, *liveness);
             let before = before.get(&node).copied().unwrap_or(Liveness::Alive);

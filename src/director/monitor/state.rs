@@ -12,7 +12,7 @@ use tracing::{info, warn};
 use super::candidacy::{Candidacy, Circumstances};
 use super::conflicts::{ConflictStep, Conflicts, WatchedAddresses};
 use super::messages::{
-    MonitorCommand, MonitorIdentity, MonitorInput, MonitorOutput, MonitorView, Notice,
+    MonitorCommand, MonitorIdentity, MonitorInput, MonitorNotice, MonitorOutput, MonitorView,
 };
 use super::nodes::Nodes;
 use super::store_view::{StoreReading, StoreView};
@@ -92,7 +92,7 @@ impl MonitorState {
         nodes.watch(&store, &candidacy.order, now);
         // The table may still have those of a monitor before this one, of other nodes too.
         let restrictions = Restrictions { unknown: nodes.unknown(now), ..Restrictions::default() };
-        let notice = MonitorOutput::Notice(Notice::Restrictions(restrictions.clone()));
+        let notice = MonitorOutput::Notice(MonitorNotice::Restrictions(restrictions.clone()));
         MonitorState {
             me: me.node,
             conf,
@@ -248,7 +248,7 @@ impl MonitorState {
         }
     }
 
-    fn tell(&mut self, notice: Notice) {
+    fn tell(&mut self, notice: MonitorNotice) {
         self.outputs.push(MonitorOutput::Notice(notice));
     }
 
@@ -261,8 +261,8 @@ impl MonitorState {
             self.nodes.watch(&self.store, &self.candidacy.order, now);
         }
         match (before, self.store.is_unavailable()) {
-            (false, true) => self.tell(Notice::Event(DirectorEvent::StoreUnavailable)),
-            (true, false) => self.tell(Notice::Event(DirectorEvent::StoreBack)),
+            (false, true) => self.tell(MonitorNotice::Event(DirectorEvent::StoreUnavailable)),
+            (true, false) => self.tell(MonitorNotice::Event(DirectorEvent::StoreBack)),
             _ => {}
         }
         let is_answered = is_read || self.store.is_unavailable() || self.candidacy.is_alone();
@@ -285,7 +285,7 @@ impl MonitorState {
         };
         let is_answered = self.nodes.judge(&self.store, &witnesses, now, &mut self.outputs);
         if let Some(number) = self.vouching.step(is_answered, now) {
-            self.tell(Notice::Vouch(number));
+            self.tell(MonitorNotice::Vouch(number));
         }
     }
 
@@ -295,7 +295,7 @@ impl MonitorState {
         let restrictions = Restrictions { former_director, ..self.nodes.restrictions(now) };
         if restrictions != self.restrictions {
             self.restrictions = restrictions.clone();
-            self.tell(Notice::Restrictions(restrictions));
+            self.tell(MonitorNotice::Restrictions(restrictions));
         }
     }
 
@@ -310,7 +310,7 @@ impl MonitorState {
         };
         if content != self.content {
             self.content = content.clone();
-            self.tell(Notice::HeartbeatContent(content));
+            self.tell(MonitorNotice::HeartbeatContent(content));
         }
     }
 
@@ -339,7 +339,7 @@ impl MonitorState {
         self.ask_for(ask);
         for address in over {
             info!("the address conflict over {address} is over");
-            self.tell(Notice::Event(DirectorEvent::ConflictOver { address }));
+            self.tell(MonitorNotice::Event(DirectorEvent::ConflictOver { address }));
         }
         match defend {
             // No other director could have been elected.
@@ -351,11 +351,11 @@ impl MonitorState {
 
     /// Has the addresses announced again, and tells of the conflict.
     fn defend(&mut self) {
-        self.tell(Notice::Announce);
+        self.tell(MonitorNotice::Announce);
         for (address, by) in self.conflicts.confirm() {
             let by = by.to_string();
             warn!("address conflict: another host, {by}, claims {address}: announcing it again");
-            self.tell(Notice::Event(DirectorEvent::Conflict { address, by }));
+            self.tell(MonitorNotice::Event(DirectorEvent::Conflict { address, by }));
         }
     }
 
@@ -389,7 +389,7 @@ impl MonitorState {
         }
         self.confirmation = None;
         if confirmation.tells_role {
-            self.tell(Notice::ElectionRole(self.candidacy.role()));
+            self.tell(MonitorNotice::ElectionRole(self.candidacy.role()));
         }
         if confirmation.defends && self.candidacy.is_active() {
             self.defend();

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use cvip::conf::Conf;
-use cvip::cores::{AddressAction, AddressState, Input, NetworkSettings};
+use cvip::cores::{AddressAction, AddressState, NetworkSettings, SupervisorInput};
 
 use super::post::Worker;
 use super::{Environment, Told};
@@ -80,7 +80,7 @@ impl Addresses {
                 let report = settings.undo(host);
                 state.undone(&report);
             }
-            AddressAction::Tell(notice) => env.post.tell(Input::Addresses(notice), now),
+            AddressAction::Tell(notice) => env.post.tell(SupervisorInput::Addresses(notice), now),
             AddressAction::Event(event) => env.told.push(Told::Event(event)),
         }
     }

@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use cvip::conf::{Conf, Sources};
 use cvip::cores::{
-    Action, Endpoints, Input, MonitorCommand, MonitorMessage, NodeMessage, ReadConf, SendSchedule,
-    SenderMessage, Supervisor, TableMessage,
+    Endpoints, MonitorCommand, MonitorMessage, NodeMessage, ReadConf, SendSchedule, SenderMessage,
+    Supervisor, SupervisorAction, SupervisorInput, TableMessage,
 };
 use cvip::director::sync::SyncRole;
 use cvip::heartbeat::{HeartbeatContent, HeartbeatSource, LeftPorts, Timing};
@@ -71,9 +71,9 @@ pub fn run(workers: &mut Workers, env: &mut Environment<'_>) {
     }
     let mut inputs = Vec::new();
     if let Some(connections) = workers.main.connections.take() {
-        inputs.push(Input::Connections(connections));
+        inputs.push(SupervisorInput::Connections(connections));
     }
-    inputs.push(Input::Time);
+    inputs.push(SupervisorInput::Time);
     while let Some(message) = env.post.main.pop_front() {
         match message {
             MainMessage::Input(input) => inputs.push(*input),
@@ -97,14 +97,14 @@ pub fn run(workers: &mut Workers, env: &mut Environment<'_>) {
 
 impl Workers {
     /// Gives the supervisor an input, and carries out what follows; false once cvipd ends.
-    fn feed(&mut self, input: Input, env: &mut Environment<'_>) -> bool {
+    fn feed(&mut self, input: SupervisorInput, env: &mut Environment<'_>) -> bool {
         let mut next = Some(input);
         loop {
             if let Some(input) = next.take() {
                 self.main.state.handle(input, env.now.instant());
             }
             let Some(action) = self.main.state.next_action() else { return true };
-            if let Action::Exit(outcome) = action {
+            if let SupervisorAction::Exit(outcome) = action {
                 if self.main.has_left {
                     env.told.push(Told::Left);
                 }
@@ -115,64 +115,68 @@ impl Workers {
         }
     }
 
-    fn carry_out(&mut self, action: Action, env: &mut Environment<'_>) -> Option<Input> {
+    fn carry_out(
+        &mut self,
+        action: SupervisorAction,
+        env: &mut Environment<'_>,
+    ) -> Option<SupervisorInput> {
         let now = env.now;
         match action {
-            Action::Addresses(message) => env.post.tell_addresses(message, now),
-            Action::Node(message) => {
+            SupervisorAction::Addresses(message) => env.post.tell_addresses(message, now),
+            SupervisorAction::Node(message) => {
                 if self.node.is_some() {
                     env.post.tell_node(to_node(message), now);
                 }
             }
-            Action::Monitor(message) => self.tell_monitor(message, env),
-            Action::Table(message) => self.tell_table(message, env),
-            Action::TakeTableRole(role) => {
+            SupervisorAction::Monitor(message) => self.tell_monitor(message, env),
+            SupervisorAction::Table(message) => self.tell_table(message, env),
+            SupervisorAction::TakeTableRole(role) => {
                 self.direct(role, env);
-                return Some(Input::TableTold(Ok(())));
+                return Some(SupervisorInput::TableTold(Ok(())));
             }
-            Action::StartNode => {
+            SupervisorAction::StartNode => {
                 let conf = Arc::clone(self.main.state.conf());
                 if self.node.is_none() {
                     self.node = Some(Node::new(self.main.me, conf, env.host, env.client, now));
                     env.post.soon(Worker::Node, now);
                 }
             }
-            Action::StartLeave => {
+            SupervisorAction::StartLeave => {
                 env.post.tell_node(ToNode::Leave, now);
                 self.main.holders = Some((env.client.open_view(Interest::All, now), false));
             }
-            Action::TellLeaving => {
+            SupervisorAction::TellLeaving => {
                 self.main.leaving = true;
                 match self.monitor.is_some() {
                     true => env.post.tell_monitor(MonitorMessage::Told(MonitorCommand::Leave), now),
                     false => self.say_farewell(env),
                 }
             }
-            Action::SayFarewell => {
+            SupervisorAction::SayFarewell => {
                 self.main.has_left = true;
                 self.say_farewell(env);
             }
-            Action::ReadHolders => return self.read_holders(env),
-            Action::ReadConf => {
-                return Some(Input::Read(Box::new(env.host.files.load())));
+            SupervisorAction::ReadHolders => return self.read_holders(env),
+            SupervisorAction::ReadConf => {
+                return Some(SupervisorInput::Read(Box::new(env.host.files.load())));
             }
-            Action::TryConf(read) => return Some(Input::Tried(read, Ok(()))),
-            Action::SwapWorkers(read) => {
+            SupervisorAction::TryConf(read) => return Some(SupervisorInput::Tried(read, Ok(()))),
+            SupervisorAction::SwapWorkers(read) => {
                 let outcome = self.swap(&read.conf, env);
-                return Some(Input::Swapped(read, outcome));
+                return Some(SupervisorInput::Swapped(read, outcome));
             }
-            Action::Resync(conf) => self.tell_table(TableMessage::Reload(conf), env),
-            Action::EndFormerTable => {
+            SupervisorAction::Resync(conf) => self.tell_table(TableMessage::Reload(conf), env),
+            SupervisorAction::EndFormerTable => {
                 if let Some(former) = &mut self.retired {
                     former.stop();
                     env.post.soon(Worker::Table, now);
                 }
             }
-            Action::Ready => env.told.push(Told::Note("ready".to_owned())),
-            Action::Answer(answer) => {
+            SupervisorAction::Ready => env.told.push(Told::Note("ready".to_owned())),
+            SupervisorAction::Answer(answer) => {
                 env.told.push(Told::Note(format!("answers the operator: {answer:?}")));
             }
-            Action::Exit(_) => {}
+            SupervisorAction::Exit(_) => {}
         }
         None
     }
@@ -286,9 +290,9 @@ impl Workers {
         }
     }
 
-    fn read_holders(&mut self, env: &mut Environment<'_>) -> Option<Input> {
+    fn read_holders(&mut self, env: &mut Environment<'_>) -> Option<SupervisorInput> {
         let Some((view, is_known)) = &mut self.main.holders else {
-            return Some(Input::Holders(None));
+            return Some(SupervisorInput::Holders(None));
         };
         // What the view said last holds; one that was never read is waited for.
         match env.client.refresh(*view, env.now) {
@@ -297,7 +301,9 @@ impl Workers {
         }
         let conf = self.main.state.conf();
         let view = env.client.state(*view);
-        is_known.then(|| Input::Holders(Some(cvip::cores::holders(self.main.me.node, conf, view))))
+        is_known.then(|| {
+            SupervisorInput::Holders(Some(cvip::cores::holders(self.main.me.node, conf, view)))
+        })
     }
 }
 

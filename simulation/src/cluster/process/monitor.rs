@@ -7,11 +7,11 @@ use std::sync::Arc;
 
 use cvip::conf::Conf;
 use cvip::cores::{
-    AddressMessage, ClaimRequest, ConflictInput, Input, MonitorInput, MonitorMessage,
-    MonitorOutput, MonitorState, SenderMessage, StoreChanges, StoreReading, TableMessage,
+    AddressMessage, ClaimRequest, ConflictInput, MonitorInput, MonitorMessage, MonitorOutput,
+    MonitorState, SenderMessage, StoreChanges, StoreReading, SupervisorInput, TableMessage,
 };
 use cvip::director::election::ElectionRole;
-use cvip::director::monitor::{MonitorIdentity, MonitorView, Notice};
+use cvip::director::monitor::{MonitorIdentity, MonitorNotice, MonitorView};
 use cvip::heartbeat::{ConnectOutcome, Heartbeat};
 use cvip::net::{Claimed, ConflictState, Mac};
 use cvip::store::TermClaim;
@@ -44,7 +44,7 @@ pub struct Monitor {
     /// The time of what is being done: its driver does not look at the clock again.
     began: Instant,
     outputs: VecDeque<MonitorOutput>,
-    notices: Vec<Notice>,
+    notices: Vec<MonitorNotice>,
     handed_over: Option<Result<Option<u32>, String>>,
     written: Option<WriteResult>,
 }
@@ -290,7 +290,7 @@ impl Monitor {
         if let Some(number) = round.hand_over {
             let is_missing = || Err("another claim is under way".to_owned());
             let answer = self.handed_over.take().unwrap_or_else(is_missing);
-            env.post.tell(Input::HandOver { number, answer }, env.now);
+            env.post.tell(SupervisorInput::HandOver { number, answer }, env.now);
         }
         if round.is_step {
             for notice in std::mem::take(&mut self.notices) {
@@ -355,28 +355,28 @@ impl Monitor {
         Carried::Out
     }
 
-    fn tell(&mut self, notice: Notice, env: &mut Environment<'_>) {
+    fn tell(&mut self, notice: MonitorNotice, env: &mut Environment<'_>) {
         let now = env.now;
         match notice {
-            Notice::Restrictions(restrictions) => {
+            MonitorNotice::Restrictions(restrictions) => {
                 env.post.tell_table(TableMessage::Restrict(restrictions), now);
             }
-            Notice::HeartbeatContent(mut content) => {
+            MonitorNotice::HeartbeatContent(mut content) => {
                 content.to.clone_from(&self.to);
                 env.post.tell_sender(SenderMessage::HeartbeatContent(content), now);
             }
-            Notice::ElectionRole(role) => {
+            MonitorNotice::ElectionRole(role) => {
                 let message = match role {
                     ElectionRole::Standby => AddressMessage::Yield,
                     ElectionRole::Active { .. } => AddressMessage::Elected,
                 };
                 env.told.push(Told::Role(role));
                 env.post.tell_addresses(message, now);
-                env.post.tell(Input::Elected(role), now);
+                env.post.tell(SupervisorInput::Elected(role), now);
             }
-            Notice::Announce => env.post.tell_addresses(AddressMessage::Announce, now),
-            Notice::Vouch(number) => env.post.tell(Input::Vouch(number), now),
-            Notice::Event(event) => env.told.push(Told::Event(event)),
+            MonitorNotice::Announce => env.post.tell_addresses(AddressMessage::Announce, now),
+            MonitorNotice::Vouch(number) => env.post.tell(SupervisorInput::Vouch(number), now),
+            MonitorNotice::Event(event) => env.told.push(Told::Event(event)),
         }
     }
 }

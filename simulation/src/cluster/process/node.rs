@@ -146,7 +146,7 @@ impl Node {
                             NodeState::new(conf, system, self.me.incarnation, self.began);
                         state.store_read(outcome, env.client.state(self.view), self.began);
                         self.state = Some(state);
-                        env.post.tell(cvip::cores::Input::NodeStarted(Ok(())), env.now);
+                        env.post.tell(cvip::cores::SupervisorInput::NodeStarted(Ok(())), env.now);
                     }
                     Poll::Wait(until) => {
                         env.post.wake(Worker::Node, until);

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use cvip::conf::Conf;
-use cvip::cores::{AddressMessage, Input, MonitorMessage, SenderMessage, TableMessage};
+use cvip::cores::{AddressMessage, MonitorMessage, SenderMessage, SupervisorInput, TableMessage};
 use cvip::heartbeat::LeftPorts;
 use cvip::store::AppliedOrders;
 
@@ -38,7 +38,7 @@ const LATENCY: (u64, u64) = (20, 150);
 /// What the main thread is told.
 pub enum MainMessage {
     /// For the supervisor.
-    Input(Box<Input>),
+    Input(Box<SupervisorInput>),
     /// The ports that this node has left.
     Left(LeftPorts),
     /// How many connections a node that leaves still has.
@@ -131,7 +131,7 @@ impl Post {
     }
 
     /// Tells the supervisor.
-    pub fn tell(&mut self, input: Input, now: SimTime) {
+    pub fn tell(&mut self, input: SupervisorInput, now: SimTime) {
         self.tell_main(MainMessage::Input(Box::new(input)), now);
     }
 

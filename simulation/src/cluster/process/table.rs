@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use cvip::conf::Conf;
-use cvip::cores::{ActionResult, AgentAction, AgentState, Input, TableMessage};
+use cvip::cores::{ActionResult, AgentAction, AgentState, SupervisorInput, TableMessage};
 use cvip::director::sync::SyncRole;
 use cvip::store::{AppliedOrders, StoreError};
 
@@ -266,14 +266,14 @@ impl Table {
                 let obeys = state.obeys(env.client.state(self.view));
                 if let Some(obeys) = obeys.filter(|obeys| *obeys != self.obeys) {
                     self.obeys = obeys.clone();
-                    env.post.tell(Input::Applied(obeys), env.now);
+                    env.post.tell(SupervisorInput::Applied(obeys), env.now);
                 }
                 if let Some(outcome) = state.take_departure() {
                     self.has_departed = outcome.is_ok();
-                    env.post.tell(Input::TableEmptied(outcome), env.now);
+                    env.post.tell(SupervisorInput::TableEmptied(outcome), env.now);
                 }
                 if let Some(role) = self.awaited.take_if(|_| !state.owes_table()) {
-                    env.post.tell(Input::TableMade(role), env.now);
+                    env.post.tell(SupervisorInput::TableMade(role), env.now);
                 }
             }
         }

@@ -6,7 +6,7 @@ use tracing::{info, warn};
 
 use super::super::hand_over::HandOver;
 use super::super::leave::{Leave, LeaveStep};
-use super::super::messages::{Action, Input};
+use super::super::messages::{SupervisorAction, SupervisorInput};
 use super::{PendingEnd, Supervisor};
 use crate::clock::Instant;
 use crate::daemon::address_manager::{AddressMessage, AddressNotice};
@@ -21,7 +21,7 @@ impl Supervisor {
     /// Has another director elected in place of this active one.
     pub(super) fn hand_over(&mut self, now: Instant) -> HandOver {
         self.hand_overs += 1;
-        self.act(Action::Monitor(MonitorMessage::HandOver(self.hand_overs)));
+        self.act(SupervisorAction::Monitor(MonitorMessage::HandOver(self.hand_overs)));
         HandOver::new(self.hand_overs, now)
     }
 
@@ -37,7 +37,7 @@ impl Supervisor {
                 info!("another director is to take over before this cvipd ends");
                 self.end = Some(PendingEnd::HandingOver(self.hand_over(now)));
             }
-            false => self.act(Action::Exit(Ok(()))),
+            false => self.act(SupervisorAction::Exit(Ok(()))),
         }
     }
 
@@ -52,9 +52,9 @@ impl Supervisor {
             let what = "it was just started, and does not know this node's role yet: try again";
             return Err(what.to_owned());
         }
-        self.act(Action::StartLeave);
+        self.act(SupervisorAction::StartLeave);
         let hand_over = self.can_hand_over().then(|| self.hand_over(now));
-        self.act(Action::TellLeaving);
+        self.act(SupervisorAction::TellLeaving);
         self.end = Some(PendingEnd::Leaving { leave: Leave::new(within, now), hand_over });
         Ok(())
     }
@@ -66,33 +66,35 @@ impl Supervisor {
     pub(super) fn read_holders(&mut self) {
         if matches!(&self.end, Some(PendingEnd::Leaving { leave, .. }) if leave.waits_for_directors())
         {
-            self.act(Action::ReadHolders);
+            self.act(SupervisorAction::ReadHolders);
         }
     }
 
     fn leave_step(&mut self, step: Option<LeaveStep>) {
         match step {
             None => {}
-            Some(LeaveStep::EmptyTable) => self.act(Action::Table(TableMessage::Leave)),
-            Some(LeaveStep::UndoAddresses) => self.act(Action::Addresses(AddressMessage::Undo)),
-            Some(LeaveStep::Left | LeaveStep::Untold) => self.act(Action::Exit(Ok(()))),
+            Some(LeaveStep::EmptyTable) => self.act(SupervisorAction::Table(TableMessage::Leave)),
+            Some(LeaveStep::UndoAddresses) => {
+                self.act(SupervisorAction::Addresses(AddressMessage::Undo))
+            }
+            Some(LeaveStep::Left | LeaveStep::Untold) => self.act(SupervisorAction::Exit(Ok(()))),
         }
     }
 
     /// A node that undoes what it made starts nothing else.
-    pub(super) fn handle_while_undoing(&mut self, input: Input, now: Instant) {
+    pub(super) fn handle_while_undoing(&mut self, input: SupervisorInput, now: Instant) {
         let Some(PendingEnd::Leaving { leave, .. }) = &mut self.end else { return };
         let step = match input {
-            Input::TableEmptied(outcome) => leave.table_emptied(outcome, now),
-            Input::Addresses(AddressNotice::Undone) => leave.addresses_undone(),
-            Input::Leave(_) => return self.act(Action::Answer(Ok(()))),
-            Input::Apply => {
+            SupervisorInput::TableEmptied(outcome) => leave.table_emptied(outcome, now),
+            SupervisorInput::Addresses(AddressNotice::Undone) => leave.addresses_undone(),
+            SupervisorInput::Leave(_) => return self.act(SupervisorAction::Answer(Ok(()))),
+            SupervisorInput::Apply => {
                 let answer = Err("the node leaves the cluster, and cvipd is ending".to_owned());
-                return self.act(Action::Answer(answer));
+                return self.act(SupervisorAction::Answer(answer));
             }
-            Input::Terminate => return self.cut_leave_short(now),
+            SupervisorInput::Terminate => return self.cut_leave_short(now),
             // What it was to do might be waited for in vain.
-            Input::WorkerEnded(name) => {
+            SupervisorInput::WorkerEnded(name) => {
                 warn!("the {name}'s thread has ended unexpectedly: cvipd ends at once");
                 return self.cut_leave_short(now);
             }
@@ -106,7 +108,7 @@ impl Supervisor {
         let Some(PendingEnd::Leaving { leave, .. }) = &mut self.end else { return };
         let step = leave.cut_short(now);
         self.leave_step(step);
-        self.act(Action::Exit(Ok(())));
+        self.act(SupervisorAction::Exit(Ok(())));
     }
 
     /// Ends, or goes on with a leave, once it is time.
@@ -115,7 +117,7 @@ impl Supervisor {
         if let Some(PendingEnd::HandingOver(hand_over)) = &mut self.end
             && hand_over.is_over(is_standby, now)
         {
-            return self.act(Action::Exit(Ok(())));
+            return self.act(SupervisorAction::Exit(Ok(())));
         }
         if let Some(PendingEnd::Leaving { leave, hand_over }) = &mut self.end {
             let _ = hand_over.take_if(|hand_over| hand_over.is_over(is_standby, now));
@@ -123,7 +125,7 @@ impl Supervisor {
             let step = leave.step(hand_over.is_some(), has_table, now);
             if leave.is_undoing() && !was_undoing {
                 self.reload = None;
-                self.act(Action::SayFarewell);
+                self.act(SupervisorAction::SayFarewell);
             }
             self.leave_step(step);
         }

@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use tracing::{error, info, warn};
 
-use super::super::messages::{Action, ReadConf};
+use super::super::messages::{ReadConf, SupervisorAction};
 use super::super::role::NodeRole;
 use super::{Reload, Supervisor};
 use crate::clock::Instant;
@@ -22,7 +22,7 @@ impl Supervisor {
     pub(super) fn begin_reload(&mut self, is_asked: bool) {
         let hand_over = self.reload.take().and_then(|before| before.hand_over);
         self.reload = Some(Reload { is_asked, hand_over, waits: false });
-        self.act(Action::ReadConf);
+        self.act(SupervisorAction::ReadConf);
     }
 
     /// The files are read.
@@ -47,7 +47,7 @@ impl Supervisor {
             warn!("{error}");
         }
         let (conf, sources) = (Arc::new(conf), Arc::new(loaded.sources));
-        self.act(Action::TryConf(ReadConf { conf, sources }));
+        self.act(SupervisorAction::TryConf(ReadConf { conf, sources }));
     }
 
     /// What became of the trial. A configuration that cannot be taken hands nothing over.
@@ -63,13 +63,13 @@ impl Supervisor {
             None => self.can_hand_over(),
         };
         if !waits {
-            return self.act(Action::SwapWorkers(read));
+            return self.act(SupervisorAction::SwapWorkers(read));
         }
         let Some(Reload { is_asked, hand_over, .. }) = self.reload.take() else { return };
         let hand_over = hand_over.unwrap_or_else(|| self.hand_over(now));
         self.reload = Some(Reload { is_asked: false, hand_over: Some(hand_over), waits: true });
         if is_asked {
-            self.act(Action::Answer(Err(no_director(self.me))));
+            self.act(SupervisorAction::Answer(Err(no_director(self.me))));
         }
     }
 
@@ -93,11 +93,11 @@ impl Supervisor {
         let conf = Arc::clone(&self.conf);
         match (is_asked, self.has_table) {
             (true, true) => {
-                self.act(Action::Resync(conf));
-                self.act(Action::Answer(Ok(())));
+                self.act(SupervisorAction::Resync(conf));
+                self.act(SupervisorAction::Answer(Ok(())));
             }
-            (true, false) => self.act(Action::Answer(Err(no_director(self.me)))),
-            (false, true) => self.act(Action::Table(TableMessage::Reload(conf))),
+            (true, false) => self.act(SupervisorAction::Answer(Err(no_director(self.me)))),
+            (false, true) => self.act(SupervisorAction::Table(TableMessage::Reload(conf))),
             (false, false) => {}
         }
     }
@@ -112,12 +112,12 @@ impl Supervisor {
         let reload = self.reload.take();
         if reload.as_ref().is_some_and(|reload| reload.hand_over.is_some()) {
             // It was to hand over, and goes on as a director of the configuration in force.
-            self.act(Action::Monitor(MonitorMessage::Told(MonitorCommand::Reload(Arc::clone(
-                &self.conf,
-            )))));
+            self.act(SupervisorAction::Monitor(MonitorMessage::Told(MonitorCommand::Reload(
+                Arc::clone(&self.conf),
+            ))));
         }
         match reload.is_some_and(|reload| reload.is_asked) {
-            true => self.act(Action::Answer(Err(error.to_owned()))),
+            true => self.act(SupervisorAction::Answer(Err(error.to_owned()))),
             false => error!("{error}"),
         }
         warn!("this configuration is not taken: the former one stays in force");
@@ -143,7 +143,7 @@ impl Supervisor {
             Some(_) => self.take_addresses(false),
             None => {
                 let conf = Arc::clone(&self.conf);
-                self.act(Action::Addresses(AddressMessage::Reload(conf)));
+                self.act(SupervisorAction::Addresses(AddressMessage::Reload(conf)));
             }
         }
         // The monitor may be another.

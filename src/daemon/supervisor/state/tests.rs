@@ -37,41 +37,41 @@ fn server() -> Conf {
     conf(&[2], &[1, 2, 3])
 }
 
-fn read(conf: Option<Conf>) -> Input {
+fn read(conf: Option<Conf>) -> SupervisorInput {
     let (clustertab, diagnostics, sources) = (None, Vec::new(), Sources::default());
-    Input::Read(Box::new(Loaded { conf, clustertab, diagnostics, sources }))
+    SupervisorInput::Read(Box::new(Loaded { conf, clustertab, diagnostics, sources }))
 }
 
 fn read_conf(conf: Conf) -> ReadConf {
     ReadConf { conf: Arc::new(conf), sources: Arc::default() }
 }
 
-fn tried(conf: Conf, outcome: Result<(), String>) -> Input {
-    Input::Tried(read_conf(conf), outcome)
+fn tried(conf: Conf, outcome: Result<(), String>) -> SupervisorInput {
+    SupervisorInput::Tried(read_conf(conf), outcome)
 }
 
-fn swapped(conf: Conf, outcome: Result<(), String>) -> Input {
-    Input::Swapped(read_conf(conf), outcome)
+fn swapped(conf: Conf, outcome: Result<(), String>) -> SupervisorInput {
+    SupervisorInput::Swapped(read_conf(conf), outcome)
 }
 
-fn elected(term: u64) -> Input {
-    Input::Elected(ElectionRole::Active { term })
+fn elected(term: u64) -> SupervisorInput {
+    SupervisorInput::Elected(ElectionRole::Active { term })
 }
 
-fn standby() -> Input {
-    Input::Elected(ElectionRole::Standby)
+fn standby() -> SupervisorInput {
+    SupervisorInput::Elected(ElectionRole::Standby)
 }
 
-fn made(active: bool, forwarding: bool) -> Input {
-    Input::TableMade(SyncRole { active, forwarding })
+fn made(active: bool, forwarding: bool) -> SupervisorInput {
+    SupervisorInput::TableMade(SyncRole { active, forwarding })
 }
 
-fn stand(number: u64) -> Input {
-    Input::Addresses(AddressNotice::Stand(number))
+fn stand(number: u64) -> SupervisorInput {
+    SupervisorInput::Addresses(AddressNotice::Stand(number))
 }
 
-fn successor(number: u64, successor: Option<u32>) -> Input {
-    Input::HandOver { number, answer: Ok(successor) }
+fn successor(number: u64, successor: Option<u32>) -> SupervisorInput {
+    SupervisorInput::HandOver { number, answer: Ok(successor) }
 }
 
 fn seconds(seconds: u64) -> Duration {
@@ -79,9 +79,9 @@ fn seconds(seconds: u64) -> Duration {
 }
 
 /// An action in a few words.
-fn words(action: Action) -> String {
+fn words(action: SupervisorAction) -> String {
     match action {
-        Action::Addresses(message) => match message {
+        SupervisorAction::Addresses(message) => match message {
             AddressMessage::Take { role, number, .. } => format!("addresses: {role:?} {number}"),
             AddressMessage::Reload(_) => "addresses: reload".to_owned(),
             AddressMessage::Yield => "addresses: yield".to_owned(),
@@ -89,13 +89,13 @@ fn words(action: Action) -> String {
             AddressMessage::Announce => "addresses: announce".to_owned(),
             AddressMessage::Undo => "addresses: undo".to_owned(),
         },
-        Action::Node(message) => match message {
+        SupervisorAction::Node(message) => match message {
             NodeMessage::Direct(directing) => format!("node: direct {directing}"),
             NodeMessage::Obey(applied) => format!("node: obey {:?}", applied.released),
             NodeMessage::Vouch(number) => format!("node: vouch {number}"),
             NodeMessage::Reload(_) | NodeMessage::Leave(_) => unreachable!(),
         },
-        Action::Monitor(message) => match message {
+        SupervisorAction::Monitor(message) => match message {
             MonitorMessage::HandOver(number) => format!("monitor: hand over {number}"),
             MonitorMessage::Told(MonitorCommand::Reload(_)) => "monitor: reload".to_owned(),
             MonitorMessage::Told(MonitorCommand::Confirm) => "monitor: confirm".to_owned(),
@@ -107,29 +107,29 @@ fn words(action: Action) -> String {
             }
             _ => unreachable!(),
         },
-        Action::Table(TableMessage::Leave) => "table: leave".to_owned(),
-        Action::Table(TableMessage::Reload(_)) => "table: reload".to_owned(),
-        Action::Table(_) => unreachable!(),
-        Action::TakeTableRole(role) => match (role.active, role.forwarding) {
+        SupervisorAction::Table(TableMessage::Leave) => "table: leave".to_owned(),
+        SupervisorAction::Table(TableMessage::Reload(_)) => "table: reload".to_owned(),
+        SupervisorAction::Table(_) => unreachable!(),
+        SupervisorAction::TakeTableRole(role) => match (role.active, role.forwarding) {
             (true, _) => "table: active".to_owned(),
             (false, true) => "table: forwarding".to_owned(),
             (false, false) => "table: standby".to_owned(),
         },
-        Action::StartNode => "start node".to_owned(),
-        Action::StartLeave => "start leave".to_owned(),
-        Action::TellLeaving => "tell leaving".to_owned(),
-        Action::SayFarewell => "say farewell".to_owned(),
-        Action::ReadHolders => "read holders".to_owned(),
-        Action::ReadConf => "read".to_owned(),
-        Action::TryConf(_) => "try".to_owned(),
-        Action::SwapWorkers(_) => "swap".to_owned(),
-        Action::EndFormerTable => "end former table".to_owned(),
-        Action::Resync(_) => "resync".to_owned(),
-        Action::Ready => "ready".to_owned(),
-        Action::Answer(Ok(())) => "answer: done".to_owned(),
-        Action::Answer(Err(error)) => format!("answer: {error}"),
-        Action::Exit(Ok(())) => "exit".to_owned(),
-        Action::Exit(Err(error)) => format!("exit: {error}"),
+        SupervisorAction::StartNode => "start node".to_owned(),
+        SupervisorAction::StartLeave => "start leave".to_owned(),
+        SupervisorAction::TellLeaving => "tell leaving".to_owned(),
+        SupervisorAction::SayFarewell => "say farewell".to_owned(),
+        SupervisorAction::ReadHolders => "read holders".to_owned(),
+        SupervisorAction::ReadConf => "read".to_owned(),
+        SupervisorAction::TryConf(_) => "try".to_owned(),
+        SupervisorAction::SwapWorkers(_) => "swap".to_owned(),
+        SupervisorAction::EndFormerTable => "end former table".to_owned(),
+        SupervisorAction::Resync(_) => "resync".to_owned(),
+        SupervisorAction::Ready => "ready".to_owned(),
+        SupervisorAction::Answer(Ok(())) => "answer: done".to_owned(),
+        SupervisorAction::Answer(Err(error)) => format!("answer: {error}"),
+        SupervisorAction::Exit(Ok(())) => "exit".to_owned(),
+        SupervisorAction::Exit(Err(error)) => format!("exit: {error}"),
     }
 }
 
@@ -155,7 +155,7 @@ impl Run {
 
     /// Inputs, each with its time in milliseconds since the start and the actions that follow.
     #[track_caller]
-    fn steps<const N: usize>(&mut self, steps: [(u64, Input, &str); N]) {
+    fn steps<const N: usize>(&mut self, steps: [(u64, SupervisorInput, &str); N]) {
         for (number, (ms, input, expected)) in steps.into_iter().enumerate() {
             self.supervisor.handle(input, self.start + Duration::from_millis(ms));
             assert_eq!(self.actions(), expected, "step {number} at {ms} ms");
@@ -174,10 +174,10 @@ fn active() -> Run {
     let mut run = Run::new(both(), "ready");
     run.steps([
         (0, elected(1), "table: active"),
-        (0, Input::TableTold(Ok(())), ""),
+        (0, SupervisorInput::TableTold(Ok(())), ""),
         (1, made(true, false), "addresses: ActiveDirector 1"),
         (1, stand(1), "start node"),
-        (1, Input::NodeStarted(Ok(())), "node: direct true, node: obey {}"),
+        (1, SupervisorInput::NodeStarted(Ok(())), "node: direct true, node: obey {}"),
     ]);
     run
 }
@@ -188,8 +188,8 @@ fn passive() -> Run {
     run.steps([
         (0, standby(), "addresses: Standby 1"),
         (0, stand(1), "table: standby, start node"),
-        (0, Input::TableTold(Ok(())), ""),
-        (0, Input::NodeStarted(Ok(())), "node: direct false, node: obey {}"),
+        (0, SupervisorInput::TableTold(Ok(())), ""),
+        (0, SupervisorInput::NodeStarted(Ok(())), "node: direct false, node: obey {}"),
         (0, made(false, false), ""),
     ]);
     run
@@ -200,7 +200,7 @@ fn real_server() -> Run {
     let mut run = Run::new(server(), "addresses: RealServer 1");
     run.steps([
         (0, stand(1), "start node"),
-        (0, Input::NodeStarted(Ok(())), "node: direct false, node: obey {}, ready"),
+        (0, SupervisorInput::NodeStarted(Ok(())), "node: direct false, node: obey {}, ready"),
     ]);
     run
 }
@@ -209,12 +209,12 @@ fn real_server() -> Run {
 fn a_real_server_registers_once_its_addresses_stand_and_is_ready_then() {
     let mut run = Run::new(server(), "addresses: RealServer 1");
     run.steps([
-        (0, Input::Time, ""),
-        (0, Input::Vouch(1), ""),
+        (0, SupervisorInput::Time, ""),
+        (0, SupervisorInput::Vouch(1), ""),
         (9000, stand(1), "start node"),
         (9000, stand(1), ""),
-        (9000, Input::NodeStarted(Ok(())), "node: direct false, node: obey {}, ready"),
-        (9001, Input::Addresses(AddressNotice::Carries(false)), ""),
+        (9000, SupervisorInput::NodeStarted(Ok(())), "node: direct false, node: obey {}, ready"),
+        (9001, SupervisorInput::Addresses(AddressNotice::Carries(false)), ""),
     ]);
     assert_eq!(run.supervisor.roles(), ["real server"]);
 }
@@ -225,18 +225,18 @@ fn a_director_takes_over_with_its_table_made_and_yields_with_its_address_given_b
     assert_eq!(run.supervisor.roles(), ["standby", "real server"]);
     run.steps([
         (10, elected(1), "table: active"),
-        (10, Input::TableTold(Ok(())), ""),
+        (10, SupervisorInput::TableTold(Ok(())), ""),
         // Of the role before.
         (11, made(false, false), ""),
         (12, made(true, false), "addresses: ActiveDirector 2"),
-        (12, Input::Vouch(7), "node: vouch 7"),
+        (12, SupervisorInput::Vouch(7), "node: vouch 7"),
         (13, stand(2), "node: direct true, node: obey {}"),
         (20, standby(), "addresses: Yielding 3"),
         (21, stand(3), "table: forwarding, node: direct true, node: obey {}"),
-        (21, Input::TableTold(Ok(())), ""),
+        (21, SupervisorInput::TableTold(Ok(())), ""),
         (22, made(false, true), ""),
-        (2019, Input::Time, ""),
-        (2020, Input::Time, "addresses: Standby 4"),
+        (2019, SupervisorInput::Time, ""),
+        (2020, SupervisorInput::Time, "addresses: Standby 4"),
         (2021, stand(4), "table: standby, node: direct false, node: obey {}"),
     ]);
 }
@@ -244,11 +244,11 @@ fn a_director_takes_over_with_its_table_made_and_yields_with_its_address_given_b
 #[test]
 fn an_elected_director_carries_the_address_though_its_table_is_not_made_in_time() {
     let mut run = passive();
-    run.steps([(10, elected(1), "table: active"), (10, Input::TableTold(Ok(())), "")]);
+    run.steps([(10, elected(1), "table: active"), (10, SupervisorInput::TableTold(Ok(())), "")]);
     assert_eq!(run.due(10), Some(510));
     run.steps([
-        (509, Input::Time, ""),
-        (510, Input::Time, "addresses: ActiveDirector 2"),
+        (509, SupervisorInput::Time, ""),
+        (510, SupervisorInput::Time, "addresses: ActiveDirector 2"),
         // It is made after all.
         (800, made(true, false), ""),
     ]);
@@ -257,18 +257,18 @@ fn an_elected_director_carries_the_address_though_its_table_is_not_made_in_time(
 #[test]
 fn a_director_that_did_not_run_while_its_table_was_made_is_confirmed_before_it_carries_anything() {
     // What comes first when it runs again: time, the table, or something else.
-    let late: [(Input, &str); 3] = [
-        (Input::Time, "monitor: confirm"),
+    let late: [(SupervisorInput, &str); 3] = [
+        (SupervisorInput::Time, "monitor: confirm"),
         (made(true, false), "monitor: confirm"),
-        (Input::Vouch(1), "monitor: confirm, node: vouch 1"),
+        (SupervisorInput::Vouch(1), "monitor: confirm, node: vouch 1"),
     ];
     for (input, expected) in late {
         let mut run = passive();
         run.steps([
             (10, elected(1), "table: active"),
-            (10, Input::TableTold(Ok(())), ""),
+            (10, SupervisorInput::TableTold(Ok(())), ""),
             (1010, input, expected),
-            (1011, Input::Time, ""),
+            (1011, SupervisorInput::Time, ""),
             (1020, standby(), "addresses: Standby 2"),
         ]);
     }
@@ -276,10 +276,10 @@ fn a_director_that_did_not_run_while_its_table_was_made_is_confirmed_before_it_c
     let mut run = passive();
     run.steps([
         (10, elected(1), "table: active"),
-        (10, Input::TableTold(Ok(())), ""),
+        (10, SupervisorInput::TableTold(Ok(())), ""),
         (1010, made(true, false), "monitor: confirm"),
         (1020, elected(1), "table: active"),
-        (1020, Input::TableTold(Ok(())), ""),
+        (1020, SupervisorInput::TableTold(Ok(())), ""),
         (1021, made(true, false), "addresses: ActiveDirector 2"),
     ]);
 }
@@ -289,10 +289,10 @@ fn a_director_whose_table_is_never_made_is_ready_and_carries_the_address() {
     let mut run = Run::new(both(), "ready");
     run.steps([
         (0, elected(1), "table: active"),
-        (0, Input::TableTold(Ok(())), ""),
-        (500, Input::Time, "addresses: ActiveDirector 1"),
+        (0, SupervisorInput::TableTold(Ok(())), ""),
+        (500, SupervisorInput::Time, "addresses: ActiveDirector 1"),
         (501, stand(1), "start node"),
-        (501, Input::NodeStarted(Ok(())), "node: direct true, node: obey {}"),
+        (501, SupervisorInput::NodeStarted(Ok(())), "node: direct true, node: obey {}"),
     ]);
     assert_eq!(run.supervisor.roles(), ["director", "real server"]);
 }
@@ -301,17 +301,17 @@ fn a_director_whose_table_is_never_made_is_ready_and_carries_the_address() {
 fn a_worker_that_cannot_be_started_or_ends_ends_cvipd() {
     let died = "exit: the table's thread has ended unexpectedly, or cannot be started; the table \
                 stays as it is: start cvipd again";
-    active().steps([(10, Input::WorkerEnded("table"), died)]);
+    active().steps([(10, SupervisorInput::WorkerEnded("table"), died)]);
     let failed = || Err(RunError::System("no thread", std::io::ErrorKind::OutOfMemory.into()));
     let mut run = Run::new(both(), "ready");
     run.steps([
         (0, elected(1), "table: active"),
-        (0, Input::TableTold(failed()), "exit: no thread: out of memory"),
+        (0, SupervisorInput::TableTold(failed()), "exit: no thread: out of memory"),
     ]);
     let mut run = Run::new(server(), "addresses: RealServer 1");
     run.steps([
         (0, stand(1), "start node"),
-        (0, Input::NodeStarted(failed()), "exit: no thread: out of memory"),
+        (0, SupervisorInput::NodeStarted(failed()), "exit: no thread: out of memory"),
     ]);
 }
 
@@ -319,13 +319,13 @@ fn a_worker_that_cannot_be_started_or_ends_ends_cvipd() {
 fn a_node_whose_addresses_are_never_reported_serves_nothing_and_ends_when_told() {
     let mut run = Run::new(server(), "addresses: RealServer 1");
     run.steps([
-        (60_000, Input::Time, ""),
+        (60_000, SupervisorInput::Time, ""),
         (
             60_000,
-            Input::Leave(seconds(1)),
+            SupervisorInput::Leave(seconds(1)),
             "answer: it was just started, and does not know this node's role yet: try again",
         ),
-        (60_000, Input::Terminate, "exit"),
+        (60_000, SupervisorInput::Terminate, "exit"),
     ]);
 }
 
@@ -333,22 +333,26 @@ fn a_node_whose_addresses_are_never_reported_serves_nothing_and_ends_when_told()
 fn an_active_director_that_was_away_is_confirmed_before_it_takes_its_role_again() {
     let mut run = active();
     run.steps([
-        (10, Input::Addresses(AddressNotice::Doubt), "monitor: confirm"),
+        (10, SupervisorInput::Addresses(AddressNotice::Doubt), "monitor: confirm"),
         // A second question finds a role that is not known, and that has no addresses to ask for.
-        (11, Input::Addresses(AddressNotice::Doubt), ""),
+        (11, SupervisorInput::Addresses(AddressNotice::Doubt), ""),
         (20, elected(1), "table: active"),
-        (20, Input::TableTold(Ok(())), ""),
+        (20, SupervisorInput::TableTold(Ok(())), ""),
         (21, made(true, false), "addresses: ActiveDirector 2"),
     ]);
     // Another was elected while this one was frozen.
     let mut run = active();
     run.steps([
-        (10, Input::Addresses(AddressNotice::Doubt), "monitor: confirm"),
+        (10, SupervisorInput::Addresses(AddressNotice::Doubt), "monitor: confirm"),
         (20, standby(), "addresses: Standby 2"),
         (20, stand(2), "table: standby, node: direct false, node: obey {}"),
     ]);
     // A standby has nothing to be confirmed.
-    passive().steps([(10, Input::Addresses(AddressNotice::Doubt), "addresses: Standby 2")]);
+    passive().steps([(
+        10,
+        SupervisorInput::Addresses(AddressNotice::Doubt),
+        "addresses: Standby 2",
+    )]);
 }
 
 #[test]
@@ -356,15 +360,15 @@ fn what_the_addresses_and_the_table_tell_reaches_every_monitor_and_the_node() {
     let mut run = active();
     let announced = || {
         let at = Reachable { addr: [192, 0, 2, 100].into(), device: "lo".to_owned() };
-        Input::Addresses(AddressNotice::Announced(vec![at]))
+        SupervisorInput::Addresses(AddressNotice::Announced(vec![at]))
     };
     let applied = || AppliedOrders { released: [3].into(), ..AppliedOrders::default() };
     run.steps([
-        (10, Input::Addresses(AddressNotice::Carries(false)), "monitor: can carry false"),
+        (10, SupervisorInput::Addresses(AddressNotice::Carries(false)), "monitor: can carry false"),
         (10, announced(), "monitor: announced 1"),
-        (10, Input::Applied(applied()), "node: obey {3}"),
-        (10, Input::Addresses(AddressNotice::Faults(vec!["no carrier".to_owned()])), ""),
-        (20, Input::Reload, "read"),
+        (10, SupervisorInput::Applied(applied()), "node: obey {3}"),
+        (10, SupervisorInput::Addresses(AddressNotice::Faults(vec!["no carrier".to_owned()])), ""),
+        (20, SupervisorInput::Reload, "read"),
         (20, read(Some(conf(&[1, 2, 3], &[1, 2, 3]))), "try"),
         (20, tried(conf(&[1, 2, 3], &[1, 2, 3]), Ok(())), "swap"),
         (
@@ -385,9 +389,9 @@ fn drains_that_were_applied_before_the_node_s_worker_runs_are_told_when_it_does(
     let applied = AppliedOrders { released: [3].into(), ..AppliedOrders::default() };
     run.steps([
         (0, standby(), "addresses: Standby 1"),
-        (0, Input::Applied(applied), ""),
+        (0, SupervisorInput::Applied(applied), ""),
         (0, stand(1), "table: standby, start node"),
-        (0, Input::NodeStarted(Ok(())), "node: direct false, node: obey {3}"),
+        (0, SupervisorInput::NodeStarted(Ok(())), "node: direct false, node: obey {3}"),
     ]);
 }
 
@@ -397,26 +401,26 @@ fn a_reload_that_fails_on_the_way_leaves_everything_as_it_is() {
     let mut run = active();
     let before = Arc::clone(run.supervisor.conf());
     run.steps([
-        (10, Input::Reload, "read"),
+        (10, SupervisorInput::Reload, "read"),
         (10, read(None), ""),
-        (20, Input::Reload, "read"),
+        (20, SupervisorInput::Reload, "read"),
         (20, read(Some(both())), "try"),
         (20, tried(both(), refused()), ""),
-        (30, Input::Apply, "read"),
+        (30, SupervisorInput::Apply, "read"),
         (30, read(Some(server())), "try"),
         // What cannot be taken hands nothing over.
         (30, tried(server(), refused()), "answer: there is no interface eth9 here"),
-        (40, Input::Reload, "read"),
+        (40, SupervisorInput::Reload, "read"),
         (40, read(Some(both())), "try"),
         (40, tried(both(), Ok(())), "swap"),
         (40, swapped(both(), refused()), ""),
-        (9000, Input::Time, ""),
+        (9000, SupervisorInput::Time, ""),
     ]);
     assert!(Arc::ptr_eq(run.supervisor.conf(), &before));
     assert_eq!(run.supervisor.faults(), ["there is no interface eth9 here"]);
     assert_eq!(run.supervisor.roles(), ["director", "real server"]);
     run.steps([
-        (9000, Input::Apply, "read"),
+        (9000, SupervisorInput::Apply, "read"),
         (9000, read(Some(both())), "try"),
         (9000, tried(both(), Ok(())), "swap"),
         (
@@ -431,7 +435,7 @@ fn a_reload_that_fails_on_the_way_leaves_everything_as_it_is() {
 #[test]
 fn a_real_server_that_the_file_no_longer_names_goes_on() {
     let mut run = real_server();
-    run.steps([(10, Input::Reload, "read"), (10, read(Some(conf(&[2], &[2, 3]))), "")]);
+    run.steps([(10, SupervisorInput::Reload, "read"), (10, read(Some(conf(&[2], &[2, 3]))), "")]);
     let [fault] = run.supervisor.faults() else { panic!("{:?}", run.supervisor.faults()) };
     assert!(
         fault.starts_with("node 1 is neither a director nor a real server in cvip.conf")
@@ -445,14 +449,14 @@ fn a_reload_while_a_director_yields_changes_nothing_of_that() {
     let mut run = active();
     run.steps([
         (10, standby(), "addresses: Yielding 2"),
-        (20, Input::Reload, "read"),
+        (20, SupervisorInput::Reload, "read"),
         (20, read(Some(both())), "try"),
         (20, tried(both(), Ok(())), "swap"),
         (20, swapped(both(), Ok(())), "addresses: Yielding 3, monitor: announced 0, table: reload"),
         // The first role is overtaken; what waits for it waits for the second.
         (21, stand(2), ""),
         (22, stand(3), "table: forwarding, node: direct true, node: obey {}"),
-        (2010, Input::Time, "addresses: Standby 4"),
+        (2010, SupervisorInput::Time, "addresses: Standby 4"),
     ]);
 }
 
@@ -460,19 +464,19 @@ fn a_reload_while_a_director_yields_changes_nothing_of_that() {
 fn an_active_director_that_the_file_no_longer_names_hands_over_before_it_retires() {
     let mut run = active();
     run.steps([
-        (10, Input::Reload, "read"),
+        (10, SupervisorInput::Reload, "read"),
         (10, read(Some(server())), "try"),
         (10, tried(server(), Ok(())), "monitor: hand over 1"),
         // It goes on meanwhile.
-        (20, Input::Vouch(3), "node: vouch 3"),
+        (20, SupervisorInput::Vouch(3), "node: vouch 3"),
         (30, successor(1, Some(2)), ""),
         (40, standby(), "addresses: Yielding 2"),
         (41, stand(2), "table: forwarding, node: direct true, node: obey {}"),
-        (41, Input::TableTold(Ok(())), ""),
+        (41, SupervisorInput::TableTold(Ok(())), ""),
         (42, made(false, true), ""),
-        (2040, Input::Time, "addresses: Standby 3"),
+        (2040, SupervisorInput::Time, "addresses: Standby 3"),
         (2041, stand(3), "table: standby, node: direct false, node: obey {}"),
-        (2041, Input::TableTold(Ok(())), ""),
+        (2041, SupervisorInput::TableTold(Ok(())), ""),
         // It is a standby: the files are read again.
         (2042, made(false, false), "read"),
         (2042, read(Some(server())), "try"),
@@ -483,8 +487,8 @@ fn an_active_director_that_the_file_no_longer_names_hands_over_before_it_retires
     ]);
     assert_eq!(run.due(2043), Some(4042));
     run.steps([
-        (2050, Input::TableEmptied(Err("no memory".to_owned())), ""),
-        (2100, Input::TableEmptied(Ok(())), "end former table, addresses: RealServer 4"),
+        (2050, SupervisorInput::TableEmptied(Err("no memory".to_owned())), ""),
+        (2100, SupervisorInput::TableEmptied(Ok(())), "end former table, addresses: RealServer 4"),
         (2101, stand(4), "node: direct false, node: obey {}"),
         (2102, elected(9), ""),
     ]);
@@ -495,21 +499,21 @@ fn an_active_director_that_the_file_no_longer_names_hands_over_before_it_retires
 fn a_former_director_waits_for_neither_a_silent_monitor_nor_a_silent_table_for_ever() {
     let mut run = active();
     run.steps([
-        (10, Input::Apply, "read"),
+        (10, SupervisorInput::Apply, "read"),
         (10, read(Some(server())), "try"),
         (
             10,
             tried(server(), Ok(())),
             "monitor: hand over 1, answer: node 1 is no director, or does not know its role yet",
         ),
-        (3009, Input::Time, ""),
-        (3010, Input::Time, "read"),
+        (3009, SupervisorInput::Time, ""),
+        (3010, SupervisorInput::Time, "read"),
         (3010, read(Some(server())), "try"),
         (3010, tried(server(), Ok(())), "swap"),
         (3010, swapped(server(), Ok(())), "addresses: reload"),
-        (5009, Input::Time, ""),
-        (5010, Input::Time, "addresses: RealServer 2"),
-        (9000, Input::TableEmptied(Ok(())), "end former table"),
+        (5009, SupervisorInput::Time, ""),
+        (5010, SupervisorInput::Time, "addresses: RealServer 2"),
+        (9000, SupervisorInput::TableEmptied(Ok(())), "end former table"),
     ]);
 }
 
@@ -517,7 +521,7 @@ fn a_former_director_waits_for_neither_a_silent_monitor_nor_a_silent_table_for_e
 fn handing_over() -> Run {
     let mut run = active();
     run.steps([
-        (10, Input::Reload, "read"),
+        (10, SupervisorInput::Reload, "read"),
         (10, read(Some(server())), "try"),
         (10, tried(server(), Ok(())), "monitor: hand over 1"),
     ]);
@@ -528,7 +532,7 @@ fn handing_over() -> Run {
 fn a_second_reload_during_a_hand_over_waits_for_the_same_hand_over() {
     let mut run = handing_over();
     run.steps([
-        (20, Input::Reload, "read"),
+        (20, SupervisorInput::Reload, "read"),
         (20, read(Some(server())), "try"),
         (20, tried(server(), Ok(())), ""),
         (30, successor(1, Some(2)), ""),
@@ -536,25 +540,25 @@ fn a_second_reload_during_a_hand_over_waits_for_the_same_hand_over() {
         (41, stand(2), "table: forwarding, node: direct true, node: obey {}"),
         (42, made(false, true), ""),
         // It forwards still.
-        (50, Input::Apply, "read"),
+        (50, SupervisorInput::Apply, "read"),
         (50, read(Some(server())), "try"),
         (
             50,
             tried(server(), Ok(())),
             "answer: node 1 is no director, or does not know its role yet",
         ),
-        (2040, Input::Time, "addresses: Standby 3"),
+        (2040, SupervisorInput::Time, "addresses: Standby 3"),
         (2041, stand(3), "table: standby, node: direct false, node: obey {}"),
         (2042, made(false, false), "read"),
         (2042, read(Some(server())), "try"),
         (2042, tried(server(), Ok(())), "swap"),
         (2042, swapped(server(), Ok(())), "addresses: reload"),
         // It is a director again before its table is empty.
-        (2050, Input::Reload, "read"),
+        (2050, SupervisorInput::Reload, "read"),
         (2050, read(Some(both())), "try"),
         (2050, tried(both(), Ok(())), "swap"),
         (2050, swapped(both(), Ok(())), "addresses: reload, monitor: announced 0"),
-        (2060, Input::TableEmptied(Ok(())), "end former table"),
+        (2060, SupervisorInput::TableEmptied(Ok(())), "end former table"),
         (2070, standby(), "addresses: Standby 4"),
     ]);
 }
@@ -563,7 +567,7 @@ fn a_second_reload_during_a_hand_over_waits_for_the_same_hand_over() {
 fn a_reload_that_names_a_director_again_ends_its_hand_over() {
     let mut run = handing_over();
     run.steps([
-        (20, Input::Reload, "read"),
+        (20, SupervisorInput::Reload, "read"),
         (20, read(Some(both())), "try"),
         (20, tried(both(), Ok(())), "swap"),
         (
@@ -571,14 +575,14 @@ fn a_reload_that_names_a_director_again_ends_its_hand_over() {
             swapped(both(), Ok(())),
             "addresses: ActiveDirector 2, monitor: announced 0, table: reload",
         ),
-        (9000, Input::Time, ""),
+        (9000, SupervisorInput::Time, ""),
     ]);
     // What cannot be taken leaves it a director, too.
     let mut run = handing_over();
     run.steps([
-        (20, Input::Reload, "read"),
+        (20, SupervisorInput::Reload, "read"),
         (20, read(None), "monitor: reload"),
-        (9000, Input::Time, ""),
+        (9000, SupervisorInput::Time, ""),
     ]);
 }
 
@@ -586,7 +590,7 @@ fn a_reload_that_names_a_director_again_ends_its_hand_over() {
 fn a_real_server_becomes_a_director_by_a_reload() {
     let mut run = real_server();
     run.steps([
-        (10, Input::Apply, "read"),
+        (10, SupervisorInput::Apply, "read"),
         (10, read(Some(both())), "try"),
         (10, tried(both(), Ok(())), "swap"),
         (
@@ -604,37 +608,45 @@ fn a_real_server_becomes_a_director_by_a_reload() {
 fn an_active_director_that_is_told_to_end_hands_over_first() {
     let mut run = active();
     run.steps([
-        (10, Input::Terminate, "monitor: hand over 1"),
+        (10, SupervisorInput::Terminate, "monitor: hand over 1"),
         (20, successor(1, Some(2)), ""),
-        (25, Input::Leave(seconds(0)), "answer: it is ending already, and the node does not leave"),
+        (
+            25,
+            SupervisorInput::Leave(seconds(0)),
+            "answer: it is ending already, and the node does not leave",
+        ),
         (30, standby(), "addresses: Yielding 2"),
         (31, stand(2), "table: forwarding, node: direct true, node: obey {}"),
-        (31, Input::TableTold(Ok(())), ""),
+        (31, SupervisorInput::TableTold(Ok(())), ""),
         (32, made(false, true), ""),
-        (2030, Input::Time, "addresses: Standby 3"),
+        (2030, SupervisorInput::Time, "addresses: Standby 3"),
         (2031, stand(3), "table: standby, node: direct false, node: obey {}"),
-        (2031, Input::TableTold(Ok(())), ""),
+        (2031, SupervisorInput::TableTold(Ok(())), ""),
         (2032, made(false, false), "exit"),
     ]);
 }
 
 #[test]
 fn an_end_waits_for_no_successor_that_cannot_be_and_no_answer_that_never_comes() {
-    active()
-        .steps([(10, Input::Terminate, "monitor: hand over 1"), (20, successor(1, None), "exit")]);
     active().steps([
-        (10, Input::Terminate, "monitor: hand over 1"),
-        (3009, Input::Time, ""),
-        (3010, Input::Time, "exit"),
+        (10, SupervisorInput::Terminate, "monitor: hand over 1"),
+        (20, successor(1, None), "exit"),
     ]);
-    active()
-        .steps([(10, Input::Terminate, "monitor: hand over 1"), (20, Input::Terminate, "exit")]);
-    passive().steps([(10, Input::Terminate, "exit")]);
-    real_server().steps([(10, Input::Terminate, "exit")]);
+    active().steps([
+        (10, SupervisorInput::Terminate, "monitor: hand over 1"),
+        (3009, SupervisorInput::Time, ""),
+        (3010, SupervisorInput::Time, "exit"),
+    ]);
+    active().steps([
+        (10, SupervisorInput::Terminate, "monitor: hand over 1"),
+        (20, SupervisorInput::Terminate, "exit"),
+    ]);
+    passive().steps([(10, SupervisorInput::Terminate, "exit")]);
+    real_server().steps([(10, SupervisorInput::Terminate, "exit")]);
     // The only director of its set.
     let mut run = active();
     run.supervisor.conf = Arc::new(conf(&[1], &[1, 2, 3]));
-    run.steps([(10, Input::Terminate, "exit")]);
+    run.steps([(10, SupervisorInput::Terminate, "exit")]);
 }
 
 #[test]
@@ -643,32 +655,32 @@ fn a_node_leaves_once_store_connections_and_directors_let_it_and_undoes_what_it_
     run.steps([
         (
             0,
-            Input::Leave(seconds(60)),
+            SupervisorInput::Leave(seconds(60)),
             "start leave, monitor: hand over 1, tell leaving, answer: done",
         ),
-        (0, Input::Leave(seconds(60)), "answer: done"),
+        (0, SupervisorInput::Leave(seconds(60)), "answer: done"),
         (100, successor(1, Some(2)), ""),
-        (200, Input::Connections(2), ""),
+        (200, SupervisorInput::Connections(2), ""),
         (300, standby(), "addresses: Yielding 2"),
         (301, stand(2), "table: forwarding, node: direct true, node: obey {}"),
         (302, made(false, true), ""),
-        (2300, Input::Time, "addresses: Standby 3"),
+        (2300, SupervisorInput::Time, "addresses: Standby 3"),
         (2301, stand(3), "table: standby, node: direct false, node: obey {}"),
         (2302, made(false, false), ""),
-        (2400, Input::Time, ""),
-        (2500, Input::Connections(0), ""),
-        (2600, Input::Time, "read holders"),
-        (2600, Input::Holders(Some([2].into())), ""),
-        (2700, Input::Time, "read holders"),
-        (2700, Input::Holders(Some([].into())), "say farewell, table: leave"),
+        (2400, SupervisorInput::Time, ""),
+        (2500, SupervisorInput::Connections(0), ""),
+        (2600, SupervisorInput::Time, "read holders"),
+        (2600, SupervisorInput::Holders(Some([2].into())), ""),
+        (2700, SupervisorInput::Time, "read holders"),
+        (2700, SupervisorInput::Holders(Some([].into())), "say farewell, table: leave"),
         // Nothing else is ordered any more.
         (2800, elected(4), ""),
-        (2800, Input::Reload, ""),
-        (2800, Input::Apply, "answer: the node leaves the cluster, and cvipd is ending"),
-        (2850, Input::TableEmptied(Err("no memory".to_owned())), ""),
-        (2900, Input::TableEmptied(Ok(())), "addresses: undo"),
+        (2800, SupervisorInput::Reload, ""),
+        (2800, SupervisorInput::Apply, "answer: the node leaves the cluster, and cvipd is ending"),
+        (2850, SupervisorInput::TableEmptied(Err("no memory".to_owned())), ""),
+        (2900, SupervisorInput::TableEmptied(Ok(())), "addresses: undo"),
         (2950, stand(3), ""),
-        (3000, Input::Addresses(AddressNotice::Undone), "exit"),
+        (3000, SupervisorInput::Addresses(AddressNotice::Undone), "exit"),
     ]);
     assert_eq!(run.supervisor.leaving(), Some(0));
 }
@@ -679,29 +691,29 @@ fn a_node_leaves_without_another_director_and_without_answers() {
     run.steps([
         (
             0,
-            Input::Leave(seconds(1)),
+            SupervisorInput::Leave(seconds(1)),
             "start leave, monitor: hand over 1, tell leaving, answer: done",
         ),
         (0, successor(1, None), ""),
-        (500, Input::Connections(3), ""),
-        (900, Input::Time, ""),
-        (1000, Input::Time, ""),
-        (1100, Input::Time, "read holders"),
-        (10_999, Input::Time, "read holders"),
-        (11_000, Input::Time, "read holders, say farewell, table: leave"),
-        (30_999, Input::Time, ""),
-        (31_000, Input::Time, "addresses: undo"),
-        (40_999, Input::Time, ""),
-        (41_000, Input::Time, "exit"),
+        (500, SupervisorInput::Connections(3), ""),
+        (900, SupervisorInput::Time, ""),
+        (1000, SupervisorInput::Time, ""),
+        (1100, SupervisorInput::Time, "read holders"),
+        (10_999, SupervisorInput::Time, "read holders"),
+        (11_000, SupervisorInput::Time, "read holders, say farewell, table: leave"),
+        (30_999, SupervisorInput::Time, ""),
+        (31_000, SupervisorInput::Time, "addresses: undo"),
+        (40_999, SupervisorInput::Time, ""),
+        (41_000, SupervisorInput::Time, "exit"),
     ]);
     // A real server has no table, and one that cannot read the records waits for no director.
     let mut run = real_server();
     run.steps([
-        (0, Input::Leave(seconds(1)), "start leave, tell leaving, answer: done"),
-        (0, Input::Connections(0), ""),
-        (100, Input::Time, "read holders"),
-        (100, Input::Holders(None), "say farewell, addresses: undo"),
-        (200, Input::Addresses(AddressNotice::Undone), "exit"),
+        (0, SupervisorInput::Leave(seconds(1)), "start leave, tell leaving, answer: done"),
+        (0, SupervisorInput::Connections(0), ""),
+        (100, SupervisorInput::Time, "read holders"),
+        (100, SupervisorInput::Holders(None), "say farewell, addresses: undo"),
+        (200, SupervisorInput::Addresses(AddressNotice::Undone), "exit"),
     ]);
 }
 
@@ -711,43 +723,43 @@ fn a_role_that_would_end_while_a_node_undoes_what_it_made_keeps_no_thread_busy()
     run.steps([
         (
             0,
-            Input::Leave(seconds(1)),
+            SupervisorInput::Leave(seconds(1)),
             "start leave, monitor: hand over 1, tell leaving, answer: done",
         ),
         (0, successor(1, Some(2)), ""),
-        (0, Input::Connections(0), ""),
+        (0, SupervisorInput::Connections(0), ""),
         // The successor takes its time.
         (2500, standby(), "addresses: Yielding 2"),
-        (3000, Input::Time, ""),
-        (3100, Input::Time, "read holders"),
-        (3100, Input::Holders(None), "say farewell, table: leave"),
-        (5000, Input::Time, ""),
+        (3000, SupervisorInput::Time, ""),
+        (3100, SupervisorInput::Time, "read holders"),
+        (3100, SupervisorInput::Holders(None), "say farewell, table: leave"),
+        (5000, SupervisorInput::Time, ""),
     ]);
     assert_eq!(run.due(5000), Some(5100));
 }
 
 #[test]
 fn a_node_that_undoes_what_it_made_ends_at_once_when_told_or_when_a_worker_ends() {
-    for input in [|| Input::Terminate, || Input::WorkerEnded("table")] {
+    for input in [|| SupervisorInput::Terminate, || SupervisorInput::WorkerEnded("table")] {
         let mut run = active();
         run.steps([
             (
                 0,
-                Input::Leave(seconds(0)),
+                SupervisorInput::Leave(seconds(0)),
                 "start leave, monitor: hand over 1, tell leaving, answer: done",
             ),
             (0, successor(1, None), ""),
-            (0, Input::Connections(0), ""),
-            (0, Input::Time, "read holders"),
-            (0, Input::Holders(None), "say farewell, table: leave"),
+            (0, SupervisorInput::Connections(0), ""),
+            (0, SupervisorInput::Time, "read holders"),
+            (0, SupervisorInput::Holders(None), "say farewell, table: leave"),
             (100, input(), "addresses: undo, exit"),
         ]);
         let mut run = real_server();
         run.steps([
-            (0, Input::Leave(seconds(0)), "start leave, tell leaving, answer: done"),
-            (0, Input::Connections(0), ""),
-            (0, Input::Time, "read holders"),
-            (0, Input::Holders(None), "say farewell, addresses: undo"),
+            (0, SupervisorInput::Leave(seconds(0)), "start leave, tell leaving, answer: done"),
+            (0, SupervisorInput::Connections(0), ""),
+            (0, SupervisorInput::Time, "read holders"),
+            (0, SupervisorInput::Holders(None), "say farewell, addresses: undo"),
             (100, input(), "exit"),
         ]);
     }
@@ -757,14 +769,14 @@ fn a_node_that_undoes_what_it_made_ends_at_once_when_told_or_when_a_worker_ends(
 fn a_node_whose_leave_the_store_is_never_told_undoes_nothing() {
     let mut run = real_server();
     run.steps([
-        (0, Input::Leave(seconds(1)), "start leave, tell leaving, answer: done"),
-        (9999, Input::Time, ""),
-        (10_000, Input::Time, "exit"),
+        (0, SupervisorInput::Leave(seconds(1)), "start leave, tell leaving, answer: done"),
+        (9999, SupervisorInput::Time, ""),
+        (10_000, SupervisorInput::Time, "exit"),
     ]);
     // Told to end meanwhile, it undoes nothing either.
     let mut run = real_server();
     run.steps([
-        (0, Input::Leave(seconds(60)), "start leave, tell leaving, answer: done"),
-        (100, Input::Terminate, "exit"),
+        (0, SupervisorInput::Leave(seconds(60)), "start leave, tell leaving, answer: done"),
+        (100, SupervisorInput::Terminate, "exit"),
     ]);
 }

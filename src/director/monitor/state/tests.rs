@@ -333,24 +333,24 @@ impl Scene {
         false
     }
 
-    fn note(&mut self, notice: Notice) {
+    fn note(&mut self, notice: MonitorNotice) {
         let done = match notice {
-            Notice::Restrictions(restrictions) => {
+            MonitorNotice::Restrictions(restrictions) => {
                 self.restrictions = restrictions;
                 return;
             }
-            Notice::HeartbeatContent(content) => {
+            MonitorNotice::HeartbeatContent(content) => {
                 self.content = content;
                 return;
             }
-            Notice::ElectionRole(ElectionRole::Standby) => "standby".to_owned(),
-            Notice::ElectionRole(ElectionRole::Active { term }) => format!("active {term}"),
-            Notice::Vouch(_) => "vouches".to_owned(),
-            Notice::Announce => "announces".to_owned(),
-            Notice::Event(DirectorEvent::Node { node, liveness }) => {
+            MonitorNotice::ElectionRole(ElectionRole::Standby) => "standby".to_owned(),
+            MonitorNotice::ElectionRole(ElectionRole::Active { term }) => format!("active {term}"),
+            MonitorNotice::Vouch(_) => "vouches".to_owned(),
+            MonitorNotice::Announce => "announces".to_owned(),
+            MonitorNotice::Event(DirectorEvent::Node { node, liveness }) => {
                 format!("node {node}: {liveness:?}")
             }
-            Notice::Event(event) => format!("{event:?}"),
+            MonitorNotice::Event(event) => format!("{event:?}"),
         };
         self.done.push(done);
     }
