@@ -336,7 +336,7 @@ mod on_stock {
             });
             // By what the neighbour discovery says, if it says it first.
             assert!(
-                matches!(outcome, ConnectOutcome::Silent | ConnectOutcome::Unreachable),
+                matches!(outcome, ConnectOutcome::TimedOut | ConnectOutcome::Unreachable),
                 "{outcome:?}"
             );
             prober.receive();

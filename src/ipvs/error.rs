@@ -82,7 +82,7 @@ impl From<MalformedMessage> for IpvsError {
 impl From<ReceiveError> for IpvsError {
     fn from(error: ReceiveError) -> IpvsError {
         match error {
-            ReceiveError::Dropped | ReceiveError::Silent | ReceiveError::Oversized => {
+            ReceiveError::Dropped | ReceiveError::TimedOut | ReceiveError::Oversized => {
                 IpvsError::RepliesLost
             }
             ReceiveError::Socket(errno) => errno.into(),

@@ -31,7 +31,7 @@ pub enum ListenersError {
     Disturbed,
     /// No answer in time.
     #[error("the kernel did not answer within {PATIENCE_SECONDS} s: it is asked again later")]
-    Silent,
+    TimedOut,
     /// Sending or receiving failed.
     #[error("cannot talk to the kernel's socket list: {0}")]
     Transport(Errno),
@@ -50,7 +50,7 @@ impl From<ReceiveError> for ListenersError {
     fn from(error: ReceiveError) -> ListenersError {
         match error {
             ReceiveError::Dropped => ListenersError::Transport(Errno::ENOBUFS),
-            ReceiveError::Silent => ListenersError::Silent,
+            ReceiveError::TimedOut => ListenersError::TimedOut,
             ReceiveError::Oversized => {
                 ListenersError::Malformed("an answer larger than any the kernel may send")
             }

@@ -24,7 +24,7 @@ pub enum NetError {
     Transport(Errno),
     /// The kernel did not answer in time.
     #[error("the kernel's routing socket did not answer in time: try again")]
-    Silent,
+    TimedOut,
     /// The list changed under every attempt to read it.
     #[error("the kernel's list kept changing while it was read: try again")]
     Unsettled,

@@ -26,7 +26,7 @@ impl From<ReceiveError> for NetError {
     fn from(error: ReceiveError) -> NetError {
         match error {
             ReceiveError::Dropped => NetError::Transport(Errno::ENOBUFS),
-            ReceiveError::Silent => NetError::Silent,
+            ReceiveError::TimedOut => NetError::TimedOut,
             ReceiveError::Oversized => {
                 NetError::Malformed("more than the kernel may send at a time")
             }

@@ -75,7 +75,7 @@ pub(crate) enum ReceiveError {
     /// The kernel dropped one (`ENOBUFS`).
     Dropped,
     /// None came in time.
-    Silent,
+    TimedOut,
     /// It is larger than any that the kernel sends.
     Oversized,
     /// The socket itself failed.
@@ -177,7 +177,7 @@ impl NetlinkSocket {
                 Ok(length) => break length,
                 Err(Errno::EINTR) => {}
                 Err(Errno::ENOBUFS) => return Err(ReceiveError::Dropped),
-                Err(Errno::EAGAIN) => return Err(ReceiveError::Silent),
+                Err(Errno::EAGAIN) => return Err(ReceiveError::TimedOut),
                 Err(errno) => return Err(ReceiveError::Socket(errno)),
             }
         };

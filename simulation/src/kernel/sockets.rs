@@ -244,7 +244,7 @@ impl Sockets {
     ) -> Result<Vec<Listener>, ListenersError> {
         self.tick(now);
         if now < self.undumpable_until {
-            return Err(ListenersError::Silent);
+            return Err(ListenersError::TimedOut);
         }
         let vanished = std::mem::take(&mut self.vanished[protocol as usize]).into_iter();
         let next = |gone: u64| self.listeners.range(gone..).map(|(cookie, _)| *cookie).next();

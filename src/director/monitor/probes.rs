@@ -56,7 +56,7 @@ impl Probes {
                 return;
             }
             ConnectOutcome::Refused => "no process listens",
-            ConnectOutcome::Silent => "it does not answer",
+            ConnectOutcome::TimedOut => "it does not answer",
             // That says something of the network, or of this machine.
             ConnectOutcome::Unreachable | ConnectOutcome::Untried(_) => return,
         };
@@ -152,7 +152,7 @@ mod tests {
         for (ms, outcome, is_unhealthy) in [
             (0, ConnectOutcome::Refused, false),
             (500, ConnectOutcome::Unreachable, false),
-            (1000, ConnectOutcome::Silent, true),
+            (1000, ConnectOutcome::TimedOut, true),
             (1500, ConnectOutcome::Untried(nix::errno::Errno::EMFILE), true),
             (2000, ConnectOutcome::Open, false),
             (2500, ConnectOutcome::Refused, false),

@@ -21,7 +21,7 @@ pub enum ConnectOutcome {
     /// The machine says that there is no listener.
     Refused,
     /// No answer in time: the machine is gone, or the listener's queue is full.
-    Silent,
+    TimedOut,
     /// There is no way to the machine, says the network.
     Unreachable,
     /// This machine could not try: nothing is known.
@@ -68,7 +68,7 @@ impl ConnectProber {
         let mut ended = self.answers();
         for number in self.queue.late(now) {
             self.sockets.remove(&number);
-            ended.extend(self.queue.end(number).map(|target| (target, ConnectOutcome::Silent)));
+            ended.extend(self.queue.end(number).map(|target| (target, ConnectOutcome::TimedOut)));
         }
         while let Some((number, target)) = self.queue.begin(now) {
             match self.connect(number, target) {
@@ -125,7 +125,7 @@ fn outcome(socket: &Socket) -> ConnectOutcome {
 fn failure(error: &io::Error) -> ConnectOutcome {
     match error.raw_os_error().map(Errno::from_raw) {
         Some(Errno::ECONNREFUSED | Errno::ECONNRESET) => ConnectOutcome::Refused,
-        Some(Errno::ETIMEDOUT) => ConnectOutcome::Silent,
+        Some(Errno::ETIMEDOUT) => ConnectOutcome::TimedOut,
         Some(Errno::EHOSTUNREACH | Errno::ENETUNREACH | Errno::EHOSTDOWN) => {
             ConnectOutcome::Unreachable
         }
@@ -218,7 +218,7 @@ mod tests {
         let target = socket.local_addr().unwrap().as_socket().unwrap();
         let _queued = std::net::TcpStream::connect(target).unwrap();
         let mut prober = ConnectProber::new(Duration::from_millis(50)).unwrap();
-        assert_eq!(ask(&mut prober, &[target]).0[&target], ConnectOutcome::Silent);
+        assert_eq!(ask(&mut prober, &[target]).0[&target], ConnectOutcome::TimedOut);
     }
 
     #[test]

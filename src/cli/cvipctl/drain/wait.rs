@@ -357,14 +357,14 @@ pub(super) enum Meter {
     /// A line for each change, but not too many.
     Lines { last: Option<(Remaining, Instant)> },
     /// Not at all.
-    Silent,
+    Hidden,
 }
 
 impl Meter {
     /// What suits the output.
     pub(super) fn of(json: bool) -> Meter {
         match (json, std::io::stderr().is_terminal()) {
-            (true, _) => Meter::Silent,
+            (true, _) => Meter::Hidden,
             (false, true) => Meter::bar(ProgressDrawTarget::stderr()),
             (false, false) => Meter::Lines { last: None },
         }
@@ -395,7 +395,7 @@ impl Meter {
                     streams.out.flush()?;
                 }
             }
-            Meter::Silent => {}
+            Meter::Hidden => {}
         }
         Ok(())
     }
@@ -410,7 +410,7 @@ impl Meter {
                 }
             }
             Meter::Lines { .. } => writeln!(streams.out, "{left}")?,
-            Meter::Silent => {}
+            Meter::Hidden => {}
         }
         Ok(())
     }

@@ -108,7 +108,7 @@ impl Kernel {
             report.done.push(Done::Set { path, value, was });
         }
         match (self.stands, self.refuses) {
-            (false, true) => report.failures.push(NetError::Silent.into()),
+            (false, true) => report.failures.push(NetError::TimedOut.into()),
             (false, false) => {
                 (self.stands, self.remembered) = (true, true);
                 let device = device.clone();
