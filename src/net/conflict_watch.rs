@@ -185,7 +185,7 @@ impl ConflictWatch {
             let answer = match answers {
                 Answers::NoHost => false,
                 Answers::Host(asker) => asker == self.arp.mac(),
-                Answers::Anybody => true,
+                Answers::AnyHost => true,
             };
             if !self.ours.contains(&mac) && self.states.contains_key(&addr) {
                 let to_all = !matches!(answers, Answers::Host(_));

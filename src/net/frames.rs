@@ -172,8 +172,8 @@ pub(super) enum Answers {
     NoHost,
     /// This host's: an ARP reply to it that names no address of its own.
     Host(Mac),
-    /// Anybody's: an answer to duplicate address detection looks like any advertisement.
-    Anybody,
+    /// Any host's: an answer to duplicate address detection looks like any advertisement.
+    AnyHost,
 }
 
 /// Reads a frame: an ARP packet, whose sender says where it is, or a neighbour advertisement.
@@ -239,7 +239,7 @@ fn advertised(source: Mac, packet: &[u8]) -> Option<AddressClaim> {
     (!target.is_multicast()).then_some(AddressClaim {
         addr: target.into(),
         mac,
-        answers: Answers::Anybody,
+        answers: Answers::AnyHost,
     })
 }
 
@@ -339,7 +339,7 @@ mod tests {
         let frame = unsolicited_advertisement(MAC, V6, false);
         assert_eq!(frame, expected);
         assert_eq!(unsolicited_advertisement(MAC, V6, true)[58], 0xa0);
-        let claimed = AddressClaim { addr: V6.into(), mac: MAC, answers: Answers::Anybody };
+        let claimed = AddressClaim { addr: V6.into(), mac: MAC, answers: Answers::AnyHost };
         assert_eq!(claim(&frame), Some(claimed));
     }
 
