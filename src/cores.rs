@@ -24,7 +24,7 @@ pub use crate::director::settings::{service_id, service_key};
 pub use crate::director::table::{TableReader, plan_all, read_all, read_some};
 pub use crate::heartbeat::SendSchedule;
 pub use crate::net::{
-    ConflictInput, Link, NetworkHost, NetworkSettings, SettingsRecord, SettingsSnapshot,
+    AddressConflicts, Link, NetworkHost, NetworkSettings, SettingsRecord, SettingsSnapshot,
 };
 pub use crate::node::leaving::holders;
 pub use crate::node::state::{NodeAction, NodeSnapshot, NodeState};

@@ -56,7 +56,7 @@ pub(super) fn ask(device: &str, addrs: &[IpAddr]) -> Result<BTreeMap<IpAddr, Mac
         let _ = ppoll(&mut fds, Some(TimeSpec::from(left)), None);
         now = Instant::now();
     }
-    Ok(addrs.iter().filter_map(|addr| Some((*addr, watch.conflict(*addr)?))).collect())
+    Ok(watch.confirmed().collect())
 }
 
 /// Others that answered.

@@ -1,9 +1,11 @@
 //! Does another host have an address of ours? What it takes to believe that, as one small state
-//! machine without a clock and without a socket.
+//! machine for each address, without a clock and without a socket.
 //!
 //! One packet proves nothing: anybody on the link can forge it, or it was under way for long. It
 //! only makes the watch ask. Three questions that were answered by another are believed.
 
+use std::collections::BTreeMap;
+use std::net::IpAddr;
 use std::time::Duration;
 
 use super::frames::Mac;
@@ -139,6 +141,96 @@ impl ConflictState {
     }
 }
 
+/// Another host said that it has an address of this one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Claimed {
+    /// The address.
+    pub addr: IpAddr,
+    /// Who said so.
+    pub by: Mac,
+    /// To all neighbours, which believe it; not to this host alone, as an answer to its question.
+    pub to_all: bool,
+}
+
+/// What is known of conflicting hosts for each address that is watched.
+#[derive(Clone, Debug, Default)]
+pub struct AddressConflicts {
+    states: BTreeMap<IpAddr, ConflictState>,
+    /// What was heard since it was last taken, for each address.
+    claims: BTreeMap<IpAddr, Claimed>,
+}
+
+impl AddressConflicts {
+    /// Watches these addresses and no others. What is known of those watched before stays known.
+    pub fn watch(&mut self, addrs: impl IntoIterator<Item = IpAddr>) {
+        let known = |addr| (addr, self.state(addr).unwrap_or(ConflictState::NoConflict));
+        self.states = addrs.into_iter().map(known).collect();
+    }
+
+    /// The caller has a reason of its own to ask who else has an address.
+    pub fn doubt(&mut self, addr: IpAddr, now: Instant) {
+        self.event(addr, ConflictInput::Doubted, now);
+    }
+
+    /// Another host claims an address, by what can be an answer to a question or cannot.
+    pub fn claimed(&mut self, claim: Claimed, is_answer: bool, now: Instant) {
+        let Claimed { addr, by, to_all } = claim;
+        if !self.states.contains_key(&addr) {
+            return;
+        }
+        let known = self.claims.entry(addr).or_insert(claim);
+        (known.by, known.to_all) = (by, known.to_all | to_all);
+        let event =
+            if is_answer { ConflictInput::Answered(by) } else { ConflictInput::Announced(by) };
+        self.event(addr, event, now);
+    }
+
+    /// The addresses for which a question is to be sent now; [`AddressConflicts::asked`] is told
+    /// of each.
+    pub fn questions(&mut self, now: Instant) -> Vec<IpAddr> {
+        for state in self.states.values_mut() {
+            *state = state.after(ConflictInput::Time, now);
+        }
+        let is_due = |state: &ConflictState| state.ask_at().is_some_and(|ask| ask <= now);
+        self.states.iter().filter(|(_, state)| is_due(state)).map(|(addr, _)| *addr).collect()
+    }
+
+    /// A question was sent, or could not be.
+    pub fn asked(&mut self, addr: IpAddr, is_sent: bool, now: Instant) {
+        let event = if is_sent { ConflictInput::Asked } else { ConflictInput::Unasked };
+        self.event(addr, event, now);
+    }
+
+    /// What other hosts claimed since this was last asked, one claim for each address.
+    pub fn take_claims(&mut self) -> Vec<Claimed> {
+        std::mem::take(&mut self.claims).into_values().collect()
+    }
+
+    /// What is known for an address; none: it is not watched.
+    pub fn state(&self, addr: IpAddr) -> Option<ConflictState> {
+        self.states.get(&addr).copied()
+    }
+
+    /// The addresses that another host has been seen to have, with its Ethernet address.
+    pub fn confirmed(&self) -> impl Iterator<Item = (IpAddr, Mac)> {
+        self.states.iter().filter_map(|(addr, state)| match state {
+            ConflictState::Confirmed { by, .. } => Some((*addr, *by)),
+            _ => None,
+        })
+    }
+
+    /// When time alone changes something.
+    pub fn due(&self) -> Option<Instant> {
+        self.states.values().filter_map(|state| state.due()).min()
+    }
+
+    fn event(&mut self, addr: IpAddr, event: ConflictInput, now: Instant) {
+        if let Some(state) = self.states.get_mut(&addr) {
+            *state = state.after(event, now);
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -260,5 +352,73 @@ mod tests {
         let last = Probing { since: now, next: now, asked: ASKED, answered: 0 };
         assert_eq!(last.due(), Some(now + WINDOW));
         assert_eq!(Confirmed { by: ONE, since: now }.due(), Some(now + KNOWN_FOR));
+    }
+
+    const CVIP: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(192, 0, 2, 10));
+
+    fn claim(by: Mac, to_all: bool) -> Claimed {
+        Claimed { addr: CVIP, by, to_all }
+    }
+
+    #[test]
+    fn three_questions_that_another_host_answers_confirm_it_for_that_address_alone() {
+        let mut now = Instant::now();
+        let other = IpAddr::from([192, 0, 2, 11]);
+        let mut conflicts = AddressConflicts::default();
+        conflicts.watch([CVIP, other]);
+        assert!(conflicts.questions(now).is_empty() && conflicts.due().is_none());
+        conflicts.claimed(claim(ONE, true), false, now);
+        for _ in 0..3 {
+            assert_eq!(conflicts.confirmed().next(), None);
+            assert_eq!(conflicts.questions(now), [CVIP]);
+            conflicts.asked(CVIP, true, now);
+            assert!(conflicts.questions(now).is_empty(), "one at a time");
+            conflicts.claimed(claim(ONE, false), true, now);
+            now = conflicts.due().unwrap();
+        }
+        assert_eq!(conflicts.confirmed().collect::<Vec<_>>(), [(CVIP, ONE)]);
+        assert_eq!(conflicts.state(other), Some(NoConflict));
+        assert!(conflicts.questions(now).is_empty(), "it is forgotten");
+        assert_eq!(conflicts.confirmed().next(), None);
+    }
+
+    #[test]
+    fn a_question_that_could_not_be_sent_is_sent_again_later() {
+        let now = Instant::now();
+        let mut conflicts = AddressConflicts::default();
+        conflicts.watch([CVIP]);
+        conflicts.doubt(CVIP, now);
+        assert_eq!(conflicts.questions(now), [CVIP]);
+        conflicts.asked(CVIP, false, now);
+        assert!(conflicts.questions(now).is_empty());
+        assert_eq!(conflicts.questions(now + GAP), [CVIP]);
+    }
+
+    #[test]
+    fn claims_are_taken_once_with_the_last_host_and_whether_any_was_to_all() {
+        let now = Instant::now();
+        let mut conflicts = AddressConflicts::default();
+        conflicts.claimed(claim(ONE, true), false, now);
+        assert!(conflicts.take_claims().is_empty(), "it is not watched");
+        conflicts.watch([CVIP]);
+        conflicts.claimed(claim(ONE, true), false, now);
+        conflicts.claimed(claim(TWO, false), true, now);
+        assert_eq!(conflicts.take_claims(), [claim(TWO, true)]);
+        assert!(conflicts.take_claims().is_empty());
+    }
+
+    #[test]
+    fn what_is_known_of_an_address_stays_known_while_it_is_watched() {
+        let now = Instant::now();
+        let mut conflicts = AddressConflicts::default();
+        conflicts.watch([CVIP]);
+        conflicts.doubt(CVIP, now);
+        let known = conflicts.state(CVIP);
+        conflicts.watch([CVIP, IpAddr::from([192, 0, 2, 11])]);
+        assert_eq!(conflicts.state(CVIP), known);
+        conflicts.watch([]);
+        assert_eq!(conflicts.state(CVIP), None);
+        conflicts.watch([CVIP]);
+        assert_eq!(conflicts.state(CVIP), Some(NoConflict));
     }
 }

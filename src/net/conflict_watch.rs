@@ -4,13 +4,13 @@
 //! it can still see is the other's announcement of the CVIP; and since anybody can forge one
 //! packet, it then asks itself who has the address, as duplicate address detection does: ARP
 //! probes (RFC 5227, 2.1.1), neighbour solicitations from the unspecified address (RFC 4862,
-//! 5.4.2). Neither changes anybody's cache. [`ConflictState`] says when it is enough.
+//! 5.4.2). Neither changes anybody's cache. [`AddressConflicts`] says when it is enough.
 //!
 //! What this host itself says does not count, on whatever interface it says it. A host that can
 //! answer three questions on this link has the address for everybody there, be it as a director
 //! or as an intruder: ARP and neighbour discovery cannot tell them apart.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::time::Duration;
@@ -18,7 +18,7 @@ use std::time::Duration;
 use nix::errno::Errno;
 
 use super::NetError;
-use super::conflict::{ConflictInput, ConflictState};
+use super::conflict::{AddressConflicts, Claimed, ConflictState};
 use super::filter::{advertisements, arp_claims, of_family};
 use super::frames::{
     AddressClaim, Answers, ETHERTYPE_ARP, ETHERTYPE_IPV6, Mac, arp_probe, claim,
@@ -30,17 +30,6 @@ use crate::clock::Instant;
 /// Most frames that one step takes from each socket.
 const AT_ONCE: usize = 256;
 
-/// Another host said that it has an address of this one.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Claimed {
-    /// The address.
-    pub addr: IpAddr,
-    /// Who said so.
-    pub by: Mac,
-    /// To all neighbours, which believe it; not to this host alone, as an answer to its question.
-    pub to_all: bool,
-}
-
 /// Watches addresses on one interface, the one that carries them.
 #[derive(Debug)]
 pub struct ConflictWatch {
@@ -48,9 +37,7 @@ pub struct ConflictWatch {
     nd: PacketSocket,
     /// Every Ethernet address of this host.
     ours: BTreeSet<Mac>,
-    states: BTreeMap<IpAddr, ConflictState>,
-    /// What was heard since it was last taken, for each address.
-    claims: BTreeMap<IpAddr, Claimed>,
+    conflicts: AddressConflicts,
 }
 
 impl ConflictWatch {
@@ -67,8 +54,7 @@ impl ConflictWatch {
             arp: PacketSocket::open(device, ETHERTYPE_ARP)?,
             nd: PacketSocket::open(device, ETHERTYPE_IPV6)?,
             ours: BTreeSet::new(),
-            states: BTreeMap::new(),
-            claims: BTreeMap::new(),
+            conflicts: AddressConflicts::default(),
         };
         watch.watch(addrs)?;
         Ok(watch)
@@ -79,14 +65,12 @@ impl ConflictWatch {
     /// # Errors
     /// The kernel refuses; what was watched before is watched on.
     pub fn watch(&mut self, addrs: impl IntoIterator<Item = IpAddr>) -> Result<(), NetError> {
-        let known =
-            |addr| (addr, self.states.get(&addr).copied().unwrap_or(ConflictState::NoConflict));
-        let states: BTreeMap<IpAddr, ConflictState> = addrs.into_iter().map(known).collect();
-        let (v4, v6) = of_family(states.keys().copied());
+        let addrs: BTreeSet<IpAddr> = addrs.into_iter().collect();
+        let (v4, v6) = of_family(addrs.iter().copied());
         self.arp.filter(&arp_claims(self.arp.mac(), &v4))?;
         self.nd.filter(&advertisements(self.nd.mac(), &v6))?;
         self.ours = own_macs()?;
-        self.states = states;
+        self.conflicts.watch(addrs);
         Ok(())
     }
 
@@ -97,14 +81,13 @@ impl ConflictWatch {
 
     /// How long a step may wait; none: until a packet arrives.
     pub fn timeout(&self, now: Instant) -> Option<Duration> {
-        let due = self.states.values().filter_map(|state| state.due());
-        due.min().map(|due| due.saturating_duration_since(now))
+        self.conflicts.due().map(|due| due.saturating_duration_since(now))
     }
 
     /// The caller has a reason of its own to ask who else has an address: an announcement may
     /// have been lost.
     pub fn doubt(&mut self, addr: IpAddr, now: Instant) {
-        self.event(addr, ConflictInput::Doubted, now);
+        self.conflicts.doubt(addr, now);
     }
 
     /// Hears what others say, and asks what is to be asked.
@@ -118,22 +101,17 @@ impl ConflictWatch {
             Errno::ENETDOWN => NetError::Down(self.arp.device().to_owned()),
             errno => NetError::InterfaceDown { device: self.arp.device().to_owned(), errno },
         });
-        for (addr, state) in &mut self.states {
-            *state = state.after(ConflictInput::Time, now);
-            if state.ask_at().is_none_or(|ask| ask > now) {
-                continue;
-            }
-            let sent = match *addr {
+        for addr in self.conflicts.questions(now) {
+            let sent = match addr {
                 IpAddr::V4(ip) => self.arp.send(&arp_probe(self.arp.mac(), ip)),
                 IpAddr::V6(ip) => self.nd.send(&duplicate_solicitation(self.nd.mac(), ip)),
             };
-            let event = if sent.is_ok() { ConflictInput::Asked } else { ConflictInput::Unasked };
-            *state = state.after(event, now);
+            self.conflicts.asked(addr, sent.is_ok(), now);
             if let Err(errno) = sent {
                 let device = self.arp.device().to_owned();
                 result = result.and(Err(match errno {
                     Errno::ENETDOWN => NetError::Down(device),
-                    errno => NetError::Probe { addr: *addr, device, errno },
+                    errno => NetError::Probe { addr, device, errno },
                 }));
             }
         }
@@ -142,26 +120,17 @@ impl ConflictWatch {
 
     /// What other hosts claimed since this was last asked, one claim for each address.
     pub fn take_claims(&mut self) -> Vec<Claimed> {
-        std::mem::take(&mut self.claims).into_values().collect()
+        self.conflicts.take_claims()
     }
 
     /// What is known of a conflicting host for an address; none: it is not watched.
     pub fn state(&self, addr: IpAddr) -> Option<ConflictState> {
-        self.states.get(&addr).copied()
+        self.conflicts.state(addr)
     }
 
-    /// The Ethernet address of another host that has been seen to have this address.
-    pub fn conflict(&self, addr: IpAddr) -> Option<Mac> {
-        match self.state(addr) {
-            Some(ConflictState::Confirmed { by, .. }) => Some(by),
-            _ => None,
-        }
-    }
-
-    fn event(&mut self, addr: IpAddr, event: ConflictInput, now: Instant) {
-        if let Some(state) = self.states.get_mut(&addr) {
-            *state = state.after(event, now);
-        }
+    /// The addresses that another host has been seen to have, with its Ethernet address.
+    pub fn confirmed(&self) -> impl Iterator<Item = (IpAddr, Mac)> {
+        self.conflicts.confirmed()
     }
 
     fn hear(&mut self, now: Instant) -> Result<(), Errno> {
@@ -182,22 +151,16 @@ impl ConflictWatch {
             }
         }
         for AddressClaim { addr, mac, answers } in claims {
-            let answer = match answers {
+            if self.ours.contains(&mac) {
+                continue;
+            }
+            let is_answer = match answers {
                 Answers::NoHost => false,
                 Answers::Host(asker) => asker == self.arp.mac(),
                 Answers::AnyHost => true,
             };
-            if !self.ours.contains(&mac) && self.states.contains_key(&addr) {
-                let to_all = !matches!(answers, Answers::Host(_));
-                let known = self.claims.entry(addr).or_insert(Claimed { addr, by: mac, to_all });
-                (known.by, known.to_all) = (mac, known.to_all | to_all);
-                let event = if answer {
-                    ConflictInput::Answered(mac)
-                } else {
-                    ConflictInput::Announced(mac)
-                };
-                self.event(addr, event, now);
-            }
+            let to_all = !matches!(answers, Answers::Host(_));
+            self.conflicts.claimed(Claimed { addr, by: mac, to_all }, is_answer, now);
         }
         outcome
     }

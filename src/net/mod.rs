@@ -2,14 +2,15 @@
 //! the IPVS table, for its role.
 //!
 //! ```text
-//!   desired     what cvip.conf asks of a node in its role          pure
-//!   settings    makes it so, records what it made, undoes it       kernel, one file
-//!   announce    tells the neighbours which host has an address     kernel
-//!   changes     wakes when links, addresses, local routes change   kernel
-//!   conflict    notices another host that claims the address       kernel
-//!   local       what the node has anyway                           kernel
-//!   interfaces  links with their addresses, as they are            kernel
-//!   routes      where packets to an address would go               kernel
+//!   desired         what cvip.conf asks of a node in its role               pure
+//!   settings        makes it so, records what it made, undoes it            kernel, one file
+//!   announce        tells the neighbours which host has an address          kernel
+//!   changes         wakes when links, addresses, local routes change        kernel
+//!   conflict        whether another host is believed to have an address     pure
+//!   conflict_watch  hears other hosts claim addresses, and asks them        kernel
+//!   local           what the node has anyway                                kernel
+//!   interfaces      links with their addresses, as they are                 kernel
+//!   routes          where packets to an address would go                    kernel
 //! ```
 //!
 //! Everything happens in the network namespace of the calling thread: a netlink or packet
@@ -37,8 +38,8 @@ mod sysctl;
 pub use addresses::{Address, Link, host_prefix};
 pub use announce::{Announcer, announce};
 pub use changes::ChangeWatch;
-pub use conflict::{ConflictInput, ConflictState};
-pub use conflict_watch::{Claimed, ConflictWatch};
+pub use conflict::{AddressConflicts, Claimed, ConflictState};
+pub use conflict_watch::ConflictWatch;
 pub use desired::{
     AddressRole, CVIP_LIFETIME, DesiredAddress, DesiredLink, DesiredSettings, DesiredSysctl,
     Device, NeededOn, desired,

@@ -82,11 +82,8 @@ impl ConflictWatches {
 
     /// The addresses that another host was proved to have, by its answers.
     pub(super) fn proved(&self) -> BTreeSet<IpAddr> {
-        let opened = self.watches.values().filter_map(|watch| Some((watch, watch.open.as_ref()?)));
-        let proved = opened.flat_map(|(watch, open)| {
-            watch.addrs.iter().filter(|addr| open.conflict(**addr).is_some())
-        });
-        proved.copied().collect()
+        let opened = self.watches.values().filter_map(|watch| watch.open.as_ref());
+        opened.flat_map(ConflictWatch::confirmed).map(|(addr, _)| addr).collect()
     }
 }
 

@@ -1,19 +1,19 @@
 //! The monitor: cvipd's state, and what its driver does with sockets, the store and the file of
 //! terms.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::VecDeque;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use cvip::conf::Conf;
 use cvip::cores::{
-    AddressMessage, ClaimRequest, ConflictInput, MonitorInput, MonitorMessage, MonitorOutput,
+    AddressConflicts, AddressMessage, ClaimRequest, MonitorInput, MonitorMessage, MonitorOutput,
     MonitorState, SenderMessage, StoreChanges, StoreReading, SupervisorInput, TableMessage,
 };
 use cvip::director::election::ElectionRole;
 use cvip::director::monitor::{MonitorIdentity, MonitorNotice, MonitorView};
 use cvip::heartbeat::{ConnectOutcome, Heartbeat};
-use cvip::net::{Claimed, ConflictState, Mac};
+use cvip::net::{Claimed, Mac};
 use cvip::store::TermClaim;
 
 use super::post::Worker;
@@ -28,7 +28,7 @@ use cvip::clock::Instant;
 /// driver.
 const ROUNDS: u32 = 8;
 
-/// A heartbeat socket's queue holds no more.
+/// The queue of a socket holds no more.
 const QUEUE: usize = 256;
 
 /// One director's monitor.
@@ -38,7 +38,9 @@ pub struct Monitor {
     heartbeats: VecDeque<Heartbeat>,
     echoes: VecDeque<(IpAddr, SimTime)>,
     connects: VecDeque<(SocketAddr, ConnectOutcome)>,
-    watch: ConflictWatch,
+    /// Claims of addresses, as the conflict watch's socket holds them.
+    claims: VecDeque<Claimed>,
+    conflicts: AddressConflicts,
     to: Vec<IpAddr>,
     doing: Doing,
     /// The time of what is being done: its driver does not look at the clock again.
@@ -84,13 +86,6 @@ struct Round {
     is_step: bool,
 }
 
-/// What hears other hosts that claim addresses of this director.
-#[derive(Default)]
-struct ConflictWatch {
-    states: BTreeMap<IpAddr, ConflictState>,
-    claims: BTreeMap<IpAddr, Claimed>,
-}
-
 impl Monitor {
     /// One that has heard nothing yet.
     pub fn new(
@@ -109,7 +104,8 @@ impl Monitor {
             heartbeats: VecDeque::new(),
             echoes: VecDeque::new(),
             connects: VecDeque::new(),
-            watch: ConflictWatch::default(),
+            claims: VecDeque::new(),
+            conflicts: AddressConflicts::default(),
             to,
             doing: Doing::Reading { anew: false, then: Then::Nothing },
             began: now.instant(),
@@ -148,15 +144,21 @@ impl Monitor {
             }
             Packet::EchoReply { addr, asked } => self.echoes.push_back((addr, asked)),
             Packet::Connected(target, outcome) => self.connects.push_back((target, outcome)),
-            Packet::IsAt(addr) => self.watch.hear(addr, from, false),
-            Packet::Announcement(addr) => self.watch.hear(addr, from, true),
+            Packet::IsAt(addr) => self.claim(addr, from, false),
+            Packet::Announcement(addr) => self.claim(addr, from, true),
             _ => {}
+        }
+    }
+
+    fn claim(&mut self, addr: IpAddr, from: Place, to_all: bool) {
+        let Place::Node(node) = from else { return };
+        if self.claims.len() < QUEUE {
+            self.claims.push_back(Claimed { addr, by: mac_of(node), to_all });
         }
     }
 
     /// Goes on with what it is doing, takes messages, and steps.
     pub fn run(&mut self, env: &mut Environment<'_>) {
-        self.watch.believe(env.now.instant());
         let mut has_stepped = false;
         loop {
             match std::mem::replace(&mut self.doing, Doing::Idle) {
@@ -195,7 +197,7 @@ impl Monitor {
             }
         }
         let due = SimTime::of(env.now.instant() + self.state.timeout(env.now.instant()));
-        let watch = self.watch.due().map_or(SimTime::NEVER, SimTime::of);
+        let watch = self.conflicts.due().map_or(SimTime::NEVER, SimTime::of);
         env.post.at(Worker::Monitor, due.min(watch), env.now);
     }
 
@@ -260,13 +262,18 @@ impl Monitor {
         while let Some((target, outcome)) = self.connects.pop_front() {
             self.state.handle(MonitorInput::Connected { target, outcome }, now);
         }
-        for addr in self.watch.questions(now) {
-            env.sent.push((Place::Client(0), Packet::WhoHas(addr)));
+        while let Some(claim) = self.claims.pop_front() {
+            self.conflicts.claimed(claim, !claim.to_all, now);
         }
-        for claim in std::mem::take(&mut self.watch.claims).into_values() {
+        for addr in self.conflicts.questions(now) {
+            env.sent.push((Place::Client(0), Packet::WhoHas(addr)));
+            self.conflicts.asked(addr, true, now);
+        }
+        for claim in self.conflicts.take_claims() {
             self.state.handle(MonitorInput::Claimed(claim), now);
         }
-        self.state.handle(MonitorInput::Proved(self.watch.proved()), now);
+        let proved = self.conflicts.confirmed().map(|(addr, _)| addr).collect();
+        self.state.handle(MonitorInput::Proved(proved), now);
     }
 
     /// The state decides; what it decides is carried out next.
@@ -332,11 +339,11 @@ impl Monitor {
                 }
             }
             MonitorOutput::WatchAddresses(addrs) => {
-                self.watch.watch(addrs.into_values().flatten().collect());
+                self.conflicts.watch(addrs.into_values().flatten());
             }
             MonitorOutput::AskForAddresses(addrs) => {
                 for addr in addrs {
-                    self.watch.event(addr, ConflictInput::Doubted, self.began);
+                    self.conflicts.doubt(addr, self.began);
                 }
             }
             MonitorOutput::WriteTerms(terms) => {
@@ -389,63 +396,6 @@ enum Carried {
     Answered,
     /// It is waited for.
     Waits(Doing),
-}
-
-impl ConflictWatch {
-    fn watch(&mut self, addrs: BTreeSet<IpAddr>) {
-        let known =
-            |addr| (addr, self.states.get(&addr).copied().unwrap_or(ConflictState::NoConflict));
-        self.states = addrs.into_iter().map(known).collect();
-    }
-
-    fn event(&mut self, addr: IpAddr, event: ConflictInput, now: Instant) {
-        if let Some(state) = self.states.get_mut(&addr) {
-            *state = state.after(event, now);
-        }
-    }
-
-    fn hear(&mut self, addr: IpAddr, from: Place, to_all: bool) {
-        let Place::Node(node) = from else { return };
-        if self.states.contains_key(&addr) {
-            let by = mac_of(node);
-            let known = self.claims.entry(addr).or_insert(Claimed { addr, by, to_all });
-            (known.by, known.to_all) = (by, known.to_all | to_all);
-        }
-    }
-
-    /// Takes what was heard into what is known of each address.
-    fn believe(&mut self, now: Instant) {
-        let heard: Vec<Claimed> = self.claims.values().copied().collect();
-        for Claimed { addr, by, to_all } in heard {
-            let event = match to_all {
-                true => ConflictInput::Announced(by),
-                false => ConflictInput::Answered(by),
-            };
-            self.event(addr, event, now);
-        }
-    }
-
-    /// The addresses for which it is asked now.
-    fn questions(&mut self, now: Instant) -> Vec<IpAddr> {
-        let mut asked = Vec::new();
-        for (addr, state) in &mut self.states {
-            *state = state.after(ConflictInput::Time, now);
-            if state.ask_at().is_some_and(|at| at <= now) {
-                *state = state.after(ConflictInput::Asked, now);
-                asked.push(*addr);
-            }
-        }
-        asked
-    }
-
-    fn proved(&self) -> BTreeSet<IpAddr> {
-        let proved = |state: &ConflictState| matches!(state, ConflictState::Confirmed { .. });
-        self.states.iter().filter(|(_, state)| proved(state)).map(|(addr, _)| *addr).collect()
-    }
-
-    fn due(&self) -> Option<Instant> {
-        self.states.values().filter_map(|state| state.due()).min()
-    }
 }
 
 /// A node's Ethernet address.
