@@ -85,6 +85,7 @@ pub struct Settings {
 
 /// Why settings cannot be used.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
 pub enum SettingsError {
     /// The file, shown at its place.
     #[error("{0}")]

@@ -33,8 +33,6 @@
 
 use std::path::Path;
 
-use crate::settings::{Engine, Settings};
-
 mod compact;
 #[cfg(feature = "etcd")]
 pub mod etcd;
@@ -55,10 +53,27 @@ pub use orders::{DrainOrder, DrainTarget, Drains, Elected, TermClaim, drain_of};
 pub use record::{AppliedOrders, Lingering, NodeRecord, RefusedListener, Registration};
 pub use service::{PortRanges, ServiceKey};
 
+pub use crate::settings::{Engine, EtcdSettings, Overrides, Settings, SettingsError};
+
 /// Opens the store that the settings name. `run_dir` is the embedded store's folder; with etcd,
 /// the folder of what only this host needs to know.
 ///
 /// etcd is not waited for: the first request waits.
+///
+/// ```no_run
+/// use std::path::Path;
+///
+/// use cvip::store::{Access, Interest, Overrides, Settings, open};
+///
+/// // cvip.toml, as the programs read it.
+/// let settings = Settings::load(&Overrides::default())?;
+/// let mut store = open(&settings, Path::new("/run/cvip"), Access::Read, Interest::All)?;
+/// store.refresh()?;
+/// for record in store.state().nodes.values() {
+///     println!("node {}: {} registrations", record.node, record.registrations.len());
+/// }
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 ///
 /// # Errors
 /// The folder cannot be made or watched, or the system refuses a thread or a descriptor.
