@@ -8,10 +8,11 @@ use roxmltree::Node;
 use crate::conf::address::{Unusable, usable};
 use crate::conf::clustertab::node_number;
 use crate::conf::grammar::{ELEMENTS, Element};
-use crate::conf::model::Routing;
+use crate::conf::model::{RegistrationMode, Routing};
 use crate::conf::report::{At, ConfReport, Reported, Span};
 use crate::conf::words::{alternatives, closest, quoted};
 use crate::ipvs::limits::INTERFACE_MAX_LEN;
+use crate::protocol::Protocol;
 
 /// Words that people note things with: such an element is no slip of the pen.
 const ANNOTATIONS: [&str; 4] = ["comment", "description", "name", "title"];
@@ -309,8 +310,25 @@ fn trimmed(text: &str, span: Span) -> Span {
     start..start + part.trim().len()
 }
 
+/// The child of an element that takes this word for its value, and the word as it is written.
+fn taker(word: &str, element: &Element) -> Option<(&'static str, &'static str)> {
+    element.children().find_map(|child| {
+        let mut values = match child {
+            "routing" => Routing::ALL.map(Routing::name).to_vec(),
+            "protocol" => Protocol::ALL.map(Protocol::name).to_vec(),
+            "registration" => RegistrationMode::ALL.map(RegistrationMode::name).to_vec(),
+            _ => return None,
+        };
+        values.retain(|value| value.eq_ignore_ascii_case(word));
+        Some((child, values.pop()?))
+    })
+}
+
 /// What was probably meant by an element that is unknown here; none if it resembles nothing.
 fn meant(name: &str, element: &Element) -> Option<String> {
+    if let Some((child, value)) = taker(name, element) {
+        return Some(format!("write <{child}>{value}</{child}>"));
+    }
     let home = |name: &str| ELEMENTS.iter().find(|e| e.children().any(|child| child == name));
     if let Some(home) = home(name) {
         return Some(format!("`{name}` belongs in `{}`", home.name));

@@ -165,6 +165,14 @@ help: did you mean `real_server_node`?
 }
 
 #[test]
+fn an_element_that_is_the_value_of_another_one_is_an_error_that_names_that_one() {
+    let faults = refused(&service("<port>80</port>\n<static/>\n<UDP/>"));
+    assert!(faults.contains("error: unknown element `static` in `service`"), "{faults}");
+    assert!(faults.contains("help: write <registration>static</registration>"), "{faults}");
+    assert!(faults.contains("help: write <protocol>udp</protocol>"), "{faults}");
+}
+
+#[test]
 fn attributes_are_ignored_with_a_warning() {
     assert_data_eq!(
         warned(&service("<port proto=\"tcp\">80</port>")),
