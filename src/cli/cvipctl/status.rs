@@ -242,22 +242,27 @@ fn nodes(seen: &StatusSeen<'_>) -> Vec<NodeRow> {
             roles.push("real server".to_owned());
         }
         let record = state.nodes.get(&node);
+        let alive = match known {
+            true => Some(state.alive.contains_key(&node)),
+            false => (own == Some(node)).then_some(true),
+        };
         NodeRow {
             node,
             addresses,
             weights,
             roles,
-            alive: match known {
-                true => Some(state.alive.contains_key(&node)),
-                false => (own == Some(node)).then_some(true),
-            },
+            alive,
             leaving: record.is_some_and(|record| record.leaving) || has_left(&node),
             // What has left is not dead.
             liveness: liveness_of
                 .and_then(|liveness_of| liveness_of.get(&node))
                 .copied()
                 .filter(|_| !has_left(&node)),
-            event_source: record.map(|record| record.event_source.clone()),
+            // Where no cvipd runs, no listener is noticed.
+            event_source: record
+                .filter(|_| alive != Some(false))
+                .map(|record| record.event_source.clone()),
+            has_record: record.is_some(),
             hints: record.map_or(vec![], |record| record.hints.clone()),
         }
     };
@@ -358,4 +363,25 @@ fn refused(state: &StoreState) -> Vec<RefusedRow> {
         .collect();
     rows.sort_by_key(|row| (row.refused.service, row.node));
     rows
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::NodeRecord;
+
+    #[test]
+    fn a_node_without_a_cvipd_that_runs_has_no_event_source() {
+        let source = |state: &StoreState, known| {
+            let seen = StatusSeen { conf: None, state, known, cvipd: None };
+            nodes(&seen)[0].event_source.clone()
+        };
+        let mut state = StoreState::default();
+        let record = NodeRecord { event_source: "polling".into(), ..NodeRecord::empty(2, 1, 1) };
+        state.nodes.insert(2, record);
+        assert_eq!(source(&state, true), None, "it has left, or is dead");
+        assert_eq!(source(&state, false).as_deref(), Some("polling"), "it is not known");
+        state.alive.insert(2, 1);
+        assert_eq!(source(&state, true).as_deref(), Some("polling"));
+    }
 }

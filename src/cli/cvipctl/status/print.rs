@@ -35,7 +35,11 @@ fn write(
         )?,
     }
     let nodes = report.nodes.iter().map(|row| {
-        let why = if report.known { "no record yet" } else { "not known" };
+        let why = match (report.known, row.has_record) {
+            (true, true) => "none",
+            (true, false) => "no record yet",
+            (false, _) => "not known",
+        };
         let noticed_by = row.event_source.as_deref().unwrap_or(why);
         let roles = row.roles.join(", ");
         cells![row.node, join(&row.addresses), join(&row.weights), roles, cvipd(row), noticed_by]

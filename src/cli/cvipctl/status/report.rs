@@ -72,8 +72,11 @@ pub(super) struct NodeRow {
     /// What this node's cvipd makes of it, if it is a director with it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) liveness: Option<Liveness>,
-    /// How its listeners are noticed.
+    /// How its listeners are noticed; null where no cvipd runs.
     pub(super) event_source: Option<String>,
+    /// It has ever written a record.
+    #[serde(skip)]
+    pub(super) has_record: bool,
     pub(super) hints: Vec<String>,
 }
 
