@@ -47,7 +47,7 @@ impl Protocol {
 
 /// The word was none of `tcp`, `udp` and `sctp`.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("unknown protocol `{0}': it is one of tcp, udp, sctp")]
+#[error("unknown protocol `{0}`: it is one of tcp, udp, sctp")]
 pub struct UnknownProtocol(String);
 
 impl FromStr for Protocol {

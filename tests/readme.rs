@@ -10,7 +10,7 @@ use cvip_lab::Process;
 fn blocks(heading: &str) -> Vec<String> {
     let readme = fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/README.md")).unwrap();
     let section = readme.split("\n## ").find(|section| section.starts_with(heading));
-    let section = section.unwrap_or_else(|| panic!("the README has no section `{heading}'"));
+    let section = section.unwrap_or_else(|| panic!("the README has no section `{heading}`"));
     let blocks = section.split("```sh\n").skip(1);
     blocks.map(|rest| rest.split("```").next().unwrap_or_default().to_owned()).collect()
 }
@@ -36,6 +36,6 @@ fn a_newcomer_puts_two_namespaces_behind_a_cvip_with_the_readme_alone() {
     let (out, err) = (fs::read_to_string(out).unwrap(), fs::read_to_string(err).unwrap());
     assert!(status.as_ref().is_ok_and(|s| s.success()), "{status:?}\n{out}\n{err}");
     for expected in ["this is node1", "this is node2", "192.168.200.2:80", "cgroup BPF"] {
-        assert!(out.contains(expected), "no `{expected}' in:\n{out}\n{err}");
+        assert!(out.contains(expected), "no `{expected}` in:\n{out}\n{err}");
     }
 }

@@ -240,7 +240,7 @@ mod tests {
             (&["cvipctl", "statsu"][..], "did you mean status? try cvipctl --help"),
             (&["cvipctl", "status", "--jsno"], "did you mean --json? "),
             (&["cvipctl", "convert", "--format=jsno"], "did you mean json? "),
-            (&["cvipctl", "events", "--node=web1"], "`web1' is no node: it is a number of"),
+            (&["cvipctl", "events", "--node=web1"], "`web1` is no node: it is a number of"),
             (&["cvipctl", "status", "--store=etdc"], "did you mean etcd? "),
             (&["cvipctl", "frobnicate"], "(try cvipctl --help)"),
             (&["cvipctl", "drain", "--node", "2"], "(try cvipctl --help)"),

@@ -70,7 +70,7 @@ pub struct NodeOption {
 pub(super) fn node_number(text: &str) -> Result<u32, String> {
     match text.parse() {
         Ok(node) if node > 0 => Ok(node),
-        _ => Err(format!("`{text}' is no node: it is a number of clustertab, from 1")),
+        _ => Err(format!("`{text}` is no node: it is a number of clustertab, from 1")),
     }
 }
 
@@ -146,7 +146,7 @@ fn problem(diagnostics: &[Diagnostic], instead: Option<u32>) -> String {
                  cvip.conf says is not shown"
             .to_owned(),
     };
-    format!("{first}{more}; {then} (`cvipctl check' shows every fault)")
+    format!("{first}{more}; {then} (`cvipctl check` shows every fault)")
 }
 
 impl Site {

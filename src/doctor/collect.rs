@@ -92,7 +92,7 @@ pub fn collect(subject: Subject<'_>, store: &mut dyn Store) -> Observed {
         Err(why) => seen.skip("this host's own kernel", why),
     }
     if seen.unavailable.is_some() {
-        let why = "the store cannot be read (`cvipctl check' says more)";
+        let why = "the store cannot be read (`cvipctl check` says more)";
         seen.skip("other nodes, flags, listeners and the IPVS table", why.to_owned());
     }
     let others = seen.conf.nodes().into_iter().filter(|node| Some(*node) != seen.node);
@@ -102,7 +102,7 @@ pub fn collect(subject: Subject<'_>, store: &mut dyn Store) -> Observed {
             1 => format!("the kernel of node {}", others[0]),
             _ => format!("the kernels of nodes {}", others.join(", ")),
         };
-        seen.skip(&what, "each is seen from its own node only: run `cvipctl doctor' there".into());
+        seen.skip(&what, "each is seen from its own node only: run `cvipctl doctor` there".into());
     }
     seen
 }

@@ -68,11 +68,11 @@ pub(super) fn conflicts(seen: &Observed, host: &Host) -> Vec<Finding> {
              the other does not balance"
         );
         let node = match seen.conf.routing {
-            Routing::Dr | Routing::Tun => "hides it (run `cvipctl doctor' there)",
-            Routing::Nat => "does not carry it (run `cvipctl doctor' there)",
+            Routing::Dr | Routing::Tun => "hides it (run `cvipctl doctor` there)",
+            Routing::Nat => "does not carry it (run `cvipctl doctor` there)",
         };
         Finding::fault(format!("CVIP {addr}"), what).fix(format!(
-            "find it (`ip -{version} neigh | grep {mac}' shows its other addresses); if it is a \
+            "find it (`ip -{version} neigh | grep {mac}` shows its other addresses); if it is a \
              node, see that it {node}; if not, give it another address"
         ))
     });
@@ -104,7 +104,7 @@ mod tests {
         host.conflicts.insert(addr("2001:db8::10"), Mac([2, 0, 0, 0, 0, 7]));
         let lines = lines(&conflicts(&seen, &host));
         assert!(lines[0].starts_with("fault: CVIP 2001:db8::10: another host, 02:00:00:00:00:07"));
-        assert!(lines[0].contains("`ip -6 neigh | grep 02:00:00:00:00:07'"), "{lines:?}");
+        assert!(lines[0].contains("`ip -6 neigh | grep 02:00:00:00:00:07`"), "{lines:?}");
     }
 
     #[test]

@@ -73,7 +73,7 @@ fn ssh(origin: Origin, flag: PortFlag) -> Option<Finding> {
         return None;
     }
     let what = format!(
-        "`{flag}' holds sshd's port {SSH}: logins to the CVIP land on nodes with different host \
+        "`{flag}` holds sshd's port {SSH}: logins to the CVIP land on nodes with different host \
          keys (the nodes' own addresses are not affected)"
     );
     if flag.is_single() {
@@ -115,7 +115,7 @@ fn reserved(origin: Origin, flag: PortFlag) -> Option<Finding> {
         return None;
     }
     let what = format!(
-        "`{flag}' holds {}, the cluster's own: no listener there ever joins",
+        "`{flag}` holds {}, the cluster's own: no listener there ever joins",
         held.join(" and ")
     );
     Some(Finding::note(origin, what))
@@ -128,7 +128,7 @@ fn ephemeral(seen: &Observed, origin: Origin, flag: PortFlag) -> Option<Finding>
         return None;
     }
     let what = format!(
-        "`{flag}' holds UDP ports that the kernel gives to clients (ip_local_port_range): a server \
+        "`{flag}` holds UDP ports that the kernel gives to clients (ip_local_port_range): a server \
          on one of {start} to {end} joins only if its port is flagged by itself"
     );
     Some(Finding::note(origin, what))

@@ -61,7 +61,7 @@ fn difference(
             let renewed = format!("ip addr del {addr}/{prefix} dev {device}");
             Finding::fault(here, what).fix(fix).run(renewed)
         }
-        // Addresses that are too many are looked at one by one: see `addresses'.
+        // Addresses that are too many are looked at one by one: see `addresses`.
         Difference::Misplaced { .. } => return None,
         Difference::Permanent { addr, device } => {
             let prefix = prefix_of(host, *addr, device);

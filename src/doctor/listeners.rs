@@ -230,7 +230,7 @@ fn kept_out(
                 flag.weight
             );
             let finding = finding.fix("if it is to serve, flag the port by itself:");
-            if here { finding.run(command) } else { finding.fix(format!("run `{command}'")) }
+            if here { finding.run(command) } else { finding.fix(format!("run `{command}`")) }
         }
         // Told with the flags: nothing can be done.
         Refusal::Reserved => return None,
@@ -286,7 +286,7 @@ fn wrong_protocol(
     cvip: IpAddr,
 ) -> Finding {
     let what = format!(
-        "`{flag}' flags {} ports, but nothing listens there by {}; port {port} is open by {other}",
+        "`{flag}` flags {} ports, but nothing listens there by {}; port {port} is open by {other}",
         flag.protocol, flag.protocol
     );
     let key = ServiceKey { cvip, protocol: flag.protocol, port };
@@ -411,7 +411,7 @@ mod tests {
         let xdmcp = [listener(Protocol::Udp, "0.0.0.0", 177)];
         let lines = found(V4, &[flag(Protocol::Tcp, 177, 177)], &xdmcp);
         assert_eq!(lines.len(), 1, "{lines:?}");
-        assert!(lines[0].starts_with("fault: flags of cluster: `tcp 177 weight 2' flags tcp"));
+        assert!(lines[0].starts_with("fault: flags of cluster: `tcp 177 weight 2` flags tcp"));
         let commands = "run: setport_weight --protocol=udp --start-port=177 --end-port=177 \
                         --weight=2 --cluster\n    run: setport_weight --start-port=177 \
                         --end-port=177 --delete --cluster";

@@ -72,7 +72,7 @@ fn tunnel_sizes(seen: &Observed, host: &Host) -> Vec<Finding> {
         let what = format!(
             "a packet of a client to {} fits into the tunnel up to {} bytes ({outer} less than \
              {mtu}): where something drops the ICMP messages that say so, large uploads hang \
-             (lower the real servers' MSS with `ip route change ... advmss', or raise the MTU \
+             (lower the real servers' MSS with `ip route change ... advmss`, or raise the MTU \
              between directors and real servers)",
             cvip.addr,
             mtu.saturating_sub(outer)

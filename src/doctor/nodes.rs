@@ -21,7 +21,7 @@ const LEAVING: &str = "it is leaving the cluster (cvipctl leave): it gets no new
 /// Everything that the store tells of nodes.
 pub(super) fn nodes(seen: &Observed) -> Vec<Finding> {
     let named = seen.conf.nodes();
-    // The one complaint about a node that cvip.conf does not name is this: see `removed'.
+    // The one complaint about a node that cvip.conf does not name is this: see `removed`.
     let complaints = seen.complaints.iter().filter(|_| !seen.is_removed());
     let mut findings: Vec<Finding> = complaints
         .map(|complaint| {
@@ -38,13 +38,13 @@ pub(super) fn nodes(seen: &Observed) -> Vec<Finding> {
         Finding::fault("store", what).fix(match fault.key {
             Key::Node(node) | Key::Alive(node) | Key::Owned(node) => format!(
                 "let its owner write it anew: restart the cvipd of node {node}, on that node \
-                 (`systemctl restart cvipd')"
+                 (`systemctl restart cvipd`)"
             ),
             Key::Flags(_) => "set the flags again with setport_weight".to_owned(),
-            Key::Drains => "order the drains again with `cvipctl drain'".to_owned(),
+            Key::Drains => "order the drains again with `cvipctl drain`".to_owned(),
             Key::Director(_) => {
                 "restart cvipd on a director; if it lasts, remove the value by hand, in etcd with \
-                 `etcdctl del KEY'"
+                 `etcdctl del KEY`"
                     .to_owned()
             }
         })
@@ -71,7 +71,7 @@ pub(super) fn nodes(seen: &Observed) -> Vec<Finding> {
     }));
     if let Some(why) = &seen.unavailable {
         findings.push(Finding::fault("store", why).fix(
-            "`cvipctl check' says which of its servers answer, and what this host may do there",
+            "`cvipctl check` says which of its servers answer, and what this host may do there",
         ));
         return findings;
     }
@@ -107,10 +107,10 @@ fn undirected(seen: &Observed) -> Vec<Finding> {
         match set.directors.iter().any(|node| seen.alive.contains(node)) {
             true => Finding::warning(subject, what).fix(
                 "an election takes a few seconds after a start; if it lasts, see the log of a \
-                 director's cvipd: `journalctl -u cvipd'",
+                 director's cvipd: `journalctl -u cvipd`",
             ),
             false => Finding::fault(subject, what)
-                .fix("start cvipd on one of them: `systemctl start cvipd'"),
+                .fix("start cvipd on one of them: `systemctl start cvipd`"),
         }
     };
     undirected.map(finding).collect()
@@ -149,7 +149,7 @@ fn cvipd(seen: &Observed, node: u32) -> Option<Finding> {
         (true, Some(why)) => finding(&format!("; and it cannot start: {why}"))
             .fix("do what that says, then start it:")
             .run("systemctl start cvipd"),
-        (false, _) => finding("").fix("start it on that node: `systemctl start cvipd'"),
+        (false, _) => finding("").fix("start it on that node: `systemctl start cvipd`"),
     })
 }
 
@@ -182,7 +182,7 @@ fn unheard(seen: &Observed, node: u32) -> Option<Finding> {
     );
     Some(Finding::fault(subject(node), what).fix(
         "compare the cluster keys (sha256sum), look at the firewall, and restart it if it hangs: \
-         `systemctl restart cvipd'",
+         `systemctl restart cvipd`",
     ))
 }
 
@@ -213,7 +213,7 @@ fn told(seen: &Observed, record: &NodeRecord) -> Vec<Finding> {
         );
         findings.push(Finding::warning(subject(node), what).fix(
             "give every node the same cvip.conf and clustertab, and let each cvipd read them: \
-             `systemctl reload cvipd'",
+             `systemctl reload cvipd`",
         ));
     }
     for unhealthy in
@@ -264,7 +264,7 @@ fn stranger(seen: &Observed, node: u32) -> Option<Finding> {
                     not balanced, and it goes by another cvip.conf";
         return Some(Finding::warning(subject(node), what).fix(
             "name it in cvip.conf on every node and let each cvipd read it; or take it out, on that \
-             node: `cvipctl leave', then `systemctl disable cvipd'",
+             node: `cvipctl leave`, then `systemctl disable cvipd`",
         ));
     }
     let what = "it has a record, but cvip.conf gives it no role any more";

@@ -71,7 +71,7 @@ fn beyond(
         );
         return Some(Finding::warning(seen.here(), what).fix(
             "give this node a default route over the network's router (`ip route add default via \
-             ROUTER'), unless all clients are on its networks",
+             ROUTER`), unless all clients are on its networks",
         ));
     };
     let ip = if cvip.addr.is_ipv6() { "ip -6" } else { "ip" };
@@ -82,7 +82,7 @@ fn beyond(
             cvip.addr
         );
         return Some(Finding::fault(seen.here(), what).fix(format!(
-            "lead it over the network's router: `{ip} route replace default via ROUTER'"
+            "lead it over the network's router: `{ip} route replace default via ROUTER`"
         )));
     }
     if active {
@@ -105,7 +105,7 @@ fn beyond(
     );
     let routed = host.on_network_of(gateway).map(|interface| interface.name.as_str());
     Some(Finding::fault(seen.here(), what).fix(format!(
-        "lead it over the network's router: `{ip} route replace default via ROUTER{}'",
+        "lead it over the network's router: `{ip} route replace default via ROUTER{}`",
         routed.map(|device| format!(" dev {device}")).unwrap_or_default()
     )))
 }

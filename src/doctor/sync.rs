@@ -16,7 +16,7 @@ pub(super) fn configured(seen: &Observed) -> Vec<Finding> {
                         run through it are lost when another takes over (but for TCP with the mh \
                         scheduler)";
             findings.push(Finding::warning(subject(*node), what).fix(
-                "give its director_node in cvip.conf a `<sync_interface>eth1</sync_interface>', on \
+                "give its director_node in cvip.conf a `<sync_interface>eth1</sync_interface>`, on \
                  a network that only the cluster is on",
             ));
         }

@@ -47,7 +47,7 @@ fn passive(seen: &Observed, table: &ObservedTable) -> Vec<Finding> {
                     10 s only";
         findings.push(
             Finding::fault(seen.here(), what)
-                .fix("find that program and end it (`cvipctl events' shows what it changed)"),
+                .fix("find that program and end it (`cvipctl events` shows what it changed)"),
         );
     }
     findings
@@ -133,7 +133,7 @@ fn describe(seen: &Observed, table: &ObservedTable, change: &Change) -> String {
             "it is not in the kernel's table, though a node serves it".to_owned()
         }
         Change::EditService(wanted) => format!(
-            "its settings in the kernel are not cvip.conf's, which are `{}'",
+            "its settings in the kernel are not cvip.conf's, which are `{}`",
             change_line(&Change::AddService(wanted.clone()))
         ),
         Change::DeleteService(_) => {

@@ -31,7 +31,7 @@ pub enum KeyError {
 }
 
 /// What to do where a file has no key.
-const NEW_KEY: &str = "copy the file from a node that has it; `head -c 32 /dev/urandom | base64' \
+const NEW_KEY: &str = "copy the file from a node that has it; `head -c 32 /dev/urandom | base64` \
                        prints a new key, which every node then needs";
 
 /// The cluster's secret.

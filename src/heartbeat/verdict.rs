@@ -12,7 +12,7 @@ use super::timing::Timing;
 /// Nodes that became silent within this time did so at once.
 const AT_ONCE: Duration = Duration::from_secs(1);
 
-/// With fewer watched nodes, `most' says nothing.
+/// With fewer watched nodes, `most` says nothing.
 const LEAST_WATCHED: usize = 3;
 
 /// What is behind the silence.
@@ -236,7 +236,7 @@ mod tests {
             (&[600, 299, 299], suspects(&[1])),
             // No node is silent yet.
             (&[599, 599, 599], suspects(&[])),
-            // Of one or two, `most' says nothing.
+            // Of one or two, `most` says nothing.
             (&[600], suspects(&[1])),
             (&[600, 600], suspects(&[1, 2])),
             // More than a second between them.

@@ -20,7 +20,7 @@ pub enum IpvsError {
     /// The kernel has no generic-netlink family `IPVS`, and no module brought it; with what
     /// modprobe(8) said, if anything.
     #[error(
-        "no IPVS in this kernel{}: try `modprobe ip_vs', or install a kernel with CONFIG_IP_VS",
+        "no IPVS in this kernel{}: try `modprobe ip_vs`, or install a kernel with CONFIG_IP_VS",
         InBrackets(.0)
     )]
     NoIpvs(String),
@@ -50,7 +50,7 @@ pub enum IpvsError {
     #[error("the IPVS table kept changing while it was read: try again")]
     Unsettled,
     /// A reply that the kernel's header does not allow.
-    #[error("the kernel's reply makes no sense: {0}; please report this with `uname -r'")]
+    #[error("the kernel's reply makes no sense: {0}; please report this with `uname -r`")]
     Malformed(#[from] Malformed),
     /// The netlink socket itself failed.
     #[error("netlink socket: {0}")]

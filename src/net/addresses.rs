@@ -157,7 +157,7 @@ fn link_refusal(action: &str, device: &str, errno: Errno) -> NetError {
 pub(super) fn no_interface(device: &str) -> NetError {
     let hint = match tunnel_module(device) {
         Some(module) => {
-            format!(": cvipd needs the kernel module {module}; try `modprobe {module}'")
+            format!(": cvipd needs the kernel module {module}; try `modprobe {module}`")
         }
         None => ": correct its name in cvip.conf, or create it".to_owned(),
     };
@@ -178,7 +178,7 @@ fn kernel_error(
     let hint = match errno {
         Errno::EACCES if addr.is_ipv6() => {
             let setting = super::sysctl::name(&format!("net/ipv6/conf/{}/disable_ipv6", link.name));
-            format!(": IPv6 is disabled there; try `sysctl {setting}=0'")
+            format!(": IPv6 is disabled there; try `sysctl {setting}=0`")
         }
         Errno::EOPNOTSUPP | Errno::EAFNOSUPPORT if addr.is_ipv6() => {
             ": this kernel was started without IPv6".to_owned()
@@ -211,7 +211,7 @@ mod tests {
         assert_eq!(
             say(Errno::EACCES, "fd00::1"),
             "cannot add fd00::1/128 to eth0.5: Permission denied: IPv6 is disabled there; \
-             try `sysctl net.ipv6.conf.eth0/5.disable_ipv6=0'"
+             try `sysctl net.ipv6.conf.eth0/5.disable_ipv6=0`"
         );
         assert!(say(Errno::EPERM, "10.0.0.1").contains("root"));
     }

@@ -76,7 +76,7 @@ pub enum NetError {
         errno: Errno,
     },
     /// A setting's value makes no sense.
-    #[error("{setting} is `{value}', which is not what this program knows of it")]
+    #[error("{setting} is `{value}`, which is not what this program knows of it")]
     OddSetting {
         /// Its name.
         setting: String,
@@ -87,7 +87,7 @@ pub enum NetError {
     #[error("{0} is no Ethernet interface: addresses can only be announced on one")]
     NotEthernet(String),
     /// The interface is down.
-    #[error("{0} is down: try `ip link set {0} up'")]
+    #[error("{0} is down: try `ip link set {0} up`")]
     Down(String),
     /// An announcement could not be sent.
     #[error("cannot announce {addr} on {device}: {}", .errno.desc())]
@@ -129,8 +129,8 @@ pub enum NetError {
     },
     /// The kernel has an address, and takes no packet to it.
     #[error(
-        "{addr} is on {device} and receives nothing: see what leads it elsewhere with `ip rule' \
-         and `ip route get {addr}'"
+        "{addr} is on {device} and receives nothing: see what leads it elsewhere with `ip rule` \
+         and `ip route get {addr}`"
     )]
     Unreached {
         /// The address.

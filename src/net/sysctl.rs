@@ -73,7 +73,7 @@ fn absent(path: &str) -> NetError {
     let outdated = of_ipvs && beside("net/ipv4/vs");
     let hint = match path {
         _ if outdated => ": it is too old to have it",
-        _ if of_ipvs => ": try `modprobe ip_vs'",
+        _ if of_ipvs => ": try `modprobe ip_vs`",
         _ if path.starts_with("net/ipv6/") && !beside("net/ipv6") => {
             ": it was started without IPv6"
         }

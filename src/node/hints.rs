@@ -53,7 +53,7 @@ pub fn hints(
                 && let Some(listener) = within(wrong)
             {
                 hints.push(format!(
-                    "flag `{flag}': nothing listens there by {}, but port {} is open by {wrong}: \
+                    "flag `{flag}`: nothing listens there by {}, but port {} is open by {wrong}: \
                      setport_weight --protocol={wrong} --start-port={} --end-port={} --weight={}",
                     flag.protocol, listener.port, flag.start, flag.end, flag.weight
                 ));

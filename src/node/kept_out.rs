@@ -109,7 +109,7 @@ impl Log {
             let RefusedListener { service, bound, uid, reason, reachable } = row;
             let bound = SocketAddr::new(*bound, service.port);
             let text = format!(
-                "the listener of {} on {bound} does not join {service}: {reason}; `cvipctl doctor' \
+                "the listener of {} on {bound} does not join {service}: {reason}; `cvipctl doctor` \
                  on this node says what to do",
                 user_name(*uid, names)
             );

@@ -384,7 +384,7 @@ impl NodeState {
                 let layers = self.layers(store);
                 self.hints = hints::hints(&seen, &layers, &self.outcome.registrations);
             }
-            Err(error) => warn!("cannot read listeners for the hints of `status': {error}"),
+            Err(error) => warn!("cannot read listeners for the hints of `status`: {error}"),
         }
         self.compute_due = true;
     }

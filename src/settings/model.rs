@@ -126,7 +126,7 @@ pub(super) fn endpoint_of(text: &str) -> Result<String, String> {
     let authority = match text.split_once("://") {
         Some(("http" | "https", authority)) => authority,
         Some((scheme, _)) if !text.contains('@') => {
-            return Err(format!("`{text}' is no server of etcd: {scheme} is not http or https"));
+            return Err(format!("`{text}` is no server of etcd: {scheme} is not http or https"));
         }
         _ => text,
     };
@@ -151,7 +151,7 @@ pub(super) fn endpoint_of(text: &str) -> Result<String, String> {
     match good {
         true => Ok(text.to_owned()),
         false => Err(format!(
-            "`{text}' is no server of etcd: write HOST:PORT (etcd's port is 2379, an IPv6 \
+            "`{text}` is no server of etcd: write HOST:PORT (etcd's port is 2379, an IPv6 \
              address stands in brackets)"
         )),
     }
@@ -164,7 +164,7 @@ pub(super) fn prefix_of(text: &str) -> Result<String, String> {
     match prefix.starts_with('/') && prefix.len() > 1 && prefix.chars().all(plain) {
         true => Ok(format!("{prefix}/")),
         false => {
-            Err(format!("`{text}' cannot be the beginning of keys: write something like /cvip/"))
+            Err(format!("`{text}` cannot be the beginning of keys: write something like /cvip/"))
         }
     }
 }

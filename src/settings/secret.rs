@@ -155,7 +155,7 @@ fn read_key(path: &Path) -> Result<KeyFile, SettingsError> {
             let how = format!(
                 "{reason}: every node needs the same cluster key. Copy it from a node that has it; \
                  for a new cluster make one with `(umask 077; set -C; head -c 32 /dev/urandom | \
-                 base64 > {})', which overwrites nothing, and copy it to the others",
+                 base64 > {})`, which overwrites nothing, and copy it to the others",
                 path.display()
             );
             SettingsError::Missing { path, reason: how }

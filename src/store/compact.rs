@@ -138,7 +138,7 @@ impl TryFrom<StoredRecord> for NodeRecord {
 
     fn try_from(stored: StoredRecord) -> Result<NodeRecord, &'static str> {
         if stored.registrations.is_none() && stored.runs.is_none() {
-            return Err("it has neither `registrations' nor `runs'");
+            return Err("it has neither `registrations` nor `runs`");
         }
         let mut registrations = stored.registrations.unwrap_or_default();
         let runs = stored.runs.unwrap_or_default();

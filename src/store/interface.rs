@@ -183,7 +183,7 @@ pub enum StoreError {
     },
     /// The store's credentials do not allow it.
     #[error(
-        "these credentials may not write {key} in etcd: `cvipctl etcd-roles' shows who may do \
+        "these credentials may not write {key} in etcd: `cvipctl etcd-roles` shows who may do \
          what"
     )]
     Denied {
@@ -200,7 +200,7 @@ pub enum StoreError {
     },
     /// The settings ask for an engine that this program was built without.
     #[error(
-        "this cvip was built without etcd (cargo's feature `etcd'): build it with, or set store = \"local\""
+        "this cvip was built without etcd (cargo's feature `etcd`): build it with, or set store = \"local\""
     )]
     NotBuilt,
 }

@@ -94,11 +94,11 @@ fn read_ports<'de, D: Deserializer<'de>>(from: D) -> Result<Vec<(u16, u16)>, D::
     for part in text.split(',') {
         let (start, end) = part.split_once('-').unwrap_or((part, part));
         let (Ok(start), Ok(end)) = (start.parse::<u16>(), end.parse::<u16>()) else {
-            return Err(serde::de::Error::custom(format!("`{part}' is no range of ports")));
+            return Err(serde::de::Error::custom(format!("`{part}` is no range of ports")));
         };
         let after = ports.last().map_or(0, |(_, end)| *end);
         if start <= after || end < start {
-            return Err(serde::de::Error::custom(format!("`{text}' is out of order")));
+            return Err(serde::de::Error::custom(format!("`{text}` is out of order")));
         }
         ports.push((start, end));
     }

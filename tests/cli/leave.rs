@@ -136,7 +136,7 @@ fn a_leave_that_is_interrupted_says_what_goes_on() {
     let err = text(&output.stderr);
     assert!(
         err.contains("node 2 goes on leaving (3 connections left)")
-            && err.contains("`cvipctl leave' waits again"),
+            && err.contains("`cvipctl leave` waits again"),
         "{err}"
     );
     // What it did not ask any more is not waited for.

@@ -358,7 +358,7 @@ fn a_default_route_of_direct_routing_leads_neither_nowhere_nor_to_the_director()
             true => client.v4().to_string(),
             false => client.v6().to_string(),
         };
-        let command = fix.split('`').nth(1).unwrap().split('\'').next().unwrap();
+        let command = fix.split('`').nth(1).unwrap();
         ward.shell(1, &command.replace("ROUTER", &router));
         let report = ward.ask(1);
         assert!(report.finding(&back).is_none() && report.finding(none).is_none(), "{report}");

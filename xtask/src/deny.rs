@@ -135,9 +135,9 @@ impl Rules {
                 Some(text) => match licence::allowed(text, &self.licenses.allow) {
                     Ok(true) => {}
                     Ok(false) => faults.push(format!(
-                        "{name} {version} is under `{text}', which deny.toml does not allow"
+                        "{name} {version} is under `{text}`, which deny.toml does not allow"
                     )),
-                    Err(error) => faults.push(format!("{name} {version}: `{text}': {error}")),
+                    Err(error) => faults.push(format!("{name} {version}: `{text}`: {error}")),
                 },
             }
             if self.bans.deny.iter().any(|spec| spec.is(package)) {
@@ -197,7 +197,7 @@ mod tests {
         let rules = rules();
         assert!(rules.faults(&[package("a", "1.0.0", "MIT OR GPL-3.0")]).is_empty());
         let faults = |packages: &[Package]| rules.faults(packages).join("\n");
-        assert!(faults(&[package("a", "1.0.0", "GPL-3.0")]).contains("`GPL-3.0'"));
+        assert!(faults(&[package("a", "1.0.0", "GPL-3.0")]).contains("`GPL-3.0`"));
         assert!(faults(&[package("openssl-sys", "0.9.1", "MIT")]).contains("banned"));
         let two = [package("a", "1.0.0", "MIT"), package("a", "2.1.0", "MIT")];
         assert!(faults(&two).contains("a is there in 2 versions: 1.0.0, 2.1.0"));

@@ -26,12 +26,12 @@ pub enum SettingError {
     Count,
     /// No host name.
     #[error(
-        "a host is a name of letters, digits, `-' and `_' in labels between dots, or an IP address without a port"
+        "a host is a name of letters, digits, `-` and `_` in labels between dots, or an IP address without a port"
     )]
     Host,
     /// No path.
     #[error(
-        "a path begins with `/', has neither blanks nor `#' and no letters beyond ASCII (write them as %XX), and {} bytes at most",
+        "a path begins with `/`, has neither blanks nor `#` and no letters beyond ASCII (write them as %XX), and {} bytes at most",
         UrlPath::MOST
     )]
     UrlPath,
@@ -45,7 +45,7 @@ pub enum SettingError {
     Pattern(String),
     /// No domain name.
     #[error(
-        "a domain name is `.', or labels of at most 63 letters, digits, `-', `_' or `*' between dots, 253 bytes at most"
+        "a domain name is `.`, or labels of at most 63 letters, digits, `-`, `_` or `*` between dots, 253 bytes at most"
     )]
     DnsName,
     /// No type of DNS records.
@@ -57,7 +57,7 @@ pub enum SettingError {
     )]
     Program,
     /// No user.
-    #[error("a user is given by name, without blanks, `:' or `/'")]
+    #[error("a user is given by name, without blanks, `:` or `/`")]
     User,
     /// A program that would run as root.
     #[error(

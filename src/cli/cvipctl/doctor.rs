@@ -163,7 +163,7 @@ fn misconfigured(error: &Diagnostic) -> Finding {
         severity: Severity::Fault,
         subject,
         what: error.message.clone(),
-        fix: format!("{help} (`cvipctl check' shows the place)"),
+        fix: format!("{help} (`cvipctl check` shows the place)"),
         commands: Vec::new(),
     }
 }
@@ -292,6 +292,6 @@ mod tests {
             out.starts_with("fault: /") && out.contains("unknown routing method `RD`"),
             "{out}"
         );
-        assert!(out.contains("fix: it is one of DR, NAT or TUN (`cvipctl check'"), "{out}");
+        assert!(out.contains("fix: it is one of DR, NAT or TUN (`cvipctl check`"), "{out}");
     }
 }

@@ -343,7 +343,7 @@ pub(super) fn undrain(
     if left.contains_key(&whole) {
         writeln!(
             streams.err,
-            "cvipctl: {whole} is drained as a whole, and stays so: `cvipctl undrain {}'",
+            "cvipctl: {whole} is drained as a whole, and stays so: `cvipctl undrain {}`",
             whole.node
         )?;
     }
@@ -354,7 +354,7 @@ pub(super) fn undrain(
 fn nothing(target: &DrainArgument, left: &Drains) -> String {
     let node = target.node;
     let why = match left.contains_key(&DrainTarget { node, port: None }) {
-        true => format!("node {node} is drained as a whole: `cvipctl undrain {node}'"),
+        true => format!("node {node} is drained as a whole: `cvipctl undrain {node}`"),
         false if left.is_empty() => "nothing is drained".to_owned(),
         false => format!("drained: {}", joined(left.keys())),
     };

@@ -43,7 +43,7 @@ fn accounts(conf: &Conf, prefix: &str) -> Accounts {
 /// A shell script that can be run again when nodes have come.
 fn script(accounts: &Accounts, certificates: bool) -> String {
     let mut text = String::from(
-        "# cvip's users and roles in etcd: `cvipctl etcd-roles | sh -e', where etcdctl reaches\n\
+        "# cvip's users and roles in etcd: `cvipctl etcd-roles | sh -e`, where etcdctl reaches\n\
          # etcd (ETCDCTL_ENDPOINTS, ETCDCTL_CACERT, ETCDCTL_USER=root:... and so on).\n",
     );
     // Writing into a string does not fail.
@@ -135,7 +135,7 @@ mod tests {
             "etcdctl role grant-permission lab-cvip-operator readwrite /lab/cvip/drains",
             "etcdctl user grant-role lab-cvip-node-1 lab-cvip-director",
         ] {
-            assert!(script.lines().any(|l| l == line), "no `{line}' in\n{script}");
+            assert!(script.lines().any(|l| l == line), "no `{line}` in\n{script}");
         }
         assert!(!script.contains("lab-cvip-node-2 lab-cvip-director"), "{script}");
         assert!(script.contains("umask 077"), "{script}");

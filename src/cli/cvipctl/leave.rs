@@ -105,7 +105,7 @@ pub(super) fn run(args: &Args, site: &Site, streams: &mut Streams<'_>) -> anyhow
             writeln!(
                 streams.err,
                 "cvipctl: no longer waiting: node {me} goes on leaving{connections}, and cvipd \
-                 ends when it is done; `cvipctl leave' waits again, `systemctl restart cvipd' \
+                 ends when it is done; `cvipctl leave` waits again, `systemctl restart cvipd` \
                  brings the node back"
             )?;
             return Ok(FAILED);

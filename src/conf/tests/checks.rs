@@ -92,11 +92,11 @@ cvip.conf:14:7: error: port `0` is outside 1 to 65535
 cvip.conf:15:7: error: `host` cannot be `a b`
 <host>a b</host>
       ^~~
-help: a host is a name of letters, digits, `-' and `_' in labels between dots, or an IP address without a port
+help: a host is a name of letters, digits, `-` and `_` in labels between dots, or an IP address without a port
 cvip.conf:16:7: error: `path` cannot be `health`
 <path>health</path>
       ^~~~~~
-help: a path begins with `/', has neither blanks nor `#' and no letters beyond ASCII (write them as %XX), and 2048 bytes at most
+help: a path begins with `/`, has neither blanks nor `#` and no letters beyond ASCII (write them as %XX), and 2048 bytes at most
 cvip.conf:17:9: error: `status` cannot be `20-30`
 <status>20-30</status>
         ^~~~~
@@ -123,7 +123,7 @@ cvip.conf:10:9: error: `verify` is yes or no, not `maybe`
 cvip.conf:10:7: error: `name` cannot be `a..b`
 <name>a..b</name>
       ^~~~
-help: a domain name is `.', or labels of at most 63 letters, digits, `-', `_' or `*' between dots, 253 bytes at most
+help: a domain name is `.`, or labels of at most 63 letters, digits, `-`, `_` or `*` between dots, 253 bytes at most
 cvip.conf:11:9: error: `record` cannot be `ANY`
 <record>ANY</record>
         ^~~
@@ -155,7 +155,7 @@ help: a quotation mark or a backslash has no end
 cvip.conf:11:7: error: `user` cannot be `a:b`
 <user>a:b</user>
       ^~~
-help: a user is given by name, without blanks, `:' or `/'
+help: a user is given by name, without blanks, `:` or `/`
 
 "#]]
     );

@@ -21,7 +21,7 @@ const STATUS_WITHIN: Duration = Duration::from_secs(10);
 pub enum ControlError {
     /// No cvipd listens.
     #[error(
-        "no cvipd runs for node {0} here: start it (`systemctl start cvipd'), or run this on that \
+        "no cvipd runs for node {0} here: start it (`systemctl start cvipd`), or run this on that \
          node's host; with another folder than /run/cvip, name it with --run-dir"
     )]
     Absent(u32),

@@ -158,7 +158,7 @@ impl Leave {
                 let why = self.not_emptied.as_deref().unwrap_or("its thread does not answer");
                 warn!(
                     "the IPVS table is not emptied in time: {why}; delete what is left of it by \
-                     hand (`ipvsadm -D')"
+                     hand (`ipvsadm -D`)"
                 );
                 Some(self.undo_addresses(now))
             }

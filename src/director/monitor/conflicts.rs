@@ -203,7 +203,7 @@ impl Conflicts {
         let told = self.known.iter().filter(|(_, conflict)| conflict.told);
         told.map(|(addr, Conflict { by, .. })| {
             format!(
-                "address conflict: another host, {by}, claims {addr}; find it (`ip neigh', or \
+                "address conflict: another host, {by}, claims {addr}; find it (`ip neigh`, or \
                  your switch's table) and take the address from it"
             )
         })

@@ -93,7 +93,7 @@ impl SettingsRecord {
         }
         let is_setting = |path: &&String| sysctl::is_network_setting(path);
         if let Some(path) = record.settings.0.keys().find(|path| !is_setting(path)) {
-            return Err(format!("`{path}' is no network setting"));
+            return Err(format!("`{path}` is no network setting"));
         }
         let is_impossible = |own: &&OwnAddress| own.prefix > host_prefix(own.addr);
         if let Some(own) = record.addresses.0.iter().find(is_impossible) {
@@ -122,7 +122,7 @@ impl RecordFile {
         let corrupt = |what: &dyn std::fmt::Display| {
             self.failed(format!(
                 "cannot be read as a record of what was changed here ({what}); remove it, then \
-                 check this node's addresses with `ip address' and its settings with sysctl(8)"
+                 check this node's addresses with `ip address` and its settings with sysctl(8)"
             ))
         };
         let text = match files::read_text(&self.path, SIZE_CAP) {
@@ -229,7 +229,7 @@ mod tests {
         let text = r#"{"boot": "b1", "settings":
             {"net/../../../etc/passwd": {"value": "1", "previous": "0"}}}"#;
         let error = SettingsRecord::parse(text, "b1").unwrap_err();
-        assert_eq!(error, "`net/../../../etc/passwd' is no network setting");
+        assert_eq!(error, "`net/../../../etc/passwd` is no network setting");
         let text = r#"{"boot": "b1", "addresses":
             [{"addr": "10.0.0.1", "prefix": 33, "device": "lo"}]}"#;
         assert_eq!(SettingsRecord::parse(text, "b1"), Err("10.0.0.1/33 is no address".into()));

@@ -255,7 +255,7 @@ impl LeaseKeeper {
         }
     }
 
-    /// Notes for `status' why the key cannot be written.
+    /// Notes for `status` why the key cannot be written.
     fn note(&self, why: Option<String>) {
         files::set_unsaved(Path::new(&*String::from_utf8_lossy(&self.key)), why);
     }

@@ -244,7 +244,7 @@ impl EtcdStore {
     }
 }
 
-/// Notes for `status' why etcd takes no value of a key. That it cannot be reached is said there
+/// Notes for `status` why etcd takes no value of a key. That it cannot be reached is said there
 /// already.
 fn noting<T>(path: &str, outcome: Result<T, StoreError>) -> Result<T, StoreError> {
     match &outcome {

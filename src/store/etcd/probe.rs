@@ -85,8 +85,8 @@ fn alarms(endpoint: &str, status: &StatusResponse) -> Vec<ServerFinding> {
     let finding = |alarm: &String| {
         error(
             format!("{endpoint} raises an alarm: {alarm}"),
-            "for NOSPACE, which ends every write: `etcdctl compact REVISION', `etcdctl defrag \
-             --cluster', raise --quota-backend-bytes if it stays large, then `etcdctl alarm disarm'",
+            "for NOSPACE, which ends every write: `etcdctl compact REVISION`, `etcdctl defrag \
+             --cluster`, raise --quota-backend-bytes if it stays large, then `etcdctl alarm disarm`",
         )
     };
     raised.map(finding).collect()
@@ -133,8 +133,8 @@ impl<'a> Probe<'a> {
                 }
                 true => {
                     "does etcd run there, and does a firewall let port 2379 through? With TLS also: \
-                     is its certificate signed by `ca' and for this address, and does etcd want a \
-                     certificate of its clients (`cert' and `key')?"
+                     is its certificate signed by `ca` and for this address, and does etcd want a \
+                     certificate of its clients (`cert` and `key`)?"
                 }
             };
             self.findings.push(match self.versions.is_empty() {
@@ -145,7 +145,7 @@ impl<'a> Probe<'a> {
         if self.clusters.len() > 1 {
             self.findings.push(error(
                 "the endpoints belong to different etcd clusters",
-                "name the members of one cluster: `etcdctl member list' shows them",
+                "name the members of one cluster: `etcdctl member list` shows them",
             ));
         } else if let Some(session) = good {
             self.ask(session, writes).await;
@@ -178,7 +178,7 @@ impl<'a> Probe<'a> {
         if status.is_learner {
             self.findings.push(warning(
                 format!("{endpoint} is a learner, which answers nothing"),
-                "promote it with `etcdctl member promote', or name another",
+                "promote it with `etcdctl member promote`, or name another",
             ));
             return false;
         }
@@ -193,7 +193,7 @@ impl<'a> Probe<'a> {
         }
         let layout = Layout::new(&self.settings.prefix);
         let prefix = layout.prefix();
-        let roles = "`cvipctl etcd-roles' prints the users and roles that cvip needs";
+        let roles = "`cvipctl etcd-roles` prints the users and roles that cvip needs";
         let said = |failure: EtcdFailure| error(format!("etcd does not answer: {failure}"), roles);
         for (first, end) in layout.ranges(Interest::All) {
             match session.may_read(&first, &end).await {
@@ -221,7 +221,7 @@ impl<'a> Probe<'a> {
         let password = self.settings.password().map_err(|e| {
             Box::new(ServerFinding { is_error: true, message: e.to_string(), help: None })
         })?;
-        let open = "`cvipctl etcd-roles' prints how to admit the cluster's machines alone";
+        let open = "`cvipctl etcd-roles` prints how to admit the cluster's machines alone";
         let Some((user, password)) = password else {
             if self.settings.cert.is_none() {
                 let anybody = session.probe(self.settings.prefix.as_bytes()).await.is_ok();
@@ -248,7 +248,7 @@ impl<'a> Probe<'a> {
             Err(EtcdFailure::Password) => Err(Box::new(error(
                 format!("etcd knows no user {user}, or not with this password"),
                 format!(
-                    "see {}; `etcdctl user list' shows the users",
+                    "see {}; `etcdctl user list` shows the users",
                     self.settings.password_file_name()
                 ),
             ))),

@@ -94,7 +94,7 @@ fn lock_within(run_dir: &Path, name: &str, within: Duration) -> Result<File, Sto
             Err(TryLockError::Error(e)) => return Err(io_error("cannot lock", &path, e)),
             Err(TryLockError::WouldBlock) if Instant::now() >= deadline => {
                 let reason = format!(
-                    "another program holds {} for longer than {within:?}: see `fuser -v' on it",
+                    "another program holds {} for longer than {within:?}: see `fuser -v` on it",
                     path.display()
                 );
                 return Err(StoreError::Unavailable { reason });

@@ -7,7 +7,7 @@ pub(super) fn allowed(expression: &str, allow: &[String]) -> Result<bool> {
     let spaced = expression.replace('(', " ( ").replace(')', " ) ").replace('/', " OR ");
     let mut words = Words { words: spaced.split_whitespace().collect(), at: 0, allow };
     let allowed = words.any()?;
-    ensure!(words.peek().is_none(), "cannot be understood from `{}' on", words.rest());
+    ensure!(words.peek().is_none(), "cannot be understood from `{}` on", words.rest());
     Ok(allowed)
 }
 
@@ -56,7 +56,7 @@ impl<'a> Words<'a> {
             return Ok(allowed);
         }
         let Some(name) = self.peek() else { bail!("ends too early") };
-        ensure!(!["AND", "OR", "WITH", ")"].contains(&name), "has `{name}' for a licence");
+        ensure!(!["AND", "OR", "WITH", ")"].contains(&name), "has `{name}` for a licence");
         self.at += 1;
         let mut name = name.to_owned();
         if self.take("WITH") {

@@ -38,7 +38,7 @@ impl FromStr for DrainArgument {
         };
         match port.parse() {
             Ok(port) if port > 0 => Ok(DrainArgument { node, port: Some((port, protocol)) }),
-            _ => Err(format!("`{port}' is no port: it is a number from 1 to 65535")),
+            _ => Err(format!("`{port}` is no port: it is a number from 1 to 65535")),
         }
     }
 }
@@ -176,12 +176,12 @@ mod tests {
         for (text, what) in [
             ("", "no node"),
             ("0", "no node"),
-            ("web1", "`web1' is no node"),
+            ("web1", "`web1` is no node"),
             ("-1", "no node"),
             ("3:", "no port"),
             ("3:0", "no port"),
             ("3:65536", "no port"),
-            ("3:http", "`http' is no port"),
+            ("3:http", "`http` is no port"),
             ("3:80/icmp", "one of tcp, udp, sctp"),
             ("3:80/", "one of tcp, udp, sctp"),
             ("3:80:81", "no port"),

@@ -147,7 +147,7 @@ fn times_are_whole_seconds_and_reasons_are_one_line() {
 fn what_is_not_drained_is_told_with_what_is() {
     let target = |text: &str| text.parse::<DrainArgument>().unwrap();
     let whole = wanted(None, None).add_to(&mut Drains::new(), &[NODE]);
-    assert!(nothing(&target("2:80"), &whole).contains("`cvipctl undrain 2'"));
+    assert!(nothing(&target("2:80"), &whole).contains("`cvipctl undrain 2`"));
     assert!(nothing(&target("3"), &whole).ends_with("drained: node 2"));
     assert!(nothing(&target("3"), &Drains::new()).ends_with("nothing is drained"));
 }

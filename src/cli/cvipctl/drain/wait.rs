@@ -63,11 +63,11 @@ impl Ended {
                  node still counts"
             ),
             Ended::Interrupted => format!(
-                "no longer waiting: node {target} stays drained; `cvipctl drain {target} --wait' waits \
-                 again, `cvipctl undrain {target}' takes it back"
+                "no longer waiting: node {target} stays drained; `cvipctl drain {target} --wait` waits \
+                 again, `cvipctl undrain {target}` takes it back"
             ),
             Ended::Undrained => {
-                format!("node {target} was undrained meanwhile: see `cvipctl events'")
+                format!("node {target} was undrained meanwhile: see `cvipctl events`")
             }
         }
     }

@@ -77,7 +77,7 @@ fn write(
         cells![refused.service, node, refused.bound, refused.reason]
     });
     let more = report.refused_more.iter().map(|(node, more)| {
-        cells![format!("and {more} more"), node, "", "`cvipctl doctor' there names them"]
+        cells![format!("and {more} more"), node, "", "`cvipctl doctor` there names them"]
     });
     section(out, ["Does not join", "Node", "Bound to", "Reason"], refused.chain(more))?;
     let drains = report.drains.iter().map(|row| {

@@ -430,7 +430,7 @@ fn a_fault_is_told_once_and_its_end_too() {
                 &[
                     "10 Stand(1)",
                     "10 Faults([\"10.0.0.100 is on lo and receives nothing: see what leads it elsewhere \
-                 with `ip rule' and `ip route get 10.0.0.100'\"])",
+                 with `ip rule` and `ip route get 10.0.0.100`\"])",
                 ],
             ),
             (

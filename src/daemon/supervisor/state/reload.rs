@@ -41,7 +41,7 @@ impl Supervisor {
             if !self.is_director() {
                 return self.cannot_be_taken(format!(
                     "{error}: it serves on as before, and keeps its addresses and settings; \
-                     `cvipctl leave' takes it out"
+                     `cvipctl leave` takes it out"
                 ));
             }
             warn!("{error}");

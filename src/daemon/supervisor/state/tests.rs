@@ -439,7 +439,7 @@ fn a_real_server_that_the_file_no_longer_names_goes_on() {
     let [fault] = run.supervisor.faults() else { panic!("{:?}", run.supervisor.faults()) };
     assert!(
         fault.starts_with("node 1 is neither a director nor a real server in cvip.conf")
-            && fault.contains("`cvipctl leave' takes it out"),
+            && fault.contains("`cvipctl leave` takes it out"),
         "{fault}"
     );
 }
