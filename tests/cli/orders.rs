@@ -317,7 +317,7 @@ fn a_wait_ends_when_somebody_takes_the_order_back() {
 fn events_of_all_directors_are_told_by_time_and_followed() {
     let cluster = Cluster::new();
     let (out, err) = cluster.run("events");
-    assert!(out.is_empty() && err.contains("no director has recorded anything"), "{out}{err}");
+    assert!(out.is_empty() && err.contains("no node has recorded anything"), "{out}{err}");
     let add = |director: u32, at: &str, what: Value| {
         let path = cluster.run_dir().join(format!("events-{director}.jsonl"));
         let mut file = fs::OpenOptions::new().create(true).append(true).open(path).unwrap();

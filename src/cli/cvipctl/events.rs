@@ -1,4 +1,4 @@
-//! `cvipctl events`: what the directors of this host recorded, in the order of time.
+//! `cvipctl events`: what the nodes of this host recorded, in the order of time.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
@@ -94,7 +94,7 @@ pub(super) fn run(args: &Args, site: &Site, streams: &mut Streams<'_>) -> anyhow
             let dir = site.run_dir.display();
             writeln!(
                 streams.err,
-                "cvipctl: no director has recorded anything in {dir}: each does so on its own host"
+                "cvipctl: no node has recorded anything in {dir}: each does so on its own host"
             )?;
         }
         first = false;

@@ -127,8 +127,9 @@ enum CvipctlCommand {
     Undrain(drain::UndrainArgs),
     /// Show what happened: which servers and nodes came and went, which director is active, and why
     ///
-    /// Directors record it, each on its own host, in the folder of --run-dir. Times are by the
-    /// director's clock, in UTC.
+    /// Each node records it on its own host, in the folder of --run-dir: a director what it sees of
+    /// all, a real server what was repaired of its own addresses. Times are by that host's clock,
+    /// in UTC.
     #[command(after_help = "Examples:\n  \
       cvipctl events --since=1h\n  \
       cvipctl events --since=2026-03-01T22:00:00Z --node=3\n  \
