@@ -15,7 +15,7 @@ use crate::store::ServiceKey;
 /// The view of the moment; `cvipctl status` shows it.
 #[derive(Clone, Debug, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct TableView {
-    /// Destinations on their way out.
+    /// Destinations that are draining.
     pub draining: Vec<Draining>,
     /// Destinations that get no new connections although they listen.
     pub quiesced: Vec<Quiesced>,

@@ -76,7 +76,7 @@ impl MetricsText {
                 .value(&[], monitor.term);
             self.gauge("isolated", "1 if this director suspects its own link.")
                 .value(&[], u8::from(monitor.isolated));
-            let mut nodes = self.gauge("nodes", "Other nodes, by what is made of their life.");
+            let mut nodes = self.gauge("nodes", "Other nodes, by their liveness.");
             for (liveness, name) in [
                 (Liveness::Alive, "alive"),
                 (Liveness::AgentDown, "agent_down"),
@@ -97,7 +97,7 @@ impl MetricsText {
             heartbeats.value(&[("result", "refused")], monitor.heartbeats_refused);
         }
         if let Some(pools) = status.pools {
-            self.gauge("draining_destinations", "Destinations on their way out.")
+            self.gauge("draining_destinations", "Destinations that are draining.")
                 .value(&[], pools.draining.len());
             let mut quiesced = self.gauge(
                 "quiesced_destinations",
