@@ -252,7 +252,8 @@ impl Election {
         let stored = input.stored.map(|elected| elected.term);
         let own = if let ElectionRole::Active { term } = self.role { term } else { 0 };
         let heard = input.peers.values().map(|peer| peer.term);
-        self.latest = heard.chain(stored).fold(counter::latest(self.latest, own), counter::latest);
+        let known = heard.chain(stored).chain(input.held);
+        self.latest = known.fold(counter::latest(self.latest, own), counter::latest);
         if self.incumbent.map(|incumbent| incumbent.elected) != input.stored {
             self.gone_since = None;
             self.incumbent = input.stored.map(|elected| Incumbent {

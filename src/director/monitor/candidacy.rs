@@ -13,6 +13,7 @@ use super::vouching::PeerVouches;
 use super::wire::Terms;
 use crate::clock::Instant;
 use crate::conf::Conf;
+use crate::counter;
 use crate::director::DirectorEvent;
 use crate::director::election::{
     Election, ElectionAction, ElectionInput, ElectionPeer, ElectionRole, PeerLiveness,
@@ -209,11 +210,17 @@ impl Candidacy {
 
     /// What heartbeats say of its set.
     pub fn leadership(&self, store: &StoreView) -> Leadership {
+        let set = self.set();
         let (term, active) = match self.role() {
             ElectionRole::Active { term } => (term, true),
-            ElectionRole::Standby => (self.elected(store).map_or(0, |elected| elected.term), false),
+            ElectionRole::Standby => {
+                // The store may have been emptied since: it is told from which term on it goes on.
+                let known = [self.elected(store).map(|elected| elected.term), self.terms.term(set)];
+                let latest = self.election.latest();
+                (known.into_iter().flatten().fold(latest, counter::latest), false)
+            }
         };
-        Leadership { set: self.set(), term, active }
+        Leadership { set, term, active }
     }
 
     /// What came of the claim. After an error it may have been won all the same: the store then

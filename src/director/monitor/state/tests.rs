@@ -758,6 +758,28 @@ fn one_that_is_started_again_while_the_store_is_unavailable_goes_on_if_no_other_
 }
 
 #[test]
+fn a_director_that_is_started_again_tells_its_former_term_and_claims_a_later_one() {
+    // The store was emptied meanwhile: no other knows the term if this one does not tell it.
+    let second = conf(&[2, 1], &[1, 2, 3, 4]);
+    let mut scene = Scene::of(Arc::clone(&second), None, "active 1 4");
+    scene.play(&[(0, Wait, &[])]);
+    assert_eq!(scene.content.leaderships, [Leadership { set: 1, term: 4, active: false }]);
+    let took = TOOK(5);
+    scene.play(&[
+        (
+            0,
+            Down(&[2]),
+            &["standby", "claims for 1 above 4", "writes active 1 5", "active 5", &took],
+        ),
+        (3000, Wait, &[]),
+    ]);
+    // A standby tells the term that it has heard of.
+    let mut scene = Scene::of(second, None, "");
+    scene.play(&[(0, Leads(2, 7, false), &[]), (500, Wait, &[])]);
+    assert_eq!(scene.content.leaderships, [Leadership { set: 1, term: 7, active: false }]);
+}
+
+#[test]
 fn a_reload_keeps_the_active_director_through_another_set_of_directors() {
     let mut scene = Scene::active();
     let reload = |directors: &[u32]| Told(MonitorCommand::Reload(conf(directors, &[1, 2, 3, 4])));
