@@ -9,11 +9,12 @@ use cvip::conf::Conf;
 use cvip::cores::{Value, service_key};
 use cvip::director::election::ElectionRole;
 use cvip::ipvs::{DaemonRole, Destination, DestinationId};
+use cvip::ports::Layers;
 use cvip::protocol::Protocol;
-use cvip::store::{Key, ServiceKey};
+use cvip::store::{Key, Registration, ServiceKey};
 
 use crate::cluster::clients::{Attempt, Clients};
-use crate::cluster::conf::{CVIP, HTTP, STATIC, XDMCP, addr_of};
+use crate::cluster::conf::{CVIP, FLAGGED, HTTP, PORTS, STATIC, XDMCP, addr_of, protocol_of};
 use crate::cluster::machine::Machine;
 use crate::cluster::packet::Place;
 use crate::cluster::process::Told;
@@ -141,7 +142,9 @@ impl Watch {
             Some(Value::Owned(owned)) => owned.clone(),
             _ => BTreeSet::new(),
         };
-        for service in own_services(machine) {
+        // What cannot be written is written later: the table is not kept waiting for that.
+        let is_saved = !process.client.has_unsaved();
+        for service in own_services(machine).into_iter().filter(|_| is_saved) {
             if !owned.contains(&service) {
                 let what = format!("node {node}: {service} was made and is not recorded as owned");
                 return Err(Violation { at: world.now, invariant: 4, what });
@@ -230,6 +233,10 @@ pub fn is_right(world: &World, clients: &Clients, conf: &Conf) -> Result<(), (u3
         return Err((11, format!("node {active} carries the CVIP and is no director")));
     }
     for (node, machine) in &world.machines {
+        if machine.has_left {
+            has_nothing_left(machine, machine.clock(world.now))?;
+            continue;
+        }
         let Some(process) = &machine.process else {
             return Err((11, format!("node {node}: no cvipd runs")));
         };
@@ -248,8 +255,11 @@ pub fn is_right(world: &World, clients: &Clients, conf: &Conf) -> Result<(), (u3
             if view.active != (*node == active) {
                 return Err((12, format!("node {node}: active is {}", view.active)));
             }
+            if view.isolated {
+                return Err((12, format!("node {node} takes its own link for broken")));
+            }
         }
-        is_right_record(world, machine)?;
+        is_right_record(world, conf, machine)?;
         is_right_table(world, conf, machine, active)?;
         is_right_address(machine, *node == active, machine.clock(world.now))?;
     }
@@ -263,15 +273,33 @@ pub fn is_right(world: &World, clients: &Clients, conf: &Conf) -> Result<(), (u3
 /// What is not, with the invariant that it belongs to.
 pub fn are_leased(world: &World) -> Result<(), (u32, String)> {
     let is_leased = |node: &u32| matches!(world.stored(Key::Alive(*node)), Some(Value::Alive(_)));
-    match world.machines.keys().find(|node| !is_leased(node)) {
-        Some(node) => Err((13, format!("node {node} has no lease"))),
+    let mut here = world.machines.values().filter(|machine| !machine.has_left);
+    match here.find(|machine| !is_leased(&machine.node)) {
+        Some(machine) => Err((13, format!("node {} has no lease", machine.node))),
         None => Ok(()),
     }
 }
 
-/// The ports on which a node's servers listen.
-fn listens(machine: &Machine) -> BTreeSet<(Protocol, u16)> {
-    [HTTP, XDMCP].into_iter().filter(|(_, port)| machine.host.is_listening(*port)).collect()
+/// The services that a node's servers join, with the weights of the flags that hold.
+fn joins(world: &World, conf: &Conf, machine: &Machine) -> BTreeMap<(Protocol, u16), u16> {
+    let flags = Layers { conf: conf.cvips[0].flags(), ..world.flags(machine.node) };
+    let listens = PORTS.into_iter().filter(|port| machine.host.is_listening(*port));
+    let services = listens.map(|port| (protocol_of(port), port));
+    let weight = |(protocol, port)| Some(flags.lookup(protocol, port)?.0.weight);
+    services.filter_map(|service| Some((service, weight(service)?))).collect()
+}
+
+/// A node that has left has nothing of cvipd's.
+fn has_nothing_left(machine: &Machine, clock: SimTime) -> Result<(), (u32, String)> {
+    let node = machine.node;
+    let own = own_services(machine);
+    if !own.is_empty() {
+        return Err((18, format!("node {node} has left, and has {own:?}")));
+    }
+    match machine.host.kernel.network.receives(CVIP, clock) {
+        true => Err((18, format!("node {node} has left, and has the CVIP"))),
+        false => Ok(()),
+    }
 }
 
 /// A service of the table, and its destinations.
@@ -288,18 +316,18 @@ fn own_services(machine: &Machine) -> Vec<ServiceKey> {
 }
 
 /// A node's record in the store says what the node serves.
-fn is_right_record(world: &World, machine: &Machine) -> Result<(), (u32, String)> {
+fn is_right_record(world: &World, conf: &Conf, machine: &Machine) -> Result<(), (u32, String)> {
     let node = machine.node;
     let Some(Value::Node(record)) = world.stored(Key::Node(node)) else {
         return Err((13, format!("node {node} has no record")));
     };
-    let told: BTreeSet<(Protocol, u16)> = record
+    let told: BTreeMap<(Protocol, u16), u16> = record
         .registrations
         .iter()
-        .map(|registration| (registration.service.protocol, registration.service.port))
-        .filter(|service| *service != STATIC)
+        .map(|Registration { service, weight, .. }| ((service.protocol, service.port), *weight))
+        .filter(|(service, _)| *service != STATIC)
         .collect();
-    let truth = listens(machine);
+    let truth = joins(world, conf, machine);
     if told != truth {
         return Err((13, format!("node {node} serves {truth:?}, its record says {told:?}")));
     }
@@ -332,14 +360,23 @@ fn is_right_table(
         Some(Value::Drains(drains)) => drains.keys().map(|target| target.node).collect(),
         _ => BTreeSet::new(),
     };
-    for (protocol, port) in [HTTP, XDMCP, STATIC] {
+    let joins: BTreeMap<u32, BTreeMap<(Protocol, u16), u16>> = world
+        .machines
+        .values()
+        .filter(|machine| !machine.has_left)
+        .map(|machine| {
+            let fixed = (STATIC, 1);
+            let joins = joins(world, conf, machine).into_iter().chain([fixed]);
+            (machine.node, joins.collect())
+        })
+        .collect();
+    for (protocol, port) in [HTTP, XDMCP, STATIC, FLAGGED] {
         let service = ServiceKey { cvip: CVIP, protocol, port };
         let mut expected: BTreeMap<IpAddr, u32> = BTreeMap::new();
         for server in &cvip.real_servers {
-            let machine = &world.machines[&server.node];
-            let joins = (protocol, port) == STATIC || listens(machine).contains(&(protocol, port));
-            if joins && !drained.contains(&server.node) {
-                expected.insert(addr_of(server.node), 1);
+            let joins = joins.get(&server.node).and_then(|of| of.get(&(protocol, port)));
+            if let Some(weight) = joins.filter(|_| !drained.contains(&server.node)) {
+                expected.insert(addr_of(server.node), u32::from(*weight));
             }
         }
         // A drained one is gone once its connections have ended.
@@ -363,7 +400,8 @@ fn is_right_table(
             return Err((5, what));
         }
     }
-    let known = [HTTP, XDMCP, STATIC].map(|(p, port)| ServiceKey { cvip: CVIP, protocol: p, port });
+    let known = [HTTP, XDMCP, STATIC, FLAGGED];
+    let known = known.map(|(p, port)| ServiceKey { cvip: CVIP, protocol: p, port });
     match own.iter().find(|service| !known.contains(service)) {
         Some(service) => Err((5, format!("node {node} has {service}, which no node serves"))),
         None => Ok(()),

@@ -16,6 +16,12 @@ pub const XDMCP: (Protocol, u16) = (Protocol::Udp, 177);
 /// See [`HTTP`].
 pub const STATIC: (Protocol, u16) = (Protocol::Tcp, 5432);
 
+/// A service that cvip.conf does not name: an operator's flag alone makes it.
+pub const FLAGGED: (Protocol, u16) = (Protocol::Tcp, 9000);
+
+/// The ports on which every node has a server.
+pub const PORTS: [u16; 3] = [HTTP.1, XDMCP.1, FLAGGED.1];
+
 /// The protocol of the service on a port.
 pub fn protocol_of(port: u16) -> Protocol {
     if port == XDMCP.1 { XDMCP.0 } else { Protocol::Tcp }

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use super::conf::PORTS;
 use crate::random::Random;
 
 /// Milliseconds.
@@ -80,12 +81,16 @@ pub enum Fault {
     RemoveAddress { node: u32 },
     /// A hand sets a sysctl to something else.
     SetSysctl { node: u32 },
+    /// An operator flags a port on one node or, if none is named, on all; with no weight, the flag is
+    /// removed.
+    Flag { node: Option<u32>, port: u16, weight: Option<u16> },
     /// An operator drains a node, and takes that back after a while.
     Drain { node: u32, for_ms: Ms },
     /// An operator wants this director to be active.
     TakeOver { node: u32 },
-    /// A node leaves for good, and its cvipd is started again after a while.
-    Leave { node: u32, away_ms: Ms },
+    /// A node leaves for good, and its cvipd is started again after a while or, if none is named, once
+    /// all is right without it.
+    Leave { node: u32, away_ms: Option<Ms> },
     /// cvip.conf changes on one machine after the other, in this order, and is read again.
     Reload { layout: usize, order: Vec<u32>, every_ms: Ms },
     /// cvip.conf has a fault on one machine, and is mended after a while; it is read both times.
@@ -125,7 +130,7 @@ impl Fault {
             Fault::Kill { .. } => 1000,
             Fault::Terminate { away_ms, .. }
             | Fault::Crash { away_ms, .. }
-            | Fault::Leave { away_ms, .. } => *away_ms,
+            | Fault::Leave { away_ms: Some(away_ms), .. } => *away_ms,
             Fault::Stop { for_ms, .. }
             | Fault::Pause { for_ms, .. }
             | Fault::Busy { for_ms, .. }
@@ -179,6 +184,14 @@ const LENGTHS: [Ms; 12] = [20, 120, 450, 600, 900, 1500, 2500, 4000, 8000, 11_00
 /// Draws a schedule: a few faults within seconds, often of directors, often overlapping.
 pub fn draw(targets: &Targets, random: &mut Random) -> Vec<Timed> {
     let count = 1 + random.within(0..=5);
+    // Faults that meet on one node are the ones that nobody thought of together.
+    let one_node = random.choose(&targets.nodes).copied().filter(|_| random.happens(350_000));
+    let met = one_node.map(|node| Targets {
+        nodes: vec![node],
+        directors: targets.directors.iter().copied().filter(|of| *of == node).collect(),
+        ..targets.clone()
+    });
+    let targets = &Met { all: targets, met: met.as_ref().unwrap_or(targets) };
     let spread = *random.choose(&[500, 3000, 12_000, 25_000]).unwrap_or(&3000);
     let mut schedule: Vec<Timed> = (0..count)
         .map(|_| Timed { at_ms: random.within(0..=spread), fault: one(targets, random) })
@@ -187,21 +200,29 @@ pub fn draw(targets: &Targets, random: &mut Random) -> Vec<Timed> {
     schedule
 }
 
-fn one(targets: &Targets, random: &mut Random) -> Fault {
+/// Whom faults hit.
+struct Met<'a> {
+    /// Every node.
+    all: &'a Targets,
+    /// Those that this burst is about.
+    met: &'a Targets,
+}
+
+fn one(Met { all, met }: &Met<'_>, random: &mut Random) -> Fault {
     let length = |random: &mut Random| {
         let about = *random.choose(&LENGTHS).unwrap_or(&600);
         about + random.within(0..=about / 2)
     };
     // Directors are where most can go wrong.
     let of = match random.happens(600_000) {
-        true => &targets.directors,
-        false => &targets.nodes,
+        true if !met.directors.is_empty() => &met.directors,
+        _ => &met.nodes,
     };
     let node = *random.choose(of).unwrap_or(&1);
-    let port = *random.choose(&[80, 177]).unwrap_or(&80);
-    let server = random.within(0..targets.servers as u64) as usize;
+    let port = *random.choose(&PORTS).unwrap_or(&80);
+    let server = random.within(0..all.servers as u64) as usize;
     let for_ms = length(random);
-    match random.within(0..44) {
+    match random.within(0..46) {
         0 | 1 => Fault::Kill { node },
         2 => Fault::Terminate { node, away_ms: for_ms },
         3 | 4 => Fault::Stop { node, for_ms },
@@ -210,12 +231,12 @@ fn one(targets: &Targets, random: &mut Random) -> Fault {
         9 => Fault::Busy { node, late_ms: random.within(5..=400), for_ms },
         10 => Fault::Wall { node, by_s: random.within(0..=200_000) as i64 - 100_000 },
         11..=13 => {
-            let to = *random.choose(&targets.directors).unwrap_or(&1);
+            let to = *random.choose(&all.directors).unwrap_or(&1);
             Fault::Cut { from: node, to, for_ms }
         }
         14 | 15 => {
             let some: Vec<u32> =
-                targets.nodes.iter().copied().filter(|_| random.happens(300_000)).collect();
+                all.nodes.iter().copied().filter(|_| random.happens(300_000)).collect();
             let nodes = if some.is_empty() { vec![node] } else { some };
             Fault::Partition { nodes, for_ms }
         }
@@ -265,14 +286,22 @@ fn one(targets: &Targets, random: &mut Random) -> Fault {
         39 => Fault::SetSysctl { node },
         40 => Fault::Drain { node, for_ms: for_ms.max(2000) },
         41 => Fault::TakeOver { node },
-        42 => Fault::Leave { node, away_ms: for_ms.max(4000) },
+        42 => Fault::Leave {
+            node,
+            away_ms: Some(for_ms.max(4000)).filter(|_| random.happens(500_000)),
+        },
+        43 | 44 => Fault::Flag {
+            node: Some(node).filter(|_| random.happens(500_000)),
+            port,
+            weight: Some(random.within(1..=4) as u16).filter(|_| random.happens(600_000)),
+        },
         _ => match random.happens(700_000) {
             true => {
-                let mut order = targets.nodes.clone();
+                let mut order = all.nodes.clone();
                 for index in (1..order.len()).rev() {
                     order.swap(index, random.within(0..=index as u64) as usize);
                 }
-                let layout = random.within(0..targets.layouts as u64) as usize;
+                let layout = random.within(0..all.layouts as u64) as usize;
                 Fault::Reload { layout, order, every_ms: random.within(0..=700) }
             }
             false => Fault::BrokenConf { node, for_ms },

@@ -72,13 +72,26 @@ impl Machine {
         }
     }
 
+    /// What of the store stands in its own folder.
+    pub fn store_files(&self) -> &HostFiles {
+        self.process.as_ref().map_or(&self.store_files, |process| process.client.files())
+    }
+
+    /// The same, to be changed by another program.
+    pub fn store_files_mut(&mut self) -> &mut HostFiles {
+        match &mut self.process {
+            Some(process) => process.client.files_mut(),
+            None => &mut self.store_files,
+        }
+    }
+
     fn kernel(node: u32) -> Kernel {
         Kernel::new(&[("eth0", addr_of(node), 24)])
     }
 
     /// Nothing of the kernel, of /run and of the servers is left.
     pub fn power_off(&mut self) {
-        self.is_up = false;
+        (self.is_up, self.has_left) = (false, false);
         self.host.kernel = Machine::kernel(self.node);
         self.host.servers.clear();
         self.host.foreign.clear();

@@ -19,6 +19,7 @@ use super::packet::Place;
 use super::world::{SERVERS, StoreAftermath, World};
 use crate::kernel::ipvs::IpvsTable;
 use crate::kernel::network::NetworkRequest;
+use crate::store::FileFault;
 use crate::time::SimTime;
 
 /// How long `cvipctl leave` lets connections go on.
@@ -112,6 +113,7 @@ pub fn begin(world: &mut World, fault: &Fault) -> Vec<(Duration, Later)> {
         Fault::FilesFull { node, for_ms } => {
             let (machine, until) = until(world, *node, *for_ms);
             machine.host.files.is_full = true;
+            machine.store_files_mut().set_fault(Some(FileFault::Full));
             machine.host.kernel.network.refuse(NetworkRequest::Save, Errno::ENOSPC, until);
         }
         Fault::TableRefused { node, for_ms } => {
@@ -158,6 +160,7 @@ pub fn begin(world: &mut World, fault: &Fault) -> Vec<(Duration, Later)> {
             let path = "net/ipv4/conf/all/arp_ignore";
             world.machine(*node).host.kernel.network.write_by_hand(path, "0");
         }
+        Fault::Flag { node, port, weight } => world.flag(*node, *port, *weight),
         Fault::Drain { node, .. } => {
             let target = DrainTarget { node: *node, port: None };
             world.order_drain(target, true);
@@ -186,8 +189,10 @@ pub fn continue_with(world: &mut World, later: &Later, confs: &[Arc<Conf>], layo
     match later {
         Later::End(fault) => end(world, fault, confs, layout),
         Later::Toggle { node, port, opens } => listen(world, *node, *port, *opens),
-        Later::Conf { node, layout } => {
-            world.machine(*node).host.files.conf = Some(Arc::clone(&confs[*layout]));
+        // Of two changes that overlap, the later one holds on every machine.
+        Later::Conf { layout: other, .. } if *other != layout => {}
+        Later::Conf { node, .. } => {
+            world.machine(*node).host.files.conf = Some(Arc::clone(&confs[layout]));
             world.tell(*node, SupervisorInput::Reload);
         }
     }
@@ -199,7 +204,7 @@ fn end(world: &mut World, fault: &Fault, confs: &[Arc<Conf>], layout: usize) {
         Fault::Kill { node } | Fault::Terminate { node, .. } => {
             world.start(*node, Duration::ZERO);
         }
-        Fault::Leave { node, .. } => {
+        Fault::Leave { node, away_ms: Some(_) } => {
             world.machine(*node).has_left = false;
             world.start(*node, Duration::ZERO);
         }
@@ -226,7 +231,11 @@ fn end(world: &mut World, fault: &Fault, confs: &[Arc<Conf>], layout: usize) {
             (0..SERVERS).for_each(|server| start_server(world, server));
         }
         Fault::StoreFull { .. } => world.store.set_full(false),
-        Fault::FilesFull { node, .. } => world.machine(*node).host.files.is_full = false,
+        Fault::FilesFull { node, .. } => {
+            let machine = world.machine(*node);
+            machine.host.files.is_full = false;
+            machine.store_files_mut().set_fault(None);
+        }
         Fault::ServerDown { node, port, .. } | Fault::Flap { node, port, .. } => {
             listen(world, *node, *port, true);
         }

@@ -7,10 +7,11 @@ use std::time::Duration;
 
 use cvip::cores::{MonitorMessage, SupervisorInput, Value};
 use cvip::heartbeat::ConnectOutcome;
+use cvip::ports::{FlagSet, Layers, PortFlag};
 use cvip::store::layout::Layout;
-use cvip::store::{DrainOrder, DrainTarget, Drains, Interest, Key};
+use cvip::store::{DrainOrder, DrainTarget, Drains, Interest, Key, Scope};
 
-use super::conf::CVIP;
+use super::conf::{CVIP, PORTS, protocol_of};
 use super::machine::Machine;
 use super::network::Network;
 use super::packet::{Packet, Place};
@@ -326,7 +327,9 @@ impl World {
         let client = StoreClient::new(node, SERVERS, settings, files, clock, self.random.fork());
         let id = client_of(node, machine.epoch);
         match Process::start(node, client, id, &machine.host, self.random.fork(), clock) {
-            Ok(process) => machine.process = Some(process),
+            Ok(process) => {
+                (machine.process, machine.has_left) = (Some(process), false);
+            }
             Err(error) => {
                 self.told.push((now, node, Told::Note(format!("cannot start: {error}"))));
                 let machine = self.machines.get_mut(&node).expect("it was found above");
@@ -456,6 +459,39 @@ impl World {
         self.orders.insert(id, (target, is_ordered));
         self.wanted.insert(target, is_ordered);
         self.run_operator();
+    }
+
+    /// An operator flags a port on one node or on all, or takes that back. What cannot be written is
+    /// refused, and not ordered again.
+    pub fn flag(&mut self, node: Option<u32>, port: u16, weight: Option<u16>) {
+        let protocol = protocol_of(port);
+        let mut change = move |flags: &mut FlagSet| match weight {
+            Some(weight) => flags.set(PortFlag { protocol, start: port, end: port, weight }),
+            None => drop(flags.remove(protocol, port, port)),
+        };
+        match node {
+            Some(node) if self.machine(node).is_up => {
+                let _ = self.machine(node).store_files_mut().update_flags(node, &mut change);
+            }
+            Some(_) => {}
+            None => {
+                let what = StoreWrite::UpdateFlags(Scope::Cluster, Box::new(change));
+                self.operator.begin(self.operator_view, what, self.now);
+                self.run_operator();
+            }
+        }
+    }
+
+    /// The flags that hold on a node, but for those of cvip.conf.
+    pub fn flags(&self, node: u32) -> Layers {
+        let of = |value| match value {
+            Some(Value::Flags(flags)) => flags,
+            _ => FlagSet::default(),
+        };
+        let files = self.machines[&node].store_files();
+        let own = files.read(Key::Flags(Scope::Node(node))).ok().flatten().cloned();
+        let all = self.stored(Key::Flags(Scope::Cluster));
+        Layers { node: of(own), cluster: of(all), conf: FlagSet::default() }
     }
 
     fn run_operator(&mut self) {
@@ -595,7 +631,7 @@ impl World {
         }
         (machine.is_up, machine.lag) = (true, now.since(SimTime(0)));
         // Its clock begins anew.
-        for port in [80, 177] {
+        for port in PORTS {
             machine.host.listen(port, true, SimTime(0));
         }
         machine.scheduled = SimTime::NEVER;

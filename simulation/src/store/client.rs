@@ -232,6 +232,11 @@ impl StoreClient {
         &self.files
     }
 
+    /// True while a value of the host's is not written, since there is no space.
+    pub fn has_unsaved(&self) -> bool {
+        self.views.values().any(|view| view.host.has_unsaved())
+    }
+
     /// The host's folder, which others change.
     pub fn files_mut(&mut self) -> &mut HostFiles {
         self.wake_all();
@@ -454,16 +459,8 @@ impl StoreClient {
                 host.write(&mut self.files, key, value, now);
                 Ok(WriteOutcome::Done)
             }
-            StoreWrite::UpdateFlags(scope @ Scope::Node(_), mut change) => {
-                let key = Key::Flags(scope);
-                let (mut flags, fault) = match self.files.read(key) {
-                    Ok(Some(Value::Flags(flags))) => (flags.clone(), None),
-                    Ok(_) => (FlagSet::default(), None),
-                    Err(fault) => (FlagSet::default(), Some(fault)),
-                };
-                change(&mut flags);
-                let written = self.files.write(key, &Value::Flags(flags));
-                written.map(|()| WriteOutcome::Updated(fault))
+            StoreWrite::UpdateFlags(Scope::Node(node), mut change) => {
+                self.files.update_flags(node, &mut change).map(WriteOutcome::Updated)
             }
             StoreWrite::Repair(key) if is_of_host(key) => {
                 let state = self.views[&view].view.state();

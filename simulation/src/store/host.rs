@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use cvip::cores::{EtcdView, StoredText, Value};
+use cvip::ports::FlagSet;
 use cvip::store::{Fault, Key, Refreshed, Scope, StoreError};
 
 use crate::time::SimTime;
@@ -96,6 +97,25 @@ impl HostFiles {
         Err(StoreError::Io { action: "cannot write", path: path(key), source })
     }
 
+    /// Changes the flags of a node. The first of the result is set if those before were corrupt.
+    ///
+    /// # Errors
+    /// There is a [`FileFault`].
+    pub fn update_flags(
+        &mut self,
+        node: u32,
+        change: &mut dyn FnMut(&mut FlagSet),
+    ) -> Result<Option<Fault>, StoreError> {
+        let key = Key::Flags(Scope::Node(node));
+        let (mut flags, fault) = match self.read(key) {
+            Ok(Some(Value::Flags(flags))) => (flags.clone(), None),
+            Ok(_) => (FlagSet::default(), None),
+            Err(fault) => (FlagSet::default(), Some(fault)),
+        };
+        change(&mut flags);
+        self.write(key, &Value::Flags(flags)).map(|()| fault)
+    }
+
     fn put(&mut self, key: Key, text: Arc<StoredText>) {
         self.version += 1;
         self.files.insert(key, HostFile { text, version: self.version });
@@ -135,6 +155,11 @@ pub(super) struct HostView {
 }
 
 impl HostView {
+    /// True if a value is not written.
+    pub(super) fn has_unsaved(&self) -> bool {
+        !self.unsaved.is_empty()
+    }
+
     /// The next refresh reads everything.
     pub(super) fn invalidate(&mut self) {
         self.is_read = false;
