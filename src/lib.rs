@@ -81,6 +81,9 @@ pub mod json;
 pub mod listeners;
 #[cfg(feature = "daemon")]
 #[cfg_attr(not(internal_docs), doc(hidden))]
+pub mod migrate;
+#[cfg(feature = "daemon")]
+#[cfg_attr(not(internal_docs), doc(hidden))]
 pub mod net;
 mod netlink;
 #[cfg(feature = "daemon")]

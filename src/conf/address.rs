@@ -43,6 +43,11 @@ pub(super) fn usable(text: &str) -> Result<IpAddr, Unusable> {
     }
 }
 
+/// Why an address is none that a machine in the cluster can have; none if it is one.
+pub(crate) fn unusable(addr: IpAddr) -> Option<String> {
+    usable(&addr.to_string()).err().map(|unusable| unusable.message)
+}
+
 /// What to do about a text that almost is an address.
 fn near_miss(text: &str) -> Option<String> {
     let parses = |part: Option<&str>| part.is_some_and(|part| part.parse::<IpAddr>().is_ok());

@@ -47,6 +47,7 @@ mod words;
 pub mod write;
 mod xml;
 
+pub(crate) use address::unusable;
 pub use clustertab::Clustertab;
 pub use diagnostic::{Diagnostic, DiagnosticSeverity, SourcePlace};
 pub use insert::with_services;
