@@ -44,7 +44,7 @@ complete -c cvipctl -n "__fish_cvipctl_needs_command" -f -a "check" -d 'Validate
 complete -c cvipctl -n "__fish_cvipctl_needs_command" -f -a "convert" -d 'Print the virtual services of cvip.conf as input for `ipvsadm -R`, or as JSON'
 complete -c cvipctl -n "__fish_cvipctl_needs_command" -f -a "diff" -d 'Show what `apply` would change in the kernel\'s table, as ipvsadm\'s commands'
 complete -c cvipctl -n "__fish_cvipctl_needs_command" -f -a "apply" -d 'Make the kernel\'s table what cvip.conf and the registrations say'
-complete -c cvipctl -n "__fish_cvipctl_needs_command" -f -a "import" -d 'Put services that were made by hand into cvip.conf, as static ones'
+complete -c cvipctl -n "__fish_cvipctl_needs_command" -f -a "import" -d 'Put services that were made by hand into cvip.conf, or draft one from another system\'s file'
 complete -c cvipctl -n "__fish_cvipctl_needs_command" -f -a "status" -d 'Show nodes, flags, registrations and the kernel\'s table'
 complete -c cvipctl -n "__fish_cvipctl_needs_command" -f -a "metrics" -d 'Print what this node\'s cvipd and the kernel\'s table count, for Prometheus'
 complete -c cvipctl -n "__fish_cvipctl_needs_command" -f -a "takeover" -d 'Make this director the active one of its set, in good order'
@@ -127,6 +127,18 @@ complete -c cvipctl -n "__fish_cvipctl_using_subcommand apply" -l etcd-prefix -d
 complete -c cvipctl -n "__fish_cvipctl_using_subcommand apply" -l cluster-key-file -d 'The file of the key by which the cluster\'s members know one another, which others may not read [default: /etc/cvip/cluster.key]' -r -F
 complete -c cvipctl -n "__fish_cvipctl_using_subcommand apply" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c cvipctl -n "__fish_cvipctl_using_subcommand import" -l node -d 'The node, by its number in clustertab [default: the one whose address this host has]' -r
+complete -c cvipctl -n "__fish_cvipctl_using_subcommand import" -l from -d 'The format of FILE [default: as it is recognised]' -r -f -a "keepalived\t''
+ldirectord\t''
+ipvsadm\t''"
+complete -c cvipctl -n "__fish_cvipctl_using_subcommand import" -l director -d 'A director\'s address, and with a comma its one of the other family; repeat it for each director, the first choice first [default: as FILE tells]' -r
+complete -c cvipctl -n "__fish_cvipctl_using_subcommand import" -l interface -d 'The interface of the directors that carries the CVIPs [default: as FILE tells]' -r
+complete -c cvipctl -n "__fish_cvipctl_using_subcommand import" -l sync-interface -d 'The interface on which directors synchronise connections [default: as FILE tells]' -r
+complete -c cvipctl -n "__fish_cvipctl_using_subcommand import" -l routing -d 'The forwarding method of the draft, which has one [default: that of most services]' -r -f -a "DR\t''
+NAT\t''
+TUN\t''"
+complete -c cvipctl -n "__fish_cvipctl_using_subcommand import" -l registration -d 'How real servers join the services: static needs no cvipd on them [default: static]' -r -f -a "automatic\t''
+static\t''"
+complete -c cvipctl -n "__fish_cvipctl_using_subcommand import" -l output -d 'Write cvip.conf and clustertab into this folder, where neither is yet' -r -f -a "(__fish_complete_directories)"
 complete -c cvipctl -n "__fish_cvipctl_using_subcommand import" -l conf -d 'The cluster\'s configuration, cvip.conf(5)' -r -F
 complete -c cvipctl -n "__fish_cvipctl_using_subcommand import" -l clustertab -d 'Node numbers and addresses, clustertab(5)' -r -F
 complete -c cvipctl -n "__fish_cvipctl_using_subcommand import" -l run-dir -d 'The folder of the store and of cvipd\'s control sockets' -r -f -a "(__fish_complete_directories)"
@@ -142,6 +154,8 @@ complete -c cvipctl -n "__fish_cvipctl_using_subcommand import" -l etcd-password
 complete -c cvipctl -n "__fish_cvipctl_using_subcommand import" -l etcd-prefix -d 'What cvip\'s keys in etcd begin with [default: /cvip/]' -r
 complete -c cvipctl -n "__fish_cvipctl_using_subcommand import" -l cluster-key-file -d 'The file of the key by which the cluster\'s members know one another, which others may not read [default: /etc/cvip/cluster.key]' -r -F
 complete -c cvipctl -n "__fish_cvipctl_using_subcommand import" -l dry-run -d 'Change nothing; show how the file would change'
+complete -c cvipctl -n "__fish_cvipctl_using_subcommand import" -l all -d 'Name the statements too that are carried as they are'
+complete -c cvipctl -n "__fish_cvipctl_using_subcommand import" -l json -d 'Print what became of each statement, and the draft, as JSON'
 complete -c cvipctl -n "__fish_cvipctl_using_subcommand import" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c cvipctl -n "__fish_cvipctl_using_subcommand status" -l node -d 'The node, by its number in clustertab [default: the one whose address this host has]' -r
 complete -c cvipctl -n "__fish_cvipctl_using_subcommand status" -l conf -d 'The cluster\'s configuration, cvip.conf(5)' -r -F
@@ -304,7 +318,7 @@ complete -c cvipctl -n "__fish_cvipctl_using_subcommand help; and not __fish_see
 complete -c cvipctl -n "__fish_cvipctl_using_subcommand help; and not __fish_seen_subcommand_from check convert diff apply import status metrics takeover leave drain undrain events etcd-roles doctor help" -f -a "convert" -d 'Print the virtual services of cvip.conf as input for `ipvsadm -R`, or as JSON'
 complete -c cvipctl -n "__fish_cvipctl_using_subcommand help; and not __fish_seen_subcommand_from check convert diff apply import status metrics takeover leave drain undrain events etcd-roles doctor help" -f -a "diff" -d 'Show what `apply` would change in the kernel\'s table, as ipvsadm\'s commands'
 complete -c cvipctl -n "__fish_cvipctl_using_subcommand help; and not __fish_seen_subcommand_from check convert diff apply import status metrics takeover leave drain undrain events etcd-roles doctor help" -f -a "apply" -d 'Make the kernel\'s table what cvip.conf and the registrations say'
-complete -c cvipctl -n "__fish_cvipctl_using_subcommand help; and not __fish_seen_subcommand_from check convert diff apply import status metrics takeover leave drain undrain events etcd-roles doctor help" -f -a "import" -d 'Put services that were made by hand into cvip.conf, as static ones'
+complete -c cvipctl -n "__fish_cvipctl_using_subcommand help; and not __fish_seen_subcommand_from check convert diff apply import status metrics takeover leave drain undrain events etcd-roles doctor help" -f -a "import" -d 'Put services that were made by hand into cvip.conf, or draft one from another system\'s file'
 complete -c cvipctl -n "__fish_cvipctl_using_subcommand help; and not __fish_seen_subcommand_from check convert diff apply import status metrics takeover leave drain undrain events etcd-roles doctor help" -f -a "status" -d 'Show nodes, flags, registrations and the kernel\'s table'
 complete -c cvipctl -n "__fish_cvipctl_using_subcommand help; and not __fish_seen_subcommand_from check convert diff apply import status metrics takeover leave drain undrain events etcd-roles doctor help" -f -a "metrics" -d 'Print what this node\'s cvipd and the kernel\'s table count, for Prometheus'
 complete -c cvipctl -n "__fish_cvipctl_using_subcommand help; and not __fish_seen_subcommand_from check convert diff apply import status metrics takeover leave drain undrain events etcd-roles doctor help" -f -a "takeover" -d 'Make this director the active one of its set, in good order'

@@ -201,6 +201,14 @@ fn the_documents_of_cvipctl_and_setport_weight() {
         let document = schemas.check(name, &cluster.run(line));
         assert_eq!(document["schema"], 1);
     }
+    let file = cluster.0.path().join("rules");
+    fs::write(&file, "-A -t 10.0.0.90:80\n-a -t 10.0.0.90:80 -r 10.0.0.2:80\n-L\n").unwrap();
+    let import = format!("cvipctl import {} --json", file.display());
+    let document = schemas.check("import", &cluster.run(&import));
+    assert!(document["error"].as_str().unwrap().contains("--director"));
+    let import = format!("{import} --director 10.0.0.1 --interface eth0");
+    let document = schemas.check("import", &cluster.run(&import));
+    assert_eq!(document["totals"]["not_carried"], 1);
     cluster.write("clustertab", "1 nowhere\n");
     schemas.check("check", &cluster.run("cvipctl check --json --offline"));
     schemas.check("doctor", &cluster.run("cvipctl doctor --json --node 1"));

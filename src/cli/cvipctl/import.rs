@@ -1,4 +1,5 @@
-//! `cvipctl import`: services that were made by hand become `service` elements of cvip.conf.
+//! `cvipctl import`: services that were made by hand become `service` elements of cvip.conf. Of a
+//! file of another system, [`import_file`](super::import_file) makes a draft.
 
 use std::fs;
 use std::io::Write;
@@ -10,6 +11,7 @@ use similar::TextDiff;
 
 use super::super::{NodeOption, OK, Site, Streams};
 use super::apply::director_node;
+use super::import_file::{self, FileArgs};
 use crate::clock::Instant;
 use crate::conf::{Clustertab, Conf, Diagnostic, DiagnosticSeverity, ServiceConf, with_services};
 use crate::director::import::{as_static, differences};
@@ -25,11 +27,17 @@ pub(super) struct Args {
     node: NodeOption,
 
     /// Change nothing; show how the file would change
-    #[arg(long)]
+    #[arg(long, conflicts_with = "file")]
     dry_run: bool,
+
+    #[command(flatten)]
+    file: FileArgs,
 }
 
 pub(super) fn run(args: &Args, site: &Site, streams: &mut Streams<'_>) -> anyhow::Result<u8> {
+    if let Some(path) = &args.file.file {
+        return import_file::run(path, &args.file, site, streams);
+    }
     let conf = site.conf()?;
     let me = director_node(&args.node, site, &conf)?;
     let (state, faults) = site.state()?;

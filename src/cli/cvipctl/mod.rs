@@ -12,6 +12,7 @@ mod drain;
 mod etcd_roles;
 mod events;
 mod import;
+mod import_file;
 mod interrupts;
 mod leave;
 mod metrics;
@@ -67,15 +68,28 @@ enum CvipctlCommand {
     /// is made right once.
     #[command(after_help = "Example:\n  cvipctl apply && cvipctl status")]
     Apply(apply::ApplyArgs),
-    /// Put services that were made by hand into cvip.conf, as static ones
+    /// Put services that were made by hand into cvip.conf, or draft one from another system's file
     ///
     /// Services that stand in the kernel's table on a CVIP of this director, and that neither
     /// cvipd nor a port flag knows, exist on one director only, and a takeover loses them. Here
     /// they become `service` elements with `static` registration; nothing else in the file
     /// changes. What cvip.conf cannot say is named with the reason, and left alone.
-    #[command(
-        after_help = "Example:\n  cvipctl import --dry-run\n  cvipctl import && cvipctl apply"
-    )]
+    ///
+    /// With FILE, a keepalived.conf, an ldirectord.cf or the rules that `ipvsadm -Sn` prints
+    /// become the draft of a cvip.conf, on standard output or in the folder of --output. Nothing
+    /// in force changes. Each statement that the draft says differently or not at all is named
+    /// on standard error with its line, the reason, and what to do; --all names the others too.
+    /// Host names are looked up here and now. Machines that clustertab does not have get the
+    /// lowest free numbers.
+    ///
+    /// Exit status 0 if there is a draft, whatever it had to leave out, 1 if there is none.
+    #[command(after_help = "Examples:\n  \
+        cvipctl import --dry-run\n  \
+        cvipctl import && cvipctl apply\n  \
+        cvipctl import /etc/keepalived/keepalived.conf --director=10.0.0.1 --director=10.0.0.2 \
+        --output=draft\n  \
+        cvipctl check --conf=draft/cvip.conf --clustertab=draft/clustertab --offline\n  \
+        ipvsadm -Sn | cvipctl import - --director=10.0.0.1 --interface=eth0")]
     Import(import::Args),
     /// Show nodes, flags, registrations and the kernel's table
     #[command(after_help = "Examples:\n  cvipctl status\n  cvipctl status --json | jq .services")]
