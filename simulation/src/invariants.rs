@@ -2,13 +2,12 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
-use std::net::IpAddr;
 use std::time::Duration;
 
 use cvip::conf::Conf;
 use cvip::cores::{Value, service_key};
 use cvip::director::election::ElectionRole;
-use cvip::ipvs::{DaemonRole, Destination, DestinationId};
+use cvip::ipvs::{DaemonRole, Destination, DestinationId, service_flags};
 use cvip::ports::Layers;
 use cvip::protocol::Protocol;
 use cvip::store::{Key, Registration, ServiceKey};
@@ -19,6 +18,7 @@ use crate::cluster::machine::Machine;
 use crate::cluster::packet::Place;
 use crate::cluster::process::Told;
 use crate::cluster::world::World;
+use crate::expected::{self, ExpectedService, NodeFacts};
 use crate::time::SimTime;
 
 /// Two may carry a CVIP for so long: the lifetime of an address whose cvipd cannot give it back,
@@ -308,6 +308,18 @@ fn pool(machine: &Machine, key: ServiceKey) -> Option<&BTreeMap<DestinationId, D
     services.find(|(service, _)| service_key(service.id) == Some(key)).map(|(_, pool)| pool)
 }
 
+/// A service of the table, as far as it is expected.
+fn found_service(machine: &Machine, key: ServiceKey) -> Option<ExpectedService> {
+    let mut services = machine.host.kernel.table().services();
+    let (service, pool) = services.find(|(service, _)| service_key(service.id) == Some(key))?;
+    let is_persistent = service.flags & service_flags::PERSISTENT != 0;
+    Some(ExpectedService {
+        scheduler: service.scheduler.clone(),
+        persistence: is_persistent.then_some(service.timeout),
+        pool: pool.values().map(|to| (to.id.addr, to.weight)).collect(),
+    })
+}
+
 /// The services of the table that no hand added.
 fn own_services(machine: &Machine) -> Vec<ServiceKey> {
     let services = machine.host.kernel.table().services();
@@ -360,42 +372,30 @@ fn is_right_table(
         Some(Value::Drains(drains)) => drains.keys().map(|target| target.node).collect(),
         _ => BTreeSet::new(),
     };
-    let joins: BTreeMap<u32, BTreeMap<(Protocol, u16), u16>> = world
-        .machines
-        .values()
-        .filter(|machine| !machine.has_left)
-        .map(|machine| {
-            let fixed = (STATIC, 1);
-            let joins = joins(world, conf, machine).into_iter().chain([fixed]);
-            (machine.node, joins.collect())
-        })
-        .collect();
+    let here = world.machines.values().filter(|machine| !machine.has_left);
+    let facts = here.map(|machine| {
+        let joins = joins(world, conf, machine);
+        let key = |(protocol, port): &(Protocol, u16)| ServiceKey {
+            cvip: CVIP,
+            protocol: *protocol,
+            port: *port,
+        };
+        let listens = joins.keys().map(key).collect();
+        let is_drained = drained.contains(&machine.node);
+        (machine.node, NodeFacts { listens, flags: joins, is_drained })
+    });
+    let mut expected = expected::table(conf, &facts.collect());
     for (protocol, port) in [HTTP, XDMCP, STATIC, FLAGGED] {
         let service = ServiceKey { cvip: CVIP, protocol, port };
-        let mut expected: BTreeMap<IpAddr, u32> = BTreeMap::new();
-        for server in &cvip.real_servers {
-            let joins = joins.get(&server.node).and_then(|of| of.get(&(protocol, port)));
-            if let Some(weight) = joins.filter(|_| !drained.contains(&server.node)) {
-                expected.insert(addr_of(server.node), u32::from(*weight));
-            }
+        let expected = expected.remove(&service);
+        let mut found = found_service(machine, service);
+        // A drained server is deleted once its connections have ended, and its service with it.
+        if let Some(found) = &mut found {
+            found.pool.retain(|addr, _| !drained.iter().any(|node| addr_of(*node) == *addr));
         }
-        // A drained one is gone once its connections have ended.
-        let is_draining = |addr: &IpAddr, weight: u32| {
-            weight == 0 && drained.iter().any(|node| addr_of(*node) == *addr)
-        };
-        let weights = |pool: &BTreeMap<DestinationId, Destination>| {
-            let weights = pool.values().map(|to| (to.id.addr, to.weight));
-            weights.filter(|(addr, w)| !is_draining(addr, *w)).collect::<BTreeMap<_, _>>()
-        };
-        let mut found = pool(machine, service).map(weights);
-        // A drained server is deleted once its connections have ended.
-        for addr in drained.iter().map(|node| addr_of(*node)) {
-            expected.remove(&addr);
-            if let Some(found) = &mut found {
-                found.remove(&addr);
-            }
-        }
-        if found != Some(expected.clone()) && !(expected.is_empty() && found.is_none()) {
+        if found != expected
+            && (expected.is_some() || found.as_ref().is_some_and(|f| !f.pool.is_empty()))
+        {
             let what = format!("node {node}, {service}: {found:?}, and should be {expected:?}");
             return Err((5, what));
         }

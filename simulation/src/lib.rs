@@ -10,15 +10,19 @@
 //!   store                        etcd's servers, and each cvipd's connection and views of them
 //!   kernel                       each machine's IPVS table, addresses, settings, sockets
 //!   cluster                      machines, processes and workers, the network, clients, faults
+//!   expected                     the table that an active director should have
 //!   invariants                   what must hold
+//!   real                         steps on a real cluster, and the world that they lead to
 //!   run, shrink                  one seed from start to end; the shortest plan that still fails
 //! ```
 
 pub mod cluster;
 pub mod election;
+pub mod expected;
 pub mod invariants;
 pub mod kernel;
 pub mod random;
+pub mod real;
 pub mod run;
 pub mod shrink;
 pub mod store;

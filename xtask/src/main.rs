@@ -11,6 +11,7 @@ mod r#gen;
 mod lab;
 mod lines;
 mod musl;
+mod programs;
 mod simulate;
 mod table;
 mod test;

@@ -1,12 +1,14 @@
 //! `cargo xtask simulate`: what decides in cvipd, in simulated worlds (docs/simulation.md).
 
 mod mutants;
+mod real;
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::process::{ExitCode, Stdio};
 
 use anyhow::{Context, Result};
+use cvip_lab::KernelChoice;
 
 use crate::build;
 
@@ -31,6 +33,21 @@ pub(crate) struct Arguments {
     /// Plant each fault of simulation/mutants (or those of these names), and say when it is found
     #[arg(long, group = "mode")]
     mutants: bool,
+
+    /// The same faults on a real kernel, with real cvipds and etcd: auto, host, uml, qemu
+    #[arg(
+        long,
+        value_name = "KERNEL",
+        num_args = 0..=1,
+        require_equals = true,
+        default_missing_value = "auto",
+        conflicts_with_all = ["mode", "seeds", "years", "large", "minutes"]
+    )]
+    kernel: Option<KernelChoice>,
+
+    /// With --kernel: how many steps
+    #[arg(long, requires = "kernel", default_value_t = 2000)]
+    steps: u64,
 
     /// The first seed [default: drawn from the clock]
     #[arg(long, group = "search")]
@@ -57,13 +74,16 @@ pub(crate) struct Arguments {
     smallest: bool,
 
     /// Which worlds of the election, or which mutants
-    #[arg(value_name = "NAME", conflicts_with_all = ["replay", "seeds_of", "search"])]
+    #[arg(value_name = "NAME", conflicts_with_all = ["replay", "seeds_of", "search", "kernel"])]
     names: Vec<String>,
 }
 
 pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode> {
     if arguments.mutants {
         return mutants::run(&arguments.names, arguments.minutes.unwrap_or(10.0));
+    }
+    if let Some(kernel) = arguments.kernel {
+        return real::run(kernel, arguments.seed, arguments.steps);
     }
     let status = build::cargo()
         .args(["run", "--quiet", "--locked", "--profile", "quick", "--package", "cvip-simulation"])

@@ -5,16 +5,16 @@
 //! kernel, and what is marked for it on a distribution's stock kernel too, since the two differ
 //! in IPVS. Nothing is skipped: a kernel that cannot be had is a failure, with what to do.
 
-use std::path::PathBuf;
 use std::process::{ExitCode, Stdio};
 use std::thread;
 use std::time::Instant;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result};
 use cvip_lab::KernelChoice;
 
 use self::boots::Boot;
 use crate::build::{self, Profile};
+use crate::programs;
 
 mod boots;
 
@@ -68,9 +68,11 @@ pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode> {
     if runs(Part::Lab) || runs(Part::Stock) {
         // The programs under test, and the test programs themselves.
         let profile = if arguments.release { Profile::Release } else { Profile::Quick };
-        let programs = build::programs(profile)?;
+        let folder = build::programs(profile)?;
         let mut queue = Vec::new();
-        for (name, path) in test_programs()? {
+        let mut built = programs::tests(&["--workspace", "--tests"])?;
+        built.retain(|(name, _)| !NATIVE.contains(&name.as_str()));
+        for (name, path) in built {
             if runs(Part::Lab) {
                 queue.extend(boots::by_module(arguments.kernel, &name, &path, &filter)?);
             }
@@ -90,7 +92,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode> {
         };
         let tests: usize = queue.iter().map(Boot::tests).sum();
         heading(&format!("in the lab: {tests} tests, {} boots, {jobs} at once", queue.len()));
-        failed.extend(boots::run(queue, jobs, &programs));
+        failed.extend(boots::run(queue, jobs, &folder));
     }
     for part in &arguments.skip {
         println!("left out, as asked: {part:?}");
@@ -124,31 +126,4 @@ fn native(filter: &[&str]) -> Result<bool> {
     passed &= run(&targets)?;
     passed &= run(&["--doc"])?;
     Ok(passed)
-}
-
-/// The test programs that run in the lab, by name.
-fn test_programs() -> Result<Vec<(String, PathBuf)>> {
-    let output = build::cargo()
-        .args(["test", "--workspace", "--no-run", "--tests", "--message-format=json"])
-        .stdin(Stdio::null())
-        .stderr(Stdio::inherit())
-        .output()
-        .context("cannot run cargo")?;
-    ensure!(output.status.success(), "the tests do not build");
-    let mut programs = Vec::new();
-    for line in output.stdout.split(|byte| *byte == b'\n').filter(|line| !line.is_empty()) {
-        let message: serde_json::Value = serde_json::from_slice(line)?;
-        let target = &message["target"];
-        let is_test = target["kind"].as_array().is_some_and(|kinds| kinds.contains(&"test".into()));
-        let name = target["name"].as_str().unwrap_or_default();
-        if is_test
-            && !NATIVE.contains(&name)
-            && let Some(executable) = message["executable"].as_str()
-        {
-            programs.push((name.to_owned(), executable.into()));
-        }
-    }
-    programs.sort();
-    ensure!(!programs.is_empty(), "no test programs were built");
-    Ok(programs)
 }

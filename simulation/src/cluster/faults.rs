@@ -128,34 +128,47 @@ impl Fault {
     pub fn length(&self) -> Duration {
         let ms = match self {
             Fault::Kill { .. } => 1000,
-            Fault::Terminate { away_ms, .. }
-            | Fault::Crash { away_ms, .. }
-            | Fault::Leave { away_ms: Some(away_ms), .. } => *away_ms,
-            Fault::Stop { for_ms, .. }
-            | Fault::Pause { for_ms, .. }
-            | Fault::Busy { for_ms, .. }
-            | Fault::Cut { for_ms, .. }
-            | Fault::Partition { for_ms, .. }
-            | Fault::Unplug { for_ms, .. }
-            | Fault::BadNetwork { for_ms, .. }
-            | Fault::NoStore { for_ms, .. }
-            | Fault::ServerPause { for_ms, .. }
-            | Fault::ServerStop { for_ms, .. }
-            | Fault::StoreAway { for_ms }
-            | Fault::StoreFull { for_ms }
-            | Fault::FilesFull { for_ms, .. }
-            | Fault::TableRefused { for_ms, .. }
-            | Fault::AddressRefused { for_ms, .. }
-            | Fault::EventsLost { for_ms, .. }
-            | Fault::ServerDown { for_ms, .. }
-            | Fault::Hang { for_ms, .. }
-            | Fault::Drain { for_ms, .. }
-            | Fault::BrokenConf { for_ms, .. } => *for_ms,
             Fault::Flap { times, every_ms, .. } => u64::from(*times) * every_ms,
             Fault::Reload { order, every_ms, .. } => order.len() as u64 * every_ms,
-            _ => 0,
+            other => other.clone().drawn_length().copied().unwrap_or(0),
         };
         Duration::from_millis(ms)
+    }
+
+    /// Makes it last for so long at most, if its length is drawn.
+    pub fn shorten(&mut self, to_ms: Ms) {
+        if let Some(ms) = self.drawn_length() {
+            *ms = to_ms.min(*ms);
+        }
+    }
+
+    fn drawn_length(&mut self) -> Option<&mut Ms> {
+        match self {
+            Fault::Terminate { away_ms: ms, .. }
+            | Fault::Crash { away_ms: ms, .. }
+            | Fault::Leave { away_ms: Some(ms), .. }
+            | Fault::Stop { for_ms: ms, .. }
+            | Fault::Pause { for_ms: ms, .. }
+            | Fault::Busy { for_ms: ms, .. }
+            | Fault::Cut { for_ms: ms, .. }
+            | Fault::Partition { for_ms: ms, .. }
+            | Fault::Unplug { for_ms: ms, .. }
+            | Fault::BadNetwork { for_ms: ms, .. }
+            | Fault::NoStore { for_ms: ms, .. }
+            | Fault::ServerPause { for_ms: ms, .. }
+            | Fault::ServerStop { for_ms: ms, .. }
+            | Fault::StoreAway { for_ms: ms }
+            | Fault::StoreFull { for_ms: ms }
+            | Fault::FilesFull { for_ms: ms, .. }
+            | Fault::TableRefused { for_ms: ms, .. }
+            | Fault::AddressRefused { for_ms: ms, .. }
+            | Fault::EventsLost { for_ms: ms, .. }
+            | Fault::ServerDown { for_ms: ms, .. }
+            | Fault::Hang { for_ms: ms, .. }
+            | Fault::Drain { for_ms: ms, .. }
+            | Fault::BrokenConf { for_ms: ms, .. } => Some(ms),
+            _ => None,
+        }
     }
 }
 

@@ -28,13 +28,14 @@ const WAITING: [(&str, &str); 3] =
     [("idle", "--test-threads=1"), ("kernel", "--test-threads=4"), ("outages", "--test-threads=1")];
 
 /// What test programs in the lab need beside the lab's own packages.
-const PACKAGES: [(&str, &[&str]); 7] = [
+const PACKAGES: [(&str, &[&str]); 8] = [
     ("checks", &["dnsmasq-base"]),
     ("cluster_page", cvip_lab::etcd::PACKAGES),
     ("etcd", cvip_lab::etcd::PACKAGES),
     ("keepalived", cvip_lab::keepalived::PACKAGES),
     ("kernel", &["xdm", "xvfb", "etcd-server", "etcd-client"]),
     ("ldirectord", &["ldirectord"]),
+    ("model", cvip_lab::etcd::PACKAGES),
     ("outages", cvip_lab::etcd::PACKAGES),
 ];
 
