@@ -6,8 +6,10 @@
 
 use std::fmt;
 use std::path::Path;
+use std::time::Duration;
 
-use serde::{Serialize, Serializer};
+use serde::de::Error;
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::protocol::Protocol;
 
@@ -19,7 +21,7 @@ pub use words::{
 };
 
 /// A check of a service's real servers.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Check {
     /// What is asked of a real server.
     #[serde(flatten)]
@@ -41,7 +43,7 @@ pub struct Check {
 }
 
 /// What a check asks of a real server.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "lowercase")]
 pub enum Kind {
     /// That it takes a TCP connection.
@@ -55,7 +57,7 @@ pub enum Kind {
 }
 
 /// An HTTP/1.1 GET (RFC 9110, RFC 9112).
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Http {
     /// HTTPS.
     pub tls: bool,
@@ -76,7 +78,7 @@ pub struct Http {
 
 /// A DNS query (RFC 1035), over the service's protocol. Good is an answer without an error and
 /// with one record at least, or one that was cut short because it has more.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Dns {
     /// The name to ask for.
     pub name: DnsName,
@@ -88,7 +90,7 @@ pub struct Dns {
 ///
 /// It is run without a shell, never as root, with nothing in its environment but PATH,
 /// `CVIP_CHECK_ADDRESS`, `CVIP_CHECK_PORT` and `CVIP_CHECK_PROTOCOL`.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Exec {
     /// The program's absolute path and its arguments.
     pub program: CheckProgram,
@@ -212,6 +214,13 @@ impl fmt::Display for Kind {
 impl Serialize for Period {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.serialize_u64(self.as_millis())
+    }
+}
+
+impl<'de> Deserialize<'de> for Period {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Period, D::Error> {
+        let millis = u64::deserialize(deserializer)?;
+        Period::new(Duration::from_millis(millis)).map_err(D::Error::custom)
     }
 }
 

@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::net::IpAddr;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::checks::settings::Check;
 use crate::ipvs::limits;
@@ -31,7 +31,7 @@ pub const MAX_FLAP_LIMIT: u32 = 1000;
 pub const DEFAULT_DAMP_TIME: u32 = 10;
 
 /// A whole cvip.conf that has passed every check.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Conf {
     /// How packets reach the real servers; one method for the file.
     pub routing: Routing,
@@ -41,7 +41,7 @@ pub struct Conf {
 
 named! {
     /// The `routing` of the file.
-    #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
+    #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
     #[serde(rename_all = "UPPERCASE")]
     #[non_exhaustive]
     pub enum Routing {
@@ -63,7 +63,7 @@ impl Routing {
 }
 
 /// A cluster virtual IP address with its directors, real servers and services.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Cvip {
     /// The virtual address: unicast, no node's own.
     pub addr: IpAddr,
@@ -82,7 +82,7 @@ pub struct Cvip {
 }
 
 /// A `director_node`.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct DirectorNode {
     /// Node number in clustertab, from 1.
     pub node: u32,
@@ -93,7 +93,7 @@ pub struct DirectorNode {
 }
 
 /// A real server of one CVIP, written as a `real_server_node` or implied by a director.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RealServer {
     /// Node number in clustertab, from 1.
     pub node: u32,
@@ -104,7 +104,7 @@ pub struct RealServer {
 }
 
 /// A `service`: a range of ports and how it is balanced.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct ServiceConf {
     /// Transport protocol.
@@ -158,7 +158,7 @@ pub struct ServiceConf {
 
 /// A `sorry_server`: a destination for a service that has no real server left. It may stand
 /// outside the cluster; it is neither a real server of the CVIP nor a CVIP.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SorryServer {
     /// Its address; by DR and NAT of the CVIP's family.
     pub addr: IpAddr,
@@ -170,7 +170,7 @@ pub struct SorryServer {
 
 named! {
     /// How real servers become destinations of a service.
-    #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
+    #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
     #[serde(rename_all = "lowercase")]
     #[non_exhaustive]
     pub enum RegistrationMode {
@@ -182,7 +182,7 @@ named! {
 }
 
 /// An `owner`: whose listeners may register.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 #[non_exhaustive]
 pub enum Owner {

@@ -8,7 +8,10 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
+
 use crate::clock::Instant;
+use crate::pairs;
 use crate::store::ServiceKey;
 
 /// Leaves are counted over this long.
@@ -33,19 +36,20 @@ impl Default for Limits {
 }
 
 /// Servers that left lately, and those that are damped.
-#[derive(Clone, Debug, PartialEq, Eq, Default)]
+#[derive(Clone, Debug, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Flaps {
+    #[serde(with = "pairs")]
     servers: BTreeMap<ServerKey, Flap>,
 }
 
-#[derive(Clone, Debug, PartialEq, Eq, Default)]
+#[derive(Clone, Debug, PartialEq, Eq, Default, Serialize, Deserialize)]
 struct Flap {
     /// When it left, within [`WINDOW`], in order.
     left: Vec<Instant>,
     state: FlapState,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default, Serialize, Deserialize)]
 enum FlapState {
     #[default]
     Calm,

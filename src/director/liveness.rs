@@ -72,7 +72,7 @@ impl Evidence {
 
 /// Nodes that were absent before this director was started: it has not heard them since, nor seen a
 /// lease by which they should be heard. That is so at each start, and is logged once, as no event.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Absent {
     absent: BTreeSet<u32>,
     /// Nodes that had a lease or were heard.

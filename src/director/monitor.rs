@@ -14,6 +14,7 @@
 //!   vouching      how a director that is not heard shows that it is there         pure
 //!   conflicts     other hosts that claim its addresses                            pure
 //!   messages      what crosses its boundary
+//!   recording     how it is recorded and replayed                                 pure
 //!   wire          the file of terms
 //!   driver        sockets, store and file                                         kernel
 //!   receiver      the socket on which heartbeats are heard                        kernel
@@ -28,6 +29,7 @@ pub(crate) mod messages;
 mod nodes;
 mod probes;
 mod receiver;
+pub(crate) mod recording;
 pub(crate) mod state;
 pub(crate) mod store_view;
 mod terms;

@@ -6,20 +6,24 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use serde::{Deserialize, Serialize};
+
 use super::flaps::{Damped, Flaps, ServerKey};
 use crate::clock::Instant;
 use crate::counter;
 use crate::heartbeat::LeftPorts;
+use crate::pairs;
 use crate::store::NodeRecord;
 
 /// The restrictions that are in force.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Restrictions {
     /// Suspected nodes: no new connections, which is cheap to undo.
     pub suspected: BTreeSet<u32>,
     /// Dead nodes: they answer no probe, and their leases have ended.
     pub dead: BTreeSet<u32>,
     /// Real servers that failed the director's own checks, and why.
+    #[serde(with = "pairs")]
     pub unhealthy: BTreeMap<ServerKey, String>,
     /// The director from which this one took over: until its record shows that it is a standby,
     /// packets that are sent to it might come back.

@@ -21,6 +21,8 @@
 use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv6Addr};
 
+use serde::{Deserialize, Serialize};
+
 use crate::counter;
 use crate::protocol::Protocol;
 
@@ -41,7 +43,7 @@ pub type LeftPort = (Protocol, u16);
 pub type LeftService = (IpAddr, LeftPort);
 
 /// What a heartbeat says of ports that were left.
-#[derive(Clone, Debug, PartialEq, Eq, Default)]
+#[derive(Clone, Debug, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct LeftPorts {
     /// Incarnation and sequence of the newest record that the node wrote or tried to write.
     pub record: (u64, u64),

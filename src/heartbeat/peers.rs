@@ -29,6 +29,8 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
+
 use super::timing::Timing;
 use super::verdict::{self, Silence, Verdict, VerdictState};
 use super::wire::{Heartbeat, MAX_SEEN, Nonce, SeenNonce};
@@ -36,7 +38,7 @@ use crate::clock::Instant;
 use crate::counter;
 
 /// A node to watch.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct WatchedNode {
     /// Its number.
     pub node: u32,
@@ -62,7 +64,7 @@ pub enum Heard {
 }
 
 /// How many heartbeats there were of each kind.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct HeardCounts {
     /// [`Heard::Fresh`].
     pub fresh: u64,
@@ -77,7 +79,7 @@ pub struct HeardCounts {
 }
 
 /// What is known of all watched nodes.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Peers {
     me: u32,
     nonce: Nonce,
@@ -95,7 +97,7 @@ pub struct Peers {
 }
 
 /// What is known of one.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 struct WatchedPeer {
     watched: WatchedNode,
     /// Its silence counts from here: the last new heartbeat, or when it was first watched, and

@@ -7,6 +7,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
+
 use super::timing::Timing;
 
 /// Nodes that became silent within this time did so at once.
@@ -45,7 +47,7 @@ pub(super) struct Silence {
 }
 
 /// What is remembered from one verdict to the next.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct VerdictState {
     link: LinkTrust,
     /// Nodes that are silent by themselves, since they fell silent alone or long ago.
@@ -69,7 +71,7 @@ pub(super) struct Judgement {
 }
 
 /// Whether the observer trusts what it does not hear.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 enum LinkTrust {
     Trusted,
     Suspected,

@@ -29,6 +29,9 @@
 
 use std::fmt;
 
+use serde::de::Error;
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
 use super::key::{MAC_BYTES, MacKey};
 use super::left::LeftPorts;
 use crate::counter;
@@ -80,8 +83,23 @@ impl fmt::Debug for Nonce {
     }
 }
 
+/// As 32 hexadecimal digits.
+impl Serialize for Nonce {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(&format_args!("{:032x}", u128::from_be_bytes(self.0)))
+    }
+}
+
+impl<'de> Deserialize<'de> for Nonce {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Nonce, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        let number = u128::from_str_radix(&text, 16).map_err(D::Error::custom)?;
+        Ok(Nonce(number.to_be_bytes()))
+    }
+}
+
 /// What a director says of one set of directors that it belongs to.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Leadership {
     /// The set, by the lowest node number of its directors.
     pub set: u32,
@@ -92,7 +110,7 @@ pub struct Leadership {
 }
 
 /// The nonce of a peer that the sender hears.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SeenNonce {
     /// The peer's node number.
     pub node: u32,
@@ -101,7 +119,7 @@ pub struct SeenNonce {
 }
 
 /// One heartbeat.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Heartbeat {
     /// The sender's node number, from 1.
     pub node: u32,

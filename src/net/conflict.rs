@@ -8,6 +8,8 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
+
 use super::frames::Mac;
 use crate::clock::Instant;
 
@@ -142,7 +144,7 @@ impl ConflictState {
 }
 
 /// Another host said that it has an address of this one.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Claimed {
     /// The address.
     pub addr: IpAddr,

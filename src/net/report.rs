@@ -4,6 +4,8 @@
 use std::fmt;
 use std::net::IpAddr;
 
+use serde::{Deserialize, Serialize};
+
 use super::{DesiredSysctl, NeededOn, NetError, sysctl};
 
 /// What came of one application of desired settings.
@@ -29,7 +31,7 @@ impl SettingsReport {
 }
 
 /// An address on an interface that has neighbours.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Reachable {
     /// The address.
     pub addr: IpAddr,

@@ -29,6 +29,7 @@ struct SettingsFile {
     store: Option<Engine>,
     cluster_key_file: Option<PathBuf>,
     heartbeat_port: Option<Spanned<u16>>,
+    record: Option<bool>,
     etcd: Etcd,
 }
 
@@ -123,14 +124,16 @@ pub(super) fn parse(text: &str, path: &Path) -> Result<Settings, SettingsError> 
         etcd,
         cluster_key_file: written.cluster_key_file.map(beside),
         heartbeat_port,
+        record: written.record,
     })
 }
 
 /// Words with which a line of the file may begin.
-const WORDS: [&str; 12] = [
+const WORDS: [&str; 13] = [
     "store",
     "cluster_key_file",
     "heartbeat_port",
+    "record",
     "endpoints",
     "ca",
     "cert",

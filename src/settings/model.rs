@@ -81,6 +81,8 @@ pub struct Settings {
     pub cluster_key_file: Option<PathBuf>,
     /// The UDP port on which directors hear heartbeats, if another than the usual one.
     pub heartbeat_port: Option<u16>,
+    /// Whether cvipd records what it decides, if that was said: it does otherwise.
+    pub record: Option<bool>,
 }
 
 /// Why settings cannot be used.

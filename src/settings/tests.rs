@@ -30,6 +30,7 @@ const FULL: &str = r#"
 store = "etcd"
 cluster_key_file = "our.key"
 heartbeat_port = 849
+record = false
 
 [etcd]
 endpoints = ["https://10.0.0.1:2379", "etcd2:2379", "[fd00::3]:2379"]
@@ -54,6 +55,7 @@ fn everything_that_the_file_can_say_is_taken() {
             engine_was_chosen: true,
             cluster_key_file: beside("our.key"),
             heartbeat_port: Some(849),
+            record: Some(false),
             etcd: EtcdSettings {
                 endpoints: ["10.0.0.1", "etcd2", "[fd00::3]"]
                     .map(|host| format!("https://{host}:2379"))

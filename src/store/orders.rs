@@ -103,7 +103,7 @@ pub struct Elected {
 }
 
 /// What became of a claim.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum TermClaim {
     /// The caller directs, in this term.
     Won(Elected),

@@ -6,7 +6,8 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use regex::bytes::{Regex, RegexBuilder};
-use serde::{Serialize, Serializer};
+use serde::de::Error;
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::protocol::Protocol;
 
@@ -149,8 +150,17 @@ impl fmt::Display for Period {
 }
 
 /// How many results in a row: 1 to [`Count::MOST`].
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(try_from = "u32")]
 pub struct Count(u32);
+
+impl TryFrom<u32> for Count {
+    type Error = SettingError;
+
+    fn try_from(count: u32) -> Result<Count, SettingError> {
+        Count::new(count)
+    }
+}
 
 impl Count {
     /// The highest.
@@ -436,7 +446,7 @@ impl FromStr for DnsName {
 
 named! {
     /// A type of DNS records (RFC 1035, 3.2.2; RFC 3596; RFC 2782).
-    #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
+    #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
     #[serde(rename_all = "UPPERCASE")]
     pub enum RecordType {
         /// An IPv4 address.
@@ -493,8 +503,17 @@ impl FromStr for RecordType {
 }
 
 /// A program's absolute path and its arguments.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(try_from = "Vec<String>")]
 pub struct CheckProgram(Vec<String>);
+
+impl TryFrom<Vec<String>> for CheckProgram {
+    type Error = SettingError;
+
+    fn try_from(words: Vec<String>) -> Result<CheckProgram, SettingError> {
+        CheckProgram::new(words)
+    }
+}
 
 impl CheckProgram {
     /// The path, then the arguments as they are to be passed.
@@ -538,6 +557,19 @@ impl FromStr for UserName {
         Ok(UserName(text.to_owned()))
     }
 }
+
+/// Types that are read from JSON as a person writes them.
+macro_rules! read_as_written {
+    ($($name:ident)+) => {
+        $(impl<'de> Deserialize<'de> for $name {
+            fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<$name, D::Error> {
+                String::deserialize(deserializer)?.parse().map_err(D::Error::custom)
+            }
+        })+
+    };
+}
+
+read_as_written!(HostName UrlPath StatusRanges Pattern DnsName UserName);
 
 #[cfg(test)]
 mod tests {

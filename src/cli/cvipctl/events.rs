@@ -37,13 +37,14 @@ pub(super) struct Args {
     json: bool,
 }
 
+/// From when on events are shown.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Since {
+pub(super) enum Since {
     Ago(Duration),
     At(SystemTime),
 }
 
-fn since(text: &str) -> Result<Since, String> {
+pub(super) fn since(text: &str) -> Result<Since, String> {
     if let Ok(ago) = humantime::parse_duration(text) {
         return Ok(Since::Ago(ago));
     }

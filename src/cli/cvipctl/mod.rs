@@ -16,6 +16,7 @@ mod import_file;
 mod interrupts;
 mod leave;
 mod metrics;
+mod replay;
 mod status;
 mod takeover;
 
@@ -171,6 +172,21 @@ enum CvipctlCommand {
         cvipctl doctor --json | jq -r '.findings[].commands[]'"
     )]
     Doctor(doctor::Args),
+    /// Decide again what cvipd decided, by its recording, and show each decision with its reason
+    ///
+    /// cvipd records what reaches the parts of it that decide, and what they decided, for ten
+    /// minutes, in the folder of --run-dir. The recording can be replayed on any machine: nothing
+    /// is asked, sent or changed. An output that differs from the recorded one is a fault of the
+    /// program (or of another version of it): please report it with the recording.
+    ///
+    /// A recording has cvip.conf, node records and addresses in it, and no secret: neither the
+    /// cluster key nor etcd's password or keys.
+    ///
+    /// Exit status 0 if all outputs are those that were recorded, 1 otherwise.
+    #[command(after_help = "Examples:\n  \
+      cvipctl replay --since=2m\n  \
+      cvipctl replay --json recording-1 | jq -r '.decisions[]'")]
+    Replay(replay::Args),
 }
 
 /// Runs the program.
@@ -193,5 +209,6 @@ pub fn run(args: Args, streams: &mut Streams<'_>) -> anyhow::Result<u8> {
         CvipctlCommand::Events(own) => events::run(&own, &args.site, streams),
         CvipctlCommand::EtcdRoles(own) => etcd_roles::run(&own, &args.site, streams),
         CvipctlCommand::Doctor(own) => doctor::run(&own, &args.site, streams),
+        CvipctlCommand::Replay(own) => replay::run(&own, &args.site, streams),
     }
 }

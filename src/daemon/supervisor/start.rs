@@ -27,6 +27,7 @@ use crate::daemon::workers::{WorkerContext, Workers};
 use crate::heartbeat::{self, Nonce};
 use crate::net;
 use crate::node::identify;
+use crate::recorder::{Recorder, Writer};
 use crate::settings::Settings;
 use crate::store::{self, Access, Interest};
 use crate::wake::{Inbox, channel};
@@ -46,10 +47,12 @@ pub fn run(settings: DaemonSettings) -> Result<(), RunError> {
     mask.thread_block().map_err(system("cannot block signals"))?;
     let signals = SignalFd::with_flags(&mask, SfdFlags::SFD_NONBLOCK | SfdFlags::SFD_CLOEXEC)
         .map_err(system("no descriptor for signals"))?;
-    let (mut driver, inbox) = start(settings)?;
+    let (mut driver, inbox, writer) = start(settings)?;
     let outcome = driver.serve(&signals, &inbox);
     notify(&[NotifyState::Stopping]);
     driver.end();
+    // After all that is recorded.
+    writer.into_iter().for_each(Writer::end);
     outcome
 }
 
@@ -82,7 +85,9 @@ pub fn check_start(settings: &Settings, run_dir: &Path, node: u32) -> Result<(),
     Ok(settings.check_cluster_key(run_dir)?)
 }
 
-fn start(settings: DaemonSettings) -> Result<(Driver, Inbox<MainMessage>), RunError> {
+type Started = (Driver, Inbox<MainMessage>, Option<Writer>);
+
+fn start(settings: DaemonSettings) -> Result<Started, RunError> {
     let loaded = conf::load(&settings.conf, &settings.clustertab);
     let Some(conf) = loaded.conf else { return Err(RunError::Conf(loaded.diagnostics)) };
     for warning in loaded.diagnostics {
@@ -118,10 +123,17 @@ fn start(settings: DaemonSettings) -> Result<(Driver, Inbox<MainMessage>), RunEr
     let (main, inbox) = channel().map_err(no_inbox)?;
     let now = Instant::now();
     let conf = Arc::new(conf);
+    let no_thread = |e| RunError::System("no thread", e);
+    let (writer, recorder) = match settings.store.record.unwrap_or(true) {
+        true => Writer::start(&settings.run_dir, node)
+            .map(|(writer, recorder)| (Some(writer), recorder))
+            .map_err(no_thread)?,
+        false => (None, Recorder::off()),
+    };
     let manager =
         AddressManager::open(&settings.run_dir, node, Arc::clone(&conf), main.clone(), now);
     let addresses = Worker::start("address manager", manager, worker::inbox().map_err(no_inbox)?)
-        .map_err(|e| RunError::System("no thread", e))?;
+        .map_err(no_thread)?;
     let context = WorkerContext {
         node,
         incarnation,
@@ -133,6 +145,7 @@ fn start(settings: DaemonSettings) -> Result<(Driver, Inbox<MainMessage>), RunEr
         main: main.clone(),
         addresses: addresses.inbox.clone(),
         polling: settings.polling.clone(),
+        recorder,
     };
     let events = EventLog::open(&settings.run_dir, node);
     let mut workers = Workers::default();
@@ -155,7 +168,7 @@ fn start(settings: DaemonSettings) -> Result<(Driver, Inbox<MainMessage>), RunEr
         lease,
         server,
     };
-    Ok((driver, inbox))
+    Ok((driver, inbox, writer))
 }
 
 fn system(what: &'static str) -> impl Fn(nix::errno::Errno) -> RunError + Copy {

@@ -27,6 +27,7 @@ use crate::heartbeat::{
 };
 use crate::listeners::Dumper;
 use crate::node::driver::NodeSources;
+use crate::recorder::Recorder;
 use crate::store::{Interest, Store};
 use crate::wake::Outbox;
 use crate::{ipvs, node};
@@ -49,6 +50,8 @@ pub(in crate::daemon) struct WorkerContext {
     pub(in crate::daemon) addresses: WorkerInbox<AddressMessage>,
     /// Why no socket events are to be used; they are if absent.
     pub(in crate::daemon) polling: Option<String>,
+    /// To what the workers' cores are recorded.
+    pub(in crate::daemon) recorder: Recorder,
 }
 
 /// The table's worker, or what it will be made of.
@@ -231,7 +234,8 @@ impl Workers {
             )?;
             let receiver = socket.share().map_err(no_descriptor)?;
             let store = context.store.subscribe(Interest::All)?;
-            let agent = Monitor::new(me, Arc::clone(conf), store, socket, run_dir, now)
+            let (conf, recorder) = (Arc::clone(conf), &context.recorder);
+            let agent = Monitor::new(me, conf, store, socket, run_dir, recorder, now)
                 .map_err(no_descriptor)?;
             let heartbeat_sender =
                 heartbeat_sender.as_ref().map(|(worker, _)| worker.inbox.clone());
@@ -438,6 +442,7 @@ mod tests {
 
     use super::*;
     use crate::conf::{Cvip, DirectorNode, RealServer, Routing};
+    use crate::recorder::Writer;
     use crate::store::{Access, LocalStore};
 
     /// Two directors on addresses of the loopback interface that nothing else uses.
@@ -461,17 +466,20 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let store = LocalStore::open(dir.path(), Access::Write).unwrap();
         let (main, _inbox) = crate::wake::channel().unwrap();
+        let (writer, recorder) = Writer::start(dir.path(), 1).unwrap();
+        let key = "a key that is only for this test";
         let context = WorkerContext {
             node: 1,
             incarnation: 1,
             nonce: Nonce([1; 16]),
             started: Instant::now(),
-            key: ClusterKey::from_bytes(b"a key that is only for this test").unwrap(),
+            key: ClusterKey::from_bytes(key.as_bytes()).unwrap(),
             port: heartbeat::PORT,
             store: Box::new(store),
             main,
             addresses: inbox().unwrap().0,
             polling: None,
+            recorder,
         };
         let (table, _queue) = inbox().unwrap();
         let mut workers = Workers::default();
@@ -495,5 +503,12 @@ mod tests {
         take(&mut workers, &conf("127.77.0.2", "127.77.0.8")).unwrap();
         assert_eq!(workers.dead(), None);
         workers.end();
+        writer.end();
+        let recorded = std::fs::read_dir(Writer::folder(dir.path(), 1)).unwrap();
+        let recorded =
+            recorded.map(|entry| std::fs::read_to_string(entry.unwrap().path()).unwrap());
+        let recorded: Vec<String> = recorded.collect();
+        assert_eq!(recorded.len(), 3, "each monitor is recorded");
+        assert!(recorded.iter().all(|text| text.contains("monitor") && !text.contains(key)));
     }
 }

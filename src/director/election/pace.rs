@@ -3,6 +3,8 @@
 use std::hash::{Hash, Hasher};
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
+
 use crate::clock::Instant;
 
 /// How soon a claim that led to nothing is made again; each time twice as late.
@@ -29,7 +31,7 @@ const WAIT_AT_MOST: Duration = Duration::from_secs(8);
 const FORGOTTEN_AFTER: Duration = Duration::from_secs(10);
 
 /// The claims of one director.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub(super) struct ClaimPace {
     /// What the last claim expected, and how often it was made.
     tried: Option<(Option<u64>, u32)>,

@@ -4,6 +4,8 @@ use std::collections::BTreeMap;
 use std::hash::{Hash, Hasher};
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
+
 use super::messages::{ElectionAction, ElectionInput, ElectionPeer, ElectionRole, PeerLiveness};
 use super::pace::ClaimPace;
 use crate::clock::Instant;
@@ -41,7 +43,7 @@ pub const VOUCH_EVERY: Duration = Duration::from_millis(500);
 const VOUCHED_FOR: Duration = Duration::from_millis(1500);
 
 /// One director's view of its set's election.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Election {
     node: u32,
     incarnation: u64,
@@ -66,7 +68,7 @@ pub struct Election {
 
 /// The elected director since its election was seen. What was heard before does not count: a
 /// director that was elected while this one did not hear it has not stopped sending heartbeats.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 struct Incumbent {
     elected: Elected,
     since: Instant,

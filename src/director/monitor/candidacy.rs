@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 use std::hash::{Hash, Hasher};
 
+use serde::{Deserialize, Serialize};
 use tracing::{info, warn};
 
 use super::messages::{ClaimRequest, MonitorIdentity, MonitorNotice, MonitorOutput};
@@ -23,7 +24,7 @@ use crate::heartbeat::{Heartbeat, Leadership};
 use crate::store::{Elected, TermClaim};
 
 /// What a claim that is under way is for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 enum ClaimPurpose {
     /// The election goes on.
     Election,
@@ -56,7 +57,7 @@ pub struct Circumstances<'a> {
 }
 
 /// This director as a candidate in the election of its set.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Candidacy {
     me: u32,
     incarnation: u64,

@@ -14,6 +14,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
+
 use crate::bucket::Bucket;
 use crate::clock::Instant;
 use crate::conf::Conf;
@@ -40,7 +42,7 @@ const DOUBT_EVERY: Duration = Duration::from_secs(5);
 pub type WatchedAddresses = BTreeMap<String, BTreeSet<IpAddr>>;
 
 /// One address's conflict.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 struct Conflict {
     by: Mac,
     heard: Instant,
@@ -60,7 +62,7 @@ pub(super) struct ConflictStep {
 }
 
 /// The conflicts of the moment.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub(super) struct Conflicts {
     /// The CVIPs of an active director, by interface; empty for one that is not active.
     cvips: WatchedAddresses,
@@ -138,6 +140,11 @@ impl Conflicts {
     /// The addresses that another host was proved to have: all of them.
     pub(super) fn prove(&mut self, proved: BTreeSet<IpAddr>) {
         self.proved = proved;
+    }
+
+    /// The addresses that another host was proved to have, as was last told.
+    pub(super) fn proved(&self) -> &BTreeSet<IpAddr> {
+        &self.proved
     }
 
     /// Another host was proved to have one of the CVIPs.

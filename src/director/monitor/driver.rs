@@ -14,6 +14,7 @@ use super::messages::{
     MonitorView,
 };
 use super::receiver::HeartbeatReceiver;
+use super::recording::MonitorCall;
 use super::state::{MonitorState, order};
 use super::store_view::{StoreChanges, StoreReading};
 use super::wire::{self, Terms};
@@ -21,6 +22,7 @@ use crate::clock::Instant;
 use crate::conf::Conf;
 use crate::files;
 use crate::heartbeat::{ConnectProber, EchoProber, HeartbeatSocket};
+use crate::recorder::{Recorded, Recorder};
 use crate::store::Store;
 
 /// How long a server may take to answer a connect.
@@ -32,7 +34,7 @@ const ROUNDS: u32 = 8;
 
 /// One director's monitor.
 pub struct Monitor {
-    state: MonitorState,
+    state: Recorded<MonitorState>,
     store: Box<dyn Store>,
     receiver: HeartbeatReceiver,
     /// None where the system allows neither kind of socket.
@@ -55,6 +57,7 @@ impl Monitor {
         store: Box<dyn Store>,
         socket: HeartbeatSocket,
         run_dir: &Path,
+        recorder: &Recorder,
         now: Instant,
     ) -> std::io::Result<Monitor> {
         let terms = TermsFile::new(run_dir, me.node);
@@ -65,7 +68,7 @@ impl Monitor {
             warn!("{error}");
         }
         let mut monitor = Monitor {
-            state,
+            state: Recorded::new(state, recorder),
             store,
             receiver: HeartbeatReceiver::new(socket),
             echo: echo.ok(),
@@ -91,12 +94,12 @@ impl Monitor {
     /// How long a step may wait.
     pub fn timeout(&self, now: Instant) -> Duration {
         let others = self.connects.timeout(now).into_iter().chain(self.watches.timeout(now));
-        others.fold(self.state.timeout(now), Duration::min)
+        others.fold(self.state.state().timeout(now), Duration::min)
     }
 
     /// Tells it something; what follows from it is done in the next step.
     pub fn tell(&mut self, command: MonitorCommand, now: Instant) {
-        self.state.handle(MonitorInput::Told(command), now);
+        self.handle(MonitorInput::Told(command), now);
     }
 
     /// Has another director elected in place of this one, which ends; gives its number, none if no
@@ -105,7 +108,7 @@ impl Monitor {
     /// # Errors
     /// The store does not answer: nothing is handed over, as far as is known.
     pub fn hand_over(&mut self, now: Instant) -> Result<Option<u32>, String> {
-        self.state.handle(MonitorInput::HandOver, now);
+        self.handle(MonitorInput::HandOver, now);
         self.run(now);
         let is_missing = || Err("another claim is under way".to_owned());
         self.handed_over.take().unwrap_or_else(is_missing)
@@ -115,20 +118,24 @@ impl Monitor {
     pub fn step(&mut self, now: Instant) -> Vec<MonitorNotice> {
         self.read_store(false, now);
         for heartbeat in self.receiver.receive(now) {
-            self.state.handle(MonitorInput::Heartbeat(heartbeat), now);
+            let call = MonitorCall::heard(self.state.state(), heartbeat);
+            self.state.call(call, now);
         }
         for addr in self.echo.as_mut().map(EchoProber::receive).unwrap_or_default() {
             if let Some(asked) = self.echo.as_ref().and_then(|echo| echo.answered(addr)) {
-                self.state.handle(MonitorInput::EchoAnswered { addr, asked }, now);
+                self.handle(MonitorInput::EchoAnswered { addr, asked }, now);
             }
         }
         for (target, outcome) in self.connects.step(now) {
-            self.state.handle(MonitorInput::Connected { target, outcome }, now);
+            self.handle(MonitorInput::Connected { target, outcome }, now);
         }
         for claim in self.watches.step(now) {
-            self.state.handle(MonitorInput::Claimed(claim), now);
+            self.handle(MonitorInput::Claimed(claim), now);
         }
-        self.state.handle(MonitorInput::Proved(self.watches.proved()), now);
+        let proved = self.watches.proved();
+        if proved != *self.state.state().proved() {
+            self.handle(MonitorInput::Proved(proved), now);
+        }
         self.run(now);
         std::mem::take(&mut self.notices)
     }
@@ -138,7 +145,7 @@ impl Monitor {
         MonitorView {
             heartbeats_refused: self.receiver.refused(),
             ports_taken: self.receiver.taken().to_vec(),
-            ..self.state.view(now)
+            ..self.state.state().view(now)
         }
     }
 
@@ -146,7 +153,7 @@ impl Monitor {
     fn run(&mut self, now: Instant) {
         for _ in 0..ROUNDS {
             let mut is_answered = false;
-            for output in self.state.step(now) {
+            for output in self.state.call(MonitorCall::Step, now) {
                 is_answered |= self.carry_out(output, now);
             }
             if !is_answered {
@@ -165,7 +172,7 @@ impl Monitor {
                 let claimed = self.store.claim(set, expected, node, incarnation);
                 self.read_store(false, now);
                 let claimed = claimed.map_err(|error| error.to_string());
-                self.state.handle(MonitorInput::ClaimEnded(claimed), now);
+                self.handle(MonitorInput::ClaimEnded(claimed), now);
                 return true;
             }
             MonitorOutput::ReadStore => {
@@ -185,7 +192,7 @@ impl Monitor {
             MonitorOutput::AskForAddresses(addrs) => self.watches.ask(&addrs, now),
             MonitorOutput::WriteTerms(terms) => {
                 let is_written = self.terms.write(&terms);
-                self.state.handle(MonitorInput::TermsWritten(is_written), now);
+                self.handle(MonitorInput::TermsWritten(is_written), now);
                 return true;
             }
             // It could not be written either, and that is noted.
@@ -193,7 +200,7 @@ impl Monitor {
             MonitorOutput::Tend => {
                 self.receiver.tend();
                 if !self.terms.path.exists() {
-                    self.state.handle(MonitorInput::TermsMissing, now);
+                    self.handle(MonitorInput::TermsMissing, now);
                     return true;
                 }
             }
@@ -208,7 +215,14 @@ impl Monitor {
             refreshed.map(|refreshed| StoreChanges::of(&refreshed.changed, self.store.state()));
         let unavailable_since = self.store.unavailable_since();
         let reading = StoreReading { changes, unavailable_since, anew };
-        self.state.handle(MonitorInput::StoreRead(reading), now);
+        if self.state.state().is_news(&reading) {
+            self.handle(MonitorInput::StoreRead(reading), now);
+        }
+    }
+
+    fn handle(&mut self, input: MonitorInput, now: Instant) {
+        // It decides in a step.
+        self.state.call(MonitorCall::Handle(input), now);
     }
 }
 

@@ -31,7 +31,7 @@ pub struct MonitorIdentity {
 }
 
 /// What the monitor tells other workers.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum MonitorNotice {
     /// Restrictions for the table, all of them.
     Restrictions(Restrictions),
@@ -83,7 +83,7 @@ pub struct MonitorView {
 }
 
 /// What the other workers tell the monitor.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub enum MonitorCommand {
     /// Another configuration. A director that is no longer one is ended by its owner.
     Reload(Arc<Conf>),
@@ -103,7 +103,7 @@ pub enum MonitorCommand {
 }
 
 /// One thing that the monitor is told, hears, or asked for and got.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub enum MonitorInput {
     /// It is told something.
     Told(MonitorCommand),
@@ -141,7 +141,7 @@ pub enum MonitorInput {
 }
 
 /// One thing that is to be done for the monitor, in this order.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum MonitorOutput {
     /// Something is told to other workers.
     Notice(MonitorNotice),
@@ -172,7 +172,7 @@ pub enum MonitorOutput {
 }
 
 /// A claim of a set's direction, by compare-and-swap.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct ClaimRequest {
     /// The set, by its lowest node number.
     pub set: u32,

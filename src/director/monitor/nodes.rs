@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
 use tracing::{error, info, warn};
 
 use super::candidacy::HeardDirector;
@@ -31,7 +32,7 @@ const KNOWN_AFTER: Duration = Duration::from_secs(15);
 const WITNESSES: usize = 4;
 
 /// What is known of every node but this one that matters to the set.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub(super) struct Nodes {
     me: u32,
     started: Instant,

@@ -5,6 +5,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
+
 use super::messages::MonitorOutput;
 use crate::clock::Instant;
 use crate::director::flaps::ServerKey;
@@ -21,7 +23,7 @@ const CONNECT_EVERY: Duration = Duration::from_millis(500);
 const MISSES: u32 = 2;
 
 /// What was asked, and answered.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub(super) struct Probes {
     /// When each node whose liveness is doubtful was last asked for an echo.
     echoed: BTreeMap<u32, Instant>,
@@ -32,11 +34,23 @@ pub(super) struct Probes {
 }
 
 /// The servers of one node.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 struct ProbedServers {
     at: Instant,
     servers: BTreeMap<SocketAddr, Vec<ServerKey>>,
-    misses: BTreeMap<SocketAddr, (u32, &'static str)>,
+    /// How often in a row each was missed, and how it was last.
+    misses: BTreeMap<SocketAddr, (u32, ConnectOutcome)>,
+}
+
+/// Why a server is not there, if an outcome says so.
+fn missed(outcome: ConnectOutcome) -> Option<&'static str> {
+    match outcome {
+        ConnectOutcome::Refused => Some("no process listens"),
+        ConnectOutcome::TimedOut => Some("it does not answer"),
+        // That says something of the network, or of this machine.
+        ConnectOutcome::Unreachable | ConnectOutcome::Untried(_) => None,
+        ConnectOutcome::Open => None,
+    }
 }
 
 impl Probes {
@@ -50,18 +64,14 @@ impl Probes {
     pub(super) fn connected(&mut self, target: SocketAddr, outcome: ConnectOutcome) {
         let probed = self.agent_down.values_mut().find(|p| p.servers.contains_key(&target));
         let Some(probed) = probed else { return };
-        let why = match outcome {
-            ConnectOutcome::Open => {
-                probed.misses.remove(&target);
-                return;
-            }
-            ConnectOutcome::Refused => "no process listens",
-            ConnectOutcome::TimedOut => "it does not answer",
-            // That says something of the network, or of this machine.
-            ConnectOutcome::Unreachable | ConnectOutcome::Untried(_) => return,
-        };
-        let (misses, said) = probed.misses.entry(target).or_insert((0, why));
-        (*misses, *said) = (misses.saturating_add(1), why);
+        if outcome == ConnectOutcome::Open {
+            probed.misses.remove(&target);
+        }
+        if missed(outcome).is_none() {
+            return;
+        }
+        let (misses, last) = probed.misses.entry(target).or_insert((0, outcome));
+        (*misses, *last) = (misses.saturating_add(1), outcome);
     }
 
     /// Whether a node's machine has answered lately, at any of its addresses; asks it if its
@@ -126,7 +136,8 @@ impl Probes {
     pub(super) fn unhealthy(&self) -> BTreeMap<ServerKey, String> {
         let mut unhealthy = BTreeMap::new();
         for probed in self.agent_down.values() {
-            for (target, (_, why)) in probed.misses.iter().filter(|(_, (n, _))| *n >= MISSES) {
+            for (target, (_, last)) in probed.misses.iter().filter(|(_, (n, _))| *n >= MISSES) {
+                let Some(why) = missed(*last) else { continue };
                 let why = format!("its cvipd sends no heartbeats, and at {target} {why}");
                 let servers = probed.servers.get(target).into_iter().flatten();
                 unhealthy.extend(servers.map(|server| (*server, why.clone())));

@@ -4,9 +4,11 @@
 //! that is handled again. Each concern has a file of its own; here they are put together.
 
 use std::collections::BTreeSet;
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
 use tracing::{info, warn};
 
 use super::candidacy::{Candidacy, Circumstances};
@@ -15,7 +17,7 @@ use super::messages::{
     MonitorCommand, MonitorIdentity, MonitorInput, MonitorNotice, MonitorOutput, MonitorView,
 };
 use super::nodes::Nodes;
-use super::store_view::{StoreReading, StoreView};
+use super::store_view::{StoreChanges, StoreReading, StoreView};
 use super::vouching::Vouching;
 use super::wire::Terms;
 use crate::clock::Instant;
@@ -24,7 +26,7 @@ use crate::counter;
 use crate::director::DirectorEvent;
 use crate::director::election::ElectionRole;
 use crate::director::restrictions::Restrictions;
-use crate::heartbeat::HeartbeatContent;
+use crate::heartbeat::{Heartbeat, HeartbeatContent};
 
 /// Within this time another host that is asked for an address has answered, and is known
 /// ([`ConflictWatch`](crate::net::ConflictWatch)).
@@ -38,7 +40,7 @@ const READ_WITHIN: Duration = Duration::from_secs(10);
 const TEND_EVERY: Duration = Duration::from_secs(1);
 
 /// One director's monitor, without its sockets, store and files.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct MonitorState {
     me: u32,
     conf: Arc<Conf>,
@@ -60,7 +62,7 @@ pub struct MonitorState {
 
 /// This director makes sure that its role is what it believes: the store knows or, while that is
 /// unavailable, the host that answers for the CVIPs does.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 struct Confirmation {
     stage: ConfirmationStage,
     /// Its role is then told again.
@@ -69,7 +71,7 @@ struct Confirmation {
     defends: bool,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 enum ConfirmationStage {
     /// The store is being read.
     Reading,
@@ -120,6 +122,28 @@ impl MonitorState {
         let due = confirms_at.into_iter().chain(self.conflicts.due()).min();
         let due = due.map(|at| at.saturating_duration_since(now));
         due.into_iter().fold(self.nodes.peers.timeout(now), Duration::min)
+    }
+
+    /// The last new heartbeat of another node.
+    pub fn last_heartbeat(&self, node: u32) -> Option<&Heartbeat> {
+        self.nodes.peers.last(node)
+    }
+
+    /// True if a reading of the store says something that it does not know.
+    pub fn is_news(&self, reading: &StoreReading) -> bool {
+        let StoreReading { changes, unavailable_since, anew } = reading;
+        let awaits = self.confirmation.is_some_and(|confirmation| {
+            matches!(confirmation.stage, ConfirmationStage::Awaited(_))
+        });
+        let is_same = self.store.unavailable_since == *unavailable_since;
+        let says_nothing = changes.as_ref().is_none_or(StoreChanges::is_empty);
+        let is_first = changes.is_some() && !self.store.known;
+        *anew || awaits || is_first || !is_same || !says_nothing
+    }
+
+    /// The addresses that another host was proved to have, as it was last told.
+    pub fn proved(&self) -> &BTreeSet<IpAddr> {
+        self.conflicts.proved()
     }
 
     /// Takes one thing that happened.
@@ -328,7 +352,7 @@ impl MonitorState {
         self.ask_for(doubted);
     }
 
-    fn ask_for(&mut self, addrs: BTreeSet<std::net::IpAddr>) {
+    fn ask_for(&mut self, addrs: BTreeSet<IpAddr>) {
         if !addrs.is_empty() {
             self.outputs.push(MonitorOutput::AskForAddresses(addrs));
         }

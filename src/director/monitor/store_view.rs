@@ -3,12 +3,14 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use serde::{Deserialize, Serialize};
+
 use crate::clock::Instant;
 use crate::protocol::Protocol;
 use crate::store::{Elected, Key, NodeRecord, ServiceKey, StoreState};
 
 /// One reading of the store.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct StoreReading {
     /// What changed; none if it could not be read.
     pub changes: Option<StoreChanges>,
@@ -19,7 +21,7 @@ pub struct StoreReading {
 }
 
 /// What changed in the store: what each key says now, or that it is gone.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct StoreChanges {
     /// Records, by node.
     pub records: BTreeMap<u32, Option<RecordSummary>>,
@@ -30,7 +32,7 @@ pub struct StoreChanges {
 }
 
 /// What the monitor keeps of a record.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct RecordSummary {
     /// Which start of its cvipd wrote it.
     pub incarnation: u64,
@@ -80,13 +82,14 @@ impl StoreChanges {
         changes
     }
 
-    fn is_empty(&self) -> bool {
+    /// True if nothing changed.
+    pub(super) fn is_empty(&self) -> bool {
         self.records.is_empty() && self.alive.is_empty() && self.elected.is_empty()
     }
 }
 
 /// What is known of the store.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct StoreView {
     /// It was read at least once.
     pub known: bool,

@@ -4,11 +4,13 @@
 
 use std::collections::BTreeMap;
 
+use serde::{Deserialize, Serialize};
+
 use super::messages::MonitorOutput;
 use super::wire::Terms;
 
 /// The terms, and whether the file says them.
-#[derive(Clone, Debug, Hash)]
+#[derive(Clone, Debug, Hash, Serialize, Deserialize)]
 pub(super) struct RememberedTerms {
     terms: Terms,
     /// This start has said what is true: until then the file is an earlier one's.

@@ -9,12 +9,14 @@
 
 use std::collections::BTreeMap;
 
+use serde::{Deserialize, Serialize};
+
 use super::store_view::RecordSummary;
 use crate::clock::Instant;
 use crate::director::election::VOUCH_EVERY;
 
 /// When this director says that it is there.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub(super) struct Vouching {
     number: u32,
     next: Instant,
@@ -39,7 +41,7 @@ impl Vouching {
 }
 
 /// When others were seen to say so.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub(super) struct PeerVouches(BTreeMap<u32, (Option<u32>, Option<Instant>)>);
 
 impl PeerVouches {

@@ -3,13 +3,15 @@
 
 use std::collections::BTreeMap;
 
+use serde::{Deserialize, Serialize};
+
 use crate::counter;
 
 /// The file is no longer than a few lines.
 pub(super) const CAP: u64 = 4096;
 
 /// In which term a director is active, and which terms it has given up.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Terms {
     /// The set and the term in which it is active.
     pub active: Option<(u32, u64)>,

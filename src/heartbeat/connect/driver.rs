@@ -8,13 +8,14 @@ use std::time::Duration;
 
 use nix::errno::Errno;
 use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
+use serde::{Deserialize, Serialize};
 use socket2::{Domain, Protocol, Socket, Type};
 
 use super::state::{ConnectQueue, UNDER_WAY};
 use crate::clock::Instant;
 
 /// How an attempt ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum ConnectOutcome {
     /// There is a listener that takes connections.
     Open,
@@ -25,7 +26,26 @@ pub enum ConnectOutcome {
     /// There is no way to the machine, says the network.
     Unreachable,
     /// This machine could not try: nothing is known.
-    Untried(Errno),
+    Untried(#[serde(with = "errno_number")] Errno),
+}
+
+/// A kernel error as its number.
+mod errno_number {
+    use nix::errno::Errno;
+    use serde::{Deserialize, Deserializer, Serializer};
+
+    pub(super) fn serialize<S: Serializer>(
+        errno: &Errno,
+        serializer: S,
+    ) -> Result<S::Ok, S::Error> {
+        serializer.serialize_i32(*errno as i32)
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(
+        deserializer: D,
+    ) -> Result<Errno, D::Error> {
+        i32::deserialize(deserializer).map(Errno::from_raw)
+    }
 }
 
 /// Asks listeners, many at once.

@@ -3,6 +3,8 @@
 use std::net::IpAddr;
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
+
 use super::super::left::LeftPorts;
 use super::super::timing::Timing;
 use super::super::wire::{
@@ -23,7 +25,7 @@ pub struct HeartbeatSource {
 }
 
 /// What heartbeats say, and their receivers, until something else is ordered.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct HeartbeatContent {
     /// The directors' addresses.
     pub to: Vec<IpAddr>,

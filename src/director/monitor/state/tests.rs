@@ -8,9 +8,12 @@ use std::net::IpAddr;
 use super::*;
 use crate::conf::{Cvip, DirectorNode, RealServer, Routing};
 use crate::director::monitor::messages::ClaimRequest;
+use crate::director::monitor::recording::MonitorCall;
 use crate::director::monitor::store_view::{RecordSummary, StoreChanges};
 use crate::heartbeat::{Heartbeat, Leadership, LeftPorts, Nonce, SeenNonce};
 use crate::net::{Claimed, Mac, Reachable};
+use crate::recorder::Recorded;
+use crate::recorder::testing::Tape;
 use crate::store::{Elected, TermClaim};
 
 const ME: u32 = 1;
@@ -92,7 +95,8 @@ use Step::*;
 
 /// What is around the monitor.
 struct Scene {
-    state: MonitorState,
+    state: Recorded<MonitorState>,
+    tape: Tape,
     now: Instant,
     up: BTreeSet<u32>,
     said: BTreeMap<u32, (u64, bool)>,
@@ -114,6 +118,15 @@ struct Scene {
     done: Vec<String>,
 }
 
+/// Each scene is replayed once it has been played, and decides as it did.
+impl Drop for Scene {
+    fn drop(&mut self) {
+        if !std::thread::panicking() {
+            self.tape.check(&mut self.state);
+        }
+    }
+}
+
 impl Scene {
     /// All nodes are up and hold leases; a director was elected before.
     fn new(elected: Option<(u32, u64)>, terms: &str) -> Scene {
@@ -123,8 +136,11 @@ impl Scene {
     fn of(conf: Arc<Conf>, elected: Option<(u32, u64)>, terms: &str) -> Scene {
         let now = Instant::now();
         let me = MonitorIdentity { node: ME, incarnation: INCARNATION, nonce: NONCE };
+        let state = MonitorState::new(me, conf, Terms::parse(terms, ME), now);
+        let (recorder, tape) = Tape::new();
         let mut scene = Scene {
-            state: MonitorState::new(me, conf, Terms::parse(terms, ME), now),
+            state: Recorded::new(state, &recorder),
+            tape,
             now,
             up: [2, 3, 4].into(),
             said: BTreeMap::new(),
@@ -149,6 +165,12 @@ impl Scene {
             scene.happen(&Elected(node, term));
         }
         scene
+    }
+
+    /// Another state, and another recording.
+    fn start(&mut self, state: MonitorState) {
+        let (recorder, tape) = Tape::new();
+        (self.state, self.tape) = (Recorded::new(state, &recorder), tape);
     }
 
     /// An active director in term 4, whose set is calm.
@@ -202,7 +224,8 @@ impl Scene {
         self.sequence += 1;
         for node in self.up.clone() {
             let heartbeat = self.heartbeat(node);
-            self.state.handle(MonitorInput::Heartbeat(heartbeat), self.now);
+            let call = MonitorCall::heard(self.state.state(), heartbeat);
+            self.state.call(call, self.now);
         }
         self.run();
     }
@@ -245,7 +268,11 @@ impl Scene {
         };
         let changes = (self.has_store && !self.is_slow).then_some(changes);
         let reading = StoreReading { changes, unavailable_since: self.unavailable_since, anew };
-        self.state.handle(MonitorInput::StoreRead(reading), self.now);
+        self.handle(MonitorInput::StoreRead(reading));
+    }
+
+    fn handle(&mut self, input: MonitorInput) {
+        self.state.call(MonitorCall::Handle(input), self.now);
     }
 
     fn happen(&mut self, step: &Step) {
@@ -273,8 +300,8 @@ impl Scene {
             Claims(claims) => self.claims = claims,
             Writes(writes) => self.writes = writes,
             Frozen(ms) => self.now += Duration::from_millis(ms),
-            Told(command) => self.state.handle(MonitorInput::Told(command), self.now),
-            Input(input) => self.state.handle(input, self.now),
+            Told(command) => self.handle(MonitorInput::Told(command)),
+            Input(input) => self.handle(input),
         }
         self.read(false);
     }
@@ -283,7 +310,7 @@ impl Scene {
     fn run(&mut self) {
         for _ in 0..8 {
             let mut is_answered = false;
-            for output in self.state.step(self.now) {
+            for output in self.state.call(MonitorCall::Step, self.now) {
                 is_answered |= self.carry_out(output);
             }
             if !is_answered {
@@ -313,7 +340,7 @@ impl Scene {
             MonitorOutput::Echo(of) => {
                 for node in self.answers.clone().into_iter().filter(|node| addr(*node) == of) {
                     let answered = MonitorInput::EchoAnswered { addr: addr(node), asked: self.now };
-                    self.state.handle(answered, self.now);
+                    self.handle(answered);
                 }
             }
             MonitorOutput::WatchAddresses(watched) => self.watched = watched,
@@ -324,7 +351,7 @@ impl Scene {
                 let failed = if self.writes { "" } else { " in vain" };
                 let text = terms.encode().trim().replace('\n', ", ");
                 self.done.push(format!("writes {text}{failed}"));
-                self.state.handle(MonitorInput::TermsWritten(self.writes), self.now);
+                self.handle(MonitorInput::TermsWritten(self.writes));
                 return true;
             }
             MonitorOutput::RemoveTerms => self.done.push("removes the file of terms".to_owned()),
@@ -373,7 +400,7 @@ impl Scene {
         };
         self.done.push(format!("claims for {node} above {above}"));
         self.read(false);
-        self.state.handle(MonitorInput::ClaimEnded(claimed), self.now);
+        self.handle(MonitorInput::ClaimEnded(claimed));
     }
 }
 
@@ -416,7 +443,7 @@ fn a_monitor_that_was_kept_from_listening_takes_no_node_for_worse() {
     let mut scene = Scene::active();
     scene.play(&[(0, Frozen(5000), &[]), (1000, Wait, &[])]);
     assert_eq!(
-        scene.state.view(scene.now).liveness_of[&3],
+        scene.state.state().view(scene.now).liveness_of[&3],
         crate::director::liveness::Liveness::Alive
     );
 }
@@ -548,7 +575,7 @@ fn a_hand_over_that_another_election_overtakes_is_refused_and_followed_by_a_yiel
     let mut scene = Scene::active();
     // The store has changed since it was read.
     scene.elected = Some(Elected { node: 2, incarnation: INCARNATION, term: 9 });
-    scene.state.handle(MonitorInput::HandOver, scene.now);
+    scene.handle(MonitorInput::HandOver);
     scene.run();
     let done = [
         "claims for 2 above 4",
@@ -625,7 +652,7 @@ fn an_address_is_announced_again_after_a_claim_once_this_is_surely_the_active_di
         (2000, Wait, &[]),
     ]);
     assert_eq!(scene.watched["eth0"], [cvip_addr()].into());
-    assert_eq!(scene.state.view(scene.now).conflicts.len(), 1);
+    assert_eq!(scene.state.state().view(scene.now).conflicts.len(), 1);
     // The store is unavailable: hosts that have the address answer within 1.2 s.
     scene.play(&[
         (0, Store(false), &["StoreUnavailable", "asks for 1 addresses"]),
@@ -638,7 +665,7 @@ fn an_address_is_announced_again_after_a_claim_once_this_is_surely_the_active_di
     scene.play(&[(0, announced(), &[])]);
     scene.elected = Some(Elected { node: 2, incarnation: INCARNATION, term: 5 });
     let claim = MonitorInput::Claimed(Claimed { addr: cvip_addr(), by: Mac([2; 6]), to_all: true });
-    scene.state.handle(claim, scene.now);
+    scene.handle(claim);
     scene.run();
     let yielded = "Yielded { term: Some(5) }";
     assert_eq!(scene.done, ["reads the store anew", "writes given-up 1 4", "standby", yielded]);
@@ -663,7 +690,7 @@ fn a_director_that_was_away_tells_its_role_again_once_that_is_sure() {
     // It was replaced meanwhile.
     let mut scene = Scene::active();
     scene.elected = Some(Elected { node: 2, incarnation: INCARNATION, term: 5 });
-    scene.state.handle(MonitorInput::Told(MonitorCommand::Confirm), scene.now);
+    scene.handle(MonitorInput::Told(MonitorCommand::Confirm));
     scene.run();
     let yielded = "Yielded { term: Some(5) }";
     let done = ["reads the store anew", "writes given-up 1 4", "standby", yielded, "standby"];
@@ -735,7 +762,7 @@ fn one_that_is_started_again_while_the_store_is_unavailable_goes_on_if_no_other_
         // What a store that was never read says is nothing.
         let me = MonitorIdentity { node: ME, incarnation: INCARNATION, nonce: NONCE };
         let conf = conf(&[1, 2], &[1, 2, 3, 4]);
-        scene.state = MonitorState::new(me, conf, Terms::parse("active 1 4", ME), scene.now);
+        scene.start(MonitorState::new(me, conf, Terms::parse("active 1 4", ME), scene.now));
         scene
     };
     start().play(&[
@@ -792,7 +819,7 @@ fn a_reload_keeps_the_active_director_through_another_set_of_directors() {
         (1000, reload(&[2, 1]), &[]),
         (1000, Wait, &[]),
     ]);
-    assert_eq!(scene.state.view(scene.now).term, 4);
+    assert_eq!(scene.state.state().view(scene.now).term, 4);
 }
 
 #[test]
@@ -852,7 +879,7 @@ fn what_nodes_said_of_leaving_is_unknown_to_a_new_monitor_until_it_hears_them() 
 fn what_restricts_a_node_is_unknown_to_a_new_monitor_until_it_hears_the_node_or_its_lease_ended() {
     let mut scene = Scene::new(Some((1, 4)), "active 1 4");
     scene.happen(&Down(&[3]));
-    assert_eq!(scene.state.restrictions.unknown, [2, 3, 4].into(), "before it hears any");
+    assert_eq!(scene.state.state().restrictions.unknown, [2, 3, 4].into(), "before it hears any");
     scene.play(&[(0, Wait, &["writes active 1 4", "active 4"]), (1000, Wait, &[])]);
     assert_eq!(scene.restrictions.unknown, [3].into());
     scene.pass(13_000);
