@@ -12,9 +12,8 @@ use std::time::Duration;
 
 use cvip::ipvs::*;
 use cvip::protocol::Protocol;
-use cvip_lab::{enter_new_network, ip, require, until_some};
+use cvip_lab::{OwnNetwork, enter_new_network, ip, require, until_some};
 use nix::libc::{EEXIST, EINVAL, ENODEV, ENOENT, ERANGE, ESRCH};
-use nix::sched::{CloneFlags, setns};
 
 /// An empty table: that of a new network namespace, into which the calling thread goes.
 fn table() -> Client {
@@ -464,7 +463,7 @@ fn a_table_that_changes_while_it_is_dumped_shows_no_service_twice() {
 #[test]
 fn a_client_stays_in_the_namespace_in_which_it_was_opened() {
     let mut outside = table();
-    let here = std::fs::File::open("/proc/thread-self/ns/net").unwrap();
+    let here = OwnNetwork::here().unwrap();
     let mut inside = table();
     must(&mut inside, &[Change::AddService(Service::new(web(), "rr"))]);
     assert_eq!(services(&mut outside), []);
@@ -476,7 +475,7 @@ fn a_client_stays_in_the_namespace_in_which_it_was_opened() {
     })
     .join()
     .unwrap();
-    setns(here, CloneFlags::CLONE_NEWNET).unwrap();
+    here.enter().unwrap();
     assert_eq!(services(&mut inside).len(), 1);
     assert_eq!(services(&mut Client::open().unwrap()), []);
 }

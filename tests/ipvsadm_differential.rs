@@ -6,18 +6,16 @@
 
 mod ipvsadm_support;
 
-use std::fs::File;
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::Path;
 use std::process::Command;
 
 use cvip::ipvs::Client;
-use cvip_lab::enter_new_network;
 use cvip_lab::process::run_with_input;
+use cvip_lab::{OwnNetwork, enter_new_network};
 use ipvsadm_support::generator::{CommandLine, Generator};
 use ipvsadm_support::with_unsigned_marks;
 use ipvsadm_support::world::{clear, enter_a_world_of_its_own, ipvsadm, say};
-use nix::sched::{CloneFlags, setns};
 
 /// After so many lines both tables are emptied, so that a difference is short to tell.
 const LINES_OF_A_TABLE: usize = 40;
@@ -25,7 +23,7 @@ const LINES_OF_A_TABLE: usize = 40;
 /// One of the two programs, and its network.
 struct Side {
     program: &'static str,
-    network: File,
+    network: OwnNetwork,
     table: Client,
 }
 
@@ -42,12 +40,12 @@ impl Side {
     /// In a network of its own; the thread stays in it.
     fn new(program: &'static str) -> Side {
         enter_new_network().unwrap();
-        let network = File::open("/proc/thread-self/ns/net").expect("the namespace");
+        let network = OwnNetwork::here().unwrap();
         Side { program, network, table: Client::open().expect("IPVS") }
     }
 
     fn run(&self, line: &CommandLine) -> Traces {
-        setns(&self.network, CloneFlags::CLONE_NEWNET).expect("the namespace");
+        self.network.enter().unwrap();
         let mut command = Command::new(self.program);
         // The name is in some messages.
         command.arg0("ipvsadm").args(&line.words);

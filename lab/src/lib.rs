@@ -45,7 +45,9 @@ pub use cluster::{Builder, Capture, Cluster, Direction, Fault, Host, Impairment,
 pub use deployment::{CLUSTER_KEY, Deployment, Plan};
 pub use dice::{Dice, seed};
 pub use inside::{built_programs, in_lab, require, unique_name};
-pub use namespace::{Namespace, addr, enter_new_network, in_new_network, ip};
+pub use namespace::{
+    Namespace, OwnNetwork, addr, enter_new_network, enter_own_etc, in_new_network, ip,
+};
 pub use nginx::Nginx;
 pub use packages::program;
 pub use people::Person;

@@ -49,6 +49,42 @@ pub fn in_new_network<T: Send>(act: impl FnOnce() -> T + Send) -> Result<T> {
     on_a_thread(|| enter_new_network().map(|()| act()))
 }
 
+/// A network namespace that a thread was in, to go back to.
+#[derive(Debug)]
+pub struct OwnNetwork(File);
+
+impl OwnNetwork {
+    /// The one that the calling thread is in.
+    ///
+    /// # Errors
+    /// If there is no `/proc`.
+    pub fn here() -> Result<OwnNetwork> {
+        let path = "/proc/thread-self/ns/net";
+        Ok(OwnNetwork(File::open(path).with_context(|| format!("cannot open {path}"))?))
+    }
+
+    /// Moves the calling thread into it.
+    ///
+    /// # Errors
+    /// If this is not root.
+    pub fn enter(&self) -> Result<()> {
+        setns(&self.0, CloneFlags::CLONE_NEWNET)
+            .context("cannot enter a network namespace: are you root?")
+    }
+}
+
+/// Moves the calling thread into a mount namespace with an empty `/etc`: what is written there concerns nobody else.
+///
+/// # Errors
+/// If this is not root.
+pub fn enter_own_etc() -> Result<()> {
+    let none: Option<&str> = None;
+    unshare(CloneFlags::CLONE_NEWNS).context("cannot make a mount namespace: are you root?")?;
+    mount(none, "/", none, MsFlags::MS_PRIVATE | MsFlags::MS_REC, none)?;
+    mount(Some("etc"), "/etc", Some("tmpfs"), MsFlags::empty(), Some("mode=755"))?;
+    Ok(())
+}
+
 /// Runs `ip` with these words in the calling thread's network namespace; what it prints.
 ///
 /// # Errors

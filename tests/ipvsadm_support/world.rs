@@ -8,20 +8,15 @@ use cvip::ipvs::{Change, Client, DaemonRole, Timeouts};
 use cvip::ipvsadm::names::SystemNames;
 use cvip::ipvsadm::watch::SystemClock;
 use cvip::ipvsadm::{Call, ToolStreams, run};
-use cvip_lab::enter_new_network;
-use nix::mount::{MsFlags, mount};
-use nix::sched::{CloneFlags, unshare};
+use cvip_lab::{enter_new_network, enter_own_etc};
 
 use super::names::{hosts_file, services_file};
 
 /// Goes into a network namespace and a mount namespace of this thread's own.
 pub(crate) fn enter_a_world_of_its_own() {
     cvip_lab::require();
-    unshare(CloneFlags::CLONE_NEWNS).expect("root");
+    enter_own_etc().unwrap();
     enter_new_network().unwrap();
-    let none: Option<&str> = None;
-    mount(none, "/", none, MsFlags::MS_PRIVATE | MsFlags::MS_REC, none).expect("private mounts");
-    mount(Some("etc"), "/etc", Some("tmpfs"), MsFlags::empty(), Some("mode=755")).expect("tmpfs");
     fs::write("/etc/hosts", hosts_file()).unwrap();
     fs::write("/etc/services", services_file()).unwrap();
     fs::write("/etc/nsswitch.conf", "hosts: files\nservices: files\n").unwrap();

@@ -128,6 +128,8 @@ impl Fault {
     pub fn length(&self) -> Duration {
         let ms = match self {
             Fault::Kill { .. } => 1000,
+            // It is judged once the node has left.
+            Fault::Leave { away_ms: None, .. } => 12_000,
             Fault::Flap { times, every_ms, .. } => u64::from(*times) * every_ms,
             Fault::Reload { order, every_ms, .. } => order.len() as u64 * every_ms,
             other => other.clone().drawn_length().copied().unwrap_or(0),

@@ -204,6 +204,13 @@ fn end(world: &mut World, fault: &Fault, confs: &[Arc<Conf>], layout: usize) {
         Fault::Kill { node } | Fault::Terminate { node, .. } => {
             world.start(*node, Duration::ZERO);
         }
+        Fault::Leave { node, away_ms: None } => {
+            // The store could not be told, so that it has not left: an operator starts it again.
+            let machine = world.machine(*node);
+            if machine.process.is_none() && !machine.has_left {
+                world.start(*node, Duration::ZERO);
+            }
+        }
         Fault::Leave { node, away_ms: Some(_) } => {
             world.machine(*node).has_left = false;
             world.start(*node, Duration::ZERO);

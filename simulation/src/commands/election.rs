@@ -12,6 +12,10 @@ pub(crate) struct Arguments {
     #[arg(long)]
     smallest: bool,
 
+    /// End with the first world in which something is wrong
+    #[arg(long)]
+    first: bool,
+
     /// Only worlds whose name has this in it
     world: Option<String>,
 }
@@ -52,6 +56,9 @@ pub(crate) fn run(arguments: &Arguments) -> ExitCode {
             Some(violation) => {
                 failed += 1;
                 println!("\n{}", Timeline { setting, violation });
+                if arguments.first {
+                    break;
+                }
             }
         }
     }

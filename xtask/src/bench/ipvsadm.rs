@@ -17,9 +17,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
 use cvip_lab::floor::{Floor, as_file};
-use cvip_lab::{KernelChoice, Lab};
-use nix::mount::{MsFlags, mount};
-use nix::sched::{CloneFlags, unshare};
+use cvip_lab::{KernelChoice, Lab, enter_own_etc};
 
 use super::fresh::in_a_fresh_namespace;
 use super::spread::Spread;
@@ -287,10 +285,7 @@ impl Bench {
 
     /// Goes into a mount namespace whose only name server answers that it knows no name.
     fn with_a_name_server(&self, work: impl FnOnce(&AtomicUsize) -> Result<()>) -> Result<()> {
-        unshare(CloneFlags::CLONE_NEWNS)?;
-        let none: Option<&str> = None;
-        mount(none, "/", none, MsFlags::MS_PRIVATE | MsFlags::MS_REC, none)?;
-        mount(Some("etc"), "/etc", Some("tmpfs"), MsFlags::empty(), Some("mode=755"))?;
+        enter_own_etc()?;
         fs::write("/etc/resolv.conf", "nameserver 127.0.0.1\n")?;
         fs::write("/etc/nsswitch.conf", "hosts: dns\nservices: files\n")?;
         let socket = UdpSocket::bind("127.0.0.1:53")?;

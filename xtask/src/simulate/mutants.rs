@@ -1,5 +1,5 @@
 //! `cargo xtask simulate --mutants`: each fault of simulation/mutants/ is planted in a copy of the
-//! tree, and the cluster is simulated until an invariant does not hold. A fault that is not found
+//! tree, and the cluster is simulated until an invariant does not hold, or the election explored. A fault that is not found
 //! tells which invariant, or which of the simulator's faults, is missing.
 
 use std::collections::BTreeSet;
@@ -12,7 +12,7 @@ use anyhow::{Context, Result, bail, ensure};
 
 use crate::build;
 
-/// What is not for the cluster's search: the election's own finds them.
+/// The election's own search is to find these, world by world.
 const ELECTION: &str = "election-";
 
 /// Of a hundred mutants so many are found, or the command fails.
@@ -75,7 +75,7 @@ fn patches(names: &[String]) -> Result<Vec<PathBuf>> {
     for entry in fs::read_dir(&folder)? {
         let path = entry?.path();
         let is_patch = path.extension().is_some_and(|extension| extension == "patch");
-        if is_patch && !name_of(&path).starts_with(ELECTION) {
+        if is_patch {
             patches.push(path);
         }
     }
@@ -155,13 +155,28 @@ fn build_mutant(folder: &Path, name: &str) -> Result<PathBuf> {
     Ok(program)
 }
 
-/// Simulates clusters until an invariant does not hold or time is up.
+/// Simulates clusters, or explores the election, until an invariant does not hold or time is up.
 fn search(program: &Path, name: String, minutes: f64) -> Result<Outcome> {
     let begun = Instant::now();
     let deadline = begun + Duration::from_secs_f64(minutes * 60.0) + SLACK;
+    let is_of_election = name.starts_with(ELECTION);
+    let minutes = minutes.to_string();
+    let words: &[&str] = match is_of_election {
+        true => &["election", "--first"],
+        false => &[
+            "cluster",
+            "run",
+            "--brief",
+            "--bursts",
+            BURSTS,
+            "--seed",
+            FIRST_SEED,
+            "--minutes",
+            &minutes,
+        ],
+    };
     let mut child = Command::new(program)
-        .args(["cluster", "run", "--brief", "--bursts", BURSTS, "--seed", FIRST_SEED])
-        .args(["--minutes", &minutes.to_string()])
+        .args(words)
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
         .stderr(Stdio::null())
@@ -180,6 +195,12 @@ fn search(program: &Path, name: String, minutes: f64) -> Result<Outcome> {
     let seen =
         text.split(['\r', '\n']).find_map(|line| line.strip_prefix("run ")?.split_once(", "));
     let found = match output.status.code() {
+        None if is_of_election => None,
+        Some(1) if is_of_election => {
+            let world = text.lines().rfind(|line| line.contains(" directors, "));
+            let world = world.unwrap_or_default().to_owned();
+            Some((world, "what must hold in every state".to_owned()))
+        }
         Some(0) => None,
         Some(1) => {
             let (runs, rest) = seen.with_context(|| format!("{name}: unexpected: {text}"))?;
