@@ -231,6 +231,36 @@ fn a_cvip_that_is_struck_from_the_file_goes_with_its_services_and_its_address() 
 }
 
 #[test]
+fn a_director_that_is_struck_from_the_file_while_no_cvipd_runs_empties_its_table_at_the_next_start()
+{
+    let mut site = Site::start(2, &plan(HTTP));
+    let http = site.v4(Tcp, 8080);
+    let _two = listen(site.host(2), "0.0.0.0:8080");
+    site.await_pool(http, Some(&[(2, 2)]));
+    let former = site.director();
+    site.direct(&format!("ipvsadm-rs -A -t {} -s rr", site.at(9000)));
+    site.end_everywhere(Signal::SIGTERM);
+    assert_eq!(site.pool(http), Some(vec![(2, 2)]));
+    let path = site.dir.join("cvip.conf");
+    let conf = fs::read_to_string(&path).unwrap();
+    let directs = |node: u32| format!("<director_node><node_num>{node}</node_num>");
+    let serves = |node| format!("<real_server_node><node_num>{node}</node_num></real_server_node>");
+    let other = conf.replace(&directs(former), &directs(1));
+    assert!(!other.contains(&serves(former)), "a node is named once: {other}");
+    let other = other.replace(&serves(1), &(serves(1) + &serves(former)));
+    assert!(other.contains(&directs(1)) && other.contains(&serves(former)), "{other}");
+    fs::write(&path, other).unwrap();
+    site.start_everywhere(&[]);
+    site.until("the former director's table is empty", |_| site.pool(http).is_none().then_some(()));
+    assert!(site.rules().contains(":9000"), "what is not cvipd's stays: {}", site.rules());
+    site.until("the new director sends to node 2", |_| {
+        site.run(1, "ipvsadm-rs -Sn")
+            .contains(&format!("-r {}:8080", site.host(2).v4()))
+            .then_some(())
+    });
+}
+
+#[test]
 fn a_command_for_a_director_says_on_another_node_where_to_run_it() {
     let site = Site::start(1, &Plan::default());
     for line in ["cvipctl apply", "cvipctl diff"] {

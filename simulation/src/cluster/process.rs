@@ -18,7 +18,7 @@ use cvip::heartbeat::Nonce;
 use cvip::store::Interest;
 
 use self::addresses::Addresses;
-use self::main_thread::MainThread;
+use self::main_thread::{MainThread, owns_services};
 use self::monitor::Monitor;
 use self::node::Node;
 use self::post::{Post, Worker};
@@ -197,7 +197,9 @@ impl Process {
                     };
                     let me = Identity { started: now, ..me };
                     let addresses = Addresses::open(self.node, Arc::clone(&conf), host, now);
-                    let main = MainThread::new(me, conf, now);
+                    let is_former =
+                        !conf.is_director(self.node) && owns_services(self.node, &self.client);
+                    let main = MainThread::new(me, conf, is_former, now);
                     self.stage = Stage::Running(Box::new(Workers {
                         main,
                         addresses,

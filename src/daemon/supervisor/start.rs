@@ -157,7 +157,7 @@ fn start(settings: DaemonSettings) -> Result<Started, RunError> {
         settings,
         cluster_key,
         context,
-        state: Supervisor::new(node, path, read, now),
+        state: Supervisor::new(node, path, read, workers.has_former_table(), now),
         workers,
         addresses,
         events,

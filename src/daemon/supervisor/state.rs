@@ -90,8 +90,15 @@ enum PendingEnd {
 }
 
 impl Supervisor {
-    /// A node that has just been started, with this configuration.
-    pub fn new(me: u32, path: String, read: ReadConf, now: Instant) -> Supervisor {
+    /// A node that has just been started, with this configuration. `has_former_table`: it is no
+    /// director, and the table is being emptied that an earlier cvipd made here as one.
+    pub fn new(
+        me: u32,
+        path: String,
+        read: ReadConf,
+        has_former_table: bool,
+        now: Instant,
+    ) -> Supervisor {
         let mut supervisor = Supervisor {
             me,
             conf: read.conf,
@@ -115,7 +122,7 @@ impl Supervisor {
             actions: VecDeque::new(),
         };
         if !supervisor.is_director() {
-            supervisor.turn(NodeRole::Serve);
+            supervisor.turn(NodeRole::retired(has_former_table, now));
         }
         supervisor.step(now);
         supervisor

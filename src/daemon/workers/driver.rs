@@ -3,10 +3,11 @@
 //! A director has a monitor from the start, and a table once the monitor has told it its role:
 //! until then what its kernel has stays as it is.
 
+use std::collections::BTreeSet;
 use std::path::Path;
 use std::sync::Arc;
 
-use tracing::info;
+use tracing::{info, warn};
 
 use super::endpoints::Endpoints;
 use super::monitor::MonitorWorker;
@@ -164,6 +165,9 @@ impl Workers {
         }
         self.tell_node(NodeMessage::Reload(Arc::clone(conf)));
         self.table = self.table.take().or(new_table);
+        if !is_director && self.former_table.is_none() {
+            self.retire_earlier_table(context, conf)?;
+        }
         self.succeed(successors);
         self.tell_monitor(MonitorMessage::Told(MonitorCommand::Reload(Arc::clone(conf))));
         Ok(())
@@ -288,12 +292,7 @@ impl Workers {
         self.table = Some(match table {
             TableSlot::Working(worker) => TableSlot::Working(worker),
             TableSlot::Waiting(client, (inbox, queue)) => {
-                let store = context.store.subscribe(Interest::All)?;
-                let (conf, now) = (Arc::clone(conf), Instant::now());
-                let checker = Checker::new(context.node.into(), now).map_err(no_inbox)?;
-                let agent =
-                    director::DirectorAgent::new(context.node, conf, client, store, checker, now)?;
-                let table = TableWorker::new(agent, context.main.clone());
+                let table = table_worker(context, conf, client)?;
                 let worker = Prepared::new("table", (inbox, queue)).map_err(no_thread)?;
                 TableSlot::Working(worker.start(table, self.former_table.take()))
             }
@@ -409,6 +408,38 @@ impl Workers {
         }
     }
 
+    /// Has the table emptied that an earlier cvipd made here, when this node was a director: a second
+    /// balancer in the path of packets would send them round.
+    fn retire_earlier_table(
+        &mut self,
+        context: &WorkerContext,
+        conf: &Arc<Conf>,
+    ) -> Result<(), RunError> {
+        let owned = context.store.state().owned.get(&context.node);
+        if owned.is_none_or(BTreeSet::is_empty) {
+            return Ok(());
+        }
+        let client = match ipvs::Client::open() {
+            Ok(client) => client,
+            // A kernel without IPVS has no services.
+            Err(error) => {
+                warn!("what an earlier cvipd made in the table cannot be deleted: {error}");
+                return Ok(());
+            }
+        };
+        let worker =
+            Prepared::new("former table", inbox().map_err(no_inbox)?).map_err(no_thread)?;
+        worker.inbox.send(TableMessage::Leave);
+        let table = table_worker(context, conf, client)?;
+        self.former_table = Some(worker.start(table, None));
+        Ok(())
+    }
+
+    /// A table is being emptied that is not this node's any more.
+    pub(in crate::daemon) fn has_former_table(&self) -> bool {
+        self.former_table.is_some()
+    }
+
     /// Ends the worker of a table that is not this node's any more.
     pub(in crate::daemon) fn end_former_table(&self) {
         if let Some(worker) = &self.former_table {
@@ -426,6 +457,18 @@ impl Workers {
         self.node.into_iter().for_each(Worker::end);
         self.heartbeat_sender.end();
     }
+}
+
+fn table_worker(
+    context: &WorkerContext,
+    conf: &Arc<Conf>,
+    client: ipvs::Client,
+) -> Result<TableWorker, RunError> {
+    let store = context.store.subscribe(Interest::All)?;
+    let (conf, now) = (Arc::clone(conf), Instant::now());
+    let checker = Checker::new(context.node.into(), now).map_err(no_inbox)?;
+    let agent = director::DirectorAgent::new(context.node, conf, client, store, checker, now)?;
+    Ok(TableWorker::new(agent, context.main.clone()))
 }
 
 fn no_inbox(errno: nix::errno::Errno) -> RunError {

@@ -6,11 +6,11 @@ use std::time::Duration;
 use cvip::conf::{Conf, Sources};
 use cvip::cores::{
     Endpoints, MonitorCommand, MonitorMessage, NodeMessage, ReadConf, SendSchedule, SenderMessage,
-    Supervisor, SupervisorAction, SupervisorInput, TableMessage,
+    Supervisor, SupervisorAction, SupervisorInput, TableMessage, Value,
 };
 use cvip::director::sync::SyncRole;
 use cvip::heartbeat::{HeartbeatContent, HeartbeatSource, LeftPorts, Timing};
-use cvip::store::Interest;
+use cvip::store::{Interest, Key};
 
 use super::monitor::Monitor;
 use super::node::Node;
@@ -18,7 +18,7 @@ use super::post::{MainMessage, ToNode, Worker};
 use super::sender::Sender;
 use super::table::Table;
 use super::{Environment, Identity, Told, Workers};
-use crate::store::{Poll, ViewId};
+use crate::store::{Poll, StoreClient, ViewId};
 use crate::time::SimTime;
 
 /// How often it looks after what stands below the run folder.
@@ -43,12 +43,12 @@ pub struct MainThread {
 
 impl MainThread {
     /// One that has started no worker yet.
-    pub fn new(me: Identity, conf: Arc<Conf>, now: SimTime) -> MainThread {
+    pub fn new(me: Identity, conf: Arc<Conf>, has_former_table: bool, now: SimTime) -> MainThread {
         let read = ReadConf { conf, sources: Arc::new(Sources::default()) };
         let path = "/etc/cvip.conf".to_owned();
         MainThread {
             me,
-            state: Supervisor::new(me.node, path, read, now.instant()),
+            state: Supervisor::new(me.node, path, read, has_former_table, now.instant()),
             endpoints: None,
             left: None,
             leaving: false,
@@ -59,6 +59,12 @@ impl MainThread {
             has_left: false,
         }
     }
+}
+
+/// An earlier cvipd of this node has made services in the table.
+pub fn owns_services(node: u32, client: &StoreClient) -> bool {
+    let owned = client.files().read(Key::Owned(node));
+    matches!(owned, Ok(Some(Value::Owned(owned))) if !owned.is_empty())
 }
 
 /// Takes messages, and does what is due.
@@ -192,6 +198,12 @@ impl Workers {
                 table.retire(std::mem::take(&mut env.post.table));
                 self.retired = Some(table);
             }
+        }
+        if !is_director && self.retired.is_none() && owns_services(me.node, env.client) {
+            let mut table = Table::new(me.node, Arc::clone(conf), env.client, env.now);
+            table.retire([TableMessage::Leave].into());
+            self.retired = Some(table);
+            env.post.soon(Worker::Table, env.now);
         }
         if self.node.is_some() {
             env.post.tell_node(ToNode::Reload(Arc::clone(conf)), env.now);

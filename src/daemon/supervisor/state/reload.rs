@@ -132,7 +132,9 @@ impl Supervisor {
             (false, NodeRole::Serve | NodeRole::Retire { .. }) => {}
             (false, _) => {
                 self.table_role = None;
-                let has_table = std::mem::take(&mut self.has_table);
+                // One that does not know its role yet has the table of an earlier cvipd, if any.
+                let has_table =
+                    std::mem::take(&mut self.has_table) || before == NodeRole::Undecided;
                 self.turn(NodeRole::retired(has_table, now));
             }
             (true, NodeRole::Serve | NodeRole::Retire { .. }) => self.role = NodeRole::Undecided,

@@ -142,7 +142,7 @@ struct Run {
 impl Run {
     fn new(conf: Conf, expected: &str) -> Run {
         let start = Instant::now();
-        let supervisor = Supervisor::new(ME, "cvip.conf".to_owned(), read_conf(conf), start);
+        let supervisor = Supervisor::new(ME, "cvip.conf".to_owned(), read_conf(conf), false, start);
         let mut run = Run { start, supervisor };
         assert_eq!(run.actions(), expected);
         run
@@ -493,6 +493,33 @@ fn an_active_director_that_the_file_no_longer_names_hands_over_before_it_retires
         (2102, elected(9), ""),
     ]);
     assert_eq!(run.supervisor.roles(), ["real server"]);
+}
+
+#[test]
+fn a_node_that_was_a_director_when_its_cvipd_last_ran_serves_once_that_table_is_empty() {
+    let start = Instant::now();
+    let path = "cvip.conf".to_owned();
+    let supervisor = Supervisor::new(ME, path, read_conf(server()), true, start);
+    let mut run = Run { start, supervisor };
+    assert_eq!(run.actions(), "");
+    assert_eq!(run.supervisor.roles(), ["former director"]);
+    run.steps([
+        (100, SupervisorInput::TableEmptied(Ok(())), "end former table, addresses: RealServer 1"),
+        (101, stand(1), "start node"),
+    ]);
+}
+
+#[test]
+fn a_director_that_is_struck_before_it_knows_its_role_waits_for_the_table_of_an_earlier_start() {
+    let mut run = Run::new(both(), "ready");
+    run.steps([
+        (10, SupervisorInput::Reload, "read"),
+        (10, read(Some(server())), "try"),
+        (10, tried(server(), Ok(())), "swap"),
+        (10, swapped(server(), Ok(())), "addresses: reload"),
+        (60, SupervisorInput::TableEmptied(Ok(())), "end former table, addresses: RealServer 1"),
+        (61, stand(1), "start node"),
+    ]);
 }
 
 #[test]
