@@ -222,7 +222,7 @@ impl Run {
         self.note(0, "all is right");
         // What was sent before that is answered or lost.
         self.until(self.world.now + Duration::from_secs(3))?;
-        invariants::served(&mut self.clients, self.watch.nothing_fails)?;
+        invariants::served(&mut self.clients, &self.world, self.watch.nothing_fails)?;
         self.watch.nothing_fails = true;
         let end = self.world.now + WATCHED_FOR;
         while self.world.now < end {
@@ -255,7 +255,7 @@ impl Run {
             } else if self.clients.due() == next {
                 self.world.now = next;
                 clients::step(&mut self.clients, &mut self.world);
-                invariants::served(&mut self.clients, self.watch.nothing_fails)?;
+                invariants::served(&mut self.clients, &self.world, self.watch.nothing_fails)?;
             } else {
                 self.world.step();
             }
