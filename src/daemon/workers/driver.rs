@@ -199,6 +199,11 @@ impl Workers {
         }
         let now = Instant::now();
         let (port, key) = (context.port, &context.key);
+        let first = |leaderships| {
+            let (to, leaving) = (endpoints.to.clone(), self.leaving);
+            let content = HeartbeatContent { to, leaving, leaderships, ..Default::default() };
+            SenderMessage::HeartbeatContent(content)
+        };
         let mut heartbeat_sender = None;
         if !endpoints.to.is_empty() {
             let socket = HeartbeatSocket::sender(&endpoints.from, port, None, key)?;
@@ -214,12 +219,7 @@ impl Workers {
                 heartbeat::Sender::new(socket, source, Timing::default(), now).after(before);
             let worker =
                 Prepared::new("heartbeat", inbox().map_err(no_inbox)?).map_err(no_thread)?;
-            let (to, leaving) = (endpoints.to.clone(), self.leaving);
-            worker.inbox.send(SenderMessage::HeartbeatContent(HeartbeatContent {
-                to,
-                leaving,
-                ..HeartbeatContent::default()
-            }));
+            worker.inbox.send(first(Vec::new()));
             heartbeat_sender = Some((worker, sender));
         }
         let mut monitor = None;
@@ -241,6 +241,10 @@ impl Workers {
             let (conf, recorder) = (Arc::clone(conf), &context.recorder);
             let agent = Monitor::new(me, conf, store, socket, run_dir, recorder, now)
                 .map_err(no_descriptor)?;
+            // It speaks for itself once it has read the store.
+            if let Some((worker, _)) = &heartbeat_sender {
+                worker.inbox.send(first(agent.leaderships()));
+            }
             let heartbeat_sender =
                 heartbeat_sender.as_ref().map(|(worker, _)| worker.inbox.clone());
             let (main, to) = (context.main.clone(), endpoints.to.clone());

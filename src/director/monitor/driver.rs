@@ -21,7 +21,7 @@ use super::wire::{self, Terms};
 use crate::clock::Instant;
 use crate::conf::Conf;
 use crate::files;
-use crate::heartbeat::{ConnectProber, EchoProber, HeartbeatSocket};
+use crate::heartbeat::{ConnectProber, EchoProber, HeartbeatSocket, Leadership};
 use crate::recorder::{Recorded, Recorder};
 use crate::store::Store;
 
@@ -138,6 +138,11 @@ impl Monitor {
         }
         self.run(now);
         std::mem::take(&mut self.notices)
+    }
+
+    /// What heartbeats say of its set.
+    pub fn leaderships(&self) -> Vec<Leadership> {
+        self.state.leaderships()
     }
 
     /// What it knows.

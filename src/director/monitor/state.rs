@@ -26,7 +26,7 @@ use crate::counter;
 use crate::director::DirectorEvent;
 use crate::director::election::ElectionRole;
 use crate::director::restrictions::Restrictions;
-use crate::heartbeat::{Heartbeat, HeartbeatContent};
+use crate::heartbeat::{Heartbeat, HeartbeatContent, Leadership};
 
 /// Within this time another host that is asked for an address has answered, and is known
 /// ([`ConflictWatch`](crate::net::ConflictWatch)).
@@ -111,6 +111,12 @@ impl MonitorState {
             watched: WatchedAddresses::new(),
             outputs: vec![notice],
         }
+    }
+
+    /// What heartbeats say of its set. That is so from the start: a former term that only this
+    /// director knows is told before the store is read.
+    pub fn leaderships(&self) -> Vec<Leadership> {
+        vec![self.candidacy.leadership(&self.store)]
     }
 
     /// How long it has nothing to do if nothing happens.
@@ -326,7 +332,7 @@ impl MonitorState {
     /// Tells what heartbeats are to say, if that is another than before.
     fn tell_content(&mut self) {
         let content = HeartbeatContent {
-            leaderships: vec![self.candidacy.leadership(&self.store)],
+            leaderships: self.leaderships(),
             seen: self.nodes.peers.seen(),
             leaving: self.candidacy.leaving,
             cannot_carry: !self.candidacy.carries_addresses(),

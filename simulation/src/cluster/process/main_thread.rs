@@ -243,7 +243,12 @@ impl Workers {
             let set = set.into_iter().min().unwrap_or(me.node);
             let terms = env.host.files.read_terms(set);
             let to = endpoints.to.clone();
-            let monitor = Monitor::new(me, Arc::clone(conf), terms, to, env.client, now);
+            let monitor = Monitor::new(me, Arc::clone(conf), terms, to.clone(), env.client, now);
+            let (leaving, leaderships) = (self.main.leaving, monitor.leaderships());
+            let content = HeartbeatContent { to, leaving, leaderships, ..Default::default() };
+            if self.sender.is_some() {
+                env.post.tell_sender(SenderMessage::HeartbeatContent(content), now);
+            }
             self.monitor = Some(monitor);
             if self.main.leaving {
                 env.post.tell_monitor(MonitorMessage::Told(MonitorCommand::Leave), now);

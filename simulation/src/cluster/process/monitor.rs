@@ -12,7 +12,7 @@ use cvip::cores::{
 };
 use cvip::director::election::ElectionRole;
 use cvip::director::monitor::{MonitorIdentity, MonitorNotice, MonitorView};
-use cvip::heartbeat::{ConnectOutcome, Heartbeat};
+use cvip::heartbeat::{ConnectOutcome, Heartbeat, Leadership};
 use cvip::net::{Claimed, Mac};
 use cvip::store::TermClaim;
 
@@ -119,6 +119,11 @@ impl Monitor {
     /// Its view of the store.
     pub fn view(&self) -> ViewId {
         self.view
+    }
+
+    /// What heartbeats say of its set.
+    pub fn leaderships(&self) -> Vec<Leadership> {
+        self.state.leaderships()
     }
 
     /// What it knows.

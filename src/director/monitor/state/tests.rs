@@ -789,6 +789,8 @@ fn a_director_that_is_started_again_tells_its_former_term_and_claims_a_later_one
     // The store was emptied meanwhile: no other knows the term if this one does not tell it.
     let second = conf(&[2, 1], &[1, 2, 3, 4]);
     let mut scene = Scene::of(Arc::clone(&second), None, "active 1 4");
+    // Before anything was read.
+    assert_eq!(scene.state.leaderships(), [Leadership { set: 1, term: 4, active: false }]);
     scene.play(&[(0, Wait, &[])]);
     assert_eq!(scene.content.leaderships, [Leadership { set: 1, term: 4, active: false }]);
     let took = TOOK(5);
