@@ -295,6 +295,7 @@ fn line(told: &Told) -> Option<String> {
         Told::Event(event) => event.to_string(),
         Told::Note(note) => note.clone(),
         Told::Role(role) => format!("role: {role:?}"),
+        Told::NotStarted(why) => format!("cvipd does not start: {why}"),
         Told::Ended(outcome) => format!("cvipd ends: {outcome:?}"),
         Told::Left => "has left the cluster".to_owned(),
         Told::Applied(0) => return None,

@@ -60,6 +60,9 @@ pub enum Told {
     Role(cvip::director::election::ElectionRole),
     /// Changes that the kernel's table took.
     Applied(usize),
+    /// It did not start: another cvipd of its node holds the lease, as far as etcd knows. A new leader
+    /// of etcd lets the lease of a machine that lost its power last longer than cvipd waits for.
+    NotStarted(String),
     /// It ends: in good order, or for this reason.
     Ended(Result<(), String>),
     /// It has left the cluster for good.
@@ -190,7 +193,7 @@ impl Process {
             }
             Stage::Leasing(me) => match self.client.lease_taken(now) {
                 None => self.post.wake(Worker::Main, now + LOOK_EVERY),
-                Some(Err(error)) => told.push(Told::Ended(Err(error.to_string()))),
+                Some(Err(error)) => told.push(Told::NotStarted(error.to_string())),
                 Some(Ok(())) => {
                     let Some(conf) = host.files.conf.clone() else {
                         return told.push(Told::Ended(Err("cvip.conf has faults".to_owned())));

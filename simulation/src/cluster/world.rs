@@ -282,11 +282,12 @@ impl World {
     fn hear(&mut self, node: u32, told: Vec<Told>) {
         for told in told {
             match &told {
-                Told::Ended(_) => {
+                Told::Ended(_) | Told::NotStarted(_) => {
                     self.end_process(node);
                     let machine = self.machines.get_mut(&node).expect("it was just run");
                     let starts_again = std::mem::take(&mut machine.starts_again);
-                    if starts_again || matches!(told, Told::Ended(Err(_))) {
+                    let is_failure = matches!(told, Told::Ended(Err(_)) | Told::NotStarted(_));
+                    if starts_again || is_failure {
                         self.start(node, RESTART_AFTER);
                     }
                 }

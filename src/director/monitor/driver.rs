@@ -142,7 +142,7 @@ impl Monitor {
 
     /// What heartbeats say of its set.
     pub fn leaderships(&self) -> Vec<Leadership> {
-        self.state.leaderships()
+        self.state.state().leaderships()
     }
 
     /// What it knows.

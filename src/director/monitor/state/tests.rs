@@ -790,7 +790,7 @@ fn a_director_that_is_started_again_tells_its_former_term_and_claims_a_later_one
     let second = conf(&[2, 1], &[1, 2, 3, 4]);
     let mut scene = Scene::of(Arc::clone(&second), None, "active 1 4");
     // Before anything was read.
-    assert_eq!(scene.state.leaderships(), [Leadership { set: 1, term: 4, active: false }]);
+    assert_eq!(scene.state.state().leaderships(), [Leadership { set: 1, term: 4, active: false }]);
     scene.play(&[(0, Wait, &[])]);
     assert_eq!(scene.content.leaderships, [Leadership { set: 1, term: 4, active: false }]);
     let took = TOOK(5);
