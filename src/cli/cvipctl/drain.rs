@@ -26,7 +26,8 @@ use crate::store::{Access, DrainOrder, DrainTarget, Drains, Interest, ServiceKey
 mod target;
 mod wait;
 
-use target::{DrainArgument, concerns, joined, served};
+pub(super) use target::{DrainArgument, served};
+use target::{concerns, joined};
 use wait::{Ended, Meter, Wait, elected};
 
 #[derive(clap::Args, Clone, Debug)]

@@ -6,6 +6,7 @@ use super::{Site, Streams};
 
 mod apply;
 mod check;
+mod complete;
 mod convert;
 mod doctor;
 mod drain;
@@ -19,6 +20,9 @@ mod metrics;
 mod replay;
 mod status;
 mod takeover;
+
+pub use metrics::{METRICS, MetricEntry};
+pub use status::STATUS_TITLES;
 
 /// Check cvip.conf, turn it into virtual services, and see what the cluster does.
 #[derive(Parser, Clone, Debug)]
@@ -187,6 +191,9 @@ enum CvipctlCommand {
       cvipctl replay --since=2m\n  \
       cvipctl replay --json recording-1 | jq -r '.decisions[]'")]
     Replay(replay::Args),
+    /// Print the words that a shell offers where a node or a port of it is typed
+    #[command(hide = true, after_help = "Example:\n  cvipctl complete targets")]
+    Complete(complete::Args),
 }
 
 /// Runs the program.
@@ -210,5 +217,6 @@ pub fn run(args: Args, streams: &mut Streams<'_>) -> anyhow::Result<u8> {
         CvipctlCommand::EtcdRoles(own) => etcd_roles::run(&own, &args.site, streams),
         CvipctlCommand::Doctor(own) => doctor::run(&own, &args.site, streams),
         CvipctlCommand::Replay(own) => replay::run(&own, &args.site, streams),
+        CvipctlCommand::Complete(own) => complete::run(&own, &args.site, streams),
     }
 }

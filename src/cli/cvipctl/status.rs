@@ -23,6 +23,7 @@ use crate::store::{
     Access, DrainOrder, DrainTarget, Interest, RefusedListener, Registration, ServiceKey,
     StoreState,
 };
+pub use print::STATUS_TITLES;
 pub(super) use report::StatusTable;
 use report::{NodeRow, RefusedRow, RegistrationRow, SetRow, StaticRow, StatusReport};
 

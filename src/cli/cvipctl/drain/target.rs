@@ -13,11 +13,11 @@ use crate::store::{DrainTarget, Registration, Scope, ServiceKey, StoreState};
 
 /// What an operator names.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct DrainArgument {
+pub(in crate::cli::cvipctl) struct DrainArgument {
     /// Node number, from 1.
-    pub(super) node: u32,
+    pub(in crate::cli::cvipctl) node: u32,
     /// Port (host order) and protocol; without a protocol, every one that is known there.
-    pub(super) port: Option<(u16, Option<Protocol>)>,
+    pub(in crate::cli::cvipctl) port: Option<(u16, Option<Protocol>)>,
 }
 
 impl FromStr for DrainArgument {
@@ -123,7 +123,11 @@ fn protocols_on(node: u32, port: u16, conf: &Conf, state: &StoreState) -> Vec<Pr
 }
 
 /// The services that a node serves now, by its record and by cvip.conf.
-pub(super) fn served(node: u32, conf: &Conf, state: &StoreState) -> BTreeSet<ServiceKey> {
+pub(in crate::cli::cvipctl) fn served(
+    node: u32,
+    conf: &Conf,
+    state: &StoreState,
+) -> BTreeSet<ServiceKey> {
     let record = state.nodes.get(&node);
     let registrations = record.into_iter().flat_map(|record| &record.registrations);
     let mut keys: BTreeSet<ServiceKey> =

@@ -7,6 +7,31 @@ use super::report::{NodeRow, RefusedRow, StatusReport, StatusTable};
 use crate::director::liveness::Liveness;
 use crate::store::ServiceKey;
 
+const NODES: [&str; 6] = ["Node", "Address", "Weight", "Role", "cvipd", "Listeners noticed by"];
+const SETS: [&str; 4] = ["Directors", "CVIP", "Active", "Term"];
+const FLAGS: [&str; 4] = ["Flag of", "Protocol", "Ports", "Weight"];
+const REGISTERED: [&str; 3] = ["Registered", "Node", "Weight"];
+const STATIC: [&str; 3] = ["Static", "Node", "Weight"];
+const REFUSED: [&str; 4] = ["Does not join", "Node", "Bound to", "Reason"];
+const DRAINED: [&str; 4] = ["Drained", "Connections", "By", "Reason"];
+const DRAINING: [&str; 5] = ["On the way out", "Address", "Active", "Inactive", "At the latest in"];
+const QUIESCED: [&str; 4] = ["Quiesced", "Address", "State", "Reason"];
+const KERNEL: [&str; 6] = ["In the kernel", "", "Forward", "Weight", "Active", "Inactive"];
+
+/// The titles of each table that `status` prints, in its order.
+pub const STATUS_TITLES: [&[&str]; 10] = [
+    &NODES,
+    &SETS,
+    &FLAGS,
+    &REGISTERED,
+    &STATIC,
+    &REFUSED,
+    &DRAINED,
+    &DRAINING,
+    &QUIESCED,
+    &KERNEL,
+];
+
 pub(super) fn print(
     report: &StatusReport,
     table: Option<&StatusTable>,
@@ -44,24 +69,24 @@ fn write(
         let roles = row.roles.join(", ");
         cells![row.node, join(&row.addresses), join(&row.weights), roles, cvipd(row), noticed_by]
     });
-    section(out, ["Node", "Address", "Weight", "Role", "cvipd", "Listeners noticed by"], nodes)?;
+    section(out, NODES, nodes)?;
     let none = if report.known { "none yet" } else { "not known" };
     let sets = report.director_sets.iter().filter(|row| row.directors.len() > 1).map(|row| {
         let active = row.active.map_or(none.to_owned(), |node| node.to_string());
         let term = row.term.map_or(none.to_owned(), |term| term.to_string());
         [join(&row.directors), join(&row.cvips), active, term]
     });
-    section(out, ["Directors", "CVIP", "Active", "Term"], sets)?;
+    section(out, SETS, sets)?;
     let flags = report.flags.iter();
     let flags = flags.map(|r| cells![r, r.flag.protocol, ports(r.flag), r.flag.weight]);
-    section(out, ["Flag of", "Protocol", "Ports", "Weight"], flags)?;
+    section(out, FLAGS, flags)?;
     let mut last = None;
     let registrations = report.registrations.iter().map(|row| {
         let again = last.replace(row.service) == Some(row.service);
         let name = if again { String::new() } else { row.service.to_string() };
         cells![name, row.node, row.weight]
     });
-    section(out, ["Registered", "Node", "Weight"], registrations)?;
+    section(out, REGISTERED, registrations)?;
     let mut last = None;
     let fixed = report.static_services.iter().map(|row| {
         let first = ServiceKey { cvip: row.cvip, protocol: row.protocol, port: row.start };
@@ -72,28 +97,27 @@ fn write(
         };
         cells![name, row.node, row.weight]
     });
-    section(out, ["Static", "Node", "Weight"], fixed)?;
+    section(out, STATIC, fixed)?;
     let refused = report.refused.iter().map(|RefusedRow { node, refused }| {
         cells![refused.service, node, refused.bound, refused.reason]
     });
     let more = report.refused_more.iter().map(|(node, more)| {
         cells![format!("and {more} more"), node, "", "`cvipctl doctor` there names them"]
     });
-    section(out, ["Does not join", "Node", "Bound to", "Reason"], refused.chain(more))?;
+    section(out, REFUSED, refused.chain(more))?;
     let drains = report.drains.iter().map(|row| {
         let reason = row.reason.as_deref().unwrap_or_default();
         cells![row.target, row.connections.unwrap_or(0), row.by, reason]
     });
-    section(out, ["Drained", "Connections", "By", "Reason"], drains)?;
+    section(out, DRAINED, drains)?;
     let draining = report.draining.iter().map(|row| {
         let left = format!("{} s", row.left_s);
         cells![row.service, row.address, row.active, row.inactive, left]
     });
-    let titles = ["On the way out", "Address", "Active", "Inactive", "At the latest in"];
-    section(out, titles, draining)?;
+    section(out, DRAINING, draining)?;
     let quiesced = report.quiesced.iter();
     let quiesced = quiesced.map(|row| cells![row.service, row.address, row.state, row.reason]);
-    section(out, ["Quiesced", "Address", "State", "Reason"], quiesced)?;
+    section(out, QUIESCED, quiesced)?;
     if let Some(every) = report.table_read_every_ms.filter(|every| *every > 1000) {
         let every = every.div_ceil(1000);
         writeln!(out, "The table is large: it is looked at, and repaired, every {every} s\n")?;
@@ -108,8 +132,7 @@ fn write(
             });
             std::iter::once(cells![name, "", "", "", "", ""]).chain(destinations)
         });
-        let titles = ["In the kernel", "", "Forward", "Weight", "Active", "Inactive"];
-        section(out, titles, services)?;
+        section(out, KERNEL, services)?;
     }
     for row in &report.nodes {
         for hint in &row.hints {
