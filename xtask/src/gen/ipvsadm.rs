@@ -5,9 +5,12 @@
 
 use std::fmt::Write as _;
 
-use clap_complete::Shell;
 use cvip::ipvsadm::help::{EXAMPLES, PLACEHOLDERS, STATUSES, SYNOPSIS};
-use cvip::ipvsadm::options::{Argument, Group, OptionEntry, TABLE, Values};
+use cvip::ipvsadm::options::{Argument, Group, Meaning, Opt, OptionEntry, TABLE, Values};
+
+use super::completions::{OfferedOption, OfferedValue, Offers, Value};
+use super::page::{DATE, TITLE};
+use super::roff::{bold, literal, literal_line, paragraph, sentence};
 
 /// What differs from ipvsadm 1.31, and why.
 const DIFFERENCES: &[(&str, &str)] = &[
@@ -27,7 +30,7 @@ const DIFFERENCES: &[(&str, &str)] = &[
     ),
     (
         "Weights go up to 2147483647, firewall marks are printed unsigned, and a misplaced -6 is \
-         answered with `-6 must follow -f'.",
+         answered with `-6 must follow -f`.",
         "So they are in later builds of the original. Marks that an earlier build saved as \
          negative numbers are read as what they were; -1 in a restore alone.",
     ),
@@ -117,7 +120,7 @@ const DIFFERENCES: &[(&str, &str)] = &[
     ),
     (
         "A closed pipe ends the program with status 0, not by a signal.",
-        "`ipvsadm -Ln | head' is no failure.",
+        "`ipvsadm -Ln | head` is no failure.",
     ),
     (
         "ipvsadm-save and ipvsadm-restore are this program under those names, without a shell.",
@@ -207,24 +210,37 @@ const JSON: &[(&str, &str)] = &[
     ),
 ];
 
+/// The environment of the original's option library, and the commands for which it counts.
+const ENVIRONMENT: &[(&str, &str)] = &[(
+    "POSIXLY_CORRECT, POSIX_ME_HARDER",
+    "Where one of these is set, options end at the first word that is none, as in the original.",
+)];
+
 /// The man page, ipvsadm-rs(8), as roff.
 pub(crate) fn man_page() -> String {
-    let mut page = String::from(
+    let mut page = format!(
         ".\\\" Generated from the program's own table of options: do not edit.\n\
-         .TH IPVSADM\\-RS 8 \"\" cvip \"Linux Virtual Server\"\n\
+         .TH IPVSADM\\-RS 8 {DATE} {TITLE}\n\
          .SH NAME\n\
          ipvsadm\\-rs, ipvsadm\\-save, ipvsadm\\-restore \\- administer Linux Virtual Server\n\
-         .SH SYNOPSIS\n.nf\n",
+         .SH SYNOPSIS\n",
     );
-    for line in SYNOPSIS {
-        let _ = writeln!(page, "\\fBipvsadm\\-rs\\fR {}", roff(line));
+    let forms = SYNOPSIS.iter().map(|form| ("ipvsadm-rs", *form));
+    for (program, form) in forms.chain([("ipvsadm-save", "[-n]"), ("ipvsadm-restore", "")]) {
+        let _ = writeln!(page, ".SY {}", literal(program));
+        for words in form.split(" [").enumerate().map(|(at, words)| match at {
+            0 => literal_line(words),
+            _ => literal_line(&format!("[{words}")),
+        }) {
+            let _ = writeln!(page, "{words}");
+        }
+        page.push_str(".YS\n");
     }
-    page.push_str("\\fBipvsadm\\-save\\fR [\\-n]\n\\fBipvsadm\\-restore\\fR\n.fi\n");
     for line in PLACEHOLDERS {
-        let _ = writeln!(page, ".br\n{}", roff(line));
+        let _ = writeln!(page, ".br\n{}", paragraph(line));
     }
     page.push_str(".SH DESCRIPTION\n");
-    for paragraph in [
+    for (at, text) in [
         "Linux Virtual Server (IPVS) lets a kernel, the director, hand the connections of a \
          virtual service to a pool of real servers. This program shows and changes the kernel's \
          table of services and real servers. Its command language and its output are those of \
@@ -233,35 +249,39 @@ pub(crate) fn man_page() -> String {
         "A service is named by -t, -u or --sctp-service and an address with a port, or by -f and \
          a firewall mark. Port 0 is every port, for persistent services. Hosts and ports may be \
          names. An IPv6 address with a port stands in brackets: [2001:db8::1]:80.",
-        "Under the name ipvsadm-save it prints the table as commands; as ipvsadm-restore it \
+        "Under the name `ipvsadm-save` it prints the table as commands; as `ipvsadm-restore` it \
          empties the table and carries out such commands from standard input.",
-    ] {
-        let _ = writeln!(page, "{}\n.PP", roff(paragraph));
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let _ = writeln!(page, "{}{}", if at == 0 { "" } else { ".PP\n" }, paragraph(text));
     }
     page.push_str(".SH COMMANDS\nExactly one command is given, and it comes first.\n");
     push_entries(&mut page, Group::Commands);
     page.push_str(".SH OPTIONS\n");
     for group in Group::ALL.into_iter().filter(|group| *group != Group::Commands) {
-        let _ = writeln!(page, ".SS {}", roff(group.title()));
+        let _ = writeln!(page, ".SS {}", literal(group.title()));
         push_entries(&mut page, group);
     }
-    page.push_str(
-        ".PP\nWith \\-g and \\-i the real server's port is always the service's, except for \
-         firewall marks: only NAT rewrites ports. A real server of the other address family \
-         needs \\-i.\n",
-    );
-    page.push_str(".SH JSON\nOne object on one line, with these members. docs/json in the sources has a JSON Schema \
-         for each document. `cvipctl convert --json' prints one for --restore-json.\n");
+    let ports = "With -g and -i the real server's port is always the service's, except for firewall \
+                 marks: only NAT rewrites ports. A real server of the other address family needs -i.";
+    let json = "One object on one line, with these members. docs/json in the sources has a JSON Schema \
+                for each document. `cvipctl convert --json` prints one for --restore-json.";
+    let _ = writeln!(page, ".PP\n{}\n.SH JSON\n{}", paragraph(ports), paragraph(json));
     push_pairs(&mut page, JSON);
     page.push_str(".SH EXIT STATUS\n");
     push_pairs(&mut page, STATUSES);
+    page.push_str(".SH ENVIRONMENT\n");
+    push_pairs(&mut page, ENVIRONMENT);
     page.push_str(".SH EXAMPLES\n");
-    for (wanted, lines) in EXAMPLES {
-        let _ = writeln!(page, "{}\n.PP\n.nf\n.RS", roff(wanted));
+    for (at, (wanted, lines)) in EXAMPLES.iter().enumerate() {
+        let apart = if at == 0 { "" } else { ".PP\n" };
+        let _ = writeln!(page, "{apart}{}\n.PP\n.RS\n.EX", paragraph(wanted));
         for line in lines.lines() {
-            let _ = writeln!(page, "ipvsadm\\-rs {}", roff(line));
+            let _ = writeln!(page, "ipvsadm\\-rs {}", literal(line));
         }
-        page.push_str(".RE\n.fi\n.PP\n");
+        page.push_str(".EE\n.RE\n");
     }
     page.push_str(".SH FILES\n");
     push_pairs(
@@ -276,170 +296,80 @@ pub(crate) fn man_page() -> String {
     );
     page.push_str(".SH COMPATIBILITY\nWhat differs from ipvsadm 1.31, and why:\n");
     for (what, why) in DIFFERENCES {
-        let _ = writeln!(page, ".IP \\(bu 2\n{}\n{}", roff(what), roff(why));
+        let _ = writeln!(page, ".IP \\(bu 2\n{}\n{}", paragraph(what), paragraph(why));
     }
     page.push_str(".PP\nWhat was kept although it may surprise:\n");
     for what in KEPT {
-        let _ = writeln!(page, ".IP \\(bu 2\n{}", roff(what));
+        let _ = writeln!(page, ".IP \\(bu 2\n{}", paragraph(what));
     }
     page.push_str(
-        ".SH SEE ALSO\n.BR setport_weight (8),\n.BR cvipctl (8),\n.BR cvipd (8),\n\
-         .BR modprobe (8)\n",
+        ".SH SEE ALSO\n.BR cvip (7),\n.BR setport_weight (8),\n.BR cvipctl (8),\n\
+         .BR cvipd (8),\n.BR modprobe (8)\n",
     );
     page
 }
 
 fn push_entries(page: &mut String, group: Group) {
     for entry in TABLE.iter().filter(|entry| entry.group == group) {
-        let _ = write!(page, ".TP\n\\fB");
+        page.push_str(".TP\n");
         if let Some(short) = entry.short {
-            let _ = write!(page, "\\-{short}\\fR, \\fB");
+            let _ = write!(page, "{}, ", bold(&format!("-{short}")));
         }
-        let _ = write!(page, "\\-\\-{}\\fR", roff(entry.long));
+        page.push_str(&bold(&format!("--{}", entry.long)));
         match entry.argument {
             Argument::None => page.push('\n'),
             Argument::Required(value, _) => {
-                let _ = writeln!(page, " \\fI{}\\fR", roff(value));
+                let _ = writeln!(page, " \\fI{}\\fR", literal(value));
             }
             Argument::Optional(value, _) => {
-                let _ = writeln!(page, " [\\fI{}\\fR]", roff(value));
+                let _ = writeln!(page, " [\\fI{}\\fR]", literal(value));
             }
         }
-        let _ = writeln!(page, "{}", roff(entry.help));
+        let _ = writeln!(page, "{}", paragraph(&sentence(entry.help)));
     }
 }
 
 fn push_pairs(page: &mut String, pairs: &[(&str, &str)]) {
     for (name, text) in pairs {
-        let _ = writeln!(page, ".TP\n.B {}\n{}", roff(name), roff(text));
+        let _ = writeln!(page, ".TP\n{}\n{}", bold(name), paragraph(text));
     }
 }
 
-/// Text as roff shows it unchanged.
-fn roff(text: &str) -> String {
-    let text = text.replace('\\', "\\e").replace('-', "\\-").replace('\'', "\\(aq");
-    if text.starts_with('.') { format!("\\&{text}") } else { text }
-}
-
-/// The completions for a shell, for `ipvsadm-rs` and, as it stands in for it, `ipvsadm`.
-pub(crate) fn completions(shell: Shell) -> String {
-    match shell {
-        Shell::Bash => bash(),
-        Shell::Zsh => zsh(),
-        _ => fish(),
+/// What shells offer for `ipvsadm-rs` and, as it stands in for it, `ipvsadm`.
+pub(crate) fn offers() -> Offers {
+    let options = TABLE.iter().map(|entry| OfferedOption {
+        short: entry.short,
+        long: entry.long.to_owned(),
+        about: entry.help.to_owned(),
+        value: match entry.argument {
+            Argument::None => None,
+            Argument::Required(name, values) => Some(offered(entry, name, values, false)),
+            Argument::Optional(name, values) => Some(offered(entry, name, values, true)),
+        },
+        repeats: false,
+    });
+    Offers {
+        names: vec!["ipvsadm-rs".to_owned(), "ipvsadm".to_owned()],
+        options: options.collect(),
+        positional: None,
+        commands: Vec::new(),
+        asks_cvipctl: false,
     }
 }
 
-fn values(entry: &OptionEntry) -> Option<Values> {
-    match entry.argument {
-        Argument::None => None,
-        Argument::Required(_, values) | Argument::Optional(_, values) => Some(values),
-    }
-}
-
-fn bash() -> String {
-    let mut script = String::from(
-        "# Completions of ipvsadm-rs for bash. Generated: do not edit.\n\
-         _ipvsadm_rs() {\n    local cur=${COMP_WORDS[COMP_CWORD]} prev=${COMP_WORDS[COMP_CWORD-1]}\n    \
-         case $prev in\n",
-    );
-    for entry in TABLE {
-        let Some(values) = values(entry) else { continue };
-        let reply = match values {
-            Values::Any => "COMPREPLY=()".to_owned(),
-            Values::Words(words) => {
-                format!("COMPREPLY=($(compgen -W '{}' -- \"$cur\"))", words.join(" "))
-            }
-            Values::Host => "COMPREPLY=($(compgen -A hostname -- \"$cur\"))".to_owned(),
-            Values::Interface => {
-                "COMPREPLY=($(compgen -W \"$(ls /sys/class/net)\" -- \"$cur\"))".to_owned()
-            }
-        };
-        let short = entry.short.map(|short| format!("-{short}|")).unwrap_or_default();
-        let _ = writeln!(script, "        {short}--{}) {reply}; return ;;", entry.long);
-    }
-    let mut words: Vec<String> = TABLE.iter().map(|entry| format!("--{}", entry.long)).collect();
-    words.extend(TABLE.iter().filter_map(|entry| entry.short).map(|short| format!("-{short}")));
-    words.dedup();
-    let _ = write!(
-        script,
-        "    esac\n    COMPREPLY=($(compgen -W '{}' -- \"$cur\"))\n}}\n\
-         complete -F _ipvsadm_rs ipvsadm-rs ipvsadm\n",
-        words.join(" ")
-    );
-    script
-}
-
-fn zsh() -> String {
-    // The colon ends the options of `_arguments' itself, which has a -A of its own (zshcompsys(1)).
-    let mut script = String::from(
-        "#compdef ipvsadm-rs ipvsadm\n# Completions of ipvsadm-rs for zsh. Generated: do not edit.\n\
-         _arguments -s -S : \\\n",
-    );
-    for entry in TABLE {
-        let help = entry
-            .help
-            .replace('\'', "'\\''")
-            .replace('[', "\\[")
-            .replace(']', "\\]")
-            .replace(':', "\\:");
-        let value = match (entry.argument, values(entry)) {
-            (Argument::None, _) | (_, None) => String::new(),
-            (Argument::Required(name, _), Some(values)) => {
-                format!(":{}:{}", zsh_name(name), zsh_action(values))
-            }
-            (Argument::Optional(name, _), Some(values)) => {
-                format!("::{}:{}", zsh_name(name), zsh_action(values))
-            }
-        };
-        if let Some(short) = entry.short {
-            let _ = writeln!(script, "  '-{short}[{help}]{value}' \\");
+fn offered(entry: &OptionEntry, name: &str, values: Values, is_optional: bool) -> OfferedValue {
+    let value = match (entry.meaning, values) {
+        (Meaning::Option(Opt::TcpService), _) => Value::Service("-t"),
+        (Meaning::Option(Opt::UdpService), _) => Value::Service("-u"),
+        (Meaning::Option(Opt::SctpService), _) => Value::Service("--sctp-service"),
+        (_, Values::Any) => Value::Any,
+        (_, Values::Words(words)) => {
+            Value::Words(words.iter().map(|word| ((*word).to_owned(), String::new())).collect())
         }
-        if entry.short != Some('l') {
-            let _ = writeln!(script, "  '--{}[{help}]{value}' \\", entry.long);
-        }
-    }
-    script.push_str("  '*: :'\n");
-    script
-}
-
-fn zsh_name(name: &str) -> String {
-    name.replace(':', "\\:").replace('[', "\\[").replace(']', "\\]")
-}
-
-fn zsh_action(values: Values) -> String {
-    match values {
-        Values::Any => " ".to_owned(),
-        Values::Words(words) => format!("({})", words.join(" ")),
-        Values::Host => "_hosts".to_owned(),
-        Values::Interface => "_net_interfaces".to_owned(),
-    }
-}
-
-fn fish() -> String {
-    let mut script =
-        String::from("# Completions of ipvsadm-rs for fish. Generated: do not edit.\n");
-    for program in ["ipvsadm-rs", "ipvsadm"] {
-        let _ = writeln!(script, "complete -c {program} -f");
-        for entry in TABLE {
-            let help = entry.help.replace('\\', "\\\\").replace('\'', "\\'");
-            let _ = write!(script, "complete -c {program} -l {}", entry.long);
-            if let Some(short) = entry.short {
-                let _ = write!(script, " -s {short}");
-            }
-            match values(entry) {
-                None => {}
-                Some(Values::Any) => script.push_str(" -x"),
-                Some(Values::Words(words)) => {
-                    let _ = write!(script, " -x -a '{}'", words.join(" "));
-                }
-                Some(Values::Host) => script.push_str(" -x -a '(__fish_print_hostnames)'"),
-                Some(Values::Interface) => script.push_str(" -x -a '(__fish_print_interfaces)'"),
-            }
-            let _ = writeln!(script, " -d '{help}'");
-        }
-    }
-    script
+        (_, Values::Host) => Value::Host,
+        (_, Values::Interface) => Value::Interface,
+    };
+    OfferedValue { name: name.to_owned(), is_optional, value }
 }
 
 #[cfg(test)]
@@ -447,25 +377,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_option_is_in_the_man_page_and_the_completions() {
+    fn every_option_is_in_the_man_page() {
         let page = man_page();
         for entry in TABLE {
-            assert!(page.contains(&format!("\\-\\-{}\\fR", roff(entry.long))), "--{}", entry.long);
-            for shell in [Shell::Bash, Shell::Zsh] {
-                assert!(completions(shell).contains(&format!("--{}", entry.long)));
-            }
-            assert!(completions(Shell::Fish).contains(&format!("-l {} ", entry.long)));
+            let name = format!("\\-\\-{}\\fR", literal(entry.long));
+            assert!(page.contains(&name), "--{}", entry.long);
         }
-    }
-
-    #[test]
-    fn zsh_takes_no_option_of_ours_for_one_of_its_own() {
-        let script = completions(Shell::Zsh);
-        let mut lines = script.lines().skip_while(|line| !line.starts_with("_arguments"));
-        let words: Vec<&str> = lines.next().unwrap().split(' ').collect();
-        assert_eq!(words.last(), Some(&"\\"), "the options follow: {words:?}");
-        assert_eq!(words[words.len() - 2], ":", "and zsh's own end before them: {words:?}");
-        assert!(lines.next().unwrap().starts_with("  '-A["));
     }
 
     #[test]
@@ -478,6 +395,7 @@ mod tests {
             "COMMANDS",
             "OPTIONS",
             "EXIT STATUS",
+            "ENVIRONMENT",
             "EXAMPLES",
             "COMPATIBILITY",
             "SEE ALSO",
@@ -486,8 +404,8 @@ mod tests {
         }
         for line in page.lines().filter(|line| line.starts_with('.')) {
             let macros = [
-                ".br", ".SH", ".SS", ".TP", ".TH", ".PP", ".IP", ".B", ".BR", ".nf", ".fi", ".RS",
-                ".RE", ".\\\"",
+                ".br", ".SH", ".SS", ".TP", ".TH", ".PP", ".IP", ".BR", ".EX", ".EE", ".RS", ".RE",
+                ".SY", ".YS", ".\\\"",
             ];
             assert!(macros.contains(&line.split(' ').next().unwrap()), "{line}");
         }
