@@ -91,14 +91,14 @@ mod netlink;
 pub mod node;
 #[cfg_attr(not(internal_docs), doc(hidden))]
 pub mod output;
-#[cfg(feature = "daemon")]
-mod pairs;
 pub mod ports;
 pub mod protocol;
 #[cfg(feature = "daemon")]
 #[cfg_attr(not(internal_docs), doc(hidden))]
 pub mod recorder;
 mod replace;
+#[cfg(feature = "daemon")]
+mod serial;
 #[cfg(feature = "daemon")]
 #[cfg_attr(not(internal_docs), doc(hidden))]
 pub mod settings;

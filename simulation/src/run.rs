@@ -41,6 +41,10 @@ pub struct Plan {
     pub sync: bool,
     /// The kernels tell of sockets.
     pub events: bool,
+    /// The states of each cvipd are written and restored now and then, as a recording's are: that
+    /// changes nothing.
+    #[serde(default)]
+    pub restores: bool,
     /// The faults, burst by burst.
     pub bursts: Vec<Vec<Timed>>,
 }
@@ -78,7 +82,9 @@ impl Plan {
 
     fn of(seed: u64, nodes: u32, directors: u32, bursts: usize, random: &mut Random) -> Plan {
         let (sync, events) = (random.happens(400_000), random.happens(700_000));
-        let plan = Plan { seed, nodes, directors, sync, events, bursts: Vec::new() };
+        // Not from the same numbers: a seed's plan is otherwise what it was.
+        let restores = Random::new(seed ^ 0x7e57).happens(250_000);
+        let plan = Plan { seed, nodes, directors, sync, events, restores, bursts: Vec::new() };
         let targets = Targets {
             nodes: (1..=nodes).collect(),
             directors: (1..=directors).collect(),
@@ -129,7 +135,8 @@ pub fn run(plan: &Plan, tells: bool) -> Report {
         .map(|node| Machine::new(node, Arc::clone(&confs[0]), plan.events))
         .collect();
     let nodes: Vec<u32> = machines.iter().map(|machine| machine.node).collect();
-    let world = World::new(machines, store, random.fork());
+    let mut world = World::new(machines, store, random.fork());
+    world.restores = plan.restores;
     let mut run = Run {
         world,
         clients: Clients::new(random.fork()),

@@ -22,6 +22,15 @@ fn one_seed_is_one_run() {
 }
 
 #[test]
+fn states_that_are_written_and_restored_decide_as_before() {
+    let plan = Plan { restores: false, ..Plan::sized(7, 3, 2, 1) };
+    let restored = Plan { restores: true, ..plan.clone() };
+    let (one, other) = (run(&plan, true), run(&restored, true));
+    assert_eq!(one.timeline, other.timeline);
+    assert_eq!((one.settled, one.events), (other.settled, other.events));
+}
+
+#[test]
 fn what_failed_once_holds_now() {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("seeds");
     let mut plans = 0;

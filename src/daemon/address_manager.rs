@@ -8,6 +8,7 @@
 //!   messages    what it is told, and what it tells
 //!   driver      makes, looks, renews and announces as it is told                 kernel
 //!   state       what is to be done, told and logged, after each message and outcome   pure
+//!   recording   how it is recorded and replayed                                  pure
 //!   upkeep      when addresses and settings are made, looked at, renewed         pure
 //!   capability  whether this director can carry its CVIPs                        pure
 //! ```
@@ -15,6 +16,7 @@
 mod capability;
 mod driver;
 pub(crate) mod messages;
+pub(crate) mod recording;
 pub(crate) mod state;
 mod upkeep;
 

@@ -2,6 +2,8 @@
 
 use std::path::PathBuf;
 
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
 use crate::node::WhichNode;
 use crate::store::StoreError;
 use crate::{conf, heartbeat, ipvs, listeners, settings};
@@ -56,4 +58,20 @@ pub enum RunError {
          start cvipd again"
     )]
     Died(&'static str),
+    /// One that was recorded, in its words.
+    #[error("{0}")]
+    Recorded(String),
+}
+
+/// In its words.
+impl Serialize for RunError {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+impl<'de> Deserialize<'de> for RunError {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<RunError, D::Error> {
+        String::deserialize(deserializer).map(RunError::Recorded)
+    }
 }

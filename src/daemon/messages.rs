@@ -3,10 +3,14 @@
 //! The monitor's restrictions go straight to the table, its heartbeat content straight to the
 //! heartbeat sender, and that another director is active straight to the address manager: what is
 //! urgent does not wait for the main thread.
+//!
+//! What the supervisor tells others is recorded; messages with a reply are not among it.
 
 use std::sync::Arc;
 use std::sync::mpsc::Sender;
 use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
 
 use super::address_manager::AddressNotice;
 use super::control::Status;
@@ -48,6 +52,7 @@ pub(super) enum MainMessage {
 }
 
 /// What the node's worker is told.
+#[derive(Serialize, Deserialize)]
 pub enum NodeMessage {
     /// Take another configuration.
     Reload(Arc<Conf>),
@@ -59,6 +64,7 @@ pub enum NodeMessage {
     Vouch(u32),
     /// Serve nothing any more; report how many connections are left, as often as that changes,
     /// and 0 at last.
+    #[serde(skip)]
     Leave(Sender<usize>),
 }
 
@@ -71,12 +77,14 @@ pub enum SenderMessage {
 }
 
 /// What the monitor is told.
+#[derive(Serialize, Deserialize)]
 pub enum MonitorMessage {
     /// Take something that it is told.
     Told(MonitorCommand),
     /// Another director is to become the active one; [`MainMessage::HandOver`] says which.
     HandOver(u64),
     /// Say what it knows.
+    #[serde(skip)]
     View(Sender<MonitorView>),
 }
 
@@ -84,22 +92,26 @@ pub enum MonitorMessage {
 pub(super) type PassReply = Sender<Result<PassReport, String>>;
 
 /// What the table's worker is told.
+#[derive(Serialize, Deserialize)]
 pub enum TableMessage {
     /// Take another configuration.
     Reload(Arc<Conf>),
     /// Take a new configuration, make a full pass by it and say what that did: one message, so
     /// that no pass in between takes the changes for itself.
+    #[serde(skip)]
     Resync(Arc<Conf>, PassReply),
     /// Take these restrictions, all of them.
     Restrict(Restrictions),
     /// Its role in its set; [`MainMessage::Ready`] says that the table is made.
     ElectionRole(sync::SyncRole),
     /// What a full pass would change.
+    #[serde(skip)]
     Differences(Sender<Result<Vec<Change>, String>>),
     /// Delete every service of cvipd's own, until that is done; [`MainMessage::TableEmptied`] says
     /// what became of it.
     Leave,
     /// Say what it knows of its pools.
+    #[serde(skip)]
     View(Sender<view::TableView>),
 }
 

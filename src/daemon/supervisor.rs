@@ -15,6 +15,7 @@ mod driver;
 mod hand_over;
 mod leave;
 pub(crate) mod messages;
+pub(crate) mod recording;
 mod role;
 mod settings;
 mod start;

@@ -11,7 +11,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use crate::clock::Instant;
-use crate::pairs;
+use crate::serial::pairs;
 use crate::store::ServiceKey;
 
 /// Leaves are counted over this long.

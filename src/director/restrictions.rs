@@ -12,7 +12,7 @@ use super::flaps::{Damped, Flaps, ServerKey};
 use crate::clock::Instant;
 use crate::counter;
 use crate::heartbeat::LeftPorts;
-use crate::pairs;
+use crate::serial::pairs;
 use crate::store::NodeRecord;
 
 /// The restrictions that are in force.

@@ -16,7 +16,7 @@ use crate::conf::{Conf, DirectorSet};
 use crate::ipvs::{Change, DaemonRole, SyncDaemon};
 
 /// A director's role in its set.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SyncRole {
     /// It is the active one.
     pub active: bool,

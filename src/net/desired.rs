@@ -6,7 +6,10 @@
 
 use std::net::IpAddr;
 
+use serde::{Deserialize, Serialize};
+
 use crate::conf::{Conf, Cvip, DirectorNode, RealServer, Routing};
+use crate::serial::interned::{self, ProgramText};
 
 /// Seconds that the kernel keeps the CVIP of one of several directors unless it is renewed
 /// (once a second): a director whose cvipd is dead or frozen cannot hold it for longer.
@@ -20,7 +23,7 @@ const ARP_IGNORE: &str = "net/ipv4/conf/all/arp_ignore";
 
 /// What a node is at the moment, for its addresses and settings. A node is in one set of directors at most, and a real server of
 /// every CVIP whose director it is not.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum AddressRole {
     /// No director.
     RealServer,
@@ -34,7 +37,7 @@ pub enum AddressRole {
 }
 
 /// What a node's kernel should have.
-#[derive(Clone, Debug, PartialEq, Eq, Default)]
+#[derive(Clone, Debug, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct DesiredSettings {
     /// Settings, in the order in which they are to be made.
     pub sysctls: Vec<DesiredSysctl>,
@@ -46,7 +49,7 @@ pub struct DesiredSettings {
 
 /// An address to carry. IPv6 addresses are added with `nodad` (duplicate detection would cost a
 /// second), `noprefixroute` and preferred lifetime 0 (never chosen as a source).
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct DesiredAddress {
     /// The address.
     pub addr: IpAddr,
@@ -56,11 +59,12 @@ pub struct DesiredAddress {
     pub valid_lft: Option<u32>,
     /// The path of a setting, desired too, without which it is not added: one real server that
     /// answers for the CVIP harms every client, one that does not serve harms few.
-    pub only_with: Option<&'static str>,
+    #[serde(deserialize_with = "interned::option")]
+    pub only_with: Option<ProgramText>,
 }
 
 /// Where an address is carried, and with which prefix length.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum Device {
     /// On the interface of this name, as a host address (/32, /128).
     Name(String),
@@ -70,34 +74,39 @@ pub enum Device {
 }
 
 /// A link to bring up, and to make if it is missing: a tunnel's receiving end.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct DesiredLink {
     /// Name of the interface.
-    pub device: &'static str,
+    #[serde(deserialize_with = "interned::text")]
+    pub device: ProgramText,
     /// Its kind, as `ip link add type` names it; asking for one loads the kernel's module.
-    pub kind: &'static str,
+    #[serde(deserialize_with = "interned::text")]
+    pub kind: ProgramText,
     /// True for a tunnel that takes every packet that no other one takes (`external`).
     pub external: bool,
 }
 
 /// A kernel setting to make.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct DesiredSysctl {
     /// Path below `/proc/sys`, such as `net/ipv4/vs/expire_nodest_conn`.
     pub path: String,
     /// The value to write.
-    pub value: &'static str,
+    #[serde(deserialize_with = "interned::text")]
+    pub value: ProgramText,
     /// Values that serve as well and are left alone.
-    pub or: &'static [&'static str],
+    #[serde(deserialize_with = "interned::list")]
+    pub or: &'static [ProgramText],
     /// What goes wrong without it.
-    pub why: &'static str,
+    #[serde(deserialize_with = "interned::text")]
+    pub why: ProgramText,
     /// Which nodes need it.
     pub needed_on: NeededOn,
 }
 
 named! {
     /// Which nodes need a setting.
-    #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+    #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
     pub enum NeededOn {
         /// Nodes that take part of the traffic, and directors that may become such.
         RealServers = "real servers",

@@ -6,22 +6,27 @@
 use std::net::IpAddr;
 use std::path::PathBuf;
 
+use crate::serial::errno;
+use crate::serial::interned::{self, ProgramText};
 use nix::errno::Errno;
+use serde::{Deserialize, Serialize};
 
 /// Why an address, a link, a setting or an announcement was not made.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error, Serialize, Deserialize)]
 pub enum NetError {
     /// No netlink or packet socket at all.
     #[error("cannot open a {kind} socket: {}{}", .errno.desc(), root_hint(*.errno))]
     Socket {
         /// `netlink` or `packet`.
-        kind: &'static str,
+        #[serde(deserialize_with = "interned::text")]
+        kind: ProgramText,
         /// The kernel's word.
+        #[serde(with = "errno")]
         errno: Errno,
     },
     /// Sending or receiving failed.
     #[error("cannot talk to the kernel's routing socket: {}", .0.desc())]
-    Transport(Errno),
+    Transport(#[serde(with = "errno")] Errno),
     /// The kernel did not answer in time.
     #[error("the kernel's routing socket did not answer in time: try again")]
     TimedOut,
@@ -30,13 +35,14 @@ pub enum NetError {
     Unsettled,
     /// An answer that is truncated or makes no sense.
     #[error("the kernel's answer has {0}: is this kernel newer than this program?")]
-    Malformed(&'static str),
+    Malformed(#[serde(deserialize_with = "interned::text")] ProgramText),
     /// The kernel refused.
     #[error("cannot {action}: {}{}{hint}", .errno.desc(), root_hint(*.errno))]
     Refused {
         /// What was tried, such as `add 10.0.0.100/32 to lo`.
         action: String,
         /// The kernel's word.
+        #[serde(with = "errno")]
         errno: Errno,
         /// What to do, after a colon; may be empty.
         hint: String,
@@ -61,7 +67,8 @@ pub enum NetError {
         /// Its name, such as `net.ipv4.vs.expire_nodest_conn`.
         setting: String,
         /// What to do, after a colon; may be empty.
-        hint: &'static str,
+        #[serde(deserialize_with = "interned::text")]
+        hint: ProgramText,
         /// True if the kernel is merely too old to have it.
         outdated: bool,
     },
@@ -69,10 +76,12 @@ pub enum NetError {
     #[error("cannot {action} {setting}: {}{}{}", .errno.desc(), root_hint(*.errno), setting_hint(*.errno))]
     Setting {
         /// `read` or `set`.
-        action: &'static str,
+        #[serde(deserialize_with = "interned::text")]
+        action: ProgramText,
         /// Its name.
         setting: String,
         /// The kernel's word.
+        #[serde(with = "errno")]
         errno: Errno,
     },
     /// A setting's value makes no sense.
@@ -97,6 +106,7 @@ pub enum NetError {
         /// The interface.
         device: String,
         /// The kernel's word.
+        #[serde(with = "errno")]
         errno: Errno,
     },
     /// The neighbours could not be asked whether another has an address too.
@@ -107,6 +117,7 @@ pub enum NetError {
         /// The interface.
         device: String,
         /// The kernel's word.
+        #[serde(with = "errno")]
         errno: Errno,
     },
     /// What other hosts send on an interface cannot be received.
@@ -115,6 +126,7 @@ pub enum NetError {
         /// The interface.
         device: String,
         /// The kernel's word.
+        #[serde(with = "errno")]
         errno: Errno,
     },
     /// An address with a lifetime was not renewed in time, or another program removed it.

@@ -7,9 +7,10 @@ use std::net::IpAddr;
 use serde::{Deserialize, Serialize};
 
 use super::{DesiredSysctl, NeededOn, NetError, sysctl};
+use crate::serial::interned::{self, ProgramText};
 
 /// What came of one application of desired settings.
-#[derive(Clone, Debug, PartialEq, Eq, Default)]
+#[derive(Clone, Debug, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct SettingsReport {
     /// What was changed, in order; empty if all was right already.
     pub done: Vec<Done>,
@@ -40,7 +41,7 @@ pub struct Reachable {
 }
 
 /// One change that was made.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum Done {
     /// An address was added.
     Added {
@@ -118,12 +119,13 @@ impl fmt::Display for Done {
 }
 
 /// One desired setting that could not be met.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SettingFailure {
     /// Why not.
     pub error: NetError,
     /// What goes wrong without it, where that needs saying.
-    pub consequence: Option<&'static str>,
+    #[serde(deserialize_with = "interned::option")]
+    pub consequence: Option<ProgramText>,
 }
 
 impl SettingFailure {
@@ -152,7 +154,7 @@ impl fmt::Display for SettingFailure {
 }
 
 /// One thing in which the kernel is not as the desired settings say.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Difference {
     /// A setting has another value.
     Setting {
@@ -161,9 +163,11 @@ pub enum Difference {
         /// Its value.
         is: String,
         /// What it should be.
-        wanted: &'static str,
+        #[serde(deserialize_with = "interned::text")]
+        wanted: ProgramText,
         /// What goes wrong without it.
-        why: &'static str,
+        #[serde(deserialize_with = "interned::text")]
+        why: ProgramText,
         /// Which nodes need it.
         needed_on: NeededOn,
     },

@@ -1,7 +1,5 @@
 //! What a recorded state offers.
 
-use std::fmt::Debug;
-
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
@@ -19,7 +17,7 @@ pub trait Core: Serialize + DeserializeOwned {
     type Call: Serialize + DeserializeOwned;
 
     /// What is to be done after a call.
-    type Output: Serialize + Debug;
+    type Output: Serialize;
 
     /// Makes one call.
     fn call(&mut self, call: Self::Call, now: Instant) -> Vec<Self::Output>;

@@ -1,5 +1,6 @@
 //! A state, each call of which is recorded.
 
+use std::ops::Deref;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, SystemTime};
@@ -32,11 +33,6 @@ impl<C: Core> Recorded<C> {
     pub fn new(state: C, recorder: &Recorder) -> Recorded<C> {
         let track = recorder.is_on().then(|| Track::new(recorder.clone()));
         Recorded { state, track }
-    }
-
-    /// The state, to be asked.
-    pub fn state(&self) -> &C {
-        &self.state
     }
 
     /// Makes one call.
@@ -186,6 +182,15 @@ impl<C: Core> Recorded<C> {
         if let Some(track) = &mut self.track {
             track.flush(C::NAME, Instant::now());
         }
+    }
+}
+
+/// The state can be asked, and is changed by calls alone.
+impl<C: Core> Deref for Recorded<C> {
+    type Target = C;
+
+    fn deref(&self) -> &C {
+        &self.state
     }
 }
 

@@ -1,7 +1,8 @@
 //! When a segment ends, and which segments are removed. Pure.
 //!
 //! A core's segments take [`CORE_BYTES`] at most. Where its calls come so fast that ten minutes do
-//! not fit, the recording is shorter.
+//! not fit, the recording is shorter: a monitor's takes some 1.8 kB a second for each node that it
+//! hears, so that ten minutes of seven others fit, and a minute and a half of 63.
 
 use std::collections::BTreeMap;
 use std::time::Duration;

@@ -349,14 +349,14 @@ mod tests {
         while saved() && Instant::now() < deadline {
             thread::sleep(Duration::from_millis(10));
         }
-        assert!(!saved(), "`status' says so");
+        assert!(!saved(), "`status` says so");
         let later = start + Duration::from_secs(5);
         assert_eq!(counter.call(1, later), [0; 0]);
         fs::remove_file(&in_the_way).unwrap();
         for n in 0..20 {
             counter.call(1, later + Duration::from_secs(n));
         }
-        assert_eq!(counter.state().sum, 22);
+        assert_eq!(counter.sum, 22);
         drop(counter);
         writer.end();
         let files = files(&in_the_way);
@@ -373,7 +373,7 @@ mod tests {
         for n in 0..100 {
             counter.call(1, start + n * Duration::from_secs(1));
         }
-        assert_eq!(counter.state().sum, 100);
+        assert_eq!(counter.sum, 100);
         assert_eq!(queue.take().len(), 2, "the rest is lost");
         for n in 100..120 {
             counter.call(1, start + n * Duration::from_secs(1));

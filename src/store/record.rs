@@ -107,7 +107,7 @@ pub struct NodeRecord {
 }
 
 /// What a director's kernel is seen to have been told.
-#[derive(Clone, Debug, PartialEq, Eq, Default)]
+#[derive(Clone, Debug, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct AppliedOrders {
     /// Operators' drains that its table obeys.
     pub drains: BTreeSet<DrainTarget>,

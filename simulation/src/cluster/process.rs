@@ -15,6 +15,7 @@ use std::time::Duration;
 
 use cvip::director::DirectorEvent;
 use cvip::heartbeat::Nonce;
+use cvip::recorder::Core;
 use cvip::store::Interest;
 
 use self::addresses::Addresses;
@@ -32,6 +33,9 @@ use crate::time::SimTime;
 
 /// How often a lease that is awaited is looked at.
 const LOOK_EVERY: Duration = Duration::from_millis(20);
+
+/// After so many runs of workers their states are restored, where they are.
+const RESTORED_EVERY: u64 = 61;
 
 /// What a worker has at hand while it runs.
 pub struct Environment<'a> {
@@ -98,6 +102,8 @@ pub struct Process {
     view: ViewId,
     /// The views whose workers were woken, and have not refreshed them.
     woken: BTreeSet<ViewId>,
+    /// How often a worker has run, where its state is written and restored now and then.
+    runs: Option<u64>,
     stage: Stage,
 }
 
@@ -129,6 +135,11 @@ pub struct Workers {
     pub retired: Option<Table>,
 }
 
+fn restore<C: Core>(state: &mut C) {
+    let text = serde_json::to_string(state).expect("every state can be written");
+    *state = serde_json::from_str(&text).expect("what was written can be read");
+}
+
 impl Process {
     /// Starts one, with the configuration that its machine's file has.
     ///
@@ -140,6 +151,7 @@ impl Process {
         client_id: ClientId,
         host: &Surroundings,
         mut random: Random,
+        restores: bool,
         now: SimTime,
     ) -> Result<Process, String> {
         let conf = host.files.conf.as_ref().ok_or("cvip.conf has faults")?;
@@ -158,6 +170,7 @@ impl Process {
             client_id,
             view,
             woken: BTreeSet::new(),
+            runs: restores.then_some(0),
             stage: Stage::Reading,
         })
     }
@@ -263,6 +276,12 @@ impl Process {
         while let Some(worker) = self.post.next(now) {
             match &mut self.stage {
                 Stage::Running(workers) => {
+                    if let Some(runs) = &mut self.runs {
+                        *runs += 1;
+                        if *runs % RESTORED_EVERY == 0 {
+                            workers.restore();
+                        }
+                    }
                     let (post, client) = (&mut self.post, &mut self.client);
                     let mut env = Environment { now, post, client, host, sent, told };
                     workers.run(worker, &mut env);
@@ -325,6 +344,15 @@ impl Process {
 }
 
 impl Workers {
+    /// Writes what is recorded of cvipd and restores it, as a replay does: that changes nothing.
+    fn restore(&mut self) {
+        restore(&mut self.main.state);
+        restore(&mut self.addresses.state);
+        if let Some(monitor) = &mut self.monitor {
+            restore(&mut monitor.state);
+        }
+    }
+
     fn of_view(&self, view: ViewId) -> Option<Worker> {
         let is = |other: Option<ViewId>| other == Some(view);
         if is(self.monitor.as_ref().map(Monitor::view)) {

@@ -115,6 +115,8 @@ pub struct World {
     pub announced: Vec<u32>,
     /// How many events there were.
     pub events: u64,
+    /// The states of each cvipd are written and restored now and then.
+    pub restores: bool,
     random: Random,
     queue: BinaryHeap<Reverse<Scheduled>>,
     number: u64,
@@ -169,6 +171,7 @@ impl World {
             told: Vec::new(),
             announced: Vec::new(),
             events: 0,
+            restores: false,
             random,
             queue: BinaryHeap::new(),
             number: 0,
@@ -327,7 +330,15 @@ impl World {
         let settings = store_settings();
         let client = StoreClient::new(node, SERVERS, settings, files, clock, self.random.fork());
         let id = client_of(node, machine.epoch);
-        match Process::start(node, client, id, &machine.host, self.random.fork(), clock) {
+        match Process::start(
+            node,
+            client,
+            id,
+            &machine.host,
+            self.random.fork(),
+            self.restores,
+            clock,
+        ) {
             Ok(process) => {
                 (machine.process, machine.has_left) = (Some(process), false);
             }

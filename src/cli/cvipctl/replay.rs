@@ -12,6 +12,8 @@ use serde::Serialize;
 use super::super::{FAILED, OK, Site, Streams, harmless};
 use super::events::{Since, since};
 use crate::clock::Instant;
+use crate::daemon::address_manager::state::AddressState;
+use crate::daemon::supervisor::state::Supervisor;
 use crate::director::monitor::state::MonitorState;
 use crate::recorder::{
     Core, Decision, Difference, Replay, ReplayError, SegmentHeader, is_segment, read_header, replay,
@@ -19,7 +21,7 @@ use crate::recorder::{
 use crate::{files, json};
 
 /// The cores that are recorded.
-const CORES: [&str; 1] = [MonitorState::NAME];
+const CORES: [&str; 3] = [MonitorState::NAME, AddressState::NAME, Supervisor::NAME];
 
 /// The largest file that is read: what cvipd writes is smaller.
 const FILE_BYTES: u64 = 64 << 20;
@@ -129,6 +131,8 @@ fn replay_core(
 ) -> Result<Replay, ReplayError> {
     match header.core.as_str() {
         MonitorState::NAME => replay::<MonitorState>(header, reader, before),
+        Supervisor::NAME => replay::<Supervisor>(header, reader, before),
+        AddressState::NAME => replay::<AddressState>(header, reader, before),
         core => {
             let what = format!("this program has no core `{core}'");
             Err(io::Error::new(io::ErrorKind::InvalidData, what).into())

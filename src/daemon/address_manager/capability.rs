@@ -6,6 +6,8 @@
 
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
+
 use crate::clock::Instant;
 
 /// Nothing must have been wrong for so long.
@@ -16,7 +18,7 @@ const HOLD: Duration = Duration::from_secs(3);
 const REFUSED_FOR: Duration = Duration::from_secs(60);
 
 /// A change of what the election is told.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct CapabilityChange {
     /// It can carry them.
     pub(super) able: bool,
@@ -24,7 +26,7 @@ pub(super) struct CapabilityChange {
     pub(super) reasons: Vec<String>,
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug, Default, Serialize, Deserialize)]
 pub(super) struct Capability {
     told: Option<CapabilityChange>,
     well_since: Option<Instant>,

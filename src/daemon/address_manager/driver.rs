@@ -14,11 +14,12 @@ use crate::conf::Conf;
 use crate::daemon::messages::MainMessage;
 use crate::daemon::worker::Driven;
 use crate::net::{self, ChangeWatch, NetworkSettings, Reachable, SettingsReport, ThisHost};
+use crate::recorder::{Recorded, Recorder};
 use crate::wake::Outbox;
 
 /// The address manager with a kernel under it.
 pub(in crate::daemon) struct AddressManager {
-    state: AddressState,
+    state: Recorded<AddressState>,
     settings: NetworkSettings,
     host: ThisHost,
     /// None where the kernel does not notify: it is looked every second.
@@ -32,6 +33,7 @@ impl AddressManager {
         node: u32,
         conf: Arc<Conf>,
         main: Outbox<MainMessage>,
+        recorder: &Recorder,
         now: Instant,
     ) -> AddressManager {
         let host = ThisHost::of_node(run_dir, node);
@@ -42,7 +44,7 @@ impl AddressManager {
         let changes = ChangeWatch::open().map_err(|error| {
             warn!("the kernel does not notify of changes ({error}): it is looked at every second");
         });
-        let state = AddressState::new(node, conf, now);
+        let state = Recorded::new(AddressState::new(node, conf, now), recorder);
         AddressManager { state, settings, host, changes: changes.ok(), main }
     }
 
@@ -56,19 +58,19 @@ impl AddressManager {
             AddressAction::LookAtSettings => {
                 settings.tend(host);
                 if self.changes.is_none() {
-                    state.notified();
+                    state.notified(Instant::now());
                 }
                 let differences = settings.check_settings(host, state.desired());
-                state.looked_at_settings(&differences);
+                state.looked_at_settings(differences, Instant::now());
             }
             AddressAction::Make { is_repair } => {
                 let report = settings.apply(host, state.desired());
                 log(&report);
-                state.made(&report, is_repair, Instant::now());
+                state.made(report, is_repair, Instant::now());
             }
             AddressAction::Renew => {
                 let outcome = settings.renew(host);
-                state.renewed(&outcome);
+                state.renewed(outcome, Instant::now());
             }
             AddressAction::Announce(addresses) => {
                 for Reachable { addr, device } in &addresses {
@@ -80,7 +82,7 @@ impl AddressManager {
             AddressAction::Undo => {
                 let report = settings.undo(host);
                 log(&report);
-                state.undone(&report);
+                state.undone(report, Instant::now());
             }
             // A main thread that is gone ends this one too.
             AddressAction::Tell(notice) => drop(self.main.send(MainMessage::Addresses(notice))),
@@ -112,7 +114,7 @@ impl Driven for AddressManager {
 
     fn step(&mut self, now: Instant) {
         if self.changes.as_ref().is_some_and(ChangeWatch::changed) {
-            self.state.notified();
+            self.state.notified(now);
         }
         let mut now = now;
         while let Some(action) = self.state.next(now) {

@@ -2,10 +2,13 @@
 
 use std::sync::Arc;
 
+use serde::{Deserialize, Serialize};
+
 use crate::conf::Conf;
 use crate::net::{AddressRole, Reachable};
 
 /// What the address manager is told.
+#[derive(Serialize, Deserialize)]
 pub enum AddressMessage {
     /// The node's role: its addresses and settings are made, and [`AddressNotice::Stand`] says so.
     Take {
@@ -31,7 +34,7 @@ pub enum AddressMessage {
 }
 
 /// What it tells the main thread.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum AddressNotice {
     /// What the [`AddressMessage::Take`] of this number asked for is made, but for what is told as a fault.
     Stand(u64),

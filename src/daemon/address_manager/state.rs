@@ -6,6 +6,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
 use tracing::{error, info, warn};
 
 use super::capability::CapabilityChange;
@@ -24,7 +25,7 @@ use crate::net::{
 const EVENTS: (u32, Duration) = (20, Duration::from_secs(30));
 
 /// What is to be done now.
-#[derive(Debug)]
+#[derive(Debug, Serialize, Deserialize)]
 pub enum AddressAction {
     /// Look at everything: [`AddressState::looked`].
     Look,
@@ -48,6 +49,7 @@ pub enum AddressAction {
 }
 
 /// The address manager's state.
+#[derive(Serialize, Deserialize)]
 pub struct AddressState {
     node: u32,
     conf: Arc<Conf>,

@@ -10,6 +10,8 @@
 
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
+
 use super::capability::{Capability, CapabilityChange};
 use crate::bucket::Bucket;
 use crate::clock::Instant;
@@ -73,7 +75,7 @@ pub(super) enum UpkeepAction {
 }
 
 /// Why this node does not know whether it is still the active director.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) enum Doubt {
     /// It was away for a while.
     Late,
@@ -81,7 +83,7 @@ pub(super) enum Doubt {
     Gone,
 }
 
-#[derive(Debug)]
+#[derive(Debug, Serialize, Deserialize)]
 pub(super) struct Upkeep {
     /// None until the node knows what it is: what stands is left as it is.
     role: Option<AddressRole>,

@@ -28,6 +28,7 @@ use crate::files;
 use crate::net;
 use crate::node::host;
 use crate::node::leaving::holders;
+use crate::recorder::Recorded;
 use crate::settings;
 use crate::store::{Interest, Lease, Store};
 use crate::wake::Inbox;
@@ -41,7 +42,7 @@ pub(super) struct Driver {
     pub(super) settings: DaemonSettings,
     pub(super) cluster_key: settings::KeyFile,
     pub(super) context: WorkerContext,
-    pub(super) state: Supervisor,
+    pub(super) state: Recorded<Supervisor>,
     pub(super) workers: Workers,
     pub(super) addresses: Worker<AddressMessage>,
     pub(super) events: EventLog,
@@ -155,7 +156,7 @@ impl Driver {
             if let Some(input) = next.take() {
                 self.state.handle(input, Instant::now());
             }
-            let Some(action) = self.state.next_action() else { return };
+            let Some(action) = self.state.next_action(Instant::now()) else { return };
             next = self.carry_out(action);
         }
     }
@@ -184,7 +185,7 @@ impl Driver {
             SupervisorAction::ReadHolders => return self.read_holders(),
             SupervisorAction::ReadConf => {
                 let loaded = conf::load(&self.settings.conf, &self.settings.clustertab);
-                return Some(SupervisorInput::Read(Box::new(loaded)));
+                return Some(SupervisorInput::Read(Box::new(loaded.into())));
             }
             SupervisorAction::TryConf(read) => {
                 let outcome = Workers::check(&self.context, &read.conf)

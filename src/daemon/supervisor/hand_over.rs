@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
 use tracing::{info, warn};
 
 use crate::clock::Instant;
@@ -10,7 +11,7 @@ use crate::clock::Instant;
 const WITHIN: Duration = Duration::from_secs(3);
 
 /// A hand-over that was ordered.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub(super) struct HandOver {
     /// Which one: an answer to an earlier one says nothing.
     number: u64,
@@ -19,7 +20,7 @@ pub(super) struct HandOver {
     stage: HandOverStage,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 enum HandOverStage {
     /// The monitor does not say yet whether there is a successor.
     Asked,

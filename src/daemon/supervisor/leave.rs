@@ -6,6 +6,7 @@
 
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
 use tracing::{error, warn};
 
 use crate::clock::Instant;
@@ -23,7 +24,7 @@ const EMPTIED_WITHIN: Duration = Duration::from_secs(20);
 const UNDONE_WITHIN: Duration = Duration::from_secs(10);
 
 /// A leave that is under way.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub(super) struct Leave {
     /// As they were last reported; none before the store was told that the node leaves.
     connections: Option<usize>,
@@ -34,7 +35,7 @@ pub(super) struct Leave {
     not_emptied: Option<String>,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 enum LeaveStage {
     /// The store is being told; it is waited for until then.
     Telling { by: Instant },

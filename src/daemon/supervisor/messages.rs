@@ -4,15 +4,19 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
+
 use crate::conf::{Conf, Loaded, Sources};
 use crate::daemon::address_manager::{AddressMessage, AddressNotice};
 use crate::daemon::error::RunError;
 use crate::daemon::messages::{MonitorMessage, NodeMessage, TableMessage};
 use crate::director::election::ElectionRole;
 use crate::director::sync::SyncRole;
+use crate::serial::interned::{self, ProgramText};
 use crate::store::AppliedOrders;
 
 /// A configuration that was read.
+#[derive(Serialize, Deserialize)]
 pub struct ReadConf {
     /// What it says.
     pub conf: Arc<Conf>,
@@ -20,7 +24,26 @@ pub struct ReadConf {
     pub sources: Arc<Sources>,
 }
 
+/// What the configuration files said when they were read.
+#[derive(Serialize, Deserialize)]
+pub struct LoadedConf {
+    /// The configuration; none if one of the faults is an error.
+    pub conf: Option<Conf>,
+    /// The faults, as they are shown.
+    pub faults: Vec<String>,
+    /// The text that was read.
+    pub sources: Sources,
+}
+
+impl From<Loaded> for LoadedConf {
+    fn from(Loaded { conf, diagnostics, sources, .. }: Loaded) -> LoadedConf {
+        let faults = diagnostics.iter().map(ToString::to_string).collect();
+        LoadedConf { conf, faults, sources }
+    }
+}
+
 /// What happened, what is asked, and what became of a [`SupervisorAction`].
+#[derive(Serialize, Deserialize)]
 pub enum SupervisorInput {
     /// Time went on.
     Time,
@@ -52,7 +75,7 @@ pub enum SupervisorInput {
     /// The address manager's notice.
     Addresses(AddressNotice),
     /// What became of [`SupervisorAction::ReadConf`].
-    Read(Box<Loaded>),
+    Read(Box<LoadedConf>),
     /// What became of [`SupervisorAction::TryConf`].
     Tried(ReadConf, Result<(), String>),
     /// What became of [`SupervisorAction::SwapWorkers`].
@@ -66,10 +89,11 @@ pub enum SupervisorInput {
     /// The directors that have not released a node that leaves; none: they cannot be read.
     Holders(Option<BTreeSet<u32>>),
     /// A worker has ended that should not have.
-    WorkerEnded(&'static str),
+    WorkerEnded(#[serde(deserialize_with = "interned::text")] ProgramText),
 }
 
 /// What is to be done.
+#[derive(Serialize, Deserialize)]
 pub enum SupervisorAction {
     /// Tell the address manager.
     Addresses(AddressMessage),

@@ -6,6 +6,8 @@
 
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
+
 use crate::clock::Instant;
 use crate::director::election::ElectionRole;
 use crate::net::AddressRole;
@@ -30,7 +32,7 @@ const EMPTIED_WITHIN: Duration = Duration::from_secs(2);
 pub(in crate::daemon) const ACTIVE: &str = "director";
 
 /// A node's role.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) enum NodeRole {
     /// It is no director.
     Serve,

@@ -27,7 +27,7 @@ use crate::daemon::workers::{WorkerContext, Workers};
 use crate::heartbeat::{self, Nonce};
 use crate::net;
 use crate::node::identify;
-use crate::recorder::{Recorder, Writer};
+use crate::recorder::{Recorded, Recorder, Writer};
 use crate::settings::Settings;
 use crate::store::{self, Access, Interest};
 use crate::wake::{Inbox, channel};
@@ -130,8 +130,14 @@ fn start(settings: DaemonSettings) -> Result<Started, RunError> {
             .map_err(no_thread)?,
         false => (None, Recorder::off()),
     };
-    let manager =
-        AddressManager::open(&settings.run_dir, node, Arc::clone(&conf), main.clone(), now);
+    let manager = AddressManager::open(
+        &settings.run_dir,
+        node,
+        Arc::clone(&conf),
+        main.clone(),
+        &recorder,
+        now,
+    );
     let addresses = Worker::start("address manager", manager, worker::inbox().map_err(no_inbox)?)
         .map_err(no_thread)?;
     let context = WorkerContext {
@@ -153,11 +159,13 @@ fn start(settings: DaemonSettings) -> Result<Started, RunError> {
     let server = ControlServer::open(&settings.run_dir, node, main)
         .map_err(|e| RunError::System("cannot open the control socket", e))?;
     let read = ReadConf { conf, sources: Arc::new(loaded.sources) };
+    let state = Supervisor::new(node, path, read, workers.has_former_table(), now);
+    let state = Recorded::new(state, &context.recorder);
     let driver = Driver {
         settings,
         cluster_key,
         context,
-        state: Supervisor::new(node, path, read, workers.has_former_table(), now),
+        state,
         workers,
         addresses,
         events,

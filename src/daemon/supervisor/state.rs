@@ -9,6 +9,8 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
+
 use super::hand_over::HandOver;
 use super::leave::Leave;
 use super::messages::{ReadConf, SupervisorAction, SupervisorInput};
@@ -27,6 +29,7 @@ use crate::store::AppliedOrders;
 const LEAVE_EVERY: Duration = Duration::from_millis(100);
 
 /// The state of the node as a whole.
+#[derive(Serialize, Deserialize)]
 pub struct Supervisor {
     me: u32,
     conf: Arc<Conf>,
@@ -65,6 +68,7 @@ pub struct Supervisor {
 }
 
 /// A role that the address manager was told and has not reported yet.
+#[derive(Serialize, Deserialize)]
 struct Awaited {
     number: u64,
     /// What the role is to the table and to the node follows then.
@@ -72,6 +76,7 @@ struct Awaited {
 }
 
 /// A reload that is under way.
+#[derive(Serialize, Deserialize)]
 struct Reload {
     /// An operator waits for the outcome.
     is_asked: bool,
@@ -82,6 +87,7 @@ struct Reload {
 }
 
 /// An end that was ordered.
+#[derive(Serialize, Deserialize)]
 enum PendingEnd {
     /// Another director is to have taken over first.
     HandingOver(HandOver),

@@ -94,7 +94,7 @@ impl Monitor {
     /// How long a step may wait.
     pub fn timeout(&self, now: Instant) -> Duration {
         let others = self.connects.timeout(now).into_iter().chain(self.watches.timeout(now));
-        others.fold(self.state.state().timeout(now), Duration::min)
+        others.fold(self.state.timeout(now), Duration::min)
     }
 
     /// Tells it something; what follows from it is done in the next step.
@@ -118,7 +118,7 @@ impl Monitor {
     pub fn step(&mut self, now: Instant) -> Vec<MonitorNotice> {
         self.read_store(false, now);
         for heartbeat in self.receiver.receive(now) {
-            let call = MonitorCall::heard(self.state.state(), heartbeat);
+            let call = MonitorCall::heard(&self.state, heartbeat);
             self.state.call(call, now);
         }
         for addr in self.echo.as_mut().map(EchoProber::receive).unwrap_or_default() {
@@ -133,7 +133,7 @@ impl Monitor {
             self.handle(MonitorInput::Claimed(claim), now);
         }
         let proved = self.watches.proved();
-        if proved != *self.state.state().proved() {
+        if proved != *self.state.proved() {
             self.handle(MonitorInput::Proved(proved), now);
         }
         self.run(now);
@@ -142,7 +142,7 @@ impl Monitor {
 
     /// What heartbeats say of its set.
     pub fn leaderships(&self) -> Vec<Leadership> {
-        self.state.state().leaderships()
+        self.state.leaderships()
     }
 
     /// What it knows.
@@ -150,7 +150,7 @@ impl Monitor {
         MonitorView {
             heartbeats_refused: self.receiver.refused(),
             ports_taken: self.receiver.taken().to_vec(),
-            ..self.state.state().view(now)
+            ..self.state.view(now)
         }
     }
 
@@ -220,7 +220,7 @@ impl Monitor {
             refreshed.map(|refreshed| StoreChanges::of(&refreshed.changed, self.store.state()));
         let unavailable_since = self.store.unavailable_since();
         let reading = StoreReading { changes, unavailable_since, anew };
-        if self.state.state().is_news(&reading) {
+        if self.state.is_news(&reading) {
             self.handle(MonitorInput::StoreRead(reading), now);
         }
     }

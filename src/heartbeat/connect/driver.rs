@@ -13,6 +13,7 @@ use socket2::{Domain, Protocol, Socket, Type};
 
 use super::state::{ConnectQueue, UNDER_WAY};
 use crate::clock::Instant;
+use crate::serial::errno;
 
 /// How an attempt ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -26,26 +27,7 @@ pub enum ConnectOutcome {
     /// There is no way to the machine, says the network.
     Unreachable,
     /// This machine could not try: nothing is known.
-    Untried(#[serde(with = "errno_number")] Errno),
-}
-
-/// A kernel error as its number.
-mod errno_number {
-    use nix::errno::Errno;
-    use serde::{Deserialize, Deserializer, Serializer};
-
-    pub(super) fn serialize<S: Serializer>(
-        errno: &Errno,
-        serializer: S,
-    ) -> Result<S::Ok, S::Error> {
-        serializer.serialize_i32(*errno as i32)
-    }
-
-    pub(super) fn deserialize<'de, D: Deserializer<'de>>(
-        deserializer: D,
-    ) -> Result<Errno, D::Error> {
-        i32::deserialize(deserializer).map(Errno::from_raw)
-    }
+    Untried(#[serde(with = "errno")] Errno),
 }
 
 /// Asks listeners, many at once.

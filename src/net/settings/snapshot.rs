@@ -4,6 +4,8 @@ use std::cmp::Reverse;
 use std::fmt;
 use std::net::IpAddr;
 
+use serde::{Deserialize, Serialize};
+
 use super::host::NetworkHost;
 use crate::net::NetError;
 use crate::net::addresses::{Address, Link, host_prefix, no_interface};
@@ -23,7 +25,7 @@ pub(super) struct SettingPlace<'a> {
 }
 
 /// Why this host cannot carry an address at the moment: no packet for it would arrive.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub enum Incapable {
     /// There is no interface of this name.
     Absent(String),

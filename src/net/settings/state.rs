@@ -3,6 +3,8 @@
 //! New things are made before old ones are removed, settings first: a director that yields
 //! hides its address before it moves it, and no connection to the CVIP ever finds it gone.
 
+use serde::{Deserialize, Serialize};
+
 use super::address::AddressPlan;
 use super::host::NetworkHost;
 use super::record::SettingsRecord;
@@ -29,7 +31,7 @@ pub struct NetworkSettings {
 }
 
 /// What one look showed.
-#[derive(Clone, Debug, PartialEq, Eq, Default)]
+#[derive(Clone, Debug, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct SettingsSnapshot {
     /// In what the kernel differs from the desired settings.
     pub differences: Vec<Difference>,

@@ -13,7 +13,8 @@ use crate::time::SimTime;
 
 /// One node's address manager.
 pub struct Addresses {
-    state: AddressState,
+    /// The address manager's state.
+    pub state: AddressState,
     settings: NetworkSettings,
     /// Its subscription to the kernel's notifications.
     watch: u64,

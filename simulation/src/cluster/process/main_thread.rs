@@ -164,7 +164,7 @@ impl Workers {
             }
             SupervisorAction::ReadHolders => return self.read_holders(env),
             SupervisorAction::ReadConf => {
-                return Some(SupervisorInput::Read(Box::new(env.host.files.load())));
+                return Some(SupervisorInput::Read(Box::new(env.host.files.load().into())));
             }
             SupervisorAction::TryConf(read) => return Some(SupervisorInput::Tried(read, Ok(()))),
             SupervisorAction::SwapWorkers(read) => {

@@ -33,7 +33,8 @@ const QUEUE: usize = 256;
 
 /// One director's monitor.
 pub struct Monitor {
-    state: MonitorState,
+    /// The monitor's state.
+    pub state: MonitorState,
     view: ViewId,
     heartbeats: VecDeque<Heartbeat>,
     echoes: VecDeque<(IpAddr, SimTime)>,

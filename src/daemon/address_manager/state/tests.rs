@@ -6,6 +6,8 @@ use std::net::IpAddr;
 use super::*;
 use crate::conf::{Cvip, DirectorNode, RealServer, Routing};
 use crate::net::{Device, Incapable, SettingFailure};
+use crate::recorder::Recorded;
+use crate::recorder::testing::Tape;
 
 const MS: Duration = Duration::from_millis(1);
 
@@ -31,7 +33,8 @@ enum Input {
 
 /// A kernel of addresses, and a clock.
 struct World {
-    state: AddressState,
+    state: Recorded<AddressState>,
+    tape: Tape,
     start: Instant,
     now: Instant,
     addresses: BTreeSet<(IpAddr, String)>,
@@ -67,11 +70,22 @@ fn place(desired: &DesiredAddress) -> (IpAddr, String) {
     }
 }
 
+/// Each world is replayed once it has been played, and decides as it did.
+impl Drop for World {
+    fn drop(&mut self) {
+        if !std::thread::panicking() {
+            self.tape.check(&mut self.state);
+        }
+    }
+}
+
 impl World {
     fn new(directors: u32) -> World {
         let now = Instant::now();
+        let (recorder, tape) = Tape::new();
         World {
-            state: AddressState::new(1, conf(directors), now),
+            state: Recorded::new(AddressState::new(1, conf(directors), now), &recorder),
+            tape,
             start: now,
             now,
             addresses: BTreeSet::new(),
@@ -97,16 +111,16 @@ impl World {
             Input::Announce => self.state.told(AddressMessage::Announce, self.now),
             Input::Remove => {
                 self.addresses.clear();
-                self.state.notified();
+                self.state.notified(self.now);
             }
             Input::DeleteRoutes => {
                 self.unreached.clone_from(&self.addresses);
-                self.state.notified();
+                self.state.notified(self.now);
             }
             Input::Refuse(refuses) => self.refuses = refuses,
             Input::Carrier(has_carrier) => {
                 self.has_carrier = has_carrier;
-                self.state.notified();
+                self.state.notified(self.now);
             }
             Input::Freeze(ms) => self.now += ms * MS,
             Input::Undo => self.state.told(AddressMessage::Undo, self.now),
@@ -170,7 +184,7 @@ impl World {
         }
         self.leased.retain(|at| wanted.contains(at));
         if !report.done.is_empty() {
-            self.state.notified();
+            self.state.notified(self.now);
         }
         report
     }
@@ -190,16 +204,18 @@ impl World {
                     let look = self.look();
                     self.state.looked(Ok(look), self.now);
                 }
-                AddressAction::LookAtSettings => self.state.looked_at_settings(&[]),
+                AddressAction::LookAtSettings => {
+                    self.state.looked_at_settings(Vec::new(), self.now)
+                }
                 AddressAction::Make { is_repair } => {
                     let report = self.make();
-                    self.state.made(&report, is_repair, self.now);
+                    self.state.made(report, is_repair, self.now);
                 }
                 AddressAction::Renew => {
                     let lapsed = self.look().lapsed;
                     let outcome = if lapsed.is_empty() { Ok(()) } else { Err(lapsed) };
-                    self.state.renewed(&outcome);
-                    self.state.notified();
+                    self.state.renewed(outcome, self.now);
+                    self.state.notified(self.now);
                 }
                 AddressAction::Announce(addresses) => {
                     let addrs: Vec<String> =
@@ -208,7 +224,7 @@ impl World {
                 }
                 AddressAction::Undo => {
                     self.say("undo".to_owned());
-                    self.state.undone(&SettingsReport::default());
+                    self.state.undone(SettingsReport::default(), self.now);
                 }
                 AddressAction::Tell(AddressNotice::Announced(addresses)) => {
                     self.say(format!("{} announced", addresses.len()));

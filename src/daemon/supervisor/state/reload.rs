@@ -8,11 +8,10 @@ use std::sync::Arc;
 
 use tracing::{error, info, warn};
 
-use super::super::messages::{ReadConf, SupervisorAction};
+use super::super::messages::{LoadedConf, ReadConf, SupervisorAction};
 use super::super::role::NodeRole;
 use super::{Reload, Supervisor};
 use crate::clock::Instant;
-use crate::conf::Loaded;
 use crate::daemon::address_manager::AddressMessage;
 use crate::daemon::error::RunError;
 use crate::daemon::messages::{MonitorMessage, TableMessage, no_director};
@@ -26,12 +25,12 @@ impl Supervisor {
     }
 
     /// The files are read.
-    pub(super) fn read(&mut self, loaded: Loaded) {
-        self.faults = loaded.diagnostics.iter().map(ToString::to_string).collect();
+    pub(super) fn read(&mut self, loaded: LoadedConf) {
+        self.faults.clone_from(&loaded.faults);
         let Some(conf) = loaded.conf else {
-            return self.refused(&RunError::Conf(loaded.diagnostics).to_string());
+            return self.refused(&loaded.faults.join("\n"));
         };
-        for warning in loaded.diagnostics {
+        for warning in loaded.faults {
             warn!("{warning}");
         }
         if !conf.nodes().contains(&self.me) {

@@ -4,6 +4,8 @@ use super::*;
 use crate::conf::{Cvip, DirectorNode, Loaded, RealServer, Routing};
 use crate::daemon::messages::TableMessage;
 use crate::director::election::ElectionRole;
+use crate::recorder::Recorded;
+use crate::recorder::testing::Tape;
 
 /// The node under test.
 const ME: u32 = 1;
@@ -39,7 +41,7 @@ fn server() -> Conf {
 
 fn read(conf: Option<Conf>) -> SupervisorInput {
     let (clustertab, diagnostics, sources) = (None, Vec::new(), Sources::default());
-    SupervisorInput::Read(Box::new(Loaded { conf, clustertab, diagnostics, sources }))
+    SupervisorInput::Read(Box::new(Loaded { conf, clustertab, diagnostics, sources }.into()))
 }
 
 fn read_conf(conf: Conf) -> ReadConf {
@@ -136,20 +138,35 @@ fn words(action: SupervisorAction) -> String {
 /// A supervisor, and when it was started.
 struct Run {
     start: Instant,
-    supervisor: Supervisor,
+    supervisor: Recorded<Supervisor>,
+    tape: Tape,
+}
+
+/// Each run is replayed once it has been played, and decides as it did.
+impl Drop for Run {
+    fn drop(&mut self) {
+        if !std::thread::panicking() {
+            self.tape.check(&mut self.supervisor);
+        }
+    }
 }
 
 impl Run {
     fn new(conf: Conf, expected: &str) -> Run {
         let start = Instant::now();
         let supervisor = Supervisor::new(ME, "cvip.conf".to_owned(), read_conf(conf), false, start);
-        let mut run = Run { start, supervisor };
+        let mut run = Run::of(supervisor, start);
         assert_eq!(run.actions(), expected);
         run
     }
 
+    fn of(supervisor: Supervisor, start: Instant) -> Run {
+        let (recorder, tape) = Tape::new();
+        Run { start, supervisor: Recorded::new(supervisor, &recorder), tape }
+    }
+
     fn actions(&mut self) -> String {
-        let actions = std::iter::from_fn(|| self.supervisor.next_action()).map(words);
+        let actions = std::iter::from_fn(|| self.supervisor.next_action(self.start)).map(words);
         actions.collect::<Vec<_>>().join(", ")
     }
 
@@ -160,6 +177,15 @@ impl Run {
             self.supervisor.handle(input, self.start + Duration::from_millis(ms));
             assert_eq!(self.actions(), expected, "step {number} at {ms} ms");
         }
+    }
+
+    /// Goes on with another state, and another recording.
+    fn change(&mut self, change: impl FnOnce(&mut Supervisor)) {
+        let text = serde_json::to_string(&*self.supervisor).unwrap();
+        let mut supervisor = serde_json::from_str(&text).unwrap();
+        change(&mut supervisor);
+        let (recorder, tape) = Tape::new();
+        (self.supervisor, self.tape) = (Recorded::new(supervisor, &recorder), tape);
     }
 
     fn due(&self, ms: u64) -> Option<u128> {
@@ -500,7 +526,7 @@ fn a_node_that_was_a_director_when_its_cvipd_last_ran_serves_once_that_table_is_
     let start = Instant::now();
     let path = "cvip.conf".to_owned();
     let supervisor = Supervisor::new(ME, path, read_conf(server()), true, start);
-    let mut run = Run { start, supervisor };
+    let mut run = Run::of(supervisor, start);
     assert_eq!(run.actions(), "");
     assert_eq!(run.supervisor.roles(), ["former director"]);
     run.steps([
@@ -672,7 +698,7 @@ fn an_end_waits_for_no_successor_that_cannot_be_and_no_answer_that_never_comes()
     real_server().steps([(10, SupervisorInput::Terminate, "exit")]);
     // The only director of its set.
     let mut run = active();
-    run.supervisor.conf = Arc::new(conf(&[1], &[1, 2, 3]));
+    run.change(|supervisor| supervisor.conf = Arc::new(conf(&[1], &[1, 2, 3])));
     run.steps([(10, SupervisorInput::Terminate, "exit")]);
 }
 

@@ -224,7 +224,7 @@ impl Scene {
         self.sequence += 1;
         for node in self.up.clone() {
             let heartbeat = self.heartbeat(node);
-            let call = MonitorCall::heard(self.state.state(), heartbeat);
+            let call = MonitorCall::heard(&self.state, heartbeat);
             self.state.call(call, self.now);
         }
         self.run();
@@ -443,7 +443,7 @@ fn a_monitor_that_was_kept_from_listening_takes_no_node_for_worse() {
     let mut scene = Scene::active();
     scene.play(&[(0, Frozen(5000), &[]), (1000, Wait, &[])]);
     assert_eq!(
-        scene.state.state().view(scene.now).liveness_of[&3],
+        scene.state.view(scene.now).liveness_of[&3],
         crate::director::liveness::Liveness::Alive
     );
 }
@@ -652,7 +652,7 @@ fn an_address_is_announced_again_after_a_claim_once_this_is_surely_the_active_di
         (2000, Wait, &[]),
     ]);
     assert_eq!(scene.watched["eth0"], [cvip_addr()].into());
-    assert_eq!(scene.state.state().view(scene.now).conflicts.len(), 1);
+    assert_eq!(scene.state.view(scene.now).conflicts.len(), 1);
     // The store is unavailable: hosts that have the address answer within 1.2 s.
     scene.play(&[
         (0, Store(false), &["StoreUnavailable", "asks for 1 addresses"]),
@@ -790,7 +790,7 @@ fn a_director_that_is_started_again_tells_its_former_term_and_claims_a_later_one
     let second = conf(&[2, 1], &[1, 2, 3, 4]);
     let mut scene = Scene::of(Arc::clone(&second), None, "active 1 4");
     // Before anything was read.
-    assert_eq!(scene.state.state().leaderships(), [Leadership { set: 1, term: 4, active: false }]);
+    assert_eq!(scene.state.leaderships(), [Leadership { set: 1, term: 4, active: false }]);
     scene.play(&[(0, Wait, &[])]);
     assert_eq!(scene.content.leaderships, [Leadership { set: 1, term: 4, active: false }]);
     let took = TOOK(5);
@@ -821,7 +821,7 @@ fn a_reload_keeps_the_active_director_through_another_set_of_directors() {
         (1000, reload(&[2, 1]), &[]),
         (1000, Wait, &[]),
     ]);
-    assert_eq!(scene.state.state().view(scene.now).term, 4);
+    assert_eq!(scene.state.view(scene.now).term, 4);
 }
 
 #[test]
@@ -881,7 +881,7 @@ fn what_nodes_said_of_leaving_is_unknown_to_a_new_monitor_until_it_hears_them() 
 fn what_restricts_a_node_is_unknown_to_a_new_monitor_until_it_hears_the_node_or_its_lease_ended() {
     let mut scene = Scene::new(Some((1, 4)), "active 1 4");
     scene.happen(&Down(&[3]));
-    assert_eq!(scene.state.state().restrictions.unknown, [2, 3, 4].into(), "before it hears any");
+    assert_eq!(scene.state.restrictions.unknown, [2, 3, 4].into(), "before it hears any");
     scene.play(&[(0, Wait, &["writes active 1 4", "active 4"]), (1000, Wait, &[])]);
     assert_eq!(scene.restrictions.unknown, [3].into());
     scene.pass(13_000);
