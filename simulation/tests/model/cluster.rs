@@ -3,6 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
+use std::net::IpAddr;
 use std::path::PathBuf;
 use std::process::{Child, Stdio};
 use std::time::{Duration, Instant};
@@ -43,6 +44,17 @@ const COMMANDS_END_WITHIN: Duration = Duration::from_secs(60);
 
 /// What an operator was refused is ordered again for so long.
 const ORDERS_SUCCEED_WITHIN: Duration = Duration::from_secs(60);
+
+/// The settings that cvipd changes with direct routing.
+const SETTINGS: [&str; 7] = [
+    "net.ipv4.conf.all.arp_ignore",
+    "net.ipv4.conf.all.arp_announce",
+    "net.ipv4.vs.backup_only",
+    "net.ipv4.vs.conn_reuse_mode",
+    "net.ipv4.vs.expire_nodest_conn",
+    "net.ipv4.vs.expire_quiescent_template",
+    "net.ipv4.vs.sloppy_tcp",
+];
 
 /// What comes later than a step's beginning.
 enum Event {
@@ -92,6 +104,8 @@ pub(crate) struct RealCluster {
     /// What an operator wants that was ordered in this burst: the last order of each target.
     orders: BTreeMap<Target, (u32, Vec<String>)>,
     impaired: bool,
+    /// The settings that cvipd changes, as a kernel that has just booted has them.
+    settings: Vec<(String, String)>,
     /// The world that the steps lead to.
     pub(crate) world: World,
 }
@@ -134,8 +148,11 @@ impl RealCluster {
             commands: Vec::new(),
             orders: BTreeMap::new(),
             impaired: false,
+            settings: Vec::new(),
             world,
         };
+        let host = cluster.host(1);
+        cluster.settings = SETTINGS.map(|name| (name.to_owned(), host.setting(name))).to_vec();
         for node in NODES {
             cluster.write_conf(node)?;
             cluster.boot(node)?;
@@ -382,12 +399,8 @@ impl RealCluster {
                 }
             }
             Fault::RemoveAddress { node } => {
-                for (cvip, bits) in self.world.addresses.cvips.into_iter().zip([32, 128]) {
-                    for device in ["eth0", "lo"] {
-                        // It has it on one of the two.
-                        let addr = format!("{cvip}/{bits}");
-                        let _ = self.host(*node).run(&["ip", "addr", "del", &addr, "dev", device]);
-                    }
+                for cvip in self.world.addresses.cvips {
+                    remove_address(self.host(*node), cvip);
                 }
             }
             Fault::SetSysctl { node } => {
@@ -432,7 +445,7 @@ impl RealCluster {
             Fault::Crash { node, .. } => {
                 self.daemon(*node).away -= 1;
                 if !self.world.machines[node].is_up {
-                    self.deployment.power_on(*node)?;
+                    self.power_on(*node)?;
                     self.daemon(*node).is_booting = true;
                     self.boot(*node)?;
                 }
@@ -487,23 +500,35 @@ impl RealCluster {
 
     fn crash(&mut self, node: u32) -> Result<()> {
         self.deployment.power_off(node)?;
-        self.empty_kernel(node)?;
         self.world.crash(node);
         self.servers.close_all(node);
-        self.tables.remove(&node);
         // Flags went with the run folder.
         self.orders.retain(|target, _| !matches!(target, Target::Flag(of, _) if *of == Some(node)));
         Ok(())
     }
 
-    /// Takes out of a kernel that is off what holds its network devices: Linux 6.1 may never free
-    /// those of a network namespace that has connections or a sync daemon, and then all wait.
-    fn empty_kernel(&mut self, node: u32) -> Result<()> {
+    /// Puts a machine's kernel and run folder back to what they are at a boot, and its cable in. Its
+    /// network namespace stays the same: Linux 6.1 may never free the devices of one that was
+    /// balanced in, and then every other waits for it.
+    fn power_on(&mut self, node: u32) -> Result<()> {
+        let settings = self.settings.clone();
+        let cvips = self.world.addresses.cvips;
         let table = self.table(node)?;
         let daemons = table.daemons()?.into_iter();
         let stop = daemons.map(|daemon| Change::StopDaemon(daemon.role, daemon.sync_id));
         table.apply(&stop.chain([Change::Flush]).collect::<Vec<_>>())?;
-        Ok(())
+        let run_dir = self.deployment.run_dir_of(node);
+        if run_dir.exists() {
+            fs::remove_dir_all(&run_dir)?;
+        }
+        let host = self.host(node);
+        for cvip in cvips {
+            remove_address(host, cvip);
+        }
+        for (name, value) in settings {
+            host.sysctl(&name, &value)?;
+        }
+        host.unplug(Network::Public)?.end()
     }
 
     fn set_socket(&mut self, node: u32, socket: (Protocol, u16, bool), opens: bool) -> Result<()> {
@@ -764,6 +789,14 @@ impl RealCluster {
             (_, None) => return Ok(()),
         };
         self.hand(node, &[change])
+    }
+}
+
+/// Removes a CVIP from the one of the two devices on which it is, if it is on any.
+fn remove_address(host: &Host, cvip: IpAddr) {
+    let bits = if cvip.is_ipv4() { 32 } else { 128 };
+    for device in ["eth0", "lo"] {
+        let _ = host.run(&["ip", "addr", "del", &format!("{cvip}/{bits}"), "dev", device]);
     }
 }
 
