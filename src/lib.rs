@@ -73,6 +73,7 @@ pub mod fuzzing;
 #[cfg(feature = "daemon")]
 #[cfg_attr(not(internal_docs), doc(hidden))]
 pub mod heartbeat;
+mod interrupts;
 pub mod ipvs;
 #[cfg_attr(not(internal_docs), doc(hidden))]
 pub mod ipvsadm;

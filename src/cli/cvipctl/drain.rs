@@ -15,11 +15,11 @@ use serde::Serialize;
 
 use super::super::rows::DrainRow;
 use super::super::{FAILED, KnownNode, OK, Site, Streams, all_faults};
-use super::interrupts::Interrupts;
 use crate::clock::Instant;
 use crate::conf::Conf;
 use crate::director::desired::{Inputs, desired};
 use crate::director::restrictions::Restrictions;
+use crate::interrupts::Interrupts;
 use crate::json;
 use crate::store::{Access, DrainOrder, DrainTarget, Drains, Interest, ServiceKey, StoreState};
 
@@ -108,7 +108,8 @@ struct DrainReport {
 
 pub(super) fn run(args: &Args, site: &Site, streams: &mut Streams<'_>) -> anyhow::Result<u8> {
     // Before the store has threads, which would be ended by the signal in our place.
-    let interrupts = args.wait.then(Interrupts::hold).transpose()?;
+    let interrupts = args.wait.then(Interrupts::hold).transpose();
+    let interrupts = interrupts.context("signals cannot be held back")?;
     // A faulty file does not prevent draining what runs.
     let KnownNode { conf, clustertab, problem, diagnostics } = site.known();
     let Some(conf) = conf else { bail!("{}", all_faults(&diagnostics)) };

@@ -1,15 +1,12 @@
 //! `cvipctl leave`: this node serves and directs nothing any more.
 
-use std::os::fd::AsFd;
 use std::time::Duration;
 
 use anyhow::{Context, anyhow, bail};
-use nix::errno::Errno;
-use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
 use super::super::{FAILED, NodeOption, OK, Site, Streams};
-use super::interrupts::Interrupts;
 use crate::daemon::{ControlError, ControlRequest, Response, ask};
+use crate::interrupts::Interrupts;
 use crate::net::{NetworkSettings, ThisHost};
 use crate::node::leaving::left_behind;
 use crate::store::StoreState;
@@ -46,7 +43,7 @@ fn is_done(node: u32, state: &StoreState, site: &Site) -> anyhow::Result<()> {
 
 pub(super) fn run(args: &Args, site: &Site, streams: &mut Streams<'_>) -> anyhow::Result<u8> {
     // Before the store has threads, which would be ended by the signal in our place.
-    let interrupts = Interrupts::hold()?;
+    let interrupts = Interrupts::hold().context("signals cannot be held back")?;
     let me = site.known_node(&args.node)?;
     let within_s = u32::try_from(args.within.as_secs()).unwrap_or(u32::MAX);
     match ask(&site.run_dir, me, ControlRequest::Leave { within_s }) {
@@ -96,7 +93,7 @@ pub(super) fn run(args: &Args, site: &Site, streams: &mut Streams<'_>) -> anyhow
             Err(error) => return Err(error.into()),
             Ok(_) => {}
         }
-        if is_interrupted(&interrupts)? {
+        if interrupts.wait(ASK_EVERY).context("poll")? {
             let connections = match said.filter(|connections| *connections > 0) {
                 Some(1) => " (1 connection left)".to_owned(),
                 Some(connections) => format!(" ({connections} connections left)"),
@@ -127,14 +124,4 @@ pub(super) fn run(args: &Args, site: &Site, streams: &mut Streams<'_>) -> anyhow
     is_done(me, &state, site)?;
     writeln!(streams.out, "node {me} has left")?;
     Ok(OK)
-}
-
-/// Waits until cvipd is to be asked again; true if the operator would not wait any longer.
-fn is_interrupted(interrupts: &Interrupts) -> anyhow::Result<bool> {
-    let mut polled = [PollFd::new(interrupts.as_fd(), PollFlags::POLLIN)];
-    let timeout = PollTimeout::try_from(ASK_EVERY).unwrap_or(PollTimeout::MAX);
-    match poll(&mut polled, timeout) {
-        Ok(_) | Err(Errno::EINTR) => Ok(interrupts.came()),
-        Err(errno) => Err(errno).context("poll"),
-    }
 }

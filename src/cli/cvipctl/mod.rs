@@ -14,7 +14,6 @@ mod etcd_roles;
 mod events;
 mod import;
 mod import_file;
-mod interrupts;
 mod leave;
 mod metrics;
 mod replay;

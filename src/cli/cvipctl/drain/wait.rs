@@ -18,12 +18,12 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use serde::Serialize;
 
 use super::super::super::Streams;
-use super::super::interrupts::Interrupts;
 use super::target::{concerns, served};
 use crate::clock::Instant;
 use crate::conf::model::DEFAULT_DRAIN_TIMEOUT;
 use crate::conf::{Conf, DirectorSet};
 use crate::director::settings::service_key;
+use crate::interrupts::Interrupts;
 use crate::ipvs::{self, Client, ServiceId};
 use crate::store::{DrainTarget, ServiceKey, Store, StoreState, drain_of};
 
