@@ -30,7 +30,12 @@ pub fn rules(data: &[u8]) {
     }
     let status = run(
         Call { program, words: &["-R".into()], posix: false },
-        ToolStreams { stdin: &mut &*data, out: &mut io::sink(), err: &mut io::sink() },
+        ToolStreams {
+            stdin: &mut &*data,
+            out: &mut io::sink(),
+            err: &mut io::sink(),
+            err_is_terminal: false,
+        },
         &mut Numbers,
         &mut NoTime,
         || Ok(Empty),

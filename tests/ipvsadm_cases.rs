@@ -28,9 +28,14 @@ fn call(
     let (mut out, mut err) = (Vec::new(), Vec::new());
     let status = run(
         Call { program: OsStr::new(program), words: &words, posix },
-        ToolStreams { stdin: &mut stdin.as_bytes(), out: &mut out, err: &mut err },
+        ToolStreams {
+            stdin: &mut stdin.as_bytes(),
+            out: &mut out,
+            err: &mut err,
+            err_is_terminal: false,
+        },
         &mut RecordedNames::new(),
-        &mut SystemClock,
+        &mut SystemClock::default(),
         open,
     );
     Outcome {
@@ -342,9 +347,14 @@ fn a_broken_pipe_is_success() {
         let mut err = Vec::new();
         let status = run(
             Call { program: OsStr::new("ipvsadm"), words: &words, posix: false },
-            ToolStreams { stdin: &mut std::io::empty(), out: &mut Closed, err: &mut err },
+            ToolStreams {
+                stdin: &mut std::io::empty(),
+                out: &mut Closed,
+                err: &mut err,
+                err_is_terminal: false,
+            },
             &mut RecordedNames::new(),
-            &mut SystemClock,
+            &mut SystemClock::default(),
             || Ok(memory.clone()),
         );
         assert_eq!((status, err.as_slice()), (0, &b""[..]), "{words:?}");

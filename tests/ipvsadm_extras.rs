@@ -4,8 +4,8 @@
 
 use std::collections::BTreeMap;
 use std::io::{ErrorKind, Read, Write};
-use std::net::{SocketAddr, TcpListener, TcpStream};
-use std::process::{Command, Output, Stdio};
+use std::net::{SocketAddr, TcpListener, TcpStream, UdpSocket};
+use std::process::{Child, Command, Output, Stdio};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
@@ -13,6 +13,9 @@ use cvip::ipvs::{Change, Client, Service, ServiceId};
 use cvip::protocol::Protocol;
 use cvip_lab::ip;
 use cvip_lab::process::run_with_input;
+use nix::pty::openpty;
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 
 /// Goes into a network namespace of this thread's own.
 fn enter_a_network_of_its_own() {
@@ -276,4 +279,164 @@ fn connections_are_filtered_and_intervals_count() {
     let totals: serde_json::Value =
         serde_json::from_str(&must(&["-L", "--totals", "--json"], "")).expect("JSON");
     assert!(totals["stats"]["connections"].as_u64().expect("a number") > 5);
+}
+
+/// Starts the program; its end is waited for by [`ended`].
+fn start(words: &str) -> Child {
+    Command::new(env!("CARGO_BIN_EXE_ipvsadm-rs"))
+        .args(words.split(' '))
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("the program")
+}
+
+fn ended(child: Child) -> Ran {
+    let Output { status, stdout, stderr } = child.wait_with_output().expect("a child");
+    let text = |bytes| String::from_utf8(bytes).expect("UTF-8");
+    Ran { out: text(stdout), err: text(stderr), status: status.code().unwrap_or(-1) }
+}
+
+/// Waits until the table has this line.
+fn until_saved(line: &str) {
+    let has = || must(&["-Sn"], "").contains(line).then_some(());
+    cvip_lab::wait_until(Duration::from_secs(20), has).expect(line);
+}
+
+const QUIESCED: &str = "-r 127.0.0.2:9001 -m -w 0\n";
+
+#[test]
+fn a_drain_lets_connections_end_and_sends_new_ones_elsewhere() {
+    web();
+    let mut old = connect(VIP).expect("the service");
+    assert_eq!(ask(&mut old).expect("an answer"), b'A');
+    must(&["-R"], &format!("{B}\n"));
+    let mut drain = start("--drain -t 10.9.9.9:80 -r 127.0.0.2:9001 --json");
+    until_saved(QUIESCED);
+    for _ in 0..4 {
+        let mut new = connect(VIP).expect("the service");
+        assert_eq!(ask(&mut new).expect("an answer"), b'B');
+    }
+    std::thread::sleep(Duration::from_secs(7));
+    assert_eq!(drain.try_wait().expect("a child"), None, "a connection is open");
+    assert_eq!(ask(&mut old).expect("an answer"), b'A');
+    drop(old);
+    let ran = ended(drain);
+    assert_eq!((ran.err.as_str(), ran.status), ("", 0));
+    let document: serde_json::Value = serde_json::from_str(&ran.out).expect("JSON");
+    assert_eq!((&document["ended"], &document["previous_weight"]), (&"out".into(), &1.into()));
+    assert_eq!(document["active_connections"], 0);
+    assert!(document["lasted_s"].as_u64().expect("a number") >= 7, "{document}");
+    assert!(!must(&["-Sn"], "").contains("127.0.0.2"));
+}
+
+#[test]
+fn an_interrupted_drain_leaves_the_weight_0_and_its_message_gives_it_back() {
+    web();
+    let mut old = connect(VIP).expect("the service");
+    assert_eq!(ask(&mut old).expect("an answer"), b'A');
+    must(&["-e", "-t", VIP, "-r", "127.0.0.2:9001", "--keep", "-w", "7", "-x", "50"], "");
+    let before = must(&["-Sn", "--full"], "");
+    for signal in [Signal::SIGINT, Signal::SIGTERM] {
+        let drain = start("--drain -t 10.9.9.9:80 -r 127.0.0.2:9001");
+        until_saved(QUIESCED);
+        kill(Pid::from_raw(drain.id().cast_signed()), signal).expect("a child");
+        let ran = ended(drain);
+        assert!(ran.err.starts_with("interrupted: 127.0.0.2:9001 stays in"), "{}", ran.err);
+        assert!(ran.err.contains("with weight 0 and 1 active and 0 inactive"), "{}", ran.err);
+        assert_eq!((ran.out.as_str(), ran.status), ("", 1));
+        let back = ran.err.rsplit('`').next().and_then(|rest| rest.split_once('\''));
+        let words: Vec<&str> = back.expect("a command").0.split(' ').skip(1).collect();
+        assert_eq!(must(&["-Sn", "--full"], ""), before.replace("-w 7", "-w 0"));
+        must(&words, "");
+        assert_eq!(must(&["-Sn", "--full"], ""), before);
+    }
+    assert_eq!(ask(&mut old).expect("an answer"), b'A');
+}
+
+#[test]
+fn a_deadline_deletes_a_server_of_udp_and_a_person_is_told_of_its_clients() {
+    enter_a_network_of_its_own();
+    ip("addr add 10.9.9.9/32 dev lo").unwrap();
+    let server = UdpSocket::bind("127.0.0.2:9001").expect("an address of lo");
+    // A client of its own each time: the kernel knows a connection for longer than its real server.
+    let connected = || {
+        must(&["-R"], "-A -u 10.9.9.9:53 -s rr\n-a -u 10.9.9.9:53 -r 127.0.0.2:9001 -m\n");
+        let client = UdpSocket::bind("127.0.0.1:0").expect("an address of lo");
+        client.send_to(b"?", "10.9.9.9:53").expect("the service");
+        server.recv_from(&mut [0; 8]).expect("a datagram");
+        client
+    };
+    let words = "--drain -u 10.9.9.9:53 -r 127.0.0.2:9001 --deadline 2";
+    let _first = connected();
+    let ran = ended(start(words));
+    assert_eq!(
+        ran.err,
+        "the deadline is over: 127.0.0.2:9001 is out of udp 10.9.9.9:53, with 0 active and 1 inactive \
+         connections left\n"
+    );
+    assert_eq!((ran.out.as_str(), ran.status), ("", 0));
+
+    must(&["-C"], "");
+    let _second = connected();
+    let pty = openpty(None, None).expect("a terminal");
+    let status = Command::new(env!("CARGO_BIN_EXE_ipvsadm-rs"))
+        .args(words.split(' '))
+        .stderr(Stdio::from(pty.slave))
+        .status()
+        .expect("the program");
+    assert!(status.success());
+    let mut said = Vec::new();
+    // The end of a terminal that no process has open is an error.
+    let _ = std::fs::File::from(pty.master).read_to_end(&mut said);
+    let said = String::from_utf8(said).expect("UTF-8");
+    let hint = "keeps 127.0.0.2:9001, and once that is deleted, the kernel drops its datagrams until \
+                the UDP time-out (300 s) is over; with `sysctl -w net.ipv4.vs.expire_nodest_conn=1'";
+    assert_eq!(said.matches(hint).count(), 1, "{said}");
+    assert!(
+        said.contains("draining 127.0.0.2:9001 from udp 10.9.9.9:53: 0 active and 1"),
+        "{said}"
+    );
+}
+
+#[test]
+fn marks_and_ipv6_are_drained_and_edits_keep_what_a_kernel_has() {
+    enter_a_network_of_its_own();
+    let rules = "\
+-A -t 10.9.9.9:80 -s sh -p 60 -M 255.255.255.0 -b sh-fallback,sh-port
+-a -t 10.9.9.9:80 -r 10.0.0.2:80 -i -w 5 -x 100 -y 50 --tun-type gue --tun-port 6080 --tun-csum
+-A -f 7 -6 -s rr
+-a -f 7 -6 -r [fd00::2]:0 -g -w 3
+-A -t [fd00::9]:80 -s wlc
+-a -t [fd00::9]:80 -r [fd00::1]:8080 -m -w 2
+";
+    must(&["-R"], rules);
+    let mut full = must(&["-Sn", "--full"], "");
+    for (words, from, to) in [
+        ("-E --keep -t 10.9.9.9:80 -p 90", "-p 60", "-p 90"),
+        ("-E --keep -t 10.9.9.9:80 -b sh-port", "-b sh-fallback,sh-port", "-b sh-port"),
+        ("-E --keep -f 7 -6 -s wrr", "-f 7 -6 -s rr", "-f 7 -6 -s wrr"),
+        ("-e --keep -t 10.9.9.9:80 -r 10.0.0.2 -w 9", "-w 5 -x 100 -y 50", "-w 9 -x 100 -y 50"),
+        ("-e --keep -t 10.9.9.9:80 -r 10.0.0.2 --tun-port 7", "--tun-port 6080", "--tun-port 7"),
+        ("-e --keep -t [fd00::9]:80 -r [fd00::1]:8080 -x 4", "-m -w 2", "-m -w 2 -x 4"),
+        ("-e --keep -f 7 -6 -r fd00::2 -w 0", "-g -w 3", "-g -w 0"),
+    ] {
+        must(&words.split(' ').collect::<Vec<_>>(), "");
+        assert!(full.contains(from), "{from}: {full}");
+        full = full.replace(from, to);
+        assert_eq!(must(&["-Sn", "--full"], ""), full, "{words}");
+    }
+    for words in [
+        "--drain -f 7 -6 -r fd00::2",
+        "--drain -t [fd00::9]:80 -r [fd00::1]:8080 --deadline 5",
+        "--drain -t 10.9.9.9:80 -r 10.0.0.2 --deadline 0",
+    ] {
+        must(&words.split(' ').collect::<Vec<_>>(), "");
+    }
+    assert!(!must(&["-Sn"], "").contains("-a "));
+    let ran = ipvsadm(&["--drain", "-f", "7", "-6", "-r", "fd00::2"], "");
+    assert_eq!(
+        (ran.err.as_str(), ran.status),
+        ("No such destination: [fd00::2]:0 is none of mark 7 IPv6\n", 255)
+    );
 }

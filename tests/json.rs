@@ -41,7 +41,12 @@ fn ipvsadm(memory: &Memory, words: &str, stdin: &str) -> String {
     let (mut out, mut err) = (Vec::new(), Vec::new());
     let status = run(
         Call { program: OsStr::new("ipvsadm"), words: &words, posix: false },
-        ToolStreams { stdin: &mut stdin.as_bytes(), out: &mut out, err: &mut err },
+        ToolStreams {
+            stdin: &mut stdin.as_bytes(),
+            out: &mut out,
+            err: &mut err,
+            err_is_terminal: false,
+        },
         &mut RecordedNames::new(),
         &mut Skipping(Instant::now()),
         || Ok(memory.clone()),
@@ -175,6 +180,7 @@ fn the_documents_of_ipvsadm_rs() {
         ("-L --timeout --json", "timeouts"),
         ("-L --daemon --json", "daemons"),
         ("-L --status --json", "kernel-status"),
+        ("--drain -t 10.0.0.1:80 -r 10.0.1.1:8080 --json", "server-drain"),
     ] {
         let text = ipvsadm(&memory, words, "");
         assert_eq!(text.lines().count(), 1, "{words}");

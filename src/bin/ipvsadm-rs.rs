@@ -38,9 +38,14 @@ fn main() -> ExitCode {
     };
     let status = run(
         Call { program: &program, words: &words, posix },
-        ToolStreams { stdin: &mut io::stdin().lock(), out: &mut *output, err: &mut err },
+        ToolStreams {
+            stdin: &mut io::stdin().lock(),
+            out: &mut *output,
+            err: &mut err,
+            err_is_terminal: io::stderr().is_terminal(),
+        },
         &mut SystemNames::default(),
-        &mut SystemClock,
+        &mut SystemClock::default(),
         || Ok(Client::open()?),
     );
     ExitCode::from(status)

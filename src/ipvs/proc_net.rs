@@ -1,5 +1,5 @@
-//! What the kernel shows of IPVS as text below `/proc/net`: where the files are, and the lines of
-//! `ip_vs` (`ip_vs_info_seq_show`, net/netfilter/ipvs/ip_vs_ctl.c).
+//! What the kernel shows of IPVS as text below `/proc`: where the files are, the lines of `ip_vs`
+//! (`ip_vs_info_seq_show`, net/netfilter/ipvs/ip_vs_ctl.c), and the settings.
 //!
 //! ```text
 //! TCP  C0000201:0050 wlc persistent 360 FFFFFFFF
@@ -24,6 +24,17 @@ const PROC_NET: &str = "/proc/thread-self/net";
 /// The kernel has no such file, or does not show it.
 pub fn open(file: &str) -> io::Result<File> {
     File::open(Path::new(PROC_NET).join(file))
+}
+
+/// A setting of IPVS in the calling thread's network namespace, such as `expire_nodest_conn`
+/// (Documentation/networking/ipvs-sysctl.rst), without the blanks around it.
+///
+/// # Errors
+/// The kernel has no such setting, or does not show it.
+pub fn setting(name: &str) -> io::Result<String> {
+    // Which namespace's it is, is decided when the file is opened, by the thread that opens it.
+    let text = std::fs::read_to_string(Path::new("/proc/sys/net/ipv4/vs").join(name))?;
+    Ok(text.trim().to_owned())
 }
 
 /// One line of `ip_vs`.

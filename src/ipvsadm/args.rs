@@ -85,8 +85,10 @@ pub fn parse(
     }
     line.read_scheduler_flags()?;
     line.check_topics()?;
-    let reads = [Command::Restore, Command::Apply, Command::Diff, Command::RestoreJson];
-    if setting.restoring && reads.contains(&command) {
+    // They read commands themselves, or wait.
+    let alone =
+        [Command::Restore, Command::Apply, Command::Diff, Command::RestoreJson, Command::Drain];
+    if setting.restoring && alone.contains(&command) {
         return Err(no_command());
     }
     line.finish()

@@ -8,12 +8,7 @@ use std::net::SocketAddr;
 
 /// The ipvsadm command, without the program's name and in numbers, that makes a change.
 pub fn change_line(change: &Change) -> String {
-    let text = |push: &dyn Fn(&mut ColumnText)| {
-        let mut text = ColumnText::new();
-        push(&mut text);
-        text.to_text()
-    };
-    let named = |id: &ServiceId| text(&|text| push_service_option(text, id, &mut Numbers));
+    let named = service_option;
     let server = |at: &DestinationId| SocketAddr::new(at.addr, at.port);
     let service_line =
         |service| text(&|text| push_service(text, service, Detail::Full, &mut Numbers));
@@ -34,6 +29,17 @@ pub fn change_line(change: &Change) -> String {
         Change::StopDaemon(role, id) => format!("--stop-daemon {role} --syncid {id}"),
     };
     line.trim_end().to_owned()
+}
+
+/// The option that names a service, with its value: `-t 10.0.0.1:80`.
+pub(super) fn service_option(id: &ServiceId) -> String {
+    text(&|text| push_service_option(text, id, &mut Numbers))
+}
+
+fn text(push: &dyn Fn(&mut ColumnText)) -> String {
+    let mut text = ColumnText::new();
+    push(&mut text);
+    text.to_text()
 }
 
 fn start_daemon(daemon: &SyncDaemon) -> String {

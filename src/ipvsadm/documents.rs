@@ -7,11 +7,13 @@
 use std::borrow::Cow;
 use std::io::{self, Write};
 use std::net::IpAddr;
+use std::time::Duration;
 
 use serde::de::IgnoredAny;
 use serde::{Deserialize, Deserializer, Serialize};
 
 use super::connections::Connection;
+use super::drain::{ConnectionCounts, DrainEnd};
 use crate::ipvs::{
     Destination, DestinationEntry, Family, Forwarding, Info, SchedulerFlag, Service, ServiceEntry,
     ServiceId, Stats, TunnelKind, service_flags,
@@ -193,12 +195,8 @@ impl ServiceObject {
         destinations: impl IntoIterator<Item = &'a Destination>,
     ) -> ServiceObject {
         let persistent = service.flags & service_flags::PERSISTENT != 0;
-        let (protocol, address, port, fwmark, family) = match service.id {
-            ServiceId::Address { protocol, addr, port } => {
-                (Some(protocol), Some(addr), Some(port), None, None)
-            }
-            ServiceId::Mark { mark, family } => (None, None, None, Some(mark), Some(family)),
-        };
+        let ServiceIdObject { protocol, address, port, fwmark, family } =
+            ServiceIdObject::new(&service.id);
         ServiceObject {
             protocol,
             address,
@@ -311,6 +309,74 @@ impl Totals {
         Totals {
             stats: DocumentCounters::totals(totals),
             rate_per_s: DocumentCounters::per_second(totals),
+        }
+    }
+}
+
+/// What a virtual service is found by, as in a [`ServiceObject`].
+#[derive(Debug, Serialize)]
+struct ServiceIdObject {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    protocol: Option<Protocol>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    address: Option<IpAddr>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    port: Option<u16>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    fwmark: Option<u32>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    family: Option<Family>,
+}
+
+impl ServiceIdObject {
+    fn new(id: &ServiceId) -> ServiceIdObject {
+        let (protocol, address, port, fwmark, family) = match *id {
+            ServiceId::Address { protocol, addr, port } => {
+                (Some(protocol), Some(addr), Some(port), None, None)
+            }
+            ServiceId::Mark { mark, family } => (None, None, None, Some(mark), Some(family)),
+        };
+        ServiceIdObject { protocol, address, port, fwmark, family }
+    }
+}
+
+/// `--drain --json`: how the drain of a real server ended.
+#[derive(Debug, Serialize)]
+pub struct DrainDocument {
+    service: ServiceIdObject,
+    destination: PeerObject,
+    ended: &'static str,
+    /// Before the drain.
+    previous_weight: u32,
+    /// Absent where it is deleted.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    weight: Option<u32>,
+    active_connections: u32,
+    inactive_connections: u32,
+    persistent_connections: u32,
+    lasted_s: u64,
+}
+
+impl DrainDocument {
+    /// A drain that ended so; the connections are those of the last look.
+    pub fn new(
+        service: &ServiceId,
+        before: &Destination,
+        end: DrainEnd,
+        last: (u32, ConnectionCounts),
+        lasted: Duration,
+    ) -> DrainDocument {
+        let (weight, counts) = last;
+        DrainDocument {
+            service: ServiceIdObject::new(service),
+            destination: PeerObject { address: before.id.addr, port: before.id.port },
+            ended: end.name(),
+            previous_weight: before.weight,
+            weight: (!end.is_out()).then_some(weight),
+            active_connections: counts.active,
+            inactive_connections: counts.inactive,
+            persistent_connections: counts.persistent,
+            lasted_s: lasted.as_secs(),
         }
     }
 }

@@ -11,7 +11,7 @@ use serde::Deserialize;
 use serde::de::IgnoredAny;
 
 use super::documents::{DestinationObject, ServiceObject};
-use super::line::scheduler_flags;
+use super::option_checks::scheduler_flags;
 use crate::ipvs::limits::{
     ENGINE_MAX_LEN, INTERFACE_MAX_LEN, MAX_INT, MAX_SECONDS, SCHEDULER_MAX_LEN,
 };
@@ -160,7 +160,8 @@ impl ServiceObject {
         check_name(&self.scheduler, SCHEDULER_MAX_LEN, "scheduler")?;
         let mut service = Service::new(id, &self.scheduler);
         let list = self.scheduler_flags.join(",");
-        let flags = scheduler_flags(&list, &self.scheduler).map_err(|error| error.to_string())?;
+        let flags =
+            scheduler_flags(&list, Some(&self.scheduler)).map_err(|error| error.to_string())?;
         service.flags |= flags;
         if self.one_packet {
             if !matches!(id, ServiceId::Mark { .. }) && self.protocol != Some(Protocol::Udp) {

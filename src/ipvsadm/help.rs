@@ -15,9 +15,12 @@ const INDENT: usize = 30;
 /// The shapes of a command line.
 pub const SYNOPSIS: &[&str] = &[
     "-A|-E SERVICE [-s SCHEDULER] [-b FLAGS] [-p [SECONDS] [-M MASK]] [--pe ENGINE] [-o]",
+    "-E SERVICE --keep [-s SCHEDULER] [-b FLAGS] [-p [SECONDS]] [-M MASK] [--pe ENGINE] [-o]",
     "-D SERVICE",
     "-a|-e SERVICE -r HOST[:PORT] [-g|-i|-m] [-w WEIGHT] [-x MOST] [-y LEAST] [TUNNEL]",
+    "-e SERVICE -r HOST[:PORT] --keep [-g|-i|-m] [-w WEIGHT] [-x MOST] [-y LEAST] [TUNNEL]",
     "-d SERVICE -r HOST[:PORT]",
+    "--drain SERVICE -r HOST[:PORT] [--deadline SECONDS] [--progress] [--json]",
     "-L [SERVICE] [COLUMNS] [-n] [-X] [--nosort] [--json]",
     "-L -c [FILTERS] [-n] [--json]",
     "-L --timeout|--daemon|--totals|--status [--json]",
@@ -56,7 +59,12 @@ pub const EXAMPLES: &[(&str, &str)] = &[
         "The same for IPv6, by NAT, to port 8080:",
         "-A -t [2001:db8::1]:80\n-a -t [2001:db8::1]:80 -r [2001:db8::11]:8080 -m",
     ),
-    ("No new connections for one of them:", "-e -t 192.0.2.1:80 -r 192.0.2.12 -g -w 0"),
+    ("No new connections for one of them:", "-e -t 192.0.2.1:80 -r 192.0.2.12 --keep -w 0"),
+    (
+        "Take it out when its connections have ended, or after five minutes:",
+        "--drain -t 192.0.2.1:80 -r 192.0.2.12 --deadline 300",
+    ),
+    ("Another scheduler, and all else as it is:", "-E -t 192.0.2.1:80 --keep -s wlc"),
     ("What there is, and how busy it is:", "-Ln\n-Ln --rate"),
     ("All of it for another program:", "-L --json"),
     ("Keep the table over a reboot:", "--save -n table\n-R < table"),
@@ -83,7 +91,8 @@ pub const STATUSES: &[(&str, &str)] = &[
     (
         "1",
         "A listing failed: the service does not exist, the kernel did not answer, or what was to \
-         be written could not be. --diff found differences.",
+         be written could not be. --diff found differences. --drain left the real server in the \
+         table: it was interrupted, or another program gave it a weight.",
     ),
     (
         "2",

@@ -3,15 +3,20 @@
 use std::ffi::OsString;
 use std::time::Duration;
 
+use super::edit::Edit;
 use super::filter::Filter;
 use super::restore::Comments;
-use crate::ipvs::{Change, Family, ServiceId};
+use crate::ipvs::{Change, DestinationId, Family, ServiceId};
 
 /// What a command line asks for.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Invocation {
     /// Change the kernel's table.
     Change(Change),
+    /// Change what is named of an entry, and keep the rest.
+    Edit(Edit),
+    /// Drain a real server, and delete it.
+    Drain(DrainRequest),
     /// Show something.
     List(List),
     /// Print the table as commands.
@@ -38,6 +43,21 @@ pub enum Invocation {
     Help,
     /// Print the version.
     Version,
+}
+
+/// Which real server is drained, and how.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct DrainRequest {
+    /// The virtual service.
+    pub service: ServiceId,
+    /// The real server.
+    pub server: DestinationId,
+    /// After which it is deleted with the connections that are left; never without.
+    pub deadline: Option<Duration>,
+    /// Show the progress, also where there is no terminal.
+    pub progress: bool,
+    /// Print how it ended as JSON.
+    pub json: bool,
 }
 
 /// What of the table is saved, and where.

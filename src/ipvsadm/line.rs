@@ -8,12 +8,15 @@ use std::net::{IpAddr, Ipv4Addr};
 
 use super::address;
 use super::argument_error::{ArgumentError, error, illegal};
+use super::edit::{Edit, ServerEdit, ServiceEdit};
 use super::filter::{Filter, Peer};
 use super::invocation::{
-    ColumnChoice, Failing, Invocation, List, ListingChoice, Restoring, Save, Source, WatchOptions,
+    ColumnChoice, DrainRequest, Failing, Invocation, List, ListingChoice, Restoring, Save, Source,
+    WatchOptions,
 };
 use super::names::Names;
-use super::options::{Command, Opt, OptionRules, Rule, Topic, Topics};
+use super::option_checks::{TUNNEL_OPTIONS, check, check_tunnel, scheduler_flags};
+use super::options::{Command, Opt, Topic, Topics};
 use super::restore::Comments;
 use std::time::Duration;
 
@@ -21,8 +24,8 @@ use crate::ipvs::limits::{
     DEFAULT_SCHEDULER, ENGINE_MAX_LEN, INTERFACE_MAX_LEN, MAX_INT, MAX_SECONDS, SCHEDULER_MAX_LEN,
 };
 use crate::ipvs::{
-    Change, DaemonRole, Destination, DestinationId, Family, Forwarding, SchedulerFlag, Service,
-    ServiceId, SyncDaemon, Timeouts, TunnelKind, service_flags,
+    Change, DaemonRole, Destination, DestinationId, Family, Forwarding, Service, ServiceId,
+    SyncDaemon, Timeouts, TunnelKind, service_flags,
 };
 use crate::protocol::Protocol;
 
@@ -50,6 +53,8 @@ pub(super) struct Line {
     /// The virtual service's settings; what it is found by is known at the end.
     service: Service,
     sched_flags: String,
+    /// A mask was read for IPv4, and the service is an IPv6 one.
+    mask_lost: bool,
     server: Option<(IpAddr, u16)>,
     /// The real server's settings, likewise.
     destination: Destination,
@@ -62,6 +67,8 @@ pub(super) struct Line {
     only: Option<Family>,
     /// The file that is saved to.
     to: Option<OsString>,
+    /// After which a drain ends.
+    deadline: Duration,
 }
 
 impl Line {
@@ -78,6 +85,7 @@ impl Line {
             family: None,
             service: Service::new(ServiceId::Address { protocol, addr, port: 0 }, ""),
             sched_flags: String::new(),
+            mask_lost: false,
             server: None,
             destination: Destination::new(addr, 0, Forwarding::Route, 1),
             daemon: SyncDaemon {
@@ -95,6 +103,7 @@ impl Line {
             source: Source::Stdin,
             only: None,
             to: None,
+            deadline: Duration::ZERO,
         }
     }
 
@@ -140,7 +149,7 @@ impl Line {
             }
             Opt::Ipv6 if self.mark != 0 => {
                 self.family = Some(Family::V6);
-                self.service.netmask = Service::full_netmask(Family::V6);
+                self.forget_netmask();
             }
             Opt::Ipv6 if self.command == Command::Save => self.only = Some(Family::V6),
             Opt::Ipv6 => return illegal("-6 must follow -f\n"),
@@ -198,6 +207,10 @@ impl Line {
             T::McastPort => daemon.port = Some(specified(value, 1, 65_535, "mcast-port")?),
             T::McastTtl => daemon.ttl = Some(specified(value, 1, 255, "mcast-ttl")?),
             T::Interval => watch.every = interval(value)?,
+            T::Deadline => {
+                let seconds: u32 = specified(value, 0, MAX_SECONDS, "deadline")?;
+                self.deadline = Duration::from_secs(seconds.into());
+            }
             T::Count => watch.rounds = Some(specified(value, 1, MAX_INT, "count")?),
             T::OfProtocol => {
                 let named = |protocol: &Protocol| protocol.name().eq_ignore_ascii_case(value);
@@ -227,11 +240,16 @@ impl Line {
         let family = Family::of(endpoint.addr);
         self.family = Some(family);
         if family == Family::V6 {
-            // A mask that was given before the address was read as one for IPv4.
-            self.service.netmask = Service::full_netmask(family);
+            self.forget_netmask();
         }
         self.at = Some((endpoint.addr, endpoint.port.unwrap_or(0)));
         Ok(())
+    }
+
+    /// A mask that was given before the IPv6 service was read as one for IPv4.
+    fn forget_netmask(&mut self) {
+        self.service.netmask = Service::full_netmask(Family::V6);
+        self.mask_lost = self.topics.contains(Topic::Netmask);
     }
 
     /// A firewall mark. Builds of the original print those above 2147483647 as negative numbers,
@@ -300,7 +318,11 @@ impl Line {
 
     /// The scheduler's flags; only now, as `-s` may come after them.
     pub(super) fn read_scheduler_flags(&mut self) -> Result<(), ArgumentError> {
-        self.service.flags |= scheduler_flags(&self.sched_flags, &self.service.scheduler)?;
+        let named = self.topics.contains(Topic::Scheduler);
+        // Without -s, --keep leaves the service the scheduler that it has.
+        let scheduler = (named || !self.topics.contains(Topic::Keep))
+            .then_some(self.service.scheduler.as_str());
+        self.service.flags |= scheduler_flags(&self.sched_flags, scheduler)?;
         Ok(())
     }
 
@@ -315,6 +337,12 @@ impl Line {
         use Invocation::Change as Do;
         Ok(match self.command {
             Command::AddService => Do(Change::AddService(self.virtual_service()?)),
+            Command::EditService if self.topics.contains(Topic::Keep) => {
+                Invocation::Edit(Edit::Service(self.service_edit()?))
+            }
+            Command::EditServer if self.topics.contains(Topic::Keep) => {
+                Invocation::Edit(Edit::Server(self.server_edit()?))
+            }
             Command::EditService => Do(Change::EditService(self.virtual_service()?)),
             Command::DeleteService => Do(Change::DeleteService(self.id())),
             Command::AddServer => {
@@ -326,9 +354,15 @@ impl Line {
                 Do(Change::EditDestination(self.id(), destination))
             }
             Command::DeleteServer => {
-                let (addr, port) = self.server.unwrap_or((UNSPECIFIED, 0));
-                Do(Change::DeleteDestination(self.id(), DestinationId { addr, port }))
+                Do(Change::DeleteDestination(self.id(), self.destination_id()))
             }
+            Command::Drain => Invocation::Drain(DrainRequest {
+                service: self.id(),
+                server: self.destination_id(),
+                deadline: self.topics.contains(Topic::Deadline).then_some(self.deadline),
+                progress: self.topics.contains(Topic::Progress),
+                json: self.topics.contains(Topic::Json),
+            }),
             Command::Flush => Do(Change::Flush),
             Command::Zero => Do(Change::Zero(self.zeroed())),
             Command::Set => Do(Change::SetTimeouts(self.timeouts)),
@@ -364,6 +398,12 @@ impl Line {
         }
     }
 
+    /// The real server as it is named.
+    fn destination_id(&self) -> DestinationId {
+        let (addr, port) = self.server.unwrap_or((UNSPECIFIED, 0));
+        DestinationId { addr, port }
+    }
+
     /// Which service's counters go back to zero; an address and port of zeroes mean all.
     fn zeroed(&self) -> Option<ServiceId> {
         if !self.topics.contains(Topic::ServiceAddress) {
@@ -378,24 +418,80 @@ impl Line {
     fn virtual_service(mut self) -> Result<Service, ArgumentError> {
         let id = self.id();
         let persistent = self.service.flags & service_flags::PERSISTENT != 0;
-        if let ServiceId::Address { protocol, port, .. } = id {
-            if port == 0 && !persistent {
-                return illegal("Zero port specified for non-persistent service");
-            }
-            if self.service.flags & service_flags::ONE_PACKET != 0 && protocol != Protocol::Udp {
-                return illegal("One-Packet Scheduling is only for UDP virtual services");
-            }
+        if matches!(id, ServiceId::Address { port: 0, .. }) && !persistent {
+            return illegal("Zero port specified for non-persistent service");
         }
+        self.check_one_packet(id)?;
         if self.service.scheduler.is_empty() {
             DEFAULT_SCHEDULER.clone_into(&mut self.service.scheduler);
         }
         Ok(Service { id, ..self.service })
     }
 
+    fn check_one_packet(&self, id: ServiceId) -> Result<(), ArgumentError> {
+        let udp = id.protocol().is_none_or(|protocol| protocol == Protocol::Udp);
+        if self.service.flags & service_flags::ONE_PACKET != 0 && !udp {
+            return illegal("One-Packet Scheduling is only for UDP virtual services");
+        }
+        Ok(())
+    }
+
+    /// An edit of a service that keeps what it does not name.
+    fn service_edit(self) -> Result<ServiceEdit, ArgumentError> {
+        let id = self.id();
+        self.check_one_packet(id)?;
+        if self.mask_lost {
+            return illegal("The option 'netmask' must follow an IPv6 service with 'keep'");
+        }
+        let named = |topic| self.topics.contains(topic);
+        Ok(ServiceEdit {
+            id,
+            scheduler: named(Topic::Scheduler).then(|| {
+                let scheduler = Some(self.service.scheduler).filter(|name| !name.is_empty());
+                scheduler.unwrap_or_else(|| DEFAULT_SCHEDULER.to_owned())
+            }),
+            sched_flags: named(Topic::SchedFlags).then_some(self.sched_flags),
+            persistent: named(Topic::Persistent).then_some(self.service.timeout),
+            netmask: named(Topic::Netmask).then_some(self.service.netmask),
+            pe: named(Topic::Pe).then_some(self.service.pe),
+            one_packet: named(Topic::Ops),
+        })
+    }
+
+    /// The same of a real server, which is the one that is named: no port is made the service's.
+    fn server_edit(self) -> Result<ServerEdit, ArgumentError> {
+        const CHECKSUMS: Topics =
+            Topics::of(&[Topic::TunNocsum, Topic::TunCsum, Topic::TunRemcsum]);
+        let (service, at) = (self.id(), self.destination_id());
+        let named = |topic| self.topics.contains(topic);
+        let settings = self.destination;
+        let forward = named(Topic::ForwardingMethod).then_some(settings.forward);
+        if forward.is_some_and(|forward| forward != Forwarding::Tunnel)
+            && Family::of(at.addr) != service.family()
+        {
+            return illegal("Different address family is allowed only for tunneling servers");
+        }
+        if forward.is_some_and(|forward| forward != Forwarding::Masquerade)
+            && matches!(service, ServiceId::Address { port, .. } if port != at.port)
+        {
+            return illegal("Only masquerading (-m) can reach a port that is not the service's");
+        }
+        Ok(ServerEdit {
+            service,
+            at,
+            forward,
+            weight: named(Topic::Weight).then_some(settings.weight),
+            upper: named(Topic::UThreshold).then_some(settings.upper),
+            lower: named(Topic::LThreshold).then_some(settings.lower),
+            tunnel_kind: named(Topic::TunType).then_some(settings.tunnel.kind),
+            tunnel_port: named(Topic::TunPort).then_some(settings.tunnel.port),
+            tunnel_flags: self.topics.any(CHECKSUMS).then_some(settings.tunnel.flags),
+            tunnel_options: self.topics.among(TUNNEL_OPTIONS),
+        })
+    }
+
     fn destination(&self) -> Result<Destination, ArgumentError> {
-        const OPTIONS: Topics =
-            Topics::of(&[Topic::TunPort, Topic::TunNocsum, Topic::TunCsum, Topic::TunRemcsum]);
-        let (addr, mut port) = self.server.unwrap_or((UNSPECIFIED, 0));
+        let DestinationId { addr, mut port } = self.destination_id();
         let tunnelled = self.destination.forward == Forwarding::Tunnel;
         if self.mark == 0 && self.destination.forward != Forwarding::Masquerade {
             // Only NAT rewrites ports.
@@ -404,14 +500,12 @@ impl Line {
         if Some(Family::of(addr)) != self.family && !tunnelled {
             return illegal("Different address family is allowed only for tunneling servers");
         }
-        if !tunnelled && (self.topics.contains(Topic::TunType) || self.topics.any(OPTIONS)) {
+        if !tunnelled && (self.topics.contains(Topic::TunType) || self.topics.any(TUNNEL_OPTIONS)) {
             return illegal("Tunnel options conflict with forward method");
         }
         if tunnelled {
-            let kind = self.destination.tunnel.kind;
-            check(self.topics.among(OPTIONS), tunnel_rules(kind), || {
-                format!("'{kind}' tunnel type")
-            })?;
+            let options = self.topics.among(TUNNEL_OPTIONS);
+            check_tunnel(options, self.destination.tunnel.kind)?;
         }
         Ok(Destination { id: DestinationId { addr, port }, ..self.destination })
     }
@@ -540,33 +634,6 @@ impl Line {
     }
 }
 
-/// Which tunnel options go with which type; kernel: linux/ip_vs.h, `IP_VS_CONN_F_TUNNEL_TYPE_*`.
-fn tunnel_rules(kind: TunnelKind) -> OptionRules {
-    use Topic as T;
-    match kind {
-        TunnelKind::Ipip => const { OptionRules::new(&[], &[], &[]) },
-        TunnelKind::Gue => {
-            const { OptionRules::new(&[T::TunPort], &[T::TunNocsum, T::TunCsum, T::TunRemcsum], &[]) }
-        }
-        TunnelKind::Gre => const { OptionRules::new(&[], &[T::TunNocsum, T::TunCsum], &[]) },
-    }
-}
-
-/// The flags that a list such as `sh-fallback,sh-port` sets.
-pub(super) fn scheduler_flags(list: &str, scheduler: &str) -> Result<u32, ArgumentError> {
-    let mut flags = 0;
-    for word in list.split(',').filter(|word| !word.is_empty()) {
-        let Some(flag) = SchedulerFlag::named(word) else {
-            return illegal(format!("invalid scheduler flag `{word}'"));
-        };
-        if !flag.fits(scheduler) {
-            return illegal(format!("incompatible scheduler flag `{word}'"));
-        }
-        flags |= flag.bit;
-    }
-    Ok(flags)
-}
-
 fn cut(value: &str, bytes: usize) -> String {
     let end = (0..=bytes.min(value.len())).rev().find(|end| value.is_char_boundary(*end));
     value[..end.unwrap_or(0)].to_owned()
@@ -605,38 +672,4 @@ fn multicast_group(value: &str) -> Result<IpAddr, ArgumentError> {
     let family = if value.contains(':') { "IPv6" } else { "IPv4" };
     let group = value.parse().ok().filter(IpAddr::is_multicast);
     group.ok_or_else(|| error(format!("invalid {family} mcast-group `{value}'")))
-}
-
-/// Reports the first topic, in their order, that breaks its rule; `whose` says who makes the
-/// rules.
-fn check(
-    given: Topics,
-    rules: OptionRules,
-    whose: impl Fn() -> String,
-) -> Result<(), ArgumentError> {
-    if rules.accept(given) {
-        return Ok(());
-    }
-    let mut exclusive: Option<Topic> = None;
-    for topic in Topic::ALL {
-        let (name, whose) = (topic.name(), whose());
-        match (rules.rule(topic), given.contains(topic)) {
-            (Rule::Required, false) => {
-                return illegal(format!("You need to supply the '{name}' option for the {whose}"));
-            }
-            (Rule::Illegal, true) => {
-                return illegal(format!("Illegal '{name}' option with the {whose}"));
-            }
-            (Rule::Exclusive, true) => {
-                if let Some(earlier) = exclusive.replace(topic) {
-                    let earlier = earlier.name();
-                    return illegal(format!(
-                        "The option '{name}' conflicts with the '{earlier}' option in the {whose}"
-                    ));
-                }
-            }
-            _ => {}
-        }
-    }
-    Ok(())
 }

@@ -5,9 +5,12 @@
 //! kernel is opened when it is first needed, so that help,
 //! version and argument errors need neither IPVS nor privilege.
 //!
-//! Exit statuses: 0 done; 1 a listing failed, or `--diff` found something; 2 an argument is wrong or there is no IPVS;
+//! Exit statuses: 0 done; 1 a listing failed, `--diff` found something, or a drain left the real
+//! server in the table; 2 an argument is wrong or there is no IPVS;
 //! 255 the kernel refused a change, or no sense could be made of the words.
 
+mod drain;
+mod edit;
 mod files;
 mod saving;
 mod show;
@@ -60,6 +63,8 @@ pub struct ToolStreams<'a> {
     pub out: &'a mut dyn Write,
     /// Where messages go.
     pub err: &'a mut dyn Write,
+    /// A person reads the messages: standard error is a terminal.
+    pub err_is_terminal: bool,
 }
 
 /// Runs one call and returns its exit status. `open` reaches for the kernel's table, at most
@@ -80,6 +85,7 @@ pub fn run<T: Table>(
         setting: OptionValue { program: call.program, posix: call.posix, restoring: false },
         out: &mut out,
         err: &mut err,
+        err_is_terminal: streams.err_is_terminal,
         names,
         clock,
         open: Some(open),
@@ -148,6 +154,7 @@ struct ToolSession<'a, 'o, T, O> {
     setting: OptionValue<'a>,
     out: &'a mut Output<'o>,
     err: &'a mut Output<'o>,
+    err_is_terminal: bool,
     names: &'a mut dyn Names,
     clock: &'a mut dyn Clock,
     open: Option<O>,
@@ -172,6 +179,7 @@ impl<T: Table, O: FnOnce() -> Result<T, TableError>> ToolSession<'_, '_, T, O> {
             Ok(Invocation::Diff(from)) => self.diff(&from, stdin),
             Ok(Invocation::RestoreJson { from, check }) => self.restore_json(&from, stdin, check),
             Ok(Invocation::Change(change)) => self.apply(&[change]).0,
+            Ok(Invocation::Drain(request)) => self.drain(&request),
             Ok(invocation) => self.answer(invocation).0,
             Err(error) => {
                 self.complain(&error.to_string());
@@ -303,10 +311,12 @@ impl<T: Table, O: FnOnce() -> Result<T, TableError>> ToolSession<'_, '_, T, O> {
                 self.report(result)
             }
             Invocation::Change(change) => self.apply(&[change]),
+            Invocation::Edit(edit) => self.edit(&edit),
             // The command line has its own way with them, and in a restore they are no commands.
             Invocation::Restore(_)
             | Invocation::Apply { .. }
             | Invocation::Diff(_)
+            | Invocation::Drain(_)
             | Invocation::RestoreJson { .. } => (0, false),
         }
     }

@@ -110,6 +110,15 @@ pub trait Table {
     fn status(&mut self) -> std::io::Result<Box<dyn Read>> {
         Err(std::io::ErrorKind::NotFound.into())
     }
+
+    /// A setting of IPVS, by its name below `/proc/sys/net/ipv4/vs`.
+    ///
+    /// # Errors
+    ///
+    /// If there is no such setting.
+    fn setting(&mut self, _name: &str) -> std::io::Result<String> {
+        Err(std::io::ErrorKind::NotFound.into())
+    }
 }
 
 impl From<ipvs::IpvsError> for TableError {
@@ -167,5 +176,9 @@ impl Table for ipvs::Client {
 
     fn status(&mut self) -> std::io::Result<Box<dyn Read>> {
         Ok(Box::new(proc_net::open("ip_vs_status")?))
+    }
+
+    fn setting(&mut self, name: &str) -> std::io::Result<String> {
+        proc_net::setting(name)
     }
 }

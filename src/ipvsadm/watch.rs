@@ -1,4 +1,4 @@
-//! What happened between two listings: `--interval`.
+//! What happened between two listings: `--interval`; and the clock of what waits.
 //!
 //! The kernel's own rates are estimates that follow slowly, and some kernels are told not to
 //! make them; the difference of two counters over the time between them is exact. Time is a
@@ -6,6 +6,7 @@
 
 use std::time::{Duration, Instant};
 
+use crate::interrupts::Interrupts;
 use crate::ipvs::Stats;
 
 /// Time, as far as a listing that repeats itself needs it.
@@ -15,11 +16,27 @@ pub trait Clock {
 
     /// Returns after `time`.
     fn sleep(&mut self, time: Duration);
+
+    /// From now on, an interruption by the operator does not end the program, and
+    /// [`Clock::sleep_or_interrupt`] tells of it.
+    ///
+    /// # Errors
+    ///
+    /// Signals cannot be held back.
+    fn hold_interrupts(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+
+    /// Returns after `time`, or earlier with `true` if the operator interrupts.
+    fn sleep_or_interrupt(&mut self, time: Duration) -> bool {
+        self.sleep(time);
+        false
+    }
 }
 
 /// The machine's clock.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct SystemClock;
+#[derive(Debug, Default)]
+pub struct SystemClock(Option<Interrupts>);
 
 impl Clock for SystemClock {
     fn now(&mut self) -> Instant {
@@ -28,6 +45,21 @@ impl Clock for SystemClock {
 
     fn sleep(&mut self, time: Duration) {
         std::thread::sleep(time);
+    }
+
+    fn hold_interrupts(&mut self) -> std::io::Result<()> {
+        self.0 = Some(Interrupts::hold()?);
+        Ok(())
+    }
+
+    fn sleep_or_interrupt(&mut self, time: Duration) -> bool {
+        match self.0.as_ref().map(|interrupts| interrupts.wait(time)) {
+            Some(Ok(came)) => came,
+            Some(Err(_)) | None => {
+                self.sleep(time);
+                false
+            }
+        }
     }
 }
 

@@ -40,6 +40,8 @@ pub(crate) struct State {
     pub(crate) connections: String,
     /// `/proc/net/ip_vs_status`, where the kernel has it.
     pub(crate) status: Option<String>,
+    /// `/proc/sys/net/ipv4/vs/expire_nodest_conn`, where the kernel has it.
+    pub(crate) expire_nodest_conn: Option<bool>,
     /// How many times changes were applied: a restore is to need few.
     pub(crate) batches: usize,
 }
@@ -52,6 +54,7 @@ impl Default for Memory {
             daemons: Vec::new(),
             connections: String::new(),
             status: None,
+            expire_nodest_conn: None,
             batches: 0,
         })))
     }
@@ -229,6 +232,12 @@ impl Table for Memory {
     fn status(&mut self) -> io::Result<Box<dyn Read>> {
         let status = self.0.borrow().status.clone().ok_or(io::ErrorKind::NotFound)?;
         Ok(Box::new(io::Cursor::new(status.into_bytes())))
+    }
+
+    fn setting(&mut self, name: &str) -> io::Result<String> {
+        let value = Some(name).filter(|name| *name == "expire_nodest_conn");
+        let value = value.and_then(|_| self.0.borrow().expire_nodest_conn);
+        value.map(|on| u8::from(on).to_string()).ok_or(io::ErrorKind::NotFound.into())
     }
 }
 

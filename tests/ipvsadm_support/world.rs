@@ -47,9 +47,14 @@ pub(crate) fn ipvsadm(words: &[&str], stdin: &str) -> String {
     let mut out = Vec::new();
     run(
         Call { program: OsStr::new("ipvsadm"), words: &words, posix: false },
-        ToolStreams { stdin: &mut stdin.as_bytes(), out: &mut out, err: &mut std::io::sink() },
+        ToolStreams {
+            stdin: &mut stdin.as_bytes(),
+            out: &mut out,
+            err: &mut std::io::sink(),
+            err_is_terminal: false,
+        },
         &mut SystemNames::default(),
-        &mut SystemClock,
+        &mut SystemClock::default(),
         || Ok(Client::open()?),
     );
     String::from_utf8(out).expect("UTF-8")

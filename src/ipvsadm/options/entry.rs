@@ -23,6 +23,7 @@ named! {
         Apply = "apply",
         Diff = "diff",
         RestoreJson = "restore-json",
+        Drain = "drain",
     }
 }
 
@@ -86,10 +87,16 @@ impl Command {
                 T::SyncMaxlen,
             ],
         );
+        const DRAIN: OptionRules = OptionRules::new(
+            &[T::ServiceAddress, T::RealServer],
+            &[],
+            &[T::Deadline, T::Progress, T::Json],
+        );
         const RESTORE: OptionRules =
             OptionRules::new(&[], &[T::KeepGoing, T::StopOnError, T::Check], &[T::Report]);
         match self {
-            C::AddService | C::EditService => SERVICE,
+            C::AddService => SERVICE,
+            C::EditService => const { SERVICE.and_optional(T::Keep) },
             C::DeleteService => const { OptionRules::new(&[T::ServiceAddress], &[], &[]) },
             C::Flush | C::Set | C::Diff => const { OptionRules::new(&[], &[], &[]) },
             C::RestoreJson => const { OptionRules::new(&[], &[], &[T::Check]) },
@@ -100,10 +107,12 @@ impl Command {
             }
             C::Zero => const { OptionRules::new(&[], &[], &[T::ServiceAddress]) },
             C::List => LIST,
-            C::AddServer | C::EditServer => SERVER,
+            C::AddServer => SERVER,
+            C::EditServer => const { SERVER.and_optional(T::Keep) },
             C::DeleteServer => {
                 const { OptionRules::new(&[T::ServiceAddress, T::RealServer], &[], &[]) }
             }
+            C::Drain => DRAIN,
             C::StartDaemon => DAEMON,
             C::StopDaemon => const { OptionRules::new(&[], &[], &[T::Syncid]) },
         }
@@ -126,6 +135,11 @@ impl OptionRules {
             exclusive: Topics::of(exclusive),
             optional: Topics::of(optional),
         }
+    }
+
+    /// The same, and one more that may be there.
+    const fn and_optional(self, topic: Topic) -> OptionRules {
+        OptionRules { optional: Topics(self.optional.0 | Topics::of(&[topic]).0), ..self }
     }
 
     /// How one topic goes with it.
@@ -224,6 +238,9 @@ named! {
         OfDestination = "destination",
         OfState = "state",
         Ipv4 = "ipv4",
+        Keep = "keep",
+        Deadline = "deadline",
+        Progress = "progress",
     }
 }
 
@@ -345,6 +362,7 @@ pub enum Group {
     Service,
     Server,
     Tunnel,
+    Changes,
     Listing,
     Connections,
     Restoring,
@@ -353,11 +371,12 @@ pub enum Group {
 
 impl Group {
     /// Every group, in the order of the documentation.
-    pub const ALL: [Group; 8] = [
+    pub const ALL: [Group; 9] = [
         Group::Commands,
         Group::Service,
         Group::Server,
         Group::Tunnel,
+        Group::Changes,
         Group::Listing,
         Group::Connections,
         Group::Restoring,
@@ -371,6 +390,7 @@ impl Group {
             Group::Service => "Which virtual service, and how it schedules",
             Group::Server => "Which real server, and how packets reach it",
             Group::Tunnel => "How a tunnelled real server's packets are wrapped",
+            Group::Changes => "How an entry is edited, and a real server drained",
             Group::Listing => "What a listing shows",
             Group::Connections => "Which connections -c shows",
             Group::Restoring => "What is done with commands that are read",

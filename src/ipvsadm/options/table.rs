@@ -1,7 +1,9 @@
 //! The table itself: every command and option, in the order of the documentation.
 
 use super::entry::Argument::{None as No, Optional, Required};
-use super::entry::Group::{Connections, Daemon, Listing, Restoring, Server, Service, Tunnel};
+use super::entry::Group::{
+    Changes, Connections, Daemon, Listing, Restoring, Server, Service, Tunnel,
+};
 use super::entry::Meaning::{Command, Help, Version};
 use super::entry::Opt::*;
 use super::entry::Values::{Any, Host, Interface, Words};
@@ -58,7 +60,7 @@ pub const TABLE: &[OptionEntry] = &[
     command("add-service", Some('A'), No, Command(C::AddService),
         "Add a virtual service."),
     command("edit-service", Some('E'), No, Command(C::EditService),
-        "Change a virtual service; what is not repeated returns to its default."),
+        "Change a virtual service; what is not repeated returns to its default, except with --keep."),
     command("delete-service", Some('D'), No, Command(C::DeleteService),
         "Delete a virtual service with all of its real servers."),
     command("clear", Some('C'), No, Command(C::Flush),
@@ -66,9 +68,12 @@ pub const TABLE: &[OptionEntry] = &[
     command("add-server", Some('a'), No, Command(C::AddServer),
         "Add a real server to a virtual service."),
     command("edit-server", Some('e'), No, Command(C::EditServer),
-        "Change a real server; what is not repeated returns to its default."),
+        "Change a real server; what is not repeated returns to its default, except with --keep."),
     command("delete-server", Some('d'), No, Command(C::DeleteServer),
         "Take a real server out of a virtual service."),
+    command("drain", None, No, Command(C::Drain),
+        "Take a real server out of a virtual service when its connections have ended: give it \
+         weight 0, wait until none is left or --deadline is over, and delete it."),
     command("list", Some('L'), No, Command(C::List),
         "Show the table, or one service, the connections, the time-outs or the daemons; this is \
          also what happens without any argument."),
@@ -157,6 +162,14 @@ pub const TABLE: &[OptionEntry] = &[
         "With a checksum (gue, gre)."),
     option(Tunnel, "tun-remcsum", None, No, Of(T::TunRemcsum),
         "With remote checksum (gue)."),
+    option(Changes, "keep", None, No, Of(T::Keep),
+        "With --edit-service and --edit-server: what is not named stays as it is."),
+    option(Changes, "deadline", None, Required("SECONDS", Any), Of(T::Deadline),
+        "With --drain: delete the real server after so long, whatever is left; 0 to 2678400. \
+         Without it there is no end to the wait."),
+    option(Changes, "progress", None, No, Of(T::Progress),
+        "With --drain: print the connections that are left on standard error, as is done on a \
+         terminal."),
     option(Listing, "connection", Some('c'), No, Of(T::Connection),
         "Show the connections instead of the table."),
     option(Listing, "timeout", None, No, Of(T::Timeout),
@@ -182,7 +195,8 @@ pub const TABLE: &[OptionEntry] = &[
     option(Listing, "numeric", Some('n'), No, Of(T::Numeric),
         "Print addresses and ports as numbers, without looking up names."),
     option(Listing, "json", None, No, Of(T::Json),
-        "Print the listing as one JSON document, with everything in it and names left out."),
+        "Print the listing, or how --drain ended, as one JSON document, with everything in it and \
+         names left out."),
     option(Listing, "totals", None, No, Of(T::Totals),
         "Show the counters of all services together, and the same per second."),
     option(Listing, "status", None, No, Of(T::Status),

@@ -97,7 +97,44 @@ const DIFFERENCES: &[(&str, &str)] = &[
          of one service at a time, and --interval a counter of each.",
     ),
     (
-        "--json is new. It goes with every listing.",
+        "--keep is new. It goes with --edit-service and --edit-server.",
+        "The original's edits set everything that is not repeated back to its default: \
+         `-e ... -w 0' also makes a masqueraded real server a directly routed one. Scripts count \
+         on that, so it stays, and --keep is an option of these commands and not a command beside \
+         them: what can be named, and how, is the same. The entry is read, what is named is \
+         changed, and nothing is sent if it is so already. The real server is the one that is \
+         named: its port is not made the service's. What belongs to another type of tunnel is not \
+         kept. Persistence and one-packet scheduling can be turned on and not off: that takes an \
+         edit without --keep; `--pe \"\"' and `-b ,' name no engine and no flag. The kernel has no \
+         means to read and write as one: what another program changes in between is lost.",
+    ),
+    (
+        "--drain, --deadline and --progress are new.",
+        "--drain gives the real server weight 0, which changes nothing else, waits, and deletes it. \
+         Of a TCP or SCTP service it waits until there is no active connection (ActiveConn in the \
+         listing), and as long as others are counted (InActConn: closing, or in a handshake) until \
+         there has been none for 5 seconds. UDP is never active for the kernel, and a firewall mark \
+         can be of UDP: there it waits until no connection is counted at all, which takes the UDP \
+         time-out after the last datagram, and no end while a client keeps sending from one port. \
+         After --deadline the real server is deleted with what is left. Clients of a persistent \
+         service come back to a real server of weight 0 unless the setting \
+         net.ipv4.vs.expire_quiescent_template is 1. Progress is shown on a terminal, or with \
+         --progress: a line a second at most. SIGINT and SIGTERM end the wait: the real server \
+         stays with weight 0, and the message has the command that gives its weight back. What \
+         another program does to the real server meanwhile is left as it is. In a restore --drain \
+         is no command. On a director of cvipd, use cvipctl drain: cvipd gives a weight back that \
+         others change.",
+    ),
+    (
+        "--drain tells of UDP clients whose real server goes.",
+        "Where net.ipv4.vs.expire_nodest_conn is 0, the kernel drops the datagrams of a client that \
+         keeps sending from one port after its real server was deleted, until the UDP time-out of \
+         its connection is over; where it is 1, the next datagram goes to another real server. \
+         --drain says so once, before it waits, if standard error is a terminal. --delete-server \
+         says nothing, as the original.",
+    ),
+    (
+        "--json is new. It goes with every listing, and with --drain.",
         "Programs need not take text apart that was made for people.",
     ),
     (
@@ -146,7 +183,7 @@ const DIFFERENCES: &[(&str, &str)] = &[
 const KEPT: &[&str] = &[
     "Options are read from left to right, and order matters: -6 comes after -f, --netmask after \
      an IPv6 service, -r after the service whose port or protocol it uses.",
-    "--edit-service and --edit-server set everything that is not repeated back to its default.",
+    "--edit-service and --edit-server set everything that is not repeated back to its default, except with --keep.",
     "Listings are sorted by 32-bit differences that wrap, so 192.168.0.1 stands before 10.0.0.1.",
     "--save leaves out thresholds, time-outs and daemons without --full. Without -n it writes names for IPv6 \
      addresses, which --restore refuses; and flags that a scheduler has no name for as nothing.",
@@ -207,6 +244,15 @@ const JSON: &[(&str, &str)] = &[
         "daemons",
         "With --daemon, one object a daemon: role (master, backup), interface, sync_id, \
       max_len_bytes, group, port, ttl.",
+    ),
+    (
+        "service, destination, ended, previous_weight, weight, lasted_s",
+        "With --drain, when it is over: service has what a service is found by, destination its \
+      address and port. ended is out (it is deleted, and nothing was left to wait for), cut (deleted \
+      when the deadline was over), gone (another program deleted it), reweighted (another program \
+      gave it a weight, and it stays) or interrupted (it stays with weight 0). previous_weight is that \
+      before the drain, weight that of a real server that stays, lasted_s whole seconds; \
+      active_connections, inactive_connections and persistent_connections are those of the last look.",
     ),
 ];
 
@@ -291,6 +337,10 @@ pub(crate) fn man_page() -> String {
             ("/proc/net/ip_vs", "Where the real servers of the default listing are read."),
             ("/proc/net/ip_vs_stats", "Where the totals are read."),
             ("/proc/net/ip_vs_status", "Where it is read how full the kernel's tables are."),
+            (
+                "/proc/sys/net/ipv4/vs/expire_nodest_conn",
+                "Where --drain reads what becomes of clients whose real server is deleted.",
+            ),
             ("/etc/services", "The names of ports."),
         ],
     );
