@@ -32,6 +32,7 @@ _ipvsadm_rs() {
     *" -y"|*" --l-threshold") reply= ;;
     *" --tun-type") reply='ipip gue gre' ;;
     *" --tun-port") reply= ;;
+    *" --deadline") reply= ;;
     *" --interval") reply= ;;
     *" --count") reply= ;;
     *" --protocol") reply='tcp udp sctp' ;;
@@ -47,7 +48,7 @@ _ipvsadm_rs() {
     *" --mcast-ttl") reply= ;;
     *)
         case "$command $current" in
-        *) reply='--add-service -A --edit-service -E --delete-service -D --clear -C --add-server -a --edit-server -e --delete-server -d --list -L --list -l --zero -Z --save -S --restore -R --restore-json --apply --diff --set --start-daemon= --stop-daemon= --help -h --version -v --tcp-service= -t --udp-service= -u --sctp-service= --fwmark-service= -f --ipv6 -6 --ipv4 -4 --scheduler= -s --sched-flags= -b --persistent -p --netmask= -M --pe= --ops -o --real-server= -r --gatewaying -g --ipip -i --masquerading -m --weight= -w --u-threshold= -x --l-threshold= -y --tun-type= --tun-port= --tun-nocsum --tun-csum --tun-remcsum --connection -c --timeout --daemon --stats --rate --thresholds --persistent-conn --tun-info --exact -X --nosort --sort --numeric -n --json --totals --status --interval= --count= --full --protocol= --service= --client= --destination= --state= --report --keep-going --stop-on-error --check --dry-run --mcast-interface= --syncid= --sync-maxlen= --mcast-group= --mcast-port= --mcast-ttl=' ;;
+        *) reply='--add-service -A --edit-service -E --delete-service -D --clear -C --add-server -a --edit-server -e --delete-server -d --drain --list -L --list -l --zero -Z --save -S --restore -R --restore-json --apply --diff --set --start-daemon= --stop-daemon= --help -h --version -v --tcp-service= -t --udp-service= -u --sctp-service= --fwmark-service= -f --ipv6 -6 --ipv4 -4 --scheduler= -s --sched-flags= -b --persistent -p --netmask= -M --pe= --ops -o --real-server= -r --gatewaying -g --ipip -i --masquerading -m --weight= -w --u-threshold= -x --l-threshold= -y --tun-type= --tun-port= --tun-nocsum --tun-csum --tun-remcsum --keep --deadline= --progress --connection -c --timeout --daemon --stats --rate --thresholds --persistent-conn --tun-info --exact -X --nosort --sort --numeric -n --json --totals --status --interval= --count= --full --protocol= --service= --client= --destination= --state= --report --keep-going --stop-on-error --check --dry-run --mcast-interface= --syncid= --sync-maxlen= --mcast-group= --mcast-port= --mcast-ttl=' ;;
         esac ;;
     esac
     COMPREPLY=()

@@ -262,6 +262,24 @@ const ENVIRONMENT: &[(&str, &str)] = &[(
     "Where one of these is set, options end at the first word that is none, as in the original.",
 )];
 
+/// The section on the unit.
+const AT_BOOT: &[&str] = &[
+    "packaging/ipvsadm-rs.service in the sources is a unit of systemd for a machine on which no cvipd \
+     runs. It loads the module ip_vs, and applies /etc/ipvsadm.rules with --apply: at boot, and again \
+     with `systemctl reload ipvsadm-rs'. When it stops, nothing is cleared: `systemctl stop', an \
+     upgrade and a restart leave the table as it is, and the services serve on; \
+     `ipvsadm-rs -C' empties the table.",
+    "The file is what `ipvsadm-rs --save -n --full /etc/ipvsadm.rules' writes, with comments if so \
+     desired; ipvsadm-save of Debian and of Fedora write such files too. On Fedora and its like the \
+     file is /etc/sysconfig/ipvsadm: `systemctl edit ipvsadm-rs', with Environment=RULES=/etc/sysconfig/ipvsadm \
+     below [Service]. Where neither file is there, or where /etc/cvip.conf is, the unit does nothing.",
+    "The whole table is the file's: --apply deletes what the file does not describe. So the unit is \
+     not for a machine on which another program, such as keepalived or kube-proxy, has services in \
+     the same network namespace. A file with a wrong line, or without commands, changes nothing, and \
+     the unit fails with the message in the journal; `ipvsadm-rs -R --check --report < FILE' says \
+     what is wrong before.",
+];
+
 /// The man page, ipvsadm-rs(8), as roff.
 pub(crate) fn man_page() -> String {
     let mut page = format!(
@@ -329,6 +347,11 @@ pub(crate) fn man_page() -> String {
         }
         page.push_str(".EE\n.RE\n");
     }
+    page.push_str(".SH AT BOOT\n");
+    for (at, text) in AT_BOOT.iter().enumerate() {
+        let apart = if at == 0 { "" } else { ".PP\n" };
+        let _ = writeln!(page, "{apart}{}", paragraph(text));
+    }
     page.push_str(".SH FILES\n");
     push_pairs(
         &mut page,
@@ -341,6 +364,7 @@ pub(crate) fn man_page() -> String {
                 "/proc/sys/net/ipv4/vs/expire_nodest_conn",
                 "Where --drain reads what becomes of clients whose real server is deleted.",
             ),
+            ("/etc/ipvsadm.rules", "The table that the unit ipvsadm-rs.service applies."),
             ("/etc/services", "The names of ports."),
         ],
     );
