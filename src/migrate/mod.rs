@@ -3,7 +3,7 @@
 //!
 //! The way of a text: its format's reader makes [`ServerPool`](pool::ServerPool)s of it, each a
 //! virtual service in words that all formats share, and enters every statement in the
-//! [`Ledger`](ledger::Ledger); `assembly` makes a [`Conf`](crate::conf::Conf) of the pools, and
+//! [`Ledger`]; `assembly` makes a [`Conf`](crate::conf::Conf) of the pools, and
 //! cvip.conf's own parser judges it. What became of each statement comes out as a
 //! [`StatementNote`]: no statement is without one, since the ledger gives one to those that no
 //! reader has judged.

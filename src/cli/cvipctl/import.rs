@@ -1,5 +1,5 @@
 //! `cvipctl import`: services that were made by hand become `service` elements of cvip.conf. Of a
-//! file of another system, [`import_file`](super::import_file) makes a draft.
+//! file of another system, [`import_file`] makes a draft.
 
 use std::fs;
 use std::io::Write;
