@@ -359,7 +359,8 @@ fn a_deadline_deletes_a_server_of_udp_and_a_person_is_told_of_its_clients() {
     enter_a_network_of_its_own();
     ip("addr add 10.9.9.9/32 dev lo").unwrap();
     let server = UdpSocket::bind("127.0.0.2:9001").expect("an address of lo");
-    // A client of its own each time: the kernel knows a connection for longer than its real server.
+    // A client of its own each time: the kernel remembers a connection for longer than its real
+    // server, and counts it again when the same real server is back.
     let connected = || {
         must(&["-R"], "-A -u 10.9.9.9:53 -s rr\n-a -u 10.9.9.9:53 -r 127.0.0.2:9001 -m\n");
         let client = UdpSocket::bind("127.0.0.1:0").expect("an address of lo");
@@ -394,7 +395,7 @@ fn a_deadline_deletes_a_server_of_udp_and_a_person_is_told_of_its_clients() {
                 the UDP time-out (300 s) is over; with `sysctl -w net.ipv4.vs.expire_nodest_conn=1'";
     assert_eq!(said.matches(hint).count(), 1, "{said}");
     assert!(
-        said.contains("draining 127.0.0.2:9001 from udp 10.9.9.9:53: 0 active and 1"),
+        said.contains("draining 127.0.0.2:9001 from udp 10.9.9.9:53: 0 active and 2"),
         "{said}"
     );
 }

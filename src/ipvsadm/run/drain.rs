@@ -103,7 +103,8 @@ impl<T: Table, O: FnOnce() -> Result<T, TableError>> ToolSession<'_, '_, T, O> {
         }
     }
 
-    /// Says how it ended, where that is wanted or no deletion of a drained real server; the status.
+    /// Says how it ended, and gives the status. The deletion of a drained real server is told to a
+    /// terminal or with `--progress` alone.
     fn report_drain(
         &mut self,
         request: &DrainRequest,
