@@ -209,8 +209,7 @@ pub fn served(clients: &mut Clients, world: &World, nothing_fails: bool) -> Resu
         }
     }
     // The deadline of a drain ends what is open; a store that was put back knows former ones again.
-    let drained = drained(world);
-    let mut broken = broken.into_iter().filter(|(_, server, _)| !drained.contains(server));
+    let mut broken = broken.into_iter().filter(|(_, server, _)| !drained(world).contains(server));
     if let Some((at, server, why)) = broken.next() {
         let what = format!("a connection to node {server} broke: {why}");
         return Err(Violation { at, invariant: 7, what });

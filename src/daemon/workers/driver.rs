@@ -158,6 +158,11 @@ impl Workers {
         let new_table = (is_director && self.table.is_none()).then(TableSlot::open).transpose()?;
         let table = self.table.as_ref().or(new_table.as_ref()).map(|table| table.inbox().clone());
         let successors = self.successors(context, conf, run_dir, table)?;
+        let retires_own = matches!(self.table, Some(TableSlot::Working(_)));
+        let earlier_table = match is_director || retires_own || self.former_table.is_some() {
+            true => None,
+            false => earlier_table(context, conf)?,
+        };
         if !is_director && self.table.is_some() {
             self.monitor.vacate();
             self.receiver = None;
@@ -165,8 +170,8 @@ impl Workers {
         }
         self.tell_node(NodeMessage::Reload(Arc::clone(conf)));
         self.table = self.table.take().or(new_table);
-        if !is_director && self.former_table.is_none() {
-            self.retire_earlier_table(context, conf)?;
+        if let Some((worker, table)) = earlier_table {
+            self.former_table = Some(worker.start(table, None));
         }
         self.succeed(successors);
         self.tell_monitor(MonitorMessage::Told(MonitorCommand::Reload(Arc::clone(conf))));
@@ -199,11 +204,6 @@ impl Workers {
         }
         let now = Instant::now();
         let (port, key) = (context.port, &context.key);
-        let first = |leaderships| {
-            let (to, leaving) = (endpoints.to.clone(), self.leaving);
-            let content = HeartbeatContent { to, leaving, leaderships, ..Default::default() };
-            SenderMessage::HeartbeatContent(content)
-        };
         let mut heartbeat_sender = None;
         if !endpoints.to.is_empty() {
             let socket = HeartbeatSocket::sender(&endpoints.from, port, None, key)?;
@@ -219,10 +219,9 @@ impl Workers {
                 heartbeat::Sender::new(socket, source, Timing::default(), now).after(before);
             let worker =
                 Prepared::new("heartbeat", inbox().map_err(no_inbox)?).map_err(no_thread)?;
-            worker.inbox.send(first(Vec::new()));
             heartbeat_sender = Some((worker, sender));
         }
-        let mut monitor = None;
+        let (mut monitor, mut leaderships) = (None, Vec::new());
         if let Some(table) = table.filter(|_| conf.is_director(context.node)) {
             let me = MonitorIdentity {
                 node: context.node,
@@ -241,10 +240,7 @@ impl Workers {
             let (conf, recorder) = (Arc::clone(conf), &context.recorder);
             let agent = Monitor::new(me, conf, store, socket, run_dir, recorder, now)
                 .map_err(no_descriptor)?;
-            // It speaks for itself once it has read the store.
-            if let Some((worker, _)) = &heartbeat_sender {
-                worker.inbox.send(first(agent.leaderships()));
-            }
+            leaderships = agent.leaderships();
             let heartbeat_sender =
                 heartbeat_sender.as_ref().map(|(worker, _)| worker.inbox.clone());
             let (main, to) = (context.main.clone(), endpoints.to.clone());
@@ -256,6 +252,12 @@ impl Workers {
                 worker.inbox.send(MonitorMessage::Told(MonitorCommand::Leave));
             }
             monitor = Some((worker, monitor_worker, receiver));
+        }
+        // The monitor speaks for itself once it has read the store.
+        if let Some((worker, _)) = &heartbeat_sender {
+            let (to, leaving) = (endpoints.to.clone(), self.leaving);
+            let content = HeartbeatContent { to, leaving, leaderships, ..Default::default() };
+            worker.inbox.send(SenderMessage::HeartbeatContent(content));
         }
         Ok(Some(Successors { endpoints, heartbeat_sender, monitor }))
     }
@@ -412,33 +414,6 @@ impl Workers {
         }
     }
 
-    /// Has the table emptied that an earlier cvipd made here, when this node was a director: a second
-    /// balancer in the path of packets would send them round.
-    fn retire_earlier_table(
-        &mut self,
-        context: &WorkerContext,
-        conf: &Arc<Conf>,
-    ) -> Result<(), RunError> {
-        let owned = context.store.state().owned.get(&context.node);
-        if owned.is_none_or(BTreeSet::is_empty) {
-            return Ok(());
-        }
-        let client = match ipvs::Client::open() {
-            Ok(client) => client,
-            // A kernel without IPVS has no services.
-            Err(error) => {
-                warn!("what an earlier cvipd made in the table cannot be deleted: {error}");
-                return Ok(());
-            }
-        };
-        let worker =
-            Prepared::new("former table", inbox().map_err(no_inbox)?).map_err(no_thread)?;
-        worker.inbox.send(TableMessage::Leave);
-        let table = table_worker(context, conf, client)?;
-        self.former_table = Some(worker.start(table, None));
-        Ok(())
-    }
-
     /// A table is being emptied that is not this node's any more.
     pub(in crate::daemon) fn has_former_table(&self) -> bool {
         self.former_table.is_some()
@@ -461,6 +436,29 @@ impl Workers {
         self.node.into_iter().for_each(Worker::end);
         self.heartbeat_sender.end();
     }
+}
+
+/// What empties the table that an earlier cvipd made here, when this node was a director: a second
+/// balancer in the path of packets would send them round. None if there is nothing to empty.
+fn earlier_table(
+    context: &WorkerContext,
+    conf: &Arc<Conf>,
+) -> Result<Option<(Prepared<TableWorker>, TableWorker)>, RunError> {
+    let owned = context.store.state().owned.get(&context.node);
+    if owned.is_none_or(BTreeSet::is_empty) {
+        return Ok(None);
+    }
+    let client = match ipvs::Client::open() {
+        Ok(client) => client,
+        // A kernel without IPVS has no services.
+        Err(error) => {
+            warn!("what an earlier cvipd made in the table cannot be deleted: {error}");
+            return Ok(None);
+        }
+    };
+    let worker = Prepared::new("former table", inbox().map_err(no_inbox)?).map_err(no_thread)?;
+    worker.inbox.send(TableMessage::Leave);
+    Ok(Some((worker, table_worker(context, conf, client)?)))
 }
 
 fn table_worker(

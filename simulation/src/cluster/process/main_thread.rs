@@ -233,27 +233,26 @@ impl Workers {
             let schedule =
                 SendSchedule::new(source, Timing::default(), now.instant()).after(before);
             self.sender = Some(Sender::new(schedule));
-            let (to, leaving) = (endpoints.to.clone(), self.main.leaving);
-            let content = HeartbeatContent { to, leaving, ..HeartbeatContent::default() };
-            env.post.tell_sender(SenderMessage::HeartbeatContent(content), now);
         }
         self.end_monitor(env);
+        let mut leaderships = Vec::new();
         if conf.is_director(me.node) {
             let set = cvip::director::monitor::order(conf, me.node);
             let set = set.into_iter().min().unwrap_or(me.node);
             let terms = env.host.files.read_terms(set);
             let to = endpoints.to.clone();
-            let monitor = Monitor::new(me, Arc::clone(conf), terms, to.clone(), env.client, now);
-            let (leaving, leaderships) = (self.main.leaving, monitor.leaderships());
-            let content = HeartbeatContent { to, leaving, leaderships, ..Default::default() };
-            if self.sender.is_some() {
-                env.post.tell_sender(SenderMessage::HeartbeatContent(content), now);
-            }
+            let monitor = Monitor::new(me, Arc::clone(conf), terms, to, env.client, now);
+            leaderships = monitor.leaderships();
             self.monitor = Some(monitor);
             if self.main.leaving {
                 env.post.tell_monitor(MonitorMessage::Told(MonitorCommand::Leave), now);
             }
             env.post.soon(Worker::Monitor, now);
+        }
+        if self.sender.is_some() {
+            let (to, leaving) = (endpoints.to.clone(), self.main.leaving);
+            let content = HeartbeatContent { to, leaving, leaderships, ..Default::default() };
+            env.post.tell_sender(SenderMessage::HeartbeatContent(content), now);
         }
         self.main.endpoints = Some(endpoints);
         if let Some(left) = self.main.left.take() {
