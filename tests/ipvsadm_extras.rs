@@ -1,6 +1,6 @@
 //! What ipvsadm never had, by the program itself on a real kernel.
 //!
-//! Each test runs in a network namespace of its own. `ipvsadm_new.rs` has what needs no kernel.
+//! Each test runs in a network namespace of its own. `ipvsadm_new` has what needs no kernel.
 
 use std::collections::BTreeMap;
 use std::io::{ErrorKind, Read, Write};

@@ -5,7 +5,7 @@
 //! kernel, and what is marked for it on a distribution's stock kernel too, since the two differ
 //! in IPVS. Nothing is skipped: a kernel that cannot be had is a failure, with what to do.
 
-use std::process::{ExitCode, Stdio};
+use std::process::{Command, ExitCode, Stdio};
 use std::thread;
 use std::time::Instant;
 
@@ -59,8 +59,10 @@ pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode> {
     let filter: Vec<&str> = arguments.filter.iter().map(String::as_str).collect();
     let runs = |part| !arguments.skip.contains(&part);
     let mut failed = Vec::new();
+    let mut found = 0;
     if runs(Part::Native) {
         heading("on this machine");
+        found += if filter.is_empty() { 0 } else { listed(&filter)? };
         if !native(&filter)? {
             failed.push("on this machine: see above".to_owned());
         }
@@ -91,6 +93,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode> {
             None => thread::available_parallelism().map_or(1, usize::from),
         };
         let tests: usize = queue.iter().map(Boot::tests).sum();
+        found += tests;
         heading(&format!("in the lab: {tests} tests, {} boots, {jobs} at once", queue.len()));
         failed.extend(boots::run(queue, jobs, &folder));
     }
@@ -98,12 +101,19 @@ pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode> {
         println!("left out, as asked: {part:?}");
     }
     println!("\ntook {} s", started.elapsed().as_secs());
+    failed.extend(arguments.filter.as_deref().and_then(|filter| unmatched(filter, found)));
     if failed.is_empty() {
         println!("all tests passed");
         return Ok(ExitCode::SUCCESS);
     }
     println!("FAILED:\n  {}", failed.join("\n  "));
     Ok(ExitCode::FAILURE)
+}
+
+/// What is wrong with a filter by which so many tests were found.
+fn unmatched(filter: &str, found: usize) -> Option<String> {
+    let why = "what is compared is the name of a test with its modules, not that of its file";
+    (found == 0).then(|| format!("no test has `{filter}' in its name: {why}"))
 }
 
 fn heading(text: &str) {
@@ -113,17 +123,47 @@ fn heading(text: &str) {
 /// Unit tests, documentation tests, and the programs in [`NATIVE`].
 fn native(filter: &[&str]) -> Result<bool> {
     let mut passed = true;
-    let run = |arguments: &[&str]| -> Result<bool> {
-        let mut command = build::cargo();
-        command.args(["test", "--workspace", "--quiet", "--no-fail-fast"]).args(arguments);
-        let status = command.args(filter).stdin(Stdio::null()).status();
-        Ok(status.context("cannot run cargo")?.success())
-    };
-    let mut targets = vec!["--lib", "--bins"];
-    for name in NATIVE {
-        targets.extend(["--test", name]);
+    for targets in native_targets() {
+        let mut command = cargo_test(&targets);
+        let status = command.arg("--quiet").args(filter).stdin(Stdio::null()).status();
+        passed &= status.context("cannot run cargo")?.success();
     }
-    passed &= run(&targets)?;
-    passed &= run(&["--doc"])?;
     Ok(passed)
+}
+
+/// How many of them a filter finds.
+fn listed(filter: &[&str]) -> Result<usize> {
+    let mut tests = 0;
+    for targets in native_targets() {
+        let mut command = cargo_test(&targets);
+        command.args(filter).args(["--", "--list", "--format=terse"]);
+        command.stdin(Stdio::null()).stderr(Stdio::inherit());
+        let output = command.output().context("cannot run cargo")?;
+        tests += boots::names(&String::from_utf8_lossy(&output.stdout)).count();
+    }
+    Ok(tests)
+}
+
+/// What each run of cargo builds and tests.
+fn native_targets() -> [Vec<&'static str>; 2] {
+    let programs = NATIVE.into_iter().flat_map(|name| ["--test", name]);
+    [["--lib", "--bins"].into_iter().chain(programs).collect(), vec!["--doc"]]
+}
+
+fn cargo_test(targets: &[&str]) -> Command {
+    let mut command = build::cargo();
+    command.args(["test", "--workspace", "--no-fail-fast"]).args(targets);
+    command
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_filter_that_finds_no_test_is_a_failure() {
+        assert_eq!(unmatched("heartbeat", 3), None);
+        let why = unmatched("tests/heartbeat", 0).unwrap();
+        assert!(why.starts_with("no test has `tests/heartbeat' in its name"), "{why}");
+    }
 }

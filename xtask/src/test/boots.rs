@@ -123,9 +123,13 @@ fn list(program: &Path, filter: &[&str]) -> Result<Vec<String>> {
         .with_context(|| format!("cannot run {}", program.display()))?;
     ensure!(output.status.success(), "{} cannot list its tests", program.display());
     let text = String::from_utf8_lossy(&output.stdout);
-    let names = text.lines().filter_map(|line| line.strip_suffix(": test"));
-    let names = names.filter(|name| filter.iter().all(|word| name.contains(word)));
+    let names = names(&text).filter(|name| filter.iter().all(|word| name.contains(word)));
     Ok(names.map(str::to_owned).collect())
+}
+
+/// The names of the tests in the list of a test program.
+pub(super) fn names(list: &str) -> impl Iterator<Item = &str> {
+    list.lines().filter_map(|line| line.strip_suffix(": test"))
 }
 
 /// Runs these, so many at once; what failed twice, a line each.
