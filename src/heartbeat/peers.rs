@@ -160,8 +160,8 @@ impl Peers {
         }
     }
 
-    /// Forgets what was heard of a node, and watches it as one that was never heard: its record is
-    /// gone from the store, so that its next incarnation may have a lower number than its last.
+    /// Forgets what was heard of a node, and watches it as one that was never heard: the store has lost
+    /// what it knew of the node, so that its next incarnation may have a lower number than its last.
     pub fn forget(&mut self, node: u32, now: Instant) {
         self.attend(now);
         if let Some(peer) = self.peers.get_mut(&node) {

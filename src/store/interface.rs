@@ -109,12 +109,13 @@ impl StoreState {
         elected.or_else(|| directors.iter().find(directs).copied())
     }
 
-    /// The incarnation of a new start of a node's cvipd: later than any that wrote before.
-    /// `unix_time` (seconds) only makes a first one; a clock that went back does no harm.
-    pub fn next_incarnation(&self, node: u32, unix_time: u64) -> u64 {
+    /// The incarnation of a new start of a node's cvipd: later than any that wrote before, and than the
+    /// `last` one of its host, since the store may have been emptied. `unix_time` (seconds) only makes a
+    /// first one; a clock that went back does no harm.
+    pub fn next_incarnation(&self, node: u32, last: Option<u64>, unix_time: u64) -> u64 {
         let recorded = self.nodes.get(&node).map(|record| record.incarnation);
         let alive = self.alive.get(&node).copied();
-        match recorded.into_iter().chain(alive).reduce(counter::latest) {
+        match recorded.into_iter().chain(alive).chain(last).reduce(counter::latest) {
             Some(earlier) if counter::is_later(unix_time, earlier) => unix_time,
             Some(earlier) => counter::next(earlier),
             None => unix_time.min(counter::LAST),

@@ -48,7 +48,7 @@ pub use compact::{MOST_REFUSED, shortened};
 pub use interface::{
     Access, Fault, Holding, Interest, Key, Lease, Refreshed, Scope, Store, StoreError, StoreState,
 };
-pub use local::LocalStore;
+pub use local::{LocalStore, last_incarnation};
 pub use orders::{DrainOrder, DrainTarget, Drains, Elected, TermClaim, drain_of};
 pub use record::{AppliedOrders, Lingering, NodeRecord, RefusedListener, Registration};
 pub use service::{PortRanges, ServiceKey};

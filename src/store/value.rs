@@ -323,6 +323,7 @@ mod tests {
         #[test]
         fn what_can_be_read_can_be_followed_and_what_follows_can_be_read(
             (term, incarnation, sequence) in (number(), number(), number()),
+            last in proptest::option::of(1..1_u64 << 40),
             unix_time in 0..1_u64 << 40,
         ) {
             let read = |key, value: Value| Value::parse(key, &value.encode()).ok();
@@ -349,8 +350,9 @@ mod tests {
             if let Some(alive) = read(Key::Alive(1), Value::Alive(incarnation)) {
                 state.set(Key::Alive(1), Some(alive));
             }
-            let start = state.next_incarnation(1, unix_time);
-            for earlier in state.alive.values().chain(state.nodes.values().map(|r| &r.incarnation)) {
+            let start = state.next_incarnation(1, last, unix_time);
+            let recorded = state.nodes.values().map(|r| &r.incarnation);
+            for earlier in state.alive.values().chain(recorded).chain(&last) {
                 prop_assert!(counter::is_later(start, *earlier), "{} after {}", start, earlier);
             }
             prop_assert_eq!(read(Key::Alive(1), Value::Alive(start)), Some(Value::Alive(start)));

@@ -194,7 +194,7 @@ pub(crate) fn a_record_stays_when_its_lease_ends_and_a_leave_writes_an_empty_one
     until(&mut *director, "the lease ends", |state| !state.alive.contains_key(&1));
     assert_eq!(director.state().nodes[&1], record(1, (7, 1), &[80]), "stale, not gone");
     node.refresh().unwrap();
-    let next = node.state().next_incarnation(1, 0);
+    let next = node.state().next_incarnation(1, None, 0);
     assert_eq!(next, 8, "later than any before, whatever the clock says");
     let lease = node.lease(1, next).unwrap();
     node.put_node(&cvip::store::NodeRecord::empty(1, next, 1)).unwrap();

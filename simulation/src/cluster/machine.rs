@@ -95,7 +95,7 @@ impl Machine {
         self.host.kernel = Machine::kernel(self.node);
         self.host.servers.clear();
         self.host.foreign.clear();
-        self.host.files.terms = None;
+        (self.host.files.terms, self.host.files.incarnation) = (None, None);
         self.starts_again = false;
         self.store_files = HostFiles::new();
         (self.paused_until, self.stopped_until) = (SimTime(0), SimTime(0));
@@ -143,6 +143,8 @@ pub struct Files {
     pub conf: Option<Arc<Conf>>,
     /// The file of terms.
     pub terms: Option<Terms>,
+    /// The incarnation in the note of who holds the node's lease.
+    pub incarnation: Option<u64>,
     /// Nothing can be written.
     pub is_full: bool,
 }
@@ -151,6 +153,13 @@ impl Files {
     /// Reads cvip.conf.
     pub fn load(&self) -> Loaded {
         Loaded::of_conf(self.conf.as_deref().cloned(), Sources::default())
+    }
+
+    /// Notes which incarnation holds the node's lease, if that can be written.
+    pub fn write_incarnation(&mut self, incarnation: u64) {
+        if !self.is_full {
+            self.incarnation = Some(incarnation);
+        }
     }
 
     /// Writes the file of terms; true if it was written.

@@ -198,7 +198,9 @@ impl Process {
                     return self.post.wake(Worker::Main, until);
                 }
                 let state = self.client.state(self.view);
-                let incarnation = state.next_incarnation(self.node, host.unix_time(now));
+                let last = host.files.incarnation;
+                let incarnation = state.next_incarnation(self.node, last, host.unix_time(now));
+                host.files.write_incarnation(incarnation);
                 self.client.hold_lease(incarnation, now);
                 let (node, nonce) = (self.node, self.nonce);
                 self.stage = Stage::Leasing(Identity { node, incarnation, nonce, started: now });

@@ -357,8 +357,9 @@ fn hash_heartbeat(heartbeat: Option<&Heartbeat>, hasher: &mut impl Hasher) {
     seen.iter().for_each(|seen| seen.node.hash(hasher));
 }
 
-/// Feeds a hasher with the store's contents.
+/// Feeds a hasher with the store's contents. Which incarnations held leases before concerns liveness
+/// alone.
 pub(super) fn hash_view(view: &StoreView, hasher: &mut impl Hasher) {
-    let StoreView { known, unavailable_since, records, alive, elected } = view;
+    let StoreView { known, unavailable_since, records, alive, elected, latest: _ } = view;
     (known, unavailable_since.is_some(), records, alive, elected).hash(hasher);
 }

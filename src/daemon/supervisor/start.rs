@@ -116,7 +116,8 @@ fn start(settings: DaemonSettings) -> Result<Started, RunError> {
     }
     let unix_time =
         SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).map_or(0, |since| since.as_secs());
-    let incarnation = store.state().next_incarnation(node, unix_time);
+    let last = store::last_incarnation(&settings.run_dir, node);
+    let incarnation = store.state().next_incarnation(node, last, unix_time);
     let lease = store.lease(node, incarnation)?;
     let nonce = Nonce::random().map_err(|e| RunError::System("no random numbers", e))?;
     let no_inbox = system("no descriptor for messages");

@@ -286,8 +286,10 @@ impl MonitorState {
     fn follow_store(&mut self, reading: StoreReading, now: Instant) -> bool {
         let before = self.store.is_unavailable();
         let (anew, is_read) = (reading.anew, reading.changes.is_some());
+        let gone_back = self.store.gone_back(&reading);
         let is_new = self.store.follow(reading);
         if is_new {
+            gone_back.iter().for_each(|node| self.nodes.peers.forget(*node, now));
             self.nodes.watch(&self.store, &self.candidacy.order, now);
         }
         match (before, self.store.is_unavailable()) {

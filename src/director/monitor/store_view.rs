@@ -6,6 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde::{Deserialize, Serialize};
 
 use crate::clock::Instant;
+use crate::counter;
 use crate::protocol::Protocol;
 use crate::store::{Elected, Key, NodeRecord, ServiceKey, StoreState};
 
@@ -99,6 +100,8 @@ pub struct StoreView {
     pub records: BTreeMap<u32, RecordSummary>,
     /// The incarnations that hold leases, by node.
     pub alive: BTreeMap<u32, u64>,
+    /// The latest incarnation that was seen to hold a lease, by node.
+    pub latest: BTreeMap<u32, u64>,
     /// The elected directors, by set.
     pub elected: BTreeMap<u32, Elected>,
 }
@@ -110,10 +113,24 @@ impl StoreView {
         let Some(changes) = reading.changes else { return false };
         self.known = true;
         let is_new = !changes.is_empty();
+        for (node, incarnation) in &changes.alive {
+            self.latest.extend(incarnation.map(|incarnation| (*node, incarnation)));
+        }
         put(&mut self.records, changes.records);
         put(&mut self.alive, changes.alive);
         put(&mut self.elected, changes.elected);
         is_new
+    }
+
+    /// The nodes whose leases are held by incarnations with lower numbers than those which held them
+    /// before: the store has lost what it knew, and their hosts have too.
+    pub(super) fn gone_back(&self, reading: &StoreReading) -> Vec<u32> {
+        let leases = reading.changes.iter().flat_map(|changes| &changes.alive);
+        let is_back = |node, new: Option<u64>| {
+            let latest = self.latest.get(node).copied().unwrap_or(0);
+            new.is_some_and(|new| counter::is_later(latest, new))
+        };
+        leases.filter(|(node, new)| is_back(node, **new)).map(|(node, _)| *node).collect()
     }
 
     /// It cannot be reached.
@@ -179,5 +196,21 @@ mod tests {
         let emptied = StoreChanges::of(&changed, &StoreState::default());
         assert!(view.follow(read(Some(emptied), None)));
         assert!(view.records.is_empty() && view.alive.is_empty() && view.elected.is_empty());
+    }
+
+    #[test]
+    fn a_lease_of_a_lower_incarnation_than_before_shows_that_the_store_has_lost_what_it_knew() {
+        let mut view = StoreView::default();
+        for (incarnation, is_back) in [(5, false), (7, false), (3, true), (3, false), (4, false)] {
+            for alive in [Some(incarnation), None] {
+                let alive = [(2, alive)].into();
+                let changes = Some(StoreChanges { alive, ..StoreChanges::default() });
+                let reading = StoreReading { changes, unavailable_since: None, anew: false };
+                let gone_back = view.gone_back(&reading);
+                view.follow(reading.clone());
+                let holds = reading.changes.is_some_and(|changes| changes.alive[&2].is_some());
+                assert_eq!(gone_back, [2; 1][..usize::from(is_back && holds)], "{incarnation}");
+            }
+        }
     }
 }

@@ -25,6 +25,7 @@ use serde::{Deserialize, Serialize};
 use super::io_error::io_error;
 use super::locks;
 use crate::clock::Instant;
+use crate::counter;
 use crate::files;
 use crate::store::StoreError;
 
@@ -65,6 +66,14 @@ struct Held {
     /// None while it cannot be made, or not be written.
     shown: Option<File>,
     lock: File,
+}
+
+/// The incarnation of the cvipd that last held a node's lease on this host; none if its note is gone, or
+/// cannot be read.
+pub fn last_incarnation(run_dir: &Path, node: u32) -> Option<u64> {
+    let file = files::open(&shown_path(run_dir, node)).ok()?;
+    let is_number = |incarnation: &u64| (1..=counter::LAST).contains(incarnation);
+    read_note(&file).map(|note| note.incarnation).filter(is_number)
 }
 
 /// Where all programs see who holds a node's lease.
@@ -291,6 +300,20 @@ mod tests {
         assert_eq!(holder(&path).unwrap(), Holder::NoProcess);
         let next = Lock::take(dir.path(), 1, 8).unwrap();
         assert_eq!(next.earlier(), Some(Note { incarnation: 7, etcd_lease: None }));
+    }
+
+    #[test]
+    fn the_last_incarnation_of_a_host_is_known_once_its_process_has_ended() {
+        let dir = tempfile::tempdir().unwrap();
+        assert_eq!(last_incarnation(dir.path(), 1), None);
+        drop(Lock::take(dir.path(), 1, 6).unwrap());
+        assert_eq!(last_incarnation(dir.path(), 1), Some(6));
+        for note in
+            ["", "not JSON", r#"{"incarnation":0}"#, r#"{"incarnation":18446744073709551615}"#]
+        {
+            fs::write(shown_path(dir.path(), 1), note).unwrap();
+            assert_eq!(last_incarnation(dir.path(), 1), None, "{note}");
+        }
     }
 
     #[test]

@@ -26,6 +26,7 @@ pub(super) use io_error::io_error;
 pub(super) use lease::Lock;
 #[cfg(feature = "etcd")]
 pub(super) use lease::Note;
+pub use lease::last_incarnation;
 
 /// The folder and the view.
 #[derive(Debug)]

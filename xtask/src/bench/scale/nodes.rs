@@ -188,7 +188,7 @@ fn join(
     while let Err(error) = store.refresh() {
         ensure!(error.is_unavailable() && Instant::now() < deadline, "node {node}: {error}");
     }
-    let incarnation = store.state().next_incarnation(node, 1);
+    let incarnation = store.state().next_incarnation(node, None, 1);
     let lease = store.lease(node, incarnation)?;
     let record = record(node, incarnation);
     let writing = now_ns()?;
