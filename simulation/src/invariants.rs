@@ -118,14 +118,17 @@ impl Watch {
         Ok(())
     }
 
-    /// No two directors are active in one term.
+    /// No two directors of a set are active in one term.
     fn same_term(&self, world: &World, node: u32, role: ElectionRole) -> Result<(), Violation> {
         let ElectionRole::Active { term } = role else { return Ok(()) };
         for (other, (epoch, held)) in &self.roles {
             let lives = world.machines.get(other).is_some_and(|machine| {
                 machine.process.is_some() && machine.epoch == *epoch && machine.is_up
             });
-            if *other != node && lives && *held == role {
+            // One that a configuration has struck is active no longer, and each set has terms of its own.
+            let set = |node: &u32| world.machines.get(node)?.process.as_ref()?.workers()?.set();
+            let is_rival = set(other).is_some_and(|of| set(&node) == Some(of));
+            if *other != node && lives && is_rival && *held == role {
                 let what = format!("nodes {other} and {node} are active in term {term}");
                 return Err(Violation { at: world.now, invariant: 2, what });
             }

@@ -11,6 +11,7 @@ mod judge;
 #[path = "model/servers.rs"]
 mod servers;
 
+use std::process::Command;
 use std::time::{Duration, Instant};
 
 use cvip_simulation::cluster::faults::Targets;
@@ -39,6 +40,9 @@ const BURSTS: usize = 3;
 
 /// The seed where no one says.
 const SEED: u64 = 1;
+
+/// A kernel that changes no address within this stands still.
+const KERNEL_ANSWERS: Duration = Duration::from_secs(20);
 
 /// How many of the last lines of each log a failure shows.
 const LINES: usize = 60;
@@ -137,8 +141,28 @@ fn settle(cluster: &mut RealCluster, seed: u64, story: &[String]) -> Duration {
     }
 }
 
-/// Ends the test, with the burst, what is wrong, and what every cvipd logged.
+/// Ends the test, with the burst, what is wrong, what the kernel does, and what every cvipd logged.
 fn fail(cluster: &RealCluster, seed: u64, story: &[String], what: &str) -> ! {
-    let logs = cluster.logs(LINES);
-    panic!("seed {seed}, in the burst\n{}\n{what}\n{logs}", story.join("\n"));
+    let (kernel, logs) = (kernel_state(), cluster.logs(LINES));
+    panic!("seed {seed}, in the burst\n{}\n{what}\n{kernel}\n{logs}", story.join("\n"));
+}
+
+/// Whether the kernel still changes an address: where its lock for that is held for ever, no cvipd can
+/// put anything right.
+fn kernel_state() -> String {
+    let began = Instant::now();
+    let mut ip = Command::new("ip");
+    let spawned = ip.args(["address", "replace", "127.77.77.77/32", "dev", "lo"]).spawn();
+    let mut ip = match spawned {
+        Ok(ip) => ip,
+        Err(error) => return format!("ip(8) cannot be run: {error}"),
+    };
+    while began.elapsed() < KERNEL_ANSWERS {
+        if let Ok(Some(status)) = ip.try_wait() {
+            let took = began.elapsed().as_secs_f64();
+            return format!("the kernel changes an address in {took:.1} s ({status})");
+        }
+        std::thread::sleep(LOOK_EVERY);
+    }
+    format!("the kernel itself stands still: no address is changed within {KERNEL_ANSWERS:?}")
 }

@@ -216,6 +216,14 @@ impl Workers {
         Ok(())
     }
 
+    /// The set in whose election its monitor takes part, by the lowest node number of its directors; none
+    /// where it is no director.
+    pub fn set(&self) -> Option<u32> {
+        self.monitor.as_ref()?;
+        let order = cvip::director::monitor::order(self.main.state.conf(), self.main.me.node);
+        order.into_iter().min()
+    }
+
     /// A monitor and a heartbeat sender for the configuration's endpoints, unless those that run
     /// use them.
     fn succeed(&mut self, conf: &Arc<Conf>, env: &mut Environment<'_>) {
