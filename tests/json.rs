@@ -228,13 +228,16 @@ fn every_event_is_documented() {
     let state = json!({ "address": "10.0.0.2", "state": "unhealthy", "reason": "no answer" });
     let sync = json!({ "role": "master", "interface": "eth0" });
     let node = json!({ "node": 2 });
-    let events: [(&str, &[&Value]); 27] = [
+    let quorum = json!({ "weight": 1, "quorum": 2 });
+    let events: [(&str, &[&Value]); 29] = [
         ("joined", &[&at_service, &node, &json!({ "weight": 1 })]),
         ("left", &[&at_service, &node]),
         ("out", &[&at_service, &address]),
         ("quiesced", &[&at_service, &state]),
         ("spared", &[&at_service, &state]),
         ("restored", &[&at_service, &address]),
+        ("quorum_up", &[&at_service, &quorum]),
+        ("quorum_down", &[&at_service, &quorum]),
         ("drain_ordered", &[&json!({ "target": "node 2", "by": "root@node1", "reason": "disk" })]),
         ("drain_ended", &[&json!({ "target": "node 2" })]),
         ("node", &[&node, &json!({ "liveness": "agent_down" })]),

@@ -72,6 +72,9 @@ pub(super) const SERVICE: Element = Element {
         "drain_timeout",
         "flap_limit",
         "damp_time",
+        "quorum",
+        "hysteresis",
+        "slow_start",
         "check",
     ],
     repeated: &["node", "owner", "sorry_server"],
@@ -86,6 +89,13 @@ pub(super) const NODE: Element = Element {
         ("node_num", "the node's number in clustertab"),
         ("weight", "the node's weight on this service's ports"),
     ],
+};
+
+pub(super) const SLOW_START: Element = Element {
+    name: "slow_start",
+    single: &["window", "aggression", "min_weight_percent"],
+    repeated: &[],
+    required: &[("window", "the seconds until a server that begins to serve has its whole weight")],
 };
 
 pub(super) const SORRY_SERVER: Element = Element {
@@ -105,8 +115,17 @@ pub(super) const CHECK: Element = Element {
     required: &[("type", "what a real server is asked: tcp, http, https, dns or exec")],
 };
 
-pub(super) const ELEMENTS: [&Element; 8] =
-    [&CVIPS, &CVIP, &DIRECTOR_NODE, &REAL_SERVER_NODE, &SERVICE, &NODE, &SORRY_SERVER, &CHECK];
+pub(super) const ELEMENTS: [&Element; 9] = [
+    &CVIPS,
+    &CVIP,
+    &DIRECTOR_NODE,
+    &REAL_SERVER_NODE,
+    &SERVICE,
+    &NODE,
+    &SLOW_START,
+    &SORRY_SERVER,
+    &CHECK,
+];
 
 impl Element {
     pub(super) fn children(&self) -> impl Iterator<Item = &'static str> {

@@ -53,8 +53,8 @@ pub use diagnostic::{Diagnostic, DiagnosticSeverity, SourcePlace};
 pub use insert::with_services;
 pub use load::{CLUSTERTAB_PATH, CONF_PATH, Loaded, Sources, load, load_clustertab};
 pub use model::{
-    Conf, Cvip, DirectorNode, DirectorSet, Owner, RealServer, RegistrationMode, Routing,
-    ServiceConf, SorryServer,
+    Conf, Cvip, DirectorNode, DirectorSet, Owner, Quorum, RealServer, RegistrationMode, Routing,
+    ServiceConf, SlowStart, SorryServer,
 };
 pub use parse::parse;
 pub(crate) use words::closest;

@@ -7,6 +7,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::net::IpAddr;
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
@@ -149,11 +150,88 @@ pub struct ServiceConf {
     pub damp_time: u32,
     /// Whose listeners register; empty: root's and system accounts'.
     pub owners: Vec<Owner>,
-    /// Who serves while no real server does, in the file's order; no two have one address and
-    /// port.
+    /// The weight that the real servers which take connections are to have together; none: not said,
+    /// which is 1 where there are sorry servers.
+    pub quorum: Option<Quorum>,
+    /// How a real server that begins to serve comes to its whole weight; none: at once.
+    pub slow_start: Option<SlowStart>,
+    /// Who serves while no real server does, or while they have no quorum, in the file's order; no two
+    /// have one address and port.
     pub sorry_servers: Vec<SorryServer>,
     /// What a real server that listens is asked besides; none: nothing.
     pub check: Option<Check>,
+}
+
+/// A `quorum` and its `hysteresis`, as keepalived.conf(5) has them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Quorum {
+    /// The sum of the weights of the real servers that take connections, 1 to
+    /// [`MAX_INT`](limits::MAX_INT).
+    pub weight: u32,
+    /// By how much it has to fall below that until the quorum is lost, and to rise above it until there
+    /// is one again, below `weight`.
+    pub hysteresis: u32,
+}
+
+impl Quorum {
+    /// One that any real server makes.
+    pub const ANY: Quorum = Quorum { weight: 1, hysteresis: 0 };
+
+    /// True if real servers of this weight make it; `had`: they did so before.
+    pub fn is_made_by(self, weight: u64, had: bool) -> bool {
+        let Quorum { weight: least, hysteresis } = self;
+        let (least, hysteresis) = (u64::from(least), u64::from(hysteresis));
+        weight >= if had { least.saturating_sub(hysteresis) } else { least + hysteresis }
+    }
+}
+
+/// A `slow_start`: how the weight of a real server that begins to serve grows. Its values and its curve are
+/// those of Envoy's `slow_start_config`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SlowStart {
+    /// Seconds until the weight is whole, 1 to [`MAX_SECONDS`](limits::MAX_SECONDS).
+    pub window: u32,
+    /// How steeply it grows, in hundredths, 1 to [`MAX_AGGRESSION`]: 100 is a straight line, and with
+    /// more the weight grows faster at first.
+    pub aggression: u32,
+    /// The least part of the weight, 0 to 100.
+    pub min_weight_percent: u32,
+}
+
+/// The highest `aggression`, in hundredths.
+pub const MAX_AGGRESSION: u32 = 10_000;
+
+impl SlowStart {
+    /// The aggression where none is said.
+    pub const AGGRESSION: u32 = 100;
+
+    /// The least part of the weight where none is said.
+    pub const MIN_WEIGHT_PERCENT: u32 = 10;
+
+    /// One of this window, with every default.
+    pub fn new(window: u32) -> SlowStart {
+        let (aggression, min_weight_percent) =
+            (SlowStart::AGGRESSION, SlowStart::MIN_WEIGHT_PERCENT);
+        SlowStart { window, aggression, min_weight_percent }
+    }
+
+    /// The window.
+    pub fn lasts(self) -> Duration {
+        Duration::from_secs(self.window.into())
+    }
+
+    /// The weight of a server that has served for so long; 1 at least, if it has any.
+    pub fn weight(self, whole: u32, served: Duration) -> u32 {
+        if served >= self.lasts() {
+            return whole;
+        }
+        let time = served.as_secs_f64().max(1.0) / f64::from(self.window.max(1));
+        let grown = time.min(1.0).powf(100.0 / f64::from(self.aggression.max(1)));
+        let least = f64::from(self.min_weight_percent.min(100)) / 100.0;
+        let part = f64::from(whole) * grown.max(least);
+        // It is no more than the whole one, which fits.
+        (part.round() as u32).clamp(whole.min(1), whole)
+    }
 }
 
 /// A `sorry_server`: a destination for a service that has no real server left. It may stand
@@ -345,6 +423,8 @@ impl ServiceConf {
             flap_limit: DEFAULT_FLAP_LIMIT,
             damp_time: DEFAULT_DAMP_TIME,
             owners: Vec::new(),
+            quorum: None,
+            slow_start: None,
             sorry_servers: Vec::new(),
             check: None,
         }
@@ -438,6 +518,33 @@ mod tests {
         assert_eq!(cvip.service_for(Protocol::Tcp, 177), None);
         assert_eq!(cvip.flags().lookup(Protocol::Udp, 177), None);
         assert_eq!(cvip.flags().lookup(Protocol::Tcp, 85), Some(cvip.services[0].flag()));
+    }
+
+    #[test]
+    fn a_quorum_is_lost_below_its_hysteresis_and_made_again_above_it() {
+        let quorum = Quorum { weight: 10, hysteresis: 3 };
+        for (weight, after_one, after_none) in
+            [(6, false, false), (7, true, false), (12, true, false), (13, true, true)]
+        {
+            assert_eq!(quorum.is_made_by(weight, true), after_one, "{weight}");
+            assert_eq!(quorum.is_made_by(weight, false), after_none, "{weight}");
+        }
+        assert!(Quorum::ANY.is_made_by(1, false) && !Quorum::ANY.is_made_by(0, true));
+    }
+
+    #[test]
+    fn a_weight_grows_along_the_curve_of_its_slow_start() {
+        let slow = |aggression| SlowStart { aggression, ..SlowStart::new(60) };
+        let weights = |slow: SlowStart, whole| {
+            [0, 6, 15, 30, 59, 60, 1000].map(|s| slow.weight(whole, Duration::from_secs(s)))
+        };
+        assert_eq!(weights(slow(100), 1000), [100, 100, 250, 500, 983, 1000, 1000]);
+        assert_eq!(weights(slow(200), 1000), [129, 316, 500, 707, 992, 1000, 1000]);
+        assert_eq!(weights(slow(50), 1000), [100, 100, 100, 250, 967, 1000, 1000]);
+        assert_eq!(weights(slow(100), 1), [1; 7]);
+        assert_eq!(weights(slow(100), 0), [0; 7]);
+        let none = SlowStart { min_weight_percent: 0, ..slow(100) };
+        assert_eq!(weights(none, 65_535)[0], 1092);
     }
 
     #[test]

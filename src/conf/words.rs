@@ -1,6 +1,7 @@
 //! Words in messages: how a file's own text is quoted, and what was probably meant by it.
 
-use std::fmt::Write;
+use std::fmt::{self, Write};
+use std::str::FromStr;
 
 /// Characters of a value that a message repeats.
 const SHOWN_CHARS: usize = 40;
@@ -82,6 +83,37 @@ fn distance(a: &[char], b: &[char]) -> usize {
     rows[a.len()][b.len()]
 }
 
+/// A number in hundredths, written with two decimals at most.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Hundredths(pub(super) u32);
+
+impl fmt::Display for Hundredths {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (whole, rest) = (self.0 / 100, self.0 % 100);
+        match rest {
+            0 => write!(f, "{whole}"),
+            rest if rest % 10 == 0 => write!(f, "{whole}.{}", rest / 10),
+            rest => write!(f, "{whole}.{rest:02}"),
+        }
+    }
+}
+
+impl FromStr for Hundredths {
+    type Err = ();
+
+    fn from_str(text: &str) -> Result<Hundredths, ()> {
+        let (whole, decimals) = text.split_once('.').unwrap_or((text, "0"));
+        let is_number =
+            |digits: &str| !digits.is_empty() && digits.bytes().all(|digit| digit.is_ascii_digit());
+        if !is_number(whole) || !is_number(decimals) || decimals.len() > 2 {
+            return Err(());
+        }
+        let rest: u32 = format!("{decimals:0<2}").parse().map_err(drop)?;
+        let whole: u32 = whole.parse().map_err(drop)?;
+        whole.checked_mul(100).and_then(|whole| whole.checked_add(rest)).map(Hundredths).ok_or(())
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -112,5 +144,18 @@ mod tests {
         assert_eq!(alternatives(&[]), "");
         assert_eq!(alternatives(&["a"]), "a");
         assert_eq!(alternatives(&["a", "b", "c"]), "a, b or c");
+    }
+
+    #[test]
+    fn hundredths_are_read_as_they_are_written() {
+        for (text, hundredths) in [("1", 100), ("0.01", 1), ("1.5", 150), ("12.34", 1234), ("0", 0)]
+        {
+            assert_eq!(text.parse(), Ok(Hundredths(hundredths)));
+            assert_eq!(Hundredths(hundredths).to_string(), text);
+        }
+        assert_eq!("1.50".parse(), Ok(Hundredths(150)));
+        for wrong in ["", ".", "1.", ".5", "1.234", "-1", "+1", "1e2", "99999999999", "1.x"] {
+            assert_eq!(wrong.parse::<Hundredths>(), Err(()), "{wrong}");
+        }
     }
 }

@@ -2,7 +2,8 @@
 
 use std::fmt;
 
-use super::model::{Conf, Cvip, DEFAULT_WEIGHT, ServiceConf, SorryServer};
+use super::model::{Conf, Cvip, DEFAULT_WEIGHT, Quorum, ServiceConf, SlowStart, SorryServer};
+use super::words::Hundredths;
 use crate::checks::settings::{Check, Http, Kind};
 use crate::ipvs::SchedulerFlag;
 use crate::protocol::Protocol;
@@ -96,6 +97,13 @@ impl fmt::Display for Xml<'_, ServiceConf> {
         unless(f, 3, "drain_timeout", service.drain_timeout, default.drain_timeout)?;
         unless(f, 3, "flap_limit", service.flap_limit, default.flap_limit)?;
         unless(f, 3, "damp_time", service.damp_time, default.damp_time)?;
+        if let Some(Quorum { weight, hysteresis }) = service.quorum {
+            value(f, 3, "quorum", weight)?;
+            unless(f, 3, "hysteresis", hysteresis, 0)?;
+        }
+        if let Some(slow_start) = &service.slow_start {
+            write!(f, "{}", Xml(slow_start))?;
+        }
         for owner in &service.owners {
             value(f, 3, "owner", owner)?;
         }
@@ -106,6 +114,20 @@ impl fmt::Display for Xml<'_, ServiceConf> {
             write!(f, "{}", Xml(check))?;
         }
         tag(f, 2, "</service>")
+    }
+}
+
+impl fmt::Display for Xml<'_, SlowStart> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let SlowStart { window, aggression, min_weight_percent } = *self.0;
+        let default = SlowStart::new(window);
+        tag(f, 3, "<slow_start>")?;
+        value(f, 4, "window", window)?;
+        if aggression != default.aggression {
+            value(f, 4, "aggression", Hundredths(aggression))?;
+        }
+        unless(f, 4, "min_weight_percent", min_weight_percent, default.min_weight_percent)?;
+        tag(f, 3, "</slow_start>")
     }
 }
 
@@ -225,6 +247,7 @@ mod tests {
         odd.persistence = Some(300);
         odd.registration = RegistrationMode::Static;
         odd.drain_timeout = 5;
+        odd.quorum = Some(Quorum { weight: 4, hysteresis: 1 });
         odd.owners = vec![Owner::User("a&b".to_owned()), Owner::Anyone];
         let text = Xml(&odd).to_string();
         let lines: Vec<&str> = text.lines().map(str::trim).collect();
@@ -240,6 +263,8 @@ mod tests {
                 "<persistence>300</persistence>",
                 "<registration>static</registration>",
                 "<drain_timeout>5</drain_timeout>",
+                "<quorum>4</quorum>",
+                "<hysteresis>1</hysteresis>",
                 "<owner>a&amp;b</owner>",
                 "<owner>*</owner>",
                 "</service>",

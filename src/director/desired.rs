@@ -22,4 +22,4 @@ pub use inputs::Inputs;
 pub(super) use keys::registered;
 pub use keys::{keys, services_of, standing_keys, touched};
 pub use service::desired;
-pub use state::DesiredService;
+pub use state::{DesiredService, WantedPool};

@@ -153,7 +153,6 @@ fn least() -> DestinationId {
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeSet;
     use std::net::IpAddr;
 
     use proptest::prelude::*;
@@ -177,14 +176,8 @@ mod tests {
         DesiredService {
             service: (!destinations.is_empty()).then(|| Service::new(service_id(key), "wlc")),
             destinations: destinations.iter().map(|d| (d.id, *d)).collect(),
-            optional: BTreeMap::new(),
-            sorry: BTreeMap::new(),
-            unknown: BTreeSet::new(),
-            lingering: BTreeMap::new(),
-            cut: BTreeSet::new(),
             drain_timeout: Duration::from_secs(30),
-            deadlines: BTreeMap::new(),
-            quiesced: BTreeMap::new(),
+            ..DesiredService::default()
         }
     }
 

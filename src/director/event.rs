@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::liveness::Liveness;
 use super::passes::Repair;
+use super::reconcile::WeighedService;
 use super::restrictions::QuiesceReason;
 use crate::ipvs::{Change, DestinationId};
 use crate::store::{DrainOrder, DrainTarget, ServiceKey};
@@ -48,7 +49,7 @@ pub enum DirectorEvent {
         service: ServiceKey,
         /// The real server's address.
         address: IpAddr,
-        /// `unhealthy`, `damped`, `suspected` or `former_director`.
+        /// `unhealthy`, `damped`, `suspected`, `former_director` or `below_quorum`.
         state: String,
         /// Why, for people.
         reason: String,
@@ -72,6 +73,26 @@ pub enum DirectorEvent {
         service: ServiceKey,
         /// The real server's address.
         address: IpAddr,
+    },
+    /// A service has the quorum that cvip.conf asks of it, as far as this director's table shows.
+    QuorumUp {
+        /// The service.
+        #[serde(flatten)]
+        service: ServiceKey,
+        /// The weight of its real servers that could take connections.
+        weight: u64,
+        /// The weight that makes a quorum.
+        quorum: u32,
+    },
+    /// It has none.
+    QuorumDown {
+        /// The service.
+        #[serde(flatten)]
+        service: ServiceKey,
+        /// The weight of its real servers that could take connections.
+        weight: u64,
+        /// The weight that makes a quorum.
+        quorum: u32,
     },
     /// An operator drains a node, or one of its ports.
     DrainOrdered {
@@ -219,6 +240,16 @@ impl DirectorEvent {
         }
     }
 
+    /// A service has a quorum from now on, or has none.
+    pub(super) fn quorum(weighed: WeighedService, has: bool) -> DirectorEvent {
+        let WeighedService { service, quorum, weight, .. } = weighed;
+        let quorum = quorum.weight;
+        match has {
+            true => DirectorEvent::QuorumUp { service, weight, quorum },
+            false => DirectorEvent::QuorumDown { service, weight, quorum },
+        }
+    }
+
     pub(super) fn drain_ordered(target: &DrainTarget, order: &DrainOrder) -> DirectorEvent {
         let DrainOrder { reason, by, .. } = order.clone();
         DirectorEvent::DrainOrdered { target: target.to_string(), reason, by }
@@ -242,6 +273,12 @@ impl fmt::Display for DirectorEvent {
             }
             DirectorEvent::Restored { service, address } => {
                 write!(f, "{address} gets new connections of {service} again")
+            }
+            DirectorEvent::QuorumUp { service, weight, quorum } => {
+                write!(f, "{service} has its quorum of {quorum}: its real servers weigh {weight}")
+            }
+            DirectorEvent::QuorumDown { service, weight, quorum } => {
+                write!(f, "{service} has no quorum of {quorum}: its real servers weigh {weight}")
             }
             DirectorEvent::DrainOrdered { target, reason, by } => {
                 write!(f, "{target} is drained, by order of {by}")?;

@@ -19,6 +19,7 @@ pub mod kernel_table;
 pub mod liveness;
 pub mod monitor;
 pub mod passes;
+pub mod ramps;
 pub mod reconcile;
 pub mod restrictions;
 pub mod settings;

@@ -12,7 +12,7 @@ use super::desired::Inputs;
 use super::drains::{DrainState, settle};
 use super::fingerprint::{Print, print_of};
 use super::kernel_table::{Actual, KernelTable};
-use super::reconcile::{Plans, RefusedChange, plans};
+use super::reconcile::{Plans, RefusedChange, WeighedService, plans};
 use super::restrictions::QuiesceReason;
 use crate::bucket::Bucket;
 use crate::clock::Instant;
@@ -49,6 +49,8 @@ pub struct Passes {
     pub(super) drains: DrainState,
     /// Destinations that get no new connections, by the last pass over each service.
     pub(super) quiesced: BTreeMap<(ServiceKey, IpAddr), QuiesceReason>,
+    /// Whether each service of which cvip.conf asks a quorum had it in the last pass over it.
+    quorums: BTreeMap<ServiceKey, bool>,
     /// Services of which the kernel refused a change in the last pass over them.
     refused: BTreeSet<ServiceKey>,
     /// The last full pass could read and change the kernel.
@@ -93,6 +95,8 @@ pub struct PassOutcome {
     pub quiesced: Vec<(ServiceKey, IpAddr, QuiesceReason)>,
     /// Destinations that no longer have a reason to get none.
     pub restored: Vec<(ServiceKey, IpAddr)>,
+    /// Services that have a quorum from now on, or have none.
+    pub quorums: Vec<(WeighedService, bool)>,
     /// What was put right after another program had changed it.
     pub repair: Option<Repair>,
 }
@@ -118,6 +122,7 @@ impl Passes {
         Passes {
             drains: DrainState::new(),
             quiesced: BTreeMap::new(),
+            quorums: BTreeMap::new(),
             refused: BTreeSet::new(),
             whole: false,
             obeyed: store::Drains::new(),
@@ -287,7 +292,8 @@ impl Passes {
             // What a full pass left undone only a full pass ends.
             (false, true) => {}
         }
-        PassOutcome { repair, ..outcome }
+        let quorums = self.take_quorums(full, &services, &plans.quorums);
+        PassOutcome { quorums, repair, ..outcome }
     }
 
     /// The kernel could not be read, or its answers were lost: what was planned may have been done, or
@@ -348,6 +354,27 @@ impl Passes {
         outcome.restored = gone.collect();
         self.quiesced.extend(after);
         outcome
+    }
+
+    /// Takes which services have a quorum; gives those of which that is new.
+    fn take_quorums(
+        &mut self,
+        full: bool,
+        services: &BTreeSet<ServiceKey>,
+        planned: &[WeighedService],
+    ) -> Vec<(WeighedService, bool)> {
+        let is_planned = |key: &ServiceKey| planned.iter().any(|weighed| weighed.service == *key);
+        self.quorums.retain(|key, _| !(full || services.contains(key)) || is_planned(key));
+        let mut news = Vec::new();
+        for weighed in planned {
+            let WeighedService { service, quorum, weight, has_quorum } = *weighed;
+            let had = self.quorums.get(&service).copied().unwrap_or(true);
+            let has = has_quorum.unwrap_or_else(|| quorum.is_made_by(weight, had));
+            if self.quorums.insert(service, has) != Some(has) {
+                news.push((*weighed, has));
+            }
+        }
+        news
     }
 
     /// Nothing is left undone.

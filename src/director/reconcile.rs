@@ -9,13 +9,13 @@ use std::collections::BTreeSet;
 use std::fmt;
 use std::net::IpAddr;
 
-use super::desired::{DesiredService, Inputs, desired, keys};
+use super::desired::{DesiredService, Inputs, WantedPool, desired, keys};
 use super::drains::{DrainState, removals};
 use super::kernel_table::{Actual, KernelTable};
 use super::restrictions::QuiesceReason;
 use super::settings::service_id;
 use crate::clock::Instant;
-use crate::conf::Conf;
+use crate::conf::{Conf, Quorum};
 use crate::ipvs::plan::{DesiredPool, plan_pool, rank};
 use crate::ipvs::{Change, ChangeFailure};
 use crate::ports::FlagSet;
@@ -30,8 +30,23 @@ pub struct Plans {
     pub standing: BTreeSet<ServiceKey>,
     /// Services that will not.
     pub gone: BTreeSet<ServiceKey>,
+    /// Services of which cvip.conf asks a quorum.
+    pub quorums: Vec<WeighedService>,
     /// Destinations of these services that get no new connections, and why.
     pub quiesced: Vec<(ServiceKey, IpAddr, QuiesceReason)>,
+}
+
+/// A service of which cvip.conf asks a quorum.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct WeighedService {
+    /// The service.
+    pub service: ServiceKey,
+    /// What is asked.
+    pub quorum: Quorum,
+    /// The weight of its real servers that could take connections.
+    pub weight: u64,
+    /// Whether they make the quorum; none: it depends on whether they did before.
+    pub has_quorum: Option<bool>,
 }
 
 /// A change that the kernel refused.
@@ -89,12 +104,28 @@ pub fn plan(
     drains: &mut DrainState,
     now: Instant,
 ) -> Vec<Change> {
+    let pool = wanted_pool(desired, actual);
+    plan_to(key, desired, &pool, actual, drains, now)
+}
+
+/// What the destinations of a service are to be, beside those that the kernel has.
+fn wanted_pool<'a>(desired: &'a DesiredService, actual: Option<&Actual>) -> WantedPool<'a> {
     let present = actual.into_iter().flat_map(|actual| actual.destinations.values());
-    let destinations = desired.beside(present.map(|entry| &entry.destination));
-    let removals = removals(key, desired, &destinations, actual, drains, now);
+    desired.pool(present.map(|entry| &entry.destination))
+}
+
+fn plan_to(
+    key: ServiceKey,
+    desired: &DesiredService,
+    pool: &WantedPool<'_>,
+    actual: Option<&Actual>,
+    drains: &mut DrainState,
+    now: Instant,
+) -> Vec<Change> {
+    let destinations = &pool.destinations;
+    let removals = removals(key, desired, destinations, actual, drains, now);
     let service = desired.service.as_ref();
-    let pool = DesiredPool { service, destinations: &destinations, removals: &removals };
-    plan_pool(service_id(key), pool, actual)
+    plan_pool(service_id(key), DesiredPool { service, destinations, removals: &removals }, actual)
 }
 
 /// Plans the changes to some services, from what the kernel has of them: the additions to all of
@@ -109,7 +140,8 @@ pub fn plans(
     for key in services {
         let has = table.get(key);
         let desired = desired(*key, inputs);
-        let changes = plan(*key, &desired, has, drains, inputs.now);
+        let pool = wanted_pool(&desired, has);
+        let changes = plan_to(*key, &desired, &pool, has, drains, inputs.now);
         let removed = matches!(changes.last(), Some(Change::DeleteService(_)));
         let made = matches!(changes.first(), Some(Change::AddService(_)));
         match !removed && (made || has.is_some()) {
@@ -117,7 +149,19 @@ pub fn plans(
             false => plans.gone.insert(*key),
         };
         plans.changes.extend(changes.into_iter().map(|change| (*key, change)));
-        plans.quiesced.extend(desired.quiesced.into_iter().map(|(addr, why)| (*key, addr, why)));
+        plans.quorums.extend(desired.quorum.map(|quorum| WeighedService {
+            service: *key,
+            quorum,
+            weight: pool.weight,
+            has_quorum: pool.has_quorum,
+        }));
+        let held = QuiesceReason::BelowQuorum(pool.weight);
+        for (addr, why) in &desired.quiesced {
+            let why = if pool.held.contains(addr) { &held } else { why };
+            plans.quiesced.push((*key, *addr, why.clone()));
+        }
+        let others = pool.held.iter().filter(|addr| !desired.quiesced.contains_key(addr));
+        plans.quiesced.extend(others.map(|addr| (*key, *addr, held.clone())));
     }
     plans.changes.sort_by_key(|(_, change)| rank(change));
     plans

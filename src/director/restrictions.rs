@@ -9,6 +9,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde::{Deserialize, Serialize};
 
 use super::flaps::{Damped, Flaps, ServerKey};
+use super::ramps::Ramps;
 use crate::clock::Instant;
 use crate::counter;
 use crate::heartbeat::LeftPorts;
@@ -35,6 +36,8 @@ pub struct Restrictions {
     pub left: BTreeMap<u32, LeftPorts>,
     /// Servers that come and go.
     pub flaps: Flaps,
+    /// Servers that begin to serve, whose weights grow.
+    pub ramps: Ramps,
     /// Nodes of which a monitor that was just started knows nothing yet: what restricts them stays.
     pub unknown: BTreeSet<u32>,
 }
@@ -50,13 +53,28 @@ pub enum QuiesceReason {
     Suspected,
     /// Its node was the active director, and its record does not show yet that it is none any more.
     FormerDirector,
+    /// The real servers of its service that could take connections have this weight together, which
+    /// makes no quorum: the service's sorry servers serve.
+    BelowQuorum(u64),
     /// One of these, and it gets connections all the same: no other real server is left.
     Spared(Box<QuiesceReason>),
 }
 
 impl QuiesceReason {
-    /// The word for it (`unhealthy`, `damped`, `suspected` or `former_director`), and why, for
-    /// people.
+    /// True if it says nothing about the server itself: one that gets connections again has been serving
+    /// all the time.
+    pub fn leaves_warm(&self) -> bool {
+        match self {
+            QuiesceReason::Unhealthy(_) | QuiesceReason::Damped(_) => false,
+            QuiesceReason::Suspected
+            | QuiesceReason::FormerDirector
+            | QuiesceReason::BelowQuorum(_)
+            | QuiesceReason::Spared(_) => true,
+        }
+    }
+
+    /// The word for it (`unhealthy`, `damped`, `suspected`, `former_director` or `below_quorum`), and
+    /// why, for people.
     pub fn describe(&self) -> (&'static str, String) {
         match self {
             QuiesceReason::Unhealthy(why) => ("unhealthy", why.clone()),
@@ -70,6 +88,10 @@ impl QuiesceReason {
                 )
             }
             QuiesceReason::Suspected => ("suspected", "its node sends no heartbeats".to_owned()),
+            QuiesceReason::BelowQuorum(weight) => (
+                "below_quorum",
+                format!("real servers of weight {weight} make no quorum; sorry servers serve"),
+            ),
             QuiesceReason::FormerDirector => (
                 "former_director",
                 "its record does not show yet that it is no active director any more".to_owned(),

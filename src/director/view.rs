@@ -2,6 +2,7 @@
 //! drain, which get no new connections, and why.
 
 use std::net::IpAddr;
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
@@ -19,6 +20,9 @@ pub struct TableView {
     pub draining: Vec<Draining>,
     /// Destinations that get no new connections although they listen.
     pub quiesced: Vec<Quiesced>,
+    /// Destinations whose weights still grow.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub slow_starts: Vec<SlowStarting>,
     /// The sync daemon of its role, if it has one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub sync: Option<SyncView>,
@@ -68,6 +72,25 @@ pub struct Quiesced {
     /// It gets connections all the same, because no other real server is left.
     #[serde(default)]
     pub spared: bool,
+}
+
+/// A destination whose weight still grows.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SlowStarting {
+    /// The virtual service.
+    #[serde(flatten)]
+    pub service: ServiceKey,
+    /// The real server's address.
+    pub address: IpAddr,
+    /// Seconds until the weight is whole.
+    #[serde(rename = "remaining_s")]
+    pub left_s: u64,
+}
+
+impl SlowStarting {
+    pub(super) fn of((service, address, left): (ServiceKey, IpAddr, Duration)) -> SlowStarting {
+        SlowStarting { service, address, left_s: left.as_secs() }
+    }
 }
 
 impl Draining {

@@ -105,8 +105,8 @@ fn differences(seen: &Observed, table: &ObservedTable) -> Vec<Finding> {
     findings
 }
 
-/// True if the running director says why it leaves a destination without new connections, or its
-/// node is dead.
+/// True if the running director says why it leaves a destination without new connections or with fewer,
+/// or its node is dead.
 fn explained(seen: &Observed, table: &ObservedTable, key: ServiceKey, change: &Change) -> bool {
     let at = match change {
         Change::AddDestination(_, d) | Change::EditDestination(_, d) => d.id,
@@ -120,6 +120,7 @@ fn explained(seen: &Observed, table: &ObservedTable, key: ServiceKey, change: &C
     }
     view.quiesced.iter().any(|quiesced| (quiesced.service, quiesced.address) == (key, at.addr))
         || view.draining.iter().any(|drain| (drain.service, drain.address) == (key, at.addr))
+        || view.slow_starts.iter().any(|slow| (slow.service, slow.address) == (key, at.addr))
 }
 
 /// What is wrong where this change would be made.

@@ -46,6 +46,8 @@ pub(super) struct ServerPool {
     pub(super) persistence: Option<u32>,
     pub(super) persistence_netmask: Option<Stated<String>>,
     pub(super) persistence_engine: Option<Stated<String>>,
+    pub(super) quorum: Option<u32>,
+    pub(super) hysteresis: Option<Stated<u32>>,
     pub(super) servers: Vec<PoolServer>,
     pub(super) sorry_servers: Vec<PoolServer>,
     /// Statements that say how all of its servers are checked.
@@ -99,6 +101,8 @@ impl ServerPool {
             persistence: None,
             persistence_netmask: None,
             persistence_engine: None,
+            quorum: None,
+            hysteresis: None,
             servers: Vec::new(),
             sorry_servers: Vec::new(),
             check_settings: Vec::new(),

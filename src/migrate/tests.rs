@@ -81,6 +81,7 @@ virtual_server 10.0.0.100 80 {
     persistence_granularity 255.255.255.0
     protocol TCP
     quorum 2
+    hysteresis 5
     virtualhost www.example.org
     sorry_server 10.0.0.200 80
     real_server 10.0.0.11 80 {
@@ -160,6 +161,8 @@ fn a_keepalived_conf_becomes_services_and_says_what_it_left_out() {
             <weight>1</weight>
         </node>
         <registration>static</registration>
+        <quorum>2</quorum>
+        <hysteresis>1</hysteresis>
         <sorry_server>
             <ip_addr>10.0.0.200</ip_addr>
         </sorry_server>
@@ -203,13 +206,13 @@ fn a_keepalived_conf_becomes_services_and_says_what_it_left_out() {
         (14, "10.0.0.101: not carried: no virtual server that is carried has this address"),
         (17, "auth_pass: not carried: heartbeats are signed"),
         (19, "nopreempt: carried differently: a director that returns never"),
-        (28, "quorum 2: not carried: cvip.conf has no quorum"),
-        (33, "inhibit_on_failure: carried differently: a server that fails"),
-        (40, "retry 3: carried differently: fall 4"),
-        (41, "delay_before_retry 1: not carried: a check that failed"),
-        (43, "notify_down /bin/mail-me: not carried: cvipd runs no program"),
-        (70, "include more.conf: not carried: the file that it names was not read"),
-        (71, "frobnicate yes: not carried: its keyword is not known here"),
+        (29, "hysteresis 5: carried differently: it is below the quorum, as in keepalived: 1"),
+        (34, "inhibit_on_failure: carried differently: a server that fails"),
+        (41, "retry 3: carried differently: fall 4"),
+        (42, "delay_before_retry 1: not carried: a check that failed"),
+        (44, "notify_down /bin/mail-me: not carried: cvipd runs no program"),
+        (71, "include more.conf: not carried: the file that it names was not read"),
+        (72, "frobnicate yes: not carried: its keyword is not known here"),
     ] {
         let begin = format!("{line} {begin}");
         assert!(told.lines().any(|told| told.starts_with(&begin)), "{begin}\n{told}");

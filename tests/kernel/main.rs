@@ -27,6 +27,7 @@ mod ownership;
 mod power;
 mod restart;
 mod settings;
+mod slow_start;
 mod sorry;
 mod support;
 mod traps;

@@ -84,6 +84,36 @@ mod on_stock {
     }
 }
 
+#[test]
+fn a_sorry_server_stands_in_for_real_servers_that_make_no_quorum() {
+    let site = site(
+        "DR",
+        "<service><port>8080</port><drain_timeout>1</drain_timeout><quorum>2</quorum>\
+         <sorry_server><ip_addr>SORRY</ip_addr></sorry_server></service>",
+    );
+    carry_cvips(&site);
+    let _sorry = Server::tcp(site.host(SORRY), "[::]:8080", "sorry");
+    let client = site.cluster.client();
+    let both = [(site.v4(Tcp, 8080), site.at(8080)), (site.v6(Tcp, 8080), site.at6(8080))];
+    let _one = Server::tcp(site.host(1), "[::]:8080", "real");
+    let serves = |pool: &[(u32, u32)], name| {
+        for (id, at) in both {
+            site.await_pool(id, Some(pool));
+            assert_eq!(fetch(client, at).unwrap(), name);
+        }
+        site.assert_right();
+    };
+    let below: [(u32, u32); 2] = [(1, 0), (SORRY, 1)];
+    serves(&below, "sorry");
+    let two = Server::tcp(site.host(2), "[::]:8080", "real");
+    serves(&[(1, 1), (2, 1)], "real");
+    drop(two);
+    serves(&below, "sorry");
+    let told = site.direct("cvipctl events --json");
+    let count = |kind: &str| told.matches(&format!(r#""event":"{kind}""#)).count();
+    assert_eq!((count("quorum_up"), count("quorum_down")), (2, 4), "{told}");
+}
+
 /// Waits until a service has this destination, whatever else it has.
 #[track_caller]
 fn await_server(site: &Site, id: ServiceId, server: (u32, u32)) {

@@ -85,7 +85,7 @@ fn entries(conf: &Conf, all: bool) -> Vec<(Service, Vec<Destination>)> {
         let inputs = Inputs { conf, nodes: &nodes, me, drains, restrictions, passive: false, now };
         for key in keys(inputs).into_iter().filter(|key| key.cvip == cvip.addr) {
             let desired = desired(key, inputs);
-            let destinations = desired.beside([]).values().copied().collect();
+            let destinations = desired.pool([]).destinations.values().copied().collect();
             if let Some(service) = desired.service {
                 entries.push((service, destinations));
             }

@@ -275,7 +275,7 @@ fn emptied(
             now,
         };
         let desired = desired(key, inputs);
-        desired.beside([]).values().any(|destination| destination.weight > 0)
+        desired.pool([]).destinations.values().any(|destination| destination.weight > 0)
     };
     let keys = served(node, conf, state).into_iter().filter(|key| concerns(orders, *key));
     keys.filter(|key| takes(*key, before) && !takes(*key, &after)).collect()

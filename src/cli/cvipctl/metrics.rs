@@ -93,7 +93,7 @@ const QUIESCED: MetricEntry = gauge(
     "cvip_quiesced_destinations",
     "Destinations that listen and are quiesced: they get no new connections while another is left.",
 )
-.by(&[("state", "`unhealthy`, `damped`, `suspected` or `former_director`")]);
+.by(&[("state", "`unhealthy`, `damped`, `suspected`, `former_director` or `below_quorum`")]);
 const OF_DESTINATION: &[(&str, &str)] = &[
     ("service", "the virtual service"),
     ("destination", "the real server's address and port"),
@@ -177,7 +177,7 @@ impl MetricsText {
         if let Some(pools) = status.pools {
             self.metric(DRAINING).value(&[], pools.draining.len());
             let mut quiesced = self.metric(QUIESCED);
-            for state in ["unhealthy", "damped", "suspected", "former_director"] {
+            for state in ["unhealthy", "damped", "suspected", "former_director", "below_quorum"] {
                 let count =
                     pools.quiesced.iter().filter(|quiesced| quiesced.state == state).count();
                 quiesced.value(&[("state", state)], count);

@@ -6,10 +6,12 @@ use roxmltree::Node;
 
 use super::check::DraftCheck;
 use super::reader::DraftReader;
-use crate::conf::grammar::{NODE, SERVICE, SORRY_SERVER};
-use crate::conf::model::{MAX_FLAP_LIMIT, Owner, RegistrationMode, ServiceConf};
+use crate::conf::grammar::{NODE, SERVICE, SLOW_START, SORRY_SERVER};
+use crate::conf::model::{
+    MAX_AGGRESSION, MAX_FLAP_LIMIT, Owner, RegistrationMode, ServiceConf, SlowStart,
+};
 use crate::conf::report::{At, Span};
-use crate::conf::words::{alternatives, closest, quoted};
+use crate::conf::words::{Hundredths, alternatives, closest, quoted};
 use crate::ipvs::SchedulerFlag;
 use crate::ipvs::limits::{ENGINE_MAX_LEN, MAX_INT, MAX_SECONDS, SCHEDULER_MAX_LEN, SCHEDULERS};
 use crate::protocol::Protocol;
@@ -37,6 +39,10 @@ pub(in crate::conf) struct DraftService {
     pub(in crate::conf) upper: Option<At<u32>>,
     pub(in crate::conf) lower: Option<At<u32>>,
     pub(in crate::conf) nodes: Vec<DraftNode>,
+    /// The element is there, be its value right or wrong.
+    pub(in crate::conf) names_quorum: bool,
+    pub(in crate::conf) quorum: Option<At<u32>>,
+    pub(in crate::conf) hysteresis: Option<At<u32>>,
     pub(in crate::conf) sorry: Vec<DraftSorry>,
     /// The first `owner`.
     pub(in crate::conf) owner: Option<Span>,
@@ -85,6 +91,9 @@ impl DraftReader<'_, '_> {
             upper: None,
             lower: None,
             nodes: Vec::new(),
+            names_quorum: false,
+            quorum: None,
+            hysteresis: None,
             sorry: Vec::new(),
             owner: None,
             check: None,
@@ -118,6 +127,12 @@ impl DraftReader<'_, '_> {
                 "drain_timeout" => set(&mut conf.drain_timeout, reader.seconds(node, 0, "")),
                 "flap_limit" => set(&mut conf.flap_limit, reader.flap_limit(node)),
                 "damp_time" => set(&mut conf.damp_time, reader.seconds(node, 1, "")),
+                "quorum" => {
+                    draft.names_quorum = true;
+                    draft.quorum = reader.sum_of_weights(node, 1);
+                }
+                "hysteresis" => draft.hysteresis = reader.sum_of_weights(node, 0),
+                "slow_start" => conf.slow_start = reader.slow_start(node),
                 "owner" => {
                     draft.owner.get_or_insert(reader.tag(node));
                     conf.owners.extend(reader.owner(node));
@@ -164,6 +179,38 @@ impl DraftReader<'_, '_> {
         draft
     }
 
+    fn slow_start(&mut self, node: Node<'_, '_>) -> Option<SlowStart> {
+        let (mut window, mut slow_start) = (None, SlowStart::new(1));
+        self.walk(node, &SLOW_START, |reader, name, node| match name {
+            "window" => window = reader.seconds(node, 1, LEAVE_OUT),
+            "aggression" => set(&mut slow_start.aggression, reader.aggression(node)),
+            _ => set(&mut slow_start.min_weight_percent, reader.percent(node)),
+        });
+        Some(SlowStart { window: window?, ..slow_start })
+    }
+
+    fn aggression(&mut self, node: Node<'_, '_>) -> Option<u32> {
+        let help = "1 is a straight line, and with more the weight grows faster at first";
+        let found = self.converted(node, |text| {
+            let number: Option<Hundredths> = text.parse().ok();
+            let fits = |hundredths: &Hundredths| (1..=MAX_AGGRESSION).contains(&hundredths.0);
+            number.filter(fits).ok_or_else(|| {
+                let message = format!(
+                    "aggression {} is no number from 0.01 to {} with two decimals at most",
+                    quoted(text),
+                    Hundredths(MAX_AGGRESSION)
+                );
+                (message, Some(help.to_owned()))
+            })
+        })?;
+        Some(found.value.0)
+    }
+
+    fn percent(&mut self, node: Node<'_, '_>) -> Option<u32> {
+        let help = "a part of the weight in percent";
+        Some(self.number(node, node.tag_name().name(), 0..=100, Some(help))?.value)
+    }
+
     fn sorry_server(&mut self, node: Node<'_, '_>) -> DraftSorry {
         let mut draft = DraftSorry { addr: None, names_port: false, port: None, weight: None };
         self.walk(node, &SORRY_SERVER, |reader, name, node| match name {
@@ -193,6 +240,11 @@ impl DraftReader<'_, '_> {
     fn threshold(&mut self, node: Node<'_, '_>) -> Option<At<u32>> {
         let help = format!("a number of connections{LEAVE_OUT}");
         self.number(node, node.tag_name().name(), 1..=MAX_INT, Some(&help))
+    }
+
+    fn sum_of_weights(&mut self, node: Node<'_, '_>, least: u32) -> Option<At<u32>> {
+        let help = "a sum of the weights of real servers";
+        self.number(node, node.tag_name().name(), least..=MAX_INT, Some(help))
     }
 
     fn flap_limit(&mut self, node: Node<'_, '_>) -> Option<u32> {

@@ -110,6 +110,12 @@ fn spread(services: &mut [ServiceConf], v6: bool, nat: bool, node: u32, seed: u1
             service.node_weights.insert(node, u32::from(seed));
         }
         let single = service.start == service.end;
+        if (seed + n).is_multiple_of(5) {
+            let weight = 1 + u32::from(seed);
+            service.quorum = Some(Quorum { weight, hysteresis: weight / 3 });
+            let (aggression, min_weight_percent) = (weight % 500 + 1, weight % 101);
+            service.slow_start = Some(SlowStart { window: weight, aggression, min_weight_percent });
+        }
         for sorry in 0..(seed + n) % 3 {
             let port = (nat && single && sorry == 1).then_some(7);
             let weight = 1 + seed % 9;
@@ -195,7 +201,10 @@ const EVERYTHING: &str = r#"<cvips><routing>NAT</routing><cvip><ip_addr>192.168.
 <persistence_engine>sip</persistence_engine>
 <upper_threshold>100</upper_threshold><lower_threshold>80</lower_threshold>
 <node><node_num>1</node_num><weight>4</weight></node>
-<flap_limit>3</flap_limit><damp_time>20</damp_time><owner>*</owner>
+<flap_limit>3</flap_limit><damp_time>20</damp_time>
+<quorum>3</quorum><hysteresis>1</hysteresis>
+<slow_start><window>60</window><aggression>2.25</aggression>
+<min_weight_percent>5</min_weight_percent></slow_start><owner>*</owner>
 <sorry_server><ip_addr>192.168.200.9</ip_addr><port>80</port><weight>2</weight></sorry_server>
 <check><type>http</type><interval>0.5</interval><timeout>250ms</timeout><rise>2</rise><fall>3</fall>
 <port>8080</port><host>example.org</host><path>/health</path><status>200-299,304</status>

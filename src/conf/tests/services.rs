@@ -31,6 +31,8 @@ fn everything_that_a_service_says_of_scheduling_is_read() {
          <upper_threshold>2147483647</upper_threshold><lower_threshold>1</lower_threshold>\
          <node><node_num>1</node_num><weight>0</weight></node>\
          <flap_limit>0</flap_limit><damp_time>1</damp_time>\
+         <quorum>3</quorum><hysteresis>2</hysteresis>\
+         <slow_start><window>60</window><aggression>1.5</aggression></slow_start>\
          <sorry_server><ip_addr>192.168.200.4</ip_addr></sorry_server>\
          <sorry_server><weight>65535</weight><ip_addr>10.9.9.9</ip_addr><port>5060</port></sorry_server>",
     ));
@@ -46,9 +48,41 @@ fn everything_that_a_service_says_of_scheduling_is_read() {
     expected.node_weights = [(1, 0)].into();
     expected.flap_limit = 0;
     expected.damp_time = 1;
+    expected.quorum = Some(Quorum { weight: 3, hysteresis: 2 });
+    expected.slow_start = Some(SlowStart { aggression: 150, ..SlowStart::new(60) });
     let sorry = |host: &str, weight| SorryServer { addr: addr(host), port: None, weight };
     expected.sorry_servers = vec![sorry("192.168.200.4", 1), sorry("10.9.9.9", 65_535)];
     assert_eq!(conf, expected);
+}
+
+#[test]
+fn a_slow_start_says_how_long_it_lasts_and_how_steep_it_is() {
+    let of = |slow: &str| {
+        refused(&service(&format!("<port>80</port>\n<slow_start>{slow}</slow_start>")))
+    };
+    let told = of("<aggression>2</aggression>");
+    assert!(told.contains("window"), "{told}");
+    let told = of(
+        "<window>0</window><aggression>0</aggression><min_weight_percent>101</min_weight_percent>",
+    );
+    for fault in [
+        "window `0` is outside",
+        "aggression `0` is no number",
+        "min_weight_percent `101` is outside",
+    ] {
+        assert!(told.contains(fault), "{told}");
+    }
+}
+
+#[test]
+fn a_hysteresis_is_below_its_quorum() {
+    let of = |quorum: &str| refused(&service(&format!("<port>80</port>\n{quorum}")));
+    let told = of("<quorum>2</quorum><hysteresis>2</hysteresis>");
+    assert!(told.contains("error: hysteresis 2 is not below quorum 2"), "{told}");
+    let told = of("<hysteresis>2</hysteresis>");
+    assert!(told.contains("error: `hysteresis` without `quorum`"), "{told}");
+    let told = of("<quorum>0</quorum><hysteresis>2</hysteresis>");
+    assert!(told.contains("quorum `0` is outside 1 to") && !told.contains("without"), "{told}");
 }
 
 #[test]

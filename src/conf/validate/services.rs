@@ -6,7 +6,9 @@ use std::net::IpAddr;
 
 use super::checks::{Checks, family};
 use crate::conf::draft::{DraftCvip, DraftService, DraftSorry, Netmask};
-use crate::conf::model::{DEFAULT_WEIGHT, RegistrationMode, Routing, ServiceConf, SorryServer};
+use crate::conf::model::{
+    DEFAULT_WEIGHT, Quorum, RegistrationMode, Routing, ServiceConf, SorryServer,
+};
 use crate::conf::report::{At, Span};
 use crate::protocol::Protocol;
 
@@ -63,6 +65,7 @@ impl Checks<'_, '_, '_> {
             self.persistence(service, &around);
             self.thresholds(service);
             self.node_weights(service, &around);
+            self.quorum(service);
             self.sorry_servers(service, &around);
             self.check(service);
             if service.conf.registration == RegistrationMode::Static
@@ -223,6 +226,23 @@ impl Checks<'_, '_, '_> {
         }
     }
 
+    fn quorum(&mut self, service: &DraftService) {
+        let Some(At { value: hysteresis, span }) = &service.hysteresis else { return };
+        match &service.quorum {
+            Some(quorum) if *hysteresis >= quorum.value => {
+                let message =
+                    format!("hysteresis {hysteresis} is not below quorum {}", quorum.value);
+                self.error(span, message)
+                    .help("the quorum would never be lost: it is at the quorum less this");
+            }
+            None if !service.names_quorum => {
+                self.error(span, "`hysteresis` without `quorum`")
+                    .help("add the weight that makes a quorum, or remove this one");
+            }
+            _ => {}
+        }
+    }
+
     fn node_weights(&mut self, service: &DraftService, around: &Around<'_>) {
         let mut seen = BTreeMap::new();
         for At { value: node, span } in service.nodes.iter().filter_map(|node| node.node.as_ref()) {
@@ -323,6 +343,10 @@ pub(super) fn build_service(draft: DraftService) -> Option<ServiceConf> {
         upper_threshold: draft.upper.map(|upper| upper.value),
         lower_threshold: draft.lower.map(|lower| lower.value),
         node_weights,
+        quorum: draft.quorum.map(|quorum| Quorum {
+            weight: quorum.value,
+            hysteresis: draft.hysteresis.map_or(0, |hysteresis| hysteresis.value),
+        }),
         check: draft.check.map(|check| check.value),
         sorry_servers: draft.sorry.iter().map(sorry).collect::<Option<_>>()?,
         ..draft.conf

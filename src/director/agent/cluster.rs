@@ -8,10 +8,12 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::super::desired::{Inputs, registered, services_of, standing_keys, touched};
+use super::super::desired::{Inputs, desired, registered, services_of, standing_keys, touched};
 use super::super::flaps::{Limits, ServerKey};
+use super::super::kernel_table::KernelTable;
 use super::super::passes::Passes;
-use super::super::restrictions::Restrictions;
+use super::super::ramps::WeighedServer;
+use super::super::restrictions::{QuiesceReason, Restrictions};
 use super::super::{DirectorEvent, departures};
 use crate::clock::Instant;
 use crate::conf::Conf;
@@ -181,7 +183,8 @@ impl Cluster {
         now: Instant,
     ) {
         let flaps = std::mem::take(&mut self.restrictions.flaps);
-        let mut restrictions = Restrictions { flaps, ..restrictions };
+        let ramps = std::mem::take(&mut self.restrictions.ramps);
+        let mut restrictions = Restrictions { flaps, ramps, ..restrictions };
         restrictions.unhealthy.extend(self.failed.clone());
         restrictions.keep_unknown(&self.restrictions);
         let before = std::mem::replace(&mut self.restrictions, restrictions);
@@ -227,6 +230,39 @@ impl Cluster {
             // These are all that there are.
             restrictions.unknown.clear();
             self.restrict(restrictions, view, passes, now);
+        }
+    }
+
+    /// Sees which real servers of these services begin to serve, by what the kernel has of them; `why` gives
+    /// the reason for which one had weight 0.
+    pub(super) fn see_who_begins(
+        &mut self,
+        services: &BTreeSet<ServiceKey>,
+        table: &KernelTable,
+        why: impl Fn(ServiceKey, IpAddr) -> Option<QuiesceReason>,
+        (view, passive): (&StoreState, bool),
+        now: Instant,
+    ) {
+        for key in services {
+            let cvip = self.conf.cvip(key.cvip);
+            let service = cvip.and_then(|cvip| cvip.service_for(key.protocol, key.port));
+            let slow_start = service.and_then(|service| service.slow_start);
+            let mut servers = Vec::new();
+            if slow_start.is_some() {
+                let desired = desired(*key, self.inputs(view, passive, now));
+                let has = table.get(key).map(|actual| &actual.destinations);
+                servers.extend(desired.destinations.values().map(|d| {
+                    WeighedServer {
+                        addr: d.id.addr,
+                        is_wanted: d.weight > 0,
+                        has_weight: has
+                            .and_then(|has| has.get(&d.id))
+                            .is_some_and(|entry| entry.destination.weight > 0),
+                        is_warm: why(*key, d.id.addr).is_some_and(|why| why.leaves_warm()),
+                    }
+                }));
+            }
+            self.restrictions.ramps.update(*key, slow_start, &servers, now);
         }
     }
 

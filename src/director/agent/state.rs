@@ -23,7 +23,7 @@ use super::super::flaps::ServerKey;
 use super::super::passes::{Pass, Passes};
 use super::super::restrictions::Restrictions;
 use super::super::sync::{SyncRole, Synchroniser};
-use super::super::view::{Draining, Quiesced, TableView};
+use super::super::view::{Draining, Quiesced, SlowStarting, TableView};
 use super::super::{DirectorEvent, checks};
 use super::cluster::Cluster;
 use super::messages::{ActionResult, AgentAction, PassError, PassReport};
@@ -167,7 +167,8 @@ impl AgentState {
             return Some(now);
         }
         let sync = self.sync.has_any().then_some(self.next_sync);
-        let others = sync.into_iter().chain(self.cluster.restrictions.flaps.next_tick());
+        let Restrictions { flaps, ramps, .. } = &self.cluster.restrictions;
+        let others = sync.into_iter().chain(flaps.next_tick()).chain(ramps.due());
         Some(others.fold(self.passes.due(), Instant::min))
     }
 
@@ -349,6 +350,7 @@ impl AgentState {
         }
         let mut services = std::mem::take(&mut self.cluster.pending);
         services.extend(self.passes.moving(now));
+        services.extend(self.cluster.restrictions.ramps.growing(now));
         let may_be_flushed = self.passes.is_proc_table_due(now);
         if self.passes.is_look_due(now) {
             return self.look_at_table(services);
@@ -430,6 +432,7 @@ impl AgentState {
         TableView {
             draining: draining.map(|((key, at), d)| Draining::of(*key, *at, d, now)).collect(),
             quiesced: quiesced.map(|((key, addr), why)| Quiesced::of(*key, *addr, why)).collect(),
+            slow_starts: self.cluster.restrictions.ramps.iter(now).map(SlowStarting::of).collect(),
             sync: self.sync.view(),
             passive: self.passive.clone(),
             look_every_ms: self.passes.look_every().as_millis().try_into().unwrap_or(u64::MAX),

@@ -12,7 +12,12 @@ pub(super) fn moves_clients(
     service: Option<&ServiceConf>,
 ) -> bool {
     match quiesced {
-        None | Some(QuiesceReason::FormerDirector | QuiesceReason::Spared(_)) => false,
+        None
+        | Some(
+            QuiesceReason::FormerDirector
+            | QuiesceReason::BelowQuorum(_)
+            | QuiesceReason::Spared(_),
+        ) => false,
         Some(QuiesceReason::Suspected) => {
             service.is_none_or(|service| service.persistence.is_none())
         }
@@ -28,8 +33,8 @@ pub(super) fn severity(quiesced: &QuiesceReason) -> u8 {
     match quiesced {
         QuiesceReason::Unhealthy(_) | QuiesceReason::Damped(_) => 1,
         QuiesceReason::Suspected => 2,
-        // No other is left, whatever the reason is.
-        QuiesceReason::Spared(_) => 0,
+        // No other is left, whatever the reason is; and a quorum is a matter of all of them.
+        QuiesceReason::Spared(_) | QuiesceReason::BelowQuorum(_) => 0,
         // Packets that go in circles serve no client.
         QuiesceReason::FormerDirector => NEVER_IGNORED,
     }

@@ -186,7 +186,7 @@ mod tests {
         conf.cvips[0].real_servers[0].weight = 0;
         let present = |weight| [Destination::new(ip("10.0.0.1"), 80, Forwarding::Route, weight)];
         let of = |desired: &DesiredService, present: &[Destination]| -> Vec<(IpAddr, u32)> {
-            desired.beside(present).values().map(|d| (d.id.addr, d.weight)).collect()
+            desired.pool(present).destinations.values().map(|d| (d.id.addr, d.weight)).collect()
         };
         let others = [(ip("10.0.0.2"), 2), (ip("10.0.0.3"), 3)];
         let desired = ask(&conf, vec![]);

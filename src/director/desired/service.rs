@@ -35,7 +35,11 @@ pub fn desired(key: ServiceKey, inputs: Inputs<'_>) -> DesiredService {
             counts && key.protocol == Protocol::Udp && moves_clients(quiesced.as_ref(), service);
         if !gone {
             let weight = if counts { 0 } else { weight };
-            let destination = destination(key, addr, weight, inputs.conf.routing, service);
+            let grown = inputs.restrictions.ramps.weight(key, addr, weight, inputs.now);
+            let destination = destination(key, addr, grown, inputs.conf.routing, service);
+            if grown < weight {
+                desired.whole.insert(destination.id, weight);
+            }
             let of_kind = match is_optional {
                 true => &mut desired.optional,
                 false => &mut desired.destinations,
@@ -53,6 +57,7 @@ pub fn desired(key: ServiceKey, inputs: Inputs<'_>) -> DesiredService {
     let shielded = own.is_some_and(|own| own.shields(key) || registered(own, key).is_some());
     let sorry = sorry_servers(key, inputs.conf.routing, service);
     desired.sorry = sorry.map(|destination| (destination.id, destination)).collect();
+    desired.quorum = service.and_then(|service| service.quorum);
     let stands = service.is_some_and(ServiceConf::always_exists);
     if stands || !desired.destinations.is_empty() || shielded {
         desired.service = Some(settings(key, service));

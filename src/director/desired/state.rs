@@ -6,6 +6,7 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use super::super::restrictions::QuiesceReason;
+use crate::conf::Quorum;
 use crate::conf::model::DEFAULT_DRAIN_TIMEOUT;
 use crate::ipvs::{Destination, DestinationId, Service};
 
@@ -16,11 +17,15 @@ pub struct DesiredService {
     pub service: Option<Service>,
     /// Its destinations: real servers.
     pub destinations: BTreeMap<DestinationId, Destination>,
+    /// The whole weights of those whose weights still grow.
+    pub whole: BTreeMap<DestinationId, u32>,
     /// Destinations that keep weight 0 where the kernel has them, and are never added: a static
     /// service's real servers whose own weight is 0.
     pub optional: BTreeMap<DestinationId, Destination>,
-    /// Its destinations while no real server takes connections.
+    /// Its destinations while its real servers make no quorum.
     pub sorry: BTreeMap<DestinationId, Destination>,
+    /// The quorum that cvip.conf asks for.
+    pub quorum: Option<Quorum>,
     /// Addresses of real servers of which nothing is known: what the kernel has of them stays
     /// as it is.
     pub unknown: BTreeSet<IpAddr>,
@@ -42,8 +47,10 @@ impl Default for DesiredService {
         DesiredService {
             service: None,
             destinations: BTreeMap::new(),
+            whole: BTreeMap::new(),
             optional: BTreeMap::new(),
             sorry: BTreeMap::new(),
+            quorum: None,
             unknown: BTreeSet::new(),
             lingering: BTreeMap::new(),
             cut: BTreeSet::new(),
@@ -60,27 +67,54 @@ impl DesiredService {
         self.deadlines.get(&addr).copied().unwrap_or(self.drain_timeout)
     }
 
-    /// The destinations that are desired beside what the kernel has: the optional ones that it has,
-    /// and the sorry servers while no real server takes connections. One of which nothing is known
-    /// may do so.
-    pub fn beside<'a, I>(&self, present: I) -> Cow<'_, BTreeMap<DestinationId, Destination>>
+    /// What the service's destinations are to be, beside these that the kernel has: with the optional
+    /// ones that it has, and with the sorry servers while the real servers that take connections make no
+    /// quorum. Real servers of which nothing is known may take some.
+    pub fn pool<'a, I>(&self, present: I) -> WantedPool<'_>
     where
         I: IntoIterator<Item = &'a Destination, IntoIter: Clone>,
     {
         let present = present.into_iter();
-        let takes = |destination: &Destination| destination.weight > 0;
-        let kept = |d: &&Destination| self.unknown.contains(&d.id.addr);
-        let is_served = self.destinations.values().any(takes)
-            || (!self.sorry.is_empty() && present.clone().filter(kept).any(takes));
-        let sorry = self.sorry.iter().filter(|_| !is_served);
+        let kept = present.clone().filter(|d| self.unknown.contains(&d.id.addr));
+        let weight_of =
+            |d: &Destination| u64::from(self.whole.get(&d.id).copied().unwrap_or(d.weight));
+        let own: u64 = self.destinations.values().map(weight_of).sum();
+        let weight = own + kept.map(weight_of).sum::<u64>();
+        // Where sorry servers stand in, the quorum was lost. Those that are drained do so no longer.
+        let had = !present.clone().any(|d| d.weight > 0 && self.sorry.contains_key(&d.id));
+        let quorum = self.quorum.unwrap_or(Quorum::ANY);
+        let has_quorum = (!self.sorry.is_empty()).then(|| quorum.is_made_by(weight, had));
+        let stands_in = has_quorum == Some(false);
+        let sorry = self.sorry.iter().filter(|_| stands_in);
         let optional = present.filter_map(|d| self.optional.get_key_value(&d.id));
         let mut others = optional.chain(sorry).peekable();
         if others.peek().is_none() {
-            return Cow::Borrowed(&self.destinations);
+            let destinations = Cow::Borrowed(&self.destinations);
+            return WantedPool { destinations, weight, has_quorum, held: BTreeSet::new() };
         }
-        let all = self.destinations.iter().chain(others);
-        Cow::Owned(all.map(|(id, destination)| (*id, *destination)).collect())
+        let mut all: BTreeMap<DestinationId, Destination> =
+            self.destinations.iter().chain(others).map(|(id, d)| (*id, *d)).collect();
+        let mut held = BTreeSet::new();
+        for destination in self.destinations.values().filter(|d| stands_in && d.weight > 0) {
+            all.insert(destination.id, Destination { weight: 0, ..*destination });
+            held.insert(destination.id.addr);
+        }
+        WantedPool { destinations: Cow::Owned(all), weight, has_quorum, held }
     }
+}
+
+/// What the destinations of a service are to be.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct WantedPool<'a> {
+    /// Each of them.
+    pub destinations: Cow<'a, BTreeMap<DestinationId, Destination>>,
+    /// The weight of its real servers that could take connections.
+    pub weight: u64,
+    /// Whether they make a quorum, where the kernel shows whether they did before: by sorry servers.
+    pub has_quorum: Option<bool>,
+    /// Addresses of real servers that could take connections and get none, since they make no quorum
+    /// and sorry servers stand in.
+    pub held: BTreeSet<IpAddr>,
 }
 
 #[cfg(test)]
@@ -107,7 +141,7 @@ mod tests {
             [HTTP].into()
         );
         let addresses = |desired: &DesiredService, present: &[Destination]| -> Vec<IpAddr> {
-            desired.beside(present).keys().map(|id| id.addr).collect()
+            desired.pool(present).destinations.keys().map(|id| id.addr).collect()
         };
         let none = ask(&conf, vec![record(1, &[]), record(2, &[])]);
         assert!(none.service.is_some() && none.destinations.is_empty());
@@ -127,5 +161,33 @@ mod tests {
         assert_eq!(addresses(&none, &[kept(0)]), [ip("10.0.0.9")]);
         let known = Destination::new(ip("10.0.0.2"), 80, Forwarding::Route, 1);
         assert_eq!(addresses(&none, &[known]), [ip("10.0.0.9")], "it is leaving");
+    }
+
+    #[test]
+    fn sorry_servers_stand_in_for_real_servers_that_make_no_quorum_until_there_is_more_than_one() {
+        let mut service = ServiceConf::new(Protocol::Tcp, 80, 80);
+        service.sorry_servers = vec![SorryServer { addr: ip("10.0.0.9"), port: None, weight: 1 }];
+        service.quorum = Some(Quorum { weight: 6, hysteresis: 2 });
+        let conf = conf(vec![service]);
+        let of = |nodes: &[u32], present: &[Destination]| {
+            let records = (1..=3).map(|node| match nodes.contains(&node) {
+                true => record(node, &[HTTP]),
+                false => record(node, &[]),
+            });
+            let desired = ask(&conf, records.collect());
+            let pool = desired.pool(present);
+            let weights: Vec<(IpAddr, u32)> =
+                pool.destinations.values().map(|d| (d.id.addr, d.weight)).collect();
+            (weights, pool.weight, pool.held)
+        };
+        let (one, two, three) = (ip("10.0.0.1"), ip("10.0.0.2"), ip("10.0.0.3"));
+        let sorry = Destination::new(ip("10.0.0.9"), 80, Forwarding::Route, 1);
+        // Weights 2, 4 and 6; there is a quorum from 4 on while there is one, and from 8 on after.
+        assert_eq!(of(&[2], &[]), (vec![(two, 4)], 4, [].into()));
+        assert_eq!(of(&[1], &[]), (vec![(one, 0), (sorry.id.addr, 1)], 2, [one].into()));
+        let still = (vec![(three, 0), (sorry.id.addr, 1)], 6, [three].into());
+        assert_eq!(of(&[3], &[sorry]), still);
+        assert_eq!(of(&[1, 3], &[sorry]), (vec![(one, 2), (three, 6)], 8, [].into()));
+        assert_eq!(of(&[], &[]), (vec![(sorry.id.addr, 1)], 0, [].into()));
     }
 }

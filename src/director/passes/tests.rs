@@ -7,7 +7,7 @@ use super::super::desired::testing::{conf, key, registration};
 use super::super::drains::Drain;
 use super::super::restrictions::Restrictions;
 use super::*;
-use crate::conf::Conf;
+use crate::conf::{Conf, Quorum, ServiceConf, SorryServer};
 use crate::ipvs::plan::rank;
 use crate::ipvs::{ChangeFailure, Destination, DestinationId, Operation};
 use crate::protocol::Protocol;
@@ -72,6 +72,15 @@ fn services() -> [ServiceKey; 3] {
     [key(Protocol::Tcp, 80), key(Protocol::Tcp, 81), key(Protocol::Udp, 53)]
 }
 
+/// A service that asks a quorum: two of nodes 1, 2 and 3, whose weights are their numbers times 2.
+fn guarded() -> ServiceConf {
+    let mut service = ServiceConf::new(Protocol::Tcp, 81, 81);
+    service.quorum = Some(Quorum { weight: 6, hysteresis: 2 });
+    let addr = [10, 0, 0, 9].into();
+    service.sorry_servers = vec![SorryServer { addr, port: None, weight: 1 }];
+    service
+}
+
 /// True if the kernel could make this change.
 fn is_possible(kernel: &KernelTable, key: ServiceKey, change: &Change) -> bool {
     let service = kernel.get(&key);
@@ -89,7 +98,7 @@ impl World {
     fn new() -> World {
         let now = Instant::now();
         World {
-            conf: conf(vec![]),
+            conf: conf(vec![guarded()]),
             nodes: (1..4).map(|node| (node, NodeRecord::empty(node, 1, 1))).collect(),
             ordered: store::Drains::new(),
             restrictions: Restrictions::default(),
@@ -117,7 +126,8 @@ impl World {
     fn desired(&self, key: ServiceKey) -> (bool, BTreeMap<DestinationId, Destination>) {
         let desired = desired(key, self.inputs());
         let present = self.kernel.get(&key).into_iter().flat_map(|a| a.destinations.values());
-        let destinations = desired.beside(present.map(|entry| &entry.destination)).into_owned();
+        let destinations =
+            desired.pool(present.map(|entry| &entry.destination)).destinations.into_owned();
         (desired.service.is_some(), destinations)
     }
 
@@ -384,5 +394,33 @@ fn a_table_that_takes_long_to_look_at_is_looked_at_less_often() {
         assert_eq!(world.passes.look_every(), Duration::from_millis(every_ms));
         assert!(!world.passes.is_look_due(world.now));
         assert!(world.passes.is_look_due(world.now + Duration::from_millis(every_ms)));
+    }
+}
+
+#[test]
+fn a_quorum_that_is_lost_and_made_again_is_told_once_and_its_real_servers_have_a_reason() {
+    let mut world = World::new();
+    let guarded = services()[1];
+    let told = |world: &mut World| -> Vec<(u64, bool)> {
+        let quorums = world.pass(None, 0).quorums;
+        assert!(quorums.iter().all(|(weighed, _)| weighed.service == guarded));
+        quorums.iter().map(|(weighed, has)| (weighed.weight, *has)).collect()
+    };
+    assert_eq!(told(&mut world), [(0, false)]);
+    for (node, weight, expected) in [
+        (2, Some(1), &[][..]),
+        (2, Some(3), &[]),
+        (3, Some(1), &[(9, true)]),
+        (2, None, &[(3, false)]),
+        (3, Some(2), &[]),
+        (3, Some(3), &[(9, true)]),
+    ] {
+        world.act(&Op::Serve(node, 1, weight));
+        assert_eq!(told(&mut world), expected, "node {node}, {weight:?}");
+        assert!(told(&mut world).is_empty());
+        let reasons = world.passes.quiesced.values();
+        let held = reasons.filter(|why| matches!(why, QuiesceReason::BelowQuorum(_))).count();
+        let has_quorum = world.passes.quorums[&guarded];
+        assert_eq!(held > 0, !has_quorum, "node {node}, {weight:?}");
     }
 }

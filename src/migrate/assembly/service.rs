@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
 use super::check;
-use crate::conf::{RegistrationMode, Routing, ServiceConf, SorryServer, unusable};
+use crate::conf::{Quorum, RegistrationMode, Routing, ServiceConf, SorryServer, unusable};
 use crate::migrate::ledger::{Ledger, StatementId};
 use crate::migrate::pool::{PoolServer, PoolTarget, ServerPool, Stated};
 use crate::migrate::values::prefix;
@@ -279,6 +279,7 @@ fn settings(
     conf.persistence = pool.persistence;
     persistence(pool, addr, &mut conf, ledger);
     thresholds(servers, &mut conf, ledger);
+    conf.quorum = quorum(pool, ledger);
     conf.check = check::common(pool, ledger);
     conf
 }
@@ -306,6 +307,20 @@ fn persistence(pool: &ServerPool, addr: IpAddr, conf: &mut ServiceConf, ledger: 
             ledger.carried(engine.at);
         }
     }
+}
+
+/// The quorum. Without one, any real server makes it.
+fn quorum(pool: &ServerPool, ledger: &mut Ledger) -> Option<Quorum> {
+    let weight = pool.quorum;
+    let most = weight.unwrap_or(1).saturating_sub(1);
+    let mut hysteresis = 0;
+    if let Some(given) = &pool.hysteresis {
+        hysteresis = given.value.min(most);
+        if hysteresis < given.value {
+            ledger.changed(given.at, format!("it is below the quorum, as in keepalived: {most}"));
+        }
+    }
+    weight.map(|weight| Quorum { weight, hysteresis })
 }
 
 /// The thresholds, if all servers have the same ones.

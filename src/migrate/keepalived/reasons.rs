@@ -20,16 +20,6 @@ const REASONS: &[(&str, &str)] = &[
     // Of virtual and real servers.
     ("alpha", "a server is in until a check of it has failed: the first result counts by itself"),
     ("omega", "services stay in the kernel when cvipd ends; `cvipctl leave` takes a node out"),
-    (
-        "quorum",
-        "cvip.conf has no quorum: a service is there as long as a server is; `cvipctl metrics` \
-                counts them for an alert",
-    ),
-    (
-        "hysteresis",
-        "cvip.conf has no quorum, and so no hysteresis: a server that flaps is damped, see \
-                    flap_limit in cvip.conf(5)",
-    ),
     ("quorum_up", EVENTS),
     ("quorum_down", EVENTS),
     ("notify*", EVENTS),

@@ -274,6 +274,11 @@ fn service_setting(
                 false => ledger.not_carried(id, "it is no persistence engine"),
             }
         }
+        "quorum" => pool.quorum = note(id, number(setting, 1, MAX_INT), ledger),
+        "hysteresis" => {
+            let hysteresis = note(id, number(setting, 0, MAX_INT), ledger);
+            pool.hysteresis = hysteresis.map(|value| Stated { value, at: id });
+        }
         "ops" => {
             pool.one_packet = Some(id);
             ledger.carried(id);

@@ -25,7 +25,10 @@ impl AgentState {
         view: &StoreState,
         now: Instant,
     ) -> Option<AgentAction> {
-        let inputs = self.cluster.inputs(view, self.passive.is_some(), now);
+        let passive = self.passive.is_some();
+        let why = |key, addr| self.passes.quiesced.get(&(key, addr)).cloned();
+        self.cluster.see_who_begins(&services, &table, why, (view, passive), now);
+        let inputs = self.cluster.inputs(view, passive, now);
         let pass = Box::new(self.passes.plan(full, services, table, inputs));
         let standing = &pass.plans.standing;
         let owned = self.owned(view);
@@ -133,6 +136,9 @@ impl AgentState {
             if self.cluster.serves(service, address) {
                 self.cluster.events.push(DirectorEvent::Restored { service, address });
             }
+        }
+        for (weighed, has) in outcome.quorums {
+            self.cluster.events.push(DirectorEvent::quorum(weighed, has));
         }
         if let Some(repair) = outcome.repair {
             let repaired = DirectorEvent::repaired(repair);
