@@ -58,6 +58,8 @@ pub struct Watch {
     two_since: Option<SimTime>,
     /// The role and the incarnation of each director, as its monitor last told.
     roles: BTreeMap<u32, (u64, ElectionRole)>,
+    /// The highest term that each was active in, of which start and set.
+    terms: BTreeMap<u32, ((u64, Option<u32>), u64)>,
     /// How often workers had run, of which start, at the last count.
     steps: BTreeMap<u32, (u64, u64)>,
     next_count: SimTime,
@@ -99,6 +101,7 @@ impl Watch {
                     let epoch = world.machines.get(node).map_or(0, |machine| machine.epoch);
                     self.roles.insert(*node, (epoch, *role));
                     self.same_term(world, *node, *role)?;
+                    self.term_grows(world, *node, *role)?;
                 }
                 Told::Applied(_) => self.owned(world, *node)?,
                 Told::Ended(Err(why)) => {
@@ -133,6 +136,29 @@ impl Watch {
                 return Err(Violation { at: world.now, invariant: 2, what });
             }
         }
+        Ok(())
+    }
+
+    /// One cvipd takes no earlier term of its set than it had before, as far as its files say which.
+    fn term_grows(
+        &mut self,
+        world: &World,
+        node: u32,
+        role: ElectionRole,
+    ) -> Result<(), Violation> {
+        let ElectionRole::Active { term } = role else { return Ok(()) };
+        let Some(machine) = world.machines.get(&node) else { return Ok(()) };
+        let set = machine.process.as_ref().and_then(|process| process.workers()?.set());
+        let start = (machine.epoch, set);
+        let (of, highest) = self.terms.entry(node).or_insert((start, term));
+        if *of != start || machine.host.files.is_full {
+            (*of, *highest) = (start, term);
+        }
+        if term < *highest {
+            let what = format!("node {node} is active in term {term}, after {highest}");
+            return Err(Violation { at: world.now, invariant: 2, what });
+        }
+        *highest = term;
         Ok(())
     }
 
@@ -256,6 +282,11 @@ pub fn is_right(world: &World, clients: &Clients, conf: &Conf) -> Result<(), (u3
                     view.elected
                 );
                 return Err((12, what));
+            }
+            let conf = machine.host.files.conf.as_deref();
+            let order = conf.map(|conf| cvip::director::monitor::order(conf, *node));
+            if order.as_deref().is_some_and(|order| order != monitor.state.order()) {
+                return Err((12, format!("node {node} elects among {:?}", monitor.state.order())));
             }
             if view.active != (*node == active) {
                 return Err((12, format!("node {node}: active is {}", view.active)));

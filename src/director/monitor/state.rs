@@ -190,6 +190,11 @@ impl MonitorState {
         self.looks |= looks;
     }
 
+    /// The directors of its set, in the order of election.
+    pub fn order(&self) -> &[u32] {
+        &self.candidacy.order
+    }
+
     fn told(&mut self, command: MonitorCommand, now: Instant) {
         match command {
             MonitorCommand::Reload(conf) => {
