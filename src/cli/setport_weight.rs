@@ -16,6 +16,9 @@ use crate::ports::{FlagSet, PortFlag, port_range};
 use crate::protocol::Protocol;
 use crate::store::{Access, Interest, Scope};
 
+/// The port of XDMCP, by which X terminals ask for a login.
+const XDMCP: u16 = 177;
+
 /// Flag a range of ports for balancing across the cluster.
 ///
 /// A process that listens on a flagged port puts its node into the pool of the cluster's
@@ -135,6 +138,13 @@ pub fn run(args: Args, streams: &mut Streams<'_>) -> anyhow::Result<u8> {
     if let Some(fault) = fault {
         writeln!(streams.err, "setport_weight: started from no flags, for {fault}")?;
     }
+    if args.protocol == Protocol::Tcp && flag.is_some() && (start, end) == (XDMCP, XDMCP) {
+        writeln!(
+            streams.err,
+            "setport_weight: note: XDMCP on port {XDMCP} is UDP, and this flags TCP: for logins of \
+             terminals give --protocol=udp"
+        )?;
+    }
     if !found {
         // Scripts repeat themselves: what was asked for is so.
         writeln!(
@@ -220,6 +230,24 @@ mod tests {
                 { "level": "node", "node": 1, "protocol": "tcp", "start": 1, "end": 80, "weight": 1 }
             ])
         );
+    }
+
+    #[test]
+    fn openssis_line_for_xdmcp_says_that_it_is_udp_and_does_what_it_says() {
+        let dir = tempfile::tempdir().unwrap();
+        let line = ["--start-port=177", "--end-port=177", "--weight=1", "--node=1"];
+        let (status, out, err) = setport(dir.path(), &line);
+        assert_eq!((status, out.as_str()), (0, ""));
+        assert!(err.contains("--protocol=udp") && err.lines().count() == 1, "{err}");
+        let listed: serde_json::Value = serde_json::from_str(&flags(dir.path())).unwrap();
+        assert_eq!(listed["flags"][0]["protocol"], "tcp");
+        for silent in [
+            &["--start-port=177", "--end-port=177", "--weight=1", "--protocol=udp", "--node=1"][..],
+            &["--start-port=1", "--end-port=1023", "--weight=1", "--node=1"],
+            &["--start-port=177", "--end-port=177", "--delete", "--node=1"],
+        ] {
+            assert_eq!(setport(dir.path(), silent), (0, String::new(), String::new()));
+        }
     }
 
     #[test]

@@ -23,25 +23,29 @@ fn display_manager(site: &Site, number: u32) -> Process {
     let dir = site.dir.join(format!("xdm-{number}"));
     fs::create_dir_all(dir.join("auth")).unwrap();
     let file = |name: &str| dir.join(name).display().to_string();
-    fs::write(file("servers"), "").unwrap();
-    fs::write(file("access"), "*\n").unwrap();
-    fs::write(
-        file("config"),
-        format!(
-            "DisplayManager.servers: {}\nDisplayManager.accessFile: {}\n\
-             DisplayManager.errorLogFile: {}\nDisplayManager.pidFile:\n\
-             DisplayManager.authDir: {}\nDisplayManager.willing: echo node {number}\n\
-             DisplayManager*resources: /etc/X11/xdm/Xresources\nDisplayManager*setup:\n",
-            file("servers"),
-            file("access"),
-            file("log"),
-            file("auth"),
-        ),
-    )
-    .unwrap();
+    for name in ["Xservers", "Xaccess"] {
+        fs::write(file(name), example(&format!("server/{name}"))).unwrap();
+    }
+    // The example's, with its own files and no commands of Debian's.
+    let own: BTreeMap<&str, String> = [
+        ("DisplayManager.servers", file("Xservers")),
+        ("DisplayManager.accessFile", file("Xaccess")),
+        ("DisplayManager.errorLogFile", file("log")),
+        ("DisplayManager.pidFile", String::new()),
+        ("DisplayManager.authDir", file("auth")),
+        ("DisplayManager.willing", format!("echo node {number}")),
+        ("DisplayManager*setup", String::new()),
+    ]
+    .into();
+    let lines = example("server/xdm-config");
+    let lines = lines.lines().map(|line| match line.split_once(':') {
+        Some((key, _)) if own.contains_key(key) => format!("{key}: {}\n", own[key]),
+        _ => format!("{line}\n"),
+    });
+    fs::write(file("config"), lines.collect::<String>()).unwrap();
     let output = fs::File::create(file("output")).unwrap();
     let mut command = site.host(number).command("xdm");
-    command.args(["-nodaemon", "-udpPort", "177", "-config", &file("config")]);
+    command.args(["-nodaemon", "-config", &file("config")]);
     // It looks up its terminals' names, and no name server can be reached from here.
     command.env("RES_OPTIONS", "timeout:1 attempts:1");
     command.stdin(Stdio::null()).stdout(output.try_clone().unwrap()).stderr(output);
@@ -63,9 +67,26 @@ fn read(path: &str) -> String {
     fs::read_to_string(path).unwrap_or_default()
 }
 
+/// A file of the example.
+fn example(name: &str) -> String {
+    let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("examples/ltsp");
+    fs::read_to_string(dir.join(name)).unwrap()
+}
+
+/// The options of the X server in the example's unit for terminals, behind display and screen.
+fn terminal_options(cvip: IpAddr) -> Vec<String> {
+    let unit = example("terminal/xterminal.service");
+    let line = unit.lines().find_map(|line| line.strip_prefix("ExecStart=/usr/bin/X :0 vt7 "));
+    let words = line.expect("a command").split(' ');
+    let options: Vec<String> =
+        words.map(|word| word.replace("192.168.0.10", &cvip.to_string())).collect();
+    assert!(options.contains(&cvip.to_string()), "{options:?}");
+    options
+}
+
 /// An X server in the client's place that has asked for a login.
 struct Terminal {
-    _server: Process,
+    server: Process,
     addr: IpAddr,
     port: u16,
     log: PathBuf,
@@ -81,26 +102,28 @@ impl Terminal {
         let log = site.dir.join(format!("display-{display}.log"));
         let output = fs::File::create(&log).unwrap();
         let mut command = site.cluster.client().command("Xvfb");
-        command.args([&format!(":{display}"), "-query", &cvip.to_string()]);
-        command.args(["-from", &addr.to_string(), "-listen", "tcp", "-nolisten", "unix"]);
-        command.args(["-nolock", "-once", "-screen", "0", "640x480x8"]);
+        command.arg(format!(":{display}")).args(terminal_options(cvip));
+        command.args(["-from", &addr.to_string(), "-nolisten", "unix", "-nolock"]);
+        command.args(["-screen", "0", "640x480x8"]);
         command.stdin(Stdio::null()).stdout(output.try_clone().unwrap()).stderr(output);
         let server = Process::spawn_group(command).unwrap();
-        Terminal { _server: server, addr, port: 6000 + display, log }
+        Terminal { server, addr, port: 6000 + display, log }
+    }
+
+    /// The address of the display manager that has connected to it.
+    fn login(&self, site: &Site) -> Option<IpAddr> {
+        let filter = format!("sport = :{}", self.port);
+        let line = ["ss", "-Htn", "state", "established", &filter];
+        let sockets = site.cluster.client().stdout(&line).ok()?;
+        let peer = sockets.lines().next()?.split_whitespace().last()?;
+        let addr = peer.rsplit_once(':')?.0.trim_matches(['[', ']']);
+        addr.trim_start_matches("::ffff:").parse().ok()
     }
 
     /// Waits until a display manager has connected to it; that one's address.
     #[track_caller]
     fn await_login(&self, site: &Site) -> IpAddr {
-        let filter = format!("sport = :{}", self.port);
-        let peer = || {
-            let line = ["ss", "-Htn", "state", "established", &filter];
-            let sockets = site.cluster.client().stdout(&line).ok()?;
-            let peer = sockets.lines().next()?.split_whitespace().last()?;
-            let addr = peer.rsplit_once(':')?.0.trim_matches(['[', ']']);
-            addr.trim_start_matches("::ffff:").parse().ok()
-        };
-        wait_until(PATIENCE, peer).unwrap_or_else(|| {
+        wait_until(PATIENCE, || self.login(site)).unwrap_or_else(|| {
             panic!("no login on {}: {}", self.addr, read(&self.log.display().to_string()))
         })
     }
@@ -143,10 +166,8 @@ struct Example {
 
 impl Example {
     fn read() -> Example {
-        let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("examples/ltsp");
-        let file = |name: &str| fs::read_to_string(dir.join(name)).unwrap();
         let (conf, clustertab, script) =
-            (file("cvip.conf"), file("clustertab"), file("flag-xdmcp"));
+            (example("cvip.conf"), example("clustertab"), example("flag-xdmcp"));
         let flag = script.lines().find_map(|line| line.strip_prefix("exec "));
         let element = |name: &str| {
             let (start, end) = (format!("<{name}>"), format!("</{name}>"));
@@ -270,6 +291,27 @@ fn an_ltsp_cluster_logs_every_terminal_in_on_one_node() {
     }
     let nodes: BTreeSet<&str> = served.iter().map(|host| host.name()).collect();
     assert!(nodes.len() > 1, "all terminals are one node's: {nodes:?}");
+}
+
+#[test]
+fn a_terminal_that_is_switched_on_before_any_display_manager_comes_to_its_login() {
+    let services =
+        "<service><protocol>udp</protocol><port>177</port><persistence>300</persistence></service>";
+    let site = Site::start(1, &Plan { services, ..Plan::default() });
+    let (client, cvip) = (site.cluster.client(), site.cvip(false));
+    let seen = client.capture("udp port 177").unwrap();
+    let mut terminal = Terminal::start(&site, client.v4().into(), cvip);
+    // It has asked, and nobody has answered.
+    seen.wait_for(PATIENCE, ".177: ").unwrap();
+    let _manager = display_manager(&site, 1);
+    let login = wait_until(PATIENCE, || {
+        if !terminal.server.is_running() {
+            // As its unit does.
+            terminal = Terminal::start(&site, client.v4().into(), cvip);
+        }
+        terminal.login(&site)
+    });
+    assert_eq!(login, Some(site.host(1).v4().into()));
 }
 
 #[test]
