@@ -25,8 +25,11 @@ pub(super) const RESYNC_EVERY: Duration = Duration::from_secs(60);
 /// Drains are looked at this often while there are any.
 const DRAIN_EVERY: Duration = Duration::from_millis(500);
 
-/// A failed pass is made again after this, doubled each time up to [`RESYNC_EVERY`].
+/// A failed pass is made again after this, doubled each time ...
 const RETRY_AFTER: Duration = Duration::from_millis(500);
+
+/// ... up to this: so long at most the table stays wrong once the kernel refuses nothing any more.
+const RETRY_EVERY: Duration = Duration::from_secs(15);
 
 /// An operator's drain is confirmed by a full pass this long after it was seen.
 const CONFIRM_AFTER: Duration = Duration::from_millis(100);
@@ -322,7 +325,7 @@ impl Passes {
 
     fn retry_later(&mut self, now: Instant) {
         self.next_full = now + self.retry_after;
-        self.retry_after = (self.retry_after * 2).min(RESYNC_EVERY);
+        self.retry_after = (self.retry_after * 2).min(RETRY_EVERY);
     }
 
     /// Takes the reasons of a pass in place of those before. A destination of which a change was
