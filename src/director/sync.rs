@@ -122,7 +122,7 @@ pub fn plan(
 const RETRY_AFTER: Duration = Duration::from_secs(1);
 
 /// It is tried again this often at least.
-const RETRY_WITHIN: Duration = Duration::from_secs(30);
+const RETRY_WITHIN: Duration = Duration::from_secs(15);
 
 /// One that has run for this long has ended by itself, or by hand: it is started again at once.
 const STEADY_AFTER: Duration = Duration::from_secs(10);

@@ -89,7 +89,7 @@ const GRACE: Duration = Duration::from_secs(2);
 const AGAIN: Duration = Duration::from_secs(1);
 
 /// How rarely a file that cannot be read is read again.
-const RAREST: Duration = Duration::from_secs(60);
+const RAREST: Duration = Duration::from_secs(15);
 
 /// A file that cannot be read, though there may be nothing wrong with it: this process may have
 /// no descriptor left. Nothing tells when it can be.
