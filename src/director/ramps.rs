@@ -22,7 +22,9 @@ const STEP: Duration = Duration::from_secs(1);
 pub struct Ramps {
     #[serde(with = "pairs")]
     begun: BTreeMap<(ServiceKey, IpAddr), Ramp>,
-    /// When the weights grow next.
+    /// When the weights last grew: they do in steps, between which they are the same.
+    grew: Option<Instant>,
+    /// When they grow next.
     next: Option<Instant>,
 }
 
@@ -70,10 +72,11 @@ impl Ramps {
         }
     }
 
-    /// A server's weight at this time, of its whole one.
-    pub fn weight(&self, service: ServiceKey, addr: IpAddr, whole: u32, now: Instant) -> u32 {
+    /// A server's weight by the last step, of its whole one.
+    pub fn weight(&self, service: ServiceKey, addr: IpAddr, whole: u32) -> u32 {
         self.begun.get(&(service, addr)).map_or(whole, |ramp| {
-            ramp.slow_start.weight(whole, now.saturating_duration_since(ramp.since))
+            let grew = self.grew.unwrap_or(ramp.since);
+            ramp.slow_start.weight(whole, grew.saturating_duration_since(ramp.since))
         })
     }
 
@@ -87,7 +90,7 @@ impl Ramps {
         if self.due().is_none_or(|due| now < due) {
             return Vec::new();
         }
-        self.next = Some(now + STEP);
+        (self.grew, self.next) = (Some(now), Some(now + STEP));
         let mut services: Vec<ServiceKey> =
             self.begun.keys().map(|(service, _)| *service).collect();
         services.dedup();
@@ -130,29 +133,28 @@ mod tests {
         let at = |s| start + Duration::from_secs(s);
         let slow = Some(SlowStart::new(10));
         ramps.update(WEB, slow, &[server(1, true, true), server(2, true, false)], start);
-        let weights = |ramps: &Ramps, s| {
-            [1, 2].map(|host| ramps.weight(WEB, [10, 0, 0, host].into(), 100, at(s)))
-        };
-        assert_eq!(weights(&ramps, 0), [100, 10]);
-        assert_eq!(weights(&ramps, 5), [100, 50]);
+        let weights =
+            |ramps: &Ramps| [1, 2].map(|host| ramps.weight(WEB, [10, 0, 0, host].into(), 100));
+        assert_eq!(weights(&ramps), [100, 10]);
         // It grows each second, and begins once.
         assert_eq!((ramps.due(), ramps.growing(at(0))), (Some(at(1)), vec![]));
         for s in 1..10 {
             assert_eq!(ramps.growing(at(s)), [WEB]);
-            ramps.update(WEB, slow, &[server(2, true, s > 3)], at(s));
-            assert_eq!(weights(&ramps, s), [100, 10 * s as u32]);
+            let later = at(s) + STEP / 2;
+            ramps.update(WEB, slow, &[server(2, true, s > 3)], later);
+            assert_eq!(weights(&ramps), [100, 10 * s as u32], "by the last step");
         }
         assert_eq!(ramps.growing(at(10)), [WEB], "for the last time");
         ramps.update(WEB, slow, &[server(2, true, true)], at(10));
-        assert_eq!((weights(&ramps, 10), ramps.due()), ([100, 100], None));
-        assert_eq!(ramps, Ramps { next: ramps.next, ..Ramps::default() });
+        assert_eq!((weights(&ramps), ramps.due()), ([100, 100], None));
+        assert!(ramps.begun.is_empty());
     }
 
     #[test]
     fn a_server_that_leaves_or_loses_its_setting_is_forgotten_and_a_warm_one_does_not_begin() {
         let (mut ramps, now) = (Ramps::default(), Instant::now());
         let slow = Some(SlowStart::new(10));
-        let grows = |ramps: &Ramps| ramps.weight(WEB, [10, 0, 0, 2].into(), 100, now) < 100;
+        let grows = |ramps: &Ramps| ramps.weight(WEB, [10, 0, 0, 2].into(), 100) < 100;
         let begin = |ramps: &mut Ramps| ramps.update(WEB, slow, &[server(2, true, false)], now);
         begin(&mut ramps);
         assert!(grows(&ramps));
@@ -170,7 +172,7 @@ mod tests {
         // Another window counts from the same beginning.
         begin(&mut ramps);
         ramps.update(WEB, Some(SlowStart::new(100)), &[server(2, true, true)], now);
-        let later = now + Duration::from_secs(50);
-        assert_eq!(ramps.weight(WEB, [10, 0, 0, 2].into(), 100, later), 50);
+        assert_eq!(ramps.growing(now + Duration::from_secs(50)), [WEB]);
+        assert_eq!(ramps.weight(WEB, [10, 0, 0, 2].into(), 100), 50);
     }
 }

@@ -35,7 +35,7 @@ pub fn desired(key: ServiceKey, inputs: Inputs<'_>) -> DesiredService {
             counts && key.protocol == Protocol::Udp && moves_clients(quiesced.as_ref(), service);
         if !gone {
             let weight = if counts { 0 } else { weight };
-            let grown = inputs.restrictions.ramps.weight(key, addr, weight, inputs.now);
+            let grown = inputs.restrictions.ramps.weight(key, addr, weight);
             let destination = destination(key, addr, grown, inputs.conf.routing, service);
             if grown < weight {
                 desired.whole.insert(destination.id, weight);
