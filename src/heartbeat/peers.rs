@@ -33,7 +33,7 @@ use serde::{Deserialize, Serialize};
 
 use super::timing::Timing;
 use super::verdict::{self, Silence, Verdict, VerdictState};
-use super::wire::{Heartbeat, MAX_SEEN, Nonce, SeenNonce};
+use super::wire::{Heartbeat, Leadership, MAX_SEEN, Nonce, SeenNonce};
 use crate::clock::Instant;
 use crate::counter;
 
@@ -113,6 +113,8 @@ struct WatchedPeer {
     proven: Option<Nonce>,
     /// The last new heartbeat.
     heartbeat: Option<Heartbeat>,
+    /// What its last heartbeat that was not proven said of its leaderships.
+    unproven: Vec<Leadership>,
 }
 
 impl WatchedPeer {
@@ -125,6 +127,7 @@ impl WatchedPeer {
             newest_at: now,
             proven: None,
             heartbeat: None,
+            unproven: Vec::new(),
         }
     }
 }
@@ -199,6 +202,7 @@ impl Peers {
         peer.newest_at = now;
         if peer.watched.hears_us && peer.proven != Some(heartbeat.nonce) {
             if !heartbeat.seen.contains(&SeenNonce { node: self.me, nonce: self.nonce }) {
+                peer.unproven = heartbeat.leaderships;
                 return Heard::Unproven;
             }
             peer.proven = Some(heartbeat.nonce);
@@ -267,6 +271,12 @@ impl Peers {
     /// that it would stop.
     pub fn last(&self, node: u32) -> Option<&Heartbeat> {
         self.peers.get(&node)?.heartbeat.as_ref()
+    }
+
+    /// What a node's last heartbeat that was not proven said of its leaderships. It may be a recording, and
+    /// so nothing of it holds now; but a term that it names has been given.
+    pub fn unproven(&self, node: u32) -> &[Leadership] {
+        self.peers.get(&node).map_or(&[], |peer| &peer.unproven)
     }
 
     /// Nonces to put into the next own heartbeat: of peers that hear this observer and are heard

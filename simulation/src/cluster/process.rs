@@ -13,6 +13,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
+use cvip::conf::Conf;
 use cvip::director::DirectorEvent;
 use cvip::heartbeat::Nonce;
 use cvip::recorder::Core;
@@ -92,6 +93,8 @@ pub struct Process {
     pub node: u32,
     /// Of its heartbeats.
     nonce: Nonce,
+    /// cvip.conf, as it was when it started.
+    conf: Arc<Conf>,
     /// Messages between its workers.
     pub post: Post,
     /// Its connection to etcd.
@@ -158,6 +161,7 @@ impl Process {
         if !conf.nodes().contains(&node) {
             return Err("cvip.conf gives the node no part".to_owned());
         }
+        let conf = Arc::clone(conf);
         let view = client.open_view(Interest::Node(node), now);
         let nonce = Nonce(random.bytes());
         let mut post = Post::new(random);
@@ -165,6 +169,7 @@ impl Process {
         Ok(Process {
             node,
             nonce,
+            conf,
             post,
             client,
             client_id,
@@ -210,9 +215,7 @@ impl Process {
                 None => self.post.wake(Worker::Main, now + LOOK_EVERY),
                 Some(Err(error)) => told.push(Told::NotStarted(error.to_string())),
                 Some(Ok(())) => {
-                    let Some(conf) = host.files.conf.clone() else {
-                        return told.push(Told::Ended(Err("cvip.conf has faults".to_owned())));
-                    };
+                    let conf = Arc::clone(&self.conf);
                     let me = Identity { started: now, ..me };
                     let addresses = Addresses::open(self.node, Arc::clone(&conf), host, now);
                     let is_former =

@@ -262,7 +262,7 @@ impl Director {
                     false => Liveness::Suspected,
                 });
             let heartbeat = last.map(|last| &*last.heartbeat);
-            (node, HeardDirector { heartbeat, liveness: Some(liveness) })
+            (node, HeardDirector { heartbeat, unproven: &[], liveness: Some(liveness) })
         };
         let circumstances = Circumstances {
             conf,

@@ -37,6 +37,8 @@ enum ClaimPurpose {
 pub struct HeardDirector<'a> {
     /// Its last heartbeat, if one came.
     pub heartbeat: Option<&'a Heartbeat>,
+    /// What it said of its leaderships in one that may be a recording.
+    pub unproven: &'a [Leadership],
     /// Its liveness, once it was judged.
     pub liveness: Option<Liveness>,
 }
@@ -263,9 +265,10 @@ impl Candidacy {
         &self,
         Circumstances { store, directors, .. }: Circumstances<'_>,
     ) -> BTreeMap<u32, ElectionPeer> {
-        let peer = |node: u32, HeardDirector { heartbeat, liveness }: HeardDirector<'_>| {
-            let said = heartbeat
-                .and_then(|heartbeat| heartbeat.leaderships.iter().find(|l| l.set == self.set()));
+        let peer = |node: u32, heard: HeardDirector<'_>| {
+            let HeardDirector { heartbeat, unproven, liveness } = heard;
+            let said = heartbeat.map_or(&[][..], |heartbeat| &heartbeat.leaderships);
+            let of_set = said.iter().chain(unproven).filter(|said| said.set == self.set());
             let liveness = match (heartbeat, liveness) {
                 (None, _) => PeerLiveness::Unheard,
                 (_, Some(Liveness::AgentDown | Liveness::Suspected | Liveness::Dead)) => {
@@ -276,7 +279,7 @@ impl Candidacy {
             };
             ElectionPeer {
                 liveness,
-                term: said.map_or(0, |said| said.term),
+                term: of_set.map(|said| said.term).fold(0, counter::latest),
                 active: heartbeat
                     .is_some_and(|heartbeat| heartbeat.leaderships.iter().any(|l| l.active)),
                 alive: store.alive.get(&node).copied(),

@@ -139,7 +139,7 @@ impl Nodes {
         let others = directors.iter().copied().filter(|node| *node != self.me);
         let heard = |node: u32| {
             let (heartbeat, liveness) = (self.peers.last(node), self.liveness(node));
-            (node, HeardDirector { heartbeat, liveness })
+            (node, HeardDirector { heartbeat, unproven: self.peers.unproven(node), liveness })
         };
         others.map(heard).collect()
     }

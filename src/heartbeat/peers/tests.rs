@@ -142,18 +142,23 @@ fn who_hears_us_is_believed_once_he_shows_our_nonce() {
     let mut peers = peers(&[director(2)], now);
     assert_eq!(peers.hear(heartbeat(2, 1, 1), now), Heard::Unproven);
     assert_eq!(peers.heard_ago(2, now), None);
+    // The terms that it names were given, whenever that was.
+    let leaderships = vec![Leadership { set: 1, term: 7, active: true }];
+    let told = Heartbeat { leaderships: leaderships.clone(), ..heartbeat(2, 1, 2) };
+    assert_eq!(peers.hear(told, now), Heard::Unproven);
+    assert_eq!((peers.unproven(2), peers.last(2)), (&leaderships[..], None));
     // A recording of what it said to an earlier start of ours.
-    assert_eq!(peers.hear(hearing(heartbeat(2, 1, 2), Nonce([9; 16])), now), Heard::Unproven);
+    assert_eq!(peers.hear(hearing(heartbeat(2, 1, 3), Nonce([9; 16])), now), Heard::Unproven);
     // Another node's echo is none of ours.
-    let others = Heartbeat { seen: vec![SeenNonce { node: 7, nonce: MINE }], ..heartbeat(2, 1, 3) };
+    let others = Heartbeat { seen: vec![SeenNonce { node: 7, nonce: MINE }], ..heartbeat(2, 1, 4) };
     assert_eq!(peers.hear(others, now), Heard::Unproven);
-    assert_eq!(peers.hear(hearing(heartbeat(2, 1, 4), MINE), now), Heard::Fresh);
+    assert_eq!(peers.hear(hearing(heartbeat(2, 1, 5), MINE), now), Heard::Fresh);
     // Once is enough: with many peers, not every heartbeat has room for all.
-    assert_eq!(peers.hear(heartbeat(2, 1, 5), now), Heard::Fresh);
+    assert_eq!(peers.hear(heartbeat(2, 1, 6), now), Heard::Fresh);
     // Its next start has to show it again.
     assert_eq!(peers.hear(heartbeat(2, 2, 1), now), Heard::Unproven);
     assert_eq!(peers.hear(hearing(heartbeat(2, 2, 2), MINE), now), Heard::Fresh);
-    let counts = HeardCounts { fresh: 3, unproven: 4, ..HeardCounts::default() };
+    let counts = HeardCounts { fresh: 3, unproven: 5, ..HeardCounts::default() };
     assert_eq!(peers.counts(), counts);
 }
 

@@ -809,6 +809,19 @@ fn a_director_that_is_started_again_tells_its_former_term_and_claims_a_later_one
 }
 
 #[test]
+fn a_term_that_only_a_heartbeat_names_which_may_be_a_recording_is_not_given_again() {
+    // The store was emptied, and the active director does not hear this one yet.
+    let mut scene = Scene::of(conf(&[1, 2], &[1, 2, 3, 4]), None, "");
+    scene.up.remove(&2);
+    let leaderships = vec![Leadership { set: 1, term: 7, active: true }];
+    let unproven = Heartbeat { seen: Vec::new(), leaderships, ..scene.heartbeat(2) };
+    let call = MonitorCall::heard(&scene.state, unproven);
+    scene.state.call(call, scene.now);
+    scene.pass(5000);
+    assert!(scene.done.contains(&"claims for 1 above 7".to_owned()), "{:?}", scene.done);
+}
+
+#[test]
 fn a_reload_keeps_the_active_director_through_another_set_of_directors() {
     let mut scene = Scene::active();
     let reload = |directors: &[u32]| Told(MonitorCommand::Reload(conf(directors, &[1, 2, 3, 4])));
