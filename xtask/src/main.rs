@@ -10,6 +10,8 @@ mod fuzz;
 mod r#gen;
 mod lab;
 mod lines;
+#[cfg(test)]
+mod links;
 mod musl;
 mod programs;
 mod simulate;
