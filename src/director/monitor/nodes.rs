@@ -144,6 +144,16 @@ impl Nodes {
         others.map(heard).collect()
     }
 
+    /// The nodes that nothing reaches, as far as is known: all of them while this director suspects its own
+    /// link.
+    pub(super) fn unreached(&self) -> BTreeSet<u32> {
+        let is_unreached = |liveness: &Liveness| {
+            self.isolated || matches!(liveness, Liveness::Suspected | Liveness::Dead)
+        };
+        let unreached = self.liveness_of.iter().filter(|(_, liveness)| is_unreached(liveness));
+        unreached.map(|(node, _)| *node).collect()
+    }
+
     /// This director suspects its own link.
     pub(super) fn is_isolated(&self) -> bool {
         self.isolated

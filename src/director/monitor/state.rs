@@ -320,7 +320,13 @@ impl MonitorState {
             true => self.nodes.witnesses(&self.candidacy.order, &self.store, now),
             false => BTreeSet::new(),
         };
+        let unreached = self.nodes.unreached();
         let is_answered = self.nodes.judge(&self.store, &witnesses, now, &mut self.outputs);
+        // The network was parted: who asked meanwhile may have been answered by another director, and what
+        // was announced may have been lost.
+        if self.candidacy.is_active() && unreached.difference(&self.nodes.unreached()).count() > 0 {
+            self.announce_once_sure();
+        }
         if let Some(number) = self.vouching.step(is_answered, now) {
             self.tell(MonitorNotice::Vouch(number));
         }
@@ -378,11 +384,17 @@ impl MonitorState {
             info!("the address conflict over {address} is over");
             self.tell(MonitorNotice::Event(DirectorEvent::ConflictOver { address }));
         }
-        match defend {
+        if defend {
+            self.announce_once_sure();
+        }
+    }
+
+    /// Has the addresses announced again, once it is sure that this director is the active one.
+    fn announce_once_sure(&mut self) {
+        match self.candidacy.is_alone() {
             // No other director could have been elected.
-            true if self.candidacy.is_alone() => self.defend(),
-            true => self.make_sure(false, true),
-            false => {}
+            true => self.defend(),
+            false => self.make_sure(false, true),
         }
     }
 

@@ -412,7 +412,7 @@ fn a_node_whose_heartbeats_stop_is_suspected_and_dead_only_once_its_lease_has_en
     scene.play(&[
         (0, Down(&[3]), &["node 3: Suspected"]),
         (5000, LeaseEnds(3), &["node 3: Dead"]),
-        (1000, Restarts(3), &["node 3: Alive"]),
+        (1000, Restarts(3), &["node 3: Alive", "reads the store anew", "announces"]),
         // Its machine answers: only its cvipd is down.
         (1000, Answers(3), &[]),
         (0, Down(&[3]), &["node 3: AgentDown"]),
@@ -428,11 +428,21 @@ fn silence_of_most_at_once_is_this_directors_own_link_unless_the_store_has_ended
     scene.play(&[
         (0, Down(&[2, 3, 4]), &["Isolated"]),
         (5000, Wait, &[]),
-        (1000, Up(&[2, 3, 4]), &["IsolationEnded"]),
+        (1000, Up(&[2, 3, 4]), &["IsolationEnded", "reads the store anew", "announces"]),
         // Two of three are no less.
         (1000, Down(&[3, 4]), &["Isolated"]),
         (5000, LeaseEnds(3), &[]),
-        (1000, LeaseEnds(4), &["IsolationEnded", "node 3: Dead", "node 4: Dead"]),
+        (
+            1000,
+            LeaseEnds(4),
+            &[
+                "IsolationEnded",
+                "reads the store anew",
+                "node 3: Dead",
+                "node 4: Dead",
+                "announces",
+            ],
+        ),
         (1000, Wait, &[]),
     ]);
     assert_eq!(scene.restrictions.dead, [3, 4].into());
@@ -454,8 +464,8 @@ fn while_the_store_is_unavailable_nothing_changes_and_an_emptied_one_is_told_who
     scene.play(&[
         (0, Store(false), &["StoreUnavailable", "asks for 1 addresses"]),
         (4000, Down(&[2]), &["node 2: Suspected", "asks for 1 addresses"]),
-        (3000, Up(&[2]), &["node 2: Alive"]),
-        (1000, Store(true), &["StoreBack"]),
+        (3000, Up(&[2]), &["node 2: Alive", "reads the store anew", "asks for 1 addresses"]),
+        (1000, Store(true), &["StoreBack", "announces"]),
         (1000, Emptied, &["claims for 1 above 4", "writes active 1 5", "active 5", &TOOK(5)]),
         (1000, Wait, &[]),
     ]);
@@ -542,7 +552,14 @@ fn a_director_hands_over_to_one_that_lives_and_says_why_it_does_not() {
         (
             1000,
             Up(&[2]),
-            &["node 2: Alive", "claims for 2 above 4", "writes given-up 1 4", "standby", yielded],
+            &[
+                "node 2: Alive",
+                "reads the store anew",
+                "claims for 2 above 4",
+                "writes given-up 1 4",
+                "standby",
+                yielded,
+            ],
         ),
         (1000, Wait, &[]),
     ]);
@@ -822,6 +839,23 @@ fn a_term_that_only_a_heartbeat_names_which_may_be_a_recording_is_not_given_agai
 }
 
 #[test]
+fn addresses_are_announced_again_once_a_parted_network_is_whole() {
+    let mut scene = Scene::active();
+    scene.play(&[
+        (0, Down(&[2]), &["node 2: Suspected"]),
+        (3000, Up(&[2]), &["node 2: Alive", "reads the store anew", "announces"]),
+        (1000, Wait, &[]),
+    ]);
+    // By one that is active no longer, nothing is.
+    let mut scene = Scene::standby();
+    scene.play(&[
+        (0, Down(&[3]), &["node 3: Suspected"]),
+        (3000, Up(&[3]), &["node 3: Alive"]),
+        (1000, Wait, &[]),
+    ]);
+}
+
+#[test]
 fn a_reload_keeps_the_active_director_through_another_set_of_directors() {
     let mut scene = Scene::active();
     let reload = |directors: &[u32]| Told(MonitorCommand::Reload(conf(directors, &[1, 2, 3, 4])));
@@ -829,7 +863,7 @@ fn a_reload_keeps_the_active_director_through_another_set_of_directors() {
         // The others are struck from the file: its set is the same by name, and it is alone in it.
         (0, reload(&[1]), &[]),
         (1000, Down(&[2]), &["node 2: Suspected"]),
-        (1000, Up(&[2]), &["node 2: Alive"]),
+        (1000, Up(&[2]), &["node 2: Alive", "announces"]),
         (1000, reload(&[1, 2]), &[]),
         (1000, reload(&[2, 1]), &[]),
         (1000, Wait, &[]),
@@ -858,7 +892,7 @@ fn a_director_that_another_one_does_not_hear_vouches_for_itself_while_nodes_answ
     scene.play(&[
         (0, Answers(3), &[]),
         (50, Down(&[2]), &["vouches", "node 2: Suspected", "vouches"]),
-        (1000, Up(&[2]), &["node 2: Alive"]),
+        (1000, Up(&[2]), &["node 2: Alive", "reads the store anew", "announces"]),
         (1000, Wait, &[]),
     ]);
 }
