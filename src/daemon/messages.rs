@@ -101,7 +101,7 @@ pub enum TableMessage {
     #[serde(skip)]
     Resync(Arc<Conf>, PassReply),
     /// Take these restrictions, all of them.
-    Restrict(Restrictions),
+    Restrict(Box<Restrictions>),
     /// Its role in its set; [`MainMessage::Ready`] says that the table is made.
     ElectionRole(sync::SyncRole),
     /// What a full pass would change.

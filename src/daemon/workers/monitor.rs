@@ -28,7 +28,7 @@ impl MonitorWorker {
     fn tell(&self, notice: MonitorNotice) {
         let message = match notice {
             MonitorNotice::Restrictions(restrictions) => {
-                return self.table.send(TableMessage::Restrict(restrictions));
+                return self.table.send(TableMessage::Restrict(Box::new(restrictions)));
             }
             MonitorNotice::HeartbeatContent(mut content) => {
                 content.to.clone_from(&self.to);

@@ -44,7 +44,7 @@ impl Driven for TableWorker {
                 // The program that asked may have given up waiting.
                 let _ = reply.send(outcome);
             }
-            TableMessage::Restrict(restrictions) => self.agent.restrict(restrictions, now),
+            TableMessage::Restrict(restrictions) => self.agent.restrict(*restrictions, now),
             TableMessage::ElectionRole(role) => {
                 self.agent.take_role(role, now);
                 self.awaited = Some(role);

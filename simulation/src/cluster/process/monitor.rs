@@ -372,7 +372,7 @@ impl Monitor {
         let now = env.now;
         match notice {
             MonitorNotice::Restrictions(restrictions) => {
-                env.post.tell_table(TableMessage::Restrict(restrictions), now);
+                env.post.tell_table(TableMessage::Restrict(Box::new(restrictions)), now);
             }
             MonitorNotice::HeartbeatContent(mut content) => {
                 content.to.clone_from(&self.to);

@@ -173,7 +173,7 @@ impl Table {
             TableMessage::Restrict(restrictions) => {
                 let view = env.client.state(self.view);
                 let state = self.state.as_mut().expect("it was opened first");
-                state.restrict(restrictions, view, now);
+                state.restrict(*restrictions, view, now);
                 (None, Then::Message)
             }
             TableMessage::ElectionRole(role) => {
