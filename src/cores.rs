@@ -9,6 +9,7 @@ pub use crate::daemon::supervisor::state::Supervisor;
 pub use crate::daemon::workers::endpoints::Endpoints;
 pub use crate::director::agent::messages::{ActionResult, AgentAction};
 pub use crate::director::agent::state::AgentState;
+pub use crate::director::kernel_table::TableReading;
 pub use crate::director::monitor::candidacy::{Candidacy, Circumstances, HeardDirector};
 pub use crate::director::monitor::conflicts::WatchedAddresses;
 pub use crate::director::monitor::messages::{

@@ -19,6 +19,8 @@
 use std::fmt;
 use std::net::SocketAddr;
 
+use serde::{Deserialize, Serialize};
+
 use crate::protocol::Protocol;
 
 mod health;
@@ -34,7 +36,7 @@ pub use runner::Checker;
 pub use settings::Check;
 
 /// What is probed, and how.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CheckTarget {
     /// The address and port that the real server serves on.
     pub addr: SocketAddr,

@@ -10,11 +10,13 @@
 //!   cluster    what is known of the cluster, and which services it touches    pure
 //!   driver     carries out what the state asks for, and tells it what became of that
 //!   messages   what passes between the two, and what a pass reports
+//!   recording  how the state is recorded and replayed
 //! ```
 
 mod cluster;
 mod driver;
 pub(crate) mod messages;
+mod recording;
 pub(crate) mod state;
 
 pub use driver::DirectorAgent;

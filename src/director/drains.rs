@@ -8,6 +8,8 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
+
 use super::desired::DesiredService;
 use super::kernel_table::Actual;
 use crate::clock::Instant;
@@ -21,7 +23,7 @@ use crate::store::ServiceKey;
 pub const IDLE: Duration = Duration::from_secs(5);
 
 /// A destination on its way out.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Drain {
     /// Since when it has been leaving.
     pub since: Instant,

@@ -11,6 +11,8 @@
 use std::collections::HashMap;
 use std::hash::{DefaultHasher, Hash, Hasher};
 
+use serde::{Deserialize, Serialize};
+
 use super::kernel_table::Actual;
 use super::settings::service_key;
 use crate::ipvs::proc_net::ProcLine;
@@ -19,7 +21,7 @@ use crate::store::ServiceKey;
 
 /// A fingerprint of one service: its scheduler, whether it is persistent, and its destinations with
 /// their forwarding methods and weights, in any order.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Print(u64);
 
 impl Print {

@@ -84,7 +84,7 @@ impl FlapState {
 }
 
 /// What `status` shows of a damped server.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Damped {
     /// How often it left within [`WINDOW`].
     pub leaves: u32,

@@ -8,15 +8,18 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::IpAddr;
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
+
 use super::desired::Inputs;
 use super::drains::{DrainState, settle};
 use super::fingerprint::{Print, print_of};
-use super::kernel_table::{Actual, KernelTable};
+use super::kernel_table::{Actual, KernelTable, rows};
 use super::reconcile::{Plans, RefusedChange, WeighedService, plans};
 use super::restrictions::QuiesceReason;
 use crate::bucket::Bucket;
 use crate::clock::Instant;
 use crate::ipvs::{Change, Destination, DestinationEntry, Stats};
+use crate::serial::pairs;
 use crate::store::{self, DrainTarget, NodeRecord, ServiceKey};
 
 /// A full pass is made this often: it repairs what no change told of and no look shows.
@@ -46,26 +49,36 @@ const REPAIRS: u32 = 10;
 /// ... and then once in this time, so that a program that keeps changing it costs little.
 const REPAIR_EVERY: Duration = Duration::from_secs(10);
 
+/// Services that a look does not show as the last passes left them: what it shows of each, or none
+/// where the service is gone.
+pub type Unexpected = Vec<(ServiceKey, Option<Print>)>;
+
 /// What is remembered from one pass to the next.
-#[derive(Debug)]
+#[derive(Debug, Serialize, Deserialize)]
 pub struct Passes {
+    #[serde(with = "pairs")]
     pub(super) drains: DrainState,
     /// Destinations that get no new connections, by the last pass over each service.
+    #[serde(with = "pairs")]
     pub(super) quiesced: BTreeMap<(ServiceKey, IpAddr), QuiesceReason>,
     /// Whether each service of which cvip.conf asks a quorum had it in the last pass over it.
+    #[serde(with = "pairs")]
     quorums: BTreeMap<ServiceKey, bool>,
     /// Services of which the kernel refused a change in the last pass over them.
     refused: BTreeSet<ServiceKey>,
     /// The last full pass could read and change the kernel.
     whole: bool,
     /// Operators' drains that a full pass has met which succeeded.
+    #[serde(with = "pairs")]
     obeyed: store::Drains,
     /// Nodes that leave, with their incarnations, which such a pass has met.
     released: BTreeMap<u32, u64>,
     /// What the last pass left of each service that stands.
-    expected: HashMap<ServiceKey, Print>,
+    #[serde(with = "pairs")]
+    expected: BTreeMap<ServiceKey, Print>,
     /// What the last look showed of those that were not as expected.
-    suspects: HashMap<ServiceKey, Print>,
+    #[serde(with = "pairs")]
+    suspects: BTreeMap<ServiceKey, Print>,
     repairs: Bucket,
     /// How often the table is looked at.
     look_every: Duration,
@@ -77,13 +90,15 @@ pub struct Passes {
 }
 
 /// One pass: what it is about, and what is to be done.
-#[derive(Debug)]
+#[derive(Debug, Serialize, Deserialize)]
 pub struct Pass {
     pub(super) full: bool,
     services: BTreeSet<ServiceKey>,
+    #[serde(with = "rows")]
     table: KernelTable,
     pub(super) plans: Plans,
     /// Operators' drains, as the pass saw them.
+    #[serde(with = "pairs")]
     ordered: store::Drains,
     /// The nodes that leave, as the pass saw them, with their incarnations.
     leaving: BTreeMap<u32, u64>,
@@ -130,8 +145,8 @@ impl Passes {
             whole: false,
             obeyed: store::Drains::new(),
             released: BTreeMap::new(),
-            expected: HashMap::new(),
-            suspects: HashMap::new(),
+            expected: BTreeMap::new(),
+            suspects: BTreeMap::new(),
             repairs: Bucket::new(REPAIRS, REPAIR_EVERY, now),
             look_every: LOOK_EVERY,
             next_look: now + LOOK_EVERY,
@@ -190,26 +205,30 @@ impl Passes {
         keys.filter(|key| !self.refused.contains(key)).collect()
     }
 
-    /// Compares what a look showed with what the last passes left; gives the services that are to be
-    /// read. `cost` is the processor time of the look.
+    /// What a look shows of the services that are not as the last passes left them.
+    pub fn unexpected(&self, shown: &HashMap<ServiceKey, Print>) -> Unexpected {
+        let differs = |(key, print): &(&ServiceKey, &Print)| shown.get(key) != Some(*print);
+        let services = self.expected.iter().filter(differs).map(|(key, _)| *key);
+        services.map(|key| (key, shown.get(&key).copied())).collect()
+    }
+
+    /// Takes what a look showed; gives the services that are to be read. `cost` is the processor time
+    /// of the look.
     pub fn looked(
         &mut self,
-        shown: &HashMap<ServiceKey, Print>,
+        unexpected: &[(ServiceKey, Option<Print>)],
         cost: Duration,
         now: Instant,
     ) -> BTreeSet<ServiceKey> {
         self.look_every = (LOOK_SHARE * cost).clamp(LOOK_EVERY, RESYNC_EVERY);
         self.next_look = now + self.look_every;
         self.next_proc_table = now + LOOK_EVERY;
-        let differs = |(key, print): &(&ServiceKey, &Print)| shown.get(key) != Some(*print);
-        let suspects: BTreeSet<ServiceKey> =
-            self.expected.iter().filter(differs).map(|(key, _)| *key).collect();
-        if suspects.is_empty() || !self.repairs.take(now) {
+        if unexpected.is_empty() || !self.repairs.take(now) {
             return BTreeSet::new();
         }
-        let known = suspects.iter().filter_map(|key| Some((*key, *shown.get(key)?)));
-        self.suspects = known.collect();
-        suspects
+        let shown = unexpected.iter().filter_map(|(key, print)| Some((*key, (*print)?)));
+        self.suspects = shown.collect();
+        unexpected.iter().map(|(key, _)| *key).collect()
     }
 
     /// The table cannot be looked at now.

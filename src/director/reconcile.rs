@@ -9,6 +9,8 @@ use std::collections::BTreeSet;
 use std::fmt;
 use std::net::IpAddr;
 
+use serde::{Deserialize, Serialize};
+
 use super::desired::{DesiredService, Inputs, WantedPool, desired, keys};
 use super::drains::{DrainState, removals};
 use super::kernel_table::{Actual, KernelTable};
@@ -22,7 +24,7 @@ use crate::ports::FlagSet;
 use crate::store::{Scope, ServiceKey, StoreState};
 
 /// What a pass is to do, before it is done.
-#[derive(Clone, Debug, PartialEq, Eq, Default)]
+#[derive(Clone, Debug, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Plans {
     /// The changes in order, each with its service.
     pub changes: Vec<(ServiceKey, Change)>,
@@ -37,7 +39,7 @@ pub struct Plans {
 }
 
 /// A service of which cvip.conf asks a quorum.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct WeighedService {
     /// The service.
     pub service: ServiceKey,
@@ -50,7 +52,7 @@ pub struct WeighedService {
 }
 
 /// A change that the kernel refused.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RefusedChange {
     /// The service that it was about.
     pub service: ServiceKey,

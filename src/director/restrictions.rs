@@ -43,7 +43,7 @@ pub struct Restrictions {
 }
 
 /// Why a real server that listens gets no new connections.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum QuiesceReason {
     /// It fails its check, or its accept queue is full.
     Unhealthy(String),

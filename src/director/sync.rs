@@ -35,7 +35,7 @@ pub fn desired(conf: &Conf, me: u32, role: &SyncRole) -> Option<DesiredDaemon> {
 }
 
 /// What a director's daemon should be.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct DesiredDaemon {
     /// The interface of the multicast group.
     pub interface: String,
@@ -129,7 +129,7 @@ const STEADY_AFTER: Duration = Duration::from_secs(10);
 
 /// What a director knows of its daemon: what is desired, and what the kernel shows. A daemon runs if
 /// the kernel shows it, and not because it was started.
-#[derive(Debug)]
+#[derive(Debug, Serialize, Deserialize)]
 pub struct Synchroniser {
     role: Option<SyncRole>,
     desired: Option<DesiredDaemon>,

@@ -8,6 +8,7 @@ use std::io;
 
 use nix::errno::Errno;
 use nix::libc;
+use serde::{Deserialize, Serialize};
 
 use super::types::Change;
 use super::wire::Malformed;
@@ -102,7 +103,7 @@ impl IpvsError {
 }
 
 /// One refused change of a batch.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ChangeFailure {
     /// Index of the change in the slice that was applied.
     pub index: usize,
@@ -131,7 +132,7 @@ impl From<ChangeFailure> for IpvsError {
 
 named! {
     /// What the kernel was asked, one for each command of its family.
-    #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+    #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
     #[non_exhaustive]
     pub enum Operation {
         /// `IPVS_CMD_NEW_SERVICE`.

@@ -31,7 +31,7 @@ impl Family {
 }
 
 /// What the kernel finds a virtual service by.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub enum ServiceId {
     /// Protocol, virtual address and port (0: every port, for persistent services).
     Address {
@@ -86,7 +86,7 @@ pub mod service_flags {
 }
 
 /// A virtual service: its identity and everything that can be edited.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Service {
     /// What the kernel finds it by.
     pub id: ServiceId,
@@ -143,7 +143,7 @@ impl Service {
 }
 
 /// What the kernel finds a destination by, within its service.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct DestinationId {
     /// Real server's address.
     pub addr: IpAddr,
@@ -171,7 +171,7 @@ named! {
 }
 
 /// The encapsulation of a tunnelled destination.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Default)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
 pub struct Tunnel {
     /// Encapsulation.
     pub kind: TunnelKind,
@@ -198,7 +198,7 @@ named! {
 }
 
 /// A destination: its identity and everything that can be edited.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Destination {
     /// What the kernel finds it by.
     pub id: DestinationId,
@@ -335,7 +335,7 @@ pub struct SyncDaemon {
 }
 
 /// One change to the kernel's table: one netlink message, acknowledged or refused as a whole.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Change {
     /// `IPVS_CMD_NEW_SERVICE`.
     AddService(Service),

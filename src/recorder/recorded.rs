@@ -137,7 +137,7 @@ impl Track {
             Err(error) => return self.end(C::NAME, &error.to_string(), now),
         };
         let is_lost = Arc::new(AtomicBool::new(false));
-        let begun = SegmentText::begin(C::NAME, number, text, Arc::clone(&is_lost));
+        let begun = SegmentText::begin(C::NAME, number, after, text, Arc::clone(&is_lost));
         if !self.recorder.give(begun) {
             return self.lose(now);
         }

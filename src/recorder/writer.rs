@@ -27,8 +27,9 @@ pub(super) struct SegmentText {
     core: &'static str,
     number: u64,
     text: Vec<u8>,
-    /// Of a segment's beginning: to be set once it cannot be written.
-    is_lost: Option<Arc<AtomicBool>>,
+    /// Of a segment's beginning: which segment it goes on from, and what is to be set once it cannot
+    /// be written.
+    begins: Option<(Option<u64>, Arc<AtomicBool>)>,
 }
 
 impl SegmentText {
@@ -36,15 +37,16 @@ impl SegmentText {
     pub(super) fn begin(
         core: &'static str,
         number: u64,
+        after: Option<u64>,
         text: Vec<u8>,
         is_lost: Arc<AtomicBool>,
     ) -> SegmentText {
-        SegmentText { core, number, text, is_lost: Some(is_lost) }
+        SegmentText { core, number, text, begins: Some((after, is_lost)) }
     }
 
     /// What follows.
     pub(super) fn more(core: &'static str, number: u64, text: Vec<u8>) -> SegmentText {
-        SegmentText { core, number, text, is_lost: None }
+        SegmentText { core, number, text, begins: None }
     }
 }
 
@@ -175,8 +177,9 @@ struct Folder {
 #[derive(Default)]
 struct CoreFiles {
     ring: Ring,
-    /// The segment that is written.
-    open: Option<(u64, File, Arc<AtomicBool>)>,
+    /// The segments that are written: more than one where a table is emptied that is no longer this
+    /// node's while another is made.
+    open: BTreeMap<u64, (File, Arc<AtomicBool>)>,
 }
 
 impl Folder {
@@ -203,30 +206,34 @@ impl Folder {
     }
 
     /// Writes part of a segment. What cannot be written is noted, and its core begins anew.
-    fn write(&mut self, SegmentText { core, number, text, is_lost }: SegmentText, now: Instant) {
+    fn write(&mut self, SegmentText { core, number, text, begins }: SegmentText, now: Instant) {
         let files = self.cores.entry(core.to_owned()).or_default();
         for removed in files.ring.remove(text.len() as u64, now) {
+            // Where that is still written, what follows would be without a beginning.
+            if let Some((_, is_lost)) = files.open.remove(&removed) {
+                is_lost.store(true, Ordering::Relaxed);
+            }
             // What another program removed is removed.
             let _ = fs::remove_file(self.path.join(file_name(removed, core)));
         }
         let path = self.path.join(file_name(number, core));
-        let written = match is_lost {
-            Some(is_lost) => {
+        let written = match begins {
+            Some((after, is_lost)) => {
                 files.ring.begin(number, now);
+                after.map(|after| files.open.remove(&after));
                 match create(&self.path, &path, &text) {
                     Ok(file) => {
-                        files.open = Some((number, file, is_lost));
+                        files.open.insert(number, (file, is_lost));
                         Ok(())
                     }
                     Err(error) => {
-                        files.open = None;
                         is_lost.store(true, Ordering::Relaxed);
                         Err(error)
                     }
                 }
             }
-            None => match files.open.as_mut().filter(|(open, ..)| *open == number) {
-                Some((_, file, is_lost)) => file.write_all(&text).inspect_err(|_| {
+            None => match files.open.get_mut(&number) {
+                Some((file, is_lost)) => file.write_all(&text).inspect_err(|_| {
                     is_lost.store(true, Ordering::Relaxed);
                 }),
                 None => return,
@@ -235,7 +242,7 @@ impl Folder {
         files::note(&self.path, &written);
         match written {
             Ok(()) => files.ring.grow(number, text.len() as u64),
-            Err(_) => files.open = None,
+            Err(_) => drop(files.open.remove(&number)),
         }
     }
 }
@@ -322,7 +329,7 @@ mod tests {
         let start = Instant::now();
         for minute in 0..30 {
             let lost = Arc::new(AtomicBool::new(false));
-            let text = SegmentText::begin("core", minute, b"text".to_vec(), lost);
+            let text = SegmentText::begin("core", minute, None, b"text".to_vec(), lost);
             folder.write(text, start + Duration::from_secs(60 * minute));
         }
         assert_eq!(files(dir.path()).len(), 11);
@@ -331,8 +338,26 @@ mod tests {
         let mut folder = Folder::new(dir.path().to_owned());
         assert_eq!(folder.find(start), 29);
         let lost = Arc::new(AtomicBool::new(false));
-        folder.write(SegmentText::begin("core", 30, b"text".to_vec(), lost), start);
+        folder.write(SegmentText::begin("core", 30, None, b"text".to_vec(), lost), start);
         assert_eq!(files(dir.path()).len(), 13);
+    }
+
+    #[test]
+    fn two_cores_of_one_name_are_written_side_by_side() {
+        let dir = tempfile::tempdir().unwrap();
+        let (writer, recorder) = Writer::start(dir.path(), 3).unwrap();
+        let mut counters = [0, 1].map(|_| Recorded::new(Counter::default(), &recorder));
+        let start = Instant::now();
+        for n in 0..24 {
+            for (step, counter) in counters.iter_mut().enumerate() {
+                counter.call(step as u64, start + n * Duration::from_secs(10));
+            }
+        }
+        drop(counters);
+        writer.end();
+        let files = files(&Writer::folder(dir.path(), 3));
+        let calls: Vec<u64> = files.iter().map(|path| replayed(path).calls).collect();
+        assert_eq!(calls, [12; 4], "two minutes each");
     }
 
     #[test]

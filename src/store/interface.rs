@@ -6,12 +6,15 @@ use std::fmt;
 use std::os::fd::BorrowedFd;
 use std::path::PathBuf;
 
+use serde::{Deserialize, Serialize};
+
 use super::orders::{Drains, Elected, TermClaim};
 use super::record::NodeRecord;
 use super::service::ServiceKey;
 use crate::clock::Instant;
 use crate::counter;
 use crate::ports::FlagSet;
+use crate::serial::pairs;
 
 /// What the opener may do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -35,7 +38,7 @@ pub enum Interest {
 }
 
 /// Whose flags: one node's, or every node's.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub enum Scope {
     /// The flags of this node number.
     Node(u32),
@@ -53,7 +56,7 @@ impl fmt::Display for Scope {
 }
 
 /// One thing that the store keeps.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[non_exhaustive]
 pub enum Key {
     /// A node's record.
@@ -72,15 +75,17 @@ pub enum Key {
 }
 
 /// All that the store says.
-#[derive(Clone, Debug, PartialEq, Eq, Default)]
+#[derive(Clone, Debug, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct StoreState {
     /// Records by node number, those of nodes without a lease too.
     pub nodes: BTreeMap<u32, NodeRecord>,
     /// Who holds a lease: the incarnation of the living cvipd, by node number.
     pub alive: BTreeMap<u32, u64>,
     /// Flags set at run time.
+    #[serde(with = "pairs")]
     pub flags: BTreeMap<Scope, FlagSet>,
     /// Operators' drains.
+    #[serde(with = "pairs")]
     pub drains: Drains,
     /// The elected director of each set, by the lowest node number of the set's directors.
     pub directors: BTreeMap<u32, Elected>,
@@ -133,7 +138,7 @@ pub struct Refreshed {
 }
 
 /// A value that could not be read, and what became of it.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Fault {
     /// Which value.
     pub key: Key,
@@ -212,6 +217,29 @@ impl StoreError {
         matches!(self, StoreError::Unavailable { .. })
     }
 }
+
+/// A [`StoreError`] in its words, for what decides: it acts on nothing else of it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StoreFailure {
+    /// The same may work later, with nothing fixed but the store's servers.
+    pub is_unavailable: bool,
+    /// The error's text.
+    pub reason: String,
+}
+
+impl From<StoreError> for StoreFailure {
+    fn from(error: StoreError) -> StoreFailure {
+        StoreFailure { is_unavailable: error.is_unavailable(), reason: error.to_string() }
+    }
+}
+
+impl fmt::Display for StoreFailure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.reason)
+    }
+}
+
+impl std::error::Error for StoreFailure {}
 
 fn hint(error: &std::io::Error) -> &'static str {
     match error.kind() {

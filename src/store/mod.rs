@@ -43,15 +43,18 @@ mod orders;
 mod record;
 mod service;
 pub(crate) mod value;
+mod values;
 
 pub use compact::{MOST_REFUSED, shortened};
 pub use interface::{
-    Access, Fault, Holding, Interest, Key, Lease, Refreshed, Scope, Store, StoreError, StoreState,
+    Access, Fault, Holding, Interest, Key, Lease, Refreshed, Scope, Store, StoreError,
+    StoreFailure, StoreState,
 };
 pub use local::{LocalStore, last_incarnation};
 pub use orders::{DrainOrder, DrainTarget, Drains, Elected, TermClaim, drain_of};
 pub use record::{AppliedOrders, Lingering, NodeRecord, RefusedListener, Registration};
 pub use service::{PortRanges, ServiceKey};
+pub use values::StoreValues;
 
 pub use crate::settings::{Engine, EtcdSettings, Overrides, Settings, SettingsError};
 

@@ -11,6 +11,7 @@ use super::{Drains, Elected, Key, NodeRecord, ServiceKey, StoreState};
 use crate::counter;
 use crate::json;
 use crate::ports::FlagSet;
+use crate::serial::pairs;
 
 /// No value is larger: 65,535 registrations for each of several CVIPs fit.
 pub(super) const VALUE_CAP: u64 = 64 << 20;
@@ -22,7 +23,7 @@ pub(super) struct Alive {
 }
 
 /// One key's value.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[expect(clippy::large_enum_variant, reason = "most values are records of nodes")]
 pub enum Value {
     /// A node's record.
@@ -32,7 +33,7 @@ pub enum Value {
     /// Port flags.
     Flags(FlagSet),
     /// Operators' drains.
-    Drains(Drains),
+    Drains(#[serde(with = "pairs")] Drains),
     /// Which director a set has elected.
     Director(Elected),
     /// The services that a director owns.

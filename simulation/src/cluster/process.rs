@@ -356,6 +356,8 @@ impl Workers {
         if let Some(monitor) = &mut self.monitor {
             restore(&mut monitor.state);
         }
+        let tables = self.table.iter_mut().flatten().chain(&mut self.retired);
+        tables.filter_map(|table| table.state.as_mut()).for_each(restore);
     }
 
     fn of_view(&self, view: ViewId) -> Option<Worker> {

@@ -17,6 +17,7 @@ use crate::director::{self, table};
 use crate::ipvs::Client;
 use crate::ipvsadm::change_line;
 use crate::json;
+use crate::recorder::Recorder;
 use crate::store::{Access, Interest};
 
 #[derive(clap::Args, Clone, Debug)]
@@ -129,7 +130,8 @@ fn once(site: &Site, conf: Conf, me: u32) -> anyhow::Result<(Vec<String>, Vec<St
     }
     // No check runs for so short a time.
     let checker = Checker::new(0, now)?;
-    let mut agent = director::DirectorAgent::new(me, Arc::new(conf), client, store, checker, now)?;
+    let (conf, recorder) = (Arc::new(conf), Recorder::off());
+    let mut agent = director::DirectorAgent::new(me, conf, client, store, checker, &recorder, now)?;
     let report = agent.full_pass(now)?;
     Ok((
         report.applied.iter().map(ToString::to_string).collect(),

@@ -177,11 +177,11 @@ enum CvipctlCommand {
     Doctor(doctor::Args),
     /// Decide again what cvipd decided, by its recording, and show each decision with its reason
     ///
-    /// cvipd records what reaches the monitor (liveness, elections, address conflicts), the address
-    /// manager and the supervisor (role, reload, leave), and what they decided, for ten minutes, in
-    /// the folder of --run-dir. What a node registers and what a director puts into the table is not
-    /// recorded. The recording can be replayed on any machine: nothing
-    /// is asked, sent or changed. An output that differs from the recorded one is a fault of the
+    /// cvipd records what reaches the monitor (liveness, elections, address conflicts), a director's
+    /// table (services, weights, drains, repairs), the address manager and the supervisor (role,
+    /// reload, leave), and what they decided, for ten minutes, in the folder of --run-dir. What a
+    /// node registers is not recorded. The recording can be replayed on any machine: nothing is
+    /// asked, sent or changed. An output that differs from the recorded one is a fault of the
     /// program (or of another version of it): please report it with the recording.
     ///
     /// A recording has cvip.conf, node records and addresses in it, and no secret: neither the

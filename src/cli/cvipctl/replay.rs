@@ -14,6 +14,7 @@ use super::events::{Since, since};
 use crate::clock::Instant;
 use crate::daemon::address_manager::state::AddressState;
 use crate::daemon::supervisor::state::Supervisor;
+use crate::director::agent::state::AgentState;
 use crate::director::monitor::state::MonitorState;
 use crate::recorder::{
     Core, Decision, Difference, Replay, ReplayError, SegmentHeader, is_segment, read_header, replay,
@@ -21,7 +22,8 @@ use crate::recorder::{
 use crate::{files, json};
 
 /// The cores that are recorded.
-const CORES: [&str; 3] = [MonitorState::NAME, AddressState::NAME, Supervisor::NAME];
+const CORES: [&str; 4] =
+    [MonitorState::NAME, AddressState::NAME, Supervisor::NAME, AgentState::NAME];
 
 /// The largest file that is read: what cvipd writes is smaller.
 const FILE_BYTES: u64 = 64 << 20;
@@ -133,6 +135,7 @@ fn replay_core(
         MonitorState::NAME => replay::<MonitorState>(header, reader, before),
         Supervisor::NAME => replay::<Supervisor>(header, reader, before),
         AddressState::NAME => replay::<AddressState>(header, reader, before),
+        AgentState::NAME => replay::<AgentState>(header, reader, before),
         core => {
             let what = format!("this program has no core `{core}'");
             Err(io::Error::new(io::ErrorKind::InvalidData, what).into())

@@ -469,7 +469,15 @@ fn table_worker(
     let store = context.store.subscribe(Interest::All)?;
     let (conf, now) = (Arc::clone(conf), Instant::now());
     let checker = Checker::new(context.node.into(), now).map_err(no_inbox)?;
-    let agent = director::DirectorAgent::new(context.node, conf, client, store, checker, now)?;
+    let agent = director::DirectorAgent::new(
+        context.node,
+        conf,
+        client,
+        store,
+        checker,
+        &context.recorder,
+        now,
+    )?;
     Ok(TableWorker::new(agent, context.main.clone()))
 }
 

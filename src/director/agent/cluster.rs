@@ -8,6 +8,8 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
+
 use super::super::desired::{Inputs, desired, registered, services_of, standing_keys, touched};
 use super::super::flaps::{Limits, ServerKey};
 use super::super::kernel_table::KernelTable;
@@ -17,19 +19,24 @@ use super::super::restrictions::{QuiesceReason, Restrictions};
 use super::super::{DirectorEvent, departures};
 use crate::clock::Instant;
 use crate::conf::Conf;
-use crate::store::{DrainOrder, DrainTarget, Drains, Key, NodeRecord, ServiceKey, StoreState};
+use crate::serial::pairs;
+use crate::store::{
+    DrainOrder, DrainTarget, Drains, Key, NodeRecord, ServiceKey, StoreState, StoreValues,
+};
 
-/// The configuration, the nodes' records, operators' drains and restrictions.
+/// The configuration, the store's view and restrictions.
+#[derive(Serialize, Deserialize)]
 pub(super) struct Cluster {
     pub(super) me: u32,
     pub(super) conf: Arc<Conf>,
-    /// The records by which the table was last made.
+    /// The store's view: what the driver said that changed in it.
+    pub(super) store: StoreState,
+    /// Its records, without the ports that their nodes have left since.
     records: BTreeMap<u32, NodeRecord>,
-    /// Operators' drains, as they were last looked at.
-    pub(super) ordered: Drains,
     pub(super) restrictions: Restrictions,
     /// Static real servers that failed the director's own checks, and why.
-    failed: BTreeMap<ServerKey, String>,
+    #[serde(with = "pairs")]
+    pub(super) failed: BTreeMap<ServerKey, String>,
     /// Services that a change touched, and that no pass has met yet.
     pub(super) pending: BTreeSet<ServiceKey>,
     /// What happened.
@@ -38,12 +45,12 @@ pub(super) struct Cluster {
 
 impl Cluster {
     /// The first pass is made by the present view of the store: what differs from it later is news.
-    pub(super) fn new(me: u32, conf: Arc<Conf>, view: &StoreState) -> Cluster {
+    pub(super) fn new(me: u32, conf: Arc<Conf>, store: StoreState) -> Cluster {
         Cluster {
             me,
             conf,
-            records: view.nodes.clone(),
-            ordered: view.drains.clone(),
+            records: store.nodes.clone(),
+            store,
             restrictions: Restrictions::default(),
             failed: BTreeMap::new(),
             pending: BTreeSet::new(),
@@ -52,17 +59,12 @@ impl Cluster {
     }
 
     /// What decides what a service should be.
-    pub(super) fn inputs<'a>(
-        &'a self,
-        view: &'a StoreState,
-        passive: bool,
-        now: Instant,
-    ) -> Inputs<'a> {
+    pub(super) fn inputs(&self, passive: bool, now: Instant) -> Inputs<'_> {
         Inputs {
             conf: &self.conf,
             nodes: &self.records,
             me: self.me,
-            drains: &view.drains,
+            drains: &self.store.drains,
             restrictions: &self.restrictions,
             passive,
             now,
@@ -70,19 +72,19 @@ impl Cluster {
     }
 
     /// Takes values of the store that changed.
-    pub(super) fn follow(
-        &mut self,
-        changed: &BTreeSet<Key>,
-        view: &StoreState,
-        passes: &mut Passes,
-        now: Instant,
-    ) {
+    pub(super) fn follow(&mut self, values: StoreValues, passes: &mut Passes, now: Instant) {
+        let changed: Vec<Key> = values.keys().collect();
+        let before = match changed.contains(&Key::Drains) {
+            true => self.store.drains.clone(),
+            false => Drains::new(),
+        };
+        self.store.take(values);
         for key in changed {
             match key {
-                Key::Node(node) => self.take_record(*node, view, passes, now),
+                Key::Node(node) => self.take_record(node, passes, now),
                 Key::Flags(_) => passes.ask_full(now),
                 Key::Drains => {
-                    self.take_drains(view);
+                    self.take_drains(&before);
                     passes.confirm_soon(now);
                 }
                 Key::Alive(_) | Key::Director(_) | Key::Owned(_) => {}
@@ -99,9 +101,9 @@ impl Cluster {
 
     /// Takes a node's record from the store, without the ports that the node has left since: which
     /// services it touches, and which servers came or went.
-    fn take_record(&mut self, node: u32, view: &StoreState, passes: &mut Passes, now: Instant) {
+    fn take_record(&mut self, node: u32, passes: &mut Passes, now: Instant) {
         let left = self.restrictions.left.get(&node);
-        let new = view.nodes.get(&node);
+        let new = self.store.nodes.get(&node);
         let new = new.map(|record| departures::without(record, left).into_owned());
         let old = self.records.remove(&node);
         let weight = |record: &Option<NodeRecord>, key| {
@@ -148,15 +150,15 @@ impl Cluster {
     }
 
     /// Takes operators' drains: the services of what they drain, or drain no longer.
-    fn take_drains(&mut self, view: &StoreState) {
-        let before = std::mem::replace(&mut self.ordered, view.drains.clone());
+    fn take_drains(&mut self, before: &Drains) {
+        let drains = &self.store.drains;
         let is_new = |(target, order): &(&DrainTarget, &DrainOrder)| {
-            self.ordered.get(target) != Some(order) || before.get(target) != Some(order)
+            drains.get(target) != Some(order) || before.get(target) != Some(order)
         };
-        let changed = before.iter().chain(&self.ordered).filter(is_new).map(|(target, _)| *target);
+        let changed = before.iter().chain(drains).filter(is_new).map(|(target, _)| *target);
         let changed: BTreeSet<DrainTarget> = changed.collect();
         for target in changed {
-            self.events.push(match self.ordered.get(&target) {
+            self.events.push(match self.store.drains.get(&target) {
                 Some(order) => DirectorEvent::drain_ordered(&target, order),
                 None => DirectorEvent::DrainEnded { target: target.to_string() },
             });
@@ -178,7 +180,6 @@ impl Cluster {
     pub(super) fn restrict(
         &mut self,
         restrictions: Restrictions,
-        view: &StoreState,
         passes: &mut Passes,
         now: Instant,
     ) {
@@ -210,7 +211,7 @@ impl Cluster {
             self.touch_node(node, |_| true);
         }
         for node in left {
-            self.take_record(node, view, passes, now);
+            self.take_record(node, passes, now);
         }
         self.keep_directed();
     }
@@ -219,7 +220,6 @@ impl Cluster {
     pub(super) fn take_checks(
         &mut self,
         failed: BTreeMap<ServerKey, String>,
-        view: &StoreState,
         passes: &mut Passes,
         now: Instant,
     ) {
@@ -229,7 +229,7 @@ impl Cluster {
             restrictions.unhealthy.retain(|server, _| !before.contains_key(server));
             // These are all that there are.
             restrictions.unknown.clear();
-            self.restrict(restrictions, view, passes, now);
+            self.restrict(restrictions, passes, now);
         }
     }
 
@@ -240,7 +240,7 @@ impl Cluster {
         services: &BTreeSet<ServiceKey>,
         table: &KernelTable,
         why: impl Fn(ServiceKey, IpAddr) -> Option<QuiesceReason>,
-        (view, passive): (&StoreState, bool),
+        passive: bool,
         now: Instant,
     ) {
         for key in services {
@@ -249,7 +249,7 @@ impl Cluster {
             let slow_start = service.and_then(|service| service.slow_start);
             let mut servers = Vec::new();
             if slow_start.is_some() {
-                let desired = desired(*key, self.inputs(view, passive, now));
+                let desired = desired(*key, self.inputs(passive, now));
                 let has = table.get(key).map(|actual| &actual.destinations);
                 servers.extend(desired.destinations.values().map(|d| {
                     WeighedServer {

@@ -1,7 +1,6 @@
 //! Carries out what the agent's state asks for: the netlink client, the store's view, the checker,
 //! and the kernel's files. It decides nothing.
 
-use std::collections::BTreeSet;
 use std::os::fd::BorrowedFd;
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,18 +9,21 @@ use nix::time::{ClockId, clock_gettime};
 use tracing::{error, info, warn};
 
 use super::super::flaps::ServerKey;
+use super::super::kernel_table::TableReading;
 use super::super::restrictions::Restrictions;
 use super::super::sync::SyncRole;
 use super::super::view::TableView;
 use super::super::{DirectorEvent, table};
 use super::messages::{ActionResult, AgentAction, PassError, PassReport};
+use super::recording::{AgentCall, AgentOutput};
 use super::state::AgentState;
 use crate::checks::Checker;
 use crate::clock::Instant;
 use crate::conf::Conf;
 use crate::ipvs::{Change, Client};
 use crate::net;
-use crate::store::{AppliedOrders, Fault, Key, Store, StoreError, StoreState};
+use crate::recorder::{Recorded, Recorder};
+use crate::store::{AppliedOrders, Fault, Key, Store, StoreError, StoreState, StoreValues};
 
 /// How long an agent that has left waits for nothing: until it is ended.
 const LEFT_FOR: Duration = Duration::from_secs(3600);
@@ -33,11 +35,17 @@ const BACKUP_ONLY: &str = "net/ipv4/vs/backup_only";
 /// than [`DirectorAgent::timeout`], and calls [`DirectorAgent::step`].
 pub struct DirectorAgent {
     me: u32,
-    state: AgentState,
+    state: Recorded<AgentState>,
     client: Client,
     store: Box<dyn Store>,
     /// Of static real servers.
     checker: Checker<ServerKey>,
+    /// What happened, since it was last asked for.
+    events: Vec<DirectorEvent>,
+    /// What the last pass did, until it is logged or told.
+    outcome: Option<Result<PassReport, PassError>>,
+    /// What became of leaving, while that is news.
+    departure: Option<Result<(), String>>,
 }
 
 impl DirectorAgent {
@@ -52,6 +60,7 @@ impl DirectorAgent {
         client: Client,
         mut store: Box<dyn Store>,
         checker: Checker<ServerKey>,
+        recorder: &Recorder,
         now: Instant,
     ) -> Result<DirectorAgent, StoreError> {
         let known = match store.refresh() {
@@ -65,9 +74,21 @@ impl DirectorAgent {
             }
             Err(error) => return Err(error),
         };
-        let state = AgentState::new(me, conf, store.state(), known, now);
-        let mut agent = DirectorAgent { me, state, client, store, checker };
-        agent.run(None, now);
+        let mut state = AgentState::new(me, conf, store.state().clone(), known, now);
+        let targets = state.take_targets();
+        let mut agent = DirectorAgent {
+            me,
+            state: Recorded::new(state, recorder),
+            client,
+            store,
+            checker,
+            events: Vec::new(),
+            outcome: None,
+            departure: None,
+        };
+        if let Some(targets) = targets {
+            agent.checker.set_targets(targets.0, now);
+        }
         Ok(agent)
     }
 
@@ -91,12 +112,12 @@ impl DirectorAgent {
 
     /// Does what is due: reads what changed, and reconciles the kernel's table.
     pub fn step(&mut self, now: Instant) {
-        let first = self.state.step(now);
+        let first = self.call(AgentCall::Step, now);
         if !self.state.is_leaving() {
             self.check(now);
         }
         self.run(first, now);
-        if let Some(outcome) = self.state.take_outcome() {
+        if let Some(outcome) = self.outcome.take() {
             log(&outcome);
         }
     }
@@ -106,9 +127,8 @@ impl DirectorAgent {
     /// # Errors
     /// The kernel or the store could not be read or changed.
     pub fn full_pass(&mut self, now: Instant) -> Result<PassReport, PassError> {
-        let first = self.state.full_pass();
-        self.run(first, now);
-        let outcome = self.state.take_outcome().unwrap_or_else(|| Ok(PassReport::default()));
+        self.begin(AgentCall::FullPass, now);
+        let outcome = self.outcome.take().unwrap_or_else(|| Ok(PassReport::default()));
         log(&outcome);
         outcome
     }
@@ -118,31 +138,28 @@ impl DirectorAgent {
     /// # Errors
     /// The kernel could not be read.
     pub fn differences(&mut self, now: Instant) -> Result<Vec<Change>, PassError> {
-        let first = self.state.read_view();
-        self.run(first, now);
-        let (view, mut drains) = (self.store.state(), self.state.passes.drains.clone());
-        let inputs = self.state.inputs(view, now);
+        self.begin(AgentCall::ReadView, now);
+        let (view, mut drains) = (self.state.store(), self.state.passes.drains.clone());
+        let inputs = self.state.inputs(now);
         let plans = table::plan_all(&mut self.client, inputs, view, &mut drains)?;
         Ok(plans.changes.into_iter().map(|(_, change)| change).collect())
     }
 
     /// Takes a new configuration; the next step is a full pass.
     pub fn reload(&mut self, conf: Arc<Conf>, now: Instant) {
-        self.state.reload(conf, now);
-        self.run(None, now);
+        self.begin(AgentCall::Reload(conf), now);
     }
 
     /// Takes other restrictions, but for those that the agent makes itself: what they touch is
     /// looked at in the next step.
     pub fn restrict(&mut self, restrictions: Restrictions, now: Instant) {
-        self.state.restrict(restrictions, self.store.state(), now);
+        self.begin(AgentCall::Restrict(restrictions), now);
     }
 
     /// Takes its role in its set: which synchronisation daemon runs depends on it, and whether there
     /// is a table.
     pub fn take_role(&mut self, role: SyncRole, now: Instant) {
-        let first = self.state.take_role(role, now);
-        self.run(first, now);
+        self.begin(AgentCall::TakeRole(role), now);
     }
 
     /// True if a full pass is still to make the table that its role asks for.
@@ -153,24 +170,23 @@ impl DirectorAgent {
     /// The drains that the table obeys, and the nodes that leave and are out; none while it is not what
     /// it should be.
     pub fn obeys(&self) -> Option<AppliedOrders> {
-        self.state.obeys(self.store.state())
+        self.state.obeys()
     }
 
     /// What happened since this was last asked.
     pub fn take_events(&mut self) -> Vec<DirectorEvent> {
-        self.state.take_events()
+        std::mem::take(&mut self.events)
     }
 
     /// Deletes every service that this director owns, and ends its synchronisation daemon; no step makes
     /// any of it again, and what fails is tried again. [`DirectorAgent::take_departure`] tells.
     pub fn leave(&mut self, now: Instant) {
-        let first = self.state.leave(now);
-        self.run(first, now);
+        self.begin(AgentCall::Leave, now);
     }
 
     /// What became of leaving, if that is news: nothing of its own is left, or why something is.
     pub fn take_departure(&mut self) -> Option<Result<(), String>> {
-        self.state.take_departure()
+        self.departure.take()
     }
 
     /// What it knows of its pools beside what stands in the kernel.
@@ -188,38 +204,72 @@ impl DirectorAgent {
         self.checker.step(now);
         let checked = self.checker.iter();
         let failed = checked.filter_map(|(server, _, health)| Some((*server, health.fault()?)));
-        self.state.take_checks(failed.collect(), self.store.state(), now);
+        let failed = failed.collect();
+        if failed != *self.state.failed() {
+            self.begin(AgentCall::TakeChecks(failed), now);
+        }
+    }
+
+    /// Begins something, and carries out what follows.
+    fn begin(&mut self, call: AgentCall, now: Instant) {
+        let first = self.call(call, now);
+        self.run(first, now);
     }
 
     /// Carries out actions until there is none.
     fn run(&mut self, mut next: Option<AgentAction>, now: Instant) {
         while let Some(action) = next {
             let done = self.carry_out(action, now);
-            next = self.state.done(done, self.store.state(), now);
+            let is_view = matches!(done, ActionResult::ReadStore(Ok(_)));
+            next = self.call(AgentCall::Done(done), now);
+            if is_view {
+                debug_assert_eq!(self.state.store(), self.store.state(), "both are told the same");
+            }
         }
-        if let Some(targets) = self.state.take_targets() {
-            self.checker.set_targets(targets, now);
+    }
+
+    /// Tells the state something; gives the action that follows, and keeps what is to be told.
+    fn call(&mut self, call: AgentCall, now: Instant) -> Option<AgentAction> {
+        let mut next = None;
+        for output in self.state.call(call, now) {
+            match output {
+                AgentOutput::Action(action) => next = Some(action),
+                AgentOutput::Check(targets) => self.checker.set_targets(targets.0, now),
+                AgentOutput::Outcome(outcome) => self.outcome = Some(outcome),
+                AgentOutput::Event(event) => self.events.push(event),
+                AgentOutput::Departure(outcome) => self.departure = Some(outcome),
+            }
         }
+        next
     }
 
     fn carry_out(&mut self, action: AgentAction, now: Instant) -> ActionResult {
         match action {
-            AgentAction::ReadStore { whole } => ActionResult::ReadStore(self.refresh(whole)),
-            AgentAction::ReadAll => {
-                let inputs = self.state.inputs(self.store.state(), now);
-                ActionResult::Read(table::read_all(&mut self.client, inputs, self.store.state()))
+            AgentAction::ReadStore { whole } => {
+                ActionResult::ReadStore(self.refresh(whole).map_err(Into::into))
             }
-            AgentAction::Read(services) => ActionResult::Read(
-                table::read_some(&mut self.client, &services).map(|table| (services, table)),
-            ),
+            AgentAction::ReadAll => {
+                let inputs = self.state.inputs(now);
+                let read = table::read_all(&mut self.client, inputs, self.state.store());
+                let read = read.map(|(services, table)| (services, TableReading(table)));
+                ActionResult::Read(read.map_err(|error| error.to_string()))
+            }
+            AgentAction::Read(services) => {
+                let read = table::read_some(&mut self.client, &services);
+                let read = read.map(|table| (services, TableReading(table)));
+                ActionResult::Read(read.map_err(|error| error.to_string()))
+            }
             AgentAction::LookFlushed => ActionResult::LookFlushed(table::is_flushed()),
             AgentAction::Look => {
                 let started = processor_time();
                 let prints = table::read_prints();
-                ActionResult::Look(prints, processor_time().saturating_sub(started))
+                let unexpected = prints.map(|prints| self.state.unexpected(&prints));
+                let cost = processor_time().saturating_sub(started);
+                ActionResult::Look(unexpected.map_err(|error| error.to_string()), cost)
             }
             AgentAction::ReadDaemons => {
-                ActionResult::ReadDaemons(self.client.daemons(), backup_only())
+                let running = self.client.daemons().map_err(|error| error.to_string());
+                ActionResult::ReadDaemons(running, backup_only())
             }
             AgentAction::ChangeDaemons(changes) => {
                 let refused = match self.client.apply(&changes) {
@@ -231,14 +281,18 @@ impl DirectorAgent {
                 ActionResult::ChangeDaemons(refused, running, backup_only())
             }
             AgentAction::Own(services) => {
-                ActionResult::Own(self.store.put_owned(self.me, &services))
+                let written = self.store.put_owned(self.me, &services);
+                ActionResult::Own(written.map_err(Into::into))
             }
-            AgentAction::Apply(changes) => ActionResult::Apply(self.client.apply(&changes)),
+            AgentAction::Apply(changes) => {
+                let applied = self.client.apply(&changes);
+                ActionResult::Apply(applied.map_err(|error| error.to_string()))
+            }
         }
     }
 
     /// Refreshes the store's view; logs what is corrupt in it, and repairs the own file.
-    fn refresh(&mut self, whole: bool) -> Result<BTreeSet<Key>, StoreError> {
+    fn refresh(&mut self, whole: bool) -> Result<StoreValues, StoreError> {
         if whole {
             self.store.invalidate();
         }
@@ -246,7 +300,7 @@ impl DirectorAgent {
         if let Err(error) = repair(self.me, self.store.as_mut(), &refreshed.faults) {
             error!("{error}");
         }
-        Ok(refreshed.changed)
+        Ok(self.store.state().values_of(&refreshed.changed))
     }
 }
 

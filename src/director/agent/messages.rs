@@ -1,18 +1,19 @@
 //! What crosses the agent's boundary: what its state asks the driver to do, what became of that, and
 //! what a pass reports.
 
-use std::collections::{BTreeSet, HashMap};
-use std::io;
+use std::collections::BTreeSet;
 use std::time::Duration;
 
-use super::super::fingerprint::Print;
-use super::super::kernel_table::KernelTable;
+use serde::{Deserialize, Serialize};
+
+use super::super::kernel_table::TableReading;
+use super::super::passes::Unexpected;
 use super::super::reconcile::RefusedChange;
 use crate::ipvs::{Change, ChangeFailure, IpvsError, SyncDaemon};
-use crate::store::{Key, ServiceKey, StoreError};
+use crate::store::{ServiceKey, StoreFailure, StoreValues};
 
 /// What the driver is to do. It answers each with the [`ActionResult`] of the same name.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum AgentAction {
     /// Refresh the store's view.
     ReadStore {
@@ -37,29 +38,29 @@ pub enum AgentAction {
     Apply(Vec<Change>),
 }
 
-/// What became of an [`AgentAction`].
-#[derive(Debug)]
+/// What became of an [`AgentAction`]. What the kernel's errors say is text: nothing is decided by it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum ActionResult {
-    /// The keys whose values are others than before.
-    ReadStore(Result<BTreeSet<Key>, StoreError>),
+    /// What is another value than before.
+    ReadStore(Result<StoreValues, StoreFailure>),
     /// The services of a pass, and what the kernel has of them: of [`AgentAction::ReadAll`] too.
-    Read(Result<(BTreeSet<ServiceKey>, KernelTable), IpvsError>),
+    Read(Result<(BTreeSet<ServiceKey>, TableReading), String>),
     /// True if the kernel shows no service.
     LookFlushed(bool),
-    /// The fingerprints of all services, and the processor time that it took.
-    Look(io::Result<HashMap<ServiceKey, Print>>, Duration),
+    /// What is not as the last passes left it, and the processor time that the look took.
+    Look(Result<Unexpected, String>, Duration),
     /// The daemons that run, and whether `backup_only` is 1.
-    ReadDaemons(Result<Vec<SyncDaemon>, IpvsError>, bool),
+    ReadDaemons(Result<Vec<SyncDaemon>, String>, bool),
     /// Why changes were refused, the daemons that run then, and whether `backup_only` is 1.
     ChangeDaemons(Vec<String>, Vec<SyncDaemon>, bool),
     /// Whether it was written.
-    Own(Result<(), StoreError>),
+    Own(Result<(), StoreFailure>),
     /// The changes that the kernel refused.
-    Apply(Result<Vec<ChangeFailure>, IpvsError>),
+    Apply(Result<Vec<ChangeFailure>, String>),
 }
 
 /// What a pass did.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PassReport {
     /// The changes that the kernel took.
     pub applied: Vec<Change>,
@@ -68,12 +69,18 @@ pub struct PassReport {
 }
 
 /// Why a pass ended early.
-#[derive(Debug, thiserror::Error)]
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error, Serialize, Deserialize)]
 pub enum PassError {
     /// The kernel's table could not be read or changed.
-    #[error(transparent)]
-    Kernel(#[from] IpvsError),
+    #[error("{0}")]
+    Kernel(String),
     /// The store could not be read or written.
     #[error(transparent)]
-    Store(#[from] StoreError),
+    Store(#[from] StoreFailure),
+}
+
+impl From<IpvsError> for PassError {
+    fn from(error: IpvsError) -> PassError {
+        PassError::Kernel(error.to_string())
+    }
 }

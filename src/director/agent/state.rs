@@ -13,14 +13,16 @@ mod tests;
 #[cfg(test)]
 mod world;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
+use serde::{Deserialize, Serialize};
 use tracing::{error, warn};
 
 use super::super::desired::Inputs;
+use super::super::fingerprint::Print;
 use super::super::flaps::ServerKey;
-use super::super::passes::{Pass, Passes};
+use super::super::passes::{Pass, Passes, Unexpected};
 use super::super::restrictions::Restrictions;
 use super::super::sync::{SyncRole, Synchroniser};
 use super::super::view::{Draining, Quiesced, SlowStarting, TableView};
@@ -31,9 +33,11 @@ use crate::checks::CheckTarget;
 use crate::clock::Instant;
 use crate::conf::Conf;
 use crate::ipvs::Change;
-use crate::store::{AppliedOrders, Key, ServiceKey, StoreError, StoreState};
+use crate::serial::pairs;
+use crate::store::{AppliedOrders, ServiceKey, StoreFailure, StoreState, StoreValues};
 
-/// One director's state, but for what stands in the store and in the kernel.
+/// One director's state, but for what stands in the kernel.
+#[derive(Serialize, Deserialize)]
 pub struct AgentState {
     pub(super) cluster: Cluster,
     pub(super) passes: Passes,
@@ -55,13 +59,13 @@ pub struct AgentState {
     /// Once there is that table, an event tells it.
     tells_ready: bool,
     /// Static real servers that are to be checked from now on.
-    targets: Option<BTreeMap<ServerKey, CheckTarget>>,
+    targets: Option<Targets>,
     /// What the last pass did.
     outcome: Option<Result<PassReport, PassError>>,
 }
 
 /// A director that leaves.
-#[derive(Debug)]
+#[derive(Debug, Serialize, Deserialize)]
 struct Departure {
     /// When it is tried again; none once nothing of its own is left.
     again: Option<Instant>,
@@ -73,8 +77,12 @@ struct Departure {
     outcome: Option<Result<(), String>>,
 }
 
+/// Static real servers that are to be checked, and how.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Targets(#[serde(with = "pairs")] pub BTreeMap<ServerKey, CheckTarget>);
+
 /// What was begun.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 enum Purpose {
     /// To do what is due.
     Step,
@@ -89,7 +97,7 @@ enum Purpose {
 }
 
 /// Which action is under way.
-#[derive(Debug)]
+#[derive(Debug, Serialize, Deserialize)]
 enum Stage {
     Idle,
     /// The store is refreshed.
@@ -106,12 +114,13 @@ enum Stage {
     },
     /// What a pass is to make is written as owned.
     Own(Box<Pass>, BTreeSet<ServiceKey>),
-    /// The changes of a pass are made; with what was written as owned for it.
-    Apply(Box<Pass>, Option<BTreeSet<ServiceKey>>),
-    /// Services that a pass deleted are written as owned no longer.
+    /// The changes of a pass are made.
+    Apply(Box<Pass>),
+    /// Services that a pass deleted are written as owned no longer; these still are.
     Disown {
         full: bool,
         report: PassReport,
+        kept: BTreeSet<ServiceKey>,
     },
     /// The services that are to be deleted on leaving are read.
     LeaveRead,
@@ -124,16 +133,17 @@ enum Stage {
 }
 
 impl AgentState {
-    /// One that has changed nothing yet; its first step is a full pass.
+    /// One that has changed nothing yet; its first step is a full pass. `store` is what its driver
+    /// has read of the store, if that is `known`.
     pub fn new(
         me: u32,
         conf: Arc<Conf>,
-        view: &StoreState,
+        store: StoreState,
         known: bool,
         now: Instant,
     ) -> AgentState {
         let mut state = AgentState {
-            cluster: Cluster::new(me, conf, view),
+            cluster: Cluster::new(me, conf, store),
             passes: Passes::new(now),
             stage: Stage::Idle,
             known,
@@ -180,18 +190,18 @@ impl AgentState {
     }
 
     /// Takes other restrictions: what they touch is looked at in the next step.
-    pub fn restrict(&mut self, restrictions: Restrictions, view: &StoreState, now: Instant) {
-        self.cluster.restrict(restrictions, view, &mut self.passes, now);
+    pub fn restrict(&mut self, restrictions: Restrictions, now: Instant) {
+        self.cluster.restrict(restrictions, &mut self.passes, now);
     }
 
     /// Takes the static real servers that fail their checks, and why.
-    pub fn take_checks(
-        &mut self,
-        failed: BTreeMap<ServerKey, String>,
-        view: &StoreState,
-        now: Instant,
-    ) {
-        self.cluster.take_checks(failed, view, &mut self.passes, now);
+    pub fn take_checks(&mut self, failed: BTreeMap<ServerKey, String>, now: Instant) {
+        self.cluster.take_checks(failed, &mut self.passes, now);
+    }
+
+    /// The static real servers that fail their checks, and why, as they were last taken.
+    pub(super) fn failed(&self) -> &BTreeMap<ServerKey, String> {
+        &self.cluster.failed
     }
 
     /// Begins what is due.
@@ -227,15 +237,10 @@ impl AgentState {
     }
 
     /// Takes what became of the action that is under way, and gives the next one.
-    pub fn done(
-        &mut self,
-        done: ActionResult,
-        view: &StoreState,
-        now: Instant,
-    ) -> Option<AgentAction> {
+    pub fn done(&mut self, done: ActionResult, now: Instant) -> Option<AgentAction> {
         match (std::mem::replace(&mut self.stage, Stage::Idle), done) {
             (Stage::Store(purpose), ActionResult::ReadStore(read)) => {
-                self.store_read(purpose, read, view, now)
+                self.store_read(purpose, read, now)
             }
             (Stage::Daemons(purpose), ActionResult::ReadDaemons(running, backup_only)) => {
                 self.daemons_read(purpose, running, backup_only, now)
@@ -252,9 +257,9 @@ impl AgentState {
                 self.look_at_table(services)
             }
             (Stage::LookFlushed(services), ActionResult::LookFlushed(false)) => self.read(services),
-            (Stage::Look(mut services), ActionResult::Look(Ok(prints), cost)) => {
+            (Stage::Look(mut services), ActionResult::Look(Ok(unexpected), cost)) => {
                 self.blind = false;
-                services.extend(self.passes.looked(&prints, cost, now));
+                services.extend(self.passes.looked(&unexpected, cost, now));
                 self.read(services)
             }
             (Stage::Look(services), ActionResult::Look(Err(error), _)) => {
@@ -268,30 +273,32 @@ impl AgentState {
                 self.read(services)
             }
             (Stage::Read { full }, ActionResult::Read(Ok((services, table)))) => {
-                self.plan(full, services, table, view, now)
+                self.plan(full, services, table.0, now)
             }
             (Stage::Read { full }, ActionResult::Read(Err(error))) => {
-                self.fail(full, None, error.into(), now)
+                self.fail(full, None, PassError::Kernel(error), now)
             }
-            (Stage::Own(pass, owned), ActionResult::Own(Ok(()))) => {
-                self.apply(pass, Some(owned), view, now)
+            (Stage::Own(pass, owned), ActionResult::Own(written)) => {
+                self.own(owned);
+                match written {
+                    Ok(()) => self.apply(pass, now),
+                    Err(error) => self.fail(pass.full, Some(pass), error.into(), now),
+                }
             }
-            (Stage::Own(pass, _), ActionResult::Own(Err(error))) => {
-                self.fail(pass.full, Some(pass), error.into(), now)
+            (Stage::Apply(pass), ActionResult::Apply(Ok(failures))) => {
+                self.applied(pass, failures, now)
             }
-            (Stage::Apply(pass, owned), ActionResult::Apply(Ok(failures))) => {
-                self.applied(pass, owned, failures, view, now)
+            (Stage::Apply(pass), ActionResult::Apply(Err(error))) => {
+                self.fail(pass.full, Some(pass), PassError::Kernel(error), now)
             }
-            (Stage::Apply(pass, _), ActionResult::Apply(Err(error))) => {
-                self.fail(pass.full, Some(pass), error.into(), now)
+            (Stage::Disown { full, report, kept }, ActionResult::Own(written)) => {
+                self.own(kept);
+                match written {
+                    Ok(()) => self.finish(full, Ok(report)),
+                    Err(error) => self.fail(full, None, error.into(), now),
+                }
             }
-            (Stage::Disown { full, report }, ActionResult::Own(Ok(()))) => {
-                self.finish(full, Ok(report))
-            }
-            (Stage::Disown { full, .. }, ActionResult::Own(Err(error))) => {
-                self.fail(full, None, error.into(), now)
-            }
-            (stage, done) => self.left_so_far(stage, done, view, now),
+            (stage, done) => self.left_so_far(stage, done, now),
         }
     }
 
@@ -299,17 +306,16 @@ impl AgentState {
     fn store_read(
         &mut self,
         purpose: Purpose,
-        read: Result<BTreeSet<Key>, StoreError>,
-        view: &StoreState,
+        read: Result<StoreValues, StoreFailure>,
         now: Instant,
     ) -> Option<AgentAction> {
         let failure = match read {
-            Ok(changed) => {
+            Ok(values) => {
                 self.unread = false;
                 if !std::mem::replace(&mut self.known, true) {
                     self.passes.ask_full(now);
                 }
-                self.cluster.follow(&changed, view, &mut self.passes, now);
+                self.cluster.follow(values, &mut self.passes, now);
                 None
             }
             Err(error) => {
@@ -321,7 +327,7 @@ impl AgentState {
         };
         match (purpose, failure) {
             (Purpose::ReadStore | Purpose::Role, _) => None,
-            (Purpose::Leave, failure) => self.leave_by(failure, view, now),
+            (Purpose::Leave, failure) => self.leave_by(failure, now),
             (Purpose::Step, _) => {
                 let let_in = self.cluster.restrictions.flaps.tick(now);
                 self.cluster.pending.extend(let_in);
@@ -375,20 +381,27 @@ impl AgentState {
         })
     }
 
-    fn owned<'a>(&self, view: &'a StoreState) -> Option<&'a BTreeSet<ServiceKey>> {
-        view.owned.get(&self.cluster.me)
+    /// The services that the store says it owns.
+    fn owned(&self) -> Option<&BTreeSet<ServiceKey>> {
+        self.cluster.store.owned.get(&self.cluster.me)
+    }
+
+    /// It owns these: a store's view has what was to be written, whether or not it is
+    /// ([`Store::put_owned`](crate::store::Store::put_owned)).
+    fn own(&mut self, owned: BTreeSet<ServiceKey>) {
+        self.cluster.store.owned.insert(self.cluster.me, owned);
     }
 
     /// Decides which static real servers are checked: by another configuration or role, others.
     fn set_targets(&mut self) {
         self.targets = Some(match self.passive {
-            Some(_) => BTreeMap::new(),
-            None => checks::targets(&self.cluster.conf, self.cluster.me),
+            Some(_) => Targets::default(),
+            None => Targets(checks::targets(&self.cluster.conf, self.cluster.me)),
         });
     }
 
     /// The static real servers that are to be checked from now on, if they are others.
-    pub fn take_targets(&mut self) -> Option<BTreeMap<ServerKey, CheckTarget>> {
+    pub fn take_targets(&mut self) -> Option<Targets> {
         self.targets.take()
     }
 
@@ -408,18 +421,28 @@ impl AgentState {
     }
 
     /// What decides what services should be.
-    pub fn inputs<'a>(&'a self, view: &'a StoreState, now: Instant) -> Inputs<'a> {
-        self.cluster.inputs(view, self.passive.is_some(), now)
+    pub fn inputs(&self, now: Instant) -> Inputs<'_> {
+        self.cluster.inputs(self.passive.is_some(), now)
+    }
+
+    /// The store's view, as it was last read.
+    pub fn store(&self) -> &StoreState {
+        &self.cluster.store
+    }
+
+    /// What a look shows that is not as the last passes left it.
+    pub fn unexpected(&self, shown: &HashMap<ServiceKey, Print>) -> Unexpected {
+        self.passes.unexpected(shown)
     }
 
     /// The drains that the table obeys, and the nodes that leave and are out; none while it is not what
     /// it should be.
-    pub fn obeys(&self, view: &StoreState) -> Option<AppliedOrders> {
+    pub fn obeys(&self) -> Option<AppliedOrders> {
         let obeyed = match self.passive {
             Some(_) => AppliedOrders::default(),
             None => AppliedOrders {
-                drains: self.passes.obeys(&self.cluster.ordered),
-                released: self.passes.released(&view.nodes),
+                drains: self.passes.obeys(&self.cluster.store.drains),
+                released: self.passes.released(&self.cluster.store.nodes),
             },
         };
         (self.passes.is_settled() && self.cluster.pending.is_empty()).then_some(obeyed)

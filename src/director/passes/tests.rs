@@ -277,7 +277,8 @@ impl World {
     /// What a look shows.
     fn look(&mut self) -> BTreeSet<ServiceKey> {
         let shown = self.kernel.iter().map(|(key, actual)| (*key, print_of(actual))).collect();
-        self.passes.looked(&shown, Duration::ZERO, self.now)
+        let unexpected = self.passes.unexpected(&shown);
+        self.passes.looked(&unexpected, Duration::ZERO, self.now)
     }
 }
 
@@ -359,8 +360,8 @@ fn what_a_pass_finds_in_order_is_not_read_again() {
     let mut world = served();
     let strange = services().map(|key| (key, print_of(&world.kernel[&services()[2]]))).into();
     let looked = |world: &mut World| {
-        let of = &strange;
-        world.passes.looked(of, Duration::ZERO, world.now)
+        let of = world.passes.unexpected(&strange);
+        world.passes.looked(&of, Duration::ZERO, world.now)
     };
     assert_eq!(looked(&mut world).len(), 2);
     world.pass(Some(7), 0);
@@ -388,9 +389,9 @@ fn a_program_that_keeps_changing_the_table_is_answered_ten_times_and_then_slowly
 #[test]
 fn a_table_that_takes_long_to_look_at_is_looked_at_less_often() {
     let mut world = served();
-    let shown = HashMap::new();
     for (cost_ms, every_ms) in [(0, 1000), (10, 1000), (50, 5000), (5000, 60_000u64)] {
-        world.passes.looked(&shown, Duration::from_millis(cost_ms), world.now);
+        let gone = world.passes.unexpected(&HashMap::new());
+        world.passes.looked(&gone, Duration::from_millis(cost_ms), world.now);
         assert_eq!(world.passes.look_every(), Duration::from_millis(every_ms));
         assert!(!world.passes.is_look_due(world.now));
         assert!(world.passes.is_look_due(world.now + Duration::from_millis(every_ms)));

@@ -21,6 +21,7 @@ use cvip::director::settings::service_id;
 use cvip::ipvs::{Client, DestinationEntry, Service, Stats};
 use cvip::ports::PortFlag;
 use cvip::protocol::Protocol;
+use cvip::recorder::Recorder;
 use cvip::store::{Access, LocalStore, NodeRecord, Registration, Scope, ServiceKey, Store};
 use cvip_lab::floor::Floor;
 use cvip_lab::{KernelChoice, Lab};
@@ -206,6 +207,7 @@ pub(crate) fn inside() -> Result<ExitCode> {
                 client,
                 Box::new(open()?),
                 Checker::new(0, now)?,
+                &Recorder::off(),
                 now,
             )?)
         };

@@ -1,13 +1,15 @@
 //! The table's worker: cvipd's agent, and a simulated kernel's table.
 
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
 use cvip::conf::Conf;
-use cvip::cores::{ActionResult, AgentAction, AgentState, SupervisorInput, TableMessage};
+use cvip::cores::{
+    ActionResult, AgentAction, AgentState, SupervisorInput, TableMessage, TableReading,
+};
 use cvip::director::sync::SyncRole;
-use cvip::store::{AppliedOrders, StoreError};
+use cvip::store::AppliedOrders;
 
 use super::post::Worker;
 use super::{Environment, Told};
@@ -21,8 +23,8 @@ const COST: Duration = Duration::from_micros(70);
 /// One director's table.
 pub struct Table {
     node: u32,
-    /// None before the store was read once.
-    state: Option<AgentState>,
+    /// The agent's state; none before the store was read once.
+    pub state: Option<AgentState>,
     conf: Arc<Conf>,
     view: ViewId,
     doing: Doing,
@@ -99,7 +101,7 @@ impl Table {
                 Doing::Idle => {
                     if let Some(message) = self.message(env) {
                         self.began = env.now.instant();
-                        self.handle(message, env);
+                        self.handle(message);
                     } else if !has_stepped {
                         has_stepped = true;
                         self.began = env.now.instant();
@@ -114,8 +116,8 @@ impl Table {
                 }
                 Doing::Opening => match env.client.refresh(self.view, env.now) {
                     Poll::Done(outcome) => {
-                        let (view, conf) = (env.client.state(self.view), Arc::clone(&self.conf));
-                        let known = outcome.is_ok();
+                        let conf = Arc::clone(&self.conf);
+                        let (view, known) = (env.client.state(self.view).clone(), outcome.is_ok());
                         let state = AgentState::new(self.node, conf, view, known, self.began);
                         self.state = Some(state);
                     }
@@ -127,8 +129,9 @@ impl Table {
                 },
                 Doing::Reading(then) => match env.client.refresh(self.view, env.now) {
                     Poll::Done(outcome) => {
-                        let changed = outcome.map(|refreshed| refreshed.changed);
-                        self.done(ActionResult::ReadStore(changed), then, env);
+                        let view = env.client.state(self.view);
+                        let values = outcome.map(|refreshed| view.values_of(&refreshed.changed));
+                        self.done(ActionResult::ReadStore(values.map_err(Into::into)), then, env);
                     }
                     Poll::Wait(until) => {
                         env.post.wake(Worker::Table, until);
@@ -159,7 +162,7 @@ impl Table {
         self.state.as_mut().expect("it was opened first")
     }
 
-    fn handle(&mut self, message: TableMessage, env: &mut Environment<'_>) {
+    fn handle(&mut self, message: TableMessage) {
         let now = self.began;
         let (first, then) = match message {
             TableMessage::Reload(conf) => {
@@ -171,9 +174,7 @@ impl Table {
                 (self.state_mut().full_pass(), Then::Message)
             }
             TableMessage::Restrict(restrictions) => {
-                let view = env.client.state(self.view);
-                let state = self.state.as_mut().expect("it was opened first");
-                state.restrict(*restrictions, view, now);
+                self.state_mut().restrict(*restrictions, now);
                 (None, Then::Message)
             }
             TableMessage::ElectionRole(role) => {
@@ -189,12 +190,16 @@ impl Table {
     }
 
     fn done(&mut self, done: ActionResult, then: Then, env: &mut Environment<'_>) {
-        let (view, now) = (env.client.state(self.view), self.began);
+        let is_view = matches!(done, ActionResult::ReadStore(Ok(_)));
+        let now = self.began;
         let state = self.state.as_mut().expect("it was opened first");
-        self.doing = match state.done(done, view, now) {
+        self.doing = match state.done(done, now) {
             Some(action) => Doing::Acting(action, then),
             None => Doing::Ended(then),
         };
+        if is_view {
+            assert_eq!(state.store(), env.client.state(self.view), "both are told the same");
+        }
     }
 
     fn carry_out(&mut self, action: AgentAction, then: Then, env: &mut Environment<'_>) {
@@ -208,20 +213,27 @@ impl Table {
                 return self.doing = Doing::Reading(then);
             }
             AgentAction::ReadAll => {
-                let view = env.client.state(self.view);
                 let state = self.state.as_ref().expect("it was opened first");
-                let inputs = state.inputs(view, self.began);
-                ActionResult::Read(cvip::cores::read_all(&mut ipvs.reader(now), inputs, view))
+                let (inputs, store) = (state.inputs(self.began), state.store());
+                let read = cvip::cores::read_all(&mut ipvs.reader(now), inputs, store);
+                let read = read.map(|(services, table)| (services, TableReading(table)));
+                ActionResult::Read(read.map_err(|error| error.to_string()))
             }
-            AgentAction::Read(services) => ActionResult::Read(
-                cvip::cores::read_some(&mut ipvs.reader(now), &services)
-                    .map(|table| (services, table)),
-            ),
+            AgentAction::Read(services) => {
+                let read = cvip::cores::read_some(&mut ipvs.reader(now), &services);
+                let read = read.map(|table| (services, TableReading(table)));
+                ActionResult::Read(read.map_err(|error| error.to_string()))
+            }
             AgentAction::LookFlushed => ActionResult::LookFlushed(ipvs.is_flushed()),
-            AgentAction::Look => ActionResult::Look(ipvs.prints(now), COST),
+            AgentAction::Look => {
+                let state = self.state.as_ref().expect("it was opened first");
+                let unexpected = ipvs.prints(now).map(|prints| state.unexpected(&prints));
+                ActionResult::Look(unexpected.map_err(|error| error.to_string()), COST)
+            }
             AgentAction::ReadDaemons => {
                 let backup_only = ipvs.settings.backup_only;
-                ActionResult::ReadDaemons(ipvs.daemons(now), backup_only)
+                let running = ipvs.daemons(now).map_err(|error| error.to_string());
+                ActionResult::ReadDaemons(running, backup_only)
             }
             AgentAction::ChangeDaemons(changes) => {
                 let refused = match ipvs.apply(&changes, now) {
@@ -232,24 +244,18 @@ impl Table {
                 let backup_only = ipvs.settings.backup_only;
                 ActionResult::ChangeDaemons(refused, running, backup_only)
             }
-            AgentAction::Own(services) => ActionResult::Own(self.own(&services, env)),
+            AgentAction::Own(services) => {
+                let write = StoreWrite::PutOwned(self.node, services);
+                env.client.begin(self.view, write, env.now);
+                ActionResult::Own(Ok(()))
+            }
             AgentAction::Apply(changes) => {
                 let applied = ipvs.apply(&changes, now);
                 env.told.push(Told::Applied(changes.len()));
-                ActionResult::Apply(applied)
+                ActionResult::Apply(applied.map_err(|error| error.to_string()))
             }
         };
         self.done(done, then, env);
-    }
-
-    fn own(
-        &mut self,
-        services: &BTreeSet<cvip::store::ServiceKey>,
-        env: &mut Environment<'_>,
-    ) -> Result<(), StoreError> {
-        let write = StoreWrite::PutOwned(self.node, services.clone());
-        env.client.begin(self.view, write, env.now);
-        Ok(())
     }
 
     /// What a run of actions leaves to be told.
@@ -263,7 +269,7 @@ impl Table {
                     env.told.push(Told::Note(format!("cannot reconcile: {error}")));
                 }
                 env.told.extend(state.take_events().into_iter().map(Told::Event));
-                let obeys = state.obeys(env.client.state(self.view));
+                let obeys = state.obeys();
                 if let Some(obeys) = obeys.filter(|obeys| *obeys != self.obeys) {
                     self.obeys = obeys.clone();
                     env.post.tell(SupervisorInput::Applied(obeys), env.now);

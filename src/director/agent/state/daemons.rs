@@ -7,10 +7,10 @@ use tracing::{error, warn};
 use super::super::super::DirectorEvent;
 use super::super::super::sync;
 use super::super::cluster::Cluster;
-use super::super::messages::AgentAction;
+use super::super::messages::{AgentAction, PassError};
 use super::{AgentState, Purpose, Stage};
 use crate::clock::Instant;
-use crate::ipvs::{IpvsError, SyncDaemon};
+use crate::ipvs::SyncDaemon;
 
 /// The synchronisation daemon is looked at this often.
 const LOOK_AT_DAEMON: Duration = Duration::from_secs(1);
@@ -32,7 +32,7 @@ impl AgentState {
     pub(super) fn daemons_read(
         &mut self,
         purpose: Purpose,
-        running: Result<Vec<SyncDaemon>, IpvsError>,
+        running: Result<Vec<SyncDaemon>, String>,
         backup_only: bool,
         now: Instant,
     ) -> Option<AgentAction> {
@@ -40,7 +40,7 @@ impl AgentState {
             Ok(running) => running,
             Err(error) => {
                 // What cannot be seen does not run.
-                let unseen = [error.to_string()];
+                let unseen = [error.clone()];
                 self.cluster.events.extend(self.sync.show(&[], Some(&unseen), false));
                 return self.daemons_known(purpose, Err(error), now);
             }
@@ -72,7 +72,7 @@ impl AgentState {
     pub(super) fn daemons_known(
         &mut self,
         purpose: Purpose,
-        result: Result<(), IpvsError>,
+        result: Result<(), String>,
         now: Instant,
     ) -> Option<AgentAction> {
         self.decide_passive(now);
@@ -81,7 +81,9 @@ impl AgentState {
                 self.stage = Stage::Read { full: true };
                 return Some(AgentAction::ReadAll);
             }
-            (Purpose::FullPass, Err(error)) => return self.fail(true, None, error.into(), now),
+            (Purpose::FullPass, Err(error)) => {
+                return self.fail(true, None, PassError::Kernel(error), now);
+            }
             (_, Err(error)) => error!("cannot read the synchronisation daemons: {error}"),
             (_, Ok(())) => {}
         }

@@ -11,7 +11,7 @@ use super::super::messages::{ActionResult, AgentAction};
 use super::{AgentState, Departure, Purpose, Stage};
 use crate::clock::Instant;
 use crate::ipvs::Change;
-use crate::store::{ServiceKey, StoreError, StoreState};
+use crate::store::{ServiceKey, StoreFailure};
 
 /// What could not be deleted is tried again after this.
 const AGAIN_AFTER: Duration = Duration::from_millis(500);
@@ -39,8 +39,7 @@ impl AgentState {
     /// The store was read. What a start before this one made is in it.
     pub(super) fn leave_by(
         &mut self,
-        failure: Option<StoreError>,
-        view: &StoreState,
+        failure: Option<StoreFailure>,
         now: Instant,
     ) -> Option<AgentAction> {
         if let Some(error) = failure.filter(|_| !self.known) {
@@ -49,7 +48,7 @@ impl AgentState {
         }
         self.passes.forget();
         self.stage = Stage::LeaveRead;
-        Some(AgentAction::Read(self.owned(view).cloned().unwrap_or_default()))
+        Some(AgentAction::Read(self.owned().cloned().unwrap_or_default()))
     }
 
     /// Goes on with leaving. What fails hinders nothing else, and nothing is owned no longer until
@@ -58,13 +57,12 @@ impl AgentState {
         &mut self,
         stage: Stage,
         done: ActionResult,
-        view: &StoreState,
         now: Instant,
     ) -> Option<AgentAction> {
         let changes = match (stage, done) {
             (Stage::LeaveRead, ActionResult::Read(Ok((_, table)))) => {
                 let delete = |key: &ServiceKey| Change::DeleteService(service_id(*key));
-                let changes: Vec<Change> = table.keys().map(delete).collect();
+                let changes: Vec<Change> = table.0.keys().map(delete).collect();
                 if self.sync.has_any() {
                     self.stage = Stage::LeaveDaemons(changes);
                     return Some(AgentAction::ReadDaemons);
@@ -81,15 +79,17 @@ impl AgentState {
             (Stage::LeaveApply, ActionResult::Apply(Ok(failures))) => {
                 failures.iter().for_each(|failure| self.fail_to_leave(failure));
                 let has_failed = self.departure.as_ref().is_some_and(|d| d.failure.is_some());
-                if has_failed || self.owned(view).is_none_or(BTreeSet::is_empty) {
+                if has_failed || self.owned().is_none_or(BTreeSet::is_empty) {
                     return self.end_attempt(now);
                 }
                 self.stage = Stage::LeaveOwn;
                 return Some(AgentAction::Own(BTreeSet::new()));
             }
-            (Stage::LeaveOwn, ActionResult::Own(Ok(()))) => return self.end_attempt(now),
-            (Stage::LeaveOwn, ActionResult::Own(Err(error))) => {
-                self.fail_to_leave(error);
+            (Stage::LeaveOwn, ActionResult::Own(written)) => {
+                self.own(BTreeSet::new());
+                if let Err(error) = written {
+                    self.fail_to_leave(error);
+                }
                 return self.end_attempt(now);
             }
             (

@@ -12,7 +12,7 @@ use super::super::messages::{AgentAction, PassError, PassReport};
 use super::{AgentState, Stage};
 use crate::clock::Instant;
 use crate::ipvs::ChangeFailure;
-use crate::store::{ServiceKey, StoreState};
+use crate::store::ServiceKey;
 
 impl AgentState {
     /// Plans a pass. What it makes is owned before it is made: a crash between the two leaves nothing
@@ -22,18 +22,17 @@ impl AgentState {
         full: bool,
         services: BTreeSet<ServiceKey>,
         table: KernelTable,
-        view: &StoreState,
         now: Instant,
     ) -> Option<AgentAction> {
         let passive = self.passive.is_some();
         let why = |key, addr| self.passes.quiesced.get(&(key, addr)).cloned();
-        self.cluster.see_who_begins(&services, &table, why, (view, passive), now);
-        let inputs = self.cluster.inputs(view, passive, now);
+        self.cluster.see_who_begins(&services, &table, why, passive, now);
+        let inputs = self.cluster.inputs(passive, now);
         let pass = Box::new(self.passes.plan(full, services, table, inputs));
         let standing = &pass.plans.standing;
-        let owned = self.owned(view);
+        let owned = self.owned();
         if standing.is_empty() || owned.is_some_and(|owned| standing.is_subset(owned)) {
-            return self.apply(pass, None, view, now);
+            return self.apply(pass, now);
         }
         let owned: BTreeSet<ServiceKey> =
             owned.into_iter().flatten().chain(standing).copied().collect();
@@ -41,18 +40,12 @@ impl AgentState {
         Some(AgentAction::Own(owned))
     }
 
-    pub(super) fn apply(
-        &mut self,
-        pass: Box<Pass>,
-        owned: Option<BTreeSet<ServiceKey>>,
-        view: &StoreState,
-        now: Instant,
-    ) -> Option<AgentAction> {
+    pub(super) fn apply(&mut self, pass: Box<Pass>, now: Instant) -> Option<AgentAction> {
         if pass.plans.changes.is_empty() {
-            return self.applied(pass, owned, Vec::new(), view, now);
+            return self.applied(pass, Vec::new(), now);
         }
         let changes = pass.plans.changes.iter().map(|(_, change)| change.clone()).collect();
-        self.stage = Stage::Apply(pass, owned);
+        self.stage = Stage::Apply(pass);
         Some(AgentAction::Apply(changes))
     }
 
@@ -60,9 +53,7 @@ impl AgentState {
     pub(super) fn applied(
         &mut self,
         mut pass: Box<Pass>,
-        owned: Option<BTreeSet<ServiceKey>>,
         failures: Vec<ChangeFailure>,
-        view: &StoreState,
         now: Instant,
     ) -> Option<AgentAction> {
         let mut report = PassReport::default();
@@ -80,12 +71,12 @@ impl AgentState {
         let (full, gone) = (pass.full, std::mem::take(&mut pass.plans.gone));
         let outcome = self.passes.applied(*pass, &report.refused, now);
         self.tell(outcome);
-        let owned = owned.as_ref().or(self.owned(view));
         let disowns = |owned: &&BTreeSet<ServiceKey>| gone.iter().any(|key| owned.contains(key));
-        let kept = owned.filter(disowns).map(|owned| owned.difference(&gone).copied().collect());
+        let owned = self.owned().filter(disowns);
+        let kept = owned.map(|owned| -> BTreeSet<_> { owned.difference(&gone).copied().collect() });
         match kept.filter(|_| report.refused.is_empty()) {
             Some(kept) => {
-                self.stage = Stage::Disown { full, report };
+                self.stage = Stage::Disown { full, report, kept: kept.clone() };
                 Some(AgentAction::Own(kept))
             }
             None => self.finish(full, Ok(report)),
@@ -103,7 +94,7 @@ impl AgentState {
         let outcome = self.passes.failed(full, pass.map(|pass| *pass), now);
         self.tell(outcome);
         // An unavailable store is an event of its own, and leaves the table as it is.
-        let is_away = matches!(&error, PassError::Store(error) if error.is_unavailable());
+        let is_away = matches!(&error, PassError::Store(error) if error.is_unavailable);
         if full && self.owes && !is_away && !std::mem::replace(&mut self.tells_ready, true) {
             let reason = error.to_string();
             self.cluster.events.push(DirectorEvent::TableFailed { reason });

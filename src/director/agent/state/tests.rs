@@ -10,6 +10,7 @@ use super::super::super::reconcile::plans;
 use super::super::super::restrictions::Restrictions;
 use super::super::super::settings::service_id;
 use super::super::super::sync::SyncRole;
+use super::super::recording::AgentCall;
 use super::world::{Input, World, tcp};
 use crate::conf::{Conf, DirectorNode, RegistrationMode, ServiceConf};
 use crate::ipvs::{
@@ -113,9 +114,9 @@ fn a_pass_that_fails_half_way_is_made_again_from_what_the_kernel_shows() {
             ],
         ),
     ]);
-    assert_eq!(world.agent.obeys(&world.view), None, "it is not known whether the table obeys");
+    assert_eq!(world.agent.obeys(), None, "it is not known whether the table obeys");
     world.play(&[(1020, Input::Time, &["full"])]);
-    let obeyed = world.agent.obeys(&world.view).unwrap();
+    let obeyed = world.agent.obeys().unwrap();
     assert_eq!(obeyed.drains, [DrainTarget { node: 2, port: None }].into());
 }
 
@@ -193,7 +194,7 @@ fn before_the_store_was_read_once_services_that_are_touched_wait() {
     let mut world = World::new(conf(vec![service]), false);
     world.play(&[(0, Input::Time, &["full", UNAVAILABLE])]);
     let suspected = Restrictions { suspected: [2].into(), ..Restrictions::default() };
-    world.agent.restrict(suspected, &world.view, world.now);
+    assert_eq!(world.call(AgentCall::Restrict(suspected)), None);
     assert!(world.agent.due(world.now) > Some(world.now), "it would step without a pause");
 }
 
@@ -246,7 +247,7 @@ fn a_foreign_service_is_adopted_on_a_flagged_port_and_on_no_other() {
     ]);
     let mut flags = FlagSet::default();
     flags.set(PortFlag::new(Protocol::Tcp, 21, 21, 1).unwrap());
-    world.view.flags.insert(Scope::Cluster, flags);
+    world.set_flags(Scope::Cluster, flags);
     world.play(&[(
         500,
         Input::FullPass,
@@ -399,9 +400,9 @@ fn a_standby_that_cannot_empty_its_table_is_not_done() {
 fn a_node_that_leaves_is_released_once_a_full_pass_has_met_that() {
     let mut world = served();
     world.play(&[(100, Input::Leaves(2, &[80]), &[DELETE_2, "event out"])]);
-    assert_eq!(world.agent.obeys(&world.view).unwrap().released, [].into());
+    assert_eq!(world.agent.obeys().unwrap().released, [].into());
     world.play(&[(200, Input::Time, &["full"])]);
-    assert_eq!(world.agent.obeys(&world.view).unwrap().released, [2].into());
+    assert_eq!(world.agent.obeys().unwrap().released, [2].into());
 }
 
 #[test]
@@ -442,7 +443,7 @@ fn a_director_that_leaves_owns_what_the_kernel_did_not_delete_and_tries_again() 
         ),
         (1700, Input::Unreadable(false), &[DELETE_SERVICE, "own", "left"]),
     ]);
-    assert_eq!(world.view.owned[&1], [tcp(80)].into(), "it is refreshed by the next step");
+    assert_eq!(world.view.owned[&1], [].into());
     assert_eq!(world.agent.due(world.now), None);
 }
 
@@ -539,7 +540,7 @@ proptest! {
         prop_assert!(world.agent.passes.is_settled() && !world.agent.owes_table());
         prop_assert_eq!(&world.agent.passes.drains, &DrainState::new());
         let services = [80, 81].map(tcp).into();
-        let inputs = world.agent.inputs(&world.view, world.now);
+        let inputs = world.agent.inputs(world.now);
         let left = plans(&services, &world.kernel, inputs, &mut DrainState::new());
         prop_assert_eq!(left.changes, []);
         let owned: Vec<_> = world.view.owned.values().flatten().collect();

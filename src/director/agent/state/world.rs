@@ -7,18 +7,25 @@ use std::time::Duration;
 
 use super::super::super::desired::testing::{key, record};
 use super::super::super::fingerprint::print_of;
-use super::super::super::kernel_table::{Actual, KernelTable};
+use super::super::super::kernel_table::{Actual, KernelTable, TableReading};
 use super::super::super::passes;
+use super::super::super::reconcile::concerned;
 use super::super::super::settings::service_key;
 use super::super::super::sync::SyncRole;
 use super::super::messages::{ActionResult, AgentAction};
+use super::super::recording::{AgentCall, AgentOutput};
 use super::AgentState;
 use crate::clock::Instant;
 use crate::conf::Conf;
 use crate::ipvs::{Change, ChangeFailure, IpvsError, Operation, ServiceId, SyncDaemon};
 use crate::ipvsadm::change_line;
+use crate::ports::FlagSet;
 use crate::protocol::Protocol;
-use crate::store::{DrainOrder, DrainTarget, Key, NodeRecord, ServiceKey, StoreError, StoreState};
+use crate::recorder::Recorded;
+use crate::recorder::testing::Tape;
+use crate::store::{
+    DrainOrder, DrainTarget, Key, NodeRecord, Scope, ServiceKey, StoreError, StoreState,
+};
 
 /// What happens before a step.
 #[derive(Clone, Debug)]
@@ -63,7 +70,8 @@ pub(super) enum Input {
 
 /// An agent, the kernel and the store.
 pub(super) struct World {
-    pub(super) agent: AgentState,
+    pub(super) agent: Recorded<AgentState>,
+    tape: Tape,
     pub(super) view: StoreState,
     pub(super) kernel: KernelTable,
     pub(super) now: Instant,
@@ -76,8 +84,8 @@ pub(super) struct World {
     are_daemons_unreadable: bool,
     is_unavailable: bool,
     is_unwritable: bool,
-    /// Owned services that the file does not have yet.
-    unwritten: Option<BTreeSet<ServiceKey>>,
+    /// What the agent told, until it has no action.
+    told: Vec<AgentOutput>,
     /// What the agent asked for.
     log: Vec<String>,
 }
@@ -102,6 +110,15 @@ fn key_of(change: &Change) -> Option<ServiceKey> {
     service_key(id)
 }
 
+/// Each world is replayed once it has been played, and decides as it did.
+impl Drop for World {
+    fn drop(&mut self) {
+        if !std::thread::panicking() {
+            self.tape.check(&mut self.agent);
+        }
+    }
+}
+
 impl World {
     /// Nodes 1 to 3, which serve nothing; node 1 directs.
     pub(super) fn new(conf: Conf, is_known: bool) -> World {
@@ -110,8 +127,11 @@ impl World {
             (1..4).map(|node| (node, NodeRecord::empty(node, 1, 1))).collect();
         let view = StoreState { nodes, ..StoreState::default() };
         let seen = if is_known { view.clone() } else { StoreState::default() };
+        let (recorder, tape) = Tape::new();
+        let agent = AgentState::new(1, Arc::new(conf), seen, is_known, now);
         World {
-            agent: AgentState::new(1, Arc::new(conf), &seen, is_known, now),
+            agent: Recorded::new(agent, &recorder),
+            tape,
             changed: view.nodes.keys().map(|node| Key::Node(*node)).collect(),
             view,
             kernel: KernelTable::new(),
@@ -124,7 +144,7 @@ impl World {
             are_daemons_unreadable: false,
             is_unavailable: !is_known,
             is_unwritable: false,
-            unwritten: None,
+            told: Vec::new(),
             log: Vec::new(),
         }
     }
@@ -150,8 +170,7 @@ impl World {
     pub(super) fn pass_time(&mut self, ms: u64, input: &Input) {
         self.now += Duration::from_millis(ms);
         self.meet(input);
-        let owned = self.view.owned.get(&1).into_iter().chain(&self.unwritten).flatten();
-        let owned: BTreeSet<&ServiceKey> = owned.collect();
+        let owned: BTreeSet<&ServiceKey> = self.view.owned.get(&1).into_iter().flatten().collect();
         let made: Vec<&ServiceKey> =
             self.kernel.keys().filter(|key| !owned.contains(key)).collect();
         assert!(made.is_empty(), "{made:?} stand in the kernel and are not owned");
@@ -212,14 +231,27 @@ impl World {
             Input::Flushed => self.kernel.clear(),
             Input::Daemon(daemon) => self.daemons = daemon.into_iter().collect(),
             Input::Role(role) => {
-                let first = self.agent.take_role(role, self.now);
+                let first = self.call(AgentCall::TakeRole(role));
                 self.run(first);
             }
-            Input::Reload(conf) => self.agent.reload(Arc::new(conf), self.now),
-            Input::FullPass => return self.agent.full_pass(),
-            Input::Leave => return self.agent.leave(self.now),
+            Input::Reload(conf) => drop(self.call(AgentCall::Reload(Arc::new(conf)))),
+            Input::FullPass => return self.call(AgentCall::FullPass),
+            Input::Leave => return self.call(AgentCall::Leave),
         }
-        self.agent.step(self.now)
+        self.call(AgentCall::Step)
+    }
+
+    /// Tells the agent something, and keeps what it tells until an action was carried out.
+    pub(super) fn call(&mut self, call: AgentCall) -> Option<AgentAction> {
+        let mut next = None;
+        for output in self.agent.call(call, self.now) {
+            match output {
+                AgentOutput::Action(action) => next = Some(action),
+                AgentOutput::Check(_) => {}
+                other => self.told.push(other),
+            }
+        }
+        next
     }
 
     fn write(&mut self, node: u32, ports: &[u16], leaving: bool) {
@@ -229,21 +261,38 @@ impl World {
         self.changed.insert(Key::Node(node));
     }
 
+    /// Flags are set.
+    pub(super) fn set_flags(&mut self, scope: Scope, flags: FlagSet) {
+        self.view.flags.insert(scope, flags);
+        self.changed.insert(Key::Flags(scope));
+    }
+
     fn run(&mut self, mut next: Option<AgentAction>) {
         while let Some(action) = next {
             let done = self.carry_out(action);
-            next = self.agent.done(done, &self.view, self.now);
+            let is_view = matches!(done, ActionResult::ReadStore(Ok(_)));
+            next = self.call(AgentCall::Done(done));
+            assert!(!is_view || *self.agent.store() == self.view, "it keeps a view of its own");
         }
-        for event in self.agent.take_events() {
-            let event = serde_json::to_value(event).unwrap();
-            self.log.push(format!("event {}", event["event"].as_str().unwrap()));
+        // What was told of the last attempt and of the last pass counts.
+        let (mut departure, mut outcome) = (None, None);
+        for told in std::mem::take(&mut self.told) {
+            match told {
+                AgentOutput::Event(event) => {
+                    let event = serde_json::to_value(event).unwrap();
+                    self.log.push(format!("event {}", event["event"].as_str().unwrap()));
+                }
+                AgentOutput::Departure(of) => departure = Some(of),
+                AgentOutput::Outcome(of) => outcome = Some(of),
+                AgentOutput::Action(_) | AgentOutput::Check(_) => {}
+            }
         }
-        match self.agent.take_departure() {
+        match departure {
             Some(Ok(())) => self.log.push("left".to_owned()),
             Some(Err(why)) => self.log.push(format!("not left: {why}")),
             None => {}
         }
-        if let Some(Err(error)) = self.agent.take_outcome() {
+        if let Some(Err(error)) = outcome {
             let error = error.to_string();
             self.log.push(format!("failed: {}", error.split(':').next().unwrap()));
         }
@@ -252,7 +301,7 @@ impl World {
     fn carry_out(&mut self, action: AgentAction) -> ActionResult {
         let (is_unreadable, is_unwritable) = (self.is_unreadable, self.is_unwritable);
         let unreadable = || match is_unreadable {
-            true => Err(IpvsError::Unsettled),
+            true => Err(IpvsError::Unsettled.to_string()),
             false => Ok(()),
         };
         match action {
@@ -260,34 +309,31 @@ impl World {
                 if whole {
                     self.log.push("full".to_owned());
                 }
-                if let Some(owned) = self.unwritten.take() {
-                    self.view.owned.insert(1, owned);
-                }
                 ActionResult::ReadStore(match self.is_unavailable {
-                    true => Err(StoreError::Unavailable { reason: "no route".to_owned() }),
-                    false => Ok(std::mem::take(&mut self.changed)),
+                    true => Err(StoreError::Unavailable { reason: "no route".to_owned() }.into()),
+                    false => Ok(self.view.values_of(&std::mem::take(&mut self.changed))),
                 })
             }
             AgentAction::ReadAll => {
-                let inputs = self.agent.inputs(&self.view, self.now);
+                let inputs = self.agent.inputs(self.now);
                 let standing = self.kernel.keys();
-                let services =
-                    super::super::super::reconcile::concerned(standing, inputs, &self.view);
-                let table = self.read(&services);
+                let services = concerned(standing, inputs, self.agent.store());
+                let table = TableReading(self.read(&services));
                 ActionResult::Read(unreadable().map(|()| (services, table)))
             }
             AgentAction::Read(services) => {
-                let table = self.read(&services);
+                let table = TableReading(self.read(&services));
                 ActionResult::Read(unreadable().map(|()| (services, table)))
             }
             AgentAction::LookFlushed => ActionResult::LookFlushed(self.kernel.is_empty()),
             AgentAction::Look => {
                 let prints = self.kernel.iter().map(|(key, actual)| (*key, print_of(actual)));
-                ActionResult::Look(Ok(prints.collect()), Duration::ZERO)
+                let unexpected = self.agent.unexpected(&prints.collect());
+                ActionResult::Look(Ok(unexpected), Duration::ZERO)
             }
             AgentAction::ReadDaemons => {
                 let running = match self.are_daemons_unreadable {
-                    true => Err(IpvsError::RepliesLost),
+                    true => Err(IpvsError::RepliesLost.to_string()),
                     false => Ok(self.daemons.clone()),
                 };
                 ActionResult::ReadDaemons(running, true)
@@ -300,21 +346,22 @@ impl World {
             AgentAction::Own(services) => {
                 let ports: Vec<String> = services.iter().map(|s| s.port.to_string()).collect();
                 self.log.push(format!("own {}", ports.join(" ")).trim_end().to_owned());
-                // The view has it all the same (`Store::put_owned`), from the next refresh on.
-                self.unwritten = Some(services);
+                // The view has it all the same (`Store::put_owned`).
+                self.view.owned.insert(1, services);
                 ActionResult::Own(match is_unwritable {
                     true => Err(StoreError::Io {
                         action: "cannot write",
                         path: "owned".into(),
                         source: std::io::ErrorKind::StorageFull.into(),
-                    }),
+                    }
+                    .into()),
                     false => Ok(()),
                 })
             }
             AgentAction::Apply(changes) => match self.loses_after.take() {
                 Some(after) => {
                     self.make_all(&changes[..after.min(changes.len())]);
-                    ActionResult::Apply(Err(IpvsError::RepliesLost))
+                    ActionResult::Apply(Err(IpvsError::RepliesLost.to_string()))
                 }
                 None => ActionResult::Apply(Ok(self.make_all(&changes))),
             },
