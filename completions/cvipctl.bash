@@ -52,7 +52,7 @@ _cvipctl() {
     "events --since") reply= ;;
     "events --node") reply=$(command cvipctl complete nodes "${site[@]}" 2>/dev/null | cut -f1) ;;
     "doctor --node") reply=$(command cvipctl complete nodes "${site[@]}" 2>/dev/null | cut -f1) ;;
-    "replay --core") reply='monitor addresses supervisor' ;;
+    "replay --core") reply='monitor addresses supervisor table node' ;;
     "replay --since") reply= ;;
     *)
         case "$command $current" in

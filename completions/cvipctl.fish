@@ -93,7 +93,7 @@ complete -c cvipctl -n '__fish_seen_subcommand_from doctor' -l json -d 'Print th
 complete -c cvipctl -n '__fish_seen_subcommand_from doctor' -l quiet -s q -d 'Print faults only'
 complete -c cvipctl -n '__fish_seen_subcommand_from doctor' -l help -s h -d 'Print help'
 complete -c cvipctl -n __fish_use_subcommand -a replay -d 'Decide again what cvipd decided, by its recording, and show each decision with its reason'
-complete -c cvipctl -n '__fish_seen_subcommand_from replay' -l core -x -a 'monitor addresses supervisor' -d 'Only this part of cvipd'
+complete -c cvipctl -n '__fish_seen_subcommand_from replay' -l core -x -a 'monitor addresses supervisor table node' -d 'Only this part of cvipd'
 complete -c cvipctl -n '__fish_seen_subcommand_from replay' -l since -x -d 'Only what was decided since: a time before the recording\'s end, such as 90s or 5m, or a moment, such as 2026-03-01T22:00:00Z. What is before is replayed all the same'
 complete -c cvipctl -n '__fish_seen_subcommand_from replay' -l json -d 'Print a line of JSON for each decision'
 complete -c cvipctl -n '__fish_seen_subcommand_from replay' -l help -s h -d 'Print help'

@@ -28,7 +28,10 @@ pub use crate::net::{
     AddressConflicts, Link, NetworkHost, NetworkSettings, SettingsRecord, SettingsSnapshot,
 };
 pub use crate::node::leaving::holders;
-pub use crate::node::state::{NodeAction, NodeSnapshot, NodeState};
+pub use crate::node::messages::{
+    ListenersChange, LookOutcome, NodeAction, StoreRead, Surroundings,
+};
+pub use crate::node::state::NodeState;
 #[cfg(feature = "etcd")]
 pub use crate::store::etcd::failure::EtcdFailure;
 #[cfg(feature = "etcd")]

@@ -11,7 +11,7 @@ use super::Finding;
 use super::flags::{Origin, unflag};
 use super::observed::{Host, Observed, subject};
 use crate::conf::{Conf, Cvip, Routing};
-use crate::listeners::Listener;
+use crate::listeners::{Listener, ListenerId};
 use crate::node::eligibility::{RESERVED_PORTS, Refusal};
 use crate::node::registrations::Judged;
 use crate::node::{hints, registrations};
@@ -49,7 +49,7 @@ pub(super) fn here(seen: &Observed, host: &Host) -> Vec<Finding> {
         return Vec::new();
     };
     // By service: all listeners that were refused, unless one joins.
-    let mut refused: BTreeMap<ServiceKey, Vec<(&Listener, Refusal, PortFlag)>> = BTreeMap::new();
+    let mut refused: BTreeMap<ServiceKey, Vec<(ListenerId, Refusal, PortFlag)>> = BTreeMap::new();
     let mut served: BTreeSet<ServiceKey> = BTreeSet::new();
     // Wildcard sockets that datagrams to these CVIPs reach, by port.
     let mut datagrams: BTreeMap<u16, BTreeSet<IpAddr>> = BTreeMap::new();
@@ -59,7 +59,7 @@ pub(super) fn here(seen: &Observed, host: &Host) -> Vec<Finding> {
         let layers = layers(seen, cvip, node);
         let pool = (seen.conf.routing, cvip, server.addr);
         for Judged { service: key, listener, flag, verdict } in
-            registrations::judged(listeners, pool, &layers, around)
+            registrations::judged(listeners.iter().map(Listener::identity), pool, &layers, around)
         {
             match verdict {
                 Ok(()) => {

@@ -31,6 +31,8 @@
 
 use std::net::IpAddr;
 
+use serde::{Deserialize, Serialize};
+
 use crate::protocol::Protocol;
 
 mod bpf;
@@ -52,7 +54,7 @@ pub use state::{EventCoverage, ListenerState};
 
 /// One socket that takes new peers: a LISTEN socket of TCP or SCTP, or an unconnected, bound
 /// UDP socket (linux/inet_diag.h, `struct inet_diag_msg`).
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct Listener {
     /// Transport protocol.
     pub protocol: Protocol,
@@ -88,7 +90,7 @@ pub struct Unaccepted {
 
 /// What makes two sockets one listener: several processes that share a port (`SO_REUSEPORT`),
 /// and a server that was restarted between two dumps, are the same to the cluster.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct ListenerId {
     /// Transport protocol.
     pub protocol: Protocol,
@@ -97,11 +99,17 @@ pub struct ListenerId {
     /// Local port, host order.
     pub port: u16,
     /// IPv6 peers only.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub v6only: bool,
     /// The interface that the socket is bound to, 0 for none.
+    #[serde(default, skip_serializing_if = "is_zero")]
     pub device: u32,
     /// Owner's user id.
     pub uid: u32,
+}
+
+fn is_zero(number: &u32) -> bool {
+    *number == 0
 }
 
 impl Listener {

@@ -3,11 +3,13 @@
 //! The same ranges go three ways: into the kernel's dump filter, into the socket events' port map,
 //! and over every row that comes back.
 
+use serde::{Deserialize, Serialize};
+
 use crate::protocol::Protocol;
 
 /// Inclusive port ranges for each protocol, in host order: sorted, disjoint, never adjacent,
 /// never with port 0.
-#[derive(Clone, Debug, PartialEq, Eq, Default)]
+#[derive(Clone, Debug, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Ranges {
     by_protocol: [Vec<(u16, u16)>; 3],
 }

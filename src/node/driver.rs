@@ -12,22 +12,28 @@ use std::time::Duration;
 
 use tracing::warn;
 
-use super::state::{NodeAction, NodeSnapshot, NodeState};
+use super::messages::{
+    CheckOutcomes, ListenersChange, LookOutcome, NodeAction, StoreRead, Surroundings, Unhealthy,
+};
+use super::state::NodeState;
 use super::system::System;
 use crate::checks::Checker;
 use crate::clock::Instant;
 use crate::conf::Conf;
 use crate::heartbeat;
-use crate::listeners::{Dumper, ListenerWatch, ListenersError};
+use crate::listeners::{Dumper, Listener, ListenerWatch, ListenersError};
 use crate::protocol::Protocol;
-use crate::store::{AppliedOrders, ServiceKey, Store, StoreError};
+use crate::recorder::{Recorded, Recorder};
+use crate::store::{AppliedOrders, Refreshed, ServiceKey, Store, StoreError};
 
 /// Takes the ports that a node has left.
 pub type Tell = Box<dyn Fn(heartbeat::LeftPorts) + Send>;
 
 /// One node's agent.
 pub struct NodeAgent {
-    state: NodeState,
+    state: Recorded<NodeState>,
+    /// How many dumps of TCP the state was told of.
+    dumps: u64,
     sources: NodeSources,
     store: Box<dyn Store>,
     tell: Tell,
@@ -35,7 +41,7 @@ pub struct NodeAgent {
     report: Option<Sender<usize>>,
 }
 
-/// What an agent reads and checks with.
+/// What an agent reads, checks and records with.
 pub struct NodeSources {
     /// Notices listeners.
     pub watch: ListenerWatch,
@@ -43,6 +49,8 @@ pub struct NodeSources {
     pub hint_dumper: Dumper,
     /// Runs cvip.conf's checks.
     pub checker: Checker<ServiceKey>,
+    /// Records what the node decides.
+    pub recorder: Recorder,
 }
 
 impl NodeAgent {
@@ -66,9 +74,12 @@ impl NodeAgent {
             outcome => outcome,
         };
         let system = System::read(node, &conf);
-        let mut state = NodeState::new(conf, system, incarnation, now);
-        state.store_read(outcome, store.state(), now);
-        Ok(NodeAgent { state, sources, store, tell, report: None })
+        let source = sources.watch.source().to_string();
+        let state = NodeState::new(conf, system, source, incarnation, now);
+        let state = Recorded::new(state, &sources.recorder);
+        let mut agent = NodeAgent { state, dumps: 0, sources, store, tell, report: None };
+        agent.store_read(outcome, now);
+        Ok(agent)
     }
 
     /// How listeners are noticed.
@@ -121,37 +132,48 @@ impl NodeAgent {
 
     /// Looks at what asks for it and publishes what is new.
     pub fn step(&mut self, now: Instant) {
-        self.state.step();
+        self.state.step(now);
         self.carry_out(now);
     }
 
     fn carry_out(&mut self, now: Instant) {
-        loop {
-            let NodeSources { watch, checker, .. } = &self.sources;
-            let seen = NodeSnapshot {
-                store: self.store.state(),
-                source: watch.source(),
-                listeners: watch.observed(),
-                is_settled: watch.is_settled(),
-                sockets: watch.tcp_sockets(),
-                dumps: watch.tcp_dumps(),
-                health: &|service| checker.health(service),
-            };
-            let Some(action) = self.state.next(&seen, now) else { return };
+        while let Some(action) = self.state.next(now) {
             self.action(action, now);
+            debug_assert!(self.knows_what_is_seen(), "the state is told of every change");
         }
     }
 
+    /// The state knows the listeners and the health of services as they are.
+    fn knows_what_is_seen(&self) -> bool {
+        let NodeSources { watch, checker, .. } = &self.sources;
+        let listeners = self.state.listeners().iter().copied();
+        listeners.eq(watch.observed().iter().map(Listener::identity))
+            && news(&self.state, checker).is_none()
+    }
+
+    fn store_read(&mut self, outcome: Result<Refreshed, StoreError>, now: Instant) {
+        let read = outcome.map(|Refreshed { mut changed, faults }| {
+            changed.retain(|key| self.state.follows(*key));
+            StoreRead { values: self.store.state().values_of(&changed), faults }
+        });
+        let is_read = read.is_ok();
+        self.state.store_read(read.map_err(Into::into), now);
+        debug_assert!(
+            !is_read || self.state.is_view_of(self.store.state()),
+            "both are told the same"
+        );
+    }
+
     fn action(&mut self, action: NodeAction, now: Instant) {
-        let NodeSources { watch, hint_dumper, checker } = &mut self.sources;
+        let NodeSources { watch, hint_dumper, checker, .. } = &mut self.sources;
         match action {
             NodeAction::ReadStore => {
                 let outcome = self.store.refresh();
-                self.state.store_read(outcome, self.store.state(), now);
+                self.store_read(outcome, now);
             }
             NodeAction::Repair(fault) => {
                 let outcome = self.store.repair(fault.key);
-                self.state.repaired(&fault, outcome);
+                self.state.repaired(fault, outcome.map_err(Into::into), now);
             }
             NodeAction::Put(record) => {
                 let outcome = self.store.put_node(&record);
@@ -159,24 +181,46 @@ impl NodeAgent {
                     // What the store has is read anew before the next attempt.
                     self.store.invalidate();
                 }
-                self.state.put(*record, outcome, now);
+                self.state.put(outcome.map_err(Into::into), now);
             }
             NodeAction::LookAround(ranges) => {
                 let system = System::read(self.state.node(), self.state.conf());
-                let seen = hint_dumper.snapshot(&ranges).map_err(|error| error.to_string());
-                self.state.looked_around(system, seen, self.store.state());
+                let system = Some(system).filter(|system| system != self.state.system());
+                let listening = match hint_dumper.snapshot(&ranges) {
+                    Ok(listeners) => Ok(self.state.listening(&listeners)),
+                    Err(error) => Err(error.to_string()),
+                };
+                self.state.looked_around(Surroundings { system, listening }, now);
             }
             NodeAction::Look => {
-                let changed = watch.step(now).is_some();
+                let are_others = watch.step(now).is_some();
+                let listeners = match are_others {
+                    true => change(&self.state, watch),
+                    false => ListenersChange {
+                        is_settled: watch.is_settled(),
+                        ..ListenersChange::default()
+                    },
+                };
                 let faults = watch.faults().map(|(protocol, error)| format!("{protocol}: {error}"));
-                self.state.looked(changed, faults.collect());
-                self.state.checked(checker.step(now));
+                let faults = faults.collect();
+                let crowded = match self.dumps == watch.tcp_dumps() {
+                    true => None,
+                    false => self.state.crowded(watch.tcp_sockets()),
+                };
+                self.dumps = watch.tcp_dumps();
+                let is_changed = checker.step(now) || are_others;
+                let unhealthy = news(&self.state, checker);
+                let look = LookOutcome { is_changed, listeners, faults, crowded, unhealthy };
+                self.state.looked(look, now);
             }
             NodeAction::ReadQueues(ports) => {
                 let started = Instant::now();
                 for port in ports {
-                    let waiting = watch.unaccepted(port).map_err(|error| error.to_string());
-                    self.state.queue_read(port, waiting, watch.tcp_sockets(), now);
+                    let waiting = match watch.unaccepted(port) {
+                        Ok(waiting) => Ok(self.state.waiting(port, &waiting, watch.tcp_sockets())),
+                        Err(error) => Err(error.to_string()),
+                    };
+                    self.state.queue_read(port, waiting, now);
                 }
                 self.state.queues_read(started.elapsed(), now);
             }
@@ -192,14 +236,19 @@ impl NodeAgent {
                         ),
                     }
                 }
-                self.state.counted(&counts, started.elapsed(), now);
+                self.state.counted(counts, started.elapsed(), now);
             }
             NodeAction::Check(targets) => {
-                checker.set_targets(targets, now);
+                checker.set_targets(targets.0, now);
                 // What is new is checked at once.
-                self.state.checked(checker.step(now));
+                let is_changed = checker.step(now);
+                let unhealthy = news(&self.state, checker);
+                self.state.checked(CheckOutcomes { is_changed, unhealthy }, now);
             }
-            NodeAction::Watch(ranges) => watch.set_ranges(now, ranges),
+            NodeAction::Watch(ranges) => {
+                watch.set_ranges(now, ranges);
+                self.state.watched(change(&self.state, watch), now);
+            }
             NodeAction::SetEligible(listeners) => watch.set_eligible(listeners),
             NodeAction::TellLeft(left) => (self.tell)(left),
             NodeAction::Report(connections) => {
@@ -210,6 +259,19 @@ impl NodeAgent {
             }
         }
     }
+}
+
+/// What leads from the listeners that the state knows to those that are there.
+fn change(state: &NodeState, watch: &ListenerWatch) -> ListenersChange {
+    let seen = watch.observed().iter().map(Listener::identity);
+    ListenersChange::between(state.listeners(), seen, watch.is_settled())
+}
+
+/// The services that fail their checks, and why, if the state knows others.
+fn news(state: &NodeState, checker: &Checker<ServiceKey>) -> Option<Unhealthy> {
+    let failed = checker.iter().filter_map(|(key, _, health)| Some((*key, health.fault()?)));
+    let unhealthy = Unhealthy(failed.collect());
+    (unhealthy != *state.unhealthy()).then_some(unhealthy)
 }
 
 /// Opens a watch with the best socket events that the kernel allows, or, if `polling` says why not,

@@ -9,7 +9,7 @@ use std::net::IpAddr;
 
 use super::system::user_name;
 use crate::conf::Routing;
-use crate::listeners::Listener;
+use crate::listeners::ListenerId;
 use crate::ports::PortFlag;
 use crate::protocol::Protocol;
 
@@ -134,7 +134,7 @@ impl fmt::Display for Refusal {
 /// # Errors
 /// The first rule that it breaks; where it is bound comes before which user owns it.
 pub fn judge(
-    listener: &Listener,
+    listener: &ListenerId,
     flag: PortFlag,
     reach: &Reach,
     owners: &Owners,
@@ -181,18 +181,9 @@ mod tests {
 
     const EPHEMERAL: (u16, u16) = (32768, 60999);
 
-    fn listener(addr: &str, port: u16) -> Listener {
-        Listener {
-            protocol: Protocol::Tcp,
-            addr: addr.parse().unwrap(),
-            port,
-            v6only: false,
-            device: 0,
-            uid: 0,
-            cookie: 1,
-            queue: 0,
-            backlog: 128,
-        }
+    fn listener(addr: &str, port: u16) -> ListenerId {
+        let addr = addr.parse().unwrap();
+        ListenerId { protocol: Protocol::Tcp, addr, port, v6only: false, device: 0, uid: 0 }
     }
 
     fn reach(routing: Routing, cvip: &str, addr: &str) -> Reach {
@@ -200,7 +191,7 @@ mod tests {
         Reach { routing, cvip, addr, device: Some(2) }
     }
 
-    fn verdict(listener: &Listener, reach: &Reach) -> Result<(), Refusal> {
+    fn verdict(listener: &ListenerId, reach: &Reach) -> Result<(), Refusal> {
         let flag = PortFlag { protocol: listener.protocol, start: 1, end: 65535, weight: 1 };
         judge(listener, flag, reach, &Owners::System { uid_min: 1000 }, EPHEMERAL)
     }
@@ -217,7 +208,7 @@ mod tests {
             assert_eq!(on("10.0.0.1"), Err(Refusal::Address { wanted: reach.cvip }));
             assert_eq!(on("127.0.0.1"), Err(Refusal::Loopback));
             assert_eq!(on("::1"), Err(Refusal::Loopback));
-            let v6only = Listener { v6only: true, ..listener("::", 80) };
+            let v6only = ListenerId { v6only: true, ..listener("::", 80) };
             assert_eq!(verdict(&v6only, &reach), Err(Refusal::Family));
         }
     }
@@ -242,18 +233,18 @@ mod tests {
     #[test]
     fn a_socket_bound_to_another_device_never_joins() {
         let reach = reach(Routing::Dr, "10.0.0.100", "10.0.0.1");
-        let on = |device| verdict(&Listener { device, ..listener("0.0.0.0", 80) }, &reach);
+        let on = |device| verdict(&ListenerId { device, ..listener("0.0.0.0", 80) }, &reach);
         assert_eq!(on(2), Ok(()), "the device of the balanced address");
         assert_eq!(on(1), Err(Refusal::Device));
         let unknown = Reach { device: None, ..reach.clone() };
-        let bound = Listener { device: 2, ..listener("0.0.0.0", 80) };
+        let bound = ListenerId { device: 2, ..listener("0.0.0.0", 80) };
         assert_eq!(verdict(&bound, &unknown), Err(Refusal::Device));
     }
 
     #[test]
     fn a_udp_port_that_clients_are_given_joins_only_if_flagged_singly() {
         let reach = reach(Routing::Dr, "10.0.0.100", "10.0.0.1");
-        let udp = |port| Listener { protocol: Protocol::Udp, ..listener("0.0.0.0", port) };
+        let udp = |port| ListenerId { protocol: Protocol::Udp, ..listener("0.0.0.0", port) };
         assert_eq!(verdict(&udp(177), &reach), Ok(()));
         assert_eq!(verdict(&udp(40000), &reach), Err(Refusal::Ephemeral));
         let single = PortFlag { protocol: Protocol::Udp, start: 40000, end: 40000, weight: 1 };
@@ -266,7 +257,7 @@ mod tests {
         let reach = reach(Routing::Dr, "10.0.0.100", "10.0.0.1");
         let flag = PortFlag { protocol: Protocol::Tcp, start: 1, end: 65535, weight: 1 };
         let of = |uid, owners: &Owners| {
-            let listener = Listener { uid, ..listener("0.0.0.0", 8080) };
+            let listener = ListenerId { uid, ..listener("0.0.0.0", 8080) };
             judge(&listener, flag, &reach, owners, EPHEMERAL)
         };
         let system = Owners::System { uid_min: 1000 };
@@ -284,9 +275,9 @@ mod tests {
     fn the_clusters_own_ports_never_join() {
         let reach = reach(Routing::Dr, "10.0.0.100", "10.0.0.1");
         assert_eq!(verdict(&listener("0.0.0.0", 2379), &reach), Err(Refusal::Reserved));
-        let udp = Listener { protocol: Protocol::Udp, ..listener("0.0.0.0", 2379) };
+        let udp = ListenerId { protocol: Protocol::Udp, ..listener("0.0.0.0", 2379) };
         assert_eq!(verdict(&udp, &reach), Ok(()));
-        let heartbeats = Listener { port: crate::heartbeat::PORT, ..udp };
+        let heartbeats = ListenerId { port: crate::heartbeat::PORT, ..udp };
         assert_eq!(verdict(&heartbeats, &reach), Err(Refusal::Reserved));
     }
 

@@ -2,11 +2,13 @@
 
 use std::collections::BTreeSet;
 
+use serde::{Deserialize, Serialize};
+
 use crate::heartbeat::LeftPorts;
 use crate::heartbeat::left::LeftService;
 
 /// The services, the one that was left last at the end.
-#[derive(Clone, Debug, PartialEq, Eq, Default)]
+#[derive(Clone, Debug, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub(super) struct Gone(Vec<LeftService>);
 
 impl Gone {

@@ -2,9 +2,11 @@
 //!
 //! Pure: said in the node's record, shown by `cvipctl status`.
 
+use std::collections::BTreeSet;
+
 use super::eligibility::RESERVED_PORTS;
 use crate::listeners::{Listener, Ranges};
-use crate::ports::Layers;
+use crate::ports::{Layers, PortFlag};
 use crate::protocol::Protocol;
 use crate::store::Registration;
 
@@ -31,31 +33,50 @@ fn other(protocol: Protocol) -> Protocol {
     }
 }
 
-/// The hints, from every TCP and UDP listener in a flagged range of either protocol.
-pub fn hints(
-    listeners: &[Listener],
+/// Of every TCP and UDP listener in a flagged range of either protocol the ports on which hints
+/// depend: the first of each flag in its protocol and in the other one.
+pub(super) fn listening(listeners: &[Listener], layers: &[Layers]) -> Vec<(Protocol, u16)> {
+    let is_meant = |listener: &&Listener| {
+        !RESERVED_PORTS.contains(&(listener.protocol, listener.port))
+            && !listener.addr.to_canonical().is_loopback()
+    };
+    let meant: BTreeSet<(Protocol, u16)> =
+        listeners.iter().filter(is_meant).map(|l| (l.protocol, l.port)).collect();
+    let meant: Vec<(Protocol, u16)> = meant.into_iter().collect();
+    let sets = layers.iter().flat_map(Layers::levels);
+    let first = sets.flat_map(|(_, set)| set.iter()).flat_map(|flag| {
+        [flag.protocol, other(flag.protocol)].map(|protocol| within(&meant, flag, protocol))
+    });
+    first.flatten().collect::<BTreeSet<_>>().into_iter().collect()
+}
+
+/// The first port of a flag on which something listens by a protocol; the ports are sorted.
+fn within(
+    listening: &[(Protocol, u16)],
+    flag: &PortFlag,
+    protocol: Protocol,
+) -> Option<(Protocol, u16)> {
+    let mut ports = listening.iter().copied();
+    ports.find(|(of, port)| *of == protocol && (flag.start..=flag.end).contains(port))
+}
+
+/// The hints, from what listens on flagged ports, by either protocol.
+pub(super) fn hints(
+    listening: &[(Protocol, u16)],
     layers: &[Layers],
     registrations: &[Registration],
 ) -> Vec<String> {
     let mut hints = Vec::new();
     for (_, set) in layers.iter().flat_map(Layers::levels) {
         for flag in set.iter() {
-            let within = |protocol: Protocol| {
-                listeners.iter().find(move |listener| {
-                    listener.protocol == protocol
-                        && !RESERVED_PORTS.contains(&(protocol, listener.port))
-                        && !listener.addr.to_canonical().is_loopback()
-                        && (flag.start..=flag.end).contains(&listener.port)
-                })
-            };
             let wrong = other(flag.protocol);
-            if within(flag.protocol).is_none()
-                && let Some(listener) = within(wrong)
+            if within(listening, flag, flag.protocol).is_none()
+                && let Some((_, port)) = within(listening, flag, wrong)
             {
                 hints.push(format!(
                     "flag `{flag}`: nothing listens there by {}, but port {} is open by {wrong}: \
                      setport_weight --protocol={wrong} --start-port={} --end-port={} --weight={}",
-                    flag.protocol, listener.port, flag.start, flag.end, flag.weight
+                    flag.protocol, port, flag.start, flag.end, flag.weight
                 ));
             }
         }
@@ -77,7 +98,6 @@ pub fn hints(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::ports::PortFlag;
     use crate::store::ServiceKey;
 
     fn listener(protocol: Protocol, port: u16) -> Listener {
@@ -102,12 +122,16 @@ mod tests {
 
     #[test]
     fn a_flag_whose_only_listener_uses_the_other_protocol_is_pointed_out_with_its_fix() {
-        let seen = hints(&[listener(Protocol::Udp, 177)], &[xdmcp()], &[]);
+        let hints = |seen: &[Listener]| {
+            let layers = [xdmcp()];
+            hints(&listening(seen, &layers), &layers, &[])
+        };
+        let seen = hints(&[listener(Protocol::Udp, 177)]);
         assert_eq!(seen.len(), 1);
         assert!(seen[0].contains("setport_weight --protocol=udp --start-port=177"), "{seen:?}");
         let both = [listener(Protocol::Udp, 177), listener(Protocol::Tcp, 177)];
-        assert!(hints(&both, &[xdmcp()], &[]).is_empty());
-        assert!(hints(&[], &[xdmcp()], &[]).is_empty());
+        assert!(hints(&both).is_empty());
+        assert!(hints(&[]).is_empty());
         for protocol in [Protocol::Tcp, Protocol::Udp] {
             assert_eq!(ranges(&[xdmcp()]).of(protocol), [(177, 177)]);
         }
@@ -120,7 +144,7 @@ mod tests {
             layers.node.set(PortFlag { protocol, start, end, weight: 1 });
         }
         let own = RESERVED_PORTS.map(|(protocol, port)| listener(protocol, port));
-        assert!(hints(&own, &[layers], &[]).is_empty());
+        assert_eq!(listening(&own, &[layers]), []);
     }
 
     #[test]

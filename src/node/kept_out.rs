@@ -7,6 +7,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
+
 use tracing::{info, warn};
 
 use super::eligibility::Refusal;
@@ -85,7 +87,7 @@ impl KeptOut {
 }
 
 /// Which of them were logged.
-#[derive(Debug)]
+#[derive(Debug, Serialize, Deserialize)]
 pub(super) struct Log {
     told: BTreeSet<(ServiceKey, u32, String)>,
     since: Instant,

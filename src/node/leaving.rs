@@ -7,18 +7,22 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use serde::{Deserialize, Serialize};
+
 use crate::conf::Conf;
 use crate::listeners::Ranges;
 use crate::net::Done;
 use crate::protocol::Protocol;
+use crate::serial::pairs;
 use crate::store::{Lingering, StoreState};
 
 /// Protocol and port, host order.
 pub type LeavingPort = (Protocol, u16);
 
 /// The ports, and what was last counted on each.
-#[derive(Clone, Debug, PartialEq, Eq, Default)]
+#[derive(Clone, Debug, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Leaving {
+    #[serde(with = "pairs")]
     ports: BTreeMap<LeavingPort, u32>,
     drained: BTreeSet<LeavingPort>,
 }

@@ -7,6 +7,8 @@
 
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
+
 use crate::clock::Instant;
 use crate::store::{NodeRecord, Registration};
 
@@ -18,7 +20,7 @@ const BURST: u32 = 20;
 const URGENT: Duration = Duration::from_millis(100);
 
 /// When the next write may be.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct WritePace {
     minor: Instant,
     /// The time at which a whole burst is free again.

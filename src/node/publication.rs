@@ -6,12 +6,14 @@
 
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
+
 use tracing::{error, info, warn};
 
 use super::pace::WritePace;
 use crate::clock::Instant;
 use crate::counter;
-use crate::store::{NodeRecord, Registration, StoreError};
+use crate::store::{NodeRecord, Registration, StoreFailure};
 
 /// A record that was not stored is tried again after this.
 const RETRY_AFTER: Duration = Duration::from_secs(1);
@@ -20,12 +22,14 @@ const RETRY_AFTER: Duration = Duration::from_secs(1);
 const RETRY_LATEST: Duration = Duration::from_secs(15);
 
 /// The stored record, and what is to be written next.
-#[derive(Debug)]
+#[derive(Debug, Serialize, Deserialize)]
 pub(super) struct Publication {
     /// Of this cvipd, or a later one than a stored record named.
     incarnation: u64,
     /// The record as it was last stored; none: it is written whatever it says.
     stored: Option<NodeRecord>,
+    /// The record that is being written.
+    putting: Option<NodeRecord>,
     /// The newest version that was written, or that was tried.
     tried: Option<(u64, u64)>,
     /// When a record that was not stored is tried again.
@@ -44,6 +48,7 @@ impl Publication {
         Publication {
             incarnation,
             stored: None,
+            putting: None,
             tried: None,
             retry_at: None,
             write_at: None,
@@ -115,16 +120,13 @@ impl Publication {
         if self.tried.is_none_or(|tried| counter::is_later_pair(record.version(), tried)) {
             self.tried = Some(record.version());
         }
+        self.putting = Some(record.clone());
         Some(record)
     }
 
-    /// What became of a record that was to be written.
-    pub(super) fn put(
-        &mut self,
-        record: NodeRecord,
-        outcome: Result<(), StoreError>,
-        now: Instant,
-    ) {
+    /// What became of the record that was to be written.
+    pub(super) fn put(&mut self, outcome: Result<(), StoreFailure>, now: Instant) {
+        let Some(record) = self.putting.take() else { return };
         let Err(error) = outcome else {
             self.refusals = 0;
             self.pace.wrote(now);
@@ -138,7 +140,7 @@ impl Publication {
         };
         // A store that refuses does so for long: it is asked less and less often.
         let again = RETRY_AFTER.saturating_mul(1 << self.refusals).min(RETRY_LATEST);
-        let again = if error.is_unavailable() { RETRY_AFTER } else { again };
+        let again = if error.is_unavailable { RETRY_AFTER } else { again };
         self.refusals = (self.refusals + 1).min(6);
         self.retry_at = Some(now + again);
         let text = error.to_string();

@@ -19,9 +19,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
+
 use super::registrations::Servers;
 use crate::clock::Instant;
 use crate::listeners::{Listener, ListenerId, Unaccepted};
+use crate::serial::pairs;
 use crate::store::ServiceKey;
 
 /// A server that accepted nothing for so long, while its queue was full, hangs.
@@ -31,14 +34,15 @@ const NOTHING_FOR: Duration = Duration::from_secs(2);
 const DUMPS: u32 = 2;
 
 /// What is known of the accept queues of services.
-#[derive(Clone, Debug, PartialEq, Eq, Default)]
+#[derive(Clone, Debug, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Queues {
+    #[serde(with = "pairs")]
     services: BTreeMap<ServiceKey, QueueFull>,
 }
 
 /// A service whose queues were full in the last dump, or which hangs and whose queues have not
 /// emptied.
-#[derive(Clone, Debug, PartialEq, Eq, Default)]
+#[derive(Clone, Debug, PartialEq, Eq, Default, Serialize, Deserialize)]
 struct QueueFull {
     /// Dumps in a row that showed all its queues full.
     dumps: u32,
@@ -118,16 +122,30 @@ impl QueueFull {
 }
 
 impl Queues {
-    /// Takes what a dump of TCP showed: every socket, sorted. True if another service hangs than
-    /// before, or one fewer.
-    pub fn dumped(&mut self, servers: &Servers, sockets: &[Listener]) -> bool {
-        let before: Vec<ServiceKey> = self.hanging().collect();
-        let full = sockets.iter().filter(|socket| Fill::of(socket) == Fill::Full);
+    /// What a dump of TCP shows of services whose queues are full, or were in the last dump: their
+    /// sockets, sorted; none if there are no such services.
+    pub fn crowded(&self, servers: &Servers, sockets: &[Listener]) -> Option<Vec<Listener>> {
+        let concerned = self.concerned(servers, sockets);
+        let identities = concerned.iter().flat_map(|service| servers.of(*service));
+        let identities: BTreeSet<&ListenerId> = identities.collect();
+        let of = identities.into_iter().flat_map(|identity| with(sockets, identity));
+        (!concerned.is_empty()).then(|| of.copied().collect())
+    }
+
+    /// The services whose queues were full in the last dump, and those of which a socket's is now.
+    fn concerned(&self, servers: &Servers, sockets: &[Listener]) -> BTreeSet<ServiceKey> {
         let mut concerned: BTreeSet<ServiceKey> = self.services.keys().copied().collect();
-        for socket in full {
+        for socket in sockets.iter().filter(|socket| Fill::of(socket) == Fill::Full) {
             concerned.extend(servers.services_of(&socket.identity()));
         }
-        for service in concerned {
+        concerned
+    }
+
+    /// Takes what a dump of TCP showed: every socket, sorted, or those of [`Queues::crowded`]. True
+    /// if another service hangs than before, or one fewer.
+    pub fn dumped(&mut self, servers: &Servers, sockets: &[Listener]) -> bool {
+        let before: Vec<ServiceKey> = self.hanging().collect();
+        for service in self.concerned(servers, sockets) {
             let of = servers.of(service).iter().flat_map(|identity| with(sockets, identity));
             // A service whose sockets are all gone accepts nothing, and hangs no more.
             let seen = of.map(Fill::of).min().unwrap_or(Fill::Little);
@@ -148,25 +166,20 @@ impl Queues {
     pub fn looked(
         &mut self,
         port: u16,
-        waiting: &[Unaccepted],
+        waiting: &[WaitingGroup],
         servers: &Servers,
-        sockets: &[Listener],
         now: Instant,
     ) -> bool {
         let before: Vec<ServiceKey> = self.hanging().collect();
-        let mut on_port: Vec<&Listener> = sockets.iter().filter(|s| s.port == port).collect();
-        // A user can open very many of one identity.
-        on_port.dedup_by_key(|listener| listener.identity());
-        let waiting: Vec<(u64, Vec<ListenerId>)> =
-            waiting.iter().map(|waits| (waits.cookie, takers(waits, &on_port))).collect();
         for (service, full) in self.services.iter_mut().filter(|(key, _)| key.port == port) {
             if full.dumps < DUMPS {
                 continue;
             }
             let own = servers.of(*service);
-            let is_own = |takers: &[ListenerId]| takers.iter().any(|taker| own.contains(taker));
-            let mine = waiting.iter().filter(|(_, takers)| is_own(takers));
-            full.looked(mine.map(|(cookie, _)| *cookie).collect(), now);
+            let is_own =
+                |group: &&WaitingGroup| group.takers.iter().any(|taker| own.contains(taker));
+            let mine = waiting.iter().filter(is_own).flat_map(|group| &group.cookies);
+            full.looked(mine.copied().collect(), now);
         }
         !self.hanging().eq(before)
     }
@@ -178,6 +191,36 @@ impl Queues {
 
     fn hanging(&self) -> impl Iterator<Item = ServiceKey> {
         self.services.iter().filter(|(_, full)| full.hangs).map(|(key, _)| *key)
+    }
+}
+
+/// Connections that wait in the queues of the same listeners.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct WaitingGroup {
+    /// The listeners in whose queues they may wait.
+    pub takers: Vec<ListenerId>,
+    /// The cookies of their sockets.
+    pub cookies: BTreeSet<u64>,
+}
+
+impl WaitingGroup {
+    /// The connections that wait on a port for what this node serves, by the sockets of the last dump.
+    pub fn of(
+        port: u16,
+        waiting: &[Unaccepted],
+        servers: &Servers,
+        sockets: &[Listener],
+    ) -> Vec<WaitingGroup> {
+        let mut on_port: Vec<&Listener> = sockets.iter().filter(|s| s.port == port).collect();
+        // A user can open very many of one identity.
+        on_port.dedup_by_key(|listener| listener.identity());
+        let mut groups: BTreeMap<Vec<ListenerId>, BTreeSet<u64>> = BTreeMap::new();
+        for waits in waiting {
+            groups.entry(takers(waits, &on_port)).or_default().insert(waits.cookie);
+        }
+        let serves = |taker: &ListenerId| !servers.services_of(taker).is_empty();
+        let groups = groups.into_iter().filter(|(takers, _)| takers.iter().any(serves));
+        groups.map(|(takers, cookies)| WaitingGroup { takers, cookies }).collect()
     }
 }
 

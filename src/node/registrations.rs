@@ -4,17 +4,20 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::ops::Bound;
 
+use serde::{Deserialize, Serialize};
+
 use super::eligibility::{Owners, Reach, Refusal, judge};
 use super::kept_out::KeptOut;
 use super::system::System;
 use crate::conf::{Conf, Cvip, Owner, RegistrationMode, Routing, ServiceConf};
-use crate::listeners::{Listener, ListenerId};
+use crate::listeners::ListenerId;
 use crate::ports::{FlagSet, Layers, PortFlag};
 use crate::protocol::Protocol;
+use crate::serial::pairs;
 use crate::store::{PortRanges, RefusedListener, Registration, ServiceKey};
 
 /// What a node serves and what it does not serve though it listens: both in order, each once.
-#[derive(Clone, Debug, PartialEq, Eq, Default)]
+#[derive(Clone, Debug, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct JoinOutcome {
     /// The services that the node serves.
     pub registrations: Vec<Registration>,
@@ -29,8 +32,9 @@ pub struct JoinOutcome {
 }
 
 /// The listeners behind each service that a node serves.
-#[derive(Clone, Debug, PartialEq, Eq, Default)]
+#[derive(Clone, Debug, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Servers {
+    #[serde(with = "pairs")]
     by_service: BTreeMap<ServiceKey, Vec<ListenerId>>,
 }
 
@@ -79,26 +83,26 @@ pub fn layers(cvip: &Cvip, node: &FlagSet, cluster: &FlagSet) -> Layers {
 }
 
 /// A listener on a flagged port, and whether it may join.
-pub(crate) struct Judged<'a> {
+pub(crate) struct Judged {
     pub(crate) service: ServiceKey,
-    pub(crate) listener: &'a Listener,
+    pub(crate) listener: ListenerId,
     pub(crate) flag: PortFlag,
     pub(crate) verdict: Result<(), Refusal>,
 }
 
 /// Judges the listeners of a node for one of the CVIPs that it serves at `addr`. Listeners on no
 /// flagged port, and on ports that cvip.conf makes `static`, are passed over.
-pub(crate) fn judged<'l, 'c>(
-    listeners: &'l [Listener],
+pub(crate) fn judged<'c, I: Iterator<Item = ListenerId>>(
+    listeners: I,
     (routing, cvip, addr): (Routing, &'c Cvip, IpAddr),
     layers: &'c Layers,
     around: &'c System,
-) -> impl Iterator<Item = Judged<'l>> + use<'l, 'c> {
+) -> impl Iterator<Item = Judged> + use<'c, I> {
     let device = around.devices.get(&addr).copied();
     let reach = Reach { routing, cvip: cvip.addr, addr, device };
     // Listeners come in order: neighbours belong to one service of cvip.conf, or to none.
     let mut last: Option<(Option<&ServiceConf>, Owners)> = None;
-    listeners.iter().filter_map(move |listener| {
+    listeners.filter_map(move |listener| {
         let (protocol, port) = (listener.protocol, listener.port);
         let conf = cvip.service_for(protocol, port);
         if conf.is_some_and(|service| service.registration == RegistrationMode::Static) {
@@ -116,7 +120,7 @@ pub(crate) fn judged<'l, 'c>(
                 last.insert((conf, owners(named, around)))
             }
         };
-        let verdict = judge(listener, flag, &reach, owners, around.ephemeral);
+        let verdict = judge(&listener, flag, &reach, owners, around.ephemeral);
         let service = ServiceKey { cvip: cvip.addr, protocol, port };
         Some(Judged { service, listener, flag, verdict })
     })
@@ -127,7 +131,7 @@ pub(crate) fn judged<'l, 'c>(
 /// A service that cvip.conf makes `static` ignores listeners. Several sockets on one port are
 /// one registration; a port that any eligible listener serves is served.
 pub fn compute(
-    listeners: &[Listener],
+    listeners: &BTreeSet<ListenerId>,
     conf: &Conf,
     node: &FlagSet,
     cluster: &FlagSet,
@@ -141,7 +145,7 @@ pub fn compute(
         let layers = layers(cvip, node, cluster);
         let pool = (conf.routing, cvip, server.addr);
         for Judged { service: key, listener, flag, verdict } in
-            judged(listeners, pool, &layers, around)
+            judged(listeners.iter().copied(), pool, &layers, around)
         {
             match verdict {
                 Ok(()) => {
@@ -149,7 +153,7 @@ pub fn compute(
                         || Registration { hidden: true, ..Registration::new(key, flag.weight) };
                     let registration = registrations.entry(key).or_insert_with(fresh);
                     registration.hidden &= listener.addr == cvip.addr;
-                    servers.add(key, listener.identity());
+                    servers.add(key, listener);
                 }
                 Err(refusal) => kept_out.add(key, listener.addr, listener.uid, refusal),
             }
@@ -222,18 +226,8 @@ mod tests {
         }
     }
 
-    fn listener(addr: &str, port: u16, uid: u32) -> Listener {
-        Listener {
-            protocol: Protocol::Tcp,
-            addr: ip(addr),
-            port,
-            v6only: false,
-            device: 0,
-            uid,
-            cookie: u64::from(port),
-            queue: 0,
-            backlog: 5,
-        }
+    fn listener(addr: &str, port: u16, uid: u32) -> ListenerId {
+        ListenerId { protocol: Protocol::Tcp, addr: ip(addr), port, v6only: false, device: 0, uid }
     }
 
     fn flags(start: u16, end: u16, weight: u16) -> FlagSet {
@@ -246,7 +240,7 @@ mod tests {
 
     #[test]
     fn a_listener_on_a_flagged_port_registers_with_the_flags_weight() {
-        let seen = [listener("0.0.0.0", 80, 0), listener("0.0.0.0", 8080, 0)];
+        let seen = [listener("0.0.0.0", 80, 0), listener("0.0.0.0", 8080, 0)].into();
         let none = FlagSet::default();
         let outcome = compute(&seen, &conf(vec![]), &flags(1, 80, 3), &none, &around(2));
         assert_eq!(ports(&outcome), [(80, 3)]);
@@ -257,7 +251,8 @@ mod tests {
 
     #[test]
     fn several_sockets_on_one_port_are_one_registration() {
-        let seen = [listener("0.0.0.0", 80, 0), listener("::", 80, 0), listener("::1", 80, 0)];
+        let seen =
+            [listener("0.0.0.0", 80, 0), listener("::", 80, 0), listener("::1", 80, 0)].into();
         let none = FlagSet::default();
         let outcome = compute(&seen, &conf(vec![]), &flags(80, 80, 1), &none, &around(2));
         assert_eq!(ports(&outcome), [(80, 1)]);
@@ -267,8 +262,9 @@ mod tests {
     #[test]
     fn a_server_on_the_cvip_alone_is_hidden_on_the_nodes_own_address() {
         let none = FlagSet::default();
-        let with = |seen: &[Listener]| {
-            let outcome = compute(seen, &conf(vec![]), &flags(80, 80, 1), &none, &around(2));
+        let with = |seen: &[ListenerId]| {
+            let seen = seen.iter().copied().collect();
+            let outcome = compute(&seen, &conf(vec![]), &flags(80, 80, 1), &none, &around(2));
             outcome.registrations.iter().map(|r| r.hidden).collect::<Vec<_>>()
         };
         let (cvip, anywhere) = (listener("10.0.0.100", 80, 0), listener("0.0.0.0", 80, 0));
@@ -281,7 +277,7 @@ mod tests {
     fn cvip_conf_flags_ports_too_and_names_their_owners() {
         let mut service = ServiceConf::new(Protocol::Tcp, 8080, 8080);
         service.owners = vec![Owner::User("alice".to_owned())];
-        let seen = [listener("0.0.0.0", 8080, 1001)];
+        let seen = [listener("0.0.0.0", 8080, 1001)].into();
         let none = FlagSet::default();
         let with = |service| compute(&seen, &conf(vec![service]), &none, &none, &around(2));
         assert_eq!(ports(&with(service.clone())), [(8080, 1)]);
@@ -295,7 +291,7 @@ mod tests {
     fn a_static_service_ignores_listeners() {
         let mut service = ServiceConf::new(Protocol::Tcp, 80, 80);
         service.registration = RegistrationMode::Static;
-        let seen = [listener("0.0.0.0", 80, 0)];
+        let seen = [listener("0.0.0.0", 80, 0)].into();
         let none = FlagSet::default();
         let outcome = compute(&seen, &conf(vec![service]), &flags(1, 80, 1), &none, &around(2));
         assert_eq!(outcome, JoinOutcome::default());
@@ -303,7 +299,7 @@ mod tests {
 
     #[test]
     fn a_node_that_the_file_does_not_name_registers_nothing() {
-        let seen = [listener("0.0.0.0", 80, 0)];
+        let seen = [listener("0.0.0.0", 80, 0)].into();
         let none = FlagSet::default();
         let outcome = compute(&seen, &conf(vec![]), &flags(1, 80, 1), &none, &around(7));
         assert_eq!(outcome, JoinOutcome::default());

@@ -16,26 +16,29 @@ use std::mem;
 use std::sync::Arc;
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
 use tracing::{error, warn};
 
 use super::gone::Gone;
 use super::leaving::{Leaving, LeavingPort};
+use super::messages::{
+    CheckOutcomes, ListenersChange, LookOutcome, NodeAction, QueueReading, StoreRead, Surroundings,
+    Targets, Unhealthy,
+};
 use super::publication::Publication;
-use super::queues::Queues;
+use super::queues::{Queues, WaitingGroup};
 use super::registrations::{self, JoinOutcome};
 use super::system::System;
 use super::{checks, flagged, hints, kept_out};
-use crate::checks::{CheckTarget, Health};
 use crate::clock::Instant;
 use crate::conf::Conf;
 use crate::heartbeat;
 use crate::heartbeat::left::LeftService;
-use crate::listeners::{EventSource, Listener, ListenerId, Ranges, Unaccepted};
+use crate::listeners::{Listener, ListenerId, Unaccepted};
 use crate::ports::Layers;
 use crate::protocol::Protocol;
 use crate::store::{
-    AppliedOrders, Fault, Key, NodeRecord, Refreshed, Registration, Scope, ServiceKey, StoreError,
-    StoreState, shortened,
+    AppliedOrders, Fault, Key, NodeRecord, Registration, Scope, StoreFailure, StoreState, shortened,
 };
 
 /// How often the connections on a port that was left are counted.
@@ -50,59 +53,21 @@ const QUEUES_SHARE: u32 = 20;
 /// How often it is looked at what no event tells of: addresses, users, hints.
 const LOOK_AROUND_EVERY: Duration = Duration::from_secs(60);
 
-/// What the driver has at hand when it asks what to do.
-pub struct NodeSnapshot<'a> {
-    /// The store's view.
-    pub store: &'a StoreState,
-    /// How listeners are noticed.
-    pub source: &'a EventSource,
-    /// The listeners.
-    pub listeners: &'a [Listener],
-    /// Every flagged protocol was dumped once.
-    pub is_settled: bool,
-    /// Every TCP socket of the last dump, sorted.
-    pub sockets: &'a [Listener],
-    /// How many dumps of TCP there were.
-    pub dumps: u64,
-    /// What is known of a service that is checked.
-    pub health: &'a dyn Fn(&ServiceKey) -> Option<&'a Health>,
-}
-
-/// What is to be done now, and by which call its outcome is told, if it has one.
-#[derive(Debug)]
-pub enum NodeAction {
-    /// Bring the store's view up to date: [`NodeState::store_read`].
-    ReadStore,
-    /// Write a corrupt value anew: [`NodeState::repaired`].
-    Repair(Fault),
-    /// Write this node's record: [`NodeState::put`].
-    Put(Box<NodeRecord>),
-    /// Read the system, and dump these ports for the hints: [`NodeState::looked_around`].
-    LookAround(Ranges),
-    /// Make the dumps and take the outcomes of checks that are due: [`NodeState::looked`].
-    Look,
-    /// Read which connections wait in the accept queues of these ports: [`NodeState::queue_read`]
-    /// for each, [`NodeState::queues_read`] for all.
-    ReadQueues(BTreeSet<u16>),
-    /// Count the connections on these ports: [`NodeState::counted`].
-    Count(Ranges),
-    /// Check these targets, and the new ones at once: [`NodeState::checked`].
-    Check(BTreeMap<ServiceKey, CheckTarget>),
-    /// Watch the listeners on these ports.
-    Watch(Ranges),
-    /// Notice the leaves of these listeners at once.
-    SetEligible(BTreeSet<ListenerId>),
-    /// Tell which ports the node has left, before the store is told: it may not answer.
-    TellLeft(heartbeat::LeftPorts),
-    /// Tell how many connections a node that leaves still has.
-    Report(usize),
-}
-
 /// One node's state.
+#[derive(Serialize, Deserialize)]
 pub struct NodeState {
     node: u32,
     conf: Arc<Conf>,
     system: System,
+    /// How listeners are noticed.
+    event_source: String,
+    /// What the store says of what the node follows ([`NodeState::follows`]).
+    store: StoreState,
+    listeners: BTreeSet<ListenerId>,
+    /// Every flagged protocol was dumped once.
+    is_settled: bool,
+    /// The services that fail their checks, and why.
+    unhealthy: Unhealthy,
     /// What is to be done next, in this order.
     actions: VecDeque<NodeAction>,
     /// The store was read at least once: before that, nothing is known, and nothing is said.
@@ -131,8 +96,6 @@ pub struct NodeState {
     hints: Vec<String>,
     kept_out: kept_out::Log,
     queues: Queues,
-    /// How many dumps of TCP the queues were seen in.
-    dumps_seen: u64,
     /// The queues are not read before this: its cost is bounded.
     next_queues: Instant,
     leaving: Leaving,
@@ -145,18 +108,37 @@ pub struct NodeState {
     /// How often it has vouched for itself as the active director.
     vouched: Option<u32>,
     obeys: AppliedOrders,
-    /// The node leaves the cluster; and how many connections were last reported.
-    left: Option<Option<usize>>,
+    /// The node leaves the cluster.
+    left: Option<Departure>,
     publication: Publication,
 }
 
+/// A node that leaves.
+#[derive(Serialize, Deserialize)]
+struct Departure {
+    /// How many connections it still had, as that was last told.
+    reported: Option<usize>,
+}
+
 impl NodeState {
-    /// A node that has seen nothing yet, of the incarnation that holds the node's lease.
-    pub fn new(conf: Arc<Conf>, system: System, incarnation: u64, now: Instant) -> NodeState {
+    /// A node that has seen nothing yet, of the incarnation that holds the node's lease. Listeners
+    /// are noticed by `event_source`.
+    pub fn new(
+        conf: Arc<Conf>,
+        system: System,
+        event_source: String,
+        incarnation: u64,
+        now: Instant,
+    ) -> NodeState {
         NodeState {
             node: system.node,
             conf,
             system,
+            event_source,
+            store: StoreState::default(),
+            listeners: BTreeSet::new(),
+            is_settled: false,
+            unhealthy: Unhealthy::default(),
             actions: VecDeque::new(),
             is_known: false,
             is_ready: false,
@@ -174,7 +156,6 @@ impl NodeState {
             hints: Vec::new(),
             kept_out: kept_out::Log::new(now),
             queues: Queues::default(),
-            dumps_seen: 0,
             next_queues: now,
             leaving: Leaving::default(),
             next_count: now,
@@ -196,6 +177,59 @@ impl NodeState {
     /// The configuration in force.
     pub fn conf(&self) -> &Conf {
         &self.conf
+    }
+
+    /// Whether a node depends on a key of the store: its own record, its flags, and drains.
+    pub fn follows(&self, key: Key) -> bool {
+        match key {
+            Key::Node(node) | Key::Flags(Scope::Node(node)) => node == self.node,
+            Key::Flags(Scope::Cluster) | Key::Drains => true,
+            Key::Alive(_) | Key::Director(_) | Key::Owned(_) => false,
+        }
+    }
+
+    /// True if a store says what this node knows of it.
+    pub fn is_view_of(&self, store: &StoreState) -> bool {
+        let scopes = [Scope::Cluster, Scope::Node(self.node)];
+        self.store.drains == store.drains
+            && self.store.nodes.get(&self.node) == store.nodes.get(&self.node)
+            && scopes.iter().all(|scope| self.store.flags.get(scope) == store.flags.get(scope))
+    }
+
+    /// What is known of the system.
+    pub fn system(&self) -> &System {
+        &self.system
+    }
+
+    /// The listeners that are known.
+    pub fn listeners(&self) -> &BTreeSet<ListenerId> {
+        &self.listeners
+    }
+
+    /// The services that fail their checks, and why, as they are known.
+    pub fn unhealthy(&self) -> &Unhealthy {
+        &self.unhealthy
+    }
+
+    /// Of a dump of TCP what [`LookOutcome::crowded`] says.
+    pub fn crowded(&self, sockets: &[Listener]) -> Option<Vec<Listener>> {
+        self.queues.crowded(&self.outcome.servers, sockets)
+    }
+
+    /// Of the connections that wait on a port, by the sockets of the last dump, those that wait for
+    /// what the node serves.
+    pub fn waiting(
+        &self,
+        port: u16,
+        waiting: &[Unaccepted],
+        sockets: &[Listener],
+    ) -> Vec<WaitingGroup> {
+        WaitingGroup::of(port, waiting, &self.outcome.servers, sockets)
+    }
+
+    /// Of the listeners on flagged ports what [`Surroundings::listening`] says.
+    pub fn listening(&self, listeners: &[Listener]) -> Vec<(Protocol, u16)> {
+        hints::listening(listeners, &self.layers())
     }
 
     /// Takes a new configuration.
@@ -233,7 +267,7 @@ impl NodeState {
     /// Serves nothing any more, whatever listens. [`NodeAction::Report`] says how many connections
     /// are left, as often as that changes, and 0 at last.
     pub fn leave(&mut self, now: Instant) {
-        self.left = Some(None);
+        self.left = Some(Departure { reported: None });
         self.next_count = now;
         // A record that is written at once for another reason must not be the last word.
         self.compute_due = true;
@@ -255,8 +289,8 @@ impl NodeState {
     }
 
     /// What is to be done now, if anything; what came of it is told before this is asked again.
-    pub fn next(&mut self, seen: &NodeSnapshot<'_>, now: Instant) -> Option<NodeAction> {
-        while self.actions.is_empty() && self.decide(seen, now) {}
+    pub fn next(&mut self, now: Instant) -> Option<NodeAction> {
+        while self.actions.is_empty() && self.decide(now) {}
         self.actions.pop_front()
     }
 
@@ -268,30 +302,28 @@ impl NodeState {
     }
 
     /// Decides one thing; false if there is nothing to decide.
-    fn decide(&mut self, seen: &NodeSnapshot<'_>, now: Instant) -> bool {
-        self.is_ready = self.is_known && seen.is_settled && now < self.next_look_around;
+    fn decide(&mut self, now: Instant) -> bool {
+        self.is_ready = self.is_known && self.is_settled && now < self.next_look_around;
         if mem::take(&mut self.ranges_due) {
-            self.actions.push_back(NodeAction::Watch(flagged::ranges(&self.layers(seen.store))));
+            self.actions.push_back(NodeAction::Watch(flagged::ranges(&self.layers())));
         } else if self.look_due && now >= self.next_look_around {
             self.next_look_around = now + LOOK_AROUND_EVERY;
-            self.actions.push_back(NodeAction::LookAround(hints::ranges(&self.layers(seen.store))));
+            self.actions.push_back(NodeAction::LookAround(hints::ranges(&self.layers())));
         } else if mem::take(&mut self.look_due) {
             self.actions.push_back(NodeAction::Look);
-        } else if self.dumps_seen != seen.dumps {
-            self.dumped(seen, now);
         } else if mem::take(&mut self.is_urgent) {
-            self.publish(seen, now);
+            self.publish(now);
         } else if !self.is_ready {
             return false;
         } else if let Some(outcome) = self.computed.take() {
-            self.serve(outcome, seen, now);
+            self.serve(outcome, now);
         } else if !self.publish_due && (self.compute_due || self.publication.is_due(now)) {
             self.compute_due = false;
-            self.compute(seen);
+            self.compute();
         } else if !self.leaving.is_empty() && now >= self.next_count {
             self.actions.push_back(NodeAction::Count(self.leaving.countable()));
         } else if mem::take(&mut self.publish_due) {
-            self.publish(seen, now);
+            self.publish(now);
         } else {
             return self.report();
         }
@@ -299,14 +331,9 @@ impl NodeState {
     }
 
     /// What came of reading the store.
-    pub fn store_read(
-        &mut self,
-        outcome: Result<Refreshed, StoreError>,
-        store: &StoreState,
-        now: Instant,
-    ) {
-        let Refreshed { changed, faults } = match outcome {
-            Ok(refreshed) => refreshed,
+    pub fn store_read(&mut self, outcome: Result<StoreRead, StoreFailure>, now: Instant) {
+        let StoreRead { values, faults } = match outcome {
+            Ok(read) => read,
             Err(error) => {
                 if !mem::replace(&mut self.is_unread, true) {
                     warn!("cannot read the store, the last known flags stay in force: {error}");
@@ -314,9 +341,11 @@ impl NodeState {
                 return;
             }
         };
+        let changed: BTreeSet<Key> = values.keys().collect();
+        self.store.take(values);
         if !mem::replace(&mut self.is_known, true) {
             // Ports that the last cvipd served and this one may not find any more.
-            let recorded = store.nodes.get(&self.node);
+            let recorded = self.store.nodes.get(&self.node);
             let left = recorded.into_iter().flat_map(|record| &record.registrations);
             self.gone = Gone::of(left.clone().map(service_of));
             self.leaving = Leaving::of(left.map(port_of));
@@ -332,7 +361,7 @@ impl NodeState {
         }
         // Another process removed or replaced this node's record: it is written again.
         if changed.contains(&Key::Node(self.node))
-            && store.nodes.get(&self.node) != self.publication.stored()
+            && self.store.nodes.get(&self.node) != self.publication.stored()
         {
             self.publication.invalidate();
             self.compute_due = true;
@@ -358,7 +387,7 @@ impl NodeState {
     }
 
     /// What came of writing a corrupt value anew.
-    pub fn repaired(&mut self, fault: &Fault, outcome: Result<(), StoreError>) {
+    pub fn repaired(&mut self, fault: &Fault, outcome: Result<(), StoreFailure>) {
         let text = fault.to_string();
         self.corrupt = match outcome {
             Ok(()) => None,
@@ -371,62 +400,64 @@ impl NodeState {
         };
     }
 
-    /// What the system is like, and the listeners on the ports that the hints are about.
-    pub fn looked_around(
-        &mut self,
-        system: System,
-        seen: Result<Vec<Listener>, String>,
-        store: &StoreState,
-    ) {
-        self.system = system;
-        match seen {
-            Ok(seen) => {
-                let layers = self.layers(store);
-                self.hints = hints::hints(&seen, &layers, &self.outcome.registrations);
+    /// What the system is like, and what listens on the ports that the hints are about.
+    pub fn looked_around(&mut self, around: Surroundings) {
+        if let Some(system) = around.system {
+            self.system = system;
+        }
+        match around.listening {
+            Ok(listening) => {
+                let layers = self.layers();
+                self.hints = hints::hints(&listening, &layers, &self.outcome.registrations);
             }
             Err(error) => warn!("cannot read listeners for the hints of `status`: {error}"),
         }
         self.compute_due = true;
     }
 
-    /// Whether listeners or the outcomes of checks are others than before, and what of the
-    /// listeners cannot be read.
-    pub fn looked(&mut self, changed: bool, faults: Vec<String>) {
-        self.compute_due |= changed;
+    /// What came of a look at the listeners and at the checks.
+    pub fn looked(&mut self, look: LookOutcome, now: Instant) {
+        let LookOutcome { is_changed, listeners, faults, crowded, unhealthy } = look;
+        self.checked(CheckOutcomes { is_changed, unhealthy });
+        self.watched(listeners);
         for fault in faults.iter().filter(|fault| !self.faults.contains(fault)) {
             warn!("cannot see listeners: {fault}");
         }
         self.faults = faults;
+        if let Some(crowded) = crowded {
+            self.dumped(&crowded, now);
+        }
     }
 
-    /// Whether outcomes of checks are others than before.
-    pub fn checked(&mut self, changed: bool) {
-        self.compute_due |= changed;
+    /// Other listeners are known.
+    pub fn watched(&mut self, change: ListenersChange) {
+        self.is_settled = change.is_settled;
+        change.apply(&mut self.listeners);
+    }
+
+    /// What came of checks.
+    pub fn checked(&mut self, outcomes: CheckOutcomes) {
+        self.compute_due |= outcomes.is_changed;
+        if let Some(unhealthy) = outcomes.unhealthy {
+            self.unhealthy = unhealthy;
+        }
     }
 
     /// Takes a dump of TCP: servers that hang have full accept queues.
-    fn dumped(&mut self, seen: &NodeSnapshot<'_>, now: Instant) {
-        self.dumps_seen = seen.dumps;
-        self.compute_due |= self.queues.dumped(&self.outcome.servers, seen.sockets);
+    fn dumped(&mut self, crowded: &[Listener], now: Instant) {
+        self.compute_due |= self.queues.dumped(&self.outcome.servers, crowded);
         let wanted = self.queues.wanted(now);
         if now >= self.next_queues && !wanted.is_empty() {
             self.actions.push_back(NodeAction::ReadQueues(wanted));
         }
     }
 
-    /// Which connections wait in the accept queues of a port, or why that is not known; `sockets`
-    /// are those of the last dump.
-    pub fn queue_read(
-        &mut self,
-        port: u16,
-        waiting: Result<Vec<Unaccepted>, String>,
-        sockets: &[Listener],
-        now: Instant,
-    ) {
+    /// Which connections wait in the accept queues of a port, or why that is not known.
+    pub fn queue_read(&mut self, port: u16, waiting: QueueReading, now: Instant) {
         match waiting {
             Ok(waiting) => {
                 let servers = &self.outcome.servers;
-                self.compute_due |= self.queues.looked(port, &waiting, servers, sockets, now);
+                self.compute_due |= self.queues.looked(port, &waiting, servers, now);
             }
             Err(error) => warn!(
                 "cannot read the accept queues of port {port}, so that a hung server is not \
@@ -440,27 +471,27 @@ impl NodeState {
         self.next_queues = now + QUEUES_SHARE * took;
     }
 
-    fn compute(&mut self, seen: &NodeSnapshot<'_>) {
-        let [node, cluster] = flagged::flags(self.node, seen.store);
+    fn compute(&mut self) {
+        let [node, cluster] = flagged::flags(self.node, &self.store);
         let outcome = match self.left {
             Some(_) => JoinOutcome::default(),
             None => {
-                registrations::compute(seen.listeners, &self.conf, &node, &cluster, &self.system)
+                registrations::compute(&self.listeners, &self.conf, &node, &cluster, &self.system)
             }
         };
         let served = &outcome.registrations;
         let targets = checks::targets(&self.conf, self.node, served, self.directing);
         self.computed = Some(outcome);
-        self.actions.push_back(NodeAction::Check(targets));
+        self.actions.push_back(NodeAction::Check(Targets(targets)));
     }
 
     /// What was computed is what the node serves from now on.
-    fn serve(&mut self, mut outcome: JoinOutcome, seen: &NodeSnapshot<'_>, now: Instant) {
+    fn serve(&mut self, mut outcome: JoinOutcome, now: Instant) {
         for registration in &mut outcome.registrations {
             let service = registration.service;
             registration.unhealthy = match self.queues.hangs(service) {
                 true => Some("accepts no connection: its accept queue stays full".to_owned()),
-                false => (seen.health)(&service).and_then(Health::fault),
+                false => self.unhealthy.0.get(&service).cloned(),
             };
         }
         let served = outcome.registrations.iter().map(service_of).collect();
@@ -469,7 +500,7 @@ impl NodeState {
         let before = self.leaving.clone();
         let drained = match self.left {
             Some(_) => flagged::served(&self.conf, self.node, &outcome.registrations),
-            None => flagged::drained(&self.conf, self.node, &outcome.registrations, seen.store),
+            None => flagged::drained(&self.conf, self.node, &outcome.registrations, &self.store),
         };
         self.leaving.update(self.outcome.registrations.iter().map(port_of), &served, drained);
         if outcome != self.outcome || self.leaving != before {
@@ -498,17 +529,17 @@ impl NodeState {
         self.next_count = now + COUNT_EVERY.max(COUNT_SHARE * took);
     }
 
-    fn publish(&mut self, seen: &NodeSnapshot<'_>, now: Instant) {
+    fn publish(&mut self, now: Instant) {
         self.tell_left();
         let record = shortened(NodeRecord {
-            event_source: seen.source.to_string(),
+            event_source: self.event_source.clone(),
             registrations: self.outcome.registrations.clone(),
             refused: self.outcome.refused.clone(),
             refused_more: self.outcome.refused_more,
             reachable: self.outcome.reachable.clone(),
             lingering: self.leaving.lingering(),
             hints: self.hints.clone(),
-            flags: seen.store.flags_of(Scope::Node(self.node)),
+            flags: self.store.flags_of(Scope::Node(self.node)),
             directing: self.directing,
             vouched: self.vouched,
             obeys: self.obeys.drains.iter().copied().collect(),
@@ -516,7 +547,7 @@ impl NodeState {
             released: self.obeys.released.iter().copied().collect(),
             ..NodeRecord::empty(self.node, 0, 0)
         });
-        if let Some(record) = self.publication.next(record, seen.store.nodes.get(&self.node), now) {
+        if let Some(record) = self.publication.next(record, self.store.nodes.get(&self.node), now) {
             // What is told of ports that were left counts beside this record.
             self.tell_left();
             self.actions.push_back(NodeAction::Put(Box::new(record)));
@@ -524,8 +555,8 @@ impl NodeState {
     }
 
     /// What became of writing this node's record.
-    pub fn put(&mut self, record: NodeRecord, outcome: Result<(), StoreError>, now: Instant) {
-        self.publication.put(record, outcome, now);
+    pub fn put(&mut self, outcome: Result<(), StoreFailure>, now: Instant) {
+        self.publication.put(outcome, now);
     }
 
     /// Tells which ports the node has left. Before a record was tried, nothing is known.
@@ -539,21 +570,21 @@ impl NodeState {
         }
     }
 
-    fn layers(&self, store: &StoreState) -> Vec<Layers> {
-        flagged::layers(&self.conf, self.node, store)
+    fn layers(&self) -> Vec<Layers> {
+        flagged::layers(&self.conf, self.node, &self.store)
     }
 
     /// Tells how many connections are left, once the record says that the node leaves and all
     /// were counted; false if there is nothing to tell.
     fn report(&mut self) -> bool {
         let is_told = self.publication.stored().is_some_and(|record| record.leaving);
-        let Some(last) = self.left.as_mut().filter(|_| is_told && self.publication.is_done())
+        let Some(departure) = self.left.as_mut().filter(|_| is_told && self.publication.is_done())
         else {
             return false;
         };
         let connections =
             self.leaving.lingering().iter().map(|port| port.connections as usize).sum();
-        if last.replace(connections) == Some(connections) {
+        if departure.reported.replace(connections) == Some(connections) {
             return false;
         }
         self.actions.push_back(NodeAction::Report(connections));

@@ -4,6 +4,8 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::path::Path;
 
+use serde::{Deserialize, Serialize};
+
 use nix::unistd::User;
 
 use crate::conf::{Conf, Owner};
@@ -16,7 +18,7 @@ const DEFAULT_UID_MIN: u32 = 1000;
 const DEFAULT_EPHEMERAL: (u16, u16) = (32768, 60999);
 
 /// What the rules of eligibility need to know of the system.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct System {
     /// This node's number.
     pub node: u32,

@@ -356,6 +356,8 @@ impl Workers {
         if let Some(monitor) = &mut self.monitor {
             restore(&mut monitor.state);
         }
+        let nodes = self.node.iter_mut();
+        nodes.filter_map(|node| node.state.as_mut()).for_each(restore);
         let tables = self.table.iter_mut().flatten().chain(&mut self.retired);
         tables.filter_map(|table| table.state.as_mut()).for_each(restore);
     }

@@ -177,15 +177,15 @@ enum CvipctlCommand {
     Doctor(doctor::Args),
     /// Decide again what cvipd decided, by its recording, and show each decision with its reason
     ///
-    /// cvipd records what reaches the monitor (liveness, elections, address conflicts), a director's
-    /// table (services, weights, drains, repairs), the address manager and the supervisor (role,
-    /// reload, leave), and what they decided, for ten minutes, in the folder of --run-dir. What a
-    /// node registers is not recorded. The recording can be replayed on any machine: nothing is
+    /// cvipd records what reaches the monitor (liveness, elections, address conflicts), the address
+    /// manager, the supervisor (role, reload, leave), a director's table (services, weights, drains,
+    /// repairs) and the node (listeners, registrations, its record), and what they decided, for ten
+    /// minutes, in the folder of --run-dir. The recording can be replayed on any machine: nothing is
     /// asked, sent or changed. An output that differs from the recorded one is a fault of the
     /// program (or of another version of it): please report it with the recording.
     ///
-    /// A recording has cvip.conf, node records and addresses in it, and no secret: neither the
-    /// cluster key nor etcd's password or keys.
+    /// A recording has cvip.conf, node records, addresses and user names in it, and no secret:
+    /// neither the cluster key nor etcd's password or keys.
     ///
     /// Exit status 0 if all outputs are those that were recorded, 1 otherwise.
     #[command(after_help = "Examples:\n  \

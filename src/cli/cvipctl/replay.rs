@@ -16,14 +16,15 @@ use crate::daemon::address_manager::state::AddressState;
 use crate::daemon::supervisor::state::Supervisor;
 use crate::director::agent::state::AgentState;
 use crate::director::monitor::state::MonitorState;
+use crate::node::state::NodeState;
 use crate::recorder::{
     Core, Decision, Difference, Replay, ReplayError, SegmentHeader, is_segment, read_header, replay,
 };
 use crate::{files, json};
 
 /// The cores that are recorded.
-const CORES: [&str; 4] =
-    [MonitorState::NAME, AddressState::NAME, Supervisor::NAME, AgentState::NAME];
+const CORES: [&str; 5] =
+    [MonitorState::NAME, AddressState::NAME, Supervisor::NAME, AgentState::NAME, NodeState::NAME];
 
 /// The largest file that is read: what cvipd writes is smaller.
 const FILE_BYTES: u64 = 64 << 20;
@@ -136,6 +137,7 @@ fn replay_core(
         Supervisor::NAME => replay::<Supervisor>(header, reader, before),
         AddressState::NAME => replay::<AddressState>(header, reader, before),
         AgentState::NAME => replay::<AgentState>(header, reader, before),
+        NodeState::NAME => replay::<NodeState>(header, reader, before),
         core => {
             let what = format!("this program has no core `{core}'");
             Err(io::Error::new(io::ErrorKind::InvalidData, what).into())

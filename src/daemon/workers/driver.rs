@@ -319,7 +319,8 @@ impl Workers {
         let watch = node::driver::open_watch(now, context.polling.as_deref())?;
         let store = context.store.subscribe(Interest::Node(context.node))?;
         let checker = Checker::new(context.node.into(), now).map_err(no_inbox)?;
-        let sources = NodeSources { watch, hint_dumper: Dumper::open()?, checker };
+        let recorder = context.recorder.clone();
+        let sources = NodeSources { watch, hint_dumper: Dumper::open()?, checker, recorder };
         let (conf, incarnation) = (Arc::clone(conf), context.incarnation);
         let main = context.main.clone();
         let departed = Box::new(move |left| {

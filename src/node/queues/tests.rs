@@ -55,10 +55,17 @@ impl Node {
         let mut sockets = sockets.to_vec();
         sockets.sort_unstable();
         let servers = servers(&sockets);
-        self.queues.dumped(&servers, &sockets);
+        // The sockets that matter say as much as all of them.
+        let mut by_all = self.queues.clone();
+        by_all.dumped(&servers, &sockets);
+        if let Some(crowded) = self.queues.crowded(&servers, &sockets) {
+            self.queues.dumped(&servers, &crowded);
+        }
+        assert_eq!(self.queues, by_all);
         for port in self.queues.wanted(self.now) {
             self.looks += 1;
-            self.queues.looked(port, waiting, &servers, &sockets, self.now);
+            let waiting = WaitingGroup::of(port, waiting, &servers, &sockets);
+            self.queues.looked(port, &waiting, &servers, self.now);
         }
         self.now += Duration::from_millis(200);
         self.queues.hangs(service(80))

@@ -1,10 +1,14 @@
 //! Sequences of what a node sees and is told, and what it writes and tells.
 
 use super::*;
-use crate::conf::{Cvip, DirectorNode, RealServer, Routing};
+use crate::checks::settings::{Check, Kind};
+use crate::conf::{Cvip, DirectorNode, RealServer, Routing, ServiceConf};
+use crate::listeners::Ranges;
 use crate::ports::{FlagSet, PortFlag};
 use crate::protocol::Protocol;
-use crate::store::{DrainOrder, DrainTarget};
+use crate::recorder::Recorded;
+use crate::recorder::testing::Tape;
+use crate::store::{DrainOrder, DrainTarget, ServiceKey, StoreError};
 
 const NODE: u32 = 2;
 const MS: Duration = Duration::from_millis(1);
@@ -42,7 +46,8 @@ enum Answer {
 
 /// A node's kernel and store, and a clock.
 struct World {
-    state: NodeState,
+    state: Recorded<NodeState>,
+    tape: Tape,
     start: Instant,
     now: Instant,
     store: StoreState,
@@ -51,8 +56,12 @@ struct World {
     answer: Answer,
     repairs: bool,
     listeners: Vec<Listener>,
+    /// The listeners are others than in the last look.
+    are_others: bool,
     is_settled: bool,
-    dumps: u64,
+    unhealthy: Unhealthy,
+    /// Connections that wait on port 80.
+    waiting: Vec<Unaccepted>,
     connections: usize,
     watched: Ranges,
     outputs: Vec<String>,
@@ -115,6 +124,15 @@ fn ports(record: &NodeRecord) -> String {
     ports.join(",")
 }
 
+/// Each world is replayed once it has been played, and decides as it did.
+impl Drop for World {
+    fn drop(&mut self) {
+        if !std::thread::panicking() {
+            self.tape.check(&mut self.state);
+        }
+    }
+}
+
 impl World {
     /// A cvipd of incarnation 5, ports up to 100 are flagged, and perhaps a record of an earlier
     /// cvipd in the store.
@@ -123,18 +141,24 @@ impl World {
         let mut store = StoreState::default();
         store.flags.insert(Scope::Cluster, flags(100));
         store.nodes.extend(stored.map(|record| (NODE, record)));
+        let changed = [Key::Flags(Scope::Cluster), Key::Node(NODE)].into();
+        let (recorder, tape) = Tape::new();
+        let state = NodeState::new(conf(), system(), "polling".to_owned(), 5, now);
         World {
-            state: NodeState::new(conf(), system(), 5, now),
+            state: Recorded::new(state, &recorder),
+            tape,
             start: now,
             now,
             store,
-            changed: BTreeSet::new(),
+            changed,
             faults: Vec::new(),
             answer: Answer::Takes,
             repairs: true,
             listeners: Vec::new(),
+            are_others: false,
             is_settled: true,
-            dumps: 0,
+            unhealthy: Unhealthy::default(),
+            waiting: Vec::new(),
             connections: 0,
             watched: Ranges::new(),
             outputs: Vec::new(),
@@ -146,8 +170,7 @@ impl World {
             Input::Nothing => {}
             Input::Listen(ports) => {
                 self.listeners = ports.iter().copied().map(listener).collect();
-                (self.is_settled, self.dumps) = (true, self.dumps + 1);
-                self.state.looked(true, Vec::new());
+                (self.is_settled, self.are_others) = (true, true);
             }
             Input::Unsettled => self.is_settled = false,
             Input::Store(answer) => self.answer = answer,
@@ -205,17 +228,7 @@ impl World {
     fn carry_out(&mut self) {
         for turn in 0.. {
             assert!(turn < 100, "it never rests: {:?}", self.outputs);
-            let source = EventSource::Polling { why: String::new() };
-            let seen = NodeSnapshot {
-                store: &self.store,
-                source: &source,
-                listeners: &self.listeners,
-                is_settled: self.is_settled,
-                sockets: &self.listeners,
-                dumps: self.dumps,
-                health: &|_| None,
-            };
-            let Some(action) = self.state.next(&seen, self.now) else { return };
+            let Some(action) = self.state.next(self.now) else { return };
             match action {
                 NodeAction::ReadStore => {
                     let outcome = match self.answer {
@@ -223,16 +236,18 @@ impl World {
                         _ => {
                             let (changed, faults) =
                                 (mem::take(&mut self.changed), mem::take(&mut self.faults));
-                            Ok(Refreshed { changed, faults })
+                            Ok(StoreRead { values: self.store.values_of(&changed), faults })
                         }
                     };
-                    self.state.store_read(outcome, &self.store, self.now);
+                    let is_read = outcome.is_ok();
+                    self.state.store_read(outcome.map_err(Into::into), self.now);
+                    assert!(!is_read || self.state.is_view_of(&self.store));
                 }
                 NodeAction::Repair(fault) => {
                     self.say(format!("repair {}", fault.path.display()));
                     let outcome =
                         if self.repairs { Ok(()) } else { Err(StoreError::Superseded(NODE)) };
-                    self.state.repaired(&fault, outcome);
+                    self.state.repaired(fault, outcome.map_err(Into::into), self.now);
                 }
                 NodeAction::Put(record) => {
                     let (incarnation, sequence) = record.version();
@@ -245,24 +260,55 @@ impl World {
                         "put {incarnation}.{sequence} [{ports}]{leaves}{directs}{failed}"
                     ));
                     if outcome.is_ok() {
-                        self.store.nodes.insert(NODE, (*record).clone());
+                        self.store.nodes.insert(NODE, *record);
+                        // From the next refresh on it is in the view.
+                        self.changed.insert(Key::Node(NODE));
                     }
-                    self.state.put(*record, outcome, self.now);
+                    self.state.put(outcome.map_err(Into::into), self.now);
                 }
                 NodeAction::LookAround(_) => {
-                    self.state.looked_around(system(), Ok(Vec::new()), &self.store);
+                    let listening = Ok(self.state.listening(&self.listeners));
+                    self.state.looked_around(Surroundings { system: None, listening }, self.now);
                 }
                 NodeAction::Count(ports) => {
                     let ports =
                         ports.of(Protocol::Tcp).iter().flat_map(|(start, end)| *start..=*end);
                     let counts = ports.map(|port| (port, self.connections)).collect();
                     let counts = [(Protocol::Tcp, counts)].into();
-                    self.state.counted(&counts, Duration::ZERO, self.now);
+                    self.state.counted(counts, Duration::ZERO, self.now);
                 }
-                NodeAction::Watch(ranges) if ranges != self.watched => {
-                    let last = ranges.of(Protocol::Tcp).last().map_or(0, |(_, end)| *end);
-                    self.say(format!("watch {last}"));
-                    self.watched = ranges;
+                NodeAction::Watch(ranges) => {
+                    if ranges != self.watched {
+                        let last = ranges.of(Protocol::Tcp).last().map_or(0, |(_, end)| *end);
+                        self.say(format!("watch {last}"));
+                        self.watched = ranges;
+                    }
+                    self.state.watched(self.seen(), self.now);
+                }
+                NodeAction::Look => {
+                    let look = LookOutcome {
+                        is_changed: mem::take(&mut self.are_others),
+                        listeners: self.seen(),
+                        crowded: self.state.crowded(&self.listeners),
+                        ..LookOutcome::default()
+                    };
+                    self.state.looked(look, self.now);
+                }
+                NodeAction::Check(targets) => {
+                    for service in targets.0.keys() {
+                        self.say(format!("check {}", service.port));
+                    }
+                    let unhealthy = Some(self.unhealthy.clone());
+                    let unhealthy = unhealthy.filter(|now| now != self.state.unhealthy());
+                    let outcomes = CheckOutcomes { is_changed: unhealthy.is_some(), unhealthy };
+                    self.state.checked(outcomes, self.now);
+                }
+                NodeAction::ReadQueues(ports) => {
+                    for port in ports {
+                        let waiting = self.state.waiting(port, &self.waiting, &self.listeners);
+                        self.state.queue_read(port, Ok(waiting), self.now);
+                    }
+                    self.state.queues_read(Duration::ZERO, self.now);
                 }
                 NodeAction::TellLeft(left) => {
                     let named = [80, 90]
@@ -273,20 +319,22 @@ impl World {
                     self.say(format!("left {incarnation}.{sequence} [{}]", named.join(",")));
                 }
                 NodeAction::Report(connections) => self.say(format!("report {connections}")),
-                NodeAction::Look
-                | NodeAction::ReadQueues(_)
-                | NodeAction::Check(_)
-                | NodeAction::Watch(_)
-                | NodeAction::SetEligible(_) => {}
+                NodeAction::SetEligible(_) => {}
             }
         }
+    }
+
+    /// What the listeners are, as the driver says it.
+    fn seen(&self) -> ListenersChange {
+        let seen = self.listeners.iter().map(Listener::identity);
+        ListenersChange::between(self.state.listeners(), seen, self.is_settled)
     }
 
     /// Runs until some milliseconds after the start.
     fn run(&mut self, until: u32) {
         let end = self.start + until * MS;
         loop {
-            self.state.step();
+            self.state.step(self.now);
             self.carry_out();
             let due = self.state.due();
             if due >= end {
@@ -348,10 +396,14 @@ fn a_store_that_is_not_there_at_the_start_is_waited_for_and_asked_for_nothing() 
     assert_sequence(
         Some(recorded(&[80, 90], 4, 9)),
         &[
-            (0, Store(Unavailable), &["0 watch 100"]),
+            (0, Store(Unavailable), &[]),
             (10, Listen(&[80]), &[]),
             (20, Direct(true), &[]),
-            (30_000, Store(Takes), &["30000 left 5.2 [90]", "30000 put 5.2 [80] directs"]),
+            (
+                30_000,
+                Store(Takes),
+                &["30000 watch 100", "30000 left 5.2 [90]", "30000 put 5.2 [80] directs"],
+            ),
         ],
     );
 }
@@ -441,7 +493,7 @@ fn a_port_that_is_left_and_served_again_is_named_no_longer_even_if_neither_was_w
 fn a_record_that_is_too_large_for_the_store_names_what_fits() {
     let mut world = World::new(None);
     let cvip: std::net::IpAddr = [10, 0, 0, 100].into();
-    world.store.flags.insert(Scope::Cluster, flags(u16::MAX));
+    world.input(&Flag(u16::MAX));
     world.listeners = (1..=60_000).map(listener).collect();
     for listener in &mut world.listeners {
         // Each is kept out, for being on an address that nothing reaches.
@@ -449,7 +501,7 @@ fn a_record_that_is_too_large_for_the_store_names_what_fits() {
     }
     world.listeners[79] = listener(80);
     world.run(1);
-    let record = &world.store.nodes[&NODE];
+    let record = world.store.nodes[&NODE].clone();
     assert_eq!(
         record.registrations,
         [Registration::new(ServiceKey { cvip, protocol: Protocol::Tcp, port: 80 }, 1)]
@@ -583,6 +635,47 @@ fn what_a_drain_waits_for_is_counted_each_second_and_written() {
     world.input(&Drain(false));
     world.run(2600);
     assert!(world.store.nodes[&NODE].lingering.is_empty());
+}
+
+#[test]
+fn a_server_that_hangs_and_one_that_fails_its_check_are_unhealthy_until_they_serve_again() {
+    let mut world = World::new(None);
+    let why = |world: &World| {
+        let registrations = world.store.nodes[&NODE].registrations.iter();
+        registrations.map(|r| r.unhealthy.clone().unwrap_or_default()).collect::<Vec<_>>()
+    };
+    let reload = |world: &mut World| {
+        let mut conf = (*conf()).clone();
+        let mut service = ServiceConf::new(Protocol::Tcp, 80, 80);
+        service.check = Some(Check::new(Kind::Tcp));
+        conf.cvips[0].services.push(service);
+        world.state.reload(Arc::new(conf), world.now);
+    };
+    reload(&mut world);
+    world.input(&Listen(&[80]));
+    world.run(100);
+    assert_eq!(why(&world), [""]);
+    // Its queue is full in each dump, and no process accepts.
+    world.listeners[0].queue = 6;
+    let to = Unaccepted { addr: [10, 0, 0, 100].into(), device: 0, cookie: 7 };
+    world.waiting.push(to);
+    for ms in (100..3000).step_by(200) {
+        world.run(ms);
+    }
+    assert!(why(&world)[0].starts_with("accepts no connection"), "{:?}", why(&world));
+    world.listeners[0].queue = 0;
+    world.waiting.clear();
+    world.run(3200);
+    assert_eq!(why(&world), [""]);
+    let key = ServiceKey { cvip: [10, 0, 0, 100].into(), protocol: Protocol::Tcp, port: 80 };
+    world.unhealthy.0.insert(key, "refused".to_owned());
+    world.input(&Listen(&[80]));
+    world.run(3400);
+    assert_eq!(why(&world), ["refused"]);
+    world.unhealthy.0.clear();
+    world.input(&Listen(&[80]));
+    world.run(3600);
+    assert_eq!(why(&world), [""]);
 }
 
 #[test]

@@ -70,6 +70,18 @@ impl From<Status> for EtcdFailure {
 }
 
 impl EtcdFailure {
+    /// The same, unless its text has the secret that was sent: texts are logged and recorded.
+    pub(super) fn without(self, secret: &str) -> EtcdFailure {
+        let hidden = || "etcd's answer is not shown, since the password is in it".to_owned();
+        let has_it = |text: &str| !secret.is_empty() && text.contains(secret);
+        match self {
+            EtcdFailure::Session(text) if has_it(&text) => EtcdFailure::Session(hidden()),
+            EtcdFailure::Late(text) if has_it(&text) => EtcdFailure::Late(hidden()),
+            EtcdFailure::Refused(text) if has_it(&text) => EtcdFailure::Refused(hidden()),
+            other => other,
+        }
+    }
+
     /// The same, for the caller of the store. `key` is what it was about.
     pub fn into_error(self, key: &str) -> StoreError {
         match self {
@@ -116,6 +128,20 @@ pub(super) fn causes(text: &str, mut cause: Option<&dyn std::error::Error>) -> S
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::store::StoreFailure;
+
+    #[test]
+    fn no_text_of_an_error_has_the_password_whatever_a_server_answers() {
+        for code in [Code::Unknown, Code::InvalidArgument, Code::Internal, Code::Unavailable] {
+            for text in ["user root, password hunter2", "hunter2", "etcdserver: no leader"] {
+                let failure = EtcdFailure::from(Status::new(code, text)).without("hunter2");
+                let error = StoreFailure::from(failure.into_error("nodes/1"));
+                let recorded = serde_json::to_string(&error).unwrap();
+                assert!(!recorded.contains("hunter2"), "{recorded}");
+                assert_eq!(recorded.contains("no leader"), text.contains("no leader"));
+            }
+        }
+    }
 
     #[test]
     fn what_etcd_says_decides_what_is_done() {

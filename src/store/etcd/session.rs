@@ -159,10 +159,11 @@ impl EtcdSession {
         user: &str,
         password: &Secret,
     ) -> Result<(), EtcdFailure> {
-        let (name, password) = (user.to_owned(), password.expose().to_owned());
-        let request = AuthenticateRequest { name, password };
+        let secret = password.expose();
+        let request = AuthenticateRequest { name: user.to_owned(), password: secret.to_owned() };
+        let answer = self.unary("/etcdserverpb.Auth/Authenticate", request).await;
         let answer: AuthenticateResponse =
-            self.unary("/etcdserverpb.Auth/Authenticate", request).await?;
+            answer.map_err(|failure: EtcdFailure| failure.without(secret))?;
         let token = answer.token.parse();
         self.token =
             Some(token.map_err(|_| EtcdFailure::Session("etcd's token makes no sense".into()))?);

@@ -5,11 +5,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use cvip::conf::Conf;
-use cvip::cores::{NodeAction, NodeSnapshot, NodeState};
+use cvip::cores::{ListenersChange, LookOutcome, NodeAction, NodeState, StoreRead};
 use cvip::listeners::{EventCoverage, EventSource, Listener, ListenerState, Ranges, SocketEvent};
 use cvip::node::System;
 use cvip::protocol::Protocol;
-use cvip::store::{Fault, NodeRecord};
+use cvip::store::{Fault, Refreshed, StoreError};
 
 use super::post::{MainMessage, ToNode, Worker};
 use super::{Environment, Identity};
@@ -24,8 +24,10 @@ const COST: Duration = Duration::from_micros(30);
 /// One real server's worker.
 pub struct Node {
     me: Identity,
-    /// None before the store was read once.
-    state: Option<NodeState>,
+    /// The node's state; none before the store was read once.
+    pub state: Option<NodeState>,
+    /// How many dumps of TCP it was told of.
+    dumps: u64,
     conf: Arc<Conf>,
     watch: Watch,
     view: ViewId,
@@ -40,7 +42,7 @@ enum Doing {
     /// The store's view is refreshed; for the first time.
     Opening,
     Reading,
-    Putting(WriteId, Box<NodeRecord>),
+    Putting(WriteId),
     Repairing(WriteId, Fault),
     /// Whatever the state decides.
     Acting,
@@ -82,6 +84,7 @@ impl Node {
         Node {
             me,
             state: None,
+            dumps: 0,
             conf,
             watch: Watch {
                 state: ListenerState::new(now.instant(), covered),
@@ -112,7 +115,7 @@ impl Node {
 
     /// It waits for this write.
     pub fn waits_for(&self, id: WriteId) -> bool {
-        matches!(&self.doing, Doing::Putting(of, _) | Doing::Repairing(of, _) if *of == id)
+        matches!(&self.doing, Doing::Putting(of) | Doing::Repairing(of, _) if *of == id)
     }
 
     /// Takes the outcome of the write that it waits for.
@@ -142,10 +145,11 @@ impl Node {
                     Poll::Done(outcome) => {
                         let system = system(self.me.node);
                         let conf = Arc::clone(&self.conf);
-                        let mut state =
-                            NodeState::new(conf, system, self.me.incarnation, self.began);
-                        state.store_read(outcome, env.client.state(self.view), self.began);
+                        let source = self.watch.source.to_string();
+                        let incarnation = self.me.incarnation;
+                        let state = NodeState::new(conf, system, source, incarnation, self.began);
                         self.state = Some(state);
+                        self.store_read(outcome, env);
                         env.post.tell(cvip::cores::SupervisorInput::NodeStarted(Ok(())), env.now);
                     }
                     Poll::Wait(until) => {
@@ -155,8 +159,7 @@ impl Node {
                 },
                 Doing::Reading => match env.client.refresh(self.view, env.now) {
                     Poll::Done(outcome) => {
-                        let (view, now) = (env.client.state(self.view), self.began);
-                        self.state_mut().store_read(outcome, view, now);
+                        self.store_read(outcome, env);
                         self.doing = Doing::Acting;
                     }
                     Poll::Wait(until) => {
@@ -164,21 +167,22 @@ impl Node {
                         return self.doing = Doing::Reading;
                     }
                 },
-                Doing::Putting(id, record) => match self.written.take() {
+                Doing::Putting(id) => match self.written.take() {
                     Some(outcome) => {
                         let outcome = outcome.map(|_| ());
                         if outcome.is_err() {
                             env.client.invalidate(self.view, env.now);
                         }
                         let now = self.began;
-                        self.state_mut().put(*record, outcome, now);
+                        self.state_mut().put(outcome.map_err(Into::into), now);
                         self.doing = Doing::Acting;
                     }
-                    None => return self.doing = Doing::Putting(id, record),
+                    None => return self.doing = Doing::Putting(id),
                 },
                 Doing::Repairing(id, fault) => match self.written.take() {
                     Some(outcome) => {
-                        self.state_mut().repaired(&fault, outcome.map(|_| ()));
+                        let outcome = outcome.map(|_| ()).map_err(Into::into);
+                        self.state_mut().repaired(&fault, outcome);
                         self.doing = Doing::Acting;
                     }
                     None => return self.doing = Doing::Repairing(id, fault),
@@ -200,6 +204,18 @@ impl Node {
         self.state.as_mut().expect("it was opened first")
     }
 
+    fn store_read(&mut self, outcome: Result<Refreshed, StoreError>, env: &Environment<'_>) {
+        let (view, now) = (env.client.state(self.view), self.began);
+        let state = self.state_mut();
+        let read = outcome.map(|Refreshed { mut changed, faults }| {
+            changed.retain(|key| state.follows(*key));
+            StoreRead { values: view.values_of(&changed), faults }
+        });
+        let is_read = read.is_ok();
+        state.store_read(read.map_err(Into::into), now);
+        assert!(!is_read || state.is_view_of(view), "both are told the same");
+    }
+
     fn handle(&mut self, message: ToNode) {
         let now = self.began;
         let state = self.state_mut();
@@ -217,17 +233,7 @@ impl Node {
     fn act(&mut self, env: &mut Environment<'_>) {
         let now = self.began;
         loop {
-            let seen = NodeSnapshot {
-                store: env.client.state(self.view),
-                source: &self.watch.source,
-                listeners: self.watch.state.observed(),
-                is_settled: self.watch.is_settled(),
-                sockets: &self.watch.sockets,
-                dumps: self.watch.dumps,
-                health: &|_| None,
-            };
-            let state = self.state.as_mut().expect("it was opened first");
-            let Some(action) = state.next(&seen, now) else { return };
+            let Some(action) = self.state_mut().next(now) else { return };
             match action {
                 NodeAction::ReadStore => return self.doing = Doing::Reading,
                 NodeAction::Repair(fault) => {
@@ -235,26 +241,35 @@ impl Node {
                     return self.doing = Doing::Repairing(id, fault);
                 }
                 NodeAction::Put(record) => {
-                    let write = StoreWrite::PutNode(Arc::new((*record).clone()));
-                    let id = env.client.begin(self.view, write, env.now);
-                    return self.doing = Doing::Putting(id, record);
+                    let write = StoreWrite::PutNode(Arc::new(*record));
+                    return self.doing =
+                        Doing::Putting(env.client.begin(self.view, write, env.now));
                 }
                 NodeAction::LookAround(ranges) => {
                     let seen = env.host.dump_all(&ranges, env.now).map_err(|e| e.to_string());
-                    let view = env.client.state(self.view);
-                    let state = self.state.as_mut().expect("it was opened first");
-                    state.looked_around(system(self.me.node), seen, view);
+                    let system = Some(system(self.me.node));
+                    let state = self.state_mut();
+                    let listening = seen.map(|listeners| state.listening(&listeners));
+                    state.looked_around(cvip::cores::Surroundings { system, listening });
                 }
                 NodeAction::Look => {
-                    let changed = self.watch.step(env);
-                    self.state_mut().looked(changed, Vec::new());
+                    let is_changed = self.watch.step(env);
+                    let state = self.state.as_mut().expect("it was opened first");
+                    let crowded = match self.dumps == self.watch.dumps {
+                        true => None,
+                        false => state.crowded(&self.watch.sockets),
+                    };
+                    self.dumps = self.watch.dumps;
+                    let listeners = self.watch.change(state);
+                    let look = LookOutcome { is_changed, listeners, crowded, ..Default::default() };
+                    state.looked(look, now);
                 }
                 NodeAction::ReadQueues(ports) => {
                     for port in ports {
                         let waiting = env.host.kernel.sockets.unaccepted(port);
-                        let sockets = &self.watch.sockets;
                         let state = self.state.as_mut().expect("it was opened first");
-                        state.queue_read(port, Ok(waiting), sockets, now);
+                        let waiting = state.waiting(port, &waiting, &self.watch.sockets);
+                        state.queue_read(port, Ok(waiting), now);
                     }
                     self.state_mut().queues_read(COST, now);
                 }
@@ -271,7 +286,11 @@ impl Node {
                     self.state_mut().counted(&counts, COST, now);
                 }
                 NodeAction::Check(_) => {}
-                NodeAction::Watch(ranges) => self.watch.set_ranges(ranges, now, env.host),
+                NodeAction::Watch(ranges) => {
+                    self.watch.set_ranges(ranges, now, env.host);
+                    let state = self.state.as_mut().expect("it was opened first");
+                    state.watched(self.watch.change(state));
+                }
                 NodeAction::SetEligible(eligible) => {
                     if self.watch.state.set_eligible(eligible) {
                         self.watch.remember(env.host);
@@ -297,6 +316,12 @@ impl Watch {
             self.changed |= self.state.set_ranges(now, &ranges);
             self.ranges = ranges;
         }
+    }
+
+    /// What leads from the listeners that the state knows to those that are there.
+    fn change(&self, state: &NodeState) -> ListenersChange {
+        let seen = self.state.observed().iter().map(Listener::identity);
+        ListenersChange::between(state.listeners(), seen, self.is_settled())
     }
 
     fn is_settled(&self) -> bool {
