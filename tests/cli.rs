@@ -303,7 +303,9 @@ fn status_knows_no_node_that_stands_nowhere_and_shows_a_faulty_file_as_faulty() 
     check(folder.path(), GOOD.as_bytes(), CLUSTERTAB.as_bytes(), &[]);
     let output = cvipctl(folder.path(), &["status"], &["--node=2"]);
     assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
-    assert!(text(&output.stdout).starts_with("CVIP 10.0.0.100 by DR\n"));
+    let shown = text(&output.stdout);
+    assert!(shown.starts_with("FAULT: "), "no cvipd runs: {shown}");
+    assert!(shown.contains("\nCVIP 10.0.0.100 by DR\n"), "{shown}");
     let output = cvipctl(folder.path(), &["status"], &["--node=77"]);
     assert_eq!(output.status.code(), Some(1));
     let err = text(&output.stderr);
@@ -313,8 +315,9 @@ fn status_knows_no_node_that_stands_nowhere_and_shows_a_faulty_file_as_faulty() 
     let output = cvipctl(folder.path(), &["status"], &["--node=77"]);
     // What else there is to see is shown, and the status says that half of it is missing.
     assert_eq!(output.status.code(), Some(1), "{}", text(&output.stderr));
-    assert!(text(&output.stdout).starts_with("CVIP unknown"));
-    assert!(text(&output.stderr).contains("cvip.conf:1:"));
+    let shown = text(&output.stdout);
+    assert!(shown.starts_with("FAULT: cvip.conf:1:"), "{shown}");
+    assert!(shown.contains("Run: cvipctl check\n") && shown.contains("\nCVIP unknown"), "{shown}");
 }
 
 #[test]

@@ -5,7 +5,7 @@
 //! own, in [`crate::ipvsadm`].
 
 use std::ffi::OsString;
-use std::io::{self, LineWriter, Write};
+use std::io::{self, IsTerminal, LineWriter, Write};
 use std::process::ExitCode;
 
 use clap::Parser;
@@ -41,6 +41,24 @@ pub struct Streams<'a> {
     pub out: &'a mut dyn Write,
     /// Standard error.
     pub err: &'a mut dyn Write,
+    /// Standard output is a terminal.
+    pub terminal: bool,
+    /// Standard output is a terminal whose user has nothing against colours.
+    pub colour: bool,
+}
+
+impl<'a> Streams<'a> {
+    /// Streams that are no terminal.
+    pub fn plain(out: &'a mut dyn Write, err: &'a mut dyn Write) -> Streams<'a> {
+        Streams { out, err, terminal: false, colour: false }
+    }
+}
+
+/// Whether a user at a terminal wants colours: not with a `NO_COLOR` that is not empty
+/// (no-color.org), and not at a terminal that has none.
+fn wants_colour(variable: impl Fn(&'static str) -> Option<OsString>) -> bool {
+    variable("NO_COLOR").is_none_or(|value| value.is_empty())
+        && variable("TERM").is_none_or(|terminal| terminal != "dumb")
 }
 
 /// The cells of a row of a table.
@@ -79,7 +97,9 @@ pub fn program<P: Parser>(
     let status = match StandardOutput::open() {
         Ok(out) => {
             let mut out = LineWriter::new(out);
-            main(args, &mut Streams { out: &mut out, err: &mut *err }, run)
+            let terminal = io::stdout().is_terminal();
+            let colour = terminal && wants_colour(std::env::var_os);
+            main(args, &mut Streams { out: &mut out, err: &mut *err, terminal, colour }, run)
         }
         Err(error) => {
             let _ = err.write_all(format!("standard output: {error}\n").as_bytes());
@@ -98,7 +118,8 @@ pub fn main<P: Parser>(
 ) -> u8 {
     let name = P::command().get_name().to_owned();
     let (mut out, mut err) = (Output::new(streams.out), Output::new(streams.err));
-    let mut noting = Streams { out: &mut out, err: &mut err };
+    let (terminal, colour) = (streams.terminal, streams.colour);
+    let mut noting = Streams { out: &mut out, err: &mut err, terminal, colour };
     let outcome = match P::try_parse_from(args) {
         Ok(parsed) => run(parsed, &mut noting),
         Err(error) => Ok(explain(&name, &error, &mut noting)),
@@ -263,6 +284,16 @@ mod tests {
     }
 
     #[test]
+    fn colours_are_for_a_terminal_that_has_them_and_a_user_who_wants_them() {
+        let with = |set: &'static [(&'static str, &'static str)]| {
+            let value = |name| set.iter().find(|(set, _)| *set == name);
+            wants_colour(|name| value(name).map(|(_, value)| OsString::from(value)))
+        };
+        assert!(with(&[]) && with(&[("NO_COLOR", "")]) && with(&[("TERM", "xterm")]));
+        assert!(!with(&[("NO_COLOR", "1")]) && !with(&[("TERM", "dumb")]));
+    }
+
+    #[test]
     fn every_help_ends_with_an_example() {
         fn check(command: &mut clap::Command) {
             let name = command.get_name().to_owned();
@@ -307,7 +338,7 @@ pub(crate) mod testing {
         run: impl FnOnce(P, &mut Streams<'_>) -> anyhow::Result<u8>,
     ) -> (u8, String, String) {
         let (mut out, mut err) = (Vec::new(), Vec::new());
-        let mut streams = Streams { out: &mut out, err: &mut err };
+        let mut streams = Streams::plain(&mut out, &mut err);
         let status = main(args.iter().map(OsString::from), &mut streams, run);
         (status, String::from_utf8(out).unwrap(), String::from_utf8(err).unwrap())
     }

@@ -6,7 +6,9 @@ use std::path::Path;
 use std::thread::sleep;
 use std::time::Duration;
 
-use super::observed::{Host, NeighbourReply, Observed, ObservedTable, ServerFault, Unexamined};
+use super::observed::{
+    Host, KernelServices, NeighbourReply, Observed, ObservedTable, ServerFault, Unexamined,
+};
 use super::{Roles, conflicts, listeners};
 use crate::clock::Instant;
 use crate::conf::{Clustertab, Conf, Cvip, Routing};
@@ -16,7 +18,7 @@ use crate::director::drains::DrainState;
 use crate::director::restrictions::Restrictions;
 use crate::director::table;
 use crate::director::view::TableView;
-use crate::ipvs::{self, Change, Client};
+use crate::ipvs::{self, Change, Client, ServiceEntry};
 use crate::listeners::{Dumper, Ranges};
 use crate::net::{self, Done, Interface, NetworkSettings, ThisHost};
 use crate::node::System;
@@ -26,6 +28,20 @@ use crate::store::{ServiceKey, Store};
 /// A difference between table and store that is still there after this is one; before, it may be
 /// a change that is under way.
 const SETTLED_AFTER: Duration = Duration::from_secs(1);
+
+/// What is not examined where neighbours are not asked.
+pub(super) const NEIGHBOURS: &str = "who else answers for the CVIPs";
+
+/// How far is looked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Extent {
+    /// What the store and this host's cvipd tell, and nothing of this host's kernel.
+    Cluster,
+    /// This host's kernel too, as far as that takes no time: neighbours are not asked.
+    Quick,
+    /// Everything.
+    Full,
+}
 
 /// What is to be looked at, and what is known beforehand.
 pub struct Subject<'a> {
@@ -43,13 +59,16 @@ pub struct Subject<'a> {
     pub settings: &'a Settings,
     /// What is wrong with the store's servers.
     pub store_servers: Vec<ServerFault>,
+    /// How far is looked.
+    pub extent: Extent,
 }
 
 /// Looks at everything that can be seen from here, in the calling thread's network namespace.
 ///
 /// A store that cannot be read is a finding, and nothing that only it knows is examined.
 pub fn collect(subject: Subject<'_>, store: &mut dyn Store) -> Observed {
-    let Subject { conf, clustertab, node, embedded, run_dir, settings, store_servers } = subject;
+    let Subject { conf, clustertab, node, embedded, run_dir, settings, store_servers, extent } =
+        subject;
     let (faults, unavailable) = match store.refresh() {
         Ok(refreshed) => (refreshed.faults, None),
         Err(error) => (Vec::new(), Some(error.to_string())),
@@ -68,6 +87,7 @@ pub fn collect(subject: Subject<'_>, store: &mut dyn Store) -> Observed {
         corrupt: faults,
         unavailable,
         embedded,
+        own: None,
         complaints: Vec::new(),
         unsaved: Vec::new(),
         ports_taken: Vec::new(),
@@ -75,6 +95,7 @@ pub fn collect(subject: Subject<'_>, store: &mut dyn Store) -> Observed {
         start_fault: None,
         host: None,
         table: None,
+        kernel: None,
         unexamined: Vec::new(),
     };
     match node {
@@ -86,8 +107,12 @@ pub fn collect(subject: Subject<'_>, store: &mut dyn Store) -> Observed {
             if seen.has_left(node) {
                 seen.sync = None;
             }
-            seen.host = host(&mut seen, node, run_dir);
-            seen.table = table(&mut seen, node, view, store);
+            if extent == Extent::Cluster {
+                seen.pass_over("this host's own kernel", "only the cluster was asked for");
+            } else {
+                seen.host = host(&mut seen, node, run_dir, extent);
+                seen.table = table(&mut seen, node, view, store);
+            }
         }
         Err(why) => seen.skip("this host's own kernel", why),
     }
@@ -102,7 +127,7 @@ pub fn collect(subject: Subject<'_>, store: &mut dyn Store) -> Observed {
             1 => format!("the kernel of node {}", others[0]),
             _ => format!("the kernels of nodes {}", others.join(", ")),
         };
-        seen.skip(&what, "each is seen from its own node only: run `cvipctl doctor` there".into());
+        seen.pass_over(&what, "each is seen from its own node only: run `cvipctl doctor` there");
     }
     seen
 }
@@ -118,7 +143,13 @@ pub fn start_fault(settings: &Settings, run_dir: &Path, node: u32) -> Option<Str
 
 impl Observed {
     fn skip(&mut self, what: &str, why: String) {
-        self.unexamined.push(Unexamined { what: what.to_owned(), why });
+        self.unexamined.push(Unexamined { what: what.to_owned(), why, is_expected: false });
+    }
+
+    /// What is not examined, as is to be expected.
+    fn pass_over(&mut self, what: &str, why: &str) {
+        let (what, why) = (what.to_owned(), why.to_owned());
+        self.unexamined.push(Unexamined { what, why, is_expected: true });
     }
 
     /// The value, or a note that it could not be had.
@@ -132,24 +163,27 @@ impl Observed {
 fn own_cvipd(seen: &mut Observed, node: u32, run_dir: &Path) -> TableView {
     match ask(run_dir, node, ControlRequest::Status) {
         Ok(Response::Status(status)) => {
-            seen.complaints = status.faults;
+            seen.complaints = status.faults.clone();
             seen.alive.insert(node);
-            seen.unsaved = status.unsaved;
-            if let Some(monitor) = status.monitor {
-                (seen.liveness_of, seen.ports_taken) = (monitor.liveness_of, monitor.ports_taken);
+            seen.unsaved = status.unsaved.clone();
+            if let Some(monitor) = &status.monitor {
+                seen.liveness_of = monitor.liveness_of.clone();
+                seen.ports_taken = monitor.ports_taken.clone();
             }
-            status.pools.unwrap_or_default()
+            let view = status.pools.clone().unwrap_or_default();
+            seen.own = Some(status);
+            view
         }
-        // Only who has the socket's group may ask.
-        Err(error @ ControlError::Forbidden(_)) => {
+        // Only who has the socket's group may ask; or it is frozen.
+        Ok(_) | Err(ControlError::Absent(_)) => TableView::default(),
+        Err(error) => {
             seen.skip("what this node's cvipd says", error.to_string());
             TableView::default()
         }
-        _ => TableView::default(),
     }
 }
 
-fn host(seen: &mut Observed, node: u32, run_dir: &Path) -> Option<Host> {
+fn host(seen: &mut Observed, node: u32, run_dir: &Path, extent: Extent) -> Option<Host> {
     let interfaces = net::interfaces();
     let interfaces = seen.noting("this host's addresses and routes", interfaces)?;
     let mut this_host = ThisHost::of_node(run_dir, node);
@@ -172,9 +206,14 @@ fn host(seen: &mut Observed, node: u32, run_dir: &Path) -> Option<Host> {
         Some(_) => None,
     };
     let mut others = BTreeMap::new();
-    for (device, addrs) in conflicts::places(seen, &interfaces) {
+    let places = conflicts::places(seen, &interfaces);
+    if extent == Extent::Quick && !places.is_empty() {
+        let why = "`cvipctl doctor` asks the neighbours, which takes a second";
+        seen.pass_over(NEIGHBOURS, why);
+    }
+    for (device, addrs) in places.into_iter().filter(|_| extent == Extent::Full) {
         let asked = conflicts::ask(&device, &addrs);
-        others.extend(seen.noting("who else answers for the CVIPs", asked).into_iter().flatten());
+        others.extend(seen.noting(NEIGHBOURS, asked).into_iter().flatten());
     }
     Some(Host {
         settings: settings(&interfaces, made.iter().flatten()),
@@ -259,11 +298,18 @@ fn table(
     store: &mut dyn Store,
 ) -> Option<ObservedTable> {
     // Asking a kernel that has no IPVS yet would load it.
-    if seen.unavailable.is_some() || !seen.host.as_ref()?.has_ipvs() {
+    if !seen.host.as_ref()?.has_ipvs() {
         return None;
     }
-    let table = read_table(seen, node, view, store);
-    seen.noting("the kernel's IPVS table", table)
+    let table = match seen.unavailable {
+        None => read_table(seen, node, view, store).map(Some),
+        // Nothing is known of what should stand in it.
+        Some(_) => Client::open().and_then(|mut client| services(&mut client)).map(|services| {
+            seen.kernel = Some(services);
+            None
+        }),
+    };
+    seen.noting("the kernel's IPVS table", table).flatten()
 }
 
 fn read_table(
@@ -293,12 +339,26 @@ fn read_table(
         let again = changes(&mut client, seen, node)?;
         table.changes.retain(|change| again.contains(change));
     }
+    let services = services(&mut client)?;
+    let copy = |(entry, list): &(ServiceEntry, Vec<_>)| (entry.service.clone(), list.clone());
+    table.services = services.iter().map(copy).collect();
+    seen.kernel = Some(services);
+    Ok(table)
+}
+
+/// The table's services in order, each with its destinations in order.
+///
+/// # Errors
+/// The kernel does not let this user read it, or does not answer.
+pub fn services(client: &mut Client) -> Result<KernelServices, ipvs::IpvsError> {
     let services = client.services()?;
     let ids: Vec<_> = services.iter().map(|entry| entry.service.id).collect();
     let destinations = client.destinations_of(&ids)?;
-    let services = services.into_iter().map(|entry| entry.service);
-    table.services = services.zip(destinations).collect();
-    table.services.sort_by_key(|(service, _)| service.id);
+    let mut table: KernelServices = services.into_iter().zip(destinations).collect();
+    for (_, list) in &mut table {
+        list.sort_unstable_by_key(|entry| entry.destination.id);
+    }
+    table.sort_by_key(|(entry, _)| entry.service.id);
     Ok(table)
 }
 

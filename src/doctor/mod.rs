@@ -12,6 +12,7 @@
 mod addresses;
 pub mod collect;
 mod conflicts;
+mod cvipd;
 pub mod finding;
 mod flags;
 mod kernel;
@@ -27,10 +28,10 @@ mod table;
 #[cfg(test)]
 mod testing;
 
-pub use collect::{collect, start_fault};
+pub use collect::{collect, services, start_fault};
 pub use finding::{Finding, Severity};
 pub use nodes::LAST_GOOD;
-pub use observed::{Observed, ServerFault, Unexamined};
+pub use observed::{KernelServices, Observed, ServerFault, Unexamined};
 pub use roles::Roles;
 
 /// Every examination of what was seen: faults first, then warnings and notes, each once.
@@ -39,11 +40,16 @@ pub fn examine(seen: &Observed) -> Vec<Finding> {
     findings.extend(flags::flags(seen));
     findings.extend(listeners::of_others(seen));
     findings.extend(sync::configured(seen));
+    let before = findings.len();
     if let Some(host) = &seen.host {
         findings.extend(kernel::differences(seen, host));
         findings.extend(addresses::addresses(seen, host));
-        findings.extend(paths::paths(seen, host));
         findings.extend(conflicts::conflicts(seen, host));
+    }
+    let is_fault = |finding: &Finding| finding.severity == Severity::Fault;
+    let of_kernel = findings[before..].iter().any(is_fault);
+    if let Some(host) = &seen.host {
+        findings.extend(paths::paths(seen, host));
         findings.extend(routes::routes(seen, host));
         findings.extend(sync::here(seen, host));
         findings.extend(methods::methods(seen, host));
@@ -53,6 +59,7 @@ pub fn examine(seen: &Observed) -> Vec<Finding> {
     if let Some(table) = &seen.table {
         findings.extend(table::table(seen, table));
     }
+    findings.extend(cvipd::told(seen, &findings, of_kernel));
     findings.sort_by_key(|finding| finding.severity);
     let mut once: Vec<Finding> = Vec::new();
     for finding in findings {

@@ -119,7 +119,7 @@ fn undirected(seen: &Observed) -> Vec<Finding> {
 /// A node's cvipd.
 fn cvipd(seen: &Observed, node: u32) -> Option<Finding> {
     let alive = seen.alive.contains(&node);
-    if seen.state.nodes.get(&node).is_some_and(|record| record.leaving) {
+    if seen.leaves(node) {
         return Some(match alive {
             true => Finding::note(subject(node), LEAVING),
             false => left(seen, node),
@@ -173,8 +173,17 @@ fn left(seen: &Observed, node: u32) -> Finding {
 
 /// A node whose cvipd has its lease, and is not heard.
 fn unheard(seen: &Observed, node: u32) -> Option<Finding> {
-    if seen.liveness_of.get(&node) != Some(&Liveness::AgentDown) {
-        return None;
+    match seen.liveness_of.get(&node)? {
+        Liveness::Alive => return None,
+        Liveness::Suspected | Liveness::Dead => {
+            let what = "this director hears nothing of it: it gets no new connections until it is \
+                        heard again";
+            return Some(Finding::warning(subject(node), what).fix(
+                "see to that machine and its network; if it is well, look at its cvipd: \
+                 `systemctl status cvipd` there",
+            ));
+        }
+        Liveness::AgentDown => {}
     }
     let what = format!(
         "its machine answers, but its cvipd is not heard: it hangs, or has another cluster key, or \

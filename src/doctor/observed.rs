@@ -7,10 +7,11 @@ use serde::Serialize;
 
 use super::Roles;
 use crate::conf::{Clustertab, Conf, Cvip};
+use crate::daemon::Status;
 use crate::director::liveness::Liveness;
 use crate::director::sync;
 use crate::director::view::TableView;
-use crate::ipvs::{Change, DestinationEntry, Service, SyncDaemon};
+use crate::ipvs::{Change, DestinationEntry, Service, ServiceEntry, SyncDaemon};
 use crate::listeners::Listener;
 use crate::net::{AddressRole, DesiredSettings, Difference, Done, Interface, Mac};
 use crate::node::System;
@@ -54,6 +55,8 @@ pub struct Observed {
     /// The store is this host's own, so that other machines cannot reach it, and no setting says
     /// that this is meant.
     pub embedded: bool,
+    /// What this host's cvipd says, if one runs.
+    pub own: Option<Box<Status>>,
     /// What this host's cvipd says is wrong with the configuration; empty if none runs.
     pub complaints: Vec<String>,
     /// What this host's cvipd could not save below its run folder.
@@ -68,6 +71,9 @@ pub struct Observed {
     pub host: Option<Host>,
     /// The kernel's IPVS table, if it has one that may be read.
     pub table: Option<ObservedTable>,
+    /// The services of that table with their counters, in order; also while the store is
+    /// unavailable, when nothing is known of what should stand in it.
+    pub kernel: Option<KernelServices>,
     /// What could not be examined.
     pub unexamined: Vec<Unexamined>,
 }
@@ -79,7 +85,13 @@ pub struct Unexamined {
     pub what: String,
     /// Why not, and what to do to have it examined.
     pub why: String,
+    /// It can never be examined from this host, or was not asked for.
+    #[serde(skip)]
+    pub is_expected: bool,
 }
+
+/// The services of a kernel's table, each with its destinations.
+pub type KernelServices = Vec<(ServiceEntry, Vec<DestinationEntry>)>;
 
 /// A node's own kernel, but for the IPVS table.
 #[derive(Clone, Debug, Default)]
@@ -136,10 +148,17 @@ impl Observed {
         self.node.map_or_else(|| "this host".to_owned(), subject)
     }
 
-    /// True if a node's record says that it leaves, and its cvipd runs no more.
+    /// True if a node leaves, or has left: by its record, or by its heartbeats, which this host's
+    /// cvipd heard as a director.
+    pub(super) fn leaves(&self, node: u32) -> bool {
+        let monitor = self.own.as_ref().and_then(|own| own.monitor.as_ref());
+        monitor.is_some_and(|monitor| monitor.left.contains(&node))
+            || self.state.nodes.get(&node).is_some_and(|record| record.leaving)
+    }
+
+    /// True if a node has left: it leaves, and its cvipd runs no more.
     pub(super) fn has_left(&self, node: u32) -> bool {
-        !self.alive.contains(&node)
-            && self.state.nodes.get(&node).is_some_and(|record| record.leaving)
+        !self.alive.contains(&node) && self.leaves(node)
     }
 
     /// True if this host's node has left, and is one that cvip.conf names: it can leave again.

@@ -72,6 +72,7 @@ pub(super) fn seen(conf: Conf, node: u32) -> Observed {
         corrupt: Vec::new(),
         unavailable: None,
         embedded: true,
+        own: None,
         complaints: Vec::new(),
         unsaved: Vec::new(),
         ports_taken: Vec::new(),
@@ -79,6 +80,7 @@ pub(super) fn seen(conf: Conf, node: u32) -> Observed {
         start_fault: None,
         host: Some(host(node)),
         table: Some(ObservedTable::default()),
+        kernel: None,
         unexamined: Vec::new(),
         conf,
     }

@@ -29,8 +29,11 @@ fn await_refusal(site: &Site, number: u32, port: u16, reason: &str) {
         found.iter().any(|(of, why)| *of == port && why.contains(reason)).then_some(())
     });
     let status = site.direct("cvipctl status");
-    let shown = |line: &str| line.contains(&format!(":{port} ")) && line.contains(reason);
-    assert!(status.lines().any(shown), "not shown:\n{status}");
+    let at = status.find(&format!(":{port}\n")).unwrap_or_else(|| panic!("not shown:\n{status}"));
+    let block = status[at..].split("\n\n").next().unwrap_or_default();
+    // A reason goes on on the next line.
+    let words: Vec<&str> = block.split_whitespace().collect();
+    assert!(words.join(" ").contains(&format!("does not join: {reason}")), "not shown:\n{status}");
 }
 
 #[test]

@@ -2,15 +2,12 @@
 
 use serde::Serialize;
 
-use super::super::{FAILED, KnownNode, NodeOption, OK, Site, Streams, harmless};
-use crate::conf::{Diagnostic, DiagnosticSeverity};
+use super::super::{FAILED, NodeOption, OK, Site, Streams, harmless};
+use super::examination::{Examination, examine};
 use crate::daemon;
-use crate::doctor::collect::Subject;
-use crate::doctor::{self, Finding, ServerFault, Severity, Unexamined};
+use crate::doctor::collect::Extent;
+use crate::doctor::{Finding, Severity, Unexamined};
 use crate::json;
-use crate::net::AddressRole;
-use crate::settings::{Engine, Settings};
-use crate::store::{self, Access, Interest, StoreError};
 
 #[derive(clap::Args, Clone, Debug)]
 pub(super) struct Args {
@@ -40,7 +37,13 @@ struct DoctorReport {
 }
 
 pub(super) fn run(args: &Args, site: &Site, streams: &mut Streams<'_>) -> anyhow::Result<u8> {
-    let mut report = examine(args, site)?;
+    let known = site.known();
+    if let Some(node) = args.node.node {
+        known.node(node, daemon::answering(&site.run_dir))?;
+    }
+    let Examination { node, role, findings, unexamined, .. } =
+        examine(&args.node, site, &known, Extent::Full)?;
+    let mut report = DoctorReport { node, role, findings, unexamined };
     let faults = count(&report, Severity::Fault);
     if args.quiet {
         report.findings.retain(|finding| finding.severity == Severity::Fault);
@@ -52,120 +55,6 @@ pub(super) fn run(args: &Args, site: &Site, streams: &mut Streams<'_>) -> anyhow
         print(&report, args.quiet, streams)?;
     }
     Ok(if faults == 0 { OK } else { FAILED })
-}
-
-fn examine(args: &Args, site: &Site) -> anyhow::Result<DoctorReport> {
-    let known = site.known();
-    let node = site.node(&args.node);
-    if let Some(node) = args.node.node {
-        known.node(node, daemon::answering(&site.run_dir))?;
-    }
-    let errors = known.diagnostics.iter().filter(|d| d.severity == DiagnosticSeverity::Error);
-    let misconfigured: Vec<Finding> = errors.map(misconfigured).collect();
-    let KnownNode { conf: Some(conf), clustertab, problem, .. } = known else {
-        return Ok(DoctorReport {
-            node: node.ok(),
-            role: None,
-            findings: misconfigured,
-            unexamined: vec![Unexamined {
-                what: "the cluster".to_owned(),
-                why: "there is no configuration to compare it with".to_owned(),
-            }],
-        });
-    };
-    let settings = site.settings()?;
-    let mut store = match store::open(&settings, &site.run_dir, Access::Read, Interest::All) {
-        Ok(store) => store,
-        Err(error) => return Ok(unopened(&error, node.ok(), site, &settings, misconfigured)),
-    };
-    let subject = Subject {
-        conf,
-        clustertab,
-        node: node.map_err(|error| format!("{error:#}")),
-        // An administrator who chose it knows network namespaces.
-        embedded: settings.engine == Engine::Local && !settings.engine_was_chosen,
-        run_dir: &site.run_dir,
-        settings: &settings,
-        store_servers: servers(&settings),
-    };
-    let seen = doctor::collect(subject, &mut *store);
-    let member = seen.node.filter(|node| seen.conf.nodes().contains(node));
-    let role = member.map(|node| match seen.roles.of(&seen.conf, node) {
-        AddressRole::RealServer => "real server",
-        AddressRole::ActiveDirector | AddressRole::Yielding => "director",
-        AddressRole::Standby => "standby",
-    });
-    let mut findings = misconfigured;
-    let is_faulty = problem.is_some();
-    findings.extend(doctor::examine(&seen).into_iter().filter(|finding| {
-        // What cvipd says of the same file is said already.
-        !(is_faulty && finding.what.starts_with(doctor::LAST_GOOD))
-    }));
-    let mut unexamined = seen.unexamined;
-    if let Some(why) = problem {
-        unexamined.insert(0, Unexamined { what: "what cvip.conf says now".to_owned(), why });
-    }
-    Ok(DoctorReport { node: seen.node, role, findings, unexamined })
-}
-
-/// A store that cannot even be opened, such as one whose folder is a file: nothing is examined
-/// without it but what keeps cvipd from starting.
-fn unopened(
-    error: &StoreError,
-    node: Option<u32>,
-    site: &Site,
-    settings: &Settings,
-    mut findings: Vec<Finding>,
-) -> DoctorReport {
-    let start_fault = node.and_then(|node| doctor::start_fault(settings, &site.run_dir, node));
-    let fix = "cvipd makes the run folder and what stands in it: move away what is in its place, and \
-               let root write there";
-    findings.push(Finding {
-        severity: Severity::Fault,
-        subject: "store".to_owned(),
-        what: start_fault.unwrap_or_else(|| error.to_string()),
-        fix: fix.to_owned(),
-        commands: Vec::new(),
-    });
-    let why = "the store cannot be opened".to_owned();
-    let unexamined = vec![Unexamined { what: "the cluster".to_owned(), why }];
-    DoctorReport { node, role: None, findings, unexamined }
-}
-
-/// What is wrong with the servers of etcd.
-#[cfg(feature = "etcd")]
-fn servers(settings: &Settings) -> Vec<ServerFault> {
-    let found = match settings.engine {
-        Engine::Local => Vec::new(),
-        Engine::Etcd => store::etcd::server_faults(&settings.etcd),
-    };
-    let fault = |finding: store::etcd::ServerFinding| ServerFault {
-        ends_writes: finding.is_error,
-        what: finding.message,
-        fix: finding.help.unwrap_or_default(),
-    };
-    found.into_iter().map(fault).collect()
-}
-
-#[cfg(not(feature = "etcd"))]
-fn servers(_settings: &Settings) -> Vec<ServerFault> {
-    Vec::new()
-}
-
-/// A configuration that is refused.
-fn misconfigured(error: &Diagnostic) -> Finding {
-    let mut subject = error.path.clone();
-    if let Some(place) = &error.place {
-        subject += &format!(":{}:{}", place.line, place.column);
-    }
-    let help = error.help.as_deref().unwrap_or("correct it");
-    Finding {
-        severity: Severity::Fault,
-        subject,
-        what: error.message.clone(),
-        fix: format!("{help} (`cvipctl check` shows the place)"),
-        commands: Vec::new(),
-    }
 }
 
 fn count(report: &DoctorReport, severity: Severity) -> usize {
@@ -180,7 +69,7 @@ fn print(report: &DoctorReport, quiet: bool, streams: &mut Streams<'_>) -> anyho
     if quiet {
         return Ok(());
     }
-    for Unexamined { what, why } in &report.unexamined {
+    for Unexamined { what, why, .. } in &report.unexamined {
         writeln!(out, "not examined: {what}: {why}")?;
     }
     let say = |severity, one: &str| match count(report, severity) {

@@ -245,7 +245,7 @@ mod tests {
         let path = dir.path().join("cvip.conf");
         fs::write(&path, conf).unwrap();
         let (mut out, mut err) = (Vec::new(), Vec::new());
-        let mut streams = Streams { out: &mut out, err: &mut err };
+        let mut streams = Streams::plain(&mut out, &mut err);
         let status = write(dry_run, table, 1, &clustertab(), &path, &mut streams).unwrap();
         assert_eq!(status, OK);
         let folder = dir.path().display().to_string();

@@ -3,7 +3,7 @@
 use std::fmt::{self, Write};
 
 use super::super::{NodeOption, OK, Site, Streams};
-use super::status::read_table;
+use super::overview::read_table;
 use crate::daemon::{ControlError, ControlRequest, Response, Status, ask};
 use crate::director::liveness::Liveness;
 use crate::ipvs::{DestinationEntry, ServiceEntry};

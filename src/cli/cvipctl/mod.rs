@@ -12,10 +12,12 @@ mod doctor;
 mod drain;
 mod etcd_roles;
 mod events;
+mod examination;
 mod import;
 mod import_file;
 mod leave;
 mod metrics;
+mod overview;
 mod replay;
 mod status;
 mod takeover;
@@ -95,8 +97,11 @@ enum CvipctlCommand {
         cvipctl check --conf=draft/cvip.conf --clustertab=draft/clustertab --offline\n  \
         ipvsadm -Sn | cvipctl import - --director=10.0.0.1 --interface=eth0")]
     Import(import::Args),
-    /// Show nodes, flags, registrations and the kernel's table
-    #[command(after_help = "Examples:\n  cvipctl status\n  cvipctl status --json | jq .services")]
+    /// Show in one line how the cluster is; then nodes, and each service with its real servers
+    ///
+    /// The first line is `OK` or the worst that `cvipctl doctor` finds, with what to run next.
+    #[command(after_help = "Examples:\n  cvipctl status\n  cvipctl status --watch=5s\n  \
+        cvipctl status --json | jq -r .headline.text")]
     Status(status::Args),
     /// Print what this node's cvipd and the kernel's table count, for Prometheus
     ///

@@ -1,178 +1,261 @@
-//! The report as tables, for people.
+//! The report as text, for people. Pure.
 
-use std::io::Write;
+use std::collections::BTreeMap;
 
-use super::super::super::{Streams, cells, harmless, ports, table};
-use super::report::{NodeRow, RefusedRow, StatusReport, StatusTable};
-use crate::director::liveness::Liveness;
-use crate::store::ServiceKey;
+use super::super::overview::{
+    Condition, Load, NodeNames, PoolRow, ServerRow, ServerState, StatusReport, address, cut,
+    describe, short,
+};
+use super::page::{Page, Tone};
+use crate::cli::{cells, ports};
+use crate::doctor::{Finding, Severity};
 
-const NODES: [&str; 6] = ["Node", "Address", "Weight", "Role", "cvipd", "Listeners noticed by"];
+const NODES: [&str; 6] = ["Node", "Name", "Address", "Weight", "Role", "cvipd"];
 const SETS: [&str; 4] = ["Directors", "CVIP", "Active", "Term"];
-const FLAGS: [&str; 4] = ["Flag of", "Protocol", "Ports", "Weight"];
-const REGISTERED: [&str; 3] = ["Registered", "Node", "Weight"];
-const STATIC: [&str; 3] = ["Static", "Node", "Weight"];
-const REFUSED: [&str; 4] = ["Does not join", "Node", "Bound to", "Reason"];
+const POOL: [&str; 6] = ["Weight", "Active", "Inactive", "Conn/s", "B in/s", "B out/s"];
 const DRAINED: [&str; 4] = ["Drained", "Connections", "By", "Reason"];
-const DRAINING: [&str; 5] = ["On the way out", "Address", "Active", "Inactive", "At the latest in"];
-const QUIESCED: [&str; 4] = ["Quiesced", "Address", "State", "Reason"];
-const KERNEL: [&str; 6] = ["In the kernel", "", "Forward", "Weight", "Active", "Inactive"];
+const FLAGS: [&str; 4] = ["Flag of", "Protocol", "Ports", "Weight"];
 
 /// The titles of each table that `status` prints, in its order.
-pub const STATUS_TITLES: [&[&str]; 10] = [
-    &NODES,
-    &SETS,
-    &FLAGS,
-    &REGISTERED,
-    &STATIC,
-    &REFUSED,
-    &DRAINED,
-    &DRAINING,
-    &QUIESCED,
-    &KERNEL,
-];
+pub const STATUS_TITLES: [&[&str]; 5] = [&NODES, &SETS, &POOL, &DRAINED, &FLAGS];
 
-pub(super) fn print(
-    report: &StatusReport,
-    table: Option<&StatusTable>,
-    streams: &mut Streams<'_>,
-) -> anyhow::Result<()> {
-    for problem in &report.problems {
-        writeln!(streams.err, "{}", harmless(problem))?;
-    }
-    let mut text = Vec::new();
-    write(&mut text, report, table)?;
-    streams.out.write_all(harmless(&String::from_utf8_lossy(&text)).as_bytes())?;
-    Ok(())
-}
+/// So wide are the columns of numbers of a service.
+const WIDTHS: [usize; 6] = [7, 8, 10, 8, 8, 9];
 
-fn write(
-    out: &mut dyn Write,
+/// So many findings are told beside the headline; `cvipctl doctor` tells all.
+const FINDINGS: usize = 6;
+
+/// The page that shows the report.
+pub(super) fn text(
     report: &StatusReport,
-    table: Option<&StatusTable>,
-) -> anyhow::Result<()> {
-    match &report.routing {
-        Some(routing) => writeln!(out, "CVIP {} by {routing}\n", join(&report.cvips))?,
-        None => writeln!(
-            out,
-            "CVIP unknown: there is no cvip.conf, or it has faults, and no cvipd here tells what it \
-             runs\n"
-        )?,
-    }
-    let nodes = report.nodes.iter().map(|row| {
-        let why = match (report.known, row.has_record) {
-            (true, true) => "none",
-            (true, false) => "no record yet",
-            (false, _) => "not known",
-        };
-        let noticed_by = row.event_source.as_deref().unwrap_or(why);
-        let roles = row.roles.join(", ");
-        cells![row.node, join(&row.addresses), join(&row.weights), roles, cvipd(row), noticed_by]
-    });
-    section(out, NODES, nodes)?;
+    names: &NodeNames,
+    width: usize,
+    in_colour: bool,
+) -> String {
+    let mut page = Page::new(width, in_colour);
+    page.line(tone_of(report.headline.condition), &report.headline.line(width));
+    findings(&mut page, report, names);
+    cluster(&mut page, report);
+    nodes(&mut page, report, names);
     let none = if report.known { "none yet" } else { "not known" };
     let sets = report.director_sets.iter().filter(|row| row.directors.len() > 1).map(|row| {
-        let active = row.active.map_or(none.to_owned(), |node| node.to_string());
+        let active = row.active.map_or(none.to_owned(), |node| match names.name(node) {
+            Some(name) => format!("{node} ({name})"),
+            None => node.to_string(),
+        });
         let term = row.term.map_or(none.to_owned(), |term| term.to_string());
         [join(&row.directors), join(&row.cvips), active, term]
     });
-    section(out, SETS, sets)?;
-    let flags = report.flags.iter();
-    let flags = flags.map(|r| cells![r, r.flag.protocol, ports(r.flag), r.flag.weight]);
-    section(out, FLAGS, flags)?;
-    let mut last = None;
-    let registrations = report.registrations.iter().map(|row| {
-        let again = last.replace(row.service) == Some(row.service);
-        let name = if again { String::new() } else { row.service.to_string() };
-        cells![name, row.node, row.weight]
-    });
-    section(out, REGISTERED, registrations)?;
-    let mut last = None;
-    let fixed = report.static_services.iter().map(|row| {
-        let first = ServiceKey { cvip: row.cvip, protocol: row.protocol, port: row.start };
-        let name = match (last.replace(first) == Some(first), row.start == row.end) {
-            (true, _) => String::new(),
-            (false, true) => first.to_string(),
-            (false, false) => format!("{first}-{}", row.end),
+    page.table(SETS, &["Term"], &sets.collect::<Vec<_>>());
+    for pool in &report.pools {
+        page.gap();
+        service(&mut page, pool);
+    }
+    beside(&mut page, report, names);
+    page.finish()
+}
+
+fn tone_of(condition: Condition) -> Tone {
+    match condition {
+        Condition::Ok => Tone::Good,
+        Condition::Warning => Tone::Warning,
+        Condition::Fault => Tone::Fault,
+    }
+}
+
+/// What is wrong, in full, and what could not be seen.
+fn findings(page: &mut Page, report: &StatusReport, names: &NodeNames) {
+    if let Some(faulty) = &report.faulty_files {
+        page.wrapped(Tone::Plain, "", 4, faulty);
+    }
+    let of_files = |finding: &Finding| {
+        let faulty = report.faulty_files.as_ref();
+        finding.subject.starts_with('/') && faulty.is_some_and(|f| f.contains(&finding.what))
+    };
+    let mut wrong = report
+        .findings
+        .iter()
+        .filter(|finding| finding.severity != Severity::Note && !of_files(finding));
+    for finding in wrong.by_ref().take(FINDINGS) {
+        let tone = match finding.severity {
+            Severity::Fault => Tone::Fault,
+            _ => Tone::Warning,
         };
-        cells![name, row.node, row.weight]
+        let text = format!("{}: {}", names.subject(&finding.subject), finding.what);
+        page.wrapped(tone, &format!("{}: ", finding.severity), 4, &text);
+    }
+    match wrong.count() {
+        0 => {}
+        more => page.line(Tone::Plain, &format!("and {more} more: cvipctl doctor")),
+    }
+    for skipped in report.unexamined.iter().filter(|skipped| !skipped.is_expected) {
+        // What is shown in place of a faulty file is said above.
+        if report.faulty_files.as_ref() != Some(&skipped.why) {
+            page.wrapped(
+                Tone::Plain,
+                "not seen: ",
+                4,
+                &format!("{}: {}", skipped.what, skipped.why),
+            );
+        }
+    }
+}
+
+fn cluster(page: &mut Page, report: &StatusReport) {
+    page.gap();
+    match &report.routing {
+        Some(routing) => {
+            page.wrapped(Tone::Plain, "CVIP ", 4, &format!("{} by {routing}", join(&report.cvips)));
+        }
+        None => page.wrapped(
+            Tone::Plain,
+            "CVIP ",
+            4,
+            "unknown: there is no cvip.conf, or it has faults, and no cvipd here tells what it runs",
+        ),
+    }
+}
+
+fn nodes(page: &mut Page, report: &StatusReport, names: &NodeNames) {
+    let rows = report.nodes.iter().map(|row| {
+        let name = names.name(row.node).unwrap_or_default();
+        let roles = row.roles.join(", ");
+        cells![row.node, name, join(&row.addresses), join(&row.weights), roles, describe(row)]
     });
-    section(out, STATIC, fixed)?;
-    let refused = report.refused.iter().map(|RefusedRow { node, refused }| {
-        cells![refused.service, node, refused.bound, refused.reason]
+    page.table(NODES, &["Node", "Weight"], &rows.collect::<Vec<_>>());
+    let mut sources: BTreeMap<&str, Vec<String>> = BTreeMap::new();
+    for row in &report.nodes {
+        let why = match (report.known, row.has_record, row.leaving) {
+            (_, _, true) => continue,
+            (true, true, _) => "none",
+            (true, false, _) => "no record yet",
+            (false, ..) => "not known",
+        };
+        let source = row.event_source.as_deref().unwrap_or(why);
+        sources.entry(source).or_default().push(names.called(row.node));
+    }
+    let many = sources.len() > 1;
+    let sources = sources.into_iter().map(|(source, nodes)| match many {
+        true => format!("{source} ({})", nodes.join(", ")),
+        false => source.to_owned(),
     });
-    let more = report.refused_more.iter().map(|(node, more)| {
-        cells![format!("and {more} more"), node, "", "`cvipctl doctor` there names them"]
-    });
-    section(out, REFUSED, refused.chain(more))?;
+    let sources: Vec<String> = sources.collect();
+    if !sources.is_empty() {
+        page.wrapped(Tone::Faint, "Listeners noticed by: ", 4, &sources.join("; "));
+    }
+}
+
+/// A service and its real servers.
+fn service(page: &mut Page, pool: &PoolRow) {
+    let mut title = pool.service.clone();
+    if let Some(scheduler) = &pool.scheduler {
+        title += &format!(" {scheduler}");
+    }
+    if pool.owned == Some(false) {
+        title += " (not cvipd's)";
+    }
+    let titles = match (pool.load.is_some(), pool.servers.iter().any(|s| s.weight.is_some())) {
+        (true, _) => &POOL[..],
+        (false, true) => &POOL[..1],
+        (false, false) => &[],
+    };
+    let room = page.width().saturating_sub(WIDTHS.iter().sum());
+    let titles = aligned(titles, &WIDTHS);
+    match title.chars().count() <= room {
+        true => page.line(Tone::Title, &format!("{title:<room$}{titles}")),
+        false => {
+            page.line(Tone::Title, &title);
+            page.line(Tone::Title, &format!("{:<room$}{titles}", ""));
+        }
+    }
+    if pool.servers.is_empty() {
+        page.line(Tone::Plain, "  no real server");
+    }
+    for server in &pool.servers {
+        self::server(page, server, room);
+    }
+    if let Some(load) = pool.load.filter(|_| pool.servers.len() > 1) {
+        let weight = " ".repeat(WIDTHS[0]);
+        page.line(Tone::Faint, &format!("{:<room$}{weight}{}", "  all", numbers(&load)));
+    }
+}
+
+fn server(page: &mut Page, server: &ServerRow, room: usize) {
+    let called = match (&server.name, server.node) {
+        (Some(name), _) => Some(name.clone()),
+        (None, Some(node)) => Some(format!("node {node}")),
+        (None, None) => None,
+    };
+    let words: Vec<String> = called.into_iter().chain(address(server)).collect();
+    let name = cut(&format!("  {}", words.join(" ")), room.saturating_sub(1));
+    let weight = server.weight.map_or_else(String::new, |weight| weight.to_string());
+    let load = server.load.map_or_else(String::new, |load| numbers(&load));
+    let weight = aligned(&[weight], &WIDTHS);
+    page.line(Tone::Plain, &format!("{name:<room$}{weight}{load}"));
+    if server.state == ServerState::Serves {
+        return;
+    }
+    let tone = match server.state {
+        ServerState::Drained
+        | ServerState::Draining
+        | ServerState::Sorry
+        | ServerState::SlowStart => Tone::Warning,
+        ServerState::Refused => Tone::Plain,
+        _ => Tone::Fault,
+    };
+    let reason = server.reason.as_ref();
+    let colon = if reason.is_some() { ": " } else { "" };
+    let head = format!("    {}{colon}", server.state);
+    page.wrapped(tone, &head, 6, reason.map_or("", String::as_str));
+}
+
+fn numbers(load: &Load) -> String {
+    let numbers = [
+        load.active.to_string(),
+        load.inactive.to_string(),
+        short(load.rate),
+        short(load.bytes_in_per_s),
+        short(load.bytes_out_per_s),
+    ];
+    aligned(&numbers, &WIDTHS[1..])
+}
+
+/// Cells at the right of their columns.
+fn aligned(cells: &[impl AsRef<str>], widths: &[usize]) -> String {
+    let cells = cells.iter().zip(widths);
+    cells.map(|(cell, width)| format!("{:>width$}", cell.as_ref())).collect()
+}
+
+/// What concerns no single service.
+fn beside(page: &mut Page, report: &StatusReport, names: &NodeNames) {
     let drains = report.drains.iter().map(|row| {
         let reason = row.reason.as_deref().unwrap_or_default();
-        cells![row.target, row.connections.unwrap_or(0), row.by, reason]
+        let target = names.numbered(row.target.node);
+        let port = row.target.port.map_or_else(String::new, |(p, port)| format!(" {p} {port}"));
+        cells![format!("{target}{port}"), row.connections.unwrap_or(0), row.by, reason]
     });
-    section(out, DRAINED, drains)?;
-    let draining = report.draining.iter().map(|row| {
-        let left = format!("{} s", row.left_s);
-        cells![row.service, row.address, row.active, row.inactive, left]
-    });
-    section(out, DRAINING, draining)?;
-    let quiesced = report.quiesced.iter();
-    let quiesced = quiesced.map(|row| cells![row.service, row.address, row.state, row.reason]);
-    section(out, QUIESCED, quiesced)?;
+    page.table(DRAINED, &["Connections"], &drains.collect::<Vec<_>>());
+    let flags = report.flags.iter();
+    let flags = flags.map(|r| cells![r, r.flag.protocol, ports(r.flag), r.flag.weight]);
+    page.table(FLAGS, &["Weight"], &flags.collect::<Vec<_>>());
+    page.gap();
+    for (node, more) in &report.refused_more {
+        let text = format!(
+            "and {more} more listeners do not join on {}: `cvipctl doctor` there names them",
+            names.called(*node)
+        );
+        page.wrapped(Tone::Plain, "", 4, &text);
+    }
     if let Some(every) = report.table_read_every_ms.filter(|every| *every > 1000) {
         let every = every.div_ceil(1000);
-        writeln!(out, "The table is large: it is looked at, and repaired, every {every} s\n")?;
-    }
-    if let Some(table) = table {
-        let services = table.iter().flat_map(|(entry, destinations, owned)| {
-            let whose = if *owned || !report.known { "" } else { " (not cvipd's)" };
-            let name = format!("{} {}{whose}", entry.service.id, entry.service.scheduler);
-            let destinations = destinations.iter().map(|entry| {
-                let d = &entry.destination;
-                cells!["", d.id, d.forward, d.weight, entry.active, entry.inactive]
-            });
-            std::iter::once(cells![name, "", "", "", "", ""]).chain(destinations)
-        });
-        section(out, KERNEL, services)?;
+        let text = format!("The table is large: it is looked at, and repaired, every {every} s");
+        page.line(Tone::Plain, &text);
     }
     for row in &report.nodes {
         for hint in &row.hints {
-            writeln!(out, "node {}: {hint}", row.node)?;
+            page.wrapped(Tone::Plain, &format!("{}: ", names.called(row.node)), 4, hint);
         }
     }
-    Ok(())
-}
-
-/// A node's cvipd: whether it runs, and what a director hears of it.
-fn cvipd(row: &NodeRow) -> String {
-    match (row.leaving, row.alive) {
-        (true, Some(true)) => return "leaving".to_owned(),
-        (true, Some(false) | None) => return "left".to_owned(),
-        _ => {}
-    }
-    let running = match row.alive {
-        Some(true) => "running",
-        Some(false) => "not running",
-        None => "not known",
-    };
-    match row.liveness {
-        None | Some(Liveness::Alive) => running.to_owned(),
-        Some(Liveness::AgentDown) => format!("{running}, agent down (the machine answers)"),
-        Some(Liveness::Suspected) => format!("{running}, suspected"),
-        Some(Liveness::Dead) => "gone".to_owned(),
-    }
-}
-
-/// A table with at least one row under its titles, and an empty line.
-fn section<const N: usize>(
-    out: &mut dyn Write,
-    titles: [&str; N],
-    rows: impl Iterator<Item = [String; N]>,
-) -> anyhow::Result<()> {
-    let mut rows = rows.peekable();
-    if rows.peek().is_some() {
-        writeln!(out, "{}\n", table(titles, rows))?;
-    }
-    Ok(())
 }
 
 fn join<T: ToString>(items: impl IntoIterator<Item = T>) -> String {
@@ -180,5 +263,180 @@ fn join<T: ToString>(items: impl IntoIterator<Item = T>) -> String {
     match items.is_empty() {
         true => "none".to_owned(),
         false => items.join(", "),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::super::overview::testing::{Cluster, key};
+    use super::*;
+    use crate::protocol::Protocol;
+    use crate::store::NodeRecord;
+
+    fn shown(cluster: Cluster) -> String {
+        let overview = cluster.overview();
+        let text = text(&overview.report, &overview.names, 80, false);
+        let wide: Vec<&str> = text.lines().filter(|line| line.chars().count() > 80).collect();
+        assert!(wide.is_empty(), "{wide:?}");
+        text
+    }
+
+    #[test]
+    fn a_cluster_that_is_well_is_ok_in_one_line_and_each_service_is_a_block() {
+        snapbox::assert_data_eq!(
+            shown(Cluster::well()),
+            snapbox::str![[r#"
+OK: 1 CVIP, 2 services of 3 real servers, active director: alpha
+
+CVIP 192.0.2.10 by DR
+
+Node  Name   Address    Weight  Role                   cvipd
+   1  alpha  192.0.2.1       1  director, real server  running
+   2  beta   192.0.2.2       2  standby, real server   running
+   3         192.0.2.3       1  real server            running
+Listeners noticed by: cgroup BPF
+
+Directors  CVIP        Active     Term
+1, 2       192.0.2.10  1 (alpha)     4
+
+tcp 192.0.2.10:80 wlc          Weight  Active  Inactive  Conn/s  B in/s  B out/s
+  alpha 192.0.2.1:80                1      12         3      40   25.6k        0
+  beta 192.0.2.2:80                 2      23         6      80   51.2k        0
+  node 3 192.0.2.3:80               1       9         0      38   20.0k        0
+  all                                      44         9     158   96.8k        0
+
+udp 192.0.2.10:53 rr           Weight  Active  Inactive  Conn/s  B in/s  B out/s
+  alpha 192.0.2.1:53                1       0         7       7     420        0
+  beta 192.0.2.2:53                 2       0        15      15     900        0
+  all                                       0        22      22    1320        0
+
+Flag of  Protocol  Ports  Weight
+cluster  tcp       80          1
+
+"#]]
+        );
+    }
+
+    #[test]
+    fn what_is_wrong_comes_first_and_the_reason_stands_below_each_real_server() {
+        snapbox::assert_data_eq!(
+            shown(Cluster::troubled()),
+            snapbox::str![[r#"
+FAULT: beta: tcp 192.0.2.10:80 fails its check there. Run: cvipctl doctor
+fault: node 2 (beta): tcp 192.0.2.10:80 fails its check there: status 503, not
+    200-399
+
+CVIP 192.0.2.10 by DR
+
+Node  Name   Address    Weight  Role                   cvipd
+   1  alpha  192.0.2.1       1  director, real server  running
+   2  beta   192.0.2.2       2  standby, real server   running
+   3         192.0.2.3       1  real server            running
+Listeners noticed by: cgroup BPF
+
+Directors  CVIP        Active     Term
+1, 2       192.0.2.10  1 (alpha)     4
+
+tcp 192.0.2.10:80 wlc          Weight  Active  Inactive  Conn/s  B in/s  B out/s
+  alpha 192.0.2.1:80                1      12         3      40   25.6k        0
+  beta 192.0.2.2:80                 0      23         6      80   51.2k        0
+    unhealthy: status 503, not 200-399
+  node 3 192.0.2.3:80               0       9         0      38   20.0k        0
+    draining: by root@alpha: new disk; out in 240 s at the latest
+  all                                      44         9     158   96.8k        0
+
+tcp 192.0.2.10:8080
+  node 3 127.0.0.1:8080
+    does not join: bound to loopback
+
+udp 192.0.2.10:53 rr           Weight  Active  Inactive  Conn/s  B in/s  B out/s
+  alpha 192.0.2.1:53                1       0         7       7     420        0
+  beta 192.0.2.2:53                 2       0        15      15     900        0
+  all                                       0        22      22    1320        0
+
+Drained  Connections  By          Reason
+node 3             0  root@alpha  new disk
+
+Flag of  Protocol  Ports  Weight
+cluster  tcp       80          1
+
+"#]]
+        );
+    }
+
+    #[test]
+    fn a_faulty_file_hides_nothing_and_what_is_shown_instead_is_said() {
+        let mut cluster = Cluster::well();
+        let problem = "/etc/cvip/cvip.conf:3:17: unknown routing method `RD`; the file is not \
+                       taken: cvipd of node 1 runs the former configuration, which is what is \
+                       shown (`cvipctl check` shows every fault)";
+        cluster.known.problem = Some(problem.to_owned());
+        cluster.findings = vec![Finding {
+            severity: Severity::Fault,
+            subject: "/etc/cvip/cvip.conf:3:17".to_owned(),
+            what: "unknown routing method `RD`".to_owned(),
+            fix: "it is one of DR, NAT or TUN (`cvipctl check` shows the place)".to_owned(),
+            commands: Vec::new(),
+        }];
+        let text = shown(cluster);
+        let lines: Vec<&str> = text.lines().collect();
+        assert_eq!(
+            lines[0],
+            "FAULT: cvip.conf:3:17: unknown routing method `RD`. Run: cvipctl check"
+        );
+        let words = lines[1..4].join(" ").replace("    ", "");
+        assert!(words.starts_with("/etc/cvip/cvip.conf:3:17:"), "{text}");
+        assert!(words.contains("runs the former configuration"), "{text}");
+        assert!(text.contains("\nCVIP 192.0.2.10 by DR\n"), "{text}");
+        assert!(text.contains("\ntcp 192.0.2.10:80 wlc"), "{text}");
+        assert_eq!(text.matches("unknown routing method").count(), 2, "once in full: {text}");
+    }
+
+    #[test]
+    fn a_node_that_left_has_left_and_is_not_down() {
+        let mut cluster = Cluster::well();
+        cluster.state.alive.remove(&3);
+        let gone = NodeRecord { leaving: true, ..NodeRecord::empty(3, 1, 2) };
+        cluster.state.nodes.insert(3, gone);
+        cluster.table[0].1.pop();
+        let text = shown(cluster);
+        let node = text.lines().find(|line| line.trim_start().starts_with("3 ")).unwrap();
+        assert!(node.ends_with("  left"), "{text}");
+        assert!(text.starts_with("OK: ") && !text.contains("not running"), "{text}");
+    }
+
+    #[test]
+    fn a_service_that_is_in_no_kernel_shows_who_registers_it() {
+        let mut cluster = Cluster::well();
+        cluster.table.clear();
+        cluster.state.directors.clear();
+        cluster.state.alive.remove(&2);
+        let text = shown(cluster);
+        let at = text.find("\ntcp 192.0.2.10:80").unwrap();
+        let block: Vec<&str> = text[at + 1..].lines().take(5).collect();
+        assert!(block[0].ends_with("  Weight"), "{text}");
+        assert!(block[1].starts_with("  alpha 192.0.2.1:80 "), "{text}");
+        assert_eq!(block[3], "    cvipd does not run", "{text}");
+    }
+
+    #[test]
+    fn a_service_of_another_program_is_said_to_be_one() {
+        let mut cluster = Cluster::well();
+        cluster.state.owned.get_mut(&1).unwrap().remove(&key(Protocol::Tcp, 80));
+        let text = shown(cluster);
+        assert_eq!(text.matches("(not cvipd's)").count(), 1, "{text}");
+    }
+
+    #[test]
+    fn colours_change_no_character() {
+        let overview = Cluster::troubled().overview();
+        let of = |in_colour| text(&overview.report, &overview.names, 80, in_colour);
+        let (plain, coloured) = (of(false), of(true));
+        assert!(coloured.starts_with("\u{1b}[1;31mFAULT: "), "{coloured:?}");
+        let pieces = coloured.split('\u{1b}').enumerate().map(|(at, piece)| match at {
+            0 => piece,
+            _ => piece.split_once('m').unwrap().1,
+        });
+        assert_eq!(pieces.collect::<String>(), plain);
     }
 }

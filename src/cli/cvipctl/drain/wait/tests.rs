@@ -112,7 +112,7 @@ fn the_kernel_is_asked_on_the_director_that_was_elected_and_nowhere_else() {
 #[test]
 fn without_a_terminal_there_is_a_line_for_a_change_and_not_too_many() {
     let (mut out, mut err) = (Vec::new(), Vec::new());
-    let mut streams = Streams { out: &mut out, err: &mut err };
+    let mut streams = Streams::plain(&mut out, &mut err);
     let mut meter = Meter::Lines { last: None };
     let start = Instant::now();
     let table = |active, inactive| Remaining::Table { destinations: 1, active, inactive };

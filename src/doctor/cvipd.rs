@@ -1,0 +1,87 @@
+//! What this host's cvipd says of itself and its surroundings, where no look at the kernel or the
+//! store has shown it. It is a warning then: it may have passed, and cvipd has not looked again.
+
+use super::collect::NEIGHBOURS;
+use super::observed::Observed;
+use super::{Finding, Severity};
+
+/// Beside what was `found`; `of_kernel` of it are faults of this host's addresses and settings,
+/// which name in other words, and with its fix, what cvipd has met.
+pub(super) fn told(seen: &Observed, found: &[Finding], of_kernel: bool) -> Vec<Finding> {
+    let Some(own) = &seen.own else { return Vec::new() };
+    let mut findings = Vec::new();
+    let is_faulty = |finding: &Finding| finding.severity == Severity::Fault;
+    let is_told = |what: &str| found.iter().filter(|f| is_faulty(f)).any(|f| f.what.contains(what));
+    let log = "`journalctl -u cvipd` says more; cvipd tries again by itself";
+    if !of_kernel {
+        let is_unseen =
+            seen.host.is_none() || seen.unexamined.iter().any(|skipped| skipped.what == NEIGHBOURS);
+        let finding = |what: &String| match is_unseen {
+            true => Finding::fault(seen.here(), what).fix(log),
+            false => Finding::warning(seen.here(), what).fix(log),
+        };
+        findings.extend(own.addresses.iter().filter(|what| !is_told(what)).map(finding));
+    }
+    if let Some(seconds) = own.store_unavailable_s.filter(|_| seen.unavailable.is_none()) {
+        let what = format!(
+            "the store has been unavailable for {seconds} s: nothing changes until it returns"
+        );
+        findings.push(Finding::warning("store", what).fix(
+            "`cvipctl check` says which of its servers answer, and what this host may do there",
+        ));
+    }
+    if own.monitor.as_ref().is_some_and(|monitor| monitor.isolated) {
+        let what = "most nodes are suspected at once: this director suspects its own link, the \
+                    table stays";
+        findings.push(
+            Finding::warning(seen.here(), what)
+                .fix("see to this host's network interfaces and link"),
+        );
+    }
+    let sync = own.pools.as_ref().and_then(|pools| pools.sync.as_ref());
+    if let Some((sync, why)) = sync.and_then(|sync| Some((sync, sync.missing.as_ref()?)))
+        && !is_told("connections are not synchronised")
+    {
+        let what = format!(
+            "connections are not synchronised: no {} sync daemon runs on {}: {why}",
+            sync.role, sync.interface
+        );
+        findings.push(Finding::warning(seen.here(), what).fix(log));
+    }
+    findings
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::testing::{conf, lines, seen};
+    use super::*;
+    use crate::conf::Routing;
+    use crate::daemon::Status;
+    use crate::doctor::Unexamined;
+
+    #[test]
+    fn what_cvipd_has_met_is_told_unless_the_kernel_shows_it() {
+        let mut seen = seen(conf(Routing::Dr, &["192.0.2.10"], 2), 1);
+        let own: Status = serde_json::from_value(serde_json::json!({
+            "pid": 1, "node": 1, "roles": [], "faults": [], "store_requests": 0,
+            "addresses": ["192.0.2.10 is claimed by 02:00:00:00:00:01"],
+            "store_unavailable_s": 7,
+        }))
+        .unwrap();
+        assert_eq!(told(&seen, &[], false), []);
+        seen.own = Some(Box::new(own));
+        let all = lines(&told(&seen, &[], false));
+        assert_eq!(all.len(), 2, "{all:?}");
+        assert!(all[0].starts_with("warning: node 1: 192.0.2.10 is claimed by"), "{all:?}");
+        assert!(all[1].starts_with("warning: store: the store has been unavailable for 7 s"));
+        seen.unexamined.push(Unexamined {
+            what: NEIGHBOURS.to_owned(),
+            why: "they were not asked".to_owned(),
+            is_expected: true,
+        });
+        assert_eq!(told(&seen, &[], false)[0].severity, Severity::Fault, "nobody looked");
+        assert_eq!(told(&seen, &[], true).len(), 1, "the look at the kernel told it");
+        seen.unavailable = Some("no server answers".to_owned());
+        assert_eq!(told(&seen, &[], true), [], "the look at the store told it");
+    }
+}
