@@ -13,6 +13,7 @@ mod drain;
 mod etcd_roles;
 mod events;
 mod examination;
+mod graph;
 mod import;
 mod import_file;
 mod leave;
@@ -103,6 +104,12 @@ enum CvipctlCommand {
     #[command(after_help = "Examples:\n  cvipctl status\n  cvipctl status --watch=5s\n  \
         cvipctl status --json | jq -r .headline.text")]
     Status(status::Args),
+    /// Draw the cluster: directors, services and real servers, and who sends connections where
+    ///
+    /// As an image (SVG), readable on light and dark pages, or in the language of Graphviz (DOT).
+    #[command(after_help = "Examples:\n  cvipctl graph --output=cluster.svg\n  \
+        cvipctl graph --format=dot | dot -Tpng > cluster.png")]
+    Graph(graph::Args),
     /// Print what this node's cvipd and the kernel's table count, for Prometheus
     ///
     /// In Prometheus' text format, as its node exporter reads it from a file.
@@ -214,6 +221,7 @@ pub fn run(args: Args, streams: &mut Streams<'_>) -> anyhow::Result<u8> {
         CvipctlCommand::Apply(own) => apply::apply(&own, &args.site, streams),
         CvipctlCommand::Import(own) => import::run(&own, &args.site, streams),
         CvipctlCommand::Status(own) => status::run(&own, &args.site, streams),
+        CvipctlCommand::Graph(own) => graph::run(&own, &args.site, streams),
         CvipctlCommand::Metrics(own) => metrics::run(&own, &args.site, streams),
         CvipctlCommand::Takeover(own) => takeover::run(&own, &args.site, streams),
         CvipctlCommand::Leave(own) => leave::run(&own, &args.site, streams),
