@@ -72,6 +72,20 @@ pub(super) struct UndrainArgs {
     json: bool,
 }
 
+impl Args {
+    /// A drain of which nothing but the target is said.
+    pub(super) fn of(target: DrainArgument) -> Args {
+        Args { target, reason: None, deadline: None, now: false, wait: false, json: false }
+    }
+}
+
+impl UndrainArgs {
+    /// The end of a drain.
+    pub(super) fn of(target: DrainArgument) -> UndrainArgs {
+        UndrainArgs { target, json: false }
+    }
+}
+
 /// The longest reason, in characters: it stands in every listing of drains.
 const MOST_REASON: usize = 200;
 

@@ -128,11 +128,11 @@ fn line(event: &LoggedEvent) -> String {
 
 /// A reader for each director, and the faults that were told.
 #[derive(Default)]
-struct Readers(BTreeMap<u32, EventReader>, BTreeSet<String>);
+pub(super) struct Readers(BTreeMap<u32, EventReader>, BTreeSet<String>);
 
 impl Readers {
     /// What is new since the last time, the older first.
-    fn read(&mut self, run_dir: &Path) -> std::io::Result<Vec<LoggedEvent>> {
+    pub(super) fn read(&mut self, run_dir: &Path) -> std::io::Result<Vec<LoggedEvent>> {
         let mut events = Vec::new();
         for node in recorders(run_dir)? {
             self.0.entry(node).or_insert_with(|| {

@@ -22,6 +22,7 @@ mod overview;
 mod replay;
 mod status;
 mod takeover;
+mod top;
 
 pub use metrics::{METRICS, MetricEntry};
 pub use status::STATUS_TITLES;
@@ -204,6 +205,15 @@ enum CvipctlCommand {
       cvipctl replay --since=2m\n  \
       cvipctl replay --json recording-1 | jq -r '.decisions[]'")]
     Replay(replay::Args),
+    /// Watch services, real servers, nodes, drains and events live, on a whole terminal
+    ///
+    /// The keys are shown at the bottom. Rows are sorted (s) and filtered (/); Enter shows the real
+    /// servers of a service or node. What is under the cursor is drained (d) or put back (u) once
+    /// that is confirmed, which root may do.
+    #[command(
+        after_help = "Examples:\n  cvipctl top\n  ssh -t root@node1 cvipctl top --interval=5s"
+    )]
+    Top(top::Args),
     /// Print the words that a shell offers where a node or a port of it is typed
     #[command(hide = true, after_help = "Example:\n  cvipctl complete targets")]
     Complete(complete::Args),
@@ -231,6 +241,7 @@ pub fn run(args: Args, streams: &mut Streams<'_>) -> anyhow::Result<u8> {
         CvipctlCommand::EtcdRoles(own) => etcd_roles::run(&own, &args.site, streams),
         CvipctlCommand::Doctor(own) => doctor::run(&own, &args.site, streams),
         CvipctlCommand::Replay(own) => replay::run(&own, &args.site, streams),
+        CvipctlCommand::Top(own) => top::run(&own, &args.site, streams),
         CvipctlCommand::Complete(own) => complete::run(&own, &args.site, streams),
     }
 }
