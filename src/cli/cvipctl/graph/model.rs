@@ -67,7 +67,7 @@ impl Look {
 
     fn of_server(server: &ServerRow) -> Look {
         match server.state {
-            ServerState::Serves | ServerState::Sorry => Look::Good,
+            ServerState::Serves | ServerState::Sorry | ServerState::SlowStart => Look::Good,
             ServerState::Drained | ServerState::Draining => Look::Waits,
             ServerState::Refused => Look::Idle,
             _ => Look::Bad,

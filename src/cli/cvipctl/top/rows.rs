@@ -199,7 +199,7 @@ fn of_server(pool: &PoolRow, server: &ServerRow, names: &NodeNames) -> TopRow {
 fn tone_of(state: ServerState) -> RowTone {
     match state {
         ServerState::Serves | ServerState::Sorry => RowTone::Plain,
-        ServerState::Drained | ServerState::Draining => RowTone::Warning,
+        ServerState::Drained | ServerState::Draining | ServerState::SlowStart => RowTone::Warning,
         ServerState::Refused => RowTone::Faint,
         _ => RowTone::Fault,
     }
