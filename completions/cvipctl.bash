@@ -9,7 +9,7 @@ _cvipctl() {
     for word in "${words[@]:1:${#words[@]} - 2}"; do
         case $word in
             --conf=*|--clustertab=*|--run-dir=*|--settings=*|--store=*|--cluster-key-file=*|--etcd-*=*) site+=("$word") ;;
-            check|convert|diff|apply|import|status|metrics|takeover|leave|drain|undrain|events|etcd-roles|doctor|replay|help) [[ $command ]] || command=$word ;;
+            check|convert|diff|apply|import|status|graph|metrics|takeover|leave|drain|undrain|events|etcd-roles|doctor|replay|top|help) [[ $command ]] || command=$word ;;
         esac
     done
     # A value may stand behind an equals sign or in a word of its own.
@@ -43,6 +43,10 @@ _cvipctl() {
     "import --registration") reply='automatic static' ;;
     "import --output") compopt -o filenames 2>/dev/null; mapfile -t COMPREPLY < <(compgen -d -- "$current"); return ;;
     "status --node") reply=$(command cvipctl complete nodes "${site[@]}" 2>/dev/null | cut -f1) ;;
+    "status --watch") reply= ;;
+    "graph --node") reply=$(command cvipctl complete nodes "${site[@]}" 2>/dev/null | cut -f1) ;;
+    "graph --format") reply='svg dot' ;;
+    "graph --output") compopt -o filenames 2>/dev/null; mapfile -t COMPREPLY < <(compgen -f -- "$current"); return ;;
     "metrics --node") reply=$(command cvipctl complete nodes "${site[@]}" 2>/dev/null | cut -f1) ;;
     "takeover --node") reply=$(command cvipctl complete nodes "${site[@]}" 2>/dev/null | cut -f1) ;;
     "leave --node") reply=$(command cvipctl complete nodes "${site[@]}" 2>/dev/null | cut -f1) ;;
@@ -54,6 +58,8 @@ _cvipctl() {
     "doctor --node") reply=$(command cvipctl complete nodes "${site[@]}" 2>/dev/null | cut -f1) ;;
     "replay --core") reply='monitor addresses supervisor table node' ;;
     "replay --since") reply= ;;
+    "top --node") reply=$(command cvipctl complete nodes "${site[@]}" 2>/dev/null | cut -f1) ;;
+    "top --interval") reply= ;;
     *)
         case "$command $current" in
         "check -"*) reply='--node= --offline --json --help -h --conf= --clustertab= --run-dir= --settings= --store= --etcd-endpoints= --etcd-ca= --etcd-cert= --etcd-key= --etcd-user= --etcd-password-file= --etcd-prefix= --cluster-key-file= --help -h --version -V' ;;
@@ -62,7 +68,8 @@ _cvipctl() {
         "apply -"*) reply='--node= --help -h --conf= --clustertab= --run-dir= --settings= --store= --etcd-endpoints= --etcd-ca= --etcd-cert= --etcd-key= --etcd-user= --etcd-password-file= --etcd-prefix= --cluster-key-file= --help -h --version -V' ;;
         "import -"*) reply='--node= --dry-run --from= --director= --interface= --sync-interface= --routing= --registration= --output= --all --json --help -h --conf= --clustertab= --run-dir= --settings= --store= --etcd-endpoints= --etcd-ca= --etcd-cert= --etcd-key= --etcd-user= --etcd-password-file= --etcd-prefix= --cluster-key-file= --help -h --version -V' ;;
         "import "*) compopt -o filenames 2>/dev/null; mapfile -t COMPREPLY < <(compgen -f -- "$current"); return ;;
-        "status -"*) reply='--node= --cluster --json --help -h --conf= --clustertab= --run-dir= --settings= --store= --etcd-endpoints= --etcd-ca= --etcd-cert= --etcd-key= --etcd-user= --etcd-password-file= --etcd-prefix= --cluster-key-file= --help -h --version -V' ;;
+        "status -"*) reply='--node= --cluster --watch= --json --help -h --conf= --clustertab= --run-dir= --settings= --store= --etcd-endpoints= --etcd-ca= --etcd-cert= --etcd-key= --etcd-user= --etcd-password-file= --etcd-prefix= --cluster-key-file= --help -h --version -V' ;;
+        "graph -"*) reply='--node= --cluster --format= --output= --help -h --conf= --clustertab= --run-dir= --settings= --store= --etcd-endpoints= --etcd-ca= --etcd-cert= --etcd-key= --etcd-user= --etcd-password-file= --etcd-prefix= --cluster-key-file= --help -h --version -V' ;;
         "metrics -"*) reply='--node= --help -h --conf= --clustertab= --run-dir= --settings= --store= --etcd-endpoints= --etcd-ca= --etcd-cert= --etcd-key= --etcd-user= --etcd-password-file= --etcd-prefix= --cluster-key-file= --help -h --version -V' ;;
         "takeover -"*) reply='--node= --help -h --conf= --clustertab= --run-dir= --settings= --store= --etcd-endpoints= --etcd-ca= --etcd-cert= --etcd-key= --etcd-user= --etcd-password-file= --etcd-prefix= --cluster-key-file= --help -h --version -V' ;;
         "leave -"*) reply='--node= --within= --help -h --conf= --clustertab= --run-dir= --settings= --store= --etcd-endpoints= --etcd-ca= --etcd-cert= --etcd-key= --etcd-user= --etcd-password-file= --etcd-prefix= --cluster-key-file= --help -h --version -V' ;;
@@ -75,10 +82,11 @@ _cvipctl() {
         "doctor -"*) reply='--node= --json --quiet -q --help -h --conf= --clustertab= --run-dir= --settings= --store= --etcd-endpoints= --etcd-ca= --etcd-cert= --etcd-key= --etcd-user= --etcd-password-file= --etcd-prefix= --cluster-key-file= --help -h --version -V' ;;
         "replay -"*) reply='--core= --since= --json --help -h --conf= --clustertab= --run-dir= --settings= --store= --etcd-endpoints= --etcd-ca= --etcd-cert= --etcd-key= --etcd-user= --etcd-password-file= --etcd-prefix= --cluster-key-file= --help -h --version -V' ;;
         "replay "*) compopt -o filenames 2>/dev/null; mapfile -t COMPREPLY < <(compgen -f -- "$current"); return ;;
+        "top -"*) reply='--node= --interval= --help -h --conf= --clustertab= --run-dir= --settings= --store= --etcd-endpoints= --etcd-ca= --etcd-cert= --etcd-key= --etcd-user= --etcd-password-file= --etcd-prefix= --cluster-key-file= --help -h --version -V' ;;
         "help -"*) reply='--conf= --clustertab= --run-dir= --settings= --store= --etcd-endpoints= --etcd-ca= --etcd-cert= --etcd-key= --etcd-user= --etcd-password-file= --etcd-prefix= --cluster-key-file= --help -h --version -V' ;;
-        "help "*) reply='check convert diff apply import status metrics takeover leave drain undrain events etcd-roles doctor replay' ;;
+        "help "*) reply='check convert diff apply import status graph metrics takeover leave drain undrain events etcd-roles doctor replay top' ;;
         " -"*) reply='--conf= --clustertab= --run-dir= --settings= --store= --etcd-endpoints= --etcd-ca= --etcd-cert= --etcd-key= --etcd-user= --etcd-password-file= --etcd-prefix= --cluster-key-file= --help -h --version -V' ;;
-        " "*) reply='check convert diff apply import status metrics takeover leave drain undrain events etcd-roles doctor replay help' ;;
+        " "*) reply='check convert diff apply import status graph metrics takeover leave drain undrain events etcd-roles doctor replay top help' ;;
         esac ;;
     esac
     COMPREPLY=()
