@@ -18,6 +18,7 @@ _cvipd() {
     case "$command $previous" in
     *" --node") reply=$(command cvipctl complete nodes "${site[@]}" 2>/dev/null | cut -f1) ;;
     *" --log") reply='error warn info debug trace off' ;;
+    *" --metrics-address") reply= ;;
     *" --conf") compopt -o filenames 2>/dev/null; mapfile -t COMPREPLY < <(compgen -f -- "$current"); return ;;
     *" --clustertab") compopt -o filenames 2>/dev/null; mapfile -t COMPREPLY < <(compgen -f -- "$current"); return ;;
     *" --run-dir") compopt -o filenames 2>/dev/null; mapfile -t COMPREPLY < <(compgen -d -- "$current"); return ;;
@@ -33,7 +34,7 @@ _cvipd() {
     *" --cluster-key-file") compopt -o filenames 2>/dev/null; mapfile -t COMPREPLY < <(compgen -f -- "$current"); return ;;
     *)
         case "$command $current" in
-        *) reply='--node= --poll --log= --conf= --clustertab= --run-dir= --settings= --store= --etcd-endpoints= --etcd-ca= --etcd-cert= --etcd-key= --etcd-user= --etcd-password-file= --etcd-prefix= --cluster-key-file= --help -h --version -V' ;;
+        *) reply='--node= --poll --log= --metrics-address= --conf= --clustertab= --run-dir= --settings= --store= --etcd-endpoints= --etcd-ca= --etcd-cert= --etcd-key= --etcd-user= --etcd-password-file= --etcd-prefix= --cluster-key-file= --help -h --version -V' ;;
         esac ;;
     esac
     COMPREPLY=()

@@ -7,6 +7,7 @@ complete -c cvipd -f
 complete -c cvipd -l node -x -a '(__cvip_known nodes)' -d 'The node, by its number in clustertab'
 complete -c cvipd -l poll -d 'Notice listeners by polling alone, as on a kernel that allows no socket events'
 complete -c cvipd -l log -x -a 'error warn info debug trace off' -d 'What is logged on standard error: error, warn, info, debug, trace or off, and more of one part, as in info,cvip::node=debug'
+complete -c cvipd -l metrics-address -x -d 'Where metrics are given over HTTP, ADDRESS:PORT, whatever cvip.toml(5) says'
 complete -c cvipd -l conf -r -F -d 'The cluster\'s configuration, cvip.conf(5)'
 complete -c cvipd -l clustertab -r -F -d 'Node numbers and addresses, clustertab(5)'
 complete -c cvipd -l run-dir -x -a '(__fish_complete_directories)' -d 'The folder of the store and of cvipd\'s control sockets'

@@ -73,6 +73,9 @@ pub mod fuzzing;
 #[cfg(feature = "daemon")]
 #[cfg_attr(not(internal_docs), doc(hidden))]
 pub mod heartbeat;
+#[cfg(feature = "daemon")]
+#[cfg_attr(not(internal_docs), doc(hidden))]
+pub mod histogram;
 mod interrupts;
 pub mod ipvs;
 #[cfg_attr(not(internal_docs), doc(hidden))]
@@ -80,6 +83,9 @@ pub mod ipvsadm;
 #[cfg_attr(not(internal_docs), doc(hidden))]
 pub mod json;
 pub mod listeners;
+#[cfg(feature = "daemon")]
+#[cfg_attr(not(internal_docs), doc(hidden))]
+pub mod membership;
 #[cfg(feature = "daemon")]
 #[cfg_attr(not(internal_docs), doc(hidden))]
 pub mod migrate;

@@ -43,6 +43,10 @@ pub struct Args {
     )]
     log: String,
 
+    /// Where metrics are given over HTTP, ADDRESS:PORT, whatever cvip.toml(5) says
+    #[arg(long, value_name = "ADDRESS:PORT", env = "CVIP_METRICS_ADDRESS", hide_env_values = true)]
+    metrics_address: Option<String>,
+
     #[command(flatten)]
     site: Site,
 }
@@ -53,7 +57,10 @@ pub struct Args {
 /// It could not start, or a thread of it died.
 pub fn run(args: Args, _streams: &mut Streams<'_>) -> anyhow::Result<u8> {
     log::begin(&args.log);
-    let store = args.site.settings()?;
+    let mut store = args.site.settings()?;
+    if let Some(address) = &args.metrics_address {
+        store.give_metrics_at(address)?;
+    }
     daemon::run(DaemonSettings {
         store,
         conf: args.site.conf,

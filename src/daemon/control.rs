@@ -17,7 +17,8 @@ mod driver;
 mod limits;
 mod wire;
 
+pub(super) use answers::{Gathered, gather};
 pub use client::{ControlError, answering, ask};
 pub(super) use driver::ControlServer;
 pub(super) use wire::socket_address;
-pub use wire::{ControlRequest, Response, Status, socket_path};
+pub use wire::{ControlRequest, MetricsPlace, Response, Status, socket_path};

@@ -6,6 +6,7 @@
 //!
 //! What the supervisor tells others is recorded; messages with a reply are not among it.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::mpsc::Sender;
 use std::time::Duration;
@@ -21,9 +22,10 @@ use crate::director::election::ElectionRole;
 use crate::director::monitor::{MonitorCommand, MonitorView};
 use crate::director::restrictions::Restrictions;
 use crate::director::{DirectorEvent, sync, view};
-use crate::heartbeat::{HeartbeatContent, LeftPorts};
+use crate::heartbeat::{HeartbeatContent, LeftPorts, Sent};
 use crate::ipvs::Change;
-use crate::store::AppliedOrders;
+use crate::node::NodeView;
+use crate::store::{AppliedOrders, ServiceKey};
 
 /// What the main thread is told.
 pub(super) enum MainMessage {
@@ -66,6 +68,9 @@ pub enum NodeMessage {
     /// and 0 at last.
     #[serde(skip)]
     Leave(Sender<usize>),
+    /// Say what it knows of itself.
+    #[serde(skip)]
+    View(Sender<NodeView>),
 }
 
 /// What the heartbeat sender is told: the content of its heartbeats from now on.
@@ -74,6 +79,8 @@ pub enum SenderMessage {
     HeartbeatContent(HeartbeatContent),
     /// What they say of the ports that the node has left.
     Left(LeftPorts),
+    /// Say how many were sent.
+    View(Sender<Sent>),
 }
 
 /// What the monitor is told.
@@ -139,8 +146,14 @@ pub(super) struct Base {
     pub(super) status: Status,
     /// The text of the configuration in force.
     pub(super) sources: Arc<Sources>,
+    /// The configuration in force.
+    pub(super) conf: Arc<Conf>,
+    /// The services that this node's director owns.
+    pub(super) owned: BTreeSet<ServiceKey>,
     /// The node is a director, whether or not it knows its role yet.
     pub(super) directs: bool,
+    pub(super) node: Option<WorkerInbox<NodeMessage>>,
+    pub(super) heartbeat_sender: Option<WorkerInbox<SenderMessage>>,
     pub(super) monitor: Option<WorkerInbox<MonitorMessage>>,
     pub(super) table: Option<WorkerInbox<TableMessage>>,
 }

@@ -6,6 +6,7 @@
 //!   worker            a thread that drives one agent
 //!   address_manager   the node's addresses and settings in its kernel
 //!   control           the control socket
+//!   metrics           what cvipd counts, given over HTTP
 //!   event_log         the events that `cvipctl events` shows
 //!   messages          what passes between the threads
 //! ```
@@ -18,11 +19,15 @@ mod control;
 mod error;
 mod event_log;
 pub(crate) mod messages;
+mod metrics;
 pub(crate) mod supervisor;
 mod worker;
 pub(crate) mod workers;
 
-pub use control::{ControlError, ControlRequest, Response, Status, answering, ask, socket_path};
+pub use control::{
+    ControlError, ControlRequest, MetricsPlace, Response, Status, answering, ask, socket_path,
+};
 pub use error::RunError;
 pub use event_log::{EventReader, LoggedEvent, recorders};
+pub use metrics::{METRICS, MetricEntry, MetricsSource, metrics_text};
 pub use supervisor::{DaemonSettings, check_start, run};

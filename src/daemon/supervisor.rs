@@ -5,6 +5,7 @@
 //!   role        the node's role, as elections change it                  pure
 //!   hand_over   another director is to take over                         pure
 //!   leave       the node leaves the cluster for good                     pure
+//!   takeover    how long it takes to become the active director         pure
 //!   messages    what goes into the state and comes out
 //!   settings    what the command line says
 //!   start       what there is before the first decision
@@ -20,6 +21,7 @@ mod role;
 mod settings;
 mod start;
 pub(crate) mod state;
+mod takeover;
 
 pub(super) use role::ACTIVE;
 pub use settings::DaemonSettings;

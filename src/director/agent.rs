@@ -18,6 +18,7 @@ mod driver;
 pub(crate) mod messages;
 mod recording;
 pub(crate) mod state;
+mod times;
 
 pub use driver::DirectorAgent;
 pub use messages::{PassError, PassReport};

@@ -18,6 +18,7 @@ pub mod import;
 pub mod kernel_table;
 pub mod liveness;
 pub mod monitor;
+pub mod owned_table;
 pub mod passes;
 pub mod ramps;
 pub mod reconcile;

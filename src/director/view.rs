@@ -10,7 +10,9 @@ use super::drains::Drain;
 use super::restrictions::QuiesceReason;
 use super::sync::SyncView;
 use crate::clock::Instant;
+use crate::histogram::Histogram;
 use crate::ipvs::DestinationId;
+use crate::membership::MembershipTimes;
 use crate::store::ServiceKey;
 
 /// The view of the moment; `cvipctl status` shows it.
@@ -35,6 +37,20 @@ pub struct TableView {
     /// Another program changes the table again and again: it is repaired less often.
     #[serde(default)]
     pub contested: bool,
+    /// How long things took.
+    #[serde(default)]
+    pub times: TableTimes,
+}
+
+/// How long a director took.
+#[derive(Clone, Debug, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct TableTimes {
+    /// Full passes over the table.
+    pub full_passes: Histogram,
+    /// Passes over the services that a change touched.
+    pub passes: Histogram,
+    /// From a record that was read to the kernel's table that shows its join or leave.
+    pub memberships: MembershipTimes,
 }
 
 /// A destination on its way out.

@@ -4,6 +4,7 @@
 use super::collect::NEIGHBOURS;
 use super::observed::Observed;
 use super::{Finding, Severity};
+use crate::daemon::MetricsPlace;
 
 /// Beside what was `found`; `of_kernel` of it are faults of this host's addresses and settings,
 /// which name in other words, and with its fix, what cvipd has met.
@@ -29,6 +30,14 @@ pub(super) fn told(seen: &Observed, found: &[Finding], of_kernel: bool) -> Vec<F
         findings.push(Finding::warning("store", what).fix(
             "`cvipctl check` says which of its servers answer, and what this host may do there",
         ));
+    }
+    if let Some(MetricsPlace { address, problem: Some(problem) }) = &own.metrics {
+        let what = format!("no metrics are given on {address}, which is tried again: {problem}");
+        findings.push(
+            Finding::warning(seen.here(), what).fix(
+                "end what has that address, or name another one: metrics_address in cvip.toml",
+            ),
+        );
     }
     if own.monitor.as_ref().is_some_and(|monitor| monitor.isolated) {
         let what = "most nodes are suspected at once: this director suspects its own link, the \

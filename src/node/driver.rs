@@ -4,7 +4,7 @@
 //! It has no thread: poll [`NodeAgent::fds`], wait no longer than [`NodeAgent::timeout`], and call
 //! [`NodeAgent::step`].
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::os::fd::BorrowedFd;
 use std::sync::Arc;
 use std::sync::mpsc::Sender;
@@ -17,14 +17,16 @@ use super::messages::{
 };
 use super::state::NodeState;
 use super::system::System;
+use super::times::PublicationTimes;
+use super::view::NodeView;
 use crate::checks::Checker;
 use crate::clock::Instant;
 use crate::conf::Conf;
 use crate::heartbeat;
-use crate::listeners::{Dumper, Listener, ListenerWatch, ListenersError};
+use crate::listeners::{Dumper, EventSource, Listener, ListenerWatch, ListenersError};
 use crate::protocol::Protocol;
 use crate::recorder::{Recorded, Recorder};
-use crate::store::{AppliedOrders, Refreshed, ServiceKey, Store, StoreError};
+use crate::store::{AppliedOrders, NodeRecord, Refreshed, ServiceKey, Store, StoreError};
 
 /// Takes the ports that a node has left.
 pub type Tell = Box<dyn Fn(heartbeat::LeftPorts) + Send>;
@@ -39,6 +41,7 @@ pub struct NodeAgent {
     tell: Tell,
     /// Takes how many connections a node that leaves still has.
     report: Option<Sender<usize>>,
+    times: PublicationTimes,
 }
 
 /// What an agent reads, checks and records with.
@@ -77,7 +80,8 @@ impl NodeAgent {
         let source = sources.watch.source().to_string();
         let state = NodeState::new(conf, system, source, incarnation, now);
         let state = Recorded::new(state, &sources.recorder);
-        let mut agent = NodeAgent { state, dumps: 0, sources, store, tell, report: None };
+        let times = PublicationTimes::default();
+        let mut agent = NodeAgent { state, dumps: 0, sources, store, tell, report: None, times };
         agent.store_read(outcome, now);
         Ok(agent)
     }
@@ -85,6 +89,15 @@ impl NodeAgent {
     /// How listeners are noticed.
     pub fn event_source(&self) -> String {
         self.sources.watch.source().to_string()
+    }
+
+    /// What it can tell of itself.
+    pub fn view(&self) -> NodeView {
+        NodeView {
+            event_source: self.event_source(),
+            polls: matches!(self.sources.watch.source(), EventSource::Polling { .. }),
+            times: self.times.times().clone(),
+        }
     }
 
     /// The descriptors whose readability asks for a step.
@@ -177,9 +190,10 @@ impl NodeAgent {
             }
             NodeAction::Put(record) => {
                 let outcome = self.store.put_node(&record);
-                if outcome.is_err() {
+                match outcome {
+                    Ok(()) => self.times.stored(services(&record), Instant::now()),
                     // What the store has is read anew before the next attempt.
-                    self.store.invalidate();
+                    Err(_) => self.store.invalidate(),
                 }
                 self.state.put(outcome.map_err(Into::into), now);
             }
@@ -249,7 +263,10 @@ impl NodeAgent {
                 watch.set_ranges(now, ranges);
                 self.state.watched(change(&self.state, watch), now);
             }
-            NodeAction::SetEligible(listeners) => watch.set_eligible(listeners),
+            NodeAction::SetEligible(listeners) => {
+                watch.set_eligible(listeners);
+                self.times.serves(self.state.served().collect(), now);
+            }
             NodeAction::TellLeft(left) => (self.tell)(left),
             NodeAction::Report(connections) => {
                 if let Some(report) = &self.report {
@@ -284,4 +301,9 @@ pub fn open_watch(now: Instant, polling: Option<&str>) -> Result<ListenerWatch, 
         Some(why) => ListenerWatch::polling(now, why),
         None => ListenerWatch::open(now),
     }
+}
+
+/// The services that a record registers.
+fn services(record: &NodeRecord) -> BTreeSet<ServiceKey> {
+    record.registrations.iter().map(|registration| registration.service).collect()
 }

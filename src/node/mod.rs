@@ -21,7 +21,10 @@ mod recording;
 pub mod registrations;
 pub(crate) mod state;
 pub mod system;
+mod times;
+mod view;
 
 pub use driver::NodeAgent;
 pub use identify::{WhichNode, identify};
 pub use system::{System, user_name};
+pub use view::NodeView;

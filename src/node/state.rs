@@ -38,7 +38,8 @@ use crate::listeners::{Listener, ListenerId, Unaccepted};
 use crate::ports::Layers;
 use crate::protocol::Protocol;
 use crate::store::{
-    AppliedOrders, Fault, Key, NodeRecord, Registration, Scope, StoreFailure, StoreState, shortened,
+    AppliedOrders, Fault, Key, NodeRecord, Registration, Scope, ServiceKey, StoreFailure,
+    StoreState, shortened,
 };
 
 /// How often the connections on a port that was left are counted.
@@ -172,6 +173,11 @@ impl NodeState {
     /// This node's number.
     pub fn node(&self) -> u32 {
         self.node
+    }
+
+    /// The services that it serves.
+    pub fn served(&self) -> impl Iterator<Item = ServiceKey> {
+        self.outcome.registrations.iter().map(|registration| registration.service)
     }
 
     /// The configuration in force.

@@ -8,7 +8,10 @@ use std::time::Duration;
 use serde::Deserialize;
 use toml::Spanned;
 
-use super::model::{Engine, EtcdSettings, Settings, SettingsError, endpoint_of, prefix_of};
+use super::model::{
+    Engine, EtcdSettings, Settings, SettingsError, endpoint_of, metrics_address_of,
+    metrics_label_of, prefix_of,
+};
 use crate::conf::{Diagnostic, DiagnosticSeverity, SourcePlace};
 use crate::files;
 use crate::json::plain;
@@ -30,6 +33,8 @@ struct SettingsFile {
     cluster_key_file: Option<PathBuf>,
     heartbeat_port: Option<Spanned<u16>>,
     record: Option<bool>,
+    metrics_address: Option<Spanned<String>>,
+    metrics_labels: Option<Vec<Spanned<String>>>,
     etcd: Etcd,
 }
 
@@ -80,9 +85,13 @@ pub(super) fn parse(text: &str, path: &Path) -> Result<Settings, SettingsError> 
         .map_err(|e| fault_in(e.span(), false, plain(&without_values(&one_line(e.message())))))?;
     let folder = path.parent().unwrap_or(Path::new("/"));
     let beside = |file: PathBuf| folder.join(file);
-    let at = |spanned: &Spanned<String>, check: fn(&str) -> Result<String, String>| {
+    fn at<T>(
+        spanned: &Spanned<String>,
+        check: fn(&str) -> Result<T, String>,
+        fault: impl Fn(Option<Range<usize>>, String) -> SettingsError,
+    ) -> Result<T, SettingsError> {
         check(spanned.get_ref()).map_err(|message| fault(Some(spanned.span()), message))
-    };
+    }
     let seconds = |spanned: Option<Spanned<u64>>, may, default: Duration| match spanned {
         None => Ok(default),
         Some(spanned) => {
@@ -108,16 +117,20 @@ pub(super) fn parse(text: &str, path: &Path) -> Result<Settings, SettingsError> 
     };
     let defaults = EtcdSettings::default();
     let etcd = EtcdSettings {
-        endpoints: endpoints.iter().map(|e| at(e, endpoint_of)).collect::<Result<_, _>>()?,
+        endpoints: endpoints.iter().map(|e| at(e, endpoint_of, fault)).collect::<Result<_, _>>()?,
         ca: ca.map(beside),
         cert: cert.map(beside),
         key: key.map(beside),
         user,
         password_file: password_file.map(beside),
-        prefix: prefix.map_or(Ok(defaults.prefix), |prefix| at(&prefix, prefix_of))?,
+        prefix: prefix.map_or(Ok(defaults.prefix), |prefix| at(&prefix, prefix_of, fault))?,
         lease_ttl: seconds(lease_ttl, LEASE_TTL, defaults.lease_ttl)?,
         timeout: seconds(timeout, TIMEOUT, defaults.timeout)?,
     };
+    let metrics_address = written.metrics_address.as_ref();
+    let metrics_labels = written.metrics_labels.as_ref().map(|labels| {
+        labels.iter().map(|label| at(label, metrics_label_of, fault)).collect::<Result<_, _>>()
+    });
     Ok(Settings {
         engine: written.store.unwrap_or(Engine::Local),
         engine_was_chosen: written.store.is_some(),
@@ -125,15 +138,21 @@ pub(super) fn parse(text: &str, path: &Path) -> Result<Settings, SettingsError> 
         cluster_key_file: written.cluster_key_file.map(beside),
         heartbeat_port,
         record: written.record,
+        metrics_address: metrics_address
+            .map(|address| at(address, metrics_address_of, fault))
+            .transpose()?,
+        metrics_labels: metrics_labels.transpose()?,
     })
 }
 
 /// Words with which a line of the file may begin.
-const WORDS: [&str; 13] = [
+const WORDS: [&str; 15] = [
     "store",
     "cluster_key_file",
     "heartbeat_port",
     "record",
+    "metrics_address",
+    "metrics_labels",
     "endpoints",
     "ca",
     "cert",

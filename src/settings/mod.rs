@@ -15,12 +15,13 @@ mod options;
 mod secret;
 
 pub use model::{
-    CLUSTER_KEY_PATH, Engine, EtcdSettings, PREFIX, SETTINGS_PATH, Settings, SettingsError,
+    CLUSTER_KEY_PATH, DestinationLabel, Engine, EtcdSettings, PREFIX, SETTINGS_PATH, Settings,
+    SettingsError,
 };
 pub use options::Overrides;
 pub use secret::{KeyFile, Secret};
 
-use model::{endpoint_of, prefix_of};
+use model::{endpoint_of, metrics_address_of, prefix_of};
 
 impl Settings {
     /// The settings by the file and what overrides it. A file that was not named need not be
@@ -36,6 +37,15 @@ impl Settings {
         settings.take(overrides)?;
         settings.check()?;
         Ok(settings)
+    }
+
+    /// Takes the address for metrics that an option or a variable gives: `ADDRESS:PORT`.
+    ///
+    /// # Errors
+    /// It is none.
+    pub fn give_metrics_at(&mut self, address: &str) -> Result<(), SettingsError> {
+        self.metrics_address = Some(metrics_address_of(address).map_err(SettingsError::Said)?);
+        Ok(())
     }
 
     fn take(&mut self, overrides: &Overrides) -> Result<(), SettingsError> {

@@ -1,5 +1,6 @@
 //! What the settings are, and what is wrong with them.
 
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -27,6 +28,32 @@ pub enum Engine {
     Local,
     /// The servers of an etcd cluster
     Etcd,
+}
+
+named! {
+    /// A label of a destination's metrics, named as in node_exporter's IPVS collector.
+    #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+    pub enum DestinationLabel {
+        /// The virtual address.
+        LocalAddress = "local_address",
+        /// The virtual port.
+        LocalPort = "local_port",
+        /// The real server's address.
+        RemoteAddress = "remote_address",
+        /// The real server's port.
+        RemotePort = "remote_port",
+        /// The protocol.
+        Proto = "proto",
+        /// The firewall mark.
+        LocalMark = "local_mark",
+    }
+}
+
+impl DestinationLabel {
+    /// Whether it says something of the service, rather than of the real server.
+    pub fn is_of_service(self) -> bool {
+        !matches!(self, DestinationLabel::RemoteAddress | DestinationLabel::RemotePort)
+    }
 }
 
 /// How to reach etcd. Nothing in it is secret.
@@ -83,6 +110,10 @@ pub struct Settings {
     pub heartbeat_port: Option<u16>,
     /// Whether cvipd records what it decides, if that was said: it does otherwise.
     pub record: Option<bool>,
+    /// Where cvipd gives its metrics over HTTP, if it is to.
+    pub metrics_address: Option<SocketAddr>,
+    /// The labels of a destination's metrics, if not all of them.
+    pub metrics_labels: Option<Vec<DestinationLabel>>,
 }
 
 /// Why settings cannot be used.
@@ -169,4 +200,23 @@ pub(super) fn prefix_of(text: &str) -> Result<String, String> {
             Err(format!("`{text}` cannot be the beginning of keys: write something like /cvip/"))
         }
     }
+}
+
+/// Where metrics are given: an IP address and a port.
+pub(super) fn metrics_address_of(text: &str) -> Result<SocketAddr, String> {
+    let address: Option<SocketAddr> = text.parse().ok();
+    address.filter(|address| address.port() > 0).ok_or_else(|| {
+        format!(
+            "`{text}` is no address for metrics: write ADDRESS:PORT, such as 127.0.0.1:8849 or \
+             [::1]:8849"
+        )
+    })
+}
+
+/// A label of a destination's metrics.
+pub(super) fn metrics_label_of(text: &str) -> Result<DestinationLabel, String> {
+    DestinationLabel::ALL.into_iter().find(|label| label.name() == text).ok_or_else(|| {
+        let known: Vec<&str> = DestinationLabel::ALL.iter().map(|label| label.name()).collect();
+        format!("`{text}` is no label of a destination: they are {}", known.join(", "))
+    })
 }

@@ -31,6 +31,8 @@ store = "etcd"
 cluster_key_file = "our.key"
 heartbeat_port = 849
 record = false
+metrics_address = "[::1]:8849"
+metrics_labels = ["local_address", "local_port", "proto"]
 
 [etcd]
 endpoints = ["https://10.0.0.1:2379", "etcd2:2379", "[fd00::3]:2379"]
@@ -56,6 +58,12 @@ fn everything_that_the_file_can_say_is_taken() {
             cluster_key_file: beside("our.key"),
             heartbeat_port: Some(849),
             record: Some(false),
+            metrics_address: Some("[::1]:8849".parse().unwrap()),
+            metrics_labels: Some(vec![
+                DestinationLabel::LocalAddress,
+                DestinationLabel::LocalPort,
+                DestinationLabel::Proto,
+            ]),
             etcd: EtcdSettings {
                 endpoints: ["10.0.0.1", "etcd2", "[fd00::3]"]
                     .map(|host| format!("https://{host}:2379"))
@@ -123,6 +131,9 @@ fn a_fault_of_the_file_is_shown_at_its_place() {
         ("[etcd]\nprefix = \"cvip\"\n", "2:10", "/cvip/"),
         ("[etcd]\nprefix = \"/\"\n", "2:10", "/cvip/"),
         ("heartbeat_port = 0\n", "1:18", "1 to 65535"),
+        ("metrics_address = \"8849\"\n", "1:19", "127.0.0.1:8849"),
+        ("metrics_address = \"127.0.0.1:0\"\n", "1:19", "ADDRESS:PORT"),
+        ("metrics_labels = [\"proto\",\n  \"port\"]\n", "2:3", "remote_port"),
         ("[etcd]\nlease_ttl = 1\n", "2:13", "2 to 60 seconds"),
         ("[etcd]\ntimeout = \"2\"\n", "2:11", "string"),
         ("store = \"etcd", "1:", ""),

@@ -13,6 +13,7 @@ use super::record::NodeRecord;
 use super::service::ServiceKey;
 use crate::clock::Instant;
 use crate::counter;
+use crate::histogram::Histogram;
 use crate::ports::FlagSet;
 use crate::serial::pairs;
 
@@ -329,6 +330,10 @@ pub trait Store: Send {
     /// How many requests were sent since the store was opened: to etcd, over all views that
     /// share the connection; with the embedded store, files read or written.
     fn requests(&self) -> u64;
+
+    /// How long they took that were answered. Of streams nothing is counted: a watch and the renewals
+    /// of a lease.
+    fn latency(&self) -> Histogram;
 
     /// Subscribes to the same store once more: a view with a wake-up of its own, for another
     /// thread. It shares the connection.

@@ -24,7 +24,6 @@ mod status;
 mod takeover;
 mod top;
 
-pub use metrics::{METRICS, MetricEntry};
 pub use status::STATUS_TITLES;
 
 /// Check cvip.conf, turn it into virtual services, and see what the cluster does.
@@ -113,7 +112,8 @@ enum CvipctlCommand {
     Graph(graph::Args),
     /// Print what this node's cvipd and the kernel's table count, for Prometheus
     ///
-    /// In Prometheus' text format, as its node exporter reads it from a file.
+    /// In Prometheus' text format, as its node exporter reads it from a file. cvipd gives the same
+    /// over HTTP where cvip.toml has a `metrics_address`.
     #[command(
         after_help = "Example:\n  cvipctl metrics > /var/lib/prometheus/node-exporter/cvip.prom"
     )]

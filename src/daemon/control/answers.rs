@@ -1,20 +1,24 @@
 //! Which thread knows the answer to which request: the main thread says at once what it is; monitor
 //! and table are asked directly, so that a full pass or a takeover keeps no other request waiting.
 
+use std::collections::BTreeSet;
+use std::sync::Arc;
 use std::sync::mpsc::{self, Receiver, Sender};
 use std::thread;
 use std::time::Duration;
 
-use super::wire::{ControlRequest, Response};
+use super::wire::{ControlRequest, Response, Status};
 use crate::clock::Instant;
-use crate::conf::Sources;
+use crate::conf::{Conf, Sources};
 use crate::daemon::messages::{
-    Base, MainMessage, MonitorMessage, Question, TableMessage, What, no_director,
+    Base, MainMessage, MonitorMessage, NodeMessage, Question, SenderMessage, TableMessage, What,
+    no_director,
 };
 use crate::daemon::supervisor::ACTIVE;
 use crate::daemon::worker::WorkerInbox;
 use crate::director::monitor::MonitorCommand;
 use crate::ipvsadm::change_line;
+use crate::store::ServiceKey;
 use crate::wake::Outbox;
 
 /// How long the main thread may take.
@@ -36,15 +40,7 @@ pub(super) fn respond(
 ) -> Result<Response, String> {
     match request {
         ControlRequest::Status => {
-            let Base { mut status, monitor, table, .. } = ask_main(What::State, main)?;
-            status.monitor = monitor.and_then(|inbox| ask_inbox(&inbox, MonitorMessage::View).ok());
-            if let Some(monitor) = &mut status.monitor {
-                status.addresses.append(&mut monitor.conflicts);
-            }
-            status.pools = table.and_then(|inbox| ask_inbox(&inbox, TableMessage::View).ok());
-            let unavailable =
-                status.monitor.as_ref().and_then(|monitor| monitor.store_unavailable_s);
-            status.store_unavailable_s = status.store_unavailable_s.or(unavailable);
+            let status = gather(main, APPLY_WITHIN)?.status;
             Ok(Response::Status(Box::new(status)))
         }
         ControlRequest::Configuration => {
@@ -72,6 +68,36 @@ pub(super) fn respond(
             ask_main(What::Leave(within), main).map(|_| Response::Done)
         }
     }
+}
+
+/// What cvipd's threads know.
+pub(in crate::daemon) struct Gathered {
+    pub(in crate::daemon) status: Status,
+    /// The configuration in force.
+    pub(in crate::daemon) conf: Arc<Conf>,
+    /// The services that this node's director owns.
+    pub(in crate::daemon) owned: BTreeSet<ServiceKey>,
+}
+
+/// Asks every thread what it knows. What one of them does not say within a time is left out, but for
+/// what the main thread says.
+pub(in crate::daemon) fn gather(
+    main: &Outbox<MainMessage>,
+    within: Duration,
+) -> Result<Gathered, String> {
+    let Base { mut status, conf, owned, node, heartbeat_sender, monitor, table, .. } =
+        ask_main_within(What::State, main, within.min(MAIN_WITHIN))?;
+    status.monitor = monitor.and_then(|inbox| ask_within(&inbox, MonitorMessage::View, within));
+    if let Some(monitor) = &mut status.monitor {
+        status.addresses.append(&mut monitor.conflicts);
+    }
+    status.pools = table.and_then(|inbox| ask_within(&inbox, TableMessage::View, within));
+    status.serving = node.and_then(|inbox| ask_within(&inbox, NodeMessage::View, within));
+    status.heartbeats =
+        heartbeat_sender.and_then(|inbox| ask_within(&inbox, SenderMessage::View, within));
+    let unavailable = status.monitor.as_ref().and_then(|monitor| monitor.store_unavailable_s);
+    status.store_unavailable_s = status.store_unavailable_s.or(unavailable);
+    Ok(Gathered { status, conf, owned })
 }
 
 /// The table's inbox. A director that was just started may not know its role yet.
@@ -110,20 +136,41 @@ fn take_over(main: &Outbox<MainMessage>) -> Result<Response, String> {
 }
 
 fn ask_main(what: What, main: &Outbox<MainMessage>) -> Result<Base, String> {
+    ask_main_within(what, main, MAIN_WITHIN)
+}
+
+fn ask_main_within(
+    what: What,
+    main: &Outbox<MainMessage>,
+    within: Duration,
+) -> Result<Base, String> {
     let (answer, said) = mpsc::channel();
     main.send(MainMessage::Question(Question { what, answer }));
-    take(&said, MAIN_WITHIN)?
+    take(&said, within)?
 }
 
 fn ask_inbox<O, T>(
     inbox: &WorkerInbox<O>,
     message: impl FnOnce(Sender<T>) -> O,
 ) -> Result<T, String> {
+    ask_within(inbox, message, APPLY_WITHIN).ok_or_else(busy)
+}
+
+/// The answer of a worker, if it comes in time.
+fn ask_within<O, T>(
+    inbox: &WorkerInbox<O>,
+    message: impl FnOnce(Sender<T>) -> O,
+    within: Duration,
+) -> Option<T> {
     let (reply, said) = mpsc::channel();
     inbox.send(message(reply));
-    take(&said, APPLY_WITHIN)
+    said.recv_timeout(within).ok()
 }
 
 fn take<T>(said: &Receiver<T>, within: Duration) -> Result<T, String> {
-    said.recv_timeout(within).map_err(|_| "cvipd is too busy, or ends: see its log".to_owned())
+    said.recv_timeout(within).map_err(|_| busy())
+}
+
+fn busy() -> String {
+    "cvipd is too busy, or ends: see its log".to_owned()
 }

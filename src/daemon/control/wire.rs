@@ -1,7 +1,8 @@
 //! What is said on the control socket: requests and responses, each a line of JSON.
 
 use std::io::{self, Read, Write};
-use std::os::unix::net::{SocketAddr, UnixStream};
+use std::net::SocketAddr;
+use std::os::unix::net::{self as unix, UnixStream};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -10,6 +11,9 @@ use serde::{Deserialize, Serialize};
 use crate::clock::Instant;
 use crate::conf::Sources;
 use crate::director::{monitor, view};
+use crate::heartbeat::Sent;
+use crate::histogram::Histogram;
+use crate::node::NodeView;
 
 /// No request is longer: a few words.
 pub(super) const REQUEST_CAP: usize = 1024;
@@ -97,12 +101,61 @@ pub struct Status {
     /// Requests that were sent to the store, of all views together (with the embedded store, of
     /// the main thread's).
     pub store_requests: u64,
+    /// Where its metrics are given over HTTP, if they are.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub metrics: Option<MetricsPlace>,
+    /// How long requests to the store took, of the views as above.
+    #[serde(default)]
+    pub store_latency: Histogram,
+    /// How long it took to become the active director: from the election to the addresses.
+    #[serde(default)]
+    pub takeovers: Histogram,
+    /// Heartbeats that were sent, and those that could not be; none where none is due.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub heartbeats: Option<Sent>,
+    /// What the node's worker knows.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub serving: Option<NodeView>,
     /// What a director's monitor knows.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub monitor: Option<monitor::MonitorView>,
     /// What a director knows of its pools.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pools: Option<view::TableView>,
+}
+
+impl Status {
+    /// That of a cvipd of which nothing else is known.
+    pub(in crate::daemon) fn of(pid: u32, node: u32) -> Status {
+        Status {
+            pid,
+            node,
+            roles: Vec::new(),
+            faults: Vec::new(),
+            addresses: Vec::new(),
+            unsaved: Vec::new(),
+            leaving: None,
+            store_unavailable_s: None,
+            store_requests: 0,
+            metrics: None,
+            store_latency: Histogram::default(),
+            takeovers: Histogram::default(),
+            heartbeats: None,
+            serving: None,
+            monitor: None,
+            pools: None,
+        }
+    }
+}
+
+/// Where metrics are given over HTTP.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MetricsPlace {
+    /// The address and port.
+    pub address: SocketAddr,
+    /// Why they are not given there; it is tried again.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub problem: Option<String>,
 }
 
 /// Where a node's cvipd listens.
@@ -114,8 +167,8 @@ pub fn socket_path(run_dir: &Path, node: u32) -> PathBuf {
 ///
 /// # Errors
 /// Its path is too long.
-pub(in crate::daemon) fn socket_address(path: &Path) -> io::Result<SocketAddr> {
-    SocketAddr::from_pathname(path).map_err(|error| match error.kind() {
+pub(in crate::daemon) fn socket_address(path: &Path) -> io::Result<unix::SocketAddr> {
+    unix::SocketAddr::from_pathname(path).map_err(|error| match error.kind() {
         io::ErrorKind::InvalidInput => io::Error::new(
             io::ErrorKind::InvalidInput,
             "the path of a socket has at most 107 bytes; choose another folder",

@@ -13,6 +13,7 @@ use tracing::{info, warn};
 use super::messages::{SupervisorAction, SupervisorInput};
 use super::settings::DaemonSettings;
 use super::state::Supervisor;
+use super::takeover::TakeoverTimer;
 use crate::clock::Instant;
 use crate::conf::{self, Conf};
 use crate::daemon::address_manager::AddressMessage;
@@ -22,9 +23,11 @@ use crate::daemon::event_log::EventLog;
 use crate::daemon::messages::{
     Base, ControlAnswer, MainMessage, NodeMessage, PassReply, Question, TableMessage, What,
 };
+use crate::daemon::metrics::MetricsServer;
 use crate::daemon::worker::{Worker, wait};
 use crate::daemon::workers::{WorkerContext, Workers};
 use crate::files;
+use crate::histogram::Histogram;
 use crate::net;
 use crate::node::host;
 use crate::node::leaving::holders;
@@ -55,6 +58,9 @@ pub(super) struct Driver {
     pub(super) exit: Option<Result<(), RunError>>,
     pub(super) lease: Lease,
     pub(super) server: ControlServer,
+    pub(super) metrics: MetricsServer,
+    pub(super) takeover: TakeoverTimer,
+    pub(super) takeovers: Histogram,
 }
 
 /// What a leave hears.
@@ -117,6 +123,7 @@ impl Driver {
     fn tend(&mut self) {
         self.lease.tend();
         self.server.tend();
+        self.metrics.tend();
         self.events.tend();
         self.settings.store.tend_cluster_key(&self.settings.run_dir, &self.cluster_key);
     }
@@ -154,7 +161,11 @@ impl Driver {
         let mut next = Some(input);
         while self.exit.is_none() {
             if let Some(input) = next.take() {
-                self.state.handle(input, Instant::now());
+                let now = Instant::now();
+                self.state.handle(input, now);
+                if let Some(took) = self.takeover.follow(self.state.takeover_stage(), now) {
+                    self.takeovers.observe(took);
+                }
             }
             let Some(action) = self.state.next_action(Instant::now()) else { return };
             next = self.carry_out(action);
@@ -252,8 +263,6 @@ impl Driver {
         // Unavailable or not: the view tells, and what of it is new is of no interest here.
         let _ = store.refresh();
         let status = Status {
-            pid: std::process::id(),
-            node: *node,
             roles: self.state.roles(),
             faults: self.state.faults().to_owned(),
             addresses: self.state.address_faults().to_owned(),
@@ -261,13 +270,20 @@ impl Driver {
             leaving: self.state.leaving(),
             store_unavailable_s: store.unavailable_since().map(|since| since.elapsed().as_secs()),
             store_requests: store.requests(),
-            monitor: None,
-            pools: None,
+            metrics: self.metrics.place(),
+            store_latency: store.latency(),
+            takeovers: self.takeovers.clone(),
+            ..Status::of(std::process::id(), *node)
         };
+        let owned = store.state().owned.get(node).cloned().unwrap_or_default();
         Base {
             status,
             sources: Arc::clone(self.state.sources()),
+            conf: Arc::clone(self.state.conf()),
+            owned,
             directs: self.state.conf().is_director(*node),
+            node: self.workers.node().cloned(),
+            heartbeat_sender: self.workers.heartbeat_sender().cloned(),
             monitor: self.workers.monitor().cloned(),
             table: self.workers.table().cloned(),
         }
@@ -275,7 +291,8 @@ impl Driver {
 
     /// Ends the workers. What stands in the kernel stays.
     pub(super) fn end(self) {
-        let Driver { workers, addresses, lease, server, .. } = self;
+        let Driver { workers, addresses, lease, server, metrics, .. } = self;
+        drop(metrics);
         workers.end();
         addresses.end();
         drop(lease);

@@ -54,6 +54,7 @@ impl Core for Supervisor {
                 NodeMessage::Obey(_) => "tells the node what the table obeys".to_owned(),
                 NodeMessage::Vouch(number) => format!("has the node vouch by number {number}"),
                 NodeMessage::Leave(_) => "tells the node to leave".to_owned(),
+                NodeMessage::View(_) => "asks the node what it knows".to_owned(),
             },
             SupervisorAction::Monitor(message) => match message {
                 MonitorMessage::Told(command) => describe_command(command),

@@ -15,6 +15,7 @@ use super::driver::{Driver, notify, warn_of_lacks};
 use super::messages::ReadConf;
 use super::settings::DaemonSettings;
 use super::state::Supervisor;
+use super::takeover::TakeoverTimer;
 use crate::clock::Instant;
 use crate::conf;
 use crate::daemon::address_manager::AddressManager;
@@ -22,9 +23,11 @@ use crate::daemon::control::{ControlServer, socket_address, socket_path};
 use crate::daemon::error::RunError;
 use crate::daemon::event_log::EventLog;
 use crate::daemon::messages::MainMessage;
+use crate::daemon::metrics::MetricsServer;
 use crate::daemon::worker::{self, Worker};
 use crate::daemon::workers::{WorkerContext, Workers};
 use crate::heartbeat::{self, Nonce};
+use crate::histogram::Histogram;
 use crate::net;
 use crate::node::identify;
 use crate::recorder::{Recorded, Recorder, Writer};
@@ -157,8 +160,10 @@ fn start(settings: DaemonSettings) -> Result<Started, RunError> {
     let events = EventLog::open(&settings.run_dir, node);
     let mut workers = Workers::default();
     workers.swap(&context, &conf, &settings.run_dir)?;
-    let server = ControlServer::open(&settings.run_dir, node, main)
+    let server = ControlServer::open(&settings.run_dir, node, main.clone())
         .map_err(|e| RunError::System("cannot open the control socket", e))?;
+    let (address, labels) = (settings.store.metrics_address, &settings.store.metrics_labels);
+    let metrics = MetricsServer::open(address, labels.as_deref(), main);
     let read = ReadConf { conf, sources: Arc::new(loaded.sources) };
     let state = Supervisor::new(node, path, read, workers.has_former_table(), now);
     let state = Recorded::new(state, &context.recorder);
@@ -176,6 +181,9 @@ fn start(settings: DaemonSettings) -> Result<Started, RunError> {
         exit: None,
         lease,
         server,
+        metrics,
+        takeover: TakeoverTimer::default(),
+        takeovers: Histogram::default(),
     };
     Ok((driver, inbox, writer))
 }

@@ -15,6 +15,7 @@ use super::hand_over::HandOver;
 use super::leave::Leave;
 use super::messages::{ReadConf, SupervisorAction, SupervisorInput};
 use super::role::NodeRole;
+use super::takeover::TakeoverStage;
 use crate::clock::Instant;
 use crate::conf::{Conf, Sources};
 use crate::daemon::address_manager::{AddressMessage, AddressNotice};
@@ -377,7 +378,17 @@ impl Supervisor {
         }
     }
 
-    // What `status` shows.
+    // What `status` and the metrics show.
+
+    /// How far it is on its way to being the active director.
+    pub(super) fn takeover_stage(&self) -> TakeoverStage {
+        match self.role {
+            NodeRole::Prepare { .. } => TakeoverStage::UnderWay,
+            NodeRole::Direct { .. } if self.is_turning() => TakeoverStage::UnderWay,
+            NodeRole::Direct { .. } => TakeoverStage::Done,
+            _ => TakeoverStage::None,
+        }
+    }
 
     /// Its roles, for people.
     pub fn roles(&self) -> Vec<String> {

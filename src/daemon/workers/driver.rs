@@ -334,6 +334,14 @@ impl Workers {
         Ok(())
     }
 
+    pub(in crate::daemon) fn node(&self) -> Option<&WorkerInbox<NodeMessage>> {
+        self.node.as_ref().map(|worker| &worker.inbox)
+    }
+
+    pub(in crate::daemon) fn heartbeat_sender(&self) -> Option<&WorkerInbox<SenderMessage>> {
+        self.heartbeat_sender.inbox()
+    }
+
     pub(in crate::daemon) fn monitor(&self) -> Option<&WorkerInbox<MonitorMessage>> {
         self.monitor.inbox()
     }

@@ -27,6 +27,8 @@ impl Driven for Sender {
                 }
             }
             SenderMessage::Left(left) => self.tell_left(left, now),
+            // The program that asked may have given up waiting.
+            SenderMessage::View(reply) => drop(reply.send(self.sent())),
         }
     }
     fn step(&mut self, now: Instant) {

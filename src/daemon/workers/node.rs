@@ -24,6 +24,8 @@ impl Driven for NodeAgent {
             NodeMessage::Vouch(number) => self.vouch(number, now),
             NodeMessage::Obey(obeys) => self.obey(obeys, now),
             NodeMessage::Leave(left) => self.leave(left, now),
+            // The program that asked may have given up waiting.
+            NodeMessage::View(reply) => drop(reply.send(self.view())),
         }
     }
     fn step(&mut self, now: Instant) {

@@ -17,6 +17,7 @@ use super::super::{DirectorEvent, table};
 use super::messages::{ActionResult, AgentAction, PassError, PassReport};
 use super::recording::{AgentCall, AgentOutput};
 use super::state::AgentState;
+use super::times::PassTimes;
 use crate::checks::Checker;
 use crate::clock::Instant;
 use crate::conf::Conf;
@@ -46,6 +47,7 @@ pub struct DirectorAgent {
     outcome: Option<Result<PassReport, PassError>>,
     /// What became of leaving, while that is news.
     departure: Option<Result<(), String>>,
+    times: PassTimes,
 }
 
 impl DirectorAgent {
@@ -85,6 +87,7 @@ impl DirectorAgent {
             events: Vec::new(),
             outcome: None,
             departure: None,
+            times: PassTimes::default(),
         };
         if let Some(targets) = targets {
             agent.checker.set_targets(targets.0, now);
@@ -191,7 +194,7 @@ impl DirectorAgent {
 
     /// What it knows of its pools beside what stands in the kernel.
     pub fn view(&self, now: Instant) -> TableView {
-        self.state.view(now)
+        TableView { times: self.times.times().clone(), ..self.state.view(now) }
     }
 
     /// The store's view, as this director last read it.
@@ -218,13 +221,20 @@ impl DirectorAgent {
 
     /// Carries out actions until there is none.
     fn run(&mut self, mut next: Option<AgentAction>, now: Instant) {
+        let (started, mut was_full) = (Instant::now(), false);
         while let Some(action) = next {
+            was_full |= action == AgentAction::ReadAll;
             let done = self.carry_out(action, now);
             let is_view = matches!(done, ActionResult::ReadStore(Ok(_)));
             next = self.call(AgentCall::Done(done), now);
             if is_view {
                 debug_assert_eq!(self.state.store(), self.store.state(), "both are told the same");
             }
+        }
+        if let Some(outcome) = &self.outcome {
+            let ended = Instant::now();
+            let took = ended.saturating_duration_since(started);
+            self.times.passed(outcome, was_full, took, ended);
         }
     }
 
@@ -236,7 +246,10 @@ impl DirectorAgent {
                 AgentOutput::Action(action) => next = Some(action),
                 AgentOutput::Check(targets) => self.checker.set_targets(targets.0, now),
                 AgentOutput::Outcome(outcome) => self.outcome = Some(outcome),
-                AgentOutput::Event(event) => self.events.push(event),
+                AgentOutput::Event(event) => {
+                    self.times.happened(&event, self.state.conf(), now);
+                    self.events.push(event);
+                }
                 AgentOutput::Departure(outcome) => self.departure = Some(outcome),
             }
         }

@@ -25,7 +25,7 @@ use super::super::flaps::ServerKey;
 use super::super::passes::{Pass, Passes, Unexpected};
 use super::super::restrictions::Restrictions;
 use super::super::sync::{SyncRole, Synchroniser};
-use super::super::view::{Draining, Quiesced, SlowStarting, TableView};
+use super::super::view::{Draining, Quiesced, SlowStarting, TableTimes, TableView};
 use super::super::{DirectorEvent, checks};
 use super::cluster::Cluster;
 use super::messages::{ActionResult, AgentAction, PassError, PassReport};
@@ -160,6 +160,11 @@ impl AgentState {
         };
         state.set_targets();
         state
+    }
+
+    /// The configuration in force.
+    pub fn conf(&self) -> &Conf {
+        &self.cluster.conf
     }
 
     /// It leaves: what changes elsewhere is of no interest any more.
@@ -456,6 +461,7 @@ impl AgentState {
             draining: draining.map(|((key, at), d)| Draining::of(*key, *at, d, now)).collect(),
             quiesced: quiesced.map(|((key, addr), why)| Quiesced::of(*key, *addr, why)).collect(),
             slow_starts: self.cluster.restrictions.ramps.iter(now).map(SlowStarting::of).collect(),
+            times: TableTimes::default(),
             sync: self.sync.view(),
             passive: self.passive.clone(),
             look_every_ms: self.passes.look_every().as_millis().try_into().unwrap_or(u64::MAX),

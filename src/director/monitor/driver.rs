@@ -20,6 +20,7 @@ use super::store_view::{StoreChanges, StoreReading};
 use super::wire::{self, Terms};
 use crate::clock::Instant;
 use crate::conf::Conf;
+use crate::director::election::ElectionRole;
 use crate::files;
 use crate::heartbeat::{ConnectProber, EchoProber, HeartbeatSocket, Leadership};
 use crate::recorder::{Recorded, Recorder};
@@ -44,6 +45,26 @@ pub struct Monitor {
     terms: TermsFile,
     notices: Vec<MonitorNotice>,
     handed_over: Option<Result<Option<u32>, String>>,
+    roles: RoleCounts,
+}
+
+/// How often the role changed.
+#[derive(Default)]
+struct RoleCounts {
+    is_active: bool,
+    became_active: u64,
+    became_standby: u64,
+}
+
+impl RoleCounts {
+    fn take(&mut self, role: ElectionRole) {
+        let is_active = matches!(role, ElectionRole::Active { .. });
+        match (std::mem::replace(&mut self.is_active, is_active), is_active) {
+            (false, true) => self.became_active += 1,
+            (true, false) => self.became_standby += 1,
+            _ => {}
+        }
+    }
 }
 
 impl Monitor {
@@ -77,6 +98,7 @@ impl Monitor {
             terms,
             notices: Vec::new(),
             handed_over: None,
+            roles: RoleCounts::default(),
         };
         monitor.read_store(false, now);
         Ok(monitor)
@@ -150,6 +172,8 @@ impl Monitor {
         MonitorView {
             heartbeats_refused: self.receiver.refused(),
             ports_taken: self.receiver.taken().to_vec(),
+            became_active: self.roles.became_active,
+            became_standby: self.roles.became_standby,
             ..self.state.view(now)
         }
     }
@@ -170,7 +194,12 @@ impl Monitor {
     /// Carries one output out; true if what came of it was handled.
     fn carry_out(&mut self, output: MonitorOutput, now: Instant) -> bool {
         match output {
-            MonitorOutput::Notice(notice) => self.notices.push(notice),
+            MonitorOutput::Notice(notice) => {
+                if let MonitorNotice::ElectionRole(role) = &notice {
+                    self.roles.take(*role);
+                }
+                self.notices.push(notice);
+            }
             MonitorOutput::HandedOver(successor) => self.handed_over = Some(successor),
             MonitorOutput::Claim(ClaimRequest { set, above, expected, node, incarnation }) => {
                 self.store.surpass(set, above);
@@ -259,6 +288,17 @@ mod tests {
     use std::collections::BTreeMap;
 
     use super::*;
+
+    #[test]
+    fn a_role_that_is_told_again_is_no_election() {
+        let mut roles = RoleCounts::default();
+        let active = |term| ElectionRole::Active { term };
+        for role in [ElectionRole::Standby, active(1), active(1), active(2), ElectionRole::Standby]
+        {
+            roles.take(role);
+        }
+        assert_eq!((roles.became_active, roles.became_standby), (1, 1));
+    }
 
     #[test]
     fn the_file_of_terms_is_read_by_its_own_node_and_a_folder_that_is_missing_is_made() {

@@ -73,6 +73,12 @@ pub struct MonitorView {
     pub heartbeats_ignored: u64,
     /// Datagrams that were no heartbeats of this cluster.
     pub heartbeats_refused: u64,
+    /// How often it became the active director.
+    #[serde(default)]
+    pub became_active: u64,
+    /// How often it became a standby again.
+    #[serde(default)]
+    pub became_standby: u64,
     /// Addresses on which no heartbeats are heard, since another program has the port, and which
     /// program that is.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]

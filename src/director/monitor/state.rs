@@ -262,6 +262,8 @@ impl MonitorState {
             heartbeats_heard: heard.fresh,
             heartbeats_ignored: heard.old + heard.outlived + heard.unproven + heard.unwatched,
             heartbeats_refused: 0,
+            became_active: 0,
+            became_standby: 0,
             ports_taken: Vec::new(),
             conflicts: self.conflicts.faults(),
         }

@@ -39,6 +39,7 @@ use super::{
 };
 use crate::clock::Instant;
 use crate::files;
+use crate::histogram::Histogram;
 use crate::ports::FlagSet;
 use crate::settings::EtcdSettings;
 
@@ -303,6 +304,10 @@ impl Store for EtcdStore {
 
     fn requests(&self) -> u64 {
         self.shared.link.counters.requests()
+    }
+
+    fn latency(&self) -> Histogram {
+        self.shared.link.counters.latency()
     }
 
     fn subscribe(&self, interest: Interest) -> Result<Box<dyn Store>, StoreError> {

@@ -28,6 +28,7 @@ use super::wire::{
     WatchAsk, WatchCreateRequest, WatchRequest, WatchResponse,
 };
 use crate::clock::Instant;
+use crate::histogram::{Histogram, SharedHistogram};
 use crate::settings::{EtcdSettings, Secret};
 
 /// No answer is larger. The largest is a page of [`PAGE`] values, each as large as etcd takes
@@ -48,6 +49,8 @@ pub(super) type KeySpan = (Vec<u8>, Vec<u8>);
 pub(super) struct LinkCounters {
     start: Instant,
     requests: AtomicU64,
+    /// How long answers took.
+    latency: SharedHistogram,
     /// When a server last answered, in ms since `start`.
     heard: AtomicU64,
 }
@@ -55,12 +58,22 @@ pub(super) struct LinkCounters {
 impl LinkCounters {
     pub(super) fn new() -> LinkCounters {
         let start = Instant::now();
-        LinkCounters { start, requests: AtomicU64::new(0), heard: AtomicU64::new(0) }
+        LinkCounters {
+            start,
+            requests: AtomicU64::new(0),
+            latency: SharedHistogram::default(),
+            heard: AtomicU64::new(0),
+        }
     }
 
     /// How many requests were sent.
     pub(super) fn requests(&self) -> u64 {
         self.requests.load(Ordering::Relaxed)
+    }
+
+    /// How long answers took.
+    pub(super) fn latency(&self) -> Histogram {
+        self.latency.counted()
     }
 
     /// When a server last answered; the start, if none ever did.
@@ -201,11 +214,13 @@ impl EtcdSession {
         self.patiently(async {
             let mut grpc = self.grpc().await?;
             self.counters.count();
+            let sent = Instant::now();
             let request = self.request(message, path);
             let path = PathAndQuery::from_static(path);
             let codec: ProstCodec<Q, A> = ProstCodec::default();
             let answer = grpc.unary(request, path, codec).await;
             if answer.as_ref().err().is_none_or(is_an_answer) {
+                self.counters.latency.observe(sent.elapsed());
                 self.counters.hear();
             }
             Ok(answer?.into_inner())

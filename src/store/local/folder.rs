@@ -33,6 +33,7 @@ use super::lease::{Holder, holder};
 use super::locks;
 use crate::clock::Instant;
 use crate::files;
+use crate::histogram::{Histogram, SharedHistogram};
 use crate::store::value::{Found, VALUE_CAP, Value};
 use crate::store::{Access, Fault, Key, Refreshed, Scope, StoreError, StoreState};
 
@@ -140,6 +141,8 @@ pub(in crate::store) struct Folder {
     /// True until everything was read once, and again when the watch lost its place.
     reread: bool,
     requests: AtomicU64,
+    /// How long reading or writing a file took.
+    latency: SharedHistogram,
 }
 
 impl Folder {
@@ -180,6 +183,7 @@ impl Folder {
             wakeup,
             reread: true,
             requests: AtomicU64::new(0),
+            latency: SharedHistogram::default(),
         };
         folder.watch_all().1?;
         Ok(folder)
@@ -310,6 +314,20 @@ impl Folder {
     /// How many files were read or written.
     pub(in crate::store) fn requests(&self) -> u64 {
         self.requests.load(Ordering::Relaxed)
+    }
+
+    /// How long reading or writing a file took.
+    pub(in crate::store) fn latency(&self) -> Histogram {
+        self.latency.counted()
+    }
+
+    /// Does something with one file, and notes how long that took.
+    fn timed<T>(&self, access: impl FnOnce() -> T) -> T {
+        self.requests.fetch_add(1, Ordering::Relaxed);
+        let started = Instant::now();
+        let outcome = access();
+        self.latency.observe(started.elapsed());
+        outcome
     }
 
     /// The next refresh reads everything.
@@ -498,9 +516,8 @@ impl Folder {
 
     /// Reads one key; `None` where there is no file.
     fn read(&self, key: Key) -> Result<Option<Value>, Fault> {
-        self.requests.fetch_add(1, Ordering::Relaxed);
         let path = self.path(key);
-        let bytes = match read_capped(&path) {
+        let bytes = match self.timed(|| read_capped(&path)) {
             Ok(Some(bytes)) => bytes,
             Ok(None) => return Ok(None),
             Err(reason) => return Err(self.set_aside(key, path, None, reason)),
@@ -510,8 +527,7 @@ impl Folder {
     }
 
     fn try_read(&self, key: Key) -> Result<Option<Value>, String> {
-        self.requests.fetch_add(1, Ordering::Relaxed);
-        let bytes = read_capped(&self.path(key))?;
+        let bytes = self.timed(|| read_capped(&self.path(key)))?;
         bytes.map(|bytes| Value::parse(key, &bytes)).transpose()
     }
 
@@ -609,9 +625,9 @@ impl Folder {
 
     /// Replaces a key's value.
     pub(in crate::store) fn write(&mut self, key: Key, value: &Value) -> Result<(), StoreError> {
-        self.requests.fetch_add(1, Ordering::Relaxed);
         let path = self.path(key);
-        let written = files::replace(&path, &self.dir.join("tmp"), &value.encode(), true);
+        let replace = || files::replace(&path, &self.dir.join("tmp"), &value.encode(), true);
+        let written = self.timed(replace);
         // A value of the whole cluster stays as it was, and the caller is told.
         if matches!(key, Key::Node(_) | Key::Owned(_)) {
             files::note(&path, &written);

@@ -13,6 +13,7 @@ use super::{
     Store, StoreError, StoreState, TermClaim,
 };
 use crate::clock::Instant;
+use crate::histogram::Histogram;
 use crate::ports::FlagSet;
 
 mod folder;
@@ -72,6 +73,10 @@ impl Store for LocalStore {
 
     fn requests(&self) -> u64 {
         self.folder.requests()
+    }
+
+    fn latency(&self) -> Histogram {
+        self.folder.latency()
     }
 
     fn subscribe(&self, _interest: Interest) -> Result<Box<dyn Store>, StoreError> {

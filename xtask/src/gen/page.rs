@@ -10,7 +10,7 @@ use std::io;
 
 use anyhow::{Context, Result};
 use clap::{Arg, ArgAction, Command};
-use cvip::cli::cvipctl::{METRICS, MetricEntry};
+use cvip::daemon::{METRICS, MetricEntry};
 
 use super::roff::{bold, literal, literal_line, name_line, paragraph, sentence, value};
 use super::schema;

@@ -338,5 +338,6 @@ fn to_node(message: NodeMessage) -> ToNode {
         NodeMessage::Obey(applied) => ToNode::Obey(applied),
         NodeMessage::Vouch(number) => ToNode::Vouch(number),
         NodeMessage::Leave(_) => ToNode::Leave,
+        NodeMessage::View(_) => unreachable!("the supervisor's state asks for no view"),
     }
 }

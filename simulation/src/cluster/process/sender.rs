@@ -31,6 +31,7 @@ impl Sender {
                     let _ = self.schedule.set_content(content, now);
                 }
                 SenderMessage::Left(left) => self.schedule.tell_left(left, now),
+                SenderMessage::View(_) => {}
             }
         }
         if let Some(heartbeat) = self.schedule.due(now) {

@@ -95,7 +95,9 @@ fn words(action: SupervisorAction) -> String {
             NodeMessage::Direct(directing) => format!("node: direct {directing}"),
             NodeMessage::Obey(applied) => format!("node: obey {:?}", applied.released),
             NodeMessage::Vouch(number) => format!("node: vouch {number}"),
-            NodeMessage::Reload(_) | NodeMessage::Leave(_) => unreachable!(),
+            NodeMessage::Reload(_) | NodeMessage::Leave(_) | NodeMessage::View(_) => {
+                unreachable!()
+            }
         },
         SupervisorAction::Monitor(message) => match message {
             MonitorMessage::HandOver(number) => format!("monitor: hand over {number}"),
