@@ -3,7 +3,9 @@
 use std::process::ExitCode;
 
 use cvip::cli::{self, cvipd};
+use cvip::daemon::HeldSignals;
 
 fn main() -> ExitCode {
-    cli::program(std::env::args_os(), cvipd::run)
+    let signals = HeldSignals::hold();
+    cli::program(std::env::args_os(), |args, streams| cvipd::run(args, signals, streams))
 }

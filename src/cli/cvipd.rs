@@ -1,9 +1,11 @@
 //! `cvipd`: the daemon on every node.
 
+use anyhow::Context;
 use clap::Parser;
+use nix::errno::Errno;
 
 use super::{NodeOption, OK, Site, Streams, log};
-use crate::daemon::{self, DaemonSettings};
+use crate::daemon::{self, DaemonSettings, HeldSignals};
 
 /// Register what listens on this node with the cluster's virtual services, and, on a director,
 /// program the kernel's load balancer.
@@ -51,24 +53,30 @@ pub struct Args {
     site: Site,
 }
 
-/// Runs the program until it is told to end.
+/// Runs the program until it is told to end, by one of these signals or otherwise.
 ///
 /// # Errors
 /// It could not start, or a thread of it died.
-pub fn run(args: Args, _streams: &mut Streams<'_>) -> anyhow::Result<u8> {
+pub fn run(
+    args: Args,
+    signals: Result<HeldSignals, Errno>,
+    _streams: &mut Streams<'_>,
+) -> anyhow::Result<u8> {
     log::begin(&args.log);
+    let signals = signals.context("cannot hold signals back")?;
     let mut store = args.site.settings()?;
     if let Some(address) = &args.metrics_address {
         store.give_metrics_at(address)?;
     }
-    daemon::run(DaemonSettings {
+    let settings = DaemonSettings {
         store,
         conf: args.site.conf,
         clustertab: args.site.clustertab,
         run_dir: args.site.run_dir,
         node: args.node.node,
         polling: args.poll.then(|| "as asked by --poll".to_owned()),
-    })?;
+    };
+    daemon::run(settings, &signals)?;
     Ok(OK)
 }
 
@@ -79,7 +87,10 @@ mod tests {
     #[test]
     fn a_filter_that_makes_no_sense_is_a_usage_error() {
         for filter in ["--log=a=b=c", "--log=inof"] {
-            let (status, _, err) = run_with(&["cvipd", filter], super::run);
+            // It is refused before the signals are looked at.
+            let (status, _, err) = run_with(&["cvipd", filter], |args, streams| {
+                super::run(args, Err(nix::errno::Errno::EPERM), streams)
+            });
             assert_eq!((status, err.lines().count()), (2, 1), "{err}");
             assert!(err.contains("warn, info, debug"), "{err}");
         }

@@ -51,6 +51,8 @@ pub(super) enum MainMessage {
     Event(DirectorEvent),
     /// A request on the control socket.
     Question(Question),
+    /// A worker takes its messages: its answer to the question of this number.
+    Alive(&'static str, u64),
 }
 
 /// What the node's worker is told.

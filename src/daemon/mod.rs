@@ -30,4 +30,4 @@ pub use control::{
 pub use error::RunError;
 pub use event_log::{EventReader, LoggedEvent, recorders};
 pub use metrics::{METRICS, MetricEntry, MetricsSource, metrics_text};
-pub use supervisor::{DaemonSettings, check_start, run};
+pub use supervisor::{DaemonSettings, HeldSignals, check_start, run};

@@ -8,7 +8,9 @@
 //!   takeover    how long it takes to become the active director         pure
 //!   messages    what goes into the state and comes out
 //!   settings    what the command line says
+//!   signals     SIGTERM, SIGINT and SIGHUP, held back from the first moment on
 //!   start       what there is before the first decision
+//!   watchdog    when the service manager's watchdog is fed               pure
 //!   driver      signals, messages and time go in, actions go out
 //! ```
 
@@ -19,10 +21,13 @@ pub(crate) mod messages;
 pub(crate) mod recording;
 mod role;
 mod settings;
+mod signals;
 mod start;
 pub(crate) mod state;
 mod takeover;
+mod watchdog;
 
 pub(super) use role::ACTIVE;
 pub use settings::DaemonSettings;
+pub use signals::HeldSignals;
 pub use start::{check_start, run};

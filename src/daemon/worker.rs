@@ -27,6 +27,8 @@ pub(super) trait Driven: Send + 'static {
 
 enum WorkerMessage<O> {
     Message(O),
+    /// Show that it takes its messages.
+    Answer(Box<dyn FnOnce() + Send>),
     Stop,
 }
 
@@ -120,6 +122,13 @@ impl<O: Send + 'static> Worker<O> {
         self.thread.is_finished().then_some(self.name)
     }
 
+    /// Has its thread call this once it has done what it was told before; its name.
+    pub(super) fn ask(&self, answer: impl FnOnce(&'static str) + Send + 'static) -> &'static str {
+        let name = self.name;
+        self.inbox.0.send(WorkerMessage::Answer(Box::new(move || answer(name))));
+        name
+    }
+
     /// Tells it to end once it has done what it was told before.
     pub(super) fn stop(&self) {
         self.inbox.0.send(WorkerMessage::Stop);
@@ -139,6 +148,7 @@ fn drive<A: Driven>(mut agent: A, inbox: &Inbox<WorkerMessage<A::Message>>) -> R
         for message in inbox.take() {
             match message {
                 WorkerMessage::Message(message) => agent.handle(message, Instant::now()),
+                WorkerMessage::Answer(answer) => answer(),
                 // What it was told last is to be done, not only received.
                 WorkerMessage::Stop => {
                     agent.step(Instant::now());
@@ -205,6 +215,39 @@ mod tests {
         worker.inbox.send(5);
         worker.end();
         assert_eq!(heard.iter().last(), Some(12));
+    }
+
+    #[test]
+    fn a_worker_answers_once_it_takes_its_messages_and_not_while_it_hangs() {
+        struct Hanging(mpsc::Receiver<()>);
+        impl Driven for Hanging {
+            type Message = ();
+            fn fds(&self) -> Vec<BorrowedFd<'_>> {
+                vec![]
+            }
+            fn timeout(&self, _: Instant) -> Duration {
+                Duration::from_secs(60)
+            }
+            fn handle(&mut self, (): (), _: Instant) {
+                let _ = self.0.recv();
+            }
+            fn step(&mut self, _: Instant) {}
+        }
+        let (release, hangs) = channel();
+        let worker = Worker::start("table", Hanging(hangs), inbox().unwrap()).unwrap();
+        let (answer, answers) = channel();
+        let ask = |round| {
+            let answer = answer.clone();
+            worker.ask(move |name| answer.send((name, round)).unwrap())
+        };
+        assert_eq!(ask(1), "table");
+        assert_eq!(answers.recv(), Ok(("table", 1)));
+        worker.inbox.send(());
+        ask(2);
+        assert!(answers.recv_timeout(Duration::from_millis(20)).is_err());
+        release.send(()).unwrap();
+        assert_eq!(answers.recv(), Ok(("table", 2)));
+        worker.end();
     }
 
     #[test]

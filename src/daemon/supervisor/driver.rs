@@ -6,14 +6,15 @@ use std::sync::mpsc::{self, Receiver, Sender};
 use std::time::{Duration, SystemTime};
 
 use nix::sys::signal::Signal;
-use nix::sys::signalfd::SignalFd;
 use sd_notify::NotifyState;
 use tracing::{info, warn};
 
 use super::messages::{SupervisorAction, SupervisorInput};
 use super::settings::DaemonSettings;
+use super::signals::HeldSignals;
 use super::state::Supervisor;
 use super::takeover::TakeoverTimer;
+use super::watchdog::{Watchdog, WatchdogAction};
 use crate::clock::Instant;
 use crate::conf::{self, Conf};
 use crate::daemon::address_manager::AddressMessage;
@@ -61,6 +62,9 @@ pub(super) struct Driver {
     pub(super) metrics: MetricsServer,
     pub(super) takeover: TakeoverTimer,
     pub(super) takeovers: Histogram,
+    pub(super) watchdog: Watchdog,
+    /// What the service manager was last told of the state, for people.
+    pub(super) told: String,
 }
 
 /// What a leave hears.
@@ -76,7 +80,7 @@ pub(super) struct LeaveReports {
 impl Driver {
     pub(super) fn serve(
         &mut self,
-        signals: &SignalFd,
+        signals: &HeldSignals,
         inbox: &Inbox<MainMessage>,
     ) -> Result<(), RunError> {
         let mut next_tend = Instant::now();
@@ -85,6 +89,9 @@ impl Driver {
             if now >= next_tend {
                 next_tend = now + TEND_EVERY;
                 self.tend();
+            }
+            if let Some(action) = self.watchdog.at(now) {
+                self.watch(action);
             }
             if let Some(leaving) = &self.leaving
                 && let Some(connections) = leaving.connections.try_iter().last()
@@ -98,11 +105,12 @@ impl Driver {
             if let Some(outcome) = self.exit.take() {
                 return outcome;
             }
-            let at = self.state.due(now).map_or(next_tend, |due| due.min(next_tend));
-            wait([signals.as_fd(), inbox.fd()], at.saturating_duration_since(now))
+            let due = [self.state.due(now), self.watchdog.due()].into_iter().flatten();
+            let at = due.fold(next_tend, std::cmp::min);
+            wait([signals.descriptor().as_fd(), inbox.fd()], at.saturating_duration_since(now))
                 .map_err(|errno| RunError::System("poll", errno.into()))?;
-            while let Ok(Some(signal)) = signals.read_signal() {
-                match Signal::try_from(signal.ssi_signo as i32) {
+            while let Some(signal) = signals.next() {
+                match signal {
                     Ok(Signal::SIGHUP) => {
                         notify(&[NotifyState::Reloading]);
                         self.feed(SupervisorInput::Reload);
@@ -126,6 +134,37 @@ impl Driver {
         self.metrics.tend();
         self.events.tend();
         self.settings.store.tend_cluster_key(&self.settings.run_dir, &self.cluster_key);
+        self.tell_state();
+    }
+
+    /// Tells the service manager what the node is, and that a new cvip.conf is not taken: what
+    /// `systemctl status` shows.
+    fn tell_state(&mut self) {
+        let mut state = self.state.roles().join(" and ");
+        if let Some(fault) = self.state.faults().first() {
+            let fault = fault.lines().next().unwrap_or_default();
+            state = format!("{state}; the former cvip.conf is in force: {fault}");
+        }
+        if state != self.told {
+            notify(&[NotifyState::Status(&state)]);
+            self.told = state;
+        }
+    }
+
+    fn watch(&mut self, action: WatchdogAction) {
+        match action {
+            WatchdogAction::Feed => notify(&[NotifyState::Watchdog]),
+            WatchdogAction::Ask(round) => {
+                let main = self.context.main.clone();
+                let answer = move |worker| {
+                    // A main thread that is gone ends the others too.
+                    let _ = main.send(MainMessage::Alive(worker, round));
+                };
+                let mut asked = self.workers.ask(&answer);
+                asked.push(self.addresses.ask(answer));
+                self.watchdog.asked(asked);
+            }
+        }
     }
 
     fn hear(&mut self, message: MainMessage) {
@@ -140,6 +179,12 @@ impl Driver {
             MainMessage::Obeys(applied) => SupervisorInput::Applied(applied),
             MainMessage::Vouch(number) => SupervisorInput::Vouch(number),
             MainMessage::Left(left) => return self.workers.tell_left(left),
+            MainMessage::Alive(worker, round) => {
+                if let Some(action) = self.watchdog.answered(worker, round) {
+                    self.watch(action);
+                }
+                return;
+            }
             MainMessage::Event(event) => return self.events.add(event, SystemTime::now()),
             MainMessage::Question(Question { what, answer }) => {
                 self.asked = Some(answer);

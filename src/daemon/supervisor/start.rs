@@ -5,8 +5,6 @@ use std::sync::Arc;
 use std::time::SystemTime;
 
 use nix::errno::Errno;
-use nix::sys::signal::{SigSet, Signal};
-use nix::sys::signalfd::{SfdFlags, SignalFd};
 use nix::unistd::{AccessFlags, access};
 use sd_notify::NotifyState;
 use tracing::warn;
@@ -14,8 +12,10 @@ use tracing::warn;
 use super::driver::{Driver, notify, warn_of_lacks};
 use super::messages::ReadConf;
 use super::settings::DaemonSettings;
+use super::signals::HeldSignals;
 use super::state::Supervisor;
 use super::takeover::TakeoverTimer;
+use super::watchdog::Watchdog;
 use crate::clock::Instant;
 use crate::conf;
 use crate::daemon::address_manager::AddressManager;
@@ -41,17 +41,9 @@ use crate::wake::{Inbox, channel};
 ///
 /// # Errors
 /// It could not start, or a thread of it ended.
-pub fn run(settings: DaemonSettings) -> Result<(), RunError> {
-    // Before any thread: they inherit the mask, and signals arrive by the descriptor alone.
-    let mut mask = SigSet::empty();
-    for signal in [Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP] {
-        mask.add(signal);
-    }
-    mask.thread_block().map_err(system("cannot block signals"))?;
-    let signals = SignalFd::with_flags(&mask, SfdFlags::SFD_NONBLOCK | SfdFlags::SFD_CLOEXEC)
-        .map_err(system("no descriptor for signals"))?;
+pub fn run(settings: DaemonSettings, signals: &HeldSignals) -> Result<(), RunError> {
     let (mut driver, inbox, writer) = start(settings)?;
-    let outcome = driver.serve(&signals, &inbox);
+    let outcome = driver.serve(signals, &inbox);
     notify(&[NotifyState::Stopping]);
     driver.end();
     // After all that is recorded.
@@ -184,6 +176,8 @@ fn start(settings: DaemonSettings) -> Result<Started, RunError> {
         metrics,
         takeover: TakeoverTimer::default(),
         takeovers: Histogram::default(),
+        watchdog: Watchdog::new(sd_notify::watchdog_enabled(), now),
+        told: String::new(),
     };
     Ok((driver, inbox, writer))
 }

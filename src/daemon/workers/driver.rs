@@ -402,6 +402,22 @@ impl Workers {
         }
     }
 
+    /// Asks every worker that runs whether it takes its messages; the names of those that are to
+    /// answer.
+    pub(in crate::daemon) fn ask(
+        &self,
+        answer: &(impl Fn(&'static str) + Clone + Send + 'static),
+    ) -> Vec<&'static str> {
+        let table = match &self.table {
+            Some(TableSlot::Working(worker)) => Some(worker.ask(answer.clone())),
+            _ => None,
+        };
+        let node = self.node.as_ref().map(|worker| worker.ask(answer.clone()));
+        let sender = self.heartbeat_sender.worker.as_ref().map(|worker| worker.ask(answer.clone()));
+        let monitor = self.monitor.worker.as_ref().map(|worker| worker.ask(answer.clone()));
+        [node, sender, monitor, table].into_iter().flatten().collect()
+    }
+
     /// A worker that has ended, and should not have.
     pub(in crate::daemon) fn dead(&self) -> Option<&'static str> {
         let table = match &self.table {
