@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use std::fmt::Display;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, ErrorKind, Read, Write};
-use std::os::unix::fs::{FileExt, OpenOptionsExt, PermissionsExt};
+use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt, PermissionsExt, fchown};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
@@ -81,6 +81,7 @@ pub(crate) fn replace(path: &Path, drafts: &Path, bytes: &[u8], sync: bool) -> i
         let mut file = tempfile::Builder::new()
             .permissions(fs::Permissions::from_mode(0o644))
             .tempfile_in(drafts)?;
+        give(file.as_file(), folder)?;
         file.write_all(bytes)?;
         if sync {
             file.as_file().sync_all()?;
@@ -93,8 +94,8 @@ pub(crate) fn replace(path: &Path, drafts: &Path, bytes: &[u8], sync: bool) -> i
     };
     let written = match write() {
         Err(error) if error.kind() == ErrorKind::NotFound => {
-            fs::create_dir_all(folder)?;
-            fs::create_dir_all(drafts)?;
+            make_folders(folder)?;
+            make_folders(drafts)?;
             write()
         }
         written => written,
@@ -102,6 +103,42 @@ pub(crate) fn replace(path: &Path, drafts: &Path, bytes: &[u8], sync: bool) -> i
     match written {
         Err(error) if has_no_room(&error) => overwrite(path, bytes).map_err(|_| error),
         written => written,
+    }
+}
+
+/// Gives what root made in a folder of another user to that user: cvipd, which may run as a user of
+/// its own, is to read, lock and replace what root's commands put into its run folder.
+pub(crate) fn give(made: &File, folder: &Path) -> io::Result<()> {
+    if !nix::unistd::geteuid().is_root() {
+        return Ok(());
+    }
+    let (owner, own) = (fs::metadata(folder)?, made.metadata()?);
+    match (owner.uid(), owner.gid()) {
+        (0, _) => Ok(()),
+        (uid, gid) if (uid, gid) == (own.uid(), own.gid()) => Ok(()),
+        (uid, gid) => fchown(made, Some(uid), Some(gid)),
+    }
+}
+
+/// Makes the folders that are missing, with the mode that `umask` leaves; each belongs to the owner
+/// of the one in which it stands, as by [`give`].
+pub(crate) fn make_folders(path: &Path) -> io::Result<()> {
+    if path.is_dir() {
+        return Ok(());
+    }
+    let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty());
+    if let Some(parent) = parent {
+        make_folders(parent)?;
+    }
+    match fs::create_dir(path) {
+        // Another program was quicker.
+        Err(error) if error.kind() == ErrorKind::AlreadyExists && path.is_dir() => Ok(()),
+        Err(error) => Err(error),
+        Ok(()) => {
+            let flags = libc::O_DIRECTORY | libc::O_NOFOLLOW;
+            let made = OpenOptions::new().read(true).custom_flags(flags).open(path)?;
+            give(&made, parent.unwrap_or(Path::new(".")))
+        }
     }
 }
 
@@ -215,6 +252,24 @@ mod tests {
         let error = overwrite(&path, &[b'x'; BLOCK + 1]).unwrap_err();
         assert!(has_no_room(&error), "{error}");
         assert_eq!(fs::read(&path).unwrap(), [b'x'; BLOCK], "nothing was begun");
+    }
+
+    #[test]
+    fn what_root_makes_in_another_users_folder_is_that_users() {
+        let dir = tempfile::tempdir().unwrap();
+        let owner = match nix::unistd::geteuid().is_root() {
+            true => 61_234,
+            false => nix::unistd::geteuid().as_raw(),
+        };
+        std::os::unix::fs::chown(dir.path(), Some(owner), None).unwrap();
+        let path = dir.path().join("a/b/file");
+        replace(&path, &dir.path().join("tmp"), b"text", false).unwrap();
+        for made in ["a", "a/b", "a/b/file", "tmp"] {
+            assert_eq!(fs::metadata(dir.path().join(made)).unwrap().uid(), owner, "{made}");
+        }
+        make_folders(&dir.path().join("a/b")).unwrap();
+        assert!(make_folders(&path).is_err(), "it is no folder");
+        assert!(make_folders(&path.join("c")).is_err(), "nor is there one in it");
     }
 
     #[test]

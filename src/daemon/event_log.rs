@@ -120,7 +120,7 @@ fn open(path: &Path) -> io::Result<(File, u64)> {
     options.create(true).append(true).custom_flags(libc::O_NONBLOCK | libc::O_NOFOLLOW);
     let opened = match options.open(path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
-            path.parent().map_or(Ok(()), std::fs::create_dir_all)?;
+            path.parent().map_or(Ok(()), files::make_folders)?;
             options.open(path)
         }
         opened => opened,
@@ -128,7 +128,10 @@ fn open(path: &Path) -> io::Result<(File, u64)> {
     let file = opened?;
     let metadata = file.metadata()?;
     match metadata.is_file() {
-        true => Ok((file, metadata.len())),
+        true => {
+            path.parent().map_or(Ok(()), |folder| files::give(&file, folder))?;
+            Ok((file, metadata.len()))
+        }
         false => Err(io::Error::new(io::ErrorKind::InvalidInput, "it is no regular file")),
     }
 }

@@ -250,8 +250,14 @@ impl Folder {
 /// A new file with the beginning of a segment, which its owner alone may read. Folders that are
 /// missing are made.
 fn create(folder: &Path, path: &Path, text: &[u8]) -> io::Result<File> {
-    DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
+    if !folder.is_dir() {
+        let above = folder.parent().unwrap_or(Path::new("/"));
+        files::make_folders(above)?;
+        DirBuilder::new().mode(0o700).create(folder)?;
+        files::give(&File::open(folder)?, above)?;
+    }
     let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?;
+    files::give(&file, folder)?;
     match file.write_all(text) {
         Ok(()) => Ok(file),
         Err(error) => {

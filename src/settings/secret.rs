@@ -1,4 +1,8 @@
 //! Secrets: read from files that no other user may read, and never shown.
+//!
+//! A service manager that starts cvipd as a user of its own reads the files for it: what stands in
+//! /etc/cvip and that user may not read, it finds in $CREDENTIALS_DIRECTORY (systemd.exec(5),
+//! LoadCredential=cvip:/etc/cvip) as it was when cvipd was started.
 
 use std::fmt;
 use std::fs::File;
@@ -6,7 +10,7 @@ use std::io::{self, Read, Write};
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
-use super::{CLUSTER_KEY_PATH, Engine, EtcdSettings, Settings, SettingsError};
+use super::{CLUSTER_KEY_PATH, Engine, EtcdSettings, SETTINGS_PATH, Settings, SettingsError};
 use crate::files;
 use crate::heartbeat::ClusterKey;
 
@@ -76,7 +80,7 @@ impl EtcdSettings {
     #[cfg(feature = "etcd")]
     pub(crate) fn tls_files(&self) -> Result<TlsFiles, SettingsError> {
         let identity = match (&self.cert, &self.key) {
-            (Some(cert), Some(key)) => Some((read_public(cert)?, read_secret(key)?)),
+            (Some(cert), Some(key)) => Some(read_pair(cert, key, credentials().as_deref())?),
             _ => None,
         };
         Ok(TlsFiles { ca: self.ca.as_deref().map(read_public).transpose()?, identity })
@@ -194,10 +198,11 @@ fn own_key(run_dir: &Path) -> Result<PathBuf, SettingsError> {
 
 /// Writes a key where there is none.
 fn write_own_key(run_dir: &Path, path: &Path, text: &[u8]) -> io::Result<()> {
-    std::fs::create_dir_all(run_dir)?;
+    files::make_folders(run_dir)?;
     let mut file = tempfile::Builder::new()
         .permissions(std::fs::Permissions::from_mode(0o600))
         .tempfile_in(run_dir)?;
+    files::give(file.as_file(), run_dir)?;
     file.write_all(text)?;
     file.write_all(b"\n")?;
     file.as_file().sync_all()?;
@@ -208,13 +213,56 @@ fn write_own_key(run_dir: &Path, path: &Path, text: &[u8]) -> io::Result<()> {
     }
 }
 
-/// The text of a file that no other user may read, without white space around it.
+/// The folder in which the service manager has put copies of files.
+fn credentials() -> Option<PathBuf> {
+    std::env::var_os("CREDENTIALS_DIRECTORY").map(PathBuf::from)
+}
+
+/// Where the service manager has put the copy of a file of /etc/cvip, if there is one: `cvip_` and
+/// the file's path in that folder, of which each slash is an underscore.
+fn credential(path: &Path, credentials: Option<&Path>) -> Option<PathBuf> {
+    let folder = Path::new(SETTINGS_PATH).parent()?;
+    let name = path.strip_prefix(folder).ok()?.to_str()?.replace('/', "_");
+    let copy = credentials?.join(format!("cvip_{name}"));
+    copy.is_file().then_some(copy)
+}
+
+/// The text of a file that no other user may read, without white space around it; where this user
+/// may not either, of the service manager's copy.
 fn read_secret(path: &Path) -> Result<Secret, SettingsError> {
+    read_secret_or_copy(path, credentials().as_deref()).map(|(secret, _)| secret)
+}
+
+/// The same, and whether it is the copy.
+fn read_secret_or_copy(
+    path: &Path,
+    credentials: Option<&Path>,
+) -> Result<(Secret, bool), SettingsError> {
+    match (read_file(path, true), credential(path, credentials)) {
+        // Its mode is the service manager's affair: an access list shows as a group's right.
+        (Err(SettingsError::Forbidden(_)), Some(copy)) => Ok((read_file(&copy, false)?, true)),
+        (read, _) => Ok((read?, false)),
+    }
+}
+
+/// A certificate and its key. Where the key is a copy, so is the certificate: one that was renewed
+/// since would not fit.
+#[cfg(feature = "etcd")]
+fn read_pair(
+    cert: &Path,
+    key: &Path,
+    credentials: Option<&Path>,
+) -> Result<(Vec<u8>, Secret), SettingsError> {
+    let (secret, is_copy) = read_secret_or_copy(key, credentials)?;
+    let copy = credential(cert, credentials).filter(|_| is_copy);
+    Ok((read_public(copy.as_deref().unwrap_or(cert))?, secret))
+}
+
+fn read_file(path: &Path, is_judged: bool) -> Result<Secret, SettingsError> {
     let file = files::open(path).map_err(|e| unreadable(path, &e))?;
     let metadata = file.metadata().map_err(|e| unreadable(path, &e))?;
-    let owner = metadata.uid();
-    let is_ours = owner == 0 || owner == nix::unistd::geteuid().as_raw();
-    if metadata.permissions().mode() & 0o077 != 0 || !is_ours {
+    let is_exposed = metadata.permissions().mode() & 0o077 != 0;
+    if is_judged && (is_exposed || !is_trusted(metadata.uid(), path)) {
         return Err(SettingsError::Exposed(path.to_owned()));
     }
     let text = files::read_open(file, MAX_BYTES).and_then(files::text);
@@ -225,6 +273,17 @@ fn read_secret(path: &Path) -> Result<Secret, SettingsError> {
         return Err(SettingsError::Unreadable { path: path.to_owned(), reason });
     }
     Ok(Secret(text.to_owned()))
+}
+
+/// Whether a file's owner may know a secret: root, this user, and to root also the owner of its
+/// folder, which the run folder of a cvipd with a user of its own has.
+fn is_trusted(owner: u32, path: &Path) -> bool {
+    let own = nix::unistd::geteuid();
+    let owns_folder = || {
+        let folder = path.parent().and_then(|folder| folder.metadata().ok());
+        own.is_root() && folder.is_some_and(|folder| folder.uid() == owner)
+    };
+    owner == 0 || owner == own.as_raw() || owns_folder()
 }
 
 fn read_public(path: &Path) -> Result<Vec<u8>, SettingsError> {
@@ -239,5 +298,35 @@ fn unreadable(path: &Path, error: &io::Error) -> SettingsError {
         }
         io::ErrorKind::PermissionDenied => SettingsError::Forbidden(path),
         _ => SettingsError::Unreadable { path, reason: error.to_string() },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_of_etc_cvip_has_a_copy_among_the_credentials_and_no_other_has() {
+        let dir = tempfile::tempdir().unwrap();
+        for name in ["cvip_node.key", "cvip_a_b.key"] {
+            std::fs::write(dir.path().join(name), "x").unwrap();
+        }
+        let copy = |path: &str| credential(Path::new(path), Some(dir.path()));
+        assert_eq!(copy("/etc/cvip/node.key"), Some(dir.path().join("cvip_node.key")));
+        assert_eq!(copy("/etc/cvip/a/b.key"), Some(dir.path().join("cvip_a_b.key")));
+        for none in ["/etc/cvip/other.key", "/etc/node.key", "/root/cvip/node.key", "node.key"] {
+            assert_eq!(copy(none), None, "{none}");
+        }
+        assert_eq!(credential(Path::new("/etc/cvip/node.key"), None), None);
+    }
+
+    #[test]
+    fn a_copy_may_have_any_mode_and_a_file_may_not() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("key");
+        std::fs::write(&path, " secret\n").unwrap();
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o440)).unwrap();
+        assert_eq!(read_file(&path, true), Err(SettingsError::Exposed(path.clone())));
+        assert_eq!(read_file(&path, false).unwrap().expose(), "secret");
     }
 }

@@ -17,6 +17,7 @@ use nix::sys::signal::{Signal, killpg};
 use nix::sys::time::TimeSpec;
 use nix::unistd::{Gid, Pid, Uid, User};
 use rustix::process::{PidfdFlags, pidfd_open};
+use rustix::thread::{CapabilitySet, capabilities};
 
 use super::child;
 use super::deadline::Deadline;
@@ -72,18 +73,36 @@ fn command(target: &CheckTarget, exec: &Exec) -> Result<(Command, PipeReader), S
         .stdout(input)
         .stderr(second)
         .process_group(0);
-    if let Some((uid, gid)) = credentials(exec)? {
-        // Given a user, std drops every supplementary group too (setgroups(2)).
+    let other = credentials(exec)?;
+    if let Some((uid, gid)) = other {
         command.uid(uid.as_raw()).gid(gid.as_raw());
     }
-    child::confine(&mut command);
+    // Where this process is root, std drops every supplementary group with the user.
+    child::confine(&mut command, other.is_some() && !Uid::effective().is_root());
     Ok((command, output))
+}
+
+/// Who runs programs: this process.
+#[derive(Clone, Copy)]
+struct Runner {
+    uid: Uid,
+    /// It may become another user: it is root, or cvipd with a user of its own and the capabilities
+    /// that its unit gives it.
+    changes_users: bool,
+}
+
+impl Runner {
+    fn this_process() -> Runner {
+        let needed = CapabilitySet::SETUID | CapabilitySet::SETGID;
+        let changes_users = capabilities(None).is_ok_and(|sets| sets.effective.contains(needed));
+        Runner { uid: Uid::effective(), changes_users }
+    }
 }
 
 /// Who is to run the program; none: the user of this process, who is not root.
 fn credentials(exec: &Exec) -> Result<Option<(Uid, Gid)>, String> {
-    let runner = Uid::effective();
-    if !runner.is_root() && exec.user.is_none() {
+    let runner = Runner::this_process();
+    if !runner.uid.is_root() && !runner.changes_users && exec.user.is_none() {
         return Ok(None);
     }
     let name = exec.user.as_ref().map_or(NOBODY, |user| user.as_str());
@@ -96,7 +115,7 @@ fn credentials(exec: &Exec) -> Result<Option<(Uid, Gid)>, String> {
 fn permitted(
     name: &str,
     user: Option<(Uid, Gid)>,
-    runner: Uid,
+    runner: Runner,
 ) -> Result<Option<(Uid, Gid)>, String> {
     let (uid, gid) = match user {
         Some(user) => user,
@@ -106,7 +125,7 @@ fn permitted(
     if uid.is_root() || gid.as_raw() == 0 {
         return Err(format!("{name} has root's user or group: a check's program runs as neither"));
     }
-    match (runner.is_root(), runner == uid) {
+    match (runner.uid.is_root() || runner.changes_users, runner.uid == uid) {
         (true, _) => Ok(Some((uid, gid))),
         (false, true) => Ok(None),
         (false, false) => Err(format!("only root can run a program as {name}")),

@@ -83,7 +83,7 @@ impl ControlServer {
             _ => {}
         }
         if let Some(folder) = self.path.parent() {
-            std::fs::create_dir_all(folder)?;
+            files::make_folders(folder)?;
         }
         let listener = UnixListener::bind(&self.path)?;
         std::fs::set_permissions(&self.path, std::fs::Permissions::from_mode(0o660))?;

@@ -276,6 +276,7 @@ impl Folder {
                 let mut file = tempfile::Builder::new()
                     .permissions(std::os::unix::fs::PermissionsExt::from_mode(0o644))
                     .tempfile_in(self.dir.join("tmp"))?;
+                files::give(file.as_file(), path.parent().unwrap_or(&self.dir))?;
                 io::Write::write_all(&mut file, &value.encode())?;
                 match file.persist_noclobber(&path) {
                     Err(e) if e.error.kind() != io::ErrorKind::AlreadyExists => Err(e.error),
@@ -614,10 +615,12 @@ impl Folder {
         let mut aside = path.clone().into_os_string();
         aside.push(".corrupt");
         let aside = PathBuf::from(aside);
+        // A link that stands there is replaced, not followed.
+        let put = |bytes: &[u8]| files::replace(&aside, &self.dir.join("tmp"), bytes, false);
         // What is no file, or too large, is not copied.
         let copy = || match bytes {
-            Some(bytes) => fs::write(&aside, bytes),
-            None => files::read(&path, VALUE_CAP).and_then(|bytes| fs::write(&aside, bytes)),
+            Some(bytes) => put(bytes),
+            None => files::read(&path, VALUE_CAP).and_then(|bytes| put(&bytes)),
         };
         let copied = self.access == Access::Write && copy().is_ok();
         Fault { key, path, set_aside: copied.then_some(aside), reason }
@@ -718,7 +721,7 @@ fn make_folders(dir: &Path, part: KeptKeys) -> Result<(), StoreError> {
     let names = part.directories().map(RecordKind::name).chain([RecordKind::Nodes.name(), "tmp"]);
     let made = names.map(|name| {
         let path = dir.join(name);
-        fs::create_dir_all(&path).map_err(|e| io_error("cannot make", &path, e))
+        files::make_folders(&path).map_err(|e| io_error("cannot make", &path, e))
     });
     let made = made.fold(Ok(()), Result::and);
     let locks = locks::make_folder(dir);

@@ -211,7 +211,7 @@ fn show(run_dir: &Path, path: &Path, note: &Note) -> io::Result<(File, io::Resul
     };
     let file = match draft() {
         Err(e) if e.kind() == ErrorKind::NotFound => {
-            fs::create_dir_all(&drafts)?;
+            files::make_folders(&drafts)?;
             draft()?
         }
         file => file?,
@@ -220,7 +220,8 @@ fn show(run_dir: &Path, path: &Path, note: &Note) -> io::Result<(File, io::Resul
     let written = write_note(file.as_file(), note);
     file.as_file().set_permissions(fs::Permissions::from_mode(0o644))?;
     if let Some(folder) = path.parent() {
-        fs::create_dir_all(folder)?;
+        files::make_folders(folder)?;
+        files::give(file.as_file(), folder)?;
     }
     Ok((file.persist(path)?, written))
 }

@@ -1,8 +1,9 @@
-//! The locks of one host: files of a folder that only root enters.
+//! The locks of one host: files of a folder that only root and cvipd's own user enter.
 //!
 //! A lock needs no more than a descriptor that reads, so a lock on a file that others may open is
-//! theirs to hold. These have the mode 0600 in a folder of 0700, and no program waits for one
-//! without an end. What others may read stands elsewhere, and is never waited for.
+//! theirs to hold. These have the mode 0600 in a folder of 0700, both of the run folder's owner, and
+//! no program waits for one without an end. What others may read stands elsewhere, and is never
+//! waited for.
 
 use std::fs::{self, DirBuilder, File, OpenOptions, TryLockError};
 use std::io;
@@ -15,6 +16,7 @@ use nix::libc;
 
 use super::io_error::io_error;
 use crate::clock::Instant;
+use crate::files;
 use crate::store::StoreError;
 
 /// How long one that another program holds is waited for: it is held for one write.
@@ -31,11 +33,15 @@ fn folder(run_dir: &Path) -> PathBuf {
 /// Makes the folder, for its owner alone.
 pub(super) fn make_folder(run_dir: &Path) -> io::Result<()> {
     let folder = folder(run_dir);
-    let made = DirBuilder::new().mode(0o700).create(&folder);
-    match made {
+    let make = || {
+        DirBuilder::new().mode(0o700).create(&folder)?;
+        let flags = libc::O_DIRECTORY | libc::O_NOFOLLOW;
+        files::give(&OpenOptions::new().read(true).custom_flags(flags).open(&folder)?, run_dir)
+    };
+    match make() {
         Err(e) if e.kind() == io::ErrorKind::NotFound => {
-            fs::create_dir_all(run_dir)?;
-            DirBuilder::new().mode(0o700).create(&folder)
+            files::make_folders(run_dir)?;
+            make()
         }
         Err(e) if e.kind() == io::ErrorKind::AlreadyExists => {
             if fs::metadata(&folder)?.permissions().mode() & 0o077 != 0 {
@@ -55,18 +61,30 @@ pub(super) fn path(run_dir: &Path, name: &str) -> PathBuf {
 /// Opens a lock's file, which is made where it is missing.
 pub(super) fn open(run_dir: &Path, name: &str) -> io::Result<File> {
     let path = path(run_dir, name);
-    let open = || {
+    loop {
         let flags = libc::O_NOFOLLOW | libc::O_NONBLOCK;
-        let mut options = OpenOptions::new();
-        options.create(true).truncate(false).read(true).write(true);
-        options.mode(0o600).custom_flags(flags).open(&path)
-    };
-    match open() {
-        Err(e) if e.kind() == io::ErrorKind::NotFound => {
-            make_folder(run_dir)?;
-            open()
+        match OpenOptions::new().read(true).write(true).custom_flags(flags).open(&path) {
+            Err(e) if e.kind() == io::ErrorKind::NotFound => {}
+            opened => return opened,
         }
-        opened => opened,
+        match make(run_dir, &path) {
+            Err(e) if e.kind() == io::ErrorKind::NotFound => {
+                make_folder(run_dir)?;
+                make(run_dir, &path)?;
+            }
+            made => made?,
+        }
+    }
+}
+
+/// Makes a lock's file, which has its owner before it has its name; one that is there stays.
+fn make(run_dir: &Path, path: &Path) -> io::Result<()> {
+    let private = fs::Permissions::from_mode(0o600);
+    let file = tempfile::Builder::new().permissions(private).tempfile_in(folder(run_dir))?;
+    files::give(file.as_file(), run_dir)?;
+    match file.persist_noclobber(path) {
+        Err(e) if e.error.kind() != io::ErrorKind::AlreadyExists => Err(e.error),
+        _ => Ok(()),
     }
 }
 

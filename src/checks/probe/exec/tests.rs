@@ -171,13 +171,18 @@ fn a_user_that_is_not_there_is_the_reason() {
 #[test]
 fn a_program_runs_as_neither_root_nor_anybody_whom_its_runner_cannot_become() {
     let (uid, gid) = (Uid::from_raw(1000), Gid::from_raw(100));
-    let (root, nobody) = (Uid::from_raw(0), (Uid::from_raw(NOBODY_ID), Gid::from_raw(NOBODY_ID)));
-    assert_eq!(permitted("ann", Some((uid, gid)), root), Ok(Some((uid, gid))));
-    assert_eq!(permitted("ann", Some((uid, gid)), uid), Ok(None));
-    assert_eq!(permitted(NOBODY, None, root), Ok(Some(nobody)));
+    let nobody = (Uid::from_raw(NOBODY_ID), Gid::from_raw(NOBODY_ID));
+    let runner = |uid, changes_users| Runner { uid: Uid::from_raw(uid), changes_users };
+    let root = runner(0, true);
+    // cvipd's own user becomes another as root does, with the capabilities for that.
+    for able in [root, runner(990, true)] {
+        assert_eq!(permitted("ann", Some((uid, gid)), able), Ok(Some((uid, gid))));
+        assert_eq!(permitted(NOBODY, None, able), Ok(Some(nobody)));
+    }
+    assert_eq!(permitted("ann", Some((uid, gid)), runner(1000, false)), Ok(None));
     let only_root = "only root can run a program as ann".to_owned();
-    assert_eq!(permitted("ann", Some((uid, gid)), Uid::from_raw(1001)), Err(only_root));
-    for user in [(root, gid), (uid, Gid::from_raw(0))] {
+    assert_eq!(permitted("ann", Some((uid, gid)), runner(1001, false)), Err(only_root));
+    for user in [(root.uid, gid), (uid, Gid::from_raw(0))] {
         let reason = permitted("toor", Some(user), root).unwrap_err();
         assert_eq!(reason, "toor has root's user or group: a check's program runs as neither");
     }
