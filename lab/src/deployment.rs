@@ -17,6 +17,7 @@ use nix::unistd::Pid;
 
 use crate::cluster::{Cluster, Host, Network};
 use crate::process::Process;
+use crate::unit::Unit;
 use crate::wait::{PATIENCE, wait_until};
 
 /// What the cluster's members sign their heartbeats with.
@@ -40,6 +41,8 @@ pub struct Deployment {
     /// Variables for every program of cvip, and for those on one node, which come later.
     variables: Vec<(OsString, OsString)>,
     variables_of: BTreeMap<u32, Vec<(OsString, OsString)>>,
+    /// As which unit of systemd says each cvipd is confined; as root if absent.
+    unit: Option<Unit>,
 }
 
 /// What goes into cvip.conf beside the nodes.
@@ -78,6 +81,7 @@ impl Deployment {
             separate_run_dirs: false,
             variables: Vec::new(),
             variables_of: BTreeMap::new(),
+            unit: Unit::of_environment()?,
         };
         deployment.write_clustertab()?;
         deployment.write_conf(plan)?;
@@ -243,11 +247,31 @@ impl Deployment {
     /// It cannot be started.
     pub fn start(&mut self, number: u32, options: &[&str]) -> Result<()> {
         let log = fs::OpenOptions::new().create(true).append(true).open(self.log(number))?;
-        let mut command = self.command(number, "cvipd");
+        let mut command = match &self.unit {
+            None => self.command(number, "cvipd"),
+            Some(unit) => self.confined(number, unit)?,
+        };
         command.args(options).stderr(log);
         let process = Process::spawn(command)?;
         self.daemons.insert(number, process);
         Ok(())
+    }
+
+    /// cvipd as its unit confines it. Its user owns the run folder, and has the secrets as files of its own.
+    fn confined(&self, number: u32, unit: &Unit) -> Result<std::process::Command> {
+        let on = |program: &str| self.host(number).command(program);
+        let mut command = unit.confine(on, &self.programs.join("cvipd"));
+        self.environment_of(number, &mut command);
+        Unit::give(&self.run_dir_of(number))?;
+        let secret = self.dir.join("cluster.key");
+        if secret.exists() {
+            let own = self.dir.join("secrets");
+            Unit::give(&own)?;
+            fs::copy(&secret, own.join("cluster.key"))?;
+            Unit::give(&own.join("cluster.key"))?;
+            command.env("CVIP_CLUSTER_KEY_FILE", own.join("cluster.key"));
+        }
+        Ok(command)
     }
 
     /// Starts cvipd on every node.

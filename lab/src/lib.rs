@@ -34,10 +34,12 @@ mod session;
 mod signals;
 mod site;
 mod sys;
+pub mod systemd;
 mod terminal;
 mod toolchain;
 pub mod traffic;
 mod uml;
+mod unit;
 mod unpack;
 mod wait;
 
@@ -56,4 +58,5 @@ pub use run::{KernelChoice, Lab, Output};
 pub use segment::Segment;
 pub use site::Site;
 pub use toolchain::is_set_by_cargo;
+pub use unit::VARIABLE as UNIT_VARIABLE;
 pub use wait::{PATIENCE, since_when, until, until_some, wait_until};

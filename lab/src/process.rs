@@ -4,10 +4,13 @@ use std::fs;
 use std::io::Write;
 use std::os::unix::process::CommandExt;
 use std::process::{Child, Command, ExitStatus, Output, Stdio};
+use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
+use nix::sys::ptrace;
 use nix::sys::signal::{Signal, kill, killpg};
+use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::{Pid, SysconfVar, sysconf};
 
 use crate::wait::wait_until;
@@ -98,6 +101,52 @@ impl Drop for Process {
         // It may have ended by itself.
         let _ = self.signal(Signal::SIGKILL);
         let _ = self.child.wait();
+    }
+}
+
+/// One thread of a process that does nothing until this is dropped, while the others go on; a signal that ends the process
+/// ends it too. See ptrace(2). It is to be dropped by the thread that made it.
+#[derive(Debug)]
+pub struct HeldThread {
+    thread: Pid,
+    reaper: Option<JoinHandle<()>>,
+}
+
+impl HeldThread {
+    /// Holds the thread of this name.
+    ///
+    /// # Errors
+    /// There is none, or it cannot be held.
+    pub fn hold(process: Pid, name: &str) -> Result<HeldThread> {
+        let mut threads = fs::read_dir(format!("/proc/{process}/task"))?.flatten();
+        let named = threads.find(|thread| {
+            fs::read_to_string(thread.path().join("comm")).is_ok_and(|comm| comm.trim() == name)
+        });
+        let number = named.and_then(|thread| thread.file_name().to_str()?.parse().ok());
+        let thread = number.with_context(|| format!("{process} has no thread {name}"))?;
+        let thread = Pid::from_raw(thread);
+        let what = || format!("cannot hold the thread {name} of {process}");
+        ptrace::seize(thread, ptrace::Options::empty()).with_context(what)?;
+        let mut held = HeldThread { thread, reaper: None };
+        ptrace::interrupt(thread).with_context(what)?;
+        waitpid(thread, Some(WaitPidFlag::__WALL)).with_context(what)?;
+        // A process whose thread is traced has only ended once its tracer knows that the thread has.
+        held.reaper = Some(thread::spawn(move || {
+            let goes_on =
+                |status| !matches!(status, WaitStatus::Exited(..) | WaitStatus::Signaled(..));
+            while waitpid(thread, Some(WaitPidFlag::__WALL)).is_ok_and(goes_on) {}
+        }));
+        Ok(held)
+    }
+}
+
+impl Drop for HeldThread {
+    fn drop(&mut self) {
+        // It may have ended with its process.
+        let _ = ptrace::detach(self.thread, None);
+        if let Some(reaper) = self.reaper.take() {
+            let _ = reaper.join();
+        }
     }
 }
 

@@ -22,13 +22,15 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, ensure};
 use cvip_lab::{KernelChoice, Lab};
 
+use crate::build;
+
 /// Test programs whose tests wait more than they work, and how many of them run at once; others
 /// run as many as there are processors.
 const WAITING: [(&str, &str); 3] =
     [("idle", "--test-threads=1"), ("kernel", "--test-threads=4"), ("outages", "--test-threads=1")];
 
 /// What test programs in the lab need beside the lab's own packages.
-const PACKAGES: [(&str, &[&str]); 8] = [
+const PACKAGES: [(&str, &[&str]); 9] = [
     ("checks", &["dnsmasq-base"]),
     ("cluster_page", cvip_lab::etcd::PACKAGES),
     ("etcd", cvip_lab::etcd::PACKAGES),
@@ -37,7 +39,15 @@ const PACKAGES: [(&str, &[&str]); 8] = [
     ("ldirectord", &["ldirectord"]),
     ("model", cvip_lab::etcd::PACKAGES),
     ("outages", cvip_lab::etcd::PACKAGES),
+    ("systemd", cvip_lab::systemd::PACKAGES),
 ];
+
+/// Modules of test programs that are run a second time with each cvipd confined as its unit says.
+const UNDER_THE_UNIT: [(&str, &str); 3] =
+    [("kernel", "join_leave"), ("kernel", "forwarding"), ("outages", "takeover")];
+
+/// The unit.
+const UNIT: &str = "packaging/cvipd.service";
 
 /// How long the tests of one boot may take on a busy machine: so long, and so much for each. A
 /// kernel in which nothing moves any more is not to hold up everything else.
@@ -54,6 +64,8 @@ pub(super) struct Boot {
     module: Option<String>,
     /// Their names; never none.
     tests: Vec<String>,
+    /// Each cvipd has the user and the capabilities that its unit says.
+    is_confined: bool,
 }
 
 impl Boot {
@@ -77,6 +89,9 @@ impl fmt::Display for Boot {
         if self.kernel == KernelChoice::Qemu {
             f.write_str(", on the stock kernel")?;
         }
+        if self.is_confined {
+            f.write_str(", under the unit")?;
+        }
         Ok(())
     }
 }
@@ -89,12 +104,19 @@ pub(super) fn whole(
     filter: &[&str],
 ) -> Result<Option<Boot>> {
     let tests = list(path, filter)?;
-    let boot =
-        Boot { kernel, program: program.to_owned(), path: path.to_owned(), module: None, tests };
+    let boot = Boot {
+        kernel,
+        program: program.to_owned(),
+        path: path.to_owned(),
+        module: None,
+        tests,
+        is_confined: false,
+    };
     Ok((!boot.tests.is_empty()).then_some(boot))
 }
 
-/// A boot for each module of a test program that has tests of these names.
+/// A boot for each module of a test program that has tests of these names, and a second one for those that run under
+/// the unit too.
 pub(super) fn by_module(
     kernel: KernelChoice,
     program: &str,
@@ -110,6 +132,13 @@ pub(super) fn by_module(
             None => boots.push(Boot { module, tests: vec![test.clone()], ..whole.clone() }),
         }
     }
+    let is_named = |boot: &&Boot| {
+        let module = boot.module.as_deref().unwrap_or_default();
+        UNDER_THE_UNIT.contains(&(boot.program.as_str(), module))
+    };
+    let confined = boots.iter().filter(is_named).cloned();
+    let confined: Vec<Boot> = confined.map(|boot| Boot { is_confined: true, ..boot }).collect();
+    boots.extend(confined);
     Ok(boots)
 }
 
@@ -174,7 +203,10 @@ fn once(boot: &Boot, programs: &Path) -> Option<Vec<String>> {
     let packages = PACKAGES.iter().filter(|(program, _)| *program == boot.program);
     let packages: Vec<&str> = packages.flat_map(|(_, names)| names.iter().copied()).collect();
     let started = Instant::now();
-    let outcome = Lab::new(boot.kernel).and_then(|lab| {
+    let outcome = Lab::new(boot.kernel).and_then(|mut lab| {
+        if boot.is_confined {
+            lab = lab.env(cvip_lab::UNIT_VARIABLE, build::root().join(UNIT).canonicalize()?);
+        }
         lab.packages(&packages)
             .env("CVIP_TEST_PROGRAMS", programs)
             .timeout(BOOT_WITHIN + TEST_WITHIN * u32::try_from(boot.tests()).unwrap_or(u32::MAX))
@@ -249,6 +281,7 @@ mod tests {
             path: PathBuf::new(),
             module: Some("drain".to_owned()),
             tests: names(&["drain::now"]),
+            is_confined: false,
         };
         assert_eq!(line(&boot), "kernel, drain, on the stock kernel: drain::now");
     }
