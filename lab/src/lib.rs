@@ -27,6 +27,7 @@ mod outgoing;
 mod packages;
 mod people;
 pub mod process;
+pub mod prometheus;
 mod qemu;
 mod run;
 mod segment;

@@ -26,8 +26,15 @@ use crate::build;
 
 /// Test programs whose tests wait more than they work, and how many of them run at once; others
 /// run as many as there are processors.
-const WAITING: [(&str, &str); 3] =
-    [("idle", "--test-threads=1"), ("kernel", "--test-threads=4"), ("outages", "--test-threads=1")];
+const WAITING: [(&str, &str); 4] = [
+    ("idle", "--test-threads=1"),
+    ("kernel", "--test-threads=4"),
+    ("metrics", "--test-threads=1"),
+    ("outages", "--test-threads=1"),
+];
+
+const METRICS_PACKAGES: &[&str] =
+    &["etcd-server", "etcd-client", "prometheus", "prometheus-node-exporter"];
 
 /// What test programs in the lab need beside the lab's own packages.
 const PACKAGES: [(&str, &[&str]); 9] = [
@@ -37,6 +44,7 @@ const PACKAGES: [(&str, &[&str]); 9] = [
     ("keepalived", cvip_lab::keepalived::PACKAGES),
     ("kernel", &["xdm", "xvfb", "etcd-server", "etcd-client"]),
     ("ldirectord", &["ldirectord"]),
+    ("metrics", METRICS_PACKAGES),
     ("model", cvip_lab::etcd::PACKAGES),
     ("outages", cvip_lab::etcd::PACKAGES),
     ("systemd", cvip_lab::systemd::PACKAGES),
