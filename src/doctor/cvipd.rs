@@ -88,7 +88,7 @@ mod tests {
             why: "they were not asked".to_owned(),
             is_expected: true,
         });
-        assert_eq!(told(&seen, &[], false)[0].severity, Severity::Fault, "nobody looked");
+        assert_eq!(told(&seen, &[], false)[0].severity, Severity::Fault, "no program looked");
         assert_eq!(told(&seen, &[], true).len(), 1, "the look at the kernel told it");
         seen.unavailable = Some("no server answers".to_owned());
         assert_eq!(told(&seen, &[], true), [], "the look at the store told it");

@@ -12,6 +12,8 @@ mod choice;
 mod look;
 mod rows;
 mod state;
+#[cfg(test)]
+mod testing;
 mod view;
 
 use std::io::IsTerminal;
@@ -97,7 +99,7 @@ fn drive(
             Some(TopAction::Quit) => return Ok(()),
             Some(TopAction::Order(order)) => {
                 state.message = Some("ordered ...".to_owned());
-                orders.send(order).context("nobody gives the order any more")?;
+                orders.send(order).context("the thread that gives orders has ended")?;
             }
             None => {}
         }
@@ -119,7 +121,9 @@ fn take_news(
             },
             Ok(News::Answer(said)) => state.message = Some(said),
             Err(TryRecvError::Empty) => return Ok(()),
-            Err(TryRecvError::Disconnected) => bail!("nobody looks at the cluster any more"),
+            Err(TryRecvError::Disconnected) => {
+                bail!("the thread that looks at the cluster has ended")
+            }
         }
     }
 }

@@ -37,7 +37,7 @@ const METRICS_PACKAGES: &[&str] =
     &["etcd-server", "etcd-client", "prometheus", "prometheus-node-exporter"];
 
 /// What test programs in the lab need beside the lab's own packages.
-const PACKAGES: [(&str, &[&str]); 9] = [
+const PACKAGES: [(&str, &[&str]); 10] = [
     ("checks", &["dnsmasq-base"]),
     ("cluster_page", cvip_lab::etcd::PACKAGES),
     ("etcd", cvip_lab::etcd::PACKAGES),

@@ -42,7 +42,7 @@ pub(super) struct Looker {
 }
 
 impl Looker {
-    /// Looks and gives orders until nobody wants to know any more.
+    /// Looks and gives orders until the screen is gone.
     pub(super) fn run(&self, orders: &Receiver<TopOrder>, news: &Sender<News>) {
         let mut readers = Readers::default();
         let mut events = Vec::new();

@@ -270,31 +270,8 @@ fn events_of(events: &[TopEvent], names: &NodeNames) -> Vec<TopRow> {
 }
 
 #[cfg(test)]
-pub(super) mod testing {
-    use super::*;
-    use crate::cli::cvipctl::overview::testing::Cluster;
-
-    pub(in super::super) fn events() -> Vec<TopEvent> {
-        let event = |at: &str, text: &str| TopEvent {
-            at: format!("2026-03-01T10:00:0{at}.000Z"),
-            node: 1,
-            text: text.to_owned(),
-        };
-        vec![
-            event("1", "took over from node 2 in term 4"),
-            event("2", "node 3 is drained, by order of root@alpha: new disk"),
-        ]
-    }
-
-    /// The rows of the cluster with faults.
-    pub(in super::super) fn shown(choice: &Choice) -> TopRows {
-        rows(&Cluster::troubled().overview(), &events(), choice)
-    }
-}
-
-#[cfg(test)]
 mod tests {
-    use super::testing::shown;
+    use super::super::testing::shown;
     use super::*;
 
     fn first(listing: Listing, sort: SortBy) -> Vec<String> {

@@ -175,7 +175,7 @@ impl TopState {
 #[cfg(test)]
 mod tests {
     use super::super::choice::SortBy;
-    use super::super::rows::testing::shown;
+    use super::super::testing::shown;
     use super::*;
 
     /// Types keys; the last action, and the state after it.

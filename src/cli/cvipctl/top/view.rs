@@ -151,7 +151,7 @@ impl Screen<'_, '_> {
         let names = &look.overview.names;
         let sets = report.director_sets.iter().map(|set| {
             let active = set.directors.iter().find(|node| set.is_active(**node));
-            let active = active.map_or_else(|| "nobody".to_owned(), |node| names.called(*node));
+            let active = active.map_or_else(|| "no node".to_owned(), |node| names.called(*node));
             let others = set.directors.iter().filter(|node| !set.is_active(**node));
             let others: Vec<String> = others.map(|node| names.called(*node)).collect();
             let cvips: Vec<String> = set.cvips.iter().map(ToString::to_string).collect();
@@ -243,8 +243,9 @@ mod tests {
     use ratatui::Terminal;
     use ratatui::backend::TestBackend;
 
-    use super::super::rows::{rows, testing};
+    use super::super::rows::rows;
     use super::super::state::TopKey;
+    use super::super::testing;
     use super::*;
     use crate::cli::cvipctl::overview::testing::Cluster;
 
