@@ -321,8 +321,13 @@ fn what_direct_routing_needs_of_a_node_is_mended() {
         });
         assert_eq!(found["subject"], format!("CVIP {addr}"));
         ward.cures(2, &format!("{addr} stands on eth0 beside lo"), |_| {});
+        // What cvipd has heard of it lasts for a while, as a warning: it may have passed.
         let report = ward.ask(ward.director());
-        assert!(report.finding("another host, ").is_none(), "{report}");
+        let is_meant = |what: &serde_json::Value| {
+            what.as_str().is_some_and(|what| what.contains("another host, "))
+        };
+        let mut faults = report.of("fault").into_iter();
+        assert!(faults.all(|fault| !is_meant(&fault["what"])), "{report}");
     }
     // Both at once: the address is not added before it is hidden.
     let cvip = single(ward.cvip(false));
