@@ -220,7 +220,6 @@ fn prometheus_reads_the_metrics_of_every_node_and_joins_them_with_node_exporter_
 
     // What has happened so far was measured, on each side of the store.
     for counted in [
-        "cvip_join_seconds_count{part=\"node\",host=\"1\"} > 0",
         "cvip_join_seconds_count{part=\"director\",host=\"3\"} >= 2",
         "cvip_takeover_seconds_count{host=\"3\"} == 1",
         "cvip_reconcile_seconds_count{kind=\"full\",host=\"3\"} > 0",
