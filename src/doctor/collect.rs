@@ -6,19 +6,18 @@ use std::path::Path;
 use std::thread::sleep;
 use std::time::Duration;
 
-use super::observed::{
-    Host, KernelServices, NeighbourReply, Observed, ObservedTable, ServerFault, Unexamined,
-};
+use super::observed::{Host, NeighbourReply, Observed, ObservedTable, ServerFault, Unexamined};
 use super::{Roles, conflicts, listeners};
 use crate::clock::Instant;
 use crate::conf::{Clustertab, Conf, Cvip, Routing};
 use crate::daemon::{ControlError, ControlRequest, Response, RunError, ask, check_start};
 use crate::director::desired::Inputs;
 use crate::director::drains::DrainState;
+use crate::director::owned_table::read_services;
 use crate::director::restrictions::Restrictions;
 use crate::director::table;
 use crate::director::view::TableView;
-use crate::ipvs::{self, Change, Client, ServiceEntry};
+use crate::ipvs::{self, Change, Client};
 use crate::listeners::{Dumper, Ranges};
 use crate::net::{self, Done, Interface, NetworkSettings, ThisHost};
 use crate::node::System;
@@ -304,10 +303,12 @@ fn table(
     let table = match seen.unavailable {
         None => read_table(seen, node, view, store).map(Some),
         // Nothing is known of what should stand in it.
-        Some(_) => Client::open().and_then(|mut client| services(&mut client)).map(|services| {
-            seen.kernel = Some(services);
-            None
-        }),
+        Some(_) => {
+            Client::open().and_then(|mut client| read_services(&mut client)).map(|services| {
+                seen.kernel = Some(services);
+                None
+            })
+        }
     };
     seen.noting("the kernel's IPVS table", table).flatten()
 }
@@ -329,7 +330,6 @@ fn read_table(
         changes: if is_known { changes(&mut client, seen, node)? } else { Vec::new() },
         daemons: client.daemons()?,
         view,
-        services: Vec::new(),
     };
     if !table.changes.is_empty() {
         sleep(SETTLED_AFTER);
@@ -339,26 +339,7 @@ fn read_table(
         let again = changes(&mut client, seen, node)?;
         table.changes.retain(|change| again.contains(change));
     }
-    let services = services(&mut client)?;
-    let copy = |(entry, list): &(ServiceEntry, Vec<_>)| (entry.service.clone(), list.clone());
-    table.services = services.iter().map(copy).collect();
-    seen.kernel = Some(services);
-    Ok(table)
-}
-
-/// The table's services in order, each with its destinations in order.
-///
-/// # Errors
-/// The kernel does not let this user read it, or does not answer.
-pub fn services(client: &mut Client) -> Result<KernelServices, ipvs::IpvsError> {
-    let services = client.services()?;
-    let ids: Vec<_> = services.iter().map(|entry| entry.service.id).collect();
-    let destinations = client.destinations_of(&ids)?;
-    let mut table: KernelServices = services.into_iter().zip(destinations).collect();
-    for (_, list) in &mut table {
-        list.sort_unstable_by_key(|entry| entry.destination.id);
-    }
-    table.sort_by_key(|(entry, _)| entry.service.id);
+    seen.kernel = Some(read_services(&mut client)?);
     Ok(table)
 }
 

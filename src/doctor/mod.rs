@@ -28,10 +28,10 @@ mod table;
 #[cfg(test)]
 mod testing;
 
-pub use collect::{collect, services, start_fault};
+pub use collect::{collect, start_fault};
 pub use finding::{Finding, Severity};
 pub use nodes::LAST_GOOD;
-pub use observed::{KernelServices, Observed, ServerFault, Unexamined};
+pub use observed::{Observed, ServerFault, Unexamined};
 pub use roles::Roles;
 
 /// Every examination of what was seen: faults first, then warnings and notes, each once.

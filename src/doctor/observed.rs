@@ -9,9 +9,10 @@ use super::Roles;
 use crate::conf::{Clustertab, Conf, Cvip};
 use crate::daemon::Status;
 use crate::director::liveness::Liveness;
+use crate::director::owned_table::KernelServices;
 use crate::director::sync;
 use crate::director::view::TableView;
-use crate::ipvs::{Change, DestinationEntry, Service, ServiceEntry, SyncDaemon};
+use crate::ipvs::{Change, SyncDaemon};
 use crate::listeners::Listener;
 use crate::net::{AddressRole, DesiredSettings, Difference, Done, Interface, Mac};
 use crate::node::System;
@@ -90,9 +91,6 @@ pub struct Unexamined {
     pub is_expected: bool,
 }
 
-/// The services of a kernel's table, each with its destinations.
-pub type KernelServices = Vec<(ServiceEntry, Vec<DestinationEntry>)>;
-
 /// A node's own kernel, but for the IPVS table.
 #[derive(Clone, Debug, Default)]
 pub struct Host {
@@ -124,8 +122,6 @@ pub struct NeighbourReply {
 /// The kernel's IPVS table.
 #[derive(Clone, Debug, Default)]
 pub struct ObservedTable {
-    /// Services with their destinations.
-    pub services: Vec<(Service, Vec<DestinationEntry>)>,
     /// What a director would have to change to make it what is desired, on two looks in a row.
     /// Empty where cvipd does not set it.
     pub changes: Vec<(ServiceKey, Change)>,

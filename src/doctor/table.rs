@@ -8,7 +8,9 @@ use crate::director::liveness::Liveness;
 use crate::director::reconcile;
 use crate::director::settings::service_key;
 use crate::director::view::Quiesced;
-use crate::ipvs::{Change, DaemonRole, DestinationEntry, DestinationId, Service, ServiceId};
+use crate::ipvs::{
+    Change, DaemonRole, DestinationEntry, DestinationId, Service, ServiceEntry, ServiceId,
+};
 use crate::ipvsadm::change_line;
 use crate::net::AddressRole;
 use crate::store::ServiceKey;
@@ -19,8 +21,8 @@ const AT_MOST: usize = 20;
 /// Everything about the table.
 pub(super) fn table(seen: &Observed, table: &ObservedTable) -> Vec<Finding> {
     let mut findings = differences(seen, table);
-    for (service, destinations) in &table.services {
-        findings.extend(by_hand(seen, service, destinations));
+    for (entry, destinations) in seen.kernel.iter().flatten() {
+        findings.extend(by_hand(seen, &entry.service, destinations));
     }
     findings.extend(quiesced(seen, table));
     findings.extend(loops(seen, table));
@@ -95,7 +97,7 @@ fn differences(seen: &Observed, table: &ObservedTable) -> Vec<Finding> {
         .iter()
         .take(AT_MOST)
         .map(|(key, change)| {
-            Finding::fault(key, describe(seen, table, change)).fix(fix).run("cvipctl apply")
+            Finding::fault(key, describe(seen, change)).fix(fix).run("cvipctl apply")
         })
         .collect();
     if let Some(more) = changes.len().checked_sub(AT_MOST).filter(|more| *more > 0) {
@@ -124,7 +126,7 @@ fn explained(seen: &Observed, table: &ObservedTable, key: ServiceKey, change: &C
 }
 
 /// What is wrong where this change would be made.
-fn describe(seen: &Observed, table: &ObservedTable, change: &Change) -> String {
+fn describe(seen: &Observed, change: &Change) -> String {
     let node = |at: &DestinationId| match seen.node_of(at.addr) {
         Some(node) => format!("node {node} ({})", at.addr),
         None => at.to_string(),
@@ -150,7 +152,8 @@ fn describe(seen: &Observed, table: &ObservedTable, change: &Change) -> String {
             format!("{} serves it no longer, and still gets new connections", node(&d.id))
         }
         Change::EditDestination(id, d) => {
-            let standing = table.services.iter().find(|(service, _)| service.id == *id);
+            let mut services = seen.kernel.iter().flatten();
+            let standing = services.find(|(entry, _)| entry.service.id == *id);
             let mut standing = standing.iter().flat_map(|(_, list)| list);
             let standing = standing.find(|entry| entry.destination.id == d.id);
             match standing.map(|entry| entry.destination) {
@@ -241,7 +244,7 @@ fn loops(seen: &Observed, table: &ObservedTable) -> Vec<Finding> {
     let only = |host: &super::observed::Host| host.setting("net/ipv4/vs/backup_only") == Some("1");
     let quiesced = waits && backup && seen.host.as_ref().is_some_and(only);
     let cvips: Vec<&Cvip> = seen.served().collect();
-    for (service, _) in &table.services {
+    for (ServiceEntry { service, .. }, _) in seen.kernel.iter().flatten() {
         let ServiceId::Address { addr, .. } = service.id else { continue };
         let Some(cvip) = cvips.iter().find(|cvip| cvip.addr == addr) else { continue };
         let directs = seen.node.is_some_and(|node| cvip.is_director(node));
@@ -310,6 +313,13 @@ mod tests {
         Service::new(service_id(key), "wlc")
     }
 
+    fn standing(
+        service: Service,
+        destinations: Vec<DestinationEntry>,
+    ) -> (ServiceEntry, Vec<DestinationEntry>) {
+        (ServiceEntry { service, stats: Stats::default() }, destinations)
+    }
+
     /// What a director finds in this table.
     fn found(
         node: u32,
@@ -318,8 +328,8 @@ mod tests {
     ) -> Vec<String> {
         let mut seen = seen(conf(Routing::Dr, &["192.0.2.10"], directors), node);
         seen.state.owned.insert(1, [http()].into());
+        seen.kernel = Some(vec![standing(service(http()), vec![entry(destination(3, 0))])]);
         let mut has = ObservedTable::default();
-        has.services.push((service(http()), vec![entry(destination(3, 0))]));
         make(&mut seen, &mut has);
         lines(&table(&seen, &has))
     }
@@ -365,8 +375,8 @@ mod tests {
     fn other_weights_and_methods_are_told_with_both_values() {
         let id = service_id(http());
         let told = |is: Destination, wanted: Destination| {
-            found(1, 1, |_, table| {
-                table.services[0].1 = vec![entry(is)];
+            found(1, 1, |seen, table| {
+                seen.kernel = Some(vec![standing(service(http()), vec![entry(is)])]);
                 table.changes = vec![(http(), Change::EditDestination(id, wanted))];
             })
             .remove(0)
@@ -406,9 +416,9 @@ mod tests {
     #[test]
     fn a_service_by_hand_is_a_warning_on_a_cvip_and_a_note_elsewhere() {
         let hand = |key| {
-            found(1, 2, move |seen, table| {
+            found(1, 2, move |seen, _| {
                 seen.alive.insert(1);
-                table.services.push((service(key), Vec::new()));
+                seen.kernel.as_mut().unwrap().push(standing(service(key), Vec::new()));
             })
         };
         let lines = hand(key("192.0.2.10", Protocol::Udp, 177));
@@ -416,18 +426,19 @@ mod tests {
         assert!(lines[0].contains("when another director takes over"), "{lines:?}");
         assert!(lines[0].contains("node 1, 192.0.2.1, is not among its destinations"), "{lines:?}");
         assert!(lines[0].contains("run: setport_weight --start-port=177"), "{lines:?}");
-        let everywhere = found(1, 1, |_, table| {
+        let everywhere = found(1, 1, |seen, _| {
             let at = |node| Destination::new(own(node, false), 177, Forwarding::Route, 1);
             let all = (1..=4).map(|node| entry(at(node))).collect();
-            table.services.push((service(key("192.0.2.10", Protocol::Udp, 177)), all));
+            let by_hand = service(key("192.0.2.10", Protocol::Udp, 177));
+            seen.kernel.as_mut().unwrap().push(standing(by_hand, all));
         });
         let commands = "    run: cvipctl import\n    run: cvipctl apply";
         assert!(everywhere[0].ends_with(commands), "{everywhere:?}");
         let lines = hand(key("203.0.113.1", Protocol::Tcp, 80));
         assert!(lines[0].starts_with("note: tcp 203.0.113.1:80"), "{lines:?}");
-        let mark = found(1, 1, |_, table| {
+        let mark = found(1, 1, |seen, _| {
             let id = ServiceId::Mark { mark: 9, family: crate::ipvs::Family::V4 };
-            table.services.push((Service::new(id, "wlc"), Vec::new()));
+            seen.kernel.as_mut().unwrap().push(standing(Service::new(id, "wlc"), Vec::new()));
         });
         assert!(mark[0].starts_with("note: mark 9 IPv4: cvipd does not keep it"), "{mark:?}");
         let flagged = found(1, 1, |seen, table| {

@@ -12,9 +12,10 @@ use super::names::NodeNames;
 use super::pools::{PoolRow, PoolSources, pools};
 use super::report::{RefusedRow, StatusReport};
 use super::rows::{self, StatusSeen};
-use super::table::{StatusTable, owned, read_table};
+use super::table::{owned, read_table};
 use crate::conf::Conf;
 use crate::daemon::{ControlError, ControlRequest, Response, Status, ask};
+use crate::director::owned_table::OwnedTable;
 use crate::doctor::collect::Extent;
 use crate::ipvsadm::documents::ServiceObject;
 use crate::store::{Access, Interest, StoreState};
@@ -37,7 +38,7 @@ pub(super) struct Answers {
     /// The store was read.
     pub(super) known: bool,
     pub(super) cvipd: Option<Box<Status>>,
-    pub(super) table: Option<StatusTable>,
+    pub(super) table: Option<OwnedTable>,
     pub(super) problems: Vec<String>,
 }
 

@@ -8,9 +8,9 @@ use std::net::{IpAddr, SocketAddr};
 use serde::Serialize;
 
 use super::names::NodeNames;
-use super::table::StatusTable;
 use crate::conf::{Clustertab, Conf, RegistrationMode, ServiceConf};
 use crate::director::liveness::Liveness;
+use crate::director::owned_table::OwnedTable;
 use crate::director::settings::service_key;
 use crate::director::view::{Draining, Quiesced, TableView};
 use crate::ipvs::{DestinationEntry, ServiceEntry};
@@ -168,7 +168,7 @@ pub(super) struct PoolSources<'a> {
     /// What this node's cvipd says of its pools, if it is a director.
     pub(super) view: Option<&'a TableView>,
     pub(super) liveness: &'a BTreeMap<u32, Liveness>,
-    pub(super) table: Option<&'a StatusTable>,
+    pub(super) table: Option<&'a OwnedTable>,
     /// The directors that are active.
     pub(super) active: &'a BTreeSet<u32>,
     /// This host's node.
