@@ -385,8 +385,8 @@ impl Passes {
         services: &BTreeSet<ServiceKey>,
         planned: &[WeighedService],
     ) -> Vec<(WeighedService, bool)> {
-        let is_planned = |key: &ServiceKey| planned.iter().any(|weighed| weighed.service == *key);
-        self.quorums.retain(|key, _| !(full || services.contains(key)) || is_planned(key));
+        let asked: BTreeSet<ServiceKey> = planned.iter().map(|weighed| weighed.service).collect();
+        self.quorums.retain(|key, _| !(full || services.contains(key)) || asked.contains(key));
         let mut news = Vec::new();
         for weighed in planned {
             let WeighedService { service, quorum, weight, has_quorum } = *weighed;

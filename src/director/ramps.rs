@@ -20,8 +20,9 @@ const STEP: Duration = Duration::from_secs(1);
 /// The servers whose weights grow.
 #[derive(Clone, Debug, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Ramps {
+    /// By service and real server.
     #[serde(with = "pairs")]
-    begun: BTreeMap<(ServiceKey, IpAddr), Ramp>,
+    begun: BTreeMap<ServiceKey, BTreeMap<IpAddr, Ramp>>,
     /// When the weights last grew: they do in steps, between which they are the same.
     grew: Option<Instant>,
     /// When they grow next.
@@ -56,25 +57,26 @@ impl Ramps {
         servers: &[WeighedServer],
         now: Instant,
     ) {
+        let Some(slow_start) = slow_start else {
+            self.begun.remove(&service);
+            return;
+        };
+        let mut ramps = self.begun.remove(&service).unwrap_or_default();
         let wanted = |addr: &IpAddr| servers.iter().any(|s| s.addr == *addr && s.is_wanted);
-        self.begun.retain(|(of, addr), ramp| {
-            *of != service || (slow_start.is_some() && wanted(addr) && !ramp.is_over(now))
-        });
-        for (_, ramp) in self.begun.iter_mut().filter(|((of, _), _)| *of == service) {
-            ramp.slow_start = slow_start.unwrap_or(ramp.slow_start);
-        }
-        let Some(slow_start) = slow_start else { return };
+        ramps.retain(|addr, ramp| wanted(addr) && !ramp.is_over(now));
+        ramps.values_mut().for_each(|ramp| ramp.slow_start = slow_start);
         for server in servers.iter().filter(|s| s.is_wanted && !s.has_weight && !s.is_warm) {
-            self.begun.entry((service, server.addr)).or_insert(Ramp { slow_start, since: now });
+            ramps.entry(server.addr).or_insert(Ramp { slow_start, since: now });
         }
-        if !self.begun.is_empty() {
+        if !ramps.is_empty() {
+            self.begun.insert(service, ramps);
             self.next.get_or_insert(now + STEP);
         }
     }
 
     /// A server's weight by the last step, of its whole one.
     pub fn weight(&self, service: ServiceKey, addr: IpAddr, whole: u32) -> u32 {
-        self.begun.get(&(service, addr)).map_or(whole, |ramp| {
+        self.begun.get(&service).and_then(|ramps| ramps.get(&addr)).map_or(whole, |ramp| {
             let grew = self.grew.unwrap_or(ramp.since);
             ramp.slow_start.weight(whole, grew.saturating_duration_since(ramp.since))
         })
@@ -91,17 +93,17 @@ impl Ramps {
             return Vec::new();
         }
         (self.grew, self.next) = (Some(now), Some(now + STEP));
-        let mut services: Vec<ServiceKey> =
-            self.begun.keys().map(|(service, _)| *service).collect();
-        services.dedup();
-        services
+        self.begun.keys().copied().collect()
     }
 
     /// The servers whose weights grow, and for how long they do.
     pub fn iter(&self, now: Instant) -> impl Iterator<Item = (ServiceKey, IpAddr, Duration)> {
-        self.begun.iter().map(move |((service, addr), ramp)| {
+        let ramps = self.begun.iter().flat_map(|(service, ramps)| {
+            ramps.iter().map(move |(addr, ramp)| (*service, *addr, ramp))
+        });
+        ramps.map(move |(service, addr, ramp)| {
             let end = ramp.since + ramp.slow_start.lasts();
-            (*service, *addr, end.saturating_duration_since(now))
+            (service, addr, end.saturating_duration_since(now))
         })
     }
 }
