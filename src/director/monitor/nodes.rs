@@ -56,6 +56,15 @@ pub(super) struct Nodes {
     left: BTreeMap<u32, LeftPorts>,
 }
 
+/// What judging shows beside the liveness of each node.
+pub(super) struct Judgement {
+    /// A witness has answered.
+    pub(super) is_answered: bool,
+    /// A node that nothing reached is reached again; nothing reaches any while this director suspects its
+    /// own link.
+    pub(super) reaches_again: bool,
+}
+
 impl Nodes {
     /// Nothing was heard yet.
     pub(super) fn new(me: MonitorIdentity, now: Instant) -> Nodes {
@@ -144,16 +153,6 @@ impl Nodes {
         others.map(heard).collect()
     }
 
-    /// The nodes that nothing reaches, as far as is known: all of them while this director suspects its own
-    /// link.
-    pub(super) fn unreached(&self) -> BTreeSet<u32> {
-        let is_unreached = |liveness: &Liveness| {
-            self.isolated || matches!(liveness, Liveness::Suspected | Liveness::Dead)
-        };
-        let unreached = self.liveness_of.iter().filter(|(_, liveness)| is_unreached(liveness));
-        unreached.map(|(node, _)| *node).collect()
-    }
-
     /// This director suspects its own link.
     pub(super) fn is_isolated(&self) -> bool {
         self.isolated
@@ -208,14 +207,15 @@ impl Nodes {
         nodes.filter(is_heard).take(WITNESSES).copied().collect()
     }
 
-    /// Judges which nodes live, and probes those that might not. True if a witness has answered.
+    /// Judges which nodes live, and probes those that might not.
     pub(super) fn judge(
         &mut self,
         store: &StoreView,
         witnesses: &BTreeSet<u32>,
         now: Instant,
         outputs: &mut Vec<MonitorOutput>,
-    ) -> bool {
+    ) -> Judgement {
+        let was_isolated = self.isolated;
         let suspected = self.judge_link(store, now, outputs);
         let mut is_answered = false;
         let mut liveness_of = BTreeMap::new();
@@ -246,6 +246,13 @@ impl Nodes {
             self.probes.connect(*node, services, addrs, now, outputs);
         }
         let before = std::mem::replace(&mut self.liveness_of, liveness_of);
+        let is_unreached = |liveness: &Liveness, isolated: bool| {
+            isolated || matches!(liveness, Liveness::Suspected | Liveness::Dead)
+        };
+        let is_still =
+            |node| self.liveness_of.get(node).is_some_and(|is| is_unreached(is, self.isolated));
+        let mut unreached = before.iter().filter(|(_, was)| is_unreached(was, was_isolated));
+        let reaches_again = unreached.any(|(node, _)| !is_still(node));
         self.tell_changes(&before, store, now, outputs);
         // What says nothing leaves in force what was said before.
         for node in self.addrs.keys() {
@@ -254,7 +261,7 @@ impl Nodes {
                 self.left.insert(*node, left);
             }
         }
-        is_answered
+        Judgement { is_answered, reaches_again }
     }
 
     /// Judges whether this director's own link is good; the nodes that are not heard.

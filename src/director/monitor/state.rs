@@ -16,7 +16,7 @@ use super::conflicts::{ConflictStep, Conflicts, WatchedAddresses};
 use super::messages::{
     MonitorCommand, MonitorIdentity, MonitorInput, MonitorNotice, MonitorOutput, MonitorView,
 };
-use super::nodes::Nodes;
+use super::nodes::{Judgement, Nodes};
 use super::store_view::{StoreChanges, StoreReading, StoreView};
 use super::vouching::Vouching;
 use super::wire::Terms;
@@ -322,11 +322,11 @@ impl MonitorState {
             true => self.nodes.witnesses(&self.candidacy.order, &self.store, now),
             false => BTreeSet::new(),
         };
-        let unreached = self.nodes.unreached();
-        let is_answered = self.nodes.judge(&self.store, &witnesses, now, &mut self.outputs);
+        let Judgement { is_answered, reaches_again } =
+            self.nodes.judge(&self.store, &witnesses, now, &mut self.outputs);
         // The network was parted: who asked meanwhile may have been answered by another director, and what
         // was announced may have been lost.
-        if self.candidacy.is_active() && unreached.difference(&self.nodes.unreached()).count() > 0 {
+        if self.candidacy.is_active() && reaches_again {
             self.announce_once_sure();
         }
         if let Some(number) = self.vouching.step(is_answered, now) {
