@@ -29,42 +29,36 @@ pub struct MembershipTimes {
 }
 
 impl MembershipTimes {
-    /// Counts what is settled by now, since when it waited.
-    pub(crate) fn observe(&mut self, settled: Vec<(Membership, Instant)>, now: Instant) {
-        for (membership, since) in settled {
-            let histogram = match membership {
-                Membership::Joined => &mut self.joins,
-                Membership::Left => &mut self.leaves,
-            };
-            histogram.observe(now.saturating_duration_since(since));
-        }
+    /// Counts one that is settled by now, since when it waited.
+    pub(crate) fn observe(&mut self, membership: Membership, since: Instant, now: Instant) {
+        let histogram = match membership {
+            Membership::Joined => &mut self.joins,
+            Membership::Left => &mut self.leaves,
+        };
+        histogram.observe(now.saturating_duration_since(since));
     }
 }
 
-/// Joins and leaves that wait, each by its key, and those that are settled.
+/// Joins and leaves that wait, each by its key.
 #[derive(Debug)]
-pub(crate) struct PendingMemberships<K> {
-    since: BTreeMap<K, (Membership, Instant)>,
-    settled: Vec<(Membership, Instant)>,
-}
+pub(crate) struct PendingMemberships<K>(BTreeMap<K, (Membership, Instant)>);
 
 impl<K> Default for PendingMemberships<K> {
     fn default() -> PendingMemberships<K> {
-        PendingMemberships { since: BTreeMap::new(), settled: Vec::new() }
+        PendingMemberships(BTreeMap::new())
     }
 }
 
 impl<K: Ord> PendingMemberships<K> {
     /// One begins to wait. What waited under this key is overtaken.
     pub(crate) fn begin(&mut self, key: K, membership: Membership, now: Instant) {
-        self.since.insert(key, (membership, now));
+        self.0.insert(key, (membership, now));
     }
 
-    /// What follows from it is done, if this is what waits under the key.
-    pub(crate) fn settle(&mut self, key: &K, membership: Membership) {
-        if self.since.get(key).is_some_and(|(waits, _)| *waits == membership) {
-            self.settled.extend(self.since.remove(key));
-        }
+    /// What follows from it is done, if this is what waits under the key: since when it waited.
+    pub(crate) fn settle(&mut self, key: &K, membership: Membership) -> Option<Instant> {
+        self.0.get(key).filter(|(waits, _)| *waits == membership)?;
+        self.0.remove(key).map(|(_, since)| since)
     }
 
     /// The keys of those that wait.
@@ -72,17 +66,12 @@ impl<K: Ord> PendingMemberships<K> {
     where
         K: Copy,
     {
-        self.since.keys().copied().collect()
+        self.0.keys().copied().collect()
     }
 
-    /// Nothing follows from these any more.
-    pub(crate) fn forget(&mut self, is_meant: impl Fn(&K) -> bool) {
-        self.since.retain(|key, _| !is_meant(key));
-    }
-
-    /// Those that were settled since this was last asked, each with since when it waited.
-    pub(crate) fn take_settled(&mut self) -> Vec<(Membership, Instant)> {
-        std::mem::take(&mut self.settled)
+    /// Nothing follows from any of them any more.
+    pub(crate) fn clear(&mut self) {
+        self.0.clear();
     }
 }
 
@@ -101,23 +90,21 @@ mod tests {
         pending.begin(80, Joined, at(0));
         pending.begin(81, Joined, at(0));
         pending.begin(82, Left, at(1));
-        pending.settle(&80, Left);
-        assert_eq!(pending.take_settled(), [], "something else waits");
-        pending.settle(&80, Joined);
-        pending.settle(&80, Joined);
+        assert_eq!(pending.settle(&80, Left), None, "something else waits");
+        assert_eq!(pending.settle(&80, Joined), Some(at(0)));
+        assert_eq!(pending.settle(&80, Joined), None);
         pending.begin(81, Left, at(2));
-        pending.settle(&81, Joined);
-        pending.forget(|port| *port == 82);
-        pending.settle(&82, Left);
-        pending.settle(&81, Left);
-        let settled = pending.take_settled();
-        assert_eq!(settled, [(Joined, at(0)), (Left, at(2))]);
+        assert_eq!(pending.settle(&81, Joined), None);
+        assert_eq!(pending.settle(&81, Left), Some(at(2)));
+        assert_eq!(pending.keys(), [82]);
+        pending.clear();
+        assert_eq!(pending.settle(&82, Left), None);
         let mut times = MembershipTimes::default();
-        times.observe(settled, at(5));
+        times.observe(Joined, at(0), at(5));
+        times.observe(Left, at(2), at(5));
         assert_eq!(
             (times.joins.sum(), times.leaves.sum()),
             (Duration::from_millis(5), Duration::from_millis(3))
         );
-        assert_eq!(pending.take_settled(), []);
     }
 }

@@ -33,9 +33,10 @@ impl PublicationTimes {
         for key in self.unstored.keys() {
             let joined = services.contains(&key);
             let membership = if joined { Membership::Joined } else { Membership::Left };
-            self.unstored.settle(&key, membership);
+            if let Some(since) = self.unstored.settle(&key, membership) {
+                self.times.observe(membership, since, now);
+            }
         }
-        self.times.observe(self.unstored.take_settled(), now);
         self.served.get_or_insert(services);
     }
 

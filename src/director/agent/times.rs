@@ -54,10 +54,11 @@ impl PassTimes {
                 Change::DeleteDestination(service, gone) => (*service, gone.addr, Membership::Left),
                 _ => continue,
             };
-            self.unmade.settle(&(service, addr), membership);
+            if let Some(since) = self.unmade.settle(&(service, addr), membership) {
+                self.times.memberships.observe(membership, since, now);
+            }
         }
-        self.unmade.forget(|_| true);
-        self.times.memberships.observe(self.unmade.take_settled(), now);
+        self.unmade.clear();
         let passes = match was_full {
             true => &mut self.times.full_passes,
             false => &mut self.times.passes,
