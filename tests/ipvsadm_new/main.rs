@@ -14,7 +14,7 @@ use std::io::Write;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::time::{Duration, Instant};
 
-use cvip::ipvsadm::table::TableError;
+use cvip::ipvsadm::table::{Table, TableError};
 use cvip::ipvsadm::watch::Clock;
 use cvip::ipvsadm::{Call, ToolStreams, run};
 use ipvsadm_support::memory::Memory;
@@ -46,22 +46,28 @@ fn call(
     meanwhile: impl FnMut(),
     open: impl FnOnce() -> Result<Memory, TableError>,
 ) -> Ran {
+    let mut out = Vec::new();
+    let (err, status) = call_into(&mut out, ("ipvsadm", words, stdin), meanwhile, open);
+    Ran { out: String::from_utf8(out).expect("UTF-8"), err, status }
+}
+
+/// Calls a program with words and an input; what it says on standard error, and the status.
+fn call_into<T: Table>(
+    out: &mut impl Write,
+    (program, words, stdin): (&str, &[&str], &str),
+    meanwhile: impl FnMut(),
+    open: impl FnOnce() -> Result<T, TableError>,
+) -> (String, u8) {
     let words: Vec<OsString> = words.iter().map(OsString::from).collect();
-    let (mut out, mut err) = (Vec::new(), Vec::new());
+    let mut err = Vec::new();
     let status = run(
-        Call { program: OsStr::new("ipvsadm"), words: &words, posix: false },
-        ToolStreams {
-            stdin: &mut stdin.as_bytes(),
-            out: &mut out,
-            err: &mut err,
-            err_is_terminal: false,
-        },
+        Call { program: OsStr::new(program), words: &words, posix: false },
+        ToolStreams { stdin: &mut stdin.as_bytes(), out, err: &mut err, err_is_terminal: false },
         &mut RecordedNames::new(),
         &mut Skipping(Instant::now(), meanwhile),
         open,
     );
-    let text = |bytes| String::from_utf8(bytes).expect("UTF-8");
-    Ran { out: text(out), err: text(err), status }
+    (String::from_utf8(err).expect("UTF-8"), status)
 }
 
 fn ipvsadm(memory: &Memory, words: &[&str], stdin: &str) -> Ran {
@@ -452,21 +458,9 @@ fn what_cannot_be_written_is_an_error_and_a_closed_pipe_is_none() {
     let memory = table(RULES);
     memory.0.borrow_mut().status = Some("Conns:\t12\n".to_owned());
     let run_with = |words: &str, stdin: &str, room, errno| {
-        let words: Vec<OsString> = words.split_whitespace().map(OsString::from).collect();
-        let (mut out, mut err) = (Failing { room, errno }, Vec::new());
-        let status = run(
-            Call { program: OsStr::new("ipvsadm"), words: &words, posix: false },
-            ToolStreams {
-                stdin: &mut stdin.as_bytes(),
-                out: &mut out,
-                err: &mut err,
-                err_is_terminal: false,
-            },
-            &mut RecordedNames::new(),
-            &mut Skipping(Instant::now(), || {}),
-            || Ok(memory.clone()),
-        );
-        (String::from_utf8(err).expect("UTF-8"), status)
+        let words: Vec<&str> = words.split_whitespace().collect();
+        let call = ("ipvsadm", &words[..], stdin);
+        call_into(&mut Failing { room, errno }, call, || {}, || Ok(memory.clone()))
     };
     for (words, stdin, failed, closed) in [
         ("", "", 1, 0),

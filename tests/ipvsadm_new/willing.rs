@@ -2,7 +2,6 @@
 
 use super::*;
 use cvip::ipvs::{Change, DestinationEntry, Info, ServiceEntry, ServiceId, SyncDaemon, Timeouts};
-use cvip::ipvsadm::table::Table;
 use proptest::prelude::*;
 
 struct Willing;
@@ -37,21 +36,7 @@ impl Table for Willing {
 
 /// What is said on standard error, and the status.
 fn said(program: &str, words: &[&str], stdin: &str) -> (String, u8) {
-    let words: Vec<OsString> = words.iter().map(OsString::from).collect();
-    let (mut out, mut err) = (Vec::new(), Vec::new());
-    let status = run(
-        Call { program: OsStr::new(program), words: &words, posix: false },
-        ToolStreams {
-            stdin: &mut stdin.as_bytes(),
-            out: &mut out,
-            err: &mut err,
-            err_is_terminal: false,
-        },
-        &mut RecordedNames::new(),
-        &mut Skipping(Instant::now(), || {}),
-        || Ok(Willing),
-    );
-    (String::from_utf8(err).expect("UTF-8"), status)
+    call_into(&mut Vec::new(), (program, words, stdin), || {}, || Ok(Willing))
 }
 
 fn line() -> impl Strategy<Value = String> {
