@@ -181,7 +181,7 @@ fn names_in(text: &str) -> BTreeSet<&str> {
 
 #[test]
 fn prometheus_reads_the_metrics_of_every_node_and_joins_them_with_node_exporter_s() {
-    let site = Site::start();
+    let mut site = Site::start();
     let rules = packaging("prometheus/alerts.test.yml");
     site.cluster.client().stdout(&["promtool", "test", "rules", rules.to_str().unwrap()]).unwrap();
 
@@ -218,8 +218,15 @@ fn prometheus_reads_the_metrics_of_every_node_and_joins_them_with_node_exporter_
         (joined == [cvipd("1"), cvipd("2")]).then_some(())
     });
 
+    // What the first record of a node says is no join of the node's, and is met by a full pass: one that
+    // leaves and comes back is.
+    site.stop_serving(1).unwrap();
+    site.until("node 1 has left", |site| (site.pool(FIRST) == [2]).then_some(()));
+    site.serve(1).unwrap();
+    site.until("node 1 is back", |site| (site.pool(FIRST) == [1, 2]).then_some(()));
     // What has happened so far was measured, on each side of the store.
     for counted in [
+        "cvip_join_seconds_count{part=\"node\",host=\"1\"} > 0",
         "cvip_join_seconds_count{part=\"director\",host=\"3\"} >= 2",
         "cvip_takeover_seconds_count{host=\"3\"} == 1",
         "cvip_reconcile_seconds_count{kind=\"full\",host=\"3\"} > 0",
