@@ -12,14 +12,18 @@ use nix::sys::signalfd::{SfdFlags, SignalFd};
 #[derive(Debug)]
 pub(crate) struct Interrupts(SignalFd);
 
+/// Holds these signals back in this thread and in those that it makes later: they arrive by the
+/// descriptor alone, which is never waited for.
+pub(crate) fn hold(signals: &[Signal]) -> nix::Result<SignalFd> {
+    let mask: SigSet = signals.iter().copied().collect();
+    mask.thread_block()?;
+    SignalFd::with_flags(&mask, SfdFlags::SFD_NONBLOCK | SfdFlags::SFD_CLOEXEC)
+}
+
 impl Interrupts {
     /// Threads that are made later hold them back too.
     pub(crate) fn hold() -> nix::Result<Interrupts> {
-        let mut mask = SigSet::empty();
-        mask.add(Signal::SIGINT);
-        mask.add(Signal::SIGTERM);
-        mask.thread_block()?;
-        SignalFd::with_flags(&mask, SfdFlags::SFD_NONBLOCK | SfdFlags::SFD_CLOEXEC).map(Interrupts)
+        hold(&[Signal::SIGINT, Signal::SIGTERM]).map(Interrupts)
     }
 
     /// True if one came.

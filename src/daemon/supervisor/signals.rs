@@ -1,8 +1,10 @@
 //! The signals that cvipd is told by, held back: they arrive by a descriptor alone.
 
 use nix::errno::Errno;
-use nix::sys::signal::{SigSet, Signal};
-use nix::sys::signalfd::{SfdFlags, SignalFd};
+use nix::sys::signal::Signal;
+use nix::sys::signalfd::SignalFd;
+
+use crate::interrupts::hold;
 
 /// SIGTERM, SIGINT and SIGHUP of this process.
 #[derive(Debug)]
@@ -16,12 +18,7 @@ impl HeldSignals {
     /// # Errors
     /// The kernel refuses.
     pub fn hold() -> Result<HeldSignals, Errno> {
-        let mut mask = SigSet::empty();
-        for signal in [Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP] {
-            mask.add(signal);
-        }
-        mask.thread_block()?;
-        SignalFd::with_flags(&mask, SfdFlags::SFD_NONBLOCK | SfdFlags::SFD_CLOEXEC).map(HeldSignals)
+        hold(&[Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP]).map(HeldSignals)
     }
 
     /// Readable when one has come.
