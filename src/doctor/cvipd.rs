@@ -5,6 +5,25 @@ use super::collect::NEIGHBOURS;
 use super::observed::Observed;
 use super::{Finding, Severity};
 use crate::daemon::MetricsPlace;
+use crate::director::sync::SyncView;
+
+/// What a director says that suspects its own link.
+pub const ISOLATED: &str =
+    "most nodes are suspected at once: this director suspects its own link, the table stays";
+
+/// What is said of a store that cannot be reached.
+pub fn unavailable(seconds: u64) -> String {
+    format!("the store has been unavailable for {seconds} s: nothing changes until it returns")
+}
+
+/// What is said of a synchronisation daemon that does not run.
+pub fn unsynchronised(sync: &SyncView) -> Option<String> {
+    let why = sync.missing.as_ref()?;
+    let SyncView { role, interface, .. } = sync;
+    Some(format!(
+        "connections are not synchronised: no {role} sync daemon runs on {interface}: {why}"
+    ))
+}
 
 /// Beside what was `found`; `of_kernel` of it are faults of this host's addresses and settings,
 /// which name in other words, and with its fix, what cvipd has met.
@@ -24,10 +43,7 @@ pub(super) fn told(seen: &Observed, found: &[Finding], of_kernel: bool) -> Vec<F
         findings.extend(own.addresses.iter().filter(|what| !is_told(what)).map(finding));
     }
     if let Some(seconds) = own.store_unavailable_s.filter(|_| seen.unavailable.is_none()) {
-        let what = format!(
-            "the store has been unavailable for {seconds} s: nothing changes until it returns"
-        );
-        findings.push(Finding::warning("store", what).fix(
+        findings.push(Finding::warning("store", unavailable(seconds)).fix(
             "`cvipctl check` says which of its servers answer, and what this host may do there",
         ));
     }
@@ -40,21 +56,15 @@ pub(super) fn told(seen: &Observed, found: &[Finding], of_kernel: bool) -> Vec<F
         );
     }
     if own.monitor.as_ref().is_some_and(|monitor| monitor.isolated) {
-        let what = "most nodes are suspected at once: this director suspects its own link, the \
-                    table stays";
         findings.push(
-            Finding::warning(seen.here(), what)
+            Finding::warning(seen.here(), ISOLATED)
                 .fix("see to this host's network interfaces and link"),
         );
     }
     let sync = own.pools.as_ref().and_then(|pools| pools.sync.as_ref());
-    if let Some((sync, why)) = sync.and_then(|sync| Some((sync, sync.missing.as_ref()?)))
+    if let Some(what) = sync.and_then(unsynchronised)
         && !is_told("connections are not synchronised")
     {
-        let what = format!(
-            "connections are not synchronised: no {} sync daemon runs on {}: {why}",
-            sync.role, sync.interface
-        );
         findings.push(Finding::warning(seen.here(), what).fix(log));
     }
     findings

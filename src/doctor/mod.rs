@@ -28,6 +28,7 @@ mod table;
 #[cfg(test)]
 mod testing;
 
+pub use self::cvipd::{ISOLATED, unavailable, unsynchronised};
 pub use collect::{collect, start_fault};
 pub use finding::{Finding, Severity};
 pub use nodes::LAST_GOOD;

@@ -9,6 +9,7 @@ use crate::cli::rows::{DrainRow, FlagRow};
 use crate::conf::{Conf, RegistrationMode};
 use crate::daemon::Status;
 use crate::director::view::TableView;
+use crate::doctor::{ISOLATED, unavailable, unsynchronised};
 use crate::store::{DrainOrder, DrainTarget, RefusedListener, Registration, StoreState};
 
 /// What the rows are told from.
@@ -35,16 +36,9 @@ pub(super) fn problems(status: &Status, is_faulty: bool, said: &[String]) -> Vec
     problems.extend(status.unsaved.iter().cloned());
     let taken = status.monitor.iter().flat_map(|monitor| &monitor.ports_taken);
     problems.extend(taken.map(|port| format!("{port}: no heartbeats are heard there")));
-    if let Some(seconds) = status.store_unavailable_s {
-        problems.push(format!(
-            "the store has been unavailable for {seconds} s: nothing changes until it returns"
-        ));
-    }
+    problems.extend(status.store_unavailable_s.map(unavailable));
     if status.monitor.as_ref().is_some_and(|monitor| monitor.isolated) {
-        problems.push(
-            "most nodes are suspected at once: this director suspects its own link, the table stays"
-                .to_owned(),
-        );
+        problems.push(ISOLATED.to_owned());
     }
     if let Some(pools) = &status.pools {
         problems.extend(of_table(pools));
@@ -54,13 +48,8 @@ pub(super) fn problems(status: &Status, is_faulty: bool, said: &[String]) -> Vec
 
 /// What is wrong with a director's table and its connection synchronisation.
 fn of_table(pools: &TableView) -> Vec<String> {
-    let mut problems = Vec::new();
-    if let Some((sync, why)) = pools.sync.as_ref().and_then(|s| Some((s, s.missing.as_ref()?))) {
-        problems.push(format!(
-            "connections are not synchronised: no {} sync daemon runs on {}: {why}",
-            sync.role, sync.interface
-        ));
-    }
+    let mut problems: Vec<String> =
+        pools.sync.as_ref().and_then(unsynchronised).into_iter().collect();
     // A director without sync_interface never has a table while it is a standby.
     if let Some(why) = pools.passive.as_ref().filter(|_| pools.sync.is_some()) {
         problems.push(format!(
