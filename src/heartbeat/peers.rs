@@ -280,13 +280,13 @@ impl Peers {
     }
 
     /// Nonces to put into the next own heartbeat: of peers that hear this observer and are heard
-    /// themselves, in turn if there are more than fit into one. A peer whose heartbeats are overdue
-    /// is left out, and so learns that it is not heard.
+    /// themselves, in turn if there are more than fit into one. A peer that was not heard for a quarter
+    /// of the time of silence is left out, and so learns that it is not heard.
     pub fn seen(&mut self) -> Vec<SeenNonce> {
-        let (now, overdue) = (self.attended, self.timing.overdue());
+        let (now, out_of_touch) = (self.attended, self.timing.out_of_touch());
         let hearing = |(node, peer): (&u32, &WatchedPeer)| {
             let (_, nonce) = peer.newest.filter(|_| peer.watched.hears_us)?;
-            let is_heard = now.saturating_duration_since(peer.newest_at) < overdue;
+            let is_heard = now.saturating_duration_since(peer.newest_at) < out_of_touch;
             is_heard.then_some(SeenNonce { node: *node, nonce })
         };
         let after = self.peers.range(self.turn.saturating_add(1)..);
@@ -296,10 +296,10 @@ impl Peers {
         seen
     }
 
-    /// Whether a peer is heard, and says that it hears this observer.
+    /// Whether a peer was heard within a quarter of the time of silence, and says that it hears this observer.
     pub fn in_touch(&self, node: u32, now: Instant) -> bool {
         let Some(peer) = self.peers.get(&node) else { return false };
-        let is_heard = |at| now.saturating_duration_since(at) < self.timing.overdue();
+        let is_heard = |at| now.saturating_duration_since(at) < self.timing.out_of_touch();
         let own = SeenNonce { node: self.me, nonce: self.nonce };
         peer.heard.is_some_and(is_heard)
             && peer.heartbeat.iter().any(|heartbeat| heartbeat.seen.contains(&own))

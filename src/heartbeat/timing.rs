@@ -26,6 +26,13 @@ impl Timing {
         self.silence / 2
     }
 
+    /// Two peers of which one did not hear the other for so long are out of touch: three heartbeats are
+    /// missing. That is no liveness yet; it leaves the rest of the silence to show by another way that
+    /// one is there.
+    pub(super) fn out_of_touch(self) -> Duration {
+        self.silence / 4
+    }
+
     /// An observer that did nothing for so long was not there (stopped, starved, its machine
     /// paused): that it heard nothing then counts for no node.
     pub(super) fn absence(self) -> Duration {

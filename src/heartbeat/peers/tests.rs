@@ -218,7 +218,7 @@ fn a_peer_that_is_not_heard_is_told_so_and_tells_so() {
     assert_eq!(peers.seen().len(), 1);
     // It is not heard any longer either.
     peers.hear(hearing(heartbeat(2, 5, 3), MINE), now);
-    let now = pass(&mut peers, now, ms(250));
+    let now = pass(&mut peers, now, ms(100));
     assert_eq!((peers.in_touch(2, now), peers.seen().len()), (true, 1));
     let now = pass(&mut peers, now, ms(50));
     assert_eq!((peers.in_touch(2, now), peers.seen().len()), (false, 0));
