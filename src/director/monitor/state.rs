@@ -456,4 +456,6 @@ pub fn order(conf: &Conf, node: u32) -> Vec<u32> {
 }
 
 #[cfg(test)]
+mod scene;
+#[cfg(test)]
 mod tests;
