@@ -80,6 +80,9 @@ pub struct Passes {
     #[serde(with = "pairs")]
     suspects: BTreeMap<ServiceKey, Print>,
     repairs: Bucket,
+    /// What passes had to repair: a look that shows something else than the kernel has is no change by
+    /// another program.
+    disputes: Bucket,
     /// How often the table is looked at.
     look_every: Duration,
     next_look: Instant,
@@ -148,6 +151,7 @@ impl Passes {
             expected: BTreeMap::new(),
             suspects: BTreeMap::new(),
             repairs: Bucket::new(REPAIRS, REPAIR_EVERY, now),
+            disputes: Bucket::new(REPAIRS, REPAIR_EVERY, now),
             look_every: LOOK_EVERY,
             next_look: now + LOOK_EVERY,
             next_proc_table: now + LOOK_EVERY,
@@ -243,7 +247,7 @@ impl Passes {
 
     /// Another program changes the table again and again: it is repaired less often.
     pub fn is_contested(&self, now: Instant) -> bool {
-        self.repairs.ready() > now
+        self.disputes.ready() > now
     }
 
     /// Plans a pass over these services, from what the kernel has of them.
@@ -285,6 +289,9 @@ impl Passes {
                 repair.get_or_insert_with(|| Repair::none(*key)).count(change);
             }
             apply(&mut table, *key, change);
+        }
+        if repair.is_some() {
+            self.disputes.take(now);
         }
         for key in &services {
             let suspect = self.suspects.remove(key).filter(|_| !changed.contains(key));

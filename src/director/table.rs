@@ -16,6 +16,9 @@ use crate::store::{ServiceKey, StoreState};
 /// From this many services on, one dump of all costs less than a question for each.
 const DUMP_FROM: usize = 32;
 
+/// Room for the table's text that is made at once, in bytes.
+const READ_AHEAD: usize = 64 * 1024;
+
 /// A table that can be read: the kernel's, or a simulated one.
 pub trait TableReader {
     /// Every virtual service.
@@ -90,7 +93,9 @@ pub fn read_some(
 /// # Errors
 /// The kernel does not show its table as text.
 pub(super) fn read_prints() -> io::Result<HashMap<ServiceKey, Print>> {
-    let mut text = Vec::new();
+    // The kernel gives a page for each call, and begins anew by counting services, those of other network
+    // namespaces too: what comes and goes there in between can hide a service. So no call is for less.
+    let mut text = Vec::with_capacity(READ_AHEAD);
     proc_net::open("ip_vs")?.read_to_end(&mut text)?;
     Ok(fingerprint::prints(&text))
 }

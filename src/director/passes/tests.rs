@@ -387,6 +387,19 @@ fn a_program_that_keeps_changing_the_table_is_answered_ten_times_and_then_slowly
 }
 
 #[test]
+fn a_look_that_leaves_out_what_the_kernel_has_is_no_change_by_another_program() {
+    let mut world = served();
+    for _ in 0..100 {
+        world.now += LOOK_EVERY;
+        let missed = world.passes.unexpected(&HashMap::new());
+        if !world.passes.looked(&missed, Duration::ZERO, world.now).is_empty() {
+            assert_eq!(world.pass(Some(7), 0).repair, None);
+        }
+        assert!(!world.passes.is_contested(world.now));
+    }
+}
+
+#[test]
 fn a_table_that_takes_long_to_look_at_is_looked_at_less_often() {
     let mut world = served();
     for (cost_ms, every_ms) in [(0, 1000), (10, 1000), (50, 5000), (5000, 60_000u64)] {

@@ -416,6 +416,13 @@ impl Drop for Site {
         if let Ok(rules) = self.deployment.run(self.director(), &["ipvsadm-rs", "-Ln"]) {
             let _ = writeln!(text, "--- the table\n{rules}");
         }
+        let replay = ["cvipctl", "replay", "--core=table", "--since=90s"];
+        if let Ok(decisions) = self.deployment.try_run(self.director(), &replay) {
+            let (out, _) = shown(&decisions);
+            let lines: Vec<&str> = out.lines().collect();
+            let last = lines[lines.len().saturating_sub(60)..].join("\n");
+            let _ = writeln!(text, "--- what the table's agent decided\n{last}");
+        }
         for number in self.numbers() {
             let path = self.run_dir().join(format!("nodes/{number}.json"));
             let record = std::fs::read_to_string(path).unwrap_or_default();
