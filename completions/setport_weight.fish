@@ -10,7 +10,7 @@ complete -c setport_weight -l weight -x -d 'Weight of this node on these ports, 
 complete -c setport_weight -l protocol -x -a 'tcp udp sctp' -d 'Transport protocol: tcp, udp, sctp'
 complete -c setport_weight -l delete -d 'Unflag the range; a flag of the level below (cluster, cvip.conf) holds again'
 complete -c setport_weight -l list -d 'Show the flags that hold on the node, nearest level first'
-complete -c setport_weight -l json -d 'Print --list as JSON'
+complete -c setport_weight -l json -d 'Print the flags, and after a change whether there was one, as JSON'
 complete -c setport_weight -l node -x -a '(__cvip_known nodes)' -d 'The node, by its number in clustertab'
 complete -c setport_weight -l cluster -d 'Flag the range on every node instead'
 complete -c setport_weight -l conf -r -F -d 'The cluster\'s configuration, cvip.conf(5)'

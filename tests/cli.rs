@@ -8,6 +8,10 @@ use std::process::{Command, Output, Stdio};
 mod leave;
 #[path = "cli/orders.rs"]
 mod orders;
+#[path = "cli/progress.rs"]
+mod progress;
+#[path = "cli/takeover.rs"]
+mod takeover;
 
 const CLUSTERTAB: &str = "1 10.0.0.1\n2 10.0.0.2\n3 10.0.0.3\n";
 

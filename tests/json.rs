@@ -100,6 +100,7 @@ impl Cluster {
         let mut store = LocalStore::open(&cluster.0.path().join("run"), Access::Write).unwrap();
         store.refresh().unwrap();
         store.put_node(&record).unwrap();
+        store.put_node(&NodeRecord { leaving: true, ..NodeRecord::empty(3, 1, 1) }).unwrap();
         cluster
     }
 
@@ -202,7 +203,11 @@ fn the_documents_of_cvipctl_and_setport_weight() {
         ("cvipctl convert --json --all", "table"),
         ("cvipctl etcd-roles --json --store=local", "etcd-roles"),
         ("cvipctl undrain 2 --json", "undrain"),
+        ("cvipctl undrain 2 --json", "undrain"),
+        ("cvipctl leave --json --node 3", "leave"),
         ("setport_weight --list --json --node 1", "flags"),
+        ("setport_weight --start-port=1 --end-port=80 --weight=1 --json --node 1", "flags"),
+        ("setport_weight --start-port=9 --end-port=80 --delete --json --node 1", "flags"),
     ] {
         let document = schemas.check(name, &cluster.run(line));
         assert_eq!(document["schema"], 1);
@@ -215,6 +220,10 @@ fn the_documents_of_cvipctl_and_setport_weight() {
     let import = format!("{import} --director 10.0.0.1 --interface eth0");
     let document = schemas.check("import", &cluster.run(&import));
     assert_eq!(document["totals"]["not_carried"], 1);
+    let output = format!("{import} --output {}", cluster.0.path().join("draft").display());
+    for changed in [true, false] {
+        assert_eq!(schemas.check("import", &cluster.run(&output))["changed"], changed);
+    }
     cluster.write("clustertab", "1 nowhere\n");
     schemas.check("check", &cluster.run("cvipctl check --json --offline"));
     schemas.check("doctor", &cluster.run("cvipctl doctor --json --node 1"));

@@ -21,10 +21,13 @@ use crate::ports::PortFlag;
 pub mod cvipctl;
 pub mod cvipd;
 pub mod log;
+mod progress;
 mod rows;
 pub mod setport_weight;
 mod site;
 
+use progress::Clearing;
+pub use progress::Progress;
 pub use site::{KnownNode, NodeOption, Site};
 use site::{all_faults, node_number};
 
@@ -45,20 +48,26 @@ pub struct Streams<'a> {
     pub terminal: bool,
     /// Standard output is a terminal whose user has nothing against colours.
     pub colour: bool,
+    /// What takes more than a second, where standard error is a terminal.
+    pub progress: Progress,
 }
 
 impl<'a> Streams<'a> {
     /// Streams that are no terminal.
     pub fn plain(out: &'a mut dyn Write, err: &'a mut dyn Write) -> Streams<'a> {
-        Streams { out, err, terminal: false, colour: false }
+        Streams { out, err, terminal: false, colour: false, progress: Progress::hidden() }
     }
 }
 
 /// Whether a user at a terminal wants colours: not with a `NO_COLOR` that is not empty
 /// (no-color.org), and not at a terminal that has none.
 fn wants_colour(variable: impl Fn(&'static str) -> Option<OsString>) -> bool {
-    variable("NO_COLOR").is_none_or(|value| value.is_empty())
-        && variable("TERM").is_none_or(|terminal| terminal != "dumb")
+    variable("NO_COLOR").is_none_or(|value| value.is_empty()) && obeys_codes(variable)
+}
+
+/// Whether the terminal obeys escape codes.
+fn obeys_codes(variable: impl Fn(&'static str) -> Option<OsString>) -> bool {
+    variable("TERM").is_none_or(|terminal| terminal != "dumb")
 }
 
 /// The cells of a row of a table.
@@ -99,7 +108,12 @@ pub fn program<P: Parser>(
             let mut out = LineWriter::new(out);
             let terminal = io::stdout().is_terminal();
             let colour = terminal && wants_colour(std::env::var_os);
-            main(args, &mut Streams { out: &mut out, err: &mut *err, terminal, colour }, run)
+            let progress = match io::stderr().is_terminal() && obeys_codes(std::env::var_os) {
+                true => Progress::on(io::stderr()),
+                false => Progress::hidden(),
+            };
+            let mut streams = Streams { out: &mut out, err: &mut *err, terminal, colour, progress };
+            main(args, &mut streams, run)
         }
         Err(error) => {
             let _ = err.write_all(format!("standard output: {error}\n").as_bytes());
@@ -117,13 +131,18 @@ pub fn main<P: Parser>(
     run: impl FnOnce(P, &mut Streams<'_>) -> anyhow::Result<u8>,
 ) -> u8 {
     let name = P::command().get_name().to_owned();
-    let (mut out, mut err) = (Output::new(streams.out), Output::new(streams.err));
+    let progress = streams.progress.clone();
+    let mut out = Clearing::new(streams.out, &progress);
+    let mut err = Clearing::new(streams.err, &progress);
+    let (mut out, mut err) = (Output::new(&mut out), Output::new(&mut err));
     let (terminal, colour) = (streams.terminal, streams.colour);
-    let mut noting = Streams { out: &mut out, err: &mut err, terminal, colour };
+    let mut noting =
+        Streams { out: &mut out, err: &mut err, terminal, colour, progress: progress.clone() };
     let outcome = match P::try_parse_from(args) {
         Ok(parsed) => run(parsed, &mut noting),
         Err(error) => Ok(explain(&name, &error, &mut noting)),
     };
+    progress.end();
     // What fails is noted.
     let _ = out.flush();
     let mut status = match &outcome {

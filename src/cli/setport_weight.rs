@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 use anyhow::Context;
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::{ArgGroup, Parser};
+use serde::Serialize;
 
 use super::rows::FlagRow;
 use super::{FAILED, NodeOption, OK, Site, Streams, USAGE, cells, ports, table};
@@ -70,8 +71,8 @@ pub struct Args {
     #[arg(long, conflicts_with_all = ["start_port", "end_port"])]
     list: bool,
 
-    /// Print --list as JSON
-    #[arg(long, requires = "list", conflicts_with_all = ["weight", "delete"])]
+    /// Print the flags, and after a change whether there was one, as JSON
+    #[arg(long)]
     json: bool,
 
     #[command(flatten)]
@@ -85,11 +86,22 @@ pub struct Args {
     site: Site,
 }
 
+/// What a change prints with `--json`.
+#[derive(Debug, Serialize)]
+struct FlagsReport {
+    changed: bool,
+    flags: Vec<FlagRow>,
+}
+
 /// Runs the program.
 ///
 /// # Errors
 /// The node is unknown, or the store cannot be read or written.
 pub fn run(args: Args, streams: &mut Streams<'_>) -> anyhow::Result<u8> {
+    streams.progress.begin(match args.list {
+        true => "setport_weight: reading the store",
+        false => "setport_weight: writing to the store",
+    });
     if args.list {
         return list(&args, streams);
     }
@@ -125,10 +137,15 @@ pub fn run(args: Args, streams: &mut Streams<'_>) -> anyhow::Result<u8> {
         )?;
     }
     let (start, end) = port_range(start, end)?;
-    let mut found = true;
-    let mut change = |flags: &mut FlagSet| match flag {
-        Some(flag) => flags.set(flag),
-        None => found = flags.remove(args.protocol, start, end),
+    let (mut found, mut changed, mut flags_now) = (true, true, Vec::new());
+    let mut change = |flags: &mut FlagSet| {
+        let before = flags.clone();
+        match flag {
+            Some(flag) => flags.set(flag),
+            None => found = flags.remove(args.protocol, start, end),
+        }
+        changed = *flags != before;
+        flags_now = flags.iter().copied().collect();
     };
     let fault = args
         .site
@@ -152,6 +169,10 @@ pub fn run(args: Args, streams: &mut Streams<'_>) -> anyhow::Result<u8> {
             "setport_weight: {scope} has no flag in {} {start}-{end}: nothing to delete",
             args.protocol
         )?;
+    }
+    if args.json {
+        let flags = flags_now.into_iter().map(|flag| FlagRow::stored(scope, flag)).collect();
+        json::write(streams.out, FlagsReport { changed, flags })?;
     }
     Ok(OK)
 }
@@ -270,8 +291,7 @@ mod tests {
             (&["--start-port=1", "--end-port=80", "--weight=1", "--protocol=icmp"], "icmp"),
             (&["--start-port=1", "--end-port=80", "--weight=1", "--delete"], "--delete"),
             (&["--start-port=1", "--end-port=80", "--weight=1", "--cluster"], "--cluster"),
-            (&["--start-port=1", "--end-port=80", "--weight=1", "--json"], "--json"),
-            (&["--start-port=1", "--end-port=80", "--delete", "--json"], "--json"),
+            (&["--json"], "required"),
             (&["--start-port=81", "--end-port=80", "--delete"], "above"),
             (&[], "required"),
         ] {
@@ -295,6 +315,27 @@ mod tests {
         let (status, _, err) = setport(dir.path(), &delete);
         assert_eq!(status, 0, "a script that repeats itself goes on");
         assert_eq!(err, "setport_weight: node 1 has no flag in tcp 20-80: nothing to delete\n");
+    }
+
+    #[test]
+    fn a_change_tells_as_json_what_it_changed_and_what_stands_now() {
+        let dir = tempfile::tempdir().unwrap();
+        let set = ["--start-port=1", "--end-port=80", "--weight=1", "--node=1", "--json"];
+        let delete = ["--start-port=20", "--end-port=80", "--delete", "--node=1", "--json"];
+        for (args, changed, end) in
+            [(&set, true, 80), (&set, false, 80), (&delete, true, 19), (&delete, false, 19)]
+        {
+            let (status, out, _) = setport(dir.path(), args);
+            let told: serde_json::Value = serde_json::from_str(&out).unwrap();
+            assert_eq!(status, 0);
+            assert_eq!(
+                told,
+                serde_json::json!({ "schema": 1, "changed": changed, "flags": [
+                    { "level": "node", "node": 1, "protocol": "tcp", "start": 1, "end": end,
+                      "weight": 1 }
+                ] })
+            );
+        }
     }
 
     #[test]

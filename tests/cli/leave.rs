@@ -90,6 +90,25 @@ fn a_leave_is_done_when_nothing_of_it_is_left_and_a_second_one_says_so() {
 }
 
 #[test]
+fn a_leave_is_told_as_json() {
+    let folder = folder();
+    let done = "\"done\"".to_owned();
+    let cvipd = cvipd(folder.path(), vec![done, leaving(3), leaving(0)]);
+    let told = |changed: bool| {
+        let output = command(folder.path()).arg("--json").output().unwrap();
+        assert_eq!(output.status.code(), Some(0), "{output:?}");
+        let document = serde_json::from_slice::<serde_json::Value>(&output.stdout).unwrap();
+        let expected = serde_json::json!({
+            "schema": 1, "changed": changed, "node": 2, "waited": "left", "connections": 0
+        });
+        assert_eq!(document, expected);
+    };
+    told(true);
+    cvipd.join().unwrap();
+    told(false);
+}
+
+#[test]
 fn a_cvipd_that_is_killed_before_it_has_undone_what_it_made_has_not_left() {
     let folder = folder();
     keep_an_address(folder.path());

@@ -163,10 +163,14 @@ fn an_order_stands_in_the_store_until_it_is_taken_back() {
     assert!(order.by.contains('@') && order.since > 1_600_000_000, "{order:?}");
     let (out, _) = cluster.run("drain 2 --now");
     assert_eq!(out, "node 2 is drained, connections are cut at once: new disk\n");
+    // A script that repeats itself is told so, and goes on.
+    let stands = cluster.drains();
+    let (out, _) = cluster.run("drain 2 --now");
+    assert!(out.ends_with(": new disk\nit was before: nothing to do\n"), "{out}");
+    assert_eq!(cluster.drains(), stands);
     let (out, err) = cluster.run("undrain 2");
     assert_eq!((out.as_str(), err.as_str()), ("node 2 is drained no longer\n", ""));
     assert!(cluster.drains().is_empty());
-    // A script that repeats itself is told so, and goes on.
     let (status, _, err) = cluster.try_run("undrain 2");
     assert_eq!((status, err.lines().count()), (Some(0), 1), "{err}");
     assert!(err.contains("no drain of its own; nothing is drained"), "{err}");
@@ -262,8 +266,13 @@ fn orders_are_told_as_json() {
     assert_eq!((&order["reason"], &order["deadline_s"]), (&"disk".into(), &60.into()));
     assert!(drained["warnings"][0].as_str().unwrap().contains("no cvipd runs"), "{drained}");
     assert!(drained.get("waited").is_none());
+    assert_eq!(drained["changed"], true);
+    let again = parse(&cluster.run("drain 2:80 --reason disk --deadline 1m --json").0);
+    assert_eq!((&again["changed"], &again["drained"][0]), (&false.into(), order));
     let back = parse(&cluster.run("undrain 2:80 --json").0);
-    assert_eq!(back, json!({ "schema": 1, "undrained": [order] }));
+    assert_eq!(back, json!({ "schema": 1, "changed": true, "undrained": [order] }));
+    let again = parse(&cluster.run("undrain 2:80 --json").0);
+    assert_eq!(again, json!({ "schema": 1, "changed": false, "undrained": [] }));
     cluster.put(2, 2, &[(Tcp, 80)], &[((Tcp, 80), 0)]);
     let _director = cluster.obeyed();
     let waited = parse(&cluster.run("drain 2 --wait --json").0);

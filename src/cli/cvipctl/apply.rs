@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use anyhow::bail;
+use serde::Serialize;
 
 use super::super::{FAILED, NodeOption, OK, Site, Streams, all_faults};
 use crate::checks::Checker;
@@ -34,6 +35,18 @@ pub(super) struct DiffArgs {
 pub(super) struct ApplyArgs {
     #[command(flatten)]
     node: NodeOption,
+
+    /// Print what was changed, and what the kernel refused, as JSON
+    #[arg(long)]
+    json: bool,
+}
+
+/// What `apply --json` prints.
+#[derive(Debug, Serialize)]
+struct ApplyReport<'a> {
+    changed: bool,
+    applied: &'a [String],
+    refused: &'a [String],
 }
 
 pub(super) fn diff(args: &DiffArgs, site: &Site, streams: &mut Streams<'_>) -> anyhow::Result<u8> {
@@ -98,14 +111,20 @@ pub(super) fn apply(
         Err(ControlError::Absent(_)) => once(site, conf, me)?,
         Err(error) => return Err(error.into()),
     };
-    for change in &applied {
-        writeln!(streams.out, "{change}")?;
-    }
     for change in &refused {
         writeln!(streams.err, "cvipctl: {change}")?;
     }
-    if applied.is_empty() && refused.is_empty() {
-        writeln!(streams.out, "the table is right: nothing to change")?;
+    if args.json {
+        let changed = !applied.is_empty();
+        let report = ApplyReport { changed, applied: &applied, refused: &refused };
+        json::write(streams.out, report)?;
+    } else {
+        for change in &applied {
+            writeln!(streams.out, "{change}")?;
+        }
+        if applied.is_empty() && refused.is_empty() {
+            writeln!(streams.out, "the table is right: nothing to change")?;
+        }
     }
     Ok(if refused.is_empty() { OK } else { FAILED })
 }

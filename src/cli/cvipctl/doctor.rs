@@ -23,6 +23,13 @@ pub(super) struct Args {
     quiet: bool,
 }
 
+impl Args {
+    /// Nothing but faults is to be shown.
+    pub(super) fn is_quiet(&self) -> bool {
+        self.quiet
+    }
+}
+
 /// The whole of it, as `--json` prints it.
 #[derive(Debug, Serialize)]
 struct DoctorReport {

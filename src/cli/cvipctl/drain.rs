@@ -4,7 +4,7 @@
 //! The order is a word in the store, and the directors do what it says: it survives restarts of
 //! cvipd and takeovers, and holds until it is taken back.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::time::{Duration, SystemTime};
 
 use anyhow::{Context, bail};
@@ -111,8 +111,16 @@ fn deadline(text: &str) -> Result<u32, String> {
     u32::try_from(seconds).map_err(|_| "that is longer than a hundred years".to_owned())
 }
 
+/// What `undrain --json` prints.
+#[derive(Debug, Serialize)]
+struct UndrainReport {
+    changed: bool,
+    undrained: Vec<DrainRow>,
+}
+
 #[derive(Debug, Serialize)]
 struct DrainReport {
+    changed: bool,
     drained: Vec<DrainRow>,
     warnings: Vec<String>,
     /// Absent without --wait.
@@ -142,8 +150,12 @@ pub(super) fn run(args: &Args, site: &Site, streams: &mut Streams<'_>) -> anyhow
         since: unix_time(),
         by: operator(),
     };
-    let mut written = Drains::new();
-    let mut change = |drains: &mut Drains| written = wanted.add_to(drains, &orders);
+    let (mut written, mut changed) = (Drains::new(), true);
+    let mut change = |drains: &mut Drains| {
+        let before = drains.clone();
+        written = wanted.add_to(drains, &orders);
+        changed = *drains != before;
+    };
     let fault = store.update_drains(&mut change).context("nothing is drained")?;
     if let Some(fault) = fault {
         writeln!(streams.err, "cvipctl: started from no drains, for {fault}")?;
@@ -157,6 +169,9 @@ pub(super) fn run(args: &Args, site: &Site, streams: &mut Streams<'_>) -> anyhow
         for (target, order) in &written {
             writeln!(streams.out, "{}", sentence(target, order))?;
         }
+        if !changed {
+            writeln!(streams.out, "it was before: nothing to do")?;
+        }
         streams.out.flush()?;
     }
     let waited = match interrupts {
@@ -164,12 +179,12 @@ pub(super) fn run(args: &Args, site: &Site, streams: &mut Streams<'_>) -> anyhow
         Some(interrupts) => {
             let me = site.node(&super::super::NodeOption { node: None }).ok();
             let wait = Wait::new(&conf, args.target.node, &orders, me, store.as_ref(), since);
-            let meter = Meter::of(args.json);
+            let meter = Meter::of(args.json, &args.target);
             Some(wait.run(store.as_mut(), &interrupts, meter, streams)?)
         }
     };
-    let report =
-        DrainReport { drained: written.iter().map(DrainRow::new).collect(), warnings, waited };
+    let drained = written.iter().map(DrainRow::new).collect();
+    let report = DrainReport { changed, drained, warnings, waited };
     if args.json {
         json::write(streams.out, &report)?;
     }
@@ -192,8 +207,8 @@ struct DrainRequest {
 }
 
 impl DrainRequest {
-    /// Orders the drains; those that were written. An order that stands keeps what this one does
-    /// not say: `--now` alone does not forget the reason.
+    /// Orders the drains; those that were ordered. An order that stands keeps what this one does
+    /// not say: `--now` alone does not forget the reason. One that says nothing new is whose it was.
     ///
     /// A port's own order counts before its node's: where a whole node gets another deadline,
     /// its drained ports get it too, or `--now` would leave them their time.
@@ -206,9 +221,12 @@ impl DrainRequest {
                 deadline_s: None,
                 by: self.by.clone(),
             });
-            order.by.clone_from(&self.by);
+            let before = (order.reason.clone(), order.deadline_s);
             order.reason = self.reason.clone().or(order.reason.take());
             order.deadline_s = self.deadline_s.or(order.deadline_s);
+            if before != (order.reason.clone(), order.deadline_s) {
+                order.by.clone_from(&self.by);
+            }
             if target.port.is_none() && self.deadline_s.is_some() {
                 for (port, order) in drains.iter_mut().filter(|(t, _)| t.node == target.node) {
                     order.deadline_s = self.deadline_s;
@@ -348,8 +366,8 @@ pub(super) fn undrain(
         writeln!(streams.err, "cvipctl: {text}")?;
     }
     if args.json {
-        let undrained: Vec<_> = taken.iter().map(DrainRow::new).collect();
-        json::write(streams.out, BTreeMap::from([("undrained", undrained)]))?;
+        let undrained = taken.iter().map(DrainRow::new).collect();
+        json::write(streams.out, UndrainReport { changed: !taken.is_empty(), undrained })?;
     } else {
         for target in taken.keys() {
             writeln!(streams.out, "{target} is drained no longer")?;

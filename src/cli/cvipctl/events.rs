@@ -115,6 +115,7 @@ pub(super) fn run(args: &Args, site: &Site, streams: &mut Streams<'_>) -> anyhow
         if !args.follow {
             return Ok(outcome);
         }
+        streams.progress.end();
         std::thread::sleep(LOOK_EVERY);
     }
 }

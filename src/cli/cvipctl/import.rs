@@ -7,6 +7,7 @@ use std::net::IpAddr;
 use std::path::Path;
 
 use anyhow::{Context, bail, ensure};
+use serde::Serialize;
 use similar::TextDiff;
 
 use super::super::{NodeOption, OK, Site, Streams};
@@ -18,6 +19,7 @@ use crate::director::import::{as_static, differences};
 use crate::director::reconcile::is_flagged;
 use crate::director::settings::{fallback, service_key};
 use crate::ipvs::{Change, Client, Destination, Service, ServiceId};
+use crate::json;
 use crate::replace::Replacement;
 use crate::store::StoreState;
 
@@ -54,7 +56,45 @@ pub(super) fn run(args: &Args, site: &Site, streams: &mut Streams<'_>) -> anyhow
     }
     table.sort_by_key(|(service, _)| service.id);
     let clustertab = site.load().clustertab.unwrap_or_default();
-    write(args.dry_run, table, me, &clustertab, &site.conf, streams)
+    let place = Place { path: &site.conf, clustertab: &clustertab, me };
+    let options = ImportOptions { dry_run: args.dry_run, json: args.file.json };
+    write(options, table, place, streams)
+}
+
+/// What is asked for beside the import.
+#[derive(Clone, Copy)]
+struct ImportOptions {
+    dry_run: bool,
+    json: bool,
+}
+
+/// Where services are imported to.
+#[derive(Clone, Copy)]
+struct Place<'a> {
+    path: &'a Path,
+    clustertab: &'a Clustertab,
+    /// The node whose table they stand in.
+    me: u32,
+}
+
+/// What `--json` prints.
+#[derive(Debug, Serialize)]
+struct ImportReport {
+    changed: bool,
+    imported: Vec<String>,
+    left: Vec<LeftService>,
+    /// What changes in the table when the file is applied.
+    changes: Vec<String>,
+    /// With --dry-run alone.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    diff: Option<String>,
+}
+
+/// A service that is left alone.
+#[derive(Debug, Serialize)]
+struct LeftService {
+    service: String,
+    reason: String,
 }
 
 /// True if a service was made by hand, and is no director's.
@@ -66,11 +106,9 @@ fn is_by_hand(id: ServiceId, conf: &Conf, me: u32, state: &StoreState) -> bool {
 
 /// Puts what can be said of a table made by hand into the file, or shows what would be put there.
 fn write(
-    dry_run: bool,
+    ImportOptions { dry_run, json: in_json }: ImportOptions,
     table: Vec<(Service, Vec<Destination>)>,
-    me: u32,
-    clustertab: &Clustertab,
-    path: &Path,
+    Place { path, clustertab, me }: Place<'_>,
     streams: &mut Streams<'_>,
 ) -> anyhow::Result<u8> {
     let text = fs::read_to_string(path).with_context(|| path.display().to_string())?;
@@ -96,19 +134,38 @@ fn write(
     for change in &changes {
         writeln!(streams.err, "cvipctl: when it is applied: {change}")?;
     }
-    if imported.is_empty() {
-        writeln!(streams.out, "nothing to import")?;
-        return Ok(OK);
-    }
-    if dry_run {
+    let diff = (dry_run && !imported.is_empty()).then(|| {
         let name = path.display().to_string();
         let diff = TextDiff::from_lines(&text, &new);
-        write!(streams.out, "{}", diff.unified_diff().header(&name, &name))?;
-        return Ok(OK);
+        diff.unified_diff().header(&name, &name).to_string()
+    });
+    let changed = !dry_run && !imported.is_empty();
+    if changed {
+        replace(path, &text, &new).with_context(|| format!("{} stays as it is", path.display()))?;
     }
-    replace(path, &text, &new).with_context(|| format!("{} stays as it is", path.display()))?;
-    for id in imported {
-        writeln!(streams.out, "{id} is in {} now", path.display())?;
+    if in_json {
+        let left = left.into_iter();
+        let report = ImportReport {
+            changed,
+            imported: imported.iter().map(ToString::to_string).collect(),
+            left: left
+                .map(|(id, reason)| LeftService { service: id.to_string(), reason })
+                .collect(),
+            changes: changes.iter().map(ToString::to_string).collect(),
+            diff,
+        };
+        json::write(streams.out, report)?;
+    } else if let Some(diff) = diff {
+        write!(streams.out, "{diff}")?;
+    } else if imported.is_empty() {
+        writeln!(streams.out, "nothing to import")?;
+    } else {
+        for id in imported {
+            writeln!(streams.out, "{id} is in {} now", path.display())?;
+        }
+    }
+    if !changed {
+        return Ok(OK);
     }
     writeln!(
         streams.err,
@@ -246,13 +303,42 @@ mod tests {
         fs::write(&path, conf).unwrap();
         let (mut out, mut err) = (Vec::new(), Vec::new());
         let mut streams = Streams::plain(&mut out, &mut err);
-        let status = write(dry_run, table, 1, &clustertab(), &path, &mut streams).unwrap();
+        let place = Place { path: &path, clustertab: &clustertab(), me: 1 };
+        let options = ImportOptions { dry_run, json: false };
+        let status = write(options, table, place, &mut streams).unwrap();
         assert_eq!(status, OK);
         let folder = dir.path().display().to_string();
         let text = |bytes| String::from_utf8(bytes).unwrap().replace(&folder, "DIR");
         let left: Vec<_> = fs::read_dir(dir.path()).unwrap().collect();
         assert_eq!(left.len(), 1, "nothing is left behind");
         (text(out), text(err), fs::read_to_string(path).unwrap())
+    }
+
+    #[test]
+    fn what_was_imported_is_told_as_json() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("cvip.conf");
+        fs::write(&path, CONF).unwrap();
+        let import = |dry_run| {
+            let (mut out, mut err) = (Vec::new(), Vec::new());
+            let mut streams = Streams::plain(&mut out, &mut err);
+            let table =
+                vec![by_hand("192.168.200.10", 177, "rr"), by_hand("192.168.200.99", 177, "rr")];
+            let place = Place { path: &path, clustertab: &clustertab(), me: 1 };
+            write(ImportOptions { dry_run, json: true }, table, place, &mut streams).unwrap();
+            serde_json::from_slice::<serde_json::Value>(&out).unwrap()
+        };
+        let would = import(true);
+        assert_eq!(
+            (&would["changed"], &would["imported"][0]),
+            (&false.into(), &"udp 192.168.200.10:177".into())
+        );
+        assert!(would["diff"].as_str().unwrap().contains("<port>177</port>"), "{would}");
+        assert_eq!(would["left"][0]["service"], "udp 192.168.200.99:177");
+        let imported = import(false);
+        assert_eq!((&imported["changed"], imported.get("diff")), (&true.into(), None));
+        // What stands in the file is no more a service by hand: the caller leaves it out.
+        assert!(fs::read_to_string(&path).unwrap().contains("<port>177</port>"));
     }
 
     #[test]

@@ -61,9 +61,9 @@ pub(super) struct FileArgs {
     #[arg(long, requires = "file")]
     all: bool,
 
-    /// Print what became of each statement, and the draft, as JSON
-    #[arg(long, requires = "file")]
-    json: bool,
+    /// Print what was imported as JSON; of a file, what became of each statement, and the draft
+    #[arg(long)]
+    pub(super) json: bool,
 }
 
 /// The addresses of one director.
@@ -96,6 +96,9 @@ struct ImportDocument<'a> {
     format: SourceFormat,
     totals: StatementTotals,
     notes: &'a [StatementNote],
+    /// With --output alone: whether files were written.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    changed: Option<bool>,
     #[serde(flatten)]
     outcome: ImportOutcomeObject,
 }
@@ -118,7 +121,10 @@ pub(super) fn run(
         Some("-") => "standard input".to_owned(),
         _ => harmless(&path.display().to_string()),
     };
+    // Standard input may be typed.
+    streams.progress.end();
     let text = read(path).with_context(|| name.clone())?;
+    streams.progress.begin("cvipctl: drafting, with host names looked up");
     let (clustertab, clustertab_text) = clustertab(site)?;
     let directors: Vec<Vec<IpAddr>> = args.directors.iter().map(|own| own.0.clone()).collect();
     let options = DraftOptions {
@@ -145,12 +151,15 @@ pub(super) fn run(
              {not_carried} not carried"
         )?;
     }
+    let mut changed = None;
     if let (Ok(texts), Some(folder)) = (&texts, &args.output) {
-        texts.write(folder)?;
+        let is_written = texts.write(folder)?;
+        changed = Some(is_written);
         let folder = folder.display();
+        let are = if is_written { "are written" } else { "have this text already" };
         writeln!(
             streams.err,
-            "cvipctl: {folder}/cvip.conf and {folder}/clustertab are written: read them, then run \
+            "cvipctl: {folder}/cvip.conf and {folder}/clustertab {are}: read them, then run \
              `cvipctl check --conf={folder}/cvip.conf --clustertab={folder}/clustertab --offline`"
         )?;
     }
@@ -162,7 +171,8 @@ pub(super) fn run(
             }
             Err(error) => ImportOutcomeObject::None { error },
         };
-        json::write(streams.out, ImportDocument { format, totals, notes: &notes, outcome })?;
+        let document = ImportDocument { format, totals, notes: &notes, changed, outcome };
+        json::write(streams.out, document)?;
         return Ok(status);
     }
     match texts {
@@ -235,16 +245,23 @@ impl DraftTexts {
         DraftTexts { conf, clustertab }
     }
 
-    /// Writes both files, or neither.
-    fn write(&self, folder: &Path) -> anyhow::Result<()> {
+    /// Writes both files, or neither; false if both have these texts already.
+    fn write(&self, folder: &Path) -> anyhow::Result<bool> {
         fs::create_dir_all(folder).with_context(|| folder.display().to_string())?;
         let paths = [folder.join("cvip.conf"), folder.join("clustertab")];
+        let texts = [&self.conf, &self.clustertab];
+        let has = |(path, text): (&PathBuf, &String)| {
+            files::read_text(path, MAX_BYTES as u64).is_ok_and(|there| there == *text)
+        };
+        if paths.iter().zip(texts).all(has) {
+            return Ok(false);
+        }
         for path in &paths {
             let is_there = path.try_exists().with_context(|| path.display().to_string())?;
             ensure!(!is_there, "{} is there already: give another folder", path.display());
         }
         let mut written: Vec<&PathBuf> = Vec::new();
-        for (path, text) in paths.iter().zip([&self.conf, &self.clustertab]) {
+        for (path, text) in paths.iter().zip(texts) {
             let put = || -> io::Result<()> {
                 let mut file = Replacement::of(path)?;
                 file.file().write_all(text.as_bytes())?;
@@ -259,7 +276,7 @@ impl DraftTexts {
             }
             written.push(path);
         }
-        Ok(())
+        Ok(true)
     }
 }
 
@@ -320,6 +337,8 @@ cvipctl: 9 statements: 8 carried, 0 carried differently, 1 not carried
         let tab = Clustertab::parse(&read("clustertab"), "clustertab").0.unwrap();
         let (conf, faults) = crate::conf::parse(&read("cvip.conf"), "cvip.conf", &tab);
         assert!(conf.is_some(), "{faults:?}");
+        let (status, _, err) = import(dir.path(), RULES, &more);
+        assert!(status == 0 && err.contains("have this text already"), "{err}");
         fs::remove_file(folder.join("cvip.conf")).unwrap();
         let (status, _, err) = import(dir.path(), RULES, &more);
         assert_eq!(status, 1);

@@ -3,10 +3,12 @@
 use std::time::Duration;
 
 use anyhow::{Context, anyhow, bail};
+use serde::Serialize;
 
 use super::super::{FAILED, NodeOption, OK, Site, Streams};
 use crate::daemon::{ControlError, ControlRequest, Response, ask};
 use crate::interrupts::Interrupts;
+use crate::json;
 use crate::net::{NetworkSettings, ThisHost};
 use crate::node::leaving::left_behind;
 use crate::store::StoreState;
@@ -22,6 +24,30 @@ pub(super) struct Args {
     /// For how long connections that are left are waited for, such as 90s or 5m
     #[arg(long, value_name = "TIME", default_value = "5m", value_parser = humantime::parse_duration)]
     within: Duration,
+
+    /// Print how it ended as JSON
+    #[arg(long)]
+    json: bool,
+}
+
+/// What `--json` prints.
+#[derive(Debug, Serialize)]
+struct LeaveReport {
+    changed: bool,
+    node: u32,
+    waited: LeaveEnd,
+    /// Those that were left when it was last looked at.
+    connections: usize,
+}
+
+/// How the wait ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+enum LeaveEnd {
+    /// The node has left.
+    Left,
+    /// The operator would not wait any longer.
+    Interrupted,
 }
 
 /// By its last record, and without a cvipd that could take it back.
@@ -38,6 +64,15 @@ fn is_done(node: u32, state: &StoreState, site: &Site) -> anyhow::Result<()> {
             "cvipd ended before the leave of node {node} was done: it gets no new connections, and \
              {left} stay here; start cvipd, and leave again"
         ),
+    }
+}
+
+/// How many connections are left, in brackets; nothing of none.
+fn left(connections: usize) -> String {
+    match connections {
+        0 => String::new(),
+        1 => " (1 connection left)".to_owned(),
+        many => format!(" ({many} connections left)"),
     }
 }
 
@@ -58,6 +93,11 @@ pub(super) fn run(args: &Args, site: &Site, streams: &mut Streams<'_>) -> anyhow
                     streams.err,
                     "cvipctl: node {me} has left already; a start of cvipd brings it back"
                 )?;
+                if args.json {
+                    let waited = LeaveEnd::Left;
+                    let report = LeaveReport { changed: false, node: me, waited, connections: 0 };
+                    json::write(streams.out, report)?;
+                }
                 return Ok(OK);
             }
             _ => return Err(absent.into()),
@@ -84,7 +124,11 @@ pub(super) fn run(args: &Args, site: &Site, streams: &mut Streams<'_>) -> anyhow
             Ok(Response::Status(status)) if status.leaving != said => {
                 said = status.leaving;
                 if let Some(connections) = said.filter(|connections| *connections > 0) {
-                    writeln!(streams.out, "connections left: {connections}")?;
+                    if !args.json {
+                        writeln!(streams.out, "connections left: {connections}")?;
+                    }
+                    let task = format!("cvipctl: node {me} leaves{}", left(connections));
+                    streams.progress.say(task);
                 }
             }
             // It ended between the question and the answer, or before.
@@ -94,17 +138,19 @@ pub(super) fn run(args: &Args, site: &Site, streams: &mut Streams<'_>) -> anyhow
             Ok(_) => {}
         }
         if interrupts.wait(ASK_EVERY).context("poll")? {
-            let connections = match said.filter(|connections| *connections > 0) {
-                Some(1) => " (1 connection left)".to_owned(),
-                Some(connections) => format!(" ({connections} connections left)"),
-                None => String::new(),
-            };
+            let connections = said.unwrap_or(0);
+            let shown = left(connections);
             writeln!(
                 streams.err,
-                "cvipctl: no longer waiting: node {me} goes on leaving{connections}, and cvipd \
+                "cvipctl: no longer waiting: node {me} goes on leaving{shown}, and cvipd \
                  ends when it is done; `cvipctl leave` waits again, `systemctl restart cvipd` \
                  brings the node back"
             )?;
+            if args.json {
+                let waited = LeaveEnd::Interrupted;
+                let report = LeaveReport { changed: true, node: me, waited, connections };
+                json::write(streams.out, report)?;
+            }
             return Ok(FAILED);
         }
     }
@@ -122,6 +168,11 @@ pub(super) fn run(args: &Args, site: &Site, streams: &mut Streams<'_>) -> anyhow
         );
     }
     is_done(me, &state, site)?;
-    writeln!(streams.out, "node {me} has left")?;
+    if args.json {
+        let (waited, connections) = (LeaveEnd::Left, said.unwrap_or(0));
+        json::write(streams.out, LeaveReport { changed: true, node: me, waited, connections })?;
+    } else {
+        writeln!(streams.out, "node {me} has left")?;
+    }
     Ok(OK)
 }

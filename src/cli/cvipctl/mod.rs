@@ -219,11 +219,39 @@ enum CvipctlCommand {
     Complete(complete::Args),
 }
 
+impl CvipctlCommand {
+    /// What a terminal shows while it takes more than a second; none where the command shows by
+    /// itself how far it is, or is to show nothing.
+    fn task(&self) -> Option<&'static str> {
+        match self {
+            CvipctlCommand::Check(_) => Some("checking the configuration and the store"),
+            CvipctlCommand::Convert(_) => Some("reading the configuration"),
+            CvipctlCommand::Diff(_) => Some("comparing the kernel's table"),
+            CvipctlCommand::Apply(_) => Some("applying cvip.conf to the kernel's table"),
+            CvipctlCommand::Import(_) => Some("importing"),
+            CvipctlCommand::Status(_) | CvipctlCommand::Graph(_) => Some("looking at the cluster"),
+            CvipctlCommand::Metrics(_) => Some("reading the metrics"),
+            CvipctlCommand::Takeover(_) => Some("waiting for the takeover"),
+            CvipctlCommand::Leave(_) => Some("waiting for the node to leave"),
+            CvipctlCommand::Drain(_) | CvipctlCommand::Undrain(_) => Some("writing to the store"),
+            CvipctlCommand::Events(_) => Some("reading the events"),
+            CvipctlCommand::EtcdRoles(_) => Some("reading the configuration"),
+            CvipctlCommand::Doctor(own) if own.is_quiet() => None,
+            CvipctlCommand::Doctor(_) => Some("examining the cluster"),
+            CvipctlCommand::Replay(_) => Some("replaying the recording"),
+            CvipctlCommand::Top(_) | CvipctlCommand::Complete(_) => None,
+        }
+    }
+}
+
 /// Runs the program.
 ///
 /// # Errors
 /// What the command was to do failed; the text says what to do next.
 pub fn run(args: Args, streams: &mut Streams<'_>) -> anyhow::Result<u8> {
+    if let Some(task) = args.command.task() {
+        streams.progress.begin(format!("cvipctl: {task}"));
+    }
     match args.command {
         CvipctlCommand::Check(own) => check::run(&own, &args.site, streams),
         CvipctlCommand::Convert(own) => convert::run(&own, &args.site, streams),

@@ -61,6 +61,7 @@ pub(super) fn run(args: &Args, site: &Site, streams: &mut Streams<'_>) -> anyhow
     };
     loop {
         let shown = overview(&args.node, site, args.cluster)?;
+        streams.progress.end();
         match (args.json, streams.terminal) {
             (true, _) => json::write_line(streams.out, &shown.report)?,
             (false, true) => {

@@ -14,7 +14,6 @@ use crate::daemon::messages::{
     Base, MainMessage, MonitorMessage, NodeMessage, Question, SenderMessage, TableMessage, What,
     no_director,
 };
-use crate::daemon::supervisor::ACTIVE;
 use crate::daemon::worker::WorkerInbox;
 use crate::director::monitor::MonitorCommand;
 use crate::ipvsadm::change_line;
@@ -122,7 +121,7 @@ fn take_over(main: &Outbox<MainMessage>) -> Result<Response, String> {
     loop {
         let view = ask_inbox(&monitor, MonitorMessage::View)?;
         let Base { status, .. } = ask_main(What::State, main)?;
-        if view.active && status.roles.iter().any(|role| role == ACTIVE) {
+        if view.active && status.is_active() {
             return Ok(Response::Done);
         }
         if Instant::now() >= deadline {

@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::clock::Instant;
 use crate::conf::Sources;
+use crate::daemon::supervisor::ACTIVE;
 use crate::director::{monitor, view};
 use crate::heartbeat::Sent;
 use crate::histogram::Histogram;
@@ -125,6 +126,11 @@ pub struct Status {
 }
 
 impl Status {
+    /// True of the active director.
+    pub fn is_active(&self) -> bool {
+        self.roles.iter().any(|role| role == ACTIVE)
+    }
+
     /// That of a cvipd of which nothing else is known.
     pub(in crate::daemon) fn of(pid: u32, node: u32) -> Status {
         Status {

@@ -21,9 +21,14 @@ or goes away, not when one is added.
 Units stand in the names of members, times are RFC 3339 in UTC.
 ";
 
-/// Pages whose document has another name than their command, or is another program's.
-const DOCUMENTS: [(&str, &str); 3] =
-    [("cvipctl-convert", "table"), ("cvipctl-events", "event"), ("setport_weight", "flags")];
+/// Pages whose document has another name than their command, or is another program's, and those
+/// with more than one.
+const DOCUMENTS: [(&str, &[&str]); 4] = [
+    ("cvipctl-convert", &["table"]),
+    ("cvipctl-events", &["event"]),
+    ("cvipctl-import", &["import-table", "import"]),
+    ("setport_weight", &["flags"]),
+];
 
 /// A document's schema, with those that it refers to.
 struct Schemas(BTreeMap<String, Value>);
@@ -69,20 +74,32 @@ struct DocumentMember {
 pub(super) fn section(page: &str) -> Result<String> {
     let command = page.strip_prefix("cvipctl-").unwrap_or(page);
     let named = DOCUMENTS.iter().find(|(of, _)| *of == page).map(|(_, document)| *document);
-    let document = named.unwrap_or(command);
-    let file = format!("{document}.json");
+    let own = [command];
+    let documents = named.unwrap_or(&own);
     let schemas = Schemas::load()?;
     let mut text = ABOUT.to_owned();
-    let Some((file, schema)) = schemas.0.get_key_value(&file) else { return Ok(text) };
+    for document in documents {
+        push_document(&mut text, &schemas, document, documents.len() > 1);
+    }
+    Ok(text)
+}
+
+/// The members of one document; of several each says what prints it.
+fn push_document(text: &mut String, schemas: &Schemas, document: &str, is_one_of_several: bool) {
+    let Some((file, schema)) = schemas.0.get_key_value(&format!("{document}.json")) else { return };
+    if is_one_of_several {
+        let about = schema["description"].as_str().unwrap_or_default();
+        let _ = writeln!(text, ".PP\n{}", paragraph(&sentence(about)));
+    }
     match document {
         "table" => text.push_str(
             "The document is that of\n.BR \"ipvsadm\\-rs \\-\\-list \\-\\-json\" ,\nwithout \
              counters:\n.BR ipvsadm\\-rs (8)\ndescribes it, and its\n.B \\-\\-restore\\-json\n\
              takes it.\n",
         ),
-        "event" => push_kinds(&mut text, &schemas, schema, file),
+        "event" => push_kinds(text, schemas, schema, file),
         _ => {
-            for member in members(&schemas, schema, file, "") {
+            for member in members(schemas, schema, file, "") {
                 let optional = if member.is_optional { ", may be absent" } else { "" };
                 let about = paragraph(&sentence(&member.about));
                 let tag = format!("{} ({}{optional})", bold(&member.path), literal(&member.kind));
@@ -91,7 +108,6 @@ pub(super) fn section(page: &str) -> Result<String> {
         }
     }
     let _ = writeln!(text, ".PP\nThe sources have its JSON Schema:\n.IR docs/json/{file} .");
-    Ok(text)
 }
 
 /// The names of an object's members: those that it must have in their order, then the others.

@@ -18,7 +18,7 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use serde::Serialize;
 
 use super::super::super::Streams;
-use super::target::{concerns, served};
+use super::target::{DrainArgument, concerns, served};
 use crate::clock::Instant;
 use crate::conf::model::DEFAULT_DRAIN_TIMEOUT;
 use crate::conf::{Conf, DirectorSet};
@@ -173,6 +173,9 @@ impl<'a> Wait<'a> {
         mut meter: Meter,
         streams: &mut Streams<'_>,
     ) -> anyhow::Result<Ended> {
+        if !matches!(meter, Meter::Task { .. }) {
+            streams.progress.end();
+        }
         if let Some(error) = self.problem.take() {
             writeln!(
                 streams.err,
@@ -356,15 +359,15 @@ pub(super) enum Meter {
     Bar(ProgressBar),
     /// A line for each change, but not too many.
     Lines { last: Option<(Remaining, Instant)> },
-    /// Not at all.
-    Hidden,
+    /// As the task of the command: standard output is for a document.
+    Task { target: String },
 }
 
 impl Meter {
     /// What suits the output.
-    pub(super) fn of(json: bool) -> Meter {
+    pub(super) fn of(json: bool, target: &DrainArgument) -> Meter {
         match (json, std::io::stderr().is_terminal()) {
-            (true, _) => Meter::Hidden,
+            (true, _) => Meter::Task { target: target.to_string() },
             (false, true) => Meter::bar(ProgressDrawTarget::stderr()),
             (false, false) => Meter::Lines { last: None },
         }
@@ -395,7 +398,9 @@ impl Meter {
                     streams.out.flush()?;
                 }
             }
-            Meter::Hidden => {}
+            Meter::Task { target } => {
+                streams.progress.say(format!("cvipctl: draining node {target}: {left}"));
+            }
         }
         Ok(())
     }
@@ -410,7 +415,7 @@ impl Meter {
                 }
             }
             Meter::Lines { .. } => writeln!(streams.out, "{left}")?,
-            Meter::Hidden => {}
+            Meter::Task { .. } => {}
         }
         Ok(())
     }
