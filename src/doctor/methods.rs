@@ -22,6 +22,7 @@ pub(super) fn methods(seen: &Observed, host: &Host) -> Vec<Finding> {
         Routing::Tun => findings.extend(tunnel_sizes(seen, host)),
         Routing::Dr => {}
     }
+    findings.extend(own_connections(seen));
     findings.extend(tracking(seen, host));
     findings.extend(defences(seen, host));
     findings
@@ -80,6 +81,33 @@ fn tunnel_sizes(seen: &Observed, host: &Host) -> Vec<Finding> {
         findings.push(Finding::note(seen.here(), what));
     }
     findings
+}
+
+/// With direct routing and tunnels, other nodes answer the active director's own connections from
+/// an address that is the director's own.
+fn own_connections(seen: &Observed) -> Option<Finding> {
+    if seen.conf.routing == Routing::Nat {
+        return None;
+    }
+    let elsewhere = |cvip: &&Cvip| {
+        cvip.real_servers
+            .iter()
+            .any(|server| Some(server.node) != seen.node && !seen.has_left(server.node))
+    };
+    let cvips: Vec<String> =
+        seen.directed().filter(elsewhere).map(|cvip| cvip.addr.to_string()).collect();
+    if cvips.is_empty() {
+        return None;
+    }
+    let what = format!(
+        "connections from this node itself, the active director, to {} hang where they are balanced \
+         to another node: its answers have the CVIP as their source, which is an address of this \
+         node, and its kernel drops them",
+        cvips.join(", ")
+    );
+    Some(Finding::note(seen.here(), what).fix(
+        "let programs on the directors use a node's own address, or the listener on their own node",
+    ))
 }
 
 /// Connection tracking of IPVS's connections.
@@ -158,7 +186,33 @@ mod tests {
         let v6 = found(Routing::Tun, "2001:db8::10", 1, |_| {});
         assert!(v6[0].contains("up to 1460 bytes (40 less than 1500)"), "{v6:?}");
         assert!(found(Routing::Tun, "192.0.2.10", 3, |_| {}).is_empty());
-        assert!(found(Routing::Dr, "192.0.2.10", 1, |_| {}).is_empty());
+        assert!(!found(Routing::Dr, "192.0.2.10", 1, |_| {}).concat().contains("tunnel"));
+    }
+
+    #[test]
+    fn a_director_that_other_nodes_answer_from_its_own_address_is_told_what_hangs() {
+        for routing in [Routing::Dr, Routing::Tun] {
+            let told = found(routing, "192.0.2.10", 1, |_| {});
+            let told: Vec<_> = told.iter().filter(|note| note.contains("hang where")).collect();
+            let [note] = &told[..] else { panic!("{told:?}") };
+            assert!(note.starts_with("note: node 1: connections from this node itself"), "{note}");
+            assert!(note.contains("to 192.0.2.10 hang"), "{note}");
+            assert!(note.contains("fix: let programs on the directors use a node's own"), "{note}");
+        }
+    }
+
+    #[test]
+    fn no_connection_hangs_by_nat_at_other_nodes_and_where_no_other_node_serves() {
+        let told = |seen: &Observed, node| {
+            lines(&methods(seen, &host(node))).concat().contains("hang where")
+        };
+        let of = |routing, node| told(&seen(conf(routing, &["192.0.2.10"], 2), node), node);
+        assert!(of(Routing::Dr, 1) && !of(Routing::Nat, 1));
+        assert!(!of(Routing::Dr, 2), "a standby has the CVIP on lo");
+        assert!(!of(Routing::Dr, 3), "a real server reaches its own listener");
+        let mut alone = seen(conf(Routing::Dr, &["192.0.2.10"], 1), 1);
+        alone.conf.cvips[0].real_servers.retain(|server| server.node == 1);
+        assert!(!told(&alone, 1), "its own server answers it");
     }
 
     #[test]
@@ -166,11 +220,14 @@ mod tests {
         let set =
             |path: &'static str, value: &'static str| move |host: &mut Host| host.set(path, value);
         let conntrack = "net/ipv4/vs/conntrack";
-        assert_eq!(found(Routing::Dr, "192.0.2.10", 1, set(conntrack, "1")).len(), 1);
-        assert_eq!(found(Routing::Nat, "192.0.2.10", 1, set(conntrack, "0")).len(), 1);
-        assert!(found(Routing::Dr, "192.0.2.10", 1, set(conntrack, "0")).is_empty());
+        let tracked = |routing, value| {
+            let told = found(routing, "192.0.2.10", 1, set(conntrack, value));
+            told.iter().filter(|note| note.contains("net.ipv4.vs.conntrack")).count()
+        };
+        assert_eq!((tracked(Routing::Dr, "1"), tracked(Routing::Nat, "0")), (1, 1));
+        assert_eq!(tracked(Routing::Dr, "0"), 0);
         let drops = found(Routing::Dr, "192.0.2.10", 1, set("net/ipv4/vs/drop_packet", "3"));
-        assert!(drops[0].ends_with("run: sysctl -w net.ipv4.vs.drop_packet=1"), "{drops:?}");
+        assert!(drops.concat().contains("run: sysctl -w net.ipv4.vs.drop_packet=1"), "{drops:?}");
         assert!(
             found(Routing::Dr, "192.0.2.10", 3, set("net/ipv4/vs/drop_packet", "3")).is_empty()
         );
