@@ -438,6 +438,6 @@ fn marks_and_ipv6_are_drained_and_edits_keep_what_a_kernel_has() {
     let ran = ipvsadm(&["--drain", "-f", "7", "-6", "-r", "fd00::2"], "");
     assert_eq!(
         (ran.err.as_str(), ran.status),
-        ("No such destination: [fd00::2]:0 is none of mark 7 IPv6\n", 255)
+        ("[fd00::2]:0 is not in mark 7 IPv6: nothing to drain\n", 0)
     );
 }

@@ -15,8 +15,8 @@ use serde::{Deserialize, Deserializer, Serialize};
 use super::connections::Connection;
 use super::drain::{ConnectionCounts, DrainEnd};
 use crate::ipvs::{
-    Destination, DestinationEntry, Family, Forwarding, Info, SchedulerFlag, Service, ServiceEntry,
-    ServiceId, Stats, TunnelKind, service_flags,
+    Destination, DestinationEntry, DestinationId, Family, Forwarding, Info, SchedulerFlag, Service,
+    ServiceEntry, ServiceId, Stats, TunnelKind, service_flags,
 };
 use crate::json::{JsonList, SCHEMA};
 use crate::protocol::Protocol;
@@ -346,8 +346,9 @@ pub struct DrainDocument {
     service: ServiceIdObject,
     destination: PeerObject,
     ended: &'static str,
-    /// Before the drain.
-    previous_weight: u32,
+    /// Before the drain; absent where it was not there.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    previous_weight: Option<u32>,
     /// Absent where it is deleted.
     #[serde(skip_serializing_if = "Option::is_none")]
     weight: Option<u32>,
@@ -371,12 +372,27 @@ impl DrainDocument {
             service: ServiceIdObject::new(service),
             destination: PeerObject { address: before.id.addr, port: before.id.port },
             ended: end.name(),
-            previous_weight: before.weight,
+            previous_weight: Some(before.weight),
             weight: (!end.is_out()).then_some(weight),
             active_connections: counts.active,
             inactive_connections: counts.inactive,
             persistent_connections: counts.persistent,
             lasted_s: lasted.as_secs(),
+        }
+    }
+
+    /// The drain of a real server that the virtual service does not have.
+    pub fn absent(service: &ServiceId, server: DestinationId) -> DrainDocument {
+        DrainDocument {
+            service: ServiceIdObject::new(service),
+            destination: PeerObject { address: server.addr, port: server.port },
+            ended: "absent",
+            previous_weight: None,
+            weight: None,
+            active_connections: 0,
+            inactive_connections: 0,
+            persistent_connections: 0,
+            lasted_s: 0,
         }
     }
 }

@@ -213,6 +213,19 @@ fn what_is_not_there_is_not_drained() {
 }
 
 #[test]
+fn a_real_server_that_is_out_already_is_said_to_be_and_no_failure() {
+    let memory = table(TABLE);
+    let before = saved(&memory);
+    let waiting = |_| unreachable!("there is nothing to wait for");
+    let mut drained = Drained { memory: memory.clone(), terminal: false, waiting };
+    let ran = drained.run("--drain --json -t 10.0.0.1:80 -r 10.0.1.99:8080");
+    let told = "10.0.1.99:8080 is not in tcp 10.0.0.1:80: nothing to drain\n";
+    assert_eq!((ran.err.as_str(), ran.status), (told, 0));
+    assert!(ran.out.contains(r#""ended":"absent""#), "{}", ran.out);
+    assert_eq!(saved(&memory), before);
+}
+
+#[test]
 fn marks_and_ipv6_are_drained_until_nothing_is_counted() {
     let memory = table(
         "-A -f 7 -6 -s rr\n-a -f 7 -6 -r fd00::1 -g\n\

@@ -31,6 +31,8 @@ impl<T: Table, O: FnOnce() -> Result<T, TableError>> ToolSession<'_, '_, T, O> {
     pub(super) fn drain(&mut self, request: &DrainRequest) -> u8 {
         let before = match self.real_server(&request.service, request.server) {
             Ok(entry) => entry,
+            // Scripts repeat themselves; a real server at another port is a slip.
+            Err(EntryError::NoRealServer(_)) => return self.report_absent(request),
             Err(error) => return self.refuse(error).0,
         };
         // Before the weight is 0: an interruption from then on has to be answered.
@@ -101,6 +103,17 @@ impl<T: Table, O: FnOnce() -> Result<T, TableError>> ToolSession<'_, '_, T, O> {
             Some((_, nix::libc::ENOENT | nix::libc::ESRCH)) => Ok(false),
             Some((_, errno)) => Err(EntryError::Absent(errors::text(operation, *errno))),
         }
+    }
+
+    /// Says that the real server is out already, and gives the status.
+    fn report_absent(&mut self, request: &DrainRequest) -> u8 {
+        let DrainRequest { service, server, .. } = request;
+        if request.json {
+            // What fails is noted.
+            let _ = json::write_line(self.out, DrainDocument::absent(service, *server));
+        }
+        self.complain(&format!("{server} is not in {service}: nothing to drain"));
+        0
     }
 
     /// Says how it ended, and gives the status. The deletion of a drained real server is told to a

@@ -13,6 +13,8 @@ use crate::ipvs::{Change, DestinationEntry, DestinationId, ServiceId};
 pub(super) enum EntryError {
     /// It is not there; in words.
     Absent(String),
+    /// The virtual service is there, and has no real server of this address; in words.
+    NoRealServer(String),
     /// What is named does not go with what is there.
     Argument(ArgumentError),
     /// The kernel refused.
@@ -70,17 +72,20 @@ impl<T: Table, O: FnOnce() -> Result<T, TableError>> ToolSession<'_, '_, T, O> {
             let mut text = format!("No such destination: {at} is none of {service}");
             let beside = entries.iter().map(|entry| entry.destination.id);
             let mut beside = beside.filter(|other| other.addr == at.addr);
-            if let Some(other) = beside.next() {
-                let _ = write!(text, ", {other} is one");
+            match beside.next() {
+                Some(other) => {
+                    let _ = write!(text, ", {other} is one");
+                    EntryError::Absent(text)
+                }
+                None => EntryError::NoRealServer(text),
             }
-            EntryError::Absent(text)
         })
     }
 
     /// Says why an entry is not edited or drained; the status, and whether a restore ends with it.
     pub(super) fn refuse(&mut self, error: EntryError) -> (u8, bool) {
         match error {
-            EntryError::Absent(text) => {
+            EntryError::Absent(text) | EntryError::NoRealServer(text) => {
                 self.complain(&text);
                 (255, false)
             }

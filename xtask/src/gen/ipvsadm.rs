@@ -121,7 +121,9 @@ const DIFFERENCES: &[(&str, &str)] = &[
          net.ipv4.vs.expire_quiescent_template is 1. Progress is shown on a terminal, or with \
          --progress: a line a second at most. SIGINT and SIGTERM end the wait: the real server \
          stays with weight 0, and the message has the command that gives its weight back. What \
-         another program does to the real server meanwhile is left as it is. In a restore --drain \
+         another program does to the real server meanwhile is left as it is. Where the virtual \
+         service has no real server of the address, there is nothing to drain, which is said, with \
+         status 0. In a restore --drain \
          is no command. On a director of cvipd, use cvipctl drain: cvipd gives a weight back that \
          others change.",
     ),
@@ -250,8 +252,8 @@ const JSON: &[(&str, &str)] = &[
         "With --drain, when it is over: service has what a service is found by, destination its \
       address and port. ended is out (it is deleted, and nothing was left to wait for), cut (deleted \
       when the deadline was over), gone (another program deleted it), reweighted (another program \
-      gave it a weight, and it stays) or interrupted (it stays with weight 0). previous_weight is that \
-      before the drain, weight that of a real server that stays, lasted_s whole seconds; \
+      gave it a weight, and it stays), interrupted (it stays with weight 0) or absent (it was not \
+      there). previous_weight is that before the drain, if it was there, weight that of a real server that stays, lasted_s whole seconds; \
       active_connections, inactive_connections and persistent_connections are those of the last look.",
     ),
 ];
