@@ -334,6 +334,21 @@ mod tests {
     }
 
     #[test]
+    fn every_command_has_json_but_those_that_draw_or_have_a_format_of_their_own() {
+        let has_json = |command: &clap::Command| {
+            command.get_arguments().any(|argument| argument.get_id() == "json")
+        };
+        let command = cvipctl::Args::command();
+        let without: Vec<&str> = command
+            .get_subcommands()
+            .filter(|sub| !sub.is_hide_set() && !has_json(sub))
+            .map(clap::Command::get_name)
+            .collect();
+        assert_eq!(without, ["graph", "metrics", "top"]);
+        assert!(has_json(&setport_weight::Args::command()));
+    }
+
+    #[test]
     fn a_cause_that_an_error_names_itself_is_said_once() {
         let cause = || io::Error::other("disk on fire");
         let twice = anyhow::Error::new(cause()).context("cannot write x: disk on fire");

@@ -16,6 +16,7 @@ use super::fingerprint::{Print, print_of};
 use super::kernel_table::{Actual, KernelTable, rows};
 use super::reconcile::{Plans, RefusedChange, WeighedService, plans};
 use super::restrictions::QuiesceReason;
+use super::view::QuorumView;
 use crate::bucket::Bucket;
 use crate::clock::Instant;
 use crate::ipvs::{Change, Destination, DestinationEntry, Stats};
@@ -404,6 +405,11 @@ impl Passes {
             }
         }
         news
+    }
+
+    /// Whether each service of which cvip.conf asks a quorum had it in the last pass over it.
+    pub fn quorums(&self) -> impl Iterator<Item = QuorumView> {
+        self.quorums.iter().map(|(service, has)| QuorumView { service: *service, has_quorum: *has })
     }
 
     /// Nothing is left undone.

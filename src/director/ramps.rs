@@ -96,14 +96,18 @@ impl Ramps {
         self.begun.keys().copied().collect()
     }
 
-    /// The servers whose weights grow, and for how long they do.
-    pub fn iter(&self, now: Instant) -> impl Iterator<Item = (ServiceKey, IpAddr, Duration)> {
+    /// The servers whose weights grow: for how long they have, and for how long they will.
+    pub fn iter(
+        &self,
+        now: Instant,
+    ) -> impl Iterator<Item = (ServiceKey, IpAddr, Duration, Duration)> {
         let ramps = self.begun.iter().flat_map(|(service, ramps)| {
             ramps.iter().map(move |(addr, ramp)| (*service, *addr, ramp))
         });
         ramps.map(move |(service, addr, ramp)| {
             let end = ramp.since + ramp.slow_start.lasts();
-            (service, addr, end.saturating_duration_since(now))
+            let lasted = now.saturating_duration_since(ramp.since);
+            (service, addr, lasted, end.saturating_duration_since(now))
         })
     }
 }

@@ -25,6 +25,9 @@ pub struct TableView {
     /// Destinations whose weights still grow.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub slow_starts: Vec<SlowStarting>,
+    /// Services of which cvip.conf asks a quorum.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub quorums: Vec<QuorumView>,
     /// The sync daemon of its role, if it has one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub sync: Option<SyncView>,
@@ -98,14 +101,29 @@ pub struct SlowStarting {
     pub service: ServiceKey,
     /// The real server's address.
     pub address: IpAddr,
+    /// Seconds since it began.
+    #[serde(default)]
+    pub lasted_s: u64,
     /// Seconds until the weight is whole.
     #[serde(rename = "remaining_s")]
     pub left_s: u64,
 }
 
+/// Whether a service has the quorum that cvip.conf asks of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct QuorumView {
+    /// The virtual service.
+    #[serde(flatten)]
+    pub service: ServiceKey,
+    /// It had it in the last pass over the service.
+    pub has_quorum: bool,
+}
+
 impl SlowStarting {
-    pub(super) fn of((service, address, left): (ServiceKey, IpAddr, Duration)) -> SlowStarting {
-        SlowStarting { service, address, left_s: left.as_secs() }
+    pub(super) fn of(
+        (service, address, lasted, left): (ServiceKey, IpAddr, Duration, Duration),
+    ) -> SlowStarting {
+        SlowStarting { service, address, lasted_s: lasted.as_secs(), left_s: left.as_secs() }
     }
 }
 

@@ -2,6 +2,7 @@
 
 use cvip::protocol::Protocol::Tcp;
 use cvip_lab::Plan;
+use serde_json::Value;
 
 use super::support::{Site, listen};
 
@@ -38,6 +39,14 @@ fn a_server_that_joins_comes_to_its_whole_weight_step_by_step() {
         let (_, weight) = pool.into_iter().find(|(node, _)| *node == 2)?;
         (weight < 100).then_some(())
     });
+    let status: Value = serde_json::from_str(&site.direct("cvipctl status --json")).unwrap();
+    let servers = status["pools"][0]["servers"].as_array().unwrap();
+    let grows = servers.iter().find(|server| server["node"] == 2).unwrap();
+    assert_eq!(
+        (&grows["state"], &grows["slow_start"]["whole_weight"]),
+        (&"slow_start".into(), &100.into()),
+        "{status:#}"
+    );
     let told = site.try_run(site.director(), "cvipctl doctor");
     let told = String::from_utf8_lossy(&told.stdout).into_owned();
     assert!(!told.contains("weight"), "{told}");

@@ -6,6 +6,7 @@ use std::net::{IpAddr, SocketAddr};
 use cvip::ipvs::ServiceId;
 use cvip::protocol::Protocol::{Tcp, Udp};
 use cvip_lab::Plan;
+use serde_json::{Value, json};
 
 use super::forwarding::move_client_abroad;
 use super::support::{Patron, Server, Site, ask_udp, connect, fetch, route_through};
@@ -109,6 +110,11 @@ fn a_sorry_server_stands_in_for_real_servers_that_make_no_quorum() {
     serves(&[(1, 1), (2, 1)], "real");
     drop(two);
     serves(&below, "sorry");
+    let status: Value = serde_json::from_str(&site.direct("cvipctl status --json")).unwrap();
+    for pool in status["pools"].as_array().unwrap() {
+        let quorum = json!({ "weight": 2, "hysteresis": 0, "has_quorum": false });
+        assert_eq!(pool["quorum"], quorum, "{status:#}");
+    }
     let told = site.direct("cvipctl events --json");
     let count = |kind: &str| told.matches(&format!(r#""event":"{kind}""#)).count();
     assert_eq!((count("quorum_up"), count("quorum_down")), (2, 4), "{told}");

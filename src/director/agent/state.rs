@@ -461,6 +461,7 @@ impl AgentState {
             draining: draining.map(|((key, at), d)| Draining::of(*key, *at, d, now)).collect(),
             quiesced: quiesced.map(|((key, addr), why)| Quiesced::of(*key, *addr, why)).collect(),
             slow_starts: self.cluster.restrictions.ramps.iter(now).map(SlowStarting::of).collect(),
+            quorums: self.passes.quorums().collect(),
             times: TableTimes::default(),
             sync: self.sync.view(),
             passive: self.passive.clone(),

@@ -8,11 +8,11 @@ use std::net::{IpAddr, SocketAddr};
 use serde::Serialize;
 
 use super::names::NodeNames;
-use crate::conf::{Clustertab, Conf, RegistrationMode, ServiceConf};
+use crate::conf::{Clustertab, Conf, Quorum, RegistrationMode, ServiceConf};
 use crate::director::liveness::Liveness;
 use crate::director::owned_table::OwnedTable;
 use crate::director::settings::service_key;
-use crate::director::view::{Draining, Quiesced, TableView};
+use crate::director::view::{Draining, Quiesced, SlowStarting, TableView};
 use crate::ipvs::{DestinationEntry, ServiceEntry};
 use crate::protocol::Protocol;
 use crate::store::{RefusedListener, Registration, ServiceKey, StoreState, drain_of};
@@ -37,9 +37,35 @@ pub(in crate::cli::cvipctl) struct PoolRow {
     /// Whether cvipd made or adopted it, if that is known.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(in crate::cli::cvipctl) owned: Option<bool>,
+    /// The quorum that cvip.conf asks of it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(in crate::cli::cvipctl) quorum: Option<QuorumRow>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(in crate::cli::cvipctl) load: Option<Load>,
     pub(in crate::cli::cvipctl) servers: Vec<ServerRow>,
+}
+
+/// A quorum.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub(in crate::cli::cvipctl) struct QuorumRow {
+    /// The weight that makes it, of the real servers that take connections.
+    pub(in crate::cli::cvipctl) weight: u32,
+    pub(in crate::cli::cvipctl) hysteresis: u32,
+    /// Whether there is one; absent where this node's cvipd keeps no table with the service.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(in crate::cli::cvipctl) has_quorum: Option<bool>,
+}
+
+/// How a weight grows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub(in crate::cli::cvipctl) struct SlowStartRow {
+    /// Seconds since it began.
+    pub(in crate::cli::cvipctl) lasted_s: u64,
+    /// Seconds until the weight is whole.
+    pub(in crate::cli::cvipctl) remaining_s: u64,
+    /// The whole weight, if it is known.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(in crate::cli::cvipctl) whole_weight: Option<u32>,
 }
 
 /// What the kernel counts of a service or a destination.
@@ -86,6 +112,9 @@ pub(in crate::cli::cvipctl) struct ServerRow {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(in crate::cli::cvipctl) load: Option<Load>,
     pub(in crate::cli::cvipctl) state: ServerState,
+    /// Of one whose weight still grows.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(in crate::cli::cvipctl) slow_start: Option<SlowStartRow>,
     /// Why, for people.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(in crate::cli::cvipctl) reason: Option<String>,
@@ -181,8 +210,9 @@ struct Index<'a> {
     sources: &'a PoolSources<'a>,
     quiesced: BTreeMap<(ServiceKey, IpAddr), &'a Quiesced>,
     draining: BTreeMap<(ServiceKey, IpAddr), &'a Draining>,
-    /// Seconds until the weight is whole.
-    slow_starts: BTreeMap<(ServiceKey, IpAddr), u64>,
+    slow_starts: BTreeMap<(ServiceKey, IpAddr), &'a SlowStarting>,
+    /// Whether a service has its quorum.
+    quorums: BTreeMap<ServiceKey, bool>,
     registered: BTreeMap<ServiceKey, BTreeMap<u32, &'a Registration>>,
     refused: BTreeMap<ServiceKey, Vec<(u32, &'a RefusedListener)>>,
 }
@@ -249,7 +279,12 @@ impl<'a> Index<'a> {
             slow_starts: view
                 .into_iter()
                 .flat_map(|view| &view.slow_starts)
-                .map(|row| ((row.service, row.address), row.left_s))
+                .map(|row| ((row.service, row.address), row))
+                .collect(),
+            quorums: view
+                .into_iter()
+                .flat_map(|view| &view.quorums)
+                .map(|row| (row.service, row.has_quorum))
                 .collect(),
             registered,
             refused,
@@ -274,6 +309,7 @@ impl<'a> Index<'a> {
         PoolRow {
             scheduler: Some(entry.service.scheduler.clone()),
             owned: self.sources.known.then_some(owned),
+            quorum: key.and_then(|key| self.quorum(key)),
             load: Some(Load {
                 active: list.iter().map(|d| u64::from(d.active)).sum(),
                 inactive: list.iter().map(|d| u64::from(d.inactive)).sum(),
@@ -293,7 +329,7 @@ impl<'a> Index<'a> {
     fn of_records(&self, key: ServiceKey) -> PoolRow {
         let mut servers: Vec<ServerRow> = self.registrations(key, &BTreeSet::new()).collect();
         servers.extend(self.refusals(key));
-        PoolRow { servers, ..PoolRow::of_key(key) }
+        PoolRow { quorum: self.quorum(key), servers, ..PoolRow::of_key(key) }
     }
 
     /// A static service that the kernel does not have.
@@ -312,8 +348,32 @@ impl<'a> Index<'a> {
         PoolRow {
             service: format!("{key}{range}"),
             last_port,
+            quorum: self.quorum(key),
             servers: servers.map(row).collect(),
             ..PoolRow::of_key(key)
+        }
+    }
+
+    /// The quorum that cvip.conf asks of a service.
+    fn quorum(&self, key: ServiceKey) -> Option<QuorumRow> {
+        let cvip = self.sources.conf.and_then(|conf| conf.cvip(key.cvip))?;
+        let Quorum { weight, hysteresis } =
+            cvip.service_for(key.protocol, key.port).and_then(|service| service.quorum)?;
+        Some(QuorumRow { weight, hysteresis, has_quorum: self.quorums.get(&key).copied() })
+    }
+
+    /// The weight that a node is to have in a service.
+    fn whole_weight(&self, key: ServiceKey, node: u32) -> Option<u32> {
+        let cvip = self.sources.conf.and_then(|conf| conf.cvip(key.cvip))?;
+        let server = cvip.real_server(node)?;
+        match self.registered.get(&key).and_then(|nodes| nodes.get(&node)) {
+            Some(registration) => {
+                Some(u32::from(registration.weight).saturating_mul(server.weight))
+            }
+            None => cvip
+                .service_for(key.protocol, key.port)
+                .filter(|service| service.registration == RegistrationMode::Static)
+                .map(|service| service.weight_of(server)),
         }
     }
 
@@ -322,7 +382,13 @@ impl<'a> Index<'a> {
         let addr = destination.id.addr;
         let node = self.node_of(key, addr);
         let (state, reason) = self.why(key, node, addr, destination.weight);
+        let grows = key.and_then(|key| self.slow_starts.get(&(key, addr)));
+        let slow_start = grows.filter(|_| state == ServerState::SlowStart).map(|grows| {
+            let whole_weight = key.zip(node).and_then(|(key, node)| self.whole_weight(key, node));
+            SlowStartRow { lasted_s: grows.lasted_s, remaining_s: grows.left_s, whole_weight }
+        });
         ServerRow {
+            slow_start,
             weight: Some(destination.weight),
             load: Some(Load {
                 active: entry.active.into(),
@@ -386,7 +452,8 @@ impl<'a> Index<'a> {
         reason: Option<String>,
     ) -> ServerRow {
         let name = node.and_then(|node| self.sources.names.name(node)).map(str::to_owned);
-        ServerRow { node, name, address, port, weight: None, load: None, state, reason }
+        let (weight, load, slow_start) = (None, None, None);
+        ServerRow { node, name, address, port, weight, load, state, slow_start, reason }
     }
 
     /// Which node a destination is.
@@ -428,8 +495,9 @@ impl<'a> Index<'a> {
             }
             return (ServerState::Draining, Some(reason));
         }
-        if let Some(left_s) = at.and_then(|at| self.slow_starts.get(&at)) {
-            return (ServerState::SlowStart, Some(format!("its weight is whole in {left_s} s")));
+        if let Some(grows) = at.and_then(|at| self.slow_starts.get(&at)) {
+            let reason = format!("its weight is whole in {} s", grows.left_s);
+            return (ServerState::SlowStart, Some(reason));
         }
         match at_node.0 {
             ServerState::Serves if weight == 0 => {

@@ -168,6 +168,9 @@ fn service(page: &mut Page, pool: &PoolRow) {
             page.line(Tone::Title, &format!("{:<room$}{titles}", ""));
         }
     }
+    if let Some(quorum) = pool.quorum.filter(|quorum| quorum.has_quorum == Some(false)) {
+        page.line(Tone::Fault, &format!("  no quorum of {}", quorum.weight));
+    }
     if pool.servers.is_empty() {
         page.line(Tone::Plain, "  no real server");
     }
@@ -268,8 +271,12 @@ fn join<T: ToString>(items: impl IntoIterator<Item = T>) -> String {
 
 #[cfg(test)]
 mod tests {
+    use serde_json::json;
+
     use super::super::super::overview::testing::{Cluster, key};
     use super::*;
+    use crate::conf::Quorum;
+    use crate::director::view::{QuorumView, SlowStarting};
     use crate::protocol::Protocol;
     use crate::store::NodeRecord;
 
@@ -417,6 +424,36 @@ cluster  tcp       80          1
         assert!(block[0].ends_with("  Weight"), "{text}");
         assert!(block[1].starts_with("  alpha 192.0.2.1:80 "), "{text}");
         assert_eq!(block[3], "    cvipd does not run", "{text}");
+    }
+
+    #[test]
+    fn a_weight_that_grows_and_a_quorum_that_is_missing_are_told_in_the_text_and_as_json() {
+        let mut cluster = Cluster::well();
+        cluster.table[0].1[1].destination.weight = 1;
+        let conf = cluster.known.conf.as_mut().unwrap();
+        conf.cvips[0].services[0].quorum = Some(Quorum { weight: 9, hysteresis: 2 });
+        let pools = cluster.cvipd.as_mut().unwrap().pools.as_mut().unwrap();
+        pools.slow_starts = vec![SlowStarting {
+            service: key(Protocol::Tcp, 80),
+            address: [192, 0, 2, 2].into(),
+            lasted_s: 12,
+            left_s: 48,
+        }];
+        let dns = key(Protocol::Udp, 53);
+        pools.quorums = vec![QuorumView { service: dns, has_quorum: false }];
+        let overview = cluster.overview();
+        let text = text(&overview.report, &overview.names, 80, false);
+        assert!(text.contains("    slow start: its weight is whole in 48 s\n"), "{text}");
+        assert!(text.contains("B out/s\n  no quorum of 9\n  alpha 192.0.2.1:53"), "{text}");
+        let pools = serde_json::to_value(&overview.report.pools).unwrap();
+        let server = &pools[0]["servers"][1];
+        assert_eq!((&server["state"], &server["weight"]), (&"slow_start".into(), &1.into()));
+        let grows = json!({ "lasted_s": 12, "remaining_s": 48, "whole_weight": 2 });
+        assert_eq!(server["slow_start"], grows);
+        assert_eq!(pools[0]["servers"][0].get("slow_start"), None);
+        assert_eq!(pools[0].get("quorum"), None);
+        let quorum = json!({ "weight": 9, "hysteresis": 2, "has_quorum": false });
+        assert_eq!(pools[1]["quorum"], quorum);
     }
 
     #[test]
