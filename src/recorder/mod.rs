@@ -11,6 +11,7 @@
 //!   recorded   a state, each call of which is recorded                                  clock
 //!   ring       when a segment ends, and which one is removed                            pure
 //!   wire       the lines of a segment: header, state, calls with their outputs          pure
+//!   gzip       segments compressed, and read as far as they were written               files
 //!   writer     the thread that writes the files, so that no core waits for a disk       files
 //!   replay     restores the state, calls it, and compares                               pure
 //! ```
@@ -19,6 +20,7 @@
 //! the whole state, so that each can be replayed by itself, and the oldest can be removed.
 
 mod core;
+mod gzip;
 mod recorded;
 mod replay;
 mod ring;
@@ -28,6 +30,7 @@ mod wire;
 mod writer;
 
 pub use self::core::Core;
+pub use gzip::read_text;
 pub use recorded::Recorded;
 pub use replay::{Decision, Difference, Replay, ReplayError, replay};
 pub use wire::{SegmentHeader, read_header};

@@ -1,8 +1,7 @@
 //! When a segment ends, and which segments are removed. Pure.
 //!
-//! A core's segments take [`CORE_BYTES`] at most. Where its calls come so fast that ten minutes do
-//! not fit, the recording is shorter: a monitor's takes some 1.8 kB a second for each node that it
-//! hears, so that ten minutes of seven others fit, and a minute and a half of 63.
+//! A core's segments take [`CORE_BYTES`] of files at most. Where its calls come so fast that ten minutes
+//! do not fit, the recording is shorter.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -17,18 +16,18 @@ const KEEP: Duration = Duration::from_secs(600);
 pub(crate) struct SegmentLimits {
     /// Its age.
     pub(crate) age: Duration,
-    /// The bytes of its calls.
+    /// The bytes of its calls' text.
     pub(crate) bytes: u64,
 }
 
 impl Default for SegmentLimits {
-    /// Two minutes, and 1 MiB.
+    /// Two minutes, and 1 MiB of text.
     fn default() -> SegmentLimits {
         SegmentLimits { age: Duration::from_secs(120), bytes: 1 << 20 }
     }
 }
 
-/// The most bytes of one core's segments.
+/// The most bytes of one core's segments, as they are compressed.
 pub(super) const CORE_BYTES: u64 = 8 << 20;
 
 /// The most bytes of a state: the segments before it are to have room too. It is also the most of

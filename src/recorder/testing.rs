@@ -5,9 +5,10 @@ use std::fmt::Write;
 use std::time::Duration;
 
 use super::core::Core;
+use super::gzip::Encoder;
 use super::recorded::Recorded;
 use super::replay::{Replay, ReplayError, replay};
-use super::ring::SegmentLimits;
+use super::ring::{CORE_BYTES, SegmentLimits};
 use super::wire::read_header;
 use super::writer::{Recorder, SegmentQueue};
 use crate::clock::Instant;
@@ -27,6 +28,24 @@ impl Tape {
     pub(crate) fn with(limits: SegmentLimits) -> (Recorder, Tape) {
         let (recorder, queue) = Recorder::queue(1, 1, limits, 1 << 13);
         (recorder, Tape { queue, segments: BTreeMap::new() })
+    }
+
+    /// One whose segments are as long as those of files.
+    pub(crate) fn as_in_files() -> (Recorder, Tape) {
+        Tape::with(SegmentLimits::default())
+    }
+
+    /// How many bytes of files this takes, of all that such a recording may take.
+    pub(crate) fn share_of_files<C: Core>(&mut self, recorded: &mut Recorded<C>) -> f64 {
+        recorded.flush();
+        let mut encoders: BTreeMap<u64, Encoder> = BTreeMap::new();
+        let mut bytes = 0;
+        for (_, number, text) in self.queue.take() {
+            let encoder = encoders.entry(number).or_insert_with(Encoder::new);
+            bytes += encoder.encode(&text).unwrap().len();
+            self.segments.entry(number).or_default().extend(text);
+        }
+        bytes as f64 / CORE_BYTES as f64
     }
 
     /// The text of each segment. What a core has not given away yet is not in it.

@@ -12,6 +12,7 @@ use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::thread::{self, JoinHandle};
 use std::time::SystemTime;
 
+use super::gzip::Encoder;
 use super::ring::{Ring, SegmentLimits};
 use crate::clock::Instant;
 use crate::files;
@@ -20,7 +21,7 @@ use crate::files;
 const WAITING: usize = 64;
 
 /// How a segment's file name ends.
-const SUFFIX: &str = ".jsonl";
+const SUFFIX: &str = ".jsonl.gz";
 
 /// Part of a segment's text.
 pub(super) struct SegmentText {
@@ -165,6 +166,7 @@ fn write(folder: &mut Folder, queue: &SegmentQueue) {
     while let Ok(WriterMessage::Text(text)) = queue.0.recv() {
         folder.write(text, Instant::now());
     }
+    folder.finish();
 }
 
 /// The files of a node's recordings.
@@ -179,7 +181,24 @@ struct CoreFiles {
     ring: Ring,
     /// The segments that are written: more than one where a table is emptied that is no longer this
     /// node's while another is made.
-    open: BTreeMap<u64, (File, Arc<AtomicBool>)>,
+    open: BTreeMap<u64, OpenFile>,
+}
+
+/// A segment that is written.
+struct OpenFile {
+    file: File,
+    encoder: Encoder,
+    /// Set once it cannot be written any more.
+    is_lost: Arc<AtomicBool>,
+}
+
+impl OpenFile {
+    /// Ends the file as programs for gzip expect it. What cannot be written here is not missed: the text
+    /// is whole without it.
+    fn finish(self) {
+        let OpenFile { mut file, encoder, .. } = self;
+        drop(encoder.finish().and_then(|end| file.write_all(&end)));
+    }
 }
 
 impl Folder {
@@ -206,43 +225,86 @@ impl Folder {
     }
 
     /// Writes part of a segment. What cannot be written is noted, and its core begins anew.
-    fn write(&mut self, SegmentText { core, number, text, begins }: SegmentText, now: Instant) {
+    fn write(&mut self, text: SegmentText, now: Instant) {
+        let core = text.core;
+        let written = match text.begins {
+            Some((after, is_lost)) => {
+                self.begin((core, text.number, after), &text.text, is_lost, now)
+            }
+            None => self.go_on(core, text.number, &text.text, now),
+        };
+        files::note(&self.path, &written);
+        if written.is_err() {
+            let open = self.cores.get_mut(core).and_then(|files| files.open.remove(&text.number));
+            open.inspect(|open| open.is_lost.store(true, Ordering::Relaxed));
+        }
+    }
+
+    /// Writes the beginning of a segment that goes on from another one.
+    fn begin(
+        &mut self,
+        (core, number, after): (&'static str, u64, Option<u64>),
+        text: &[u8],
+        is_lost: Arc<AtomicBool>,
+        now: Instant,
+    ) -> io::Result<()> {
+        let mut encoder = Encoder::new();
+        let bytes = encoder.encode(text)?;
+        self.make_room(core, bytes.len() as u64, now);
+        let path = self.path.join(file_name(number, core));
         let files = self.cores.entry(core.to_owned()).or_default();
-        for removed in files.ring.remove(text.len() as u64, now) {
-            // Where that is still written, what follows would be without a beginning.
-            if let Some((_, is_lost)) = files.open.remove(&removed) {
+        files.ring.begin(number, now);
+        let former = after.and_then(|after| files.open.remove(&after));
+        former.into_iter().for_each(OpenFile::finish);
+        match create(&self.path, &path, &bytes) {
+            Ok(file) => {
+                files.ring.grow(number, bytes.len() as u64);
+                files.open.insert(number, OpenFile { file, encoder, is_lost });
+                Ok(())
+            }
+            Err(error) => {
                 is_lost.store(true, Ordering::Relaxed);
+                Err(error)
+            }
+        }
+    }
+
+    /// Writes what follows in a segment; nothing if that is not written any more.
+    fn go_on(
+        &mut self,
+        core: &'static str,
+        number: u64,
+        text: &[u8],
+        now: Instant,
+    ) -> io::Result<()> {
+        let files = self.cores.entry(core.to_owned()).or_default();
+        let Some(open) = files.open.get_mut(&number) else { return Ok(()) };
+        let bytes = open.encoder.encode(text)?;
+        self.make_room(core, bytes.len() as u64, now);
+        let files = self.cores.entry(core.to_owned()).or_default();
+        let Some(open) = files.open.get_mut(&number) else { return Ok(()) };
+        open.file.write_all(&bytes)?;
+        files.ring.grow(number, bytes.len() as u64);
+        Ok(())
+    }
+
+    /// Removes the segments that are over, and those for which there is no room.
+    fn make_room(&mut self, core: &'static str, room: u64, now: Instant) {
+        let files = self.cores.entry(core.to_owned()).or_default();
+        for removed in files.ring.remove(room, now) {
+            // Where that is still written, what follows would be without a beginning.
+            if let Some(open) = files.open.remove(&removed) {
+                open.is_lost.store(true, Ordering::Relaxed);
             }
             // What another program removed is removed.
             let _ = fs::remove_file(self.path.join(file_name(removed, core)));
         }
-        let path = self.path.join(file_name(number, core));
-        let written = match begins {
-            Some((after, is_lost)) => {
-                files.ring.begin(number, now);
-                after.map(|after| files.open.remove(&after));
-                match create(&self.path, &path, &text) {
-                    Ok(file) => {
-                        files.open.insert(number, (file, is_lost));
-                        Ok(())
-                    }
-                    Err(error) => {
-                        is_lost.store(true, Ordering::Relaxed);
-                        Err(error)
-                    }
-                }
-            }
-            None => match files.open.get_mut(&number) {
-                Some((file, is_lost)) => file.write_all(&text).inspect_err(|_| {
-                    is_lost.store(true, Ordering::Relaxed);
-                }),
-                None => return,
-            },
-        };
-        files::note(&self.path, &written);
-        match written {
-            Ok(()) => files.ring.grow(number, text.len() as u64),
-            Err(_) => drop(files.open.remove(&number)),
+    }
+
+    /// Ends the files that are written.
+    fn finish(&mut self) {
+        for files in self.cores.values_mut() {
+            std::mem::take(&mut files.open).into_values().for_each(OpenFile::finish);
         }
     }
 }
@@ -286,9 +348,11 @@ fn segment_of(name: &str) -> Option<(u64, &str)> {
 
 #[cfg(test)]
 mod tests {
+    use std::io::Read;
     use std::os::unix::fs::PermissionsExt;
     use std::time::Duration;
 
+    use super::super::gzip::read_text;
     use super::super::recorded::Recorded;
     use super::super::replay::Replay;
     use super::super::testing::{Counter, replay_text};
@@ -302,7 +366,10 @@ mod tests {
     }
 
     fn replayed(path: &Path) -> Replay {
-        replay_text::<Counter>(&fs::read(path).unwrap(), None).unwrap().1
+        let mut text = Vec::new();
+        let file = std::io::BufReader::new(File::open(path).unwrap());
+        read_text(file).unwrap().read_to_end(&mut text).unwrap();
+        replay_text::<Counter>(&text, None).unwrap().1
     }
 
     #[test]
@@ -325,7 +392,7 @@ mod tests {
         let calls: Vec<u64> = files.iter().map(|path| replayed(path).calls).collect();
         assert_eq!(calls, [30, 15, 30, 15], "two minutes each");
         assert!(files.iter().all(|path| mode(path) == 0o600 && is_segment(path)), "{files:?}");
-        assert_eq!(files[0].file_name().unwrap(), "00000001-counter.jsonl");
+        assert_eq!(files[0].file_name().unwrap(), "00000001-counter.jsonl.gz");
     }
 
     #[test]
@@ -340,7 +407,7 @@ mod tests {
         }
         assert_eq!(files(dir.path()).len(), 11);
         // Another start finds them, and what is no recording stays.
-        fs::write(dir.path().join("notes.jsonl"), "").unwrap();
+        fs::write(dir.path().join("notes.jsonl.gz"), "").unwrap();
         let mut folder = Folder::new(dir.path().to_owned());
         assert_eq!(folder.find(start), 29);
         let lost = Arc::new(AtomicBool::new(false));

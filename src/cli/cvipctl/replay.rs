@@ -1,8 +1,8 @@
 //! `cvipctl replay`: what cvipd recorded of its decisions, decided again by the same code.
 
 use std::collections::BTreeMap;
-use std::fs::{self, File};
-use std::io::{self, BufReader};
+use std::fs;
+use std::io::{self, BufRead, BufReader};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
@@ -18,7 +18,8 @@ use crate::director::agent::state::AgentState;
 use crate::director::monitor::state::MonitorState;
 use crate::node::state::NodeState;
 use crate::recorder::{
-    Core, Decision, Difference, Replay, ReplayError, SegmentHeader, is_segment, read_header, replay,
+    Core, Decision, Difference, Replay, ReplayError, SegmentHeader, is_segment, read_header,
+    read_text, replay,
 };
 use crate::{files, json};
 
@@ -123,13 +124,13 @@ pub(super) fn run(args: &Args, site: &Site, streams: &mut Streams<'_>) -> anyhow
 struct Segment {
     path: PathBuf,
     header: SegmentHeader,
-    reader: BufReader<File>,
+    reader: Box<dyn BufRead>,
 }
 
 /// Replays a segment by the core that it is of.
 fn replay_core(
     header: &SegmentHeader,
-    reader: &mut BufReader<File>,
+    reader: &mut Box<dyn BufRead>,
     before: Option<&Replay>,
 ) -> Result<Replay, ReplayError> {
     match header.core.as_str() {
@@ -187,13 +188,13 @@ fn files_of(paths: &[PathBuf]) -> anyhow::Result<Vec<PathBuf>> {
     Ok(found)
 }
 
-fn open(path: &Path) -> io::Result<(SegmentHeader, BufReader<File>)> {
+fn open(path: &Path) -> io::Result<(SegmentHeader, Box<dyn BufRead>)> {
     let file = files::open(path)?;
     if file.metadata()?.len() > FILE_BYTES {
         let what = format!("it is larger than {FILE_BYTES} bytes, and no recording is");
         return Err(io::Error::new(io::ErrorKind::FileTooLarge, what));
     }
-    let mut reader = BufReader::new(file);
+    let mut reader = read_text(BufReader::new(file))?;
     let header = read_header(&mut reader)?;
     Ok((header, reader))
 }
@@ -439,11 +440,16 @@ mod tests {
         assert_eq!((&lines[1]["offset_s"], &lines[1]["schema"]), (&3.0.into(), &1.into()));
     }
 
+    fn text_of(file: &Path) -> String {
+        let file = BufReader::new(files::open(file).unwrap());
+        io::read_to_string(read_text(file).unwrap()).unwrap()
+    }
+
     #[test]
     fn a_recorded_output_that_was_changed_is_a_difference() {
         let dir = recorded();
         let file = file(dir.path());
-        let text = fs::read_to_string(&file).unwrap();
+        let text = text_of(&file);
         fs::write(&file, text.replacen("\"term\":0", "\"term\":7", 1)).unwrap();
         let (status, _, err) = replayed(dir.path(), &[]);
         assert_eq!(status, 1);
@@ -457,7 +463,7 @@ mod tests {
     fn what_cannot_be_replayed_is_named_and_the_rest_is_replayed() {
         let dir = recorded();
         let file = file(dir.path());
-        let text = fs::read_to_string(&file).unwrap();
+        let text = text_of(&file);
         fs::write(&file, &text[..text.len() - 5]).unwrap();
         let (status, out, err) = replayed(dir.path(), &[]);
         assert!(status == 0 && err.contains("its last line is cut off"), "{err}");
@@ -466,7 +472,7 @@ mod tests {
         fs::write(&file, other).unwrap();
         let (status, _, err) = replayed(dir.path(), &[]);
         assert!(status == 0 && err.contains("recorded by cvipd 77.0"), "{err}");
-        fs::write(file.with_file_name("00000099-monitor.jsonl"), "{}\n").unwrap();
+        fs::write(file.with_file_name("00000099-monitor.jsonl.gz"), "{}\n").unwrap();
         let (status, out, err) = replayed(dir.path(), &[]);
         assert!(status == 1 && err.contains("it is no recording of cvipd"), "{err}");
         assert!(out.contains("3 calls"), "{out}");

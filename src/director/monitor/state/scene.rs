@@ -164,6 +164,25 @@ impl Scene {
         scene
     }
 
+    /// An active director of so many nodes that are all up, recorded as in files.
+    pub(super) fn of_nodes(nodes: u32) -> Scene {
+        let servers: Vec<u32> = (1..=nodes).collect();
+        let mut scene = Scene::of(conf(&[1, 2], &servers), Some((1, 4)), "active 1 4");
+        scene.incarnations = (1..=nodes).map(|node| (node, INCARNATION)).collect();
+        scene.alive = scene.incarnations.clone();
+        scene.up = (2..=nodes).collect();
+        scene.pass(3000);
+        let (recorder, tape) = Tape::as_in_files();
+        let state = MonitorState::clone(&scene.state);
+        (scene.state, scene.tape) = (Recorded::new(state, &recorder), tape);
+        scene
+    }
+
+    /// Which part of the room for its recording is taken so far.
+    pub(super) fn share_of_files(&mut self) -> f64 {
+        self.tape.share_of_files(&mut self.state)
+    }
+
     /// Another state, and another recording.
     pub(super) fn start(&mut self, state: MonitorState) {
         let (recorder, tape) = Tape::new();

@@ -554,3 +554,12 @@ fn what_nodes_said_of_ports_stays_in_force_beside_heartbeats_that_say_nothing() 
     scene.play(&[(0, Input(MonitorInput::Heartbeat(heartbeat)), &[]), (500, Wait, &[])]);
     assert_eq!(scene.restrictions.left, [(3, left)].into());
 }
+
+#[test]
+fn ten_minutes_of_a_cluster_of_sixty_four_nodes_fit_into_a_recording() {
+    let mut scene = Scene::of_nodes(64);
+    scene.pass(20_000);
+    // Twenty seconds are a thirtieth of ten minutes.
+    let share = 30.0 * scene.share_of_files();
+    assert!((0.1..0.9).contains(&share), "{share}");
+}
