@@ -4,10 +4,13 @@
 //! administrator who looks at the table, and a client who fetches.
 
 mod hands;
+mod paint;
+mod picture;
 
 use std::collections::BTreeMap;
+use std::ffi::OsString;
 use std::net::IpAddr;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
@@ -19,6 +22,7 @@ use cvip_lab::{Cluster, Deployment, KernelChoice, Lab, Nginx, PATIENCE, Plan};
 use self::hands::{
     admin, await_carrier, bind_udp, fetch, fetch_again, kernel_release, show, start_nginx,
 };
+use self::paint::{BOLD, CYAN, GREEN, RED, painted};
 use crate::build;
 use crate::table::Table;
 
@@ -39,7 +43,14 @@ pub(crate) struct Arguments {
     /// The kernel to run on: auto, host, uml, qemu
     #[arg(long, default_value = "auto")]
     kernel: KernelChoice,
+
+    /// Draw what is printed into this file, as an SVG for README.md
+    #[arg(long, value_name = "FILE")]
+    picture: Option<PathBuf>,
 }
+
+/// The word by which the scenario is asked for colours that no terminal shows.
+const COLOURED: &str = "coloured";
 
 /// Builds, boots, and runs the scenario there.
 pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode> {
@@ -50,12 +61,23 @@ pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode> {
     let programs = build::programs_at_once()?;
     let me = std::env::current_exe()?;
     println!("booting a kernel with IPVS ...");
-    let status = Lab::new(arguments.kernel)?.timeout(Duration::from_secs(300)).run(&[
-        me.into_os_string(),
-        "inside".into(),
-        "demo".into(),
-        programs.into(),
-    ])?;
+    let lab = Lab::new(arguments.kernel)?.timeout(Duration::from_secs(300));
+    let mut words = vec![me.into_os_string(), "inside".into(), "demo".into(), programs.into()];
+    let status = match &arguments.picture {
+        None => lab.run(&words)?,
+        Some(path) => {
+            words.push(COLOURED.into());
+            let output = lab.output(&words)?;
+            let printed = String::from_utf8_lossy(&output.stdout);
+            print!("{printed}");
+            eprint!("{}", String::from_utf8_lossy(&output.stderr));
+            if output.status == 0 {
+                let drawn = picture::picture(&printed)?;
+                std::fs::write(path, drawn).with_context(|| path.display().to_string())?;
+            }
+            output.status
+        }
+    };
     Ok(ExitCode::from(u8::try_from(status).unwrap_or(1)))
 }
 
@@ -69,7 +91,7 @@ struct Story {
 impl Story {
     fn tell(&mut self, text: &str) {
         self.step += 1;
-        println!("\n{:2}. {text}", self.step);
+        println!("\n{:2}. {}", self.step, painted(BOLD, text));
     }
 
     fn took(&mut self, what: &str, latency: Duration) {
@@ -79,7 +101,8 @@ impl Story {
 
     /// How long something took that is not the table's own work.
     fn time(what: &str, time: Duration) {
-        println!("      {what}: {:.1} ms", time.as_secs_f64() * 1000.0);
+        let time = format!("{:.1} ms", time.as_secs_f64() * 1000.0);
+        println!("      {what}: {}", painted(CYAN, &time));
     }
 
     /// All of these fetches succeeded.
@@ -90,16 +113,19 @@ impl Story {
     }
 
     fn check(&mut self, what: &str, holds: bool) {
-        println!("      {} {what}", if holds { "ok:" } else { "FAILED:" });
+        let outcome = if holds { painted(GREEN, "ok:") } else { painted(RED, "FAILED:") };
+        println!("      {outcome} {what}");
         if !holds {
             self.failures.push(what.to_owned());
         }
     }
 }
 
-/// The scenario, inside the lab. `programs` is the folder of the built programs.
-pub(crate) fn scenario(programs: &Path) -> Result<ExitCode> {
+/// The scenario, inside the lab. `programs` is the folder of the built programs, `options` may ask
+/// for colours.
+pub(crate) fn scenario(programs: &Path, options: &[OsString]) -> Result<ExitCode> {
     cvip_lab::require();
+    paint::begin(options.iter().any(|option| option == COLOURED));
     let mut story = Story { step: 0, latencies: Vec::new(), failures: Vec::new() };
     let release = kernel_release()?;
     let cluster = Cluster::builder("demo").directors(2).nodes(NODES as u8).client(true).build()?;
@@ -271,10 +297,9 @@ fn takeover(story: &mut Story, site: &mut Deployment, standby: u32) -> Result<()
     let off = Instant::now();
     site.power_off(director)?;
     let served = fetch_again(site, site.cvip(false))?;
-    println!(
-        "      the standby took over: the client is served again after {:.1} s",
-        served.saturating_duration_since(off).as_secs_f64()
-    );
+    let after = format!("{:.1} s", served.saturating_duration_since(off).as_secs_f64());
+    let after = painted(CYAN, &after);
+    println!("      the standby took over: the client is served again after {after}");
     let spread = fetch(site, site.cvip(false), FETCHES)?;
     story.all_served(&spread);
     story.check("nodes 1 and 2 served", spread.len() == 2);

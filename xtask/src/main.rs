@@ -82,7 +82,9 @@ fn main() -> ExitCode {
 
 fn inside(words: &[OsString]) -> anyhow::Result<ExitCode> {
     match words.split_first() {
-        Some((name, [programs])) if name == "demo" => demo::scenario(programs.as_ref()),
+        Some((name, [programs, options @ ..])) if name == "demo" => {
+            demo::scenario(programs.as_ref(), options)
+        }
         Some((name, [programs])) if name == "join-leave" => {
             bench::join_leave::inside(programs.as_ref())
         }

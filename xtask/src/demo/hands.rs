@@ -10,6 +10,8 @@ use cvip::listeners::{Dumper, Ranges};
 use cvip::protocol::Protocol;
 use cvip_lab::{Deployment, Nginx, PATIENCE, since_when, wait_until};
 
+use super::paint::{BOLD, painted};
+
 /// How often nginx is looked at while its listener is awaited.
 const LOOK_EVERY: Duration = Duration::from_millis(1);
 
@@ -29,7 +31,7 @@ pub(super) fn admin(site: &Deployment, number: u32, line: &[&str]) -> Result<Str
         false => (*word).to_owned(),
     };
     let words: Vec<String> = line.iter().map(quoted).collect();
-    println!("    {} # {}", name(site, number), words.join(" "));
+    println!("    {} # {}", name(site, number), painted(BOLD, &words.join(" ")));
     site.run(number, line)
 }
 
