@@ -99,6 +99,8 @@ pub mod node;
 #[cfg_attr(not(internal_docs), doc(hidden))]
 pub mod output;
 pub mod ports;
+#[cfg(feature = "daemon")]
+mod program;
 pub mod protocol;
 #[cfg(feature = "daemon")]
 #[cfg_attr(not(internal_docs), doc(hidden))]
