@@ -3,6 +3,7 @@
 
 pub use crate::daemon::address_manager::messages::{AddressMessage, AddressNotice};
 pub use crate::daemon::address_manager::state::{AddressAction, AddressState};
+pub use crate::daemon::hooks::messages::RoleEvent;
 pub use crate::daemon::messages::{MonitorMessage, NodeMessage, SenderMessage, TableMessage};
 pub use crate::daemon::supervisor::messages::{ReadConf, SupervisorAction, SupervisorInput};
 pub use crate::daemon::supervisor::state::Supervisor;

@@ -15,6 +15,7 @@ use serde::{Deserialize, Serialize};
 
 use super::address_manager::AddressNotice;
 use super::control::Status;
+use super::hooks::HookMessage;
 use super::worker::WorkerInbox;
 use crate::conf::{Conf, Sources};
 use crate::director::agent::PassReport;
@@ -39,6 +40,8 @@ pub(super) enum MainMessage {
     /// The table is empty, as [`TableMessage::Leave`] asked; or why it is not yet, which is tried
     /// again.
     TableEmptied(Result<(), String>),
+    /// The hooks of the role's change of this number have ended.
+    HooksEnded(u64),
     /// What the address manager says.
     Addresses(AddressNotice),
     /// The drains that the table obeys, and the nodes that leave and are out of it.
@@ -158,6 +161,7 @@ pub(super) struct Base {
     pub(super) heartbeat_sender: Option<WorkerInbox<SenderMessage>>,
     pub(super) monitor: Option<WorkerInbox<MonitorMessage>>,
     pub(super) table: Option<WorkerInbox<TableMessage>>,
+    pub(super) hooks: WorkerInbox<HookMessage>,
 }
 
 /// Why a request for a director is refused.

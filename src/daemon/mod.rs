@@ -6,6 +6,7 @@
 //!   worker            a thread that drives one agent
 //!   address_manager   the node's addresses and settings in its kernel
 //!   control           the control socket
+//!   hooks             programs that are run when the role changes, or a quorum
 //!   metrics           what cvipd counts, given over HTTP
 //!   event_log         the events that `cvipctl events` shows
 //!   messages          what passes between the threads
@@ -18,6 +19,7 @@ pub(crate) mod address_manager;
 mod control;
 mod error;
 mod event_log;
+pub(crate) mod hooks;
 pub(crate) mod messages;
 mod metrics;
 pub(crate) mod supervisor;
@@ -29,5 +31,6 @@ pub use control::{
 };
 pub use error::RunError;
 pub use event_log::{EventReader, LoggedEvent, recorders};
+pub use hooks::{HookEvent, HookResult, HookRuns, HookView, HooksView, LastHookRun, RefusedHook};
 pub use metrics::{METRICS, MetricEntry, MetricsSource, metrics_text};
 pub use supervisor::{DaemonSettings, HeldSignals, check_start, run};

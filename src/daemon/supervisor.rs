@@ -5,6 +5,7 @@
 //!   role        the node's role, as elections change it                  pure
 //!   hand_over   another director is to take over                         pure
 //!   leave       the node leaves the cluster for good                     pure
+//!   role_hooks  which changes of role hooks are told, and waited for     pure
 //!   takeover    how long it takes to become the active director         pure
 //!   messages    what goes into the state and comes out
 //!   settings    what the command line says
@@ -20,6 +21,7 @@ mod leave;
 pub(crate) mod messages;
 pub(crate) mod recording;
 mod role;
+mod role_hooks;
 mod settings;
 mod signals;
 mod start;

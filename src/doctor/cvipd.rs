@@ -4,7 +4,7 @@
 use super::collect::NEIGHBOURS;
 use super::observed::Observed;
 use super::{Finding, Severity};
-use crate::daemon::MetricsPlace;
+use crate::daemon::{HookResult, HooksView, MetricsPlace};
 use crate::director::sync::SyncView;
 
 /// What a director says that suspects its own link.
@@ -55,6 +55,7 @@ pub(super) fn told(seen: &Observed, found: &[Finding], of_kernel: bool) -> Vec<F
             ),
         );
     }
+    findings.extend(own.hooks.iter().flat_map(|hooks| of_hooks(seen, hooks)));
     if own.monitor.as_ref().is_some_and(|monitor| monitor.isolated) {
         findings.push(
             Finding::warning(seen.here(), ISOLATED)
@@ -68,6 +69,28 @@ pub(super) fn told(seen: &Observed, found: &[Finding], of_kernel: bool) -> Vec<F
         findings.push(Finding::warning(seen.here(), what).fix(log));
     }
     findings
+}
+
+/// Hooks that are not run, and those whose last run has failed.
+fn of_hooks(seen: &Observed, hooks: &HooksView) -> Vec<Finding> {
+    let directory = &hooks.directory;
+    let warning = |what: String| Finding::warning(seen.here(), what);
+    let problem = hooks.problem.iter().map(|problem| {
+        warning(format!("no hook is run: {problem}")).fix("cvipd looks again at the next event")
+    });
+    let refused = hooks.refused.iter().map(|refused| {
+        let what = format!("{directory}/{} is not run as a hook: {}", refused.name, refused.reason);
+        warning(what).fix("a name with a dot, such as `.off` at its end, says that it is no hook")
+    });
+    let failed = hooks.hooks.iter().filter_map(|hook| {
+        let last = hook.last.as_ref().filter(|last| last.result != HookResult::Done)?;
+        let reason = last.reason.as_deref().unwrap_or_default();
+        let (name, event, time) = (&hook.name, last.event, &last.time);
+        let what =
+            format!("the hook {name} was not run to its end for {event} at {time}: {reason}");
+        Some(warning(what).fix("`journalctl -u cvipd` shows its earlier runs; see cvipd(8), HOOKS"))
+    });
+    problem.chain(refused).chain(failed).collect()
 }
 
 #[cfg(test)]
@@ -102,5 +125,38 @@ mod tests {
         assert_eq!(told(&seen, &[], true).len(), 1, "the look at the kernel told it");
         seen.unavailable = Some("no server answers".to_owned());
         assert_eq!(told(&seen, &[], true), [], "the look at the store told it");
+    }
+
+    #[test]
+    fn hooks_that_are_refused_or_failed_last_are_told() {
+        let mut seen = seen(conf(Routing::Dr, &["192.0.2.10"], 2), 1);
+        let last = |result: &str| {
+            serde_json::json!({
+                "event": "giving-up", "time": "2026-03-01T22:00:00.000Z", "result": result,
+                "reason": "status 1: no route",
+            })
+        };
+        let own: Status = serde_json::from_value(serde_json::json!({
+            "pid": 1, "node": 1, "roles": [], "faults": [], "store_requests": 0,
+            "hooks": {
+                "directory": "/etc/cvip/hooks.d",
+                "hooks": [
+                    {"name": "10-bgp", "last": last("failed")},
+                    {"name": "20-mail", "last": last("done")},
+                    {"name": "30-new"},
+                ],
+                "refused": [{"name": "40-plain", "reason": "it is not executable"}],
+                "runs": [], "seconds": {"counts": [], "sum_us": 0},
+            },
+        }))
+        .unwrap();
+        seen.own = Some(Box::new(own));
+        let all = lines(&told(&seen, &[], false));
+        assert_eq!(all.len(), 2, "{all:?}");
+        assert!(all[0].contains("/etc/cvip/hooks.d/40-plain is not run as a hook: it is not exec"));
+        assert!(all[1].contains(
+            "the hook 10-bgp was not run to its end for giving-up at 2026-03-01T22:00:00.000Z: \
+             status 1: no route"
+        ));
     }
 }

@@ -9,7 +9,7 @@ use serde::Deserialize;
 use toml::Spanned;
 
 use super::model::{
-    Engine, EtcdSettings, Settings, SettingsError, endpoint_of, metrics_address_of,
+    Engine, EtcdSettings, HookSettings, Settings, SettingsError, endpoint_of, metrics_address_of,
     metrics_label_of, prefix_of,
 };
 use crate::conf::{Diagnostic, DiagnosticSeverity, SourcePlace};
@@ -25,6 +25,9 @@ const LEASE_TTL: std::ops::RangeInclusive<u64> = 2..=60;
 /// What the time for a request may be, in seconds.
 const TIMEOUT: std::ops::RangeInclusive<u64> = 1..=30;
 
+/// What the time for the hooks of one event may be, in seconds: a leave waits for it.
+const HOOK_TIMEOUT: std::ops::RangeInclusive<u64> = 1..=60;
+
 /// The file as it is written.
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -35,6 +38,9 @@ struct SettingsFile {
     record: Option<bool>,
     metrics_address: Option<Spanned<String>>,
     metrics_labels: Option<Vec<Spanned<String>>>,
+    hooks_dir: Option<PathBuf>,
+    hook_user: Option<String>,
+    hook_timeout: Option<Spanned<u64>>,
     etcd: Etcd,
 }
 
@@ -127,6 +133,7 @@ pub(super) fn parse(text: &str, path: &Path) -> Result<Settings, SettingsError> 
         lease_ttl: seconds(lease_ttl, LEASE_TTL, defaults.lease_ttl)?,
         timeout: seconds(timeout, TIMEOUT, defaults.timeout)?,
     };
+    let hooks = HookSettings::default();
     let metrics_address = written.metrics_address.as_ref();
     let metrics_labels = written.metrics_labels.as_ref().map(|labels| {
         labels.iter().map(|label| at(label, metrics_label_of, fault)).collect::<Result<_, _>>()
@@ -142,17 +149,25 @@ pub(super) fn parse(text: &str, path: &Path) -> Result<Settings, SettingsError> 
             .map(|address| at(address, metrics_address_of, fault))
             .transpose()?,
         metrics_labels: metrics_labels.transpose()?,
+        hooks: HookSettings {
+            dir: written.hooks_dir.map_or(hooks.dir, beside),
+            user: written.hook_user,
+            timeout: seconds(written.hook_timeout, HOOK_TIMEOUT, hooks.timeout)?,
+        },
     })
 }
 
 /// Words with which a line of the file may begin.
-const WORDS: [&str; 15] = [
+const WORDS: [&str; 18] = [
     "store",
     "cluster_key_file",
     "heartbeat_port",
     "record",
     "metrics_address",
     "metrics_labels",
+    "hooks_dir",
+    "hook_user",
+    "hook_timeout",
     "endpoints",
     "ca",
     "cert",

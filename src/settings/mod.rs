@@ -15,8 +15,8 @@ mod options;
 mod secret;
 
 pub use model::{
-    CLUSTER_KEY_PATH, DestinationLabel, Engine, EtcdSettings, PREFIX, SETTINGS_PATH, Settings,
-    SettingsError,
+    CLUSTER_KEY_PATH, DestinationLabel, Engine, EtcdSettings, HOOKS_PATH, HookSettings, PREFIX,
+    SETTINGS_PATH, Settings, SettingsError,
 };
 pub use options::Overrides;
 pub use secret::{KeyFile, Secret};

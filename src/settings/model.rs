@@ -10,6 +10,9 @@ pub const SETTINGS_PATH: &str = "/etc/cvip/cvip.toml";
 /// Where the cluster key stands.
 pub const CLUSTER_KEY_PATH: &str = "/etc/cvip/cluster.key";
 
+/// Where hooks stand.
+pub const HOOKS_PATH: &str = "/etc/cvip/hooks.d";
+
 /// Where cvip's keys stand in etcd.
 pub const PREFIX: &str = "/cvip/";
 
@@ -18,6 +21,9 @@ const LEASE_TTL: Duration = Duration::from_secs(5);
 
 /// How long a request to etcd may take.
 const TIMEOUT: Duration = Duration::from_secs(2);
+
+/// How long the hooks of one event may take.
+const HOOK_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Which store.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default, serde::Deserialize, clap::ValueEnum)]
@@ -95,6 +101,23 @@ impl Default for EtcdSettings {
     }
 }
 
+/// Programs that cvipd runs when this node's role changes, or a service's quorum.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HookSettings {
+    /// The directory in which they stand. Where there is none, nothing is run.
+    pub dir: PathBuf,
+    /// As whom they run; `nobody` if absent.
+    pub user: Option<String>,
+    /// How long all of them may take together, for one event.
+    pub timeout: Duration,
+}
+
+impl Default for HookSettings {
+    fn default() -> Self {
+        HookSettings { dir: HOOKS_PATH.into(), user: None, timeout: HOOK_TIMEOUT }
+    }
+}
+
 /// What the programs are told. Nothing in it is secret.
 #[derive(Clone, Debug, PartialEq, Eq, Default)]
 pub struct Settings {
@@ -114,6 +137,8 @@ pub struct Settings {
     pub metrics_address: Option<SocketAddr>,
     /// The labels of a destination's metrics, if not all of them.
     pub metrics_labels: Option<Vec<DestinationLabel>>,
+    /// Programs that cvipd runs at certain events.
+    pub hooks: HookSettings,
 }
 
 /// Why settings cannot be used.

@@ -33,6 +33,9 @@ heartbeat_port = 849
 record = false
 metrics_address = "[::1]:8849"
 metrics_labels = ["local_address", "local_port", "proto"]
+hooks_dir = "hooks"
+hook_user = "bird"
+hook_timeout = 9
 
 [etcd]
 endpoints = ["https://10.0.0.1:2379", "etcd2:2379", "[fd00::3]:2379"]
@@ -64,6 +67,11 @@ fn everything_that_the_file_can_say_is_taken() {
                 DestinationLabel::LocalPort,
                 DestinationLabel::Proto,
             ]),
+            hooks: HookSettings {
+                dir: "/etc/cvip/hooks".into(),
+                user: Some("bird".to_owned()),
+                timeout: Duration::from_secs(9),
+            },
             etcd: EtcdSettings {
                 endpoints: ["10.0.0.1", "etcd2", "[fd00::3]"]
                     .map(|host| format!("https://{host}:2379"))
@@ -136,6 +144,7 @@ fn a_fault_of_the_file_is_shown_at_its_place() {
         ("metrics_labels = [\"proto\",\n  \"port\"]\n", "2:3", "remote_port"),
         ("[etcd]\nlease_ttl = 1\n", "2:13", "2 to 60 seconds"),
         ("[etcd]\ntimeout = \"2\"\n", "2:11", "string"),
+        ("hook_timeout = 61\n", "1:16", "1 to 60 seconds"),
         ("store = \"etcd", "1:", ""),
         ("store = \"etcd\"\nstore = \"etcd\"\n", "2:1", "duplicate"),
         ("\u{e9} = 1\n", "1:1", ""),

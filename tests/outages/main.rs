@@ -5,6 +5,9 @@
 //! generous time-outs; how fast things go is measured elsewhere (`cargo xtask bench cluster`).
 
 mod calm;
+mod hooks;
+#[path = "../json_support/mod.rs"]
+mod json_support;
 mod machines;
 mod parted;
 mod reload;

@@ -42,7 +42,14 @@ impl Site {
     /// The same with so many directors.
     #[track_caller]
     pub(crate) fn start_with(directors: u8) -> Site {
+        Site::start_prepared(directors, |_| {})
+    }
+
+    /// The same, with something done before the first cvipd is started.
+    #[track_caller]
+    pub(crate) fn start_prepared(directors: u8, prepare: impl FnOnce(&mut Site)) -> Site {
         let mut site = Site::stopped(directors);
+        prepare(&mut site);
         // Whoever is there first is elected first.
         site.restart(FIRST);
         site.until("the first director carries the CVIP", |site| site.carries(FIRST));

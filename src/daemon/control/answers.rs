@@ -10,6 +10,7 @@ use std::time::Duration;
 use super::wire::{ControlRequest, Response, Status};
 use crate::clock::Instant;
 use crate::conf::{Conf, Sources};
+use crate::daemon::hooks::HookMessage;
 use crate::daemon::messages::{
     Base, MainMessage, MonitorMessage, NodeMessage, Question, SenderMessage, TableMessage, What,
     no_director,
@@ -84,7 +85,7 @@ pub(in crate::daemon) fn gather(
     main: &Outbox<MainMessage>,
     within: Duration,
 ) -> Result<Gathered, String> {
-    let Base { mut status, conf, owned, node, heartbeat_sender, monitor, table, .. } =
+    let Base { mut status, conf, owned, node, heartbeat_sender, monitor, table, hooks, .. } =
         ask_main_within(What::State, main, within.min(MAIN_WITHIN))?;
     status.monitor = monitor.and_then(|inbox| ask_within(&inbox, MonitorMessage::View, within));
     if let Some(monitor) = &mut status.monitor {
@@ -94,6 +95,7 @@ pub(in crate::daemon) fn gather(
     status.serving = node.and_then(|inbox| ask_within(&inbox, NodeMessage::View, within));
     status.heartbeats =
         heartbeat_sender.and_then(|inbox| ask_within(&inbox, SenderMessage::View, within));
+    status.hooks = ask_within(&hooks, HookMessage::View, within);
     let unavailable = status.monitor.as_ref().and_then(|monitor| monitor.store_unavailable_s);
     status.store_unavailable_s = status.store_unavailable_s.or(unavailable);
     Ok(Gathered { status, conf, owned })

@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::clock::Instant;
 use crate::conf::Sources;
+use crate::daemon::hooks::HooksView;
 use crate::daemon::supervisor::ACTIVE;
 use crate::director::{monitor, view};
 use crate::heartbeat::Sent;
@@ -123,6 +124,9 @@ pub struct Status {
     /// What a director knows of its pools.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pools: Option<view::TableView>,
+    /// What is known of this node's hooks.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hooks: Option<HooksView>,
 }
 
 impl Status {
@@ -150,6 +154,7 @@ impl Status {
             serving: None,
             monitor: None,
             pools: None,
+            hooks: None,
         }
     }
 }

@@ -83,6 +83,19 @@ pub(super) const TAKEOVERS: MetricEntry = histogram(
 pub(super) const HEARTBEATS_SENT: MetricEntry =
     counter("cvip_heartbeats_sent_total", "Heartbeats to other directors, one for each address.")
         .by(&[("result", "`sent`, or `unsent`: the kernel did not take it")]);
+pub(super) const HOOK_RUNS: MetricEntry = counter(
+    "cvip_hook_runs_total",
+    "Runs of hooks, and events for which none was run.",
+)
+.by(&[
+    ("event", "`active`, `giving-up`, `standby`, `quorum-up` or `quorum-down`"),
+    (
+        "result",
+        "`done`, `failed`, `killed` (its time was over) or `skipped` (the event was outdated, or \
+             no time was left)",
+    ),
+]);
+pub(super) const HOOK_TIMES: MetricEntry = histogram("cvip_hook_seconds", "How long hooks took.");
 pub(super) const ACTIVE_DIRECTOR: MetricEntry =
     gauge("cvip_active_director", "1 if this is the active director of its set.");
 pub(super) const ELECTION_TERM: MetricEntry =
@@ -202,6 +215,8 @@ pub const METRICS: &[MetricEntry] = &[
     LEAVES,
     HEARTBEATS_SENT,
     TAKEOVERS,
+    HOOK_RUNS,
+    HOOK_TIMES,
     ACTIVE_DIRECTOR,
     ELECTION_TERM,
     ELECTIONS,

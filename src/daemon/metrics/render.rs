@@ -8,6 +8,7 @@ use super::labels::{Labels, Sums, of_destination, of_service};
 use super::text::{Metric, MetricsText};
 use crate::conf::Conf;
 use crate::daemon::control::Status;
+use crate::daemon::hooks::HookRuns;
 use crate::director::liveness::Liveness;
 use crate::director::monitor::MonitorView;
 use crate::director::owned_table::OwnedTable;
@@ -63,6 +64,13 @@ fn of_cvipd(text: &mut MetricsText, status: &Status, conf: Option<&Conf>) {
         let mut heartbeats = text.metric(HEARTBEATS_SENT);
         heartbeats.value(&[("result", "sent")], sent);
         heartbeats.value(&[("result", "unsent")], unsent);
+    }
+    if let Some(hooks) = &status.hooks {
+        let mut runs = text.metric(HOOK_RUNS);
+        for HookRuns { event, result, count } in &hooks.runs {
+            runs.value(&[("event", event.name()), ("result", result.name())], count);
+        }
+        text.metric(HOOK_TIMES).histogram(&[], &hooks.seconds);
     }
     if let Some(monitor) = &status.monitor {
         text.metric(TAKEOVERS).histogram(&[], &status.takeovers);

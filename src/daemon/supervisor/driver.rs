@@ -21,6 +21,7 @@ use crate::daemon::address_manager::AddressMessage;
 use crate::daemon::control::{ControlServer, Status};
 use crate::daemon::error::RunError;
 use crate::daemon::event_log::EventLog;
+use crate::daemon::hooks::{HookMessage, QuorumChange};
 use crate::daemon::messages::{
     Base, ControlAnswer, MainMessage, NodeMessage, PassReply, Question, TableMessage, What,
 };
@@ -42,6 +43,9 @@ use crate::wake::Inbox;
 /// fault of the program, and a restart is the cure.
 const TEND_EVERY: Duration = Duration::from_secs(1);
 
+/// How much longer than their time hooks are waited for at the end of cvipd.
+const HOOKS_SLACK: Duration = Duration::from_secs(1);
+
 pub(super) struct Driver {
     pub(super) settings: DaemonSettings,
     pub(super) cluster_key: settings::KeyFile,
@@ -49,6 +53,7 @@ pub(super) struct Driver {
     pub(super) state: Recorded<Supervisor>,
     pub(super) workers: Workers,
     pub(super) addresses: Worker<AddressMessage>,
+    pub(super) hooks: Worker<HookMessage>,
     pub(super) events: EventLog,
     /// The operator who waits for [`SupervisorAction::Answer`].
     pub(super) asked: Option<Sender<ControlAnswer>>,
@@ -99,7 +104,8 @@ impl Driver {
                 self.feed(SupervisorInput::Connections(connections));
             }
             self.feed(SupervisorInput::Time);
-            if let Some(name) = self.workers.dead().or_else(|| self.addresses.died()) {
+            let dead = self.workers.dead().or_else(|| self.addresses.died());
+            if let Some(name) = dead.or_else(|| self.hooks.died()) {
                 self.feed(SupervisorInput::WorkerEnded(name));
             }
             if let Some(outcome) = self.exit.take() {
@@ -161,7 +167,8 @@ impl Driver {
                     let _ = main.send(MainMessage::Alive(worker, round));
                 };
                 let mut asked = self.workers.ask(&answer);
-                asked.push(self.addresses.ask(answer));
+                asked.push(self.addresses.ask(answer.clone()));
+                asked.push(self.hooks.ask(answer));
                 self.watchdog.asked(asked);
             }
         }
@@ -175,6 +182,7 @@ impl Driver {
             }
             MainMessage::Ready(role) => SupervisorInput::TableMade(role),
             MainMessage::TableEmptied(outcome) => SupervisorInput::TableEmptied(outcome),
+            MainMessage::HooksEnded(number) => SupervisorInput::HooksEnded(number),
             MainMessage::Addresses(notice) => SupervisorInput::Addresses(notice),
             MainMessage::Obeys(applied) => SupervisorInput::Applied(applied),
             MainMessage::Vouch(number) => SupervisorInput::Vouch(number),
@@ -185,7 +193,12 @@ impl Driver {
                 }
                 return;
             }
-            MainMessage::Event(event) => return self.events.add(event, SystemTime::now()),
+            MainMessage::Event(event) => {
+                if let Some(change) = QuorumChange::of(&event) {
+                    self.hooks.inbox.send(HookMessage::Quorum(change));
+                }
+                return self.events.add(event, SystemTime::now());
+            }
             MainMessage::Question(Question { what, answer }) => {
                 self.asked = Some(answer);
                 match what {
@@ -224,6 +237,7 @@ impl Driver {
             SupervisorAction::Node(message) => self.workers.tell_node(message),
             SupervisorAction::Monitor(message) => self.workers.tell_monitor(message),
             SupervisorAction::Table(message) => self.workers.tell_table(message),
+            SupervisorAction::RunHooks(change) => self.hooks.inbox.send(HookMessage::Role(change)),
             SupervisorAction::TakeTableRole(role) => {
                 let outcome = self.workers.direct(&self.context, self.state.conf(), role);
                 return Some(SupervisorInput::TableTold(outcome));
@@ -331,19 +345,30 @@ impl Driver {
             heartbeat_sender: self.workers.heartbeat_sender().cloned(),
             monitor: self.workers.monitor().cloned(),
             table: self.workers.table().cloned(),
+            hooks: self.hooks.inbox.clone(),
         }
     }
 
     /// Ends the workers. What stands in the kernel stays.
     pub(super) fn end(self) {
-        let Driver { workers, addresses, lease, server, metrics, .. } = self;
+        let Driver { settings, workers, addresses, hooks, lease, server, metrics, .. } = self;
         drop(metrics);
         workers.end();
         addresses.end();
+        end_hooks(hooks, settings.store.hooks.timeout);
         drop(lease);
         // Last of all: a program that waits for a node to leave waits for this.
         drop(server);
     }
+}
+
+/// Ends the hooks' thread, once those of what happened last have run or their time is over.
+fn end_hooks(hooks: Worker<HookMessage>, within: Duration) {
+    let (done, is_done) = mpsc::channel();
+    hooks.inbox.send(HookMessage::Finish(done));
+    // The thread keeps the time itself; one that hangs is not waited for longer than that.
+    let _ = is_done.recv_timeout(within + HOOKS_SLACK);
+    hooks.end();
 }
 
 /// Whether this host has the interfaces that cvip.conf gives it as a director. A mistake there

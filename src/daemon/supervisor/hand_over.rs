@@ -1,4 +1,5 @@
-//! A hand-over: another director is to take over in place of this active one. Pure.
+//! A hand-over: another director is to take over in place of this active one, once hooks have been
+//! told that it gives up the CVIPs. Pure.
 
 use std::time::Duration;
 
@@ -22,6 +23,8 @@ pub(super) struct HandOver {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 enum HandOverStage {
+    /// Hooks run first, until then at most.
+    Hooks,
     /// The monitor does not say yet whether there is a successor.
     Asked,
     /// There is one.
@@ -31,9 +34,20 @@ enum HandOverStage {
 }
 
 impl HandOver {
-    /// One that is being ordered.
-    pub(super) fn new(number: u64, now: Instant) -> HandOver {
-        HandOver { number, by: now + WITHIN, stage: HandOverStage::Asked }
+    /// One that is being ordered; hooks are waited for until then.
+    pub(super) fn new(number: u64, hooks_by: Instant) -> HandOver {
+        HandOver { number, by: hooks_by, stage: HandOverStage::Hooks }
+    }
+
+    /// Its hooks have ended, or their time is over: its number, if the monitor is to be asked now.
+    /// Where this director is not active any more, its successor is there already.
+    pub(super) fn hooks_ended(&mut self, is_active: bool, now: Instant) -> Option<u64> {
+        if self.stage != HandOverStage::Hooks {
+            return None;
+        }
+        self.by = now + WITHIN;
+        self.stage = if is_active { HandOverStage::Asked } else { HandOverStage::Agreed };
+        is_active.then_some(self.number)
     }
 
     /// The monitor's answer: the successor, none if no other director lives, or an error.
@@ -67,7 +81,7 @@ impl HandOver {
         match self.stage {
             HandOverStage::Refused => true,
             HandOverStage::Agreed => is_standby || is_late,
-            HandOverStage::Asked => false,
+            HandOverStage::Hooks | HandOverStage::Asked => false,
         }
     }
 
@@ -99,6 +113,7 @@ mod tests {
         ];
         for (name, answer, standby_at, over_at) in cases {
             let mut hand_over = HandOver::new(7, start);
+            assert_eq!(hand_over.hooks_ended(true, start), Some(7), "{name}");
             let over = (0..6000).step_by(100).find(|ms| {
                 if let Some((_, number, answer)) = answer.as_ref().filter(|(at, ..)| at == ms) {
                     hand_over.answered(*number, answer, at(*ms));
@@ -107,5 +122,22 @@ mod tests {
             });
             assert_eq!(over, Some(over_at), "{name}");
         }
+    }
+
+    #[test]
+    fn the_monitor_is_asked_once_hooks_have_ended_and_only_while_this_director_is_active() {
+        let start = Instant::now();
+        let at = |s| start + Duration::from_secs(s);
+        let mut hand_over = HandOver::new(7, at(5));
+        hand_over.answered(7, &Ok(None), at(1));
+        assert!(!hand_over.is_over(false, at(6)), "nothing was asked");
+        assert_eq!(hand_over.due(), at(5));
+        assert_eq!(hand_over.hooks_ended(true, at(5)), Some(7));
+        assert_eq!(hand_over.hooks_ended(true, at(5)), None);
+        assert_eq!(hand_over.due(), at(8));
+        // Another director took over meanwhile.
+        let mut hand_over = HandOver::new(8, at(5));
+        assert_eq!(hand_over.hooks_ended(false, at(2)), None);
+        assert!(!hand_over.is_over(false, at(2)) && hand_over.is_over(true, at(3)));
     }
 }

@@ -2,7 +2,8 @@
 //!
 //! First the store is told, since directors that read an old record would send clients to a node
 //! without a CVIP; then the connections that are left are waited for, and then the active directors,
-//! until their records say that they send no new ones. Only then are table and addresses undone.
+//! until their records say that they send no new ones. Only then are table and addresses undone; by
+//! the active director, once hooks have been told that it gives up the CVIPs.
 
 use std::time::Duration;
 
@@ -43,15 +44,32 @@ enum LeaveStage {
     Connections,
     /// Active directors have not released the node; they are waited for until then.
     Directors { by: Instant },
+    /// Hooks are told that this active director gives up the CVIPs.
+    Hooks,
     /// The table is being emptied, until then at most.
     Table { by: Instant },
     /// Addresses and settings are being undone, until then at most.
     Addresses { by: Instant },
 }
 
+/// What a leave depends on.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct LeaveCircumstances {
+    /// Another director is to take over first.
+    pub(super) hands_over: bool,
+    /// This is the active director.
+    pub(super) is_active: bool,
+    /// Hooks run that are waited for.
+    pub(super) hooks_run: bool,
+    /// There is a table to empty.
+    pub(super) has_table: bool,
+}
+
 /// What comes next in a leave.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum LeaveStep {
+    /// Tell hooks that this active director gives up the CVIPs.
+    GiveUp,
     /// Empty the kernel's table.
     EmptyTable,
     /// Undo addresses and settings.
@@ -82,6 +100,11 @@ impl Leave {
     /// True while it is to be read which directors have not released the node.
     pub(super) fn waits_for_directors(&self) -> bool {
         matches!(self.stage, LeaveStage::Directors { .. })
+    }
+
+    /// True once this director, if it is the active one, gives up the CVIPs for good.
+    pub(super) fn gives_up(&self) -> bool {
+        self.stage == LeaveStage::Hooks || self.is_undoing()
     }
 
     /// True once table and addresses are being undone: nothing else is ordered any more.
@@ -118,14 +141,13 @@ impl Leave {
         matches!(self.stage, LeaveStage::Addresses { .. }).then_some(LeaveStep::Left)
     }
 
-    /// What comes next, if anything does by now. `hands_over`: another director is to take over
-    /// first; `has_table`: there is a table to empty.
+    /// What comes next, if anything does by now.
     pub(super) fn step(
         &mut self,
-        hands_over: bool,
-        has_table: bool,
+        circumstances: LeaveCircumstances,
         now: Instant,
     ) -> Option<LeaveStep> {
+        let LeaveCircumstances { hands_over, is_active, hooks_run, has_table } = circumstances;
         if let (LeaveStage::Telling { .. }, Some(_)) = (self.stage, self.connections) {
             self.stage = LeaveStage::Connections;
         }
@@ -135,6 +157,7 @@ impl Leave {
         }
         match self.stage {
             LeaveStage::Connections => None,
+            LeaveStage::Hooks if hooks_run => None,
             LeaveStage::Telling { by }
             | LeaveStage::Directors { by }
             | LeaveStage::Table { by }
@@ -150,11 +173,15 @@ impl Leave {
                 );
                 Some(LeaveStep::Untold)
             }
-            LeaveStage::Directors { .. } if has_table => {
+            LeaveStage::Directors { .. } if is_active => {
+                self.stage = LeaveStage::Hooks;
+                Some(LeaveStep::GiveUp)
+            }
+            LeaveStage::Directors { .. } | LeaveStage::Hooks if has_table => {
                 self.stage = LeaveStage::Table { by: now + EMPTIED_WITHIN };
                 Some(LeaveStep::EmptyTable)
             }
-            LeaveStage::Directors { .. } => Some(self.undo_addresses(now)),
+            LeaveStage::Directors { .. } | LeaveStage::Hooks => Some(self.undo_addresses(now)),
             LeaveStage::Table { .. } => {
                 let why = self.not_emptied.as_deref().unwrap_or("its thread does not answer");
                 warn!(
@@ -178,15 +205,19 @@ impl Leave {
 
 #[cfg(test)]
 mod tests {
-    use super::LeaveStep::{EmptyTable, Left, UndoAddresses, Untold};
+    use super::LeaveStep::{EmptyTable, GiveUp, Left, UndoAddresses, Untold};
     use super::*;
 
     #[derive(Clone, Copy)]
     enum Input {
         Report(usize),
-        /// Time passes; another director is to take over first, or not.
-        Time {
-            hands_over: bool,
+        /// Time passes.
+        Time,
+        /// The same, while another director is to take over first.
+        HandsOver,
+        /// The same, on an active director whose hooks run, or have ended.
+        Active {
+            hooks_run: bool,
         },
         Released,
         Emptied,
@@ -194,14 +225,13 @@ mod tests {
         CutShort,
         Undone,
     }
-    use Input::{CutShort, Emptied, NotEmptied, Released, Report, Undone};
-    const TIME: Input = Input::Time { hands_over: false };
+    use Input::{CutShort, Emptied, HandsOver, NotEmptied, Released, Report, Time as TIME, Undone};
 
     #[test]
     fn a_leave_waits_for_store_connections_and_directors_and_then_undoes_table_and_addresses() {
         type Steps = &'static [(u64, Input, Option<LeaveStep>)];
         // How long connections are waited for in seconds, whether there is a table, and the steps.
-        let sequences: [(&str, u64, bool, Steps); 10] = [
+        let sequences: [(&str, u64, bool, Steps); 11] = [
             (
                 "everything is done in time",
                 60,
@@ -296,10 +326,24 @@ mod tests {
                 true,
                 &[
                     (0, Report(0), None),
-                    (30, Input::Time { hands_over: true }, None),
+                    (30, HandsOver, None),
                     (31, TIME, None),
                     (31, Released, None),
                     (31, TIME, Some(EmptyTable)),
+                ],
+            ),
+            (
+                "an active director undoes nothing before its hooks have ended",
+                1,
+                true,
+                &[
+                    (0, Report(0), None),
+                    (0, Input::Active { hooks_run: false }, None),
+                    (1, Released, None),
+                    (1, Input::Active { hooks_run: false }, Some(GiveUp)),
+                    (2, Input::Active { hooks_run: true }, None),
+                    (30, Input::Active { hooks_run: true }, None),
+                    (31, Input::Active { hooks_run: false }, Some(EmptyTable)),
                 ],
             ),
             (
@@ -332,6 +376,7 @@ mod tests {
             ),
         ];
         let start = Instant::now();
+        let none = LeaveCircumstances::default();
         for (name, within, has_table, steps) in sequences {
             let mut leave = Leave::new(Duration::from_secs(within), start);
             for (number, (second, input, expected)) in steps.iter().enumerate() {
@@ -342,7 +387,17 @@ mod tests {
                         assert_eq!(leave.connections(), connections);
                         None
                     }
-                    Input::Time { hands_over } => leave.step(hands_over, has_table, now),
+                    TIME => leave.step(LeaveCircumstances { has_table, ..none }, now),
+                    HandsOver => {
+                        let hands_over = true;
+                        leave.step(LeaveCircumstances { hands_over, has_table, ..none }, now)
+                    }
+                    Input::Active { hooks_run } => {
+                        let is_active = true;
+                        let circumstances =
+                            LeaveCircumstances { is_active, hooks_run, has_table, ..none };
+                        leave.step(circumstances, now)
+                    }
                     Released => {
                         leave.released(now);
                         None

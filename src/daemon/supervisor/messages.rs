@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use crate::conf::{Conf, Loaded, Sources};
 use crate::daemon::address_manager::{AddressMessage, AddressNotice};
 use crate::daemon::error::RunError;
+use crate::daemon::hooks::messages::RoleChange;
 use crate::daemon::messages::{MonitorMessage, NodeMessage, TableMessage};
 use crate::director::election::ElectionRole;
 use crate::director::sync::SyncRole;
@@ -72,6 +73,8 @@ pub enum SupervisorInput {
     TableEmptied(Result<(), String>),
     /// What the table obeys.
     Applied(AppliedOrders),
+    /// The hooks of the [`SupervisorAction::RunHooks`] of this number have ended.
+    HooksEnded(u64),
     /// The address manager's notice.
     Addresses(AddressNotice),
     /// What became of [`SupervisorAction::ReadConf`].
@@ -103,6 +106,9 @@ pub enum SupervisorAction {
     Monitor(MonitorMessage),
     /// Tell the table's worker.
     Table(TableMessage),
+    /// Run the hooks of a changed role; those of a director that gives up the CVIPs are waited for:
+    /// [`SupervisorInput::HooksEnded`].
+    RunHooks(RoleChange),
     /// Tell the table its role; its worker is started if it does not run yet.
     TakeTableRole(SyncRole),
     /// Start the node's worker.

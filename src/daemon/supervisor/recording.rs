@@ -66,6 +66,9 @@ impl Core for Supervisor {
                 TableMessage::Reload(_) => "tells the table another configuration".to_owned(),
                 _ => "tells the table".to_owned(),
             },
+            SupervisorAction::RunHooks(change) => {
+                format!("has hooks run for {}", change.event)
+            }
             SupervisorAction::TakeTableRole(role) => {
                 format!("tells the table its role: {}", role_of_table(*role))
             }
@@ -150,6 +153,7 @@ fn describe_input(input: &SupervisorInput) -> Vec<String> {
         }
         SupervisorInput::TableEmptied(outcome) => failed("the table is emptied", outcome),
         SupervisorInput::Applied(_) => "what the table obeys changed".to_owned(),
+        SupervisorInput::HooksEnded(_) => "the hooks have ended".to_owned(),
         SupervisorInput::Addresses(notice) => match notice {
             AddressNotice::Stand(number) => format!("the addresses of role {number} stand"),
             AddressNotice::Doubt => "is this node still the active director?".to_owned(),

@@ -113,6 +113,14 @@ impl NodeRole {
         }
     }
 
+    /// The term in which it carries the CVIPs.
+    pub(super) fn term(self) -> Option<u64> {
+        match self {
+            NodeRole::Direct { term } => Some(term),
+            _ => None,
+        }
+    }
+
     /// It carries the CVIPs.
     pub(super) fn is_active(self) -> bool {
         matches!(self, NodeRole::Direct { .. })

@@ -22,6 +22,7 @@ use crate::daemon::address_manager::AddressManager;
 use crate::daemon::control::{ControlServer, socket_address, socket_path};
 use crate::daemon::error::RunError;
 use crate::daemon::event_log::EventLog;
+use crate::daemon::hooks::HookRunner;
 use crate::daemon::messages::MainMessage;
 use crate::daemon::metrics::MetricsServer;
 use crate::daemon::worker::{self, Worker};
@@ -149,6 +150,9 @@ fn start(settings: DaemonSettings) -> Result<Started, RunError> {
         polling: settings.polling.clone(),
         recorder,
     };
+    let runner = HookRunner::new(node, settings.store.hooks.clone(), main.clone());
+    let hooks =
+        Worker::start("hooks", runner, worker::inbox().map_err(no_inbox)?).map_err(no_thread)?;
     let events = EventLog::open(&settings.run_dir, node);
     let mut workers = Workers::default();
     workers.swap(&context, &conf, &settings.run_dir)?;
@@ -157,7 +161,8 @@ fn start(settings: DaemonSettings) -> Result<Started, RunError> {
     let (address, labels) = (settings.store.metrics_address, &settings.store.metrics_labels);
     let metrics = MetricsServer::open(address, labels.as_deref(), main);
     let read = ReadConf { conf, sources: Arc::new(loaded.sources) };
-    let state = Supervisor::new(node, path, read, workers.has_former_table(), now);
+    let (is_former, hooks_within) = (workers.has_former_table(), settings.store.hooks.timeout);
+    let state = Supervisor::new(node, path, read, is_former, hooks_within, now);
     let state = Recorded::new(state, &context.recorder);
     let driver = Driver {
         settings,
@@ -166,6 +171,7 @@ fn start(settings: DaemonSettings) -> Result<Started, RunError> {
         state,
         workers,
         addresses,
+        hooks,
         events,
         asked: None,
         report: None,

@@ -15,13 +15,15 @@ use super::hand_over::HandOver;
 use super::leave::Leave;
 use super::messages::{ReadConf, SupervisorAction, SupervisorInput};
 use super::role::NodeRole;
+use super::role_hooks::{CarriedCvips, RoleHooks};
 use super::takeover::TakeoverStage;
 use crate::clock::Instant;
 use crate::conf::{Conf, Sources};
 use crate::daemon::address_manager::{AddressMessage, AddressNotice};
 use crate::daemon::error::RunError;
+use crate::daemon::hooks::messages::{HookCvip, RoleEvent};
 use crate::daemon::messages::{MonitorMessage, NodeMessage};
-use crate::director::monitor::MonitorCommand;
+use crate::director::monitor::{MonitorCommand, order};
 use crate::director::sync::SyncRole;
 use crate::net::Reachable;
 use crate::store::AppliedOrders;
@@ -63,6 +65,8 @@ pub struct Supervisor {
     address_faults: Vec<String>,
     /// How many hand-overs were ordered.
     hand_overs: u64,
+    /// What hooks were told of the role.
+    hooks: RoleHooks,
     reload: Option<Reload>,
     end: Option<PendingEnd>,
     actions: VecDeque<SupervisorAction>,
@@ -93,17 +97,24 @@ enum PendingEnd {
     /// Another director is to have taken over first.
     HandingOver(HandOver),
     /// The node leaves for good.
-    Leaving { leave: Leave, hand_over: Option<HandOver> },
+    Leaving {
+        leave: Leave,
+        hand_over: Option<HandOver>,
+        /// It is said in heartbeats, and this node's own monitor knows it.
+        is_told: bool,
+    },
 }
 
 impl Supervisor {
     /// A node that has just been started, with this configuration. `has_former_table`: it is no
     /// director, and the table is being emptied that an earlier cvipd made here as one.
+    /// `hooks_within`: how long the hooks of one event may take.
     pub fn new(
         me: u32,
         path: String,
         read: ReadConf,
         has_former_table: bool,
+        hooks_within: Duration,
         now: Instant,
     ) -> Supervisor {
         let mut supervisor = Supervisor {
@@ -124,6 +135,7 @@ impl Supervisor {
             faults: Vec::new(),
             address_faults: Vec::new(),
             hand_overs: 0,
+            hooks: RoleHooks::new(hooks_within, has_former_table),
             reload: None,
             end: None,
             actions: VecDeque::new(),
@@ -199,7 +211,8 @@ impl Supervisor {
                 self.applied = applied;
                 self.tell_applied();
             }
-            SupervisorInput::Addresses(notice) => self.handle_addresses(notice),
+            SupervisorInput::HooksEnded(number) => self.hooks.ended(number),
+            SupervisorInput::Addresses(notice) => self.handle_addresses(notice, now),
             SupervisorInput::Read(loaded) => self.read(*loaded),
             SupervisorInput::Tried(read, outcome) => self.tried(read, outcome, now),
             SupervisorInput::Swapped(read, outcome) => self.swapped(read, outcome, now),
@@ -235,6 +248,7 @@ impl Supervisor {
         if !self.is_undoing() {
             self.turn(self.role.at(now));
         }
+        self.step_hand_overs(now);
         self.step_end(now);
         // A real server is ready when it registers, and a director before it knows its role.
         if !self.is_ready && (self.serves || self.is_director()) {
@@ -242,6 +256,7 @@ impl Supervisor {
             self.act(SupervisorAction::Ready);
         }
         self.step_reload(now);
+        self.step_hooks(now);
     }
 
     fn act(&mut self, action: SupervisorAction) {
@@ -302,7 +317,7 @@ impl Supervisor {
     /// What follows once the role's addresses stand, or could not be made: a director that yields
     /// gives the address back first, and a node's addresses and settings come before its first
     /// registration.
-    fn follow(&mut self) {
+    fn follow(&mut self, now: Instant) {
         match self.role {
             NodeRole::Undecided | NodeRole::Prepare { .. } | NodeRole::Retire { .. } => return,
             NodeRole::Serve | NodeRole::Direct { .. } => {}
@@ -312,6 +327,9 @@ impl Supervisor {
         match self.serves {
             true => self.tell_role(),
             false => self.act(SupervisorAction::StartNode),
+        }
+        if !self.role.is_active() && (self.is_director() || self.hooks.last().is_some()) {
+            self.run_hooks(RoleEvent::Standby, now);
         }
     }
 
@@ -332,12 +350,12 @@ impl Supervisor {
         }
     }
 
-    fn handle_addresses(&mut self, notice: AddressNotice) {
+    fn handle_addresses(&mut self, notice: AddressNotice, now: Instant) {
         match notice {
             AddressNotice::Stand(number) => {
                 let stands = self.awaited.take_if(|awaited| awaited.number == number);
                 if stands.is_some_and(|awaited| awaited.is_turn) {
-                    self.follow();
+                    self.follow(now);
                 }
             }
             // The address manager does nothing until it is told its role again.
@@ -375,6 +393,32 @@ impl Supervisor {
             self.act(SupervisorAction::Monitor(MonitorMessage::Told(MonitorCommand::Announced(
                 announced,
             ))));
+        }
+    }
+
+    // Hooks.
+
+    /// Has the hooks of a changed role run, unless they were told last.
+    fn run_hooks(&mut self, event: RoleEvent, now: Instant) {
+        if !self.hooks.is_new(event) {
+            return;
+        }
+        let carried = CarriedCvips {
+            set: order(&self.conf, self.me).into_iter().min().unwrap_or(self.me),
+            term: self.role.term(),
+            cvips: HookCvip::of(&self.conf, self.me),
+        };
+        let change = self.hooks.tell(event, carried, now);
+        self.act(SupervisorAction::RunHooks(change));
+    }
+
+    /// Tells hooks that this director carries the CVIPs and announces them; also after it was to
+    /// give them up, and goes on.
+    fn step_hooks(&mut self, now: Instant) {
+        let stand = self.awaited.is_none() && !self.announced.is_empty();
+        let carries = self.role.is_active() && stand;
+        if carries && !self.gives_up() {
+            self.run_hooks(RoleEvent::Active, now);
         }
     }
 

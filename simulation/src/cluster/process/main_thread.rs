@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use cvip::conf::{Conf, Sources};
 use cvip::cores::{
-    Endpoints, MonitorCommand, MonitorMessage, NodeMessage, ReadConf, SendSchedule, SenderMessage,
-    Supervisor, SupervisorAction, SupervisorInput, TableMessage, Value,
+    Endpoints, MonitorCommand, MonitorMessage, NodeMessage, ReadConf, RoleEvent, SendSchedule,
+    SenderMessage, Supervisor, SupervisorAction, SupervisorInput, TableMessage, Value,
 };
 use cvip::director::sync::SyncRole;
 use cvip::heartbeat::{HeartbeatContent, HeartbeatSource, LeftPorts, Timing};
@@ -24,6 +24,9 @@ use crate::time::SimTime;
 /// How often it looks after what stands below the run folder.
 const TEND_EVERY: Duration = Duration::from_secs(1);
 
+/// How long the hooks of one event may take.
+const HOOKS_WITHIN: Duration = Duration::from_secs(5);
+
 /// The main thread.
 pub struct MainThread {
     me: Identity,
@@ -36,6 +39,8 @@ pub struct MainThread {
     connections: Option<usize>,
     /// The directors' records, for a leave.
     holders: Option<(ViewId, bool)>,
+    /// Hooks that run, and when they end.
+    hooks: Option<(SimTime, u64)>,
     next_tend: SimTime,
     is_first: bool,
     has_left: bool,
@@ -48,12 +53,20 @@ impl MainThread {
         let path = "/etc/cvip.conf".to_owned();
         MainThread {
             me,
-            state: Supervisor::new(me.node, path, read, has_former_table, now.instant()),
+            state: Supervisor::new(
+                me.node,
+                path,
+                read,
+                has_former_table,
+                HOOKS_WITHIN,
+                now.instant(),
+            ),
             endpoints: None,
             left: None,
             leaving: false,
             connections: None,
             holders: None,
+            hooks: None,
             next_tend: now,
             is_first: true,
             has_left: false,
@@ -79,6 +92,9 @@ pub fn run(workers: &mut Workers, env: &mut Environment<'_>) {
     if let Some(connections) = workers.main.connections.take() {
         inputs.push(SupervisorInput::Connections(connections));
     }
+    if let Some((_, number)) = workers.main.hooks.take_if(|(ends, _)| *ends <= env.now) {
+        inputs.push(SupervisorInput::HooksEnded(number));
+    }
     inputs.push(SupervisorInput::Time);
     while let Some(message) = env.post.main.pop_front() {
         match message {
@@ -98,7 +114,8 @@ pub fn run(workers: &mut Workers, env: &mut Environment<'_>) {
     }
     let due = main.state.due(env.now.instant()).map_or(SimTime::NEVER, SimTime::of);
     // The supervisor's next action may wait for time that has come.
-    env.post.at(Worker::Main, due.min(main.next_tend), env.now);
+    let hooks = main.hooks.map_or(SimTime::NEVER, |(ends, _)| ends);
+    env.post.at(Worker::Main, due.min(hooks).min(main.next_tend), env.now);
 }
 
 impl Workers {
@@ -139,6 +156,13 @@ impl Workers {
             SupervisorAction::TakeTableRole(role) => {
                 self.direct(role, env);
                 return Some(SupervisorInput::TableTold(Ok(())));
+            }
+            SupervisorAction::RunHooks(change) => {
+                if change.event == RoleEvent::GivingUp {
+                    let ends = now + hooks_take(self.main.me, change.number);
+                    self.main.hooks = Some((ends, change.number));
+                    env.post.at(Worker::Main, ends, now);
+                }
             }
             SupervisorAction::StartNode => {
                 let conf = Arc::clone(self.main.state.conf());
@@ -328,6 +352,15 @@ impl Workers {
         is_known.then(|| {
             SupervisorInput::Holders(Some(cvip::cores::holders(self.main.me.node, conf, view)))
         })
+    }
+}
+
+/// How long hooks take: no time, some, or longer than they may.
+fn hooks_take(me: Identity, number: u64) -> Duration {
+    match (u64::from(me.node) + me.incarnation + number) % 3 {
+        0 => Duration::ZERO,
+        1 => Duration::from_millis(700),
+        _ => 2 * HOOKS_WITHIN,
     }
 }
 

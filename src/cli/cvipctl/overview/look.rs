@@ -10,7 +10,7 @@ use super::super::examination::{Examination, examine};
 use super::headline::Headline;
 use super::names::NodeNames;
 use super::pools::{PoolRow, PoolSources, pools};
-use super::report::{RefusedRow, StatusReport};
+use super::report::{HooksRow, RefusedRow, StatusReport};
 use super::rows::{self, StatusSeen};
 use super::table::{owned, read_table};
 use crate::conf::Conf;
@@ -191,6 +191,7 @@ pub(super) fn report(
         passive: view.and_then(|view| view.passive.clone()),
         table_read_every_ms: view.map(|view| view.look_every_ms),
         store_unavailable_s: cvipd.as_ref().and_then(|cvipd| cvipd.store_unavailable_s),
+        hooks: cvipd.as_ref().and_then(|cvipd| cvipd.hooks.clone()).map(HooksRow::from),
         services: table.as_ref().map(|table| {
             let listed = |(entry, list, owned): &(_, Vec<_>, bool)| {
                 ServiceObject::listed(entry, list).owned(*owned)

@@ -9,6 +9,7 @@ use serde::Serialize;
 use super::headline::Headline;
 use super::pools::PoolRow;
 use crate::cli::rows::{DrainRow, FlagRow};
+use crate::daemon::{HookRuns, HookView, HooksView, RefusedHook};
 use crate::director::liveness::Liveness;
 use crate::director::sync::SyncView;
 use crate::director::view::{Draining, Quiesced};
@@ -54,6 +55,9 @@ pub(in crate::cli::cvipctl) struct StatusReport {
     /// For how many seconds the store has been unavailable.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(in crate::cli::cvipctl) store_unavailable_s: Option<u64>,
+    /// This node's hooks, and what became of them.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(in crate::cli::cvipctl) hooks: Option<HooksRow>,
     /// Absent where the kernel could not be asked; `problems` says why.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(in crate::cli::cvipctl) services: Option<Vec<ServiceObject>>,
@@ -95,6 +99,25 @@ pub(in crate::cli::cvipctl) struct NodeRow {
     #[serde(skip)]
     pub(in crate::cli::cvipctl) has_record: bool,
     pub(in crate::cli::cvipctl) hints: Vec<String>,
+}
+
+/// This node's hooks.
+#[derive(Debug, Serialize)]
+pub(in crate::cli::cvipctl) struct HooksRow {
+    directory: String,
+    /// Why none is run.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    problem: Option<String>,
+    hooks: Vec<HookView>,
+    refused: Vec<RefusedHook>,
+    runs: Vec<HookRuns>,
+}
+
+impl From<HooksView> for HooksRow {
+    fn from(view: HooksView) -> HooksRow {
+        let HooksView { directory, problem, hooks, refused, runs, .. } = view;
+        HooksRow { directory, problem, hooks, refused, runs }
+    }
 }
 
 /// Directors that share CVIPs.

@@ -59,6 +59,7 @@ fn answer_as_main(inbox: &Inbox<MainMessage>, until: impl Fn() -> bool) -> usize
                 heartbeat_sender: None,
                 monitor: None,
                 table: None,
+                hooks: crate::daemon::worker::inbox().unwrap().0,
             };
             answer.send(Ok(base)).unwrap();
         }

@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::conf::{Cvip, DirectorNode, RealServer, Routing, ServiceConf};
+use crate::daemon::hooks::{HookEvent, HookResult, HooksView};
 use crate::ipvs::{Destination, Forwarding, Service, ServiceEntry, Stats};
 use crate::protocol::Protocol;
 
@@ -61,7 +62,11 @@ fn told(table: &OwnedTable, labels: &[DestinationLabel]) -> String {
         ports_taken: Vec::new(),
         conflicts: Vec::new(),
     };
-    let status = Status { monitor: Some(monitor), ..Status::of(7, 1) };
+    let (event, result) = (HookEvent::GivingUp, HookResult::Killed);
+    let runs = vec![HookRuns { event, result, count: 2 }];
+    let hooks = HooksView { runs, ..HooksView::default() };
+    let (monitor, hooks) = (Some(monitor), Some(hooks));
+    let status = Status { monitor, hooks, ..Status::of(7, 1) };
     let (status, conf, table) = (Some(&status), Some(&conf), Some(table));
     metrics_text(&MetricsSource { status, conf, table, labels })
 }
@@ -98,6 +103,8 @@ fn a_destination_has_its_node_and_its_owner_beside_its_values() {
     has(&text, "cvip_node_alive{node=\"2\",kind=\"real_server\"} 1");
     has(&text, "cvip_node_alive{node=\"3\",kind=\"real_server\"} 0");
     has(&text, "cvip_elections_total{role=\"active\"} 1");
+    has(&text, "cvip_hook_runs_total{event=\"giving-up\",result=\"killed\"} 2");
+    has(&text, "cvip_hook_seconds_count 0");
 }
 
 #[test]

@@ -14,6 +14,7 @@ use super::{Reload, Supervisor};
 use crate::clock::Instant;
 use crate::daemon::address_manager::AddressMessage;
 use crate::daemon::error::RunError;
+use crate::daemon::hooks::messages::HookCvip;
 use crate::daemon::messages::{MonitorMessage, TableMessage, no_director};
 use crate::director::monitor::MonitorCommand;
 
@@ -126,6 +127,7 @@ impl Supervisor {
     fn take_conf(&mut self, read: ReadConf, now: Instant) {
         (self.conf, self.sources) = (read.conf, read.sources);
         info!("configuration read again");
+        self.hooks.reloaded(&HookCvip::of(&self.conf, self.me));
         let before = self.role;
         match (self.is_director(), before) {
             (false, NodeRole::Serve | NodeRole::Retire { .. }) => {}

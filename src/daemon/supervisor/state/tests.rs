@@ -10,6 +10,9 @@ use crate::recorder::testing::Tape;
 /// The node under test.
 const ME: u32 = 1;
 
+/// How long the hooks of one event may take.
+const HOOKS_WITHIN: Duration = Duration::from_secs(5);
+
 /// Nodes 1 to 3 are real servers, and these of them directors.
 fn conf(directors: &[u32], servers: &[u32]) -> Conf {
     let director = |node: &u32| DirectorNode {
@@ -72,6 +75,16 @@ fn stand(number: u64) -> SupervisorInput {
     SupervisorInput::Addresses(AddressNotice::Stand(number))
 }
 
+/// The address manager announces so many addresses.
+fn announced(count: u8) -> SupervisorInput {
+    let at = |last| Reachable { addr: [192, 0, 2, last].into(), device: "lo".to_owned() };
+    SupervisorInput::Addresses(AddressNotice::Announced((100..100 + count).map(at).collect()))
+}
+
+fn hooks_ended(number: u64) -> SupervisorInput {
+    SupervisorInput::HooksEnded(number)
+}
+
 fn successor(number: u64, successor: Option<u32>) -> SupervisorInput {
     SupervisorInput::HandOver { number, answer: Ok(successor) }
 }
@@ -119,6 +132,7 @@ fn words(action: SupervisorAction) -> String {
             (false, true) => "table: forwarding".to_owned(),
             (false, false) => "table: standby".to_owned(),
         },
+        SupervisorAction::RunHooks(change) => format!("hooks: {} {}", change.event, change.number),
         SupervisorAction::StartNode => "start node".to_owned(),
         SupervisorAction::StartLeave => "start leave".to_owned(),
         SupervisorAction::TellLeaving => "tell leaving".to_owned(),
@@ -156,7 +170,8 @@ impl Drop for Run {
 impl Run {
     fn new(conf: Conf, expected: &str) -> Run {
         let start = Instant::now();
-        let supervisor = Supervisor::new(ME, "cvip.conf".to_owned(), read_conf(conf), false, start);
+        let path = "cvip.conf".to_owned();
+        let supervisor = Supervisor::new(ME, path, read_conf(conf), false, HOOKS_WITHIN, start);
         let mut run = Run::of(supervisor, start);
         assert_eq!(run.actions(), expected);
         run
@@ -206,6 +221,7 @@ fn active() -> Run {
         (1, made(true, false), "addresses: ActiveDirector 1"),
         (1, stand(1), "start node"),
         (1, SupervisorInput::NodeStarted(Ok(())), "node: direct true, node: obey {}"),
+        (1, announced(1), "monitor: announced 1, hooks: active 1"),
     ]);
     run
 }
@@ -215,7 +231,7 @@ fn passive() -> Run {
     let mut run = Run::new(both(), "ready");
     run.steps([
         (0, standby(), "addresses: Standby 1"),
-        (0, stand(1), "table: standby, start node"),
+        (0, stand(1), "table: standby, start node, hooks: standby 1"),
         (0, SupervisorInput::TableTold(Ok(())), ""),
         (0, SupervisorInput::NodeStarted(Ok(())), "node: direct false, node: obey {}"),
         (0, made(false, false), ""),
@@ -259,8 +275,9 @@ fn a_director_takes_over_with_its_table_made_and_yields_with_its_address_given_b
         (12, made(true, false), "addresses: ActiveDirector 2"),
         (12, SupervisorInput::Vouch(7), "node: vouch 7"),
         (13, stand(2), "node: direct true, node: obey {}"),
+        (13, announced(1), "monitor: announced 1, hooks: active 2"),
         (20, standby(), "addresses: Yielding 3"),
-        (21, stand(3), "table: forwarding, node: direct true, node: obey {}"),
+        (21, stand(3), "table: forwarding, node: direct true, node: obey {}, hooks: standby 3"),
         (21, SupervisorInput::TableTold(Ok(())), ""),
         (22, made(false, true), ""),
         (2019, SupervisorInput::Time, ""),
@@ -373,7 +390,7 @@ fn an_active_director_that_was_away_is_confirmed_before_it_takes_its_role_again(
     run.steps([
         (10, SupervisorInput::Addresses(AddressNotice::Doubt), "monitor: confirm"),
         (20, standby(), "addresses: Standby 2"),
-        (20, stand(2), "table: standby, node: direct false, node: obey {}"),
+        (20, stand(2), "table: standby, node: direct false, node: obey {}, hooks: standby 2"),
     ]);
     // A standby has nothing to be confirmed.
     passive().steps([(
@@ -418,7 +435,7 @@ fn drains_that_were_applied_before_the_node_s_worker_runs_are_told_when_it_does(
     run.steps([
         (0, standby(), "addresses: Standby 1"),
         (0, SupervisorInput::Applied(applied), ""),
-        (0, stand(1), "table: standby, start node"),
+        (0, stand(1), "table: standby, start node, hooks: standby 1"),
         (0, SupervisorInput::NodeStarted(Ok(())), "node: direct false, node: obey {3}"),
     ]);
 }
@@ -454,7 +471,7 @@ fn a_reload_that_fails_on_the_way_leaves_everything_as_it_is() {
         (
             9000,
             swapped(both(), Ok(())),
-            "addresses: ActiveDirector 2, monitor: announced 0, resync, answer: done",
+            "addresses: ActiveDirector 2, monitor: announced 1, resync, answer: done",
         ),
     ]);
     assert_eq!(run.supervisor.faults(), [""; 0]);
@@ -480,10 +497,10 @@ fn a_reload_while_a_director_yields_changes_nothing_of_that() {
         (20, SupervisorInput::Reload, "read"),
         (20, read(Some(both())), "try"),
         (20, tried(both(), Ok(())), "swap"),
-        (20, swapped(both(), Ok(())), "addresses: Yielding 3, monitor: announced 0, table: reload"),
+        (20, swapped(both(), Ok(())), "addresses: Yielding 3, monitor: announced 1, table: reload"),
         // The first role is overtaken; what waits for it waits for the second.
         (21, stand(2), ""),
-        (22, stand(3), "table: forwarding, node: direct true, node: obey {}"),
+        (22, stand(3), "table: forwarding, node: direct true, node: obey {}, hooks: standby 2"),
         (2010, SupervisorInput::Time, "addresses: Standby 4"),
     ]);
 }
@@ -494,12 +511,13 @@ fn an_active_director_that_the_file_no_longer_names_hands_over_before_it_retires
     run.steps([
         (10, SupervisorInput::Reload, "read"),
         (10, read(Some(server())), "try"),
-        (10, tried(server(), Ok(())), "monitor: hand over 1"),
+        (10, tried(server(), Ok(())), "hooks: giving-up 2"),
+        (10, hooks_ended(2), "monitor: hand over 1"),
         // It goes on meanwhile.
         (20, SupervisorInput::Vouch(3), "node: vouch 3"),
         (30, successor(1, Some(2)), ""),
         (40, standby(), "addresses: Yielding 2"),
-        (41, stand(2), "table: forwarding, node: direct true, node: obey {}"),
+        (41, stand(2), "table: forwarding, node: direct true, node: obey {}, hooks: standby 3"),
         (41, SupervisorInput::TableTold(Ok(())), ""),
         (42, made(false, true), ""),
         (2040, SupervisorInput::Time, "addresses: Standby 3"),
@@ -527,13 +545,13 @@ fn an_active_director_that_the_file_no_longer_names_hands_over_before_it_retires
 fn a_node_that_was_a_director_when_its_cvipd_last_ran_serves_once_that_table_is_empty() {
     let start = Instant::now();
     let path = "cvip.conf".to_owned();
-    let supervisor = Supervisor::new(ME, path, read_conf(server()), true, start);
+    let supervisor = Supervisor::new(ME, path, read_conf(server()), true, HOOKS_WITHIN, start);
     let mut run = Run::of(supervisor, start);
     assert_eq!(run.actions(), "");
     assert_eq!(run.supervisor.roles(), ["former director"]);
     run.steps([
         (100, SupervisorInput::TableEmptied(Ok(())), "end former table, addresses: RealServer 1"),
-        (101, stand(1), "start node"),
+        (101, stand(1), "start node, hooks: standby 1"),
     ]);
 }
 
@@ -559,8 +577,9 @@ fn a_former_director_waits_for_neither_a_silent_monitor_nor_a_silent_table_for_e
         (
             10,
             tried(server(), Ok(())),
-            "monitor: hand over 1, answer: node 1 is no director, or does not know its role yet",
+            "hooks: giving-up 2, answer: node 1 is no director, or does not know its role yet",
         ),
+        (10, hooks_ended(2), "monitor: hand over 1"),
         (3009, SupervisorInput::Time, ""),
         (3010, SupervisorInput::Time, "read"),
         (3010, read(Some(server())), "try"),
@@ -578,7 +597,8 @@ fn handing_over() -> Run {
     run.steps([
         (10, SupervisorInput::Reload, "read"),
         (10, read(Some(server())), "try"),
-        (10, tried(server(), Ok(())), "monitor: hand over 1"),
+        (10, tried(server(), Ok(())), "hooks: giving-up 2"),
+        (10, hooks_ended(2), "monitor: hand over 1"),
     ]);
     run
 }
@@ -592,7 +612,7 @@ fn a_second_reload_during_a_hand_over_waits_for_the_same_hand_over() {
         (20, tried(server(), Ok(())), ""),
         (30, successor(1, Some(2)), ""),
         (40, standby(), "addresses: Yielding 2"),
-        (41, stand(2), "table: forwarding, node: direct true, node: obey {}"),
+        (41, stand(2), "table: forwarding, node: direct true, node: obey {}, hooks: standby 3"),
         (42, made(false, true), ""),
         // It forwards still.
         (50, SupervisorInput::Apply, "read"),
@@ -612,7 +632,7 @@ fn a_second_reload_during_a_hand_over_waits_for_the_same_hand_over() {
         (2050, SupervisorInput::Reload, "read"),
         (2050, read(Some(both())), "try"),
         (2050, tried(both(), Ok(())), "swap"),
-        (2050, swapped(both(), Ok(())), "addresses: reload, monitor: announced 0"),
+        (2050, swapped(both(), Ok(())), "addresses: reload, monitor: announced 1"),
         (2060, SupervisorInput::TableEmptied(Ok(())), "end former table"),
         (2070, standby(), "addresses: Standby 4"),
     ]);
@@ -628,15 +648,16 @@ fn a_reload_that_names_a_director_again_ends_its_hand_over() {
         (
             20,
             swapped(both(), Ok(())),
-            "addresses: ActiveDirector 2, monitor: announced 0, table: reload",
+            "addresses: ActiveDirector 2, monitor: announced 1, table: reload",
         ),
+        (21, stand(2), "hooks: active 3"),
         (9000, SupervisorInput::Time, ""),
     ]);
     // What cannot be taken leaves it a director, too.
     let mut run = handing_over();
     run.steps([
         (20, SupervisorInput::Reload, "read"),
-        (20, read(None), "monitor: reload"),
+        (20, read(None), "monitor: reload, hooks: active 3"),
         (9000, SupervisorInput::Time, ""),
     ]);
 }
@@ -663,7 +684,8 @@ fn a_real_server_becomes_a_director_by_a_reload() {
 fn an_active_director_that_is_told_to_end_hands_over_first() {
     let mut run = active();
     run.steps([
-        (10, SupervisorInput::Terminate, "monitor: hand over 1"),
+        (10, SupervisorInput::Terminate, "hooks: giving-up 2"),
+        (10, hooks_ended(2), "monitor: hand over 1"),
         (20, successor(1, Some(2)), ""),
         (
             25,
@@ -671,7 +693,7 @@ fn an_active_director_that_is_told_to_end_hands_over_first() {
             "answer: it is ending already, and the node does not leave",
         ),
         (30, standby(), "addresses: Yielding 2"),
-        (31, stand(2), "table: forwarding, node: direct true, node: obey {}"),
+        (31, stand(2), "table: forwarding, node: direct true, node: obey {}, hooks: standby 3"),
         (31, SupervisorInput::TableTold(Ok(())), ""),
         (32, made(false, true), ""),
         (2030, SupervisorInput::Time, "addresses: Standby 3"),
@@ -684,16 +706,20 @@ fn an_active_director_that_is_told_to_end_hands_over_first() {
 #[test]
 fn an_end_waits_for_no_successor_that_cannot_be_and_no_answer_that_never_comes() {
     active().steps([
-        (10, SupervisorInput::Terminate, "monitor: hand over 1"),
-        (20, successor(1, None), "exit"),
+        (10, SupervisorInput::Terminate, "hooks: giving-up 2"),
+        (10, hooks_ended(2), "monitor: hand over 1"),
+        // What it carries stays.
+        (20, successor(1, None), "hooks: active 3, exit"),
     ]);
     active().steps([
-        (10, SupervisorInput::Terminate, "monitor: hand over 1"),
+        (10, SupervisorInput::Terminate, "hooks: giving-up 2"),
+        (10, hooks_ended(2), "monitor: hand over 1"),
         (3009, SupervisorInput::Time, ""),
-        (3010, SupervisorInput::Time, "exit"),
+        (3010, SupervisorInput::Time, "hooks: active 3, exit"),
     ]);
     active().steps([
-        (10, SupervisorInput::Terminate, "monitor: hand over 1"),
+        (10, SupervisorInput::Terminate, "hooks: giving-up 2"),
+        (10, hooks_ended(2), "monitor: hand over 1"),
         (20, SupervisorInput::Terminate, "exit"),
     ]);
     passive().steps([(10, SupervisorInput::Terminate, "exit")]);
@@ -708,16 +734,13 @@ fn an_end_waits_for_no_successor_that_cannot_be_and_no_answer_that_never_comes()
 fn a_node_leaves_once_store_connections_and_directors_let_it_and_undoes_what_it_made() {
     let mut run = active();
     run.steps([
-        (
-            0,
-            SupervisorInput::Leave(seconds(60)),
-            "start leave, monitor: hand over 1, tell leaving, answer: done",
-        ),
+        (0, SupervisorInput::Leave(seconds(60)), "start leave, hooks: giving-up 2, answer: done"),
+        (0, hooks_ended(2), "monitor: hand over 1, tell leaving"),
         (0, SupervisorInput::Leave(seconds(60)), "answer: done"),
         (100, successor(1, Some(2)), ""),
         (200, SupervisorInput::Connections(2), ""),
         (300, standby(), "addresses: Yielding 2"),
-        (301, stand(2), "table: forwarding, node: direct true, node: obey {}"),
+        (301, stand(2), "table: forwarding, node: direct true, node: obey {}, hooks: standby 3"),
         (302, made(false, true), ""),
         (2300, SupervisorInput::Time, "addresses: Standby 3"),
         (2301, stand(3), "table: standby, node: direct false, node: obey {}"),
@@ -744,27 +767,26 @@ fn a_node_leaves_once_store_connections_and_directors_let_it_and_undoes_what_it_
 fn a_node_leaves_without_another_director_and_without_answers() {
     let mut run = active();
     run.steps([
-        (
-            0,
-            SupervisorInput::Leave(seconds(1)),
-            "start leave, monitor: hand over 1, tell leaving, answer: done",
-        ),
-        (0, successor(1, None), ""),
+        (0, SupervisorInput::Leave(seconds(1)), "start leave, hooks: giving-up 2, answer: done"),
+        (0, hooks_ended(2), "monitor: hand over 1, tell leaving"),
+        (0, successor(1, None), "hooks: active 3"),
         (500, SupervisorInput::Connections(3), ""),
         (900, SupervisorInput::Time, ""),
         (1000, SupervisorInput::Time, ""),
         (1100, SupervisorInput::Time, "read holders"),
         (10_999, SupervisorInput::Time, "read holders"),
-        (11_000, SupervisorInput::Time, "read holders, say farewell, table: leave"),
-        (30_999, SupervisorInput::Time, ""),
-        (31_000, SupervisorInput::Time, "addresses: undo"),
-        (40_999, SupervisorInput::Time, ""),
-        (41_000, SupervisorInput::Time, "exit"),
+        (11_000, SupervisorInput::Time, "read holders, hooks: giving-up 4"),
+        (11_900, SupervisorInput::Time, ""),
+        (12_000, hooks_ended(4), "say farewell, table: leave"),
+        (31_999, SupervisorInput::Time, ""),
+        (32_000, SupervisorInput::Time, "addresses: undo"),
+        (41_999, SupervisorInput::Time, ""),
+        (42_000, SupervisorInput::Time, "hooks: standby 5, exit"),
     ]);
     // A real server has no table, and one that cannot read the records waits for no director.
     let mut run = real_server();
     run.steps([
-        (0, SupervisorInput::Leave(seconds(1)), "start leave, tell leaving, answer: done"),
+        (0, SupervisorInput::Leave(seconds(1)), "start leave, answer: done, tell leaving"),
         (0, SupervisorInput::Connections(0), ""),
         (100, SupervisorInput::Time, "read holders"),
         (100, SupervisorInput::Holders(None), "say farewell, addresses: undo"),
@@ -776,11 +798,8 @@ fn a_node_leaves_without_another_director_and_without_answers() {
 fn a_role_that_would_end_while_a_node_undoes_what_it_made_keeps_no_thread_busy() {
     let mut run = active();
     run.steps([
-        (
-            0,
-            SupervisorInput::Leave(seconds(1)),
-            "start leave, monitor: hand over 1, tell leaving, answer: done",
-        ),
+        (0, SupervisorInput::Leave(seconds(1)), "start leave, hooks: giving-up 2, answer: done"),
+        (0, hooks_ended(2), "monitor: hand over 1, tell leaving"),
         (0, successor(1, Some(2)), ""),
         (0, SupervisorInput::Connections(0), ""),
         // The successor takes its time.
@@ -801,17 +820,19 @@ fn a_node_that_undoes_what_it_made_ends_at_once_when_told_or_when_a_worker_ends(
             (
                 0,
                 SupervisorInput::Leave(seconds(0)),
-                "start leave, monitor: hand over 1, tell leaving, answer: done",
+                "start leave, hooks: giving-up 2, answer: done",
             ),
-            (0, successor(1, None), ""),
+            (0, hooks_ended(2), "monitor: hand over 1, tell leaving"),
+            (0, successor(1, None), "hooks: active 3"),
             (0, SupervisorInput::Connections(0), ""),
             (0, SupervisorInput::Time, "read holders"),
-            (0, SupervisorInput::Holders(None), "say farewell, table: leave"),
-            (100, input(), "addresses: undo, exit"),
+            (0, SupervisorInput::Holders(None), "hooks: giving-up 4"),
+            (0, hooks_ended(4), "say farewell, table: leave"),
+            (100, input(), "addresses: undo, hooks: standby 5, exit"),
         ]);
         let mut run = real_server();
         run.steps([
-            (0, SupervisorInput::Leave(seconds(0)), "start leave, tell leaving, answer: done"),
+            (0, SupervisorInput::Leave(seconds(0)), "start leave, answer: done, tell leaving"),
             (0, SupervisorInput::Connections(0), ""),
             (0, SupervisorInput::Time, "read holders"),
             (0, SupervisorInput::Holders(None), "say farewell, addresses: undo"),
@@ -824,14 +845,84 @@ fn a_node_that_undoes_what_it_made_ends_at_once_when_told_or_when_a_worker_ends(
 fn a_node_whose_leave_the_store_is_never_told_undoes_nothing() {
     let mut run = real_server();
     run.steps([
-        (0, SupervisorInput::Leave(seconds(1)), "start leave, tell leaving, answer: done"),
+        (0, SupervisorInput::Leave(seconds(1)), "start leave, answer: done, tell leaving"),
         (9999, SupervisorInput::Time, ""),
         (10_000, SupervisorInput::Time, "exit"),
     ]);
     // Told to end meanwhile, it undoes nothing either.
     let mut run = real_server();
     run.steps([
-        (0, SupervisorInput::Leave(seconds(60)), "start leave, tell leaving, answer: done"),
+        (0, SupervisorInput::Leave(seconds(60)), "start leave, answer: done, tell leaving"),
         (100, SupervisorInput::Terminate, "exit"),
+    ]);
+}
+
+#[test]
+fn hooks_that_hang_delay_a_leave_by_their_time_alone_and_another_director_is_not_kept_waiting() {
+    let mut run = active();
+    run.steps([
+        (0, SupervisorInput::Leave(seconds(60)), "start leave, hooks: giving-up 2, answer: done"),
+        (100, SupervisorInput::Connections(0), ""),
+        (4999, SupervisorInput::Time, ""),
+        (5000, SupervisorInput::Time, "monitor: hand over 1, tell leaving"),
+        // They are killed, too late.
+        (5001, hooks_ended(2), ""),
+        (5100, successor(1, Some(2)), ""),
+    ]);
+    let mut run = active();
+    run.steps([
+        (0, SupervisorInput::Leave(seconds(60)), "start leave, hooks: giving-up 2, answer: done"),
+        (100, standby(), "addresses: Yielding 2"),
+        (
+            101,
+            stand(2),
+            "table: forwarding, node: direct true, node: obey {}, hooks: standby 3, tell leaving",
+        ),
+        (102, hooks_ended(2), ""),
+        (103, made(false, true), ""),
+        (2100, SupervisorInput::Time, "addresses: Standby 3"),
+    ]);
+    // One that is told to end meanwhile ends.
+    active().steps([
+        (10, SupervisorInput::Terminate, "hooks: giving-up 2"),
+        (20, SupervisorInput::Terminate, "exit"),
+    ]);
+}
+
+#[test]
+fn hooks_are_told_that_a_director_is_active_once_its_addresses_are_made_and_announced() {
+    let mut run = passive();
+    run.steps([
+        (10, elected(1), "table: active"),
+        (11, made(true, false), "addresses: ActiveDirector 2"),
+        // Another director was active by then, and its address was not made.
+        (12, stand(2), "node: direct true, node: obey {}"),
+        (13, standby(), "addresses: Yielding 3"),
+        (14, stand(3), "table: forwarding, node: direct true, node: obey {}"),
+        (20, elected(2), "table: active"),
+        (21, made(true, false), "addresses: ActiveDirector 4"),
+        (22, announced(1), "monitor: announced 1"),
+        (23, stand(4), "node: direct true, node: obey {}, hooks: active 2"),
+        (24, elected(3), "addresses: ActiveDirector 5"),
+        (25, stand(5), "node: direct true, node: obey {}"),
+    ]);
+}
+
+#[test]
+fn hooks_are_told_again_when_an_active_director_carries_other_cvips() {
+    let mut other = both();
+    other.cvips[0].addr = [192, 0, 2, 101].into();
+    let other = || other.clone();
+    let mut run = active();
+    run.steps([
+        (10, SupervisorInput::Reload, "read"),
+        (10, read(Some(other())), "try"),
+        (10, tried(other(), Ok(())), "swap"),
+        (
+            10,
+            swapped(other(), Ok(())),
+            "addresses: ActiveDirector 2, monitor: announced 1, table: reload",
+        ),
+        (20, stand(2), "hooks: active 2"),
     ]);
 }
