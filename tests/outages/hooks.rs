@@ -100,9 +100,11 @@ fn hooks_run_in_order_with_the_cvip_there_and_one_that_hangs_delays_a_leave_by_i
     site.run(SECOND, &["cvipctl", "takeover", "--node", &number]).unwrap();
     await_told(&site, SECOND, &["standby", "active"]);
     await_told(&site, FIRST, &["active", "standby"]);
-    let shown = site.status(SECOND);
-    let last = &shown["hooks"]["hooks"][0]["last"];
-    assert_eq!((&last["event"], &last["result"]), (&"active".into(), &"done".into()), "{shown:#}");
+    let shown = site.until("the run of the hook is shown", |site| {
+        let shown = site.status(SECOND);
+        let last = &shown["hooks"]["hooks"][0]["last"];
+        (last["event"] == "active" && last["result"] == "done").then_some(shown)
+    });
     schemas.check("status", &shown.to_string());
 
     // It decides itself: first hooks, then the successor.
