@@ -16,7 +16,6 @@ use super::fingerprint::{Print, print_of};
 use super::kernel_table::{Actual, KernelTable, rows};
 use super::reconcile::{Plans, RefusedChange, WeighedService, plans};
 use super::restrictions::QuiesceReason;
-use super::view::QuorumView;
 use crate::bucket::Bucket;
 use crate::clock::Instant;
 use crate::ipvs::{Change, Destination, DestinationEntry, Stats};
@@ -408,8 +407,8 @@ impl Passes {
     }
 
     /// Whether each service of which cvip.conf asks a quorum had it in the last pass over it.
-    pub fn quorums(&self) -> impl Iterator<Item = QuorumView> {
-        self.quorums.iter().map(|(service, has)| QuorumView { service: *service, has_quorum: *has })
+    pub fn quorums(&self) -> impl Iterator<Item = (ServiceKey, bool)> {
+        self.quorums.iter().map(|(service, has)| (*service, *has))
     }
 
     /// Nothing is left undone.

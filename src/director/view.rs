@@ -119,6 +119,12 @@ pub struct QuorumView {
     pub has_quorum: bool,
 }
 
+impl QuorumView {
+    pub(super) fn of((service, has_quorum): (ServiceKey, bool)) -> QuorumView {
+        QuorumView { service, has_quorum }
+    }
+}
+
 impl SlowStarting {
     pub(super) fn of(
         (service, address, lasted, left): (ServiceKey, IpAddr, Duration, Duration),

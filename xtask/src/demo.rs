@@ -150,11 +150,11 @@ pub(crate) fn scenario(programs: &Path, options: &[OsString]) -> Result<ExitCode
     for number in 1..=NODES {
         admin(&site, number, &["setport_weight", "--start-port=1", "--end-port=80", "--weight=1"])?;
     }
-    println!("    nobody listens yet, so the table is empty:");
+    println!("    no process listens yet, so the table is empty:");
     let table = show(&site, director, &["ipvsadm-rs", "-L"])?;
     story.check("the table is empty", table.lines().count() == 3);
 
-    story.tell("an administrator's own service, on a port that nobody flags");
+    story.tell("an administrator's own service, on a port without a flag");
     let hand = format!("{cvip}:8443");
     let server = format!("{}:8443", site.host(1).v4());
     admin(&site, director, &["ipvsadm-rs", "-A", "-t", &hand, "-s", "rr"])?;

@@ -25,7 +25,7 @@ use super::super::flaps::ServerKey;
 use super::super::passes::{Pass, Passes, Unexpected};
 use super::super::restrictions::Restrictions;
 use super::super::sync::{SyncRole, Synchroniser};
-use super::super::view::{Draining, Quiesced, SlowStarting, TableTimes, TableView};
+use super::super::view::{Draining, Quiesced, QuorumView, SlowStarting, TableTimes, TableView};
 use super::super::{DirectorEvent, checks};
 use super::cluster::Cluster;
 use super::messages::{ActionResult, AgentAction, PassError, PassReport};
@@ -461,7 +461,7 @@ impl AgentState {
             draining: draining.map(|((key, at), d)| Draining::of(*key, *at, d, now)).collect(),
             quiesced: quiesced.map(|((key, addr), why)| Quiesced::of(*key, *addr, why)).collect(),
             slow_starts: self.cluster.restrictions.ramps.iter(now).map(SlowStarting::of).collect(),
-            quorums: self.passes.quorums().collect(),
+            quorums: self.passes.quorums().map(QuorumView::of).collect(),
             times: TableTimes::default(),
             sync: self.sync.view(),
             passive: self.passive.clone(),
