@@ -253,6 +253,10 @@ pub fn served(clients: &mut Clients, world: &World, nothing_fails: bool) -> Resu
 /// What is not, with the invariant that it belongs to.
 pub fn is_right(world: &World, clients: &Clients, conf: &Conf) -> Result<(), (u32, String)> {
     let directors = &conf.cvips[0].directors;
+    // What the store says until then is not what it will say.
+    if world.has_orders() {
+        return Err((5, "an operator's command has not ended".to_owned()));
+    }
     let carriers = world.carriers();
     let [active] = carriers[..] else {
         return Err((11, format!("the CVIP is carried by {carriers:?}, not by one director")));

@@ -125,8 +125,10 @@ pub struct World {
     operator: StoreClient,
     operator_view: ViewId,
     operator_scheduled: SimTime,
-    /// What an operator orders, while its outcome is not known.
-    orders: BTreeMap<WriteId, (DrainTarget, bool)>,
+    /// What an operator orders, while its outcome is not known: a drain or its end, or flags of all nodes.
+    orders: BTreeMap<WriteId, Option<(DrainTarget, bool)>>,
+    /// How many orders failed and are given again later.
+    ordered_again: u32,
     /// What an operator last ordered of each target.
     wanted: BTreeMap<DrainTarget, bool>,
     snapshots: VecDeque<(SimTime, Snapshot)>,
@@ -180,6 +182,7 @@ impl World {
             operator_view,
             operator_scheduled: SimTime::NEVER,
             orders: BTreeMap::new(),
+            ordered_again: 0,
             wanted: BTreeMap::new(),
             snapshots: VecDeque::new(),
             next_snapshot: SimTime(0),
@@ -228,6 +231,7 @@ impl World {
                 self.run_operator();
             }
             Event::Order(target, is_ordered) => {
+                self.ordered_again -= 1;
                 if self.wanted.get(&target) == Some(&is_ordered) {
                     self.order_drain(target, is_ordered);
                 }
@@ -468,7 +472,7 @@ impl World {
         };
         let (view, now) = (self.operator_view, self.now);
         let id = self.operator.begin(view, StoreWrite::UpdateDrains(Box::new(change)), now);
-        self.orders.insert(id, (target, is_ordered));
+        self.orders.insert(id, Some((target, is_ordered)));
         self.wanted.insert(target, is_ordered);
         self.run_operator();
     }
@@ -488,7 +492,8 @@ impl World {
             Some(_) => {}
             None => {
                 let what = StoreWrite::UpdateFlags(Scope::Cluster, Box::new(change));
-                self.operator.begin(self.operator_view, what, self.now);
+                let id = self.operator.begin(self.operator_view, what, self.now);
+                self.orders.insert(id, None);
                 self.run_operator();
             }
         }
@@ -506,14 +511,20 @@ impl World {
         Layers { node: of(own), cluster: of(all), conf: FlagSet::default() }
     }
 
+    /// An operator's command has not ended yet, or is given again.
+    pub fn has_orders(&self) -> bool {
+        !self.orders.is_empty() || self.ordered_again > 0
+    }
+
     fn run_operator(&mut self) {
         self.operator.tick(self.now);
         for (id, outcome) in self.operator.take_outcomes() {
             // An operator who is told that it failed orders it again.
-            if let Some((target, is_ordered)) = self.orders.remove(&id)
+            if let Some(Some((target, is_ordered))) = self.orders.remove(&id)
                 && outcome.is_err()
                 && self.wanted.get(&target) == Some(&is_ordered)
             {
+                self.ordered_again += 1;
                 self.schedule(self.now + ORDERED_AGAIN, Event::Order(target, is_ordered));
             }
         }
