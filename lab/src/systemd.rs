@@ -21,7 +21,7 @@ use crate::wait::{PATIENCE, wait_until};
 pub const PACKAGES: &[&str] = &["systemd"];
 
 /// Units of a distribution that a machine of the lab does not need, or that would change the lab's kernel.
-const MASKED: &[&str] = &[
+pub const MASKED: &[&str] = &[
     "dev-hugepages.mount",
     "dev-mqueue.mount",
     "getty.target",

@@ -35,7 +35,7 @@ pub(crate) enum Profile {
 
 impl Profile {
     /// Its name in Cargo.toml, and of its folder below cargo's.
-    fn name(self) -> &'static str {
+    pub(crate) fn name(self) -> &'static str {
         match self {
             Profile::Release => "release",
             Profile::Quick => "quick",
@@ -147,7 +147,7 @@ fn run_cargo(command: &mut Command) -> Result<()> {
 }
 
 /// Puts a program into a folder, in one step: a running one is not disturbed.
-fn place(program: &Path, folder: &Path) -> Result<()> {
+pub(crate) fn place(program: &Path, folder: &Path) -> Result<()> {
     let name = program.file_name().context("a program has a name")?;
     let new = folder.join("new");
     fs::copy(program, &new).with_context(|| format!("cannot copy {}", program.display()))?;

@@ -13,6 +13,7 @@ mod lines;
 #[cfg(test)]
 mod links;
 mod musl;
+mod package;
 mod programs;
 mod simulate;
 mod table;
@@ -44,6 +45,7 @@ enum Task {
     Simulate(simulate::Arguments),
     Deny(deny::Arguments),
     Musl(musl::Arguments),
+    Package(package::Arguments),
     Lines(lines::Arguments),
     Gen(r#gen::Arguments),
     /// The second half of a command, in the lab's kernel
@@ -70,6 +72,7 @@ fn main() -> ExitCode {
         Task::Simulate(arguments) => simulate::run(&arguments),
         Task::Deny(arguments) => deny::run(&arguments),
         Task::Musl(arguments) => musl::run(&arguments),
+        Task::Package(arguments) => package::run(&arguments),
         Task::Lines(arguments) => lines::run(&arguments),
         Task::Gen(arguments) => r#gen::run(&arguments),
         Task::Inside { words } => inside(&words),

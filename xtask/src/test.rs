@@ -5,6 +5,7 @@
 //! kernel, and what is marked for it on a distribution's stock kernel too, since the two differ
 //! in IPVS. Nothing is skipped: a kernel that cannot be had is a failure, with what to do.
 
+use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode, Stdio};
 use std::thread;
 use std::time::Instant;
@@ -20,6 +21,9 @@ mod boots;
 
 /// Test programs that run on this machine as they are; every other one runs in the lab.
 const NATIVE: [&str; 5] = ["cli", "ipvsadm_cases", "ipvsadm_new", "json", "store"];
+
+/// The test program of the packages, which `cargo xtask package --test` makes and runs it with.
+pub(crate) const PACKAGES: &str = "packages";
 
 /// On the stock kernel, tests with this in their path run.
 const ON_STOCK: &str = "on_stock";
@@ -73,7 +77,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode> {
         let folder = build::programs(profile)?;
         let mut queue = Vec::new();
         let mut built = programs::tests(&["--workspace", "--tests"])?;
-        built.retain(|(name, _)| !NATIVE.contains(&name.as_str()));
+        built.retain(|(name, _)| !NATIVE.contains(&name.as_str()) && name != PACKAGES);
         for (name, path) in built {
             if runs(Part::Lab) {
                 queue.extend(boots::by_module(arguments.kernel, &name, &path, &filter)?);
@@ -86,28 +90,59 @@ pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode> {
         }
         // What takes longest begins first, so that nobody waits for it in the end.
         queue.sort_by_key(|boot| boot.kernel() != KernelChoice::Qemu);
-        let jobs = match arguments.jobs {
-            Some(jobs) => jobs.into(),
-            // The host's own kernel is one, and tests are not to disturb one another.
-            None if arguments.kernel == KernelChoice::Host => 1,
-            None => thread::available_parallelism().map_or(1, usize::from),
-        };
-        let tests: usize = queue.iter().map(Boot::tests).sum();
-        found += tests;
-        heading(&format!("in the lab: {tests} tests, {} boots, {jobs} at once", queue.len()));
-        failed.extend(boots::run(queue, jobs, &folder));
+        found += queue.iter().map(Boot::tests).sum::<usize>();
+        failed.extend(boot(queue, arguments.kernel, arguments.jobs, &folder));
+        println!("left out: {PACKAGES}, which `cargo xtask package --test` runs");
     }
     for part in &arguments.skip {
         println!("left out, as asked: {part:?}");
     }
-    println!("\ntook {} s", started.elapsed().as_secs());
     failed.extend(arguments.filter.as_deref().and_then(|filter| unmatched(filter, found)));
+    Ok(conclude(started, &failed))
+}
+
+/// Runs the tests of these programs that have the filter in their names, in the lab. `folder` is where they
+/// find the programs under test.
+pub(crate) fn in_lab(
+    kernel: KernelChoice,
+    programs: &[(String, PathBuf)],
+    filter: Option<&str>,
+    folder: &Path,
+) -> Result<ExitCode> {
+    let started = Instant::now();
+    let words: Vec<&str> = filter.into_iter().collect();
+    let mut queue = Vec::new();
+    for (name, path) in programs {
+        queue.extend(boots::by_module(kernel, name, path, &words)?);
+    }
+    let found = queue.iter().map(Boot::tests).sum();
+    let mut failed = boot(queue, kernel, None, folder);
+    failed.extend(unmatched(filter.unwrap_or_default(), found));
+    Ok(conclude(started, &failed))
+}
+
+/// Boots them, so many at once; what failed twice, a line each.
+fn boot(queue: Vec<Boot>, kernel: KernelChoice, jobs: Option<u8>, folder: &Path) -> Vec<String> {
+    let jobs = match jobs {
+        Some(jobs) => jobs.into(),
+        // The host's own kernel is one, and tests are not to disturb one another.
+        None if kernel == KernelChoice::Host => 1,
+        None => thread::available_parallelism().map_or(1, usize::from),
+    };
+    let tests: usize = queue.iter().map(Boot::tests).sum();
+    heading(&format!("in the lab: {tests} tests, {} boots, {jobs} at once", queue.len()));
+    boots::run(queue, jobs, folder)
+}
+
+/// Says what came of all.
+fn conclude(started: Instant, failed: &[String]) -> ExitCode {
+    println!("\ntook {} s", started.elapsed().as_secs());
     if failed.is_empty() {
         println!("all tests passed");
-        return Ok(ExitCode::SUCCESS);
+        return ExitCode::SUCCESS;
     }
     println!("FAILED:\n  {}", failed.join("\n  "));
-    Ok(ExitCode::FAILURE)
+    ExitCode::FAILURE
 }
 
 /// What is wrong with a filter by which so many tests were found.

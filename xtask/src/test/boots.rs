@@ -37,7 +37,7 @@ const METRICS_PACKAGES: &[&str] =
     &["etcd-server", "etcd-client", "prometheus", "prometheus-node-exporter"];
 
 /// What test programs in the lab need beside the lab's own packages.
-const PACKAGES: [(&str, &[&str]); 10] = [
+const PACKAGES: [(&str, &[&str]); 11] = [
     ("checks", &["dnsmasq-base"]),
     ("cluster_page", cvip_lab::etcd::PACKAGES),
     ("etcd", cvip_lab::etcd::PACKAGES),
@@ -47,6 +47,7 @@ const PACKAGES: [(&str, &[&str]); 10] = [
     ("metrics", METRICS_PACKAGES),
     ("model", cvip_lab::etcd::PACKAGES),
     ("outages", cvip_lab::etcd::PACKAGES),
+    ("packages", &["lintian", "rpm"]),
     ("systemd", cvip_lab::systemd::PACKAGES),
 ];
 
@@ -61,6 +62,9 @@ const UNIT: &str = "packaging/cvipd.service";
 /// kernel in which nothing moves any more is not to hold up everything else.
 const BOOT_WITHIN: Duration = Duration::from_secs(180);
 const TEST_WITHIN: Duration = Duration::from_secs(45);
+
+/// Test programs whose tests take longer, and how long each may take.
+const LONG: [(&str, Duration); 1] = [("packages", Duration::from_secs(300))];
 
 /// Tests of one program that share a kernel.
 #[derive(Clone, Debug)]
@@ -210,6 +214,8 @@ fn once(boot: &Boot, programs: &Path) -> Option<Vec<String>> {
     command.extend(threads.map(|(_, option)| option.into()));
     let packages = PACKAGES.iter().filter(|(program, _)| *program == boot.program);
     let packages: Vec<&str> = packages.flat_map(|(_, names)| names.iter().copied()).collect();
+    let long = LONG.iter().find(|(program, _)| *program == boot.program);
+    let each = long.map_or(TEST_WITHIN, |(_, within)| *within);
     let started = Instant::now();
     let outcome = Lab::new(boot.kernel).and_then(|mut lab| {
         if boot.is_confined {
@@ -217,7 +223,7 @@ fn once(boot: &Boot, programs: &Path) -> Option<Vec<String>> {
         }
         lab.packages(&packages)
             .env("CVIP_TEST_PROGRAMS", programs)
-            .timeout(BOOT_WITHIN + TEST_WITHIN * u32::try_from(boot.tests()).unwrap_or(u32::MAX))
+            .timeout(BOOT_WITHIN + each * u32::try_from(boot.tests()).unwrap_or(u32::MAX))
             .output(&command)
     });
     let took = started.elapsed().as_secs();
