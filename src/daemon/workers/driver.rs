@@ -583,8 +583,11 @@ mod tests {
         workers.end();
         writer.end();
         let recorded = std::fs::read_dir(Writer::folder(dir.path(), 1)).unwrap();
-        let recorded =
-            recorded.map(|entry| std::fs::read_to_string(entry.unwrap().path()).unwrap());
+        let text = |path: &Path| {
+            let file = std::io::BufReader::new(std::fs::File::open(path).unwrap());
+            std::io::read_to_string(crate::recorder::read_text(file).unwrap()).unwrap()
+        };
+        let recorded = recorded.map(|entry| text(&entry.unwrap().path()));
         let recorded: Vec<String> = recorded.collect();
         assert_eq!(recorded.len(), 3, "each monitor is recorded");
         assert!(recorded.iter().all(|text| text.contains("monitor") && !text.contains(key)));
