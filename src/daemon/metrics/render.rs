@@ -8,7 +8,7 @@ use super::labels::{Labels, Sums, of_destination, of_service};
 use super::text::{Metric, MetricsText};
 use crate::conf::Conf;
 use crate::daemon::control::Status;
-use crate::daemon::hooks::HookRuns;
+use crate::daemon::hooks::{HookEvent, HookResult, HookRuns};
 use crate::director::liveness::Liveness;
 use crate::director::monitor::MonitorView;
 use crate::director::owned_table::OwnedTable;
@@ -67,7 +67,11 @@ fn of_cvipd(text: &mut MetricsText, status: &Status, conf: Option<&Conf>) {
     }
     if let Some(hooks) = &status.hooks {
         let mut runs = text.metric(HOOK_RUNS);
-        for HookRuns { event, result, count } in &hooks.runs {
+        // Those that never ran are 0, so that an increase is seen from the first one on.
+        let each = HookEvent::ALL.iter().flat_map(|e| HookResult::ALL.iter().map(|r| (*e, *r)));
+        for (event, result) in each {
+            let of_it = |runs: &&HookRuns| (runs.event, runs.result) == (event, result);
+            let count = hooks.runs.iter().find(of_it).map_or(0, |runs| runs.count);
             runs.value(&[("event", event.name()), ("result", result.name())], count);
         }
         text.metric(HOOK_TIMES).histogram(&[], &hooks.seconds);
