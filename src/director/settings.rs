@@ -70,7 +70,7 @@ fn netmask(cvip: IpAddr, bits: u8) -> u32 {
 }
 
 /// A real server's weight on the service's ports; `flagged` is that of the port's flag.
-pub(super) fn weight(flagged: u16, server: &RealServer, conf: Option<&ServiceConf>) -> u32 {
+pub fn weight(flagged: u16, server: &RealServer, conf: Option<&ServiceConf>) -> u32 {
     let own = conf.map_or(server.weight, |conf| conf.weight_of(server));
     u32::from(flagged).saturating_mul(own).min(i32::MAX as u32)
 }

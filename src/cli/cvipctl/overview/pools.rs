@@ -11,7 +11,7 @@ use super::names::NodeNames;
 use crate::conf::{Clustertab, Conf, Quorum, RegistrationMode, ServiceConf};
 use crate::director::liveness::Liveness;
 use crate::director::owned_table::OwnedTable;
-use crate::director::settings::service_key;
+use crate::director::settings::{self, service_key};
 use crate::director::view::{Draining, Quiesced, SlowStarting, TableView};
 use crate::ipvs::{DestinationEntry, ServiceEntry};
 use crate::protocol::Protocol;
@@ -362,19 +362,17 @@ impl<'a> Index<'a> {
         Some(QuorumRow { weight, hysteresis, has_quorum: self.quorums.get(&key).copied() })
     }
 
-    /// The weight that a node is to have in a service.
+    /// The weight that a node is to have in a service, as the directors reckon it.
     fn whole_weight(&self, key: ServiceKey, node: u32) -> Option<u32> {
         let cvip = self.sources.conf.and_then(|conf| conf.cvip(key.cvip))?;
         let server = cvip.real_server(node)?;
-        match self.registered.get(&key).and_then(|nodes| nodes.get(&node)) {
-            Some(registration) => {
-                Some(u32::from(registration.weight).saturating_mul(server.weight))
-            }
-            None => cvip
-                .service_for(key.protocol, key.port)
-                .filter(|service| service.registration == RegistrationMode::Static)
-                .map(|service| service.weight_of(server)),
-        }
+        let service = cvip.service_for(key.protocol, key.port);
+        let fixed = service.filter(|service| service.registration == RegistrationMode::Static);
+        let flagged = match fixed {
+            Some(service) => service.weight,
+            None => self.registered.get(&key)?.get(&node)?.weight,
+        };
+        Some(settings::weight(flagged, server, service))
     }
 
     fn destination(&self, key: Option<ServiceKey>, entry: &DestinationEntry) -> ServerRow {
@@ -411,8 +409,8 @@ impl<'a> Index<'a> {
         rows.filter(|(node, _)| !within.contains(node)).map(move |(node, registration)| {
             let of_conf =
                 self.sources.conf.and_then(|conf| conf.cvip(key.cvip)?.real_server(*node));
-            let own = of_conf.map_or(1, |server| server.weight);
-            let weight = u32::from(registration.weight).saturating_mul(own);
+            let whole_weight = self.whole_weight(key, *node);
+            let weight = whole_weight.unwrap_or_else(|| registration.weight.into());
             let (state, reason) = match (self.at_node(key, *node), self.not_running(*node)) {
                 ((ServerState::Serves, _), Some(not_running)) => not_running,
                 ((ServerState::Serves, _), None) if self.should_have(key) => {

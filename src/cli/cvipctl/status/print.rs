@@ -457,6 +457,24 @@ cluster  tcp       80          1
     }
 
     #[test]
+    fn the_whole_weight_of_a_server_is_the_one_that_its_service_gives_it() {
+        let mut cluster = Cluster::well();
+        let dns = &mut cluster.known.conf.as_mut().unwrap().cvips[0].services[0];
+        (dns.weight, dns.node_weights) = (3, [(2, 7)].into());
+        let pools = cluster.cvipd.as_mut().unwrap().pools.as_mut().unwrap();
+        pools.slow_starts = vec![SlowStarting {
+            service: key(Protocol::Udp, 53),
+            address: [192, 0, 2, 2].into(),
+            lasted_s: 12,
+            left_s: 48,
+        }];
+        let pools = serde_json::to_value(&cluster.overview().report.pools).unwrap();
+        let mut servers = pools[1]["servers"].as_array().unwrap().iter();
+        let server = servers.find(|server| server["node"] == 2).unwrap();
+        assert_eq!(server["slow_start"]["whole_weight"], 21, "{server}");
+    }
+
+    #[test]
     fn a_service_of_another_program_is_said_to_be_one() {
         let mut cluster = Cluster::well();
         cluster.state.owned.get_mut(&1).unwrap().remove(&key(Protocol::Tcp, 80));
