@@ -8,6 +8,8 @@
 //! have keys of their own, which an older cvipd knows.
 
 use std::io::{self, Write};
+#[cfg(feature = "daemon")]
+use std::time::{Duration, SystemTime};
 
 use serde::Serialize;
 
@@ -106,6 +108,18 @@ impl JsonList {
     }
 }
 
+/// The end of the year 9999, in seconds since 1970: RFC 3339 has no later one.
+#[cfg(feature = "daemon")]
+const LAST: u64 = 253_402_300_799;
+
+/// A moment as documents have it, with milliseconds. One that a clock gives which is wrong by far, before
+/// 1970 or after 9999, is the nearest that can be written.
+#[cfg(feature = "daemon")]
+pub fn rfc3339_millis(at: SystemTime) -> String {
+    let last = SystemTime::UNIX_EPOCH + Duration::from_secs(LAST);
+    humantime::format_rfc3339_millis(at.clamp(SystemTime::UNIX_EPOCH, last)).to_string()
+}
+
 /// A moment, in seconds since 1970.
 #[cfg(feature = "daemon")]
 #[derive(Clone, Copy, Debug)]
@@ -114,10 +128,6 @@ pub struct Time(pub u64);
 #[cfg(feature = "daemon")]
 impl Serialize for Time {
     fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        use std::time::{Duration, SystemTime};
-
-        /// The end of the year 9999: RFC 3339 has no later one.
-        const LAST: u64 = 253_402_300_799;
         let moment = SystemTime::UNIX_EPOCH + Duration::from_secs(self.0.min(LAST));
         serializer.collect_str(&humantime::format_rfc3339_seconds(moment))
     }
@@ -128,6 +138,14 @@ mod tests {
     use std::collections::BTreeMap;
 
     use super::*;
+
+    #[test]
+    fn a_moment_that_no_right_clock_gives_is_the_nearest_that_can_be_written() {
+        let (epoch, day) = (SystemTime::UNIX_EPOCH, Duration::from_secs(86_400));
+        assert_eq!(rfc3339_millis(epoch + day / 1000), "1970-01-01T00:01:26.400Z");
+        assert_eq!(rfc3339_millis(epoch - day), "1970-01-01T00:00:00.000Z");
+        assert_eq!(rfc3339_millis(epoch + 9_000_000 * day), "9999-12-31T23:59:59.000Z");
+    }
 
     #[test]
     fn what_a_parser_says_is_said_without_rusts_words() {

@@ -16,6 +16,7 @@ use tracing::error;
 
 use crate::director::DirectorEvent;
 use crate::files;
+use crate::json::rfc3339_millis;
 
 /// A file that has grown so large, in bytes, is put aside as `.1`, in place of the one before.
 const ROTATE_AT: u64 = 4 << 20;
@@ -69,7 +70,7 @@ impl EventLog {
 
     /// Adds a line.
     pub(super) fn add(&mut self, what: DirectorEvent, at: SystemTime) {
-        let at = humantime::format_rfc3339_millis(at).to_string();
+        let at = rfc3339_millis(at);
         let event = LoggedEvent { at, director: self.node, what };
         match serde_json::to_vec(&event) {
             Ok(mut line) => {

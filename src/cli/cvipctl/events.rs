@@ -61,7 +61,7 @@ impl Since {
             Since::At(at) => at,
             Since::Ago(ago) => now.checked_sub(ago).unwrap_or(SystemTime::UNIX_EPOCH),
         };
-        humantime::format_rfc3339_millis(at.max(SystemTime::UNIX_EPOCH)).to_string()
+        json::rfc3339_millis(at)
     }
 }
 

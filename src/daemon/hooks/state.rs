@@ -17,6 +17,7 @@ use super::messages::{
 use super::wire;
 use crate::clock::Instant;
 use crate::histogram::Histogram;
+use crate::json::rfc3339_millis;
 
 /// What is to be done now.
 #[derive(Debug, PartialEq, Eq)]
@@ -288,7 +289,7 @@ impl HooksState {
     fn note(&mut self, name: String, result: HookResult, reason: Option<String>) {
         let Some(run) = &self.run else { return };
         let event = run.happened.change.event();
-        let time = wire::time(run.happened.at);
+        let time = rfc3339_millis(run.happened.at);
         self.last.insert(name, LastHookRun { event, time, result, reason });
         self.count(event, result);
     }

@@ -5,7 +5,7 @@ use std::time::SystemTime;
 use serde::Serialize;
 
 use super::messages::{HookCvip, HookEvent, QuorumChange, RoleChange, RoleEvent};
-use crate::json::SCHEMA;
+use crate::json::{SCHEMA, rfc3339_millis};
 use crate::store::ServiceKey;
 
 /// The document, as `docs/json/hook.json` describes it.
@@ -36,16 +36,11 @@ struct HookService {
     quorum: u32,
 }
 
-/// A time as documents have it.
-pub(super) fn time(at: SystemTime) -> String {
-    humantime::format_rfc3339_millis(at).to_string()
-}
-
 /// The document of a change of role.
 pub(super) fn of_role(node: u32, event: HookEvent, change: &RoleChange, at: SystemTime) -> Vec<u8> {
     line(&HookDocument {
         schema: SCHEMA,
-        time: time(at),
+        time: rfc3339_millis(at),
         event,
         node,
         role: Some(change.event),
@@ -67,7 +62,7 @@ pub(super) fn of_quorum(
     let QuorumChange { service, weight, quorum, .. } = *change;
     line(&HookDocument {
         schema: SCHEMA,
-        time: time(at),
+        time: rfc3339_millis(at),
         event,
         node,
         role: role.map(|role| role.event),
