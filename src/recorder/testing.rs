@@ -2,10 +2,13 @@
 
 use std::collections::BTreeMap;
 use std::fmt::Write;
+use std::fs::File;
+use std::io::{self, BufReader};
+use std::path::Path;
 use std::time::Duration;
 
 use super::core::Core;
-use super::gzip::Encoder;
+use super::gzip::{Encoder, read_text};
 use super::recorded::Recorded;
 use super::replay::{Replay, ReplayError, replay};
 use super::ring::{CORE_BYTES, SegmentLimits};
@@ -77,6 +80,12 @@ impl Tape {
         }
         (self.segments.len(), calls)
     }
+}
+
+/// The text of a segment's file.
+pub(crate) fn text_of(path: &Path) -> String {
+    let file = BufReader::new(File::open(path).unwrap());
+    io::read_to_string(read_text(file).unwrap()).unwrap()
 }
 
 /// Replays a segment's text; gives the segment that it goes on from, too.

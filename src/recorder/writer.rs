@@ -184,6 +184,20 @@ struct CoreFiles {
     open: BTreeMap<u64, OpenFile>,
 }
 
+impl CoreFiles {
+    /// Removes the segments that are over, and those for which there is no room.
+    fn make_room(&mut self, folder: &Path, core: &'static str, room: u64, now: Instant) {
+        for removed in self.ring.remove(room, now) {
+            // Where that is still written, what follows would be without a beginning.
+            if let Some(open) = self.open.remove(&removed) {
+                open.is_lost.store(true, Ordering::Relaxed);
+            }
+            // What another program removed is removed.
+            let _ = fs::remove_file(folder.join(file_name(removed, core)));
+        }
+    }
+}
+
 /// A segment that is written.
 struct OpenFile {
     file: File,
@@ -250,9 +264,9 @@ impl Folder {
     ) -> io::Result<()> {
         let mut encoder = Encoder::new();
         let bytes = encoder.encode(text)?;
-        self.make_room(core, bytes.len() as u64, now);
         let path = self.path.join(file_name(number, core));
         let files = self.cores.entry(core.to_owned()).or_default();
+        files.make_room(&self.path, core, bytes.len() as u64, now);
         files.ring.begin(number, now);
         let former = after.and_then(|after| files.open.remove(&after));
         former.into_iter().for_each(OpenFile::finish);
@@ -280,25 +294,12 @@ impl Folder {
         let files = self.cores.entry(core.to_owned()).or_default();
         let Some(open) = files.open.get_mut(&number) else { return Ok(()) };
         let bytes = open.encoder.encode(text)?;
-        self.make_room(core, bytes.len() as u64, now);
-        let files = self.cores.entry(core.to_owned()).or_default();
+        files.make_room(&self.path, core, bytes.len() as u64, now);
+        // That may have removed it.
         let Some(open) = files.open.get_mut(&number) else { return Ok(()) };
         open.file.write_all(&bytes)?;
         files.ring.grow(number, bytes.len() as u64);
         Ok(())
-    }
-
-    /// Removes the segments that are over, and those for which there is no room.
-    fn make_room(&mut self, core: &'static str, room: u64, now: Instant) {
-        let files = self.cores.entry(core.to_owned()).or_default();
-        for removed in files.ring.remove(room, now) {
-            // Where that is still written, what follows would be without a beginning.
-            if let Some(open) = files.open.remove(&removed) {
-                open.is_lost.store(true, Ordering::Relaxed);
-            }
-            // What another program removed is removed.
-            let _ = fs::remove_file(self.path.join(file_name(removed, core)));
-        }
     }
 
     /// Ends the files that are written.
@@ -348,14 +349,12 @@ fn segment_of(name: &str) -> Option<(u64, &str)> {
 
 #[cfg(test)]
 mod tests {
-    use std::io::Read;
     use std::os::unix::fs::PermissionsExt;
     use std::time::Duration;
 
-    use super::super::gzip::read_text;
     use super::super::recorded::Recorded;
     use super::super::replay::Replay;
-    use super::super::testing::{Counter, replay_text};
+    use super::super::testing::{Counter, replay_text, text_of};
     use super::*;
 
     fn files(folder: &Path) -> Vec<PathBuf> {
@@ -366,10 +365,7 @@ mod tests {
     }
 
     fn replayed(path: &Path) -> Replay {
-        let mut text = Vec::new();
-        let file = std::io::BufReader::new(File::open(path).unwrap());
-        read_text(file).unwrap().read_to_end(&mut text).unwrap();
-        replay_text::<Counter>(&text, None).unwrap().1
+        replay_text::<Counter>(text_of(path).as_bytes(), None).unwrap().1
     }
 
     #[test]

@@ -232,10 +232,6 @@ fn latest() -> SystemTime {
     SystemTime::UNIX_EPOCH + Duration::from_millis(MOST_UNIX_MS)
 }
 
-fn rfc3339(at: SystemTime) -> String {
-    humantime::format_rfc3339_millis(at).to_string()
-}
-
 /// A decision with its place in time.
 struct Shown {
     at: SystemTime,
@@ -279,7 +275,7 @@ impl Shown {
     fn document(&self, start: SystemTime) -> ShownDocument<'_> {
         let inputs = self.decision.calls.iter();
         ShownDocument {
-            at: rfc3339(self.at),
+            at: json::rfc3339_millis(self.at),
             offset_s: self.offset(start).as_millis() as f64 / 1000.0,
             node: self.node,
             core: &self.core,
@@ -293,7 +289,7 @@ impl Shown {
     fn lines(&self, start: SystemTime) -> String {
         let mut lines = vec![format!(
             "{}  +{:.3}s  {} of node {}",
-            rfc3339(self.at),
+            json::rfc3339_millis(self.at),
             self.offset(start).as_secs_f64(),
             self.core,
             self.node
@@ -358,7 +354,7 @@ fn told(at: SystemTime, path: &Path, header: &SegmentHeader, difference: &Differ
             path.display(),
             header.core,
             header.node,
-            rfc3339(at)
+            json::rfc3339_millis(at)
         ),
         format!("  call      {call}"),
         format!("  recorded  {recorded}"),
@@ -378,6 +374,7 @@ mod tests {
     use crate::director::monitor::wire::Terms;
     use crate::director::monitor::{MonitorCommand, MonitorIdentity};
     use crate::heartbeat::Nonce;
+    use crate::recorder::testing::text_of;
     use crate::recorder::{Recorded, Writer};
 
     /// A run folder in which the monitor of a lone director was recorded: it is elected, and told
@@ -438,11 +435,6 @@ mod tests {
             serde_json::json!([{"what": "the node leaves", "times": 1}])
         );
         assert_eq!((&lines[1]["offset_s"], &lines[1]["schema"]), (&3.0.into(), &1.into()));
-    }
-
-    fn text_of(file: &Path) -> String {
-        let file = BufReader::new(files::open(file).unwrap());
-        io::read_to_string(read_text(file).unwrap()).unwrap()
     }
 
     #[test]

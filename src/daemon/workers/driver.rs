@@ -521,6 +521,7 @@ mod tests {
     use super::*;
     use crate::conf::{Cvip, DirectorNode, RealServer, Routing};
     use crate::recorder::Writer;
+    use crate::recorder::testing::text_of;
     use crate::store::{Access, LocalStore};
 
     /// Two directors on addresses of the loopback interface that nothing else uses.
@@ -583,11 +584,7 @@ mod tests {
         workers.end();
         writer.end();
         let recorded = std::fs::read_dir(Writer::folder(dir.path(), 1)).unwrap();
-        let text = |path: &Path| {
-            let file = std::io::BufReader::new(std::fs::File::open(path).unwrap());
-            std::io::read_to_string(crate::recorder::read_text(file).unwrap()).unwrap()
-        };
-        let recorded = recorded.map(|entry| text(&entry.unwrap().path()));
+        let recorded = recorded.map(|entry| text_of(&entry.unwrap().path()));
         let recorded: Vec<String> = recorded.collect();
         assert_eq!(recorded.len(), 3, "each monitor is recorded");
         assert!(recorded.iter().all(|text| text.contains("monitor") && !text.contains(key)));
