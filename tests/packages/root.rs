@@ -1,9 +1,10 @@
 //! A fresh Debian root file system, with the packages in it at /mnt.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
-use std::sync::OnceLock;
+use std::sync::Mutex;
 
 use cvip_lab::process::{run, text};
 use cvip_lab::{built_programs, require, unique_name};
@@ -98,7 +99,7 @@ fn mount(words: &[&str], on: &Path) {
 
 /// The unpacked root, which is the lowest layer of all.
 fn base(release: u8) -> PathBuf {
-    static UNPACKED: OnceLock<PathBuf> = OnceLock::new();
+    static UNPACKED: Mutex<BTreeMap<u8, PathBuf>> = Mutex::new(BTreeMap::new());
     let unpack = || {
         let folder = Path::new(FOLDER).join(format!("debian-{release}"));
         fs::create_dir_all(&folder).unwrap();
@@ -106,5 +107,5 @@ fn base(release: u8) -> PathBuf {
         run(Command::new("tar").arg("-C").arg(&folder).arg("-xf").arg(archive)).unwrap();
         folder
     };
-    UNPACKED.get_or_init(unpack).clone()
+    UNPACKED.lock().unwrap().entry(release).or_insert_with(unpack).clone()
 }

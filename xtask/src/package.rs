@@ -24,9 +24,6 @@ const VARIANTS: [Option<&str>; 2] = [None, Some("ipvsadm-rs")];
 /// The version from which the tests upgrade, and to which they go back.
 const OLDER: &str = "0.0.9-1";
 
-/// The test program that installs the packages.
-const TESTS: &str = test::PACKAGES;
-
 /// Build the packages of cvip and ipvsadm-rs, .deb and .rpm, into target/packages
 ///
 /// The programs in them run wherever the C library is as old as Debian 11's, or newer. cargo-deb, cargo-generate-rpm,
@@ -78,7 +75,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode> {
     for program in built {
         build::place(&program, &folder)?;
     }
-    let tests = programs::tests(&["--package", "cvip", "--test", TESTS])?;
+    let tests = programs::tests(&["--package", "cvip", "--test", test::PACKAGES])?;
     test::in_lab(arguments.kernel, &tests, arguments.filter.as_deref(), &folder)
 }
 
