@@ -38,4 +38,4 @@ pub(crate) mod wire;
 
 pub use driver::Monitor;
 pub use messages::{MonitorCommand, MonitorIdentity, MonitorNotice, MonitorView};
-pub use state::order;
+pub use state::{order, set_of};

@@ -315,7 +315,8 @@ impl EndedProgram {
     }
 }
 
-fn because(doing: &str, error: &io::Error) -> String {
+/// What went wrong while something was done, in words.
+pub(crate) fn because(doing: &str, error: &io::Error) -> String {
     match error.raw_os_error() {
         Some(code) => format!("{doing}: {}", Errno::from_raw(code).desc()),
         None => format!("{doing}: {error}"),

@@ -3,7 +3,7 @@
 use std::io;
 use std::time::{Duration, Instant};
 
-use nix::errno::Errno;
+use crate::program::because;
 
 /// When a run has to be over.
 #[derive(Clone, Copy, Debug)]
@@ -31,14 +31,10 @@ impl Deadline {
     pub(super) fn because(self, doing: &str, error: &io::Error) -> String {
         match error.kind() {
             io::ErrorKind::TimedOut | io::ErrorKind::WouldBlock => {
-                return format!("{doing}: not done within {} s", self.whole.as_secs_f64());
+                format!("{doing}: not done within {} s", self.whole.as_secs_f64())
             }
-            io::ErrorKind::UnexpectedEof => return format!("{doing}: the connection ended"),
-            _ => {}
-        }
-        match error.raw_os_error() {
-            Some(code) => format!("{doing}: {}", Errno::from_raw(code).desc()),
-            None => format!("{doing}: {error}"),
+            io::ErrorKind::UnexpectedEof => format!("{doing}: the connection ended"),
+            _ => because(doing, error),
         }
     }
 }

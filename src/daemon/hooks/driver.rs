@@ -12,7 +12,7 @@ use super::state::{HookAction, HooksState};
 use crate::clock::Instant;
 use crate::daemon::messages::MainMessage;
 use crate::daemon::worker::Driven;
-use crate::program::{self, EndedProgram, Printed, Program, RunningProgram, printable};
+use crate::program::{self, Printed, Program, RunningProgram, printable};
 use crate::settings::HookSettings;
 use crate::wake::Outbox;
 
@@ -96,7 +96,7 @@ impl HookRunner {
         }
         let ended = self.running.take().map(RunningProgram::finish);
         let failure = match ended {
-            Some(Ok(ended)) => EndedProgram::failure(&ended).map(|failure| printable(&failure)),
+            Some(Ok(ended)) => ended.failure().map(|failure| printable(&failure)),
             Some(Err(error)) => Some(error.to_string()),
             None => None,
         };

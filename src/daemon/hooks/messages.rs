@@ -89,7 +89,7 @@ impl HookCvip {
     /// The CVIPs that a node carries as the active director.
     pub fn of(conf: &Conf, node: u32) -> Vec<HookCvip> {
         let carried = conf.cvips.iter().filter_map(|cvip| {
-            let director = cvip.directors.iter().find(|director| director.node == node)?;
+            let director = cvip.director(node)?;
             Some(HookCvip {
                 address: cvip.addr,
                 interface: director.garp_interface.clone(),

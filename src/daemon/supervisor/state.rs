@@ -23,7 +23,7 @@ use crate::daemon::address_manager::{AddressMessage, AddressNotice};
 use crate::daemon::error::RunError;
 use crate::daemon::hooks::messages::{HookCvip, RoleEvent};
 use crate::daemon::messages::{MonitorMessage, NodeMessage};
-use crate::director::monitor::{MonitorCommand, order};
+use crate::director::monitor::{MonitorCommand, set_of};
 use crate::director::sync::SyncRole;
 use crate::net::Reachable;
 use crate::store::AppliedOrders;
@@ -404,7 +404,7 @@ impl Supervisor {
             return;
         }
         let carried = CarriedCvips {
-            set: order(&self.conf, self.me).into_iter().min().unwrap_or(self.me),
+            set: set_of(&self.conf, self.me),
             term: self.role.term(),
             cvips: HookCvip::of(&self.conf, self.me),
         };

@@ -15,7 +15,7 @@ use super::messages::{
 };
 use super::receiver::HeartbeatReceiver;
 use super::recording::MonitorCall;
-use super::state::{MonitorState, order};
+use super::state::{MonitorState, set_of};
 use super::store_view::{StoreChanges, StoreReading};
 use super::wire::{self, Terms};
 use crate::clock::Instant;
@@ -82,7 +82,7 @@ impl Monitor {
         now: Instant,
     ) -> std::io::Result<Monitor> {
         let terms = TermsFile::new(run_dir, me.node);
-        let set = order(&conf, me.node).iter().copied().min().unwrap_or(me.node);
+        let set = set_of(&conf, me.node);
         let state = MonitorState::new(me, conf, terms.read(set), now);
         let echo = EchoProber::open();
         if let Err(error) = &echo {

@@ -455,6 +455,11 @@ pub fn order(conf: &Conf, node: u32) -> Vec<u32> {
     set.map_or_else(|| vec![node], |set| set.directors)
 }
 
+/// The set of a node, by its lowest node number.
+pub fn set_of(conf: &Conf, node: u32) -> u32 {
+    order(conf, node).into_iter().min().unwrap_or(node)
+}
+
 #[cfg(test)]
 mod scene;
 #[cfg(test)]
