@@ -7,6 +7,7 @@
 
 mod apart;
 mod bad_input;
+mod bgp;
 mod configuration;
 mod corrupt_store;
 mod doctor;

@@ -42,7 +42,7 @@ const PACKAGES: [(&str, &[&str]); 11] = [
     ("cluster_page", cvip_lab::etcd::PACKAGES),
     ("etcd", cvip_lab::etcd::PACKAGES),
     ("keepalived", cvip_lab::keepalived::PACKAGES),
-    ("kernel", &["xdm", "xvfb", "etcd-server", "etcd-client"]),
+    ("kernel", &["bird2", "xdm", "xvfb", "etcd-server", "etcd-client"]),
     ("ldirectord", &["ldirectord"]),
     ("metrics", METRICS_PACKAGES),
     ("model", cvip_lab::etcd::PACKAGES),
