@@ -35,6 +35,11 @@ pub(crate) struct Arguments {
     #[arg(long, value_name = "PART")]
     skip: Vec<Part>,
 
+    /// Also what is tested before a release only: the library without its features, and clusters whose cvipds are
+    /// confined as their unit says
+    #[arg(long)]
+    all: bool,
+
     /// In the lab, test the programs as they are shipped, which takes minutes more to build
     #[arg(long)]
     release: bool,
@@ -43,7 +48,7 @@ pub(crate) struct Arguments {
     #[arg(long, default_value = "auto", value_name = "KERNEL")]
     kernel: KernelChoice,
 
-    /// How many kernels of the lab run at once [default: one on each processor]
+    /// How many kernels of the lab run at once [default: two on each processor]
     #[arg(long, value_name = "NUMBER", value_parser = clap::value_parser!(u8).range(1..))]
     jobs: Option<u8>,
 
@@ -66,8 +71,9 @@ pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode> {
     let mut found = 0;
     if runs(Part::Native) {
         heading("on this machine");
-        found += if filter.is_empty() { 0 } else { listed(&filter)? };
-        if !native(&filter)? {
+        let targets = native_targets(arguments.all);
+        found += if filter.is_empty() { 0 } else { listed(&targets, &filter)? };
+        if !native(&targets, &filter)? {
             failed.push("on this machine: see above".to_owned());
         }
     }
@@ -80,7 +86,11 @@ pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode> {
         built.retain(|(name, _)| !NATIVE.contains(&name.as_str()) && name != PACKAGES);
         for (name, path) in built {
             if runs(Part::Lab) {
-                queue.extend(boots::by_module(arguments.kernel, &name, &path, &filter)?);
+                let boots = boots::by_module(arguments.kernel, &name, &path, &filter)?;
+                if arguments.all {
+                    queue.extend(boots.iter().filter_map(Boot::under_the_unit));
+                }
+                queue.extend(boots);
             }
             if runs(Part::Stock) {
                 let mut filter = filter.clone();
@@ -88,11 +98,13 @@ pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode> {
                 queue.extend(boots::whole(KernelChoice::Qemu, &name, &path, &filter)?);
             }
         }
-        // What takes longest begins first, so that nobody waits for it in the end.
-        queue.sort_by_key(|boot| boot.kernel() != KernelChoice::Qemu);
+        queue.sort_by_key(Boot::turn);
         found += queue.iter().map(Boot::tests).sum::<usize>();
         failed.extend(boot(queue, arguments.kernel, arguments.jobs, &folder));
         println!("left out: {PACKAGES}, which `cargo xtask package --test` runs");
+    }
+    if !arguments.all {
+        println!("left out: what `--all` adds");
     }
     for part in &arguments.skip {
         println!("left out, as asked: {part:?}");
@@ -127,7 +139,7 @@ fn boot(queue: Vec<Boot>, kernel: KernelChoice, jobs: Option<u8>, folder: &Path)
         Some(jobs) => jobs.into(),
         // The host's own kernel is one, and tests are not to disturb one another.
         None if kernel == KernelChoice::Host => 1,
-        None => thread::available_parallelism().map_or(1, usize::from),
+        None => boots::ON_A_PROCESSOR * thread::available_parallelism().map_or(1, usize::from),
     };
     let tests: usize = queue.iter().map(Boot::tests).sum();
     heading(&format!("in the lab: {tests} tests, {} boots, {jobs} at once", queue.len()));
@@ -155,11 +167,11 @@ fn heading(text: &str) {
     println!("\n=== {text} ===\n");
 }
 
-/// Unit tests, documentation tests, and the programs in [`NATIVE`].
-fn native(filter: &[&str]) -> Result<bool> {
+/// Runs tests on this machine.
+fn native(targets: &[Vec<&str>], filter: &[&str]) -> Result<bool> {
     let mut passed = true;
-    for targets in native_targets() {
-        let mut command = cargo_test(&targets);
+    for targets in targets {
+        let mut command = cargo_test(targets);
         let status = command.arg("--quiet").args(filter).stdin(Stdio::null()).status();
         passed &= status.context("cannot run cargo")?.success();
     }
@@ -167,10 +179,10 @@ fn native(filter: &[&str]) -> Result<bool> {
 }
 
 /// How many of them a filter finds.
-fn listed(filter: &[&str]) -> Result<usize> {
+fn listed(targets: &[Vec<&str>], filter: &[&str]) -> Result<usize> {
     let mut tests = 0;
-    for targets in native_targets() {
-        let mut command = cargo_test(&targets);
+    for targets in targets {
+        let mut command = cargo_test(targets);
         command.args(filter).args(["--", "--list", "--format=terse"]);
         command.stdin(Stdio::null()).stderr(Stdio::inherit());
         let output = command.output().context("cannot run cargo")?;
@@ -179,15 +191,26 @@ fn listed(filter: &[&str]) -> Result<usize> {
     Ok(tests)
 }
 
-/// What each run of cargo builds and tests.
-fn native_targets() -> [Vec<&'static str>; 2] {
+/// What each run of cargo builds and tests: unit tests, the programs in [`NATIVE`], and documentation tests; `all`
+/// adds the library without etcd, and ipvsadm-rs alone.
+fn native_targets(all: bool) -> Vec<Vec<&'static str>> {
     let programs = NATIVE.into_iter().flat_map(|name| ["--test", name]);
-    [["--lib", "--bins"].into_iter().chain(programs).collect(), vec!["--doc"]]
+    let here = ["--workspace", "--lib", "--bins"].into_iter().chain(programs).collect();
+    let mut targets = vec![here, vec!["--workspace", "--doc"]];
+    if all {
+        let without = "--package cvip --no-default-features --lib";
+        let etcd = "--features daemon --test cli --test store";
+        let daemon = "--test ipvsadm_cases --test ipvsadm_new";
+        targets.extend(
+            [etcd, daemon].map(|words| without.split(' ').chain(words.split(' ')).collect()),
+        );
+    }
+    targets
 }
 
 fn cargo_test(targets: &[&str]) -> Command {
     let mut command = build::cargo();
-    command.args(["test", "--workspace", "--no-fail-fast"]).args(targets);
+    command.args(["test", "--no-fail-fast"]).args(targets);
     command
 }
 

@@ -10,12 +10,12 @@
 //! time-out that a test should have, tests that fail are run a second time. If they then pass,
 //! that is said: a test that needs it often is a test to fix.
 
-use std::collections::VecDeque;
+use std::cmp::Reverse;
 use std::ffi::OsString;
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Condvar, Mutex, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -51,9 +51,12 @@ const PACKAGES: [(&str, &[&str]); 11] = [
     ("systemd", cvip_lab::systemd::PACKAGES),
 ];
 
-/// Modules of test programs that are run a second time with each cvipd confined as its unit says.
+/// Modules of test programs that can be run a second time with each cvipd confined as its unit says.
 const UNDER_THE_UNIT: [(&str, &str); 3] =
     [("kernel", "join_leave"), ("kernel", "forwarding"), ("outages", "takeover")];
+
+/// How many of the lab's kernels share a processor: most tests wait as long as they work.
+pub(super) const ON_A_PROCESSOR: usize = 2;
 
 /// The unit.
 const UNIT: &str = "packaging/cvipd.service";
@@ -84,6 +87,24 @@ impl Boot {
     /// The kernel that it boots.
     pub(super) fn kernel(&self) -> KernelChoice {
         self.kernel
+    }
+
+    /// For how many it counts: an emulator of a whole machine never waits.
+    fn jobs(&self) -> usize {
+        if self.kernel == KernelChoice::Qemu { ON_A_PROCESSOR } else { 1 }
+    }
+
+    /// The same once more with each cvipd confined, if these tests run so too.
+    pub(super) fn under_the_unit(&self) -> Option<Boot> {
+        let module = self.module.as_deref().unwrap_or_default();
+        let named = UNDER_THE_UNIT.contains(&(self.program.as_str(), module));
+        named.then(|| Boot { is_confined: true, ..self.clone() })
+    }
+
+    /// In which order boots begin: what takes longest is not to be waited for in the end.
+    pub(super) fn turn(&self) -> impl Ord + use<> {
+        let one_by_one = WAITING.contains(&(&*self.program, "--test-threads=1"));
+        (self.kernel != KernelChoice::Qemu, !one_by_one, Reverse(self.tests()))
     }
 
     /// How many tests it has.
@@ -127,8 +148,7 @@ pub(super) fn whole(
     Ok((!boot.tests.is_empty()).then_some(boot))
 }
 
-/// A boot for each module of a test program that has tests of these names, and a second one for those that run under
-/// the unit too.
+/// A boot for each module of a test program that has tests of these names.
 pub(super) fn by_module(
     kernel: KernelChoice,
     program: &str,
@@ -144,13 +164,6 @@ pub(super) fn by_module(
             None => boots.push(Boot { module, tests: vec![test.clone()], ..whole.clone() }),
         }
     }
-    let is_named = |boot: &&Boot| {
-        let module = boot.module.as_deref().unwrap_or_default();
-        UNDER_THE_UNIT.contains(&(boot.program.as_str(), module))
-    };
-    let confined = boots.iter().filter(is_named).cloned();
-    let confined: Vec<Boot> = confined.map(|boot| Boot { is_confined: true, ..boot }).collect();
-    boots.extend(confined);
     Ok(boots)
 }
 
@@ -175,22 +188,22 @@ pub(super) fn names(list: &str) -> impl Iterator<Item = &str> {
 
 /// Runs these, so many at once; what failed twice, a line each.
 pub(super) fn run(queue: Vec<Boot>, jobs: usize, programs: &Path) -> Vec<String> {
-    let queue = Mutex::new(VecDeque::from(queue));
     let (failed, unsteady) = (Mutex::new(Vec::new()), Mutex::new(Vec::new()));
-    let next = || queue.lock().unwrap_or_else(PoisonError::into_inner).pop_front();
     let note = |list: &Mutex<Vec<String>>, line: String| {
         list.lock().unwrap_or_else(PoisonError::into_inner).push(line);
     };
+    let jobs = Jobs::new(jobs);
     thread::scope(|scope| {
-        for _ in 0..jobs {
-            scope.spawn(|| {
-                while let Some(boot) = next() {
-                    let Some(rest) = once(&boot, programs) else { continue };
-                    let again = Boot { tests: rest, ..boot };
-                    match once(&again, programs) {
-                        None => note(&unsteady, line(&again)),
-                        Some(rest) => note(&failed, line(&Boot { tests: rest, ..again })),
-                    }
+        for boot in queue {
+            let taken = jobs.take(boot.jobs());
+            let (failed, unsteady) = (&failed, &unsteady);
+            scope.spawn(move || {
+                let _taken = taken;
+                let Some(rest) = once(&boot, programs) else { return };
+                let again = Boot { tests: rest, ..boot };
+                match once(&again, programs) {
+                    None => note(unsteady, line(&again)),
+                    Some(rest) => note(failed, line(&Boot { tests: rest, ..again })),
                 }
             });
         }
@@ -200,6 +213,43 @@ pub(super) fn run(queue: Vec<Boot>, jobs: usize, programs: &Path) -> Vec<String>
         println!("\nUNSTEADY, passed at the second try only:\n  {}", unsteady.join("\n  "));
     }
     failed.into_inner().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// How much may run at once.
+#[derive(Debug)]
+struct Jobs {
+    free: Mutex<usize>,
+    all: usize,
+    given_back: Condvar,
+}
+
+impl Jobs {
+    fn new(all: usize) -> Jobs {
+        Jobs { free: Mutex::new(all), all, given_back: Condvar::new() }
+    }
+
+    /// Waits until so many are free, or all where there are no more, and takes them.
+    fn take(&self, wanted: usize) -> Taken<'_> {
+        let wanted = wanted.min(self.all);
+        let free = self.free.lock().unwrap_or_else(PoisonError::into_inner);
+        let enough = self.given_back.wait_while(free, |free| *free < wanted);
+        *enough.unwrap_or_else(PoisonError::into_inner) -= wanted;
+        Taken { of: self, jobs: wanted }
+    }
+}
+
+/// What a boot has of them; given back when this is dropped.
+#[derive(Debug)]
+struct Taken<'a> {
+    of: &'a Jobs,
+    jobs: usize,
+}
+
+impl Drop for Taken<'_> {
+    fn drop(&mut self) {
+        *self.of.free.lock().unwrap_or_else(PoisonError::into_inner) += self.jobs;
+        self.of.given_back.notify_all();
+    }
 }
 
 fn line(boot: &Boot) -> String {
