@@ -84,11 +84,6 @@ pub(super) struct Boot {
 }
 
 impl Boot {
-    /// The kernel that it boots.
-    pub(super) fn kernel(&self) -> KernelChoice {
-        self.kernel
-    }
-
     /// For how many it counts: an emulator of a whole machine never waits.
     fn jobs(&self) -> usize {
         if self.kernel == KernelChoice::Qemu { ON_A_PROCESSOR } else { 1 }
