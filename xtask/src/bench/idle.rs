@@ -1,5 +1,5 @@
-//! What an idle cvipd costs: processor time and resident memory, alone and beside many
-//! established connections.
+//! What an idle cvipd costs: processor time and resident memory, alone, beside many established
+//! connections, and of a director with its recording and without.
 
 use std::fs;
 use std::net::TcpListener;
@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result};
 use cvip_lab::process::{processor_time, resident};
 use cvip_lab::traffic::established;
-use cvip_lab::{Cluster, Deployment, KernelChoice, Lab, Plan};
+use cvip_lab::{Cluster, Deployment, KernelChoice, Lab, Plan, Site, wait_until};
 use nix::unistd::Pid;
 
 use super::native::{Node, in_namespace};
@@ -19,6 +19,9 @@ use crate::build;
 
 /// How long cvipd is watched.
 const WATCH: Duration = Duration::from_secs(30);
+
+/// How many nodes a director hears whose recording is measured.
+const HEARD: u8 = 8;
 
 pub(crate) fn run(kernel: KernelChoice, connections: u32) -> Result<ExitCode> {
     let programs = build::programs(build::Profile::Release)?;
@@ -31,6 +34,7 @@ pub(crate) fn run(kernel: KernelChoice, connections: u32) -> Result<ExitCode> {
     let words = [me.into_os_string(), "inside".into(), "idle".into(), programs.into()];
     let status = Lab::new(kernel)?
         .timeout(Duration::from_secs(900))
+        .packages(cvip_lab::etcd::PACKAGES)
         .env("CVIP_BENCH_CONNECTIONS", connections.to_string())
         .run(&words)?;
     Ok(ExitCode::from(u8::try_from(status).unwrap_or(1)))
@@ -51,7 +55,7 @@ pub(crate) fn inside(programs: &Path) -> Result<ExitCode> {
         let flags = ["--start-port=1", "--end-port=1023", "--weight=1", "--cluster"];
         site.run(director, &[&["setport_weight"], &flags[..]].concat())?;
         let _listener = site.host(1).enter(|| TcpListener::bind(("0.0.0.0", 80)))?;
-        cvip_lab::wait_until(Duration::from_secs(10), || {
+        wait_until(Duration::from_secs(10), || {
             let rules = site.run(director, &["ipvsadm-rs", "-Sn"]).ok()?;
             rules.contains(":80 ").then_some(())
         })
@@ -64,7 +68,36 @@ pub(crate) fn inside(programs: &Path) -> Result<ExitCode> {
             site.kill_daemon(number);
         }
     }
+    drop(site);
+    recording(programs)?;
     Ok(ExitCode::SUCCESS)
+}
+
+/// What a recording costs: a director that hears [`HEARD`] nodes, with it and without.
+fn recording(programs: &Path) -> Result<()> {
+    let mut site = Site::new("record", (1, HEARD), programs, "")?;
+    let settings = site.dir.join("cvip.toml");
+    site.set_env("CVIP_SETTINGS", &settings);
+    for records in [true, false, true, false] {
+        fs::write(&settings, format!("record = {records}\n"))?;
+        for number in site.numbers() {
+            site.start(number, &["--log=warn"])?;
+        }
+        let director = site.director();
+        let all_heard = || {
+            let shown = site.status(director).ok()?;
+            let alive = |node: &&serde_json::Value| node["alive"] == true;
+            let heard = shown["nodes"].as_array()?.iter().filter(alive).count();
+            (heard > usize::from(HEARD)).then_some(())
+        };
+        wait_until(Duration::from_secs(60), all_heard).context("nodes are not heard")?;
+        let what = format!("{HEARD} nodes, {} recording", if records { "with a" } else { "no" });
+        watch_pids(&[("director", site.daemon_pid(director).context("cvipd runs")?)], &what)?;
+        for number in site.numbers() {
+            site.kill_daemon(number);
+        }
+    }
+    Ok(())
 }
 
 /// A node without director, on this machine's own kernel.
