@@ -470,4 +470,6 @@ impl Supervisor {
 }
 
 #[cfg(test)]
+mod scene;
+#[cfg(test)]
 mod tests;

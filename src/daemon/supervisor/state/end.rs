@@ -192,3 +192,6 @@ impl Supervisor {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

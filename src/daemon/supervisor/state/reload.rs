@@ -154,3 +154,6 @@ impl Supervisor {
         self.tell_announced();
     }
 }
+
+#[cfg(test)]
+mod tests;
