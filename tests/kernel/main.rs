@@ -22,6 +22,7 @@ mod import;
 mod join_leave;
 #[path = "../json_support/mod.rs"]
 mod json_support;
+mod kubernetes;
 mod leaving;
 mod operator;
 mod ownership;

@@ -36,13 +36,16 @@ const WAITING: [(&str, &str); 4] = [
 const METRICS_PACKAGES: &[&str] =
     &["etcd-server", "etcd-client", "prometheus", "prometheus-node-exporter"];
 
+const KERNEL_PACKAGES: &[&str] =
+    &["bird2", "etcd-client", "etcd-server", "kubernetes-client", "xdm", "xvfb"];
+
 /// What test programs in the lab need beside the lab's own packages.
 const PACKAGES: [(&str, &[&str]); 11] = [
     ("checks", &["dnsmasq-base"]),
     ("cluster_page", cvip_lab::etcd::PACKAGES),
     ("etcd", cvip_lab::etcd::PACKAGES),
     ("keepalived", cvip_lab::keepalived::PACKAGES),
-    ("kernel", &["bird2", "xdm", "xvfb", "etcd-server", "etcd-client"]),
+    ("kernel", KERNEL_PACKAGES),
     ("ldirectord", &["ldirectord"]),
     ("metrics", METRICS_PACKAGES),
     ("model", cvip_lab::etcd::PACKAGES),
