@@ -66,6 +66,8 @@ pub mod director;
 #[cfg(feature = "daemon")]
 #[cfg_attr(not(internal_docs), doc(hidden))]
 pub mod doctor;
+#[doc(hidden)]
+pub mod entry_points;
 #[cfg(feature = "daemon")]
 mod files;
 #[cfg_attr(not(internal_docs), doc(hidden))]

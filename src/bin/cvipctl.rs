@@ -1,9 +1,7 @@
-//! The program `cvipctl`: see [`cvip::cli::cvipctl`].
+//! The program `cvipctl`.
 
 use std::process::ExitCode;
 
-use cvip::cli::{self, cvipctl};
-
 fn main() -> ExitCode {
-    cli::program(std::env::args_os(), cvipctl::run)
+    cvip::entry_points::cvipctl()
 }

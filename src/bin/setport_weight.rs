@@ -1,9 +1,7 @@
-//! The program `setport_weight`: see [`cvip::cli::setport_weight`].
+//! The program `setport_weight`.
 
 use std::process::ExitCode;
 
-use cvip::cli::{self, setport_weight};
-
 fn main() -> ExitCode {
-    cli::program(std::env::args_os(), setport_weight::run)
+    cvip::entry_points::setport_weight()
 }
