@@ -2,6 +2,18 @@
 //!
 //! It is a type of its own because what decides is recorded and replayed: the standard library's
 //! instant cannot be written to a file.
+//!
+//! ```
+//! use std::time::Duration;
+//!
+//! use cvip::clock::Instant;
+//!
+//! let begun = Instant::now();
+//! let deadline = begun + Duration::from_secs(2);
+//! assert_eq!(deadline.duration_since(begun), Duration::from_secs(2));
+//! // A time that is not later has not passed yet.
+//! assert_eq!(begun.duration_since(deadline), Duration::ZERO);
+//! ```
 
 use std::ops::{Add, AddAssign, Sub, SubAssign};
 use std::time::Duration;

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 /// The upper bounds of the buckets, each within its bucket. What takes longer is counted beyond the
 /// last one. A join takes milliseconds, a pass over a large table seconds.
-pub const BOUNDS: [Duration; 15] = [
+const BOUNDS: [Duration; 15] = [
     Duration::from_micros(500),
     Duration::from_millis(1),
     Duration::from_micros(2500),
@@ -25,7 +25,7 @@ pub const BOUNDS: [Duration; 15] = [
     Duration::from_secs(30),
 ];
 
-/// Durations, counted by [`BOUNDS`].
+/// Durations, counted in buckets: [`Histogram::up_to`] says of which bounds.
 #[derive(Clone, Debug, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Histogram {
     /// How many there are in each bucket, and last those beyond all bounds; empty before the first.

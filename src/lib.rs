@@ -26,94 +26,115 @@
 //!
 //! [`ipvs`] (the kernel's table), [`listeners`] (who listens on this host), [`ports`] (port flags),
 //! [`protocol`], [`clock`], and with the feature `daemon` `conf` (cvip.conf and clustertab) and
-//! `store` (the cluster's records). All other modules are what the programs are made of: they are public for the
-//! programs' and the tests' sake, are not shown here, and change without notice.
+//! `store` (the cluster's records). All other modules are what the programs are made of, and are
+//! private.
 //!
 //! # Features
 //!
 //! - `daemon` (default): the programs `cvipd`, `cvipctl` and `setport_weight`, and the modules that
-//!   they are made of. Without it there are `clock`, `ipvs`, `ipvsadm`, `listeners`, `ports` and
-//!   `protocol` alone, from few crates.
+//!   they are made of. Without it there are `clock`, `ipvs`, `listeners`, `ports`, `protocol` and
+//!   the program `ipvsadm-rs` alone, from few crates.
 //! - `etcd` (default): the store for a cluster of machines. Without it, only the embedded one is
 //!   there.
+//! - `internal`: what this workspace's own tests and tools use of the private modules is public. It
+//!   changes without notice.
+
+// Without `internal`, private modules have items and re-exports that are public for tests and tools.
+#![cfg_attr(not(feature = "internal"), allow(unreachable_pub, unused_imports))]
 
 #[macro_use]
 mod named;
 
-#[cfg(feature = "daemon")]
-mod bucket;
-#[cfg(feature = "daemon")]
-#[cfg_attr(not(internal_docs), doc(hidden))]
-pub mod checks;
-#[cfg(feature = "daemon")]
-#[cfg_attr(not(internal_docs), doc(hidden))]
-pub mod cli;
+// What others may use.
 pub mod clock;
 #[cfg(feature = "daemon")]
 pub mod conf;
-#[cfg(feature = "daemon")]
-#[cfg_attr(not(internal_docs), doc(hidden))]
-pub mod cores;
-#[cfg(feature = "daemon")]
-#[cfg_attr(not(internal_docs), doc(hidden))]
-pub mod counter;
-#[cfg(feature = "daemon")]
-#[cfg_attr(not(internal_docs), doc(hidden))]
-pub mod daemon;
-#[cfg(feature = "daemon")]
-#[cfg_attr(not(internal_docs), doc(hidden))]
-pub mod director;
-#[cfg(feature = "daemon")]
-#[cfg_attr(not(internal_docs), doc(hidden))]
-pub mod doctor;
-#[doc(hidden)]
-pub mod entry_points;
-#[cfg(feature = "daemon")]
-mod files;
-#[cfg_attr(not(internal_docs), doc(hidden))]
-pub mod fuzzing;
-#[cfg(feature = "daemon")]
-#[cfg_attr(not(internal_docs), doc(hidden))]
-pub mod heartbeat;
-#[cfg(feature = "daemon")]
-#[cfg_attr(not(internal_docs), doc(hidden))]
-pub mod histogram;
-mod interrupts;
 pub mod ipvs;
-#[cfg_attr(not(internal_docs), doc(hidden))]
-pub mod ipvsadm;
-#[cfg_attr(not(internal_docs), doc(hidden))]
-pub mod json;
 pub mod listeners;
-#[cfg(feature = "daemon")]
-#[cfg_attr(not(internal_docs), doc(hidden))]
-pub mod membership;
-#[cfg(feature = "daemon")]
-#[cfg_attr(not(internal_docs), doc(hidden))]
-pub mod migrate;
-#[cfg(feature = "daemon")]
-#[cfg_attr(not(internal_docs), doc(hidden))]
-pub mod net;
-mod netlink;
-#[cfg(feature = "daemon")]
-#[cfg_attr(not(internal_docs), doc(hidden))]
-pub mod node;
-#[cfg_attr(not(internal_docs), doc(hidden))]
-pub mod output;
 pub mod ports;
-#[cfg(feature = "daemon")]
-mod program;
 pub mod protocol;
 #[cfg(feature = "daemon")]
-#[cfg_attr(not(internal_docs), doc(hidden))]
-pub mod recorder;
+pub mod store;
+
+// For `src/bin`.
+#[doc(hidden)]
+pub mod entry_points;
+
+// What the programs are made of.
+#[cfg(feature = "daemon")]
+mod bucket;
+#[cfg(feature = "daemon")]
+mod doctor;
+#[cfg(feature = "daemon")]
+mod files;
+#[cfg(feature = "daemon")]
+mod histogram;
+mod interrupts;
+mod json;
+#[cfg(feature = "daemon")]
+mod membership;
+#[cfg(feature = "daemon")]
+mod migrate;
+mod netlink;
+mod output;
+#[cfg(feature = "daemon")]
+mod program;
 mod replace;
 #[cfg(feature = "daemon")]
 mod serial;
 #[cfg(feature = "daemon")]
-#[cfg_attr(not(internal_docs), doc(hidden))]
-pub mod settings;
-#[cfg(feature = "daemon")]
-pub mod store;
-#[cfg(feature = "daemon")]
 mod wake;
+
+// What the programs are made of, and this workspace's tests and tools use too.
+#[cfg(all(feature = "daemon", feature = "internal"))]
+pub mod checks;
+#[cfg(all(feature = "daemon", feature = "internal"))]
+pub mod cli;
+#[cfg(all(feature = "daemon", feature = "internal"))]
+pub mod counter;
+#[cfg(all(feature = "daemon", feature = "internal"))]
+pub mod daemon;
+#[cfg(all(feature = "daemon", feature = "internal"))]
+pub mod director;
+#[cfg(all(feature = "daemon", feature = "internal"))]
+pub mod heartbeat;
+#[cfg(feature = "internal")]
+pub mod ipvsadm;
+#[cfg(all(feature = "daemon", feature = "internal"))]
+pub mod net;
+#[cfg(all(feature = "daemon", feature = "internal"))]
+pub mod node;
+#[cfg(all(feature = "daemon", feature = "internal"))]
+pub mod recorder;
+#[cfg(all(feature = "daemon", feature = "internal"))]
+pub mod settings;
+
+// The same ones where those are not built.
+#[cfg(all(feature = "daemon", not(feature = "internal")))]
+mod checks;
+#[cfg(all(feature = "daemon", not(feature = "internal")))]
+mod cli;
+#[cfg(all(feature = "daemon", not(feature = "internal")))]
+mod counter;
+#[cfg(all(feature = "daemon", not(feature = "internal")))]
+mod daemon;
+#[cfg(all(feature = "daemon", not(feature = "internal")))]
+mod director;
+#[cfg(all(feature = "daemon", not(feature = "internal")))]
+mod heartbeat;
+#[cfg(not(feature = "internal"))]
+mod ipvsadm;
+#[cfg(all(feature = "daemon", not(feature = "internal")))]
+mod net;
+#[cfg(all(feature = "daemon", not(feature = "internal")))]
+mod node;
+#[cfg(all(feature = "daemon", not(feature = "internal")))]
+mod recorder;
+#[cfg(all(feature = "daemon", not(feature = "internal")))]
+mod settings;
+
+// What tests and tools alone use.
+#[cfg(all(feature = "daemon", feature = "internal"))]
+pub mod cores;
+#[cfg(feature = "internal")]
+pub mod fuzzing;

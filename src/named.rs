@@ -12,6 +12,7 @@ macro_rules! named {
 
         impl $name {
             /// Every variant, in the order in which messages list them.
+            #[allow(dead_code)]
             $vis const ALL: [$name; [$($word),+].len()] = [$($name::$variant),+];
 
             /// Its word.

@@ -88,6 +88,7 @@ impl Health {
     }
 
     /// Since when; for [`HealthState::Unknown`], since the check was set up.
+    #[cfg(test)]
     pub fn since(&self) -> Instant {
         self.since
     }
@@ -107,11 +108,13 @@ impl Health {
     }
 
     /// When the last run ended.
+    #[cfg(test)]
     pub fn checked(&self) -> Option<Instant> {
         self.last.as_ref().map(|last| last.at)
     }
 
     /// Successes in a row.
+    #[cfg(feature = "internal")]
     pub fn successes(&self) -> u32 {
         self.in_a_row(true)
     }

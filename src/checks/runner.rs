@@ -114,6 +114,7 @@ impl<K: Ord + Clone + Hash + Send + 'static> Checker<K> {
     }
 
     /// What is known of a target; none if it is no target.
+    #[cfg(feature = "internal")]
     pub fn health(&self, key: &K) -> Option<&Health> {
         self.schedule.get(key).map(|(_, health)| health)
     }

@@ -59,3 +59,5 @@ pub use model::{
 pub use parse::parse;
 pub(crate) use words::closest;
 pub use write::Xml;
+
+pub use crate::checks::settings as checks;

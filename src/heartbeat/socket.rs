@@ -120,6 +120,7 @@ impl HeartbeatSocket {
     ///
     /// # Errors
     /// An address is not this node's, or the port is taken there.
+    #[cfg(feature = "internal")]
     pub fn receiver(
         local: &[IpAddr],
         port: u16,

@@ -7,7 +7,7 @@ use crate::netlink::{Body, Messages};
 
 /// Reads a datagram as every kind of reply; gives the number of things that could be read.
 #[must_use]
-pub fn decode(datagram: &[u8]) -> usize {
+pub(crate) fn decode(datagram: &[u8]) -> usize {
     let mut read = 0;
     for message in Messages::new(datagram) {
         let Ok(message) = message else { break };
@@ -37,7 +37,7 @@ pub fn decode(datagram: &[u8]) -> usize {
 /// Reads attributes as every kind of reply that tells of no service and no destination; gives
 /// the number of things that could be read.
 #[must_use]
-pub fn decode_control(attributes: &[u8]) -> usize {
+pub(crate) fn decode_control(attributes: &[u8]) -> usize {
     usize::from(codec::read_family(attributes).is_ok())
         + usize::from(codec::read_info(attributes).is_ok())
         + usize::from(codec::read_timeouts(attributes).is_ok())
@@ -49,7 +49,7 @@ pub fn decode_control(attributes: &[u8]) -> usize {
 /// # Panics
 /// If it is longer than the client makes room for.
 #[must_use]
-pub fn encode(change: &Change) -> Vec<u8> {
+pub(crate) fn encode(change: &Change) -> Vec<u8> {
     let mut message = Vec::new();
     codec::write_change(&mut message, 0x1b, 1, change);
     assert!(message.len() <= codec::LARGEST_CHANGE, "{} bytes: {change:?}", message.len());

@@ -29,8 +29,8 @@ mod display;
 mod error;
 #[cfg(test)]
 mod fake_kernel;
-#[doc(hidden)]
-pub mod fuzzing;
+#[cfg(feature = "internal")]
+pub(crate) mod fuzzing;
 pub mod limits;
 pub mod plan;
 pub mod proc_net;

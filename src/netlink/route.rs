@@ -322,6 +322,7 @@ fn addr_of(family: RtAddrFamily, octets: &[u8]) -> Result<IpAddr, MalformedMessa
 // -------------------------------------------------------------------------------------- noise
 
 /// Reads a message as all that it could be; gives the number of things that could be read.
+#[cfg(feature = "internal")]
 pub(crate) fn read_anything(kind: u16, body: &[u8]) -> usize {
     let route = read_route(kind, body).ok().flatten();
     if let Ok(Some(address)) = read_address(kind, body) {

@@ -15,11 +15,11 @@ mod options;
 mod secret;
 
 pub use model::{
-    CLUSTER_KEY_PATH, DestinationLabel, Engine, EtcdSettings, HOOKS_PATH, HookSettings, PREFIX,
-    SETTINGS_PATH, Settings, SettingsError,
+    CLUSTER_KEY_PATH, DestinationLabel, Engine, EtcdSettings, HookSettings, PREFIX, SETTINGS_PATH,
+    Settings, SettingsError,
 };
 pub use options::Overrides;
-pub use secret::{KeyFile, Secret};
+pub(crate) use secret::{KeyFile, Secret};
 
 use model::{endpoint_of, metrics_address_of, prefix_of};
 

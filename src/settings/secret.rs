@@ -22,11 +22,12 @@ const MAX_PUBLIC: u64 = 4 << 20;
 
 /// A secret text. It has no `Display`, and its `Debug` says nothing.
 #[derive(Clone, PartialEq, Eq)]
-pub struct Secret(String);
+pub(crate) struct Secret(String);
 
 impl Secret {
     /// The text, to be sent where it belongs.
-    pub fn expose(&self) -> &str {
+    #[cfg(any(feature = "etcd", test))]
+    pub(crate) fn expose(&self) -> &str {
         &self.0
     }
 }
@@ -39,14 +40,14 @@ impl fmt::Debug for Secret {
 
 /// The file of the cluster key: its text, and the key that it makes.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct KeyFile {
+pub(crate) struct KeyFile {
     text: Secret,
     key: ClusterKey,
 }
 
 impl KeyFile {
     /// The key: what only the cluster's members know, and sign with what they send to one another.
-    pub fn key(&self) -> &ClusterKey {
+    pub(crate) fn key(&self) -> &ClusterKey {
         &self.key
     }
 }
@@ -64,7 +65,7 @@ impl EtcdSettings {
     ///
     /// # Errors
     /// The file cannot be read, or others may read it.
-    pub fn password(&self) -> Result<Option<(String, Secret)>, SettingsError> {
+    pub(crate) fn password(&self) -> Result<Option<(String, Secret)>, SettingsError> {
         match (&self.user, &self.password_file) {
             (Some(user), Some(file)) => Ok(Some((user.clone(), read_secret(file)?))),
             _ => Ok(None),
@@ -72,7 +73,8 @@ impl EtcdSettings {
     }
 
     /// The name of the password's file, for people.
-    pub fn password_file_name(&self) -> String {
+    #[cfg(feature = "etcd")]
+    pub(crate) fn password_file_name(&self) -> String {
         self.password_file.as_deref().map_or_else(String::new, |file| file.display().to_string())
     }
 
@@ -90,7 +92,7 @@ impl EtcdSettings {
     ///
     /// # Errors
     /// One cannot be read, or others may read it and should not.
-    pub fn check_files(&self) -> Result<(), SettingsError> {
+    pub(crate) fn check_files(&self) -> Result<(), SettingsError> {
         self.password()?;
         for public in [&self.ca, &self.cert].into_iter().flatten() {
             read_public(public)?;
@@ -106,7 +108,7 @@ impl Settings {
     ///
     /// # Errors
     /// It cannot be read or made, is no key, or others may read it.
-    pub fn cluster_key(&self, run_dir: &Path) -> Result<KeyFile, SettingsError> {
+    pub(crate) fn cluster_key(&self, run_dir: &Path) -> Result<KeyFile, SettingsError> {
         let path = match self.cluster_key_path() {
             Some(path) => path,
             None => own_key(run_dir)?,
@@ -118,7 +120,7 @@ impl Settings {
     ///
     /// # Errors
     /// It cannot be read, is no key, or others may read it.
-    pub fn check_cluster_key(&self, run_dir: &Path) -> Result<(), SettingsError> {
+    pub(crate) fn check_cluster_key(&self, run_dir: &Path) -> Result<(), SettingsError> {
         match self.cluster_key_path() {
             Some(path) => read_key(&path).map(drop),
             None => match read_key(&own_key_path(run_dir)) {

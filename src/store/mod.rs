@@ -56,7 +56,10 @@ pub use record::{AppliedOrders, Lingering, NodeRecord, RefusedListener, Registra
 pub use service::{PortRanges, ServiceKey};
 pub use values::StoreValues;
 
-pub use crate::settings::{Engine, EtcdSettings, Overrides, Settings, SettingsError};
+pub use crate::histogram::Histogram;
+pub use crate::settings::{
+    DestinationLabel, Engine, EtcdSettings, HookSettings, Overrides, Settings, SettingsError,
+};
 
 /// Opens the store that the settings name. `run_dir` is the embedded store's folder; with etcd,
 /// the folder of what only this host needs to know.

@@ -42,6 +42,15 @@ impl Profile {
         }
     }
 
+    /// What cargo is told of the library's features. The simulation is built with this profile too, and needs those
+    /// for tools: with them, the library is built once for both.
+    fn features(self) -> &'static [&'static str] {
+        match self {
+            Profile::Release => &[],
+            Profile::Quick => &["--features", "internal"],
+        }
+    }
+
     /// Where the programs are put together, below cargo's folder.
     fn folder(self) -> &'static str {
         match self {
@@ -71,8 +80,9 @@ pub(crate) fn programs(profile: Profile) -> Result<PathBuf> {
     fs::create_dir_all(&folder)?;
     let built = target().join(profile.name());
     let daemons = ["cvipctl", "cvipd", "setport_weight"];
+    let package = [&["--package", "cvip"][..], profile.features()].concat();
     let bins = daemons.iter().flat_map(|program| ["--bin", program]);
-    build(profile, &["--package", "cvip"].into_iter().chain(bins).collect::<Vec<_>>(), None)?;
+    build(profile, &package.iter().copied().chain(bins).collect::<Vec<_>>(), None)?;
     for program in daemons {
         place(&built.join(program), &folder)?;
     }
@@ -83,7 +93,7 @@ pub(crate) fn programs(profile: Profile) -> Result<PathBuf> {
                 "ipvsadm-rs is linked dynamically, and starts the slower for it: there is no \
                  static C library here (Fedora: dnf install glibc-static)"
             );
-            build(profile, &["--package", "cvip", "--bin", "ipvsadm-rs"], None)?;
+            build(profile, &[&package[..], &["--bin", "ipvsadm-rs"]].concat(), None)?;
             place(&built.join("ipvsadm-rs"), &folder)?;
         }
     }
@@ -96,7 +106,7 @@ pub(crate) fn programs(profile: Profile) -> Result<PathBuf> {
 /// demo, which is to begin soon.
 pub(crate) fn programs_at_once() -> Result<PathBuf> {
     println!("building the programs, not optimised ...");
-    run_cargo(cargo().args(["build", "--package", "cvip", "--bins"]))?;
+    run_cargo(cargo().args(["build", "--package", "cvip", "--features", "internal", "--bins"]))?;
     Ok(target().join("debug"))
 }
 

@@ -24,6 +24,7 @@ mod status;
 mod takeover;
 mod top;
 
+#[cfg(feature = "internal")]
 pub use status::STATUS_TITLES;
 
 /// Check cvip.conf, turn it into virtual services, and see what the cluster does.

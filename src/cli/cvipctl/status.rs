@@ -9,6 +9,7 @@ use std::time::Duration;
 use super::super::{NodeOption, Site, Streams};
 use super::overview::{Overview, overview};
 use crate::json;
+#[cfg(feature = "internal")]
 pub use print::STATUS_TITLES;
 
 /// So wide is the text, in characters.

@@ -11,6 +11,7 @@ pub struct MetricEntry {
     /// What it counts.
     pub help: &'static str,
     /// The labels of its values, each with what it says.
+    #[cfg_attr(not(feature = "internal"), allow(dead_code))]
     pub labels: &'static [(&'static str, &'static str)],
 }
 

@@ -73,6 +73,7 @@ impl ClaimPace {
     }
 
     /// See [`Election::hash_at`](super::Election::hash_at).
+    #[cfg(feature = "internal")]
     pub(super) fn hash_at(&self, now: Instant, hasher: &mut impl Hasher) {
         let ClaimPace { tried, again, replaced, forgotten_in: _ } = self;
         tried.map(|(expected, times)| (expected, times.min(MOST_DOUBLINGS))).hash(hasher);

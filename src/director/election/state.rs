@@ -208,6 +208,7 @@ impl Election {
     /// Feeds a hasher with all that decides what this election does from now on: of each time how
     /// far off it is, and that no further than matters. Two elections that feed it alike act alike,
     /// which is how a search through all states knows one that it has seen.
+    #[cfg(feature = "internal")]
     pub fn hash_at(&self, now: Instant, hasher: &mut impl Hasher) {
         let Election {
             node,

@@ -180,6 +180,7 @@ impl Candidacy {
     /// Feeds a hasher with all that decides what this candidacy does from now on, as
     /// [`Election::hash_at`] does. Of the numbers by which directors vouch for themselves it takes
     /// those that it saw last.
+    #[cfg(feature = "internal")]
     pub fn hash_at(&self, now: Instant, hasher: &mut impl Hasher) {
         let Candidacy {
             me,

@@ -191,6 +191,7 @@ impl MonitorState {
     }
 
     /// The directors of its set, in the order of election.
+    #[cfg(feature = "internal")]
     pub fn order(&self) -> &[u32] {
         &self.candidacy.order
     }

@@ -57,6 +57,7 @@ impl PeerVouches {
     }
 
     /// The number that each node was last seen to vouch by.
+    #[cfg(feature = "internal")]
     pub(super) fn numbers(&self) -> impl Iterator<Item = (u32, Option<u32>)> + '_ {
         self.0.iter().map(|(node, (number, _))| (*node, *number))
     }

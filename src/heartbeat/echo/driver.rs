@@ -64,6 +64,7 @@ impl EchoProber {
 
     /// What kind of socket asks machines of this address's family; none if the kernel does not
     /// know the family.
+    #[cfg(feature = "internal")]
     pub fn access(&self, addr: IpAddr) -> Option<EchoAccess> {
         self.socket(EchoFamily::of(addr)).map(|socket| socket.access)
     }

@@ -1,8 +1,8 @@
 //! The store on etcd (3.4 and later), for a cluster of machines.
 //!
-//! One thread of its own runs everything that uses etcd: the [link], which keeps one session; a
-//! [follower](follow) for each view; a [lease keeper](lease_keeper) for each lease. The store's
-//! owner stays synchronous: what the follower reads comes through [pending changes](pending) with a
+//! One thread of its own runs everything that uses etcd: the link (`link`), which keeps one session;
+//! a follower (`follow`) for each view; a lease keeper (`lease_keeper`) for each lease. The store's
+//! owner stays synchronous: what the follower reads comes through pending changes (`pending`) with a
 //! descriptor that wakes, and requests are sent to the thread and waited for, with an end.
 //!
 //! What a reboot makes untrue, and what no other host needs, stays in the host's own folder: a

@@ -17,6 +17,7 @@ const DRAINED: [&str; 4] = ["Drained", "Connections", "By", "Reason"];
 const FLAGS: [&str; 4] = ["Flag of", "Protocol", "Ports", "Weight"];
 
 /// The titles of each table that `status` prints, in its order.
+#[cfg(feature = "internal")]
 pub const STATUS_TITLES: [&[&str]; 5] = [&NODES, &SETS, &POOL, &DRAINED, &FLAGS];
 
 /// So wide are the columns of numbers of a service.
