@@ -15,11 +15,11 @@ use serde::Serialize;
 
 /// The version of the documents. It grows when a member changes its meaning or goes away, and
 /// stays when one is added.
-pub const SCHEMA: u32 = 1;
+pub(crate) const SCHEMA: u32 = 1;
 
 /// What a parser of JSON or TOML, or of a number, says, in words of the documents rather than of
 /// Rust: `expected u16` is a number from 0 to 65535.
-pub fn plain(message: &str) -> String {
+pub(crate) fn plain(message: &str) -> String {
     const WORDS: [(&str, &str); 22] = [
         ("expected u8", "expected a number from 0 to 255"),
         ("expected u16", "expected a number from 0 to 65535"),
@@ -72,7 +72,7 @@ struct Document<T> {
 /// # Errors
 /// The writer's.
 #[cfg(feature = "daemon")]
-pub fn write(out: &mut dyn Write, members: impl Serialize) -> io::Result<()> {
+pub(crate) fn write(out: &mut dyn Write, members: impl Serialize) -> io::Result<()> {
     let mut text = serde_json::to_vec_pretty(&Document { schema: SCHEMA, members })?;
     text.push(b'\n');
     out.write_all(&text)
@@ -82,7 +82,7 @@ pub fn write(out: &mut dyn Write, members: impl Serialize) -> io::Result<()> {
 ///
 /// # Errors
 /// The writer's.
-pub fn write_line(out: &mut dyn Write, members: impl Serialize) -> io::Result<()> {
+pub(crate) fn write_line(out: &mut dyn Write, members: impl Serialize) -> io::Result<()> {
     let mut text = serde_json::to_vec(&Document { schema: SCHEMA, members })?;
     text.push(b'\n');
     out.write_all(&text)
@@ -91,7 +91,7 @@ pub fn write_line(out: &mut dyn Write, members: impl Serialize) -> io::Result<()
 /// A list in a document that may be too long to be held: its members are written one by one,
 /// between the brackets that its owner writes.
 #[derive(Debug, Default)]
-pub struct JsonList {
+pub(crate) struct JsonList {
     is_begun: bool,
 }
 
@@ -100,7 +100,7 @@ impl JsonList {
     ///
     /// # Errors
     /// The writer's.
-    pub fn push(&mut self, out: &mut dyn Write, member: &impl Serialize) -> io::Result<()> {
+    pub(crate) fn push(&mut self, out: &mut dyn Write, member: &impl Serialize) -> io::Result<()> {
         if std::mem::replace(&mut self.is_begun, true) {
             out.write_all(b",")?;
         }
@@ -115,7 +115,7 @@ const LAST: u64 = 253_402_300_799;
 /// A moment as documents have it, with milliseconds. One that a clock gives which is wrong by far, before
 /// 1970 or after 9999, is the nearest that can be written.
 #[cfg(feature = "daemon")]
-pub fn rfc3339_millis(at: SystemTime) -> String {
+pub(crate) fn rfc3339_millis(at: SystemTime) -> String {
     let last = SystemTime::UNIX_EPOCH + Duration::from_secs(LAST);
     humantime::format_rfc3339_millis(at.clamp(SystemTime::UNIX_EPOCH, last)).to_string()
 }
@@ -123,7 +123,7 @@ pub fn rfc3339_millis(at: SystemTime) -> String {
 /// A moment, in seconds since 1970.
 #[cfg(feature = "daemon")]
 #[derive(Clone, Copy, Debug)]
-pub struct Time(pub u64);
+pub(crate) struct Time(pub u64);
 
 #[cfg(feature = "daemon")]
 impl Serialize for Time {

@@ -12,7 +12,7 @@ use crate::histogram::Histogram;
 
 /// What a real server did.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Membership {
+pub(crate) enum Membership {
     /// It joined.
     Joined,
     /// It left.

@@ -24,7 +24,7 @@ pub(crate) fn harmless(text: &str) -> String {
 ///
 /// What `write!` formats is written in one piece, so that the messages of several processes that
 /// share a terminal or a log are not mixed.
-pub struct Output<'a> {
+pub(crate) struct Output<'a> {
     inner: &'a mut dyn Write,
     failed: Option<Failed>,
 }
@@ -46,17 +46,18 @@ impl Failed {
 
 impl<'a> Output<'a> {
     /// Writes to `inner`.
-    pub fn new(inner: &'a mut dyn Write) -> Output<'a> {
+    pub(crate) fn new(inner: &'a mut dyn Write) -> Output<'a> {
         Output { inner, failed: None }
     }
 
     /// Why something was not written, except that the reader is gone.
-    pub fn lost(&self) -> Option<io::Error> {
+    pub(crate) fn lost(&self) -> Option<io::Error> {
         self.failed.map(Failed::error).filter(|error| error.kind() != io::ErrorKind::BrokenPipe)
     }
 
     /// Whether the reader closed the pipe.
-    pub fn is_closed(&self) -> bool {
+    #[cfg(any(feature = "daemon", test))]
+    pub(crate) fn is_closed(&self) -> bool {
         self.failed.is_some_and(|failed| failed.error().kind() == io::ErrorKind::BrokenPipe)
     }
 
@@ -102,14 +103,14 @@ impl Write for Output<'_> {
 /// wants, and opens /dev/null in the place of one that is closed. Flushing this one also asks for
 /// what a file system says of its written pages only when a file is closed.
 #[derive(Debug)]
-pub struct StandardOutput(File);
+pub(crate) struct StandardOutput(File);
 
 impl StandardOutput {
     /// Opens it.
     ///
     /// # Errors
     /// If no descriptor is left.
-    pub fn open() -> io::Result<StandardOutput> {
+    pub(crate) fn open() -> io::Result<StandardOutput> {
         Ok(StandardOutput(File::from(io::stdout().as_fd().try_clone_to_owned()?)))
     }
 }

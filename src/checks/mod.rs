@@ -30,7 +30,7 @@ mod runner;
 mod schedule;
 pub mod settings;
 
-pub use health::{CheckOutcome, Health, HealthState};
+pub use health::{CheckOutcome, HealthState};
 pub use probe::probe;
 pub use runner::Checker;
 pub use settings::Check;

@@ -16,7 +16,5 @@ mod state;
 mod wire;
 
 pub(super) use driver::HookRunner;
-pub use messages::{
-    HookEvent, HookResult, HookRuns, HookView, HooksView, LastHookRun, RefusedHook,
-};
-pub(super) use messages::{HookMessage, QuorumChange};
+pub(super) use messages::{HookEvent, HookMessage, QuorumChange};
+pub use messages::{HookResult, HookRuns, HookView, HooksView, RefusedHook};

@@ -31,6 +31,6 @@ pub use control::{
 };
 pub use error::RunError;
 pub use event_log::{EventReader, LoggedEvent, recorders};
-pub use hooks::{HookEvent, HookResult, HookRuns, HookView, HooksView, LastHookRun, RefusedHook};
+pub use hooks::{HookResult, HookRuns, HookView, HooksView, RefusedHook};
 pub use metrics::{METRICS, MetricEntry, MetricsSource, metrics_text};
 pub use supervisor::{DaemonSettings, HeldSignals, check_start, run};

@@ -21,4 +21,4 @@ pub(crate) mod state;
 mod times;
 
 pub use driver::DirectorAgent;
-pub use messages::{PassError, PassReport};
+pub use messages::PassReport;

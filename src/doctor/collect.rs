@@ -33,7 +33,7 @@ pub(super) const NEIGHBOURS: &str = "who else answers for the CVIPs";
 
 /// How far is looked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Extent {
+pub(crate) enum Extent {
     /// What the store and this host's cvipd tell, and nothing of this host's kernel.
     Cluster,
     /// This host's kernel too, as far as that takes no time: neighbours are not asked.
@@ -43,7 +43,7 @@ pub enum Extent {
 }
 
 /// What is to be looked at, and what is known beforehand.
-pub struct Subject<'a> {
+pub(crate) struct Subject<'a> {
     /// The configuration.
     pub conf: Conf,
     /// Node numbers and addresses.
@@ -65,7 +65,7 @@ pub struct Subject<'a> {
 /// Looks at everything that can be seen from here, in the calling thread's network namespace.
 ///
 /// A store that cannot be read is a finding, and nothing that only it knows is examined.
-pub fn collect(subject: Subject<'_>, store: &mut dyn Store) -> Observed {
+pub(crate) fn collect(subject: Subject<'_>, store: &mut dyn Store) -> Observed {
     let Subject { conf, clustertab, node, embedded, run_dir, settings, store_servers, extent } =
         subject;
     let (faults, unavailable) = match store.refresh() {
@@ -132,7 +132,7 @@ pub fn collect(subject: Subject<'_>, store: &mut dyn Store) -> Observed {
 }
 
 /// Why a cvipd could not start here; none where that was not seen.
-pub fn start_fault(settings: &Settings, run_dir: &Path, node: u32) -> Option<String> {
+pub(crate) fn start_fault(settings: &Settings, run_dir: &Path, node: u32) -> Option<String> {
     match check_start(settings, run_dir, node) {
         // Only root may look at the key, and it is root's.
         Ok(()) | Err(RunError::Key(SettingsError::Forbidden(_))) => None,

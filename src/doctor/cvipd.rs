@@ -8,16 +8,16 @@ use crate::daemon::{HookResult, HooksView, MetricsPlace};
 use crate::director::sync::SyncView;
 
 /// What a director says that suspects its own link.
-pub const ISOLATED: &str =
+pub(crate) const ISOLATED: &str =
     "most nodes are suspected at once: this director suspects its own link, the table stays";
 
 /// What is said of a store that cannot be reached.
-pub fn unavailable(seconds: u64) -> String {
+pub(crate) fn unavailable(seconds: u64) -> String {
     format!("the store has been unavailable for {seconds} s: nothing changes until it returns")
 }
 
 /// What is said of a synchronisation daemon that does not run.
-pub fn unsynchronised(sync: &SyncView) -> Option<String> {
+pub(crate) fn unsynchronised(sync: &SyncView) -> Option<String> {
     let why = sync.missing.as_ref()?;
     let SyncView { role, interface, .. } = sync;
     Some(format!(

@@ -8,7 +8,7 @@ named! {
     /// How bad it is.
     #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
     #[serde(rename_all = "lowercase")]
-    pub enum Severity {
+    pub(crate) enum Severity {
         /// Clients are not served as they should be, now or at the next change.
         Fault = "fault",
         /// Probably not what is meant, or a fault for some clients only.
@@ -20,7 +20,7 @@ named! {
 
 /// One thing that was found. A fault or a warning has a fix, commands, or both.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct Finding {
+pub(crate) struct Finding {
     /// How bad it is.
     pub severity: Severity,
     /// What it is about, such as `node 3`, `CVIP 192.0.2.10` or `tcp 192.0.2.10:80`.

@@ -10,16 +10,16 @@
 //! themselves in the store; what it could not examine, it says with the reason.
 
 mod addresses;
-pub mod collect;
+pub(crate) mod collect;
 mod conflicts;
 mod cvipd;
-pub mod finding;
+pub(crate) mod finding;
 mod flags;
 mod kernel;
 mod listeners;
 mod methods;
 mod nodes;
-pub mod observed;
+pub(crate) mod observed;
 mod paths;
 mod roles;
 mod routes;
@@ -28,15 +28,15 @@ mod table;
 #[cfg(test)]
 mod testing;
 
-pub use self::cvipd::{ISOLATED, unavailable, unsynchronised};
-pub use collect::{collect, start_fault};
-pub use finding::{Finding, Severity};
-pub use nodes::LAST_GOOD;
-pub use observed::{Observed, ServerFault, Unexamined};
-pub use roles::Roles;
+pub(crate) use self::cvipd::{ISOLATED, unavailable, unsynchronised};
+pub(crate) use collect::{collect, start_fault};
+pub(crate) use finding::{Finding, Severity};
+pub(crate) use nodes::LAST_GOOD;
+pub(crate) use observed::{Observed, ServerFault, Unexamined};
+pub(crate) use roles::Roles;
 
 /// Every examination of what was seen: faults first, then warnings and notes, each once.
-pub fn examine(seen: &Observed) -> Vec<Finding> {
+pub(crate) fn examine(seen: &Observed) -> Vec<Finding> {
     let mut findings = nodes::nodes(seen);
     findings.extend(flags::flags(seen));
     findings.extend(listeners::of_others(seen));

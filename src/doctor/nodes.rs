@@ -13,7 +13,7 @@ use crate::node::leaving::left_behind;
 use crate::store::{Key, NodeRecord, Scope};
 
 /// How a finding begins about a configuration that cvipd did not take.
-pub const LAST_GOOD: &str = "cvipd goes on with its last good configuration";
+pub(crate) const LAST_GOOD: &str = "cvipd goes on with its last good configuration";
 
 /// A node that leaves, and whose cvipd runs.
 const LEAVING: &str = "it is leaving the cluster (cvipctl leave): it gets no new connections";

@@ -21,7 +21,7 @@ use crate::store::{Fault, Key, Scope, ServiceKey, StoreState};
 
 /// What is wrong with a server of the store.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ServerFault {
+pub(crate) struct ServerFault {
     /// The store does not work with this; otherwise it works, and should be seen to.
     pub ends_writes: bool,
     /// What is wrong.
@@ -32,7 +32,7 @@ pub struct ServerFault {
 
 /// All of it.
 #[derive(Clone, Debug)]
-pub struct Observed {
+pub(crate) struct Observed {
     /// The configuration, which has passed its own checks.
     pub conf: Conf,
     /// Node numbers and addresses.
@@ -81,7 +81,7 @@ pub struct Observed {
 
 /// Something that could not be examined.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct Unexamined {
+pub(crate) struct Unexamined {
     /// What.
     pub what: String,
     /// Why not, and what to do to have it examined.
@@ -93,7 +93,7 @@ pub struct Unexamined {
 
 /// A node's own kernel, but for the IPVS table.
 #[derive(Clone, Debug, Default)]
-pub struct Host {
+pub(crate) struct Host {
     /// Interfaces with their addresses.
     pub interfaces: Vec<Interface>,
     /// Settings by their paths below `/proc/sys`; those that the kernel does not have are absent.
@@ -114,14 +114,14 @@ pub struct Host {
 
 /// Where a packet would leave.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct NeighbourReply {
+pub(crate) struct NeighbourReply {
     /// There is no route if absent: the next hop, if there is one, and the interface's number.
     pub route: Option<(Option<IpAddr>, u32)>,
 }
 
 /// The kernel's IPVS table.
 #[derive(Clone, Debug, Default)]
-pub struct ObservedTable {
+pub(crate) struct ObservedTable {
     /// What a director would have to change to make it what is desired, on two looks in a row.
     /// Empty where cvipd does not set it.
     pub changes: Vec<(ServiceKey, Change)>,

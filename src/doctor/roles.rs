@@ -10,24 +10,24 @@ use crate::store::StoreState;
 
 /// The directors that are active now.
 #[derive(Clone, Debug, PartialEq, Eq, Default)]
-pub struct Roles {
+pub(crate) struct Roles {
     active: BTreeMap<IpAddr, u32>,
 }
 
 impl Roles {
     #[cfg(test)]
     /// The first director of each set in cvip.conf's order is active.
-    pub fn by_order(conf: &Conf) -> Roles {
+    pub(crate) fn by_order(conf: &Conf) -> Roles {
         Roles::elected(conf, |directors| directors.first().copied())
     }
 
     /// By the store, as `cvipctl status` tells it: see [`StoreState::active_director`].
-    pub fn by_store(conf: &Conf, state: &StoreState) -> Roles {
+    pub(crate) fn by_store(conf: &Conf, state: &StoreState) -> Roles {
         Roles::elected(conf, |directors| state.active_director(directors))
     }
 
     /// `elected` says which of a set's directors is active, if any is.
-    pub fn elected(conf: &Conf, elected: impl Fn(&[u32]) -> Option<u32>) -> Roles {
+    pub(crate) fn elected(conf: &Conf, elected: impl Fn(&[u32]) -> Option<u32>) -> Roles {
         let mut active = BTreeMap::new();
         for set in conf.director_sets() {
             if let Some(node) = elected(&set.directors) {
@@ -38,17 +38,17 @@ impl Roles {
     }
 
     /// The active director of a CVIP.
-    pub fn active(&self, cvip: IpAddr) -> Option<u32> {
+    pub(crate) fn active(&self, cvip: IpAddr) -> Option<u32> {
         self.active.get(&cvip).copied()
     }
 
     /// True if the node is the active director of any CVIP.
-    pub fn is_active(&self, node: u32) -> bool {
+    pub(crate) fn is_active(&self, node: u32) -> bool {
         self.active.values().any(|active| *active == node)
     }
 
     /// A node's role.
-    pub fn of(&self, conf: &Conf, node: u32) -> AddressRole {
+    pub(crate) fn of(&self, conf: &Conf, node: u32) -> AddressRole {
         match (self.is_active(node), conf.is_director(node)) {
             (true, _) => AddressRole::ActiveDirector,
             (false, true) => AddressRole::Standby,
@@ -58,7 +58,7 @@ impl Roles {
 
     /// The connection synchronisation daemon that a node should run: none where it is no director,
     /// the only one of its set, or without a `sync_interface`.
-    pub fn sync(&self, conf: &Conf, node: u32) -> Option<sync::DesiredDaemon> {
+    pub(crate) fn sync(&self, conf: &Conf, node: u32) -> Option<sync::DesiredDaemon> {
         let mut sets = conf.director_sets().into_iter();
         let set = sets.find(|set| set.directors.contains(&node) && set.directors.len() > 1)?;
         Some(sync::DesiredDaemon {

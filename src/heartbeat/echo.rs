@@ -19,5 +19,5 @@ mod driver;
 mod state;
 mod wire;
 
-pub use driver::{EchoError, EchoProber};
+pub use driver::EchoProber;
 pub use wire::EchoAccess;

@@ -30,11 +30,11 @@ mod verdict;
 pub mod wire;
 
 pub use connect::{ConnectOutcome, ConnectProber};
-pub use echo::{EchoAccess, EchoError, EchoProber};
+pub use echo::{EchoAccess, EchoProber};
 pub use holder::holder;
-pub use key::{ClusterKey, KeyError, MacKey};
+pub use key::ClusterKey;
 pub use left::LeftPorts;
-pub use peers::{Heard, HeardCounts, Peers, WatchedNode};
+pub use peers::{HeardCounts, Peers, WatchedNode};
 pub use sender::{HeartbeatContent, HeartbeatSource, SendSchedule, Sender};
 pub use socket::{Counts, HeartbeatSocket, PORT, Sent, SocketError};
 pub use timing::Timing;

@@ -230,6 +230,7 @@ impl ServiceObject {
     }
 
     /// The same, with whether it is cvipd's.
+    #[cfg(feature = "daemon")]
     pub fn owned(self, owned: bool) -> ServiceObject {
         ServiceObject { owned: Some(owned), ..self }
     }

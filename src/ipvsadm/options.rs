@@ -11,7 +11,7 @@ mod table;
 pub use entry::{
     Argument, Command, Group, Meaning, Opt, OptionEntry, OptionRules, Rule, Topic, Topics, Values,
 };
-pub use table::{SCHEDULER_FLAGS, TABLE};
+pub use table::TABLE;
 
 /// Where in the table each short name's entry stands, and `u8::MAX` for what is none.
 const SHORT_NAMES: [u8; 128] = {

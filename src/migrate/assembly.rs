@@ -18,7 +18,7 @@ use service::ServiceDraft;
 
 /// What the configuration does not tell, or is not to be asked for.
 #[derive(Clone, Debug)]
-pub struct DraftOptions<'a> {
+pub(crate) struct DraftOptions<'a> {
     /// The addresses of each director, in the order of election; empty: as the configuration
     /// tells. A director that serves CVIPs of both families has an address of each.
     pub directors: &'a [Vec<IpAddr>],

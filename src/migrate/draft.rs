@@ -6,7 +6,7 @@ use crate::conf::{Clustertab, Conf, Xml};
 
 /// A cvip.conf and the clustertab that it needs.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Draft {
+pub(crate) struct Draft {
     /// What the cvip.conf says.
     pub conf: Conf,
     /// The nodes that stood before, and the new ones.
@@ -15,12 +15,12 @@ pub struct Draft {
 
 impl Draft {
     /// The text of the cvip.conf.
-    pub fn conf_text(&self) -> String {
+    pub(crate) fn conf_text(&self) -> String {
         Xml(&self.conf).to_string()
     }
 
     /// The lines that a clustertab lacks which stands.
-    pub fn new_nodes(&self, before: &Clustertab) -> String {
+    pub(crate) fn new_nodes(&self, before: &Clustertab) -> String {
         let new = self.clustertab.nodes.iter().filter(|(node, _)| before.addr(**node).is_none());
         new.fold(String::new(), |mut text, (node, addr)| {
             // Writing to a String cannot fail.

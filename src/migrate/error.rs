@@ -5,7 +5,7 @@ use super::ledger::MAX_BYTES;
 /// Why a configuration cannot be read at all; `Display` says what to do.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
-pub enum MigrationError {
+pub(crate) enum MigrationError {
     /// It is larger than any configuration.
     #[error("it is larger than {MAX_BYTES} bytes (1 MiB): is it the right file?")]
     TooLarge,

@@ -7,7 +7,7 @@ named! {
     #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
     #[serde(rename_all = "lowercase")]
     #[non_exhaustive]
-    pub enum SourceFormat {
+    pub(crate) enum SourceFormat {
         /// keepalived.conf.
         Keepalived = "keepalived",
         /// ldirectord.cf.
@@ -35,7 +35,7 @@ const OF_KEEPALIVED: [&str; 12] = [
 
 impl SourceFormat {
     /// The format of a text, by its first line that can stand in one format only.
-    pub fn of(text: &str) -> Option<SourceFormat> {
+    pub(crate) fn of(text: &str) -> Option<SourceFormat> {
         text.lines().find_map(|line| {
             let line = line.trim();
             if line.starts_with(['#', '!']) {

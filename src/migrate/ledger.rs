@@ -5,7 +5,7 @@ use serde::Serialize;
 use crate::output::harmless;
 
 /// The largest text in bytes: that of the largest cvip.conf.
-pub const MAX_BYTES: usize = 1024 * 1024;
+pub(crate) const MAX_BYTES: usize = 1024 * 1024;
 
 /// Characters of a statement that a note shows.
 const SHOWN: usize = 80;
@@ -20,7 +20,7 @@ named! {
     /// What became of a statement.
     #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
     #[serde(rename_all = "snake_case")]
-    pub enum Outcome {
+    pub(crate) enum Outcome {
         /// The draft says the same.
         Carried = "carried",
         /// The draft says something that differs from it as the message tells.
@@ -32,7 +32,7 @@ named! {
 
 /// What became of one statement.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct StatementNote {
+pub(crate) struct StatementNote {
     /// Its line, from 1.
     pub line: usize,
     /// Its first column in characters, from 1.
@@ -51,7 +51,7 @@ pub struct StatementNote {
 
 /// How many statements there are, and what became of them.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
-pub struct StatementTotals {
+pub(crate) struct StatementTotals {
     /// All of them.
     pub statements: usize,
     /// [`Outcome::Carried`].
@@ -64,7 +64,7 @@ pub struct StatementTotals {
 
 impl StatementTotals {
     /// The totals of notes.
-    pub fn of(notes: &[StatementNote]) -> StatementTotals {
+    pub(crate) fn of(notes: &[StatementNote]) -> StatementTotals {
         let count = |outcome| notes.iter().filter(|note| note.outcome == outcome).count();
         StatementTotals {
             statements: notes.len(),

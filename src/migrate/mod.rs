@@ -22,11 +22,11 @@ mod pool;
 mod tests;
 mod values;
 
-pub use assembly::DraftOptions;
-pub use draft::Draft;
-pub use error::MigrationError;
-pub use format::SourceFormat;
-pub use ledger::{MAX_BYTES, Outcome, StatementNote, StatementTotals};
+pub(crate) use assembly::DraftOptions;
+pub(crate) use draft::Draft;
+pub(crate) use error::MigrationError;
+pub(crate) use format::SourceFormat;
+pub(crate) use ledger::{MAX_BYTES, Outcome, StatementNote, StatementTotals};
 
 use crate::ipvsadm::names::Names;
 use ledger::Ledger;
@@ -34,7 +34,7 @@ use pool::Plan;
 
 /// What a configuration of another system becomes.
 #[derive(Debug)]
-pub struct Migration {
+pub(crate) struct Migration {
     /// The format in which it was read.
     pub format: SourceFormat,
     /// What became of each statement, in the order of the text.
@@ -49,7 +49,7 @@ pub struct Migration {
 /// # Errors
 /// The text cannot be read: it is too large, in no known format, or its structure is broken. A
 /// setting that cannot be carried is no error.
-pub fn migrate(
+pub(crate) fn migrate(
     text: &str,
     format: Option<SourceFormat>,
     options: &DraftOptions<'_>,
@@ -72,7 +72,7 @@ pub fn migrate(
 
 impl Migration {
     /// How many statements there are, and what became of how many of them.
-    pub fn totals(&self) -> StatementTotals {
+    pub(crate) fn totals(&self) -> StatementTotals {
         StatementTotals::of(&self.notes)
     }
 }

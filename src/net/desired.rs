@@ -13,7 +13,7 @@ use crate::serial::interned::{self, ProgramText};
 
 /// Seconds that the kernel keeps the CVIP of one of several directors unless it is renewed
 /// (once a second): a director whose cvipd is dead or frozen cannot hold it for longer.
-pub const CVIP_LIFETIME: u32 = 10;
+const CVIP_LIFETIME: u32 = 10;
 
 /// The interface on which real servers carry an address for which they must not answer.
 const LOOPBACK: &str = "lo";

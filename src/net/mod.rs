@@ -41,8 +41,8 @@ pub use changes::ChangeWatch;
 pub use conflict::{AddressConflicts, Claimed, ConflictState};
 pub use conflict_watch::ConflictWatch;
 pub use desired::{
-    AddressRole, CVIP_LIFETIME, DesiredAddress, DesiredLink, DesiredSettings, DesiredSysctl,
-    Device, NeededOn, desired,
+    AddressRole, DesiredAddress, DesiredLink, DesiredSettings, DesiredSysctl, Device, NeededOn,
+    desired,
 };
 pub use error::NetError;
 pub use frames::Mac;
@@ -50,7 +50,7 @@ pub(crate) use frames::internet_checksum;
 pub use interfaces::{Interface, interfaces};
 pub use local::{local_addresses, local_port_range};
 pub use report::{Difference, Done, Reachable, SettingFailure, SettingsReport};
-pub use routes::{Route, route, route_abroad};
+pub use routes::{Route, route_abroad};
 pub use settings::{
     Incapable, NetworkHost, NetworkSettings, SettingsRecord, SettingsSnapshot, ThisHost,
 };

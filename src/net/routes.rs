@@ -31,21 +31,12 @@ const ABROAD_V6: [Ipv6Addr; 4] = [
 /// halves that some use in its place.
 const WIDE: u8 = 8;
 
-/// Where a packet to `to` would leave, from the address `from` if one is given, in the calling
-/// thread's network namespace; none: nowhere, or it would not leave, or `from` is an IPv4 address
-/// of another host. Needs no privilege.
+/// Where a packet to the Internet would leave: the default route, as routing rules choose it for
+/// packets from the address `from`, in the calling thread's network namespace; none if there is
+/// none, or if `from` is an IPv4 address of another host. Needs no privilege.
 ///
 /// # Errors
 /// The kernel cannot be asked.
-pub fn route(to: IpAddr, from: Option<IpAddr>) -> Result<Option<Route>, NetError> {
-    ask(&mut RtnetlinkSocket::open()?, to, from)
-}
-
-/// Where a packet to the Internet would leave: the default route, as routing rules choose it for
-/// packets from the address `from`; see [`route`].
-///
-/// # Errors
-/// As [`route`].
 pub fn route_abroad(family_of: IpAddr, from: Option<IpAddr>) -> Result<Option<Route>, NetError> {
     let mut socket = RtnetlinkSocket::open()?;
     let abroad: Vec<IpAddr> = match family_of {
@@ -118,6 +109,7 @@ mod tests {
 
     #[test]
     fn this_machines_own_address_needs_no_route() {
-        assert_eq!(route(Ipv4Addr::LOCALHOST.into(), None), Ok(None));
+        let mut socket = RtnetlinkSocket::open().unwrap();
+        assert_eq!(ask(&mut socket, Ipv4Addr::LOCALHOST.into(), None), Ok(None));
     }
 }

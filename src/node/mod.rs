@@ -26,5 +26,5 @@ mod view;
 
 pub use driver::NodeAgent;
 pub use identify::{WhichNode, identify};
-pub use system::{System, user_name};
+pub use system::System;
 pub use view::NodeView;

@@ -11,7 +11,7 @@ pub const SETTINGS_PATH: &str = "/etc/cvip/cvip.toml";
 pub const CLUSTER_KEY_PATH: &str = "/etc/cvip/cluster.key";
 
 /// Where hooks stand.
-pub const HOOKS_PATH: &str = "/etc/cvip/hooks.d";
+const HOOKS_PATH: &str = "/etc/cvip/hooks.d";
 
 /// Where cvip's keys stand in etcd.
 pub const PREFIX: &str = "/cvip/";

@@ -24,7 +24,7 @@ use crate::conf::Conf;
 use crate::ipvs::{Change, Client};
 use crate::net;
 use crate::recorder::{Recorded, Recorder};
-use crate::store::{AppliedOrders, Fault, Key, Store, StoreError, StoreState, StoreValues};
+use crate::store::{AppliedOrders, Fault, Key, Store, StoreError, StoreValues};
 
 /// How long an agent that has left waits for nothing: until it is ended.
 const LEFT_FOR: Duration = Duration::from_secs(3600);
@@ -195,11 +195,6 @@ impl DirectorAgent {
     /// What it knows of its pools beside what stands in the kernel.
     pub fn view(&self, now: Instant) -> TableView {
         TableView { times: self.times.times().clone(), ..self.state.view(now) }
-    }
-
-    /// The store's view, as this director last read it.
-    pub fn state(&self) -> &StoreState {
-        self.store.state()
     }
 
     /// Asks static real servers, and notes those that fail.

@@ -11,7 +11,7 @@ use super::entry::{Argument, Command as C, Group, Meaning, Opt, OptionEntry, Top
 use crate::ipvs::limits::SCHEDULERS;
 
 /// The words that `--sched-flags` knows.
-pub const SCHEDULER_FLAGS: &[&str] =
+const SCHEDULER_FLAGS: &[&str] =
     &["flag-1", "flag-2", "flag-3", "sh-fallback", "sh-port", "mh-fallback", "mh-port"];
 
 /// The words of connection states (net/netfilter/ipvs/ip_vs_proto_*.c), for the completions.
