@@ -1,6 +1,7 @@
 //! The monitor's sockets, its view of the store and its file of terms: what they bring goes into
 //! [`MonitorState`], and what that asks for is carried out here.
 
+use std::io::ErrorKind;
 use std::os::fd::BorrowedFd;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -272,7 +273,19 @@ impl TermsFile {
     }
 
     fn read(&self, set: u32) -> Terms {
-        Terms::parse(&files::read_text(&self.path, wire::CAP).unwrap_or_default(), set)
+        let text = match files::read_text(&self.path, wire::CAP) {
+            Ok(text) => text,
+            Err(error) if error.kind() == ErrorKind::NotFound => return Terms::default(),
+            Err(error) => {
+                warn!("{}: {error}: this director goes on as if it was none", self.path.display());
+                return Terms::default();
+            }
+        };
+        let terms = Terms::parse(&text, set);
+        if terms.is_partly_of(&text) {
+            warn!("{}: not all of it can be read as terms: the rest counts", self.path.display());
+        }
+        terms
     }
 
     fn write(&self, terms: &Terms) -> bool {

@@ -81,7 +81,7 @@ mod tests {
         let active = |term| WriteTerms(Terms { active: Some((1, term)), ..Terms::default() });
         let yielded =
             |term| WriteTerms(Terms { active: None, given_up: BTreeMap::from([(1, term)]) });
-        let mut terms = RememberedTerms::new(Terms::parse("active 1 6", 1));
+        let mut terms = RememberedTerms::new(Terms::parse("active 1 6\n", 1));
         for (n, (step, expected)) in [
             // The file is an earlier start's: nothing is said of it yet.
             (Step::Missing, None),
@@ -119,7 +119,7 @@ mod tests {
 
     #[test]
     fn a_term_of_another_set_is_an_election_of_another_set() {
-        let terms = RememberedTerms::new(Terms::parse("active 1 7", 1));
+        let terms = RememberedTerms::new(Terms::parse("active 1 7\n", 1));
         assert_eq!((terms.term(1), terms.term(2)), (Some(7), Some(0)));
         assert_eq!(RememberedTerms::new(Terms::default()).term(1), None);
     }

@@ -20,9 +20,11 @@ pub struct Terms {
 }
 
 impl Terms {
-    /// Reads the file's text; what makes no sense says nothing. An older cvipd wrote nothing but
-    /// the term, of the set that it was in: `set`, as far as is known.
+    /// Reads the file's text; what makes no sense says nothing, nor does a line without its end: the file was
+    /// cut short, and of a number the end may be missing. An older cvipd wrote nothing but the term, of the set
+    /// that it was in: `set`, as far as is known.
     pub fn parse(text: &str, set: u32) -> Terms {
+        let text = text.rfind('\n').map_or("", |end| &text[..end]);
         let lone: Option<u64> = text.trim().parse().ok();
         let active = lone.filter(|term| *term <= counter::LAST).map(|term| (set, term));
         let mut terms = Terms { active, given_up: BTreeMap::new() };
@@ -38,6 +40,12 @@ impl Terms {
             }
         }
         terms
+    }
+
+    /// Some of the text that they were read from says something else, or nothing.
+    pub(super) fn is_partly_of(&self, text: &str) -> bool {
+        let is_lone = text.trim().parse::<u64>().is_ok() && self.active.is_some();
+        text.trim_end() != self.encode().trim_end() && !is_lone
     }
 
     /// The file's text.
@@ -65,15 +73,33 @@ mod tests {
             ("", Terms::default()),
             ("active 1 7\n", active(1, 7)),
             ("given-up 1 7\ngiven-up 2 1\n", given_up(&[(1, 7), (2, 1)])),
-            ("7 or so", Terms::default()),
-            ("active 1", Terms::default()),
-            ("active one 7", Terms::default()),
-            ("active 1 9007199254740992", Terms::default()),
+            ("7 or so\n", Terms::default()),
+            ("active 1\n", Terms::default()),
+            ("active one 7\n", Terms::default()),
+            ("active 1 9007199254740992\n", Terms::default()),
+            // Cut short: of term 12, say.
+            ("active 1 1", Terms::default()),
+            ("active 1 7\ngiven-up 1 1", active(1, 7)),
+            ("1", Terms::default()),
             ("9007199254740992\n", Terms::default()),
             // An older cvipd's.
             ("7\n", active(3, 7)),
         ] {
             assert_eq!(Terms::parse(text, 3), terms, "{text:?}");
+        }
+    }
+
+    #[test]
+    fn a_file_that_is_cut_short_is_known() {
+        let text = "active 1 12\ngiven-up 2 7\n";
+        for kept in 0..=text.len() {
+            let is_whole = [0, "active 1 12\n".len(), text.len()].contains(&kept);
+            let cut = &text[..kept];
+            assert_eq!(Terms::parse(cut, 1).is_partly_of(cut), !is_whole, "{cut:?}");
+        }
+        // Where there was no room, a shorter text ends in blanks.
+        for whole in ["active 1 7\n      ", "7\n"] {
+            assert!(!Terms::parse(whole, 1).is_partly_of(whole), "{whole:?}");
         }
     }
 

@@ -167,7 +167,7 @@ impl Scene {
     /// An active director of so many nodes that are all up, recorded as in files.
     pub(super) fn of_nodes(nodes: u32) -> Scene {
         let servers: Vec<u32> = (1..=nodes).collect();
-        let mut scene = Scene::of(conf(&[1, 2], &servers), Some((1, 4)), "active 1 4");
+        let mut scene = Scene::of(conf(&[1, 2], &servers), Some((1, 4)), "active 1 4\n");
         scene.incarnations = (1..=nodes).map(|node| (node, INCARNATION)).collect();
         scene.alive = scene.incarnations.clone();
         scene.up = (2..=nodes).collect();
@@ -191,7 +191,7 @@ impl Scene {
 
     /// An active director in term 4, whose set is calm.
     pub(super) fn active() -> Scene {
-        let mut scene = Scene::new(Some((1, 4)), "active 1 4");
+        let mut scene = Scene::new(Some((1, 4)), "active 1 4\n");
         scene.play(&[(0, Wait, &["writes active 1 4", "active 4"]), (3000, Wait, &[])]);
         scene
     }

@@ -381,12 +381,12 @@ fn a_term_that_could_not_be_written_is_written_again_and_a_yield_removes_what_is
 #[test]
 fn one_that_is_started_again_while_the_store_is_unavailable_goes_on_if_no_other_directs() {
     let start = || {
-        let mut scene = Scene::new(None, "active 1 4");
+        let mut scene = Scene::new(None, "active 1 4\n");
         scene.has_store = false;
         // What a store that was never read says is nothing.
         let me = MonitorIdentity { node: ME, incarnation: INCARNATION, nonce: NONCE };
         let conf = conf(&[1, 2], &[1, 2, 3, 4]);
-        scene.start(MonitorState::new(me, conf, Terms::parse("active 1 4", ME), scene.now));
+        scene.start(MonitorState::new(me, conf, Terms::parse("active 1 4\n", ME), scene.now));
         scene
     };
     start().play(&[
@@ -412,7 +412,7 @@ fn one_that_is_started_again_while_the_store_is_unavailable_goes_on_if_no_other_
 fn a_director_that_is_started_again_tells_its_former_term_and_claims_a_later_one() {
     // The store was emptied meanwhile: no other knows the term if this one does not tell it.
     let second = conf(&[2, 1], &[1, 2, 3, 4]);
-    let mut scene = Scene::of(Arc::clone(&second), None, "active 1 4");
+    let mut scene = Scene::of(Arc::clone(&second), None, "active 1 4\n");
     // Before anything was read.
     assert_eq!(scene.state.leaderships(), [Leadership { set: 1, term: 4, active: false }]);
     scene.play(&[(0, Wait, &[])]);
@@ -516,7 +516,7 @@ fn what_nodes_said_of_leaving_is_unknown_to_a_new_monitor_until_it_hears_them() 
     let kept = scene.restrictions.clone();
 
     // A reload makes the monitor anew; node 3 has ended its cvipd meanwhile.
-    let mut scene = Scene::new(None, "active 1 4");
+    let mut scene = Scene::new(None, "active 1 4\n");
     scene.happen(&Store(false));
     scene.happen(&Down(&[3]));
     scene.play(&[(0, Wait, &["StoreUnavailable"]), (100, Wait, &[])]);
@@ -533,7 +533,7 @@ fn what_nodes_said_of_leaving_is_unknown_to_a_new_monitor_until_it_hears_them() 
 
 #[test]
 fn what_restricts_a_node_is_unknown_to_a_new_monitor_until_it_hears_the_node_or_its_lease_ended() {
-    let mut scene = Scene::new(Some((1, 4)), "active 1 4");
+    let mut scene = Scene::new(Some((1, 4)), "active 1 4\n");
     scene.happen(&Down(&[3]));
     assert_eq!(scene.state.restrictions.unknown, [2, 3, 4].into(), "before it hears any");
     scene.play(&[(0, Wait, &["writes active 1 4", "active 4"]), (1000, Wait, &[])]);
