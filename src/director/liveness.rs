@@ -22,8 +22,8 @@ pub struct Evidence {
     pub echo: bool,
     /// Its cvipd holds the node's lease, as the store was last read.
     pub leased: bool,
-    /// For how long nothing has been heard of it, or of a node that never was, for how long this
-    /// director has been listening.
+    /// For how long nothing has been heard of it, or of a node that never was, for how long it has been asked
+    /// for an echo.
     pub unheard_for: Duration,
 }
 

@@ -221,20 +221,21 @@ impl Nodes {
         let mut liveness_of = BTreeMap::new();
         for (node, addrs) in &self.addrs {
             let heard = self.peers.heard_ago(*node, now);
-            let unheard_for = heard.unwrap_or_else(|| now.saturating_duration_since(self.started));
             let leased = store.alive.contains_key(node);
             let heartbeats = match heard {
                 None => HeartbeatEvidence::Never,
                 Some(_) if suspected.contains(node) => HeartbeatEvidence::Stopped,
                 Some(_) => HeartbeatEvidence::Come,
             };
-            let is_doubtful = match heartbeats {
-                HeartbeatEvidence::Never => !leased,
-                _ => unheard_for >= Timing::default().silence / 2,
+            let is_doubtful = match heard {
+                None => !leased,
+                Some(unheard_for) => unheard_for >= Timing::default().silence / 2,
             };
             let is_witness = witnesses.contains(node);
             let echo = self.probes.echo(*node, addrs, is_doubtful || is_witness, now, outputs);
             is_answered |= is_witness && echo;
+            // A lease was all that spoke for a node that was never heard: only now it is asked.
+            let unheard_for = heard.unwrap_or_else(|| self.probes.asked_for(*node, now));
             let liveness = Evidence { heartbeats, echo, leased, unheard_for }.liveness();
             // A director that suspects its own link declares no node dead.
             let liveness = if self.isolated { liveness.min(Liveness::Suspected) } else { liveness };

@@ -25,8 +25,8 @@ const MISSES: u32 = 2;
 /// What was asked, and answered.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub(super) struct Probes {
-    /// When each node whose liveness is doubtful was last asked for an echo.
-    echoed: BTreeMap<u32, Instant>,
+    /// When each node whose liveness is doubtful was first and last asked for an echo.
+    echoed: BTreeMap<u32, (Instant, Instant)>,
     /// When the newest echo request that a machine answered was sent.
     answered: BTreeMap<IpAddr, Instant>,
     /// The servers of each node whose cvipd alone is down.
@@ -91,12 +91,19 @@ impl Probes {
             }
             return false;
         }
-        if self.echoed.get(&node).is_none_or(|at| now.duration_since(*at) >= ECHO_EVERY) {
-            self.echoed.insert(node, now);
+        let asked = self.echoed.get(&node);
+        if asked.is_none_or(|(_, last)| now.duration_since(*last) >= ECHO_EVERY) {
+            self.echoed.insert(node, (asked.map_or(now, |(first, _)| *first), now));
             outputs.extend(addrs.iter().map(|addr| MonitorOutput::Echo(*addr)));
         }
         let lately = |at: &Instant| now.saturating_duration_since(*at) < Timing::default().silence;
         addrs.iter().filter_map(|addr| self.answered.get(addr)).any(lately)
+    }
+
+    /// For how long a node's machine has been asked for an echo.
+    pub(super) fn asked_for(&self, node: u32, now: Instant) -> Duration {
+        let first = self.echoed.get(&node).map(|(first, _)| *first);
+        first.map_or(Duration::ZERO, |first| now.saturating_duration_since(first))
     }
 
     /// Probes the servers of a node whose cvipd alone is down, by the services of its last record;

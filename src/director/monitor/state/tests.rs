@@ -505,6 +505,27 @@ fn a_director_that_another_one_does_not_hear_vouches_for_itself_while_nodes_answ
 }
 
 #[test]
+fn a_node_that_was_never_heard_is_asked_for_an_echo_before_it_counts_as_dead() {
+    // Its heartbeats are filtered, and it counts as alive by its lease, until that ends.
+    let unheard = || {
+        let mut scene = Scene::new(Some((1, 4)), "active 1 4\n");
+        scene.happen(&Down(&[3]));
+        scene
+    };
+    unheard().play(&[
+        (0, Answers(3), &["writes active 1 4", "active 4"]),
+        (20_000, LeaseEnds(3), &["node 3: AgentDown"]),
+        (5000, Wait, &[]),
+    ]);
+    unheard().play(&[
+        (0, Wait, &["writes active 1 4", "active 4"]),
+        (20_000, LeaseEnds(3), &[]),
+        (1950, Wait, &["node 3: Dead"]),
+        (1000, Wait, &[]),
+    ]);
+}
+
+#[test]
 fn what_nodes_said_of_leaving_is_unknown_to_a_new_monitor_until_it_hears_them() {
     let mut scene = Scene::active();
     scene.play(&[
