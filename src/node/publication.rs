@@ -30,8 +30,8 @@ pub(super) struct Publication {
     stored: Option<NodeRecord>,
     /// The record that is being written.
     putting: Option<NodeRecord>,
-    /// The newest version that was written, or that was tried.
-    tried: Option<(u64, u64)>,
+    /// The newest record that was written, or that was tried.
+    tried: Option<NodeRecord>,
     /// When a record that was not stored is tried again.
     retry_at: Option<Instant>,
     /// When one that has to wait for its turn is written.
@@ -65,7 +65,14 @@ impl Publication {
 
     /// The newest version that was written, or that was tried.
     pub(super) fn tried(&self) -> Option<(u64, u64)> {
-        self.tried
+        self.tried.as_ref().map(NodeRecord::version)
+    }
+
+    /// The record that was tried and is newer than the stored one. Heartbeats have named the ports that were left
+    /// beside it, and those count against the stored one.
+    fn unwritten(&self) -> Option<&NodeRecord> {
+        let stored = self.stored.as_ref()?.version();
+        self.tried.as_ref().filter(|tried| counter::is_later_pair(tried.version(), stored))
     }
 
     /// True if the last record that was to be written is stored.
@@ -104,10 +111,12 @@ impl Publication {
         (self.retry_at, self.write_at) = (None, None);
         let sequence = self.stored.as_ref().map_or(1, |stored| stored.sequence);
         let record = NodeRecord { incarnation: self.incarnation, sequence, ..record };
-        if self.stored.as_ref() == Some(&record) {
+        let unwritten = self.unwritten();
+        if self.stored.as_ref() == Some(&record) && unwritten.is_none() {
             return None;
         }
-        let due = self.pace.due(self.stored.as_ref(), &record, now);
+        let before = self.stored.as_ref().filter(|_| unwritten.is_none());
+        let due = self.pace.due(before, &record, now);
         if due > now {
             self.write_at = Some(due);
             return None;
@@ -116,9 +125,25 @@ impl Publication {
         let own = record.next_version(self.incarnation);
         let after = in_store.map_or(own, |stored| stored.next_version(self.incarnation));
         let (incarnation, sequence) = if counter::is_later_pair(own, after) { own } else { after };
-        let record = NodeRecord { incarnation, sequence, ..record };
-        if self.tried.is_none_or(|tried| counter::is_later_pair(record.version(), tried)) {
-            self.tried = Some(record.version());
+        let mut record = NodeRecord { incarnation, sequence, ..record };
+        let is_later = |record: &NodeRecord, tried: &NodeRecord| {
+            counter::is_later_pair(record.version(), tried.version())
+        };
+        // Heartbeats have named the ports that were left beside the one that was tried: that does not count against one
+        // that says something else, which is a later one, also once the store was emptied.
+        if let Some(tried) = self.tried.as_ref().filter(|tried| !is_later(&record, tried)) {
+            let (incarnation, sequence) = tried.version();
+            let same = NodeRecord { incarnation, sequence, ..record };
+            record = match same == *tried {
+                true => same,
+                false => {
+                    let (incarnation, sequence) = tried.next_version(incarnation);
+                    NodeRecord { incarnation, sequence, ..same }
+                }
+            };
+        }
+        if self.tried.as_ref().is_none_or(|tried| is_later(&record, tried)) {
+            self.tried = Some(record.clone());
         }
         self.putting = Some(record.clone());
         Some(record)
