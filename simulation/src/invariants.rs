@@ -16,7 +16,7 @@ use crate::cluster::clients::{Attempt, Clients};
 use crate::cluster::conf::{CVIP, FLAGGED, HTTP, PORTS, STATIC, XDMCP, addr_of, protocol_of};
 use crate::cluster::machine::Machine;
 use crate::cluster::packet::Place;
-use crate::cluster::process::Told;
+use crate::cluster::process::{Process, Told};
 use crate::cluster::world::World;
 use crate::expected::{self, ExpectedService, NodeFacts};
 use crate::time::SimTime;
@@ -24,6 +24,9 @@ use crate::time::SimTime;
 /// Two may carry a CVIP for so long: the lifetime of an address whose cvipd cannot give it back,
 /// and what a look takes (invariant 1).
 const TWO_CARRY: Duration = Duration::from_millis(11_500);
+
+/// A director that cvip.conf strikes keeps its addresses for so long at most, until its table is empty (invariant 22).
+const EMPTIED_WITHIN: Duration = Duration::from_secs(2);
 
 /// So many messages may wait in one cvipd (invariant 9).
 const WAITING: usize = 2000;
@@ -60,6 +63,9 @@ pub struct Watch {
     roles: BTreeMap<u32, (u64, ElectionRole)>,
     /// The highest term that each was active in, of which start and set.
     terms: BTreeMap<u32, ((u64, Option<u32>), u64)>,
+    /// Of each node that empties the table of a former director: which start that is, since when, and whether
+    /// it answered for the CVIP at the last look.
+    retiring: BTreeMap<u32, (u64, SimTime, bool)>,
     /// How often workers had run, of which start, at the last count.
     steps: BTreeMap<u32, (u64, u64)>,
     next_count: SimTime,
@@ -104,6 +110,11 @@ impl Watch {
                     self.term_grows(world, *node, *role)?;
                 }
                 Told::Applied(_) => self.owned(world, *node)?,
+                Told::Won { term, known } if term <= known => {
+                    let what =
+                        format!("node {node} knew of term {known}, and its claim gave {term}");
+                    return violation(21, what);
+                }
                 Told::Ended(Err(why)) => {
                     return Err(Violation {
                         at: *at,
@@ -114,6 +125,7 @@ impl Watch {
                 _ => {}
             }
         }
+        self.retires(world)?;
         if world.now >= self.next_count {
             self.next_count = world.now + Duration::from_secs(1);
             self.count(world)?;
@@ -151,7 +163,7 @@ impl Watch {
         let set = machine.process.as_ref().and_then(|process| process.workers()?.set());
         let start = (machine.epoch, set);
         let (of, highest) = self.terms.entry(node).or_insert((start, term));
-        if *of != start || machine.host.files.is_full {
+        if *of != start || machine.host.files.fault.is_some() {
             (*of, *highest) = (start, term);
         }
         if term < *highest {
@@ -159,6 +171,35 @@ impl Watch {
             return Err(Violation { at: world.now, invariant: 2, what });
         }
         *highest = term;
+        Ok(())
+    }
+
+    /// A director that cvip.conf strikes becomes a real server once its table is empty, and not before.
+    fn retires(&mut self, world: &World) -> Result<(), Violation> {
+        for (node, machine) in &world.machines {
+            let workers = machine.process.as_ref().and_then(Process::workers);
+            if workers.is_none_or(|workers| workers.retired.is_none()) {
+                self.retiring.remove(node);
+                continue;
+            }
+            let (network, clock) = (&machine.host.kernel.network, machine.clock(world.now));
+            let answers = network.answers_for(CVIP, "eth0", clock);
+            let new = (machine.epoch, world.now, answers);
+            let (of, since, answered) = self.retiring.entry(*node).or_insert(new);
+            if *of != machine.epoch {
+                (*of, *since, *answered) = new;
+            }
+            let gave_away = std::mem::replace(answered, answers) && !answers;
+            let is_early = world.now.since(*since) < EMPTIED_WITHIN;
+            if gave_away && is_early && network.receives(CVIP, clock) {
+                let own = own_services(machine);
+                if !own.is_empty() {
+                    let what =
+                        format!("node {node}: a former director is a real server with {own:?}");
+                    return Err(Violation { at: world.now, invariant: 22, what });
+                }
+            }
+        }
         Ok(())
     }
 
@@ -275,6 +316,13 @@ pub fn is_right(world: &World, clients: &Clients, conf: &Conf) -> Result<(), (u3
         let Some(process) = &machine.process else {
             return Err((11, format!("node {node}: no cvipd runs")));
         };
+        if *node != active && machine.clock(world.now) < machine.asked_until {
+            return Err((12, format!("node {node} was asked to take over, and has not")));
+        }
+        // Until its hooks have run, it is what it was.
+        if machine.is_ending {
+            return Err((11, format!("node {node}: cvipd was told to end, and has not")));
+        }
         let Some(workers) = process.workers() else {
             return Err((11, format!("node {node}: cvipd has not started")));
         };
@@ -344,7 +392,8 @@ fn has_nothing_left(machine: &Machine, clock: SimTime) -> Result<(), (u32, Strin
     if !own.is_empty() {
         return Err((18, format!("node {node} has left, and has {own:?}")));
     }
-    match machine.host.kernel.network.receives(CVIP, clock) {
+    let has_address = machine.host.kernel.network.receives(CVIP, clock);
+    match has_address && !machine.host.has_disowned_settings {
         true => Err((18, format!("node {node} has left, and has the CVIP"))),
         false => Ok(()),
     }
@@ -368,11 +417,12 @@ fn found_service(machine: &Machine, key: ServiceKey) -> Option<ExpectedService> 
     })
 }
 
-/// The services of the table that no hand added.
+/// The services of the table that no hand added, and that cvipd still knows as its own.
 fn own_services(machine: &Machine) -> Vec<ServiceKey> {
     let services = machine.host.kernel.table().services();
     let keys = services.filter_map(|(service, _)| service_key(service.id));
-    keys.filter(|key| !machine.host.foreign.contains(key)).collect()
+    let (foreign, disowned) = (&machine.host.foreign, &machine.host.disowned);
+    keys.filter(|key| !foreign.contains(key) && !disowned.contains(key)).collect()
 }
 
 /// A node's record in the store says what the node serves.

@@ -5,6 +5,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use cvip::conf::Conf;
+use cvip::cores::Value;
+use cvip::store::Key;
 use serde::{Deserialize, Serialize};
 
 use crate::cluster::clients::{self, Clients};
@@ -12,6 +14,7 @@ use crate::cluster::conf::{Layout, PORTS};
 use crate::cluster::faults::{self, Fault, Targets, Timed};
 use crate::cluster::machine::Machine;
 use crate::cluster::operator::{self, Later};
+use crate::cluster::packet::Place;
 use crate::cluster::process::Told;
 use crate::cluster::world::{SERVERS, World};
 use crate::invariants::{self, Violation, Watch};
@@ -24,6 +27,10 @@ const SETTLED_WITHIN: Duration = Duration::from_secs(30);
 
 /// And stays so: it is watched for this long.
 const WATCHED_FOR: Duration = Duration::from_secs(6);
+
+/// By then a director has forgotten the claims that it made in short succession, which it would make the next one
+/// later for.
+const FORGOTTEN_WITHIN: Duration = Duration::from_secs(60);
 
 /// How often it is looked whether all is right.
 const LOOK_EVERY: Duration = Duration::from_millis(250);
@@ -172,9 +179,14 @@ pub fn run(plan: &Plan, tells: bool) -> Report {
 impl Run {
     /// Lets one burst of faults happen, and waits until all is right again.
     fn burst(&mut self, burst: &[Timed], report: &mut Report) -> Result<(), Violation> {
+        let successor = self.successor(burst);
+        if successor.is_some() {
+            self.until(self.world.now + FORGOTTEN_WITHIN)?;
+        }
         let begin = self.world.now;
         self.watch.nothing_fails = burst.iter().all(|timed| is_harmless(&timed.fault));
         self.come_back();
+        self.world.machines.values_mut().for_each(Machine::forget_disowned);
         for timed in burst {
             self.until(begin + Duration::from_millis(timed.at_ms))?;
             self.note(0, &format!("FAULT {:?}", timed.fault));
@@ -196,8 +208,44 @@ impl Run {
         if directors.map(|director| &self.world.machines[&director.node]).all(|of| of.has_left) {
             self.come_back();
         }
+        self.start_refused(burst);
+        self.start_forgotten();
+        if self.only_servers_are_unheard() {
+            self.note(0, "no fault lasts but that heartbeats are lost");
+            self.settle(report)?;
+        }
+        self.world.network.hear_heartbeats();
         self.note(0, "no fault lasts");
-        self.settle(report)
+        self.settle(report)?;
+        match (successor, &self.world.carriers()[..]) {
+            (Some(successor), [active]) if *active != successor => {
+                let what = format!(
+                    "node {successor} is next in cvip.conf's order, and {active} took over"
+                );
+                Err(Violation { at: self.world.now, invariant: 20, what })
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// The director that is to take over: the first of the others in cvip.conf's order, if the active one is lost
+    /// and nothing else fails.
+    fn successor(&self, burst: &[Timed]) -> Option<u32> {
+        let [Timed { fault: Fault::ActiveCrash { .. }, .. }] = burst else { return None };
+        let [active] = self.world.carriers()[..] else { return None };
+        let is_whole = self.world.machines.values().all(|machine| !machine.has_left);
+        let order = &self.confs[self.layout].cvips[0].directors;
+        let mut others = order.iter().map(|director| director.node).filter(|node| *node != active);
+        others.next().filter(|_| is_whole)
+    }
+
+    /// The heartbeats of one node are lost, which is no director, and all others are heard.
+    fn only_servers_are_unheard(&self) -> bool {
+        let is_director = |node| self.confs.iter().any(|conf| conf.is_director(node));
+        let is_whole = self.world.machines.values().all(|machine| !machine.has_left);
+        let unheard = self.world.network.unheard();
+        let is_server = |place: &Place| matches!(place, Place::Node(node) if !is_director(*node));
+        is_whole && unheard.len() == 1 && unheard.iter().all(is_server)
     }
 
     /// The nodes that have left join the cluster again.
@@ -205,6 +253,33 @@ impl Run {
         let left = self.world.machines.values().filter(|machine| machine.has_left);
         for node in left.map(|machine| machine.node).collect::<Vec<u32>>() {
             self.note(node, "is started again");
+            self.world.start(node, Duration::ZERO);
+        }
+    }
+
+    /// A leave of which the store could not be told ended after it was judged: an operator starts that cvipd again.
+    fn start_refused(&mut self, burst: &[Timed]) {
+        for timed in burst {
+            let Fault::Leave { node, away_ms: None } = &timed.fault else { continue };
+            let machine = &self.world.machines[node];
+            if machine.process.is_none() && !machine.has_left {
+                self.world.start(*node, Duration::ZERO);
+            }
+        }
+    }
+
+    /// An emptied store does not say any more which nodes have left, and a director that was started since does not
+    /// know: those nodes come back.
+    fn start_forgotten(&mut self) {
+        let world = &self.world;
+        let is_known = |node: u32| match world.stored(Key::Node(node)) {
+            Some(Value::Node(record)) => record.leaving,
+            _ => false,
+        };
+        let left = world.machines.values().filter(|machine| machine.has_left);
+        let forgotten = left.map(|machine| machine.node).filter(|node| !is_known(*node));
+        for node in forgotten.collect::<Vec<u32>>() {
+            self.note(node, "is started again, since the store has forgotten that it left");
             self.world.start(node, Duration::ZERO);
         }
     }
@@ -305,6 +380,7 @@ fn line(told: &Told) -> Option<String> {
         Told::NotStarted(why) => format!("cvipd does not start: {why}"),
         Told::Ended(outcome) => format!("cvipd ends: {outcome:?}"),
         Told::Left => "has left the cluster".to_owned(),
+        Told::Won { .. } => return None,
         Told::Applied(0) => return None,
         Told::Applied(changes) => format!("{changes} changes to the table"),
     })
@@ -323,6 +399,9 @@ fn is_harmless(fault: &Fault) -> bool {
             | Fault::StoreFull { .. }
             | Fault::NoStore { .. }
             | Fault::FilesFull { .. }
+            | Fault::FilesReadOnly { .. }
+            | Fault::FilesTorn { .. }
+            | Fault::AnnouncementsLost { .. }
             | Fault::EventsLost { .. }
             | Fault::Wall { .. }
             | Fault::SetSysctl { .. }

@@ -190,6 +190,48 @@ fn a_full_disk_keeps_nobody_from_joining_leaving_and_starting_again() {
     });
 }
 
+/// A folder in which nothing can be written, but for files that are open.
+struct ReadOnly(PathBuf);
+
+impl ReadOnly {
+    fn over(folder: &Path) -> ReadOnly {
+        let none: Option<&str> = None;
+        mount(Some(folder), folder, none, MsFlags::MS_BIND, none).unwrap();
+        let flags = MsFlags::MS_BIND | MsFlags::MS_REMOUNT | MsFlags::MS_RDONLY;
+        mount(none, folder, none, flags, none).unwrap();
+        ReadOnly(folder.to_owned())
+    }
+}
+
+impl Drop for ReadOnly {
+    fn drop(&mut self) {
+        let _ = umount2(&self.0, MntFlags::MNT_DETACH);
+    }
+}
+
+#[test]
+fn a_run_folder_that_is_read_only_takes_nothing_from_any_node_and_is_written_later() {
+    let Served { site, files: _, _held } = served();
+    site.direct("setport_weight --start-port=8081 --end-port=8081 --weight=1 --cluster");
+    let before = site.rules();
+    let read_only = ReadOnly::over(&site.run_dir());
+    let _late = listen(site.host(1), "0.0.0.0:8081");
+    site.until("node 1 says that its record is not stored", |site| {
+        site.logged(1).contains("cannot store this node's record").then_some(())
+    });
+    let refused = site.try_run(
+        site.director(),
+        "setport_weight --start-port=8082 --end-port=8082 \
+        --weight=1 --cluster",
+    );
+    let told = String::from_utf8_lossy(&refused.stderr);
+    assert!(!refused.status.success() && told.contains("Read-only file system"), "{told}");
+    assert_eq!(site.rules(), before);
+    drop(read_only);
+    site.await_pool(site.v4(Tcp, 8081), Some(&[(1, 1)]));
+    site.await_pool(site.v4(Tcp, 8080), Some(&[(1, 2), (2, 2)]));
+}
+
 #[test]
 fn a_run_folder_that_somebody_empties_takes_nothing_from_anybody_and_is_made_again() {
     let Served { site, files, _held } = served();

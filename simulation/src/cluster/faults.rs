@@ -39,6 +39,13 @@ pub enum Fault {
     Unplug { node: u32, for_ms: Ms },
     /// Every link loses, delays, reorders and doubles packets.
     BadNetwork { loss_percent: u32, delay_ms: Ms, for_ms: Ms },
+    /// A node's heartbeats are lost, and nothing else that it sends. It lasts until no other fault does and, if
+    /// the node is no director, until the cluster was right without them.
+    HeartbeatsLost { node: u32 },
+    /// The router misses announcements.
+    AnnouncementsLost { for_ms: Ms },
+    /// The director that is active loses its power, and boots again after a while.
+    ActiveCrash { away_ms: Ms },
     /// A node does not reach etcd.
     NoStore { node: u32, for_ms: Ms },
     /// One of etcd's servers stands still.
@@ -59,6 +66,11 @@ pub enum Fault {
     StoreFull { for_ms: Ms },
     /// The run folder's file system is full.
     FilesFull { node: u32, for_ms: Ms },
+    /// The run folder's file system is mounted to be read alone.
+    FilesReadOnly { node: u32, for_ms: Ms },
+    /// A file of the run folder is cut short: so much of it is left. What stands there is read when cvipd
+    /// starts, or at once.
+    FilesTorn { node: u32, file: RunFile, kept_percent: u32 },
     /// The kernel refuses changes to the IPVS table.
     TableRefused { node: u32, for_ms: Ms },
     /// The kernel refuses addresses.
@@ -113,6 +125,26 @@ pub enum TableEdit {
     Service,
 }
 
+/// A file of the run folder that cvipd reads back.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum RunFile {
+    /// The terms of a director.
+    Terms,
+    /// Which start of cvipd holds the node's lease.
+    Lease,
+    /// The node's own port flags.
+    Flags,
+    /// The services that cvipd has made in the kernel's table.
+    Owned,
+    /// The addresses and settings that cvipd has made.
+    Settings,
+}
+
+/// Every file of the run folder that cvipd reads back.
+const RUN_FILES: [RunFile; 5] =
+    [RunFile::Terms, RunFile::Lease, RunFile::Flags, RunFile::Owned, RunFile::Settings];
+
 /// A fault, and when it happens: milliseconds from the schedule's beginning.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Timed {
@@ -148,6 +180,7 @@ impl Fault {
         match self {
             Fault::Terminate { away_ms: ms, .. }
             | Fault::Crash { away_ms: ms, .. }
+            | Fault::ActiveCrash { away_ms: ms }
             | Fault::Leave { away_ms: Some(ms), .. }
             | Fault::Stop { for_ms: ms, .. }
             | Fault::Pause { for_ms: ms, .. }
@@ -162,6 +195,8 @@ impl Fault {
             | Fault::StoreAway { for_ms: ms }
             | Fault::StoreFull { for_ms: ms }
             | Fault::FilesFull { for_ms: ms, .. }
+            | Fault::FilesReadOnly { for_ms: ms, .. }
+            | Fault::AnnouncementsLost { for_ms: ms }
             | Fault::TableRefused { for_ms: ms, .. }
             | Fault::AddressRefused { for_ms: ms, .. }
             | Fault::EventsLost { for_ms: ms, .. }
@@ -211,8 +246,99 @@ pub fn draw(targets: &Targets, random: &mut Random) -> Vec<Timed> {
     let mut schedule: Vec<Timed> = (0..count)
         .map(|_| Timed { at_ms: random.within(0..=spread), fault: one(targets, random) })
         .collect();
+    if random.happens(300_000) {
+        match random.within(0..6) {
+            0 => {
+                return vec![Timed {
+                    at_ms: 0,
+                    fault: Fault::ActiveCrash { away_ms: long(random) },
+                }];
+            }
+            1 => schedule.extend(unheard_server(targets.all, random)),
+            2 => schedule.extend(early_clock(targets.all, random)),
+            3 => schedule.extend(new_store(targets.all, random)),
+            4 => schedule.push(other_directors(targets.all, random)),
+            _ => schedule.extend(unheard_takeover(targets.all, random)),
+        }
+    }
     schedule.sort_by_key(|timed| timed.at_ms);
     schedule
+}
+
+// Faults that matter together alone, and would seldom meet.
+
+/// A length beyond the time after which a director is taken for lost.
+fn long(random: &mut Random) -> Ms {
+    random.within(4000..=16_000)
+}
+
+/// A server stops and listens again, and what the node's heartbeats say of the latter is lost.
+fn unheard_server(all: &Targets, random: &mut Random) -> Vec<Timed> {
+    let node = *random.choose(&all.nodes).unwrap_or(&1);
+    let port = *random.choose(&PORTS).unwrap_or(&80);
+    let (at_ms, for_ms) = (random.within(0..=3000), random.within(300..=4000));
+    let lost = at_ms + random.within(50..=for_ms);
+    vec![
+        Timed { at_ms, fault: Fault::ServerDown { node, port, for_ms } },
+        Timed { at_ms: lost, fault: Fault::HeartbeatsLost { node } },
+    ]
+}
+
+/// A machine without a clock of its own boots, with the time of an earlier day, and reaches etcd later.
+fn early_clock(all: &Targets, random: &mut Random) -> Vec<Timed> {
+    let node = *random.choose(&all.nodes).unwrap_or(&1);
+    let (at_ms, away_ms) = (random.within(0..=1000), random.within(2000..=4000));
+    let by_s = -(random.within(1..=100_000) as i64);
+    let for_ms = away_ms + random.within(3000..=30_000);
+    vec![
+        Timed { at_ms, fault: Fault::Crash { node, away_ms } },
+        Timed { at_ms, fault: Fault::NoStore { node, for_ms } },
+        Timed { at_ms: at_ms + 1, fault: Fault::Wall { node, by_s } },
+    ]
+}
+
+/// etcd is down and comes back empty, and cvipds of directors are started again meanwhile.
+fn new_store(all: &Targets, random: &mut Random) -> Vec<Timed> {
+    let (at_ms, for_ms) = (random.within(0..=2000), random.within(3000..=16_000));
+    let mut schedule = vec![
+        Timed { at_ms, fault: Fault::StoreAway { for_ms } },
+        Timed { at_ms: at_ms + 500, fault: Fault::StoreEmptied },
+    ];
+    for node in all.directors.iter().copied() {
+        if random.happens(600_000) {
+            let at_ms = at_ms + random.within(0..=for_ms / 2);
+            schedule.push(Timed { at_ms, fault: Fault::Kill { node } });
+        }
+    }
+    schedule
+}
+
+/// cvip.conf strikes the first director on every machine, or names it again.
+fn other_directors(all: &Targets, random: &mut Random) -> Timed {
+    let layout = random.within(0..all.layouts.min(2) as u64) as usize;
+    let order = shuffled(&all.nodes, random);
+    let fault = Fault::Reload { layout, order, every_ms: random.within(0..=700) };
+    Timed { at_ms: random.within(0..=3000), fault }
+}
+
+fn shuffled(nodes: &[u32], random: &mut Random) -> Vec<u32> {
+    let mut order = nodes.to_vec();
+    for index in (1..order.len()).rev() {
+        order.swap(index, random.within(0..=index as u64) as usize);
+    }
+    order
+}
+
+/// A director takes over, and the router misses its first announcements.
+fn unheard_takeover(all: &Targets, random: &mut Random) -> Vec<Timed> {
+    let node = *random.choose(&all.directors).unwrap_or(&1);
+    let at_ms = random.within(0..=3000);
+    // Of those that follow, the last one within the bound of invariant 19 comes 6.5 s after the first.
+    let for_ms = random.within(300..=4500);
+    vec![
+        Timed { at_ms, fault: Fault::AnnouncementsLost { for_ms } },
+        Timed { at_ms: at_ms + 100, fault: Fault::TakeOver { node } },
+    ]
 }
 
 /// Whom faults hit.
@@ -237,7 +363,7 @@ fn one(Met { all, met }: &Met<'_>, random: &mut Random) -> Fault {
     let port = *random.choose(&PORTS).unwrap_or(&80);
     let server = random.within(0..all.servers as u64) as usize;
     let for_ms = length(random);
-    match random.within(0..46) {
+    match random.within(0..49) {
         0 | 1 => Fault::Kill { node },
         2 => Fault::Terminate { node, away_ms: for_ms },
         3 | 4 => Fault::Stop { node, for_ms },
@@ -310,12 +436,16 @@ fn one(Met { all, met }: &Met<'_>, random: &mut Random) -> Fault {
             port,
             weight: Some(random.within(1..=4) as u16).filter(|_| random.happens(600_000)),
         },
+        45 => Fault::FilesReadOnly { node, for_ms },
+        46 => Fault::FilesTorn {
+            node,
+            file: *random.choose(&RUN_FILES).unwrap_or(&RunFile::Terms),
+            kept_percent: *random.choose(&[0, 50, 75, 90, 95, 99]).unwrap_or(&50),
+        },
+        47 => Fault::HeartbeatsLost { node },
         _ => match random.happens(700_000) {
             true => {
-                let mut order = all.nodes.clone();
-                for index in (1..order.len()).rev() {
-                    order.swap(index, random.within(0..=index as u64) as usize);
-                }
+                let order = shuffled(&all.nodes, random);
                 let layout = random.within(0..all.layouts as u64) as usize;
                 Fault::Reload { layout, order, every_ms: random.within(0..=700) }
             }

@@ -5,16 +5,17 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use cvip::conf::{Conf, Loaded, Sources};
-use cvip::cores::Terms;
+use cvip::cores::{Terms, Value, service_key};
 use cvip::listeners::{Listener, ListenersError, Ranges};
 use cvip::protocol::Protocol;
-use cvip::store::ServiceKey;
+use cvip::store::{Key, Scope, ServiceKey};
 
 use super::conf::{addr_of, protocol_of};
+use super::faults::RunFile;
 use super::process::Process;
 use crate::kernel::Kernel;
 use crate::kernel::sockets::NewListener;
-use crate::store::HostFiles;
+use crate::store::{FileFault, HostFiles};
 use crate::time::SimTime;
 
 /// A machine.
@@ -37,6 +38,10 @@ pub struct Machine {
     pub lag: Duration,
     /// Its cvipd is started again once it has ended.
     pub starts_again: bool,
+    /// Its cvipd was told to end, and has not ended.
+    pub is_ending: bool,
+    /// An operator wants its director to be active, until then by its own clock: that may come to be all the time.
+    pub asked_until: SimTime,
     /// It has left the cluster by `cvipctl leave`.
     pub has_left: bool,
     /// What of the store stands in its own folder, while no process has it.
@@ -55,6 +60,8 @@ impl Machine {
             wall_offset: 0,
             servers: BTreeMap::new(),
             foreign: BTreeSet::new(),
+            disowned: BTreeSet::new(),
+            has_disowned_settings: false,
         };
         Machine {
             node,
@@ -66,6 +73,8 @@ impl Machine {
             stopped_until: SimTime(0),
             lag: Duration::ZERO,
             starts_again: false,
+            is_ending: false,
+            asked_until: SimTime(0),
             has_left: false,
             store_files: HostFiles::new(),
             scheduled: SimTime::NEVER,
@@ -85,6 +94,51 @@ impl Machine {
         }
     }
 
+    /// A file of the run folder is cut short: so much of it is left.
+    pub fn tear(&mut self, file: RunFile, kept_percent: u32) {
+        let (node, runs) = (self.node, self.process.is_some());
+        let key = match file {
+            RunFile::Terms => {
+                if let Some(text) = &mut self.host.files.terms {
+                    text.truncate(text.len() * kept_percent as usize / 100);
+                }
+                return;
+            }
+            RunFile::Lease => {
+                self.host.files.incarnation = None;
+                // What a cvipd that runs has written it knows.
+                if !runs {
+                    self.store_files.tear_lease();
+                }
+                return;
+            }
+            RunFile::Settings => {
+                self.host.has_disowned_settings |= self.host.kernel.network.damage_record();
+                return;
+            }
+            RunFile::Flags => Key::Flags(Scope::Node(node)),
+            RunFile::Owned => Key::Owned(node),
+        };
+        let is_torn = self.store_files_mut().tear(key, kept_percent);
+        if is_torn && file == RunFile::Owned {
+            let services = self.host.kernel.table().services();
+            let keys = services.filter_map(|(service, _)| service_key(service.id));
+            self.host.disowned.extend(keys.filter(|key| !self.host.foreign.contains(key)));
+        }
+    }
+
+    /// What is gone by now, or recorded as cvipd's own again, is none of those that cvipd does not know.
+    pub fn forget_disowned(&mut self) {
+        let services = self.host.kernel.table().services();
+        let stand: BTreeSet<ServiceKey> =
+            services.filter_map(|(service, _)| service_key(service.id)).collect();
+        let owned = match self.store_files().read(Key::Owned(self.node)) {
+            Ok(Some(Value::Owned(owned))) => owned.clone(),
+            _ => BTreeSet::new(),
+        };
+        self.host.disowned.retain(|service| stand.contains(service) && !owned.contains(service));
+    }
+
     fn kernel(node: u32) -> Kernel {
         Kernel::new(&[("eth0", addr_of(node), 24)])
     }
@@ -95,6 +149,8 @@ impl Machine {
         self.host.kernel = Machine::kernel(self.node);
         self.host.servers.clear();
         self.host.foreign.clear();
+        self.host.disowned.clear();
+        self.host.has_disowned_settings = false;
         (self.host.files.terms, self.host.files.incarnation) = (None, None);
         self.starts_again = false;
         self.store_files = HostFiles::new();
@@ -134,6 +190,10 @@ pub struct Surroundings {
     pub servers: BTreeMap<u16, u64>,
     /// Services that a hand added, with their destinations.
     pub foreign: BTreeSet<ServiceKey>,
+    /// Services that cvipd made, and does not know any more as its own: the file that says so was torn.
+    pub disowned: BTreeSet<ServiceKey>,
+    /// The same of addresses and settings.
+    pub has_disowned_settings: bool,
 }
 
 /// A machine's files.
@@ -141,12 +201,12 @@ pub struct Surroundings {
 pub struct Files {
     /// cvip.conf; none: it has a fault.
     pub conf: Option<Arc<Conf>>,
-    /// The file of terms.
-    pub terms: Option<Terms>,
+    /// The text of the file of terms.
+    pub terms: Option<String>,
     /// The incarnation in the note of who holds the node's lease.
     pub incarnation: Option<u64>,
-    /// Nothing can be written.
-    pub is_full: bool,
+    /// Why nothing can be written, if that is so.
+    pub fault: Option<FileFault>,
 }
 
 impl Files {
@@ -157,24 +217,30 @@ impl Files {
 
     /// Notes which incarnation holds the node's lease, if that can be written.
     pub fn write_incarnation(&mut self, incarnation: u64) {
-        if !self.is_full {
+        if self.fault.is_none() {
             self.incarnation = Some(incarnation);
         }
     }
 
     /// Writes the file of terms; true if it was written.
-    pub fn write_terms(&mut self, terms: Terms) -> bool {
-        if self.is_full {
+    pub fn write_terms(&mut self, terms: &Terms) -> bool {
+        if self.fault.is_some() {
             return false;
         }
-        self.terms = Some(terms);
+        self.terms = Some(terms.encode());
         true
+    }
+
+    /// Removes the file of terms, unless the file system is mounted to be read alone.
+    pub fn remove_terms(&mut self) {
+        if self.fault != Some(FileFault::ReadOnly) {
+            self.terms = None;
+        }
     }
 
     /// Reads the file of terms of a set.
     pub fn read_terms(&self, set: u32) -> Terms {
-        let text = self.terms.as_ref().map(Terms::encode).unwrap_or_default();
-        Terms::parse(&text, set)
+        Terms::parse(self.terms.as_deref().unwrap_or_default(), set)
     }
 }
 

@@ -1,6 +1,6 @@
 //! The network: what becomes of a packet between two places.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use super::packet::Place;
@@ -34,6 +34,10 @@ impl LinkQuality {
 pub struct Network {
     /// Links that are cut, by direction.
     cut: BTreeMap<(Place, Place), ()>,
+    /// Places whose heartbeats are lost, and nothing else.
+    unheard: BTreeSet<Place>,
+    /// The router misses announcements.
+    pub misses_announcements: bool,
     /// Places whose every link is cut.
     unplugged: BTreeMap<Place, ()>,
     /// Links that are not good.
@@ -51,6 +55,21 @@ impl Network {
     /// Takes all links of a place away.
     pub fn unplug(&mut self, place: Place) {
         self.unplugged.insert(place, ());
+    }
+
+    /// The heartbeats of a place are lost.
+    pub fn lose_heartbeats(&mut self, place: Place) {
+        self.unheard.insert(place);
+    }
+
+    /// No heartbeat is lost any more by [`Network::lose_heartbeats`].
+    pub fn hear_heartbeats(&mut self) {
+        self.unheard.clear();
+    }
+
+    /// The places whose heartbeats are lost.
+    pub fn unheard(&self) -> &BTreeSet<Place> {
+        &self.unheard
     }
 
     /// Makes one direction between two places poor.

@@ -25,6 +25,10 @@ use crate::time::SimTime;
 /// How long `cvipctl leave` lets connections go on.
 const LEAVE_WITHIN: Duration = Duration::from_secs(2);
 
+/// A director that is asked to take over claims for so long (`ASKED_FOR` of the election), and its claim is answered
+/// within a second.
+const ASKED_FOR: Duration = Duration::from_secs(11);
+
 /// What of a fault comes later than its beginning.
 #[derive(Clone, Debug)]
 pub enum Later {
@@ -59,7 +63,11 @@ pub fn begin(world: &mut World, fault: &Fault) -> Vec<(Duration, Later)> {
                 world.power_off(*node);
             }
         }
-        Fault::Terminate { node, .. } => world.tell(*node, SupervisorInput::Terminate),
+        Fault::Terminate { node, .. } => {
+            let machine = world.machine(*node);
+            machine.is_ending = machine.process.is_some();
+            world.tell(*node, SupervisorInput::Terminate);
+        }
         Fault::Stop { node, for_ms } => {
             let until = now + Duration::from_millis(*for_ms);
             let machine = world.machine(*node);
@@ -94,6 +102,14 @@ pub fn begin(world: &mut World, fault: &Fault) -> Vec<(Duration, Later)> {
                 jitter: Duration::from_millis(*delay_ms),
             });
         }
+        Fault::HeartbeatsLost { node } => world.network.lose_heartbeats(Place::Node(*node)),
+        Fault::AnnouncementsLost { .. } => world.network.misses_announcements = true,
+        Fault::ActiveCrash { away_ms } => {
+            return match world.carriers()[..] {
+                [node] => begin(world, &Fault::Crash { node, away_ms: *away_ms }),
+                _ => Vec::new(),
+            };
+        }
         Fault::NoStore { node, .. } => no_store(world, *node, true),
         Fault::ServerPause { server, .. } => world.store.pause(*server, now),
         Fault::ServerStop { server, .. } => stop_server(world, *server),
@@ -111,10 +127,13 @@ pub fn begin(world: &mut World, fault: &Fault) -> Vec<(Duration, Later)> {
         }),
         Fault::StoreFull { .. } => world.store.set_full(true),
         Fault::FilesFull { node, for_ms } => {
-            let (machine, until) = until(world, *node, *for_ms);
-            machine.host.files.is_full = true;
-            machine.store_files_mut().set_fault(Some(FileFault::Full));
-            machine.host.kernel.network.refuse(NetworkRequest::Save, Errno::ENOSPC, until);
+            files_refuse(world, *node, *for_ms, FileFault::Full, Errno::ENOSPC);
+        }
+        Fault::FilesReadOnly { node, for_ms } => {
+            files_refuse(world, *node, *for_ms, FileFault::ReadOnly, Errno::EROFS);
+        }
+        Fault::FilesTorn { node, file, kept_percent } => {
+            world.machine(*node).tear(*file, *kept_percent);
         }
         Fault::TableRefused { node, for_ms } => {
             let (machine, until) = until(world, *node, *for_ms);
@@ -166,6 +185,10 @@ pub fn begin(world: &mut World, fault: &Fault) -> Vec<(Duration, Later)> {
             world.order_drain(target, true);
         }
         Fault::TakeOver { node } => {
+            let machine = world.machine(*node);
+            if machine.process.is_some() {
+                machine.asked_until = machine.clock(now) + ASKED_FOR;
+            }
             world.tell_monitor(*node, MonitorMessage::Told(MonitorCommand::TakeOver));
         }
         Fault::Leave { node, .. } => world.tell(*node, SupervisorInput::Leave(LEAVE_WITHIN)),
@@ -228,6 +251,7 @@ fn end(world: &mut World, fault: &Fault, confs: &[Arc<Conf>], layout: usize) {
             set_carrier(world, *node, true);
         }
         Fault::BadNetwork { .. } => world.network.mend_quality(),
+        Fault::AnnouncementsLost { .. } => world.network.misses_announcements = false,
         Fault::NoStore { node, .. } => no_store(world, *node, false),
         Fault::ServerPause { server, .. } => world.with_store(|store, now| StoreAftermath {
             answers: store.resume(*server, now),
@@ -238,9 +262,9 @@ fn end(world: &mut World, fault: &Fault, confs: &[Arc<Conf>], layout: usize) {
             (0..SERVERS).for_each(|server| start_server(world, server));
         }
         Fault::StoreFull { .. } => world.store.set_full(false),
-        Fault::FilesFull { node, .. } => {
+        Fault::FilesFull { node, .. } | Fault::FilesReadOnly { node, .. } => {
             let machine = world.machine(*node);
-            machine.host.files.is_full = false;
+            machine.host.files.fault = None;
             machine.store_files_mut().set_fault(None);
         }
         Fault::ServerDown { node, port, .. } | Fault::Flap { node, port, .. } => {
@@ -356,6 +380,14 @@ fn edit(world: &mut World, node: u32, what: TableEdit) {
 /// What a hand's change is refused for is no fault of cvipd's.
 fn hand(ipvs: &mut IpvsTable, change: &Change) {
     let _ = ipvs.change(change);
+}
+
+/// Nothing can be written below a machine's run folder, for a while.
+fn files_refuse(world: &mut World, node: u32, for_ms: u64, fault: FileFault, errno: Errno) {
+    let (machine, until) = until(world, node, for_ms);
+    machine.host.files.fault = Some(fault);
+    machine.store_files_mut().set_fault(Some(fault));
+    machine.host.kernel.network.refuse(NetworkRequest::Save, errno, until);
 }
 
 fn set_carrier(world: &mut World, node: u32, has_carrier: bool) {

@@ -61,6 +61,13 @@ pub enum Told {
     Event(DirectorEvent),
     /// Anything else, for the timeline.
     Note(String),
+    /// Its director's claim was won, for a term, and it knew of this latest one when it claimed.
+    Won {
+        /// The term that the claim gave.
+        term: u64,
+        /// The latest term of its set that it knew.
+        known: u64,
+    },
     /// Its director has this role.
     Role(cvip::director::election::ElectionRole),
     /// Changes that the kernel's table took.

@@ -315,6 +315,7 @@ impl World {
             self.store.forget(process.client_id);
             machine.store_files = process.client.into_files();
         }
+        (machine.is_ending, machine.asked_until) = (false, SimTime(0));
         machine.epoch += 1;
     }
 
@@ -384,7 +385,7 @@ impl World {
         let clock = machine.clock(self.now);
         let answers = machine.host.kernel.network.answers_for(CVIP, "eth0", clock);
         let heard = self.network.carry(Place::Node(node), Place::Client(0), &mut self.random);
-        if answers && !heard.is_empty() {
+        if answers && !heard.is_empty() && !self.network.misses_announcements {
             self.announced.push(node);
         }
     }
@@ -392,6 +393,9 @@ impl World {
     fn transmit(&mut self, from: Place, to: Place, packet: Packet) {
         if let Packet::StoreAnswer(..) | Packet::StoreRequest(..) = packet {
             return self.stream(from, to, packet, 0);
+        }
+        if matches!(packet, Packet::Heartbeat(_)) && self.network.unheard().contains(&from) {
+            return;
         }
         for after in self.network.carry(from, to, &mut self.random) {
             let at = self.now + after;

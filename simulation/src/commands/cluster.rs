@@ -201,7 +201,8 @@ fn fail(plan: &Plan, burst: usize, keep: &Path) -> anyhow::Result<()> {
     for line in &report.timeline {
         println!("{line}");
     }
-    println!("repeat it: cargo xtask simulate --replay {}", file.display());
+    println!("the plan: {}", serde_json::to_string(&shorter)?);
+    println!("it stands in {0}; repeat it: cargo xtask simulate --replay {0}", file.display());
     Ok(())
 }
 

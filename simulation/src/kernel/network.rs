@@ -408,9 +408,13 @@ impl Network {
         self.notify(now);
     }
 
-    /// The record file is damaged; the next cvipd cannot read it.
-    pub fn damage_record(&mut self) {
-        self.record = RecordFile::Corrupt;
+    /// The record file is damaged: the next cvipd cannot read it. True if there is one.
+    pub fn damage_record(&mut self) -> bool {
+        let is_there = !matches!(self.record, RecordFile::Absent);
+        if is_there {
+            self.record = RecordFile::Corrupt;
+        }
+        is_there
     }
 
     /// Somebody deletes the record file.

@@ -71,7 +71,14 @@ pub fn not_real(fault: &Fault) -> Option<&'static str> {
     Some(match fault {
         Fault::Wall { .. } => "all namespaces have one wall clock",
         Fault::StoreRestored { .. } | Fault::StoreFull { .. } => "it needs etcd's own files",
-        Fault::FilesFull { .. } => "the run folders share one file system",
+        Fault::FilesFull { .. } | Fault::FilesReadOnly { .. } => {
+            "the run folders share one file system"
+        }
+        Fault::FilesTorn { .. } => "what a cvipd makes of it depends on when it is cut short",
+        Fault::HeartbeatsLost { .. } | Fault::AnnouncementsLost { .. } => {
+            "no packet filter of the lab's loses one kind of packet alone"
+        }
+        Fault::ActiveCrash { .. } => "it is the crash of a director, which is drawn beside it",
         Fault::TableRefused { .. } | Fault::AddressRefused { .. } => "the kernel refuses nothing",
         Fault::EventsLost { .. } => "the kernel loses no event when asked to",
         Fault::Hang { .. } => "a hung server's backlog accepts connections, as a probe sees it",
@@ -83,7 +90,8 @@ pub fn not_real(fault: &Fault) -> Option<&'static str> {
 /// between them, one to six in all.
 pub fn draw(targets: &Targets, random: &mut Random) -> Vec<TimedStep> {
     let faults = faults::draw(targets, random).into_iter().map(|timed| timed.fault);
-    let faults: Vec<Fault> = faults.filter(|fault| not_real(fault).is_none()).collect();
+    let faults = faults.filter(|fault| not_real(fault).is_none());
+    let faults: Vec<Fault> = faults.take(STEPS).collect();
     let mut steps: Vec<Step> =
         faults.into_iter().map(|fault| Step::Fault(shortened(fault, random))).collect();
     let others = random.within(0..=(STEPS - steps.len()) as u64).max(u64::from(steps.is_empty()));

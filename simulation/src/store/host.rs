@@ -52,13 +52,18 @@ impl HostFiles {
         self.fault = fault;
     }
 
-    /// Half of a file is lost. True if there is one.
-    pub fn tear(&mut self, key: Key) -> bool {
+    /// A file is cut short: so much of it is left. True if there is one.
+    pub fn tear(&mut self, key: Key, kept_percent: u32) -> bool {
         let Some(file) = self.files.get(&key) else { return false };
         let bytes = file.text.bytes();
-        let half = StoredText::new(bytes[..bytes.len() / 2].to_vec());
-        self.put(key, half);
+        let kept = StoredText::new(bytes[..bytes.len() * kept_percent as usize / 100].to_vec());
+        self.put(key, kept);
         true
+    }
+
+    /// Nothing says any more which lease in etcd the last cvipd here had.
+    pub fn tear_lease(&mut self) {
+        self.lease = None;
     }
 
     /// The keys that have a file.

@@ -111,6 +111,7 @@ pub fn run(workers: &mut Workers, env: &mut Environment<'_>) {
     let main = &mut workers.main;
     if env.now >= main.next_tend {
         main.next_tend = env.now + TEND_EVERY;
+        env.host.files.write_incarnation(main.me.incarnation);
     }
     let due = main.state.due(env.now.instant()).map_or(SimTime::NEVER, SimTime::of);
     // The supervisor's next action may wait for time that has come.

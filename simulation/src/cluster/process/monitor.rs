@@ -19,6 +19,7 @@ use cvip::store::TermClaim;
 use super::post::Worker;
 use super::{Environment, Identity, Told};
 use crate::cluster::conf::node_of;
+use crate::cluster::machine::Surroundings;
 use crate::cluster::packet::{Packet, Place};
 use crate::store::{Poll, StoreClient, StoreWrite, ViewId, WriteId, WriteOutcome, WriteResult};
 use crate::time::SimTime;
@@ -59,7 +60,7 @@ enum Doing {
     /// The store's view is refreshed.
     Reading { anew: bool, then: Then },
     /// A claim is under way.
-    Claiming { id: WriteId, round: Round },
+    Claiming { id: WriteId, known: u64, round: Round },
     /// Outputs are carried out.
     Running(Round),
 }
@@ -73,7 +74,7 @@ enum Then {
     /// Outputs are carried out on.
     Run(Round),
     /// The same, once the claim's outcome was told.
-    ClaimEnded(Result<TermClaim, String>, Round),
+    ClaimEnded(Result<TermClaim, String>, u64, Round),
 }
 
 /// A run of outputs.
@@ -125,6 +126,18 @@ impl Monitor {
     /// What heartbeats say of its set.
     pub fn leaderships(&self) -> Vec<Leadership> {
         self.state.leaderships()
+    }
+
+    /// The latest term of its set that it knows: from the store and its own role, from heartbeats and from the
+    /// file of terms.
+    fn known_term(&self, set: u32, host: &Surroundings) -> u64 {
+        let heartbeats = self.state.order().iter().filter_map(|of| self.state.last_heartbeat(*of));
+        let heard = heartbeats.flat_map(|heartbeat| &heartbeat.leaderships);
+        let heard = heard.filter(|said| said.set == set).map(|said| said.term);
+        let terms = host.files.read_terms(set);
+        let held = terms.active.filter(|(of, _)| *of == set).map(|(_, term)| term);
+        let known = heard.chain(held).chain(terms.given_up.get(&set).copied());
+        known.fold(self.state.view(self.began).term, u64::max)
     }
 
     /// What it knows.
@@ -187,17 +200,17 @@ impl Monitor {
                     }
                     None => return self.doing = Doing::Reading { anew, then },
                 },
-                Doing::Claiming { id, round } => match self.written.take() {
+                Doing::Claiming { id, known, round } => match self.written.take() {
                     Some(outcome) => {
                         let claimed = match outcome {
                             Ok(WriteOutcome::Claimed(claimed)) => Ok(claimed),
                             Ok(other) => Err(format!("{other:?}")),
                             Err(error) => Err(error.to_string()),
                         };
-                        let then = Then::ClaimEnded(claimed, round);
+                        let then = Then::ClaimEnded(claimed, known, round);
                         self.doing = Doing::Reading { anew: false, then };
                     }
-                    None => return self.doing = Doing::Claiming { id, round },
+                    None => return self.doing = Doing::Claiming { id, known, round },
                 },
                 Doing::Running(round) => self.run_outputs(round, env),
             }
@@ -241,7 +254,10 @@ impl Monitor {
                 self.begin_round(Round { is_step: true, ..Round::default() });
             }
             Then::Run(round) => self.doing = Doing::Running(round),
-            Then::ClaimEnded(claimed, round) => {
+            Then::ClaimEnded(claimed, known, round) => {
+                if let Ok(TermClaim::Won(elected)) = &claimed {
+                    env.told.push(Told::Won { term: elected.term, known });
+                }
                 env.told.push(Told::Note(match &claimed {
                     Ok(TermClaim::Won(elected)) => {
                         format!("won term {} for node {}", elected.term, elected.node)
@@ -325,7 +341,8 @@ impl Monitor {
                 env.client.surpass(self.view, set, above);
                 let claim = StoreWrite::Claim { set, expected_term: expected, node, incarnation };
                 let id = env.client.begin(self.view, claim, env.now);
-                return Carried::Waits(Doing::Claiming { id, round });
+                let known = self.known_term(set, env.host);
+                return Carried::Waits(Doing::Claiming { id, known, round });
             }
             MonitorOutput::ReadStore => {
                 env.client.invalidate(self.view, env.now);
@@ -353,11 +370,11 @@ impl Monitor {
                 }
             }
             MonitorOutput::WriteTerms(terms) => {
-                let is_written = env.host.files.write_terms(terms);
+                let is_written = env.host.files.write_terms(&terms);
                 self.state.handle(MonitorInput::TermsWritten(is_written), self.began);
                 return Carried::Answered;
             }
-            MonitorOutput::RemoveTerms => env.host.files.terms = None,
+            MonitorOutput::RemoveTerms => env.host.files.remove_terms(),
             MonitorOutput::Tend => {
                 if env.host.files.terms.is_none() {
                     self.state.handle(MonitorInput::TermsMissing, self.began);
