@@ -19,7 +19,9 @@ pub use model::{
     Settings, SettingsError,
 };
 pub use options::Overrides;
-pub(crate) use secret::{KeyFile, Secret};
+pub(crate) use secret::KeyFile;
+#[cfg(feature = "etcd")]
+pub(crate) use secret::Secret;
 
 use model::{endpoint_of, metrics_address_of, prefix_of};
 
