@@ -16,7 +16,7 @@ use crate::cluster::clients::{Attempt, Clients};
 use crate::cluster::conf::{CVIP, FLAGGED, HTTP, PORTS, STATIC, XDMCP, addr_of, protocol_of};
 use crate::cluster::machine::Machine;
 use crate::cluster::packet::Place;
-use crate::cluster::process::{Process, Told};
+use crate::cluster::process::{Process, Told, Workers};
 use crate::cluster::world::World;
 use crate::expected::{self, ExpectedService, NodeFacts};
 use crate::time::SimTime;
@@ -59,8 +59,8 @@ impl fmt::Display for Violation {
 pub struct Watch {
     /// Since when two or more carry the CVIP.
     two_since: Option<SimTime>,
-    /// The role and the incarnation of each director, as its monitor last told.
-    roles: BTreeMap<u32, (u64, ElectionRole)>,
+    /// Of each director the start, the set and the role, as its monitor last told.
+    roles: BTreeMap<u32, (u64, Option<u32>, ElectionRole)>,
     /// The highest term that each was active in, of which start and set.
     terms: BTreeMap<u32, ((u64, Option<u32>), u64)>,
     /// Of each node that empties the table of a former director: which start that is, since when, and whether
@@ -92,7 +92,17 @@ impl Watch {
             let addresses = world.machines[node].host.kernel.network.addresses();
             addresses.into_iter().any(|(device, addr, _)| device == "eth0" && addr == CVIP)
         };
-        let carriers: Vec<u32> = world.carriers().into_iter().filter(carries).collect();
+        // One that is the only director by its cvip.conf carries the CVIP without a lifetime: while its cvipd stands
+        // still, it does not read that there is another by now.
+        let is_kept = |node: &u32| {
+            let machine = &world.machines[node];
+            let workers = machine.process.as_ref().and_then(Process::workers);
+            let is_alone =
+                |workers: &Workers| workers.main.state.conf().cvips[0].directors.len() < 2;
+            machine.stopped_until > world.now && workers.is_some_and(is_alone)
+        };
+        let carriers = world.carriers().into_iter().filter(|node| carries(node) && !is_kept(node));
+        let carriers: Vec<u32> = carriers.collect();
         if carriers.len() < 2 || !hear_one_another(world, &carriers) {
             self.two_since = None;
         } else {
@@ -105,7 +115,7 @@ impl Watch {
             match told {
                 Told::Role(role) => {
                     let epoch = world.machines.get(node).map_or(0, |machine| machine.epoch);
-                    self.roles.insert(*node, (epoch, *role));
+                    self.roles.insert(*node, (epoch, set_of(world, *node), *role));
                     self.same_term(world, *node, *role)?;
                     self.term_grows(world, *node, *role)?;
                 }
@@ -136,14 +146,19 @@ impl Watch {
     /// No two directors of a set are active in one term.
     fn same_term(&self, world: &World, node: u32, role: ElectionRole) -> Result<(), Violation> {
         let ElectionRole::Active { term } = role else { return Ok(()) };
-        for (other, (epoch, held)) in &self.roles {
+        for (other, (epoch, told_in, held)) in &self.roles {
             let lives = world.machines.get(other).is_some_and(|machine| {
                 machine.process.is_some() && machine.epoch == *epoch && machine.is_up
             });
             // One that a configuration has struck is active no longer, and each set has terms of its own.
-            let set = |node: &u32| world.machines.get(node)?.process.as_ref()?.workers()?.set();
-            let is_rival = set(other).is_some_and(|of| set(&node) == Some(of));
-            if *other != node && lives && is_rival && *held == role {
+            let set = set_of(world, *other).filter(|set| *told_in == Some(*set));
+            let is_rival = set.is_some() && set_of(world, node) == set;
+            // One that was started after the store had lost its terms, and hears no other, cannot know which there were.
+            let unheard = world.network.unheard();
+            let is_unheard = [*other, node].iter().any(|of| unheard.contains(&Place::Node(*of)));
+            let hear = !is_unheard && hear_one_another(world, &[*other, node]);
+            let may_know = !world.has_lost_terms || hear;
+            if *other != node && lives && is_rival && *held == role && may_know {
                 let what = format!("nodes {other} and {node} are active in term {term}");
                 return Err(Violation { at: world.now, invariant: 2, what });
             }
@@ -190,7 +205,10 @@ impl Watch {
                 (*of, *since, *answered) = new;
             }
             let gave_away = std::mem::replace(answered, answers) && !answers;
-            let is_early = world.now.since(*since) < EMPTIED_WITHIN;
+            // One that had yielded before gives its addresses away for that.
+            let role = self.roles.get(node).filter(|(epoch, ..)| *epoch == machine.epoch);
+            let has_yielded = role.is_some_and(|(.., role)| *role == ElectionRole::Standby);
+            let is_early = world.now.since(*since) < EMPTIED_WITHIN && !has_yielded;
             if gave_away && is_early && network.receives(CVIP, clock) {
                 let own = own_services(machine);
                 if !own.is_empty() {
@@ -251,6 +269,11 @@ impl Watch {
         }
         Ok(())
     }
+}
+
+/// The set in whose election a node takes part.
+fn set_of(world: &World, node: u32) -> Option<u32> {
+    world.machines.get(&node)?.process.as_ref()?.workers()?.set()
 }
 
 /// Whether some two of these nodes can know of each other.

@@ -184,7 +184,10 @@ impl Run {
             self.until(self.world.now + FORGOTTEN_WITHIN)?;
         }
         let begin = self.world.now;
-        self.watch.nothing_fails = burst.iter().all(|timed| is_harmless(&timed.fault));
+        let needs_store = burst.iter().any(|timed| matches!(timed.fault, Fault::SetSysctl { .. }));
+        self.watch.nothing_fails = burst.iter().all(|timed| {
+            is_harmless(&timed.fault) && !(needs_store && keeps_store_away(&timed.fault))
+        });
         self.come_back();
         self.world.machines.values_mut().for_each(Machine::forget_disowned);
         for timed in burst {
@@ -203,6 +206,7 @@ impl Run {
             let at = *at;
             self.until(at)?;
         }
+        self.await_leaves(burst)?;
         let conf = &self.confs[self.layout];
         let directors = conf.cvips[0].directors.iter();
         if directors.map(|director| &self.world.machines[&director.node]).all(|of| of.has_left) {
@@ -257,6 +261,20 @@ impl Run {
         }
     }
 
+    /// A leave that began before its cvipd stood still for a while ends later than its fault.
+    fn await_leaves(&mut self, burst: &[Timed]) -> Result<(), Violation> {
+        let mut end = self.world.now;
+        for timed in burst {
+            let Fault::Leave { node, .. } = &timed.fault else { continue };
+            let machine = &self.world.machines[node];
+            if machine.process.is_some() {
+                let goes_on = machine.stopped_until.max(machine.paused_until);
+                end = end.max(goes_on + timed.fault.length());
+            }
+        }
+        self.until(end)
+    }
+
     /// A leave of which the store could not be told ended after it was judged: an operator starts that cvipd again.
     fn start_refused(&mut self, burst: &[Timed]) {
         for timed in burst {
@@ -280,6 +298,7 @@ impl Run {
         let forgotten = left.map(|machine| machine.node).filter(|node| !is_known(*node));
         for node in forgotten.collect::<Vec<u32>>() {
             self.note(node, "is started again, since the store has forgotten that it left");
+            self.world.machine(node).has_left = false;
             self.world.start(node, Duration::ZERO);
         }
     }
@@ -384,6 +403,19 @@ fn line(told: &Told) -> Option<String> {
         Told::Applied(0) => return None,
         Told::Applied(changes) => format!("{changes} changes to the table"),
     })
+}
+
+/// A fault for which the store may count as unavailable. While it does, a director yields to a host that a hand has
+/// made answer for the CVIP.
+fn keeps_store_away(fault: &Fault) -> bool {
+    matches!(
+        fault,
+        Fault::NewLeader
+            | Fault::ServerPause { .. }
+            | Fault::ServerStop { .. }
+            | Fault::StoreAway { .. }
+            | Fault::NoStore { .. }
+    )
 }
 
 /// A fault that no client must notice, whatever comes together: cvipd and the store are beside the

@@ -18,6 +18,10 @@ use crate::kernel::sockets::NewListener;
 use crate::store::{FileFault, HostFiles};
 use crate::time::SimTime;
 
+/// The wall clock of a machine that boots is so many seconds before that of its last boot: without a store that
+/// remembers, no start gets the incarnation of an earlier one.
+const EARLIER_S: i64 = 100;
+
 /// A machine.
 pub struct Machine {
     /// Node number.
@@ -151,6 +155,8 @@ impl Machine {
         self.host.foreign.clear();
         self.host.disowned.clear();
         self.host.has_disowned_settings = false;
+        // It boots with a clock of before its last boot, and with another one each time.
+        self.host.wall_offset -= EARLIER_S;
         (self.host.files.terms, self.host.files.incarnation) = (None, None);
         self.starts_again = false;
         self.store_files = HostFiles::new();

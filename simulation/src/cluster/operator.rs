@@ -121,10 +121,13 @@ pub fn begin(world: &mut World, fault: &Fault) -> Vec<(Duration, Later)> {
         Fault::StoreRestored { back_ms } => {
             world.restore_store(Duration::from_millis(*back_ms));
         }
-        Fault::StoreEmptied => world.with_store(|store, now| StoreAftermath {
-            closed: store.empty(now),
-            ..StoreAftermath::default()
-        }),
+        Fault::StoreEmptied => {
+            world.has_lost_terms = true;
+            world.with_store(|store, now| StoreAftermath {
+                closed: store.empty(now),
+                ..StoreAftermath::default()
+            });
+        }
         Fault::StoreFull { .. } => world.store.set_full(true),
         Fault::FilesFull { node, for_ms } => {
             files_refuse(world, *node, *for_ms, FileFault::Full, Errno::ENOSPC);

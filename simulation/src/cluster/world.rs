@@ -113,6 +113,8 @@ pub struct World {
     pub told: Vec<(SimTime, u32, Told)>,
     /// The nodes whose announcements of the CVIP reached the router, since this was last taken.
     pub announced: Vec<u32>,
+    /// etcd was emptied, or put back to an earlier state.
+    pub has_lost_terms: bool,
     /// How many events there were.
     pub events: u64,
     /// The states of each cvipd are written and restored now and then.
@@ -172,6 +174,7 @@ impl World {
             store,
             told: Vec::new(),
             announced: Vec::new(),
+            has_lost_terms: false,
             events: 0,
             restores: false,
             random,
@@ -331,7 +334,8 @@ impl World {
             return self.schedule(at, Event::Start(node));
         }
         let clock = machine.clock(now);
-        let files = std::mem::take(&mut machine.store_files);
+        // Where it does not start they stay.
+        let files = machine.store_files.clone();
         let settings = store_settings();
         let client = StoreClient::new(node, SERVERS, settings, files, clock, self.random.fork());
         let id = client_of(node, machine.epoch);
@@ -346,6 +350,7 @@ impl World {
         ) {
             Ok(process) => {
                 (machine.process, machine.has_left) = (Some(process), false);
+                machine.store_files = HostFiles::new();
             }
             Err(error) => {
                 self.told.push((now, node, Told::Note(format!("cannot start: {error}"))));
@@ -462,6 +467,7 @@ impl World {
         let index = self.snapshots.iter().rposition(|(at, _)| *at <= then).unwrap_or(0);
         let Some((_, snapshot)) = self.snapshots.get(index) else { return };
         let closed = self.store.restore(snapshot.clone(), self.now);
+        self.has_lost_terms = true;
         self.close(closed);
         self.touch_store();
     }
