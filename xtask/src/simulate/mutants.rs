@@ -240,3 +240,19 @@ fn report(outcomes: &[Outcome]) -> ExitCode {
         false => ExitCode::FAILURE,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_fault_can_be_planted_in_the_tree_as_it_is() {
+        for patch in patches(&[]).unwrap() {
+            let mut git = Command::new("git");
+            git.args(["apply", "--check"]).arg(&patch).current_dir(build::root());
+            let checked = git.output().unwrap();
+            let why = String::from_utf8_lossy(&checked.stderr);
+            assert!(checked.status.success(), "{}: {why}", patch.display());
+        }
+    }
+}
