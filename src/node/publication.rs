@@ -110,7 +110,7 @@ impl Publication {
     ) -> Option<NodeRecord> {
         (self.retry_at, self.write_at) = (None, None);
         let sequence = self.stored.as_ref().map_or(1, |stored| stored.sequence);
-        let record = NodeRecord { incarnation: self.incarnation, sequence, ..record };
+        let mut record = NodeRecord { incarnation: self.incarnation, sequence, ..record };
         let unwritten = self.unwritten();
         if self.stored.as_ref() == Some(&record) && unwritten.is_none() {
             return None;
@@ -124,27 +124,19 @@ impl Publication {
         // The store may be behind, or have been emptied.
         let own = record.next_version(self.incarnation);
         let after = in_store.map_or(own, |stored| stored.next_version(self.incarnation));
-        let (incarnation, sequence) = if counter::is_later_pair(own, after) { own } else { after };
-        let mut record = NodeRecord { incarnation, sequence, ..record };
-        let is_later = |record: &NodeRecord, tried: &NodeRecord| {
-            counter::is_later_pair(record.version(), tried.version())
-        };
+        let version = if counter::is_later_pair(own, after) { own } else { after };
+        (record.incarnation, record.sequence) = version;
         // Heartbeats have named the ports that were left beside the one that was tried: that does not count against one
         // that says something else, which is a later one, also once the store was emptied.
-        if let Some(tried) = self.tried.as_ref().filter(|tried| !is_later(&record, tried)) {
-            let (incarnation, sequence) = tried.version();
-            let same = NodeRecord { incarnation, sequence, ..record };
-            record = match same == *tried {
-                true => same,
-                false => {
-                    let (incarnation, sequence) = tried.next_version(incarnation);
-                    NodeRecord { incarnation, sequence, ..same }
-                }
-            };
+        if let Some(tried) = &self.tried
+            && !counter::is_later_pair(version, tried.version())
+        {
+            (record.incarnation, record.sequence) = tried.version();
+            if record != *tried {
+                (record.incarnation, record.sequence) = tried.next_version(tried.incarnation);
+            }
         }
-        if self.tried.as_ref().is_none_or(|tried| is_later(&record, tried)) {
-            self.tried = Some(record.clone());
-        }
+        self.tried = Some(record.clone());
         self.putting = Some(record.clone());
         Some(record)
     }
