@@ -3,12 +3,20 @@
 use super::super::scene::*;
 use super::super::*;
 
-#[test]
-fn an_active_director_that_is_told_to_end_hands_over_first() {
+/// An active director that hands over, since it was told to end.
+fn ending() -> Run {
     let mut run = active();
     run.steps([
         (10, SupervisorInput::Terminate, "hooks: giving-up 2"),
         (10, hooks_ended(2), "monitor: hand over 1"),
+    ]);
+    run
+}
+
+#[test]
+fn an_active_director_that_is_told_to_end_hands_over_first() {
+    let mut run = ending();
+    run.steps([
         (20, successor(1, Some(2)), ""),
         (
             25,
@@ -28,23 +36,15 @@ fn an_active_director_that_is_told_to_end_hands_over_first() {
 
 #[test]
 fn an_end_waits_for_no_successor_that_cannot_be_and_no_answer_that_never_comes() {
-    active().steps([
-        (10, SupervisorInput::Terminate, "hooks: giving-up 2"),
-        (10, hooks_ended(2), "monitor: hand over 1"),
+    ending().steps([
         // What it carries stays.
         (20, successor(1, None), "hooks: active 3, exit"),
     ]);
-    active().steps([
-        (10, SupervisorInput::Terminate, "hooks: giving-up 2"),
-        (10, hooks_ended(2), "monitor: hand over 1"),
+    ending().steps([
         (3009, SupervisorInput::Time, ""),
         (3010, SupervisorInput::Time, "hooks: active 3, exit"),
     ]);
-    active().steps([
-        (10, SupervisorInput::Terminate, "hooks: giving-up 2"),
-        (10, hooks_ended(2), "monitor: hand over 1"),
-        (20, SupervisorInput::Terminate, "exit"),
-    ]);
+    ending().steps([(20, SupervisorInput::Terminate, "exit")]);
     passive().steps([(10, SupervisorInput::Terminate, "exit")]);
     real_server().steps([(10, SupervisorInput::Terminate, "exit")]);
     // The only director of its set.

@@ -82,12 +82,8 @@ fn a_reload_while_a_director_yields_changes_nothing_of_that() {
 
 #[test]
 fn an_active_director_that_the_file_no_longer_names_hands_over_before_it_retires() {
-    let mut run = active();
+    let mut run = handing_over();
     run.steps([
-        (10, SupervisorInput::Reload, "read"),
-        (10, read(Some(server())), "try"),
-        (10, tried(server(), Ok(())), "hooks: giving-up 2"),
-        (10, hooks_ended(2), "monitor: hand over 1"),
         // It goes on meanwhile.
         (20, SupervisorInput::Vouch(3), "node: vouch 3"),
         (30, successor(1, Some(2)), ""),
