@@ -175,8 +175,7 @@ impl Watch {
     ) -> Result<(), Violation> {
         let ElectionRole::Active { term } = role else { return Ok(()) };
         let Some(machine) = world.machines.get(&node) else { return Ok(()) };
-        let set = machine.process.as_ref().and_then(|process| process.workers()?.set());
-        let start = (machine.epoch, set);
+        let start = (machine.epoch, set_of(world, node));
         let (of, highest) = self.terms.entry(node).or_insert((start, term));
         if *of != start || machine.host.files.fault.is_some() {
             (*of, *highest) = (start, term);

@@ -237,19 +237,22 @@ impl Run {
     fn successor(&self, burst: &[Timed]) -> Option<u32> {
         let [Timed { fault: Fault::ActiveCrash { .. }, .. }] = burst else { return None };
         let [active] = self.world.carriers()[..] else { return None };
-        let is_whole = self.world.machines.values().all(|machine| !machine.has_left);
         let order = &self.confs[self.layout].cvips[0].directors;
         let mut others = order.iter().map(|director| director.node).filter(|node| *node != active);
-        others.next().filter(|_| is_whole)
+        others.next().filter(|_| self.is_whole())
     }
 
     /// The heartbeats of one node are lost, which is no director, and all others are heard.
     fn only_servers_are_unheard(&self) -> bool {
         let is_director = |node| self.confs.iter().any(|conf| conf.is_director(node));
-        let is_whole = self.world.machines.values().all(|machine| !machine.has_left);
         let unheard = self.world.network.unheard();
         let is_server = |place: &Place| matches!(place, Place::Node(node) if !is_director(*node));
-        is_whole && unheard.len() == 1 && unheard.iter().all(is_server)
+        self.is_whole() && unheard.len() == 1 && unheard.iter().all(is_server)
+    }
+
+    /// No node has left.
+    fn is_whole(&self) -> bool {
+        self.world.machines.values().all(|machine| !machine.has_left)
     }
 
     /// The nodes that have left join the cluster again.
