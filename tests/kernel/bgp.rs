@@ -22,15 +22,12 @@ const NODE: u32 = 1;
 const FIRST: u32 = 2;
 const SECOND: u32 = 3;
 
-/// A text with each of these replaced, all of which have to be in it. What was put in is not looked at again.
+/// A text with each of these replaced, all of which have to be in it: a longer one before those that it begins with.
 fn replaced(text: &str, pairs: &[(&str, String)]) -> String {
-    let marks = ('\u{e000}'..).map(String::from);
-    let marked: Vec<(String, &(&str, String))> = marks.zip(pairs).collect();
-    let text = marked.iter().fold(text.to_owned(), |text, (mark, (from, _))| {
+    pairs.iter().fold(text.to_owned(), |text, (from, to)| {
         assert!(text.contains(from), "{from} in {text}");
-        text.replace(from, mark)
-    });
-    marked.iter().fold(text, |text, (mark, (_, to))| text.replace(mark, to))
+        text.replace(from, to)
+    })
 }
 
 /// The folder of a director's hook, or of the router.
