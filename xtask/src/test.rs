@@ -198,12 +198,11 @@ fn native_targets(all: bool) -> Vec<Vec<&'static str>> {
     let here = ["--workspace", "--lib", "--bins"].into_iter().chain(programs).collect();
     let mut targets = vec![here, vec!["--workspace", "--doc"]];
     if all {
-        let without = "--package cvip --no-default-features --lib";
-        let etcd = "--features daemon --test cli --test store";
-        let daemon = "--test ipvsadm_cases --test ipvsadm_new";
-        targets.extend(
-            [etcd, daemon].map(|words| without.split(' ').chain(words.split(' ')).collect()),
-        );
+        let without_etcd =
+            "--package cvip --no-default-features --features daemon --lib --test cli --test store";
+        let alone =
+            "--package cvip --no-default-features --lib --test ipvsadm_cases --test ipvsadm_new";
+        targets.extend([without_etcd, alone].map(|words| words.split(' ').collect()));
     }
     targets
 }
